@@ -1,0 +1,217 @@
+"""The decoder: two states of a database and the pages that differ, to schema changes and row changes.
+
+A batch may hold one commit or thousands: what is compared is the state before the first and after
+the last, so each row shows up at most once however often it was written between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from mirror.decode.pagemap import NONE, TREE, MapUpdate, PageMap
+from mirror.decode.rows import RowDecoder, RowDiff
+from mirror.decode.schema import Schema, read_schema
+from mirror.decode.trees import compare_tree, map_tree, walk
+from mirror.fileformat.btree import Geometry, ReadPage, is_interior
+from mirror.model import Column, RowChange, SchemaChange, Table, TableChanges
+
+#: ``sqlite_schema`` itself, the table whose root is page 1.
+SCHEMA_TABLE = Table(
+    name="sqlite_schema",
+    root=1,
+    columns=(
+        Column("type", "TEXT", "TEXT"),
+        Column("name", "TEXT", "TEXT"),
+        Column("tbl_name", "TEXT", "TEXT"),
+        Column("rootpage", "INT", "INTEGER"),
+        Column("sql", "TEXT", "TEXT"),
+    ),
+    primary_key=(),
+    rowid_alias=None,
+    without_rowid=False,
+    storage=(0, 1, 2, 3, 4),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What does not change while a database keeps its page size."""
+
+    geometry: Geometry
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a page set means.
+
+    ``tables`` and the rows in it are computed while they are read; ``update`` is complete, and may
+    be applied to the page map, only once all of them have been read.
+    """
+
+    schema: Schema
+    schema_changes: tuple[SchemaChange, ...]
+    tables: Iterator[TableChanges]
+    update: MapUpdate
+
+
+def build_pagemap(read: ReadPage, pages: int, schema: Schema, layout: Layout) -> PageMap:
+    """The page map of a whole database of ``pages`` pages; raises ``FormatError``."""
+    pagemap = PageMap(pages)
+    for table in (SCHEMA_TABLE, *schema.tables.values()):
+        map_tree(table.root, read, layout.geometry, table.without_rowid, pagemap)
+    return pagemap
+
+
+def decode(
+    old: ReadPage,
+    new: ReadPage,
+    changed: Collection[int],
+    schema: Schema,
+    pagemap: PageMap,
+    layout: Layout,
+    rebuild: frozenset[str] = frozenset(),
+) -> Decoded:
+    """Decode a page set.
+
+    ``old`` and ``new`` read a page as of before and after; ``changed``: the pages that may differ.
+    ``schema`` and ``pagemap`` describe the state before. Tables named in ``rebuild`` give all their
+    rows as inserts. Raises ``FormatError`` (also while the result is read), ``SourceError``.
+    """
+    return _Decoder(old, new, changed, schema, pagemap, layout, rebuild).run()
+
+
+class _Decoder:
+    def __init__(
+        self,
+        old: ReadPage,
+        new: ReadPage,
+        changed: Collection[int],
+        schema: Schema,
+        pagemap: PageMap,
+        layout: Layout,
+        rebuild: frozenset[str],
+    ) -> None:
+        self._old = old
+        self._new = new
+        self._schema = schema
+        self._layout = layout
+        self._rebuild = rebuild
+        self._update = MapUpdate()
+        self._touched, self._dirty = _touched_trees(changed, pagemap)
+
+    def run(self) -> Decoded:
+        schema = self._schema
+        changes: tuple[SchemaChange, ...] = ()
+        # Page 1 is logged by many commits only for its header: then no row of the schema differs.
+        if 1 in self._touched and any(list(table.rows) for table in [self._compare(SCHEMA_TABLE, SCHEMA_TABLE)]):
+            schema = read_schema(self._new, self._layout.geometry, self._layout.encoding)
+        if schema is not self._schema or self._rebuild:
+            changes = tuple(self._schema_changes(schema))
+        return Decoded(schema, changes, self._tables(schema, changes), self._update)
+
+    def _schema_changes(self, schema: Schema) -> Iterator[SchemaChange]:
+        before, after = self._schema.tables, schema.tables
+        dropped = {table.root: table for name, table in before.items() if name not in after}
+        for name, table in after.items():
+            known = before.get(name)
+            if known is None:
+                source = dropped.get(table.root)
+                if source is not None and source.same_shape(table):
+                    del dropped[table.root]
+                    yield SchemaChange("rename", source, table)
+                else:
+                    yield SchemaChange("create", None, table)
+            elif name in self._rebuild or not known.same_shape(table):
+                added = name not in self._rebuild and _only_adds_columns(known, table)
+                yield SchemaChange("add_columns" if added else "rebuild", known, table)
+        for table in dropped.values():
+            yield SchemaChange("drop", table, None)
+
+    def _tables(self, schema: Schema, changes: tuple[SchemaChange, ...]) -> Iterator[TableChanges]:
+        special = {change.after.name: change for change in changes if change.after is not None}
+        for change in changes:
+            if change.kind == "drop" and change.before is not None:
+                self._forget(change.before)
+        for name, table in schema.tables.items():
+            change = special.get(name)
+            known = self._schema.tables.get(name) if change is None else change.before
+            if known is None:
+                yield TableChanges(table, self._all_rows(table))
+            elif change is not None and change.kind == "rebuild":
+                self._forget(known)
+                yield TableChanges(table, self._all_rows(table))
+            elif known.root != table.root or known.root in self._touched:
+                yield self._compare(known, table)
+
+    def _decoders(self, before: Table, after: Table) -> tuple[RowDecoder, RowDecoder]:
+        geometry, encoding = self._layout.geometry, self._layout.encoding
+        return RowDecoder(before, geometry, encoding, self._old), RowDecoder(after, geometry, encoding, self._new)
+
+    def _compare(self, before: Table, after: Table) -> TableChanges:
+        rows = RowDiff(*self._decoders(before, after), self._dirty, self._update)
+        index = before.without_rowid
+        if before.root != after.root:
+            self._forget(before)
+            for pgno in walk(after.root, self._new, interior=True):
+                self._update.set(pgno, TREE, after.root)
+            return TableChanges(
+                after,
+                rows.trees(walk(before.root, self._old, interior=index), walk(after.root, self._new, interior=index)),
+            )
+        tree = compare_tree(before.root, self._touched[before.root], self._old, self._new, index)
+        for pgno in tree.left:
+            self._update.clear(pgno)
+        for pgno in tree.joined:
+            self._update.set(pgno, TREE, after.root)
+        if tree.paired:
+            return TableChanges(after, rows.pages(tree.old_rows))
+        return TableChanges(after, rows.trees(tree.old_rows, tree.new_rows))
+
+    def _forget(self, table: Table) -> None:
+        for pgno in walk(table.root, self._old, interior=True):
+            self._update.clear(pgno)
+
+    def _all_rows(self, table: Table) -> Iterator[RowChange]:
+        _, rows = self._decoders(table, table)
+        for pgno in walk(table.root, self._new, interior=True):
+            self._update.set(pgno, TREE, table.root)
+            page = self._new(pgno)
+            if not table.without_rowid and is_interior(page[0]):
+                continue
+            for cell in rows.cells(page, pgno):
+                chain: list[int] = []
+                row = rows.row(page, cell, chain)
+                self._update.set_chain(chain, pgno)
+                yield RowChange(None if table.without_rowid else cell.rowid, None, row)
+
+
+def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
+    """By root page: the tree's pages that changed; and the first pages of overflow chains that did."""
+    touched: dict[int, set[int]] = {}
+    dirty: set[int] = set()
+    for pgno in changed:
+        kind, ref = pagemap.get(pgno)
+        if kind == TREE:
+            touched.setdefault(ref, set()).add(pgno)
+        elif kind != NONE:
+            owner = pagemap.chain_owner(pgno)
+            if owner is not None:
+                leaf, head = owner
+                leaf_kind, root = pagemap.get(leaf)
+                if leaf_kind == TREE:
+                    touched.setdefault(root, set()).add(leaf)
+                    dirty.add(head)
+    return {root: frozenset(pages) for root, pages in touched.items()}, frozenset(dirty)
+
+
+def _only_adds_columns(before: Table, after: Table) -> bool:
+    return (
+        after.columns[: len(before.columns)] == before.columns
+        and len(after.columns) > len(before.columns)
+        and before.primary_key == after.primary_key
+        and before.rowid_alias == after.rowid_alias
+        and not before.without_rowid
+        and not after.without_rowid
+    )

@@ -1,0 +1,172 @@
+"""The write-ahead log: one header, then frames.
+
+WAL header, 32 bytes, big-endian:
+
+======  ====  ====================================================================
+offset  size  field
+======  ====  ====================================================================
+0       4     magic 0x377f0682 (checksums over little-endian words) or ...83 (big)
+4       4     format version 3007000
+8       4     page size
+12      4     checkpoint sequence number
+16      8     salt-1 (goes up by one at each reset), salt-2 (random)
+24      8     checksum of the first 24 bytes
+======  ====  ====================================================================
+
+Frame: a header of 24 bytes, big-endian, then the page:
+
+======  ====  ====================================================================
+offset  size  field
+======  ====  ====================================================================
+0       4     page number
+4       4     size of the database in pages for a commit frame, else 0
+8       8     salt-1, salt-2, equal to the header's
+16      8     checksum over everything so far
+======  ====  ====================================================================
+
+The checksum of a frame continues the one of the frame before it (the first continues the
+header's) over the first 8 bytes of the frame header and the page, taken as pairs of 32-bit words
+(x, y)::
+
+    s0 += x + s1;  s1 += y + s0        (mod 2**32)
+
+That is linear: after n pairs ``s = A**n s + sum(A**(n-1-i) (x_i, x_i + y_i))`` with
+``A = ((1, 1), (1, 2))``. So all frames of a buffer are summed at once as one matrix product, and
+since each frame stores its sum, each link of the chain is tested by itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirror.errors import FormatError
+from mirror.model import Salts
+
+WAL_HEADER_SIZE = 32
+FRAME_HEADER_SIZE = 24
+VERSION = 3007000
+_MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
+_MASK = 0xFFFFFFFF
+
+Words = NDArray[np.uint32]
+Checksum = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WalHeader:
+    """The header of a WAL file."""
+
+    page_size: int
+    big_endian: bool
+    """Byte order of the words that checksums are taken over."""
+    sequence: int
+    salts: Salts
+    checksum: Checksum
+
+    @classmethod
+    def parse(cls, data: bytes) -> WalHeader:
+        """Parse and validate 32 bytes; raises ``FormatError`` naming the field that is wrong."""
+        if len(data) < WAL_HEADER_SIZE:
+            raise FormatError("read the WAL header", "offset 0", f"{len(data)} bytes instead of 32")
+        magic, version, page_size, sequence, salt1, salt2, sum1, sum2 = struct.unpack_from(">8I", data)
+        if magic not in (_MAGIC_LITTLE, _MAGIC_BIG):
+            raise FormatError("read the WAL header", "offset 0", f"magic {magic:#010x}")
+        if version != VERSION:
+            raise FormatError("read the WAL header", "offset 4", f"version {version}")
+        if page_size < 512 or page_size > 65536 or page_size & (page_size - 1):
+            raise FormatError("read the WAL header", "offset 8", f"page size {page_size}")
+        big_endian = magic == _MAGIC_BIG
+        words = struct.unpack_from(">6I" if big_endian else "<6I", data)
+        if checksum_words(words) != (sum1, sum2):
+            raise FormatError("read the WAL header", "offset 24", "wrong checksum")
+        return cls(page_size, big_endian, sequence, Salts(salt1, salt2), (sum1, sum2))
+
+
+def checksum_words(words: Sequence[int], seed: Checksum = (0, 0)) -> Checksum:
+    """SQLite's checksum of an even number of 32-bit words, continuing from ``seed``."""
+    s0, s1 = seed
+    for index in range(0, len(words), 2):
+        s0 = (s0 + words[index] + s1) & _MASK
+        s1 = (s1 + words[index + 1] + s0) & _MASK
+    return s0, s1
+
+
+@lru_cache(maxsize=8)
+def _weights(words: int) -> tuple[Words, Words]:
+    """Weights of ``words`` input words in (s0, s1), shape (words, 2), and ``A**(words/2)``, shape (2, 2)."""
+    pairs = words // 2
+    table = np.zeros((words, 2), dtype=np.uint32)
+    a, b, d = 1, 0, 1  # A**k is symmetric: ((a, b), (b, d))
+    for k in range(pairs):
+        index = 2 * (pairs - 1 - k)
+        table[index] = ((a + b) & _MASK, (b + d) & _MASK)
+        table[index + 1] = (b, d)
+        a, b, d = (a + b) & _MASK, (a + 2 * b) & _MASK, (b + 2 * d) & _MASK
+    return table, np.array([[a, b], [b, d]], dtype=np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRun:
+    """The frames at the start of a buffer that continue a known chain."""
+
+    count: int
+    """Frames with the right salts and a valid checksum chain, from the buffer's start."""
+    commits: tuple[int, ...]
+    """Indexes (0-based, below ``count``) of the commit frames."""
+    checksums: NDArray[Any]
+    """Stored checksums of all frames in the buffer, shape (frames, 2), native 32-bit."""
+
+    def checksum(self, index: int) -> Checksum:
+        """The chain's value after frame ``index``."""
+        first, second = self.checksums[index]
+        return int(first), int(second)
+
+
+def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, seed: Checksum) -> FrameRun:
+    """Test the frames in ``data`` (whole frames, back to back) against salts and checksum chain.
+
+    ``seed``: the chain's value just before the first frame. Trailing bytes that make no whole
+    frame are ignored.
+    """
+    frame_size = FRAME_HEADER_SIZE + page_size
+    total = len(data) // frame_size
+    if total == 0:
+        return FrameRun(0, (), np.zeros((0, 2), dtype=np.uint32))
+    raw = np.frombuffer(data, dtype=">u4", count=total * frame_size // 4).reshape(total, frame_size // 4)
+    header = raw[:, :6].astype(np.uint32)
+    words = raw if big_endian else raw.view("<u4")
+    table, power = _weights(2 + page_size // 4)
+    sums = words[:, :2].astype(np.uint32) @ table[:2]
+    sums += np.ascontiguousarray(words[:, 6:], dtype=np.uint32) @ table[2:]
+    before = np.empty((total, 2), dtype=np.uint32)
+    before[0] = seed
+    before[1:] = header[:-1, 4:]
+    sums += before @ power
+    good = (sums == header[:, 4:]).all(axis=1)
+    good &= (header[:, 2] == salts.salt1) & (header[:, 3] == salts.salt2)
+    count = total if good.all() else int(np.argmin(good))
+    commits = tuple(int(i) for i in np.flatnonzero(header[:count, 1]))
+    return FrameRun(count, commits, header[:, 4:])
+
+
+def frame_offset(frame: int, page_size: int) -> int:
+    """Offset in the WAL file of the header of a frame (1-based)."""
+    return WAL_HEADER_SIZE + (frame - 1) * (FRAME_HEADER_SIZE + page_size)
+
+
+def frame_salts(header: bytes) -> Salts:
+    """The salts in a frame header of 24 bytes."""
+    return Salts(*struct.unpack_from(">II", header, 8))
+
+
+def frame_checksum(header: bytes) -> Checksum:
+    """The checksum stored in a frame header of 24 bytes."""
+    first, second = struct.unpack_from(">II", header, 16)
+    return first, second

@@ -1,0 +1,198 @@
+"""The values that the stages hand to each other: frozen, without I/O.
+
+Every stage imports this module and :mod:`mirror.errors` and nothing of its neighbours;
+:mod:`mirror.pipeline` alone wires them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Lsn:
+    """A position in the history of one source: ``(generation, frame)``.
+
+    ``generation`` counts WAL resets and re-diffs since the mirror first saw the source, ``frame``
+    is the WAL frame number (1-based) of the last commit frame at or before the position; 0 is the
+    start of a generation. Positions of one source are totally ordered and never go back.
+    """
+
+    generation: int
+    frame: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}:{self.frame}"
+
+    @classmethod
+    def parse(cls, text: str) -> Lsn:
+        """Turn ``"12:345"`` into a position; raises ``ValueError`` for any other form."""
+        generation, colon, frame = text.partition(":")
+        if not (colon and generation.isdecimal() and frame.isdecimal()):
+            raise ValueError(f"not a position (generation:frame): {text!r}")
+        return cls(int(generation), int(frame))
+
+
+class Salts(NamedTuple):
+    """The two salt values of a WAL generation (WAL header bytes 16..23, big-endian)."""
+
+    salt1: int
+    salt2: int
+
+
+@dataclass(frozen=True, slots=True)
+class BadText:
+    """A TEXT value whose bytes are not valid in the database's encoding."""
+
+    raw: bytes
+
+
+Affinity = Literal["INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC"]
+
+#: One SQLite value as the decoder gives it.
+Value = None | int | float | str | bytes | BadText
+
+#: One row: the values in the order of :attr:`Table.columns`.
+Row = tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One stored column of a source table (virtual generated columns are not stored)."""
+
+    name: str
+    declared_type: str
+    """The type as written in CREATE TABLE, ``""`` when there is none."""
+    affinity: Affinity
+    """SQLite's affinity of the declared type (https://sqlite.org/datatype3.html, 3.1)."""
+    not_null: bool = False
+    default: Value = None
+    """The value of this column in records written before ADD COLUMN added it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the source, as its schema declares it at some position."""
+
+    name: str
+    root: int
+    """Page number of the root of the table's b-tree."""
+    columns: tuple[Column, ...]
+    """Stored columns in declared order."""
+    primary_key: tuple[str, ...]
+    """Names of the declared primary key's columns in key order; empty when there is none."""
+    rowid_alias: str | None
+    """The INTEGER PRIMARY KEY column that stands for the rowid, if there is one."""
+    without_rowid: bool
+    storage: tuple[int, ...]
+    """Indexes into ``columns`` in the order in which records store them."""
+    collations: tuple[str, ...] = ()
+    """WITHOUT ROWID only: collation of each primary-key column, in key order."""
+
+    def position(self, column: str) -> int:
+        """Index of the named column in ``columns``; raises ``KeyError``."""
+        for index, candidate in enumerate(self.columns):
+            if candidate.name == column:
+                return index
+        raise KeyError(column)
+
+    def same_shape(self, other: Table) -> bool:
+        """Whether rows of both tables mean the same: all but name and root are equal."""
+        return (
+            self.columns == other.columns
+            and self.primary_key == other.primary_key
+            and self.rowid_alias == other.rowid_alias
+            and self.without_rowid == other.without_rowid
+        )
+
+
+class RowChange(NamedTuple):
+    """What a batch did to one row: inserted (no before), deleted (no after) or updated (both)."""
+
+    rowid: int | None
+    """None for WITHOUT ROWID tables."""
+    before: Row | None
+    after: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """What a batch did to one table's definition.
+
+    ``create``: only ``after``. ``drop``: only ``before``. ``rename``: the name alone differs.
+    ``add_columns``: ``after`` has the columns of ``before`` and more at the end; rows that the batch
+    did not touch show the new columns' defaults. ``rebuild``: anything else; the batch's
+    :class:`TableChanges` of this table then hold *all* rows of ``after`` as inserts.
+    """
+
+    kind: Literal["create", "drop", "rename", "add_columns", "rebuild"]
+    before: Table | None
+    after: Table | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """The row changes of one table in one batch.
+
+    Because both sides of the comparison are states that SQLite committed, each key stands at most
+    once among the befores and at most once among the afters. ``rows`` can be read once.
+    """
+
+    table: Table
+    rows: Iterator[RowChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A commit of the source, with what proves that a WAL continues it."""
+
+    lsn: Lsn
+    salts: Salts
+    committed_at: float
+    """When capture saw the commit (seconds since the epoch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One or more whole source commits, to be applied in one Postgres transaction."""
+
+    position: Position
+    commits: int
+    schema_changes: tuple[SchemaChange, ...]
+    tables: Iterable[TableChanges]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """Where one column of the source goes in Postgres."""
+
+    name: str
+    pg_type: str
+    """bigint, double precision, text, bytea, boolean, numeric or jsonb."""
+    not_null: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableMapping:
+    """How one source table is held in Postgres."""
+
+    table: Table
+    schema: str
+    name: str
+    """Name of the Postgres table."""
+    columns: tuple[ColumnMapping, ...]
+    """In the order of ``table.columns``."""
+    key: tuple[str, ...] | None
+    """Key columns; None: the key is the extra column ``_rowid bigint``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """How many rows of one table a transaction wrote, removed and rejected."""
+
+    table: str
+    upserted: int
+    deleted: int
+    rejected: int

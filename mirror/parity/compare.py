@@ -1,0 +1,323 @@
+"""Compare a live SQLite database with its mirror: every row, exact at a position, writers not held up.
+
+The comparison goes in rounds. A round stops the apply side, opens a read view on the source and learns
+which commit it shows, reads rows from it for some milliseconds and closes it; then the apply side goes
+to exactly that commit, a Postgres snapshot is taken there, and the apply side runs on. So both sides
+of every slice are the same commit, and nothing that is written meanwhile can look like a difference.
+The slow part, reading and comparing Postgres' rows, holds up nobody.
+
+::
+
+    hold ─▶ view opens at P ─▶ rows ─▶ view ends ─▶ reach(P) ─▶ snapshot at P ─▶ release ─▶ compare
+
+A table's definition may change between rounds; the table then starts over. What is *not* guaranteed:
+one position for the whole report (each slice has its own), and anything about tables that come into
+being during the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+import psycopg
+
+from mirror.errors import MirrorError, SourceError
+from mirror.model import Lsn
+from mirror.parity.gate import Gate
+from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
+from mirror.parity.report import ParityReport, Status, TableReport, verdict_of
+from mirror.parity.source import Slice, Source
+from mirror.parity.tally import Tally
+from mirror.parity.target import Range, Target
+from mirror.parity.values import Cells
+
+#: How long one read transaction on the source reads rows.
+READ_SECONDS = 0.022
+
+#: How often a table starts over because its definition changed.
+RESTARTS = 5
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(slots=True)
+class _Job:
+    """One table on its way."""
+
+    table: str
+    mapping: Mapping | None
+    tally: Tally = field(default_factory=Tally)
+    after: Cells | None = None
+    """The last key that was read from the source."""
+    lower: Cells | None = None
+    """The last of them that Postgres can hold."""
+    whole: str = ""
+    """Why the table is read as a whole, although its keys have a common order."""
+    restarts: int = 0
+    seconds: float = 0.0
+    report: TableReport | None = None
+
+    def finish(self, status: Status | None = None, reason: str = "") -> None:
+        self.report = self.tally.report(self.table, status, reason, self.seconds)
+
+    def start_over(self, mapping: Mapping | None) -> None:
+        self.mapping = mapping
+        self.tally = Tally()
+        self.after = self.lower = None
+        self.restarts += 1
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What one view gave of one table."""
+
+    job: _Job
+    exists: bool = True
+    obstacle: str = ""
+    unreadable: str = ""
+    plan: Plan | None = None
+    slice: Slice | None = None
+    digests: dict[str, bytes] | None = None
+    source_rows: int = 0
+
+
+def compare(
+    source: Path,
+    conn: psycopg.Connection[Any],
+    schema: str,
+    gate: Gate,
+    *,
+    tables: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Compare all mirrored tables of ``source`` (or just ``tables``) with Postgres.
+
+    ``conn`` must be idle. ``progress`` is called with a table and the number of its rows compared so
+    far. Never raises for a failure of source, Postgres or gate: the report then says "not checked".
+    """
+    started = time.perf_counter()
+    run = _Run(Path(source).resolve(), conn, schema, gate, tables, progress)
+    reason = ""
+    try:
+        run.run()
+    except (MirrorError, psycopg.Error, apsw.Error, OSError) as error:
+        reason = _told(error)
+    reports = tuple(sorted(run.reports(reason), key=lambda report: report.table))
+    return ParityReport(
+        source=str(source),
+        tables=reports,
+        verdict="not checked" if reason else verdict_of(reports),
+        reason=reason,
+        seconds=time.perf_counter() - started,
+        rows=sum(report.source_rows or 0 for report in reports),
+        longest_read=run.longest_view,
+    )
+
+
+class _Run:
+    """One comparison; :meth:`reports` is valid after :meth:`run`, however it ended."""
+
+    def __init__(
+        self,
+        path: Path,
+        conn: psycopg.Connection[Any],
+        schema: str,
+        gate: Gate,
+        tables: Collection[str] | None,
+        progress: Progress | None,
+    ) -> None:
+        self._path = path
+        self._schema = schema
+        self._gate = gate
+        self._wanted = None if tables is None else set(tables)
+        self._progress = progress
+        self._target = Target(conn)
+        self._jobs: list[_Job] = []
+        self.longest_view = 0.0
+
+    def run(self) -> None:
+        """Compare; raises what breaks the run off."""
+        source = Source(self._path)
+        try:
+            with self._target.connected(self._path, self._schema):
+                self._list_tables(source)
+                while pending := [job for job in self._jobs if job.report is None]:
+                    self._round(source, pending)
+        finally:
+            self.longest_view = source.longest_view
+            source.close()
+
+    def reports(self, reason: str) -> list[TableReport]:
+        """The tables' reports; those that are not finished are not checked, for this reason."""
+        for job in self._jobs:
+            if job.report is None:
+                job.finish("not checked", reason)
+        return [job.report for job in self._jobs if job.report is not None]
+
+    def _list_tables(self, source: Source) -> None:
+        self._gate.hold()
+        try:
+            with source.view() as commit:
+                present = source.ordinary_tables()
+            self._target.begin(self._gate.reach(commit.salts, commit.frame))
+        finally:
+            self._gate.release()
+        try:
+            mappings = self._target.mappings()
+        finally:
+            self._target.end()
+        names = present | mappings.keys()
+        if self._wanted is not None:
+            for table in self._wanted - names:
+                job = _Job(table, None)
+                job.finish("not checked", "neither the source nor the mirror has such a table")
+                self._jobs.append(job)
+            names &= self._wanted
+        self._jobs += [_Job(table, mappings.get(table)) for table in sorted(names)]
+
+    def _round(self, source: Source, pending: list[_Job]) -> None:
+        """Read slices at one position, as many as fit in the time, and compare them there."""
+        readings: list[_Reading] = []
+        self._gate.hold()
+        try:
+            with source.view() as commit:
+                deadline = time.perf_counter() + READ_SECONDS
+                for job in pending:
+                    readings.append(self._read(source, job, deadline))
+                    if time.perf_counter() >= deadline:
+                        break
+            lsn = self._gate.reach(commit.salts, commit.frame)
+            self._target.begin(lsn)
+        finally:
+            self._gate.release()
+        try:
+            mappings = self._target.mappings()
+            for reading in readings:
+                started = time.perf_counter()
+                self._settle(reading, mappings.get(reading.job.table), lsn)
+                reading.job.seconds += time.perf_counter() - started
+                if self._progress is not None:
+                    self._progress(reading.job.table, reading.job.tally.source_rows)
+        finally:
+            self._target.end()
+
+    def _read(self, source: Source, job: _Job, deadline: float) -> _Reading:
+        """Read what the table is and its next rows; a failure is kept, for it may be out of date."""
+        reading = _Reading(job)
+        started = time.perf_counter()
+        try:
+            self._read_rows(source, reading, deadline)
+        except (SourceError, apsw.Error) as error:
+            reading.unreadable = _told(error)
+        job.seconds += time.perf_counter() - started
+        return reading
+
+    def _read_rows(self, source: Source, reading: _Reading, deadline: float) -> None:
+        job = reading.job
+        shape = source.shape(job.table)
+        reading.exists = shape is not None
+        if shape is None or job.mapping is None:
+            return
+        reading.obstacle = obstacle(job.mapping, shape)
+        reading.unreadable = unreadable(job.mapping, shape)
+        if reading.obstacle or reading.unreadable:
+            return
+        bytewise_text = source.encoding == "UTF-8" and self._target.utf8
+        plan = make_plan(job.mapping, shape, bytewise_text=bytewise_text)
+        if job.whole:
+            plan = plan.without_order(job.whole)
+        reading.plan = plan
+        if plan.order:
+            reading.slice = source.read(plan, job.after, deadline)
+        else:
+            reading.digests, reading.source_rows = source.read_whole(plan)
+
+    def _settle(self, reading: _Reading, mapping: Mapping | None, lsn: Lsn) -> None:
+        """Compare what was read with Postgres at the same position."""
+        job = reading.job
+        if mapping != job.mapping:
+            job.start_over(mapping)
+            if job.restarts > RESTARTS:
+                job.finish("not checked", "its definition kept changing")
+        elif mapping is None:
+            if reading.exists:
+                job.finish("different", "not mirrored")
+            else:
+                job.finish("equal", "dropped on both sides during the comparison")
+        elif not reading.exists:
+            job.finish("different", "extra table: the source has none of this name")
+        elif reading.obstacle:
+            job.finish("different", reading.obstacle)
+        elif reading.unreadable:
+            job.finish("not checked", reading.unreadable)
+        else:
+            self._settle_rows(reading, lsn)
+
+    def _settle_rows(self, reading: _Reading, lsn: Lsn) -> None:
+        job = reading.job
+        try:
+            with self._target.attempt():
+                if reading.slice is None:
+                    self._compare_whole(reading)
+                    job.tally.at(lsn)
+                    job.finish()
+                else:
+                    self._compare_slice(reading, reading.slice, lsn)
+        except psycopg.Error as error:
+            if self._target.gone:
+                raise
+            if isinstance(error, psycopg.errors.UndefinedTable):
+                job.finish("different", "the table is missing in Postgres")
+            elif isinstance(error, psycopg.errors.UndefinedColumn):
+                job.finish("different", "a column is missing in Postgres")
+            else:
+                job.finish("not checked", _told(error))
+
+    def _compare_whole(self, reading: _Reading) -> None:
+        job, plan = reading.job, reading.plan
+        assert plan is not None
+        assert reading.digests is not None
+        theirs = self._target.rows(plan, Range(None, None))
+        job.tally.add_whole(plan, reading.digests, reading.source_rows, theirs, self._rejected(job))
+
+    def _compare_slice(self, reading: _Reading, slice_: Slice, lsn: Lsn) -> None:
+        job, plan = reading.job, reading.plan
+        assert plan is not None
+        upper = None if slice_.exhausted else _last_that_fits(plan, slice_.rows) or job.lower
+        if slice_.exhausted or upper != job.lower:
+            theirs = self._target.rows(plan, Range(job.lower, upper))
+        else:
+            theirs = iter(())  # no key of the slice can be in Postgres
+        job.tally.add_slice(plan, slice_.rows, theirs, self._rejected(job))
+        job.tally.at(lsn)
+        if slice_.exhausted:
+            job.finish()
+            return
+        job.after = key_of(slice_.rows[-1], plan.key_positions)
+        job.lower = upper
+        if None in job.after:
+            # No comparison with NULL is true, so there is no way to go on from here.
+            job.whole = "the key holds NULL"
+            job.start_over(job.mapping)
+
+    def _rejected(self, job: _Job) -> Callable[[Collection[str]], set[str]]:
+        return lambda keys: self._target.rejected(job.table, keys)
+
+
+def _last_that_fits(plan: Plan, rows: list[Cells]) -> Cells | None:
+    positions = plan.key_positions
+    keys = (key_of(row, positions) for row in reversed(rows))
+    return next((key for key in keys if plan.fits(key)), None)
+
+
+def _told(error: Exception) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return f"Postgres: {text} ({error.sqlstate})"
+    return text if isinstance(error, MirrorError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,29 @@
+"""What parity needs of the running mirror: that it stands still at one commit for a moment."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mirror.model import Lsn, Salts
+
+
+class Gate(Protocol):
+    """Stops the apply side at an exact commit.
+
+    Every method may raise :class:`mirror.errors.MirrorError` or ``OSError``; the comparison then
+    ends as "not checked". A gate must end a hold by itself when its caller goes away.
+    """
+
+    def hold(self) -> None:
+        """Apply nothing from now on; returns once nothing is being applied."""
+
+    def reach(self, salts: Salts, frame: int) -> Lsn:
+        """Apply up to exactly the commit that ends at ``frame`` of the WAL with ``salts``; stay held.
+
+        ``frame`` 0 is the state in which the generation starts, so the last commit of the one before
+        it; salts (0, 0) with frame 0 are a WAL that has no frame and no header yet. Returns the
+        position that Postgres now records for this commit.
+        """
+
+    def release(self) -> None:
+        """Apply again; harmless when nothing is held."""

@@ -1,0 +1,289 @@
+"""How one table is walked: what the mirror says of it, what the source says, and the common order.
+
+A table is compared chunk by chunk where a range of keys means the same rows on both sides. SQLite
+orders by storage class (numbers, text, blobs) and collation; Postgres by type. Each
+:class:`KeyColumn` holds the Postgres expressions that sort like SQLite does:
+
+================ =====================================================================
+type             expressions
+================ =====================================================================
+bigint, double   the column
+precision,
+numeric, boolean
+bytea            the column
+text             the column in byte order; folded first for NOCASE and RTRIM
+jsonb            rank of the storage class, number, text, blob
+================ =====================================================================
+
+Where no such expression exists (text of a UTF-16 database, other collations, mixed directions) the
+table is read as a whole, with the reason in :attr:`Plan.unordered`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import LiteralString, NamedTuple
+
+from mirror.parity.values import Cell, Cells
+
+#: The types that a mirrored column may have.
+KNOWN_TYPES = frozenset({"bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"})
+
+_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LOWER_CASE = str.maketrans(_UPPER, _UPPER.lower())
+
+_FOLDED: LiteralString = (
+    "translate({c}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz') COLLATE \"C\""
+)
+_TRIMMED: LiteralString = "rtrim({c}, ' ') COLLATE \"C\""
+
+_BOUND_TYPES: dict[str, LiteralString] = {
+    "bigint": "int8",
+    "double precision": "float8",
+    "numeric": "numeric",
+    "boolean": "bool",
+    "bytea": "bytea",
+}
+
+_JSONB_ORDER: tuple[tuple[LiteralString, LiteralString], ...] = (
+    (
+        "(CASE jsonb_typeof({c}) WHEN 'number' THEN 1 WHEN 'string' THEN 2"
+        " ELSE CASE WHEN {c} ? 'real' THEN 1 ELSE 3 END END)",
+        "int4",
+    ),
+    (
+        "(CASE WHEN jsonb_typeof({c}) = 'number' THEN ({c} #>> '{{}}')::numeric"
+        " WHEN {c} ->> 'real' IN ('-0.0', 'Infinity', '-Infinity') THEN ({c} ->> 'real')::numeric"
+        " ELSE 0 END)",
+        "numeric",
+    ),
+    ("(CASE jsonb_typeof({c}) WHEN 'string' THEN {c} #>> '{{}}' ELSE '' END) COLLATE \"C\"", "text"),
+    ("coalesce(decode({c} ->> 'blob', 'base64'), '')", "bytea"),
+)
+
+
+class MappedColumn(NamedTuple):
+    """One column as the mirror holds it."""
+
+    source: str
+    """Its name in the source."""
+    name: str
+    """Its name in Postgres."""
+    pg_type: str
+
+
+_ROWID = MappedColumn("", "_rowid", "bigint")
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One row of ``mirror.tables``."""
+
+    source_table: str
+    target_schema: str
+    target_table: str
+    columns: tuple[MappedColumn, ...]
+    """In the order of the source's columns."""
+    key: tuple[str, ...] | None
+    """Postgres names; None: the extra column ``_rowid``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKey:
+    """One column of the source's primary-key index."""
+
+    name: str
+    collation: str
+    """Upper case; the index's, which may differ from the column's."""
+    descending: bool
+    own_collation: bool
+    """Whether the column itself has that collation, so that it need not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One table of the source as its schema declares it."""
+
+    columns: tuple[str, ...]
+    """Stored columns in declared order."""
+    rowid: str | None
+    """A name of the rowid that no column hides."""
+    key: tuple[SourceKey, ...]
+    """The primary key in index order; empty without one and for an INTEGER PRIMARY KEY."""
+    integer_key: str | None
+    """The INTEGER PRIMARY KEY column."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """One key column of an ordered walk."""
+
+    name: str
+    pg_type: str
+    collation: str
+    write_collation: bool
+
+    def fits(self, value: object) -> bool:
+        """Whether Postgres can hold this value as this key column (what cannot is missing there)."""
+        match value:
+            case int():
+                return self.pg_type in ("bigint", "numeric", "jsonb") or (
+                    self.pg_type == "boolean" and value in (0, 1)
+                )
+            case float():
+                return self.pg_type in ("double precision", "numeric", "jsonb")
+            case str():
+                return self.pg_type in ("text", "jsonb") and "\0" not in value
+            case bytes():
+                return self.pg_type in ("bytea", "jsonb")
+            case _:
+                return False
+
+    def order(self, *, bytewise: bool) -> tuple[tuple[LiteralString, LiteralString], ...]:
+        """Postgres expressions (``{c}`` is the column) and the types of their bounds.
+
+        ``bytewise``: Postgres orders the column by bytes without being told to.
+        """
+        match self.pg_type:
+            case "text" if self.collation == "NOCASE":
+                return ((_FOLDED, "text"),)
+            case "text" if self.collation == "RTRIM":
+                return ((_TRIMMED, "text"),)
+            case "text":
+                return (("{c}" if bytewise else '{c} COLLATE "C"', "text"),)
+            case "jsonb":
+                return _JSONB_ORDER
+            case other:
+                return (("{c}", _BOUND_TYPES[other]),)
+
+    def bound(self, value: Cell) -> tuple[object, ...]:
+        """A value that fits, as parameters for the expressions of :meth:`order`."""
+        match self.pg_type:
+            case "text" if isinstance(value, str):
+                if self.collation == "NOCASE":
+                    return (value.translate(_LOWER_CASE),)
+                return (value.rstrip(" ") if self.collation == "RTRIM" else value,)
+            case "boolean":
+                return (bool(value),)
+            case "numeric":
+                return (Decimal(repr(value)),)
+            case "jsonb":
+                if isinstance(value, str):
+                    return (2, Decimal(0), value, b"")
+                if isinstance(value, bytes):
+                    return (3, Decimal(0), "", value)
+                return (1, _decimal(value), "", b"")
+            case _:
+                return (value,)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to read one table on both sides and how to walk it."""
+
+    mapping: Mapping
+    shape: Shape
+    order: tuple[KeyColumn, ...]
+    """The common order of the keys; empty when there is none."""
+    unordered: str
+    """Why there is no common order."""
+
+    @property
+    def key_positions(self) -> tuple[int, ...]:
+        """Where the key stands in a row; the rowid, where it is the key, leads the row."""
+        if self.mapping.key is None:
+            return (0,)
+        names = [column.name for column in self.mapping.columns]
+        return tuple(names.index(name) for name in self.mapping.key)
+
+    @property
+    def row_columns(self) -> tuple[MappedColumn, ...]:
+        """What the values of a row are, in order."""
+        if self.mapping.key is None:
+            return (_ROWID, *self.mapping.columns)
+        return self.mapping.columns
+
+    def without_order(self, reason: str) -> Plan:
+        """The same plan for a table that must be read as a whole."""
+        return replace(self, order=(), unordered=reason)
+
+    def fits(self, key: Sequence[object]) -> bool:
+        """Whether Postgres can hold a row with this key at all."""
+        return all(column.fits(value) for column, value in zip(self.order, key, strict=True))
+
+
+def obstacle(mapping: Mapping, shape: Shape) -> str:
+    """Why the source's table is not what the mirror holds; empty when it is."""
+    mirrored = tuple(column.source for column in mapping.columns)
+    if mirrored == shape.columns:
+        return ""
+    absent = [name for name in shape.columns if name not in mirrored]
+    surplus = [name for name in mirrored if name not in shape.columns]
+    if absent or surplus:
+        parts = [f"not mirrored: {', '.join(absent)}"] if absent else []
+        parts += [f"not in the source: {', '.join(surplus)}"] if surplus else []
+        return f"columns differ ({'; '.join(parts)})"
+    return "columns differ (another order)"
+
+
+def unreadable(mapping: Mapping, shape: Shape) -> str:
+    """Why rows of this table cannot be compared; empty when they can."""
+    unknown = sorted({column.pg_type for column in mapping.columns} - KNOWN_TYPES)
+    if unknown:
+        return f"unknown column type {', '.join(unknown)}"
+    if mapping.key is None:
+        return "" if shape.rowid is not None else "every name of the rowid is taken by a column"
+    names = {column.name for column in mapping.columns}
+    outside = [name for name in mapping.key if name not in names]
+    return f"key column {', '.join(outside)} is not mirrored" if outside else ""
+
+
+def make_plan(mapping: Mapping, shape: Shape, *, bytewise_text: bool) -> Plan:
+    """Plan the walk; ``bytewise_text``: both databases keep text as UTF-8."""
+    if mapping.key is None and shape.rowid is not None:
+        rowid = KeyColumn(shape.rowid, "bigint", "BINARY", write_collation=False)
+        return Plan(mapping, shape, (rowid,), "")
+    held = {column.name: column for column in mapping.columns}
+    key = [held[name] for name in mapping.key or ()]
+    names = tuple(column.source for column in key)
+    if shape.integer_key is not None and names == (shape.integer_key,):
+        column = KeyColumn(names[0], key[0].pg_type, "BINARY", write_collation=False)
+        return Plan(mapping, shape, (column,), "")
+    if names != tuple(part.name for part in shape.key):
+        return Plan(mapping, shape, (), "the mirror's key is not the source's primary key")
+    order = tuple(
+        KeyColumn(part.name, column.pg_type, part.collation, not part.own_collation)
+        for part, column in zip(shape.key, key, strict=True)
+    )
+    reason = _no_order(order, bytewise_text=bytewise_text)
+    if not reason and len({part.descending for part in shape.key}) > 1:
+        reason = "the key mixes ascending and descending columns"
+    return Plan(mapping, shape, () if reason else order, reason)
+
+
+def _no_order(key: tuple[KeyColumn, ...], *, bytewise_text: bool) -> str:
+    for column in key:
+        if column.pg_type not in ("text", "jsonb"):
+            continue
+        if not bytewise_text:
+            return f"text of {column.name} is not UTF-8 on both sides"
+        if column.collation not in ("BINARY", "NOCASE", "RTRIM"):
+            return f"{column.name} has the collation {column.collation}"
+        if column.collation != "BINARY" and column.pg_type == "jsonb":
+            return f"{column.name} mixes types and has the collation {column.collation}"
+    return ""
+
+
+def _decimal(value: Cell) -> Decimal:
+    # As the encoding writes numbers: whole doubles below 1e19 digit by digit, others in shortest form.
+    # Those are what Postgres compares with, so the bound must be the same number.
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e19):
+        return Decimal(repr(value))
+    return Decimal(value) if isinstance(value, int | float) else Decimal(0)
+
+
+def key_of(row: Cells, positions: tuple[int, ...]) -> Cells:
+    """The key of a row."""
+    return tuple(row[position] for position in positions)

@@ -1,0 +1,325 @@
+"""The source, read through SQL: views pinned to a commit, tables' shapes, slices of rows.
+
+The connection writes nothing and runs no checkpoint, not even when it is closed. A view is open only
+while rows are read; its length is measured (:attr:`Source.longest_view`).
+
+Never load the standard library's ``sqlite3`` beside this in one process: two copies of SQLite do not
+know of each other's locks (facts, hazard 17).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from mirror.errors import SourceError
+from mirror.model import BadText, Value
+from mirror.parity import walheader
+from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
+from mirror.parity.values import Cells, image, key_text
+from mirror.parity.walheader import Commit, WalHeader
+
+#: How often and how long to try for a view whose commit is known. A writer that commits without a
+#: pause lets about every second try through.
+VIEW_TRIES = 20_000
+VIEW_SECONDS = 2.0
+
+#: Rows to fetch between two looks at the clock, at most.
+_LARGEST_FETCH = 512
+
+#: A table that has no common key order is read as a whole: this long and this many rows at most.
+WHOLE_SECONDS = 1.0
+WHOLE_ROWS = 1_000_000
+
+_BUSY_TIMEOUT_MS = 200
+
+
+class TooLargeError(SourceError):
+    """A table that must be read as a whole is too large for one short read transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Consecutive rows of one table in key order."""
+
+    rows: list[Cells]
+    exhausted: bool
+    """Whether no row follows."""
+
+
+class Source:
+    """One SQLite database in WAL mode, open for reading. Close it after use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.longest_view = 0.0
+        try:
+            self._identity = _identity(path)
+            self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        except (OSError, apsw.Error) as error:
+            raise SourceError("open the source", str(path), str(error)) from error
+        try:
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)  # an unknown "name" is an error, not a text
+            self._db.wal_autocheckpoint(0)
+            self._db.set_busy_timeout(_BUSY_TIMEOUT_MS)
+            self._db.execute("PRAGMA query_only = 1")
+            [(self.encoding,)] = self._db.execute("PRAGMA encoding")
+            [(mode,)] = self._db.execute("PRAGMA journal_mode")
+            if mode != "wal":
+                raise SourceError(
+                    "read the source",
+                    str(path),
+                    f"its journal mode is {mode}",
+                    next_step="parity at a position needs WAL mode",
+                )
+            self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # makes SQLite map the -shm
+            self._header = WalHeader(path)
+        except apsw.Error as error:
+            self._db.close()
+            raise SourceError("open the source", str(path), str(error)) from error
+        except BaseException:
+            self._db.close()
+            raise
+        self._shapes: dict[str, Shape | None] = {}
+        self._schema_version = -1
+
+    def close(self) -> None:
+        """Close SQLite's connection (the wal-index descriptor stays open, see ``walheader``)."""
+        self._db.close()
+
+    @contextmanager
+    def view(self) -> Iterator[Commit]:
+        """Open a read view and give the commit that it shows; the view ends with the block.
+
+        Raises :class:`SourceError` when no view could be pinned to a commit.
+        """
+        commit, started = self._pin()
+        try:
+            [(version,)] = self._db.execute("PRAGMA schema_version")
+            if version != self._schema_version:
+                self._shapes.clear()
+                self._schema_version = version
+            yield commit
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self.longest_view = max(self.longest_view, time.perf_counter() - started)
+
+    def _pin(self) -> tuple[Commit, float]:
+        self._check_identity()
+        deadline = time.perf_counter() + VIEW_SECONDS
+        trouble = "a writer committed in between every time"
+        for _ in range(VIEW_TRIES):
+            self._db.execute("BEGIN")
+            before = self._header.raw()
+            started = time.perf_counter()
+            try:
+                self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+            except apsw.Error as error:
+                self._db.execute("ROLLBACK")
+                if not isinstance(error, apsw.BusyError | apsw.LockedError | apsw.ProtocolError):
+                    raise SourceError("read the source", str(self.path), str(error)) from error
+                trouble = str(error)
+            else:
+                if before == self._header.raw() and (commit := walheader.parse(before)) is not None:
+                    return commit, started
+                self._db.execute("ROLLBACK")
+            if started > deadline:
+                break
+        raise SourceError(
+            "pin a read view to a commit",
+            str(self.path),
+            trouble,
+            next_step="try again when the writer pauses",
+            retryable=True,
+        )
+
+    def _check_identity(self) -> None:
+        try:
+            same = _identity(self.path) == self._identity
+        except OSError as error:
+            raise SourceError("read the source", str(self.path), error.strerror or "") from error
+        if not same:
+            raise SourceError("read the source", str(self.path), "the file was replaced", retryable=True)
+        self._header.check_identity()
+
+    # The methods below are used inside a view.
+
+    def ordinary_tables(self) -> set[str]:
+        """Names of the tables that a mirror must hold."""
+        listed = list(self._db.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main'"))
+        # table_list knows shadow tables only while their module is loaded, so the name decides too.
+        prefixes = tuple(f"{name}_".lower() for name, kind in listed if kind == "virtual")
+        return {
+            name
+            for name, kind in listed
+            if kind == "table"
+            and not name.lower().startswith("sqlite_")
+            and not (prefixes and name.lower().startswith(prefixes))
+        }
+
+    def shape(self, table: str) -> Shape | None:
+        """How the table is declared in this view; None when there is no such table."""
+        if table not in self._shapes:
+            self._shapes[table] = self._read_shape(table)
+        return self._shapes[table]
+
+    def _read_shape(self, table: str) -> Shape | None:
+        found = self._db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
+        if not found.fetchall():
+            return None
+        info = self._db.execute("SELECT name, hidden, pk FROM pragma_table_xinfo(?, 'main')", (table,))
+        declared: list[tuple[str, int, int]] = [(str(n), int(h), int(p)) for n, h, p in info]
+        taken = {name.lower() for name, _, _ in declared}
+        indexes = self._db.execute(
+            "SELECT name FROM pragma_index_list(?, 'main') WHERE origin = 'pk'", (table,)
+        ).fetchall()
+        key: tuple[SourceKey, ...] = ()
+        integer_key = None
+        if indexes:
+            key = self._index_key(table, str(indexes[0][0]))
+        else:
+            integer_key = next((name for name, _, pk in declared if pk), None)
+        return Shape(
+            # 2 marks virtual generated columns, which are not stored; 3 stored generated ones.
+            columns=tuple(name for name, hidden, _ in declared if hidden in (0, 3)),
+            rowid=next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None),
+            key=key,
+            integer_key=integer_key,
+        )
+
+    def _index_key(self, table: str, index: str) -> tuple[SourceKey, ...]:
+        parts = self._db.execute(
+            "SELECT name, desc, coll FROM pragma_index_xinfo(?, 'main') WHERE key ORDER BY seqno", (index,)
+        ).fetchall()
+        key = []
+        for name, descending, collation in parts:
+            own = self._db.column_metadata("main", table, str(name))[1]
+            same = own.upper() == str(collation).upper()
+            key.append(SourceKey(str(name), str(collation).upper(), bool(descending), same))
+        return tuple(key)
+
+    def read(self, plan: Plan, after: Cells | None, deadline: float) -> Slice:
+        """Rows in key order behind ``after``, until none is left or the clock passes ``deadline``."""
+        if self.encoding == "UTF-8":
+            try:
+                cursor = self._db.execute(_select(plan, after, careful=False), _bindings(after))
+                return _fetch(cursor, deadline)
+            except UnicodeDecodeError:
+                # Read again with each text as bytes, for half as long: the view is already old.
+                deadline = time.perf_counter() + max(0.0, deadline - time.perf_counter()) / 2
+        cursor = self._db.execute(_select(plan, after, careful=True), _bindings(after))
+        slice_ = _fetch(cursor, deadline)
+        return Slice([self._decoded(row) for row in slice_.rows], slice_.exhausted)
+
+    def read_whole(self, plan: Plan) -> tuple[dict[str, bytes], int]:
+        """Key text → digest of each row of a table without a common key order, and how many rows.
+
+        Raises :class:`TooLargeError` where that would take too long.
+        """
+        digests: dict[str, bytes] = {}
+        number = 0
+        deadline = time.perf_counter() + WHOLE_SECONDS
+        positions = plan.key_positions
+        with closing(self._db.execute(_select(plan, None, careful=True))) as cursor:
+            while rows := list(islice(cursor, _LARGEST_FETCH)):
+                for raw in rows:
+                    row = self._decoded(raw)
+                    digests[key_text(key_of(row, positions))] = digest(row)
+                number += len(rows)
+                if time.perf_counter() > deadline or number > WHOLE_ROWS:
+                    raise TooLargeError(
+                        "compare as a whole",
+                        plan.mapping.source_table,
+                        f"{plan.unordered}, and the table is too large for one short read",
+                    )
+        return digests, number
+
+    def _decoded(self, raw: Sequence[Any]) -> Cells:
+        values: list[Value] = []
+        for kind, value in zip(raw[::2], raw[1::2], strict=True):
+            if kind == "text":
+                try:
+                    # The strict codec; SQLite's own conversion from UTF-16 repairs what is broken.
+                    values.append(value.decode(self.encoding))
+                except UnicodeDecodeError:
+                    values.append(BadText(value))
+            else:
+                values.append(value)
+        return tuple(values)
+
+
+def digest(row: Cells) -> bytes:
+    """16 bytes that stand for a row."""
+    data = image((row,))
+    if data is None:  # a text that is not valid, or what no SQLite value can equal
+        data = b"\0" + key_text(row).encode()
+    return blake2b(data, digest_size=16).digest()
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
+    names = [quoted(column.source) for column in plan.mapping.columns]
+    if plan.mapping.key is None:
+        names.insert(0, quoted(plan.shape.rowid or ""))
+    if careful:
+        names = [
+            f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
+            for name in names
+        ]
+    text = f"SELECT {', '.join(names)} FROM main.{quoted(plan.mapping.source_table)}"
+    if not plan.order:
+        return text
+    keys = ", ".join(_ordered(column) for column in plan.order)
+    if after is not None:
+        # A text that is not valid can only be bound as bytes.
+        marks = ", ".join("CAST(? AS TEXT)" if isinstance(v, BadText) else "?" for v in after)
+        text += f" WHERE ({keys}) > ({marks})"
+    return f"{text} ORDER BY {keys}"
+
+
+def _ordered(column: KeyColumn) -> str:
+    # Written only where it is needed: SQLite then knows that it may use the index.
+    return quoted(column.name) + (f" COLLATE {quoted(column.collation)}" if column.write_collation else "")
+
+
+def _bindings(after: Cells | None) -> tuple[Any, ...]:
+    return tuple(value.raw if isinstance(value, BadText) else value for value in after or ())
+
+
+def _fetch(cursor: apsw.Cursor, deadline: float) -> Slice:
+    rows: list[Cells] = []
+    size = 1
+    now = time.perf_counter()
+    budget = deadline - now
+    # A statement that is not finished keeps the read transaction open, past ROLLBACK even.
+    with closing(cursor):
+        while True:
+            batch = list(islice(cursor, size))
+            rows += batch
+            if len(batch) < size:
+                return Slice(rows, True)
+            started, now = now, time.perf_counter()
+            if now >= deadline:
+                return Slice(rows, False)
+            # Large rows are slow, so that few are fetched between two looks at the clock.
+            size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,146 @@
+"""Counting the differences of one table: of a slice in key order, or of the table as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from mirror.model import Lsn
+from mirror.parity.plan import Plan, key_of
+from mirror.parity.report import Difference, Status, TableReport
+from mirror.parity.source import digest
+from mirror.parity.values import Cells, first_difference, identical, key_text, literal, shown
+
+#: Examples kept per table.
+EXAMPLES = 10
+
+#: Those of the given keys that the rejects hold.
+Rejected = Callable[[Collection[str]], set[str]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been found of one table so far."""
+
+    source_rows: int = 0
+    target_rows: int = 0
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    rejected: int = 0
+    first_lsn: Lsn | None = None
+    last_lsn: Lsn | None = None
+    examples: list[Difference] = field(default_factory=list)
+
+    def at(self, lsn: Lsn) -> None:
+        """Note the position at which a slice was compared."""
+        if self.first_lsn is None:
+            self.first_lsn = lsn
+        self.last_lsn = lsn
+
+    def add_slice(
+        self, plan: Plan, rows: list[Cells], theirs: Iterable[list[Cells]], rejected: Rejected
+    ) -> None:
+        """Compare the source's rows of a key range with Postgres' rows of the same range.
+
+        While both come in step, whole batches are compared at once. From the first batch that is not
+        identical on, the rest of the slice goes by key.
+        """
+        positions = plan.key_positions
+        self.source_rows += len(rows)
+        done = 0
+        left: dict[Cells, Cells] | None = None
+        missing: list[Cells] = []
+        for batch in theirs:
+            self.target_rows += len(batch)
+            if left is None:
+                if identical(rows[done : done + len(batch)], batch):
+                    done += len(batch)
+                    continue
+                left = {}
+                for row in rows[done:]:
+                    key = key_of(row, positions)
+                    # Keys that Postgres cannot hold need not be unique: NULL is not.
+                    if plan.fits(key):
+                        left[key] = row
+                    else:
+                        missing.append(key)
+            for row in batch:
+                key = key_of(row, positions)
+                mine = left.pop(key, None)
+                if mine is None:
+                    self._extra(key_text(key))
+                elif (column := first_difference(mine, row)) is not None:
+                    self._different(plan, mine, row, column)
+        missing += (key_of(row, positions) for row in rows[done:]) if left is None else left
+        self._missing([key_text(key) for key in missing], rejected)
+
+    def add_whole(
+        self,
+        plan: Plan,
+        digests: dict[str, bytes],
+        source_rows: int,
+        theirs: Iterable[list[Cells]],
+        rejected: Rejected,
+    ) -> None:
+        """Compare all rows of a table by the digests of the source's rows."""
+        positions = plan.key_positions
+        self.source_rows += source_rows
+        # Rows that share a key cannot all be in Postgres.
+        self.missing += source_rows - len(digests)
+        for batch in theirs:
+            self.target_rows += len(batch)
+            for row in batch:
+                key = key_text(key_of(row, positions))
+                mine = digests.pop(key, None)
+                if mine is None:
+                    self._extra(key)
+                elif mine != digest(row):
+                    self.different += 1
+                    self._example(Difference("different", shown(key)))
+        self._missing(list(digests), rejected)
+
+    def report(self, table: str, status: Status | None, reason: str, seconds: float) -> TableReport:
+        """The table's report; without a status the counts decide."""
+        if status is None:
+            status = "different" if self.missing or self.extra or self.different else "equal"
+        return TableReport(
+            table=table,
+            status=status,
+            reason=reason,
+            source_rows=self.source_rows if self.first_lsn is not None else None,
+            target_rows=self.target_rows if self.first_lsn is not None else None,
+            missing=self.missing,
+            extra=self.extra,
+            different=self.different,
+            rejected=self.rejected,
+            seconds=seconds,
+            first_lsn=self.first_lsn,
+            last_lsn=self.last_lsn,
+            examples=tuple(self.examples),
+        )
+
+    def _missing(self, keys: list[str], rejected: Rejected) -> None:
+        held = rejected(keys)
+        for key in keys:
+            if key in held:
+                self.rejected += 1
+            else:
+                self.missing += 1
+                self._example(Difference("missing", shown(key)))
+
+    def _extra(self, key: str) -> None:
+        self.extra += 1
+        self._example(Difference("extra", shown(key)))
+
+    def _different(self, plan: Plan, mine: Cells, theirs: Cells, column: int) -> None:
+        self.different += 1
+        if len(self.examples) < EXAMPLES:
+            key = key_text(key_of(mine, plan.key_positions))
+            name = plan.row_columns[column].name
+            values = shown(literal(mine[column])), shown(literal(theirs[column]))
+            self._example(Difference("different", shown(key), name, *values))
+
+    def _example(self, example: Difference) -> None:
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)

@@ -1,0 +1,238 @@
+"""The Postgres side: snapshots at a known position, the mirror's catalog, ranges of rows.
+
+Rows are fetched in binary through a server-side cursor, so that neither a range nor a table has to fit
+into memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from mirror.errors import SinkError
+from mirror.model import Lsn
+from mirror.parity.plan import MappedColumn, Mapping, Plan
+from mirror.parity.values import CONVERTERS, Cells
+
+#: Rows to a round trip.
+FETCH_ROWS = 4000
+
+# row_security = off makes a policy that would hide rows an error instead of missing rows.
+_BEGIN = """
+BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET LOCAL row_security = off;
+SET LOCAL client_encoding = 'UTF8';
+SET LOCAL search_path = pg_catalog
+"""
+
+_SOURCES = "SELECT source_id, path FROM mirror.sources WHERE schema_name = %s"
+
+_POSITION = "SELECT generation, frame FROM mirror.sources WHERE source_id = %s"
+
+_TABLES = """
+SELECT source_table, target_schema, target_table, columns::text, key::text
+FROM mirror.tables WHERE source_id = %s
+"""
+
+_REJECTED = """
+SELECT DISTINCT key FROM mirror.rejects WHERE source_id = %s AND source_table = %s AND key = ANY(%s)
+"""
+
+# Which columns Postgres orders by bytes already: an explicit COLLATE "C" would hide their index.
+_BYTEWISE = """
+SELECT a.attname
+FROM pg_attribute a
+JOIN pg_class t ON t.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_collation c ON c.oid = a.attcollation
+JOIN pg_database d ON d.datname = current_database()
+WHERE n.nspname = %s AND t.relname = %s AND a.attnum > 0
+  AND (c.collname IN ('C', 'POSIX') OR c.collprovider = 'b'
+    OR (c.collprovider = 'd'
+        AND (d.datlocprovider = 'b' OR (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')))))
+"""
+
+_CASTS = {
+    "boolean": "{c}::int4::int8",
+    "numeric": "{c}::text",
+    "jsonb": "{c}::text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Keys to read: above ``lower``, up to and with ``upper``; None is without bound."""
+
+    lower: Cells | None
+    upper: Cells | None
+
+
+class Target:
+    """One source's tables in Postgres. The connection must be idle; it is left idle, as it was."""
+
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        self._conn = conn
+        self._source_id: Any = None
+        self._bytewise: dict[tuple[str, str], frozenset[str]] = {}
+
+    @contextmanager
+    def connected(self, source: Path, schema: str) -> Iterator[None]:
+        """Use the connection for one source; raises :class:`SinkError` where that is not possible."""
+        if self._conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            raise SinkError("compare with Postgres", schema, "the connection is not idle")
+        autocommit = self._conn.autocommit
+        self._conn.autocommit = True
+        try:
+            self._source_id = self._find(source, schema)
+            yield
+        finally:
+            if not self._conn.closed:
+                self._conn.autocommit = autocommit
+
+    def _find(self, source: Path, schema: str) -> Any:
+        found = [row[0] for row in self._query(_SOURCES, (schema,)) if Path(row[1]).resolve() == source]
+        if len(found) == 1:
+            return found[0]
+        problem = "no mirror of this source is recorded" if not found else "several mirrors are recorded"
+        raise SinkError(
+            "find the mirror",
+            schema,
+            f"{problem}: {source}",
+            next_step="start it with this schema: mirror up --schema",
+        )
+
+    @property
+    def utf8(self) -> bool:
+        """Whether the database keeps text as UTF-8."""
+        return self._conn.info.parameter_status("server_encoding") == "UTF8"
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is lost."""
+        return bool(self._conn.closed)
+
+    def begin(self, expected: Lsn) -> None:
+        """Take a snapshot and prove that it shows the state at ``expected``."""
+        self._conn.execute(_BEGIN)
+        rows = self._query(_POSITION, (self._source_id,))
+        found = Lsn(*rows[0]) if rows else None
+        if found != expected:
+            raise SinkError(
+                "compare at a position",
+                "mirror.sources",
+                f"Postgres shows {found}, the mirror said {expected}",
+                next_step="make sure that the mirror and parity use the same Postgres, and no replica",
+            )
+
+    def end(self) -> None:
+        """Give the snapshot up."""
+        if not self._conn.closed:
+            self._conn.execute("ROLLBACK")
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A block whose failure leaves the snapshot usable."""
+        with self._conn.transaction():
+            yield
+
+    def mappings(self) -> dict[str, Mapping]:
+        """The mirror's tables in this snapshot by their names in the source."""
+        result = {}
+        for source_table, schema, table, columns, key in self._query(_TABLES, (self._source_id,)):
+            result[source_table] = Mapping(
+                source_table=source_table,
+                target_schema=schema,
+                target_table=table,
+                # Without "source" both sides have the same name.
+                columns=tuple(
+                    MappedColumn(column.get("source", column["name"]), column["name"], column["type"])
+                    for column in json.loads(columns)
+                ),
+                key=_key(key),
+            )
+        return result
+
+    def rejected(self, table: str, keys: Collection[str]) -> set[str]:
+        """Those of the keys (in the rejects' encoding) that ``mirror.rejects`` holds."""
+        if not keys:
+            return set()
+        return {row[0] for row in self._query(_REJECTED, (self._source_id, table, list(keys)))}
+
+    def rows(self, plan: Plan, wanted: Range) -> Iterator[list[Cells]]:
+        """Rows of a range in the common key order (any order where there is none), in batches."""
+        query, parameters = self._select(plan, wanted)
+        converters = _converters_of(plan)
+        with self._conn.cursor("mirror_parity", row_factory=tuple_row) as cursor:
+            cursor.execute(query, parameters, binary=True)
+            while batch := cursor.fetchmany(FETCH_ROWS):
+                yield _converted(batch, converters) if converters else batch
+
+    def _query(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._conn.cursor(row_factory=tuple_row) as cursor:
+            return cursor.execute(query.encode(), parameters).fetchall()
+
+    def _bytewise_columns(self, mapping: Mapping) -> frozenset[str]:
+        place = (mapping.target_schema, mapping.target_table)
+        if place not in self._bytewise:
+            self._bytewise[place] = frozenset(row[0] for row in self._query(_BYTEWISE, place))
+        return self._bytewise[place]
+
+    def _select(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, list[object]]:
+        mapping = plan.mapping
+        values = sql.SQL(", ").join(
+            sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=sql.Identifier(column.name))
+            for column in plan.row_columns
+        )
+        query = sql.SQL("SELECT {} FROM {}").format(
+            values, sql.Identifier(mapping.target_schema, mapping.target_table)
+        )
+        if not plan.order:
+            return query, []
+        bytewise = self._bytewise_columns(mapping)
+        expressions: list[sql.Composable] = []
+        types: list[sql.Composable] = []
+        for position, column in zip(plan.key_positions, plan.order, strict=True):
+            name = plan.row_columns[position].name
+            for expression, bound_type in column.order(bytewise=name in bytewise):
+                expressions.append(sql.SQL(expression).format(c=sql.Identifier(name)))
+                types.append(sql.SQL("%s::" + bound_type))
+        keys = sql.SQL(", ").join(expressions)
+        marks = sql.SQL(", ").join(types)
+        conditions: list[sql.Composable] = []
+        parameters: list[object] = []
+        for operator, bound in (("> ", wanted.lower), ("<=", wanted.upper)):
+            if bound is not None:
+                conditions.append(sql.SQL("({}) " + operator + " ({})").format(keys, marks))
+                for column, value in zip(plan.order, bound, strict=True):
+                    parameters += column.bound(value)
+        if conditions:
+            query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
+        return query + sql.SQL(" ORDER BY ") + keys, parameters
+
+
+def _key(text: str | None) -> tuple[str, ...] | None:
+    names = None if text is None else json.loads(text)
+    return None if names is None else tuple(names)
+
+
+def _converters_of(plan: Plan) -> list[tuple[int, Any]]:
+    return [
+        (index, CONVERTERS[column.pg_type])
+        for index, column in enumerate(plan.row_columns)
+        if column.pg_type in CONVERTERS
+    ]
+
+
+def _converted(rows: list[Cells], converters: list[tuple[int, Any]]) -> list[Cells]:
+    columns: list[Any] = list(zip(*rows, strict=True))
+    for index, convert in converters:
+        columns[index] = [convert(value) for value in columns[index]]
+    return list(zip(*columns, strict=True))

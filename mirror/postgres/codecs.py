@@ -1,0 +1,258 @@
+"""SQLite values as Postgres values and back.
+
+An encoder takes one SQLite value and returns Postgres' text form of it (``None`` for NULL): one form
+for prepared statements, where the server knows each parameter's type, and for COPY. It raises
+:class:`Misfit` where the column would have to be jsonb to hold the value, and :class:`Reject` where
+Postgres cannot hold it at all.
+
+The lossless JSON encoding, used in jsonb columns and in ``mirror.rejects``: integer -> integer
+literal; real -> a number with a fraction or an exponent, so that 1 and 1.0 stay apart; -0.0 and
+infinities -> ``{"real": ...}``; text -> string; blob -> ``{"blob": base64}``; text that is not
+valid in the database's encoding (rejects only) -> ``{"text": base64}``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from mirror.model import BadText, Value
+
+Encoder = Callable[[Value], "str | None"]
+
+#: A btree entry of Postgres ends at 2,704 bytes; a longer key is refused before the server does.
+MAX_KEY_BYTES = 2600
+
+#: jsonb refuses strings past 256 MB, and a bytea doubles in its text form below the 1 GB limit.
+MAX_VALUE_BYTES = 250_000_000
+
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+
+_OVERSIZED = "value too large for Postgres"
+_BAD_TEXT = "text that is not valid in the database's encoding"
+_NUL_TEXT = "text with a NUL character"
+
+
+class Unfit(Exception):
+    """A value that its column cannot hold; ``column`` is filled in by who knows it."""
+
+    def __init__(self, reason: str, column: str = "") -> None:
+        self.reason = reason
+        self.column = column
+        super().__init__(reason, column)
+
+
+class Misfit(Unfit):
+    """The value would fit if the column were jsonb."""
+
+
+class Reject(Unfit):
+    """Postgres cannot hold the value in any type."""
+
+
+def real_text(value: float) -> str:
+    """Take a finite real; return its shortest exact decimal, always recognisable as a real."""
+    if value.is_integer() and abs(value) < 1e19:
+        return f"{int(value)}.0"
+    return repr(value)
+
+
+def json_text(value: Value) -> str:
+    """Take any SQLite value; return it in the lossless JSON encoding."""
+    match value:
+        case None:
+            return "null"
+        case str():
+            return json.dumps(value)
+        case int():
+            return str(value)
+        case float():
+            if math.isinf(value):
+                return '{"real":"Infinity"}' if value > 0 else '{"real":"-Infinity"}'
+            if value == 0 and math.copysign(1, value) < 0:
+                return '{"real":"-0.0"}'
+            return real_text(value)
+        case bytes():
+            return f'{{"blob":"{base64.b64encode(value).decode()}"}}'
+        case BadText():
+            return f'{{"text":"{base64.b64encode(value.raw).decode()}"}}'
+
+
+def json_array(values: Sequence[Value]) -> str:
+    """Take values; return them as one JSON array in the lossless encoding."""
+    return f"[{','.join(map(json_text, values))}]"
+
+
+def json_object(names: Sequence[str], values: Sequence[Value]) -> str:
+    """Take column names and as many values; return one JSON object in the lossless encoding."""
+    return f"{{{','.join(f'{json.dumps(n)}:{json_text(v)}' for n, v in zip(names, values, strict=True))}}}"
+
+
+def _misfit(value: Value, pg_type: str) -> Misfit:
+    """Describe a value by its kind only: errors go to logs, where contents do not belong."""
+    kind = {int: "an integer", float: "a real", str: "a text", bytes: "a blob"}.get(type(value), "a text")
+    return Misfit(f"{kind} in a column of type {pg_type}")
+
+
+def _check_text(value: str) -> str:
+    if "\0" in value:
+        raise Reject(_NUL_TEXT)
+    if len(value) > MAX_VALUE_BYTES:
+        raise Reject(_OVERSIZED)
+    return value
+
+
+def _bigint(value: Value) -> str | None:
+    if type(value) is int:
+        return str(value)
+    if value is None:
+        return None
+    raise _misfit(value, "bigint")
+
+
+def _double(value: Value) -> str | None:
+    if type(value) is float:
+        return repr(value)
+    if value is None:
+        return None
+    raise _misfit(value, "double precision")
+
+
+def _text(value: Value) -> str | None:
+    if type(value) is str:
+        return _check_text(value)
+    if value is None:
+        return None
+    if isinstance(value, BadText):
+        raise Reject(_BAD_TEXT)
+    raise _misfit(value, "text")
+
+
+def _bytea(value: Value) -> str | None:
+    if type(value) is bytes:
+        if len(value) > MAX_VALUE_BYTES:
+            raise Reject(_OVERSIZED)
+        return "\\x" + value.hex()
+    if value is None:
+        return None
+    raise _misfit(value, "bytea")
+
+
+def _boolean(value: Value) -> str | None:
+    if type(value) is int and (value == 0 or value == 1):
+        return "t" if value else "f"
+    if value is None:
+        return None
+    raise _misfit(value, "boolean")
+
+
+def _numeric(value: Value) -> str | None:
+    if type(value) is int:
+        return str(value)
+    if value is None:
+        return None
+    if type(value) is float:
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        if value != 0 or math.copysign(1, value) > 0:  # numeric has no negative zero
+            return real_text(value)
+    raise _misfit(value, "numeric")
+
+
+def _jsonb(value: Value) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, BadText):
+        raise Reject(_BAD_TEXT)
+    if type(value) is str:
+        _check_text(value)
+    elif type(value) is bytes and len(value) > MAX_VALUE_BYTES * 3 // 4:
+        raise Reject(_OVERSIZED)
+    return json_text(value)
+
+
+#: The encoder of each Postgres type that a mapping may name.
+ENCODERS: dict[str, Encoder] = {
+    "bigint": _bigint,
+    "double precision": _double,
+    "text": _text,
+    "bytea": _bytea,
+    "boolean": _boolean,
+    "numeric": _numeric,
+    "jsonb": _jsonb,
+}
+
+#: Bytes of one encoded key value in an index entry; types of fixed or small size count 16.
+_KEY_SIZES: dict[str, Callable[[str], int]] = {
+    "text": lambda text: len(text) if text.isascii() else len(text.encode()),
+    "bytea": lambda text: len(text) // 2 - 1,
+    "jsonb": len,
+}
+
+
+def check_key(pg_types: Sequence[str], encoded: Sequence[str | None]) -> None:
+    """Take a key's types and encoded values; raise :class:`Reject` if no index entry can hold it."""
+    size = 16 * (len(pg_types) - 1)
+    for pg_type, text in zip(pg_types, encoded, strict=True):
+        if text is not None and (measure := _KEY_SIZES.get(pg_type)):
+            size += measure(text)
+    if size > MAX_KEY_BYTES:
+        raise Reject("key too long for a Postgres index")
+
+
+def encode(pg_type: str, value: Value) -> str | None:
+    """Encode one value for a column of ``pg_type``; raises :class:`Misfit`, :class:`Reject`."""
+    return ENCODERS[pg_type](value)
+
+
+def decode(pg_type: str, value: Any) -> Value:
+    """Take what psycopg read from a column of ``pg_type``; return the SQLite value it stands for.
+
+    Raises ``ValueError`` for a jsonb document or a NaN that no SQLite value encodes to.
+    """
+    if value is None:
+        return None
+    match pg_type:
+        case "boolean":
+            return int(value)
+        case "bytea":
+            return bytes(value)
+        case "numeric":
+            return _from_decimal(value)
+        case "jsonb":
+            return _from_json(value)
+        case _:
+            return value  # type: ignore[no-any-return]
+
+
+def _from_decimal(value: Decimal) -> int | float:
+    exponent = value.as_tuple().exponent
+    if value.is_nan():
+        raise ValueError("NaN stands for no SQLite value")
+    if exponent == 0 and _INT64_MIN <= value <= _INT64_MAX:
+        return int(value)
+    return float(value)
+
+
+def _from_json(value: object) -> Value:
+    """Undo the lossless JSON encoding of one parsed document."""
+    match value:
+        case bool():
+            pass
+        case int():
+            return value if _INT64_MIN <= value <= _INT64_MAX else float(value)
+        case float() | str():
+            return value
+        case {"blob": str(encoded), **rest} if not rest:
+            try:
+                return base64.b64decode(encoded, validate=True)
+            except binascii.Error as error:
+                raise ValueError("not base64 in a blob") from error
+        case {"real": "Infinity" | "-Infinity" | "-0.0" as real, **rest} if not rest:
+            return float(real)
+    raise ValueError(f"a JSON {type(value).__name__} that stands for no SQLite value")

@@ -1,0 +1,101 @@
+"""The statements that make and change mirrored tables, composed, with every name quoted."""
+
+from __future__ import annotations
+
+import hashlib
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from mirror.model import Lsn
+from mirror.postgres.target import Target
+
+_MAX_NAME_BYTES = 63
+
+_TYPES: dict[str, SQL] = {
+    "bigint": SQL("bigint"),
+    "double precision": SQL("double precision"),
+    "text": SQL("text"),
+    "bytea": SQL("bytea"),
+    "boolean": SQL("boolean"),
+    "numeric": SQL("numeric"),
+    "jsonb": SQL("jsonb"),
+}
+
+
+def type_sql(pg_type: str) -> SQL:
+    """Take the name of a type that mappings use; return it as SQL. Raises ``KeyError`` for others."""
+    return _TYPES[pg_type]
+
+
+def table_sql(target: Target) -> Identifier:
+    """Return the quoted, schema-qualified name of a target."""
+    return Identifier(target.schema, target.name)
+
+
+def names_sql(names: tuple[str, ...]) -> Composed:
+    """Return quoted column names, separated by commas."""
+    return SQL(", ").join(map(Identifier, names))
+
+
+def create_table(target: Target) -> Composed:
+    """CREATE TABLE without its primary key, which :func:`add_primary_key` adds (after a COPY)."""
+    columns: list[Composable] = []
+    for name, pg_type in target.stored:
+        column = SQL("{} {}").format(Identifier(name), type_sql(pg_type))
+        if name in target.key_columns:
+            # Ordering by key must be SQLite's BINARY order, whatever the database's collation.
+            column += SQL(' COLLATE "C" NOT NULL') if pg_type == "text" else SQL(" NOT NULL")
+        columns.append(column)
+    return SQL("CREATE TABLE {} ({})").format(table_sql(target), SQL(", ").join(columns))
+
+
+def add_primary_key(target: Target) -> Composed:
+    """ALTER TABLE that makes the key columns the primary key; Postgres names it."""
+    return SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
+        table_sql(target), names_sql(target.key_columns)
+    )
+
+
+def rename_table(schema: str, old: str, new: str) -> Composed:
+    """ALTER TABLE ... RENAME inside one schema."""
+    return SQL("ALTER TABLE {} RENAME TO {}").format(Identifier(schema, old), Identifier(new))
+
+
+def drop_table(target: Target) -> Composed:
+    """DROP TABLE; fails if a view depends on it."""
+    return SQL("DROP TABLE {}").format(table_sql(target))
+
+
+def add_column(target: Target, name: str, pg_type: str, default: str | None) -> list[Composed]:
+    """Add a column in which every row that is there shows ``default`` (in text form).
+
+    The default does not stay: later rows come with their own value.
+    """
+    table, column = table_sql(target), Identifier(name)
+    if default is None:
+        return [SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table, column, type_sql(pg_type))]
+    return [
+        SQL("ALTER TABLE {} ADD COLUMN {} {} DEFAULT {}").format(
+            table, column, type_sql(pg_type), Literal(default)
+        ),
+        SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(table, column),
+    ]
+
+
+def widen_columns(target: Target, names: tuple[str, ...]) -> Composed:
+    """ALTER TABLE that turns columns into jsonb without loss, in one rewrite of the table."""
+    steps = [
+        SQL("ALTER COLUMN {0} TYPE jsonb USING mirror.lossless({0})").format(Identifier(name))
+        for name in names
+    ]
+    return SQL("ALTER TABLE {} {}").format(table_sql(target), SQL(", ").join(steps))
+
+
+def dropped_name(name: str, lsn: Lsn) -> str:
+    """Take a table's name and where it was dropped; return the name under which it is kept."""
+    suffix = f"__dropped_{lsn.generation}_{lsn.frame}"
+    raw = name.encode()
+    if len(raw) + len(suffix) > _MAX_NAME_BYTES:
+        suffix = f"_{hashlib.sha256(raw).hexdigest()[:8]}{suffix}"
+        name = raw[: _MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
+    return name + suffix

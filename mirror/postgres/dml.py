@@ -1,0 +1,185 @@
+"""The statements that change rows of one target, rendered once and kept.
+
+Comparisons of whole rows use the record *image* operator ``*<>``: for Postgres 0.0 = -0.0, and 1 = 1.0
+in numeric and jsonb, but for the mirror those are changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from mirror.postgres.ddl import names_sql, table_sql, type_sql
+from mirror.postgres.target import Target
+
+#: Types in which two values can be equal and not the same, so that an upsert must set the key too.
+_INEXACT_KEY_TYPES = frozenset({"jsonb", "numeric", "double precision"})
+
+
+@dataclass(frozen=True, slots=True)
+class RowStatements:
+    """``upsert``: parameters are the stored columns. ``delete``: the key columns."""
+
+    upsert: bytes
+    delete: bytes
+
+
+@lru_cache(maxsize=4096)
+def row_statements(target: Target) -> RowStatements:
+    """Return the statements for single rows.
+
+    Every parameter is cast, so that a statement prepared before a column was widened has another
+    text than the one after.
+    """
+    values = SQL(", ").join(
+        SQL(f"${number}::{{}}").format(type_sql(pg_type))  # type: ignore[arg-type]
+        for number, (_, pg_type) in enumerate(target.stored, 1)
+    )
+    names = tuple(name for name, _ in target.stored)
+    upsert = SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) {}").format(
+        table_sql(target), names_sql(names), values, names_sql(target.key_columns), _on_conflict(target)
+    )
+    types = dict(target.stored)
+    tests = SQL(" AND ").join(
+        SQL(f"{{}} = ${number}::{{}}").format(Identifier(name), type_sql(types[name]))  # type: ignore[arg-type]
+        for number, name in enumerate(target.key_columns, 1)
+    )
+    delete = SQL("DELETE FROM {} WHERE {}").format(table_sql(target), tests)
+    return RowStatements(upsert.as_bytes(), delete.as_bytes())
+
+
+def _on_conflict(target: Target) -> Composable:
+    """DO UPDATE of all that can have changed, or DO NOTHING where that is nothing."""
+    settable = _settable(target)
+    if not settable:
+        return SQL("DO NOTHING")
+    assignments = SQL(", ").join(
+        SQL("{0} = excluded.{0}").format(Identifier(name)) for name in settable
+    )
+    return SQL("DO UPDATE SET {}").format(assignments)
+
+
+def _settable(target: Target) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, pg_type in target.stored
+        if name not in target.key_columns or pg_type in _INEXACT_KEY_TYPES
+    )
+
+
+class Stage:
+    """A temporary table for the rows of one target: ``op`` ('u' upsert, 'd' delete, 'r' reject gone),
+    ``k`` (the key as ``mirror.rejects`` has it, where there are rejects), and c0, c1, ... for the
+    target's stored columns (numbered, because a source column may be called anything).
+    """
+
+    def __init__(self, target: Target, name: str) -> None:
+        self.target = target
+        self._name = name
+        self.table = Identifier("pg_temp", name)
+        self._names = tuple(name for name, _ in target.stored)
+        self._staged = {name: Identifier(f"c{index}") for index, name in enumerate(self._names)}
+
+    def create(self) -> Composed:
+        """CREATE TEMP TABLE; it goes with the transaction."""
+        columns: list[Composable] = [SQL('op "char"'), SQL("k text")]
+        for name, pg_type in self.target.stored:
+            column = SQL("{} {}").format(self._staged[name], type_sql(pg_type))
+            columns.append(column + SQL(' COLLATE "C"') if pg_type == "text" else column)
+        return SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(
+            Identifier(self._name), SQL(", ").join(columns)
+        )
+
+    def copy_changes(self) -> Composed:
+        """COPY of op, reject key and values, in text format."""
+        columns = SQL(", ").join([SQL("op"), SQL("k"), *self._staged.values()])
+        return SQL("COPY {} ({}) FROM STDIN").format(self.table, columns)
+
+    def copy_rows(self, *, binary: bool) -> Composed:
+        """COPY of values alone: every row of the table."""
+        statement = SQL("COPY {} ({}) FROM STDIN").format(
+            self.table, SQL(", ").join(list(self._staged.values()))
+        )
+        return statement + SQL(" (FORMAT binary)") if binary else statement
+
+    def analyze(self) -> Composed:
+        """ANALYZE of what joins use: the server knows nothing of a new temporary table."""
+        keys = [self._staged[name] for name in self.target.key_columns]
+        return SQL("ANALYZE {} ({})").format(self.table, SQL(", ").join([SQL("op"), *keys]))
+
+    def _same_key(self, left: Composable, right: Composable, *, both_staged: bool = False) -> Composed:
+        return SQL(" AND ").join(
+            SQL("{}.{} = {}.{}").format(
+                left, self._staged[name] if both_staged else Identifier(name), right, self._staged[name]
+            )
+            for name in self.target.key_columns
+        )
+
+    def delete_changed(self) -> Composed:
+        """DELETE the rows of all 'd' keys that do not come back as 'u'."""
+        return SQL(
+            "DELETE FROM {target} AS t USING {stage} AS d WHERE d.op = 'd' AND {joined}"
+            " AND NOT EXISTS (SELECT 1 FROM {stage} AS u WHERE u.op = 'u' AND {again})"
+        ).format(
+            target=table_sql(self.target),
+            stage=self.table,
+            joined=self._same_key(SQL("t"), SQL("d")),
+            again=self._same_key(SQL("u"), SQL("d"), both_staged=True),
+        )
+
+    def upsert_changed(self) -> Composed:
+        """INSERT the 'u' rows, or update those that are there and differ."""
+        statement = SQL(
+            "INSERT INTO {target} AS t ({names}) SELECT {staged} FROM {stage} WHERE op = 'u'"
+            " ON CONFLICT ({key}) {action}"
+        ).format(
+            target=table_sql(self.target),
+            names=names_sql(self._names),
+            staged=SQL(", ").join(list(self._staged.values())),
+            stage=self.table,
+            key=names_sql(self.target.key_columns),
+            action=_on_conflict(self.target),
+        )
+        settable = _settable(self.target)
+        if not settable:
+            return statement
+        old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in settable)
+        new = SQL(", ").join(SQL("excluded.{}").format(Identifier(name)) for name in settable)
+        return statement + SQL(" WHERE ROW({}) *<> ROW({})").format(old, new)
+
+    def forget_rejects(self) -> Composed:
+        """DELETE the reject entries of all staged keys. $1 source, $2 source table."""
+        return SQL(
+            "DELETE FROM mirror.rejects AS r USING {} AS s WHERE r.source_id = $1::bigint"
+            " AND r.source_table = $2::text AND md5(r.key) = md5(s.k) AND r.key = s.k"
+        ).format(self.table)
+
+    def delete_absent(self) -> Composed:
+        """DELETE the rows whose key is not staged (the stage holds the whole table)."""
+        return SQL(
+            "DELETE FROM {} AS t WHERE NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})"
+        ).format(table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("s")))
+
+    def upsert_different(self) -> Composed:
+        """INSERT or update only the staged rows that differ from the target's.
+
+        They are found by a join first: ON CONFLICT would lock, and so write, every row it meets.
+        """
+        old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names)
+        new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
+        return SQL(
+            "INSERT INTO {target} ({names}) SELECT {new} FROM {stage} AS s LEFT JOIN {target} AS t ON {joined}"
+            " WHERE t.{first} IS NULL OR ROW({old}) *<> ROW({new}) ON CONFLICT ({key}) {action}"
+        ).format(
+            target=table_sql(self.target),
+            names=names_sql(self._names),
+            new=new,
+            stage=self.table,
+            joined=self._same_key(SQL("t"), SQL("s")),
+            first=Identifier(self.target.key_columns[0]),
+            old=old,
+            key=names_sql(self.target.key_columns),
+            action=_on_conflict(self.target),
+        )

@@ -1,0 +1,57 @@
+"""psycopg's errors as the mirror's errors: decided by SQLSTATE, never by message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from mirror.errors import FencedError, SinkError
+
+#: mirror.advance: another epoch holds the source / the position would go back.
+FENCED = "MR001"
+WENT_BACK = "MR002"
+
+#: connection, resources, operator intervention, rollback by the server.
+_RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
+#: lock_not_available, and what a server says while it starts or stops is class 57 already.
+_RETRYABLE_STATES = frozenset({"55P03"})
+
+_NEXT_STEPS = {
+    "28": "check user, password and pg_hba.conf",
+    "3D": "create the database, or correct the DSN",
+    "42501": "grant the mirror's user CREATE on the database and on the schema",
+    "53100": "free disk space on the server",
+    "53300": "raise max_connections, or close other sessions",
+    "2BP01": "drop what depends on the table (DETAIL in the server's log)",
+    WENT_BACK: "another copy of the state directory has been applied further; start from that one",
+}
+
+
+def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkError:
+    """Take a psycopg error; return the :class:`SinkError` that says the same, with its SQLSTATE."""
+    state = error.sqlstate
+    detail = error.diag.message_primary or str(error)
+    if error.diag.message_detail:
+        detail += f" ({error.diag.message_detail})"
+    if state == FENCED:
+        return FencedError(operation, place, detail, sqlstate=state, next_step="stop the other mirror")
+    # Without a SQLSTATE the server did not answer: the connection is what failed.
+    lost = state is None and isinstance(error, psycopg.OperationalError)
+    retryable = lost or (
+        state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES)
+    )
+    next_step = "" if state is None else _NEXT_STEPS.get(state, _NEXT_STEPS.get(state[:2], ""))
+    if lost:
+        next_step = "check that Postgres is up and that the DSN is right"
+    return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
+
+
+@contextmanager
+def translated(operation: str, place: str = "") -> Iterator[None]:
+    """Run the block; a psycopg error in it is raised as :class:`SinkError` instead."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise sink_error(error, operation, place) from error

@@ -1,0 +1,138 @@
+"""Row changes as what Postgres has to do: which keys to delete, what to upsert, what to reject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mirror.errors import KeyShapeError, MisfitError
+from mirror.model import Row, RowChange, Table, Value
+from mirror.postgres.codecs import (
+    ENCODERS,
+    Misfit,
+    Reject,
+    Unfit,
+    check_key,
+    json_array,
+    json_object,
+)
+from mirror.postgres.target import Target
+
+Encoded = Sequence["str | None"]
+
+
+class Rejected(NamedTuple):
+    """A row that Postgres cannot hold: columns of ``mirror.rejects``."""
+
+    key: str
+    reason: str
+    row_data: str
+
+
+class RowPlan(NamedTuple):
+    """What one change asks for."""
+
+    deletes: tuple[tuple[str | None, ...], ...]
+    """Encoded keys whose rows go."""
+    upsert: list[str | None] | None
+    """Encoded stored columns of the row that comes."""
+    rejected: Rejected | None
+    gone: bool
+    """Whether the source has the row no longer."""
+
+
+class RowPlanner:
+    """Plans the changes of one table for one target."""
+
+    def __init__(self, table: Table, target: Target) -> None:
+        """Take the source's definition and where its rows are held.
+
+        Raises :class:`SinkError` if the columns do not agree.
+        """
+        target.bind(table)
+        self._source = table.name
+        self._names = tuple(column.name for column in table.columns)
+        self._by_rowid = target.key is None
+        self._encoders = [ENCODERS[column.pg_type] for column in target.columns]
+        held = [column.name for column in target.columns]
+        self._key_at = [held.index(name) for name in target.key or ()]
+        self._key_types = [target.columns[index].pg_type for index in self._key_at]
+        # Only these can be too long, and only they are worth measuring row by row.
+        self._measured = any(pg_type in ("text", "bytea", "jsonb") for pg_type in self._key_types)
+
+    def plan(self, change: RowChange) -> RowPlan:
+        """Take a change; return what it asks for.
+
+        Raises :class:`MisfitError` if a column must become jsonb first, :class:`KeyShapeError` if the
+        table must be keyed on its rowid first.
+        """
+        old_key = None if change.before is None else self._held_key(change.before, change.rowid)
+        if change.after is None:
+            return RowPlan(() if old_key is None else (old_key,), None, None, True)
+        try:
+            values, key = self._encode(change.after, change.rowid)
+        except Reject as reject:
+            keys = (old_key, self._held_key(change.after, change.rowid))
+            deletes = tuple(dict.fromkeys(key for key in keys if key is not None))
+            return RowPlan(deletes, None, self._rejected(change.after, change.rowid, reject), False)
+        return RowPlan(() if old_key is None or old_key == key else (old_key,), values, None, False)
+
+    def reject_keys(self, change: RowChange) -> list[str]:
+        """Return the keys, as ``mirror.rejects`` has them, under which the change's row may be there."""
+        rows = (row for row in (change.before, change.after) if row is not None)
+        return list(dict.fromkeys(self._json_key(row, change.rowid) for row in rows))
+
+    def _encode(self, row: Row, rowid: int | None) -> tuple[list[str | None], tuple[str | None, ...]]:
+        """Encode a row's stored columns and its key; raises Reject, MisfitError and KeyShapeError."""
+        if self._by_rowid:
+            key: tuple[str | None, ...] = (str(rowid),)
+            return [*key, *self._columns(row)], key
+        for index in self._key_at:
+            if row[index] is None:
+                raise KeyShapeError(self._source)
+        values = self._columns(row)
+        key = tuple(values[index] for index in self._key_at)
+        if self._measured:
+            check_key(self._key_types, key)
+        return values, key
+
+    def _columns(self, row: Row) -> list[str | None]:
+        try:
+            return [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
+        except Unfit:
+            self._blame(row)
+            raise
+
+    def _blame(self, row: Row) -> None:
+        """Find the value that does not fit and raise for it. A misfit counts before a reject."""
+        reject: Reject | None = None
+        for name, encode, value in zip(self._names, self._encoders, row, strict=True):
+            try:
+                encode(value)
+            except Misfit as misfit:
+                raise MisfitError(self._source, name, misfit.reason) from misfit
+            except Reject as found:
+                reject = reject or Reject(found.reason, name)
+        if reject is not None:
+            raise reject
+
+    def _held_key(self, row: Row, rowid: int | None) -> tuple[str | None, ...] | None:
+        """Encode the key under which Postgres may hold a row; None if no row can be under it."""
+        if self._by_rowid:
+            return (str(rowid),)
+        if any(row[index] is None for index in self._key_at):
+            return None
+        try:
+            key = tuple(self._encoders[index](row[index]) for index in self._key_at)
+            check_key(self._key_types, key)
+        except Unfit:
+            return None
+        return key
+
+    def _json_key(self, row: Row, rowid: int | None) -> str:
+        values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
+        return json_array(values)
+
+    def _rejected(self, row: Row, rowid: int | None, reject: Reject) -> Rejected:
+        reason = f"{reject.column}: {reject.reason}" if reject.column else reject.reason
+        return Rejected(self._json_key(row, rowid), reason, json_object(self._names, row))

@@ -1,0 +1,216 @@
+"""A batch's schema changes, applied to Postgres inside the batch's transaction.
+
+Names are vacated before they are filled, so that chained and swapped renames (t -> old, new -> t) need no
+order of their own. What the source drops is kept in Postgres under another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from psycopg.sql import SQL, Identifier
+
+from mirror.errors import SinkError
+from mirror.model import Lsn, SchemaChange, Table
+from mirror.postgres import ddl
+from mirror.postgres.codecs import Misfit, Reject, encode
+from mirror.postgres.target import (
+    Conn,
+    MapTable,
+    Target,
+    TargetColumn,
+    forget_target,
+    require_free,
+    save_target,
+)
+
+
+class SchemaEditor:
+    """Edits the tables of one source; ``targets`` is the caller's working copy and is kept current."""
+
+    def __init__(
+        self, conn: Conn, source_id: int, schema: str, map_table: MapTable, targets: dict[str, Target]
+    ) -> None:
+        self._conn = conn
+        self._source_id = source_id
+        self._schema = schema
+        self._map_table = map_table
+        self.targets = targets
+
+    def apply(
+        self,
+        changes: Iterable[SchemaChange],
+        lsn: Lsn,
+        *,
+        widen: Collection[tuple[str, str]],
+        rekey: Collection[str],
+    ) -> None:
+        """Make the changes; then widen the columns named in ``widen`` (source table, source column).
+
+        Tables in ``rekey`` are rebuilt on ``_rowid``. Raises :class:`SinkError` for a change of a table
+        that is not held, and psycopg's errors.
+        """
+        changes = list(changes)
+        kept = [(change, self._vacate(change, lsn, rekey)) for change in changes]
+        fresh: set[str] = set()
+        for change, held in kept:
+            if change.after is None:
+                continue
+            jsonb = frozenset(column for table, column in widen if table == change.after.name)
+            if change.kind in ("rename", "add_columns") and held is not None:
+                self._carry(change.after, held, jsonb)
+            else:
+                # Once keyed on the rowid, a table stays so: the NULL may be there still.
+                sticky = held is not None and held.key is None
+                self.create(
+                    change.after, jsonb_columns=jsonb, rowid_key=sticky or change.after.name in rekey
+                )
+                fresh.add(change.after.name)
+        for table in {table for table, _ in widen} - fresh:
+            self.widen(table, {column for name, column in widen if name == table})
+
+    def create(
+        self,
+        table: Table,
+        *,
+        jsonb_columns: Collection[str] = (),
+        rowid_key: bool = False,
+        primary_key: bool = True,
+    ) -> Target:
+        """Create and remember the table; with ``primary_key=False`` the caller adds the key later."""
+        rowid_key = rowid_key and bool(table.primary_key) and not table.without_rowid
+        target = Target.of(
+            self._map_table(
+                table, self._schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key
+            )
+        )
+        require_free(self._conn, target.schema, target.name)
+        self._conn.execute(ddl.create_table(target))
+        if primary_key:
+            self._conn.execute(ddl.add_primary_key(target))
+        self._remember(target)
+        return target
+
+    def widen(self, table: str, columns: Collection[str]) -> Target:
+        """Turn source columns of a held table into jsonb, with what is in them."""
+        target = self._held(table)
+        narrow = [c for c in target.columns if c.source in columns and c.pg_type != "jsonb"]
+        if narrow:
+            self._conn.execute(ddl.widen_columns(target, tuple(c.name for c in narrow)))
+            target = target.with_jsonb({c.source for c in narrow})
+            self._remember(target)
+        return target
+
+    def retire(self, table: str, lsn: Lsn, *, drop: bool = False) -> None:
+        """Forget a held table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it."""
+        target = self.targets.pop(table)
+        if drop:
+            self._conn.execute(ddl.drop_table(target))
+        else:
+            name = ddl.dropped_name(target.name, lsn)
+            self._conn.execute(ddl.rename_table(target.schema, target.name, name))
+        self._conn.execute(
+            "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
+            (str(self._source_id), table),
+        )
+        forget_target(self._conn, self._source_id, table)
+
+    def extend(self, table: Table, jsonb_columns: Collection[str] = ()) -> Target:
+        """Add the columns that ``table`` has more than the held one, showing their defaults."""
+        held = self._held(table.name)
+        mapped = self._mapped_like(table, held, jsonb_columns)
+        columns = list(held.columns)
+        for index in range(len(held.columns), len(table.columns)):
+            column, default = mapped.columns[index], table.columns[index].default
+            try:
+                text = encode(column.pg_type, default)
+            except Misfit:
+                column = TargetColumn(column.source, column.name, "jsonb")
+                text = encode("jsonb", default)
+            except Reject as reject:
+                raise SinkError(
+                    "add a column",
+                    f"{table.name}.{column.source}",
+                    f"default value: {reject.reason}",
+                    next_step="give the column another default in SQLite",
+                ) from reject
+            for step in ddl.add_column(held, column.name, column.pg_type, text):
+                self._conn.execute(step)
+            columns.append(column)
+        target = Target(table.name, held.schema, held.name, tuple(columns), held.key)
+        self._remember(target)
+        return target
+
+    def _vacate(self, change: SchemaChange, lsn: Lsn, rekey: Collection[str]) -> Target | None:
+        """Free the names that a change gives up; return the target that it started from."""
+        if change.before is None:
+            return None
+        source = change.before.name
+        held = self._held(source)
+        if change.kind in ("drop", "rebuild"):
+            self.retire(source, lsn, drop=change.kind == "rebuild" and source in rekey)
+        elif change.after is not None and change.after.name != source:
+            del self.targets[source]
+            forget_target(self._conn, self._source_id, source)
+            parked = self._parked(source)
+            self._conn.execute(ddl.rename_table(held.schema, held.name, parked))
+            self._rename_rejects(source, parked)
+        return held
+
+    def _carry(self, table: Table, held: Target, jsonb: Collection[str]) -> None:
+        """Finish a rename and add the columns that came with it."""
+        if table.name != held.source:
+            parked = self._parked(held.source)
+            name = self._mapped_like(table, held, ()).name
+            require_free(self._conn, held.schema, name)
+            self._conn.execute(ddl.rename_table(held.schema, parked, name))
+            self._rename_rejects(parked, table.name)
+            self._remember(Target(table.name, held.schema, name, held.columns, held.key))
+        if len(table.columns) > len(held.columns):
+            self.extend(table, jsonb)
+
+    def _parked(self, source: str) -> str:
+        """Name of a table between the two halves of its rename: no source table is called so."""
+        return ddl.dropped_name(f"mirror_renaming_{source}", Lsn(self._source_id, 0))
+
+    def _rename_rejects(self, old: str, new: str) -> None:
+        self._conn.execute(
+            "UPDATE mirror.rejects SET source_table = $3::text"
+            " WHERE source_id = $1::bigint AND source_table = $2::text",
+            (str(self._source_id), old, new),
+        )
+
+    def _mapped_like(self, table: Table, held: Target, jsonb_columns: Collection[str]) -> Target:
+        """Map ``table`` with the decisions made for ``held``: its jsonb columns and its key."""
+        return Target.of(
+            self._map_table(
+                table,
+                self._schema,
+                jsonb_columns=held.jsonb_columns | frozenset(jsonb_columns),
+                rowid_key=held.key is None and bool(table.primary_key),
+            )
+        )
+
+    def _held(self, table: str) -> Target:
+        target = self.targets.get(table)
+        if target is None:
+            raise SinkError("change a table", table, "it is not held in Postgres")
+        return target
+
+    def _remember(self, target: Target) -> None:
+        save_target(self._conn, self._source_id, target)
+        self.targets[target.source] = target
+
+
+def schema_exists(conn: Conn, schema: str) -> bool:
+    """Whether the Postgres schema is there (asked first: CREATE ... IF NOT EXISTS needs a privilege)."""
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)", (schema,)
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def create_schema(conn: Conn, schema: str) -> None:
+    """Create the Postgres schema if it is not there."""
+    if not schema_exists(conn, schema):
+        conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))

@@ -1,0 +1,158 @@
+"""How one source table is held in Postgres, as ``mirror.tables`` remembers it.
+
+A :class:`Target` is a :class:`~mirror.model.TableMapping` without the source's definition, which is
+not known yet when a mirror starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg
+
+from mirror.errors import SinkError
+from mirror.model import ColumnMapping, Table, TableMapping
+from mirror.postgres.migrate import statement
+
+#: A connection as the sink uses it: autocommit, native placeholders, plain tuples.
+Conn = psycopg.Connection[tuple[Any, ...]]
+
+#: Name of the key column of tables without a usable declared key.
+ROWID = "_rowid"
+
+
+class MapTable(Protocol):
+    """A profile's function: how is this table held in Postgres?"""
+
+    def __call__(
+        self,
+        table: Table,
+        schema: str,
+        *,
+        jsonb_columns: Collection[str] = ...,
+        rowid_key: bool = ...,
+    ) -> TableMapping:
+        """See :func:`mirror.profiles.generic.map_table`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetColumn:
+    """One column: its name in the source, its name and its type in Postgres."""
+
+    source: str
+    name: str
+    pg_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the rows of one source table are."""
+
+    source: str
+    """Name of the source table."""
+    schema: str
+    name: str
+    columns: tuple[TargetColumn, ...]
+    """In the source's column order; without ``_rowid``."""
+    key: tuple[str, ...] | None
+    """Postgres names of the key columns; None: the extra column ``_rowid``."""
+
+    @classmethod
+    def of(cls, mapping: TableMapping) -> Target:
+        """Take a mapping; return what of it is remembered."""
+        columns = tuple(
+            TargetColumn(column.name, held.name, held.pg_type)
+            for column, held in zip(mapping.table.columns, mapping.columns, strict=True)
+        )
+        return cls(mapping.table.name, mapping.schema, mapping.name, columns, mapping.key)
+
+    def bind(self, table: Table) -> TableMapping:
+        """Take the source's definition; return the whole mapping.
+
+        Raises :class:`SinkError` if the columns are not the ones that are held.
+        """
+        if tuple(c.name for c in table.columns) != tuple(c.source for c in self.columns):
+            raise SinkError("map a table", self.source, "its columns are not those held in Postgres")
+        key = self.key or ()
+        columns = tuple(ColumnMapping(c.name, c.pg_type, c.name in key) for c in self.columns)
+        return TableMapping(table, self.schema, self.name, columns, self.key)
+
+    @property
+    def jsonb_columns(self) -> frozenset[str]:
+        """Source names of the columns held as jsonb."""
+        return frozenset(c.source for c in self.columns if c.pg_type == "jsonb")
+
+    @property
+    def stored(self) -> tuple[tuple[str, str], ...]:
+        """Name and type of every column of the Postgres table, ``_rowid`` first if there is one."""
+        own = tuple((c.name, c.pg_type) for c in self.columns)
+        return own if self.key is not None else ((ROWID, "bigint"), *own)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Postgres names of the key's columns, also for ``_rowid``."""
+        return self.key if self.key is not None else (ROWID,)
+
+    def with_jsonb(self, sources: Collection[str]) -> Target:
+        """Return this target with the named source columns as jsonb."""
+        columns = tuple(
+            TargetColumn(c.source, c.name, "jsonb") if c.source in sources else c for c in self.columns
+        )
+        return Target(self.source, self.schema, self.name, columns, self.key)
+
+
+def load_targets(conn: Conn, source_id: int) -> dict[str, Target]:
+    """Return the targets of a source by the name of the source table."""
+    rows = conn.execute(
+        "SELECT source_table, target_schema, target_table, columns, key"
+        " FROM mirror.tables WHERE source_id = $1::bigint",
+        (str(source_id),),
+    )
+    targets = {}
+    for source, schema, name, columns, key in rows:
+        held = tuple(TargetColumn(c.get("source", c["name"]), c["name"], c["type"]) for c in columns)
+        targets[source] = Target(source, schema, name, held, None if key is None else tuple(key))
+    return targets
+
+
+def save_target(conn: Conn, source_id: int, target: Target) -> None:
+    """Remember a target, in place of what was remembered of its source table."""
+    forget_target(conn, source_id, target.source)
+    columns = [{"name": c.name, "type": c.pg_type, "source": c.source} for c in target.columns]
+    conn.execute(
+        statement("table_save"),
+        (str(source_id), target.source, target.schema, target.name, json.dumps(columns),
+         json.dumps(target.key)),
+    )  # fmt: skip
+
+
+def forget_target(conn: Conn, source_id: int, source_table: str) -> None:
+    """Forget where a source table is held."""
+    conn.execute(
+        "DELETE FROM mirror.tables WHERE source_id = $1::bigint AND source_table = $2::text",
+        (str(source_id), source_table),
+    )
+
+
+def require_free(conn: Conn, schema: str, name: str) -> None:
+    """Raise :class:`SinkError` if ``schema.name`` is taken, saying by whom and what to do."""
+    row = conn.execute(statement("target_owner"), (schema, name)).fetchone()
+    exists, owner, path = row if row is not None else (False, None, None)
+    place = f"{schema}.{name}"
+    if owner is not None:
+        raise SinkError(
+            "create a table",
+            place,
+            f"it mirrors another source, {path}",
+            next_step="give this source a schema of its own with --schema",
+        )
+    if exists:
+        raise SinkError(
+            "create a table",
+            place,
+            "a table or view of that name is there and is not the mirror's",
+            next_step="rename or drop it, or give this source a schema of its own with --schema",
+        )
