@@ -2,8 +2,8 @@
 
 MirrorError
 ├── SourceError        the SQLite file: missing, not a database, wrong mode, locked, encrypted
-│   └── FormatError    bytes that are not what SQLite writes, with their place
-├── GapError           contiguity of the WAL cannot be proved (answered by a re-diff)
+│   ├── FormatError    bytes that are not what SQLite writes, with their place
+│   └── ReplacedError  another file was put at the source's path (answered by a re-diff)
 ├── StateError         the state directory: locked by another mirror, damaged, full
 ├── SinkError          Postgres: unreachable, refusing, out of space
 │   ├── FencedError    another mirror has taken this source over
@@ -65,8 +65,8 @@ class FormatError(SourceError):
     """Bytes that SQLite does not write; ``place`` names the page, frame or offset."""
 
 
-class GapError(MirrorError):
-    """It cannot be proved that nothing was missed; ``detail`` is the reason."""
+class ReplacedError(SourceError):
+    """Other files stand at the source's path: connect anew and compare."""
 
     retryable = True
 

@@ -61,7 +61,7 @@ CREATE INDEX gaps_source ON mirror.gaps (source_id, gap_id);
 CREATE FUNCTION mirror.advance(
     p_source_id bigint, p_epoch bigint, p_generation bigint, p_frame bigint,
     p_salt1 bigint, p_salt2 bigint, p_committed_at timestamptz, p_commits bigint
-) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     held mirror.sources%ROWTYPE;
 BEGIN

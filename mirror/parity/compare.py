@@ -37,7 +37,7 @@ from mirror.parity.target import Range, Target
 from mirror.parity.values import Cells
 
 #: How long one read transaction on the source reads rows.
-READ_SECONDS = 0.022
+READ_SECONDS = 0.018
 
 #: How often a table starts over because its definition changed.
 RESTARTS = 5
@@ -243,7 +243,7 @@ class _Run:
         if mapping != job.mapping:
             job.start_over(mapping)
             if job.restarts > RESTARTS:
-                job.finish("not checked", "its definition kept changing")
+                job.finish("not checked", "schema kept changing")
         elif mapping is None:
             if reading.exists:
                 job.finish("different", "not mirrored")

@@ -34,9 +34,8 @@ KNOWN_TYPES = frozenset({"bigint", "double precision", "text", "bytea", "boolean
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER_CASE = str.maketrans(_UPPER, _UPPER.lower())
 
-_FOLDED: LiteralString = (
-    "translate({c}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz') COLLATE \"C\""
-)
+# In the collation "C" lower() folds ASCII only, as NOCASE does; and it is much faster than translate().
+_FOLDED: LiteralString = 'lower({c} COLLATE "C")'
 _TRIMMED: LiteralString = "rtrim({c}, ' ') COLLATE \"C\""
 
 _BOUND_TYPES: dict[str, LiteralString] = {

@@ -94,6 +94,7 @@ class Target:
             self._source_id = self._find(source, schema)
             yield
         finally:
+            self.end()
             if not self._conn.closed:
                 self._conn.autocommit = autocommit
 
@@ -133,8 +134,10 @@ class Target:
             )
 
     def end(self) -> None:
-        """Give the snapshot up."""
-        if not self._conn.closed:
+        """Give the snapshot up, if there is one."""
+        if self._conn.closed:
+            return
+        if self._conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             self._conn.execute("ROLLBACK")
 
     @contextmanager
@@ -170,13 +173,14 @@ class Target:
         """Rows of a range in the common key order (any order where there is none), in batches."""
         query, parameters = self._select(plan, wanted)
         converters = _converters_of(plan)
-        with self._conn.cursor("mirror_parity", row_factory=tuple_row) as cursor:
+        with psycopg.ServerCursor(self._conn, "mirror_parity", row_factory=tuple_row) as cursor:
             cursor.execute(query, parameters, binary=True)
             while batch := cursor.fetchmany(FETCH_ROWS):
                 yield _converted(batch, converters) if converters else batch
 
     def _query(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self._conn.cursor(row_factory=tuple_row) as cursor:
+        # Not conn.cursor(): the connection's own factory may want other placeholders.
+        with psycopg.Cursor(self._conn, row_factory=tuple_row) as cursor:
             return cursor.execute(query.encode(), parameters).fetchall()
 
     def _bytewise_columns(self, mapping: Mapping) -> frozenset[str]:
@@ -188,11 +192,11 @@ class Target:
     def _select(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, list[object]]:
         mapping = plan.mapping
         values = sql.SQL(", ").join(
-            sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=sql.Identifier(column.name))
+            sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=_identifier(column.name))
             for column in plan.row_columns
         )
         query = sql.SQL("SELECT {} FROM {}").format(
-            values, sql.Identifier(mapping.target_schema, mapping.target_table)
+            values, _identifier(mapping.target_schema, mapping.target_table)
         )
         if not plan.order:
             return query, []
@@ -202,7 +206,7 @@ class Target:
         for position, column in zip(plan.key_positions, plan.order, strict=True):
             name = plan.row_columns[position].name
             for expression, bound_type in column.order(bytewise=name in bytewise):
-                expressions.append(sql.SQL(expression).format(c=sql.Identifier(name)))
+                expressions.append(sql.SQL(expression).format(c=_identifier(name)))
                 types.append(sql.SQL("%s::" + bound_type))
         keys = sql.SQL(", ").join(expressions)
         marks = sql.SQL(", ").join(types)
@@ -216,6 +220,11 @@ class Target:
         if conditions:
             query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
         return query + sql.SQL(" ORDER BY ") + keys, parameters
+
+
+def _identifier(*names: str) -> sql.Identifier:
+    # psycopg looks for placeholders in names, too.
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
 def _key(text: str | None) -> tuple[str, ...] | None:

@@ -1,20 +1,23 @@
 """One batch into Postgres, in one transaction.
 
 Statements are queued and sent in one pipeline, which for a small batch is one round trip: BEGIN, the
-rows, the position, COMMIT. A table with many changes is streamed by COPY into a temporary table
-instead. Nothing of a batch is held in memory beyond one such queue.
+rows, the position, COMMIT (for a single row, all of it is one statement). A table with many changes
+is streamed by COPY into a temporary table instead. Nothing of a batch is held in memory beyond one
+such queue.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from mirror.model import Batch, Lsn, Position, RowChange, TableChanges, TableResult
-from mirror.postgres.dml import Stage, row_statements
+from mirror.model import Batch, Lsn, Position, RowChange, Table, TableChanges, TableResult
+from mirror.postgres.dml import Stage
 from mirror.postgres.migrate import statement
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
 from mirror.postgres.target import Conn, Target
@@ -30,6 +33,16 @@ _QUEUE_BYTES = 8_000_000
 _SPOOLED_REJECT_BYTES = 4_000_000
 
 
+_Queued = tuple[bytes, tuple[Any, ...]]
+
+
+@lru_cache(maxsize=4096)
+def _joined(change: bytes, move: bytes, parameters: int) -> bytes:
+    """Join a row statement with ``parameters`` parameters and the move of the position."""
+    shifted = re.sub(rb"\$(\d+)", lambda match: b"$%d" % (int(match[1]) + parameters), move)
+    return b"WITH change AS (%b) %b" % (change, shifted)
+
+
 def change_bytes(change: RowChange) -> int:
     """Return about how many bytes a change holds."""
     size = 64
@@ -43,13 +56,20 @@ def change_bytes(change: RowChange) -> int:
 class Transaction:
     """The row changes of one Postgres transaction, which begins with the first statement sent."""
 
-    def __init__(self, conn: Conn, source_id: int, lsn: Lsn, rejects: dict[str, int]) -> None:
-        """``rejects``: by source table, how many entries ``mirror.rejects`` has before."""
+    def __init__(
+        self, conn: Conn, source_id: int, lsn: Lsn, rejects: dict[str, int], planners: dict[str, RowPlanner]
+    ) -> None:
+        """``rejects``: by source table, how many entries ``mirror.rejects`` has before. ``planners``: a
+        cache that outlives the transaction.
+        """
         self._conn = conn
+        self._planners = planners
         self._source_id = str(source_id)
         self._lsn = lsn
-        self._rejects = rejects
-        self._queue: list[tuple[bytes, tuple[Any, ...]]] = [(b"BEGIN", ())]
+        self.rejects = rejects
+        self._queue: list[_Queued] = [(b"BEGIN", ())]
+        self._begun = False
+        self._row_statements = 0
         self._queued_bytes = 0
         self._stages = 0
         self.rejects_touched = False
@@ -63,14 +83,35 @@ class Transaction:
         queue, self._queue, self._queued_bytes = self._queue, [], 0
         if not queue:
             return
+        self._begun = True
         cursor = self._conn.cursor()
         with self._conn.pipeline():
             for query, params in queue:
                 cursor.execute(query, params, prepare=True)
 
+    def commit(self) -> None:
+        """Send what is left, and COMMIT with it.
+
+        BEGIN, one change of one row, and the position are joined into one statement, which is its own
+        transaction: it takes a third less time than the four.
+        """
+        if not self._begun and self._row_statements == 1 and len(self._queue) == 3:
+            (change, values), (move, position) = self._queue[1:]
+            self._queue.clear()
+            self._conn.execute(_joined(change, move, len(values)), values + position, prepare=True)
+            return
+        self.queue(b"COMMIT")
+        self.flush()
+
+    def _planner(self, table: Table, target: Target) -> RowPlanner:
+        planner = self._planners.get(table.name)
+        if planner is None or planner.target != target or planner.table != table:
+            planner = self._planners[table.name] = RowPlanner(table, target)
+        return planner
+
     def apply_table(self, changes: TableChanges, target: Target) -> TableResult:
         """Apply the changes of one table; raises MisfitError, KeyShapeError, psycopg's errors."""
-        planner = RowPlanner(changes.table, target)
+        planner = self._planner(changes.table, target)
         buffered: list[RowChange] = []
         size = 0
         rows = iter(changes.rows)
@@ -85,21 +126,23 @@ class Transaction:
         self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int
     ) -> TableResult:
         """Queue single statements: what goes first, then what comes, so that keys can move around."""
-        statements = row_statements(target)
+        statements = planner.statements
         count = _Counts()
         plans = []
-        tracked = self._rejects.get(target.source, 0) > 0
+        tracked = self.rejects.get(target.source, 0) > 0
         for change in changes:
             if tracked:
                 for key in planner.reject_keys(change):
                     self._forget(target.source, key)
             plans.append(count.add(planner.plan(change)))
         for plan in plans:
-            for key in plan.deletes:
-                self.queue(statements.delete, key)
+            for gone in plan.deletes:
+                self.queue(statements.delete, gone)
+                self._row_statements += 1
         for plan in plans:
             if plan.upsert is not None:
                 self.queue(statements.upsert, tuple(plan.upsert))
+                self._row_statements += 1
             if plan.rejected is not None:
                 self._save_reject(target.source, plan.rejected)
         self._queued_bytes += size
@@ -107,16 +150,14 @@ class Transaction:
             self.flush()
         return count.result(target.source)
 
-    def _stream(
-        self, planner: RowPlanner, target: Target, changes: Iterator[RowChange]
-    ) -> TableResult:
+    def _stream(self, planner: RowPlanner, target: Target, changes: Iterator[RowChange]) -> TableResult:
         """COPY the changes into a temporary table and apply them as a set."""
         self.flush()
         self._stages += 1
         stage = Stage(target, f"mirror_stage_{self._stages}")
         self._conn.execute(stage.create())
         count = _Counts()
-        tracked = self._rejects.get(target.source, 0) > 0
+        tracked = self.rejects.get(target.source, 0) > 0
         deleting = False
         # Rejects wait for the end of the COPY: on disk, should they be many.
         with tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES, "w+", encoding="utf-8") as rejected:
@@ -212,6 +253,4 @@ def apply_rows(
     transaction: Transaction, batch: Batch, target_of: Callable[[str], Target]
 ) -> list[TableResult]:
     """Apply all row changes of a batch; ``target_of`` finds where a source table is held."""
-    return [
-        transaction.apply_table(changes, target_of(changes.table.name)) for changes in batch.tables
-    ]
+    return [transaction.apply_table(changes, target_of(changes.table.name)) for changes in batch.tables]

@@ -51,9 +51,7 @@ def create_table(target: Target) -> Composed:
 
 def add_primary_key(target: Target) -> Composed:
     """ALTER TABLE that makes the key columns the primary key; Postgres names it."""
-    return SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
-        table_sql(target), names_sql(target.key_columns)
-    )
+    return SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table_sql(target), names_sql(target.key_columns))
 
 
 def rename_table(schema: str, old: str, new: str) -> Composed:

@@ -1,7 +1,8 @@
 """The statements that change rows of one target, rendered once and kept.
 
 Comparisons of whole rows use the record *image* operator ``*<>``: for Postgres 0.0 = -0.0, and 1 = 1.0
-in numeric and jsonb, but for the mirror those are changes.
+in numeric and jsonb, but for the mirror those are changes. (The casts to ``record`` keep the parser from
+taking the operator apart into one comparison a column.)
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def row_statements(target: Target) -> RowStatements:
     text than the one after.
     """
     values = SQL(", ").join(
-        SQL(f"${number}::{{}}").format(type_sql(pg_type))  # type: ignore[arg-type]
+        SQL(f"${number}::{{}}").format(type_sql(pg_type))
         for number, (_, pg_type) in enumerate(target.stored, 1)
     )
     names = tuple(name for name, _ in target.stored)
@@ -43,7 +44,7 @@ def row_statements(target: Target) -> RowStatements:
     )
     types = dict(target.stored)
     tests = SQL(" AND ").join(
-        SQL(f"{{}} = ${number}::{{}}").format(Identifier(name), type_sql(types[name]))  # type: ignore[arg-type]
+        SQL(f"{{}} = ${number}::{{}}").format(Identifier(name), type_sql(types[name]))
         for number, name in enumerate(target.key_columns, 1)
     )
     delete = SQL("DELETE FROM {} WHERE {}").format(table_sql(target), tests)
@@ -55,9 +56,7 @@ def _on_conflict(target: Target) -> Composable:
     settable = _settable(target)
     if not settable:
         return SQL("DO NOTHING")
-    assignments = SQL(", ").join(
-        SQL("{0} = excluded.{0}").format(Identifier(name)) for name in settable
-    )
+    assignments = SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in settable)
     return SQL("DO UPDATE SET {}").format(assignments)
 
 
@@ -97,12 +96,10 @@ class Stage:
         columns = SQL(", ").join([SQL("op"), SQL("k"), *self._staged.values()])
         return SQL("COPY {} ({}) FROM STDIN").format(self.table, columns)
 
-    def copy_rows(self, *, binary: bool) -> Composed:
+    def copy_rows(self) -> Composed:
         """COPY of values alone: every row of the table."""
-        statement = SQL("COPY {} ({}) FROM STDIN").format(
-            self.table, SQL(", ").join(list(self._staged.values()))
-        )
-        return statement + SQL(" (FORMAT binary)") if binary else statement
+        columns = SQL(", ").join(list(self._staged.values()))
+        return SQL("COPY {} ({}) FROM STDIN").format(self.table, columns)
 
     def analyze(self) -> Composed:
         """ANALYZE of what joins use: the server knows nothing of a new temporary table."""
@@ -147,7 +144,7 @@ class Stage:
             return statement
         old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in settable)
         new = SQL(", ").join(SQL("excluded.{}").format(Identifier(name)) for name in settable)
-        return statement + SQL(" WHERE ROW({}) *<> ROW({})").format(old, new)
+        return statement + SQL(" WHERE ROW({})::record *<> ROW({})::record").format(old, new)
 
     def forget_rejects(self) -> Composed:
         """DELETE the reject entries of all staged keys. $1 source, $2 source table."""
@@ -158,9 +155,9 @@ class Stage:
 
     def delete_absent(self) -> Composed:
         """DELETE the rows whose key is not staged (the stage holds the whole table)."""
-        return SQL(
-            "DELETE FROM {} AS t WHERE NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})"
-        ).format(table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("s")))
+        return SQL("DELETE FROM {} AS t WHERE NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})").format(
+            table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("s"))
+        )
 
     def upsert_different(self) -> Composed:
         """INSERT or update only the staged rows that differ from the target's.
@@ -170,8 +167,10 @@ class Stage:
         old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names)
         new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
         return SQL(
-            "INSERT INTO {target} ({names}) SELECT {new} FROM {stage} AS s LEFT JOIN {target} AS t ON {joined}"
-            " WHERE t.{first} IS NULL OR ROW({old}) *<> ROW({new}) ON CONFLICT ({key}) {action}"
+            "INSERT INTO {target} ({names}) SELECT {new} FROM {stage} AS s"
+            " LEFT JOIN {target} AS t ON {joined}"
+            " WHERE t.{first} IS NULL OR ROW({old})::record *<> ROW({new})::record"
+            " ON CONFLICT ({key}) {action}"
         ).format(
             target=table_sql(self.target),
             names=names_sql(self._names),

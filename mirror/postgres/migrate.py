@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import psycopg
@@ -32,7 +32,7 @@ def sql_directory() -> Path:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def statement(name: str) -> bytes:
     """Take a query's name; return the text of ``sql/<name>.sql``."""
     return (sql_directory() / f"{name}.sql").read_bytes()

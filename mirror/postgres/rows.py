@@ -16,6 +16,7 @@ from mirror.postgres.codecs import (
     json_array,
     json_object,
 )
+from mirror.postgres.dml import row_statements
 from mirror.postgres.target import Target
 
 Encoded = Sequence["str | None"]
@@ -50,6 +51,9 @@ class RowPlanner:
         Raises :class:`SinkError` if the columns do not agree.
         """
         target.bind(table)
+        self.table = table
+        self.target = target
+        self.statements = row_statements(target)
         self._source = table.name
         self._names = tuple(column.name for column in table.columns)
         self._by_rowid = target.key is None

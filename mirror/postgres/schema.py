@@ -62,9 +62,7 @@ class SchemaEditor:
             else:
                 # Once keyed on the rowid, a table stays so: the NULL may be there still.
                 sticky = held is not None and held.key is None
-                self.create(
-                    change.after, jsonb_columns=jsonb, rowid_key=sticky or change.after.name in rekey
-                )
+                self.create(change.after, jsonb_columns=jsonb, rowid_key=sticky or change.after.name in rekey)
                 fresh.add(change.after.name)
         for table in {table for table, _ in widen} - fresh:
             self.widen(table, {column for name, column in widen if name == table})
@@ -80,9 +78,7 @@ class SchemaEditor:
         """Create and remember the table; with ``primary_key=False`` the caller adds the key later."""
         rowid_key = rowid_key and bool(table.primary_key) and not table.without_rowid
         target = Target.of(
-            self._map_table(
-                table, self._schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key
-            )
+            self._map_table(table, self._schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key)
         )
         require_free(self._conn, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))

@@ -64,7 +64,7 @@ values = st.one_of(
 )
 
 
-@pytest.mark.parametrize(("left", "right"), itertools.combinations(DISTINCT, 2))
+@pytest.mark.parametrize(("left", "right"), list(itertools.combinations(DISTINCT, 2)))
 def test_distinct_values_are_told_apart(left: object, right: object) -> None:
     """Neither the fast comparison nor the careful one calls two different values equal."""
     assert not same(left, right)  # type: ignore[arg-type]
@@ -165,14 +165,23 @@ def test_jsonb_that_no_sqlite_value_equals(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("3.00", 3), ("1.50", 1.5), ("1e300", 1e300), ("Infinity", math.inf), ("-Infinity", -math.inf)],
+    [
+        ("3", 3),
+        ("3.00", 3),
+        ("1.50", 1.5),
+        ("1e300", 1e300),
+        ("Infinity", math.inf),
+        ("-Infinity", -math.inf),
+    ],
 )
 def test_numeric(text: str, value: object) -> None:
     """A whole numeric is an integer, another one a double."""
     assert same(from_numeric(text), value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["NaN", "0.1000000000000000055511151231257827021181583404541015626", "1e400"])
+@pytest.mark.parametrize(
+    "text", ["NaN", "0.1000000000000000055511151231257827021181583404541015626", "1e400"]
+)
 def test_numeric_that_is_no_double(text: str) -> None:
     """A numeric that a double cannot be is foreign."""
     assert from_numeric(text) == Foreign(text)

@@ -1,0 +1,140 @@
+"""A running mirror: the sources of one `mirror up`, their pipelines, and the capture process they share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mirror.capture.link import CaptureLink, CaptureProcess, CaptureTask
+from mirror.control import ControlServer
+from mirror.errors import MirrorError
+from mirror.pipeline import Pipeline, SourceTask
+from mirror.statedir import SourceLock, resolve, source_folder
+
+SPOOL_LIMIT = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What a mirror needs to know."""
+
+    sources: Sequence[Path]
+    dsn: str
+    state_dir: Path
+    schema: str = "public"
+    resume_only: bool = False
+    spool_limit: int = SPOOL_LIMIT
+
+
+class Agent:
+    """Runs the pipelines of some sources, one thread each, until :meth:`stop`."""
+
+    def __init__(self, settings: AgentSettings, faults: Callable[[str], None] = lambda name: None) -> None:
+        """Take the sources' locks; raises ``StateError`` if another mirror has one of them."""
+        self._settings = settings
+        self._guard = threading.Lock()
+        self._capture: CaptureProcess | None = None
+        self._taken: set[int] = set()
+        self._servers: list[ControlServer] = []
+        self._locks: list[SourceLock] = []
+        self._folders: list[Path] = []
+        sources = [resolve(source) for source in settings.sources]
+        try:
+            for source in sources:
+                folder = source_folder(settings.state_dir, source)
+                self._locks.append(SourceLock(folder, source))
+                self._folders.append(folder)
+        except MirrorError:
+            self._release()
+            raise
+        self._tasks = [
+            CaptureTask(source, folder / "spool", settings.spool_limit)
+            for source, folder in zip(sources, self._folders, strict=True)
+        ]
+        self.pipelines = [
+            Pipeline(
+                SourceTask(source, folder, settings.dsn, settings.schema, settings.resume_only),
+                self._linker(index),
+                faults,
+            )
+            for index, (source, folder) in enumerate(zip(sources, self._folders, strict=True))
+        ]
+        self._threads = [
+            threading.Thread(target=pipeline.run, name=f"mirror {pipeline.task.database.name}", daemon=True)
+            for pipeline in self.pipelines
+        ]
+
+    def _linker(self, index: int) -> Callable[[], CaptureLink]:
+        """A function that gives source ``index`` its link; asked again, capture has died: restart it."""
+
+        def link() -> CaptureLink:
+            with self._guard:
+                if self._capture is None or index in self._taken:
+                    if self._capture is not None:
+                        self._capture.stop()
+                    self._capture = CaptureProcess(self._tasks)
+                    self._taken = set()
+                self._taken.add(index)
+                return self._capture.links[index]
+
+        return link
+
+    @property
+    def capture_pid(self) -> int | None:
+        """Process id of the capture process."""
+        return None if self._capture is None else self._capture.pid
+
+    def start(self) -> None:
+        """Start mirroring and serving the control sockets."""
+        for folder, pipeline in zip(self._folders, self.pipelines, strict=True):
+            self._servers.append(ControlServer(folder, pipeline))
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether any pipeline is still at work."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until all pipelines have ended."""
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def stop(self, timeout: float = 1.2) -> bool:
+        """End all pipelines; False if one is inside a Postgres statement that takes longer.
+
+        Whatever is cut off is found whole at the next start, as after a kill.
+        """
+        for pipeline in self.pipelines:
+            pipeline.stop()
+        for thread in self._threads:
+            thread.join(timeout)
+        ended = not self.running
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        if self._capture is not None:
+            self._capture.stop()
+            self._capture = None
+        if ended:
+            self._release()
+        return ended
+
+    def _release(self) -> None:
+        for lock in self._locks:
+            lock.release()
+        self._locks.clear()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

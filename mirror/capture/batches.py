@@ -1,0 +1,124 @@
+"""Cut the spool into batches: whole commits, as many as there are, as page images by page number."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+from mirror.capture.shadow import Image
+from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
+from mirror.fileformat.header import schema_cookie
+from mirror.fileformat.wal import FRAME_HEADER_SIZE
+from mirror.model import Lsn, Salts
+
+#: A batch ends at the first commit behind this many frames.
+BATCH_FRAMES = 16384
+_FRAME = struct.Struct(">II")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the spool has been consumed."""
+
+    lsn: Lsn
+    salts: Salts
+    committed_at: float
+    place: Place
+    """Reading goes on here, without the frames up to ``lsn``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageBatch:
+    """One or more whole commits."""
+
+    head: Head
+    """The position after the batch."""
+    images: dict[int, Image]
+    """Newest image of each page that the commits wrote."""
+    pages: int
+    """Size of the database after the batch, in pages; 0 if the batch is empty."""
+    commits: int
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapFound:
+    """The spool goes on behind a gap."""
+
+    head: Head
+    """The start of the new generation."""
+    reason: str
+
+
+def next_batch(
+    spool: SpoolReader,
+    head: Head,
+    until: Place | None,
+    cookie: bytes | None,
+    stop_at: Lsn | None = None,
+) -> PageBatch | GapFound | None:
+    """Read the next batch behind ``head``; None when there is no whole commit up to ``until``.
+
+    A commit that changes the schema (its page 1 has another cookie than ``cookie``) makes a batch of
+    its own, so that each schema change is applied at its commit; with ``cookie`` None it does not, and
+    the batch goes on to the end. ``stop_at``: no commit behind this position is taken.
+    A batch without commits, which only follows a reset, has no images.
+    """
+    images: dict[int, Image] = {}
+    pending: dict[int, Image] = {}
+    pending_cookie = cookie
+    at, pages, commits, frames, page_size = head, 0, 0, 0, 0
+
+    def result() -> PageBatch | None:
+        return PageBatch(at, images, pages, commits, page_size) if at != head else None
+
+    for record in spool.records(head.place, until):
+        if record.kind is Kind.START:
+            continue
+        if record.kind is not Kind.FRAMES:
+            if record.generation <= head.lsn.generation:
+                continue  # the record that began the generation we are in
+            cursor = record.cursor()
+            start = Head(Lsn(cursor.generation, 0), cursor.salts, record.time, record.end)
+            if stop_at is not None and start.lsn > stop_at:
+                break
+            if record.kind is Kind.GAP:
+                return result() or GapFound(start, cursor.reason)
+            # Frames behind the last commit of a finished generation were never committed.
+            pending = {}
+            at = replace(start, committed_at=at.committed_at)
+            continue
+        page_size = len(record.payload) // record.count - FRAME_HEADER_SIZE
+        for index, pgno, size, offset in _frames(record, page_size):
+            lsn = Lsn(record.generation, record.first_frame + index)
+            if lsn <= head.lsn:
+                continue
+            if stop_at is not None and lsn > stop_at:
+                return result()
+            pending[pgno] = Image(record.place.segment, offset)
+            frames += 1
+            if pgno == 1 and cookie is not None:
+                start_of_page = offset - record.place.offset - RECORD_HEADER_SIZE
+                pending_cookie = schema_cookie(record.payload[start_of_page : start_of_page + 100])
+            if not size:
+                continue
+            alone = pending_cookie != cookie
+            if alone and commits:
+                return result()
+            images.update(pending)
+            pending = {}
+            pages = size
+            commits += 1
+            last = index + 1 == record.count
+            at = Head(lsn, at.salts, record.time, record.end if last else record.place)
+            if alone or (frames >= BATCH_FRAMES and cookie is not None):
+                return result()
+    return result()
+
+
+def _frames(record: Record, page_size: int) -> list[tuple[int, int, int, int]]:
+    """Frames of a record: index, page number, size if a commit else 0, offset of the page in the segment."""
+    step = page_size + FRAME_HEADER_SIZE
+    base = record.place.offset + RECORD_HEADER_SIZE + FRAME_HEADER_SIZE
+    unpack = _FRAME.unpack_from
+    return [(i, *unpack(record.payload, i * step), base + i * step) for i in range(record.count)]

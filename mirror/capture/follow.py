@@ -1,0 +1,389 @@
+"""Follow a WAL that other processes write, without a lock, and spool what they commit.
+
+The WAL index (``-shm``) says what is committed: salts, last frame, and ``iChange``, which every
+commit raises by one and no reset touches. Frames up to the last one are copied out and their salts
+and checksum chain tested; salts that are the same before and after the copy mean that nothing was
+overwritten meanwhile, because a reset publishes new salts before it writes its first frame.
+
+After a reset the old generation's frames stay in the file until new ones overwrite them, from the
+start. So what was not read yet is read then, as far as the old chain goes. Whether that is all there
+was is proved by counting: ``iChange`` must have gone up by exactly the commits among these
+leftovers plus those of the new generation. (The chain alone cannot tell a commit whose sync failed,
+and cannot tell a finished generation from one that was overwritten up to the saved place.) Anything
+else is a gap; a gap is recorded with its reason and never guessed over.
+
+This module is used in a process that holds no SQLite connection: it may open and close the files
+(closing a descriptor on the database or the ``-shm`` drops the POSIX locks of the whole process).
+
+Not guaranteed: that every generation is seen (a reader that is late for more than a generation gets
+a gap), and anything about files on which the program uses exclusive locking mode, which have no
+``-shm``.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from mirror.capture.spool import Cursor, Kind, SpoolWriter
+from mirror.errors import FormatError, ReplacedError, SourceError
+from mirror.fileformat.wal import (
+    FRAME_HEADER_SIZE,
+    WAL_HEADER_SIZE,
+    FrameRun,
+    WalHeader,
+    frame_checksum,
+    frame_offset,
+    frame_salts,
+    verify_frames,
+)
+from mirror.fileformat.walindex import BOTH_COPIES, WalIndexHeader
+from mirror.model import Lsn, Salts
+
+#: Bytes copied out of the WAL at a time.
+CHUNK_BYTES = 1 << 20
+#: Leftovers of a finished generation that are kept in memory until it is proved that they are all.
+LEFTOVER_BYTES = 64 << 20
+#: Seconds between looks at whether the files were replaced.
+REPLACED_INTERVAL = 0.1
+_MASK = 0xFFFFFFFF
+#: Generations whose salts are remembered, so that a position given by salts can be found.
+_KNOWN_GENERATIONS = 64
+
+
+class Follower:
+    """Follows one source's WAL. ``spool_limit``: bytes the spool may hold before capture gives way."""
+
+    def __init__(self, database: Path, spool: SpoolWriter, spool_limit: int) -> None:
+        self._database = database
+        self._spool = spool
+        self._limit = spool_limit
+        self._wal = -1
+        self._shm: mmap.mmap | None = None
+        self._inodes: tuple[int, int, int] = (0, 0, 0)
+        self._cursor: Cursor | None = spool.cursor
+        self._seen = b""
+        self._counted = False  # whether cursor.changes was taken from the index that is followed
+        self._full = False
+        self._since_size_check = 0
+        self._next_look = 0.0
+        self._generations: dict[Salts, int] = {}
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where capture is."""
+        if self._cursor is None:
+            raise SourceError("follow the WAL", str(self._database), "not attached")
+        return self._cursor
+
+    @property
+    def spool(self) -> SpoolWriter:
+        """Where the frames go."""
+        return self._spool
+
+    # -- attaching ---------------------------------------------------------------------------------
+
+    def attach(self, floor: int, forced: str = "") -> str | None:
+        """Open the files and find the place to go on from.
+
+        Returns the reason when contiguity with the spool cannot be proved (a GAP was recorded then);
+        a new generation is numbered ``floor`` or higher. ``forced``: begin a new generation in any
+        case, for this reason. Raises ``SourceError``.
+        """
+        self.detach()
+        wal, shm = f"{self._database}-wal", f"{self._database}-shm"
+        try:
+            self._wal = os.open(wal, os.O_RDONLY)
+            descriptor = os.open(shm, os.O_RDONLY)
+            try:
+                self._inodes = (os.stat(self._database).st_ino, os.fstat(self._wal).st_ino, os.fstat(descriptor).st_ino)
+                self._shm = mmap.mmap(descriptor, BOTH_COPIES, prot=mmap.PROT_READ)
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError) as error:
+            self.detach()
+            raise SourceError(
+                "open the WAL",
+                wal,
+                str(error),
+                next_step="the database must be in WAL mode and not in exclusive locking mode",
+                retryable=True,
+            ) from error
+        header = self._settled_header()
+        reason = forced or self._cannot_resume(self._cursor, header)
+        if reason is None:
+            if self.cursor.frame and (wal := self._read_wal_header(header.salts)) is not None:
+                self._cursor = replace(self.cursor, big_endian=wal.big_endian)
+            self._remember(self.cursor)
+        else:
+            self._gap(reason, header, floor)
+        return reason
+
+    def detach(self) -> None:
+        """Close the files."""
+        if self._shm is not None:
+            self._shm.close()
+            self._shm = None
+        if self._wal >= 0:
+            os.close(self._wal)
+            self._wal = -1
+        self._seen = b""
+        self._counted = False
+
+    def _settled_header(self) -> WalIndexHeader:
+        deadline = time.monotonic() + 5.0
+        while (header := WalIndexHeader.parse(self._index())) is None:
+            if time.monotonic() > deadline:
+                raise SourceError(
+                    "read the WAL index",
+                    f"{self._database}-shm",
+                    "its header never settled",
+                    next_step="a writer may have died: open the database once with the program or the shell",
+                    retryable=True,
+                )
+            time.sleep(0.001)
+        return header
+
+    def _cannot_resume(self, cursor: Cursor | None, header: WalIndexHeader) -> str | None:
+        if cursor is None:
+            return "first sight of the source"
+        if cursor.inode != self._inodes[0]:
+            return "the database file was replaced"
+        if cursor.salts != header.salts or cursor.salts == (0, 0):
+            return "the WAL was reset while nobody followed it"
+        if cursor.frame > header.last_frame:
+            return f"the WAL went back from frame {cursor.frame} to {header.last_frame}"
+        if cursor.frame:
+            head = os.pread(self._wal, FRAME_HEADER_SIZE, frame_offset(cursor.frame, cursor.page_size))
+            if len(head) < FRAME_HEADER_SIZE or (frame_salts(head), frame_checksum(head)) != (
+                cursor.salts,
+                cursor.checksum,
+            ):
+                return f"frame {cursor.frame} is not the one that was read"
+        return None
+
+    # -- following ---------------------------------------------------------------------------------
+
+    def poll(self) -> bool:
+        """Take what was committed since the last call, at most a chunk; True if there may be more.
+
+        Raises ``SourceError`` when the files were replaced or the WAL is damaged, ``StateError`` when
+        the spool cannot be written.
+        """
+        index = self._index()
+        if index == self._seen:
+            if time.monotonic() >= self._next_look:
+                self._look_for_replacement()
+            return False
+        header = WalIndexHeader.parse(index)
+        if header is None:
+            return False
+        if self._full and not self._drained(header):
+            return False
+        if header.salts != self.cursor.salts:
+            self._follow_reset(header)
+            return True
+        if header.last_frame > self.cursor.frame:
+            return self._take(header)
+        if header.last_frame < self.cursor.frame:
+            self._gap(f"the WAL went back from frame {self.cursor.frame} to {header.last_frame}", header)
+            return True
+        self._cursor = replace(self.cursor, changes=header.changes)
+        self._counted = True
+        self._seen = index
+        return False
+
+    def target(self) -> Lsn | None:
+        """The position of all that is committed now; None while a reset has still to be followed."""
+        header = WalIndexHeader.parse(self._index())
+        if header is None or header.salts != self.cursor.salts:
+            return None
+        return Lsn(self.cursor.generation, header.last_frame)
+
+    def locate(self, salts: Salts, frame: int) -> Lsn | None:
+        """The position of a frame of a recent generation; None if its salts are not known (yet)."""
+        generation = self._generations.get(salts)
+        return None if generation is None else Lsn(generation, frame)
+
+    def _index(self) -> bytes:
+        if self._shm is None:
+            raise SourceError("follow the WAL", str(self._database), "not attached")
+        return self._shm[:BOTH_COPIES]
+
+    def _look_for_replacement(self) -> None:
+        self._next_look = time.monotonic() + REPLACED_INTERVAL
+        try:
+            inodes = tuple(os.stat(f"{self._database}{suffix}").st_ino for suffix in ("", "-wal", "-shm"))
+        except FileNotFoundError:
+            inodes = ()
+        if inodes != self._inodes:
+            raise ReplacedError("follow the WAL", str(self._database), "its files were replaced")
+
+    def _take(self, header: WalIndexHeader) -> bool:
+        cursor = self._with_wal_header(header)
+        if cursor is None:
+            return True
+        frame_size = FRAME_HEADER_SIZE + cursor.page_size
+        count = min(header.last_frame - cursor.frame, max(1, CHUNK_BYTES // frame_size))
+        data = os.pread(self._wal, count * frame_size, frame_offset(cursor.frame + 1, cursor.page_size))
+        if not self._still(header.salts):
+            return True
+        run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, cursor.checksum)
+        if run.count < count:
+            raise SourceError(
+                "read the WAL",
+                f"{self._database}-wal, frame {cursor.frame + 1 + run.count}",
+                "a committed frame has wrong salts or a wrong checksum",
+                next_step="the WAL is damaged; if the program still reads it, let it run a checkpoint",
+                retryable=True,
+            )
+        self._append(cursor, data, run, count)
+        return True
+
+    def _append(self, cursor: Cursor, data: bytes, run: FrameRun, count: int) -> None:
+        self._cursor = replace(
+            cursor,
+            frame=cursor.frame + count,
+            checksum=run.checksum(count - 1),
+            changes=(cursor.changes + sum(index < count for index in run.commits)) & _MASK,
+        )
+        frame_size = FRAME_HEADER_SIZE + cursor.page_size
+        self._spool.append(Kind.FRAMES, self._cursor, data[: count * frame_size], count, time.time())
+        self._since_size_check += len(data)
+        if self._since_size_check > self._limit // 64:
+            self._since_size_check = 0
+            self._full = self._spool.size() > self._limit
+
+    def _with_wal_header(self, header: WalIndexHeader) -> Cursor | None:
+        """The cursor, at frame 0 with what the WAL's header says; None if the generation went meanwhile."""
+        if self.cursor.frame:
+            return self.cursor
+        wal = self._read_wal_header(header.salts)
+        if wal is None:
+            return None
+        return replace(self.cursor, checksum=wal.checksum, page_size=wal.page_size, big_endian=wal.big_endian)
+
+    def _read_wal_header(self, salts: Salts) -> WalHeader | None:
+        data = os.pread(self._wal, WAL_HEADER_SIZE, 0)
+        if not self._still(salts):
+            return None
+        try:
+            wal = WalHeader.parse(data)
+        except FormatError as error:
+            error.place = f"{self._database}-wal"
+            error.retryable = True
+            raise
+        if wal.salts != salts:
+            raise SourceError(
+                "read the WAL", f"{self._database}-wal", f"header has salts {wal.salts}, index {salts}", retryable=True
+            )
+        return wal
+
+    def _still(self, salts: Salts) -> bool:
+        """Whether the index still shows these salts, so that what was read just now is whole."""
+        header = WalIndexHeader.parse(self._index())
+        return header is not None and header.salts == salts
+
+    # -- resets and gaps ---------------------------------------------------------------------------
+
+    def _follow_reset(self, header: WalIndexHeader) -> None:
+        old = self.cursor
+        data, run, count = self._leftovers(old)
+        fresh = self._count_commits(header)
+        if fresh is None:
+            return  # reset once more: look again
+        left = sum(index < count for index in run.commits)
+        missed = (header.changes - old.changes - left - fresh) & _MASK
+        if not self._counted:
+            self._gap("the WAL was reset before capture had caught up with it", header)
+        elif missed:
+            what = "the counter of commits was set back" if missed >= 1 << 31 else f"{missed} commits overwritten"
+            self._gap(f"the WAL was reset: {what}", header)
+        else:
+            if count:
+                self._append(old, data, run, count)
+            self._begin(Kind.RESET, header, old.generation + 1, self.cursor.changes, "")
+            self._counted = True
+
+    def _leftovers(self, cursor: Cursor) -> tuple[bytes, FrameRun, int]:
+        """Frames of a finished generation behind the cursor: bytes, run, and frames up to the last commit."""
+        if not cursor.page_size:
+            return b"", verify_frames(b"", 512, False, cursor.salts, (0, 0)), 0
+        offset = frame_offset(cursor.frame + 1, cursor.page_size)
+        parts: list[bytes] = []
+        size = CHUNK_BYTES // (FRAME_HEADER_SIZE + cursor.page_size) * (FRAME_HEADER_SIZE + cursor.page_size)
+        seed, length = cursor.checksum, 0
+        while length < LEFTOVER_BYTES:
+            part = os.pread(self._wal, size, offset + length)
+            run = verify_frames(part, cursor.page_size, cursor.big_endian, cursor.salts, seed)
+            parts.append(part)
+            length += len(part)
+            if not run.count or run.count * (FRAME_HEADER_SIZE + cursor.page_size) < size:
+                break
+            seed = run.checksum(run.count - 1)
+        data = b"".join(parts)
+        run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, cursor.checksum)
+        return data, run, run.commits[-1] + 1 if run.commits else 0
+
+    def _count_commits(self, header: WalIndexHeader) -> int | None:
+        """Commits among the frames that the index says the new generation has; None if it is gone again."""
+        if header.last_frame == 0:
+            return 0 if self._still(header.salts) else None
+        wal = self._read_wal_header(header.salts)
+        if wal is None:
+            return None
+        frame_size = FRAME_HEADER_SIZE + wal.page_size
+        commits, frame, seed = 0, 0, wal.checksum
+        while frame < header.last_frame:
+            count = min(header.last_frame - frame, max(1, CHUNK_BYTES // frame_size))
+            data = os.pread(self._wal, count * frame_size, frame_offset(frame + 1, wal.page_size))
+            if not self._still(header.salts):
+                return None
+            run = verify_frames(data, wal.page_size, wal.big_endian, wal.salts, seed)
+            if run.count < count:
+                raise SourceError(
+                    "read the WAL",
+                    f"{self._database}-wal, frame {frame + 1 + run.count}",
+                    "a committed frame has wrong salts or a wrong checksum",
+                    retryable=True,
+                )
+            commits += len(run.commits)
+            frame += count
+            seed = run.checksum(count - 1)
+        return commits
+
+    def _drained(self, header: WalIndexHeader) -> bool:
+        if self._spool.size() > self._limit // 2:
+            return False
+        self._full = False
+        self._gap(f"the spool reached its limit of {self._limit} bytes", header)
+        return True
+
+    def _gap(self, reason: str, header: WalIndexHeader, floor: int = 0) -> None:
+        previous = 0 if self._cursor is None else self._cursor.generation
+        self._begin(Kind.GAP, header, max(previous + 1, floor), 0, reason)
+        self._counted = False
+
+    def _begin(self, kind: Kind, header: WalIndexHeader, generation: int, changes: int, reason: str) -> None:
+        self._cursor = Cursor(
+            generation=generation,
+            frame=0,
+            salts=header.salts,
+            checksum=(0, 0),
+            changes=changes,
+            page_size=self._cursor.page_size if self._cursor else 0,
+            big_endian=False,
+            inode=self._inodes[0],
+            reason=reason,
+        )
+        self._spool.append(kind, self._cursor, time=time.time())
+        self._remember(self._cursor)
+        self._seen = b""
+
+    def _remember(self, cursor: Cursor) -> None:
+        self._generations[cursor.salts] = cursor.generation
+        while len(self._generations) > _KNOWN_GENERATIONS:
+            del self._generations[next(iter(self._generations))]

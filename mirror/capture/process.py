@@ -1,0 +1,188 @@
+"""The capture process: one small loop that follows the WALs of all sources of one mirror.
+
+It runs apart from decoding and Postgres so that nothing can make it late, and holds no SQLite
+connection. Started as ``python -m mirror.capture.process '<json>'`` with one inherited socket per
+source; when a socket's other end closes, the mirror is gone and the process ends.
+
+Lines from the mirror            answered by (JSON, one object a line)
+``attach <floor> [<reason>]``    ``{"attached": true, "gap": ..., "lsn": ..., "salts": ..., "place": ...}``
+``mark <id>``                    ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
+``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled
+(unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new frames
+(unasked)                        ``{"error": text, "retry": bool, "replaced": bool}`` when following failed
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from mirror.capture.follow import Follower
+from mirror.capture.spool import SpoolWriter
+from mirror.errors import MirrorError, ReplacedError
+from mirror.model import Lsn, Salts
+
+#: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
+#: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
+BUSY_INTERVAL, QUIET_INTERVAL = 0.0005, 0.002
+QUIET_AFTER = 2.0
+#: Turns of one source before the others get theirs.
+TURNS = 8
+RETRY_INTERVAL = 0.2
+
+
+class _Tail:
+    """One source: its follower, its socket, and who waits for what."""
+
+    def __init__(self, database: Path, spool: Path, descriptor: int, limit: int) -> None:
+        self.socket = socket.socket(fileno=descriptor)
+        self.socket.setblocking(False)
+        self.follower = Follower(database, SpoolWriter(spool), limit)
+        self.attached = False
+        self.closed = False
+        self._marks: list[tuple[int, Lsn | None]] = []
+        self._places: list[tuple[int, Salts, int]] = []
+        self._input = b""
+        self._output = bytearray()
+        self._told: Lsn | None = None
+        self._retry_at = 0.0
+
+    def turn(self) -> bool:
+        """Follow for a while; True if there may be more."""
+        more = False
+        if self.attached and time.monotonic() >= self._retry_at:
+            try:
+                for _ in range(TURNS):
+                    more = self.follower.poll()
+                    if not more:
+                        break
+                self._answer()
+            except MirrorError as error:
+                self._retry_at = time.monotonic() + RETRY_INTERVAL
+                self._fail(error)
+                more = False
+        self._tell()
+        self._flush()
+        return more
+
+    def _tell(self) -> None:
+        if self.attached and not self._output and self.follower.cursor.lsn != self._told:
+            self._told = self.follower.cursor.lsn
+            self._say({"lsn": str(self._told), "place": list(self.follower.spool.place)})
+
+    def _answer(self) -> None:
+        if not self._marks and not self._places:
+            return
+        now = self.follower.target()
+        captured = self.follower.cursor.lsn
+        waiting: list[tuple[int, Lsn | None]] = []
+        for mark, target in self._marks:
+            goal = now if target is None else target
+            if goal is not None and captured >= goal:
+                # The goal, not the cursor: that may stand inside a large transaction.
+                self._say_mark(mark, goal)
+            else:
+                waiting.append((mark, goal))
+        self._marks = waiting
+        unknown = []
+        for mark, salts, frame in self._places:
+            goal = self.follower.locate(salts, frame)
+            if goal is not None and captured >= goal:
+                self._say_mark(mark, goal)
+            else:
+                unknown.append((mark, salts, frame))
+        self._places = unknown
+
+    def _say_mark(self, mark: int, lsn: Lsn) -> None:
+        self._say({"mark": mark, "lsn": str(lsn), "place": list(self.follower.spool.place)})
+
+    def read(self) -> None:
+        """Take the mirror's lines."""
+        try:
+            data = self.socket.recv(65536)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.closed = True
+            return
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            match line.decode().split():
+                case ["attach", floor, *reason]:
+                    self._attach(int(floor), " ".join(reason))
+                case ["mark", mark]:
+                    self._marks.append((int(mark), None))
+                case ["locate", mark, salt1, salt2, frame]:
+                    self._places.append((int(mark), Salts(int(salt1), int(salt2)), int(frame)))
+
+    def _attach(self, floor: int, forced: str) -> None:
+        self.attached = False
+        self._told = None
+        try:
+            reason = self.follower.attach(floor, forced)
+        except MirrorError as error:
+            self._fail(error)
+            return
+        self.attached = True
+        self._retry_at = 0.0
+        cursor = self.follower.cursor
+        self._say(
+            {
+                "attached": True,
+                "gap": reason,
+                "lsn": str(cursor.lsn),
+                "salts": list(cursor.salts),
+                "place": list(self.follower.spool.place),
+            }
+        )
+
+    def _fail(self, error: MirrorError) -> None:
+        replaced = isinstance(error, ReplacedError)
+        self._say({"error": str(error), "retry": error.retryable, "replaced": replaced})
+
+    def _say(self, message: dict[str, object]) -> None:
+        self._output += json.dumps(message).encode() + b"\n"
+
+    def _flush(self) -> None:
+        if not self._output:
+            return
+        try:
+            del self._output[: self.socket.send(self._output)]
+        except BlockingIOError:
+            pass  # the mirror is busy: it will read later, and only the newest progress is kept
+        except ConnectionError:
+            self.closed = True
+
+
+def main(argument: str) -> None:
+    """Follow the sources described by the JSON argument until their sockets close."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the mirror, which stops us
+    tails = [
+        _Tail(Path(source["database"]), Path(source["spool"]), source["socket"], source["limit"])
+        for source in json.loads(argument)
+    ]
+    last = time.monotonic()
+    while tails:
+        more = False
+        for tail in tails:
+            more |= tail.turn()
+        now = time.monotonic()
+        if more:
+            last = now
+        interval = 0.0 if more else (BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
+        readable, _, _ = select.select([tail.socket for tail in tails], [], [], interval)
+        for tail in tails:
+            if tail.socket in readable:
+                tail.read()
+        tails = [tail for tail in tails if not tail.closed]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,310 @@
+"""The shadow: the source's pages as of the position that Postgres has.
+
+Files in the source's state directory::
+
+    shadow.db       page images: a byte-exact copy of the source at the saved position
+    shadow.map      the page map at that position
+    shadow.json     the position and where in the spool it lies
+    shadow.redo     while a save runs: the pages it is about to write
+
+Pages that changed since the saved position are not copied: an overlay in memory says where in the
+spool (or in a re-diff's file) their newest image lies. ``save`` writes them into ``shadow.db``; a
+save cut short by a kill is finished at the next start from ``shadow.redo``. So at any kill the files
+describe one exact position, and the spool from there on leads to any later one.
+
+Why not a SQLite database of pages: one read costs a pread (about 1 µs) instead of a query, the copy is
+written once instead of twice (a 4 KB blob does not fit a 4 KB page), and the finished copy *is* a
+database that SQLite itself can open for the snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from mirror.capture.spool import Place, SpoolReader
+from mirror.errors import StateError
+from mirror.model import Lsn, Salts
+
+_ENTRY = struct.Struct("<IqQ")
+#: A save is due when the overlay has grown to this many pages.
+SAVE_PAGES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPosition:
+    """The position that the files describe."""
+
+    lineage: str
+    """Random name of this copy; Postgres has it too, so that the two can be told to belong together."""
+    generation: int
+    frame: int
+    salts: Salts
+    committed_at: float
+    place: Place
+    """The spool from here on has all that came later."""
+    page_size: int
+    pages: int
+
+    @property
+    def lsn(self) -> Lsn:
+        """The position."""
+        return Lsn(self.generation, self.frame)
+
+
+class Image(NamedTuple):
+    """Where a page image lies: in a spool segment (>= 0) or in the re-diff file of generation -n."""
+
+    segment: int
+    offset: int
+
+
+def rediff_path(folder: Path, generation: int) -> Path:
+    """The file with the pages of the re-diff that began a generation."""
+    return folder / f"rediff-{generation}.pages"
+
+
+class Images:
+    """Reads page images from the spool and from re-diff files."""
+
+    def __init__(self, folder: Path, spool: SpoolReader) -> None:
+        self._folder = folder
+        self._spool = spool
+        self._files: dict[int, int] = {}
+
+    def read(self, image: Image, page_size: int) -> bytes:
+        """One page image; raises ``OSError`` when its file is gone."""
+        if image.segment >= 0:
+            return self._spool.page(Place(image.segment, image.offset), page_size)
+        descriptor = self._files.get(image.segment)
+        if descriptor is None:
+            descriptor = os.open(rediff_path(self._folder, -image.segment), os.O_RDONLY)
+            self._files[image.segment] = descriptor
+        return os.pread(descriptor, page_size, image.offset)
+
+    def forget_rediffs(self, *, up_to: int | None = None, above: int | None = None) -> None:
+        """Delete the re-diff files of generations up to one (saved) or above one (never applied)."""
+        for path in self._folder.glob("rediff-*.pages"):
+            generation = int(path.stem.partition("-")[2])
+            if (up_to is not None and generation <= up_to) or (above is not None and generation > above):
+                descriptor = self._files.pop(-generation, None)
+                if descriptor is not None:
+                    os.close(descriptor)
+                path.unlink()
+
+    def close(self) -> None:
+        """Close the re-diff files."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+
+class Shadow:
+    """The shadow of one source; only the pipeline's thread uses it."""
+
+    def __init__(self, folder: Path, images: Images, saved: SavedPosition) -> None:
+        self._folder = folder
+        self._images = images
+        self.saved = saved
+        self.pages = saved.pages
+        self._page_size = saved.page_size
+        self._overlay: dict[int, Image] = {}
+        self._base = os.open(folder / "shadow.db", os.O_RDWR)
+
+    # -- making and opening ------------------------------------------------------------------------
+
+    @staticmethod
+    def database(folder: Path) -> Path:
+        """The file that holds the copy."""
+        return folder / "shadow.db"
+
+    @classmethod
+    def open(cls, folder: Path, images: Images) -> tuple[Shadow, bytes] | None:
+        """The shadow as saved, and its page map's bytes; None if there is none.
+
+        Finishes a save that was cut short. Raises ``StateError`` for files that do not fit together.
+        """
+        try:
+            redo = folder / "shadow.redo"
+            if redo.exists():
+                _finish_save(folder, redo)
+            saved = _read_position(folder / "shadow.json")
+            pagemap = (folder / "shadow.map").read_bytes()
+            shadow = cls(folder, images, saved)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+            raise StateError("open the shadow", str(folder), f"{type(error).__name__}: {error}") from error
+        body, stored = pagemap[:-4], pagemap[-4:]
+        if zlib.crc32(body).to_bytes(4, "big") != stored or os.fstat(shadow._base).st_size < (
+            saved.pages * saved.page_size
+        ):
+            shadow.close()
+            raise StateError("open the shadow", str(folder), "its files do not fit together")
+        return shadow, body
+
+    @classmethod
+    def create(cls, folder: Path, images: Images, saved: SavedPosition, changed: Mapping[int, Image]) -> Shadow:
+        """Finish a copy: write ``changed`` over ``shadow.db``, so that it describes ``saved``.
+
+        It counts only after :meth:`commit`.
+        """
+        shadow = cls(folder, images, saved)
+        _write_pages(shadow._base, images, changed, saved)
+        return shadow
+
+    def commit(self, pagemap: bytes) -> None:
+        """Record that a copy just made is whole."""
+        _write_file(self._folder / "shadow.map", _sealed(pagemap))
+        _write_file(self._folder / "shadow.json", _position_json(self.saved))
+
+    @staticmethod
+    def discard(folder: Path) -> None:
+        """Delete the shadow; the position goes first, so that a half-deleted one is none."""
+        for name in ("shadow.json", "shadow.redo", "shadow.map", "shadow.db"):
+            (folder / name).unlink(missing_ok=True)
+        for path in folder.glob("rediff-*.pages"):
+            path.unlink()
+
+    # -- reading and advancing ---------------------------------------------------------------------
+
+    def read(self, pgno: int) -> bytes:
+        """The image of a page at the applied position; empty behind the end."""
+        image = self._overlay.get(pgno)
+        if image is not None:
+            return self._images.read(image, self._page_size)
+        if pgno > self.saved.pages:
+            return b""
+        return os.pread(self._base, self._page_size, (pgno - 1) * self._page_size)
+
+    def advance(self, changed: Mapping[int, Image], pages: int) -> None:
+        """Take over a batch's pages, once Postgres has committed it."""
+        self._overlay.update(changed)
+        if pages < self.pages:
+            for pgno in [pgno for pgno in self._overlay if pgno > pages]:
+                del self._overlay[pgno]
+        self.pages = pages
+
+    @property
+    def save_due(self) -> bool:
+        """Whether enough has changed since the last save."""
+        return len(self._overlay) >= SAVE_PAGES
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything has changed since the last save."""
+        return bool(self._overlay) or self.pages != self.saved.pages
+
+    def save(self, saved: SavedPosition, pagemap: bytes, spool: SpoolReader) -> None:
+        """Write the overlay into the files, so that they describe ``saved``. Raises ``StateError``."""
+        try:
+            spool.sync(self.saved.place.segment, saved.place.segment)
+            _write_file(
+                self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, self._overlay))
+            )
+            _write_pages(self._base, self._images, self._overlay, saved)
+            _write_file(self._folder / "shadow.map", _sealed(pagemap))
+            _write_file(self._folder / "shadow.json", _position_json(saved))
+            (self._folder / "shadow.redo").unlink()
+        except OSError as error:
+            raise StateError(
+                "save the shadow",
+                str(self._folder),
+                str(error),
+                next_step="make room in the state directory",
+                retryable=True,
+            ) from error
+        self._overlay.clear()
+        self.saved = saved
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._base)
+
+
+def _write_pages(base: int, images: Images, overlay: Mapping[int, Image], saved: SavedPosition) -> None:
+    for pgno, image in overlay.items():
+        if pgno > saved.pages:
+            continue
+        os.pwrite(base, images.read(image, saved.page_size), (pgno - 1) * saved.page_size)
+    os.ftruncate(base, saved.pages * saved.page_size)
+    os.fsync(base)
+
+
+def _redo_bytes(saved: SavedPosition, pagemap: bytes, overlay: Mapping[int, Image]) -> bytes:
+    head = _position_json(saved)
+    entries = b"".join(_ENTRY.pack(pgno, image.segment, image.offset) for pgno, image in overlay.items())
+    return struct.pack("<II", len(head), len(overlay)) + head + entries + pagemap
+
+
+def _finish_save(folder: Path, redo: Path) -> None:
+    sealed = redo.read_bytes()
+    data, stored = sealed[:-4], sealed[-4:]
+    if len(sealed) < 12 or zlib.crc32(data).to_bytes(4, "big") != stored:
+        redo.unlink()  # cut short before it was whole: nothing had been written yet
+        return
+    head_size, count = struct.unpack_from("<II", data)
+    saved = _parse_position(data[8 : 8 + head_size])
+    at = 8 + head_size
+    overlay = {}
+    for _ in range(count):
+        pgno, segment, offset = _ENTRY.unpack_from(data, at)
+        overlay[pgno] = Image(segment, offset)
+        at += _ENTRY.size
+    spool = SpoolReader(folder / "spool")
+    images = Images(folder, spool)
+    base = os.open(folder / "shadow.db", os.O_RDWR)
+    try:
+        _write_pages(base, images, overlay, saved)
+    finally:
+        os.close(base)
+        images.close()
+        spool.close()
+    _write_file(folder / "shadow.map", _sealed(data[at:]))
+    _write_file(folder / "shadow.json", _position_json(saved))
+    redo.unlink()
+
+
+def _position_json(saved: SavedPosition) -> bytes:
+    return json.dumps(asdict(saved)).encode()
+
+
+def _parse_position(data: bytes) -> SavedPosition:
+    values = json.loads(data)
+    salt1, salt2 = values.pop("salts")
+    segment, offset = values.pop("place")
+    return SavedPosition(salts=Salts(salt1, salt2), place=Place(segment, offset), **values)
+
+
+def _read_position(path: Path) -> SavedPosition:
+    return _parse_position(path.read_bytes())
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + zlib.crc32(data).to_bytes(4, "big")
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Replace a file's content, whole or not at all, and make it last."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,320 @@
+"""The spool: committed frames copied out of the WAL, in append-only segment files.
+
+One process appends (capture), another reads (the pipeline) and prunes. Segment ``N`` is the file
+``N.seg`` with N of 16 digits; each is a row of records:
+
+======  ====  =====================================================================
+offset  size  field (big-endian)
+======  ====  =====================================================================
+0       4     magic ``MSPL``
+4       1     kind: 1 FRAMES, 2 RESET, 3 GAP, 4 START
+5       3     zero
+8       8     generation
+16      8     first frame (FRAMES), else 0
+24      4     number of frames (FRAMES), else 0
+28      8     seconds since the epoch, IEEE 754 double
+36      4     size of the payload in bytes
+40      4     CRC-32 of the 40 bytes before and the payload
+44      --    payload
+======  ====  =====================================================================
+
+FRAMES: the frames as they stand in the WAL (header and page). START (first in each segment), RESET
+and GAP: a :class:`Cursor` as JSON, the place at which the frames behind it go on. RESET says that
+the new generation continues the old one with nothing missed, GAP that this cannot be proved.
+
+Not guaranteed: that what was appended last survives a power cut (nothing is synced here; a torn
+record is found by its CRC and cut off), and that a transaction lies in one record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from mirror.errors import StateError
+from mirror.fileformat.wal import FRAME_HEADER_SIZE, Checksum, frame_checksum
+from mirror.model import Lsn, Salts
+
+_HEADER = struct.Struct(">4sB3xQQIdI")
+_CRC = struct.Struct(">I")
+RECORD_HEADER_SIZE = _HEADER.size + _CRC.size
+_MAGIC = b"MSPL"
+SEGMENT_BYTES = 16 << 20
+
+
+class Kind(IntEnum):
+    """Kinds of spool records."""
+
+    FRAMES = 1
+    RESET = 2
+    GAP = 3
+    START = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the WAL, with all that is needed to go on from there and to prove it."""
+
+    generation: int
+    frame: int
+    """Last frame taken; 0: none of this generation."""
+    salts: Salts
+    checksum: Checksum
+    """The chain's value after ``frame``; the WAL header's at frame 0, (0, 0) while there is none."""
+    changes: int
+    """iChange of the WAL index at ``frame``."""
+    page_size: int
+    big_endian: bool
+    inode: int
+    """Of the database file."""
+    reason: str = ""
+    """GAP: why contiguity could not be proved."""
+
+    @property
+    def lsn(self) -> Lsn:
+        """The position as the rest of the program knows it."""
+        return Lsn(self.generation, self.frame)
+
+    def to_json(self) -> bytes:
+        """The cursor as JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Cursor:
+        """The inverse of :meth:`to_json`; raises ``ValueError``, ``KeyError`` or ``TypeError``."""
+        values = json.loads(data)
+        salt1, salt2 = values.pop("salts")
+        first, second = values.pop("checksum")
+        return cls(salts=Salts(salt1, salt2), checksum=(first, second), **values)
+
+
+class Place(NamedTuple):
+    """A place in the spool: segment number and offset in it."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, and where it and its successor begin."""
+
+    kind: Kind
+    generation: int
+    first_frame: int
+    count: int
+    time: float
+    payload: bytes
+    place: Place
+    end: Place
+
+    def cursor(self) -> Cursor:
+        """The cursor of a START, RESET or GAP record."""
+        return Cursor.from_json(self.payload)
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    """The file of a segment."""
+    return folder / f"{number:016d}.seg"
+
+
+def segments(folder: Path) -> list[int]:
+    """Numbers of the segments there are, ascending."""
+    return sorted(int(path.stem) for path in folder.glob("*.seg"))
+
+
+def _parse(data: bytes, place: Place) -> Record | None:
+    """The record at the start of ``data``; None if it is not all there or its CRC is wrong."""
+    if len(data) < RECORD_HEADER_SIZE:
+        return None
+    magic, kind, generation, first, count, time, size = _HEADER.unpack_from(data)
+    end = RECORD_HEADER_SIZE + size
+    if magic != _MAGIC or len(data) < end:
+        return None
+    payload = data[RECORD_HEADER_SIZE:end]
+    if zlib.crc32(payload, zlib.crc32(data[: _HEADER.size])) != _CRC.unpack_from(data, _HEADER.size)[0]:
+        return None
+    return Record(
+        Kind(kind), generation, first, count, time, payload, place, Place(place.segment, place.offset + end)
+    )
+
+
+def read_record(descriptor: int, place: Place) -> Record | None:
+    """Read one record from an open segment; None where no whole, undamaged record stands."""
+    head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
+    if len(head) < RECORD_HEADER_SIZE:
+        return None
+    size = _HEADER.unpack_from(head)[6]
+    return _parse(head + os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE), place)
+
+
+class SpoolWriter:
+    """Appends to the spool. One process at a time may have one (the source's lock sees to that).
+
+    Opening cuts off what a kill left behind the last commit; ``cursor`` is then the place in the WAL
+    where capture goes on, None in an empty spool.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor = -1
+        self.cursor: Cursor | None = None
+        self.place = Place(0, 0)
+        numbers = segments(folder)
+        # A crash can leave a newest segment without its START record: it holds nothing then.
+        while numbers and not self._recover(numbers[-1]):
+            segment_path(folder, numbers.pop()).unlink()
+
+    def _recover(self, number: int) -> bool:
+        descriptor = os.open(segment_path(self._folder, number), os.O_RDWR)
+        place = Place(number, 0)
+        committed: tuple[Place, Cursor] | None = None
+        cursor: Cursor | None = None
+        while (record := read_record(descriptor, place)) is not None:
+            if record.kind is Kind.FRAMES:
+                assert cursor is not None
+                cursor, commit = _after(cursor, record)
+            else:
+                cursor, commit = record.cursor(), True
+            place = record.end
+            if commit:
+                committed = place, cursor
+        if committed is None:
+            os.close(descriptor)
+            return False
+        self.place, self.cursor = committed
+        os.ftruncate(descriptor, self.place.offset)
+        self._descriptor = descriptor
+        return True
+
+    def append(self, kind: Kind, cursor: Cursor, payload: bytes = b"", count: int = 0, time: float = 0.0) -> None:
+        """Append a record; ``cursor`` is the place in the WAL *after* it. Raises ``StateError``."""
+        if kind is not Kind.FRAMES:
+            payload = cursor.to_json()
+        if self._descriptor < 0 or self.place.offset >= SEGMENT_BYTES:
+            self._begin_segment(time)
+        self._write(kind, cursor.generation, cursor.frame - count + 1 if count else 0, count, time, payload)
+        self.cursor = cursor
+
+    def _begin_segment(self, time: float) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        number = self.place.segment + 1
+        self._descriptor = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self.place = Place(number, 0)
+        if self.cursor is not None:
+            self._write(Kind.START, self.cursor.generation, 0, 0, time, self.cursor.to_json())
+
+    def _write(self, kind: Kind, generation: int, first: int, count: int, time: float, payload: bytes) -> None:
+        head = _HEADER.pack(_MAGIC, kind, generation, first, count, time, len(payload))
+        data = head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+        try:
+            written = os.pwrite(self._descriptor, data, self.place.offset)
+            if written != len(data):
+                raise OSError("short write")
+        except OSError as error:
+            raise StateError(
+                "append to the spool",
+                str(segment_path(self._folder, self.place.segment)),
+                str(error),
+                next_step="make room in the state directory",
+                retryable=True,
+            ) from error
+        self.place = Place(self.place.segment, self.place.offset + len(data))
+
+    def size(self) -> int:
+        """Bytes in all segments."""
+        return sum(path.stat().st_size for path in self._folder.glob("*.seg"))
+
+    def close(self) -> None:
+        """Close the segment."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _after(cursor: Cursor, record: Record) -> tuple[Cursor, bool]:
+    """The cursor behind a FRAMES record, and whether its last frame is a commit."""
+    size = len(record.payload) // record.count
+    commits = sum(
+        record.payload[at + 4 : at + 8] != b"\0\0\0\0" for at in range(0, len(record.payload), size)
+    )
+    last = record.payload[-size:][:FRAME_HEADER_SIZE]
+    moved = replace(
+        cursor,
+        frame=record.first_frame + record.count - 1,
+        checksum=frame_checksum(last),
+        changes=(cursor.changes + commits) & 0xFFFFFFFF,
+        page_size=size - FRAME_HEADER_SIZE,
+        reason="",
+    )
+    return moved, last[4:8] != b"\0\0\0\0"
+
+
+class SpoolReader:
+    """Reads the spool from a place on, and single pages from anywhere in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[int, int] = {}
+
+    def _descriptor(self, number: int) -> int:
+        found = self._open.get(number)
+        if found is None:
+            found = self._open[number] = os.open(segment_path(self._folder, number), os.O_RDONLY)
+        return found
+
+    def first(self) -> Place | None:
+        """Where the oldest segment begins."""
+        numbers = segments(self._folder)
+        return Place(numbers[0], 0) if numbers else None
+
+    def records(self, place: Place, until: Place | None = None) -> Iterator[Record]:
+        """The records from ``place`` to ``until`` (to the end of what is there, if None)."""
+        while until is None or place < until:
+            try:
+                record = read_record(self._descriptor(place.segment), place)
+            except FileNotFoundError:
+                return
+            if record is None:
+                following = Place(place.segment + 1, 0)
+                if (until is not None and following > until) or not segment_path(
+                    self._folder, following.segment
+                ).exists():
+                    return
+                place = following
+                continue
+            yield record
+            place = record.end
+
+    def page(self, place: Place, page_size: int) -> bytes:
+        """The page image at a place."""
+        return os.pread(self._descriptor(place.segment), page_size, place.offset)
+
+    def prune(self, keep: int) -> None:
+        """Delete the segments before number ``keep``."""
+        for number in segments(self._folder):
+            if number >= keep:
+                break
+            descriptor = self._open.pop(number, None)
+            if descriptor is not None:
+                os.close(descriptor)
+            segment_path(self._folder, number).unlink()
+
+    def sync(self, first: int, last: int) -> None:
+        """Make the segments ``first`` to ``last`` survive a power cut."""
+        for number in range(first, last + 1):
+            os.fsync(self._descriptor(number))
+
+    def close(self) -> None:
+        """Close all segments."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()

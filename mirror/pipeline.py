@@ -1,0 +1,564 @@
+"""The only loop: one source to one Postgres, with its state, retries and back-off.
+
+Capture runs apart and spools what is committed; this loop reads the spool, decodes, applies, and
+moves the shadow on. The order of a batch is: Postgres commits rows and position in one transaction;
+then the shadow and its page map move, in memory; now and then the shadow is saved and the spool
+pruned. Postgres' position rules: after any interruption the loop asks for it, and where Postgres is
+ahead of the shadow it decodes the spool up to there without applying it.
+"""
+
+from __future__ import annotations
+
+import queue
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loguru import logger
+
+from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
+from mirror.capture.copy import copy_file, rediff
+from mirror.capture.keeper import Keeper
+from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message
+from mirror.capture.shadow import Images, Shadow
+from mirror.capture.spool import Place, SpoolReader
+from mirror.errors import (
+    FencedError,
+    KeyShapeError,
+    MirrorError,
+    MisfitError,
+    ReplacedError,
+    SinkError,
+    SourceError,
+    StateError,
+)
+from mirror.fileformat.header import DatabaseHeader
+from mirror.model import Batch, Lsn, Position, Salts
+from mirror.postgres.sink import Sink
+from mirror.profiles.generic import map_table
+from mirror.replica import Replica
+from mirror.status import SourceStatus
+
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
+#: A held pipeline goes on by itself after this long, whatever became of whoever holds it.
+LONGEST_HOLD = 10.0
+
+
+class Stopped(Exception):
+    """The loop was asked to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTask:
+    """What one pipeline has to do."""
+
+    database: Path
+    folder: Path
+    """The source's folder in the state directory."""
+    dsn: str
+    schema: str
+    resume_only: bool = False
+    """Never copy the source whole: fail instead. (For checking a mirror without changing it.)"""
+
+
+@dataclass
+class _Hold:
+    target: Lsn | None
+    until: float
+    reached: Future[Position] | None = None
+
+
+class Pipeline:
+    """One source's loop. ``run`` blocks; the other public methods may be called from other threads."""
+
+    def __init__(
+        self, task: SourceTask, link: Callable[[], CaptureLink], faults: Callable[[str], None] = lambda name: None
+    ) -> None:
+        """``link``: gives the conversation with the (possibly restarted) capture process.
+
+        ``faults`` is called with the names of places where a kill is of interest.
+        """
+        self.task = task
+        self.status = SourceStatus(str(task.database), task.schema)
+        self.error: MirrorError | None = None
+        self._new_link = link
+        self._faults = faults
+        self._link: CaptureLink | None = None
+        self._keeper: Keeper | None = None
+        self._sink: Sink | None = None
+        self._replica: Replica | None = None
+        self._agreed = False
+        self._hold: _Hold | None = None
+        self._until: Place | None = None
+        self._captured: Lsn | None = None
+        self._attached = False
+        self._begin: Head | None = None
+        self._marks: dict[int, Future[Lsn]] = {}
+        self._stopping = threading.Event()
+        self._applied = threading.Condition()
+        self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._bell, self._ring = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ring.setblocking(False)
+        self._spool = SpoolReader(task.folder / "spool")
+        self._images = Images(task.folder, self._spool)
+
+    # -- for other threads -------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask the loop to end; it saves the shadow and returns."""
+        self._stopping.set()
+        self._wake()
+
+    def mark(self) -> Future[Lsn]:
+        """The position of all that the source has committed now."""
+        future: Future[Lsn] = Future()
+        self._request(lambda: self._ask(future, lambda link: link.mark()))
+        return future
+
+    def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
+        """Wait until Postgres has everything up to a position; False if it takes longer."""
+        with self._applied:
+            return self._applied.wait_for(lambda: self._has(lsn), timeout)
+
+    def hold(self) -> Future[None]:
+        """Apply nothing more until :meth:`release` (or for ten seconds)."""
+        future: Future[None] = Future()
+
+        def begin() -> None:
+            self._hold = _Hold(None, time.monotonic() + LONGEST_HOLD)
+            future.set_result(None)
+
+        self._request(begin)
+        return future
+
+    def reach(self, salts: Salts, frame: int) -> Future[Position]:
+        """While held: apply up to exactly this commit; the result is the position Postgres then has."""
+        future: Future[Position] = Future()
+        place: Future[Lsn] = Future()
+
+        def located(done: Future[Lsn]) -> None:
+            if self._hold is None:
+                future.set_exception(SourceError("apply up to a position", detail="the hold has ended"))
+            elif (error := done.exception()) is not None:
+                future.set_exception(error)
+            else:
+                self._hold.target = done.result()
+                self._hold.reached = future
+
+        place.add_done_callback(located)
+        self._request(lambda: self._ask(place, lambda link: link.locate(salts, frame)))
+        return future
+
+    def release(self) -> None:
+        """End a hold."""
+        self._request(self._let_go)
+
+    def _request(self, action: Callable[[], None]) -> None:
+        self._requests.put(action)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._ring.send(b"!")
+        except BlockingIOError:
+            pass  # the bell is ringing already
+
+    def _has(self, lsn: Lsn) -> bool:
+        applied = self.status.applied
+        return applied is not None and Lsn.parse(applied) >= lsn
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
+        backoff = FIRST_BACKOFF
+        try:
+            while True:
+                try:
+                    self._connect()
+                    backoff = FIRST_BACKOFF
+                    self._follow()
+                except MirrorError as error:
+                    self._interrupted(error)
+                    if not self._may_retry(error):
+                        raise
+                    self._pause(backoff)
+                    backoff = min(2 * backoff, LONGEST_BACKOFF)
+        except Stopped:
+            self._finish()
+        except MirrorError as error:
+            self.error = error
+            self.status.phase = "failed"
+        finally:
+            self._close()
+
+    def _may_retry(self, error: MirrorError) -> bool:
+        # Whoever starts second is told so at once; whoever ran and lost the source also ends.
+        return error.retryable and not isinstance(error, FencedError)
+
+    def _interrupted(self, error: MirrorError) -> None:
+        self.status.last_error = str(error)
+        self.status.phase = "waiting"
+        logger.warning("{}: {}", self.task.database.name, error)
+        if isinstance(error, SinkError) and self._sink is not None:
+            self._sink.close()
+            self._sink = None
+        if isinstance(error, ReplacedError):
+            self._attached = False
+            if self._keeper is not None:
+                self._keeper.close()
+                self._keeper = None
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._pump(left)
+
+    def _finish(self) -> None:
+        self.status.phase = "stopped"
+        if self._replica is not None and self._agreed and self._replica.changed:
+            self._save(self._replica)
+
+    def _close(self) -> None:
+        for future in self._marks.values():
+            future.cancel()
+        if self._hold is not None:
+            self._let_go()
+        for part in (self._link, self._keeper, self._sink, self._replica):
+            if part is not None:
+                part.close()
+        self._images.close()
+        self._spool.close()
+        with self._applied:
+            self._applied.notify_all()
+
+    def _connect(self) -> None:
+        """Have everything open and in agreement, in whatever state the last run or error left it."""
+        if self._keeper is None:
+            self._keeper = Keeper(self.task.database)
+        if self._link is None:
+            self._link = self._new_link()
+            self._attached = False
+        if self._replica is None:
+            self._replica = Replica.open(self.task.folder, self._spool, self._images)
+        if not self._attached:
+            self._attach(1 if self._replica is None else self._replica.head.lsn.generation + 1, "")
+        if self._sink is None:
+            self._sink = Sink.open(
+                self.task.dsn, str(self.task.database), self.task.schema, map_table, faults=self._faults
+            )
+            self.status.gaps = [
+                {"generation": gap.generation, "reason": gap.reason, "at": gap.detected_at.isoformat()}
+                for gap in self._sink.gaps()
+            ]
+            self._agreed = False
+        if not self._agreed:
+            self._agree()
+            self._agreed = True
+        self._update_status()
+
+    def _follow(self) -> None:
+        while True:
+            replica = self._replica
+            assert replica is not None
+            if self._hold is not None and time.monotonic() > self._hold.until:
+                self._let_go()
+            found = self._next(replica)
+            if found is None:
+                self._caught_up(replica)
+                self._pump(1.0)
+                continue
+            if isinstance(found, GapFound):
+                self._rediff(replica, found)
+            else:
+                self.status.phase = "following"
+                self._apply(replica, found)
+            if self._replica is not None and self._replica.save_due:
+                self._save(self._replica)
+            self._pump(0.0)
+
+    def _next(self, replica: Replica) -> PageBatch | GapFound | None:
+        if self._hold is None:
+            return replica.next(self._until)
+        if self._hold.target is None or replica.head.lsn >= self._hold.target:
+            self._tell_reached(replica)
+            return None
+        return replica.next(self._until, self._hold.target)
+
+    def _tell_reached(self, replica: Replica) -> None:
+        hold = self._hold
+        if hold is not None and hold.target is not None and hold.reached is not None:
+            hold.reached.set_result(replica.position)
+            hold.reached = None
+
+    def _let_go(self) -> None:
+        if self._hold is not None and self._hold.reached is not None:
+            self._hold.reached.cancel()
+        self._hold = None
+
+    def _caught_up(self, replica: Replica) -> None:
+        if self._hold is None and (self._captured is None or replica.head.lsn >= self._captured):
+            self.status.phase = "following"
+            self.status.behind_since = None
+            self.status.caught_up_at = time.time()
+
+    # -- talking to capture ------------------------------------------------------------------------
+
+    def _pump(self, timeout: float) -> None:
+        """Handle messages of capture and requests of other threads, waiting for one if there is none."""
+        if self._stopping.is_set():
+            raise Stopped
+        watched: list[socket.socket | CaptureLink] = [self._bell]
+        if self._link is not None:
+            watched.append(self._link)
+        ready, _, _ = select.select(watched, [], [], timeout)
+        if self._bell in ready:
+            self._bell.recv(4096)
+            while not self._requests.empty():
+                self._requests.get()()
+        if self._link is not None and self._link in ready:
+            for message in self._messages(self._link):
+                self._handle(message)
+        if self._stopping.is_set():
+            raise Stopped
+
+    def _messages(self, link: CaptureLink) -> list[Message]:
+        try:
+            return link.read()
+        except SourceError:
+            link.close()
+            self._link = None
+            self._attached = False
+            for future in self._marks.values():
+                future.set_exception(SourceError("ask the capture process", detail="it was restarted", retryable=True))
+            self._marks.clear()
+            raise
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Captured(lsn, place) | Marked(_, lsn, place):
+                self._until = place
+                if self._captured is None or lsn > self._captured:
+                    self._captured = lsn
+                    self.status.captured = str(lsn)
+                    if self.status.behind_since is None:
+                        self.status.behind_since = time.time()
+                if isinstance(message, Marked) and (future := self._marks.pop(message.mark, None)) is not None:
+                    future.set_result(lsn)
+            case Attached(_, place, lsn, salts):
+                self._attached = True
+                self._until = place
+                self._captured = lsn
+                self.status.captured = str(lsn)
+                self._begin = Head(lsn, salts, time.time(), place)
+            case Failed(text, _, replaced):
+                if replaced:
+                    raise ReplacedError("follow the WAL", str(self.task.database), text)
+                self.status.last_error = text
+                logger.warning("{}: {}", self.task.database.name, text)
+                if not self._attached:
+                    raise SourceError("follow the WAL", str(self.task.database), text, retryable=True)
+
+    def _ask(self, future: Future[Lsn], ask: Callable[[CaptureLink], int]) -> None:
+        if self._link is None:
+            future.set_exception(SourceError("ask the capture process", detail="it is not running", retryable=True))
+            return
+        self._marks[ask(self._link)] = future
+
+    def _attach(self, floor: int, forced: str) -> Head:
+        """Have capture follow the files; returns where it goes on (behind the gap, if forced)."""
+        assert self._link is not None
+        self._attached = False
+        self._link.attach(floor, forced)
+        while not self._attached:
+            self._pump(1.0)
+        assert self._begin is not None
+        return self._begin
+
+    def _mark(self) -> Lsn:
+        """The position of all that is committed now, once it is spooled."""
+        future: Future[Lsn] = Future()
+        self._ask(future, lambda link: link.mark())
+        while not future.done():
+            self._pump(1.0)
+        return future.result()
+
+    # -- agreeing with Postgres --------------------------------------------------------------------
+
+    def _agree(self) -> None:
+        """Bring replica and Postgres to one position; copy the source whole where nothing less will do."""
+        assert self._sink is not None
+        replica, position = self._replica, self._sink.position
+        if replica is None:
+            self._resync("there is no copy of the source in the state directory", position)
+            return
+        ours, theirs = replica.head.lsn, None if position is None else position.lsn
+        same = self._sink.lineage == replica.lineage
+        if same and theirs is not None and theirs >= ours:
+            self.status.phase = "catching up"
+            if not replica.roll_forward(theirs, self._until, self._check):
+                reached = replica.head.lsn
+                self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
+        elif theirs is None or theirs < ours:
+            what = "has no snapshot" if theirs is None else f"went back to {theirs}"
+            self._forbid_resync(f"Postgres {what}; the state directory is at {ours}")
+            if replica.changed:
+                replica.save()
+            self._load(replica, f"Postgres {what}")
+        else:
+            self._resync("Postgres' snapshot belongs to another state directory", position)
+
+    def _forbid_resync(self, reason: str) -> None:
+        if self.task.resume_only:
+            raise StateError(
+                "resume the mirror", str(self.task.database), reason, next_step="run `mirror up` for this source"
+            )
+
+    # -- applying ----------------------------------------------------------------------------------
+
+    def _apply(self, replica: Replica, found: PageBatch) -> None:
+        assert self._sink is not None
+        widen: set[tuple[str, str]] = set()
+        rekey: set[str] = set()
+        head = found.head
+        position = Position(head.lsn, head.salts, head.committed_at)
+        while True:
+            decoded = replica.decode(found.images, frozenset(rekey), self._check)
+            batch = Batch(position, found.commits, decoded.schema_changes, decoded.tables)
+            try:
+                results = self._sink.apply(batch, widen=widen, rekey=rekey)
+                break
+            except MisfitError as error:
+                if (error.table, error.column) in widen:
+                    raise
+                widen.add((error.table, error.column))
+            except KeyShapeError as error:
+                if error.table in rekey:
+                    raise
+                rekey.add(error.table)
+        replica.advance(head, found.images, found.pages, decoded)
+        self.status.commits += found.commits
+        self.status.transactions += 1
+        self.status.rows += sum(result.upserted + result.deleted for result in results)
+        self._update_status()
+
+    def _update_status(self) -> None:
+        assert self._replica is not None and self._sink is not None
+        with self._applied:
+            self.status.applied = str(self._replica.head.lsn)
+            self.status.committed_at = self._replica.head.committed_at
+            self.status.rejects = self._sink.reject_total
+            self.status.tables = len(self._replica.schema.tables)
+            self._applied.notify_all()
+
+    def _save(self, replica: Replica) -> None:
+        self._faults("shadow:before-save")
+        replica.save()
+        self._faults("shadow:after-save")
+
+    # -- gaps and copies ---------------------------------------------------------------------------
+
+    def _rediff(self, replica: Replica, gap: GapFound) -> None:
+        """Compare the source's pages with the shadow and apply what differs, at one position."""
+        assert self._sink is not None and self._keeper is not None
+        self.status.phase = "re-diff"
+        while True:
+            logger.warning("{}: comparing all pages: {}", self.task.database.name, gap.reason)
+            self._record_gap(replica.head.lsn.generation, gap.reason)
+            # What an unfinished comparison left behind describes no state that was applied.
+            self._images.forget_rediffs(above=replica.head.lsn.generation)
+            read = self._keeper.reader()
+            page_size = DatabaseHeader.parse(read(0, 100)).page_size
+            if page_size != replica.page_size:
+                self._resync(f"the page size changed from {replica.page_size} to {page_size}", self._sink.position)
+                return
+            images = rediff(read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check)
+            self._faults("rediff:compared")
+            target = self._mark()
+            found = next_batch(self._spool, gap.head, self._until, None, target)
+            reached = found.head.lsn if isinstance(found, PageBatch) else gap.head.lsn
+            if reached == target and not isinstance(found, GapFound):
+                break
+            # One more gap came meanwhile: what was compared is void, compare again behind that one.
+            later = found if isinstance(found, GapFound) else None
+            if isinstance(found, PageBatch):
+                after = next_batch(self._spool, found.head, self._until, None, target)
+                later = after if isinstance(after, GapFound) else None
+            if later is None:
+                raise SourceError(
+                    "compare the source with the shadow",
+                    str(self.task.database),
+                    f"the spool ends at {reached} instead of {target}",
+                    retryable=True,
+                )
+            gap = later
+        self._apply(replica, replica.compared(gap, images, found))
+
+    def _record_gap(self, generation: int, reason: str) -> None:
+        assert self._sink is not None
+        self._sink.record_gap(generation, reason)
+        self.status.gaps.append(
+            {"generation": generation, "reason": reason, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        )
+
+    def _resync(self, reason: str, position: Position | None) -> None:
+        """Copy the source whole and make Postgres equal to the copy."""
+        self._forbid_resync(reason)
+        self._agreed = False
+        self.status.phase = "snapshot"
+        if self._replica is not None:
+            self._replica.close()
+            self._replica = None
+        Shadow.discard(self.task.folder)
+        floor = 1 + max((lsn.generation for lsn in (self._captured, position and position.lsn) if lsn), default=0)
+        replica = self._replica = self._copy_source(floor)
+        self._faults("snapshot:copied")
+        self._load(replica, reason)
+        self._agreed = True
+
+    def _load(self, replica: Replica, reason: str) -> None:
+        assert self._sink is not None
+        logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
+        self.status.phase = "snapshot"
+        self.status.resyncs.append(reason)
+        tables = list(replica.schema.tables.values())
+        self._sink.load(replica.database, tables, replica.position, replica.lineage, self._load_progress)
+        self.status.progress = None
+
+    def _copy_source(self, floor: int) -> Replica:
+        """Copy the database file and overlay the frames that were committed meanwhile."""
+        assert self._keeper is not None
+        begin = self._attach(floor, "a whole copy begins")
+        read = self._keeper.reader()
+        header = DatabaseHeader.parse(read(0, 100))
+        copy_file(read, Shadow.database(self.task.folder), self._copy_progress)
+        target = self._mark()
+        found = next_batch(self._spool, begin, self._until, None, target)
+        if found is None and target == begin.lsn:
+            # Nothing in the WAL: the file was the database all the time.
+            found = PageBatch(begin, {}, header.pages, 0, header.page_size)
+        if not isinstance(found, PageBatch) or found.head.lsn != target:
+            raise SourceError(
+                "copy the source", str(self.task.database), "its WAL was lost track of meanwhile", retryable=True
+            )
+        return Replica.create(self.task.folder, self._spool, self._images, found, found.pages)
+
+    def _copy_progress(self, done: int) -> None:
+        self._check()
+        self.status.progress = {"what": "copy pages", "done": done, "total": None}
+
+    def _load_progress(self, table: str, done: int, total: int) -> None:
+        self._check()
+        self.status.progress = {"what": table, "done": done, "total": total}
+
+    def _check(self) -> None:
+        """Called wherever much is read: a stop does not wait for the end of a long transaction."""
+        if self._stopping.is_set():
+            raise Stopped

@@ -1,0 +1,379 @@
+"""The way into Postgres for one source: take it over, load it, apply batches to it.
+
+A :class:`Sink` holds one connection and the source's advisory lock. It does not reconnect: after a
+retryable :class:`~mirror.errors.SinkError` the caller closes it, opens another and asks it for the position.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+import psycopg
+from psycopg import RawCursor
+
+from mirror.errors import FencedError, SinkError, SourceError
+from mirror.model import Batch, Lsn, Position, Salts, Table, TableResult
+from mirror.postgres.apply import Transaction, apply_rows
+from mirror.postgres.failures import sink_error, translated
+from mirror.postgres.migrate import migrate, statement
+from mirror.postgres.rows import RowPlanner
+from mirror.postgres.schema import SchemaEditor, create_schema
+from mirror.postgres.snapshot import Loader, Progress, SourceCopy, mapper
+from mirror.postgres.target import Conn, MapTable, Target, load_targets
+
+#: First key of the two-key advisory locks of sources; the second is the source's id. ("mirr")
+_LOCK_CLASS = 0x6D697272
+
+#: How long to wait for a dead mirror's backend to let go of its lock.
+_DEAD_HOLDER_SECONDS = 5.0
+
+_SESSION = (
+    "SET search_path = pg_catalog, pg_temp",
+    "SET statement_timeout = 0",
+    "SET client_min_messages = warning",
+    "SET maintenance_work_mem = '256MB'",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A place where contiguity was lost, as ``mirror.gaps`` has it."""
+
+    generation: int
+    reason: str
+    detected_at: datetime
+    healed_at: datetime | None
+
+
+class Sink:
+    """One source's side of Postgres. Not for use from two threads at once."""
+
+    def __init__(
+        self,
+        conn: Conn,
+        path: str,
+        schema: str,
+        map_table: MapTable,
+        faults: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """Use :meth:`open`. ``faults`` is called with the names of places where a kill is of interest."""
+        self._conn = conn
+        self._path = path
+        self._schema = schema
+        self._map_table = map_table
+        self._faults = faults
+        self._source_id = 0
+        self._epoch = 0
+        self._position: Position | None = None
+        self._lineage: str | None = None
+        self._targets: dict[str, Target] = {}
+        self._rejects: dict[str, int] = {}
+        self._planners: dict[str, RowPlanner] = {}
+
+    @classmethod
+    def open(
+        cls,
+        dsn: str,
+        path: str,
+        schema: str,
+        map_table: MapTable,
+        *,
+        faults: Callable[[str], None] = lambda name: None,
+    ) -> Sink:
+        """Connect, migrate and take the source over.
+
+        ``path``: the source's name for good, its absolute path. ``schema``: where its tables go.
+        ``map_table``: the profile. Raises :class:`FencedError` if another mirror holds the source,
+        :class:`SinkError` if Postgres cannot be used.
+        """
+        with translated("connect to Postgres"):
+            conn: Conn = psycopg.Connection.connect(
+                dsn,
+                autocommit=True,
+                cursor_factory=RawCursor,
+                connect_timeout=10,
+                application_name="mirror",
+                keepalives=1,
+                keepalives_idle=30,
+                keepalives_interval=10,
+                keepalives_count=3,
+            )
+        sink = cls(conn, path, schema, map_table, faults)
+        try:
+            with translated("prepare Postgres for a source", path):
+                sink._prepare()
+        except BaseException:
+            conn.close()
+            raise
+        return sink
+
+    def _prepare(self) -> None:
+        conn = self._conn
+        encoding = conn.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise SinkError(
+                "prepare Postgres",
+                conn.info.dbname,
+                f"the database's encoding is {encoding}",
+                next_step="create a database with ENCODING 'UTF8'",
+            )
+        for setting in _SESSION:
+            conn.execute(setting)
+        conn.prepared_max = 500
+        migrate(conn)
+        create_schema(conn, self._schema)
+        conn.execute(statement("source_register"), (self._path, self._schema))
+        self._read_source()
+        self._lock()
+        taken = conn.execute(
+            statement("source_take"), (str(self._source_id), socket.gethostname(), str(os.getpid()))
+        ).fetchone()
+        self._epoch = int(taken[0]) if taken else 0
+        # Again, now that nobody else can change it.
+        self._read_source()
+        self._targets = load_targets(conn, self._source_id)
+        self._rejects = self._count_rejects()
+
+    def _read_source(self) -> tuple[str | None, int | None]:
+        """Read the source's row; return host and pid of the mirror that last held it."""
+        row = self._conn.execute(statement("source_read"), (self._path, self._schema)).fetchone()
+        if row is None:
+            raise SinkError("read the position", self._path, "the source's row is gone")
+        source_id, lineage, _, generation, frame, salt1, salt2, committed_at, host, pid = row
+        self._source_id = int(source_id)
+        self._lineage = lineage
+        self._position = (
+            None
+            if generation is None
+            else Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at or 0.0)
+        )
+        return host, pid
+
+    def _lock(self) -> None:
+        """Take the source's lock; a backend left behind by a dead mirror of this host is ended."""
+        deadline = time.monotonic() + _DEAD_HOLDER_SECONDS
+        keys = (str(_LOCK_CLASS), str(self._source_id))
+        while True:
+            got = self._conn.execute("SELECT pg_try_advisory_lock($1::int, $2::int)", keys).fetchone()
+            if got == (True,):
+                return
+            host, pid = self._read_source()
+            alive = host != socket.gethostname() or pid is None or _process_lives(pid)
+            if alive or time.monotonic() > deadline:
+                raise FencedError(
+                    "take a source over",
+                    self._path,
+                    f"another mirror holds it: host {host}, pid {pid}",
+                    next_step="stop that mirror, or mirror into another --schema",
+                    retryable=True,
+                )
+            holder = self._conn.execute(statement("lock_holder"), keys).fetchone()
+            if holder is not None:
+                self._conn.execute("SELECT pg_terminate_backend($1::int)", (str(holder[0]),))
+            time.sleep(0.02)
+
+    @property
+    def source_id(self) -> int:
+        """Key of the source in ``mirror.sources``."""
+        return self._source_id
+
+    @property
+    def position(self) -> Position | None:
+        """The applied position; None: there is no snapshot yet."""
+        return self._position
+
+    @property
+    def lineage(self) -> str | None:
+        """The lineage that the loaded copy belongs to."""
+        return self._lineage
+
+    @property
+    def mappings(self) -> dict[str, Target]:
+        """Where the source's tables are held, by source table."""
+        return dict(self._targets)
+
+    @property
+    def reject_total(self) -> int:
+        """How many rows of the source Postgres could not hold."""
+        return sum(self._rejects.values())
+
+    def load(
+        self,
+        database: Path,
+        tables: Sequence[Table],
+        position: Position,
+        lineage: str,
+        progress: Progress | None = None,
+    ) -> None:
+        """Make Postgres equal to a SQLite file, and the position with it, in one transaction.
+
+        ``database``: a private copy that nobody writes. ``tables``: all tables to hold; those held so
+        far and not among them are renamed as dropped. Raises :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file
+        cannot be read.
+        """
+        with self._transaction("load a source"), _closing(SourceCopy(database)) as copy:
+            self._conn.execute("BEGIN")
+            editor = self._editor()
+            for name in set(editor.targets) - {table.name for table in tables}:
+                editor.retire(name, position.lsn)
+            mapped = mapper(self._map_table, self._schema)
+            loader = Loader(self._conn, self._source_id, editor, mapped, copy, position.lsn, progress)
+            for table in tables:
+                loader.load(table)
+                self._faults("load:table")
+            lsn, salts = position.lsn, position.salts
+            moved = self._conn.execute(
+                statement("source_loaded"),
+                (str(self._source_id), str(self._epoch), str(lsn.generation), str(lsn.frame),
+                 str(salts.salt1), str(salts.salt2), repr(position.committed_at), lineage),
+            ).fetchone()  # fmt: skip
+            if moved is None:
+                raise FencedError("load a source", self._path, "another mirror has taken it over")
+            # A whole copy needs no history: what was lost does not matter any more.
+            self._conn.execute(statement("gap_heal"), (str(self._source_id), str(2**63 - 1)))
+            rejects = self._count_rejects()
+            self._faults("load:before-commit")
+            self._conn.execute("COMMIT")
+        self._targets, self._rejects = editor.targets, rejects
+        self._position, self._lineage = position, lineage
+        self._faults("load:after-commit")
+
+    def apply(
+        self,
+        batch: Batch,
+        *,
+        widen: Collection[tuple[str, str]] = frozenset(),
+        rekey: Collection[str] = frozenset(),
+    ) -> list[TableResult]:
+        """Apply one batch and its position in one transaction; return what it did to each table.
+
+        ``widen``: (source table, source column) that become jsonb first. ``rekey``: tables that the
+        batch rebuilds because their declared key holds NULL. After :class:`MisfitError` or
+        :class:`KeyShapeError` nothing has been applied; decode the batch again and say so here.
+        Raises :class:`FencedError` if another mirror took over, :class:`SinkError` otherwise.
+        """
+        with self._transaction("apply a batch"):
+            lsn = batch.position.lsn
+            editor, rejects = self._editor(), self._rejects
+            transaction = Transaction(self._conn, self._source_id, lsn, rejects, self._planners)
+            if batch.schema_changes or widen:
+                transaction.flush()
+                editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey)
+                rejects = transaction.rejects = self._count_rejects()
+            results = apply_rows(transaction, batch, lambda table: _held(editor.targets, table))
+            transaction.advance(self._epoch, batch.position, batch.commits, left=self._left(lsn.generation))
+            if transaction.rejects_touched:
+                transaction.flush()
+                rejects = self._count_rejects()
+            self._faults("apply:before-commit")
+            transaction.commit()
+        self._targets, self._rejects, self._position = editor.targets, rejects, batch.position
+        self._faults("apply:after-commit")
+        return results
+
+    def read_position(self) -> Position | None:
+        """Read the position from Postgres again and return it."""
+        with translated("read the position", self._path):
+            self._read_source()
+        return self._position
+
+    def record_gap(self, generation: int, reason: str) -> None:
+        """Remember that contiguity was lost in ``generation``; healed when the position leaves it."""
+        with translated("record a gap", self._path):
+            self._conn.execute(
+                "INSERT INTO mirror.gaps (source_id, generation, reason)"
+                " VALUES ($1::bigint, $2::bigint, $3::text)",
+                (str(self._source_id), str(generation), reason),
+            )
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps of the source, oldest first."""
+        with translated("read the gaps", self._path):
+            rows = self._conn.execute(
+                "SELECT generation, reason, detected_at, healed_at FROM mirror.gaps"
+                " WHERE source_id = $1::bigint ORDER BY gap_id",
+                (str(self._source_id),),
+            ).fetchall()
+        return [Gap(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close the connection, which also lets go of the source. May be called twice."""
+        self._conn.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _editor(self) -> SchemaEditor:
+        return SchemaEditor(self._conn, self._source_id, self._schema, self._map_table, dict(self._targets))
+
+    def _left(self, generation: int) -> int | None:
+        """Return the generation that a move to ``generation`` leaves, if it leaves one."""
+        if self._position is None or self._position.lsn.generation >= generation:
+            return None
+        return self._position.lsn.generation
+
+    def _count_rejects(self) -> dict[str, int]:
+        rows: list[tuple[Any, ...]] = self._conn.execute(
+            "SELECT source_table, count(*) FROM mirror.rejects WHERE source_id = $1::bigint GROUP BY 1",
+            (str(self._source_id),),
+        ).fetchall()
+        return {str(table): int(count) for table, count in rows}
+
+    @contextmanager
+    def _transaction(self, operation: str) -> Iterator[None]:
+        """Roll back whatever the block has begun if it fails; psycopg's errors become SinkError."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self._conn.rollback()
+            except psycopg.Error:
+                # The connection is what failed; the server rolls back by itself. The first error tells.
+                self._conn.close()
+            if isinstance(error, psycopg.Error):
+                raise sink_error(error, operation, self._path) from error
+            raise
+
+
+def _held(targets: dict[str, Target], table: str) -> Target:
+    target = targets.get(table)
+    if target is None:
+        raise SinkError("apply a batch", table, "the table is not held in Postgres")
+    return target
+
+
+def _process_lives(pid: int) -> bool:
+    """Whether a process of this host has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def _closing(copy: SourceCopy) -> Iterator[SourceCopy]:
+    """Close the copy at the end; SQLite's errors become :class:`SourceError`."""
+    try:
+        yield copy
+    except apsw.Error as error:
+        raise SourceError("read the snapshot", detail=str(error)) from error
+    finally:
+        copy.close()

@@ -1,0 +1,338 @@
+"""Making Postgres equal to a whole SQLite file: the first copy, and the copy after a loss.
+
+A new table is filled by COPY and gets its key afterwards. A table that is there is compared with a
+temporary copy, and only the rows that differ are written, so that readers see one committed state
+and then the other. The fast path hands SQLite's values to COPY in binary form without looking at
+them: one aggregate query beforehand has said that they fit. Where Postgres or Python then refuses a
+value all the same (NUL, broken UTF-8), the table is done again on the careful path, row by row.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import apsw
+import psycopg
+from psycopg import postgres
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+from psycopg.sql import SQL, Composed
+from psycopg.types.numeric import DecimalBinaryDumper
+
+from mirror.errors import KeyShapeError, MisfitError, SinkError, SourceError
+from mirror.model import BadText, Lsn, RowChange, Table, Value
+from mirror.postgres import ddl
+from mirror.postgres.codecs import MAX_KEY_BYTES, encode, real_text
+from mirror.postgres.dml import Stage
+from mirror.postgres.migrate import statement
+from mirror.postgres.rows import Rejected, RowPlanner
+from mirror.postgres.schema import SchemaEditor
+from mirror.postgres.target import Conn, MapTable, Target
+
+#: Called with (table, rows done, rows in all).
+Progress = Callable[[str, int, int], None]
+
+_PROGRESS_ROWS = 20_000
+_SPOOLED_REJECT_BYTES = 4_000_000
+#: Columns looked at in one aggregate query: SQLite returns at most 2,000 results.
+_SCANNED_COLUMNS = 400
+
+#: By Postgres type: an SQL condition on column {0} that is true where a value does not fit.
+#: A real zero in a NUMERIC column can only be -0.0, which numeric does not have.
+_MISFIT_TESTS = {
+    "bigint": "typeof({0}) NOT IN ('integer', 'null')",
+    "double precision": "typeof({0}) NOT IN ('real', 'null')",
+    "text": "typeof({0}) NOT IN ('text', 'null')",
+    "bytea": "typeof({0}) NOT IN ('blob', 'null')",
+    "boolean": "CASE typeof({0}) WHEN 'null' THEN 0 WHEN 'integer' THEN {0} NOT IN (0, 1) ELSE 1 END",
+    "numeric": "CASE typeof({0}) WHEN 'real' THEN {0} = 0.0 ELSE typeof({0}) IN ('text', 'blob') END",
+    "jsonb": "0",
+}
+
+_BINARY_TYPES = {"double precision": "float8", "bigint": "int8", "boolean": "bool"}
+
+
+class _JsonDumper(Dumper):
+    """SQLite values into binary jsonb (a version byte and the text)."""
+
+    format = Format.BINARY
+    oid = postgres.types["jsonb"].oid
+
+    def dump(self, obj: Any) -> Buffer | None:
+        return b"\x01" + (encode("jsonb", obj) or "null").encode()
+
+
+class _NumericDumper(Dumper):
+    """SQLite integers and reals into binary numeric."""
+
+    format = Format.BINARY
+    oid = postgres.types["numeric"].oid
+
+    def dump(self, obj: Any) -> Buffer | None:
+        if isinstance(obj, float):
+            obj = Decimal(encode("numeric", obj) or real_text(obj))
+        return DecimalBinaryDumper(Decimal).dump(Decimal(obj))
+
+
+class SourceCopy:
+    """A private, quiescent copy of the source, read through SQL."""
+
+    def __init__(self, database: Path) -> None:
+        """Open the file without locks; raises :class:`SourceError` if SQLite cannot."""
+        try:
+            self._db = apsw.Connection(
+                f"file:{quote(str(database.resolve()))}?immutable=1",
+                flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+            )
+            self.encoding = str(self._db.pragma("encoding")).lower()
+        except apsw.Error as error:
+            raise SourceError("open the snapshot", str(database), str(error)) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def scan(self, table: Table, target: Target) -> Scan:
+        """Look at every value's type, in one pass over the table for most tables."""
+        found = Scan()
+        for start in range(0, len(target.columns), _SCANNED_COLUMNS):
+            columns = target.columns[start : start + _SCANNED_COLUMNS]
+            results = ["count(*)"]
+            for column in columns:
+                name = quoted(column.source)
+                results.append(f"total({_MISFIT_TESTS[column.pg_type].format(name)})")
+                if column.name in (target.key or ()):
+                    results.append(f"total({name} IS NULL)")
+                    weight = {"text": 1, "bytea": 1, "jsonb": 6}.get(column.pg_type, 0)
+                    results.append(f"{weight} * ifnull(max(octet_length({name})), 0)")
+            query = f"SELECT {', '.join(results)} FROM {quoted(table.name)}"
+            row = iter(next(iter(self._db.execute(query))))
+            found.rows = int(next(row))
+            for column in columns:
+                if next(row):
+                    found.misfits.add(column.source)
+                if column.name in (target.key or ()):
+                    found.null_key = bool(next(row)) or found.null_key
+                    found.key_bytes += int(next(row)) + 16
+        return found
+
+    def rows(self, table: Table, target: Target) -> Iterator[tuple[Any, ...]]:
+        """Read the stored columns of all rows as they are; UnicodeDecodeError for broken text."""
+        columns = [quoted(column.name) for column in table.columns]
+        if target.key is None:
+            columns.insert(0, self._rowid_name(table))
+        return iter(self._db.execute(f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"))
+
+    def careful_rows(self, table: Table) -> Iterator[RowChange]:
+        """Read all rows as inserts, with text decoded here, so that broken text is :class:`BadText`."""
+        columns = ["NULL" if table.without_rowid else self._rowid_name(table)]
+        for column in table.columns:
+            name = quoted(column.name)
+            columns.append(f"typeof({name}) = 'text'")
+            columns.append(f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END")
+        for rowid, *pairs in self._db.execute(f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"):
+            row = tuple(
+                self._decoded(value) if is_text else value
+                for is_text, value in zip(pairs[::2], pairs[1::2], strict=True)
+            )
+            yield RowChange(rowid, None, row)
+
+    def _decoded(self, raw: bytes) -> Value:
+        try:
+            return raw.decode(self.encoding)
+        except UnicodeDecodeError:
+            return BadText(raw)
+
+    def _rowid_name(self, table: Table) -> str:
+        """Return the name for the rowid that no column hides; raises :class:`SinkError`."""
+        taken = {str(row[1]).lower() for row in self._db.execute(f"PRAGMA table_xinfo({quoted(table.name)})")}
+        for name in ("rowid", "_rowid_", "oid"):
+            if name not in taken:
+                return name
+        if table.rowid_alias is not None:
+            return quoted(table.rowid_alias)
+        raise SinkError(
+            "copy a table",
+            table.name,
+            "its columns hide all names of the rowid",
+            next_step="rename one of the columns rowid, _rowid_, oid",
+        )
+
+
+class Scan:
+    """What one look at a table found: its size, columns that need jsonb, the state of its key."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.misfits: set[str] = set()
+        self.null_key = False
+        self.key_bytes = 0
+
+
+class Loader:
+    """Loads the tables of one source inside the caller's transaction."""
+
+    def __init__(
+        self,
+        conn: Conn,
+        source_id: int,
+        editor: SchemaEditor,
+        map_table: Callable[..., Target],
+        copy: SourceCopy,
+        lsn: Lsn,
+        progress: Progress | None,
+    ) -> None:
+        self._conn = conn
+        self._source_id = str(source_id)
+        self._editor = editor
+        self._map = map_table
+        self._copy = copy
+        self._lsn = lsn
+        self._progress = progress or (lambda table, done, total: None)
+        self._stages = 0
+
+    def load(self, table: Table) -> None:
+        """Make the Postgres table equal to the source's; raises SinkError and psycopg's errors."""
+        held = self._editor.targets.get(table.name)
+        jsonb: set[str] = set(held.jsonb_columns if held else ())
+        by_rowid = held is not None and held.key is None and bool(table.primary_key)
+        scan = self._copy.scan(table, self._map(table, jsonb_columns=jsonb, rowid_key=by_rowid))
+        jsonb |= scan.misfits
+        by_rowid = by_rowid or scan.null_key
+        # In a UTF-16 database SQLite repairs broken text on the way out, so nothing would refuse it.
+        careful = scan.key_bytes > MAX_KEY_BYTES or self._copy.encoding != "utf-8"
+        before = dict(self._editor.targets)
+        while True:
+            self._conn.execute("SAVEPOINT mirror_load")
+            try:
+                self._load_once(table, jsonb, by_rowid, careful, scan.rows)
+            except MisfitError as misfit:
+                jsonb.add(misfit.column)
+            except KeyShapeError:
+                by_rowid = True
+            except (psycopg.DataError, UnicodeDecodeError):
+                if careful:
+                    raise
+                careful = True
+            else:
+                self._conn.execute("RELEASE mirror_load")
+                return
+            self._conn.execute("ROLLBACK TO mirror_load")
+            self._editor.targets.clear()
+            self._editor.targets.update(before)
+
+    def _load_once(
+        self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool, total: int
+    ) -> None:
+        self._conn.execute(
+            "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
+            (self._source_id, table.name),
+        )
+        target = self._prepared(table, self._map(table, jsonb_columns=jsonb, rowid_key=by_rowid))
+        if target is None:
+            target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
+            names = ddl.names_sql(tuple(name for name, _ in target.stored))
+            into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
+            self._fill(table, target, into, careful, total)
+            self._conn.execute(ddl.add_primary_key(target))
+            self._conn.execute(SQL("ANALYZE {}").format(ddl.table_sql(target)))
+            return
+        self._stages += 1
+        stage = Stage(target, f"mirror_load_{self._stages}")
+        self._conn.execute(stage.create())
+        self._fill(table, target, stage.copy_rows(), careful, total)
+        self._conn.execute(stage.analyze())
+        self._conn.execute(stage.delete_absent())
+        self._conn.execute(stage.upsert_different())
+        self._conn.execute(SQL("DROP TABLE {}").format(stage.table))
+
+    def _prepared(self, table: Table, wanted: Target) -> Target | None:
+        """Bring the held table to the wanted shape; None if it has to be made anew."""
+        held = self._editor.targets.get(table.name)
+        if held is None:
+            return None
+        shared = wanted.columns[: len(held.columns)]
+        grown = [
+            new.source
+            for old, new in zip(held.columns, shared, strict=False)
+            if old.pg_type != new.pg_type and new.pg_type == "jsonb"
+        ]
+        as_held = (held.schema, held.name, held.key, held.with_jsonb(grown).columns)
+        if as_held != (wanted.schema, wanted.name, wanted.key, shared):
+            self._editor.retire(table.name, self._lsn)
+            return None
+        if grown:
+            held = self._editor.widen(table.name, grown)
+        if len(wanted.columns) > len(held.columns):
+            held = self._editor.extend(table, wanted.jsonb_columns)
+        if held != wanted:  # a default made a new column jsonb
+            raise MisfitError(table.name, _first_difference(held, wanted), "default value")
+        return held
+
+    def _fill(self, table: Table, target: Target, into: Composed, careful: bool, total: int) -> None:
+        if careful:
+            self._fill_carefully(table, target, into, total)
+        else:
+            self._fill_fast(table, target, into, total)
+        self._progress(table.name, total, total)
+
+    def _fill_fast(self, table: Table, target: Target, into: Composed, total: int) -> None:
+        """COPY in binary form, with no Python code per value."""
+        with self._conn.cursor() as cursor:
+            cursor.adapters.register_dumper(None, _JsonDumper)
+            cursor.adapters.register_dumper(None, _NumericDumper)
+            with cursor.copy(into + SQL(" (FORMAT binary)")) as copy:
+                copy.set_types([_BINARY_TYPES.get(pg_type, pg_type) for _, pg_type in target.stored])
+                write = copy.write_row
+                for done, row in enumerate(self._copy.rows(table, target)):
+                    write(row)
+                    if done % _PROGRESS_ROWS == 0:
+                        self._progress(table.name, done, total)
+
+    def _fill_carefully(self, table: Table, target: Target, into: Composed, total: int) -> None:
+        """COPY row by row through the codecs; what Postgres cannot hold becomes rejects."""
+        planner = RowPlanner(table, target)
+        with tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES, "w+", encoding="utf-8") as rejected:
+            with self._conn.cursor().copy(into) as copy:
+                for done, change in enumerate(self._copy.careful_rows(table)):
+                    plan = planner.plan(change)
+                    if plan.upsert is not None:
+                        copy.write_row(plan.upsert)
+                    elif plan.rejected is not None:
+                        rejected.write(json.dumps(plan.rejected) + "\n")
+                    if done % _PROGRESS_ROWS == 0:
+                        self._progress(table.name, done, total)
+            rejected.seek(0)
+            for line in rejected:
+                entry = Rejected(*json.loads(line))
+                self._conn.execute(
+                    statement("reject_save"),
+                    (self._source_id, table.name, *entry,
+                     str(self._lsn.generation), str(self._lsn.frame)),
+                )  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    """Return a name of the source as SQLite's SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def mapper(map_table: MapTable, schema: str) -> Callable[..., Target]:
+    """Return the profile's function bound to a Postgres schema, giving targets."""
+
+    def mapped(table: Table, *, jsonb_columns: Collection[str], rowid_key: bool) -> Target:
+        return Target.of(
+            map_table(table, schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key)
+        )
+
+    return mapped
+
+
+def _first_difference(held: Target, wanted: Target) -> str:
+    return next(old.source for old, new in zip(held.columns, wanted.columns, strict=True) if old != new)

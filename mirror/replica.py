@@ -1,0 +1,187 @@
+"""The source as of the applied position: shadow, page map and schema, moving from batch to batch."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
+from mirror.capture.copy import read_rediff
+from mirror.capture.shadow import Image, Images, SavedPosition, Shadow
+from mirror.capture.spool import Place, SpoolReader
+from mirror.decode.diff import Decoded, Layout, build_pagemap, decode
+from mirror.decode.pagemap import PageMap
+from mirror.decode.schema import Schema, read_schema
+from mirror.fileformat.btree import Geometry
+from mirror.fileformat.header import DatabaseHeader, schema_cookie
+from mirror.model import Lsn, Position
+
+
+class Replica:
+    """What the mirror keeps of one source on its own disk, and the place in the spool behind it."""
+
+    def __init__(
+        self, folder: Path, spool: SpoolReader, images: Images, shadow: Shadow, pagemap: PageMap | None, head: Head
+    ) -> None:
+        """``pagemap`` None: build it, which reads all of the shadow."""
+        header = DatabaseHeader.parse(shadow.read(1))
+        self.page_size = header.page_size
+        self.lineage = shadow.saved.lineage
+        self.head = head
+        self._folder = folder
+        self._spool = spool
+        self._images = images
+        self._shadow = shadow
+        self._layout = Layout(Geometry(header.usable), header.encoding)
+        self.schema: Schema = read_schema(shadow.read, self._layout.geometry, self._layout.encoding)
+        self._pagemap = (
+            build_pagemap(shadow.read, shadow.pages, self.schema, self._layout) if pagemap is None else pagemap
+        )
+
+    @classmethod
+    def open(cls, folder: Path, spool: SpoolReader, images: Images) -> Replica | None:
+        """The replica as last saved; None if there is none. Raises ``StateError``, ``SourceError``."""
+        opened = Shadow.open(folder, images)
+        if opened is None:
+            return None
+        shadow, pagemap = opened
+        saved = shadow.saved
+        place, first = saved.place, spool.first()
+        if first is None or place < first:
+            # The spool was lost: whatever stands there now begins with a gap.
+            place = first or Place(1, 0)
+        head = Head(saved.lsn, saved.salts, saved.committed_at, place)
+        return cls(folder, spool, images, shadow, PageMap.from_bytes(pagemap), head)
+
+    @classmethod
+    def create(
+        cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int
+    ) -> Replica:
+        """Make a replica of the copy that stands in ``shadow.db``, overlaid with spooled frames."""
+        head = replace(frames.head, committed_at=frames.head.committed_at or time.time())
+        saved = _saved(str(uuid.uuid4()), head, frames.page_size, pages)
+        shadow = Shadow.create(folder, images, saved, frames.images)
+        replica = cls(folder, spool, images, shadow, None, head)
+        shadow.commit(replica._pagemap.to_bytes())
+        return replica
+
+    @property
+    def database(self) -> Path:
+        """The copy as a SQLite file; it describes the position only right after a save."""
+        return Shadow.database(self._folder)
+
+    @property
+    def pages(self) -> int:
+        """Size of the source in pages."""
+        return self._shadow.pages
+
+    @property
+    def position(self) -> Position:
+        """The position that the replica describes."""
+        return Position(self.head.lsn, self.head.salts, self.head.committed_at)
+
+    def read(self, pgno: int) -> bytes:
+        """A page as of the position; empty behind the end."""
+        return self._shadow.read(pgno)
+
+    def next(self, until: Place | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
+        """The next batch in the spool (see :func:`~mirror.capture.batches.next_batch`)."""
+        return next_batch(self._spool, self.head, until, schema_cookie(self.read(1)), stop_at)
+
+    def decode(
+        self, images: Mapping[int, Image], rebuild: frozenset[str] = frozenset(), check: Callable[[], None] | None = None
+    ) -> Decoded:
+        """Decode a batch's pages against the replica; ``check`` is called at each page read."""
+
+        def new(pgno: int) -> bytes:
+            if check is not None:
+                check()
+            image = images.get(pgno)
+            return self.read(pgno) if image is None else self._images.read(image, self.page_size)
+
+        return decode(self.read, new, images.keys(), self.schema, self._pagemap, self._layout, rebuild)
+
+    def advance(self, head: Head, images: Mapping[int, Image], pages: int, decoded: Decoded) -> None:
+        """Move to the position after a batch whose changes have all been read."""
+        decoded.update.apply(self._pagemap)
+        self._shadow.advance(images, pages or self.pages)
+        self.schema, self.head = decoded.schema, head
+
+    def roll_forward(self, target: Lsn, until: Place | None, check: Callable[[], None]) -> bool:
+        """Move along the spool to a position without applying; False if the spool does not lead there."""
+        while self.head.lsn < target:
+            found = self.next(until, target)
+            if found is None:
+                return False
+            if isinstance(found, GapFound):
+                images = read_rediff(self._folder, found.head.lsn.generation, self.page_size)
+                if images is None:
+                    # That comparison was never applied; the one after a later gap took its place.
+                    self.head = replace(self.head, place=found.head.place)
+                    if not self._skip_to_gap(until, target):
+                        return False
+                    continue
+                found = self.compared(found, images, next_batch(self._spool, found.head, until, None, target))
+            decoded = self.decode(found.images, check=check)
+            for table in decoded.tables:
+                for _ in table.rows:
+                    pass
+            self.advance(found.head, found.images, found.pages, decoded)
+        return self.head.lsn == target
+
+    def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
+        """The batch that a comparison after a gap makes: the pages that differ, and the frames since."""
+        if isinstance(frames, PageBatch):
+            head, pages, commits = frames.head, frames.pages, frames.commits
+            images = images | frames.images
+        else:
+            # Nothing in the WAL: the file is the database, and page 1 says how long it is.
+            head, pages, commits = gap.head, self.pages, 0
+            if 1 in images:
+                pages = DatabaseHeader.parse(self._images.read(images[1], self.page_size)).pages
+        kept = {pgno: image for pgno, image in images.items() if pgno <= pages}
+        return PageBatch(head, kept, pages, commits, self.page_size)
+
+    def _skip_to_gap(self, until: Place | None, target: Lsn) -> bool:
+        """Pass over commits that a later gap made void."""
+        head = self.head
+        while True:
+            found = next_batch(self._spool, head, until, None, target)
+            if found is None:
+                return False
+            if isinstance(found, GapFound):
+                # Let the loop meet this gap: the place before it, the position still the old one.
+                self.head = replace(self.head, place=head.place)
+                return True
+            head = found.head
+
+    @property
+    def save_due(self) -> bool:
+        """Whether enough has changed since the last save."""
+        return self._shadow.save_due
+
+    @property
+    def changed(self) -> bool:
+        """Whether the position or a page differs from what is saved."""
+        return self._shadow.changed or self._shadow.saved.lsn != self.head.lsn
+
+    def save(self) -> None:
+        """Save position, pages and page map, and prune the spool. Raises ``StateError``."""
+        saved = _saved(self.lineage, self.head, self.page_size, self.pages)
+        self._shadow.save(saved, self._pagemap.to_bytes(), self._spool)
+        self._images.forget_rediffs(up_to=self.head.lsn.generation)
+        self._spool.prune(self.head.place.segment)
+
+    def close(self) -> None:
+        """Close the shadow."""
+        self._shadow.close()
+
+
+def _saved(lineage: str, head: Head, page_size: int, pages: int) -> SavedPosition:
+    lsn = head.lsn
+    return SavedPosition(
+        lineage, lsn.generation, lsn.frame, head.salts, head.committed_at, head.place, page_size, pages
+    )

@@ -1,0 +1,76 @@
+"""The state directory: one folder per source, its lock, and the path of its control socket."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from mirror.errors import StateError
+
+#: sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the final zero.
+_LONGEST_SOCKET = 100
+
+
+def resolve(source: Path | str) -> Path:
+    """The name of a source for good: its absolute path, links followed."""
+    return Path(source).expanduser().resolve()
+
+
+def source_folder(state_dir: Path, source: Path) -> Path:
+    """The folder of one source (``source`` as :func:`resolve` gives it)."""
+    digest = hashlib.sha256(os.fsencode(source)).hexdigest()[:10]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
+    return state_dir / "sources" / f"{name}-{digest}"
+
+
+def known_sources(state_dir: Path) -> list[Path]:
+    """The sources that have a folder in the state directory."""
+    found = []
+    for name in sorted((state_dir / "sources").glob("*/source")):
+        found.append(Path(os.fsdecode(name.read_bytes())))
+    return found
+
+
+def control_path(folder: Path) -> Path:
+    """Where the control socket of a source lies: in its folder, or, if that name is too long, aside."""
+    path = folder / "control.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET:
+        return path
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"mirror-{os.getuid()}-{digest}.sock"
+
+
+class SourceLock:
+    """The right to mirror a source with this state directory; the kernel drops it with the process."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        """Take it; raises ``StateError`` at once if another mirror has it."""
+        try:
+            (folder / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
+            (folder / "source").write_bytes(os.fsencode(source))
+            self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StateError(
+                "use the state directory", str(folder), str(error), next_step="choose another --state-dir"
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise StateError(
+                "mirror a source",
+                str(source),
+                f"another mirror of it is running (pid {holder or 'unknown'})",
+                next_step="stop that one first; `mirror status` shows it",
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go."""
+        os.close(self._descriptor)

@@ -1,0 +1,182 @@
+"""Every codec, both ways, at the edges of its type."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.model import BadText, Value
+from mirror.postgres.codecs import (
+    MAX_KEY_BYTES,
+    Misfit,
+    Reject,
+    check_key,
+    decode,
+    encode,
+    json_array,
+    json_object,
+    json_text,
+)
+
+INF = math.inf
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "value", "encoded"),
+    [
+        ("bigint", 0, "0"),
+        ("bigint", -(2**63), "-9223372036854775808"),
+        ("bigint", 2**63 - 1, "9223372036854775807"),
+        ("double precision", 1.0, "1.0"),
+        ("double precision", -0.0, "-0.0"),
+        ("double precision", 5e-324, "5e-324"),
+        ("double precision", INF, "inf"),
+        ("text", "", ""),
+        ("text", "é\U0001f600\n\t\\", "é\U0001f600\n\t\\"),
+        ("bytea", b"", "\\x"),
+        ("bytea", b"\x00\xff", "\\x00ff"),
+        ("boolean", 0, "f"),
+        ("boolean", 1, "t"),
+        ("numeric", 12, "12"),
+        ("numeric", 0.1, "0.1"),
+        ("numeric", 1e17, "100000000000000000.0"),
+        ("numeric", 1e300, "1e+300"),
+        ("numeric", -INF, "-Infinity"),
+        ("jsonb", 1, "1"),
+        ("jsonb", 1.0, "1.0"),
+        ("jsonb", 1e16, "10000000000000000.0"),
+        ("jsonb", 9.5e18, "9500000000000000000.0"),
+        ("jsonb", 1e19, "1e+19"),
+        ("jsonb", -0.0, '{"real":"-0.0"}'),
+        ("jsonb", INF, '{"real":"Infinity"}'),
+        ("jsonb", -INF, '{"real":"-Infinity"}'),
+        ("jsonb", "é", '"\\u00e9"'),
+        ("jsonb", b"\x00", '{"blob":"AA=="}'),
+    ],
+)
+def test_encode(pg_type: str, value: Value, encoded: str) -> None:
+    """Each type has one text form for a value."""
+    assert encode(pg_type, value) == encoded
+
+
+@pytest.mark.parametrize(
+    "pg_type", ["bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"]
+)
+def test_null_stays_null(pg_type: str) -> None:
+    """NULL is NULL in every type, in jsonb too."""
+    assert encode(pg_type, None) is None
+    assert decode(pg_type, None) is None
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "value"),
+    [
+        ("bigint", 1.0), ("bigint", "1"), ("bigint", b"1"), ("bigint", BadText(b"\xff")),
+        ("double precision", 1), ("double precision", "1"),
+        ("text", 1), ("text", b"x"), ("text", 1.5),
+        ("bytea", "x"), ("bytea", 1),
+        ("boolean", 2), ("boolean", -1), ("boolean", 1.0), ("boolean", "t"),
+        ("numeric", "1"), ("numeric", b"1"), ("numeric", -0.0),
+    ],
+)  # fmt: skip
+def test_misfit(pg_type: str, value: Value) -> None:
+    """A value of another kind asks for jsonb."""
+    with pytest.raises(Misfit):
+        encode(pg_type, value)
+
+
+@pytest.mark.parametrize("pg_type", ["text", "jsonb"])
+@pytest.mark.parametrize("value", ["a\0b", "\0", BadText(b"\xff")])
+def test_reject(pg_type: str, value: Value) -> None:
+    """Text that Postgres has no form for is rejected, also where jsonb would be."""
+    with pytest.raises(Reject):
+        encode(pg_type, value)
+
+
+@pytest.mark.parametrize(
+    ("types", "values", "fits"),
+    [
+        (["text"], ["a" * MAX_KEY_BYTES], True),
+        (["text"], ["a" * (MAX_KEY_BYTES + 1)], False),
+        (["text"], ["é" * (MAX_KEY_BYTES // 2 + 1)], False),
+        (["bytea"], ["\\x" + "00" * MAX_KEY_BYTES], True),
+        (["bytea"], ["\\x" + "00" * (MAX_KEY_BYTES + 1)], False),
+        (["text", "text"], ["a" * 1400, "a" * 1400], False),
+        (["bigint", "text"], ["1", "a" * 2500], True),
+    ],
+)
+def test_key_length(types: list[str], values: list[str], fits: bool) -> None:
+    """Keys that no index entry can hold are rejected."""
+    if fits:
+        check_key(types, values)
+    else:
+        with pytest.raises(Reject, match="key too long"):
+            check_key(types, values)
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "held", "value"),
+    [
+        ("boolean", True, 1),
+        ("numeric", Decimal(1), 1),
+        ("numeric", Decimal("1.0"), 1.0),
+        ("numeric", Decimal(9223372036854775808), 2.0**63),
+        ("numeric", Decimal("Infinity"), INF),
+        ("jsonb", 2**63, 2.0**63),
+        ("bytea", memoryview(b"ab"), b"ab"),
+    ],
+)
+def test_decode(pg_type: str, held: object, value: Value) -> None:
+    """What psycopg reads becomes the SQLite value it stands for, of the same kind."""
+    decoded = decode(pg_type, held)
+    assert (type(decoded), decoded) == (type(value), value)
+
+
+@pytest.mark.parametrize("document", [True, [], {}, {"blob": "AA==", "x": 1}, {"blob": "?"}, {"real": "1"}])
+def test_decode_foreign_json(document: object) -> None:
+    """JSON that no SQLite value encodes to is an error, not a guess."""
+    with pytest.raises(ValueError, match="base64|stands for no"):
+        decode("jsonb", document)
+
+
+values = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    st.binary(),
+)
+
+
+@given(values)
+def test_json_round_trip(value: float | str | bytes) -> None:
+    """The lossless encoding gives back the value, bit for bit, and its kind."""
+    back = decode("jsonb", json.loads(json_text(value)))
+    assert type(back) is type(value)
+    if isinstance(value, float) and isinstance(back, float):
+        assert struct.pack("d", back) == struct.pack("d", value)
+    else:
+        assert back == value
+
+
+@given(st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)))
+def test_numeric_round_trip(value: float) -> None:
+    """numeric keeps integers and reals apart, wherever it takes them."""
+    if value == 0 and math.copysign(1, value) < 0:
+        return
+    text = encode("numeric", value)
+    assert text is not None
+    plain = format(Decimal(text), "f") if not math.isinf(value) else text  # what the server gives back
+    back = decode("numeric", Decimal(plain))
+    assert (type(back), back) == (type(value), value)
+
+
+def test_json_of_rows() -> None:
+    """Keys and rows of rejects: compact, ASCII, also for what jsonb refuses."""
+    assert json_array([None, 1, 1.0, "a\0", BadText(b"\xff")]) == '[null,1,1.0,"a\\u0000",{"text":"/w=="}]'
+    assert json_object(["é", "b"], [1, b""]) == '{"\\u00e9":1,"b":{"blob":""}}'
