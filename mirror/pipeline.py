@@ -295,7 +295,12 @@ class Pipeline:
     def _tell_reached(self, replica: Replica) -> None:
         hold = self._hold
         if hold is not None and hold.target is not None and hold.reached is not None:
-            hold.reached.set_result(replica.position)
+            if replica.head.lsn == hold.target:
+                hold.reached.set_result(replica.position)
+            else:
+                hold.reached.set_exception(
+                    SourceError("apply up to a position", str(hold.target), f"already at {replica.head.lsn}")
+                )
             hold.reached = None
 
     def _let_go(self) -> None:

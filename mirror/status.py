@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -58,3 +60,15 @@ class SourceStatus:
         if self.rejects:
             steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: select * from mirror.rejects")
         return steps
+
+
+def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
+    """The status of a source whose mirror is not running: the position it saved last."""
+    status = SourceStatus(str(source), schema, phase="stopped")
+    try:
+        saved = json.loads((folder / "shadow.json").read_bytes())
+    except FileNotFoundError:
+        return status
+    status.applied = f"{saved['generation']}:{saved['frame']}"
+    status.committed_at = saved["committed_at"]
+    return status

@@ -115,8 +115,8 @@ class Follower:
         header = self._settled_header()
         reason = forced or self._cannot_resume(self._cursor, header)
         if reason is None:
-            if self.cursor.frame and (wal := self._read_wal_header(header.salts)) is not None:
-                self._cursor = replace(self.cursor, big_endian=wal.big_endian)
+            if self.cursor.frame and (head := self._read_wal_header(header.salts)) is not None:
+                self._cursor = replace(self.cursor, big_endian=head.big_endian)
             self._remember(self.cursor)
         else:
             self._gap(reason, header, floor)

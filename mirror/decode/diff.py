@@ -135,11 +135,11 @@ class _Decoder:
             if change.kind == "drop" and change.before is not None:
                 self._forget(change.before)
         for name, table in schema.tables.items():
-            change = special.get(name)
-            known = self._schema.tables.get(name) if change is None else change.before
+            special_change = special.get(name)
+            known = self._schema.tables.get(name) if special_change is None else special_change.before
             if known is None:
                 yield TableChanges(table, self._all_rows(table))
-            elif change is not None and change.kind == "rebuild":
+            elif special_change is not None and special_change.kind == "rebuild":
                 self._forget(known)
                 yield TableChanges(table, self._all_rows(table))
             elif known.root != table.root or known.root in self._touched:

@@ -9,6 +9,7 @@ know of each other's locks (facts, hazard 17).
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -104,6 +105,10 @@ class Source:
         Raises :class:`SourceError` when no view could be pinned to a commit.
         """
         commit, started = self._pin()
+        # A full collection would lengthen the view by tens of milliseconds (measured), and the tuples
+        # of a slice are just what sets it off.
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             [(version,)] = self._db.execute("PRAGMA schema_version")
             if version != self._schema_version:
@@ -114,6 +119,8 @@ class Source:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self.longest_view = max(self.longest_view, time.perf_counter() - started)
+            if collecting:
+                gc.enable()
 
     def _pin(self) -> tuple[Commit, float]:
         self._check_identity()

@@ -687,14 +687,14 @@ def test_values_of_another_type_in_a_typed_column(world: World, small_slices: No
     assert (changed.key, changed.source_value, changed.target_value) == ("[2]", '{"blob":"dg=="}', '"v"')
 
 
-# --------------------------------------------------------------------------------------- UTF-16
+# -------------------------------------------------------------------------------------- UTF-16
 
 
 def test_utf16(world16: World) -> None:
     """Text of a UTF-16 database equals; broken surrogates are rejects, not repaired."""
     rows = many(300, lambda i: (["é", "Z", "\U0001f600", "\uffff", "a"][i % 5] + str(i), "v€"))
     world16.write(
-        "CREATE TABLE t (a TEXT PRIMARY KEY NOT NULL, v TEXT); CREATE TABLE u (id INTEGER PRIMARY KEY, v TEXT)"
+        "CREATE TABLE t (a TEXT PRIMARY KEY NOT NULL, v TEXT);CREATE TABLE u (id INTEGER PRIMARY KEY, v TEXT)"
     )
     world16.write("INSERT INTO t VALUES (?, ?)", rows)
     world16.write("INSERT INTO u VALUES (1, 'é'), (2, '😀')")

@@ -1,0 +1,5 @@
+"""``python -m mirror``."""
+
+from mirror.cli.main import main
+
+main()

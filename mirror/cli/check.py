@@ -1,0 +1,181 @@
+"""``mirror wait``, ``mirror status`` and ``mirror parity``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from mirror.agent import Agent, AgentSettings
+from mirror.cli.options import common, postgres_of
+from mirror.config import load_settings
+from mirror.control import ControlClient, wait_for_mirror
+from mirror.errors import ControlError, StateError
+from mirror.parity.compare import compare
+from mirror.parity.report import ParityReport
+from mirror.statedir import source_folder
+from mirror.status import stopped_status
+
+
+@click.command()
+@common
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait at most.")
+def wait(
+    sources: tuple[str, ...],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str,
+    config: str | None,
+    debug: bool,
+    timeout: float,
+) -> None:
+    """Wait until all that was committed at the call is in Postgres (exit code 1: not in time)."""
+    settings = load_settings(sources, postgres, state_dir, schema, config)
+    deadline = time.monotonic() + timeout
+    for source in settings.known():
+        try:
+            with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
+                applied = client.wait(max(0.0, deadline - time.monotonic()))
+        except ControlError as error:
+            click.secho(f"mirror: {error}", fg="red", err=True)
+            sys.exit(1)
+        if not applied:
+            click.secho(f"mirror: {source}: not applied within {timeout:g} seconds", fg="red", err=True)
+            sys.exit(1)
+
+
+@click.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(
+    sources: tuple[str, ...],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str,
+    config: str | None,
+    debug: bool,
+    as_json: bool,
+) -> None:
+    """Show what the mirror of each source is doing."""
+    settings = load_settings(sources, postgres, state_dir, schema, config)
+    reports = [_status_of(source, settings.state_dir, settings.schema) for source in settings.known()]
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
+        return
+    console = Console()
+    table = Table("source", "phase", "lag", "fresh", "captured", "applied", "commits", "rejects", "gaps")
+    for report in reports:
+        fresh = report["freshness_seconds"]
+        table.add_row(
+            Path(report["source"]).name,
+            report["phase"],
+            f"{report['lag_seconds'] * 1000:.0f} ms",
+            "-" if fresh is None else f"{fresh:.1f} s ago",
+            report["captured"] or "-",
+            report["applied"] or "-",
+            f"{report['commits']:,}",
+            str(report["rejects"]),
+            str(len(report["gaps"])),
+        )
+    console.print(table)
+    for report in reports:
+        name = Path(report["source"]).name
+        for gap in report["gaps"][-3:]:
+            console.print(f"{name}: gap: {gap['reason']} ({gap['at']})", highlight=False)
+        if report["last_error"]:
+            console.print(f"{name}: last error: {report['last_error']}", style="red", highlight=False)
+        for step in report["next_steps"]:
+            console.print(f"{name}: next: {step}", style="yellow", highlight=False)
+
+
+def _status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
+    folder = source_folder(state_dir, source)
+    try:
+        with ControlClient(folder) as client:
+            return client.status()
+    except ControlError:
+        return stopped_status(source, schema, folder).report()
+
+
+@click.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
+def parity(
+    sources: tuple[str, ...],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str,
+    config: str | None,
+    debug: bool,
+    as_json: bool,
+    tables: tuple[str, ...],
+) -> None:
+    """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
+    settings = load_settings(sources, postgres, state_dir, schema, config)
+    reports: list[ParityReport] = []
+    with postgres_of(settings) as dsn:
+        for source in settings.known():
+            with gate_of(source, dsn, settings.state_dir, schema) as gate, psycopg.connect(dsn) as connection:
+                console = Console(stderr=True)
+                with console.status(f"comparing {source.name}") as spinner:
+                    reports.append(
+                        compare(
+                            source,
+                            connection,
+                            schema,
+                            gate,
+                            tables=tables or None,
+                            progress=lambda table, rows: spinner.update(f"comparing {table}: {rows:,} rows"),
+                        )
+                    )
+    if as_json:
+        click.echo(json.dumps({"version": 1, "reports": [report.to_dict() for report in reports]}, indent=2))
+    else:
+        for report in reports:
+            report.render(Console())
+    codes = {report.exit_code for report in reports}
+    sys.exit(1 if 1 in codes else max(codes))
+
+
+@contextmanager
+def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[ControlClient]:
+    """The running mirror of a source, or, if none is running, one that runs only meanwhile.
+
+    The latter catches up from where the last one stopped, but never copies the source anew: that
+    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from.
+    """
+    folder = source_folder(state_dir, source)
+    try:
+        client = ControlClient(folder)
+    except ControlError:
+        if not (folder / "shadow.json").exists():
+            raise StateError(
+                "check parity",
+                str(source),
+                "it has never been mirrored with this state directory",
+                next_step=f"run `mirror up {source}`",
+            ) from None
+        with Agent(AgentSettings([source], dsn, state_dir, schema, resume_only=True)) as agent:
+            with wait_for_mirror(folder, 10.0) as client:
+                _catch_up(agent, client)
+                yield client
+        return
+    with client:
+        yield client
+
+
+def _catch_up(agent: Agent, client: ControlClient) -> None:
+    while client.status()["phase"] not in ("following", "failed"):
+        time.sleep(0.01)
+    if agent.pipelines[0].error is not None:
+        raise agent.pipelines[0].error

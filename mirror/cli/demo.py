@@ -1,0 +1,31 @@
+"""``mirror demo``: the whole story in a minute."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from mirror.demo.story import Story
+
+
+@click.command()
+@click.option("--keep", metavar="DIR", help="Keep database and state in this new folder.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def demo(keep: str | None, debug: bool) -> None:
+    """Write a memory store, mirror it live, kill the mirror, recover, and prove that all is equal."""
+    console = Console()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mirror-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(keep).resolve() if keep else Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        outcome = Story(folder, console).tell()
+    for claim, holds in outcome.claims:
+        console.print(f"[green]✓[/green] {claim}" if holds else f"[red]✗[/red] {claim}", highlight=False)
+    console.print(f"{'All of it held' if outcome.held else 'Not all of it held'}; {time.monotonic() - begun:.0f} s.")
+    console.print("Next: `mirror up YOUR.db` does the same for your file.")
+    sys.exit(0 if outcome.held else 1)

@@ -1,0 +1,45 @@
+"""The ``mirror`` command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from loguru import logger
+
+from mirror import __version__
+from mirror.cli.check import parity, status, wait
+from mirror.cli.demo import demo
+from mirror.cli.up import up
+from mirror.errors import MirrorError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mirror")
+def cli() -> None:
+    """Keep a Postgres database equal to a live SQLite file, without touching the program that writes it."""
+
+
+for _command in (up, wait, status, parity, demo):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line: an error is one line on stderr and exit code 2."""
+    logger.remove()
+    line = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}"
+    logger.add(sys.stderr, format=line, level="INFO", backtrace=False, diagnose=False)
+    try:
+        cli.main(standalone_mode=False)
+    except MirrorError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.secho(f"mirror: {error}", fg="red", err=True)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)

@@ -1,0 +1,149 @@
+"""``mirror up``: run the sidecar in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mirror.agent import Agent, AgentSettings
+from mirror.cli.options import common, postgres_of
+from mirror.config import Settings, load_settings
+from mirror.errors import ConfigError, MirrorError
+from mirror.model import Lsn
+from mirror.pipeline import Pipeline
+
+
+@click.command()
+@common
+@click.option("--once", is_flag=True, help="Snapshot, catch up with what is committed, and exit.")
+def up(
+    sources: tuple[str, ...],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str,
+    config: str | None,
+    debug: bool,
+    once: bool,
+) -> None:
+    """Mirror SQLite files into Postgres while other programs write them."""
+    settings = load_settings(sources, postgres, state_dir, schema, config)
+    if not settings.sources:
+        raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
+    for source in settings.sources:
+        if not source.is_file():
+            raise ConfigError("start the mirror", str(source), "no such file", next_step="check the path")
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    with postgres_of(settings) as dsn:
+        click.echo(f"Postgres: {dsn}")
+        agent = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema))
+        agent.start()
+        try:
+            _run(agent, stop, once)
+        finally:
+            ended = agent.stop()
+    _report(agent, settings)
+    if not ended:
+        # A statement of Postgres did not end in time. The next start finds all whole, as after a kill.
+        os._exit(0)
+
+
+def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
+    """Show progress until everything is done (``once``), every pipeline has ended, or a signal came."""
+    console = Console(stderr=True)
+    waiting = {pipeline: None for pipeline in agent.pipelines} if once else {}
+    targets: dict[Pipeline, Lsn] = {}
+    told: set[Pipeline] = set()
+    with _Bars(console) as bars:
+        while agent.running and not stop.wait(0.05):
+            for pipeline in agent.pipelines:
+                bars.show(pipeline)
+                if pipeline.status.caught_up_at is None:
+                    continue
+                if pipeline not in told:
+                    told.add(pipeline)
+                    state = pipeline.status
+                    bars.say(f"{Path(state.source).name}: {state.tables} tables in Postgres, following every commit")
+                if pipeline in waiting:
+                    if pipeline not in targets:
+                        targets[pipeline] = pipeline.mark().result(30.0)
+                    if pipeline.wait_applied(targets[pipeline], 0.0):
+                        del waiting[pipeline]
+            if once and all(pipeline.error is not None for pipeline in waiting):
+                return
+
+
+def _report(agent: Agent, settings: Settings) -> None:
+    failed: MirrorError | None = None
+    for pipeline in agent.pipelines:
+        state = pipeline.status
+        if pipeline.error is not None:
+            failed = pipeline.error
+            click.secho(f"{Path(state.source).name}: {pipeline.error}", fg="red", err=True)
+        else:
+            rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
+            click.echo(f"{Path(state.source).name}: Postgres is at {state.applied}{rejects}")
+    if failed is not None:
+        raise failed
+    click.echo(f"Next: `mirror parity {settings.sources[0]}` compares every value.")
+
+
+class _Bars:
+    """One progress bar a snapshot, on a terminal; nothing elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._tasks: dict[tuple[str, str], tuple[TaskID, float]] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        if self._console.is_terminal:
+            self._console.print(f"[green]✓[/green] {line}")
+        else:
+            click.echo(line)
+
+    def show(self, pipeline: Pipeline) -> None:
+        """Move the bar of what the pipeline's snapshot is at."""
+        progress = pipeline.status.progress
+        if progress is None or not self._console.is_terminal:
+            return
+        key = (pipeline.status.source, str(progress["what"]))
+        if key not in self._tasks:
+            description = f"{Path(key[0]).name}: {key[1]}"
+            self._tasks[key] = self._progress.add_task(description, rate=""), time.monotonic()
+        task, begun = self._tasks[key]
+        rate = progress["done"] / max(time.monotonic() - begun, 0.001)
+        unit = progress.get("unit", "rows")
+        self._progress.update(
+            task, completed=progress["done"], total=progress["total"], rate=f"{rate:,.0f} {unit}/s"
+        )

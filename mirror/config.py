@@ -1,0 +1,102 @@
+"""Settings from flags, environment and argent.json, in this order of precedence.
+
+Postgres: ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > ``storage.postgres.connectionString``; none of them:
+the embedded server. Sources: arguments > ``storage.mirror.sources``. State directory: ``--state-dir`` >
+``storage.mirror.stateDir`` > ``mirror`` beside argent.json. argent.json: ``--config`` > ``ARGENT_STATE_DIR``
+> ``~/.argentos``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mirror.errors import ConfigError
+from mirror.statedir import known_sources, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a command works with."""
+
+    sources: tuple[Path, ...]
+    """Absolute paths; empty when none is named anywhere."""
+    dsn: str | None
+    """None: the embedded server in the state directory."""
+    state_dir: Path
+    schema: str
+
+    def known(self) -> tuple[Path, ...]:
+        """The sources named, or else those that the state directory knows; raises ``ConfigError`` if none."""
+        found = self.sources or tuple(known_sources(self.state_dir))
+        if not found:
+            raise ConfigError(
+                "find the sources",
+                str(self.state_dir),
+                "none is named and the state directory knows none",
+                next_step="name a SQLite file, or start `mirror up FILE`",
+            )
+        return found
+
+
+def load_settings(
+    sources: Sequence[str],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str,
+    config: str | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Gather the settings of one command; raises ``ConfigError``."""
+    home = Path(environment.get("ARGENT_STATE_DIR") or "~/.argentos").expanduser()
+    path = Path(config).expanduser() if config else home / "argent.json"
+    values = _read(path, required=config is not None)
+    mirror = _section(values, path, "storage", "mirror")
+    named = [resolve(source) for source in sources] or [
+        resolve(_source_path(entry, path)) for entry in mirror.get("sources", [])
+    ]
+    if len(set(named)) < len(named):
+        raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
+    dsn = (
+        postgres
+        or environment.get("ARGENT_PG_URL")
+        or environment.get("PG_URL")
+        or _section(values, path, "storage", "postgres").get("connectionString")
+    )
+    folder = state_dir or mirror.get("stateDir") or home / "mirror"
+    return Settings(tuple(named), dsn, Path(folder).expanduser().resolve(), schema)
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        if not required:
+            return {}
+        raise ConfigError("read the configuration", str(path), "no such file", next_step="check --config") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError("read the configuration", str(path), str(error), next_step="mend the file") from error
+    if not isinstance(values, dict):
+        raise ConfigError("read the configuration", str(path), "not a JSON object", next_step="mend the file")
+    return values
+
+
+def _section(values: dict[str, Any], path: Path, *names: str) -> dict[str, Any]:
+    found: Any = values
+    for name in names:
+        found = found.get(name, {})
+        if not isinstance(found, dict):
+            raise ConfigError("read the configuration", str(path), f"{'.'.join(names)} is not an object")
+    return dict(found)
+
+
+def _source_path(entry: Any, path: Path) -> str:
+    if isinstance(entry, str):
+        return entry
+    if isinstance(entry, dict) and isinstance(entry.get("path"), str):
+        return str(entry["path"])
+    raise ConfigError("read the configuration", str(path), f"storage.mirror.sources has {entry!r} without a path")
