@@ -9,6 +9,8 @@ ahead of the shadow it decodes the spool up to there without applying it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import select
 import socket
@@ -46,6 +48,8 @@ from mirror.replica import Replica
 from mirror.status import SourceStatus
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
+#: Scheduling priority of the loop: below that of the program it mirrors and of capture.
+NICENESS = 5
 #: A held pipeline goes on by itself after this long, whatever became of whoever holds it.
 LONGEST_HOLD = 10.0
 
@@ -179,6 +183,7 @@ class Pipeline:
     def run(self) -> None:
         """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
         backoff = FIRST_BACKOFF
+        _give_way()
         try:
             while True:
                 try:
@@ -567,3 +572,9 @@ class Pipeline:
         """Called wherever much is read: a stop does not wait for the end of a long transaction."""
         if self._stopping.is_set():
             raise Stopped
+
+
+def _give_way() -> None:
+    """Let the program, and capture above all, run before this thread where there are too few cores."""
+    with contextlib.suppress(OSError):  # a system that does not allow it works as well, only less kindly
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -2,8 +2,9 @@
 
 The WAL index (``-shm``) says what is committed: salts, last frame, and ``iChange``, which every
 commit raises by one and no reset touches. Frames up to the last one are copied out and their salts
-and checksum chain tested; salts that are the same before and after the copy mean that nothing was
-overwritten meanwhile, because a reset publishes new salts before it writes its first frame.
+tested; salts in the index that are the same before and after the copy mean that nothing was
+overwritten meanwhile, because a reset publishes new salts before it writes its first frame. The
+checksum chain is the second proof; whoever reads the spool tests it.
 
 After a reset the old generation's frames stay in the file until new ones overwrite them, from the
 start. So what was not read yet is read then, as far as the old chain goes. Whether that is all there
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,14 +35,14 @@ from mirror.errors import FormatError, ReplacedError, SourceError
 from mirror.fileformat.wal import (
     FRAME_HEADER_SIZE,
     WAL_HEADER_SIZE,
-    FrameRun,
     WalHeader,
     frame_checksum,
     frame_offset,
     frame_salts,
+    scan_frames,
     verify_frames,
 )
-from mirror.fileformat.walindex import BOTH_COPIES, WalIndexHeader
+from mirror.fileformat.walindex import BOTH_COPIES, SALTS, SECOND_SALTS, WalIndexHeader
 from mirror.model import Lsn, Salts
 
 #: Bytes copied out of the WAL at a time.
@@ -168,7 +170,7 @@ class Follower:
     # -- following ---------------------------------------------------------------------------------
 
     def poll(self) -> bool:
-        """Take what was committed since the last call, at most a chunk; True if there may be more.
+        """Take what was committed since the last call, at most a chunk; True if there is more already.
 
         Raises ``SourceError`` when the files were replaced or the WAL is damaged, ``StateError`` when
         the spool cannot be written.
@@ -231,27 +233,35 @@ class Follower:
         data = os.pread(self._wal, count * frame_size, frame_offset(cursor.frame + 1, cursor.page_size))
         if not self._still(header.salts):
             return True
-        run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, cursor.checksum)
-        if run.count < count:
-            raise SourceError(
-                "read the WAL",
-                f"{self._database}-wal, frame {cursor.frame + 1 + run.count}",
-                "a committed frame has wrong salts or a wrong checksum",
-                next_step="the WAL is damaged; if the program still reads it, let it run a checkpoint",
-                retryable=True,
-            )
-        self._append(cursor, data, run, count)
+        good, commits = scan_frames(data, cursor.page_size, cursor.salts)
+        if good < count:
+            raise self._damaged(cursor.frame + 1 + good)
+        self._append(cursor, data, count, commits)
+        if self.cursor.frame == header.last_frame:
+            self._cursor = replace(self.cursor, changes=header.changes)
+            self._counted = True
+            return False
         return True
 
-    def _append(self, cursor: Cursor, data: bytes, run: FrameRun, count: int) -> None:
-        self._cursor = replace(
-            cursor,
-            frame=cursor.frame + count,
-            checksum=run.checksum(count - 1),
-            changes=(cursor.changes + sum(index < count for index in run.commits)) & _MASK,
+    def _damaged(self, frame: int) -> SourceError:
+        return SourceError(
+            "read the WAL",
+            f"{self._database}-wal, frame {frame}",
+            "a committed frame has wrong salts or a wrong checksum",
+            next_step="the WAL is damaged; if the program still reads it, let it run a checkpoint",
+            retryable=True,
         )
-        frame_size = FRAME_HEADER_SIZE + cursor.page_size
-        self._spool.append(Kind.FRAMES, self._cursor, data[: count * frame_size], count, time.time())
+
+    def _append(self, before: Cursor, data: bytes, count: int, commits: int) -> None:
+        size = FRAME_HEADER_SIZE + before.page_size
+        data = data[: count * size]
+        self._cursor = replace(
+            before,
+            frame=before.frame + count,
+            checksum=frame_checksum(data[-size:][:FRAME_HEADER_SIZE]),
+            changes=(before.changes + commits) & _MASK,
+        )
+        self._spool.append(before, self._cursor, data, time.time())
         self._since_size_check += len(data)
         if self._since_size_check > self._limit // 64:
             self._since_size_check = 0
@@ -284,18 +294,18 @@ class Follower:
 
     def _still(self, salts: Salts) -> bool:
         """Whether the index still shows these salts, so that what was read just now is whole."""
-        header = WalIndexHeader.parse(self._index())
-        return header is not None and header.salts == salts
+        index = self._index()
+        expected = struct.pack(">II", *salts)
+        return index[SALTS] == expected and index[SECOND_SALTS] == expected
 
     # -- resets and gaps ---------------------------------------------------------------------------
 
     def _follow_reset(self, header: WalIndexHeader) -> None:
         old = self.cursor
-        data, run, count = self._leftovers(old)
+        data, count, left = self._leftovers(old)
         fresh = self._count_commits(header)
         if fresh is None:
             return  # reset once more: look again
-        left = sum(index < count for index in run.commits)
         missed = (header.changes - old.changes - left - fresh) & _MASK
         if not self._counted:
             self._gap("the WAL was reset before capture had caught up with it", header)
@@ -304,29 +314,27 @@ class Follower:
             self._gap(f"the WAL was reset: {what}", header)
         else:
             if count:
-                self._append(old, data, run, count)
+                self._append(old, data, count, left)
             self._begin(Kind.RESET, header, old.generation + 1, self.cursor.changes, "")
             self._counted = True
 
-    def _leftovers(self, cursor: Cursor) -> tuple[bytes, FrameRun, int]:
-        """Frames of a finished generation behind the cursor: bytes, run, and frames up to the last commit."""
-        if not cursor.page_size:
-            return b"", verify_frames(b"", 512, False, cursor.salts, (0, 0)), 0
+    def _leftovers(self, cursor: Cursor) -> tuple[bytes, int, int]:
+        """What a finished generation has behind the cursor: bytes, frames up to the last commit, commits."""
+        frame_size = FRAME_HEADER_SIZE + cursor.page_size
         offset = frame_offset(cursor.frame + 1, cursor.page_size)
-        parts: list[bytes] = []
-        size = CHUNK_BYTES // (FRAME_HEADER_SIZE + cursor.page_size) * (FRAME_HEADER_SIZE + cursor.page_size)
-        seed, length = cursor.checksum, 0
-        while length < LEFTOVER_BYTES:
-            part = os.pread(self._wal, size, offset + length)
-            run = verify_frames(part, cursor.page_size, cursor.big_endian, cursor.salts, seed)
-            parts.append(part)
-            length += len(part)
-            if not run.count or run.count * (FRAME_HEADER_SIZE + cursor.page_size) < size:
+        head = os.pread(self._wal, FRAME_HEADER_SIZE, offset) if cursor.page_size else b""
+        if len(head) < FRAME_HEADER_SIZE or frame_salts(head) != cursor.salts:
+            return b"", 0, 0  # mostly: everything had been read
+        size = max(1, CHUNK_BYTES // frame_size) * frame_size
+        data = b""
+        while len(data) < LEFTOVER_BYTES:
+            part = os.pread(self._wal, size, offset + len(data))
+            data += part
+            good, _ = scan_frames(part, cursor.page_size, cursor.salts)
+            if good * frame_size < size:
                 break
-            seed = run.checksum(run.count - 1)
-        data = b"".join(parts)
         run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, cursor.checksum)
-        return data, run, run.commits[-1] + 1 if run.commits else 0
+        return data, run.commits[-1] + 1 if run.commits else 0, len(run.commits)
 
     def _count_commits(self, header: WalIndexHeader) -> int | None:
         """Commits among the frames that the index says the new generation has; None if it is gone again."""
@@ -336,23 +344,17 @@ class Follower:
         if wal is None:
             return None
         frame_size = FRAME_HEADER_SIZE + wal.page_size
-        commits, frame, seed = 0, 0, wal.checksum
+        commits, frame = 0, 0
         while frame < header.last_frame:
             count = min(header.last_frame - frame, max(1, CHUNK_BYTES // frame_size))
             data = os.pread(self._wal, count * frame_size, frame_offset(frame + 1, wal.page_size))
             if not self._still(header.salts):
                 return None
-            run = verify_frames(data, wal.page_size, wal.big_endian, wal.salts, seed)
-            if run.count < count:
-                raise SourceError(
-                    "read the WAL",
-                    f"{self._database}-wal, frame {frame + 1 + run.count}",
-                    "a committed frame has wrong salts or a wrong checksum",
-                    retryable=True,
-                )
-            commits += len(run.commits)
+            good, some = scan_frames(data, wal.page_size, wal.salts)
+            if good < count:
+                raise self._damaged(frame + 1 + good)
+            commits += some
             frame += count
-            seed = run.checksum(count - 1)
         return commits
 
     def _drained(self, header: WalIndexHeader) -> bool:
@@ -379,7 +381,7 @@ class Follower:
             inode=self._inodes[0],
             reason=reason,
         )
-        self._spool.append(kind, self._cursor, time=time.time())
+        self._spool.begin(kind, self._cursor, time.time())
         self._remember(self._cursor)
         self._seen = b""
 

@@ -14,10 +14,13 @@ Lines from the mirror            answered by (JSON, one object a line)
 
 from __future__ import annotations
 
+import ctypes
 import json
+import platform
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -51,6 +54,11 @@ class _Tail:
         self._output = bytearray()
         self._told: Lsn | None = None
         self._retry_at = 0.0
+
+    @property
+    def captured(self) -> Lsn | None:
+        """The position up to which the spool has everything."""
+        return self.follower.cursor.lsn if self.attached else None
 
     def turn(self) -> bool:
         """Follow for a while; True if there may be more."""
@@ -168,13 +176,15 @@ def main(argument: str) -> None:
         _Tail(Path(source["database"]), Path(source["spool"]), source["socket"], source["limit"])
         for source in json.loads(argument)
     ]
+    _be_prompt()
     last = time.monotonic()
     while tails:
+        before = [tail.captured for tail in tails]
         more = False
         for tail in tails:
             more |= tail.turn()
         now = time.monotonic()
-        if more:
+        if before != [tail.captured for tail in tails]:
             last = now
         interval = 0.0 if more else (BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
         readable, _, _ = select.select([tail.socket for tail in tails], [], [], interval)
@@ -182,6 +192,21 @@ def main(argument: str) -> None:
             if tail.socket in readable:
                 tail.read()
         tails = [tail for tail in tails if not tail.closed]
+
+
+def _be_prompt() -> None:
+    """Ask Linux (6.12 and newer) to run this process soon after it wakes, for a short slice each time.
+
+    A process with a slice of 0.1 ms is let in before others that compute for milliseconds on end; it
+    gets no more processor time than any other. Needs no privilege. Elsewhere nothing happens: capture
+    then is as prompt as the scheduler makes it.
+    """
+    number = {"x86_64": 314, "aarch64": 274}.get(platform.machine())
+    if sys.platform != "linux" or number is None:
+        return
+    # struct sched_attr: size, policy (0: normal), flags, nice, priority, runtime (ns), deadline, period
+    attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, 0, 0, 100_000, 0, 0)
+    ctypes.CDLL(None).syscall(number, 0, attributes, 0)
 
 
 if __name__ == "__main__":

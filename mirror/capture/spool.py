@@ -8,17 +8,20 @@ offset  size  field (big-endian)
 ======  ====  =====================================================================
 0       4     magic ``MSPL``
 4       1     kind: 1 FRAMES, 2 RESET, 3 GAP, 4 START
-5       3     zero
+5       1     FRAMES: 1 if the WAL's checksums are over big-endian words
+6       2     zero
 8       8     generation
-16      8     first frame (FRAMES), else 0
-24      4     number of frames (FRAMES), else 0
-28      8     seconds since the epoch, IEEE 754 double
-36      4     size of the payload in bytes
-40      4     CRC-32 of the 40 bytes before and the payload
-44      --    payload
+16      8     FRAMES: number of the first frame
+24      4     FRAMES: how many
+28      8     FRAMES: the WAL's checksum before the first
+36      8     seconds since the epoch, IEEE 754 double
+44      4     size of the payload in bytes
+48      4     CRC-32 of the 48 bytes before and, but for FRAMES, the payload
+52      --    payload
 ======  ====  =====================================================================
 
-FRAMES: the frames as they stand in the WAL (header and page). START (first in each segment), RESET
+FRAMES: the frames as they stand in the WAL (header and page). They carry SQLite's own chain of
+checksums, which the reader tests; so the process that must never be late need not. START (first in each segment), RESET
 and GAP: a :class:`Cursor` as JSON, the place at which the frames behind it go on. RESET says that
 the new generation continues the old one with nothing missed, GAP that this cannot be proved.
 
@@ -39,10 +42,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mirror.errors import StateError
-from mirror.fileformat.wal import FRAME_HEADER_SIZE, Checksum, frame_checksum
+from mirror.fileformat.wal import FRAME_HEADER_SIZE, Checksum, frame_checksum, frame_salts, verify_frames
 from mirror.model import Lsn, Salts
 
-_HEADER = struct.Struct(">4sB3xQQIdI")
+_HEADER = struct.Struct(">4sB?2xQQIIIdI")
 _CRC = struct.Struct(">I")
 RECORD_HEADER_SIZE = _HEADER.size + _CRC.size
 _MAGIC = b"MSPL"
@@ -57,6 +60,8 @@ class Kind(IntEnum):
     GAP = 3
     START = 4
 
+
+_KINDS = frozenset(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -112,6 +117,7 @@ class Record:
     count: int
     time: float
     payload: bytes
+    big_endian: bool
     place: Place
     end: Place
 
@@ -130,29 +136,33 @@ def segments(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.seg"))
 
 
-def _parse(data: bytes, place: Place) -> Record | None:
-    """The record at the start of ``data``; None if it is not all there or its CRC is wrong."""
-    if len(data) < RECORD_HEADER_SIZE:
+def _parse(head: bytes, payload: bytes, place: Place) -> Record | None:
+    """The record of a header and its payload; None if either is not what was written."""
+    _, kind, big_endian, generation, first, count, sum1, sum2, time, size = _HEADER.unpack_from(head)
+    crc = zlib.crc32(head[: _HEADER.size])
+    if kind == Kind.FRAMES:
+        if not count or size % count:
+            return None
+        page_size = size // count - FRAME_HEADER_SIZE
+        run = verify_frames(payload, page_size, big_endian, frame_salts(payload[:FRAME_HEADER_SIZE]), (sum1, sum2))
+        if run.count < count:
+            return None
+    else:
+        crc = zlib.crc32(payload, crc)
+    if crc != _CRC.unpack_from(head, _HEADER.size)[0]:
         return None
-    magic, kind, generation, first, count, time, size = _HEADER.unpack_from(data)
-    end = RECORD_HEADER_SIZE + size
-    if magic != _MAGIC or len(data) < end:
-        return None
-    payload = data[RECORD_HEADER_SIZE:end]
-    if zlib.crc32(payload, zlib.crc32(data[: _HEADER.size])) != _CRC.unpack_from(data, _HEADER.size)[0]:
-        return None
-    return Record(
-        Kind(kind), generation, first, count, time, payload, place, Place(place.segment, place.offset + end)
-    )
+    end = Place(place.segment, place.offset + RECORD_HEADER_SIZE + size)
+    return Record(Kind(kind), generation, first, count, time, payload, big_endian, place, end)
 
 
 def read_record(descriptor: int, place: Place) -> Record | None:
     """Read one record from an open segment; None where no whole, undamaged record stands."""
     head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
-    if len(head) < RECORD_HEADER_SIZE:
+    if len(head) < RECORD_HEADER_SIZE or head[:4] != _MAGIC or head[4] not in _KINDS:
         return None
-    size = _HEADER.unpack_from(head)[6]
-    return _parse(head + os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE), place)
+    size = _HEADER.unpack_from(head)[-1]
+    payload = os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE)
+    return _parse(head, payload, place) if len(payload) == size else None
 
 
 class SpoolWriter:
@@ -194,30 +204,42 @@ class SpoolWriter:
         self._descriptor = descriptor
         return True
 
-    def append(self, kind: Kind, cursor: Cursor, payload: bytes = b"", count: int = 0, time: float = 0.0) -> None:
-        """Append a record; ``cursor`` is the place in the WAL *after* it. Raises ``StateError``."""
-        if kind is not Kind.FRAMES:
-            payload = cursor.to_json()
-        if self._descriptor < 0 or self.place.offset >= SEGMENT_BYTES:
-            self._begin_segment(time)
-        self._write(kind, cursor.generation, cursor.frame - count + 1 if count else 0, count, time, payload)
-        self.cursor = cursor
+    def begin(self, kind: Kind, cursor: Cursor, time: float) -> None:
+        """Append the record that begins a generation: RESET or GAP. Raises ``StateError``."""
+        self._room(time)
+        self._write(kind, cursor, 0, 0, (0, 0), time, cursor.to_json())
 
-    def _begin_segment(self, time: float) -> None:
+    def append(self, before: Cursor, after: Cursor, frames: bytes, time: float) -> None:
+        """Append the frames that lead from one cursor to another. Raises ``StateError``."""
+        self._room(time)
+        self._write(
+            Kind.FRAMES, after, before.frame + 1, after.frame - before.frame, before.checksum, time, frames
+        )
+
+    def _room(self, time: float) -> None:
+        """Begin a new segment if there is none or the last one is full."""
+        if self._descriptor >= 0 and self.place.offset < SEGMENT_BYTES:
+            return
         if self._descriptor >= 0:
             os.close(self._descriptor)
         number = self.place.segment + 1
         self._descriptor = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self.place = Place(number, 0)
         if self.cursor is not None:
-            self._write(Kind.START, self.cursor.generation, 0, 0, time, self.cursor.to_json())
+            self._write(Kind.START, self.cursor, 0, 0, (0, 0), time, self.cursor.to_json())
 
-    def _write(self, kind: Kind, generation: int, first: int, count: int, time: float, payload: bytes) -> None:
-        head = _HEADER.pack(_MAGIC, kind, generation, first, count, time, len(payload))
-        data = head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+    def _write(
+        self, kind: Kind, cursor: Cursor, first: int, count: int, seed: Checksum, time: float, payload: bytes
+    ) -> None:
+        head = _HEADER.pack(
+            _MAGIC, kind, cursor.big_endian, cursor.generation, first, count, *seed, time, len(payload)
+        )
+        crc = zlib.crc32(head)
+        if kind is not Kind.FRAMES:
+            crc = zlib.crc32(payload, crc)
+        size = RECORD_HEADER_SIZE + len(payload)
         try:
-            written = os.pwrite(self._descriptor, data, self.place.offset)
-            if written != len(data):
+            if os.pwritev(self._descriptor, (head + _CRC.pack(crc), payload), self.place.offset) != size:
                 raise OSError("short write")
         except OSError as error:
             raise StateError(
@@ -227,7 +249,8 @@ class SpoolWriter:
                 next_step="make room in the state directory",
                 retryable=True,
             ) from error
-        self.place = Place(self.place.segment, self.place.offset + len(data))
+        self.place = Place(self.place.segment, self.place.offset + size)
+        self.cursor = cursor
 
     def size(self) -> int:
         """Bytes in all segments."""
@@ -253,6 +276,7 @@ def _after(cursor: Cursor, record: Record) -> tuple[Cursor, bool]:
         checksum=frame_checksum(last),
         changes=(cursor.changes + commits) & 0xFFFFFFFF,
         page_size=size - FRAME_HEADER_SIZE,
+        big_endian=record.big_endian,
         reason="",
     )
     return moved, last[4:8] != b"\0\0\0\0"

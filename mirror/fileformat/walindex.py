@@ -30,6 +30,8 @@ from mirror.model import Salts
 INDEX_HEADER_SIZE = 48
 #: Bytes to read: both copies.
 BOTH_COPIES = 2 * INDEX_HEADER_SIZE
+#: Where the salts lie in the two copies.
+SALTS, SECOND_SALTS = slice(32, 40), slice(80, 88)
 
 
 @dataclass(frozen=True, slots=True)

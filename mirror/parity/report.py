@@ -177,10 +177,16 @@ class ParityReport:
 
     def render(self, console: Console) -> None:
         """Print the report for a person."""
+        # Columns of nothing but zeros are left out, so that names fit into 80 characters.
+        counts = [
+            name
+            for name in ("missing", "extra", "different", "rejected")
+            if any(getattr(table, name) for table in self.tables)
+        ]
         grid = RichTable(title=f"parity of {escape(self.source)}", title_justify="left")
-        grid.add_column("table")
-        grid.add_column("status")
-        for heading in ("source", "Postgres", "missing", "extra", "different", "rejected", "at"):
+        grid.add_column("table", overflow="fold")
+        grid.add_column("status", overflow="fold")
+        for heading in ("source", "Postgres", *counts, "at"):
             grid.add_column(heading, justify="right")
         for table in self.tables:
             status = f"[{_COLOURS[table.status]}]{table.status}[/]"
@@ -191,7 +197,7 @@ class ParityReport:
                 status,
                 _optional(table.source_rows),
                 _optional(table.target_rows),
-                *(f"{n:,}" for n in (table.missing, table.extra, table.different, table.rejected)),
+                *(f"{getattr(table, name):,}" for name in counts),
                 "" if table.last_lsn is None else str(table.last_lsn),
             )
         console.print(grid)

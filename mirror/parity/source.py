@@ -288,7 +288,8 @@ def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
             f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
             for name in names
         ]
-    text = f"SELECT {', '.join(names)} FROM main.{quoted(plan.mapping.source_table)}"
+    # Only quoted names go into the text; values are bound.
+    text = f"SELECT {', '.join(names)} FROM main.{quoted(plan.mapping.source_table)}"  # noqa: S608
     if not plan.order:
         return text
     keys = ", ".join(_ordered(column) for column in plan.order)

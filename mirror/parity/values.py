@@ -55,7 +55,7 @@ def image(rows: Sequence[Cells]) -> bytes | None:
     """Bytes that are equal exactly for equal rows; None where a value has no such form."""
     try:
         # Typed as it may be: BadText and Foreign are what raises.
-        return marshal.dumps(cast(Any, rows), _MARSHAL_VERSION)
+        return marshal.dumps(cast("Any", rows), _MARSHAL_VERSION)
     except ValueError:
         return None
 

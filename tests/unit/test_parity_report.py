@@ -81,3 +81,14 @@ def test_render() -> None:
     assert "not checked: because" in text
     assert "c [1] x: source 1, Postgres 1.0" in text
     assert "1 row rejected" in text.splitlines()[-4]
+
+
+def test_render_leaves_out_what_is_zero() -> None:
+    """An equal source fits into 80 characters, with its whole names."""
+    out = io.StringIO()
+    name = "memory_item_categories_by_agent"
+    report(TableReport(name, "equal", source_rows=1_000_000, target_rows=1_000_000)).render(
+        Console(file=out, width=80)
+    )
+    assert name in out.getvalue()
+    assert "missing" not in out.getvalue()

@@ -1,0 +1,269 @@
+"""The program beside the mirror: a process with the standard library's sqlite3 and nothing of ours.
+
+``python _writer.py JOB JSON`` runs one job and prints its result as one line of JSON. It is a process
+of its own because the writer's SQLite must not share a process with the mirror's (POSIX locks), and
+because its commit times must not depend on what the mirror's interpreter is doing.
+
+Two tables, each called ``item``: ``integer`` has an INTEGER PRIMARY KEY and nothing else, so that a
+commit is 1 to 2 frames; ``text`` has a TEXT PRIMARY KEY and a secondary index, as an agent's memory
+has, so that a commit with a random key is about 4. ``wide`` has twelve columns, for the snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+SCHEMAS = {
+    "integer": "CREATE TABLE item (id INTEGER PRIMARY KEY, kind TEXT, body TEXT, score REAL, at INTEGER)",
+    "text": "CREATE TABLE item (id TEXT PRIMARY KEY, kind TEXT, body TEXT, score REAL, at INTEGER);"
+    "CREATE INDEX item_kind ON item (kind, at)",
+    "wide": "CREATE TABLE item (id INTEGER PRIMARY KEY, agent TEXT, kind TEXT, title TEXT, body TEXT,"
+    " source TEXT, score REAL, weight REAL, hits INTEGER, parent INTEGER, created_at INTEGER,"
+    " updated_at INTEGER)",
+}
+
+#: A change log kept by AFTER triggers: what the usual way of capturing changes does to a writer.
+TRIGGERS = """
+CREATE TABLE item_log (seq INTEGER PRIMARY KEY, op TEXT, id, row TEXT);
+CREATE TRIGGER item_i AFTER INSERT ON item BEGIN INSERT INTO item_log (op, id, row) VALUES
+ ('i', new.id, json_array(new.id, new.kind, new.body, new.score, new.at)); END;
+CREATE TRIGGER item_u AFTER UPDATE ON item BEGIN INSERT INTO item_log (op, id, row) VALUES
+ ('u', new.id, json_array(new.id, new.kind, new.body, new.score, new.at)); END;
+CREATE TRIGGER item_d AFTER DELETE ON item BEGIN INSERT INTO item_log (op, id) VALUES ('d', old.id); END;
+"""
+
+INSERT = "INSERT INTO item VALUES (?, ?, ?, ?, ?)"
+UPDATE = "UPDATE item SET body = ?, score = ? WHERE id = ?"
+DELETE = "DELETE FROM item WHERE id = ?"
+_WORDS = (
+    "the",
+    "agent",
+    "remembers",
+    "what",
+    "was",
+    "said",
+    "and",
+    "where",
+    "it",
+    "stood",
+    "when",
+    "a",
+    "session",
+    "began",
+)
+
+
+class Rows:
+    """Makes rows: the same ones for the same seed."""
+
+    def __init__(self, table: str, seed: int) -> None:
+        self.random = random.Random(seed)
+        self._text = table == "text"
+        self._bodies = [" ".join(self.random.choices(_WORDS, k=n % 24 + 12)) for n in range(512)]
+
+    def key(self) -> Any:
+        """A random key that no earlier row has (with a probability that is as good as 1)."""
+        return f"{self.random.getrandbits(128):032x}" if self._text else self.random.getrandbits(52)
+
+    def body(self) -> str:
+        """A text of 60 to 200 characters."""
+        return self.random.choice(self._bodies)
+
+    def row(self) -> tuple[Any, ...]:
+        """A row of ``item``."""
+        pick = self.random
+        return self.key(), f"kind{pick.randrange(40)}", self.body(), pick.random(), pick.getrandbits(40)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
+
+
+def build(path: str, table: str, megabytes: float = 0.0, rows: int = 0) -> dict[str, Any]:
+    """Make a database of at least ``megabytes``, or of ``rows`` rows, and close it: no WAL is left."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript("PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF; PRAGMA cache_size=-262144;")
+    connection.executescript(SCHEMAS[table])
+    make = Rows(table, 1)
+    done = 0
+    while (done < rows) if rows else (_bytes(connection) < megabytes * 1e6):
+        block = min(rows - done, 20_000) if rows else 5_000
+        connection.execute("BEGIN")
+        if table == "wide":
+            connection.executemany(
+                f"INSERT INTO item VALUES ({','.join('?' * 12)})", _wide(make, done + 1, block)
+            )
+        else:
+            connection.executemany(INSERT, (make.row() for _ in range(block)))
+        connection.execute("COMMIT")
+        done += block
+    connection.execute("PRAGMA journal_mode=WAL")
+    size = _bytes(connection)
+    connection.close()
+    return {"rows": done, "bytes": size}
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages) * int(size)
+
+
+def _wide(make: Rows, first: int, count: int) -> Iterator[tuple[Any, ...]]:
+    pick = make.random
+    for number in range(first, first + count):
+        yield (
+            number, f"agent{number % 17}", f"kind{pick.randrange(40)}", make.body()[:48],
+            make.body() + make.body(),
+            None if number % 3 else "session", pick.random(), pick.random() * 1e6, pick.randrange(1000),
+            pick.randrange(number), 1_700_000_000_000 + number, 1_700_000_000_000 + number * 3,
+        )  # fmt: skip
+
+
+def triggers(path: str) -> dict[str, Any]:
+    """Add the change log and its triggers."""
+    connection = _connect(path)
+    connection.executescript(TRIGGERS)
+    connection.close()
+    return {}
+
+
+def record(path: str, table: str, commits: int) -> dict[str, Any]:
+    """Leave single-row commits in the WAL: half inserts, three updates to two deletes, random keys.
+
+    No checkpoint is run, and the process ends without closing, so that the WAL stays as it is.
+    """
+    connection = _connect(path)
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    make = Rows(table, 2)
+    keys = [key for (key,) in connection.execute("SELECT id FROM item")]
+    make.random.shuffle(keys)
+    for _ in range(commits):
+        draw = make.random.random()
+        if draw < 0.5:
+            row = make.row()
+            connection.execute(INSERT, row)
+            keys.append(row[0])
+        else:
+            at = make.random.randrange(len(keys))
+            if draw < 0.8:
+                connection.execute(UPDATE, (make.body(), make.random.random(), keys[at]))
+            else:
+                keys[at], keys[-1] = keys[-1], keys[at]
+                connection.execute(DELETE, (keys.pop(),))
+    return {"leave": True}
+
+
+def bulk(path: str, table: str, rows: int, op: str, leave: bool = False) -> dict[str, Any]:
+    """One transaction that inserts, updates or deletes ``rows`` rows; ``leave`` it in the WAL."""
+    connection = _connect(path)
+    if leave:
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+    make = Rows(table, 3)
+    begun = time.monotonic()
+    connection.execute("BEGIN")
+    if op == "insert":
+        connection.executemany(INSERT, (make.row() for _ in range(rows)))
+    elif op == "update":
+        keys = connection.execute("SELECT id FROM item ORDER BY at LIMIT ?", (rows,)).fetchall()
+        connection.executemany(UPDATE, ((make.body(), make.random.random(), key) for (key,) in keys))
+    else:
+        connection.execute("DELETE FROM item WHERE id IN (SELECT id FROM item ORDER BY at LIMIT ?)", (rows,))
+    connection.execute("COMMIT")
+    committed = time.monotonic()
+    wal = _size(path + "-wal")
+    if not leave:
+        connection.close()
+    return {"seconds": committed - begun, "committed": committed, "wal": wal, "leave": leave}
+
+
+def commits(
+    path: str,
+    table: str,
+    seed: int,
+    commits: int = 0,
+    seconds: float = 0.0,
+    rate: float = 0.0,
+    stamps: str = "",
+) -> dict[str, Any]:
+    """Single-row autocommit INSERTs with random keys: so many, or for so long; paced, if a rate is given.
+
+    ``stamps``: a file for the pairs (begin, end) of each commit, ``time.monotonic()``, as doubles.
+    """
+    connection = _connect(path)
+    make = Rows(table, seed)
+    connection.execute(INSERT, make.row())  # opens the WAL and compiles the statement: not counted
+    log = array("d")
+    before = _wal_sequence(path)
+    now = time.monotonic
+    execute = connection.execute
+    peak = done = 0
+    begun = now()
+    until = begun + seconds if seconds else float("inf")
+    goal = commits or 1 << 62
+    rows = [make.row() for _ in range(10_000)]
+    while done < goal:
+        if done % 10_000 == 0 and done:
+            pause = now()
+            peak = max(peak, _size(path + "-wal"))
+            rows = [make.row() for _ in range(10_000)]
+            pause = now() - pause
+            begun += pause  # making rows is not the writer's work
+            until += pause
+        row = rows[done % 10_000]
+        if rate and (left := begun + done / rate - now()) > 0:
+            time.sleep(left)
+        start = now()
+        if start > until:
+            break
+        execute(INSERT, row)
+        log.append(start)
+        log.append(now())
+        done += 1
+    elapsed = now() - begun
+    peak = max(peak, _size(path + "-wal"))
+    resets = _wal_sequence(path) - before
+    count, total = connection.execute("SELECT count(*), sum(at) FROM item").fetchone()
+    if stamps:
+        Path(stamps).write_bytes(log.tobytes())
+    connection.close()
+    return {
+        "commits": done, "seconds": elapsed, "wal": peak, "resets": resets, "count": count, "total": total,
+        "uncounted": 1,
+    }  # fmt: skip
+
+
+def _size(path: str) -> int:
+    return os.stat(path).st_size
+
+
+def _wal_sequence(path: str) -> int:
+    """The checkpoint sequence number in the WAL's header: it goes up by one at each reset.
+
+    (Opening the WAL drops no locks: those lie on the database and the -shm.)
+    """
+    with open(path + "-wal", "rb") as file:
+        return int.from_bytes(file.read(16)[12:16], "big")
+
+
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    job.__name__: job for job in (build, triggers, record, bulk, commits)
+}
+
+if __name__ == "__main__":
+    result = JOBS[sys.argv[1]](**json.loads(sys.argv[2]))
+    print(json.dumps(result), flush=True)
+    if result.get("leave"):
+        os._exit(0)

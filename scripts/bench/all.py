@@ -1,0 +1,54 @@
+"""All benchmarks with short settings, in under five minutes, and one summary of what they found.
+
+The figures are noisier than those of each benchmark by itself with its defaults.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import BENCH, Figure, environment, parser, print_table
+
+SHORT = {
+    "decode": ["--size", "10", "100", "--commits", "2000", "--rows", "50000"],
+    "lag": ["--seconds", "3", "--rounds", "2"],
+    "snapshot": ["--rows", "200000", "--rounds", "2"],
+    "writer": ["--rounds", "3", "--unpaced", "30000", "--seconds", "2", "--commits", "100000"],
+    "memory": ["--rows", "200000", "--ops", "insert", "update"],
+}
+
+
+def main() -> None:
+    """Run them one after another."""
+    made = parser(__doc__)
+    made.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(SHORT)}")
+    options = made.parse_args()
+    if unknown := set(options.names) - SHORT.keys():
+        made.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    lines: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="mirror-bench-") as folder:
+        for name in options.names or SHORT:
+            begun = time.monotonic()
+            path = Path(folder) / name
+            command = [sys.executable, str(BENCH / f"{name}.py"), *SHORT[name], "--json", str(path)]
+            ran = subprocess.run(command, env=environment())
+            print(f"({time.monotonic() - begun:.0f} s)", flush=True)
+            if ran.returncode:
+                lines.append(Figure(f"{name}: FAILED", ran.returncode, "exit code"))
+                continue
+            for what, value, unit, against, ratio in json.loads(path.read_text())["lines"]:
+                lines.append(Figure(f"{name}: {what}", value, unit, against, ratio))
+    print("\nSummary")
+    print_table(lines)
+    if options.json:
+        found = [[line.name, line.value, line.unit, line.against, line.ratio] for line in lines]
+        Path(options.json).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

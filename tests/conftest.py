@@ -1,0 +1,77 @@
+"""Fixtures: a real Postgres a session, a database a test, sources, and mirrors checked by parity at the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.mirrors import MirrorProcess
+from tests.support.postgres import PostgresServer
+from tests.support.source import Writer
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def dsn(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh database."""
+    dsn = postgres_server.create_database()
+    yield dsn
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, because a socket's path may have only 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="mt", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def database(folder: Path) -> Path:
+    """Where the source of a test lies; a writer creates it."""
+    return folder / "source.db"
+
+
+@pytest.fixture
+def writer(database: Path) -> Iterator[Writer]:
+    """A program on the standard sqlite3 module, with the source in WAL mode."""
+    writer = Writer(database)
+    writer.run("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def make_mirror(dsn: str, folder: Path) -> Iterator[Callable[..., MirrorProcess]]:
+    """Makes mirrors; each that still runs at the end of the test must be equal to its sources."""
+    made: list[MirrorProcess] = []
+
+    def make(*sources: Path, state: str = "state", schema: str = "public") -> MirrorProcess:
+        made.append(MirrorProcess(list(sources), dsn, folder / state, schema))
+        return made[-1]
+
+    yield make
+    try:
+        for mirror in made:
+            if mirror.alive:
+                mirror.check()
+    finally:
+        for mirror in made:
+            mirror.end()
+
+
+@pytest.fixture
+def mirror(database: Path, writer: Writer, make_mirror: Callable[..., MirrorProcess]) -> MirrorProcess:
+    """A mirror of the test's source, not started yet."""
+    return make_mirror(database)

@@ -1,0 +1,114 @@
+"""A mirror in tests: run in a process of its own, killed at will, and checked by parity at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from mirror.control import ControlClient, wait_for_mirror
+from mirror.model import Lsn
+from mirror.parity.compare import compare
+from mirror.parity.report import ParityReport
+from mirror.statedir import resolve, source_folder
+
+_SIDECAR = Path(__file__).with_name("sidecar_process.py")
+
+
+class MirrorProcess:
+    """``mirror up`` of one or more sources as a child process."""
+
+    def __init__(self, sources: list[Path], dsn: str, state_dir: Path, schema: str = "public") -> None:
+        self.sources = [resolve(source) for source in sources]
+        self.dsn = dsn
+        self.state_dir = state_dir
+        self.schema = schema
+        self._process: subprocess.Popen[bytes] | None = None
+        self.last_position: dict[Path, Lsn] = {}
+
+    def start(self, *, kill_at: str = "", hit: int = 1, wait: bool = True) -> None:
+        """Start it; with ``kill_at``, it kills itself when it comes to that fault seam for the ``hit``-th time."""
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                str(_SIDECAR),
+                self.dsn,
+                str(self.state_dir),
+                self.schema,
+                kill_at,
+                str(hit),
+                *map(str, self.sources),
+            ],
+            stdin=subprocess.DEVNULL,
+        )
+        if wait:
+            for source in self.sources:
+                self.control(source).close()
+
+    def control(self, source: Path | None = None) -> ControlClient:
+        """A conversation with the running mirror."""
+        folder = source_folder(self.state_dir, source or self.sources[0])
+        return wait_for_mirror(folder, 30.0, lambda: self.alive)
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def wait_applied(self, timeout: float = 60.0) -> None:
+        """Wait until all that is committed now is in Postgres."""
+        for source in self.sources:
+            with self.control(source) as client:
+                assert client.wait(timeout), client.status()
+                now = Lsn.parse(client.status()["applied"])
+                assert now >= self.last_position.get(source, now), "the position went back"
+                self.last_position[source] = now
+
+    def status(self, source: Path | None = None) -> dict[str, Any]:
+        with self.control(source) as client:
+            return client.status()
+
+    def wait_killed(self) -> None:
+        """Wait for the fault seam to have killed it."""
+        assert self._process is not None
+        assert self._process.wait(60) == -signal.SIGKILL
+
+    def kill(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Stop it as a service manager does; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(10)
+
+    def parity(self, source: Path | None = None) -> ParityReport:
+        """Compare every value now."""
+        source = source or self.sources[0]
+        with self.control(source) as gate, psycopg.connect(self.dsn) as connection:
+            return compare(source, connection, self.schema, gate)
+
+    def check(self) -> None:
+        """All that is committed is in Postgres, and every value is equal."""
+        self.wait_applied()
+        for source in self.sources:
+            report = self.parity(source)
+            assert report.verdict == "equal", report.to_json()
+            assert report.tables, "parity compared nothing"
+
+    def end(self) -> None:
+        """Clean up, whatever state it is in."""
+        if self.alive:
+            assert self._process is not None
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()

@@ -1,0 +1,46 @@
+"""A mirror that can kill itself at a fault seam.
+
+``python sidecar_process.py DSN STATE_DIR SCHEMA SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM: never.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from mirror.agent import Agent, AgentSettings
+
+
+def main() -> int:
+    dsn, state_dir, schema, seam, hit, *sources = sys.argv[1:]
+    left = int(hit)
+    guard = threading.Lock()
+
+    def faults(name: str) -> None:
+        nonlocal left
+        with guard:
+            if name == seam:
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    agent = Agent(AgentSettings([Path(source) for source in sources], dsn, Path(state_dir), schema), faults)
+    agent.start()
+    while agent.running and not stop.wait(0.05):
+        pass
+    failed = any(pipeline.error for pipeline in agent.pipelines)
+    for pipeline in agent.pipelines:
+        if pipeline.error is not None:
+            print(pipeline.error, file=sys.stderr)
+    if not agent.stop():
+        os._exit(3)
+    return 2 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

