@@ -104,6 +104,7 @@ class Pipeline:
         self._attached = False
         self._begin: Head | None = None
         self._marks: dict[int, Future[Lsn]] = {}
+        self._questions: dict[Future[Lsn], Callable[[CaptureLink], int]] = {}
         self._stopping = threading.Event()
         self._applied = threading.Condition()
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -232,7 +233,7 @@ class Pipeline:
             self._save(self._replica)
 
     def _close(self) -> None:
-        for future in self._marks.values():
+        for future in self._questions:
             future.cancel()
         if self._hold is not None:
             self._let_go()
@@ -251,6 +252,7 @@ class Pipeline:
         if self._link is None:
             self._link = self._new_link()
             self._attached = False
+            self._ask_again()
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images)
         if not self._attached:
@@ -346,8 +348,6 @@ class Pipeline:
             link.close()
             self._link = None
             self._attached = False
-            for future in self._marks.values():
-                future.set_exception(SourceError("ask the capture process", detail="it was restarted", retryable=True))
             self._marks.clear()
             raise
 
@@ -361,6 +361,7 @@ class Pipeline:
                     if self.status.behind_since is None:
                         self.status.behind_since = time.time()
                 if isinstance(message, Marked) and (future := self._marks.pop(message.mark, None)) is not None:
+                    del self._questions[future]
                     future.set_result(lsn)
             case Attached(_, place, lsn, salts):
                 self._attached = True
@@ -377,10 +378,15 @@ class Pipeline:
                     raise SourceError("follow the WAL", str(self.task.database), text, retryable=True)
 
     def _ask(self, future: Future[Lsn], ask: Callable[[CaptureLink], int]) -> None:
-        if self._link is None:
-            future.set_exception(SourceError("ask the capture process", detail="it is not running", retryable=True))
-            return
-        self._marks[ask(self._link)] = future
+        """Ask capture; a question that its death leaves unanswered is asked again."""
+        self._questions[future] = ask
+        if self._link is not None:
+            self._marks[ask(self._link)] = future
+
+    def _ask_again(self) -> None:
+        assert self._link is not None
+        for future, ask in self._questions.items():
+            self._marks[ask(self._link)] = future
 
     def _attach(self, floor: int, forced: str) -> Head:
         """Have capture follow the files; returns where it goes on (behind the gap, if forced)."""

@@ -161,7 +161,7 @@ class Replica:
     @property
     def save_due(self) -> bool:
         """Whether enough has changed since the last save."""
-        return self._shadow.save_due
+        return self._shadow.save_due(self.head.place)
 
     @property
     def changed(self) -> bool:

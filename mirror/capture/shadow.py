@@ -33,8 +33,9 @@ from mirror.errors import StateError
 from mirror.model import Lsn, Salts
 
 _ENTRY = struct.Struct("<IqQ")
-#: A save is due when the overlay has grown to this many pages.
-SAVE_PAGES = 8192
+#: A save is due when the overlay has grown to this many pages, or the spool behind the saved position
+#: to this many segments.
+SAVE_PAGES, SAVE_SEGMENTS = 8192, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +192,9 @@ class Shadow:
                 del self._overlay[pgno]
         self.pages = pages
 
-    @property
-    def save_due(self) -> bool:
-        """Whether enough has changed since the last save."""
-        return len(self._overlay) >= SAVE_PAGES
+    def save_due(self, place: Place) -> bool:
+        """Whether so much has changed since the last save that one is due; ``place``: what is consumed."""
+        return len(self._overlay) >= SAVE_PAGES or place.segment - self.saved.place.segment >= SAVE_SEGMENTS
 
     @property
     def changed(self) -> bool:

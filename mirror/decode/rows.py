@@ -17,19 +17,20 @@ from mirror.model import Row, RowChange, Table, Value
 class RowDecoder:
     """Turns the cells of one table, in one state of the database, into rows."""
 
-    __slots__ = ("_alias", "_columns", "_defaults", "_encoding", "_order", "_reals", "geometry", "read", "table")
+    __slots__ = ("_alias", "_defaults", "_encoding", "_order", "_reals", "_stored", "geometry", "read", "table")
 
     def __init__(self, table: Table, geometry: Geometry, encoding: str, read: ReadPage) -> None:
         self.table = table
         self.geometry = geometry
         self.read = read
         self._encoding = encoding
-        self._columns = len(table.columns)
+        self._stored = len(table.storage)
         self._defaults: list[Value] = [table.columns[i].default for i in table.storage]
         self._reals = [at for at, i in enumerate(table.storage) if table.columns[i].affinity == "REAL"]
         self._alias = None if table.rowid_alias is None else table.position(table.rowid_alias)
-        inverse = sorted(range(self._columns), key=table.storage.__getitem__)
-        self._order = None if inverse == list(range(self._columns)) else inverse
+        # A key that names a column with two collations stores it twice.
+        inverse = [table.storage.index(i) for i in range(len(table.columns))]
+        self._order = None if inverse == list(range(self._stored)) else inverse
 
     def cells(self, page: bytes, pgno: int) -> Iterator[Cell]:
         """The cells of a page that hold rows, in key order."""
@@ -48,11 +49,9 @@ class RowDecoder:
         else:
             payload = page[cell.start : cell.end]
         values = decode_record(payload, self._encoding)
-        if len(values) != self._columns:
-            if len(values) > self._columns:
-                raise FormatError(
-                    "decode a row", self.table.name, f"{len(values)} values for {self._columns} columns"
-                )
+        if len(values) != self._stored:
+            if len(values) > self._stored:
+                raise FormatError("decode a row", self.table.name, f"{len(values)} values for {self._stored} columns")
             values.extend(self._defaults[len(values) :])
         for at in self._reals:
             if type(values[at]) is int:

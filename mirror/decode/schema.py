@@ -73,14 +73,8 @@ def _schema_rows(read: ReadPage, geometry: Geometry, encoding: str) -> Iterator[
         for pointer in cell_pointers(page, pgno):
             cell = geometry.table_leaf_cell(page, pointer)
             match decode_record(geometry.payload(page, cell, read), encoding):
-                case [str(kind), str(name), str(table), root, sql]:
-                    yield SchemaRow(
-                        kind,
-                        name,
-                        table,
-                        root if isinstance(root, int) else 0,
-                        sql if isinstance(sql, str) else None,
-                    )
+                case [str(kind), str(name), str(table), int() | None as root, sql] if 0 <= (root or 0) < 1 << 32:
+                    yield SchemaRow(kind, name, table, root or 0, sql if isinstance(sql, str) else None)
                 case other:
                     raise FormatError("read the schema", f"page {pgno}", f"row {other!r}")
 
@@ -142,8 +136,8 @@ def _any_order(left: str, right: str) -> int:
 
 
 def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
-    without_rowid = bool(
-        database.execute("SELECT wr FROM pragma_table_list WHERE schema='main' AND name=?", (row.name,)).get
+    [(without_rowid, strict)] = database.execute(
+        "SELECT wr, strict FROM pragma_table_list WHERE schema='main' AND name=?", (row.name,)
     )
     columns: list[Column] = []
     keys: list[tuple[int, str]] = []
@@ -155,9 +149,9 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
             continue
         stored[cid] = len(columns)
         kind = declared or ""
-        columns.append(
-            Column(name, kind, affinity(kind), bool(not_null), _added_default(default, affinity(kind)))
-        )
+        # ANY is no type of its own, except in STRICT tables, where nothing is converted.
+        stored_as: Affinity = "BLOB" if strict and kind.upper() == "ANY" else affinity(kind)
+        columns.append(Column(name, kind, stored_as, bool(not_null), _added_default(default, stored_as)))
         if key:
             keys.append((key, name))
     primary_key = tuple(name for _, name in sorted(keys))
@@ -171,7 +165,7 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
         )
         storage = tuple(stored[cid] for cid, _, _, _ in order if cid in stored)
         collations = tuple(collation for _, _, collation, key in order if key)
-    return Table(row.name, row.root, tuple(columns), primary_key, rowid_alias, without_rowid, storage, collations)
+    return Table(row.name, row.root, tuple(columns), primary_key, rowid_alias, bool(without_rowid), storage, collations)
 
 
 def affinity(declared: str) -> Affinity:

@@ -103,7 +103,7 @@ def compare_tree(root: int, touched: frozenset[int], old: ReadPage, new: ReadPag
         removed, joined = now_removed, now_joined
     else:
         raise FormatError("compare a b-tree", f"root page {root}", "its pages do not form a tree")
-    if root in removed:
+    if root in removed | joined:
         raise FormatError("compare a b-tree", f"root page {root}", "the root is its own descendant")
     # Until here a touched page may have been one that the tree left and something else took over.
     before.check(touched | removed)
@@ -119,18 +119,24 @@ def compare_tree(root: int, touched: frozenset[int], old: ReadPage, new: ReadPag
 def walk(root: int, read: ReadPage, interior: bool) -> Iterator[int]:
     """All pages of a tree that hold rows, in key order; also the interior ones if ``interior``.
 
-    Raises ``FormatError`` for a tree that contains a page twice on one path.
+    Raises ``FormatError`` for a tree of both kinds of pages, or that reaches an interior page twice.
     """
-    stack: list[tuple[int, int]] = [(root, 0)]
+    stack = [root]
+    odd = page_kind(read(root), root) & 1  # the table kinds are odd, the index kinds even
+    interiors: set[int] = set()
     while stack:
-        pgno, depth = stack.pop()
-        if depth > 50:
-            raise FormatError("walk a b-tree", f"root page {root}", "deeper than 50 levels")
+        pgno = stack.pop()
         page = read(pgno)
-        if is_interior(page_kind(page, pgno)):
+        kind = page_kind(page, pgno)
+        if kind & 1 != odd:
+            raise FormatError("walk a b-tree", f"root page {root}", f"page {pgno} of type {kind}")
+        if is_interior(kind):
+            if pgno in interiors:
+                raise FormatError("walk a b-tree", f"root page {root}", f"page {pgno} is reached twice")
+            interiors.add(pgno)
             if interior:
                 yield pgno
-            stack.extend((kid, depth + 1) for kid in reversed(children(page, pgno)))
+            stack.extend(reversed(children(page, pgno)))
         else:
             yield pgno
 

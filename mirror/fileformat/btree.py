@@ -64,9 +64,10 @@ class Cell(NamedTuple):
 
 def page_kind(page: bytes, pgno: int) -> int:
     """The type byte of a b-tree page; raises ``FormatError`` if it is none."""
-    kind = page[100 if pgno == 1 else 0]
+    at = 100 if pgno == 1 else 0
+    kind = page[at] if at < len(page) else -1
     if kind not in _KINDS:
-        raise FormatError("read a b-tree page", f"page {pgno}", f"page type {kind}")
+        raise FormatError("read a b-tree page", f"page {pgno}", f"page type {kind}" if page else "behind the end")
     return kind
 
 
@@ -78,6 +79,8 @@ def is_interior(kind: int) -> bool:
 def cell_pointers(page: bytes, pgno: int) -> tuple[int, ...]:
     """Offsets of the cells on a b-tree page, in key order; raises ``FormatError``."""
     base = 100 if pgno == 1 else 0
+    if len(page) < base + 12:
+        raise FormatError("read a b-tree page", f"page {pgno}", f"{len(page)} bytes")
     count = (page[base + 3] << 8) | page[base + 4]
     start = base + (12 if page[base] <= TABLE_INTERIOR else 8)
     try:
@@ -86,6 +89,8 @@ def cell_pointers(page: bytes, pgno: int) -> tuple[int, ...]:
         raise FormatError("read a b-tree page", f"page {pgno}", f"{count} cells on {len(page)} bytes") from None
     if pointers and min(pointers) < start + 2 * count:
         raise FormatError("read a b-tree page", f"page {pgno}", f"cell pointer {min(pointers)} inside the header")
+    if pointers and max(pointers) > len(page) - 4:  # no cell is shorter than 4 bytes
+        raise FormatError("read a b-tree page", f"page {pgno}", f"cell pointer {max(pointers)} behind the page")
     return pointers
 
 
@@ -93,11 +98,10 @@ def children(page: bytes, pgno: int) -> list[int]:
     """Child pages of an interior page, left to right; raises ``FormatError``."""
     base = 100 if pgno == 1 else 0
     unpack = struct.Struct(">I").unpack_from
-    try:
-        result = [unpack(page, pointer)[0] for pointer in cell_pointers(page, pgno)]
-    except struct.error:
-        raise FormatError("read a b-tree page", f"page {pgno}", "a cell lies behind the page") from None
+    result = [unpack(page, pointer)[0] for pointer in cell_pointers(page, pgno)]
     result.append(unpack(page, base + 8)[0])
+    if 0 in result:
+        raise FormatError("read a b-tree page", f"page {pgno}", "page 0 as a child")
     return result
 
 
@@ -157,13 +161,23 @@ class Geometry:
         return Cell(rowid, size, start, local, overflow, end)
 
     def chain(self, cell: Cell, read: ReadPage) -> Iterator[int]:
-        """The overflow pages of a cell, in order; raises ``FormatError`` when the chain is too short."""
-        pgno = cell.overflow
-        for missing in range(cell.size - cell.local, 0, 4 - self.usable):
-            if pgno == 0:
-                raise FormatError("follow an overflow chain", f"page {cell.overflow}", f"{missing} bytes missing")
+        """The overflow pages of a cell, in order; raises ``FormatError`` when they are no chain of its size."""
+        for pgno, _ in self._links(cell, read):
             yield pgno
-            pgno = int.from_bytes(read(pgno)[:4], "big")
+
+    def _links(self, cell: Cell, read: ReadPage) -> Iterator[tuple[int, bytes]]:
+        pgno = cell.overflow
+        # A cell may claim any size, so a ring must be noticed: some page met at a power of two comes again.
+        met, steps, power = 0, 0, 1
+        for missing in range(cell.size - cell.local, 0, 4 - self.usable):
+            page = read(pgno) if pgno else b""
+            if len(page) < self.usable or pgno == met:
+                raise FormatError("follow an overflow chain", f"page {cell.overflow}", f"{missing} bytes missing")
+            steps += 1
+            if steps == power:
+                met, steps, power = pgno, 0, 2 * power
+            yield pgno, page
+            pgno = int.from_bytes(page[:4], "big")
 
     def payload(self, page: bytes, cell: Cell, read: ReadPage, chain: list[int] | None = None) -> bytes:
         """The whole payload of a cell; its overflow pages are read with ``read`` and added to ``chain``.
@@ -173,9 +187,9 @@ class Geometry:
         parts = [page[cell.start : cell.start + cell.local]]
         missing = cell.size - cell.local
         room = self.usable - 4
-        for pgno in self.chain(cell, read) if cell.overflow else ():
+        for pgno, link in self._links(cell, read):
             if chain is not None:
                 chain.append(pgno)
-            parts.append(read(pgno)[4 : 4 + min(room, missing)])
+            parts.append(link[4 : 4 + min(room, missing)])
             missing -= room
         return b"".join(parts)

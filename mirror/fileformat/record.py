@@ -78,7 +78,7 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
                 body = end
             else:
                 raise FormatError("decode a record", f"offset {at}", f"serial type {kind}")
-    except (IndexError, struct.error):
+    except (IndexError, OverflowError, struct.error):
         raise FormatError("decode a record", f"offset {len(payload)}", "the record ends too early") from None
     if body > len(payload) or at != head_end:
         raise FormatError(

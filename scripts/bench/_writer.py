@@ -203,10 +203,10 @@ def commits(
     ``stamps``: a file for the pairs (begin, end) of each commit, ``time.monotonic()``, as doubles.
     """
     connection = _connect(path)
-    make = Rows(table, seed)
+    make = Rows(table, 1000 + seed)  # the build has seed 1
     connection.execute(INSERT, make.row())  # opens the WAL and compiles the statement: not counted
     log = array("d")
-    before = _wal_sequence(path)
+    before = _wal_salt(path)
     now = time.monotonic
     execute = connection.execute
     peak = done = 0
@@ -234,7 +234,7 @@ def commits(
         done += 1
     elapsed = now() - begun
     peak = max(peak, _size(path + "-wal"))
-    resets = _wal_sequence(path) - before
+    resets = (_wal_salt(path) - before) % (1 << 32)
     count, total = connection.execute("SELECT count(*), sum(at) FROM item").fetchone()
     if stamps:
         Path(stamps).write_bytes(log.tobytes())
@@ -249,13 +249,13 @@ def _size(path: str) -> int:
     return os.stat(path).st_size
 
 
-def _wal_sequence(path: str) -> int:
-    """The checkpoint sequence number in the WAL's header: it goes up by one at each reset.
+def _wal_salt(path: str) -> int:
+    """The first salt in the WAL's header: it goes up by one at each reset.
 
     (Opening the WAL drops no locks: those lie on the database and the -shm.)
     """
     with open(path + "-wal", "rb") as file:
-        return int.from_bytes(file.read(16)[12:16], "big")
+        return int.from_bytes(file.read(20)[16:20], "big")
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -4,7 +4,7 @@ Databases of several sizes are built and real commits recorded from them: half i
 and deletes, at random keys, of a table with a TEXT PRIMARY KEY and a secondary index, and of one with an
 INTEGER PRIMARY KEY. The frames are spooled one record a commit, as capture does for paced commits, and
 go through the engine's replica one by one. Three parts are timed: `read` (cut the batch from the spool,
-its CRC included), `decode` (pages to row changes, all of them read), `advance` (move shadow and page
+its checksums tested), `decode` (pages to row changes, all of them read), `advance` (move shadow and page
 map). No Postgres, no capture. What must hold: the cost of a commit does not depend on the size of the
 database, so each size is set against the smallest. Then single commits of many rows: row changes a second.
 """
@@ -24,7 +24,7 @@ from mirror.capture.batches import Head, PageBatch
 from mirror.capture.follow import CHUNK_BYTES
 from mirror.capture.shadow import Images
 from mirror.capture.spool import Cursor, Kind, Place, SpoolReader, SpoolWriter
-from mirror.fileformat.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, verify_frames
+from mirror.fileformat.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_checksum, verify_frames
 from mirror.model import Lsn
 from mirror.replica import Replica
 
@@ -118,19 +118,21 @@ def _replica(folder: Path, source: Path, job: str, **work: object) -> tuple[Repl
     wal = Path(f"{source}-wal").read_bytes()
     header = WalHeader.parse(wal[:WAL_HEADER_SIZE])
     cursor = Cursor(1, 0, header.salts, header.checksum, 0, page_size, header.big_endian, 0, "benchmark")
-    writer.append(Kind.GAP, cursor, time=time.time())
+    writer.begin(Kind.GAP, cursor, time.time())
     head = Head(Lsn(1, 0), header.salts, time.time(), writer.place)
     spool = SpoolReader(folder / "spool")
     images = Images(folder, spool)
     replica = Replica.create(folder, spool, images, PageBatch(head, {}, pages, 0, page_size), pages)
-    places, frame = [], 0
+    places = []
     for payload, count, commit in _records(wal, header):
-        frame += count
-        writer.append(Kind.FRAMES, replace(cursor, frame=frame), payload, count, time.time())
+        last = payload[-FRAME_HEADER_SIZE - page_size :][:FRAME_HEADER_SIZE]
+        after = replace(cursor, frame=cursor.frame + count, checksum=frame_checksum(last))
+        writer.append(cursor, after, payload, time.time())
+        cursor = after
         if commit:
             places.append(writer.place)
     writer.close()
-    return replica, places, frame
+    return replica, places, cursor.frame
 
 
 def _records(wal: bytes, header: WalHeader) -> Iterator[tuple[bytes, int, bool]]:

@@ -56,9 +56,12 @@ class Copy:
 
     def _compare(self, pages: int) -> None:
         assert self.rows.keys() == self.schema.tables.keys()
-        names = {row[0] for row in self._connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%'"
-        )}
+        names = {
+            row[0]
+            for row in self._connection.execute(
+                "SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%'"
+            )
+        }
         assert self.schema.tables.keys() == names
         assert self.schema == read_schema(self._read, self._layout.geometry, self._layout.encoding)
         for name, table in self.schema.tables.items():
@@ -209,7 +212,9 @@ class Wal:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        connection.execute("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=5").fetchall()
+        connection.execute(
+            "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=5"
+        ).fetchall()
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         size = connection.execute("PRAGMA page_size").get * connection.execute("PRAGMA page_count").get
         self.start = Pages.of(connection.read("main", 0, 0, size)[1])
@@ -292,7 +297,10 @@ def test_frames_of_a_real_wal(setting: Setting, batch: int, tmp_path: Path) -> N
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(st.sampled_from(SETTINGS[:5]), COMMITS, st.integers(1, 5))
 def test_any_workload_in_batches(
-    tmp_path_factory: pytest.TempPathFactory, setting: Setting, commits: list[list[tuple[str, int]]], batch: int
+    tmp_path_factory: pytest.TempPathFactory,
+    setting: Setting,
+    commits: list[list[tuple[str, int]]],
+    batch: int,
 ) -> None:
     run_on_wal(setting, tmp_path_factory.mktemp("wal") / "s.db", commits, batch)
 
@@ -300,7 +308,9 @@ def test_any_workload_in_batches(
 def test_emptying_a_table_logs_almost_nothing(tmp_path: Path) -> None:
     """Hazard 9: the pages of the deleted rows are not in the log, yet all rows are gone."""
     with live(Setting(page_size=4096), tmp_path / "s.db") as (work, wal, copy):
-        work.connection.executemany("INSERT INTO a VALUES (?,?,?,?)", [(i, "x" * 200, 1.0, b"") for i in range(2000)])
+        work.connection.executemany(
+            "INSERT INTO a VALUES (?,?,?,?)", [(i, "x" * 200, 1.0, b"") for i in range(2000)]
+        )
         images = {pgno: image for written, _ in wal.commits() for pgno, image in written.items()}
         first = overlay(wal.start.read, images)
         copy.step(first, images.keys(), max(images))

@@ -1,0 +1,296 @@
+"""Whatever is killed, whenever: the mirror converges, loses nothing, applies nothing twice, never goes back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from mirror.postgres.embedded import start_embedded
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer
+
+FILL = (
+    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
+    " INSERT OR REPLACE INTO t SELECT i, 'row ' || i, abs(random()) FROM n"
+)
+
+
+@pytest.fixture
+def filled(writer: Writer) -> Writer:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, v)", FILL.format(1, 2000))
+    writer.run("CREATE TABLE w(k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+    return writer
+
+
+def churn(writer: Writer, turn: int) -> None:
+    """Work of every kind: what was just inserted is also deleted again."""
+    writer.run(
+        f"INSERT INTO t VALUES ({10_000 + turn}, 'new {turn}', {turn})",
+        f"INSERT OR REPLACE INTO w VALUES ('{turn % 7}', {turn})",
+        f"UPDATE t SET v = v + 1 WHERE id = {turn % 2000 + 1}",
+        f"DELETE FROM t WHERE id = {10_000 + turn - 3}",
+        f"DELETE FROM w WHERE k = '{(turn + 3) % 7}'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("seam", "hit"),
+    [
+        ("snapshot:copied", 1),
+        ("load:table", 1),
+        ("load:before-commit", 1),
+        ("load:after-commit", 1),
+        ("apply:before-commit", 1),
+        ("apply:before-commit", 5),
+        ("apply:after-commit", 1),
+        ("apply:after-commit", 7),
+    ],
+)
+def test_killed_at_a_seam(mirror: MirrorProcess, filled: Writer, seam: str, hit: int) -> None:
+    mirror.start(kill_at=seam, hit=hit, wait=False)
+    turn = 0
+    while mirror.alive:
+        turn += 1
+        churn(filled, turn)
+    mirror.wait_killed()
+    churn(filled, turn + 1)
+    mirror.start()
+    mirror.check()
+    churn(filled, turn + 2)
+
+
+@pytest.mark.parametrize("seam", ["shadow:before-save", "shadow:after-save"])
+def test_killed_around_a_save_of_the_shadow(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
+    mirror.start(kill_at=seam)
+    mirror.wait_applied()
+    # More than the spool may hold before a save is due.
+    filled.run(*["INSERT INTO t VALUES (abs(random()), hex(randomblob(16)), randomblob(60000))"] * 1500)
+    mirror.wait_killed()
+    churn(filled, 1)
+    mirror.start()
+    mirror.check()
+
+
+@pytest.mark.parametrize("seam", ["rediff:compared", "apply:before-commit", "apply:after-commit"])
+def test_killed_in_a_comparison_after_a_gap(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
+    mirror.start()
+    mirror.wait_applied()
+    mirror.kill()
+    churn(filled, 1)
+    filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    churn(filled, 2)
+    mirror.start(kill_at=seam, wait=False)
+    mirror.wait_killed()
+    filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    churn(filled, 3)
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["resyncs"] == []
+
+
+def test_row_inserted_and_deleted_while_the_shadow_was_behind(mirror: MirrorProcess, filled: Writer) -> None:
+    """Postgres has the row, the saved shadow does not, and the source no longer does."""
+    mirror.start()
+    mirror.wait_applied()
+    filled.run("INSERT INTO t VALUES (99999, 'short-lived', 1)")
+    mirror.wait_applied()
+    mirror.kill()
+    filled.run("DELETE FROM t WHERE id = 99999", "PRAGMA wal_checkpoint(TRUNCATE)")
+    filled.run("INSERT INTO t VALUES (100000, 'after', 1)")
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["resyncs"] == []
+
+
+def test_killed_ten_times_under_load(mirror: MirrorProcess, filled: Writer) -> None:
+    turn = 0
+    for _ in range(10):
+        mirror.start()
+        for _ in range(20):
+            turn += 1
+            churn(filled, turn)
+        mirror.kill()
+        turn += 1
+        churn(filled, turn)
+    mirror.start()
+    mirror.check()
+
+
+def test_capture_killed(mirror: MirrorProcess, filled: Writer) -> None:
+    mirror.start()
+    mirror.wait_applied()
+    assert mirror._process is not None
+    for turn in range(5):
+        (capture,) = psutil.Process(mirror._process.pid).children()
+        capture.send_signal(signal.SIGKILL)
+        churn(filled, turn)
+        mirror.wait_applied()
+    assert mirror.status()["gaps"] == []
+
+
+def test_capture_ends_with_its_mirror(mirror: MirrorProcess, filled: Writer) -> None:
+    mirror.start()
+    mirror.wait_applied()
+    assert mirror._process is not None
+    (capture,) = psutil.Process(mirror._process.pid).children()
+    mirror.kill()
+    capture.wait(10)
+
+
+def test_writer_killed_inside_a_transaction(mirror: MirrorProcess, filled: Writer, database: Path) -> None:
+    mirror.start()
+    other = Writer(database)
+    other.run("PRAGMA cache_size=5", "BEGIN", FILL.format(5000, 20_000))
+    other.kill()
+    churn(filled, 1)
+    mirror.check()
+
+
+@pytest.mark.parametrize("checkpoint", ["PASSIVE", "RESTART", "TRUNCATE"])
+def test_wal_reset_while_the_mirror_was_down(mirror: MirrorProcess, filled: Writer, checkpoint: str) -> None:
+    mirror.start()
+    mirror.wait_applied()
+    mirror.kill()
+    for turn in range(3):
+        churn(filled, turn)
+        filled.run(f"PRAGMA wal_checkpoint({checkpoint})")
+    churn(filled, 9)
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["resyncs"] == []
+
+
+def test_wal_deleted_while_the_mirror_was_down(
+    make_mirror: Callable[..., MirrorProcess], database: Path
+) -> None:
+    with Writer(database) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, v)")
+        writer.run(FILL.format(1, 100))
+        mirror = make_mirror(database)
+        mirror.start()
+        mirror.wait_applied()
+        mirror.kill()
+    assert not Path(f"{database}-wal").exists()
+    with Writer(database) as writer:
+        writer.run("DELETE FROM t WHERE id < 50")
+        mirror.start()
+        mirror.check()
+
+
+def test_clean_stop_and_start_needs_no_comparison(mirror: MirrorProcess, filled: Writer) -> None:
+    mirror.start()
+    churn(filled, 1)
+    mirror.wait_applied()
+    assert mirror.stop() == 0
+    churn(filled, 2)
+    mirror.start()
+    mirror.check()
+    status = mirror.status()
+    assert (status["gaps"], status["resyncs"]) == ([], [])
+
+
+@pytest.fixture
+def own_server(folder: Path) -> Iterator[Callable[[str], str]]:
+    """A Postgres of the test's own, to stop, kill and start."""
+    servers = [start_embedded(folder / "pg")] if (folder / "pg").mkdir() is None else []
+
+    def control(action: str) -> str:
+        if action == "stop":
+            servers.pop().stop()
+        elif action == "kill":
+            # Postgres' own crash test: all its processes at once, then recovery.
+            family = psutil.Process(servers[0].pid)
+            processes = [*family.children(recursive=True), family]
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, 10)
+            servers.pop()
+        if not servers and action == "start":
+            servers.append(start_embedded(folder / "pg"))
+        return servers[0].dsn if servers else ""
+
+    yield control
+    if servers:
+        servers.pop().stop()
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_postgres_restarted(own_server: Callable[[str], str], filled: Writer, database: Path, folder: Path, how: str) -> None:
+    mirror = MirrorProcess([database], own_server("dsn"), folder / "state")
+    try:
+        mirror.start()
+        mirror.wait_applied()
+        for turn in range(3):
+            own_server(how)
+            for step in range(30):
+                churn(filled, 100 * turn + step)
+            own_server("start")
+            mirror.check()
+        status = mirror.status()
+        assert (status["gaps"], status["resyncs"][1:]) == ([], [])
+    finally:
+        mirror.end()
+
+
+def test_postgres_lost_its_database(mirror: MirrorProcess, filled: Writer, dsn: str) -> None:
+    """A database restored from an old backup, here an empty one: the mirror loads it again."""
+    mirror.start()
+    mirror.wait_applied()
+    mirror.stop()
+    churn(filled, 1)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("DROP SCHEMA mirror CASCADE")
+    mirror.last_position.clear()
+    mirror.start()
+    mirror.check()
+
+
+@pytest.mark.parametrize("lost", ["", "spool", "shadow.db", "shadow.map", "shadow.json"])
+def test_state_directory_lost(mirror: MirrorProcess, filled: Writer, lost: str) -> None:
+    mirror.start()
+    mirror.wait_applied()
+    mirror.stop()
+    churn(filled, 1)
+    for folder in (mirror.state_dir / "sources").iterdir():
+        target = folder / lost
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    churn(filled, 2)
+    mirror.start()
+    mirror.check()
+
+
+def test_source_replaced_by_an_older_copy(mirror: MirrorProcess, filled: Writer, database: Path, folder: Path) -> None:
+    filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    backup = folder / "backup.db"
+    subprocess.run(["cp", database, backup], check=True)
+    mirror.start()
+    mirror.wait_applied()
+    churn(filled, 1)
+    mirror.wait_applied()
+    filled.close()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+    os.replace(backup, database)
+    with Writer(database) as writer:
+        writer.run("INSERT INTO t VALUES (77777, 'in the restored file', 1)")
+        mirror.check()
+
+
+def test_stops_within_two_seconds_while_it_copies(mirror: MirrorProcess, writer: Writer) -> None:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, v)", FILL.format(1, 600_000))
+    mirror.start()
+    assert mirror._process is not None
+    mirror._process.terminate()
+    assert mirror._process.wait(2.5) in (0, 3)
+    mirror.start()
