@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import select
 import socket
 import threading
 import time
@@ -27,11 +26,12 @@ from loguru import logger
 from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
 from mirror.capture.copy import copy_file, rediff
 from mirror.capture.keeper import Keeper
-from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message
+from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
-from mirror.capture.spool import Place, SpoolReader
+from mirror.capture.spool import SpoolReader
 from mirror.errors import (
     FencedError,
+    FormatError,
     KeyShapeError,
     MirrorError,
     MisfitError,
@@ -46,6 +46,7 @@ from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
 from mirror.replica import Replica
 from mirror.status import SourceStatus
+from mirror.tail import Tail
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: Scheduling priority of the loop: below that of the program it mirrors and of capture.
@@ -82,7 +83,10 @@ class Pipeline:
     """One source's loop. ``run`` blocks; the other public methods may be called from other threads."""
 
     def __init__(
-        self, task: SourceTask, link: Callable[[], CaptureLink], faults: Callable[[str], None] = lambda name: None
+        self,
+        task: SourceTask,
+        link: Callable[[], CaptureLink],
+        faults: Callable[[str], None] = lambda name: None,
     ) -> None:
         """``link``: gives the conversation with the (possibly restarted) capture process.
 
@@ -91,20 +95,15 @@ class Pipeline:
         self.task = task
         self.status = SourceStatus(str(task.database), task.schema)
         self.error: MirrorError | None = None
-        self._new_link = link
         self._faults = faults
-        self._link: CaptureLink | None = None
+        self._tail = Tail(task.database, link)
         self._keeper: Keeper | None = None
         self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = False
+        self._distrusted = False
+        self._backoff = FIRST_BACKOFF
         self._hold: _Hold | None = None
-        self._until: Place | None = None
-        self._captured: Lsn | None = None
-        self._attached = False
-        self._begin: Head | None = None
-        self._marks: dict[int, Future[Lsn]] = {}
-        self._questions: dict[Future[Lsn], Callable[[CaptureLink], int]] = {}
         self._stopping = threading.Event()
         self._applied = threading.Condition()
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -124,7 +123,7 @@ class Pipeline:
     def mark(self) -> Future[Lsn]:
         """The position of all that the source has committed now."""
         future: Future[Lsn] = Future()
-        self._request(lambda: self._ask(future, lambda link: link.mark()))
+        self._request(lambda: self._tail.mark(future))
         return future
 
     def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
@@ -158,7 +157,7 @@ class Pipeline:
                 self._hold.reached = future
 
         place.add_done_callback(located)
-        self._request(lambda: self._ask(place, lambda link: link.locate(salts, frame)))
+        self._request(lambda: self._tail.locate(place, salts, frame))
         return future
 
     def release(self) -> None:
@@ -183,31 +182,49 @@ class Pipeline:
 
     def run(self) -> None:
         """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
-        backoff = FIRST_BACKOFF
+        self._backoff = FIRST_BACKOFF
         _give_way()
         try:
             while True:
-                try:
-                    self._connect()
-                    backoff = FIRST_BACKOFF
-                    self._follow()
-                except MirrorError as error:
-                    self._interrupted(error)
-                    if not self._may_retry(error):
-                        raise
-                    self._pause(backoff)
-                    backoff = min(2 * backoff, LONGEST_BACKOFF)
+                self._attempt()
         except Stopped:
             self._finish()
         except MirrorError as error:
             self.error = error
             self.status.phase = "failed"
+        except Exception as error:
+            # A bug: say where, and end this source alone; the state is as after a kill.
+            logger.exception("{}: the mirror failed", self.task.database.name)
+            self.error = MirrorError(
+                "run the mirror", str(self.task.database), f"{type(error).__name__}: {error}"
+            )
+            self.status.phase = "failed"
         finally:
             self._close()
 
-    def _may_retry(self, error: MirrorError) -> bool:
-        # Whoever starts second is told so at once; whoever ran and lost the source also ends.
-        return error.retryable and not isinstance(error, FencedError)
+    def _attempt(self) -> None:
+        """Connect and follow until an error; return if trying again may help."""
+        try:
+            self._connect()
+            self._follow()
+        except OSError as error:
+            problem: MirrorError = StateError(
+                "use the state directory", str(self.task.folder), str(error), retryable=True
+            )
+        except MirrorError as error:
+            problem = error
+        while True:
+            self._interrupted(problem)
+            if not problem.retryable or isinstance(problem, FencedError):
+                # Fenced: whoever starts second is told so at once; whoever lost the source also ends.
+                raise problem
+            try:
+                self._pause(self._backoff)
+                return
+            except MirrorError as error:
+                problem = error
+            finally:
+                self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)
 
     def _interrupted(self, error: MirrorError) -> None:
         self.status.last_error = str(error)
@@ -217,10 +234,19 @@ class Pipeline:
             self._sink.close()
             self._sink = None
         if isinstance(error, ReplacedError):
-            self._attached = False
+            self._tail.attached = False
             if self._keeper is not None:
                 self._keeper.close()
                 self._keeper = None
+        elif isinstance(error, FormatError) and not self._distrusted:
+            # The copy of the source or what was spooled is wrong: begin anew, once.
+            self._distrusted = True
+            self._agreed = False
+            error.retryable = True
+            if self._replica is not None:
+                self._replica.close()
+                self._replica = None
+            Shadow.discard(self.task.folder)
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -233,11 +259,9 @@ class Pipeline:
             self._save(self._replica)
 
     def _close(self) -> None:
-        for future in self._questions:
-            future.cancel()
         if self._hold is not None:
             self._let_go()
-        for part in (self._link, self._keeper, self._sink, self._replica):
+        for part in (self._tail, self._keeper, self._sink, self._replica):
             if part is not None:
                 part.close()
         self._images.close()
@@ -249,13 +273,10 @@ class Pipeline:
         """Have everything open and in agreement, in whatever state the last run or error left it."""
         if self._keeper is None:
             self._keeper = Keeper(self.task.database)
-        if self._link is None:
-            self._link = self._new_link()
-            self._attached = False
-            self._ask_again()
+        self._tail.connect()
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images)
-        if not self._attached:
+        if not self._tail.attached:
             self._attach(1 if self._replica is None else self._replica.head.lsn.generation + 1, "")
         if self._sink is None:
             self._sink = Sink.open(
@@ -269,6 +290,7 @@ class Pipeline:
         if not self._agreed:
             self._agree()
             self._agreed = True
+        self._backoff = FIRST_BACKOFF
         self._update_status()
 
     def _follow(self) -> None:
@@ -293,11 +315,11 @@ class Pipeline:
 
     def _next(self, replica: Replica) -> PageBatch | GapFound | None:
         if self._hold is None:
-            return replica.next(self._until)
+            return replica.next(self._tail.until)
         if self._hold.target is None or replica.head.lsn >= self._hold.target:
             self._tell_reached(replica)
             return None
-        return replica.next(self._until, self._hold.target)
+        return replica.next(self._tail.until, self._hold.target)
 
     def _tell_reached(self, replica: Replica) -> None:
         hold = self._hold
@@ -316,94 +338,36 @@ class Pipeline:
         self._hold = None
 
     def _caught_up(self, replica: Replica) -> None:
-        if self._hold is None and (self._captured is None or replica.head.lsn >= self._captured):
+        captured = self._tail.captured
+        if self._hold is None and (captured is None or replica.head.lsn >= captured):
             self.status.phase = "following"
             self.status.behind_since = None
             self.status.caught_up_at = time.time()
+            self._distrusted = False
 
-    # -- talking to capture ------------------------------------------------------------------------
-
-    def _pump(self, timeout: float) -> None:
+    def _pump(self, timeout: float = 1.0) -> None:
         """Handle messages of capture and requests of other threads, waiting for one if there is none."""
-        if self._stopping.is_set():
-            raise Stopped
-        watched: list[socket.socket | CaptureLink] = [self._bell]
-        if self._link is not None:
-            watched.append(self._link)
-        ready, _, _ = select.select(watched, [], [], timeout)
-        if self._bell in ready:
+        self._check()
+        if self._tail.wait(self._bell, timeout):
             self._bell.recv(4096)
             while not self._requests.empty():
                 self._requests.get()()
-        if self._link is not None and self._link in ready:
-            for message in self._messages(self._link):
-                self._handle(message)
-        if self._stopping.is_set():
-            raise Stopped
-
-    def _messages(self, link: CaptureLink) -> list[Message]:
-        try:
-            return link.read()
-        except SourceError:
-            link.close()
-            self._link = None
-            self._attached = False
-            self._marks.clear()
-            raise
-
-    def _handle(self, message: Message) -> None:
-        match message:
-            case Captured(lsn, place) | Marked(_, lsn, place):
-                self._until = place
-                if self._captured is None or lsn > self._captured:
-                    self._captured = lsn
-                    self.status.captured = str(lsn)
-                    if self.status.behind_since is None:
-                        self.status.behind_since = time.time()
-                if isinstance(message, Marked) and (future := self._marks.pop(message.mark, None)) is not None:
-                    del self._questions[future]
-                    future.set_result(lsn)
-            case Attached(_, place, lsn, salts):
-                self._attached = True
-                self._until = place
-                self._captured = lsn
-                self.status.captured = str(lsn)
-                self._begin = Head(lsn, salts, time.time(), place)
-            case Failed(text, _, replaced):
-                if replaced:
-                    raise ReplacedError("follow the WAL", str(self.task.database), text)
-                self.status.last_error = text
-                logger.warning("{}: {}", self.task.database.name, text)
-                if not self._attached:
-                    raise SourceError("follow the WAL", str(self.task.database), text, retryable=True)
-
-    def _ask(self, future: Future[Lsn], ask: Callable[[CaptureLink], int]) -> None:
-        """Ask capture; a question that its death leaves unanswered is asked again."""
-        self._questions[future] = ask
-        if self._link is not None:
-            self._marks[ask(self._link)] = future
-
-    def _ask_again(self) -> None:
-        assert self._link is not None
-        for future, ask in self._questions.items():
-            self._marks[ask(self._link)] = future
+        captured = self._tail.captured
+        if captured is not None and str(captured) != self.status.captured:
+            self.status.captured = str(captured)
+            if self.status.behind_since is None:
+                self.status.behind_since = time.time()
+        self._check()
 
     def _attach(self, floor: int, forced: str) -> Head:
-        """Have capture follow the files; returns where it goes on (behind the gap, if forced)."""
-        assert self._link is not None
-        self._attached = False
-        self._link.attach(floor, forced)
-        while not self._attached:
-            self._pump(1.0)
-        assert self._begin is not None
-        return self._begin
+        return self._tail.attach(floor, forced, self._pump)
 
     def _mark(self) -> Lsn:
         """The position of all that is committed now, once it is spooled."""
         future: Future[Lsn] = Future()
-        self._ask(future, lambda link: link.mark())
+        self._tail.mark(future)
         while not future.done():
-            self._pump(1.0)
+            self._pump()
         return future.result()
 
     # -- agreeing with Postgres --------------------------------------------------------------------
@@ -419,7 +383,7 @@ class Pipeline:
         same = self._sink.lineage == replica.lineage
         if same and theirs is not None and theirs >= ours:
             self.status.phase = "catching up"
-            if not replica.roll_forward(theirs, self._until, self._check):
+            if not replica.roll_forward(theirs, self._tail.until, self._check):
                 reached = replica.head.lsn
                 self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
         elif theirs is None or theirs < ours:
@@ -434,7 +398,10 @@ class Pipeline:
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
             raise StateError(
-                "resume the mirror", str(self.task.database), reason, next_step="run `mirror up` for this source"
+                "resume the mirror",
+                str(self.task.database),
+                reason,
+                next_step="run `mirror up` for this source",
             )
 
     # -- applying ----------------------------------------------------------------------------------
@@ -470,6 +437,9 @@ class Pipeline:
         with self._applied:
             self.status.applied = str(self._replica.head.lsn)
             self.status.committed_at = self._replica.head.committed_at
+            if self.status.behind_since is not None:
+                # What is not applied yet was committed after what just was.
+                self.status.behind_since = max(self.status.behind_since, self._replica.head.committed_at)
             self.status.rejects = self._sink.reject_total
             self.status.tables = len(self._replica.schema.tables)
             self._applied.notify_all()
@@ -493,19 +463,23 @@ class Pipeline:
             read = self._keeper.reader()
             page_size = DatabaseHeader.parse(read(0, 100)).page_size
             if page_size != replica.page_size:
-                self._resync(f"the page size changed from {replica.page_size} to {page_size}", self._sink.position)
+                self._resync(
+                    f"the page size changed from {replica.page_size} to {page_size}", self._sink.position
+                )
                 return
-            images = rediff(read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check)
+            images = rediff(
+                read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check
+            )
             self._faults("rediff:compared")
             target = self._mark()
-            found = next_batch(self._spool, gap.head, self._until, None, target)
+            found = next_batch(self._spool, gap.head, self._tail.until, None, target)
             reached = found.head.lsn if isinstance(found, PageBatch) else gap.head.lsn
             if reached == target and not isinstance(found, GapFound):
                 break
             # One more gap came meanwhile: what was compared is void, compare again behind that one.
             later = found if isinstance(found, GapFound) else None
             if isinstance(found, PageBatch):
-                after = next_batch(self._spool, found.head, self._until, None, target)
+                after = next_batch(self._spool, found.head, self._tail.until, None, target)
                 later = after if isinstance(after, GapFound) else None
             if later is None:
                 raise SourceError(
@@ -521,7 +495,11 @@ class Pipeline:
         assert self._sink is not None
         self._sink.record_gap(generation, reason)
         self.status.gaps.append(
-            {"generation": generation, "reason": reason, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+            {
+                "generation": generation,
+                "reason": reason,
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
         )
 
     def _resync(self, reason: str, position: Position | None) -> None:
@@ -533,7 +511,9 @@ class Pipeline:
             self._replica.close()
             self._replica = None
         Shadow.discard(self.task.folder)
-        floor = 1 + max((lsn.generation for lsn in (self._captured, position and position.lsn) if lsn), default=0)
+        floor = 1 + max(
+            (lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0
+        )
         replica = self._replica = self._copy_source(floor)
         self._faults("snapshot:copied")
         self._load(replica, reason)
@@ -556,13 +536,16 @@ class Pipeline:
         header = DatabaseHeader.parse(read(0, 100))
         copy_file(read, Shadow.database(self.task.folder), self._copy_progress)
         target = self._mark()
-        found = next_batch(self._spool, begin, self._until, None, target)
+        found = next_batch(self._spool, begin, self._tail.until, None, target)
         if found is None and target == begin.lsn:
             # Nothing in the WAL: the file was the database all the time.
             found = PageBatch(begin, {}, header.pages, 0, header.page_size)
         if not isinstance(found, PageBatch) or found.head.lsn != target:
             raise SourceError(
-                "copy the source", str(self.task.database), "its WAL was lost track of meanwhile", retryable=True
+                "copy the source",
+                str(self.task.database),
+                "its WAL was lost track of meanwhile",
+                retryable=True,
             )
         return Replica.create(self.task.folder, self._spool, self._images, found, found.pages)
 

@@ -24,7 +24,13 @@ class Replica:
     """What the mirror keeps of one source on its own disk, and the place in the spool behind it."""
 
     def __init__(
-        self, folder: Path, spool: SpoolReader, images: Images, shadow: Shadow, pagemap: PageMap | None, head: Head
+        self,
+        folder: Path,
+        spool: SpoolReader,
+        images: Images,
+        shadow: Shadow,
+        pagemap: PageMap | None,
+        head: Head,
     ) -> None:
         """``pagemap`` None: build it, which reads all of the shadow."""
         header = DatabaseHeader.parse(shadow.read(1))
@@ -38,7 +44,9 @@ class Replica:
         self._layout = Layout(Geometry(header.usable), header.encoding)
         self.schema: Schema = read_schema(shadow.read, self._layout.geometry, self._layout.encoding)
         self._pagemap = (
-            build_pagemap(shadow.read, shadow.pages, self.schema, self._layout) if pagemap is None else pagemap
+            build_pagemap(shadow.read, shadow.pages, self.schema, self._layout)
+            if pagemap is None
+            else pagemap
         )
 
     @classmethod
@@ -92,7 +100,10 @@ class Replica:
         return next_batch(self._spool, self.head, until, schema_cookie(self.read(1)), stop_at)
 
     def decode(
-        self, images: Mapping[int, Image], rebuild: frozenset[str] = frozenset(), check: Callable[[], None] | None = None
+        self,
+        images: Mapping[int, Image],
+        rebuild: frozenset[str] = frozenset(),
+        check: Callable[[], None] | None = None,
     ) -> Decoded:
         """Decode a batch's pages against the replica; ``check`` is called at each page read."""
 
@@ -132,7 +143,9 @@ class Replica:
             self.advance(found.head, found.images, found.pages, decoded)
         return self.head.lsn == target
 
-    def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
+    def compared(
+        self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None
+    ) -> PageBatch:
         """The batch that a comparison after a gap makes: the pages that differ, and the frames since."""
         if isinstance(frames, PageBatch):
             head, pages, commits = frames.head, frames.pages, frames.commits

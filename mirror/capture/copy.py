@@ -52,7 +52,11 @@ def copy_file(read: ReadFile, target: Path, progress: Progress | None = None) ->
                     progress(offset + len(block))
     except OSError as error:
         raise StateError(
-            "copy the source", str(target), str(error), next_step="make room in the state directory", retryable=True
+            "copy the source",
+            str(target),
+            str(error),
+            next_step="make room in the state directory",
+            retryable=True,
         ) from error
 
 

@@ -101,7 +101,11 @@ class Follower:
             self._wal = os.open(wal, os.O_RDONLY)
             descriptor = os.open(shm, os.O_RDONLY)
             try:
-                self._inodes = (os.stat(self._database).st_ino, os.fstat(self._wal).st_ino, os.fstat(descriptor).st_ino)
+                self._inodes = (
+                    os.stat(self._database).st_ino,
+                    os.fstat(self._wal).st_ino,
+                    os.fstat(descriptor).st_ino,
+                )
                 self._shm = mmap.mmap(descriptor, BOTH_COPIES, prot=mmap.PROT_READ)
             finally:
                 os.close(descriptor)
@@ -288,7 +292,10 @@ class Follower:
             raise
         if wal.salts != salts:
             raise SourceError(
-                "read the WAL", f"{self._database}-wal", f"header has salts {wal.salts}, index {salts}", retryable=True
+                "read the WAL",
+                f"{self._database}-wal",
+                f"header has salts {wal.salts}, index {salts}",
+                retryable=True,
             )
         return wal
 
@@ -310,7 +317,11 @@ class Follower:
         if not self._counted:
             self._gap("the WAL was reset before capture had caught up with it", header)
         elif missed:
-            what = "the counter of commits was set back" if missed >= 1 << 31 else f"{missed} commits overwritten"
+            what = (
+                "the counter of commits was set back"
+                if missed >= 1 << 31
+                else f"{missed} commits overwritten"
+            )
             self._gap(f"the WAL was reset: {what}", header)
         else:
             if count:

@@ -70,7 +70,12 @@ class Keeper:
             if amount <= 0:
                 self._stat_size()
                 return b""
-            return self._connection.read("main", 0, offset, amount)[1]
+            try:
+                return self._connection.read("main", 0, offset, amount)[1]
+            except apsw.Error as error:
+                raise SourceError(
+                    "copy the source", f"{self._database}, offset {offset}", str(error), retryable=True
+                ) from error
 
         return read
 
@@ -93,7 +98,10 @@ def _library_version() -> int:
 def _explain(error: apsw.Error, database: Path) -> SourceError:
     if isinstance(error, apsw.NotADBError):
         return SourceError(
-            "open the source", str(database), "no SQLite database, or an encrypted one", next_step="check the path"
+            "open the source",
+            str(database),
+            "no SQLite database, or an encrypted one",
+            next_step="check the path",
         )
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return SourceError(
@@ -103,4 +111,6 @@ def _explain(error: apsw.Error, database: Path) -> SourceError:
             next_step="the mirror needs locking_mode=NORMAL",
             retryable=True,
         )
-    return SourceError("open the source", str(database), str(error), next_step="check the file and its permissions")
+    return SourceError(
+        "open the source", str(database), str(error), next_step="check the file and its permissions"
+    )

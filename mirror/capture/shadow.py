@@ -151,7 +151,9 @@ class Shadow:
         return shadow, body
 
     @classmethod
-    def create(cls, folder: Path, images: Images, saved: SavedPosition, changed: Mapping[int, Image]) -> Shadow:
+    def create(
+        cls, folder: Path, images: Images, saved: SavedPosition, changed: Mapping[int, Image]
+    ) -> Shadow:
         """Finish a copy: write ``changed`` over ``shadow.db``, so that it describes ``saved``.
 
         It counts only after :meth:`commit`.
@@ -205,9 +207,7 @@ class Shadow:
         """Write the overlay into the files, so that they describe ``saved``. Raises ``StateError``."""
         try:
             spool.sync(self.saved.place.segment, saved.place.segment)
-            _write_file(
-                self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, self._overlay))
-            )
+            _write_file(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, self._overlay)))
             _write_pages(self._base, self._images, self._overlay, saved)
             _write_file(self._folder / "shadow.map", _sealed(pagemap))
             _write_file(self._folder / "shadow.json", _position_json(saved))

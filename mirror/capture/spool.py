@@ -63,6 +63,7 @@ class Kind(IntEnum):
 
 _KINDS = frozenset(Kind)
 
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """A place in the WAL, with all that is needed to go on from there and to prove it."""
@@ -144,7 +145,9 @@ def _parse(head: bytes, payload: bytes, place: Place) -> Record | None:
         if not count or size % count:
             return None
         page_size = size // count - FRAME_HEADER_SIZE
-        run = verify_frames(payload, page_size, big_endian, frame_salts(payload[:FRAME_HEADER_SIZE]), (sum1, sum2))
+        run = verify_frames(
+            payload, page_size, big_endian, frame_salts(payload[:FRAME_HEADER_SIZE]), (sum1, sum2)
+        )
         if run.count < count:
             return None
     else:
@@ -223,7 +226,9 @@ class SpoolWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         number = self.place.segment + 1
-        self._descriptor = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._descriptor = os.open(
+            segment_path(self._folder, number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
+        )
         self.place = Place(number, 0)
         if self.cursor is not None:
             self._write(Kind.START, self.cursor, 0, 0, (0, 0), time, self.cursor.to_json())

@@ -64,7 +64,7 @@ def up(
 def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
     """Show progress until everything is done (``once``), every pipeline has ended, or a signal came."""
     console = Console(stderr=True)
-    waiting = {pipeline: None for pipeline in agent.pipelines} if once else {}
+    waiting = dict.fromkeys(agent.pipelines) if once else {}
     targets: dict[Pipeline, Lsn] = {}
     told: set[Pipeline] = set()
     with _Bars(console) as bars:
@@ -76,7 +76,9 @@ def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
                 if pipeline not in told:
                     told.add(pipeline)
                     state = pipeline.status
-                    bars.say(f"{Path(state.source).name}: {state.tables} tables in Postgres, following every commit")
+                    bars.say(
+                        f"{Path(state.source).name}: {state.tables} tables in Postgres, following every commit"
+                    )
                 if pipeline in waiting:
                     if pipeline not in targets:
                         targets[pipeline] = pipeline.mark().result(30.0)

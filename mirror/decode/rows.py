@@ -17,7 +17,17 @@ from mirror.model import Row, RowChange, Table, Value
 class RowDecoder:
     """Turns the cells of one table, in one state of the database, into rows."""
 
-    __slots__ = ("_alias", "_defaults", "_encoding", "_order", "_reals", "_stored", "geometry", "read", "table")
+    __slots__ = (
+        "_alias",
+        "_defaults",
+        "_encoding",
+        "_order",
+        "_reals",
+        "_stored",
+        "geometry",
+        "read",
+        "table",
+    )
 
     def __init__(self, table: Table, geometry: Geometry, encoding: str, read: ReadPage) -> None:
         self.table = table
@@ -51,7 +61,9 @@ class RowDecoder:
         values = decode_record(payload, self._encoding)
         if len(values) != self._stored:
             if len(values) > self._stored:
-                raise FormatError("decode a row", self.table.name, f"{len(values)} values for {self._stored} columns")
+                raise FormatError(
+                    "decode a row", self.table.name, f"{len(values)} values for {self._stored} columns"
+                )
             values.extend(self._defaults[len(values) :])
         for at in self._reals:
             if type(values[at]) is int:

@@ -17,7 +17,20 @@ import time
 import uuid
 from importlib import resources
 
-_WORDS = "agent gateway memory lesson deploy stream cursor vector promise schedule archive mirror".split()
+_WORDS = [
+    "agent",
+    "gateway",
+    "memory",
+    "lesson",
+    "deploy",
+    "stream",
+    "cursor",
+    "vector",
+    "promise",
+    "schedule",
+    "archive",
+    "mirror",
+]
 _KINDS = ("fact", "preference", "event", "skill")
 
 
@@ -32,7 +45,9 @@ class _Store:
         execute("PRAGMA synchronous=NORMAL")
         execute("PRAGMA foreign_keys=ON")
         if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            self.connection.executescript(resources.files("mirror.demo").joinpath("memory_store.sql").read_text())
+            self.connection.executescript(
+                resources.files("mirror.demo").joinpath("memory_store.sql").read_text()
+            )
             execute("INSERT INTO memu_meta VALUES ('schema_version', '11')")
         self._categories = [self._category(name) for name in ("work", "people", "places", "habits")]
 

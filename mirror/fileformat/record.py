@@ -82,6 +82,8 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
         raise FormatError("decode a record", f"offset {len(payload)}", "the record ends too early") from None
     if body > len(payload) or at != head_end:
         raise FormatError(
-            "decode a record", f"offset {at}", f"header of {head_end} and body to {body} in {len(payload)} bytes"
+            "decode a record",
+            f"offset {at}",
+            f"header of {head_end} and body to {body} in {len(payload)} bytes",
         )
     return values

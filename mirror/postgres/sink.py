@@ -168,7 +168,9 @@ class Sink:
             if got == (True,):
                 return
             host, pid = self._read_source()
-            alive = host != socket.gethostname() or pid is None or _process_lives(pid)
+            # A backend of this very process is one that a lost connection has left behind.
+            ours = host == socket.gethostname() and pid is not None
+            alive = not ours or (pid != os.getpid() and _process_lives(pid))
             if alive or time.monotonic() > deadline:
                 raise FencedError(
                     "take a source over",

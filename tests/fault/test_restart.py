@@ -225,7 +225,9 @@ def own_server(folder: Path) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_postgres_restarted(own_server: Callable[[str], str], filled: Writer, database: Path, folder: Path, how: str) -> None:
+def test_postgres_restarted(
+    own_server: Callable[[str], str], filled: Writer, database: Path, folder: Path, how: str
+) -> None:
     mirror = MirrorProcess([database], own_server("dsn"), folder / "state")
     try:
         mirror.start()
@@ -270,7 +272,9 @@ def test_state_directory_lost(mirror: MirrorProcess, filled: Writer, lost: str) 
     mirror.check()
 
 
-def test_source_replaced_by_an_older_copy(mirror: MirrorProcess, filled: Writer, database: Path, folder: Path) -> None:
+def test_source_replaced_by_an_older_copy(
+    mirror: MirrorProcess, filled: Writer, database: Path, folder: Path
+) -> None:
     filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
     backup = folder / "backup.db"
     subprocess.run(["cp", database, backup], check=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +65,11 @@ class Filler:
             chain = reference_checksum(head + image, "little", chain)
             data += head + struct.pack(">IIII", *before.salts, *chain) + image
         after = replace(
-            before, frame=before.frame + len(frames), checksum=frame_checksum(data[-536:]), reason=""
+            before,
+            frame=before.frame + len(frames),
+            checksum=frame_checksum(data[-536:]),
+            changes=before.changes + sum(size > 0 for _, size in frames),
+            reason="",
         )
         self.spool.append(before, after, data, 1000.0 + after.frame)
         return written
@@ -89,8 +92,3 @@ def restore(folder: Path, files: dict[str, bytes]) -> None:
             path.unlink()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-
-
-def page_numbers(frames: Sequence[tuple[int, int]]) -> list[int]:
-    """The pages of some frames."""
-    return [pgno for pgno, _ in frames]

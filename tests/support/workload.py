@@ -174,7 +174,7 @@ class Work:
         if found:
             rowid, length = r.choice(found)
             with self.connection.blob_open("main", "a", "z", rowid, True) as blob:
-                blob.seek(r.choice((0, length // 2, length - 5)))
+                blob.seek(r.choice((0, (length - 5) // 2, length - 5)))
                 blob.write(r.randbytes(5))
 
     def savepoint(self, r: random.Random) -> None:

@@ -196,22 +196,6 @@ def test_uncommitted_frames_are_cut_off(spool_folder: Path) -> None:
 # -- damage --------------------------------------------------------------------------------------------
 
 
-def commit_cursors(folder: Path) -> dict[Place, Cursor]:
-    """The places at which the newest segment may be cut, by undamaged reading."""
-    number = segments(folder)[-1]
-    data = bytes_of(folder)
-    found = {}
-    for record in read(folder, Place(number, 0)):
-        cut = record.end
-        os.truncate(segment_path(folder, number), cut.offset)
-        writer = SpoolWriter(folder)
-        if writer.place == cut and writer.cursor is not None:
-            found[cut] = writer.cursor
-        writer.close()
-        restore(folder, data)
-    return found
-
-
 def assert_recovers(folder: Path, whole: list[Record]) -> None:
     """A writer opens what is there, at a cursor that undamaged reading knows; no frame is a wrong one."""
     writer = SpoolWriter(folder)

@@ -1,0 +1,133 @@
+"""The pipeline's side of capture: where the spool ends, and questions about the source's position."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from loguru import logger
+
+from mirror.capture.batches import Head
+from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message
+from mirror.capture.spool import Place
+from mirror.errors import ReplacedError, SourceError
+from mirror.model import Lsn, Salts
+
+Ask = Callable[[CaptureLink], int]
+
+
+class Tail:
+    """What capture has told about one source. Used by the pipeline's thread alone."""
+
+    def __init__(self, database: Path, link: Callable[[], CaptureLink]) -> None:
+        """``link``: gives the conversation with the (possibly restarted) capture process."""
+        self.until: Place | None = None
+        """Up to here the spool is whole."""
+        self.captured: Lsn | None = None
+        self.attached = False
+        self.error: str | None = None
+        """What keeps capture from following at the moment."""
+        self._database = database
+        self._new_link = link
+        self._link: CaptureLink | None = None
+        self._begin: Head | None = None
+        self._marks: dict[int, Future[Lsn]] = {}
+        self._questions: dict[Future[Lsn], Ask] = {}
+
+    def connect(self) -> None:
+        """Have a conversation; questions that the death of capture left unanswered are asked again."""
+        if self._link is not None:
+            return
+        self._link = self._new_link()
+        self.attached = False
+        for future, ask in self._questions.items():
+            self._marks[ask(self._link)] = future
+
+    def attach(self, floor: int, forced: str, pump: Callable[[], None]) -> Head:
+        """Have capture follow the files; returns where it goes on (behind the gap, if forced).
+
+        ``pump`` is called until the answer is there. Raises ``SourceError``.
+        """
+        assert self._link is not None
+        self.attached = False
+        self._link.attach(floor, forced)
+        while not self.attached:
+            pump()
+        assert self._begin is not None
+        return self._begin
+
+    def mark(self, future: Future[Lsn]) -> None:
+        """Ask for the position of all that is committed now, once it is spooled."""
+        self._ask(future, lambda link: link.mark())
+
+    def locate(self, future: Future[Lsn], salts: Salts, frame: int) -> None:
+        """Ask for the position of a WAL frame, once it is spooled."""
+        self._ask(future, lambda link: link.locate(salts, frame))
+
+    def _ask(self, future: Future[Lsn], ask: Ask) -> None:
+        self._questions[future] = ask
+        if self._link is not None:
+            self._marks[ask(self._link)] = future
+
+    def wait(self, bell: socket.socket, timeout: float) -> bool:
+        """Take capture's messages, waiting for one or for the bell; True if the bell rang.
+
+        Raises ``SourceError`` when capture has died or cannot follow, ``ReplacedError`` when other
+        files stand at the source's path.
+        """
+        watched: list[socket.socket | CaptureLink] = [bell]
+        if self._link is not None:
+            watched.append(self._link)
+        ready, _, _ = select.select(watched, [], [], timeout)
+        if self._link is not None and self._link in ready:
+            for message in self._read(self._link):
+                self._take(message)
+        return bell in ready
+
+    def _read(self, link: CaptureLink) -> list[Message]:
+        try:
+            return link.read()
+        except SourceError:
+            link.close()
+            self._link = None
+            self.attached = False
+            self._marks.clear()
+            raise
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Captured(lsn, place) | Marked(_, lsn, place):
+                self.error = None
+                self.until = place
+                if self.captured is None or lsn > self.captured:
+                    self.captured = lsn
+                if (
+                    isinstance(message, Marked)
+                    and (future := self._marks.pop(message.mark, None)) is not None
+                ):
+                    del self._questions[future]
+                    future.set_result(lsn)
+            case Attached(_, place, lsn, salts):
+                self.error = None
+                self.attached = True
+                self.until, self.captured = place, lsn
+                self._begin = Head(lsn, salts, time.time(), place)
+            case Failed(text, _, replaced):
+                if replaced:
+                    raise ReplacedError("follow the WAL", str(self._database), text)
+                if text != self.error:
+                    logger.warning("{}: {}", self._database.name, text)
+                self.error = text
+                if not self.attached:
+                    raise SourceError("follow the WAL", str(self._database), text, retryable=True)
+
+    def close(self) -> None:
+        """Hang up; questions are not answered any more."""
+        for future in self._questions:
+            future.cancel()
+        if self._link is not None:
+            self._link.close()

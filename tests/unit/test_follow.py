@@ -1,0 +1,758 @@
+"""Following a real WAL: all SQLite is in another process, driven step by step; the follower runs here.
+
+What the spool says must be a true history: replayed over the pages at its start, the frames give the
+database's pages as SQLite has them, and every commit is there exactly once, or a gap says why not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mirror.capture import follow as follow_module
+from mirror.capture import spool as spool_module
+from mirror.capture.follow import Follower
+from mirror.capture.spool import Kind, Record, SpoolReader, SpoolWriter
+from mirror.errors import ReplacedError, SourceError, StateError
+from mirror.fileformat.wal import WalHeader
+from mirror.model import Lsn, Salts
+from tests.support.sqlite import WriterProcess
+
+LIMIT = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[WriterProcess]:
+    """The process that writes all sources of this module."""
+    with WriterProcess() as process:
+        yield process
+
+
+class Source:
+    """One database in WAL mode, written by the program, with a second connection that keeps it open."""
+
+    def __init__(self, program: WriterProcess, folder: Path) -> None:
+        self.program = program
+        self.path = folder / "source.db"
+        self.connect()
+        for pragma in ("page_size=1024", "journal_mode=WAL", "wal_autocheckpoint=0", "synchronous=OFF"):
+            self.run(f"PRAGMA {pragma}")
+        self.run("CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
+        self.commit()
+
+    def connect(self) -> None:
+        for name in ("main", "keeper"):
+            self.program.open(self.path, f"{name} {self.path}")
+        self.program.run("SELECT count(*) FROM sqlite_master", name=f"keeper {self.path}")
+        self.run("PRAGMA wal_autocheckpoint=0")
+
+    def close(self) -> None:
+        """Close both connections: the last one deletes the WAL."""
+        for name in ("main", "keeper"):
+            self.program.close(f"{name} {self.path}")
+
+    def run(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        return self.program.run(sql, values, f"main {self.path}")  # type: ignore[return-value, arg-type]
+
+    def commit(self, rows: int = 1, size: int = 10) -> None:
+        """One commit of some rows."""
+        self.program.run("BEGIN", name=f"main {self.path}")
+        data = [("x" * size,)] * rows
+        self.program.many("INSERT INTO t(x) VALUES (?)", data, f"main {self.path}")
+        self.program.run("COMMIT", name=f"main {self.path}")
+
+    def checkpoint(self, mode: str) -> None:
+        """A checkpoint that nothing hinders."""
+        [(busy, _, _)] = self.run(f"PRAGMA wal_checkpoint({mode})")
+        assert busy == 0
+
+    def spill(self, rows: int = 200) -> None:
+        """A transaction so large that SQLite writes its frames before it commits."""
+        self.run("PRAGMA cache_size=5")
+        self.run("BEGIN")
+        self.program.many("INSERT INTO t(x) VALUES (?)", [("s" * 500,)] * rows, f"main {self.path}")
+
+    @property
+    def count(self) -> int:
+        """Rows in the table."""
+        [(count,)] = self.run("SELECT count(*) FROM t")
+        assert isinstance(count, int)
+        return count
+
+    def wal_bytes(self) -> int:
+        return os.stat(f"{self.path}-wal").st_size
+
+
+class Capture:
+    """A follower of a source, and what its spool holds."""
+
+    def __init__(self, source: Source, folder: Path, limit: int = LIMIT) -> None:
+        self.folder = folder / "spool"
+        self.folder.mkdir(exist_ok=True)
+        self.follower = Follower(source.path, SpoolWriter(self.folder), limit)
+
+    def attach(self, floor: int = 0, forced: str = "") -> str | None:
+        return self.follower.attach(floor, forced)
+
+    def poll(self) -> None:
+        """Take all that is committed, and look whether the files were replaced."""
+        while self.follower.poll():
+            pass
+        assert not self.follower.poll()
+
+    def close(self) -> None:
+        self.follower.detach()
+        self.follower.spool.close()
+
+    def records(self) -> list[Record]:
+        reader = SpoolReader(self.folder)
+        first = reader.first()
+        found = [] if first is None else list(reader.records(first))
+        reader.close()
+        return found
+
+    def history(self) -> list[str]:
+        """The spool in words: commits counted, resets and gaps named."""
+        words: list[str] = []
+        commits = 0
+        for record in self.records():
+            if record.kind is Kind.FRAMES:
+                commits += sum(pages > 0 for _, pages, _ in frames(record))
+                continue
+            if record.kind is Kind.START:
+                continue
+            if commits:
+                words.append(f"{commits} commits")
+            commits = 0
+            cursor = record.cursor()
+            words.append(f"gap: {cursor.reason}" if record.kind is Kind.GAP else "reset")
+        return [*words, f"{commits} commits"] if commits else words
+
+
+def frames(record: Record) -> list[tuple[int, int, bytes]]:
+    """The frames of a record: page number, size of the database if a commit, page."""
+    size = len(record.payload) // record.count
+    parts = [record.payload[at : at + size] for at in range(0, len(record.payload), size)]
+    return [(int.from_bytes(p[:4], "big"), int.from_bytes(p[4:8], "big"), p[24:]) for p in parts]
+
+
+def replay(base: bytes, records: Sequence[Record], page_size: int = 1024) -> bytes:
+    """The database after the committed frames of some records."""
+    pages = {n // page_size + 1: base[n : n + page_size] for n in range(0, len(base), page_size)}
+    pending: dict[int, bytes] = {}
+    size = len(pages)
+    for record in records:
+        if record.kind in (Kind.RESET, Kind.GAP):
+            pending = {}
+        for pgno, count, image in frames(record) if record.count else ():
+            pending[pgno] = image
+            if count:
+                pages |= pending
+                pending, size = {}, count
+    return b"".join(pages.get(pgno, bytes(page_size)) for pgno in range(1, size + 1))
+
+
+def database_bytes(source: Source, folder: Path) -> bytes:
+    """The database as SQLite sees it, by VACUUM-free means: a full checkpoint into the file, then its bytes.
+
+    Reading the file here is harmless: this process holds no SQLite connection.
+    """
+    source.checkpoint("PASSIVE")
+    return source.path.read_bytes()
+
+
+@pytest.fixture
+def source(program: WriterProcess, tmp_path: Path) -> Iterator[Source]:
+    source = Source(program, tmp_path)
+    yield source
+    source.close()
+
+
+@pytest.fixture
+def capture(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Capture]:
+    """Attached, with all read that there is."""
+    monkeypatch.setattr(follow_module, "REPLACED_INTERVAL", 0.0)
+    capture = Capture(source, tmp_path)
+    assert capture.attach() == "first sight of the source"
+    capture.poll()
+    yield capture
+    capture.close()
+
+
+FIRST = ["gap: first sight of the source", "2 commits"]
+
+
+# -- commits -------------------------------------------------------------------------------------------
+
+
+def test_the_first_attach_takes_all_that_is_in_the_wal(capture: Capture) -> None:
+    """Under a gap, because nothing is known of what was before."""
+    assert capture.history() == FIRST
+    assert capture.follower.cursor.generation == 1
+
+
+def test_commits_come_one_by_one_or_together(source: Source, capture: Capture) -> None:
+    for _ in range(3):
+        source.commit()
+        capture.poll()
+    for _ in range(4):
+        source.commit(30)
+    capture.poll()
+    assert capture.history() == [FIRST[0], "9 commits"]
+    found = [record.first_frame + record.count - 1 for record in capture.records() if record.count]
+    assert found[-1] == capture.follower.cursor.frame == (source.wal_bytes() - 32) // 1048
+
+
+def test_the_spooled_frames_are_the_database(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """Page by page, through growth, deletes, checkpoints and resets."""
+    for number in range(6):
+        source.commit(40, 300)
+        source.run("DELETE FROM t WHERE id % 3 = ?", number % 3)
+        capture.poll()
+        source.checkpoint(("PASSIVE", "RESTART", "TRUNCATE")[number % 3])
+        capture.poll()
+    source.commit()
+    capture.poll()
+    assert not [word for word in capture.history()[1:] if word.startswith("gap")]
+    assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
+
+
+def test_nothing_new_is_nothing(source: Source, capture: Capture) -> None:
+    place, cursor = capture.follower.spool.place, capture.follower.cursor
+    source.run("SELECT * FROM t")
+    source.run("BEGIN IMMEDIATE")
+    source.run("ROLLBACK")
+    capture.poll()
+    assert (capture.follower.spool.place, capture.follower.cursor) == (place, cursor)
+
+
+def test_a_large_commit_in_many_chunks(
+    source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied a few frames at a time; each call but the last says that there is more."""
+    monkeypatch.setattr(follow_module, "CHUNK_BYTES", 5000)
+    before = capture.follower.cursor.frame
+    source.commit(300, 400)
+    calls = 1
+    while capture.follower.poll():
+        calls += 1
+    added = capture.follower.cursor.frame - before
+    assert added > 100
+    assert calls >= added // 4
+    assert capture.history() == [FIRST[0], "3 commits"]
+
+
+@pytest.mark.parametrize("page_size", [512, 65536])
+def test_the_extreme_page_sizes(
+    program: WriterProcess, tmp_path: Path, page_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_module, "CHUNK_BYTES", 5000)
+    source = Source(program, tmp_path)
+    source.run("PRAGMA journal_mode=DELETE")
+    source.run(f"PRAGMA page_size={page_size}")
+    source.run("VACUUM")
+    source.run("PRAGMA journal_mode=WAL")
+    source.commit()
+    capture = Capture(source, tmp_path)
+    capture.attach()
+    capture.poll()
+    base = database_bytes(source, tmp_path)
+    source.commit(50, 3000)
+    capture.poll()
+    source.checkpoint("RESTART")
+    source.commit(5)
+    capture.poll()
+    assert capture.history()[1:] == ["1 commits", "reset", "1 commits", "reset", "1 commits"]
+    assert capture.follower.cursor.page_size == page_size
+    assert replay(base, capture.records(), page_size) == database_bytes(source, tmp_path)
+    capture.close()
+    source.close()
+
+
+# -- resets --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+@pytest.mark.parametrize("look", [False, True])
+def test_a_reset_with_all_read_is_contiguous(source: Source, capture: Capture, mode: str, look: bool) -> None:
+    """Whether the follower looks between the checkpoint and the commit that resets the WAL, or not."""
+    source.commit(5)
+    capture.poll()
+    source.checkpoint(mode)
+    if look:
+        capture.poll()
+    source.commit()
+    capture.poll()
+    assert capture.history() == [FIRST[0], "3 commits", "reset", "1 commits"]
+    cursor = capture.follower.cursor
+    assert cursor.generation == 2
+    assert cursor.salts == WalHeader.parse(Path(f"{source.path}-wal").read_bytes()[:32]).salts
+
+
+def test_many_resets(source: Source, capture: Capture) -> None:
+    for number in range(12):
+        source.commit()
+        capture.poll()
+        source.checkpoint(("RESTART", "TRUNCATE", "PASSIVE")[number % 3])
+    source.commit()
+    capture.poll()
+    assert capture.follower.cursor.generation == 13
+    assert capture.history().count("reset") == 12
+    assert not [word for word in capture.history()[1:] if word.startswith("gap")]
+
+
+@pytest.mark.parametrize("mode", ["PASSIVE", "RESTART"])
+@pytest.mark.parametrize("missed", [1, 5])
+def test_leftovers_are_drained(source: Source, capture: Capture, mode: str, missed: int) -> None:
+    """Commits that were not read when the WAL was reset stand behind what the new generation overwrote."""
+    source.commit(100, 100)
+    capture.poll()
+    for _ in range(missed):
+        source.commit()
+    source.checkpoint(mode)
+    source.commit()
+    capture.poll()
+    assert capture.history() == [FIRST[0], f"{3 + missed} commits", "reset", "1 commits"]
+
+
+def test_leftovers_of_many_chunks(source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "CHUNK_BYTES", 5000)
+    source.commit(100, 100)
+    capture.poll()
+    base = capture.records()
+    for _ in range(30):
+        source.commit(20, 50)
+    source.checkpoint("RESTART")
+    source.commit()
+    capture.poll()
+    assert capture.history() == [FIRST[0], "33 commits", "reset", "1 commits"]
+    assert len(capture.records()) > len(base)
+
+
+def test_leftovers_that_were_overwritten_are_a_gap(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """The new generation went past the place that was read: some commits are lost, and this is said."""
+    source.commit()
+    source.commit()
+    source.checkpoint("RESTART")
+    source.commit(100, 300)
+    capture.poll()
+    assert capture.history() == [*FIRST, "gap: the WAL was reset: 2 commits overwritten", "1 commits"]
+
+
+def test_leftovers_cut_off_are_a_gap(source: Source, capture: Capture) -> None:
+    """A TRUNCATE checkpoint shortens the file."""
+    source.commit()
+    source.checkpoint("TRUNCATE")
+    source.commit()
+    capture.poll()
+    assert capture.history() == [*FIRST, "gap: the WAL was reset: 1 commits overwritten", "1 commits"]
+
+
+def test_leftovers_overwritten_in_part_are_a_gap(source: Source, capture: Capture) -> None:
+    """Of five unread commits the last ones are still there: but not the first, so none is taken."""
+    for _ in range(5):
+        source.commit()
+    source.checkpoint("RESTART")
+    for _ in range(4):
+        source.commit()
+    capture.poll()
+    assert capture.history() == [*FIRST, "gap: the WAL was reset: 5 commits overwritten", "4 commits"]
+
+
+def test_a_missed_generation_is_a_gap(source: Source, capture: Capture) -> None:
+    """Two resets between two looks: what was in the generation between is gone, however little it was."""
+    source.commit(100, 100)
+    capture.poll()
+    source.checkpoint("RESTART")
+    source.commit()
+    source.checkpoint("RESTART")
+    source.commit()
+    capture.poll()
+    assert capture.history() == [
+        FIRST[0],
+        "3 commits",
+        "gap: the WAL was reset: 1 commits overwritten",
+        "1 commits",
+    ]
+
+
+def test_following_goes_on_behind_a_gap(source: Source, capture: Capture, tmp_path: Path) -> None:
+    source.commit()
+    source.checkpoint("TRUNCATE")
+    source.commit()
+    capture.poll()
+    base = database_bytes(source, tmp_path)
+    place = len(capture.records())
+    source.commit(20)
+    capture.poll()
+    source.checkpoint("RESTART")
+    source.commit(20)
+    capture.poll()
+    assert capture.history()[-2:] == ["reset", "1 commits"]
+    assert replay(base, capture.records()[place:]) == database_bytes(source, tmp_path)
+
+
+# -- transactions that are not committed ---------------------------------------------------------------
+
+
+def test_spilled_frames_are_not_taken(source: Source, capture: Capture) -> None:
+    """They stand in the file with right salts and checksums; the index does not have them."""
+    cursor = capture.follower.cursor
+    source.spill()
+    assert (source.wal_bytes() - 32) // 1048 > cursor.frame + 50
+    capture.poll()
+    assert capture.follower.cursor == cursor
+    source.run("COMMIT")
+    capture.poll()
+    assert capture.history() == [FIRST[0], "3 commits"]
+
+
+def test_a_rollback_after_a_spill_leaves_nothing(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """The next commit overwrites the frames of the one that was rolled back."""
+    source.spill()
+    capture.poll()
+    source.run("ROLLBACK")
+    capture.poll()
+    source.commit(3)
+    capture.poll()
+    assert capture.history() == [FIRST[0], "3 commits"]
+    assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
+
+
+def test_a_rolled_back_spill_is_no_leftover(source: Source, capture: Capture) -> None:
+    """At a reset the old generation ends with frames that never were committed."""
+    source.commit(100, 100)
+    source.commit()
+    source.spill()
+    source.run("ROLLBACK")
+    source.checkpoint("RESTART")
+    source.commit()
+    capture.poll()
+    assert capture.history() == [FIRST[0], "4 commits", "reset", "1 commits"]
+
+
+def test_a_spill_that_overwrites_leftovers_is_a_gap(source: Source, capture: Capture) -> None:
+    """The index shows few frames of the new generation, the file has many."""
+    source.commit()
+    source.commit()
+    source.checkpoint("RESTART")
+    source.commit()
+    source.spill()
+    capture.poll()
+    assert capture.history() == [*FIRST, "gap: the WAL was reset: 2 commits overwritten", "1 commits"]
+    source.run("ROLLBACK")
+
+
+def test_a_savepoint_rolled_back_in_a_spilled_transaction(
+    source: Source, capture: Capture, tmp_path: Path
+) -> None:
+    """SQLite writes frames of the same transaction again, in place, and sums them anew."""
+    source.spill(100)
+    source.run("SAVEPOINT s")
+    source.run("UPDATE t SET x = upper(x)")
+    source.run("ROLLBACK TO s")
+    source.run("UPDATE t SET x = x || '!' WHERE id % 2")
+    capture.poll()
+    source.run("COMMIT")
+    capture.poll()
+    assert capture.history() == [FIRST[0], "3 commits"]
+    assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
+
+
+# -- another start -------------------------------------------------------------------------------------
+
+
+def resumed(capture: Capture, source: Source, tmp_path: Path, floor: int = 0) -> tuple[Capture, str | None]:
+    """A new process on the same spool."""
+    capture.close()
+    again = Capture(source, tmp_path)
+    reason = again.attach(floor)
+    again.poll()
+    return again, reason
+
+
+@pytest.mark.parametrize("missed", [0, 1, 7])
+def test_a_new_follower_goes_on(source: Source, capture: Capture, tmp_path: Path, missed: int) -> None:
+    """No gap as long as the WAL was not reset, however much was written meanwhile."""
+    for _ in range(missed):
+        source.commit(10)
+    again, reason = resumed(capture, source, tmp_path)
+    assert reason is None
+    source.commit()
+    again.poll()
+    assert again.history() == [FIRST[0], f"{3 + missed} commits"]
+    assert replay(b"", again.records()) == database_bytes(source, tmp_path)
+    again.close()
+
+
+def test_a_new_follower_follows_resets(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """The counter of commits is right again once it has caught up."""
+    source.commit()
+    again, reason = resumed(capture, source, tmp_path)
+    assert reason is None
+    source.checkpoint("RESTART")
+    source.commit()
+    again.poll()
+    assert again.history() == [FIRST[0], "3 commits", "reset", "1 commits"]
+    again.close()
+
+
+def test_a_new_follower_right_behind_a_reset(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """It stopped at frame 0 of a generation whose header may not have been written yet."""
+    source.checkpoint("TRUNCATE")
+    capture.poll()
+    assert capture.follower.cursor.frame == 0
+    again, reason = resumed(capture, source, tmp_path)
+    assert reason is None
+    source.commit()
+    again.poll()
+    assert again.history() == [*FIRST, "reset", "1 commits"]
+    again.close()
+
+
+@pytest.mark.parametrize("mode", ["RESTART", "TRUNCATE"])
+def test_a_reset_while_nobody_followed_is_a_gap(
+    source: Source, capture: Capture, tmp_path: Path, mode: str
+) -> None:
+    """Even where leftovers stand: nobody counted."""
+    source.commit()
+    capture.follower.detach()
+    source.checkpoint(mode)
+    source.commit()
+    again, reason = resumed(capture, source, tmp_path, floor=9)
+    assert reason == "the WAL was reset while nobody followed it"
+    assert again.follower.cursor.generation == 9
+    assert again.history() == [*FIRST, f"gap: {reason}", "1 commits"]
+    again.close()
+
+
+def test_uncommitted_frames_of_the_last_process_are_taken_again(
+    source: Source, capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of a large commit."""
+    monkeypatch.setattr(follow_module, "CHUNK_BYTES", 5000)
+    source.commit(300, 400)
+    for _ in range(3):
+        capture.follower.poll()
+    again, reason = resumed(capture, source, tmp_path)
+    assert reason is None
+    assert again.history() == [FIRST[0], "3 commits"]
+    assert replay(b"", again.records()) == database_bytes(source, tmp_path)
+    again.close()
+
+
+def test_another_frame_at_the_saved_place_is_a_gap(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """A power cut took commits that had been read, and others came instead, under the same salts."""
+    before = {suffix: Path(f"{source.path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+    source.commit()
+    capture.poll()
+    capture.close()
+    source.close()
+    for suffix, data in before.items():
+        with open(f"{source.path}{suffix}", "r+b" if suffix == "" else "wb") as file:
+            file.write(data)
+    source.connect()
+    again = Capture(source, tmp_path)
+    reason = again.attach()
+    assert reason is not None
+    assert "went back from frame" in reason
+    again.close()
+    source.run("INSERT INTO t(x) VALUES ('another')")
+
+
+def test_a_forced_gap(source: Source, capture: Capture) -> None:
+    """The mirror asks for one, for a copy that begins now."""
+    source.commit()
+    capture.poll()
+    assert capture.attach(5, "the copy was made anew") == "the copy was made anew"
+    capture.poll()
+    assert capture.follower.cursor.generation == 5
+    assert capture.history() == [FIRST[0], "3 commits", "gap: the copy was made anew", "3 commits"]
+
+
+def test_attaching_again_goes_on(source: Source, capture: Capture) -> None:
+    source.commit()
+    assert capture.attach(5) is None
+    capture.poll()
+    assert capture.history() == [FIRST[0], "3 commits"]
+    assert capture.follower.cursor.generation == 1
+
+
+# -- replaced files ------------------------------------------------------------------------------------
+
+
+def test_a_deleted_wal_is_noticed_and_a_gap(source: Source, capture: Capture) -> None:
+    """The last connection to close deletes the WAL; the next one makes a new one, with random salts."""
+    source.close()
+    with pytest.raises(ReplacedError):
+        capture.poll()
+    with pytest.raises(SourceError) as caught:
+        capture.attach()
+    assert caught.value.retryable
+    source.connect()
+    source.commit()
+    assert capture.attach() == "the WAL was reset while nobody followed it"
+    capture.poll()
+    assert capture.history() == [*FIRST, "gap: the WAL was reset while nobody followed it", "1 commits"]
+
+
+def test_a_wal_recreated_at_once_is_noticed(source: Source, capture: Capture) -> None:
+    source.close()
+    source.connect()
+    source.commit()
+    with pytest.raises(ReplacedError):
+        capture.poll()
+    assert capture.attach() == "the WAL was reset while nobody followed it"
+    capture.poll()
+    assert capture.history()[-1] == "1 commits"
+
+
+def test_a_replaced_database_is_noticed(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """A restore by rename: another inode under the same path."""
+    source.close()
+    shutil.copy(source.path, tmp_path / "restored.db")
+    os.replace(tmp_path / "restored.db", source.path)
+    source.connect()
+    source.commit()
+    with pytest.raises(ReplacedError):
+        capture.poll()
+    assert capture.attach() == "the database file was replaced"
+    capture.poll()
+    assert capture.history()[-2:] == ["gap: the database file was replaced", "1 commits"]
+
+
+def test_a_file_that_is_not_in_wal_mode(program: WriterProcess, tmp_path: Path) -> None:
+    """There is nothing to follow: an error that says what is needed."""
+    source = Source(program, tmp_path)
+    source.program.close(f"keeper {source.path}")
+    source.run("PRAGMA journal_mode=DELETE")
+    capture = Capture(source, tmp_path)
+    with pytest.raises(SourceError, match="WAL mode"):
+        capture.attach()
+    with pytest.raises(SourceError, match="not attached"):
+        capture.follower.poll()
+    source.program.close(f"main {source.path}")
+
+
+# -- positions -----------------------------------------------------------------------------------------
+
+
+def test_the_target_is_all_that_is_committed_now(source: Source, capture: Capture) -> None:
+    assert capture.follower.target() == capture.follower.cursor.lsn
+    source.commit(50)
+    target = capture.follower.target()
+    assert target is not None
+    assert target > capture.follower.cursor.lsn
+    capture.poll()
+    assert capture.follower.cursor.lsn == target
+    source.checkpoint("RESTART")
+    source.commit()
+    assert capture.follower.target() is None, "a reset has to be followed first"
+    capture.poll()
+    assert capture.follower.target() == capture.follower.cursor.lsn
+
+
+def test_frames_are_found_by_their_salts(source: Source, capture: Capture) -> None:
+    old = capture.follower.cursor
+    source.checkpoint("RESTART")
+    source.commit()
+    salts = WalHeader.parse(Path(f"{source.path}-wal").read_bytes()[:32]).salts
+    assert capture.follower.locate(salts, 2) is None, "not followed yet"
+    capture.poll()
+    assert capture.follower.locate(salts, 2) == Lsn(2, 2)
+    assert capture.follower.locate(old.salts, 3) == Lsn(1, 3)
+    assert capture.follower.locate(Salts(1, 2), 3) is None
+
+
+# -- the spool's limits --------------------------------------------------------------------------------
+
+
+def test_a_full_spool_gives_way_and_comes_back(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is appended above the limit; once it was pruned to half, a gap says so."""
+    monkeypatch.setattr(spool_module, "SEGMENT_BYTES", 20_000)
+    capture = Capture(source, tmp_path, limit=100_000)
+    capture.attach()
+    for _ in range(20):
+        source.commit(20, 400)
+        while capture.follower.poll():
+            pass
+    size = capture.follower.spool.size()
+    assert 100_000 < size < 150_000
+    frame = capture.follower.cursor.frame
+    source.commit()
+    assert not capture.follower.poll()
+    assert capture.follower.cursor.frame == frame
+    reader = SpoolReader(capture.folder)
+    reader.prune(capture.follower.spool.place.segment)
+    while capture.follower.poll():
+        pass
+    assert capture.follower.cursor.generation == 2
+    assert capture.follower.cursor.frame > frame
+    assert [record.cursor().reason for record in capture.records() if record.kind is Kind.GAP] == [
+        "the spool reached its limit of 100000 bytes"
+    ]
+    capture.close()
+
+
+def test_a_full_disk_loses_nothing(
+    source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What could not be appended is appended later."""
+    real = os.pwritev
+
+    def full(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source.commit(5)
+    monkeypatch.setattr(os, "pwritev", full)
+    for _ in range(2):
+        with pytest.raises(StateError):
+            capture.poll()
+    monkeypatch.setattr(os, "pwritev", real)
+    source.commit(5)
+    capture.poll()
+    assert capture.history() == [FIRST[0], "4 commits"]
+    assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
+
+
+@pytest.mark.parametrize("unread", [0, 2])
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_full_disk_at_a_reset_loses_nothing(
+    source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch, unread: int, allowed: int
+) -> None:
+    """Neither leftovers nor the record of the reset; or a gap says so."""
+    real = os.pwritev
+    left = allowed
+
+    def full(*args: object) -> object:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args)  # type: ignore[arg-type]
+
+    source.commit(100, 100)
+    capture.poll()
+    for _ in range(unread):
+        source.commit()
+    source.checkpoint("RESTART")
+    source.commit()
+    monkeypatch.setattr(os, "pwritev", full)
+    with pytest.raises(StateError):
+        for _ in range(5):
+            capture.follower.poll()
+    monkeypatch.setattr(os, "pwritev", real)
+    capture.poll()
+    history = capture.history()
+    assert history[0] == FIRST[0]
+    if history[2].startswith("gap"):
+        assert history[3:] == ["1 commits"]
+    else:
+        assert history[1:] == [f"{3 + unread} commits", "reset", "1 commits"]

@@ -1,0 +1,398 @@
+"""The shadow: at any kill its files describe one exact position, the old or the new one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.capture.batches import Head, PageBatch, next_batch
+from mirror.capture.shadow import Images, SavedPosition, Shadow
+from mirror.capture.spool import Place, SpoolReader
+from mirror.errors import StateError
+from mirror.model import Lsn, Salts
+from tests.support.spooling import Filler, page
+
+#: The copy that all tests begin with: pages 1 to 6 at version 0.
+FIRST = {pgno: page(pgno, 0) for pgno in range(1, 7)}
+
+
+class Killed(BaseException):
+    """Not an ``Exception``: nothing may catch it, as nothing catches a kill."""
+
+
+class Mirror:
+    """A shadow with its spool, as the pipeline keeps them."""
+
+    def __init__(self, folder: Path, *, create: bool = False) -> None:
+        self.folder = folder
+        self.reader = SpoolReader(folder / "spool")
+        self.images = Images(folder, self.reader)
+        if create:
+            (folder / "shadow.db").write_bytes(b"".join(FIRST.values()))
+            self.filler = Filler(folder / "spool")
+            saved = SavedPosition(
+                "lineage", 1, 0, self.filler.cursor.salts, 1.0, self.filler.spool.place, 512, len(FIRST)
+            )
+            self.shadow = Shadow.create(folder, self.images, saved, {})
+            self.shadow.commit(b"map 0")
+        else:
+            opened = Shadow.open(folder, self.images)
+            assert opened is not None
+            self.shadow, self.pagemap = opened
+        saved = self.shadow.saved
+        self.head = Head(saved.lsn, saved.salts, saved.committed_at, saved.place)
+
+    def next(self) -> PageBatch:
+        found = next_batch(self.reader, self.head, None, None)
+        assert isinstance(found, PageBatch)
+        return found
+
+    def advance(self) -> None:
+        """Take over all that is spooled."""
+        batch = self.next()
+        self.shadow.advance(batch.images, batch.pages)
+        self.head = batch.head
+
+    def position(self) -> SavedPosition:
+        """The position to be saved."""
+        return replace(
+            self.shadow.saved,
+            generation=self.head.lsn.generation,
+            frame=self.head.lsn.frame,
+            salts=self.head.salts,
+            committed_at=self.head.committed_at,
+            place=self.head.place,
+            pages=self.shadow.pages,
+        )
+
+    def save(self, pagemap: bytes) -> None:
+        self.shadow.save(self.position(), pagemap, self.reader)
+
+    def pages(self) -> dict[int, bytes]:
+        """All pages as the shadow has them."""
+        return {pgno: self.shadow.read(pgno) for pgno in range(1, self.shadow.pages + 1)}
+
+    def close(self) -> None:
+        self.shadow.close()
+        self.images.close()
+        self.reader.close()
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[Mirror]:
+    mirror = Mirror(tmp_path, create=True)
+    yield mirror
+    mirror.close()
+
+
+def reopened(mirror: Mirror) -> Mirror:
+    """The same folder, as the next start finds it."""
+    return Mirror(mirror.folder)
+
+
+def test_a_copy_is_what_was_copied(mirror: Mirror) -> None:
+    again = reopened(mirror)
+    assert again.pages() == mirror.pages() == FIRST
+    assert again.pagemap == b"map 0"
+    assert again.shadow.saved == mirror.shadow.saved
+    assert again.shadow.read(7) == b""
+    assert not again.shadow.changed
+
+
+def test_a_copy_is_overlaid_with_the_frames_since(tmp_path: Path) -> None:
+    """The copy is fuzzy: pages come from the spool, also new ones; the copy may be longer than the database."""
+    filler = Filler(tmp_path / "spool")
+    (tmp_path / "shadow.db").write_bytes(b"\xff" * 512 * 12)
+    written = filler.commit(*range(1, 9), size=8)
+    reader = SpoolReader(tmp_path / "spool")
+    images = Images(tmp_path, reader)
+    head = Head(Lsn(1, 0), filler.cursor.salts, 0.0, Place(1, 0))
+    batch = next_batch(reader, head, None, None)
+    assert isinstance(batch, PageBatch)
+    saved = SavedPosition("lineage", 1, 8, head.salts, 1.0, batch.head.place, 512, 8)
+    shadow = Shadow.create(tmp_path, images, saved, batch.images)
+    assert Shadow.open(tmp_path, images) is None, "it counts only when it is recorded"
+    shadow.commit(b"map")
+    assert (tmp_path / "shadow.db").stat().st_size == 512 * 8
+    assert {pgno: shadow.read(pgno) for pgno in range(1, 10)} == written | {9: b""}
+    shadow.close()
+
+
+def test_advancing_changes_what_is_read_and_not_the_files(mirror: Mirror) -> None:
+    written = mirror.filler.commit(2, 7, 8, size=8)
+    mirror.advance()
+    assert mirror.pages() == FIRST | written
+    assert mirror.shadow.changed
+    assert reopened(mirror).pages() == FIRST
+
+
+def test_the_database_shrinks_and_grows(mirror: Mirror) -> None:
+    mirror.filler.commit(2, 8, size=8)
+    mirror.advance()
+    mirror.filler.commit(3, size=4)
+    mirror.advance()
+    assert len(mirror.pages()) == 4
+    written = mirror.filler.commit(5, 6, size=6)
+    mirror.advance()
+    assert {pgno: mirror.shadow.read(pgno) for pgno in (5, 6)} == written
+    mirror.save(b"map 1")
+    again = reopened(mirror)
+    assert again.pages() == mirror.pages()
+    assert (mirror.folder / "shadow.db").stat().st_size == 6 * 512
+
+
+def test_a_save_moves_the_files(mirror: Mirror) -> None:
+    written = mirror.filler.commit(1, 2, 9, size=9)
+    mirror.advance()
+    mirror.save(b"map 1")
+    assert not mirror.shadow.changed
+    again = reopened(mirror)
+    assert again.pages() == mirror.pages() == FIRST | written | {7: bytes(512), 8: bytes(512)}
+    assert (again.pagemap, again.head) == (b"map 1", mirror.head)
+    assert not (mirror.folder / "shadow.redo").exists()
+
+
+def test_the_spool_leads_on_from_any_saved_position(mirror: Mirror) -> None:
+    """Saved in between or not: the pages are the same."""
+    for number in range(6):
+        mirror.filler.commit(1 + number, 7 + number, size=7 + number)
+        mirror.advance()
+        if number in (1, 4):
+            mirror.save(b"map")
+    again = reopened(mirror)
+    assert again.head.lsn < mirror.head.lsn
+    again.advance()
+    assert again.head == mirror.head
+    assert {n: p for n, p in again.pages().items() if any(p)} == {
+        n: p for n, p in mirror.pages().items() if any(p)
+    }
+
+
+# -- kills ---------------------------------------------------------------------------------------------
+
+#: What a save calls, each of which may be the last thing that it does.
+STEPS = ("fsync", "pwrite", "ftruncate", "replace", "unlink")
+
+
+class Saw:
+    """Counts the steps of a save and kills it before or after one of them, or copies the folder at each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, action: Callable[[int], None]) -> None:
+        self.count = 0
+        self.active = False
+        self._action = action
+        for name in STEPS:
+            monkeypatch.setattr(os, name, self._wrap(getattr(os, name)))
+        monkeypatch.setattr(Path, "unlink", self._wrap(Path.unlink))
+
+    def _wrap(self, real: Callable[..., object]) -> Callable[..., object]:
+        def step(*args: object, **kwargs: object) -> object:
+            if self.active:
+                self.count += 1
+                self._action(self.count)
+            return real(*args, **kwargs)
+
+        return step
+
+
+def ready_to_save(mirror: Mirror) -> dict[int, bytes]:
+    """A mirror with a saved position behind it and changes in front of the next one; pages then."""
+    mirror.filler.commit(2, 3, 7, size=7)
+    mirror.advance()
+    mirror.save(b"map 1")
+    mirror.filler.commit(1, 3, 5, size=7)
+    mirror.filler.commit(3, 4, size=4)
+    mirror.advance()
+    return mirror.pages()
+
+
+def assert_old_or_new(folder: Path, old: dict[int, bytes], new: dict[int, bytes]) -> bool:
+    """The folder describes one of the two positions, whole; True if the new one; and the spool leads to the new."""
+    again = Mirror(folder)
+    is_new = again.head.lsn == Lsn(1, 8)
+    assert again.head.lsn in (Lsn(1, 3), Lsn(1, 8))
+    assert again.pages() == (new if is_new else old)
+    assert again.pagemap == (b"map 2" if is_new else b"map 1")
+    if not is_new:
+        again.advance()
+    assert again.pages() == new
+    again.save(b"map 2")
+    again.close()
+    last = Mirror(folder)
+    assert (last.pages(), last.head.lsn, last.pagemap) == (new, Lsn(1, 8), b"map 2")
+    last.close()
+    return is_new
+
+
+def test_killed_at_any_step_of_a_save(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is copied before each step: each copy opens at the old or the new position."""
+    copies: list[Path] = []
+
+    def copy(step: int) -> None:
+        saw.active = False
+        copies.append(tmp_path / f"kill-{step}")
+        shutil.copytree(mirror.folder, copies[-1], ignore=shutil.ignore_patterns("kill-*"))
+        saw.active = True
+
+    new = ready_to_save(mirror)
+    before = Mirror(mirror.folder)
+    old = before.pages()
+    before.close()
+    saw = Saw(monkeypatch, mirror.folder, copy)
+    saw.active = True
+    mirror.save(b"map 2")
+    saw.active = False
+    assert len(copies) > 12
+    outcomes = [assert_old_or_new(folder, old, new) for folder in copies]
+    assert outcomes == sorted(outcomes), "once new, always new"
+    assert {False, True} == set(outcomes)
+
+
+def test_killed_at_any_step_of_finishing_a_save(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that finishes a save may be killed too, as often as it likes."""
+    new = ready_to_save(mirror)
+    halfway = tmp_path / "halfway"
+
+    def stop_in_the_middle(step: int) -> None:
+        if (mirror.folder / "shadow.redo").exists():
+            saw.active = False
+            shutil.copytree(mirror.folder, halfway, ignore=shutil.ignore_patterns("halfway"))
+            raise Killed
+
+    saw = Saw(monkeypatch, mirror.folder, stop_in_the_middle)
+    saw.active = True
+    with pytest.raises(Killed):
+        mirror.save(b"map 2")
+    kill_at = 0
+    while True:
+        kill_at += 1
+        folder = tmp_path / f"kill-{kill_at}"
+        shutil.copytree(halfway, folder)
+        first = kill_at
+
+        def die(step: int, first: int = first) -> None:
+            if step == first:
+                saw.active = False
+                raise Killed
+
+        saw._action, saw.count, saw.active = die, 0, True
+        try:
+            Mirror(folder).close()
+        except Killed:
+            assert assert_old_or_new(folder, {}, new)
+            continue
+        saw.active = False
+        break
+    assert kill_at > 8
+
+
+@pytest.mark.parametrize("name", STEPS[:4])
+def test_a_full_disk_at_any_step_of_a_save(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A retryable error; the mirror reads on, moves on, and can save later."""
+    ready_to_save(mirror)
+    real = getattr(os, name)
+    for fail_at in range(1, 4):
+        mirror.filler.commit(2, 4, size=5)
+        mirror.advance()
+        expected = mirror.pages()
+        calls = 0
+
+        def fail(*args: object, at: int = fail_at) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise OSError(28, "No space left on device")
+            return real(*args)
+
+        monkeypatch.setattr(os, name, fail)
+        try:
+            mirror.save(b"map 2")
+        except StateError as error:
+            assert error.retryable
+        monkeypatch.setattr(os, name, real)
+        assert mirror.pages() == expected
+        mirror.save(b"map 3")
+        again = reopened(mirror)
+        assert again.pages() == expected
+        assert again.pagemap == b"map 3"
+        again.close()
+
+
+# -- files that do not fit -----------------------------------------------------------------------------
+
+
+def test_no_shadow(tmp_path: Path) -> None:
+    assert Shadow.open(tmp_path, Images(tmp_path, SpoolReader(tmp_path))) is None
+
+
+@pytest.mark.parametrize("name", ["shadow.db", "shadow.map", "shadow.json"])
+def test_a_lost_file_is_no_shadow(mirror: Mirror, name: str) -> None:
+    (mirror.folder / name).unlink()
+    assert Shadow.open(mirror.folder, mirror.images) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("shadow.map", lambda data: b""),
+        ("shadow.map", lambda data: data[:-1]),
+        ("shadow.map", lambda data: b"x" + data[1:]),
+        ("shadow.db", lambda data: data[:-1]),
+        ("shadow.db", lambda data: b""),
+        ("shadow.json", lambda data: b""),
+        ("shadow.json", lambda data: b"{}"),
+        ("shadow.json", lambda data: b"[1]"),
+        ("shadow.json", lambda data: b"\xff"),
+        ("shadow.json", lambda data: data.replace(b'"frame"', b'"flame"')),
+    ],
+)
+def test_damaged_files_are_refused(mirror: Mirror, name: str, damage: Callable[[bytes], bytes]) -> None:
+    """Never a wrong page map or position."""
+    path = mirror.folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StateError):
+        Shadow.open(mirror.folder, mirror.images)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 11, 40, -1])
+def test_a_redo_file_cut_short_is_ignored(mirror: Mirror, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
+    """It is made before anything else is written: cut short, nothing was."""
+    new = ready_to_save(mirror)
+    real = os.pwrite
+
+    def die(*args: object) -> int:
+        raise Killed
+
+    monkeypatch.setattr(os, "pwrite", die)
+    with pytest.raises(Killed):
+        mirror.save(b"map 2")
+    monkeypatch.setattr(os, "pwrite", real)
+    redo = mirror.folder / "shadow.redo"
+    redo.write_bytes(redo.read_bytes()[:keep])
+    again = reopened(mirror)
+    assert again.pagemap == b"map 1"
+    assert not redo.exists()
+    again.advance()
+    assert again.pages() == new
+
+
+def test_discarded_is_gone(mirror: Mirror) -> None:
+    (mirror.folder / "rediff-3.pages").write_bytes(b"")
+    Shadow.discard(mirror.folder)
+    assert [path.name for path in mirror.folder.iterdir()] == ["spool"]
+    Shadow.discard(mirror.folder)
+
+
+def test_the_position_tells_its_lsn(mirror: Mirror) -> None:
+    assert replace(mirror.shadow.saved, generation=4, frame=9, salts=Salts(1, 2)).lsn == Lsn(4, 9)
