@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,12 +21,13 @@ from pathlib import Path
 
 from loguru import logger
 
-from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
+from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
 from mirror.capture.copy import copy_file, rediff
 from mirror.capture.keeper import Keeper
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
+from mirror.desk import Desk
 from mirror.errors import (
     FencedError,
     FormatError,
@@ -51,11 +50,9 @@ from mirror.tail import Tail
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: Scheduling priority of the loop: below that of the program it mirrors and of capture.
 NICENESS = 5
-#: A held pipeline goes on by itself after this long, whatever became of whoever holds it.
-LONGEST_HOLD = 10.0
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - it is no error
     """The loop was asked to end."""
 
 
@@ -70,13 +67,6 @@ class SourceTask:
     schema: str
     resume_only: bool = False
     """Never copy the source whole: fail instead. (For checking a mirror without changing it.)"""
-
-
-@dataclass
-class _Hold:
-    target: Lsn | None
-    until: float
-    reached: Future[Position] | None = None
 
 
 class Pipeline:
@@ -103,13 +93,9 @@ class Pipeline:
         self._agreed = False
         self._distrusted = False
         self._backoff = FIRST_BACKOFF
-        self._hold: _Hold | None = None
+        self._desk = Desk()
         self._stopping = threading.Event()
         self._applied = threading.Condition()
-        self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._bell, self._ring = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ring.setblocking(False)
         self._spool = SpoolReader(task.folder / "spool")
         self._images = Images(task.folder, self._spool)
 
@@ -118,12 +104,12 @@ class Pipeline:
     def stop(self) -> None:
         """Ask the loop to end; it saves the shadow and returns."""
         self._stopping.set()
-        self._wake()
+        self._desk.wake()
 
     def mark(self) -> Future[Lsn]:
         """The position of all that the source has committed now."""
         future: Future[Lsn] = Future()
-        self._request(lambda: self._tail.mark(future))
+        self._desk.request(lambda: self._tail.mark(future))
         return future
 
     def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
@@ -136,43 +122,30 @@ class Pipeline:
         future: Future[None] = Future()
 
         def begin() -> None:
-            self._hold = _Hold(None, time.monotonic() + LONGEST_HOLD)
+            self._desk.hold()
             future.set_result(None)
 
-        self._request(begin)
+        self._desk.request(begin)
         return future
 
     def reach(self, salts: Salts, frame: int) -> Future[Position]:
         """While held: apply up to exactly this commit; the result is the position Postgres then has."""
-        future: Future[Position] = Future()
+        reached: Future[Position] = Future()
         place: Future[Lsn] = Future()
 
         def located(done: Future[Lsn]) -> None:
-            if self._hold is None:
-                future.set_exception(SourceError("apply up to a position", detail="the hold has ended"))
-            elif (error := done.exception()) is not None:
-                future.set_exception(error)
+            if done.cancelled():
+                reached.cancel()
             else:
-                self._hold.target = done.result()
-                self._hold.reached = future
+                self._desk.reach(done.result(), reached)
 
         place.add_done_callback(located)
-        self._request(lambda: self._tail.locate(place, salts, frame))
-        return future
+        self._desk.request(lambda: self._tail.locate(place, salts, frame))
+        return reached
 
     def release(self) -> None:
         """End a hold."""
-        self._request(self._let_go)
-
-    def _request(self, action: Callable[[], None]) -> None:
-        self._requests.put(action)
-        self._wake()
-
-    def _wake(self) -> None:
-        try:
-            self._ring.send(b"!")
-        except BlockingIOError:
-            pass  # the bell is ringing already
+        self._desk.request(self._desk.let_go)
 
     def _has(self, lsn: Lsn) -> bool:
         applied = self.status.applied
@@ -259,9 +232,7 @@ class Pipeline:
             self._save(self._replica)
 
     def _close(self) -> None:
-        if self._hold is not None:
-            self._let_go()
-        for part in (self._tail, self._keeper, self._sink, self._replica):
+        for part in (self._desk, self._tail, self._keeper, self._sink, self._replica):
             if part is not None:
                 part.close()
         self._images.close()
@@ -297,8 +268,6 @@ class Pipeline:
         while True:
             replica = self._replica
             assert replica is not None
-            if self._hold is not None and time.monotonic() > self._hold.until:
-                self._let_go()
             found = self._next(replica)
             if found is None:
                 self._caught_up(replica)
@@ -314,32 +283,14 @@ class Pipeline:
             self._pump(0.0)
 
     def _next(self, replica: Replica) -> PageBatch | GapFound | None:
-        if self._hold is None:
-            return replica.next(self._tail.until)
-        if self._hold.target is None or replica.head.lsn >= self._hold.target:
-            self._tell_reached(replica)
+        limit = self._desk.limit(replica.position)
+        if limit == replica.head.lsn:
             return None
-        return replica.next(self._tail.until, self._hold.target)
-
-    def _tell_reached(self, replica: Replica) -> None:
-        hold = self._hold
-        if hold is not None and hold.target is not None and hold.reached is not None:
-            if replica.head.lsn == hold.target:
-                hold.reached.set_result(replica.position)
-            else:
-                hold.reached.set_exception(
-                    SourceError("apply up to a position", str(hold.target), f"already at {replica.head.lsn}")
-                )
-            hold.reached = None
-
-    def _let_go(self) -> None:
-        if self._hold is not None and self._hold.reached is not None:
-            self._hold.reached.cancel()
-        self._hold = None
+        return replica.next(self._tail.until, limit)
 
     def _caught_up(self, replica: Replica) -> None:
         captured = self._tail.captured
-        if self._hold is None and (captured is None or replica.head.lsn >= captured):
+        if not self._desk.held and (captured is None or replica.head.lsn >= captured):
             self.status.phase = "following"
             self.status.behind_since = None
             self.status.caught_up_at = time.time()
@@ -348,10 +299,8 @@ class Pipeline:
     def _pump(self, timeout: float = 1.0) -> None:
         """Handle messages of capture and requests of other threads, waiting for one if there is none."""
         self._check()
-        if self._tail.wait(self._bell, timeout):
-            self._bell.recv(4096)
-            while not self._requests.empty():
-                self._requests.get()()
+        if self._tail.wait(self._desk.bell, timeout):
+            self._desk.serve()
         captured = self._tail.captured
         if captured is not None and str(captured) != self.status.captured:
             self.status.captured = str(captured)
@@ -472,23 +421,10 @@ class Pipeline:
             )
             self._faults("rediff:compared")
             target = self._mark()
-            found = next_batch(self._spool, gap.head, self._tail.until, None, target)
-            reached = found.head.lsn if isinstance(found, PageBatch) else gap.head.lsn
-            if reached == target and not isinstance(found, GapFound):
+            found = frames_until(self._spool, gap.head, self._tail.until, target)
+            if not isinstance(found, GapFound):
                 break
-            # One more gap came meanwhile: what was compared is void, compare again behind that one.
-            later = found if isinstance(found, GapFound) else None
-            if isinstance(found, PageBatch):
-                after = next_batch(self._spool, found.head, self._tail.until, None, target)
-                later = after if isinstance(after, GapFound) else None
-            if later is None:
-                raise SourceError(
-                    "compare the source with the shadow",
-                    str(self.task.database),
-                    f"the spool ends at {reached} instead of {target}",
-                    retryable=True,
-                )
-            gap = later
+            gap = found  # one more came meanwhile: what was compared is void
         self._apply(replica, replica.compared(gap, images, found))
 
     def _record_gap(self, generation: int, reason: str) -> None:
@@ -536,17 +472,12 @@ class Pipeline:
         header = DatabaseHeader.parse(read(0, 100))
         copy_file(read, Shadow.database(self.task.folder), self._copy_progress)
         target = self._mark()
-        found = next_batch(self._spool, begin, self._tail.until, None, target)
-        if found is None and target == begin.lsn:
+        found = frames_until(self._spool, begin, self._tail.until, target)
+        if isinstance(found, GapFound):
+            raise SourceError("copy the source", str(self.task.database), found.reason, retryable=True)
+        if found is None:
             # Nothing in the WAL: the file was the database all the time.
             found = PageBatch(begin, {}, header.pages, 0, header.page_size)
-        if not isinstance(found, PageBatch) or found.head.lsn != target:
-            raise SourceError(
-                "copy the source",
-                str(self.task.database),
-                "its WAL was lost track of meanwhile",
-                retryable=True,
-            )
         return Replica.create(self.task.folder, self._spool, self._images, found, found.pages)
 
     def _copy_progress(self, done: int) -> None:

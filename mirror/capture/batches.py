@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mirror.capture.shadow import Image
 from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
+from mirror.errors import SourceError
 from mirror.fileformat.header import schema_cookie
 from mirror.fileformat.wal import FRAME_HEADER_SIZE
 from mirror.model import Lsn, Salts
@@ -114,6 +115,21 @@ def next_batch(
             if alone or (frames >= BATCH_FRAMES and cookie is not None):
                 return result()
     return result()
+
+
+def frames_until(spool: SpoolReader, start: Head, until: Place | None, target: Lsn) -> PageBatch | GapFound | None:
+    """All commits from the start of a generation to ``target`` as one batch; None if there are none.
+
+    :class:`GapFound` if contiguity was lost in between. Raises ``SourceError`` if the spool ends before.
+    """
+    found = next_batch(spool, start, until, None, target)
+    reached = found.head.lsn if isinstance(found, PageBatch) else start.lsn
+    if isinstance(found, GapFound) or reached == target:
+        return found
+    later = next_batch(spool, found.head, until, None, target) if found is not None else None
+    if isinstance(later, GapFound):
+        return later
+    raise SourceError("read the spool", detail=f"it ends at {reached} instead of {target}", retryable=True)
 
 
 def _frames(record: Record, page_size: int) -> list[tuple[int, int, int, int]]:

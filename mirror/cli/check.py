@@ -167,10 +167,10 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
                 "it has never been mirrored with this state directory",
                 next_step=f"run `mirror up {source}`",
             ) from None
-        with Agent(AgentSettings([source], dsn, state_dir, schema, resume_only=True)) as agent:
-            with wait_for_mirror(folder, 10.0) as client:
-                _catch_up(agent, client)
-                yield client
+        agent = Agent(AgentSettings([source], dsn, state_dir, schema, resume_only=True))
+        with agent, wait_for_mirror(folder, 10.0) as client:
+            _catch_up(agent, client)
+            yield client
         return
     with client:
         yield client

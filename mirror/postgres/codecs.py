@@ -38,7 +38,7 @@ _BAD_TEXT = "text that is not valid in the database's encoding"
 _NUL_TEXT = "text with a NUL character"
 
 
-class Unfit(Exception):
+class Unfit(Exception):  # noqa: N818 - not an error of the program
     """A value that its column cannot hold; ``column`` is filled in by who knows it."""
 
     def __init__(self, reason: str, column: str = "") -> None:

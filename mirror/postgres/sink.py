@@ -169,8 +169,7 @@ class Sink:
                 return
             host, pid = self._read_source()
             # A backend of this very process is one that a lost connection has left behind.
-            ours = host == socket.gethostname() and pid is not None
-            alive = not ours or (pid != os.getpid() and _process_lives(pid))
+            alive = host != socket.gethostname() or (pid != os.getpid() and _process_lives(pid))
             if alive or time.monotonic() > deadline:
                 raise FencedError(
                     "take a source over",
@@ -359,8 +358,10 @@ def _held(targets: dict[str, Target], table: str) -> Target:
     return target
 
 
-def _process_lives(pid: int) -> bool:
+def _process_lives(pid: int | None) -> bool:
     """Whether a process of this host has this id."""
+    if pid is None:
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -168,9 +168,29 @@ def test_the_spool_leads_on_from_any_saved_position(mirror: Mirror) -> None:
     assert again.head.lsn < mirror.head.lsn
     again.advance()
     assert again.head == mirror.head
-    assert {n: p for n, p in again.pages().items() if any(p)} == {
-        n: p for n, p in mirror.pages().items() if any(p)
-    }
+    assert {n: p for n, p in again.pages().items() if any(p)} == {n: p for n, p in mirror.pages().items() if any(p)}
+
+
+@pytest.mark.parametrize("then", ["goes on", "reset", "gap"])
+def test_what_was_applied_stays_readable_when_capture_starts_anew(mirror: Mirror, then: str) -> None:
+    """Capture alone was killed in the middle of a large commit; small ones before it had been applied."""
+    mirror.filler.frames((2, 9), (3, 9), (4, 0))
+    mirror.advance()
+    expected = mirror.pages()
+    mirror.filler.spool.close()
+    again = Filler(mirror.folder / "spool")
+    assert mirror.pages() == expected
+    again.version = 100
+    if then == "goes on":
+        # The same frames as before, but cut into records in another way.
+        again.version = again.cursor.frame
+        for pgno, size in ((2, 9), (3, 9), (4, 0), (5, 9))[again.cursor.frame :]:
+            again.frames((pgno, size))
+    else:
+        again.gap("lost") if then == "gap" else again.reset()
+        again.commit(7, 8)
+    assert mirror.pages() == expected
+    again.spool.close()
 
 
 # -- kills ---------------------------------------------------------------------------------------------
@@ -229,9 +249,7 @@ def assert_old_or_new(folder: Path, old: dict[int, bytes], new: dict[int, bytes]
     return is_new
 
 
-def test_killed_at_any_step_of_a_save(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_at_any_step_of_a_save(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is copied before each step: each copy opens at the old or the new position."""
     copies: list[Path] = []
 
@@ -296,9 +314,7 @@ def test_killed_at_any_step_of_finishing_a_save(
 
 
 @pytest.mark.parametrize("name", STEPS[:4])
-def test_a_full_disk_at_any_step_of_a_save(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_full_disk_at_any_step_of_a_save(mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A retryable error; the mirror reads on, moves on, and can save later."""
     ready_to_save(mirror)
     real = getattr(os, name)

@@ -181,11 +181,11 @@ def test_an_empty_spool_has_no_cursor(spool_folder: Path) -> None:
 
 
 def test_uncommitted_frames_are_cut_off(spool_folder: Path) -> None:
-    """The last record may hold the beginning of a transaction; a commit in the same record stays behind too."""
+    """Records without any commit; one whose commit may have been applied stays (see the shadow's tests)."""
     filler = Filler(spool_folder)
     filler.commit(2, 3)
     cursor, place = filler.cursor, filler.spool.place
-    filler.frames((2, 9), (4, 0))
+    filler.frames((4, 0), (2, 0))
     filler.frames((5, 0))
     filler.spool.close()
     writer = SpoolWriter(spool_folder)
@@ -210,7 +210,7 @@ def assert_recovers(folder: Path, whole: list[Record]) -> None:
     assert writer.place == records[-1].end
     last = records[-1]
     if last.kind is Kind.FRAMES:
-        assert last.payload[-FRAME:][4:8] != bytes(4), "the last frame is a commit"
+        assert any(last.payload[at + 4 : at + 8] != bytes(4) for at in range(0, len(last.payload), FRAME))
         assert (writer.cursor.generation, writer.cursor.frame) == frames[-1][:2]
         assert writer.cursor.checksum == (
             int.from_bytes(last.payload[-FRAME:][16:20], "big"),
