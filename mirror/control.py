@@ -4,7 +4,7 @@
 request                                   answer
 ========================================  =====================================================
 ``{"op": "status"}``                      ``{"ok": true, "status": {...}}``
-``{"op": "mark"}``                        ``{"ok": true, "lsn": "g:f"}``: all that is committed now
+``{"op": "mark", "timeout"}``             ``{"ok": true, "lsn": "g:f" or null}``: all that is committed now
 ``{"op": "applied", "lsn", "timeout"}``   ``{"ok": true, "applied": bool}``
 ``{"op": "hold"}``                        ``{"ok": true}``; ends with ``release`` or the connection
 ``{"op": "reach", "salts", "frame"}``     ``{"ok": true, "lsn": "g:f"}``: Postgres is exactly there
@@ -92,8 +92,11 @@ class _Conversation(socketserver.StreamRequestHandler):
             match request:
                 case {"op": "status"}:
                     return {"ok": True, "status": pipeline.status.report()}
-                case {"op": "mark"}:
-                    return {"ok": True, "lsn": str(pipeline.mark().result(_ANSWER_SECONDS))}
+                case {"op": "mark", "timeout": int() | float() as timeout}:
+                    try:
+                        return {"ok": True, "lsn": str(pipeline.mark().result(timeout))}
+                    except TimeoutError:
+                        return {"ok": True, "lsn": None}
                 case {"op": "applied", "lsn": str(lsn), "timeout": int() | float() as timeout}:
                     return {"ok": True, "applied": pipeline.wait_applied(Lsn.parse(lsn), timeout)}
                 case {"op": "hold"}:
@@ -152,8 +155,11 @@ class ControlClient:
     def wait(self, timeout: float) -> bool:
         """Wait until all that was committed at the call is applied; False after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        self._socket.settimeout(timeout + 1.0)
-        lsn = self.ask(op="mark")["lsn"]
+        self._socket.settimeout(timeout + 5.0)
+        # Answered between two batches: a large one may take its time.
+        lsn = self.ask(op="mark", timeout=timeout)["lsn"]
+        if lsn is None:
+            return False
         return bool(self.ask(op="applied", lsn=lsn, timeout=max(0.0, deadline - time.monotonic()))["applied"])
 
     def hold(self) -> None:

@@ -229,7 +229,7 @@ class Pipeline:
     def _finish(self) -> None:
         self.status.phase = "stopped"
         if self._replica is not None and self._agreed and self._replica.changed:
-            self._save(self._replica)
+            self._replica.save()
 
     def _close(self) -> None:
         for part in (self._desk, self._tail, self._keeper, self._sink, self._replica):
@@ -246,7 +246,7 @@ class Pipeline:
             self._keeper = Keeper(self.task.database)
         self._tail.connect()
         if self._replica is None:
-            self._replica = Replica.open(self.task.folder, self._spool, self._images)
+            self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
         if not self._tail.attached:
             self._attach(1 if self._replica is None else self._replica.head.lsn.generation + 1, "")
         if self._sink is None:
@@ -278,8 +278,8 @@ class Pipeline:
             else:
                 self.status.phase = "following"
                 self._apply(replica, found)
-            if self._replica is not None and self._replica.save_due:
-                self._save(self._replica)
+            if self._replica is not None:
+                self._replica.save_now_and_then(self._tail.until)
             self._pump(0.0)
 
     def _next(self, replica: Replica) -> PageBatch | GapFound | None:
@@ -393,11 +393,6 @@ class Pipeline:
             self.status.tables = len(self._replica.schema.tables)
             self._applied.notify_all()
 
-    def _save(self, replica: Replica) -> None:
-        self._faults("shadow:before-save")
-        replica.save()
-        self._faults("shadow:after-save")
-
     # -- gaps and copies ---------------------------------------------------------------------------
 
     def _rediff(self, replica: Replica, gap: GapFound) -> None:
@@ -478,7 +473,7 @@ class Pipeline:
         if found is None:
             # Nothing in the WAL: the file was the database all the time.
             found = PageBatch(begin, {}, header.pages, 0, header.page_size)
-        return Replica.create(self.task.folder, self._spool, self._images, found, found.pages)
+        return Replica.create(self.task.folder, self._spool, self._images, found, found.pages, self._faults)
 
     def _copy_progress(self, done: int) -> None:
         self._check()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
 from mirror.capture.copy import read_rediff
-from mirror.capture.shadow import Image, Images, SavedPosition, Shadow
+from mirror.capture.shadow import Faults, Image, Images, SavedPosition, Shadow
 from mirror.capture.spool import Place, SpoolReader
 from mirror.decode.diff import Decoded, Layout, build_pagemap, decode
 from mirror.decode.pagemap import PageMap
@@ -50,9 +50,9 @@ class Replica:
         )
 
     @classmethod
-    def open(cls, folder: Path, spool: SpoolReader, images: Images) -> Replica | None:
+    def open(cls, folder: Path, spool: SpoolReader, images: Images, faults: Faults) -> Replica | None:
         """The replica as last saved; None if there is none. Raises ``StateError``, ``SourceError``."""
-        opened = Shadow.open(folder, images)
+        opened = Shadow.open(folder, images, faults)
         if opened is None:
             return None
         shadow, pagemap = opened
@@ -66,12 +66,12 @@ class Replica:
 
     @classmethod
     def create(
-        cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int
+        cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int, faults: Faults
     ) -> Replica:
         """Make a replica of the copy that stands in ``shadow.db``, overlaid with spooled frames."""
         head = replace(frames.head, committed_at=frames.head.committed_at or time.time())
         saved = _saved(str(uuid.uuid4()), head, frames.page_size, pages)
-        shadow = Shadow.create(folder, images, saved, frames.images)
+        shadow = Shadow.create(folder, images, saved, frames.images, faults)
         replica = cls(folder, spool, images, shadow, None, head)
         shadow.commit(replica._pagemap.to_bytes())
         return replica
@@ -171,10 +171,17 @@ class Replica:
                 return True
             head = found.head
 
-    @property
-    def save_due(self) -> bool:
-        """Whether enough has changed since the last save."""
-        return self._shadow.save_due(self.head.place)
+    def save_now_and_then(self, until: Place | None) -> None:
+        """Begin a save when one is due, note one that is done; ``until``: where the spool ends.
+
+        It begins where a segment ends, because capture still appends to the last one and syncing that
+        would hold it up; only when that does not come does it begin anywhere.
+        """
+        self._note_save(wait=False)
+        if self._shadow.save_due(self.head.place):
+            between = until is not None and self.head.place.segment < until.segment
+            if between or self._shadow.overgrown:
+                self._begin_save()
 
     @property
     def changed(self) -> bool:
@@ -183,10 +190,19 @@ class Replica:
 
     def save(self) -> None:
         """Save position, pages and page map, and prune the spool. Raises ``StateError``."""
+        self._note_save(wait=True)
+        self._begin_save()
+        self._note_save(wait=True)
+
+    def _begin_save(self) -> None:
         saved = _saved(self.lineage, self.head, self.page_size, self.pages)
-        self._shadow.save(saved, self._pagemap.to_bytes(), self._spool)
-        self._images.forget_rediffs(up_to=self.head.lsn.generation)
-        self._spool.prune(self.head.place.segment)
+        self._shadow.begin_save(saved, self._pagemap.to_bytes())
+
+    def _note_save(self, *, wait: bool) -> None:
+        if self._shadow.end_save(wait=wait):
+            saved = self._shadow.saved
+            self._images.forget_rediffs(up_to=saved.generation)
+            self._spool.prune(saved.place.segment)
 
     def close(self) -> None:
         """Close the shadow."""

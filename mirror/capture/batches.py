@@ -63,7 +63,8 @@ def next_batch(
     A commit that changes the schema (its page 1 has another cookie than ``cookie``) makes a batch of
     its own, so that each schema change is applied at its commit; with ``cookie`` None it does not, and
     the batch goes on to the end. ``stop_at``: no commit behind this position is taken.
-    A batch without commits, which only follows a reset, has no images.
+    A batch also ends with its segment, if a commit does. One without commits, which only follows a
+    reset, has no images.
     """
     images: dict[int, Image] = {}
     pending: dict[int, Image] = {}
@@ -75,6 +76,8 @@ def next_batch(
 
     for record in spool.records(head.place, until):
         if record.kind is Kind.START:
+            if commits and cookie is not None:
+                return result()  # so that a position lies between two segments now and then
             continue
         if record.kind is not Kind.FRAMES:
             if record.generation <= head.lsn.generation:

@@ -8,9 +8,11 @@ Files in the source's state directory::
     shadow.redo     while a save runs: the pages it is about to write
 
 Pages that changed since the saved position are not copied: an overlay in memory says where in the
-spool (or in a re-diff's file) their newest image lies. ``save`` writes them into ``shadow.db``; a
-save cut short by a kill is finished at the next start from ``shadow.redo``. So at any kill the files
-describe one exact position, and the spool from there on leads to any later one.
+spool (or in a re-diff's file) their newest image lies. A save writes them into ``shadow.db``, in a
+thread of its own: whoever reads meanwhile finds those pages in the overlay, so it does not matter
+whether they have been written. A save cut short by a kill is finished at the next start from
+``shadow.redo``. So at any kill the files describe one exact position, and the spool from there on
+leads to any later one.
 
 Why not a SQLite database of pages: one read costs a pread (about 1 µs) instead of a query, the copy is
 written once instead of twice (a 4 KB blob does not fit a 4 KB page), and the finished copy *is* a
@@ -23,7 +25,9 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -106,16 +110,36 @@ class Images:
         self._files.clear()
 
 
+Faults = Callable[[str], None]
+
+
+def _no_fault(name: str) -> None:
+    """The fault seam of everyday."""
+
+
+class _Saving(NamedTuple):
+    position: SavedPosition
+    overlay: dict[int, Image]
+    done: Future[None]
+
+
+#: Saves of all sources of a process, one at a time: what they wait for is the same disk.
+_writers = ThreadPoolExecutor(1, "mirror save")
+
+
 class Shadow:
     """The shadow of one source; only the pipeline's thread uses it."""
 
-    def __init__(self, folder: Path, images: Images, saved: SavedPosition) -> None:
+    def __init__(self, folder: Path, images: Images, saved: SavedPosition, faults: Faults = _no_fault) -> None:
+        """``faults`` is called with the names of places in a save where a kill is of interest."""
+        self._faults = faults
         self._folder = folder
         self._images = images
         self.saved = saved
         self.pages = saved.pages
         self._page_size = saved.page_size
         self._overlay: dict[int, Image] = {}
+        self._saving: _Saving | None = None
         self._base = os.open(folder / "shadow.db", os.O_RDWR)
 
     # -- making and opening ------------------------------------------------------------------------
@@ -126,7 +150,7 @@ class Shadow:
         return folder / "shadow.db"
 
     @classmethod
-    def open(cls, folder: Path, images: Images) -> tuple[Shadow, bytes] | None:
+    def open(cls, folder: Path, images: Images, faults: Faults = _no_fault) -> tuple[Shadow, bytes] | None:
         """The shadow as saved, and its page map's bytes; None if there is none.
 
         Finishes a save that was cut short. Raises ``StateError`` for files that do not fit together.
@@ -137,7 +161,7 @@ class Shadow:
                 _finish_save(folder, redo)
             saved = _read_position(folder / "shadow.json")
             pagemap = (folder / "shadow.map").read_bytes()
-            shadow = cls(folder, images, saved)
+            shadow = cls(folder, images, saved, faults)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
@@ -152,13 +176,18 @@ class Shadow:
 
     @classmethod
     def create(
-        cls, folder: Path, images: Images, saved: SavedPosition, changed: Mapping[int, Image]
+        cls,
+        folder: Path,
+        images: Images,
+        saved: SavedPosition,
+        changed: Mapping[int, Image],
+        faults: Faults = _no_fault,
     ) -> Shadow:
         """Finish a copy: write ``changed`` over ``shadow.db``, so that it describes ``saved``.
 
         It counts only after :meth:`commit`.
         """
-        shadow = cls(folder, images, saved)
+        shadow = cls(folder, images, saved, faults)
         _write_pages(shadow._base, images, changed, saved)
         return shadow
 
@@ -196,21 +225,56 @@ class Shadow:
 
     def save_due(self, place: Place) -> bool:
         """Whether so much has changed since the last save that one is due; ``place``: what is consumed."""
+        if self._saving is not None:
+            return False
         return len(self._overlay) >= SAVE_PAGES or place.segment - self.saved.place.segment >= SAVE_SEGMENTS
+
+    @property
+    def overgrown(self) -> bool:
+        """Whether a save has been due for so long that it must not wait for a better moment."""
+        return len(self._overlay) >= 4 * SAVE_PAGES
 
     @property
     def changed(self) -> bool:
         """Whether anything has changed since the last save."""
         return bool(self._overlay) or self.pages != self.saved.pages
 
-    def save(self, saved: SavedPosition, pagemap: bytes, spool: SpoolReader) -> None:
-        """Write the overlay into the files, so that they describe ``saved``. Raises ``StateError``."""
+    def begin_save(self, saved: SavedPosition, pagemap: bytes) -> None:
+        """Begin to write the overlay into the files, so that they describe ``saved``, where we are."""
+        overlay = dict(self._overlay)
+        self._saving = _Saving(saved, overlay, _writers.submit(self._save, saved, pagemap, overlay))
+
+    def end_save(self, *, wait: bool) -> bool:
+        """Take note of a save that is done, waiting for it if asked; True if one was.
+
+        Raises ``StateError`` if it failed; the files then describe what they did before.
+        """
+        saving = self._saving
+        if saving is None or not (wait or saving.done.done()):
+            return False
+        self._saving = None
+        saving.done.result()
+        for pgno, image in saving.overlay.items():
+            if self._overlay.get(pgno) == image:
+                del self._overlay[pgno]
+        self.saved = saving.position
+        return True
+
+    def _save(self, saved: SavedPosition, pagemap: bytes, overlay: dict[int, Image]) -> None:
+        # A spool reader and descriptors of its own: the pipeline's thread goes on reading with its.
+        spool = SpoolReader(self._folder / "spool")
+        images = Images(self._folder, spool)
         try:
-            spool.sync(self.saved.place.segment, saved.place.segment)
-            _write_file(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, self._overlay)))
-            _write_pages(self._base, self._images, self._overlay, saved)
+            spool.sync({image.segment for image in overlay.values() if image.segment >= 0})
+            self._faults("save:begun")
+            _write_file(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, overlay)))
+            self._faults("save:redo")
+            _write_pages(self._base, images, overlay, saved)
+            self._faults("save:pages")
             _write_file(self._folder / "shadow.map", _sealed(pagemap))
+            self._faults("save:map")
             _write_file(self._folder / "shadow.json", _position_json(saved))
+            self._faults("save:position")
             (self._folder / "shadow.redo").unlink()
         except OSError as error:
             raise StateError(
@@ -220,11 +284,14 @@ class Shadow:
                 next_step="make room in the state directory",
                 retryable=True,
             ) from error
-        self._overlay.clear()
-        self.saved = saved
+        finally:
+            images.close()
+            spool.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, after a save that still runs."""
+        if self._saving is not None:
+            wait_for([self._saving.done])
         os.close(self._base)
 
 

@@ -35,7 +35,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -337,9 +337,9 @@ class SpoolReader:
                 os.close(descriptor)
             segment_path(self._folder, number).unlink()
 
-    def sync(self, first: int, last: int) -> None:
-        """Make the segments ``first`` to ``last`` survive a power cut."""
-        for number in range(first, last + 1):
+    def sync(self, numbers: Iterable[int]) -> None:
+        """Make some segments survive a power cut."""
+        for number in numbers:
             os.fsync(self._descriptor(number))
 
     def close(self) -> None:

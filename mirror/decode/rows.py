@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
-
-import numpy as np
 
 from mirror.decode.pagemap import OVERFLOW_FIRST, MapUpdate
 from mirror.errors import FormatError
@@ -245,8 +244,9 @@ def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[in
     old_at, new_at = set(cell_pointers(old, pgno)), set(cell_pointers(new, pgno))
     common = old_at & new_at
     if common:
-        bounds = np.array(sorted(old_at | new_at))
-        diff = np.flatnonzero(np.frombuffer(old, np.uint8) != np.frombuffer(new, np.uint8))
-        owners = np.unique(np.searchsorted(bounds, diff, side="right"))
-        common.difference_update(int(bounds[i - 1]) for i in owners if i)
+        bounds = sorted(old_at | new_at)
+        bounds.append(len(old))
+        for start, end in pairwise(bounds):
+            if old[start:end] != new[start:end]:
+                common.discard(start)
     return old_at - common, new_at - common

@@ -67,7 +67,8 @@ class _Children:
                 elif kind != self._leaf:
                     raise FormatError("compare a b-tree", f"page {pgno}", f"page type {kind}")
             except FormatError as error:
-                self._wrong[pgno] = error
+                # Without its traceback, whose frames would keep the page in memory.
+                self._wrong[pgno] = error.with_traceback(None)
             self._known[pgno] = found
         return found
 

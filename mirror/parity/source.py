@@ -289,7 +289,7 @@ def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
             for name in names
         ]
     # Only quoted names go into the text; values are bound.
-    text = f"SELECT {', '.join(names)} FROM main.{quoted(plan.mapping.source_table)}"  # noqa: S608
+    text = f"SELECT {', '.join(names)} FROM main.{quoted(plan.mapping.source_table)}"
     if not plan.order:
         return text
     keys = ", ".join(_ordered(column) for column in plan.order)

@@ -68,8 +68,8 @@ def test_killed_at_a_seam(mirror: MirrorProcess, filled: Writer, seam: str, hit:
     churn(filled, turn + 2)
 
 
-@pytest.mark.parametrize("seam", ["shadow:before-save", "shadow:after-save"])
-def test_killed_around_a_save_of_the_shadow(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
+@pytest.mark.parametrize("seam", ["save:begun", "save:redo", "save:pages", "save:map", "save:position"])
+def test_killed_in_a_save_of_the_shadow(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
     mirror.start(kill_at=seam)
     mirror.wait_applied()
     # More than the spool may hold before a save is due.

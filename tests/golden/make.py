@@ -18,9 +18,7 @@ _FILL = """WITH n(i) AS (VALUES ({first}) UNION ALL SELECT i+1 FROM n WHERE i<{l
 
 def _connect(path: Path, page_size: int) -> apsw.Connection:
     connection = apsw.Connection(str(path))
-    connection.execute(
-        f"PRAGMA page_size={page_size}; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0"
-    ).fetchall()
+    connection.execute(f"PRAGMA page_size={page_size}; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0").fetchall()
     return connection
 
 

@@ -42,9 +42,7 @@ class Filler:
         old = self.spool.cursor
         generation = 1 if old is None else old.generation + 1
         salts = Salts(100 + generation, 7)
-        self.spool.begin(
-            kind, Cursor(generation, 0, salts, (0, 0), 0, PAGE_SIZE, False, 5, reason), float(generation)
-        )
+        self.spool.begin(kind, Cursor(generation, 0, salts, (0, 0), 0, PAGE_SIZE, False, 5, reason), float(generation))
 
     def gap(self, reason: str) -> None:
         """Begin a generation that cannot be proved to continue the last one."""

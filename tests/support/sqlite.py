@@ -157,9 +157,7 @@ def new_database(
     return connection
 
 
-def select(
-    connection: apsw.Connection, table: Table, encoding: str = "utf-8"
-) -> Iterator[tuple[int | None, Row]]:
+def select(connection: apsw.Connection, table: Table, encoding: str = "utf-8") -> Iterator[tuple[int | None, Row]]:
     """All rows of a table as SQLite gives them: rowid (None if WITHOUT ROWID) and stored columns.
 
     Text is fetched as its bytes, because it need not be valid.

@@ -94,9 +94,7 @@ class Work:
         self._many(r, "INSERT INTO a(x, z) VALUES (?,?)", lambda: ("a" * r.randrange(40), self._value(r)))
 
     def write_b(self, r: random.Random) -> None:
-        self._many(
-            r, "INSERT OR REPLACE INTO b VALUES (?,?)", lambda: (str(r.randrange(200)), self._value(r))
-        )
+        self._many(r, "INSERT OR REPLACE INTO b VALUES (?,?)", lambda: (str(r.randrange(200)), self._value(r)))
 
     def write_n(self, r: random.Random) -> None:
         self._many(r, "INSERT OR IGNORE INTO n VALUES (?,?)", lambda: (self._value(r), self._value(r)))
@@ -151,9 +149,7 @@ class Work:
         self.run("UPDATE OR IGNORE w SET p = p || 'z' WHERE q = ?", (r.randrange(5),))
 
     def change_case(self, r: random.Random) -> None:
-        self.run(
-            f"UPDATE c SET a = {r.choice(('upper', 'lower'))}(a) WHERE length(a) % 3 = ?", (r.randrange(3),)
-        )
+        self.run(f"UPDATE c SET a = {r.choice(('upper', 'lower'))}(a) WHERE length(a) % 3 = ?", (r.randrange(3),))
 
     def delete_range(self, r: random.Random) -> None:
         first = r.randrange(300)
@@ -192,9 +188,7 @@ class Work:
 
     def create(self, r: random.Random) -> None:
         name = f"extra{r.randrange(3)}"
-        shape = r.choice(
-            ("(id INTEGER PRIMARY KEY, t)", "(k TEXT PRIMARY KEY, t) WITHOUT ROWID", "(id INT, t)")
-        )
+        shape = r.choice(("(id INTEGER PRIMARY KEY, t)", "(k TEXT PRIMARY KEY, t) WITHOUT ROWID", "(id INT, t)"))
         self.run(f"CREATE TABLE IF NOT EXISTS {name} {shape}")
         columns = [str(row[0]) for row in self.run("SELECT name FROM pragma_table_info(?)", (name,))][:2]
         source = ("id", "x")[: len(columns)]
@@ -204,9 +198,7 @@ class Work:
         )
 
     def create_as(self, r: random.Random) -> None:
-        self.run(
-            f"CREATE TABLE IF NOT EXISTS extra{r.randrange(3)} AS SELECT x AS id, y AS t FROM a LIMIT 50"
-        )
+        self.run(f"CREATE TABLE IF NOT EXISTS extra{r.randrange(3)} AS SELECT x AS id, y AS t FROM a LIMIT 50")
 
     def drop(self, r: random.Random) -> None:
         if name := self._extra(r):
@@ -227,16 +219,12 @@ class Work:
     def add_column(self, r: random.Random) -> None:
         if name := self._extra(r):
             [(number,)] = self.run("SELECT count(*) FROM pragma_table_info(?)", (name,))
-            kind = r.choice(
-                ("", "INT DEFAULT 5", "TEXT DEFAULT 7", "REAL NOT NULL DEFAULT 1", "BLOB DEFAULT x'00ff'")
-            )
+            kind = r.choice(("", "INT DEFAULT 5", "TEXT DEFAULT 7", "REAL NOT NULL DEFAULT 1", "BLOB DEFAULT x'00ff'"))
             self.run(f"ALTER TABLE {name} ADD COLUMN c{number} {kind}")
 
     def drop_column(self, r: random.Random) -> None:
         if name := self._extra(r):
-            columns = [
-                row[0] for row in self.run("SELECT name FROM pragma_table_info(?) WHERE pk=0", (name,))
-            ]
+            columns = [row[0] for row in self.run("SELECT name FROM pragma_table_info(?) WHERE pk=0", (name,))]
             if len(columns) > 1:
                 self.run(f"ALTER TABLE {name} DROP COLUMN {columns[-1]}")
 
@@ -271,12 +259,37 @@ class Work:
 
 
 _ROWS = (
-    "write_a append_a write_b write_n write_g write_w write_c write_l update_a update_small update_n move_key move_w "
-    "change_case delete_range delete_some write_blob"
-).split()
-_RARE = "truncate savepoint incremental_vacuum header".split()
+    "write_a",
+    "append_a",
+    "write_b",
+    "write_n",
+    "write_g",
+    "write_w",
+    "write_c",
+    "write_l",
+    "update_a",
+    "update_small",
+    "update_n",
+    "move_key",
+    "move_w",
+    "change_case",
+    "delete_range",
+    "delete_some",
+    "write_blob",
+)
+_RARE = ("truncate", "savepoint", "incremental_vacuum", "header")
 _SCHEMA = (
-    "create create_as drop rename swap add_column drop_column rename_column rebuild index analyze".split()
+    "create",
+    "create_as",
+    "drop",
+    "rename",
+    "swap",
+    "add_column",
+    "drop_column",
+    "rename_column",
+    "rebuild",
+    "index",
+    "analyze",
 )
 OPERATIONS: dict[str, Callable[[Work, random.Random], None]] = {
     name: getattr(Work, name) for name in (*_ROWS, *_RARE, *_SCHEMA)
@@ -289,6 +302,5 @@ def random_commits(seed: int, commits: int) -> list[list[tuple[str, int]]]:
     """A workload: for each commit its operations."""
     r = random.Random(seed)
     return [
-        [(r.choice(NAMES), r.randrange(2**32)) for _ in range(r.choice((1, 1, 1, 2, 3, 6)))]
-        for _ in range(commits)
+        [(r.choice(NAMES), r.randrange(2**32)) for _ in range(r.choice((1, 1, 1, 2, 3, 6)))] for _ in range(commits)
     ]

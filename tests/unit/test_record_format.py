@@ -129,9 +129,7 @@ def test_an_empty_record_and_a_long_header() -> None:
     """A header of 128 bytes or more has a two-byte size."""
     assert decode_record(b"\x01") == []
     assert decode_record(b"\x82\x2e" + b"\x09" * 300) == [1] * 300
-    assert decode_record(b"\x03\x81\x01\0" + bytes(57)[:57] if False else b"\x03\x81\x0c" + bytes(64)) == [
-        bytes(64)
-    ]
+    assert decode_record(b"\x03\x81\x01\0" + bytes(57)[:57] if False else b"\x03\x81\x0c" + bytes(64)) == [bytes(64)]
 
 
 @pytest.mark.parametrize("kind", ["0a", "0b"])
@@ -396,9 +394,7 @@ INTEGERS = st.one_of(
     st.sampled_from([s * 2**n + d for n in (7, 15, 23, 31, 47) for s in (1, -1) for d in (-1, 0, 1)]),
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-VALUES = st.one_of(
-    st.none(), INTEGERS, st.floats(allow_nan=False), TEXTS, st.just("a\0b"), st.binary(max_size=20)
-)
+VALUES = st.one_of(st.none(), INTEGERS, st.floats(allow_nan=False), TEXTS, st.just("a\0b"), st.binary(max_size=20))
 ROWS = st.lists(st.tuples(VALUES, VALUES, VALUES, VALUES, st.binary(max_size=9)), min_size=1, max_size=8)
 
 
@@ -509,13 +505,9 @@ def test_short_records_show_the_default_of_each_later_column() -> None:
     for number, definition in enumerate(defaults):
         for table in "tw":
             connection.execute(f"ALTER TABLE {table} ADD COLUMN c{number} {definition}")
-    for number, definition in enumerate(
-        ("ANY DEFAULT '7'", "ANY DEFAULT 7.0", "TEXT DEFAULT 7", "INT DEFAULT '5'")
-    ):
+    for number, definition in enumerate(("ANY DEFAULT '7'", "ANY DEFAULT 7.0", "TEXT DEFAULT 7", "INT DEFAULT '5'")):
         connection.execute(f"ALTER TABLE s ADD COLUMN c{number} {definition}")
-    connection.execute(
-        "INSERT INTO t(a) VALUES (2); INSERT INTO w(k) VALUES ('l'); INSERT INTO s(a) VALUES (3)"
-    )
+    connection.execute("INSERT INTO t(a) VALUES (2); INSERT INTO w(k) VALUES ('l'); INSERT INTO s(a) VALUES (3)")
     assert_decoded(connection)
 
 
@@ -654,9 +646,7 @@ def test_a_truncated_or_shuffled_database_is_read_or_refused(length: int, order:
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.tuples(
-            st.integers(1, len(SMALL) // 512), st.integers(0, 20) | st.integers(0, 511), st.integers(0, 255)
-        ),
+        st.tuples(st.integers(1, len(SMALL) // 512), st.integers(0, 20) | st.integers(0, 511), st.integers(0, 255)),
         min_size=1,
         max_size=5,
     ),
