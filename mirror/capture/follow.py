@@ -60,6 +60,8 @@ class Follower:
     """Follows one source's WAL. ``spool_limit``: bytes the spool may hold before capture gives way."""
 
     def __init__(self, database: Path, spool: SpoolWriter, spool_limit: int) -> None:
+        self.committed: Lsn | None = None
+        """The last commit that was spooled since attaching, or the start of the generation."""
         self._database = database
         self._spool = spool
         self._limit = spool_limit
@@ -237,10 +239,10 @@ class Follower:
         data = os.pread(self._wal, count * frame_size, frame_offset(cursor.frame + 1, cursor.page_size))
         if not self._still(header.salts):
             return True
-        good, commits = scan_frames(data, cursor.page_size, cursor.salts)
+        good, commits, whole = scan_frames(data, cursor.page_size, cursor.salts)
         if good < count:
             raise self._damaged(cursor.frame + 1 + good)
-        self._append(cursor, data, count, commits)
+        self._append(cursor, data, count, commits, whole)
         if self.cursor.frame == header.last_frame:
             self._cursor = replace(self.cursor, changes=header.changes)
             self._counted = True
@@ -256,7 +258,8 @@ class Follower:
             retryable=True,
         )
 
-    def _append(self, before: Cursor, data: bytes, count: int, commits: int) -> None:
+    def _append(self, before: Cursor, data: bytes, count: int, commits: int, whole: int) -> None:
+        """Spool frames; ``whole``: how many of them lead up to the last commit."""
         size = FRAME_HEADER_SIZE + before.page_size
         data = data[: count * size]
         self._cursor = replace(
@@ -266,6 +269,8 @@ class Follower:
             changes=(before.changes + commits) & _MASK,
         )
         self._spool.append(before, self._cursor, data, time.time())
+        if whole:
+            self.committed = Lsn(before.generation, before.frame + whole)
         self._since_size_check += len(data)
         if self._since_size_check > self._limit // 64:
             self._since_size_check = 0
@@ -325,7 +330,7 @@ class Follower:
             self._gap(f"the WAL was reset: {what}", header)
         else:
             if count:
-                self._append(old, data, count, left)
+                self._append(old, data, count, left, count)
             self._begin(Kind.RESET, header, old.generation + 1, self.cursor.changes, "")
             self._counted = True
 
@@ -341,7 +346,7 @@ class Follower:
         while len(data) < LEFTOVER_BYTES:
             part = os.pread(self._wal, size, offset + len(data))
             data += part
-            good, _ = scan_frames(part, cursor.page_size, cursor.salts)
+            good, _, _ = scan_frames(part, cursor.page_size, cursor.salts)
             if good * frame_size < size:
                 break
         run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, cursor.checksum)
@@ -361,7 +366,7 @@ class Follower:
             data = os.pread(self._wal, count * frame_size, frame_offset(frame + 1, wal.page_size))
             if not self._still(header.salts):
                 return None
-            good, some = scan_frames(data, wal.page_size, wal.salts)
+            good, some, _ = scan_frames(data, wal.page_size, wal.salts)
             if good < count:
                 raise self._damaged(frame + 1 + good)
             commits += some
@@ -393,6 +398,7 @@ class Follower:
             reason=reason,
         )
         self._spool.begin(kind, self._cursor, time.time())
+        self.committed = self._cursor.lsn
         self._remember(self._cursor)
         self._seen = b""
 

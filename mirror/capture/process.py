@@ -8,7 +8,7 @@ Lines from the mirror            answered by (JSON, one object a line)
 ``attach <floor> [<reason>]``    ``{"attached": true, "gap": ..., "lsn": ..., "salts": ..., "place": ...}``
 ``mark <id>``                    ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
 ``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled
-(unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new frames
+(unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
 (unasked)                        ``{"error": text, "retry": bool, "replaced": bool}`` when following failed
 """
 
@@ -79,8 +79,10 @@ class _Tail:
         return more
 
     def _tell(self) -> None:
-        if self.attached and not self._output and self.follower.cursor.lsn != self._told:
-            self._told = self.follower.cursor.lsn
+        # Only whole commits are told of: the reader would look at a large transaction again and again.
+        committed = self.follower.committed
+        if self.attached and not self._output and committed is not None and committed != self._told:
+            self._told = committed
             self._say({"lsn": str(self._told), "place": list(self.follower.spool.place)})
 
     def _answer(self) -> None:

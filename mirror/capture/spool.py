@@ -31,6 +31,7 @@ record is found by its CRC and cut off), and that a transaction lies in one reco
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import struct
@@ -169,8 +170,9 @@ def read_record(descriptor: int, place: Place) -> Record | None:
 
 
 class SpoolWriter:
-    """Appends to the spool. One process at a time may have one (the source's lock sees to that).
+    """Appends to the spool. One process at a time has one: opening waits for another to end.
 
+    (The capture process of a mirror that was killed may live a moment longer than that mirror.)
     Opening cuts off what a kill left behind the last commit; ``cursor`` is then the place in the WAL
     where capture goes on, None in an empty spool.
     """
@@ -180,6 +182,8 @@ class SpoolWriter:
         self._descriptor = -1
         self.cursor: Cursor | None = None
         self.place = Place(0, 0)
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         numbers = segments(folder)
         # A crash can leave a newest segment without its START record: it holds nothing then.
         while numbers and not self._recover(numbers[-1]):
@@ -262,10 +266,11 @@ class SpoolWriter:
         return sum(path.stat().st_size for path in self._folder.glob("*.seg"))
 
     def close(self) -> None:
-        """Close the segment."""
+        """Close the segment and let others append."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        os.close(self._lock)
 
 
 def _after(cursor: Cursor, record: Record) -> tuple[Cursor, bool]:

@@ -165,17 +165,19 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     return FrameRun(count, commits, header[:, 4:])
 
 
-def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int]:
+def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, int]:
     """Look at the headers alone of the frames in ``data`` (whole frames, back to back).
 
-    Returns the number of frames from the start that carry ``salts``, and how many of them are commits.
+    Returns the number of frames from the start that carry ``salts``, how many of them are commits, and
+    the number of frames up to the last commit.
     """
     frame_size = FRAME_HEADER_SIZE + page_size
     total = len(data) // frame_size
     raw = np.frombuffer(data, dtype=">u4", count=total * frame_size // 4).reshape(total, frame_size // 4)
     good = (raw[:, 2] == salts.salt1) & (raw[:, 3] == salts.salt2)
     count = total if good.all() else int(np.argmin(good))
-    return count, int(np.count_nonzero(raw[:count, 1]))
+    commits = np.flatnonzero(raw[:count, 1])
+    return count, len(commits), int(commits[-1]) + 1 if len(commits) else 0
 
 
 def frame_offset(frame: int, page_size: int) -> int:

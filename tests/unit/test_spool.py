@@ -154,7 +154,7 @@ def test_pruning_deletes_whole_segments(spool_folder: Path) -> None:
     assert list(reader.records(first))
     keep = segments(spool_folder)[2]
     kept = [record for record in read(spool_folder) if record.place.segment >= keep]
-    reader.sync(keep, segments(spool_folder)[-1])
+    reader.sync({keep, segments(spool_folder)[-1]})
     reader.prune(keep)
     assert reader.first() == Place(keep, 0)
     assert list(reader.records(Place(keep, 0))) == kept

@@ -1,0 +1,126 @@
+"""The ``mirror`` command in tests: run as a person runs it, in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from mirror.statedir import resolve, source_folder
+
+#: A server that nobody listens as: port 1 of this machine.
+UNREACHABLE = "host=127.0.0.1 port=1 user=nobody dbname=nothing connect_timeout=2"
+#: Settings of whoever runs the tests, which would change what the commands do.
+_FOREIGN = ("ARGENT_PG_URL", "PG_URL", "ARGENT_STATE_DIR", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONPATH")
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line on stderr of a command that failed as promised: exit code 2, no traceback."""
+        assert self.code == 2, self
+        assert "Traceback" not in self.err, self.err
+        (line,) = self.err.splitlines()
+        assert line.startswith("mirror: "), line
+        return line
+
+
+@dataclass
+class CommandLine:
+    """Runs ``mirror`` with ``folder`` as home and working directory."""
+
+    folder: Path
+    dsn: str | None = None
+    """Given to the commands as ``ARGENT_PG_URL``."""
+    command: Sequence[str] = (sys.executable, "-m", "mirror")
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the commands keep their state unless told otherwise."""
+        return resolve(self.folder) / "argent" / "mirror"
+
+    def source_folder(self, source: Path) -> Path:
+        """The state of one source."""
+        return source_folder(self.state_dir, resolve(source))
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of the commands: nothing of the tests' own configuration."""
+        values = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+        values |= {"HOME": str(self.folder), "ARGENT_STATE_DIR": str(self.folder / "argent")}
+        if self.dsn is not None:
+            values["ARGENT_PG_URL"] = self.dsn
+        return values | dict(more or {})
+
+    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+        """Start a command; ``options`` go to ``Popen``, ``env`` adds to the environment."""
+        environment = self.environment(options.pop("env", None))
+        defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [*self.command, *map(str, arguments)],
+            **{"cwd": self.folder, **defaults, **options},
+            env=environment,
+            text=True,
+        )
+
+    def run(self, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = 90) -> Done:
+        """Run a command to its end."""
+        process = self.start(*arguments, env=env)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        return Done(process.returncode, out, err)
+
+    @contextmanager
+    def up(self, *arguments: object, wait: bool = True) -> Iterator[subprocess.Popen[str]]:
+        """``mirror up`` in the background, ended with the block; ``wait`` until all of now is applied."""
+        process = self.start("up", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            if wait:
+                named = [argument for argument in arguments if isinstance(argument, Path)]
+                done = self.run("wait", *named, "--timeout", 60)
+                assert done.code == 0, done
+            yield process
+        finally:
+            if process.poll() is None:
+                stop(process)
+
+
+def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
+    """End a process with a signal; its exit code. Fails if it takes longer."""
+    process.send_signal(number)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def processes_about(folder: Path) -> list[str]:
+    """The command lines of running processes that name a folder, or work in it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            if str(folder) in line or str(process.cwd()).startswith(str(folder)):
+                found.append(line)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            continue
+    return found
