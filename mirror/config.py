@@ -31,8 +31,15 @@ class Settings:
     schema: str
 
     def known(self) -> tuple[Path, ...]:
-        """The sources named, or else those that the state directory knows; raises ``ConfigError`` if none."""
-        found = self.sources or tuple(known_sources(self.state_dir))
+        """The sources named, or else those that the state directory knows.
+
+        Raises ``ConfigError`` if there is none, or if one is named that neither is there nor ever was.
+        """
+        known = tuple(known_sources(self.state_dir))
+        for source in self.sources:
+            if source not in known:
+                require_file(source, "find the sources")
+        found = self.sources or known
         if not found:
             raise ConfigError(
                 "find the sources",
@@ -41,6 +48,13 @@ class Settings:
                 next_step="name a SQLite file, or start `mirror up FILE`",
             )
         return found
+
+
+def require_file(source: Path, operation: str) -> None:
+    """Raise ``ConfigError`` if there is no file of this name."""
+    if not source.is_file():
+        detail = "it is a directory" if source.is_dir() else "no such file"
+        raise ConfigError(operation, str(source), detail, next_step="check the path")
 
 
 def load_settings(
@@ -56,18 +70,19 @@ def load_settings(
     path = Path(config).expanduser() if config else home / "argent.json"
     values = _read(path, required=config is not None)
     mirror = _section(values, path, "storage", "mirror")
-    named = [resolve(source) for source in sources] or [
-        resolve(_source_path(entry, path)) for entry in mirror.get("sources", [])
-    ]
+    listed = mirror.get("sources", [])
+    if not isinstance(listed, list):
+        raise ConfigError("read the configuration", str(path), "storage.mirror.sources is not a list")
+    named = [resolve(source) for source in sources] or [resolve(_source_path(entry, path)) for entry in listed]
     if len(set(named)) < len(named):
         raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
     dsn = (
         postgres
         or environment.get("ARGENT_PG_URL")
         or environment.get("PG_URL")
-        or _section(values, path, "storage", "postgres").get("connectionString")
+        or _text(_section(values, path, "storage", "postgres"), path, "connectionString")
     )
-    folder = state_dir or mirror.get("stateDir") or home / "mirror"
+    folder = state_dir or _text(mirror, path, "stateDir") or path.parent / "mirror"
     return Settings(tuple(named), dsn, Path(folder).expanduser().resolve(), schema)
 
 
@@ -96,6 +111,13 @@ def _section(values: dict[str, Any], path: Path, *names: str) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ConfigError("read the configuration", str(path), f"{'.'.join(names)} is not an object")
     return dict(found)
+
+
+def _text(values: dict[str, Any], path: Path, name: str) -> str | None:
+    found = values.get(name)
+    if found is not None and not isinstance(found, str):
+        raise ConfigError("read the configuration", str(path), f"{name} is not a text")
+    return found
 
 
 def _source_path(entry: Any, path: Path) -> str:

@@ -262,13 +262,14 @@ class Follower:
         """Spool frames; ``whole``: how many of them lead up to the last commit."""
         size = FRAME_HEADER_SIZE + before.page_size
         data = data[: count * size]
-        self._cursor = replace(
+        after = replace(
             before,
             frame=before.frame + count,
             checksum=frame_checksum(data[-size:][:FRAME_HEADER_SIZE]),
             changes=(before.changes + commits) & _MASK,
         )
-        self._spool.append(before, self._cursor, data, time.time())
+        self._spool.append(before, after, data, time.time())
+        self._cursor = after  # only now: what could not be spooled is taken again
         if whole:
             self.committed = Lsn(before.generation, before.frame + whole)
         self._since_size_check += len(data)
@@ -386,7 +387,7 @@ class Follower:
         self._counted = False
 
     def _begin(self, kind: Kind, header: WalIndexHeader, generation: int, changes: int, reason: str) -> None:
-        self._cursor = Cursor(
+        cursor = Cursor(
             generation=generation,
             frame=0,
             salts=header.salts,
@@ -397,7 +398,8 @@ class Follower:
             inode=self._inodes[0],
             reason=reason,
         )
-        self._spool.begin(kind, self._cursor, time.time())
+        self._spool.begin(kind, cursor, time.time())
+        self._cursor = cursor
         self.committed = self._cursor.lsn
         self._remember(self._cursor)
         self._seen = b""

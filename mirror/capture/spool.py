@@ -13,10 +13,10 @@ offset  size  field (big-endian)
 8       8     generation
 16      8     FRAMES: number of the first frame
 24      4     FRAMES: how many
-28      8     FRAMES: the WAL's checksum before the first
+28      8     FRAMES: the WAL's checksum before the first; else CRC-32 of the payload, and zero
 36      8     seconds since the epoch, IEEE 754 double
 44      4     size of the payload in bytes
-48      4     CRC-32 of the 48 bytes before and, but for FRAMES, the payload
+48      4     CRC-32 of the 48 bytes before
 52      --    payload
 ======  ====  =====================================================================
 
@@ -42,7 +42,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.errors import StateError
+from mirror.errors import FormatError, StateError
 from mirror.fileformat.wal import FRAME_HEADER_SIZE, Checksum, frame_checksum, frame_salts, verify_frames
 from mirror.model import Lsn, Salts
 
@@ -120,6 +120,7 @@ class Record:
     time: float
     payload: bytes
     big_endian: bool
+    sums: Checksum
     place: Place
     end: Place
 
@@ -138,35 +139,35 @@ def segments(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.seg"))
 
 
-def _parse(head: bytes, payload: bytes, place: Place) -> Record | None:
-    """The record of a header and its payload; None if either is not what was written."""
-    _, kind, big_endian, generation, first, count, sum1, sum2, time, size = _HEADER.unpack_from(head)
-    crc = zlib.crc32(head[: _HEADER.size])
+def read_record(descriptor: int, place: Place) -> Record | None:
+    """Read one record from an open segment; None where no whole, undamaged record stands."""
+    head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
+    if len(head) < RECORD_HEADER_SIZE or zlib.crc32(head[: _HEADER.size]) != _CRC.unpack_from(head, _HEADER.size)[0]:
+        return None
+    magic, kind, big_endian, generation, first, count, sum1, sum2, time, size = _HEADER.unpack_from(head)
+    if magic != _MAGIC or kind not in _KINDS:
+        return None
+    payload = os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE)
+    if len(payload) < size:
+        return None
     if kind == Kind.FRAMES:
         if not count or size % count:
             return None
         page_size = size // count - FRAME_HEADER_SIZE
-        run = verify_frames(
-            payload, page_size, big_endian, frame_salts(payload[:FRAME_HEADER_SIZE]), (sum1, sum2)
-        )
-        if run.count < count:
+        salts = frame_salts(payload[:FRAME_HEADER_SIZE])
+        if verify_frames(payload, page_size, big_endian, salts, (sum1, sum2)).count < count:
             return None
-    else:
-        crc = zlib.crc32(payload, crc)
-    if crc != _CRC.unpack_from(head, _HEADER.size)[0]:
+    elif zlib.crc32(payload) != sum1:
         return None
     end = Place(place.segment, place.offset + RECORD_HEADER_SIZE + size)
-    return Record(Kind(kind), generation, first, count, time, payload, big_endian, place, end)
+    return Record(Kind(kind), generation, first, count, time, payload, big_endian, (sum1, sum2), place, end)
 
 
-def read_record(descriptor: int, place: Place) -> Record | None:
-    """Read one record from an open segment; None where no whole, undamaged record stands."""
-    head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
-    if len(head) < RECORD_HEADER_SIZE or head[:4] != _MAGIC or head[4] not in _KINDS:
-        return None
-    size = _HEADER.unpack_from(head)[-1]
-    payload = os.pread(descriptor, size, place.offset + RECORD_HEADER_SIZE)
-    return _parse(head, payload, place) if len(payload) == size else None
+def _head(
+    kind: Kind, big_endian: bool, generation: int, first: int, count: int, sums: Checksum, time: float, size: int
+) -> bytes:
+    head = _HEADER.pack(_MAGIC, kind, big_endian, generation, first, count, *sums, time, size)
+    return head + _CRC.pack(zlib.crc32(head))
 
 
 class SpoolWriter:
@@ -192,21 +193,31 @@ class SpoolWriter:
     def _recover(self, number: int) -> bool:
         descriptor = os.open(segment_path(self._folder, number), os.O_RDWR)
         place = Place(number, 0)
-        committed: tuple[Place, Cursor] | None = None
         cursor: Cursor | None = None
+        last: tuple[Record, int, Cursor] | None = None
         while (record := read_record(descriptor, place)) is not None:
-            if record.kind is Kind.FRAMES:
-                assert cursor is not None
-                cursor, commit = _after(cursor, record)
+            if record.kind is not Kind.FRAMES:
+                cursor = record.cursor()
+                last = record, 0, cursor
+            elif cursor is None:
+                break
             else:
-                cursor, commit = record.cursor(), True
+                whole = _frames_to_commit(record)
+                if whole:
+                    last = record, whole, _after(cursor, record, whole)
+                cursor = _after(cursor, record, record.count)
             place = record.end
-            if commit:
-                committed = place, cursor
-        if committed is None:
+        if last is None:
             os.close(descriptor)
             return False
-        self.place, self.cursor = committed
+        record, whole, self.cursor = last
+        self.place = record.end
+        if whole < record.count:
+            # Its first commits may have been applied: they stay where they are, under a shorter header.
+            size = whole * (len(record.payload) // record.count)
+            before = record.generation, record.first_frame, whole, record.sums, record.time
+            os.pwrite(descriptor, _head(Kind.FRAMES, record.big_endian, *before, size), record.place.offset)
+            self.place = Place(number, record.place.offset + RECORD_HEADER_SIZE + size)
         os.ftruncate(descriptor, self.place.offset)
         self._descriptor = descriptor
         return True
@@ -214,82 +225,109 @@ class SpoolWriter:
     def begin(self, kind: Kind, cursor: Cursor, time: float) -> None:
         """Append the record that begins a generation: RESET or GAP. Raises ``StateError``."""
         self._room(time)
-        self._write(kind, cursor, 0, 0, (0, 0), time, cursor.to_json())
+        self._append(self._cursor_record(kind, cursor, time))
+        self.cursor = cursor
 
     def append(self, before: Cursor, after: Cursor, frames: bytes, time: float) -> None:
         """Append the frames that lead from one cursor to another. Raises ``StateError``."""
         self._room(time)
-        self._write(
-            Kind.FRAMES, after, before.frame + 1, after.frame - before.frame, before.checksum, time, frames
+        count = after.frame - before.frame
+        head = _head(
+            Kind.FRAMES,
+            after.big_endian,
+            after.generation,
+            before.frame + 1,
+            count,
+            before.checksum,
+            time,
+            len(frames),
         )
+        self._append((head, frames))
+        self.cursor = after
+
+    @staticmethod
+    def _cursor_record(kind: Kind, cursor: Cursor, time: float) -> tuple[bytes, bytes]:
+        payload = cursor.to_json()
+        sums = zlib.crc32(payload), 0
+        return _head(kind, False, cursor.generation, 0, 0, sums, time, len(payload)), payload
 
     def _room(self, time: float) -> None:
-        """Begin a new segment if there is none or the last one is full."""
+        """Begin a new segment, with its START, if there is none or the last one is full."""
         if self._descriptor >= 0 and self.place.offset < SEGMENT_BYTES:
             return
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        number = self.place.segment + 1
-        self._descriptor = os.open(
-            segment_path(self._folder, number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
-        )
-        self.place = Place(number, 0)
-        if self.cursor is not None:
-            self._write(Kind.START, self.cursor, 0, 0, (0, 0), time, self.cursor.to_json())
-
-    def _write(
-        self, kind: Kind, cursor: Cursor, first: int, count: int, seed: Checksum, time: float, payload: bytes
-    ) -> None:
-        head = _HEADER.pack(
-            _MAGIC, kind, cursor.big_endian, cursor.generation, first, count, *seed, time, len(payload)
-        )
-        crc = zlib.crc32(head)
-        if kind is not Kind.FRAMES:
-            crc = zlib.crc32(payload, crc)
-        size = RECORD_HEADER_SIZE + len(payload)
+        path = segment_path(self._folder, self.place.segment + 1)
+        descriptor = -1
         try:
-            if os.pwritev(self._descriptor, (head + _CRC.pack(crc), payload), self.place.offset) != size:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            start = self._cursor_record(Kind.START, self.cursor, time) if self.cursor is not None else ()
+            size = sum(map(len, start))
+            if start and os.pwritev(descriptor, start, 0) != size:
                 raise OSError("short write")
         except OSError as error:
-            raise StateError(
-                "append to the spool",
-                str(segment_path(self._folder, self.place.segment)),
-                str(error),
-                next_step="make room in the state directory",
-                retryable=True,
-            ) from error
+            if descriptor >= 0:
+                os.close(descriptor)
+                path.unlink()
+            raise self._no_room(path, error) from error
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        self.place = Place(self.place.segment + 1, size)
+
+    def _append(self, record: tuple[bytes, bytes]) -> None:
+        size = sum(map(len, record))
+        try:
+            if os.pwritev(self._descriptor, record, self.place.offset) != size:
+                raise OSError("short write")
+        except OSError as error:
+            raise self._no_room(segment_path(self._folder, self.place.segment), error) from error
         self.place = Place(self.place.segment, self.place.offset + size)
-        self.cursor = cursor
+
+    @staticmethod
+    def _no_room(path: Path, error: OSError) -> StateError:
+        return StateError(
+            "append to the spool",
+            str(path),
+            str(error),
+            next_step="make room in the state directory",
+            retryable=True,
+        )
 
     def size(self) -> int:
         """Bytes in all segments."""
         return sum(path.stat().st_size for path in self._folder.glob("*.seg"))
 
     def close(self) -> None:
-        """Close the segment and let others append."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        os.close(self._lock)
+        """Close the segment and let others append. May be called twice."""
+        for descriptor in (self._descriptor, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._descriptor = self._lock = -1
 
 
-def _after(cursor: Cursor, record: Record) -> tuple[Cursor, bool]:
-    """The cursor behind a FRAMES record, and whether its last frame is a commit."""
+def _frames_to_commit(record: Record) -> int:
+    """How many frames of a FRAMES record lead up to its last commit; 0 if it has none."""
     size = len(record.payload) // record.count
-    commits = sum(
-        record.payload[at + 4 : at + 8] != b"\0\0\0\0" for at in range(0, len(record.payload), size)
-    )
-    last = record.payload[-size:][:FRAME_HEADER_SIZE]
-    moved = replace(
+    for index in range(record.count, 0, -1):
+        at = (index - 1) * size
+        if record.payload[at + 4 : at + 8] != b"\0\0\0\0":
+            return index
+    return 0
+
+
+def _after(cursor: Cursor, record: Record, count: int) -> Cursor:
+    """The cursor behind the first ``count`` frames of a FRAMES record."""
+    size = len(record.payload) // record.count
+    heads = [record.payload[at : at + FRAME_HEADER_SIZE] for at in range(0, count * size, size)]
+    commits = sum(head[4:8] != b"\0\0\0\0" for head in heads)
+    return replace(
         cursor,
-        frame=record.first_frame + record.count - 1,
-        checksum=frame_checksum(last),
+        frame=record.first_frame + count - 1,
+        checksum=frame_checksum(heads[-1]),
         changes=(cursor.changes + commits) & 0xFFFFFFFF,
         page_size=size - FRAME_HEADER_SIZE,
         big_endian=record.big_endian,
         reason="",
     )
-    return moved, last[4:8] != b"\0\0\0\0"
 
 
 class SpoolReader:
@@ -311,22 +349,24 @@ class SpoolReader:
         return Place(numbers[0], 0) if numbers else None
 
     def records(self, place: Place, until: Place | None = None) -> Iterator[Record]:
-        """The records from ``place`` to ``until`` (to the end of what is there, if None)."""
+        """The records from ``place`` to ``until`` (to the end of what is whole, if None).
+
+        Raises ``FormatError`` where a record before ``until`` is damaged.
+        """
         while until is None or place < until:
             try:
                 record = read_record(self._descriptor(place.segment), place)
             except FileNotFoundError:
                 return
-            if record is None:
-                following = Place(place.segment + 1, 0)
-                if (until is not None and following > until) or not segment_path(
-                    self._folder, following.segment
-                ).exists():
-                    return
-                place = following
-                continue
-            yield record
-            place = record.end
+            if record is not None:
+                yield record
+                place = record.end
+            elif place.offset == os.fstat(self._descriptor(place.segment)).st_size:
+                place = Place(place.segment + 1, 0)
+            elif until is None:
+                return
+            else:
+                raise FormatError("read the spool", f"segment {place.segment}, offset {place.offset}", "it is damaged")
 
     def page(self, place: Place, page_size: int) -> bytes:
         """The page image at a place."""

@@ -12,16 +12,18 @@ from typing import Any
 
 import click
 import psycopg
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mirror.agent import Agent, AgentSettings
-from mirror.cli.options import common, postgres_of
-from mirror.config import load_settings
+from mirror.cli.options import Patience, common, postgres_of
+from mirror.config import Settings, load_settings
 from mirror.control import ControlClient, wait_for_mirror
-from mirror.errors import ControlError, StateError
+from mirror.errors import ControlError, MirrorError, StateError
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
+from mirror.postgres.failures import translated
 from mirror.statedir import source_folder
 from mirror.status import stopped_status
 
@@ -74,14 +76,15 @@ def status(
         click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
         return
     console = Console()
-    table = Table("source", "phase", "lag", "fresh", "captured", "applied", "commits", "rejects", "gaps")
+    headings = ("phase", "lag", "fresh", "captured", "applied", "commits", "rejects", "gaps")
+    table = Table(Column("source", overflow="fold"), *headings, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for report in reports:
         fresh = report["freshness_seconds"]
         table.add_row(
             Path(report["source"]).name,
             report["phase"],
             f"{report['lag_seconds'] * 1000:.0f} ms",
-            "-" if fresh is None else f"{fresh:.1f} s ago",
+            "-" if fresh is None else f"{fresh:,.1f} s",
             report["captured"] or "-",
             report["applied"] or "-",
             f"{report['commits']:,}",
@@ -124,29 +127,47 @@ def parity(
 ) -> None:
     """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
     settings = load_settings(sources, postgres, state_dir, schema, config)
+    named = settings.known()
     reports: list[ParityReport] = []
     with postgres_of(settings) as dsn:
-        for source in settings.known():
-            with gate_of(source, dsn, settings.state_dir, schema) as gate, psycopg.connect(dsn) as connection:
-                console = Console(stderr=True)
-                with console.status(f"comparing {source.name}") as spinner:
-                    reports.append(
-                        compare(
-                            source,
-                            connection,
-                            schema,
-                            gate,
-                            tables=tables or None,
-                            progress=lambda table, rows: spinner.update(f"comparing {table}: {rows:,} rows"),
-                        )
-                    )
+        for source in named:
+            try:
+                report = _compare(source, dsn, settings, tables)
+            except MirrorError as error:
+                # The others are compared all the same, and a difference found there counts.
+                if debug:
+                    raise
+                click.secho(f"mirror: {error}", fg="red", err=True)
+                report = ParityReport(str(source), (), "not checked", str(error), 0.0, 0, 0.0)
+            else:
+                if not as_json:
+                    report.render(Console())
+            reports.append(report)
     if as_json:
         click.echo(json.dumps({"version": 1, "reports": [report.to_dict() for report in reports]}, indent=2))
-    else:
-        for report in reports:
-            report.render(Console())
     codes = {report.exit_code for report in reports}
     sys.exit(1 if 1 in codes else max(codes))
+
+
+def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]) -> ParityReport:
+    with (
+        _connect(dsn) as connection,
+        gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
+        Console(stderr=True).status(f"comparing {source.name}") as spinner,
+    ):
+        return compare(
+            source,
+            connection,
+            settings.schema,
+            gate,
+            tables=tables or None,
+            progress=lambda table, rows: spinner.update(f"comparing {table}: {rows:,} rows"),
+        )
+
+
+def _connect(dsn: str) -> psycopg.Connection[Any]:
+    with translated("connect to Postgres"):
+        return psycopg.connect(dsn, connect_timeout=10)
 
 
 @contextmanager
@@ -177,7 +198,9 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
 
 
 def _catch_up(agent: Agent, client: ControlClient) -> None:
+    patience = Patience()
     while client.status()["phase"] not in ("following", "failed"):
+        patience.check(agent.pipelines[0])
         time.sleep(0.01)
     if agent.pipelines[0].error is not None:
         raise agent.pipelines[0].error

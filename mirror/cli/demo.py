@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from mirror.demo.story import Story
+from mirror.errors import ConfigError
 
 
 @click.command()
@@ -23,6 +24,8 @@ def demo(keep: str | None, debug: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="mirror-", ignore_cleanup_errors=True) as temporary:
         folder = Path(keep).resolve() if keep else Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError("run the demo", str(folder), "the folder is not empty", next_step="name a new one")
         outcome = Story(folder, console).tell()
     for claim, holds in outcome.claims:
         console.print(f"[green]✓[/green] {claim}" if holds else f"[red]✗[/red] {claim}", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import click
 from loguru import logger
@@ -31,11 +32,6 @@ def main() -> None:
     logger.add(sys.stderr, format=line, level="INFO", backtrace=False, diagnose=False)
     try:
         cli.main(standalone_mode=False)
-    except MirrorError as error:
-        if "--debug" in sys.argv:
-            raise
-        click.secho(f"mirror: {error}", fg="red", err=True)
-        sys.exit(2)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.exceptions.Exit as error:
@@ -43,3 +39,17 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Exception as error:
+        # Also a bug: 1 would mean that parity has found a difference.
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        else:
+            click.secho(f"mirror: {_told(error)}", fg="red", err=True)
+        sys.exit(2)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, MirrorError):
+        return str(error)
+    detail = " ".join(str(error).split())
+    return f"unexpected: {type(error).__name__}: {detail} -- run it again with --debug, and report what it shows"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,12 @@ from typing import Any
 import click
 
 from mirror.config import Settings
+from mirror.errors import MirrorError
+from mirror.pipeline import Pipeline
 from mirror.postgres.embedded import start_embedded
+
+#: How long a command that is to end by itself tries again before it gives up.
+PATIENCE_SECONDS = 5.0
 
 _OPTIONS = (
     click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path()),
@@ -37,3 +43,22 @@ def postgres_of(settings: Settings) -> Iterator[str]:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     with start_embedded(settings.state_dir) as server:
         yield server.dsn
+
+
+class Patience:
+    """For commands that are to end by themselves: notices pipelines that cannot get on."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Pipeline, tuple[str | None, float]] = {}
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Raise ``MirrorError`` if it has been interrupted for long without applying anything."""
+        status = pipeline.status
+        if status.phase != "waiting":
+            return
+        applied, since = self._waiting.get(pipeline, (None, 0.0))
+        now = time.monotonic()
+        if not since or applied != status.applied:
+            self._waiting[pipeline] = status.applied, now
+        elif now - since > PATIENCE_SECONDS:
+            raise MirrorError("mirror a source", status.source, f"gave up: {status.last_error}")

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 
@@ -14,9 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mirror.agent import Agent, AgentSettings
-from mirror.cli.options import common, postgres_of
-from mirror.config import Settings, load_settings
-from mirror.errors import ConfigError, MirrorError
+from mirror.capture.keeper import Keeper
+from mirror.cli.options import Patience, common, postgres_of
+from mirror.config import Settings, load_settings, require_file
+from mirror.errors import ConfigError, MirrorError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
 
@@ -38,8 +41,8 @@ def up(
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
     for source in settings.sources:
-        if not source.is_file():
-            raise ConfigError("start the mirror", str(source), "no such file", next_step="check the path")
+        require_file(source, "start the mirror")
+    _require_one(settings.sources)
     stop = threading.Event()
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
@@ -61,16 +64,38 @@ def up(
         os._exit(0)
 
 
+def _require_one(sources: Sequence[Path]) -> None:
+    """Raise the last ``SourceError`` if none of the sources can be followed: before anything is started.
+
+    If only some cannot, the others are mirrored all the same.
+    """
+    problem: SourceError | None = None
+    for source in sources:
+        try:
+            Keeper(source).close()
+        except SourceError as error:
+            if error.retryable:
+                return
+            problem = error
+        else:
+            return
+    if problem is not None:
+        raise problem
+
+
 def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
     """Show progress until everything is done (``once``), every pipeline has ended, or a signal came."""
     console = Console(stderr=True)
     waiting = dict.fromkeys(agent.pipelines) if once else {}
-    targets: dict[Pipeline, Lsn] = {}
+    targets: dict[Pipeline, Future[Lsn]] = {}
+    patience = Patience()
     told: set[Pipeline] = set()
     with _Bars(console) as bars:
         while agent.running and not stop.wait(0.05):
             for pipeline in agent.pipelines:
                 bars.show(pipeline)
+                if pipeline in waiting:
+                    patience.check(pipeline)
                 if pipeline.status.caught_up_at is None:
                     continue
                 if pipeline not in told:
@@ -81,25 +106,27 @@ def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
                     )
                 if pipeline in waiting:
                     if pipeline not in targets:
-                        targets[pipeline] = pipeline.mark().result(30.0)
-                    if pipeline.wait_applied(targets[pipeline], 0.0):
+                        targets[pipeline] = pipeline.mark()
+                    target = targets[pipeline]
+                    known = target.done() and not target.cancelled()
+                    if known and pipeline.wait_applied(target.result(), 0.0):
                         del waiting[pipeline]
             if once and all(pipeline.error is not None for pipeline in waiting):
                 return
 
 
 def _report(agent: Agent, settings: Settings) -> None:
-    failed: MirrorError | None = None
+    failed = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
     for pipeline in agent.pipelines:
         state = pipeline.status
-        if pipeline.error is not None:
-            failed = pipeline.error
-            click.secho(f"{Path(state.source).name}: {pipeline.error}", fg="red", err=True)
-        else:
+        if pipeline.error is None:
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
-            click.echo(f"{Path(state.source).name}: Postgres is at {state.applied}{rejects}")
-    if failed is not None:
-        raise failed
+            where = f"is at {state.applied}" if state.applied else "has nothing of it yet"
+            click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
+    for error in failed[:-1]:
+        click.secho(f"mirror: {error}", fg="red", err=True)
+    if failed:
+        raise failed[-1]
     click.echo(f"Next: `mirror parity {settings.sources[0]}` compares every value.")
 
 

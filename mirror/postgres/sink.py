@@ -17,18 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import apsw
 import psycopg
 from psycopg import RawCursor
 
-from mirror.errors import FencedError, SinkError, SourceError
+from mirror.errors import FencedError, SinkError
 from mirror.model import Batch, Lsn, Position, Salts, Table, TableResult
 from mirror.postgres.apply import Transaction, apply_rows
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.migrate import migrate, statement
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import SchemaEditor, create_schema
-from mirror.postgres.snapshot import Loader, Progress, SourceCopy, mapper
+from mirror.postgres.snapshot import Loader, Progress, mapper, open_copy
 from mirror.postgres.target import Conn, MapTable, Target, load_targets
 
 #: First key of the two-key advisory locks of sources; the second is the source's id. ("mirr")
@@ -219,10 +218,10 @@ class Sink:
         """Make Postgres equal to a SQLite file, and the position with it, in one transaction.
 
         ``database``: a private copy that nobody writes. ``tables``: all tables to hold; those held so
-        far and not among them are renamed as dropped. Raises :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file
-        cannot be read.
+        far and not among them are renamed as dropped. Raises :class:`SinkError`, :class:`FencedError`;
+        :class:`SourceError` if the file cannot be read.
         """
-        with self._transaction("load a source"), _closing(SourceCopy(database)) as copy:
+        with self._transaction("load a source"), open_copy(database) as copy:
             self._conn.execute("BEGIN")
             editor = self._editor()
             for name in set(editor.targets) - {table.name for table in tables}:
@@ -370,13 +369,3 @@ def _process_lives(pid: int | None) -> bool:
         return True
     return True
 
-
-@contextmanager
-def _closing(copy: SourceCopy) -> Iterator[SourceCopy]:
-    """Close the copy at the end; SQLite's errors become :class:`SourceError`."""
-    try:
-        yield copy
-    except apsw.Error as error:
-        raise SourceError("read the snapshot", detail=str(error)) from error
-    finally:
-        copy.close()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,18 @@ class _NumericDumper(Dumper):
         if isinstance(obj, float):
             obj = Decimal(encode("numeric", obj) or real_text(obj))
         return DecimalBinaryDumper(Decimal).dump(Decimal(obj))
+
+
+@contextmanager
+def open_copy(database: Path) -> Iterator[SourceCopy]:
+    """A copy of the source for as long as the block runs; SQLite's errors in it become :class:`SourceError`."""
+    copy = SourceCopy(database)
+    try:
+        yield copy
+    except apsw.Error as error:
+        raise SourceError("read the snapshot", str(database), str(error)) from error
+    finally:
+        copy.close()
 
 
 class SourceCopy:

@@ -107,16 +107,18 @@ def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM
     process.send_signal(number)
     try:
         return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
-def processes_about(folder: Path) -> list[str]:
-    """The command lines of running processes that name a folder, or work in it."""
+def processes_about(folder: Path, *others: int) -> list[str]:
+    """The command lines of running processes that name a folder, or work in it; ``others``: not these."""
     found = []
     for process in psutil.process_iter():
+        if process.pid in others:
+            continue
         try:
             line = " ".join(process.cmdline())
             if str(folder) in line or str(process.cwd()).startswith(str(folder)):

@@ -78,15 +78,14 @@ class Filler:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """All files in a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """All segments in a folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.seg")}
 
 
 def restore(folder: Path, files: dict[str, bytes]) -> None:
-    """Make a folder hold these files and no others."""
+    """Make a folder hold these segments and no others."""
     folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_file():
-            path.unlink()
+    for path in folder.glob("*.seg"):
+        path.unlink()
     for name, data in files.items():
         (folder / name).write_bytes(data)

@@ -693,7 +693,6 @@ def test_a_full_spool_gives_way_and_comes_back(source: Source, tmp_path: Path, m
     capture.close()
 
 
-@pytest.mark.xfail(strict=True, reason="Follower moves before the spool has it")
 def test_a_full_disk_loses_nothing(
     source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -715,7 +714,6 @@ def test_a_full_disk_loses_nothing(
     assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="Follower moves before the spool has it")
 @pytest.mark.parametrize("unread", [0, 2])
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_a_full_disk_at_a_reset_loses_nothing(

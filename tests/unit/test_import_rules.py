@@ -131,16 +131,9 @@ def test_parity_shares_no_code_with_capture() -> None:
         assert not loaded & {"fileformat", "capture", "decode", "postgres"}, module
 
 
-KNOWN = pytest.mark.xfail(strict=True, reason="the snapshot should raise errors of the package")
-
-
 @pytest.mark.parametrize(
     "module",
-    [
-        pytest.param(module, marks=KNOWN if module == "mirror.postgres.sink" else ())
-        for module in MODULES
-        if "apsw" in outside(module)
-    ],
+    [module for module in MODULES if "apsw" in outside(module)],
 )
 def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
     allowed = ("mirror.capture.keeper", "mirror.decode.schema", "mirror.postgres.snapshot", "mirror.parity.")

@@ -179,7 +179,6 @@ def test_the_spool_leads_on_from_any_saved_position(mirror: Mirror) -> None:
     assert written(again.pages()) == written(mirror.pages())
 
 
-@pytest.mark.xfail(strict=True, reason="SpoolWriter cuts off applied commits")
 @pytest.mark.parametrize("then", ["goes on", "reset", "gap"])
 def test_what_was_applied_stays_readable_when_capture_starts_anew(mirror: Mirror, then: str) -> None:
     """Capture alone was killed in the middle of a large commit; small ones before it had been applied."""
