@@ -92,13 +92,9 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
     except FileNotFoundError as error:
         if not required:
             return {}
-        raise ConfigError(
-            "read the configuration", str(path), "no such file", next_step="check --config"
-        ) from error
+        raise ConfigError("read the configuration", str(path), "no such file", next_step="check --config") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            "read the configuration", str(path), str(error), next_step="mend the file"
-        ) from error
+        raise ConfigError("read the configuration", str(path), str(error), next_step="mend the file") from error
     if not isinstance(values, dict):
         raise ConfigError("read the configuration", str(path), "not a JSON object", next_step="mend the file")
     return values
@@ -106,10 +102,10 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
 
 def _section(values: dict[str, Any], path: Path, *names: str) -> dict[str, Any]:
     found: Any = values
-    for name in names:
+    for depth, name in enumerate(names, 1):
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise ConfigError("read the configuration", str(path), f"{'.'.join(names)} is not an object")
+            raise ConfigError("read the configuration", str(path), f"{'.'.join(names[:depth])} is not an object")
     return dict(found)
 
 
@@ -125,6 +121,4 @@ def _source_path(entry: Any, path: Path) -> str:
         return entry
     if isinstance(entry, dict) and isinstance(entry.get("path"), str):
         return str(entry["path"])
-    raise ConfigError(
-        "read the configuration", str(path), f"storage.mirror.sources has {entry!r} without a path"
-    )
+    raise ConfigError("read the configuration", str(path), f"storage.mirror.sources has {entry!r} without a path")

@@ -45,9 +45,7 @@ def wait(
     deadline = time.monotonic() + timeout
     for source in settings.known():
         try:
-            with wait_for_mirror(
-                source_folder(settings.state_dir, source), deadline - time.monotonic()
-            ) as client:
+            with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
         except ControlError as error:
             click.secho(f"mirror: {error}", fg="red", err=True)

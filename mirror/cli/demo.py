@@ -29,8 +29,6 @@ def demo(keep: str | None, debug: bool) -> None:
         outcome = Story(folder, console).tell()
     for claim, holds in outcome.claims:
         console.print(f"[green]✓[/green] {claim}" if holds else f"[red]✗[/red] {claim}", highlight=False)
-    console.print(
-        f"{'All of it held' if outcome.held else 'Not all of it held'}; {time.monotonic() - begun:.0f} s."
-    )
+    console.print(f"{'All of it held' if outcome.held else 'Not all of it held'}; {time.monotonic() - begun:.0f} s.")
     console.print("Next: `mirror up YOUR.db` does the same for your file.")
     sys.exit(0 if outcome.held else 1)

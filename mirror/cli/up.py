@@ -19,7 +19,7 @@ from mirror.agent import Agent, AgentSettings
 from mirror.capture.keeper import Keeper
 from mirror.cli.options import Patience, common, postgres_of
 from mirror.config import Settings, load_settings, require_file
-from mirror.errors import ConfigError, MirrorError, SourceError
+from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
 
@@ -101,9 +101,7 @@ def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
                 if pipeline not in told:
                     told.add(pipeline)
                     state = pipeline.status
-                    bars.say(
-                        f"{Path(state.source).name}: {state.tables} tables in Postgres, following every commit"
-                    )
+                    bars.say(f"{Path(state.source).name}: {state.tables} tables in Postgres, following every commit")
                 if pipeline in waiting:
                     if pipeline not in targets:
                         targets[pipeline] = pipeline.mark()
@@ -173,6 +171,4 @@ class _Bars:
         task, begun = self._tasks[key]
         rate = progress["done"] / max(time.monotonic() - begun, 0.001)
         unit = progress.get("unit", "rows")
-        self._progress.update(
-            task, completed=progress["done"], total=progress["total"], rate=f"{rate:,.0f} {unit}/s"
-        )
+        self._progress.update(task, completed=progress["done"], total=progress["total"], rate=f"{rate:,.0f} {unit}/s")

@@ -31,9 +31,7 @@ def cli(folder: Path, dsn: str) -> CommandLine:
 @pytest.fixture
 def source(writer: Writer, database: Path) -> Path:
     """A source with three rows, and a program that has it open."""
-    writer.run(
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t(v) VALUES ('a'), ('b'), ('c')"
-    )
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t(v) VALUES ('a'), ('b'), ('c')")
     return database
 
 
@@ -85,9 +83,7 @@ def test_once_mirrors_and_ends(cli: CommandLine, source: Path, dsn: str) -> None
     assert sql(dsn, "SELECT id, v FROM t ORDER BY id") == [(1, "a"), (2, "b"), (3, "c")]
 
 
-def test_once_goes_on_where_the_last_one_ended(
-    cli: CommandLine, source: Path, writer: Writer, dsn: str
-) -> None:
+def test_once_goes_on_where_the_last_one_ended(cli: CommandLine, source: Path, writer: Writer, dsn: str) -> None:
     cli.run("up", source, "--once")
     writer.run("DELETE FROM t WHERE id = 1", "INSERT INTO t VALUES (9, 'later')")
     done = cli.run("up", source, "--once")
@@ -424,9 +420,7 @@ def test_sources_and_postgres_from_argent_json(cli: CommandLine, folder: Path, d
     assert (state / "sources").is_dir() and not cli.state_dir.exists()
 
 
-def test_precedence_of_the_places_that_name_postgres(
-    cli: CommandLine, source: Path, dsn: str, other_dsn: str
-) -> None:
+def test_precedence_of_the_places_that_name_postgres(cli: CommandLine, source: Path, dsn: str, other_dsn: str) -> None:
     cli.dsn = None
     both = {"ARGENT_PG_URL": dsn, "PG_URL": other_dsn}
     assert cli.run("up", source, "--once", env=both).code == 0

@@ -284,15 +284,15 @@ def test_a_power_cut_leaves_zeros_or_garbage(filled: Path) -> None:
             restore(filled, data)
 
 
-def test_every_flipped_bit_of_a_record_header_is_noticed(filled: Path) -> None:
+def test_a_flipped_bit_of_a_record_header_is_noticed(filled: Path) -> None:
     """Sizes and counts too: nothing is allocated or parsed by a header that is not the one written."""
     data, whole = bytes_of(filled), read(filled)
     newest = segment_path(filled, segments(filled)[-1])
-    for record in whole:
-        if record.place.segment != segments(filled)[-1]:
-            continue
+    sizes = {*range(24, 28), *range(44, 48)}
+    victims = [record for record in whole if record.place.segment == segments(filled)[-1]]
+    for record in (*victims[:2], *victims[-3:]):
         for at in range(RECORD_HEADER_SIZE):
-            for bit in range(8):
+            for bit in range(8) if at in sizes else (at % 8,):
                 damaged = bytearray(data[newest.name])
                 damaged[record.place.offset + at] ^= 1 << bit
                 newest.write_bytes(damaged)

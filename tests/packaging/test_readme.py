@@ -1,0 +1,160 @@
+"""Every command of the README's ``sh`` blocks is run, so that none of them can be wrong.
+
+The first two blocks set up a virtual environment: what they install is checked here, what they start
+is run by ``tests/integration/test_demo.py`` and by ``.ci/run``, which takes its command from the README.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import pytest
+
+from mirror.cli.main import cli as commands
+from tests.support.commands import CommandLine, stop
+
+ROOT = Path(__file__).parents[2]
+#: Options whose value is a placeholder for something of the reader's own.
+_DSN_OPTION = "--postgres"
+
+
+def blocks() -> list[list[list[str]]]:
+    """The ``sh`` blocks: for each line its words, comments left out."""
+    text = (ROOT / "README.md").read_text()
+    return [
+        [words for line in block.replace("\\\n", " ").splitlines() if (words := shlex.split(line, comments=True))]
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def parts(words: list[str]) -> Iterator[list[str]]:
+    """The commands between ``&&``."""
+    part: list[str] = []
+    for word in [*words, "&&"]:
+        if word == "&&":
+            yield part
+            part = []
+        else:
+            part.append(word)
+
+
+def test_the_commands_for_a_fresh_machine() -> None:
+    """Nothing but Python is needed, the extras exist, and what is started is what other tests start."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    first, second = blocks()[:2]
+    started = []
+    for block in (first, second):
+        ((make, install, start),) = (list(parts(words)) for words in block)
+        assert make == ["python3", "-m", "venv", ".venv"]
+        assert install[:2] == [".venv/bin/pip", "install"]
+        (extras,) = re.fullmatch(r"\.\[([a-z,]+)\]", install[-1]).groups()  # type: ignore[union-attr]
+        assert set(extras.split(",")) <= set(project["optional-dependencies"])
+        assert "embedded" in extras
+        started.append(start)
+    assert started == [[".venv/bin/mirror", "demo"], [".venv/bin/python", "-m", "pytest"]]
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    shown = subprocess.run([ROOT / ".ci" / "run", "--show"], cwd="/", capture_output=True, text=True, check=True)
+    assert [shlex.split(shown.stdout)] == blocks()[1]
+
+
+class Reader:
+    """Somebody who types the README's commands one after the other, where a ``memory.db`` lies."""
+
+    def __init__(self, cli: CommandLine, running: ExitStack) -> None:
+        self._cli = cli
+        self._running = running
+        self._mirror: subprocess.Popen[str] | None = None
+
+    def type(self, words: list[str]) -> None:
+        """Run a command; it must succeed. Fails for one that no rule covers."""
+        for part in parts(words):
+            match part:
+                case ["mirror" | ".venv/bin/mirror", "demo"]:
+                    pass  # tests/integration/test_demo.py
+                case ["mirror" | ".venv/bin/mirror", "up", *arguments]:
+                    self._up([word for word in arguments if word != "&"])
+                case ["mirror" | ".venv/bin/mirror", *arguments]:
+                    self._run(arguments)
+                case ["python" | "python3" | ".venv/bin/python", script, *_] if script.startswith("scripts/"):
+                    self._help_of(script)
+                case ["python" | "python3" | ".venv/bin/python", "-m", "pytest", *arguments]:
+                    self._collect(arguments)
+                case [".ci/run" | "scripts/check" as script]:
+                    subprocess.run(["bash", "-n", ROOT / script], check=True)
+                    assert (ROOT / script).stat().st_mode & 0o100, f"{script} cannot be started"
+                case _:
+                    pytest.fail(f"the README has a command that no rule covers: {shlex.join(part)}")
+
+    def _arguments(self, words: list[str]) -> list[str]:
+        """The words as typed, with a server that is there, and stores where files are named."""
+        found = list(words)
+        for at, word in enumerate(found):
+            if word.startswith(_DSN_OPTION + "=") or (at and found[at - 1] == _DSN_OPTION):
+                found[at] = word[: word.find("=") + 1] * word.startswith("--") + (self._cli.dsn or "")
+            elif word.endswith(".db"):
+                store = self._cli.folder / word
+                if not store.exists():
+                    shutil.copyfile(self._cli.folder / "memory.db", store)
+        return found
+
+    def _run(self, words: list[str]) -> None:
+        done = self._cli.run(*self._arguments(words))
+        assert done.code == 0, (words, done)
+
+    def _up(self, words: list[str]) -> None:
+        """The terminal is free again after a ``mirror up`` only once that has ended."""
+        self.end()
+        if "--once" in words:
+            self._run(["up", *words])
+            return
+        arguments = self._arguments(words)
+        self._mirror = self._running.enter_context(self._cli.up(*arguments, wait=False))
+        sources = [word for word in arguments if word.endswith(".db")]
+        done = self._cli.run("wait", *sources, "--timeout", "60")
+        assert done.code == 0, (words, done)
+
+    def end(self) -> None:
+        """End the mirror that runs, if one does."""
+        if self._mirror is not None:
+            assert stop(self._mirror) == 0
+            self._mirror = None
+
+    def _help_of(self, script: str) -> None:
+        subprocess.run([sys.executable, ROOT / script, "--help"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+
+    def _collect(self, arguments: list[str]) -> None:
+        command = [sys.executable, "-m", "pytest", "--collect-only", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+
+
+def test_every_other_command(folder: Path, dsn: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "mirror.demo.writer", folder / "memory.db", "0.2"], check=True, stdout=subprocess.DEVNULL
+    )
+    with ExitStack() as running:
+        reader = Reader(CommandLine(folder, dsn), running)
+        for block in blocks()[2:]:
+            for words in block:
+                reader.type(words)
+        reader.end()
+
+
+@pytest.mark.parametrize("name", sorted(commands.commands))
+def test_every_command_and_option_says_what_it_is(name: str) -> None:
+    command = commands.commands[name]
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help and not parameter.hidden, parameter.opts
+    assert f"mirror {name}" in (ROOT / "README.md").read_text(), "the README does not name it"
