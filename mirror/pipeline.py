@@ -168,9 +168,7 @@ class Pipeline:
         except Exception as error:
             # A bug: say where, and end this source alone; the state is as after a kill.
             logger.exception("{}: the mirror failed", self.task.database.name)
-            self.error = MirrorError(
-                "run the mirror", str(self.task.database), f"{type(error).__name__}: {error}"
-            )
+            self.error = MirrorError("run the mirror", str(self.task.database), f"{type(error).__name__}: {error}")
             self.status.phase = "failed"
         finally:
             self._close()
@@ -407,13 +405,9 @@ class Pipeline:
             read = self._keeper.reader()
             page_size = DatabaseHeader.parse(read(0, 100)).page_size
             if page_size != replica.page_size:
-                self._resync(
-                    f"the page size changed from {replica.page_size} to {page_size}", self._sink.position
-                )
+                self._resync(f"the page size changed from {replica.page_size} to {page_size}", self._sink.position)
                 return
-            images = rediff(
-                read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check
-            )
+            images = rediff(read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check)
             self._faults("rediff:compared")
             target = self._mark()
             found = frames_until(self._spool, gap.head, self._tail.until, target)
@@ -442,9 +436,7 @@ class Pipeline:
             self._replica.close()
             self._replica = None
         Shadow.discard(self.task.folder)
-        floor = 1 + max(
-            (lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0
-        )
+        floor = 1 + max((lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = self._copy_source(floor)
         self._faults("snapshot:copied")
         self._load(replica, reason)

@@ -44,9 +44,7 @@ class Replica:
         self._layout = Layout(Geometry(header.usable), header.encoding)
         self.schema: Schema = read_schema(shadow.read, self._layout.geometry, self._layout.encoding)
         self._pagemap = (
-            build_pagemap(shadow.read, shadow.pages, self.schema, self._layout)
-            if pagemap is None
-            else pagemap
+            build_pagemap(shadow.read, shadow.pages, self.schema, self._layout) if pagemap is None else pagemap
         )
 
     @classmethod
@@ -143,9 +141,7 @@ class Replica:
             self.advance(found.head, found.images, found.pages, decoded)
         return self.head.lsn == target
 
-    def compared(
-        self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None
-    ) -> PageBatch:
+    def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
         """The batch that a comparison after a gap makes: the pages that differ, and the frames since."""
         if isinstance(frames, PageBatch):
             head, pages, commits = frames.head, frames.pages, frames.commits

@@ -58,9 +58,7 @@ class SourceStatus:
         if self.phase == "stopped":
             steps.append(f"start it with `mirror up {self.source}`")
         if self.rejects:
-            steps.append(
-                f"look at the {self.rejects} rows that Postgres cannot hold: select * from mirror.rejects"
-            )
+            steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: select * from mirror.rejects")
         return steps
 
 

@@ -105,10 +105,7 @@ class Tail:
                 self.until = place
                 if self.captured is None or lsn > self.captured:
                     self.captured = lsn
-                if (
-                    isinstance(message, Marked)
-                    and (future := self._marks.pop(message.mark, None)) is not None
-                ):
+                if isinstance(message, Marked) and (future := self._marks.pop(message.mark, None)) is not None:
                     del self._questions[future]
                     future.set_result(lsn)
             case Attached(_, place, lsn, salts):

@@ -323,11 +323,7 @@ class Follower:
         if not self._counted:
             self._gap("the WAL was reset before capture had caught up with it", header)
         elif missed:
-            what = (
-                "the counter of commits was set back"
-                if missed >= 1 << 31
-                else f"{missed} commits overwritten"
-            )
+            what = "the counter of commits was set back" if missed >= 1 << 31 else f"{missed} commits overwritten"
             self._gap(f"the WAL was reset: {what}", header)
         else:
             if count:

@@ -111,6 +111,4 @@ def _explain(error: apsw.Error, database: Path) -> SourceError:
             next_step="the mirror needs locking_mode=NORMAL",
             retryable=True,
         )
-    return SourceError(
-        "open the source", str(database), str(error), next_step="check the file and its permissions"
-    )
+    return SourceError("open the source", str(database), str(error), next_step="check the file and its permissions")

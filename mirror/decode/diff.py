@@ -105,9 +105,7 @@ class _Decoder:
         schema = self._schema
         changes: tuple[SchemaChange, ...] = ()
         # Page 1 is logged by many commits only for its header: then no row of the schema differs.
-        if 1 in self._touched and any(
-            list(table.rows) for table in [self._compare(SCHEMA_TABLE, SCHEMA_TABLE)]
-        ):
+        if 1 in self._touched and any(list(table.rows) for table in [self._compare(SCHEMA_TABLE, SCHEMA_TABLE)]):
             schema = read_schema(self._new, self._layout.geometry, self._layout.encoding)
         if schema is not self._schema or self._rebuild:
             changes = tuple(self._schema_changes(schema))
@@ -149,9 +147,7 @@ class _Decoder:
 
     def _decoders(self, before: Table, after: Table) -> tuple[RowDecoder, RowDecoder]:
         geometry, encoding = self._layout.geometry, self._layout.encoding
-        return RowDecoder(before, geometry, encoding, self._old), RowDecoder(
-            after, geometry, encoding, self._new
-        )
+        return RowDecoder(before, geometry, encoding, self._old), RowDecoder(after, geometry, encoding, self._new)
 
     def _compare(self, before: Table, after: Table) -> TableChanges:
         rows = RowDiff(*self._decoders(before, after), self._dirty, self._update)
@@ -162,9 +158,7 @@ class _Decoder:
                 self._update.set(pgno, TREE, after.root)
             return TableChanges(
                 after,
-                rows.trees(
-                    walk(before.root, self._old, interior=index), walk(after.root, self._new, interior=index)
-                ),
+                rows.trees(walk(before.root, self._old, interior=index), walk(after.root, self._new, interior=index)),
             )
         tree = compare_tree(before.root, self._touched[before.root], self._old, self._new, index)
         for pgno in tree.left:
@@ -193,9 +187,7 @@ class _Decoder:
                 yield RowChange(None if table.without_rowid else cell.rowid, None, row)
 
 
-def _touched_trees(
-    changed: Collection[int], pagemap: PageMap
-) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
+def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
     """By root page: the tree's pages that changed; and the first pages of overflow chains that did."""
     touched: dict[int, set[int]] = {}
     dirty: set[int] = set()

@@ -60,9 +60,7 @@ class RowDecoder:
         values = decode_record(payload, self._encoding)
         if len(values) != self._stored:
             if len(values) > self._stored:
-                raise FormatError(
-                    "decode a row", self.table.name, f"{len(values)} values for {self._stored} columns"
-                )
+                raise FormatError("decode a row", self.table.name, f"{len(values)} values for {self._stored} columns")
             values.extend(self._defaults[len(values) :])
         for at in self._reals:
             if type(values[at]) is int:

@@ -73,9 +73,7 @@ def _schema_rows(read: ReadPage, geometry: Geometry, encoding: str) -> Iterator[
         for pointer in cell_pointers(page, pgno):
             cell = geometry.table_leaf_cell(page, pointer)
             match decode_record(geometry.payload(page, cell, read), encoding):
-                case [str(kind), str(name), str(table), int() | None as root, sql] if (
-                    0 <= (root or 0) < 1 << 32
-                ):
+                case [str(kind), str(name), str(table), int() | None as root, sql] if 0 <= (root or 0) < 1 << 32:
                     yield SchemaRow(kind, name, table, root or 0, sql if isinstance(sql, str) else None)
                 case other:
                     raise FormatError("read the schema", f"page {pgno}", f"row {other!r}")
@@ -117,9 +115,7 @@ def parse_schema(rows: Iterable[SchemaRow]) -> Schema:
         # SQLite checks that root pages exist and differ, so the empty database gets that many pages.
         database.execute("PRAGMA page_size=512")
         database.execute("CREATE TABLE mirror_pad(x)")
-        database.execute(
-            "INSERT INTO mirror_pad VALUES (zeroblob(?))", (512 * (len(ordinary) + len(indexes) + 4),)
-        )
+        database.execute("INSERT INTO mirror_pad VALUES (zeroblob(?))", (512 * (len(ordinary) + len(indexes) + 4),))
         database.execute("PRAGMA writable_schema=ON")
         database.execute("DELETE FROM sqlite_schema")
         for root, row in enumerate((*ordinary, *indexes), start=2):
@@ -160,20 +156,14 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
             keys.append((key, name))
     primary_key = tuple(name for _, name in sorted(keys))
     key_index = database.execute("SELECT name FROM pragma_index_list(?) WHERE origin='pk'", (row.name,)).get
-    rowid_alias = (
-        primary_key[0] if len(primary_key) == 1 and key_index is None and not without_rowid else None
-    )
+    rowid_alias = primary_key[0] if len(primary_key) == 1 and key_index is None and not without_rowid else None
     storage = tuple(range(len(columns)))
     collations: tuple[str, ...] = ()
     if without_rowid:
-        order = list(
-            database.execute('SELECT cid, "desc", coll, key FROM pragma_index_xinfo(?)', (key_index,))
-        )
+        order = list(database.execute('SELECT cid, "desc", coll, key FROM pragma_index_xinfo(?)', (key_index,)))
         storage = tuple(stored[cid] for cid, _, _, _ in order if cid in stored)
         collations = tuple(collation for _, _, collation, key in order if key)
-    return Table(
-        row.name, row.root, tuple(columns), primary_key, rowid_alias, bool(without_rowid), storage, collations
-    )
+    return Table(row.name, row.root, tuple(columns), primary_key, rowid_alias, bool(without_rowid), storage, collations)
 
 
 def affinity(declared: str) -> Affinity:

@@ -69,9 +69,7 @@ class Story:
             self._event(f"embedded Postgres is up: {server.dsn}")
             try:
                 writer = self._python("mirror.demo.writer", str(self._database), str(WRITE_SECONDS))
-                self._event(
-                    f"a separate program writes {self._database.name} with plain sqlite3 (pid {writer.pid})"
-                )
+                self._event(f"a separate program writes {self._database.name} with plain sqlite3 (pid {writer.pid})")
                 self._wait_until(self._database.exists, "the writer to create its database")
                 self._tell_in_between(outcome, writer)
             finally:
@@ -99,9 +97,7 @@ class Story:
                 f"a new sidecar caught up in {time.monotonic() - restarted:.1f} s from where Postgres was:"
                 f" {before['applied']} → {first['applied']}"
             )
-            outcome.add(
-                "it went on from the old position, without copying the source again", not first["resyncs"]
-            )
+            outcome.add("it went on from the old position, without copying the source again", not first["resyncs"])
             self._watch(live, 60.0, until=lambda: writer.poll() is not None)
         written = json.loads(writer.communicate()[0])
         self._event(f"the program made {written['calls']:,} calls and ended")
@@ -111,9 +107,7 @@ class Story:
         for gap in last["gaps"]:
             self._event(f"while nobody watched: {gap['reason']}; all pages were compared")
         counts = self._counts(list(written["rows"]))
-        same = all(
-            counts.get(table) == rows for table, rows in written["rows"].items() if "_fts" not in table
-        )
+        same = all(counts.get(table) == rows for table, rows in written["rows"].items() if "_fts" not in table)
         outcome.add("each table has as many rows as the program says", same)
         verdict = self._parity()
         outcome.add(f"parity: {verdict['rows']:,} rows, every value equal", verdict["verdict"] == "equal")
@@ -205,8 +199,6 @@ class Story:
             for table in tables:
                 found = connection.execute("SELECT to_regclass(%s)", (f'public."{table}"',)).fetchone()
                 if found is not None and found[0] is not None:
-                    row = connection.execute(
-                        SQL("SELECT count(*) FROM {}").format(Identifier(table))
-                    ).fetchone()
+                    row = connection.execute(SQL("SELECT count(*) FROM {}").format(Identifier(table))).fetchone()
                     counts[table] = int(row[0]) if row else 0
         return counts

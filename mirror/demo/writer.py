@@ -45,9 +45,7 @@ class _Store:
         execute("PRAGMA synchronous=NORMAL")
         execute("PRAGMA foreign_keys=ON")
         if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            self.connection.executescript(
-                resources.files("mirror.demo").joinpath("memory_store.sql").read_text()
-            )
+            self.connection.executescript(resources.files("mirror.demo").joinpath("memory_store.sql").read_text())
             execute("INSERT INTO memu_meta VALUES ('schema_version', '11')")
         self._categories = [self._category(name) for name in ("work", "people", "places", "habits")]
 
@@ -146,10 +144,7 @@ def main(path: str, seconds: float) -> None:
             "SELECT name FROM pragma_table_list WHERE schema='main' AND type='table' AND name NOT LIKE 'sqlite_%'"
         )
     ]
-    counts = {
-        name: store.connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
-        for name in tables
-    }
+    counts = {name: store.connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in tables}
     print(json.dumps({"calls": calls, "rows": counts}), flush=True)
 
 

@@ -67,9 +67,7 @@ def page_kind(page: bytes, pgno: int) -> int:
     at = 100 if pgno == 1 else 0
     kind = page[at] if at < len(page) else -1
     if kind not in _KINDS:
-        raise FormatError(
-            "read a b-tree page", f"page {pgno}", f"page type {kind}" if page else "behind the end"
-        )
+        raise FormatError("read a b-tree page", f"page {pgno}", f"page type {kind}" if page else "behind the end")
     return kind
 
 
@@ -88,17 +86,11 @@ def cell_pointers(page: bytes, pgno: int) -> tuple[int, ...]:
     try:
         pointers: tuple[int, ...] = struct.unpack_from(f">{count}H", page, start)
     except struct.error:
-        raise FormatError(
-            "read a b-tree page", f"page {pgno}", f"{count} cells on {len(page)} bytes"
-        ) from None
+        raise FormatError("read a b-tree page", f"page {pgno}", f"{count} cells on {len(page)} bytes") from None
     if pointers and min(pointers) < start + 2 * count:
-        raise FormatError(
-            "read a b-tree page", f"page {pgno}", f"cell pointer {min(pointers)} inside the header"
-        )
+        raise FormatError("read a b-tree page", f"page {pgno}", f"cell pointer {min(pointers)} inside the header")
     if pointers and max(pointers) > len(page) - 4:  # no cell is shorter than 4 bytes
-        raise FormatError(
-            "read a b-tree page", f"page {pgno}", f"cell pointer {max(pointers)} behind the page"
-        )
+        raise FormatError("read a b-tree page", f"page {pgno}", f"cell pointer {max(pointers)} behind the page")
     return pointers
 
 
@@ -180,9 +172,7 @@ class Geometry:
         for missing in range(cell.size - cell.local, 0, 4 - self.usable):
             page = read(pgno) if pgno else b""
             if len(page) < self.usable or pgno == met:
-                raise FormatError(
-                    "follow an overflow chain", f"page {cell.overflow}", f"{missing} bytes missing"
-                )
+                raise FormatError("follow an overflow chain", f"page {cell.overflow}", f"{missing} bytes missing")
             steps += 1
             if steps == power:
                 met, steps, power = pgno, 0, 2 * power

@@ -151,9 +151,7 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     for start in range(0, total, block):
         page = np.ascontiguousarray(words[start : start + block, 6:], dtype=np.uint32)
         for half in (0, 1):
-            sums[start : start + block, half] += np.multiply(page, table[half, 2:]).sum(
-                axis=1, dtype=np.uint32
-            )
+            sums[start : start + block, half] += np.multiply(page, table[half, 2:]).sum(axis=1, dtype=np.uint32)
     before = np.empty((total, 2), dtype=np.uint32)
     before[0] = seed
     before[1:] = header[:-1, 4:]

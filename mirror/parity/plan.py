@@ -128,9 +128,7 @@ class KeyColumn:
         """Whether Postgres can hold this value as this key column (what cannot is missing there)."""
         match value:
             case int():
-                return self.pg_type in ("bigint", "numeric", "jsonb") or (
-                    self.pg_type == "boolean" and value in (0, 1)
-                )
+                return self.pg_type in ("bigint", "numeric", "jsonb") or (self.pg_type == "boolean" and value in (0, 1))
             case float():
                 return self.pg_type in ("double precision", "numeric", "jsonb")
             case str():

@@ -38,9 +38,7 @@ class Tally:
             self.first_lsn = lsn
         self.last_lsn = lsn
 
-    def add_slice(
-        self, plan: Plan, rows: list[Cells], theirs: Iterable[list[Cells]], rejected: Rejected
-    ) -> None:
+    def add_slice(self, plan: Plan, rows: list[Cells], theirs: Iterable[list[Cells]], rejected: Rejected) -> None:
         """Compare the source's rows of a key range with Postgres' rows of the same range.
 
         While both come in step, whole batches are compared at once. From the first batch that is not

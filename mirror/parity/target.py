@@ -192,12 +192,9 @@ class Target:
     def _select(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, list[object]]:
         mapping = plan.mapping
         values = sql.SQL(", ").join(
-            sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=_identifier(column.name))
-            for column in plan.row_columns
+            sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=_identifier(column.name)) for column in plan.row_columns
         )
-        query = sql.SQL("SELECT {} FROM {}").format(
-            values, _identifier(mapping.target_schema, mapping.target_table)
-        )
+        query = sql.SQL("SELECT {} FROM {}").format(values, _identifier(mapping.target_schema, mapping.target_table))
         if not plan.order:
             return query, []
         bytewise = self._bytewise_columns(mapping)

@@ -122,9 +122,7 @@ class Transaction:
                 return self._stream(planner, target, chain(buffered, rows))
         return self._queue_rows(planner, target, buffered, size)
 
-    def _queue_rows(
-        self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int
-    ) -> TableResult:
+    def _queue_rows(self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int) -> TableResult:
         """Queue single statements: what goes first, then what comes, so that keys can move around."""
         statements = planner.statements
         count = _Counts()
@@ -249,8 +247,6 @@ def _staged_rows(
             yield None, plan
 
 
-def apply_rows(
-    transaction: Transaction, batch: Batch, target_of: Callable[[str], Target]
-) -> list[TableResult]:
+def apply_rows(transaction: Transaction, batch: Batch, target_of: Callable[[str], Target]) -> list[TableResult]:
     """Apply all row changes of a batch; ``target_of`` finds where a source table is held."""
     return [transaction.apply_table(changes, target_of(changes.table.name)) for changes in batch.tables]

@@ -73,19 +73,14 @@ def add_column(target: Target, name: str, pg_type: str, default: str | None) -> 
     if default is None:
         return [SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table, column, type_sql(pg_type))]
     return [
-        SQL("ALTER TABLE {} ADD COLUMN {} {} DEFAULT {}").format(
-            table, column, type_sql(pg_type), Literal(default)
-        ),
+        SQL("ALTER TABLE {} ADD COLUMN {} {} DEFAULT {}").format(table, column, type_sql(pg_type), Literal(default)),
         SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(table, column),
     ]
 
 
 def widen_columns(target: Target, names: tuple[str, ...]) -> Composed:
     """ALTER TABLE that turns columns into jsonb without loss, in one rewrite of the table."""
-    steps = [
-        SQL("ALTER COLUMN {0} TYPE jsonb USING mirror.lossless({0})").format(Identifier(name))
-        for name in names
-    ]
+    steps = [SQL("ALTER COLUMN {0} TYPE jsonb USING mirror.lossless({0})").format(Identifier(name)) for name in names]
     return SQL("ALTER TABLE {} {}").format(table_sql(target), SQL(", ").join(steps))
 
 

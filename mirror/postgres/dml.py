@@ -35,8 +35,7 @@ def row_statements(target: Target) -> RowStatements:
     text than the one after.
     """
     values = SQL(", ").join(
-        SQL(f"${number}::{{}}").format(type_sql(pg_type))
-        for number, (_, pg_type) in enumerate(target.stored, 1)
+        SQL(f"${number}::{{}}").format(type_sql(pg_type)) for number, (_, pg_type) in enumerate(target.stored, 1)
     )
     names = tuple(name for name, _ in target.stored)
     upsert = SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) {}").format(
@@ -62,9 +61,7 @@ def _on_conflict(target: Target) -> Composable:
 
 def _settable(target: Target) -> tuple[str, ...]:
     return tuple(
-        name
-        for name, pg_type in target.stored
-        if name not in target.key_columns or pg_type in _INEXACT_KEY_TYPES
+        name for name, pg_type in target.stored if name not in target.key_columns or pg_type in _INEXACT_KEY_TYPES
     )
 
 
@@ -87,9 +84,7 @@ class Stage:
         for name, pg_type in self.target.stored:
             column = SQL("{} {}").format(self._staged[name], type_sql(pg_type))
             columns.append(column + SQL(' COLLATE "C"') if pg_type == "text" else column)
-        return SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(
-            Identifier(self._name), SQL(", ").join(columns)
-        )
+        return SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(Identifier(self._name), SQL(", ").join(columns))
 
     def copy_changes(self) -> Composed:
         """COPY of op, reject key and values, in text format."""

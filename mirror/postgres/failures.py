@@ -39,9 +39,7 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         return FencedError(operation, place, detail, sqlstate=state, next_step="stop the other mirror")
     # Without a SQLSTATE the server did not answer: the connection is what failed.
     lost = state is None and isinstance(error, psycopg.OperationalError)
-    retryable = lost or (
-        state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES)
-    )
+    retryable = lost or (state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES))
     next_step = "" if state is None else _NEXT_STEPS.get(state, _NEXT_STEPS.get(state[:2], ""))
     if lost:
         next_step = "check that Postgres is up and that the DSN is right"

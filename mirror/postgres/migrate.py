@@ -27,9 +27,7 @@ def sql_directory() -> Path:
     for candidate in (package / "sql", package.parent / "sql"):
         if (candidate / "bootstrap.sql").is_file():
             return candidate
-    raise SinkError(
-        "read the SQL files", str(package), "sql/ is missing", next_step="install the package again"
-    )
+    raise SinkError("read the SQL files", str(package), "sql/ is missing", next_step="install the package again")
 
 
 @cache
@@ -66,8 +64,7 @@ def migrate(conn: psycopg.Connection[tuple[object, ...]], directory: Path | None
             with conn.transaction():
                 conn.execute(text)
                 conn.execute(
-                    "INSERT INTO mirror.migrations (version, name, checksum)"
-                    " VALUES ($1::int, $2::text, $3::text)",
+                    "INSERT INTO mirror.migrations (version, name, checksum) VALUES ($1::int, $2::text, $3::text)",
                     (str(version), path.stem, checksum),
                 )
             applied.append(version)

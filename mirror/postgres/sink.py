@@ -152,9 +152,7 @@ class Sink:
         self._source_id = int(source_id)
         self._lineage = lineage
         self._position = (
-            None
-            if generation is None
-            else Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at or 0.0)
+            None if generation is None else Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at or 0.0)
         )
         return host, pid
 
@@ -291,8 +289,7 @@ class Sink:
         """Remember that contiguity was lost in ``generation``; healed when the position leaves it."""
         with translated("record a gap", self._path):
             self._conn.execute(
-                "INSERT INTO mirror.gaps (source_id, generation, reason)"
-                " VALUES ($1::bigint, $2::bigint, $3::text)",
+                "INSERT INTO mirror.gaps (source_id, generation, reason) VALUES ($1::bigint, $2::bigint, $3::text)",
                 (str(self._source_id), str(generation), reason),
             )
 
@@ -368,4 +365,3 @@ def _process_lives(pid: int | None) -> bool:
     except PermissionError:
         return True
     return True
-

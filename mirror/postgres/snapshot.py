@@ -240,9 +240,7 @@ class Loader:
             self._editor.targets.clear()
             self._editor.targets.update(before)
 
-    def _load_once(
-        self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool, total: int
-    ) -> None:
+    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool, total: int) -> None:
         self._conn.execute(
             "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
             (self._source_id, table.name),
@@ -340,9 +338,7 @@ def mapper(map_table: MapTable, schema: str) -> Callable[..., Target]:
     """Return the profile's function bound to a Postgres schema, giving targets."""
 
     def mapped(table: Table, *, jsonb_columns: Collection[str], rowid_key: bool) -> Target:
-        return Target.of(
-            map_table(table, schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key)
-        )
+        return Target.of(map_table(table, schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key))
 
     return mapped
 

@@ -98,9 +98,7 @@ class Target:
 
     def with_jsonb(self, sources: Collection[str]) -> Target:
         """Return this target with the named source columns as jsonb."""
-        columns = tuple(
-            TargetColumn(c.source, c.name, "jsonb") if c.source in sources else c for c in self.columns
-        )
+        columns = tuple(TargetColumn(c.source, c.name, "jsonb") if c.source in sources else c for c in self.columns)
         return Target(self.source, self.schema, self.name, columns, self.key)
 
 

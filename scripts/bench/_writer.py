@@ -102,9 +102,7 @@ def build(path: str, table: str, megabytes: float = 0.0, rows: int = 0) -> dict[
         block = min(rows - done, 20_000) if rows else 5_000
         connection.execute("BEGIN")
         if table == "wide":
-            connection.executemany(
-                f"INSERT INTO item VALUES ({','.join('?' * 12)})", _wide(make, done + 1, block)
-            )
+            connection.executemany(f"INSERT INTO item VALUES ({','.join('?' * 12)})", _wide(make, done + 1, block))
         else:
             connection.executemany(INSERT, (make.row() for _ in range(block)))
         connection.execute("COMMIT")
@@ -258,9 +256,7 @@ def _wal_salt(path: str) -> int:
         return int.from_bytes(file.read(20)[16:20], "big")
 
 
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {
-    job.__name__: job for job in (build, triggers, record, bulk, commits)
-}
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {job.__name__: job for job in (build, triggers, record, bulk, commits)}
 
 if __name__ == "__main__":
     result = JOBS[sys.argv[1]](**json.loads(sys.argv[2]))

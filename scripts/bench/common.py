@@ -99,9 +99,7 @@ def _load() -> str:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have; the module's text is its help."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", metavar="FILE", help="write the figures there too")
     made.add_argument("--keep-log", action="store_true", help="show the mirror's own log")
     return made

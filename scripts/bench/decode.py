@@ -34,9 +34,7 @@ WARM_UP = 200
 def main() -> None:
     """Run the benchmark."""
     made = parser(__doc__)
-    made.add_argument(
-        "--size", type=float, nargs="+", default=[10, 100], help="MB of each database, smallest first"
-    )
+    made.add_argument("--size", type=float, nargs="+", default=[10, 100], help="MB of each database, smallest first")
     made.add_argument("--commits", type=int, default=5000, help="single-row commits of each")
     made.add_argument("--rows", type=int, default=100_000, help="rows of the large commits")
     options = made.parse_args()
@@ -61,9 +59,7 @@ def _single(options: argparse.Namespace, table: str, size: float) -> tuple[list[
     with scratch() as folder:
         source = folder / "source.db"
         write("build", path=source, table=table, megabytes=size)
-        replica, places, spooled = _replica(
-            folder, source, "record", table=table, commits=options.commits + WARM_UP
-        )
+        replica, places, spooled = _replica(folder, source, "record", table=table, commits=options.commits + WARM_UP)
         parts: list[list[float]] = [[], [], []]
         clock = time.perf_counter
         for place in places:
@@ -141,9 +137,7 @@ def _records(wal: bytes, header: WalHeader) -> Iterator[tuple[bytes, int, bool]]
     chunk = max(1, CHUNK_BYTES // size)
     checksum, begin, at = header.checksum, WAL_HEADER_SIZE, WAL_HEADER_SIZE
     while True:
-        run = verify_frames(
-            wal[at : at + chunk * size], header.page_size, header.big_endian, header.salts, checksum
-        )
+        run = verify_frames(wal[at : at + chunk * size], header.page_size, header.big_endian, header.salts, checksum)
         for index in run.commits:
             end = at + (index + 1) * size
             while end - begin > chunk * size:

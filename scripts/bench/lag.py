@@ -115,9 +115,7 @@ def _direct(conn: Conn, options: argparse.Namespace, count: int) -> list[float]:
     return took
 
 
-def _polled(
-    options: argparse.Namespace, bench: Workbench, source: Path, mirror: Mirror, conn: Conn
-) -> list[float]:
+def _polled(options: argparse.Namespace, bench: Workbench, source: Path, mirror: Mirror, conn: Conn) -> list[float]:
     """Milliseconds from commit to sight, as another process sees it."""
     found = conn.execute("SELECT commits FROM mirror.sources").fetchone()
     assert found is not None
@@ -155,9 +153,7 @@ def _unpaced(options: argparse.Namespace, figures: Figures, bench: Workbench, so
     last = trace.visible_at(uncounted + len(ends) - 1)
     rate = len(ends) / result["seconds"]
     figures.add("unpaced: the writer", rate, "commits/s")
-    figures.add(
-        "unpaced: sustained by the mirror", len(ends) / (last - begins[0]), "commits/s", "the writer", rate
-    )
+    figures.add("unpaced: sustained by the mirror", len(ends) / (last - begins[0]), "commits/s", "the writer", rate)
     figures.add("unpaced: until it had caught up", last - ends[-1], "s", "the writing", ends[-1] - begins[0])
     figures.add("unpaced: gaps", gaps, "")
     figures.add("unpaced: commits not seen", uncounted + len(ends) - trace.commits, "")

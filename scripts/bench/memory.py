@@ -55,9 +55,7 @@ def main() -> None:
     """Run the benchmark."""
     made = parser(__doc__)
     made.add_argument("--rows", type=int, default=1_000_000, help="rows of the transaction")
-    made.add_argument(
-        "--ops", nargs="+", default=["insert", "update", "delete"], help="transactions, in order"
-    )
+    made.add_argument("--ops", nargs="+", default=["insert", "update", "delete"], help="transactions, in order")
     made.add_argument("--size", type=float, default=10, help="MB of the database before")
     options = made.parse_args()
     figures = Figures(f"memory, transactions of {options.rows:,} rows")

@@ -55,9 +55,7 @@ def main() -> None:
         figures.add("bytes of COPY", size / 1e6, "MB")
         figures.add("raw COPY of the same bytes", rows / median(raw), "rows/s")
         figures.add("raw COPY and primary key", rows / median(keyed), "rows/s")
-        figures.add(
-            "mirror, start to following", rows / median(ours), "rows/s", "raw COPY", rows / median(raw)
-        )
+        figures.add("mirror, start to following", rows / median(ours), "rows/s", "raw COPY", rows / median(raw))
         figures.add("mirror, start to following", median(ours), "s", "raw COPY and key", median(keyed))
         if options.pgloader and shutil.which("pgloader"):
             took = _pgloader(bench, source)

@@ -74,9 +74,7 @@ def statement(draw: st.DrawFn) -> Statement:
             return f"DELETE FROM {table}", ()
         case 9:
             size = draw(st.integers(1, 400))
-            columns = ", ".join(
-                ["'k' || i" if table in "bw" else "i", *["printf('%.*c', i % 300, 'z')"] * (count - 1)]
-            )
+            columns = ", ".join(["'k' || i" if table in "bw" else "i", *["printf('%.*c', i % 300, 'z')"] * (count - 1)])
             return (
                 f"WITH RECURSIVE s(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM s WHERE i < {size})"
                 f" INSERT OR REPLACE INTO {table} SELECT {columns} FROM s",
@@ -112,9 +110,7 @@ def statement(draw: st.DrawFn) -> Statement:
 @st.composite
 def transaction(draw: st.DrawFn) -> tuple[list[Statement], str]:
     """Some statements, and how they end: each by itself, committed together, or rolled back."""
-    return draw(st.lists(statement(), min_size=1, max_size=6)), draw(
-        st.sampled_from(["each", "commit", "rollback"])
-    )
+    return draw(st.lists(statement(), min_size=1, max_size=6)), draw(st.sampled_from(["each", "commit", "rollback"]))
 
 
 def run(writer: Writer, statements: list[Statement], end: str) -> None:
@@ -174,9 +170,7 @@ def work_and_compare(mirror: MirrorProcess, writers: list[Writer], examples: int
     assert mirror.status()["resyncs"] in ([], ["there is no copy of the source in the state directory"])
 
 
-def test_random_workloads(
-    make_mirror: Callable[..., MirrorProcess], database: Path, two_writers: list[Writer]
-) -> None:
+def test_random_workloads(make_mirror: Callable[..., MirrorProcess], database: Path, two_writers: list[Writer]) -> None:
     work_and_compare(make_mirror(database), two_writers, 120)
 
 

@@ -169,9 +169,7 @@ def test_wal_reset_while_the_mirror_was_down(mirror: MirrorProcess, filled: Writ
     assert mirror.status()["resyncs"] == []
 
 
-def test_wal_deleted_while_the_mirror_was_down(
-    make_mirror: Callable[..., MirrorProcess], database: Path
-) -> None:
+def test_wal_deleted_while_the_mirror_was_down(make_mirror: Callable[..., MirrorProcess], database: Path) -> None:
     with Writer(database) as writer:
         writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, v)")
         writer.run(FILL.format(1, 100))
@@ -272,9 +270,7 @@ def test_state_directory_lost(mirror: MirrorProcess, filled: Writer, lost: str) 
     mirror.check()
 
 
-def test_source_replaced_by_an_older_copy(
-    mirror: MirrorProcess, filled: Writer, database: Path, folder: Path
-) -> None:
+def test_source_replaced_by_an_older_copy(mirror: MirrorProcess, filled: Writer, database: Path, folder: Path) -> None:
     filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
     backup = folder / "backup.db"
     subprocess.run(["cp", database, backup], check=True)

@@ -59,9 +59,7 @@ def test_two_programs_at_once_and_all_kinds_of_checkpoints(
     with Writer(database) as other:
         for turn, kind in enumerate(("PASSIVE", "FULL", "RESTART", "TRUNCATE") * 5):
             for who in (writer, other):
-                who.send(
-                    *(f"INSERT INTO t(who, v) VALUES ('{who.pid}', {n})" for n in range(turn, turn + 20))
-                )
+                who.send(*(f"INSERT INTO t(who, v) VALUES ('{who.pid}', {n})" for n in range(turn, turn + 20)))
             for who in (writer, other):
                 who.answer()
             other.run(f"PRAGMA wal_checkpoint({kind})")
@@ -109,9 +107,7 @@ def test_a_large_transaction(mirror: MirrorProcess, writer: Writer, dsn: str) ->
 
 def test_delete_without_where_and_rolled_back_work(mirror: MirrorProcess, writer: Writer) -> None:
     writer.run("PRAGMA secure_delete=OFF", "PRAGMA cache_size=5")
-    writer.run(
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "CREATE TABLE u(id INTEGER PRIMARY KEY, v TEXT)"
-    )
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "CREATE TABLE u(id INTEGER PRIMARY KEY, v TEXT)")
     fill = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
         " INSERT INTO {} SELECT i, printf('%.200c', 'x') FROM n"
@@ -121,9 +117,7 @@ def test_delete_without_where_and_rolled_back_work(mirror: MirrorProcess, writer
     mirror.wait_applied()
     writer.run("BEGIN", "UPDATE u SET v = 'spilled'", "ROLLBACK")
     writer.run("DELETE FROM t")
-    writer.run(
-        "BEGIN", "DELETE FROM u WHERE id < 10", "SAVEPOINT s", "DELETE FROM u", "ROLLBACK TO s", "COMMIT"
-    )
+    writer.run("BEGIN", "DELETE FROM u WHERE id < 10", "SAVEPOINT s", "DELETE FROM u", "ROLLBACK TO s", "COMMIT")
     mirror.check()
     writer.run(fill.format("t").replace("3000", "10"))
 
@@ -147,21 +141,15 @@ def test_schema_changes_while_running(mirror: MirrorProcess, writer: Writer, dsn
     mirror.check()
     writer.run("DROP TABLE c", "VACUUM")
     mirror.wait_applied()
-    kept = rows(
-        dsn, "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'c\\_\\_dropped%'"
-    )
+    kept = rows(dsn, "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'c\\_\\_dropped%'")
     assert len(kept) == 1
 
 
 def test_values_that_do_not_fit_their_column(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
-    writer.run(
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, x TEXT)", "INSERT INTO t VALUES (1, 2, 'ok')"
-    )
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, x TEXT)", "INSERT INTO t VALUES (1, 2, 'ok')")
     mirror.start()
     mirror.wait_applied()
-    writer.run(
-        "INSERT INTO t VALUES (2, 'no number', 'ok')", "INSERT INTO t VALUES (3, 1.5, 'nul' || char(0))"
-    )
+    writer.run("INSERT INTO t VALUES (2, 'no number', 'ok')", "INSERT INTO t VALUES (3, 1.5, 'nul' || char(0))")
     mirror.wait_applied()
     assert rows(dsn, "SELECT id, n FROM t ORDER BY id") == [(1, 2), (2, "no number")]
     assert mirror.status()["rejects"] == 1
@@ -189,9 +177,7 @@ def test_vacuum_renumbers_rowids(mirror: MirrorProcess, writer: Writer) -> None:
     mirror.check()
 
 
-def test_several_sources_in_one_process(
-    make_mirror: Callable[..., MirrorProcess], folder: Path, dsn: str
-) -> None:
+def test_several_sources_in_one_process(make_mirror: Callable[..., MirrorProcess], folder: Path, dsn: str) -> None:
     paths = [folder / f"s{n}.db" for n in range(3)]
     writers = [Writer(path) for path in paths]
     for n, writer in enumerate(writers):

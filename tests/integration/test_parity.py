@@ -151,17 +151,11 @@ class World:
         """Register a table, create it and copy its rows."""
         self.register(table, columns, key)
         parts = [
-            sql.SQL("{} " + ('text COLLATE "C"' if pg_type == "text" else pg_type)).format(
-                sql.Identifier(name)
-            )
+            sql.SQL("{} " + ('text COLLATE "C"' if pg_type == "text" else pg_type)).format(sql.Identifier(name))
             for name, pg_type in (columns if key else {"_rowid": "bigint", **columns}).items()
         ]
-        parts.append(
-            sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, key or ["_rowid"])))
-        )
-        self.conn.execute(
-            sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(table), sql.SQL(", ").join(parts))
-        )
+        parts.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, key or ["_rowid"]))))
+        self.conn.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(table), sql.SQL(", ").join(parts)))
         self.fill(table, columns, key)
 
     def register(self, table: str, columns: Columns, key: list[str] | None) -> None:
@@ -554,9 +548,7 @@ def test_keys(world: World, monkeypatch: pytest.MonkeyPatch, kind: str, slices: 
 
     # A third of the rows goes; the rest must still match, and what went must be missing once.
     selected = "mod(('x' || substr(md5(t::text), 1, 4))::bit(16)::int, 3) = 0"
-    removed = world.conn.execute(
-        f"WITH gone AS (DELETE FROM t WHERE {selected} RETURNING 1) SELECT count(*) FROM gone"
-    )
+    removed = world.conn.execute(f"WITH gone AS (DELETE FROM t WHERE {selected} RETURNING 1) SELECT count(*) FROM gone")
     [(count,)] = removed.fetchall()
     assert count > 30
     table = world.only()
@@ -582,9 +574,7 @@ def test_a_common_order_is_found_where_there_is_one(world: World, small_slices: 
         world.write(create)
         world.pg("DROP TABLE IF EXISTS t")
         world.mirror("t", columns, key)
-        world.write(
-            f"INSERT INTO t ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows[:20]
-        )
+        world.write(f"INSERT INTO t ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows[:20])
         holds = world.gate.holds
         world.only()
         if world.gate.holds - holds == 2:
@@ -675,9 +665,7 @@ def test_null_in_a_declared_key(world: World, monkeypatch: pytest.MonkeyPatch, s
 def test_values_of_another_type_in_a_typed_column(world: World, small_slices: None) -> None:
     """What a typed column cannot hold is different or missing, never equal by coercion."""
     world.write("CREATE TABLE t (a INT PRIMARY KEY NOT NULL, v TEXT)")
-    world.write(
-        "INSERT INTO t VALUES (?, ?)", [(1, "v"), (2, b"v"), (2.5, "v"), ("3", "v"), ("x", "v"), (b"1", "v")]
-    )
+    world.write("INSERT INTO t VALUES (?, ?)", [(1, "v"), (2, b"v"), (2.5, "v"), ("3", "v"), ("x", "v"), (b"1", "v")])
     world.register("t", {"a": "bigint", "v": "text"}, ["a"])
     world.pg("CREATE TABLE t (a bigint PRIMARY KEY, v text)")
     world.pg("INSERT INTO t VALUES (1, 'v'), (2, 'v'), (3, 'v')")

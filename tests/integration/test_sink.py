@@ -105,9 +105,7 @@ def update(before: Row, after: Row, rowid: int = 1) -> RowChange:
     return RowChange(rowid, before, after)
 
 
-def batch(
-    frame: int, *tables: tuple[Table, Iterable[RowChange]], schema: Sequence[SchemaChange] = ()
-) -> Batch:
+def batch(frame: int, *tables: tuple[Table, Iterable[RowChange]], schema: Sequence[SchemaChange] = ()) -> Batch:
     """A batch of one commit."""
     return Batch(at(frame), 1, tuple(schema), [TableChanges(t, iter(rows)) for t, rows in tables])
 
@@ -128,9 +126,7 @@ def rows(sink: Sink, reader: psycopg.Connection[tuple[object, ...]], source: str
 
 def rejects(reader: psycopg.Connection[tuple[object, ...]]) -> list[tuple[object, ...]]:
     """All reject entries."""
-    return reader.execute(
-        "SELECT source_table, key, reason, row_data FROM mirror.rejects ORDER BY 1, 2"
-    ).fetchall()
+    return reader.execute("SELECT source_table, key, reason, row_data FROM mirror.rejects ORDER BY 1, 2").fetchall()
 
 
 def exact(found: Sequence[Row]) -> list[list[tuple[type, str]]]:
@@ -234,11 +230,7 @@ def test_gaps(sink: Sink) -> None:
 def test_insert_update_delete(sink: Sink, reader: Reader, filler: int) -> None:
     """The same changes one by one and streamed: rows, key changes and swapped keys."""
     more = [insert(f"z{i:05}", i, 0.5) for i in range(filler)]
-    sink.apply(
-        batch(
-            1, (ITEMS, [insert("a", 1, 1.0), insert("b", 2, 2.0), insert("c", 3, 3.0)]), schema=create(ITEMS)
-        )
-    )
+    sink.apply(batch(1, (ITEMS, [insert("a", 1, 1.0), insert("b", 2, 2.0), insert("c", 3, 3.0)]), schema=create(ITEMS)))
     results = sink.apply(
         batch(
             2,
@@ -258,9 +250,7 @@ def test_insert_update_delete(sink: Sink, reader: Reader, filler: int) -> None:
     expected: list[Row] = [("a", 20, math.inf), ("b", 10, -0.0), ("d", None, None)]
     assert exact(rows(sink, reader)) == exact(expected + [r.after for r in more if r.after])
     gone = [delete(*r.after) for r in more if r.after]
-    sink.apply(
-        batch(3, (ITEMS, [delete("a", 20, math.inf), update(("d", None, None), ("e", 5, 5.0)), *gone]))
-    )
+    sink.apply(batch(3, (ITEMS, [delete("a", 20, math.inf), update(("d", None, None), ("e", 5, 5.0)), *gone])))
     assert exact(rows(sink, reader)) == exact([("b", 10, -0.0), ("e", 5, 5.0)])
 
 
@@ -312,9 +302,7 @@ def test_strange_names(sink: Sink, reader: Reader) -> None:
     changed = [update(row, (*row[:7], "new")), *(insert(f"n{i}", *row[1:]) for i in range(1000))]
     sink.apply(batch(2, (source, changed)))
     target = sink.mappings[source.name]
-    count = reader.execute(
-        f'SELECT count(*) FROM public."{target.name.replace(chr(34), chr(34) * 2)}"'.encode()
-    )
+    count = reader.execute(f'SELECT count(*) FROM public."{target.name.replace(chr(34), chr(34) * 2)}"'.encode())
     assert count.fetchone() == (1001,)
 
 
@@ -383,9 +371,7 @@ def test_values_and_their_widening(sink: Sink, reader: Reader, pg_type: str, bul
     copied = [insert(*change.after) for change in [*changes, *filler] if change.after]
     sink.apply(batch(3, (direct, copied)), widen=frozenset({("v", "c"), ("w", "c")}))
     assert exact(rows(sink, reader, "v")[: len(values)]) == expected
-    different = reader.execute(
-        "SELECT v.c, w.c FROM v JOIN w USING (id) WHERE v.c::text IS DISTINCT FROM w.c::text"
-    )
+    different = reader.execute("SELECT v.c, w.c FROM v JOIN w USING (id) WHERE v.c::text IS DISTINCT FROM w.c::text")
     assert different.fetchall() == []
 
 
@@ -432,9 +418,7 @@ def test_life_of_a_reject(sink: Sink, reader: Reader, dsn: str, filler: int) -> 
     results = sink.apply(batch(2, (source, [update(("a", "fine"), ("a", "nul\0")), *more(2)])))
     assert results[0].rejected == 1
     assert rows(sink, reader, "t")[:1] == [("b", "fine")]
-    assert rejects(reader) == [
-        ("t", '["a"]', "body: text with a NUL character", '{"id":"a","body":"nul\\u0000"}')
-    ]
+    assert rejects(reader) == [("t", '["a"]', "body: text with a NUL character", '{"id":"a","body":"nul\\u0000"}')]
     assert sink.reject_total == 1
     sink.apply(batch(3, (source, [update(("a", "nul\0"), ("c", BadText(b"\xff"))), *more(3)])))
     assert [(r[1], r[3]) for r in rejects(reader)] == [('["c"]', '{"id":"c","body":{"text":"/w=="}}')]
@@ -472,9 +456,7 @@ def test_chained_and_swapped_renames(sink: Sink, reader: Reader) -> None:
     new, t = replace(NOTES, name="new"), replace(NOTES, name="t")
     old = replace(NOTES, name="old")
     sink.apply(
-        batch(
-            1, (t, [insert("first"), insert("\0", rowid=2)]), (new, [insert("second")]), schema=create(t, new)
-        )
+        batch(1, (t, [insert("first"), insert("\0", rowid=2)]), (new, [insert("second")]), schema=create(t, new))
     )
     sink.apply(batch(1), widen={("t", "body")})
     sink.apply(batch(2, schema=[SchemaChange("rename", new, t), SchemaChange("rename", t, old)]))
@@ -600,9 +582,7 @@ def test_load(sink: Sink, reader: Reader, make: Callable[[str], Path], dsn: str)
     sink.load(path, [ITEMS, notes, v], at(3), LINEAGE, lambda *step: progress.append(step))
     assert ("items", 3, 3) in progress
     assert (sink.position, sink.lineage) == (at(3), LINEAGE)
-    assert exact(rows(sink, reader)) == exact(
-        [("B", None, 0.25), ("a'\"\\\t", 2**63 - 1, math.inf), ("b", 1, 1.0)]
-    )
+    assert exact(rows(sink, reader)) == exact([("B", None, 0.25), ("a'\"\\\t", 2**63 - 1, math.inf), ("b", 1, 1.0)])
     assert reader.execute("SELECT * FROM notes ORDER BY 1").fetchall() == [(-5, "r", None), (7, None, None)]
     assert exact(rows(sink, reader, "v")) == exact(
         [(1, b"\x00\xff", 1, 1.5, 1), (2, None, 0, 12, 1.0), (3, b"", None, 1e300, b"\x00"),
@@ -664,8 +644,7 @@ def test_resync_writes_only_what_differs(sink: Sink, reader: Reader, make: Calla
     """Loaded again, rows that are equal are not written; the others are, and the gone ones go."""
     head = "CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); CREATE TABLE notes (body TEXT);"
     first = make(
-        head
-        + "INSERT INTO items VALUES ('a',1,0.0), ('b',2,2), ('c',3,3); INSERT INTO notes VALUES ('n'), (char(0));"
+        head + "INSERT INTO items VALUES ('a',1,0.0), ('b',2,2), ('c',3,3); INSERT INTO notes VALUES ('n'), (char(0));"
     )
     load(sink, first, ITEMS, NOTES)
     before = row_versions(reader)
@@ -680,9 +659,7 @@ def test_resync_writes_only_what_differs(sink: Sink, reader: Reader, make: Calla
 
 def test_resync_into_another_shape(sink: Sink, reader: Reader, make: Callable[[str], Path]) -> None:
     """Columns added, widened, taken away or a key lost between two loads."""
-    script = (
-        "CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); INSERT INTO items VALUES ('a',1,1);"
-    )
+    script = "CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); INSERT INTO items VALUES ('a',1,1);"
     load(sink, make(script), ITEMS)
     grown = replace(ITEMS, columns=(*ITEMS.columns, Column("y", "INTEGER", "INTEGER", default=7)))
     load(sink, make(script + "ALTER TABLE items ADD y INTEGER DEFAULT 7; UPDATE items SET n = 'odd';"), grown)
@@ -730,9 +707,7 @@ def test_failed_load_changes_nothing(dsn: str, reader: Reader, make: Callable[[s
         if name in armed:
             raise RuntimeError(name)
 
-    path = make(
-        "CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); INSERT INTO items VALUES ('a',1,1);"
-    )
+    path = make("CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); INSERT INTO items VALUES ('a',1,1);")
     with Sink.open(dsn, "/source.db", "public", map_table, faults=fault) as sink:
         for name in ("load:table", "load:before-commit"):
             armed[:] = [name]

@@ -43,9 +43,7 @@ class PostgresServer:
         """Create an empty database and return its connection string."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
         with self.connect() as conn:
-            conn.execute(
-                SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(_TEMPLATE))
-            )
+            conn.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(_TEMPLATE)))
         return make_conninfo(self.dsn, dbname=name)
 
     def drop_database(self, dsn: str) -> None:

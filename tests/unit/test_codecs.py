@@ -65,9 +65,7 @@ def test_encode(pg_type: str, value: Value, encoded: str) -> None:
     assert encode(pg_type, value) == encoded
 
 
-@pytest.mark.parametrize(
-    "pg_type", ["bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"]
-)
+@pytest.mark.parametrize("pg_type", ["bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"])
 def test_null_stays_null(pg_type: str) -> None:
     """NULL is NULL in every type, in jsonb too."""
     assert encode(pg_type, None) is None
@@ -141,7 +139,7 @@ def test_decode(pg_type: str, held: object, value: Value) -> None:
 @pytest.mark.parametrize("document", [True, [], {}, {"blob": "AA==", "x": 1}, {"blob": "?"}, {"real": "1"}])
 def test_decode_foreign_json(document: object) -> None:
     """JSON that no SQLite value encodes to is an error, not a guess."""
-    with pytest.raises(ValueError, match="base64|stands for no"):
+    with pytest.raises(ValueError, match=r"base64|stands for no"):
         decode("jsonb", document)
 
 

@@ -13,9 +13,7 @@ from mirror.parity.report import Difference, ParityReport, Status, TableReport, 
 
 EQUAL = TableReport("a", "equal", source_rows=2, target_rows=2, first_lsn=Lsn(1, 2), last_lsn=Lsn(1, 9))
 REJECTING = TableReport("[b]", "equal", source_rows=3, target_rows=2, rejected=1)
-DIFFERENT = TableReport(
-    "c", "different", missing=1, examples=(Difference("different", "[1]", "x", "1", "1.0"),)
-)
+DIFFERENT = TableReport("c", "different", missing=1, examples=(Difference("different", "[1]", "x", "1", "1.0"),))
 UNKNOWN = TableReport("d", "not checked", reason="because")
 
 
@@ -87,8 +85,6 @@ def test_render_leaves_out_what_is_zero() -> None:
     """An equal source fits into 80 characters, with its whole names."""
     out = io.StringIO()
     name = "memory_item_categories_by_agent"
-    report(TableReport(name, "equal", source_rows=1_000_000, target_rows=1_000_000)).render(
-        Console(file=out, width=80)
-    )
+    report(TableReport(name, "equal", source_rows=1_000_000, target_rows=1_000_000)).render(Console(file=out, width=80))
     assert name in out.getvalue()
     assert "missing" not in out.getvalue()

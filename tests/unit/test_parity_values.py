@@ -179,9 +179,7 @@ def test_numeric(text: str, value: object) -> None:
     assert same(from_numeric(text), value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "text", ["NaN", "0.1000000000000000055511151231257827021181583404541015626", "1e400"]
-)
+@pytest.mark.parametrize("text", ["NaN", "0.1000000000000000055511151231257827021181583404541015626", "1e400"])
 def test_numeric_that_is_no_double(text: str) -> None:
     """A numeric that a double cannot be is foreign."""
     assert from_numeric(text) == Foreign(text)
