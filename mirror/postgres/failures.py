@@ -15,8 +15,9 @@ WENT_BACK = "MR002"
 
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
-#: lock_not_available, and what a server says while it starts or stops is class 57 already.
-_RETRYABLE_STATES = frozenset({"55P03"})
+#: lock_not_available (what a server says while it starts or stops is class 57 already), and what somebody
+#: can mend while the mirror waits: objects that depend on a column or table, missing rights.
+_RETRYABLE_STATES = frozenset({"55P03", "0A000", "2BP01", "42501"})
 
 _NEXT_STEPS = {
     "28": "check user, password and pg_hba.conf",
@@ -24,7 +25,8 @@ _NEXT_STEPS = {
     "42501": "grant the mirror's user CREATE on the database and on the schema",
     "53100": "free disk space on the server",
     "53300": "raise max_connections, or close other sessions",
-    "2BP01": "drop what depends on the table (DETAIL in the server's log)",
+    "0A000": "drop the view or rule that uses the column; the mirror then goes on by itself",
+    "2BP01": "drop what depends on the table; the mirror then goes on by itself",
     WENT_BACK: "another copy of the state directory has been applied further; start from that one",
 }
 

@@ -158,6 +158,22 @@ def test_values_that_do_not_fit_their_column(mirror: MirrorProcess, writer: Writ
     assert mirror.status()["rejects"] == 0
 
 
+def test_a_change_that_postgres_refuses_waits_for_its_next_step(
+    mirror: MirrorProcess, writer: Writer, dsn: str
+) -> None:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO t VALUES (1, 2)")
+    mirror.start()
+    mirror.wait_applied()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE VIEW seen AS SELECT n FROM t")
+        writer.run("INSERT INTO t VALUES (2, 'no number')")
+        while mirror.status()["phase"] != "waiting":
+            assert mirror.alive
+        assert "drop the view" in mirror.status()["last_error"]
+        connection.execute("DROP VIEW seen")
+    mirror.check()
+
+
 def test_null_in_a_declared_key(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     writer.run("CREATE TABLE t(k TEXT PRIMARY KEY, v)", "INSERT INTO t VALUES ('a', 1)")
     mirror.start()
