@@ -158,10 +158,11 @@ class Pipeline:
         self._backoff = FIRST_BACKOFF
         _give_way()
         try:
-            while True:
-                self._attempt()
-        except Stopped:
-            self._finish()
+            try:
+                while True:
+                    self._attempt()
+            except Stopped:
+                self._finish()
         except MirrorError as error:
             self.error = error
             self.status.phase = "failed"
@@ -200,7 +201,8 @@ class Pipeline:
     def _interrupted(self, error: MirrorError) -> None:
         self.status.last_error = str(error)
         self.status.phase = "waiting"
-        logger.warning("{}: {}", self.task.database.name, error)
+        if error.retryable:
+            logger.warning("{}: {}", self.task.database.name, error)
         if isinstance(error, SinkError) and self._sink is not None:
             self._sink.close()
             self._sink = None

@@ -33,6 +33,10 @@ from mirror.postgres.target import Conn, MapTable, Target, load_targets
 #: First key of the two-key advisory locks of sources; the second is the source's id. ("mirr")
 _LOCK_CLASS = 0x6D697272
 
+#: Backends of connections that this process has given up. One that the server has not noticed yet to be
+#: gone may hold a source's lock: it is ours to end.
+_LEFT_BEHIND: set[int] = set()
+
 #: How long to wait for a dead mirror's backend to let go of its lock.
 _DEAD_HOLDER_SECONDS = 5.0
 
@@ -71,6 +75,7 @@ class Sink:
         self._schema = schema
         self._map_table = map_table
         self._faults = faults
+        self._backend = conn.info.backend_pid
         self._source_id = 0
         self._epoch = 0
         self._position: Position | None = None
@@ -165,8 +170,9 @@ class Sink:
             if got == (True,):
                 return
             host, pid = self._read_source()
-            # A backend of this very process is one that a lost connection has left behind.
-            alive = host != socket.gethostname() or (pid != os.getpid() and _process_lives(pid))
+            holder = self._conn.execute(statement("lock_holder"), keys).fetchone()
+            ours = holder is not None and int(holder[0]) in _LEFT_BEHIND
+            alive = not ours and (host != socket.gethostname() or _process_lives(pid))
             if alive or time.monotonic() > deadline:
                 raise FencedError(
                     "take a source over",
@@ -175,7 +181,6 @@ class Sink:
                     next_step="stop that mirror, or mirror into another --schema",
                     retryable=True,
                 )
-            holder = self._conn.execute(statement("lock_holder"), keys).fetchone()
             if holder is not None:
                 self._conn.execute("SELECT pg_terminate_backend($1::int)", (str(holder[0]),))
             time.sleep(0.02)
@@ -305,6 +310,7 @@ class Sink:
 
     def close(self) -> None:
         """Close the connection, which also lets go of the source. May be called twice."""
+        _LEFT_BEHIND.add(self._backend)
         self._conn.close()
 
     def __enter__(self) -> Self:
