@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
 from mirror.capture.copy import read_rediff
-from mirror.capture.shadow import Faults, Image, Images, SavedPosition, Shadow
+from mirror.capture.shadow import Faults, Image, Images, SavedPosition, Shadow, no_fault
 from mirror.capture.spool import Place, SpoolReader
 from mirror.decode.diff import Decoded, Layout, build_pagemap, decode
 from mirror.decode.pagemap import PageMap
@@ -48,7 +48,7 @@ class Replica:
         )
 
     @classmethod
-    def open(cls, folder: Path, spool: SpoolReader, images: Images, faults: Faults) -> Replica | None:
+    def open(cls, folder: Path, spool: SpoolReader, images: Images, faults: Faults = no_fault) -> Replica | None:
         """The replica as last saved; None if there is none. Raises ``StateError``, ``SourceError``."""
         opened = Shadow.open(folder, images, faults)
         if opened is None:
@@ -64,7 +64,7 @@ class Replica:
 
     @classmethod
     def create(
-        cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int, faults: Faults
+        cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int, faults: Faults = no_fault
     ) -> Replica:
         """Make a replica of the copy that stands in ``shadow.db``, overlaid with spooled frames."""
         head = replace(frames.head, committed_at=frames.head.committed_at or time.time())

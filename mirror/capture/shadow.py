@@ -113,7 +113,7 @@ class Images:
 Faults = Callable[[str], None]
 
 
-def _no_fault(name: str) -> None:
+def no_fault(name: str) -> None:
     """The fault seam of everyday."""
 
 
@@ -130,7 +130,7 @@ _writers = ThreadPoolExecutor(1, "mirror save")
 class Shadow:
     """The shadow of one source; only the pipeline's thread uses it."""
 
-    def __init__(self, folder: Path, images: Images, saved: SavedPosition, faults: Faults = _no_fault) -> None:
+    def __init__(self, folder: Path, images: Images, saved: SavedPosition, faults: Faults = no_fault) -> None:
         """``faults`` is called with the names of places in a save where a kill is of interest."""
         self._faults = faults
         self._folder = folder
@@ -150,7 +150,7 @@ class Shadow:
         return folder / "shadow.db"
 
     @classmethod
-    def open(cls, folder: Path, images: Images, faults: Faults = _no_fault) -> tuple[Shadow, bytes] | None:
+    def open(cls, folder: Path, images: Images, faults: Faults = no_fault) -> tuple[Shadow, bytes] | None:
         """The shadow as saved, and its page map's bytes; None if there is none.
 
         Finishes a save that was cut short. Raises ``StateError`` for files that do not fit together.
@@ -181,7 +181,7 @@ class Shadow:
         images: Images,
         saved: SavedPosition,
         changed: Mapping[int, Image],
-        faults: Faults = _no_fault,
+        faults: Faults = no_fault,
     ) -> Shadow:
         """Finish a copy: write ``changed`` over ``shadow.db``, so that it describes ``saved``.
 
