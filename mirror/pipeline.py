@@ -335,12 +335,14 @@ class Pipeline:
             if not replica.roll_forward(theirs, self._tail.until, self._check):
                 reached = replica.head.lsn
                 self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
-        elif theirs is None or theirs < ours:
-            what = "has no snapshot" if theirs is None else f"went back to {theirs}"
-            self._forbid_resync(f"Postgres {what}; the state directory is at {ours}")
+        elif theirs is None:
+            # Not from the copy that is there: what kept it from being loaded may be mended in the source.
+            self._resync("Postgres has no snapshot of the source", position)
+        elif theirs < ours:
+            self._forbid_resync(f"Postgres went back to {theirs}; the state directory is at {ours}")
             if replica.changed:
                 replica.save()
-            self._load(replica, f"Postgres {what}")
+            self._load(replica, f"Postgres went back to {theirs}")
         else:
             self._resync("Postgres' snapshot belongs to another state directory", position)
 
@@ -408,6 +410,7 @@ class Pipeline:
             page_size = DatabaseHeader.parse(read(0, 100)).page_size
             if page_size != replica.page_size:
                 self._resync(f"the page size changed from {replica.page_size} to {page_size}", self._sink.position)
+                self._update_status()
                 return
             images = rediff(read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check)
             self._faults("rediff:compared")

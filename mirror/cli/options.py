@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
+from loguru import logger
 
 from mirror.config import Settings
 from mirror.errors import MirrorError
 from mirror.pipeline import Pipeline
-from mirror.postgres.embedded import start_embedded
+from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 
 #: How long a command that is to end by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
@@ -41,8 +44,30 @@ def postgres_of(settings: Settings) -> Iterator[str]:
         yield settings.dsn
         return
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    with start_embedded(settings.state_dir) as server:
-        yield server.dsn
+    servers = [start_embedded(settings.state_dir)]
+    done = threading.Event()
+    keeper = threading.Thread(target=_keep_running, args=(settings, servers, done), daemon=True)
+    keeper.start()
+    try:
+        yield servers[0].dsn
+    finally:
+        done.set()
+        keeper.join()
+        for server in servers:
+            server.stop()
+
+
+def _keep_running(settings: Settings, servers: list[EmbeddedPostgres], done: threading.Event) -> None:
+    """Start the embedded server again, at the same address, when somebody has killed it."""
+    while not done.wait(0.5):
+        try:
+            os.kill(servers[-1].pid, 0)
+        except ProcessLookupError:
+            logger.warning("the embedded Postgres has ended: starting it again")
+            try:
+                servers.append(start_embedded(settings.state_dir))
+            except MirrorError as error:
+                logger.warning("{}", error)
 
 
 class Patience:

@@ -84,8 +84,9 @@ def is_shadow_name(name: str, virtual: dict[str, str]) -> bool:
     lower = name.lower()
     for owner, module in virtual.items():
         if lower.startswith(owner + "_"):
+            # A module that is not known keeps no tables that we know of: better one table too many.
             suffixes = _SHADOWS.get(module)
-            if suffixes is None or re.fullmatch(suffixes, lower[len(owner) + 1 :]):
+            if suffixes is not None and re.fullmatch(suffixes, lower[len(owner) + 1 :]):
                 return True
     return False
 

@@ -132,13 +132,18 @@ class ParityReport:
             steps.append(f"resolve this, then run parity again: {self.reason}")
         wrong = [table.table for table in self.tables if table.status == "different"]
         if wrong:
-            steps.append(f"mirror parity --repair {self.source}  (different: {', '.join(wrong)})")
+            steps.append(
+                f"stop the mirror, delete its state directory and run mirror up {self.source}: it loads the source"
+                f" anew and mends every difference  (different: {', '.join(wrong)})"
+            )
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
             told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
             steps.append(f"resolve this, then run parity again: {told}")
         if self.rejected:
-            steps.append(f"mirror rejects list  ({_count(self.rejected, 'row')} that Postgres cannot hold)")
+            steps.append(
+                f"look at them: select * from mirror.rejects  ({_count(self.rejected, 'row')} that Postgres cannot hold)"
+            )
         return tuple(steps)
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -165,14 +166,19 @@ class Source:
     def ordinary_tables(self) -> set[str]:
         """Names of the tables that a mirror must hold."""
         listed = list(self._db.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main'"))
-        # table_list knows shadow tables only while their module is loaded, so the name decides too.
-        prefixes = tuple(f"{name}_".lower() for name, kind in listed if kind == "virtual")
+        # table_list knows shadow tables only while their module is loaded, and vec0 is not: its names tell.
+        vectors = [
+            name.lower()
+            for (name,) in self._db.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0 AND sql LIKE '%using%vec0%'"
+            )
+        ]
         return {
             name
             for name, kind in listed
             if kind == "table"
             and not name.lower().startswith("sqlite_")
-            and not (prefixes and name.lower().startswith(prefixes))
+            and not any(_of_vectors(name.lower(), owner) for owner in vectors)
         }
 
     def shape(self, table: str) -> Shape | None:
@@ -331,3 +337,9 @@ def _fetch(cursor: apsw.Cursor, deadline: float) -> Slice:
 def _identity(path: Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def _of_vectors(name: str, owner: str) -> bool:
+    """Whether a table is one in which vec0 keeps the virtual table ``owner``."""
+    kept = r"_(info|chunks|rowids|auxiliary|vector_chunks\d+|metadatachunks\d+|metadatatext\d+)"
+    return re.fullmatch(re.escape(owner) + kept, name) is not None

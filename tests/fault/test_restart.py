@@ -184,6 +184,20 @@ def test_wal_deleted_while_the_mirror_was_down(make_mirror: Callable[..., Mirror
         mirror.check()
 
 
+def test_page_size_changed_while_the_mirror_was_down(make_mirror: Callable[..., MirrorProcess], database: Path) -> None:
+    with Writer(database) as writer:
+        writer.run(
+            "PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 2)"
+        )
+        mirror = make_mirror(database)
+        mirror.start()
+        mirror.wait_applied()
+        mirror.stop()
+        writer.run("PRAGMA journal_mode=DELETE", "PRAGMA page_size=512", "VACUUM", "PRAGMA journal_mode=WAL")
+        mirror.start()
+        mirror.check()
+
+
 def test_clean_stop_and_start_needs_no_comparison(mirror: MirrorProcess, filled: Writer) -> None:
     mirror.start()
     churn(filled, 1)

@@ -174,6 +174,15 @@ def test_a_change_that_postgres_refuses_waits_for_its_next_step(
     mirror.check()
 
 
+def test_a_table_beside_a_virtual_table_of_like_name(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """Only what a module is known to keep is left out; a name that merely looks like it is mirrored."""
+    writer.run("CREATE VIRTUAL TABLE docs USING fts5(x)", "CREATE VIRTUAL TABLE words USING fts5vocab('docs', 'row')")
+    writer.run("CREATE TABLE words_seen(id INTEGER PRIMARY KEY, w)", "INSERT INTO words_seen VALUES (1, 'hello')")
+    mirror.start()
+    mirror.check()
+    assert rows(dsn, "SELECT id, w FROM words_seen") == [(1, "hello")]
+
+
 def test_null_in_a_declared_key(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     writer.run("CREATE TABLE t(k TEXT PRIMARY KEY, v)", "INSERT INTO t VALUES ('a', 1)")
     mirror.start()

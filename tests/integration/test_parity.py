@@ -629,7 +629,7 @@ def test_rejects(world: World) -> None:
     assert (table.status, table.missing, table.rejected) == ("equal", 0, 4)
     assert (report.verdict, report.exit_code, report.rejected) == ("equal", 0, 4)
     assert "4 rows rejected" in report.headline
-    assert any("mirror rejects list" in step for step in report.next_steps)
+    assert any("mirror.rejects" in step for step in report.next_steps)
 
 
 def test_rejects_in_many_slices(world: World, small_slices: None) -> None:

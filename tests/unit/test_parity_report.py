@@ -65,8 +65,8 @@ def test_json() -> None:
         {"kind": "different", "key": "[1]", "column": "x", "source_value": "1", "target_value": "1.0"}
     ]
     assert [step.split("  ")[0] for step in data["next_steps"]] == [
-        "mirror parity --repair s.db",
-        "mirror rejects list",
+        "mirror up s.db",
+        "select * from mirror.rejects",
     ]
 
 
