@@ -141,9 +141,8 @@ class ParityReport:
             told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
             steps.append(f"resolve this, then run parity again: {told}")
         if self.rejected:
-            steps.append(
-                f"look at them: select * from mirror.rejects  ({_count(self.rejected, 'row')} that Postgres cannot hold)"
-            )
+            count = _count(self.rejected, "row")
+            steps.append(f"select * from mirror.rejects  ({count} that Postgres cannot hold)")
         return tuple(steps)
 
     @property
