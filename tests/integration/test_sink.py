@@ -32,25 +32,8 @@ from mirror.model import (
 from mirror.postgres.codecs import decode
 from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
-from tests.support.postgres import PostgresServer
 
 LINEAGE = str(uuid.uuid4())
-
-
-@pytest.fixture(scope="module")
-def postgres_server() -> Iterator[PostgresServer]:
-    """One server for this module."""
-    server = PostgresServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def dsn(postgres_server: PostgresServer) -> Iterator[str]:
-    """A database of the test's own."""
-    made = postgres_server.create_database()
-    yield made
-    postgres_server.drop_database(made)
 
 
 @pytest.fixture
