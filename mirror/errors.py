@@ -7,6 +7,7 @@ MirrorError
 ├── StateError         the state directory: locked by another mirror, damaged, full
 ├── SinkError          Postgres: unreachable, refusing, out of space
 │   ├── FencedError    another mirror has taken this source over
+│   ├── RefusedError   a row, a table or a change of one that Postgres will not take (answered by going on without it)
 │   ├── MisfitError    a value does not fit its column (answered by widening)
 │   └── KeyShapeError  a NULL in a declared key (answered by keying on the rowid)
 ├── ControlError       the running mirror: not there, or it answered no
@@ -94,6 +95,10 @@ class SinkError(MirrorError):
 
 class FencedError(SinkError):
     """Another mirror writes this source to this Postgres."""
+
+
+class RefusedError(SinkError):
+    """Postgres works, but will not take a row, a table, or a change of a table as it is."""
 
 
 class MisfitError(SinkError):

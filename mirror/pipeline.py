@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,20 +27,19 @@ from mirror.capture.keeper import Keeper
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
+from mirror.deliver import Mender, deliver
 from mirror.desk import Desk
 from mirror.errors import (
     FencedError,
     FormatError,
-    KeyShapeError,
     MirrorError,
-    MisfitError,
     ReplacedError,
     SinkError,
     SourceError,
     StateError,
 )
 from mirror.fileformat.header import DatabaseHeader
-from mirror.model import Batch, Lsn, Position, Salts
+from mirror.model import Lsn, Position, Salts
 from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
 from mirror.replica import Replica
@@ -93,6 +92,7 @@ class Pipeline:
         self._agreed = False
         self._distrusted = False
         self._backoff = FIRST_BACKOFF
+        self._mender = Mender(task.database.name)
         self._desk = Desk()
         self._stopping = threading.Event()
         self._applied = threading.Condition()
@@ -164,15 +164,19 @@ class Pipeline:
             except Stopped:
                 self._finish()
         except MirrorError as error:
-            self.error = error
-            self.status.phase = "failed"
+            self._fail(error)
         except Exception as error:
             # A bug: say where, and end this source alone; the state is as after a kill.
             logger.exception("{}: the mirror failed", self.task.database.name)
-            self.error = MirrorError("run the mirror", str(self.task.database), f"{type(error).__name__}: {error}")
-            self.status.phase = "failed"
+            self._fail(MirrorError("run the mirror", str(self.task.database), f"{type(error).__name__}: {error}"))
         finally:
             self._close()
+            self.status.keep(self.task.folder)
+
+    def _fail(self, error: MirrorError) -> None:
+        self.error = error
+        self.status.phase = "failed"
+        self.status.last_error = str(error)
 
     def _attempt(self) -> None:
         """Connect and follow until an error; return if trying again may help."""
@@ -199,10 +203,11 @@ class Pipeline:
                 self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)
 
     def _interrupted(self, error: MirrorError) -> None:
+        if error.retryable and str(error) != self.status.last_error:  # once, however often it is tried again
+            logger.warning("{}: {}", self.task.database.name, error)
         self.status.last_error = str(error)
         self.status.phase = "waiting"
-        if error.retryable:
-            logger.warning("{}: {}", self.task.database.name, error)
+        self.status.keep(self.task.folder)
         if isinstance(error, SinkError) and self._sink is not None:
             self._sink.close()
             self._sink = None
@@ -268,6 +273,9 @@ class Pipeline:
         while True:
             replica = self._replica
             assert replica is not None
+            assert self._sink is not None
+            if not (self.task.resume_only or self._desk.held) and self._mender.mend(replica, self._sink):
+                self._update_status()
             found = self._next(replica)
             if found is None:
                 self._caught_up(replica)
@@ -294,6 +302,7 @@ class Pipeline:
             self.status.phase = "following"
             self.status.behind_since = None
             self.status.caught_up_at = time.time()
+            self.status.last_error = None
             self._distrusted = False
 
     def _pump(self, timeout: float = 1.0) -> None:
@@ -359,25 +368,7 @@ class Pipeline:
 
     def _apply(self, replica: Replica, found: PageBatch) -> None:
         assert self._sink is not None
-        widen: set[tuple[str, str]] = set()
-        rekey: set[str] = set()
-        head = found.head
-        position = Position(head.lsn, head.salts, head.committed_at)
-        while True:
-            decoded = replica.decode(found.images, frozenset(rekey), self._check)
-            batch = Batch(position, found.commits, decoded.schema_changes, decoded.tables)
-            try:
-                results = self._sink.apply(batch, widen=widen, rekey=rekey)
-                break
-            except MisfitError as error:
-                if (error.table, error.column) in widen:
-                    raise
-                widen.add((error.table, error.column))
-            except KeyShapeError as error:
-                if error.table in rekey:
-                    raise
-                rekey.add(error.table)
-        replica.advance(head, found.images, found.pages, decoded)
+        results = deliver(replica, self._sink, found, self._check)
         self.status.commits += found.commits
         self.status.transactions += 1
         self.status.rows += sum(result.upserted + result.deleted for result in results)
@@ -392,8 +383,10 @@ class Pipeline:
                 # What is not applied yet was committed after what just was.
                 self.status.behind_since = max(self.status.behind_since, self._replica.head.committed_at)
             self.status.rejects = self._sink.reject_total
+            self.status.refusals = [asdict(refusal) for refusal in self._sink.refusals.values()]
             self.status.tables = len(self._replica.schema.tables)
             self._applied.notify_all()
+        self.status.keep(self.task.folder)
 
     # -- gaps and copies ---------------------------------------------------------------------------
 
@@ -453,7 +446,7 @@ class Pipeline:
         self.status.phase = "snapshot"
         self.status.resyncs.append(reason)
         tables = list(replica.schema.tables.values())
-        self._sink.load(replica.database, tables, replica.position, replica.lineage, self._load_progress)
+        self._sink.load(replica.database, tables, replica.rows, replica.position, replica.lineage, self._load_progress)
         self.status.progress = None
 
     def _copy_source(self, floor: int) -> Replica:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mirror.decode.pagemap import PageMap
 from mirror.decode.schema import Schema, read_schema
 from mirror.fileformat.btree import Geometry
 from mirror.fileformat.header import DatabaseHeader, schema_cookie
-from mirror.model import Lsn, Position
+from mirror.model import Lsn, Position, RowChange, Table
 
 
 class Replica:
@@ -112,6 +112,12 @@ class Replica:
             return self.read(pgno) if image is None else self._images.read(image, self.page_size)
 
         return decode(self.read, new, images.keys(), self.schema, self._pagemap, self._layout, rebuild)
+
+    def rows(self, table: Table) -> Iterator[RowChange]:
+        """All rows of a table at the position, as inserts; raises ``FormatError`` while they are read."""
+        decoded = decode(self.read, self.read, (), self.schema, self._pagemap, self._layout, frozenset((table.name,)))
+        for changes in decoded.tables:
+            yield from changes.rows
 
     def advance(self, head: Head, images: Mapping[int, Image], pages: int, decoded: Decoded) -> None:
         """Move to the position after a batch whose changes have all been read."""

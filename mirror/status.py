@@ -1,12 +1,18 @@
-"""What a mirror tells about one source."""
+"""What a mirror tells about one source, while it runs and afterwards."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from mirror.model import Lsn
+
+_FILE = "status.json"
 
 
 @dataclass
@@ -33,6 +39,8 @@ class SourceStatus:
     rows: int = 0
     """Rows written and deleted in Postgres since the mirror started, without the snapshot's."""
     rejects: int = 0
+    refusals: list[dict[str, Any]] = field(default_factory=list)
+    """Tables that Postgres does not take as they are, each with the reason and the next step."""
     tables: int = 0
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """Each with the generation that was left, the reason, and when it was found."""
@@ -42,10 +50,29 @@ class SourceStatus:
     progress: dict[str, Any] | None = None
     """While a snapshot runs: what, done, total."""
 
+    _kept: tuple[object, ...] = ()
+
+    def keep(self, folder: Path) -> None:
+        """Write it down for when the mirror does not run, if anything but positions and counts has changed."""
+        now = self.phase, self.last_error, self.rejects, self.tables, len(self.gaps), self.refusals
+        if now == self._kept:
+            return
+        self._kept = now
+        # What is kept is for people to read; a disk that is full must not end the mirror that waits for room.
+        with contextlib.suppress(OSError):
+            temporary = folder / f"{_FILE}.tmp"
+            temporary.write_text(json.dumps(self._values()))
+            os.replace(temporary, folder / _FILE)
+
+    def _values(self) -> dict[str, Any]:
+        values = asdict(self)
+        del values["_kept"]
+        return values
+
     def report(self) -> dict[str, Any]:
         """The state as JSON values, with the figures that follow from the clock."""
         now = time.time()
-        result = asdict(self)
+        result = self._values()
         result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
         result["freshness_seconds"] = round(now - self.committed_at, 3) if self.committed_at else None
         result["next_steps"] = self._next_steps()
@@ -53,22 +80,33 @@ class SourceStatus:
 
     def _next_steps(self) -> list[str]:
         steps = []
+        if self.phase == "waiting":
+            steps.append("nothing, or mend what the last error names; the mirror goes on by itself")
         if self.phase == "failed":
             steps.append(f"mend the cause and start `mirror up {self.source}` again")
         if self.phase == "stopped":
             steps.append(f"start it with `mirror up {self.source}`")
+        for refusal in self.refusals:
+            steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
         if self.rejects:
             steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: select * from mirror.rejects")
         return steps
 
 
 def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
-    """The status of a source whose mirror is not running: the position it saved last."""
-    status = SourceStatus(str(source), schema, phase="stopped")
-    try:
+    """The status of a source whose mirror is not running: what it wrote down last, and the position it saved."""
+    status = SourceStatus(str(source), schema)
+    known = {field.name for field in fields(SourceStatus)}
+    with contextlib.suppress(FileNotFoundError):
+        for name, value in json.loads((folder / _FILE).read_bytes()).items():
+            if name in known:
+                setattr(status, name, value)
+    if status.phase != "failed":
+        status.phase = "stopped"  # or killed: its last words were others
+    status.behind_since = None
+    with contextlib.suppress(FileNotFoundError):
         saved = json.loads((folder / "shadow.json").read_bytes())
-    except FileNotFoundError:
-        return status
-    status.applied = f"{saved['generation']}:{saved['frame']}"
-    status.committed_at = saved["committed_at"]
+        position = Lsn(saved["generation"], saved["frame"])
+        if status.applied is None or Lsn.parse(status.applied) < position:
+            status.applied, status.committed_at = str(position), saved["committed_at"]
     return status

@@ -94,10 +94,14 @@ def status(
         name = Path(report["source"]).name
         for gap in report["gaps"][-3:]:
             console.print(f"{name}: gap: {gap['reason']} ({gap['at']})", highlight=False)
+        for refusal in report["refusals"]:
+            console.print(
+                f"{name}: refused: {refusal['table']}: {refusal['reason']}", style="red", highlight=False, markup=False
+            )
         if report["last_error"]:
-            console.print(f"{name}: last error: {report['last_error']}", style="red", highlight=False)
+            console.print(f"{name}: last error: {report['last_error']}", style="red", highlight=False, markup=False)
         for step in report["next_steps"]:
-            console.print(f"{name}: next: {step}", style="yellow", highlight=False)
+            console.print(f"{name}: next: {step}", style="yellow", highlight=False, markup=False)
 
 
 def _status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def up(
             _run(agent, stop, once)
         finally:
             ended = agent.stop()
-    _report(agent, settings)
+    _report(agent, settings, once)
     if not ended:
         # A statement of Postgres did not end in time. The next start finds all whole, as after a kill.
         os._exit(0)
@@ -101,7 +102,8 @@ def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
                 if pipeline not in told:
                     told.add(pipeline)
                     state = pipeline.status
-                    bars.say(f"{Path(state.source).name}: {state.tables} tables in Postgres, following every commit")
+                    held = state.tables - len(state.refusals)
+                    bars.say(f"{Path(state.source).name}: {held} tables in Postgres, following every commit")
                 if pipeline in waiting:
                     if pipeline not in targets:
                         targets[pipeline] = pipeline.mark()
@@ -113,7 +115,7 @@ def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
                 return
 
 
-def _report(agent: Agent, settings: Settings) -> None:
+def _report(agent: Agent, settings: Settings, once: bool) -> None:
     failed = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
     for pipeline in agent.pipelines:
         state = pipeline.status
@@ -121,10 +123,16 @@ def _report(agent: Agent, settings: Settings) -> None:
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
             where = f"is at {state.applied}" if state.applied else "has nothing of it yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
+        for refusal in state.refusals:
+            step = f" -- {refusal['next_step']}" if refusal["next_step"] else ""
+            line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal['table']}: {refusal['reason']}{step}"
+            click.secho(line, fg="red", err=True)
     for error in failed[:-1]:
         click.secho(f"mirror: {error}", fg="red", err=True)
     if failed:
         raise failed[-1]
+    if once and any(pipeline.status.refusals for pipeline in agent.pipelines):
+        sys.exit(2)
     click.echo(f"Next: `mirror parity {settings.sources[0]}` compares every value.")
 
 

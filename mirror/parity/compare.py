@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,16 @@ class _Job:
     """Why the table is read as a whole, although its keys have a common order."""
     restarts: int = 0
     seconds: float = 0.0
+    refusal: tuple[str, str] | None = None
+    """Why Postgres does not take the table as it is, and the next step."""
     report: TableReport | None = None
 
     def finish(self, status: Status | None = None, reason: str = "") -> None:
-        self.report = self.tally.report(self.table, status, reason, self.seconds)
+        report = self.tally.report(self.table, status, reason, self.seconds)
+        if self.refusal is not None and report.status == "different":
+            why, next_step = self.refusal
+            report = replace(report, reason=f"Postgres refuses it: {why}", next_step=next_step)
+        self.report = report
 
     def start_over(self, mapping: Mapping | None) -> None:
         self.mapping = mapping
@@ -196,9 +202,10 @@ class _Run:
         finally:
             self._gate.release()
         try:
-            mappings = self._target.mappings()
+            mappings, refusals = self._target.mappings(), self._target.refusals()
             for reading in readings:
                 started = time.perf_counter()
+                reading.job.refusal = refusals.get(reading.job.table)
                 self._settle(reading, mappings.get(reading.job.table), lsn)
                 reading.job.seconds += time.perf_counter() - started
                 if self._progress is not None:

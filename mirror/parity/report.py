@@ -63,6 +63,8 @@ class TableReport:
     seconds: float = 0.0
     first_lsn: Lsn | None = None
     last_lsn: Lsn | None = None
+    next_step: str = ""
+    """What mends this table in particular."""
     examples: tuple[Difference, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +132,8 @@ class ParityReport:
         steps = []
         if self.reason:
             steps.append(f"resolve this, then run parity again: {self.reason}")
-        wrong = [table.table for table in self.tables if table.status == "different"]
+        steps += [f"{table.table}: {table.next_step}" for table in self.tables if table.next_step]
+        wrong = [table.table for table in self.tables if table.status == "different" and not table.next_step]
         if wrong:
             steps.append(
                 f"stop the mirror, delete its state directory and run mirror up {self.source}: it loads the source"

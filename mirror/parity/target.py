@@ -42,6 +42,8 @@ SELECT source_table, target_schema, target_table, columns::text, key::text
 FROM mirror.tables WHERE source_id = %s
 """
 
+_REFUSALS = "SELECT source_table, reason, next_step FROM mirror.refusals WHERE source_id = %s"
+
 _REJECTED = """
 SELECT DISTINCT key FROM mirror.rejects WHERE source_id = %s AND source_table = %s AND key = ANY(%s)
 """
@@ -162,6 +164,11 @@ class Target:
                 key=_key(key),
             )
         return result
+
+    def refusals(self) -> dict[str, tuple[str, str]]:
+        """The tables that Postgres does not take as they are: the reason and the next step, by source table."""
+        rows = self._query(_REFUSALS, (self._source_id,))
+        return {table: (reason, next_step) for table, reason, next_step in rows}
 
     def rejected(self, table: str, keys: Collection[str]) -> set[str]:
         """Those of the keys (in the rejects' encoding) that ``mirror.rejects`` holds."""

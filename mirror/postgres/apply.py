@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+from mirror.errors import RefusedError
 from mirror.model import Batch, Lsn, Position, RowChange, Table, TableChanges, TableResult
 from mirror.postgres.dml import Stage
 from mirror.postgres.migrate import statement
@@ -33,7 +35,8 @@ _QUEUE_BYTES = 8_000_000
 _SPOOLED_REJECT_BYTES = 4_000_000
 
 
-_Queued = tuple[bytes, tuple[Any, ...]]
+#: A statement and its parameters.
+Queued = tuple[bytes, tuple[Any, ...]]
 
 
 @lru_cache(maxsize=4096)
@@ -57,17 +60,24 @@ class Transaction:
     """The row changes of one Postgres transaction, which begins with the first statement sent."""
 
     def __init__(
-        self, conn: Conn, source_id: int, lsn: Lsn, rejects: dict[str, int], planners: dict[str, RowPlanner]
+        self,
+        conn: Conn,
+        source_id: int,
+        lsn: Lsn,
+        rejects: dict[str, int],
+        planners: dict[str, RowPlanner],
+        refuse: Callable[[str, RefusedError], None],
     ) -> None:
         """``rejects``: by source table, how many entries ``mirror.rejects`` has before. ``planners``: a
-        cache that outlives the transaction.
+        cache that outlives the transaction. ``refuse``: told of tables that are left out, if that is allowed.
         """
-        self._conn = conn
+        self.refuse = refuse
+        self.conn = conn
         self._planners = planners
         self._source_id = str(source_id)
         self._lsn = lsn
         self.rejects = rejects
-        self._queue: list[_Queued] = [(b"BEGIN", ())]
+        self._queue: list[Queued] = [(b"BEGIN", ())]
         self._begun = False
         self._row_statements = 0
         self._queued_bytes = 0
@@ -84,8 +94,8 @@ class Transaction:
         if not queue:
             return
         self._begun = True
-        cursor = self._conn.cursor()
-        with self._conn.pipeline():
+        cursor = self.conn.cursor()
+        with self.conn.pipeline():
             for query, params in queue:
                 cursor.execute(query, params, prepare=True)
 
@@ -98,7 +108,7 @@ class Transaction:
         if not self._begun and self._row_statements == 1 and len(self._queue) == 3:
             (change, values), (move, position) = self._queue[1:]
             self._queue.clear()
-            self._conn.execute(_joined(change, move, len(values)), values + position, prepare=True)
+            self.conn.execute(_joined(change, move, len(values)), values + position, prepare=True)
             return
         self.queue(b"COMMIT")
         self.flush()
@@ -125,7 +135,7 @@ class Transaction:
     def _queue_rows(self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int) -> TableResult:
         """Queue single statements: what goes first, then what comes, so that keys can move around."""
         statements = planner.statements
-        count = _Counts()
+        count = Counts()
         plans = []
         tracked = self.rejects.get(target.source, 0) > 0
         for change in changes:
@@ -137,51 +147,68 @@ class Transaction:
             for gone in plan.deletes:
                 self.queue(statements.delete, gone)
                 self._row_statements += 1
-        for plan in plans:
-            if plan.upsert is not None:
-                self.queue(statements.upsert, tuple(plan.upsert))
-                self._row_statements += 1
             if plan.rejected is not None:
-                self._save_reject(target.source, plan.rejected)
+                self.save_reject(target.source, plan.rejected)
+        self.queue_upserts(planner, list(zip(changes, plans, strict=True)), count)
         self._queued_bytes += size
         if len(self._queue) > _QUEUE_STATEMENTS or self._queued_bytes > _QUEUE_BYTES:
             self.flush()
         return count.result(target.source)
+
+    def queue_upserts(self, planner: RowPlanner, planned: list[tuple[RowChange, RowPlan]], count: Counts) -> None:
+        """Queue the rows that come."""
+        for _, plan in planned:
+            if plan.upsert is not None:
+                self.queue(planner.statements.upsert, tuple(plan.upsert))
+                self._row_statements += 1
 
     def _stream(self, planner: RowPlanner, target: Target, changes: Iterator[RowChange]) -> TableResult:
         """COPY the changes into a temporary table and apply them as a set."""
         self.flush()
         self._stages += 1
         stage = Stage(target, f"mirror_stage_{self._stages}")
-        self._conn.execute(stage.create())
-        count = _Counts()
+        self.conn.execute(stage.create())
+        count = Counts()
         tracked = self.rejects.get(target.source, 0) > 0
-        deleting = False
         # Rejects wait for the end of the COPY: on disk, should they be many.
-        with tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES, "w+", encoding="utf-8") as rejected:
-            with self._conn.cursor().copy(stage.copy_changes()) as copy:
-                for row, plan in _staged_rows(planner, target, changes, tracked, count):
-                    if row is not None:
-                        deleting = deleting or row[0] == "d"
-                        copy.write_row(row)
-                    elif plan.rejected is not None:
-                        rejected.write(json.dumps(plan.rejected) + "\n")
+        with RejectFile() as rejected:
+            deleting = self.copy_changes(stage, planner, _planned(planner, changes, count), tracked, count, rejected)
             if tracked:
                 self.rejects_touched = True
-                self._conn.execute(stage.forget_rejects(), (self._source_id, target.source))
+                self.conn.execute(stage.forget_rejects(), (self._source_id, target.source))
             if deleting:
-                self._conn.execute(stage.analyze())
-                self._conn.execute(stage.delete_changed())
-            self._conn.execute(stage.upsert_changed())
-            rejected.seek(0)
-            for line in rejected:
-                self._save_reject(target.source, Rejected(*json.loads(line)))
-                self._queued_bytes += len(line)
+                self.conn.execute(stage.analyze())
+                self.conn.execute(stage.delete_changed())
+            self.conn.execute(stage.upsert_changed())
+            for reject in rejected:
+                self.save_reject(target.source, reject)
+                self._queued_bytes += len(reject.row_data)
                 if len(self._queue) > _QUEUE_STATEMENTS or self._queued_bytes > _QUEUE_BYTES:
                     self.flush()
         return count.result(target.source)
 
-    def _save_reject(self, source: str, rejected: Rejected) -> None:
+    def copy_changes(
+        self,
+        stage: Stage,
+        planner: RowPlanner,
+        planned: Iterator[tuple[RowChange, RowPlan]],
+        tracked: bool,
+        count: Counts,
+        rejected: RejectFile,
+    ) -> bool:
+        """Fill the stage; return whether there is anything to delete."""
+        deleting = False
+        with self.conn.cursor().copy(stage.copy_changes()) as copy:
+            for change, plan in planned:
+                for row in staged_rows(planner, change, plan, tracked):
+                    deleting = deleting or row[0] == "d"
+                    copy.write_row(row)
+                if plan.rejected is not None:
+                    rejected.add(plan.rejected)
+        return deleting
+
+    def save_reject(self, source: str, rejected: Rejected) -> None:
+        """Queue a row for ``mirror.rejects``."""
         self.rejects_touched = True
         self.queue(
             statement("reject_save"),
@@ -192,61 +219,96 @@ class Transaction:
         self.rejects_touched = True
         self.queue(statement("reject_forget"), (self._source_id, source, key))
 
-    def advance(self, epoch: int, position: Position, commits: int, *, left: int | None) -> None:
-        """Queue the move of the position. ``left``: the generation that it leaves, if it does."""
-        lsn, salts = position.lsn, position.salts
-        self.queue(
-            statement("source_advance"),
-            (self._source_id, str(epoch), str(lsn.generation), str(lsn.frame), str(salts.salt1),
-             str(salts.salt2), repr(position.committed_at), str(commits)),
-        )  # fmt: skip
-        if left is not None:
-            self.queue(statement("gap_heal"), (self._source_id, str(lsn.generation)))
+
+def advance(source_id: int, epoch: int, position: Position, commits: int) -> Queued:
+    """The statement that moves the position of a source, if ``epoch`` still holds it."""
+    lsn, salts = position.lsn, position.salts
+    values = (source_id, epoch, lsn.generation, lsn.frame, salts.salt1, salts.salt2)
+    return statement("source_advance"), (*map(str, values), repr(position.committed_at), str(commits))
 
 
-class _Counts:
-    """Counts the rows of one table."""
+class Counts:
+    """What was done to the rows of one table."""
 
     def __init__(self) -> None:
         self.upserted = self.deleted = self.rejected = 0
 
     def add(self, plan: RowPlan) -> RowPlan:
+        """Count what a plan asks for."""
         self.upserted += plan.upsert is not None
         self.deleted += plan.gone
         self.rejected += plan.rejected is not None
         return plan
 
+    def refused(self, plan: RowPlan) -> RowPlan:
+        """A row that was counted as coming turned out to be a reject."""
+        self.upserted -= 1
+        self.rejected += 1
+        return plan
+
     def result(self, table: str) -> TableResult:
+        """The counts as the caller gets them."""
         return TableResult(table, self.upserted, self.deleted, self.rejected)
 
 
-def _staged_rows(
-    planner: RowPlanner,
-    target: Target,
-    changes: Iterator[RowChange],
-    tracked: bool,
-    count: _Counts,
-) -> Iterator[tuple[tuple[str | None, ...] | None, RowPlan]]:
-    """Yield the rows to stage with their plan; for a rejected row None with its plan comes last."""
-    stored = [name for name, _ in target.stored]
-    width = len(stored)
-    key_at = [stored.index(name) for name in target.key_columns]
+class RejectFile:
+    """Rejects that wait, in memory or, should they be many, on disk. They can be read once."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES, "w+", encoding="utf-8")  # noqa: SIM115
+
+    def add(self, rejected: Rejected) -> None:
+        """Keep one more."""
+        self._file.write(json.dumps(rejected) + "\n")
+
+    def __iter__(self) -> Iterator[Rejected]:
+        self._file.seek(0)
+        for line in self._file:
+            yield Rejected(*json.loads(line))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _planned(planner: RowPlanner, changes: Iterator[RowChange], count: Counts) -> Iterator[tuple[RowChange, RowPlan]]:
     for change in changes:
-        plan = count.add(planner.plan(change))
-        if tracked:
-            for reject_key in planner.reject_keys(change):
-                yield ("r", reject_key, *(None,) * width), plan
-        for key in plan.deletes:
-            values: list[str | None] = [None] * width
-            for index, value in zip(key_at, key, strict=True):
-                values[index] = value
-            yield ("d", None, *values), plan
-        if plan.upsert is not None:
-            yield ("u", None, *plan.upsert), plan
-        if plan.rejected is not None:
-            yield None, plan
+        yield change, count.add(planner.plan(change))
 
 
-def apply_rows(transaction: Transaction, batch: Batch, target_of: Callable[[str], Target]) -> list[TableResult]:
-    """Apply all row changes of a batch; ``target_of`` finds where a source table is held."""
-    return [transaction.apply_table(changes, target_of(changes.table.name)) for changes in batch.tables]
+def staged_rows(
+    planner: RowPlanner, change: RowChange, plan: RowPlan, tracked: bool
+) -> Iterator[tuple[str | None, ...]]:
+    """The rows that say in a stage what a change asks for; its reject is not among them."""
+    width = len(planner.target.stored)
+    if tracked:
+        for reject_key in planner.reject_keys(change):
+            yield ("r", reject_key, *(None,) * width)
+    for key in plan.deletes:
+        values: list[str | None] = [None] * width
+        for index, value in zip(planner.key_places, key, strict=True):
+            values[index] = value
+        yield ("d", None, *values)
+    if plan.upsert is not None:
+        yield ("u", None, *plan.upsert)
+
+
+def apply_rows(transaction: Transaction, batch: Batch, target_of: Callable[[str], Target | None]) -> list[TableResult]:
+    """Apply all row changes of a batch; ``target_of`` finds where a source table is held.
+
+    It returns None for a table that is refused: its rows are passed over, but read, as the batch's
+    page map needs.
+    """
+    results = []
+    for changes in batch.tables:
+        target = target_of(changes.table.name)
+        if target is not None:
+            results.append(transaction.apply_table(changes, target))
+            continue
+        for _ in changes.rows:
+            pass
+    return results

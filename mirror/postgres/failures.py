@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from mirror.errors import FencedError, SinkError
+from mirror.errors import FencedError, RefusedError, SinkError
 
 #: mirror.advance: another epoch holds the source / the position would go back.
 FENCED = "MR001"
@@ -15,9 +15,14 @@ WENT_BACK = "MR002"
 
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
-#: lock_not_available (what a server says while it starts or stops is class 57 already), and what somebody
-#: can mend while the mirror waits: objects that depend on a column or table, missing rights.
-_RETRYABLE_STATES = frozenset({"55P03", "0A000", "2BP01", "42501"})
+#: lock_not_available (what a server says while it starts or stops is class 57 already), and missing rights,
+#: which somebody can grant while the mirror waits.
+_RETRYABLE_STATES = frozenset({"55P03", "42501"})
+#: Postgres works, but not with this statement: unsupported, data, constraint, dependent objects, names and types,
+#: WITH CHECK OPTION, limits, an exception that a trigger raised.
+_REFUSING_CLASSES = frozenset({"0A", "22", "23", "2B", "42", "44", "54", "P0"})
+#: Of these, what is about one row and no other: its data, its size, a CHECK or NOT NULL that somebody added.
+_ROW_CLASSES, _ROW_STATES = frozenset({"22", "54"}), frozenset({"23502", "23514"})
 
 _NEXT_STEPS = {
     "28": "check user, password and pg_hba.conf",
@@ -25,8 +30,13 @@ _NEXT_STEPS = {
     "42501": "grant the mirror's user CREATE on the database and on the schema",
     "53100": "free disk space on the server",
     "53300": "raise max_connections, or close other sessions",
-    "0A000": "drop the view or rule that uses the column; the mirror then goes on by itself",
-    "2BP01": "drop what depends on the table; the mirror then goes on by itself",
+    "0A000": "drop the view or rule that uses the column",
+    "2BP01": "drop what depends on the table",
+    "22": "change the value in the source",
+    "23": "drop the constraint, which is not the mirror's",
+    "54": "make the row or the table smaller, or drop the index that is named",
+    "54011": "split the table: Postgres takes 1,600 columns at most",
+    "P0": "mend or drop the trigger that raised it",
     WENT_BACK: "another copy of the state directory has been applied further; start from that one",
 }
 
@@ -41,11 +51,19 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         return FencedError(operation, place, detail, sqlstate=state, next_step="stop the other mirror")
     # Without a SQLSTATE the server did not answer: the connection is what failed.
     lost = state is None and isinstance(error, psycopg.OperationalError)
-    retryable = lost or (state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES))
     next_step = "" if state is None else _NEXT_STEPS.get(state, _NEXT_STEPS.get(state[:2], ""))
+    if state is not None and state[:2] in _REFUSING_CLASSES and state not in _RETRYABLE_STATES:
+        return RefusedError(operation, place, detail, sqlstate=state, next_step=next_step)
+    retryable = lost or (state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES))
     if lost:
         next_step = "check that Postgres is up and that the DSN is right"
     return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
+
+
+def concerns_one_row(error: RefusedError) -> bool:
+    """Whether another row of the same table may be taken where this one was refused."""
+    state = error.sqlstate or ""
+    return state[:2] in _ROW_CLASSES or state in _ROW_STATES
 
 
 @contextmanager

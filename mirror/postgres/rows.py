@@ -56,6 +56,9 @@ class RowPlanner:
         self.statements = row_statements(target)
         self._source = table.name
         self._names = tuple(column.name for column in table.columns)
+        stored = [name for name, _ in target.stored]
+        self.key_places = [stored.index(name) for name in target.key_columns]
+        """Where the key columns are among the stored ones."""
         self._by_rowid = target.key is None
         self._encoders = [ENCODERS[column.pg_type] for column in target.columns]
         held = [column.name for column in target.columns]
@@ -76,10 +79,17 @@ class RowPlanner:
         try:
             values, key = self._encode(change.after, change.rowid)
         except Reject as reject:
-            keys = (old_key, self._held_key(change.after, change.rowid))
-            deletes = tuple(dict.fromkeys(key for key in keys if key is not None))
-            return RowPlan(deletes, None, self._rejected(change.after, change.rowid, reject), False)
+            return self.refused(change, f"{reject.column}: {reject.reason}" if reject.column else reject.reason)
         return RowPlan(() if old_key is None or old_key == key else (old_key,), values, None, False)
+
+    def refused(self, change: RowChange, reason: str) -> RowPlan:
+        """Take a change whose new row Postgres cannot hold; return what it asks for then."""
+        assert change.after is not None
+        rows = (row for row in (change.before, change.after) if row is not None)
+        keys = (self._held_key(row, change.rowid) for row in rows)
+        deletes = tuple(dict.fromkeys(key for key in keys if key is not None))
+        row_data = json_object(self._names, change.after)
+        return RowPlan(deletes, None, Rejected(self._json_key(change.after, change.rowid), reason, row_data), False)
 
     def reject_keys(self, change: RowChange) -> list[str]:
         """Return the keys, as ``mirror.rejects`` has them, under which the change's row may be there."""
@@ -136,7 +146,3 @@ class RowPlanner:
     def _json_key(self, row: Row, rowid: int | None) -> str:
         values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
         return json_array(values)
-
-    def _rejected(self, row: Row, rowid: int | None, reject: Reject) -> Rejected:
-        reason = f"{reject.column}: {reject.reason}" if reject.column else reject.reason
-        return Rejected(self._json_key(row, rowid), reason, json_object(self._names, row))

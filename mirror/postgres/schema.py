@@ -1,19 +1,23 @@
 """A batch's schema changes, applied to Postgres inside the batch's transaction.
 
 Names are vacated before they are filled, so that chained and swapped renames (t -> old, new -> t) need no
-order of their own. What the source drops is kept in Postgres under another name.
+order of their own. What the source drops is kept in Postgres under another name. A table that is refused
+(see :mod:`~mirror.postgres.refusals`) may be held all the same, at an older state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from functools import partial
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import SinkError
+from mirror.errors import ConfigError, RefusedError, SinkError
 from mirror.model import Lsn, SchemaChange, Table
 from mirror.postgres import ddl
 from mirror.postgres.codecs import Misfit, Reject, encode
+from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
 from mirror.postgres.target import (
     Conn,
     MapTable,
@@ -26,16 +30,23 @@ from mirror.postgres.target import (
 
 
 class SchemaEditor:
-    """Edits the tables of one source; ``targets`` is the caller's working copy and is kept current."""
+    """Edits the tables of one source; ``targets`` and ``refusals`` are the caller's working copies and kept current."""
 
     def __init__(
-        self, conn: Conn, source_id: int, schema: str, map_table: MapTable, targets: dict[str, Target]
+        self,
+        conn: Conn,
+        source_id: int,
+        schema: str,
+        map_table: MapTable,
+        targets: dict[str, Target],
+        refusals: dict[str, Refusal],
     ) -> None:
         self._conn = conn
         self._source_id = source_id
         self._schema = schema
         self._map_table = map_table
         self.targets = targets
+        self.refusals = refusals
 
     def apply(
         self,
@@ -44,28 +55,65 @@ class SchemaEditor:
         *,
         widen: Collection[tuple[str, str]],
         rekey: Collection[str],
+        careful: bool,
     ) -> None:
         """Make the changes; then widen the columns named in ``widen`` (source table, source column).
 
-        Tables in ``rekey`` are rebuilt on ``_rowid``. Raises :class:`SinkError` for a change of a table
-        that is not held, and psycopg's errors.
+        Tables in ``rekey`` are rebuilt on ``_rowid``. ``careful``: what Postgres refuses is undone and
+        remembered; otherwise it raises :class:`RefusedError`, or psycopg's error.
         """
-        changes = list(changes)
+        refused = dict(self.refusals)
         kept = [(change, self._vacate(change, lsn, rekey)) for change in changes]
         fresh: set[str] = set()
         for change, held in kept:
-            if change.after is None:
+            table = change.after
+            if table is None or table.name in self.refusals:
                 continue
-            jsonb = frozenset(column for table, column in widen if table == change.after.name)
+            if change.kind == "rename" and held is None and change.before is not None:
+                self._remember_refusal(replace(refused[change.before.name], table=table.name))
+                continue
+            jsonb = frozenset(column for name, column in widen if name == table.name)
             if change.kind in ("rename", "add_columns") and held is not None:
-                self._carry(change.after, held, jsonb)
-            else:
-                # Once keyed on the rowid, a table stays so: the NULL may be there still.
-                sticky = held is not None and held.key is None
-                self.create(change.after, jsonb_columns=jsonb, rowid_key=sticky or change.after.name in rekey)
-                fresh.add(change.after.name)
-        for table in {table for table, _ in widen} - fresh:
-            self.widen(table, {column for name, column in widen if name == table})
+                done = self._try(table.name, partial(self._carry, table, held, jsonb), careful)
+                if not done and held.source != table.name:
+                    self._keep_parked(held, lsn)
+                continue
+            # Once keyed on the rowid, a table stays so: the NULL may be there still.
+            by_rowid = (held is not None and held.key is None) or table.name in rekey
+            self._try(table.name, partial(self.create, table, jsonb_columns=jsonb, rowid_key=by_rowid), careful)
+            fresh.add(table.name)
+        for name in {name for name, _ in widen} - fresh - self.refusals.keys():
+            columns = {column for table_name, column in widen if table_name == name}
+            self._try(name, partial(self.widen, name, columns), careful)
+
+    def _try(self, table: str, action: Callable[[], object], careful: bool) -> bool:
+        """Do something to a table; with ``careful``, a refusal of it is undone and remembered: False then."""
+        if not careful:
+            action()
+            return True
+        before = dict(self.targets)
+        try:
+            with attempt(self._conn, "change a table", table):
+                action()
+        except RefusedError as error:
+            self.targets.clear()
+            self.targets.update(before)
+            self.refuse(table, error)
+            return False
+        return True
+
+    def refuse(self, table: str, error: RefusedError) -> None:
+        """Remember that a table is not kept equal from here on."""
+        self._remember_refusal(Refusal.of(table, error))
+
+    def _remember_refusal(self, refusal: Refusal) -> None:
+        self.refusals[refusal.table] = refusal
+        save_refusal(self._conn, self._source_id, refusal)
+
+    def lift(self, table: str) -> None:
+        """Forget a refusal, if there is one."""
+        if self.refusals.pop(table, None) is not None:
+            forget_refusal(self._conn, self._source_id, table)
 
     def create(
         self,
@@ -77,9 +125,7 @@ class SchemaEditor:
     ) -> Target:
         """Create and remember the table; with ``primary_key=False`` the caller adds the key later."""
         rowid_key = rowid_key and bool(table.primary_key) and not table.without_rowid
-        target = Target.of(
-            self._map_table(table, self._schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key)
-        )
+        target = self.mapped(table, jsonb_columns, rowid_key)
         require_free(self._conn, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))
         if primary_key:
@@ -99,17 +145,25 @@ class SchemaEditor:
 
     def retire(self, table: str, lsn: Lsn, *, drop: bool = False) -> None:
         """Forget a held table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it."""
-        target = self.targets.pop(table)
+        target = self.targets[table]
         if drop:
             self._conn.execute(ddl.drop_table(target))
         else:
             name = ddl.dropped_name(target.name, lsn)
             self._conn.execute(ddl.rename_table(target.schema, target.name, name))
+        self.forget(table)
+
+    def forget(self, table: str) -> None:
+        """Forget a table and its rejects; what is in Postgres stays as it is."""
+        self.targets.pop(table, None)
+        self._forget_rejects(table)
+        forget_target(self._conn, self._source_id, table)
+
+    def _forget_rejects(self, table: str) -> None:
         self._conn.execute(
             "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
             (str(self._source_id), table),
         )
-        forget_target(self._conn, self._source_id, table)
 
     def extend(self, table: Table, jsonb_columns: Collection[str] = ()) -> Target:
         """Add the columns that ``table`` has more than the held one, showing their defaults."""
@@ -124,10 +178,10 @@ class SchemaEditor:
                 column = TargetColumn(column.source, column.name, "jsonb")
                 text = encode("jsonb", default)
             except Reject as reject:
-                raise SinkError(
+                raise RefusedError(
                     "add a column",
                     f"{table.name}.{column.source}",
-                    f"default value: {reject.reason}",
+                    f"default value of {column.source}: {reject.reason}",
                     next_step="give the column another default in SQLite",
                 ) from reject
             for step in ddl.add_column(held, column.name, column.pg_type, text):
@@ -138,10 +192,20 @@ class SchemaEditor:
         return target
 
     def _vacate(self, change: SchemaChange, lsn: Lsn, rekey: Collection[str]) -> Target | None:
-        """Free the names that a change gives up; return the target that it started from."""
+        """Free the names that a change gives up; return the target that it started from.
+
+        None for a new table, and for one that was refused.
+        """
         if change.before is None:
             return None
         source = change.before.name
+        if source in self.refusals:
+            # All rows of a rebuilt table come with the batch; a renamed one stays refused under its new name.
+            if change.kind != "add_columns":
+                self.lift(source)
+                if source in self.targets:
+                    self.retire(source, lsn)
+            return None
         held = self._held(source)
         if change.kind in ("drop", "rebuild"):
             self.retire(source, lsn, drop=change.kind == "rebuild" and source in rekey)
@@ -165,6 +229,12 @@ class SchemaEditor:
         if len(table.columns) > len(held.columns):
             self.extend(table, jsonb)
 
+    def _keep_parked(self, held: Target, lsn: Lsn) -> None:
+        """Keep a table whose new name is refused as one that was dropped."""
+        parked = self._parked(held.source)
+        self._conn.execute(ddl.rename_table(held.schema, parked, ddl.dropped_name(held.name, lsn)))
+        self._forget_rejects(parked)
+
     def _parked(self, source: str) -> str:
         """Name of a table between the two halves of its rename: no source table is called so."""
         return ddl.dropped_name(f"mirror_renaming_{source}", Lsn(self._source_id, 0))
@@ -178,14 +248,17 @@ class SchemaEditor:
 
     def _mapped_like(self, table: Table, held: Target, jsonb_columns: Collection[str]) -> Target:
         """Map ``table`` with the decisions made for ``held``: its jsonb columns and its key."""
-        return Target.of(
-            self._map_table(
-                table,
-                self._schema,
-                jsonb_columns=held.jsonb_columns | frozenset(jsonb_columns),
-                rowid_key=held.key is None and bool(table.primary_key),
-            )
+        return self.mapped(
+            table, held.jsonb_columns | frozenset(jsonb_columns), held.key is None and bool(table.primary_key)
         )
+
+    def mapped(self, table: Table, jsonb_columns: Collection[str], rowid_key: bool) -> Target:
+        """Where the profile wants a table held; raises :class:`RefusedError` if it cannot be."""
+        try:
+            mapping = self._map_table(table, self._schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key)
+        except ConfigError as error:
+            raise RefusedError(error.operation, error.place, error.detail, next_step=error.next_step) from error
+        return Target.of(mapping)
 
     def _held(self, table: str) -> Target:
         target = self.targets.get(table)

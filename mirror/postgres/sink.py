@@ -22,13 +22,15 @@ from psycopg import RawCursor
 
 from mirror.errors import FencedError, SinkError
 from mirror.model import Batch, Lsn, Position, Salts, Table, TableResult
-from mirror.postgres.apply import Transaction, apply_rows
+from mirror.postgres.apply import Transaction, advance, apply_rows
+from mirror.postgres.careful import CarefulTransaction
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.migrate import migrate, statement
+from mirror.postgres.refusals import Refusal, load_refusals
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import SchemaEditor, create_schema
-from mirror.postgres.snapshot import Loader, Progress, mapper, open_copy
-from mirror.postgres.target import Conn, MapTable, Target, load_targets
+from mirror.postgres.snapshot import AllRows, Loader, Progress, open_copy
+from mirror.postgres.target import Conn, MapTable, Target, is_intact, load_targets
 
 #: First key of the two-key advisory locks of sources; the second is the source's id. ("mirr")
 _LOCK_CLASS = 0x6D697272
@@ -81,6 +83,7 @@ class Sink:
         self._position: Position | None = None
         self._lineage: str | None = None
         self._targets: dict[str, Target] = {}
+        self._refusals: dict[str, Refusal] = {}
         self._rejects: dict[str, int] = {}
         self._planners: dict[str, RowPlanner] = {}
 
@@ -146,6 +149,7 @@ class Sink:
         # Again, now that nobody else can change it.
         self._read_source()
         self._targets = load_targets(conn, self._source_id)
+        self._refusals = load_refusals(conn, self._source_id)
         self._rejects = self._count_rejects()
 
     def _read_source(self) -> tuple[str | None, int | None]:
@@ -206,6 +210,11 @@ class Sink:
         return dict(self._targets)
 
     @property
+    def refusals(self) -> dict[str, Refusal]:
+        """The tables that Postgres does not take as they are, by source table."""
+        return dict(self._refusals)
+
+    @property
     def reject_total(self) -> int:
         """How many rows of the source Postgres could not hold."""
         return sum(self._rejects.values())
@@ -214,6 +223,7 @@ class Sink:
         self,
         database: Path,
         tables: Sequence[Table],
+        rows: AllRows,
         position: Position,
         lineage: str,
         progress: Progress | None = None,
@@ -221,16 +231,17 @@ class Sink:
         """Make Postgres equal to a SQLite file, and the position with it, in one transaction.
 
         ``database``: a private copy that nobody writes. ``tables``: all tables to hold; those held so
-        far and not among them are renamed as dropped. Raises :class:`SinkError`, :class:`FencedError`;
-        :class:`SourceError` if the file cannot be read.
+        far and not among them are renamed as dropped. ``rows``: the decoded rows of one of them. Raises
+        :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
         """
         with self._transaction("load a source"), open_copy(database) as copy:
             self._conn.execute("BEGIN")
             editor = self._editor()
             for name in set(editor.targets) - {table.name for table in tables}:
                 editor.retire(name, position.lsn)
-            mapped = mapper(self._map_table, self._schema)
-            loader = Loader(self._conn, self._source_id, editor, mapped, copy, position.lsn, progress)
+            for name in set(editor.refusals) - {table.name for table in tables}:
+                editor.lift(name)
+            loader = Loader(self._conn, self._source_id, editor, rows, copy, position.lsn, progress)
             for table in tables:
                 loader.load(table)
                 self._faults("load:table")
@@ -247,9 +258,37 @@ class Sink:
             rejects = self._count_rejects()
             self._faults("load:before-commit")
             self._conn.execute("COMMIT")
-        self._targets, self._rejects = editor.targets, rejects
+        self._took(editor, rejects)
         self._position, self._lineage = position, lineage
         self._faults("load:after-commit")
+
+    def mend(self, table: Table, rows: AllRows) -> bool:
+        """Try a refused table again: make it equal to the source at the applied position, in one transaction.
+
+        ``rows``: its rows as of that position. Returns whether it is equal now. Raises
+        :class:`SinkError`, :class:`FencedError`.
+        """
+        position = self._position
+        assert position is not None
+        with self._transaction("mend a table"):
+            self._conn.execute("BEGIN")
+            editor = self._editor()
+            held = editor.targets.get(table.name)
+            intact = held is None or is_intact(self._conn, held)
+            if intact is None:
+                editor.forget(table.name)
+            elif not intact:
+                editor.retire(table.name, position.lsn)
+            Loader(self._conn, self._source_id, editor, rows, None, position.lsn).load(table)
+            rejects = self._count_rejects()
+            # Goes nowhere, but only for the mirror that holds the source.
+            self._conn.execute(*advance(self._source_id, self._epoch, position, 0))
+            self._conn.execute("COMMIT")
+        self._took(editor, rejects)
+        return table.name not in self._refusals
+
+    def _took(self, editor: SchemaEditor, rejects: dict[str, int]) -> None:
+        self._targets, self._refusals, self._rejects = editor.targets, editor.refusals, rejects
 
     def apply(
         self,
@@ -257,30 +296,36 @@ class Sink:
         *,
         widen: Collection[tuple[str, str]] = frozenset(),
         rekey: Collection[str] = frozenset(),
+        careful: bool = False,
     ) -> list[TableResult]:
         """Apply one batch and its position in one transaction; return what it did to each table.
 
         ``widen``: (source table, source column) that become jsonb first. ``rekey``: tables that the
-        batch rebuilds because their declared key holds NULL. After :class:`MisfitError` or
-        :class:`KeyShapeError` nothing has been applied; decode the batch again and say so here.
+        batch rebuilds because their declared key holds NULL. ``careful``: what Postgres refuses is kept
+        aside, and the rest applied. After :class:`MisfitError`, :class:`KeyShapeError` or
+        :class:`RefusedError` nothing has been applied; decode the batch again and say so here.
         Raises :class:`FencedError` if another mirror took over, :class:`SinkError` otherwise.
         """
         with self._transaction("apply a batch"):
             lsn = batch.position.lsn
             editor, rejects = self._editor(), self._rejects
-            transaction = Transaction(self._conn, self._source_id, lsn, rejects, self._planners)
+            kind = CarefulTransaction if careful else Transaction
+            transaction = kind(self._conn, self._source_id, lsn, rejects, self._planners, refuse=editor.refuse)
             if batch.schema_changes or widen:
                 transaction.flush()
-                editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey)
+                editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
                 rejects = transaction.rejects = self._count_rejects()
-            results = apply_rows(transaction, batch, lambda table: _held(editor.targets, table))
-            transaction.advance(self._epoch, batch.position, batch.commits, left=self._left(lsn.generation))
+            results = apply_rows(transaction, batch, lambda table: _held(editor, table))
+            transaction.queue(*advance(self._source_id, self._epoch, batch.position, batch.commits))
+            if self._position is not None and self._position.lsn.generation < lsn.generation:
+                transaction.queue(statement("gap_heal"), (str(self._source_id), str(lsn.generation)))
             if transaction.rejects_touched:
                 transaction.flush()
                 rejects = self._count_rejects()
             self._faults("apply:before-commit")
             transaction.commit()
-        self._targets, self._rejects, self._position = editor.targets, rejects, batch.position
+        self._took(editor, rejects)
+        self._position = batch.position
         self._faults("apply:after-commit")
         return results
 
@@ -322,13 +367,8 @@ class Sink:
         self.close()
 
     def _editor(self) -> SchemaEditor:
-        return SchemaEditor(self._conn, self._source_id, self._schema, self._map_table, dict(self._targets))
-
-    def _left(self, generation: int) -> int | None:
-        """Return the generation that a move to ``generation`` leaves, if it leaves one."""
-        if self._position is None or self._position.lsn.generation >= generation:
-            return None
-        return self._position.lsn.generation
+        targets, refusals = dict(self._targets), dict(self._refusals)
+        return SchemaEditor(self._conn, self._source_id, self._schema, self._map_table, targets, refusals)
 
     def _count_rejects(self) -> dict[str, int]:
         rows: list[tuple[Any, ...]] = self._conn.execute(
@@ -353,8 +393,10 @@ class Sink:
             raise
 
 
-def _held(targets: dict[str, Target], table: str) -> Target:
-    target = targets.get(table)
+def _held(editor: SchemaEditor, table: str) -> Target | None:
+    if table in editor.refusals:
+        return None
+    target = editor.targets.get(table)
     if target is None:
         raise SinkError("apply a batch", table, "the table is not held in Postgres")
     return target

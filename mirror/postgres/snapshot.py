@@ -4,13 +4,13 @@ A new table is filled by COPY and gets its key afterwards. A table that is there
 temporary copy, and only the rows that differ are written, so that readers see one committed state
 and then the other. The fast path hands SQLite's values to COPY in binary form without looking at
 them: one aggregate query beforehand has said that they fit. Where Postgres or Python then refuses a
-value all the same (NUL, broken UTF-8), the table is done again on the careful path, row by row.
+value all the same (NUL, broken UTF-8, a row that is too big), the table is done again on the careful path:
+with rows that the caller has decoded, each looked at by the codecs. A table that Postgres does not take
+even so is refused, and the others are loaded.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -19,28 +19,32 @@ from typing import Any
 from urllib.parse import quote
 
 import apsw
-import psycopg
 from psycopg import postgres
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 from psycopg.sql import SQL, Composed
 from psycopg.types.numeric import DecimalBinaryDumper
 
-from mirror.errors import KeyShapeError, MisfitError, SinkError, SourceError
-from mirror.model import BadText, Lsn, RowChange, Table, Value
+from mirror.errors import KeyShapeError, MisfitError, RefusedError, SinkError, SourceError
+from mirror.model import Lsn, RowChange, Table
 from mirror.postgres import ddl
+from mirror.postgres.apply import RejectFile
+from mirror.postgres.careful import parts
 from mirror.postgres.codecs import MAX_KEY_BYTES, encode, real_text
 from mirror.postgres.dml import Stage
+from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
-from mirror.postgres.rows import Rejected, RowPlanner
+from mirror.postgres.refusals import attempt, in_parts
+from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
-from mirror.postgres.target import Conn, MapTable, Target
+from mirror.postgres.target import Conn, Target
 
 #: Called with (table, rows done, rows in all).
 Progress = Callable[[str, int, int], None]
+#: All rows of a table as inserts, decoded, with broken text as :class:`~mirror.model.BadText`.
+AllRows = Callable[[Table], Iterator[RowChange]]
 
 _PROGRESS_ROWS = 20_000
-_SPOOLED_REJECT_BYTES = 4_000_000
 #: Columns looked at in one aggregate query: SQLite returns at most 2,000 results.
 _SCANNED_COLUMNS = 400
 
@@ -142,26 +146,6 @@ class SourceCopy:
             columns.insert(0, self._rowid_name(table))
         return iter(self._db.execute(f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"))
 
-    def careful_rows(self, table: Table) -> Iterator[RowChange]:
-        """Read all rows as inserts, with text decoded here, so that broken text is :class:`BadText`."""
-        columns = ["NULL" if table.without_rowid else self._rowid_name(table)]
-        for column in table.columns:
-            name = quoted(column.name)
-            columns.append(f"typeof({name}) = 'text'")
-            columns.append(f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END")
-        for rowid, *pairs in self._db.execute(f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"):
-            row = tuple(
-                self._decoded(value) if is_text else value
-                for is_text, value in zip(pairs[::2], pairs[1::2], strict=True)
-            )
-            yield RowChange(rowid, None, row)
-
-    def _decoded(self, raw: bytes) -> Value:
-        try:
-            return raw.decode(self.encoding)
-        except UnicodeDecodeError:
-            return BadText(raw)
-
     def _rowid_name(self, table: Table) -> str:
         """Return the name for the rowid that no column hides; raises :class:`SinkError`."""
         taken = {str(row[1]).lower() for row in self._db.execute(f"PRAGMA table_xinfo({quoted(table.name)})")}
@@ -181,7 +165,9 @@ class SourceCopy:
 class Scan:
     """What one look at a table found: its size, columns that need jsonb, the state of its key."""
 
-    def __init__(self) -> None:
+    def __init__(self, careful: bool = False) -> None:
+        self.careful = careful
+        """Whether the rows must be looked at one by one."""
         self.rows = 0
         self.misfits: set[str] = set()
         self.null_key = False
@@ -189,75 +175,91 @@ class Scan:
 
 
 class Loader:
-    """Loads the tables of one source inside the caller's transaction."""
+    """Loads tables of one source inside the caller's transaction."""
 
     def __init__(
         self,
         conn: Conn,
         source_id: int,
         editor: SchemaEditor,
-        map_table: Callable[..., Target],
-        copy: SourceCopy,
+        rows: AllRows,
+        copy: SourceCopy | None,
         lsn: Lsn,
-        progress: Progress | None,
+        progress: Progress | None = None,
     ) -> None:
+        """``copy``: the source as a SQLite file, for the fast path; None: there is only the careful one."""
         self._conn = conn
         self._source_id = str(source_id)
         self._editor = editor
-        self._map = map_table
+        self._rows = rows
         self._copy = copy
         self._lsn = lsn
         self._progress = progress or (lambda table, done, total: None)
         self._stages = 0
 
     def load(self, table: Table) -> None:
-        """Make the Postgres table equal to the source's; raises SinkError and psycopg's errors."""
-        held = self._editor.targets.get(table.name)
+        """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors."""
+        editor = self._editor
+        held = editor.targets.get(table.name)
         jsonb: set[str] = set(held.jsonb_columns if held else ())
         by_rowid = held is not None and held.key is None and bool(table.primary_key)
-        scan = self._copy.scan(table, self._map(table, jsonb_columns=jsonb, rowid_key=by_rowid))
-        jsonb |= scan.misfits
-        by_rowid = by_rowid or scan.null_key
-        # In a UTF-16 database SQLite repairs broken text on the way out, so nothing would refuse it.
-        careful = scan.key_bytes > MAX_KEY_BYTES or self._copy.encoding != "utf-8"
-        before = dict(self._editor.targets)
+        scan = None
+        before = dict(editor.targets)
         while True:
-            self._conn.execute("SAVEPOINT mirror_load")
+            refusal: RefusedError | UnicodeDecodeError | None = None
             try:
-                self._load_once(table, jsonb, by_rowid, careful, scan.rows)
+                with attempt(self._conn, "load a table", table.name):
+                    if scan is None:
+                        scan = self._scan(table, editor.mapped(table, jsonb, by_rowid))
+                        jsonb |= scan.misfits
+                        by_rowid = by_rowid or scan.null_key
+                    self._load_once(table, jsonb, by_rowid, scan)
+                editor.lift(table.name)
+                return
             except MisfitError as misfit:
                 jsonb.add(misfit.column)
             except KeyShapeError:
                 by_rowid = True
-            except (psycopg.DataError, UnicodeDecodeError):
-                if careful:
-                    raise
-                careful = True
-            else:
-                self._conn.execute("RELEASE mirror_load")
+            except (RefusedError, UnicodeDecodeError) as error:
+                refusal = error
+            editor.targets.clear()
+            editor.targets.update(before)
+            if refusal is None:
+                continue
+            if scan is not None and not scan.careful and _may_pass_carefully(refusal):
+                scan.careful = True
+            elif isinstance(refusal, RefusedError):
+                editor.refuse(table.name, refusal)
                 return
-            self._conn.execute("ROLLBACK TO mirror_load")
-            self._editor.targets.clear()
-            self._editor.targets.update(before)
+            else:
+                raise refusal
 
-    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool, total: int) -> None:
+    def _scan(self, table: Table, target: Target) -> Scan:
+        if self._copy is None:
+            return Scan(careful=True)
+        scan = self._copy.scan(table, target)
+        # In a UTF-16 database SQLite repairs broken text on the way out, so nothing would refuse it.
+        scan.careful = scan.key_bytes > MAX_KEY_BYTES or self._copy.encoding != "utf-8"
+        return scan
+
+    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, scan: Scan) -> None:
         self._conn.execute(
             "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
             (self._source_id, table.name),
         )
-        target = self._prepared(table, self._map(table, jsonb_columns=jsonb, rowid_key=by_rowid))
+        target = self._prepared(table, self._editor.mapped(table, jsonb, by_rowid))
         if target is None:
             target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
             names = ddl.names_sql(tuple(name for name, _ in target.stored))
             into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
-            self._fill(table, target, into, careful, total)
+            self._fill(table, target, into, scan)
             self._conn.execute(ddl.add_primary_key(target))
             self._conn.execute(SQL("ANALYZE {}").format(ddl.table_sql(target)))
             return
         self._stages += 1
         stage = Stage(target, f"mirror_load_{self._stages}")
         self._conn.execute(stage.create())
-        self._fill(table, target, stage.copy_rows(), careful, total)
+        self._fill(table, target, stage.copy_rows(), scan)
         self._conn.execute(stage.analyze())
         self._conn.execute(stage.delete_absent())
         self._conn.execute(stage.upsert_different())
@@ -286,42 +288,52 @@ class Loader:
             raise MisfitError(table.name, _first_difference(held, wanted), "default value")
         return held
 
-    def _fill(self, table: Table, target: Target, into: Composed, careful: bool, total: int) -> None:
-        if careful:
-            self._fill_carefully(table, target, into, total)
+    def _fill(self, table: Table, target: Target, into: Composed, scan: Scan) -> None:
+        if scan.careful or self._copy is None:
+            self._fill_carefully(table, target, into, scan.rows)
         else:
-            self._fill_fast(table, target, into, total)
-        self._progress(table.name, total, total)
+            self._fill_fast(self._copy, table, target, into, scan.rows)
+        self._progress(table.name, scan.rows, scan.rows)
 
-    def _fill_fast(self, table: Table, target: Target, into: Composed, total: int) -> None:
+    def _fill_fast(self, copy: SourceCopy, table: Table, target: Target, into: Composed, total: int) -> None:
         """COPY in binary form, with no Python code per value."""
         with self._conn.cursor() as cursor:
             cursor.adapters.register_dumper(None, _JsonDumper)
             cursor.adapters.register_dumper(None, _NumericDumper)
-            with cursor.copy(into + SQL(" (FORMAT binary)")) as copy:
-                copy.set_types([_BINARY_TYPES.get(pg_type, pg_type) for _, pg_type in target.stored])
-                write = copy.write_row
-                for done, row in enumerate(self._copy.rows(table, target)):
+            with cursor.copy(into + SQL(" (FORMAT binary)")) as sending:
+                sending.set_types([_BINARY_TYPES.get(pg_type, pg_type) for _, pg_type in target.stored])
+                write = sending.write_row
+                for done, row in enumerate(copy.rows(table, target)):
                     write(row)
                     if done % _PROGRESS_ROWS == 0:
                         self._progress(table.name, done, total)
 
     def _fill_carefully(self, table: Table, target: Target, into: Composed, total: int) -> None:
-        """COPY row by row through the codecs; what Postgres cannot hold becomes rejects."""
+        """COPY in parts, through the codecs; what Postgres cannot hold becomes rejects."""
         planner = RowPlanner(table, target)
-        with tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES, "w+", encoding="utf-8") as rejected:
-            with self._conn.cursor().copy(into) as copy:
-                for done, change in enumerate(self._copy.careful_rows(table)):
-                    plan = planner.plan(change)
-                    if plan.upsert is not None:
-                        copy.write_row(plan.upsert)
-                    elif plan.rejected is not None:
-                        rejected.write(json.dumps(plan.rejected) + "\n")
-                    if done % _PROGRESS_ROWS == 0:
-                        self._progress(table.name, done, total)
-            rejected.seek(0)
-            for line in rejected:
-                entry = Rejected(*json.loads(line))
+        done = 0
+        with RejectFile() as rejected:
+
+            def write(part: list[tuple[RowChange, RowPlan]]) -> None:
+                with self._conn.cursor().copy(into) as sending:
+                    for _, plan in part:
+                        if plan.upsert is not None:
+                            sending.write_row(plan.upsert)
+
+            def refuse(item: tuple[RowChange, RowPlan], error: RefusedError) -> None:
+                keep(planner.refused(item[0], error.detail))
+
+            def keep(plan: RowPlan) -> None:
+                if plan.rejected is not None:
+                    rejected.add(plan.rejected)
+
+            for part in parts((change, planner.plan(change)) for change in self._rows(table)):
+                for _, plan in part:
+                    keep(plan)
+                in_parts(self._conn, table.name, part, write, refuse)
+                done += len(part)
+                self._progress(table.name, min(done, total), total)
+            for entry in rejected:
                 self._conn.execute(
                     statement("reject_save"),
                     (self._source_id, table.name, *entry,
@@ -329,18 +341,13 @@ class Loader:
                 )  # fmt: skip
 
 
+def _may_pass_carefully(refusal: RefusedError | UnicodeDecodeError) -> bool:
+    return isinstance(refusal, UnicodeDecodeError) or concerns_one_row(refusal)
+
+
 def quoted(name: str) -> str:
     """Return a name of the source as SQLite's SQL takes it."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def mapper(map_table: MapTable, schema: str) -> Callable[..., Target]:
-    """Return the profile's function bound to a Postgres schema, giving targets."""
-
-    def mapped(table: Table, *, jsonb_columns: Collection[str], rowid_key: bool) -> Target:
-        return Target.of(map_table(table, schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key))
-
-    return mapped
 
 
 def _first_difference(held: Target, wanted: Target) -> str:

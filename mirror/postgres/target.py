@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from mirror.errors import SinkError
+from mirror.errors import RefusedError, SinkError
 from mirror.model import ColumnMapping, Table, TableMapping
 from mirror.postgres.migrate import statement
 
@@ -136,21 +136,37 @@ def forget_target(conn: Conn, source_id: int, source_table: str) -> None:
 
 
 def require_free(conn: Conn, schema: str, name: str) -> None:
-    """Raise :class:`SinkError` if ``schema.name`` is taken, saying by whom and what to do."""
+    """Raise :class:`RefusedError` if ``schema.name`` is taken, saying by whom and what to do."""
     row = conn.execute(statement("target_owner"), (schema, name)).fetchone()
     exists, owner, path = row if row is not None else (False, None, None)
     place = f"{schema}.{name}"
     if owner is not None:
-        raise SinkError(
+        raise RefusedError(
             "create a table",
             place,
-            f"it mirrors another source, {path}",
+            f"{place} mirrors another source, {path}",
             next_step="give this source a schema of its own with --schema",
         )
     if exists:
-        raise SinkError(
+        raise RefusedError(
             "create a table",
             place,
-            "a table or view of that name is there and is not the mirror's",
+            f"{place} is there already and is not the mirror's",
             next_step="rename or drop it, or give this source a schema of its own with --schema",
         )
+
+
+def is_intact(conn: Conn, target: Target) -> bool | None:
+    """Whether the table in Postgres still has the columns and the key of its target; None if it is gone."""
+    row = conn.execute(statement("target_shape"), (target.schema, target.name)).fetchone()
+    if row is None:
+        return None
+    types, uniques = row
+    return sorted(target.key_columns) in uniques and all(types.get(name) == kind for name, kind in target.stored)
+
+
+def require_intact(conn: Conn, target: Target) -> None:
+    """Raise :class:`RefusedError` if somebody has dropped or altered the table of a target."""
+    if not is_intact(conn, target):
+        place = f"{target.schema}.{target.name}"
+        raise RefusedError("write to a table", place, f"{place} was dropped or altered by hand; it is copied anew")

@@ -113,8 +113,17 @@ def test_two_sources_with_the_same_table_in_one_schema(cli: CommandLine, folder:
     assert cli.run("up", make_store(folder / "one.db", value="one"), "--once").code == 0
     done = cli.run("up", make_store(folder / "two.db", value="two"), "--once")
     assert done.code == 2
-    assert "--schema" in done.err.splitlines()[-1]
+    assert "one.db" in done.err and "--schema" in done.err.splitlines()[-1]
     assert sql(dsn, "SELECT v FROM t") == [("one",)]
+    assert "refused: t: " in cli.run("status", folder / "two.db").out
+
+
+def test_two_sources_with_the_same_table_at_once(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """One of them has it; the other says why not, and has its other tables."""
+    one, two = make_store(folder / "one.db"), make(folder / "two.db", "CREATE TABLE t(v)", "CREATE TABLE u(v)")
+    done = cli.run("up", one, two, "--once")
+    assert done.code == 2 and "--schema" in done.err.splitlines()[-1]
+    assert sql(dsn, "SELECT to_regclass('u') IS NOT NULL") == [(True,)]
 
 
 def _empty(path: Path) -> None:

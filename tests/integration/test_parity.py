@@ -63,6 +63,7 @@ CREATE TABLE mirror.sources (source_id bigint PRIMARY KEY, path text, schema_nam
 CREATE TABLE mirror.tables (source_id bigint, source_table text, target_schema text, target_table text,
     columns jsonb, key jsonb);
 CREATE TABLE mirror.rejects (source_id bigint, source_table text, key text, reason text, row_data text);
+CREATE TABLE mirror.refusals (source_id bigint, source_table text, reason text, next_step text);
 """
 
 

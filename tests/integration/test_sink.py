@@ -13,7 +13,7 @@ import apsw
 import psycopg
 import pytest
 
-from mirror.errors import FencedError, KeyShapeError, MisfitError, SinkError, SourceError
+from mirror.errors import FencedError, KeyShapeError, MisfitError, RefusedError, SinkError, SourceError
 from mirror.model import (
     Affinity,
     BadText,
@@ -32,6 +32,7 @@ from mirror.model import (
 from mirror.postgres.codecs import decode
 from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
+from tests.support.sqlite import decoded_rows
 
 LINEAGE = str(uuid.uuid4())
 
@@ -541,7 +542,7 @@ def make(tmp_path: Path) -> Callable[[str], Path]:
 
 def load(sink: Sink, path: Path, *tables: Table, frame: int = 1) -> None:
     """Load tables at a position."""
-    sink.load(path, tables, at(frame), LINEAGE)
+    sink.load(path, tables, decoded_rows(path), at(frame), LINEAGE)
 
 
 def test_load(sink: Sink, reader: Reader, make: Callable[[str], Path], dsn: str) -> None:
@@ -562,7 +563,7 @@ def test_load(sink: Sink, reader: Reader, make: Callable[[str], Path], dsn: str)
         ("id",), rowid_alias="id",
     )  # fmt: skip
     progress: list[tuple[str, int, int]] = []
-    sink.load(path, [ITEMS, notes, v], at(3), LINEAGE, lambda *step: progress.append(step))
+    sink.load(path, [ITEMS, notes, v], decoded_rows(path), at(3), LINEAGE, lambda *step: progress.append(step))
     assert ("items", 3, 3) in progress
     assert (sink.position, sink.lineage) == (at(3), LINEAGE)
     assert exact(rows(sink, reader)) == exact([("B", None, 0.25), ("a'\"\\\t", 2**63 - 1, math.inf), ("b", 1, 1.0)])
@@ -712,3 +713,183 @@ def test_unreadable_snapshot(sink: Sink, tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         load(sink, path, ITEMS)
     assert sink.position is None
+
+
+# --- what Postgres refuses -------------------------------------------------------------------------
+
+#: So many columns of jsonb that a row of short texts does not fit a page of Postgres; NULLs do.
+WIDE = table("wide", [ID, *((f"c{n}", "", "BLOB") for n in range(900))], ("id",))
+FITS: tuple[Value, ...] = (None,) * 900
+TOO_BIG: tuple[Value, ...] = ("twelve bytes",) * 900
+
+
+def apply_carefully(sink: Sink, made: Callable[[], Batch], **how: set[str]) -> None:
+    """As the pipeline does: the plain way is refused and changes nothing, then the careful one."""
+    with pytest.raises(RefusedError):
+        sink.apply(made(), **how)  # type: ignore[arg-type]
+    sink.apply(made(), **how, careful=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("filler", [0, 1500])
+def test_a_row_that_is_too_big_is_rejected_alone(sink: Sink, reader: Reader, filler: int) -> None:
+    """Postgres alone knows that it is too big. Its old state goes, another row may take its old key."""
+    sink.apply(
+        batch(1, (WIDE, [insert("a", *FITS), insert("b", *FITS)]), (ITEMS, []), schema=create(WIDE, ITEMS)),
+    )
+    more = [insert(f"m{n}", *FITS) for n in range(filler)]
+
+    def second() -> Batch:
+        changed = [
+            update(("a", *FITS), ("z", *TOO_BIG)),
+            update(("b", *FITS), ("a", *FITS)),
+            insert("c", *TOO_BIG),
+            insert("d", *FITS),
+            *more,
+        ]
+        return batch(2, (ITEMS, [insert("i", 1, 1.0)]), (WIDE, changed))
+
+    apply_carefully(sink, second)
+    assert [row[0] for row in rows(sink, reader, "wide")] == sorted(["a", "d", *(row.after[0] for row in more)])  # type: ignore
+    assert [(name, key) for name, key, _, _ in rejects(reader)] == [("wide", '["c"]'), ("wide", '["z"]')]
+    assert all("row is too big" in str(reason) for _, _, reason, _ in rejects(reader))
+    assert rows(sink, reader) == [("i", 1, 1.0)]
+    assert (sink.reject_total, sink.refusals) == (2, {})
+    sink.apply(batch(3, (WIDE, [update(("c", *TOO_BIG), ("c", *FITS)), update(("z", *TOO_BIG), ("y", *FITS))])))
+    assert sink.reject_total == 0
+    assert {"c", "y"} <= {row[0] for row in rows(sink, reader, "wide")}
+
+
+def test_a_row_that_is_too_big_at_the_load(sink: Sink, reader: Reader, make: Callable[[str], Path]) -> None:
+    columns = ", ".join(f"c{n}" for n in range(900))
+    texts = ", ".join(["'twelve bytes'"] * 900)
+    path = make(
+        f"CREATE TABLE wide (id TEXT PRIMARY KEY, {columns}); INSERT INTO wide(id) VALUES ('a'), ('c');"
+        f"INSERT INTO wide VALUES ('b', {texts});"
+    )
+    load(sink, path, WIDE)
+    assert [row[0] for row in rows(sink, reader, "wide")] == ["a", "c"]
+    assert [key for _, key, _, _ in rejects(reader)] == ['["b"]']
+    load(sink, path, WIDE, frame=2)  # now beside what is there
+    assert [row[0] for row in rows(sink, reader, "wide")] == ["a", "c"]
+    assert sink.reject_total == 1
+
+
+def test_a_table_that_is_too_wide_is_refused_alone(
+    sink: Sink, reader: Reader, make: Callable[[str], Path], dsn: str
+) -> None:
+    """At a load and later; the rest goes on; a smaller definition brings it back."""
+    columns = [(f"c{n}", "", "BLOB") for n in range(1700)]
+    wider = table("wide", columns)  # type: ignore[arg-type]
+    path = make(
+        f"CREATE TABLE wide ({', '.join(name for name, _, _ in columns)});"
+        "CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); INSERT INTO items VALUES ('a', 1, 1.0);"
+    )
+    load(sink, path, wider, ITEMS)
+    assert rows(sink, reader) == [("a", 1, 1.0)]
+    assert sink.refusals.keys() == {"wide"}
+    assert "1600 columns" in sink.refusals["wide"].reason
+    assert sink.refusals["wide"].next_step
+    second = table("second", columns)  # type: ignore[arg-type]
+    apply_carefully(
+        sink,
+        lambda: batch(2, (second, [insert(*(None,) * 1700)]), (ITEMS, [insert("b", 2, 2.0)]), schema=create(second)),
+    )
+    assert rows(sink, reader) == [("a", 1, 1.0), ("b", 2, 2.0)]
+    assert sink.refusals.keys() == {"wide", "second"}
+    sink.close()
+    narrow = table("second", [("c0", "", "BLOB")])
+    with Sink.open(dsn, "/source.db", "public", map_table) as again:
+        assert again.refusals.keys() == {"wide", "second"}
+        again.apply(batch(3, (wider, [insert(*(None,) * 1700)])))  # passed over
+        rebuilt = SchemaChange("rebuild", second, narrow)
+        dropped = SchemaChange("drop", wider, None)
+        again.apply(batch(4, (narrow, [insert(7)]), schema=[rebuilt, dropped]))
+        assert rows(again, reader, "second") == [(7,)]
+        assert again.refusals == {}
+
+
+def test_a_refused_change_of_a_table_is_made_up_for(sink: Sink, reader: Reader) -> None:
+    """A view on the column keeps it from becoming jsonb; what came meanwhile is there once it is dropped."""
+    sink.apply(batch(1, (ITEMS, [insert("a", 1, 1.0), insert("b", 2, 2.0)]), schema=create(ITEMS)))
+    reader.execute("CREATE VIEW seen AS SELECT n FROM items")
+    after: dict[str, Row] = {"a": ("a", "one", 1.0), "c": ("c", 3, 3.0)}
+
+    def second() -> Batch:
+        changes = [update(("a", 1, 1.0), after["a"]), delete("b", 2, 2.0), insert(*after["c"])]
+        return batch(2, (ITEMS, changes), (NOTES, [insert("beside")]), schema=create(NOTES))
+
+    with pytest.raises(MisfitError):
+        sink.apply(second())
+    apply_carefully(sink, second, widen={("items", "n")})  # type: ignore[dict-item]
+    assert rows(sink, reader) == [("a", 1, 1.0), ("b", 2, 2.0)]
+    assert rows(sink, reader, "notes") == [("beside",)]
+    assert "view" in sink.refusals["items"].next_step
+
+    def current(wanted: Table) -> Iterator[RowChange]:
+        assert wanted is ITEMS
+        return (insert(*row) for row in after.values())
+
+    assert not sink.mend(ITEMS, current)
+    reader.execute("DROP VIEW seen")
+    assert sink.mend(ITEMS, current)
+    assert rows(sink, reader) == list(after.values())
+    assert (sink.refusals, sink.position) == ({}, at(2))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE items",
+        "ALTER TABLE items DROP COLUMN n",
+        "ALTER TABLE items ALTER COLUMN n TYPE int",
+        "ALTER TABLE items DROP CONSTRAINT items_pkey",
+        "ALTER TABLE items RENAME TO other",
+        "ALTER TABLE items ADD CHECK (n < 2) NOT VALID",
+    ],
+)
+def test_a_table_changed_by_hand_is_made_anew(sink: Sink, reader: Reader, damage: str) -> None:
+    sink.apply(batch(1, (ITEMS, [insert("a", 1, 1.0)]), schema=create(ITEMS)))
+    reader.execute(damage.encode())
+    big = 5_000_000_000
+    apply_carefully(sink, lambda: batch(2, (ITEMS, [insert("b", big, 2.0)])))
+    if "CHECK" in damage:
+        assert (sink.reject_total, sink.refusals) == (1, {})
+        return
+    assert sink.refusals.keys() == {"items"}
+    both = [("a", 1, 1.0), ("b", big, 2.0)]
+    assert sink.mend(ITEMS, lambda _: (insert(*row) for row in both))
+    assert rows(sink, reader) == both
+
+
+def test_a_constraint_that_somebody_added_refuses_the_table(sink: Sink, reader: Reader) -> None:
+    sink.apply(batch(1, (ITEMS, [insert("a", 1, 1.0)]), schema=create(ITEMS)))
+    reader.execute("CREATE UNIQUE INDEX once ON items (n)")
+    apply_carefully(sink, lambda: batch(2, (ITEMS, [insert("b", 1, 2.0)])))
+    assert "once" in sink.refusals["items"].reason
+    assert sink.refusals["items"].next_step == "drop the constraint, which is not the mirror's"
+    reader.execute("DROP INDEX once")
+    assert sink.mend(ITEMS, lambda _: iter([insert("a", 1, 1.0), insert("b", 1, 2.0)]))
+    assert rows(sink, reader) == [("a", 1, 1.0), ("b", 1, 2.0)]
+
+
+def test_a_refused_table_is_renamed_and_dropped(sink: Sink, reader: Reader) -> None:
+    wider = table("wide", [(f"c{n}", "", "BLOB") for n in range(1700)])
+    apply_carefully(sink, lambda: batch(1, (wider, []), schema=create(wider)))
+    renamed = replace(wider, name="still wide")
+    sink.apply(batch(2, schema=[SchemaChange("rename", wider, renamed)]))
+    assert sink.refusals.keys() == {"still wide"}
+    sink.apply(batch(3, schema=[SchemaChange("drop", renamed, None)]))
+    assert sink.refusals == {}
+
+
+def test_a_rename_onto_a_name_that_is_taken(sink: Sink, reader: Reader) -> None:
+    sink.apply(batch(1, (ITEMS, [insert("a", 1, 1.0)]), schema=create(ITEMS)))
+    reader.execute("CREATE TABLE taken (mine int)")
+    taken = replace(ITEMS, name="taken")
+    apply_carefully(sink, lambda: batch(2, schema=[SchemaChange("rename", ITEMS, taken)]))
+    assert "not the mirror's" in sink.refusals["taken"].reason
+    assert sink.mappings == {}
+    assert reader.execute("SELECT id FROM items__dropped_1_2").fetchall() == [("a",)]
+    reader.execute("DROP TABLE taken")
+    assert sink.mend(taken, lambda _: iter([insert("a", 1, 1.0)]))
+    assert rows(sink, reader, "taken") == [("a", 1, 1.0)]

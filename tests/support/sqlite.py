@@ -11,7 +11,7 @@ import ast
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,13 @@ from typing import Self
 
 import apsw
 
-from mirror.decode.diff import Layout
+from mirror.decode.diff import Layout, decode
+from mirror.decode.pagemap import PageMap
+from mirror.decode.schema import read_schema
 from mirror.fileformat.btree import Geometry
 from mirror.fileformat.header import DatabaseHeader
 from mirror.fileformat.wal import WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
-from mirror.model import BadText, Row, Salts, Table, Value
+from mirror.model import BadText, Row, RowChange, Salts, Table, Value
 
 _DRIVER = """
 import ast, sqlite3, sys
@@ -179,6 +181,25 @@ def _text(raw: bytes, encoding: str) -> Value:
         return raw.decode(encoding)
     except UnicodeDecodeError:
         return BadText(raw)
+
+
+def decoded_rows(path: Path) -> Callable[[Table], Iterator[RowChange]]:
+    """All rows of a table of a closed database, read from its pages."""
+    data = path.read_bytes()
+    header = DatabaseHeader.parse(data)
+
+    def read(pgno: int) -> bytes:
+        return data[(pgno - 1) * header.page_size : pgno * header.page_size]
+
+    layout = Layout(Geometry(header.usable), header.encoding)
+    schema = read_schema(read, layout.geometry, layout.encoding)
+
+    def rows(table: Table) -> Iterator[RowChange]:
+        decoded = decode(read, read, (), schema, PageMap(), layout, frozenset((table.name,)))
+        for changes in decoded.tables:
+            yield from changes.rows
+
+    return rows
 
 
 def same_row(one: Row, other: Row) -> bool:

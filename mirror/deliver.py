@@ -1,0 +1,79 @@
+"""From the replica into Postgres: one batch at a time, and tables that were refused before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from loguru import logger
+
+from mirror.capture.batches import PageBatch
+from mirror.errors import KeyShapeError, MisfitError, RefusedError
+from mirror.model import Batch, Position, TableResult
+from mirror.postgres.sink import Sink
+from mirror.replica import Replica
+
+#: Seconds until tables that Postgres refuses are tried again: all their rows are sent each time.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
+
+def deliver(replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], None]) -> list[TableResult]:
+    """Decode a batch, apply it, and move the replica on.
+
+    What Postgres says about it (a value that does not fit its column, NULL in a key, a row or a table that
+    it refuses) is answered by decoding again and applying differently. ``check`` is called while pages are
+    read and may raise to end the work: then nothing has been applied.
+    """
+    widen: set[tuple[str, str]] = set()
+    rekey: set[str] = set()
+    careful = False
+    head = found.head
+    position = Position(head.lsn, head.salts, head.committed_at)
+    while True:
+        decoded = replica.decode(found.images, frozenset(rekey), check)
+        batch = Batch(position, found.commits, decoded.schema_changes, decoded.tables)
+        try:
+            results = sink.apply(batch, widen=widen, rekey=rekey, careful=careful)
+            break
+        except MisfitError as error:
+            if (error.table, error.column) in widen:
+                raise
+            widen.add((error.table, error.column))
+        except KeyShapeError as error:
+            if error.table in rekey:
+                raise
+            rekey.add(error.table)
+        except RefusedError:
+            if careful:
+                raise
+            careful = True
+    replica.advance(head, found.images, found.pages, decoded)
+    return results
+
+
+class Mender:
+    """Tries the tables again that Postgres has refused, less and less often."""
+
+    def __init__(self, name: str) -> None:
+        """``name``: of the source, for the log."""
+        self._name = name
+        self._known: frozenset[str] = frozenset()
+        self._pause = FIRST_PAUSE
+        self._next = 0.0
+
+    def mend(self, replica: Replica, sink: Sink) -> bool:
+        """Try them if it is time; True if any was tried. Replica and Postgres must be at one position."""
+        refused = sink.refusals
+        for table in refused.keys() - self._known:
+            logger.warning("{}: Postgres refuses {}: {}", self._name, table, refused[table].reason)
+            self._pause, self._next = FIRST_PAUSE, 0.0
+        self._known = frozenset(refused)
+        if not refused or time.monotonic() < self._next:
+            return False
+        for table in refused:
+            if sink.mend(replica.schema.tables[table], replica.rows):
+                logger.info("{}: Postgres takes {} again", self._name, table)
+        self._known = frozenset(sink.refusals)
+        self._next = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return True

@@ -1,0 +1,103 @@
+"""What Postgres will not take, and going on without it.
+
+A row that is refused goes to ``mirror.rejects``. A table that is refused, or a change of one, goes to
+``mirror.refusals``: its rows are left alone from then on, at the state they had (or without a table at
+all), while all other tables go on; it is tried again until it is equal. So one statement that Postgres
+does not like stops nothing else, and nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+
+from mirror.errors import RefusedError
+from mirror.postgres.failures import concerns_one_row, sink_error
+from mirror.postgres.migrate import statement
+from mirror.postgres.target import Conn
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one source table is not kept equal at the moment, and what somebody can do about it."""
+
+    table: str
+    reason: str
+    next_step: str
+
+    @classmethod
+    def of(cls, table: str, error: RefusedError) -> Refusal:
+        """The refusal that an error means for a table."""
+        return cls(table, error.detail or str(error), error.next_step)
+
+
+def load_refusals(conn: Conn, source_id: int) -> dict[str, Refusal]:
+    """Return the refusals of a source by the name of the source table."""
+    rows = conn.execute(
+        "SELECT source_table, reason, next_step FROM mirror.refusals WHERE source_id = $1::bigint", (str(source_id),)
+    )
+    return {table: Refusal(table, reason, next_step) for table, reason, next_step in rows}
+
+
+def save_refusal(conn: Conn, source_id: int, refusal: Refusal) -> None:
+    """Remember a refusal, in place of an earlier one of the same table."""
+    conn.execute(statement("refusal_save"), (str(source_id), refusal.table, refusal.reason, refusal.next_step))
+
+
+def forget_refusal(conn: Conn, source_id: int, table: str) -> None:
+    """Forget the refusal of a table, if there is one."""
+    conn.execute(
+        "DELETE FROM mirror.refusals WHERE source_id = $1::bigint AND source_table = $2::text", (str(source_id), table)
+    )
+
+
+@contextmanager
+def attempt(conn: Conn, operation: str, place: str) -> Iterator[None]:
+    """Run the block; if it raises anything, undo what it did in the transaction.
+
+    What Postgres refuses is raised as :class:`RefusedError`; anything else comes as it is.
+    """
+    conn.execute("SAVEPOINT mirror_attempt")
+    try:
+        yield
+    except Exception as error:
+        if conn.closed or conn.broken:
+            raise
+        conn.execute("ROLLBACK TO mirror_attempt; RELEASE mirror_attempt")
+        if isinstance(error, psycopg.Error):
+            raise sink_error(error, operation, place) from error
+        raise
+    conn.execute("RELEASE mirror_attempt")
+
+
+def in_parts(
+    conn: Conn,
+    place: str,
+    items: list[Item],
+    run: Callable[[list[Item]], None],
+    refuse: Callable[[Item, RefusedError], None],
+) -> None:
+    """Run ``items`` together; those that Postgres refuses are found by halving and handed to ``refuse``.
+
+    A refusal that is not about one row is raised.
+    """
+    pending = [items] if items else []
+    while pending:
+        part = pending.pop()
+        try:
+            with attempt(conn, "store rows", place):
+                run(part)
+        except RefusedError as error:
+            if not concerns_one_row(error):
+                raise
+            if len(part) == 1:
+                refuse(part[0], error)
+            else:
+                half = len(part) // 2
+                pending += part[half:], part[:half]
