@@ -31,6 +31,9 @@ MAX_KEY_BYTES = 2600
 #: jsonb refuses strings past 256 MB, and a bytea doubles in its text form below the 1 GB limit.
 MAX_VALUE_BYTES = 250_000_000
 
+#: A message of the protocol, and so the text form of a row, ends at 1 GB.
+MAX_ROW_BYTES = 1_000_000_000
+
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 _OVERSIZED = "value too large for Postgres"

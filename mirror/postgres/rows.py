@@ -9,6 +9,7 @@ from mirror.errors import KeyShapeError, MisfitError
 from mirror.model import Row, RowChange, Table, Value
 from mirror.postgres.codecs import (
     ENCODERS,
+    MAX_ROW_BYTES,
     Misfit,
     Reject,
     Unfit,
@@ -112,10 +113,13 @@ class RowPlanner:
 
     def _columns(self, row: Row) -> list[str | None]:
         try:
-            return [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
+            values = [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
         except Unfit:
             self._blame(row)
             raise
+        if sum(map(len, filter(None, values))) > MAX_ROW_BYTES:
+            raise Reject("row too large for Postgres")
+        return values
 
     def _blame(self, row: Row) -> None:
         """Find the value that does not fit and raise for it. A misfit counts before a reject."""

@@ -30,7 +30,7 @@ from mirror.model import Lsn, RowChange, Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
 from mirror.postgres.careful import parts
-from mirror.postgres.codecs import MAX_KEY_BYTES, encode, real_text
+from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, encode, real_text
 from mirror.postgres.dml import Stage
 from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
@@ -107,6 +107,7 @@ class SourceCopy:
                 f"file:{quote(str(database.resolve()))}?immutable=1",
                 flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
             )
+            self._size = database.stat().st_size
             self.encoding = str(self._db.pragma("encoding")).lower()
         except apsw.Error as error:
             raise SourceError("open the snapshot", str(database), str(error)) from error
@@ -138,6 +139,13 @@ class SourceCopy:
                     found.null_key = bool(next(row)) or found.null_key
                     found.key_bytes += int(next(row)) + 16
         return found
+
+    def longest_row(self, table: Table) -> int:
+        """At most so many bytes one row has."""
+        if self._size < MAX_ROW_BYTES // 2:
+            return self._size
+        lengths = " + ".join(f"ifnull(octet_length({quoted(column.name)}), 0)" for column in table.columns)
+        return int(self._db.execute(f"SELECT ifnull(max({lengths}), 0) FROM {quoted(table.name)}").get)
 
     def rows(self, table: Table, target: Target) -> Iterator[tuple[Any, ...]]:
         """Read the stored columns of all rows as they are; UnicodeDecodeError for broken text."""
@@ -240,6 +248,8 @@ class Loader:
         scan = self._copy.scan(table, target)
         # In a UTF-16 database SQLite repairs broken text on the way out, so nothing would refuse it.
         scan.careful = scan.key_bytes > MAX_KEY_BYTES or self._copy.encoding != "utf-8"
+        # Half, because the text form doubles blobs.
+        scan.careful = scan.careful or self._copy.longest_row(table) > MAX_ROW_BYTES // 2
         return scan
 
     def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, scan: Scan) -> None:
