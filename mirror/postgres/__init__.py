@@ -3,5 +3,6 @@
 ``embedded`` the server that pip installs · ``migrate`` the mirror's own schema · ``codecs`` values ·
 ``target`` how a table is held · ``ddl`` statements that make and change tables · ``dml`` statements
 that change rows · ``rows`` row changes to statements' parameters · ``schema`` a batch's schema changes ·
-``apply`` one batch · ``careful`` a batch that was refused · ``refusals`` tables that are · ``snapshot`` the first copy and the copy after a loss · ``sink`` the way in.
+``apply`` one batch · ``careful`` a batch that was refused · ``refusals`` tables that are ·
+``snapshot`` the first copy and the copy after a loss · ``sink`` the way in.
 """
