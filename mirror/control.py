@@ -9,6 +9,7 @@ request                                   answer
 ``{"op": "hold"}``                        ``{"ok": true}``; ends with ``release`` or the connection
 ``{"op": "reach", "salts", "frame"}``     ``{"ok": true, "lsn": "g:f"}``: Postgres is exactly there
 ``{"op": "release"}``                     ``{"ok": true}``
+``{"op": "retry", "timeout"}``            ``{"ok": true}``: rejects and refused tables were tried again
 ========================================  =====================================================
 
 A refusal is ``{"ok": false, "error": text}``. The socket has mode 0600.
@@ -105,6 +106,9 @@ class _Conversation(socketserver.StreamRequestHandler):
                 case {"op": "reach", "salts": [int(salt1), int(salt2)], "frame": int(frame)}:
                     position = pipeline.reach(Salts(salt1, salt2), frame).result(_ANSWER_SECONDS)
                     return {"ok": True, "lsn": str(position.lsn)}
+                case {"op": "retry", "timeout": int() | float() as timeout}:
+                    pipeline.retry().result(timeout)
+                    return {"ok": True}
                 case {"op": "release"}:
                     pipeline.release()
                     return {"ok": True}
@@ -169,6 +173,11 @@ class ControlClient:
     def reach(self, salts: Salts, frame: int) -> Lsn:
         """Have the mirror apply up to exactly this commit; returns the position Postgres then shows."""
         return Lsn.parse(self.ask(op="reach", salts=list(salts), frame=frame)["lsn"])
+
+    def retry(self, timeout: float) -> None:
+        """Have the mirror try again what Postgres refused or could not hold."""
+        self._socket.settimeout(timeout + 5.0)
+        self.ask(op="retry", timeout=timeout)
 
     def release(self) -> None:
         """Let the mirror go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from loguru import logger
 
@@ -70,10 +70,18 @@ class Mender:
         self._known = frozenset(refused)
         if not refused or time.monotonic() < self._next:
             return False
-        for table in refused:
-            if sink.mend(replica.schema.tables[table], replica.rows):
-                logger.info("{}: Postgres takes {} again", self._name, table)
-        self._known = frozenset(sink.refusals)
+        self._try(refused, replica, sink)
         self._next = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return True
+
+    def retry(self, replica: Replica, sink: Sink) -> None:
+        """Try them now, and the tables with rows that were rejected."""
+        self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
+
+    def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
+        refused = sink.refusals
+        for table in sorted(tables):
+            if sink.mend(replica.schema.tables[table], replica.rows) and table in refused:
+                logger.info("{}: Postgres takes {} again", self._name, table)
+        self._known = frozenset(sink.refusals)

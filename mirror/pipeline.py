@@ -93,6 +93,7 @@ class Pipeline:
         self._distrusted = False
         self._backoff = FIRST_BACKOFF
         self._mender = Mender(task.database.name)
+        self._retries: list[Future[None]] = []
         self._desk = Desk()
         self._stopping = threading.Event()
         self._applied = threading.Condition()
@@ -146,6 +147,12 @@ class Pipeline:
     def release(self) -> None:
         """End a hold."""
         self._desk.request(self._desk.let_go)
+
+    def retry(self) -> Future[None]:
+        """Try again what Postgres refused and rejected; done when it has been tried."""
+        future: Future[None] = Future()
+        self._desk.request(lambda: self._retries.append(future))
+        return future
 
     def _has(self, lsn: Lsn) -> bool:
         applied = self.status.applied
@@ -240,6 +247,8 @@ class Pipeline:
         for part in (self._desk, self._tail, self._keeper, self._sink, self._replica):
             if part is not None:
                 part.close()
+        for future in self._retries:
+            future.cancel()
         self._images.close()
         self._spool.close()
         with self._applied:
@@ -273,9 +282,7 @@ class Pipeline:
         while True:
             replica = self._replica
             assert replica is not None
-            assert self._sink is not None
-            if not (self.task.resume_only or self._desk.held) and self._mender.mend(replica, self._sink):
-                self._update_status()
+            self._mend(replica)
             found = self._next(replica)
             if found is None:
                 self._caught_up(replica)
@@ -289,6 +296,18 @@ class Pipeline:
             if self._replica is not None:
                 self._replica.save_now_and_then(self._tail.until)
             self._pump(0.0)
+
+    def _mend(self, replica: Replica) -> None:
+        """Try again what Postgres refused, when it is time or somebody asks."""
+        assert self._sink is not None
+        if self._desk.held:
+            return
+        while self._retries:
+            self._mender.retry(replica, self._sink)
+            self._update_status()
+            self._retries.pop().set_result(None)
+        if not self.task.resume_only and self._mender.mend(replica, self._sink):
+            self._update_status()
 
     def _next(self, replica: Replica) -> PageBatch | GapFound | None:
         limit = self._desk.limit(replica.position)

@@ -89,7 +89,7 @@ class SourceStatus:
         for refusal in self.refusals:
             steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
         if self.rejects:
-            steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: select * from mirror.rejects")
+            steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: mirror rejects list")
         return steps
 
 

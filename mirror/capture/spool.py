@@ -7,7 +7,7 @@ One process appends (capture), another reads (the pipeline) and prunes. Segment 
 offset  size  field (big-endian)
 ======  ====  =====================================================================
 0       4     magic ``MSPL``
-4       1     kind: 1 FRAMES, 2 RESET, 3 GAP, 4 START
+4       1     kind: 1 FRAMES, 2 RESET, 3 GAP, 4 START, 5 CHANGE
 5       1     FRAMES: 1 if the WAL's checksums are over big-endian words
 6       2     zero
 8       8     generation
@@ -22,8 +22,9 @@ offset  size  field (big-endian)
 
 FRAMES: the frames as they stand in the WAL (header and page). They carry SQLite's own chain of
 checksums, which the reader tests; so the process that must never be late need not. START (first in each segment), RESET
-and GAP: a :class:`Cursor` as JSON, the place at which the frames behind it go on. RESET says that
-the new generation continues the old one with nothing missed, GAP that this cannot be proved.
+GAP and CHANGE: a :class:`Cursor` as JSON, the place at which the frames behind it go on. RESET says that
+the new generation continues the old one with nothing missed, GAP that this cannot be proved, CHANGE that
+there are no frames, because the database has no WAL: its pages have to be compared.
 
 Not guaranteed: that what was appended last survives a power cut (nothing is synced here; a torn
 record is found by its CRC and cut off), and that a transaction lies in one record.
@@ -60,6 +61,7 @@ class Kind(IntEnum):
     RESET = 2
     GAP = 3
     START = 4
+    CHANGE = 5
 
 
 _KINDS = frozenset(Kind)

@@ -11,6 +11,7 @@ from loguru import logger
 from mirror import __version__
 from mirror.cli.check import parity, status, wait
 from mirror.cli.demo import demo
+from mirror.cli.rejects import rejects
 from mirror.cli.up import up
 from mirror.errors import MirrorError
 
@@ -21,7 +22,7 @@ def cli() -> None:
     """Keep a Postgres database equal to a live SQLite file, without touching the program that writes it."""
 
 
-for _command in (up, wait, status, parity, demo):
+for _command in (up, wait, status, parity, rejects, demo):
     cli.add_command(_command)
 
 

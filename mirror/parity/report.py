@@ -145,7 +145,7 @@ class ParityReport:
             steps.append(f"resolve this, then run parity again: {told}")
         if self.rejected:
             count = _count(self.rejected, "row")
-            steps.append(f"select * from mirror.rejects  ({count} that Postgres cannot hold)")
+            steps.append(f"mirror rejects list  ({count} that Postgres cannot hold)")
         return tuple(steps)
 
     @property

@@ -215,6 +215,11 @@ class Sink:
         return dict(self._refusals)
 
     @property
+    def rejects(self) -> dict[str, int]:
+        """How many rows Postgres could not hold, by source table; tables without any are not in it."""
+        return dict(self._rejects)
+
+    @property
     def reject_total(self) -> int:
         """How many rows of the source Postgres could not hold."""
         return sum(self._rejects.values())

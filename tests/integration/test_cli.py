@@ -506,3 +506,18 @@ def test_neither_escape_codes_nor_bars_elsewhere(cli: CommandLine, source: Path)
 def test_an_unknown_option_is_a_usage_error(cli: CommandLine) -> None:
     done = cli.run("up", "--no-such-option")
     assert done.code == 2 and "--no-such-option" in done.err and "Traceback" not in done.err
+
+
+def test_rejects_are_listed_and_tried_again(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (1, 'a' || char(0) || '[b]')")
+    assert cli.run("up", database, "--once").code == 0
+    shown = cli.run("rejects", "list", database)
+    assert shown.code == 0 and "NUL" in shown.out and '{"id":1,"v":"a' in shown.out
+    [reject] = json.loads(cli.run("rejects", "list", database, "--json").out)["rejects"]
+    assert json.loads(reject["row"]) == {"id": 1, "v": "a\0[b]"}
+    again = cli.run("rejects", "retry", database)
+    assert again.code == 1 and "1 rows that Postgres cannot hold" in again.out
+    writer.run("UPDATE t SET v = 'mended'")
+    assert cli.run("rejects", "retry", database).code == 0
+    assert sql(dsn, "SELECT v FROM t") == [("mended",)]
+    assert "none" in cli.run("rejects", "list", database).out

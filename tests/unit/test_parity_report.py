@@ -67,7 +67,7 @@ def test_json() -> None:
     assert [step.split("  ")[0] for step in data["next_steps"]] == [
         "stop the mirror, delete its state directory and run mirror up s.db: it loads the source anew and mends"
         " every difference",
-        "select * from mirror.rejects",
+        "mirror rejects list",
     ]
 
 

@@ -1,0 +1,99 @@
+"""``mirror rejects``: rows that Postgres cannot hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from mirror.cli.check import gate_of
+from mirror.cli.options import common, postgres_of
+from mirror.config import load_settings
+from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
+
+#: Characters of a row that the table for people shows.
+_SHOWN = 60
+
+
+@click.group()
+def rejects() -> None:
+    """Rows that Postgres cannot hold: they are kept whole in mirror.rejects."""
+
+
+@rejects.command("list")
+@common
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--table", "tables", multiple=True, help="Only this table (may be repeated).")
+def list_(
+    sources: tuple[str, ...],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str,
+    config: str | None,
+    debug: bool,
+    as_json: bool,
+    tables: tuple[str, ...],
+) -> None:
+    """Show them, with the reason and the row; --json shows the rows whole."""
+    settings = load_settings(sources, postgres, state_dir, schema, config)
+    with postgres_of(settings) as dsn:
+        found = [row for source in settings.known() for row in _rejects(dsn, source, schema)]
+    found = [row for row in found if not tables or row["table"] in tables]
+    if as_json:
+        click.echo(json.dumps({"version": 1, "rejects": found}, indent=2))
+        return
+    console = Console()
+    if not found:
+        console.print("none: Postgres holds every row")
+        return
+    table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "row", box=SIMPLE_HEAD)
+    for row in found:
+        data = row["row"] if len(row["row"]) <= _SHOWN else row["row"][:_SHOWN] + "…"
+        cells = (Path(row["source"]).name, row["table"], row["key"], row["reason"], data)
+        table.add_row(*(cell.replace("[", "\\[") for cell in cells))
+    console.print(table)
+    console.print("next: mend the rows in the source; `mirror rejects retry` tries all of them again", highlight=False)
+
+
+@rejects.command()
+@common
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most, for each source.")
+def retry(
+    sources: tuple[str, ...],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str,
+    config: str | None,
+    debug: bool,
+    timeout: float,
+) -> None:
+    """Send the tables with rejects, and those that Postgres refused, once more (exit code 1: some are left)."""
+    settings = load_settings(sources, postgres, state_dir, schema, config)
+    left = 0
+    with postgres_of(settings) as dsn:
+        for source in settings.known():
+            with gate_of(source, dsn, settings.state_dir, schema) as mirror:
+                mirror.retry(timeout)
+                status = mirror.status()
+            left += status["rejects"] + len(status["refusals"])
+            refused = f", {len(status['refusals'])} tables refused" if status["refusals"] else ""
+            click.echo(f"{source.name}: {status['rejects']} rows that Postgres cannot hold{refused}")
+    sys.exit(1 if left else 0)
+
+
+def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
+    with translated("read the rejects"), psycopg.connect(dsn, connect_timeout=10) as connection:
+        cursor = psycopg.RawCursor(connection)
+        if cursor.execute("SELECT to_regclass('mirror.rejects') IS NULL").fetchone() == (True,):
+            return []
+        rows = cursor.execute(statement("rejects_list"), (str(source), schema)).fetchall()
+    names = ("table", "key", "reason", "row", "position", "first_seen")
+    return [{"source": str(source), **dict(zip(names, row, strict=True))} for row in rows]
