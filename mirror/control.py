@@ -166,6 +166,13 @@ class ControlClient:
             return False
         return bool(self.ask(op="applied", lsn=lsn, timeout=max(0.0, deadline - time.monotonic()))["applied"])
 
+    def settle(self) -> Lsn:
+        """Have all that is committed now applied; returns its position."""
+        lsn = self.ask(op="mark", timeout=_ANSWER_SECONDS)["lsn"]
+        if lsn is None or not self.ask(op="applied", lsn=lsn, timeout=_ANSWER_SECONDS)["applied"]:
+            raise ControlError("ask the mirror", str(self._path), "the source is not settled", retryable=True)
+        return Lsn.parse(lsn)
+
     def hold(self) -> None:
         """Have the mirror apply nothing more."""
         self.ask(op="hold")

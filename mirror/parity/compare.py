@@ -10,6 +10,8 @@ The slow part, reading and comparing Postgres' rows, holds up nobody.
 
     hold ─▶ view opens at P ─▶ rows ─▶ view ends ─▶ reach(P) ─▶ snapshot at P ─▶ release ─▶ compare
 
+(In a rollback-journal mode: settle at P ─▶ rows ─▶ still at P? ─▶ snapshot at P ─▶ compare.)
+
 A table's definition may change between rounds; the table then starts over. What is *not* guaranteed:
 one position for the whole report (each slice has its own), and anything about tables that come into
 being during the run.
@@ -35,6 +37,7 @@ from mirror.parity.source import Slice, Source
 from mirror.parity.tally import Tally
 from mirror.parity.target import Range, Target
 from mirror.parity.values import Cells
+from mirror.parity.views import open_source
 
 #: How long one read transaction on the source reads rows.
 READ_SECONDS = 0.018
@@ -148,7 +151,7 @@ class _Run:
 
     def run(self) -> None:
         """Compare; raises what breaks the run off."""
-        source = Source(self._path)
+        source = open_source(self._path)
         try:
             with self._target.connected(self._path, self._schema):
                 self._list_tables(source)
@@ -166,13 +169,13 @@ class _Run:
         return [job.report for job in self._jobs if job.report is not None]
 
     def _list_tables(self, source: Source) -> None:
-        self._gate.hold()
-        try:
-            with source.view() as commit:
-                present = source.ordinary_tables()
-            self._target.begin(self._gate.reach(commit.salts, commit.frame))
-        finally:
-            self._gate.release()
+        present: set[str] = set()
+
+        def read() -> None:
+            nonlocal present
+            present = source.ordinary_tables()
+
+        source.at_commit(self._gate, self._target.begin, read)
         try:
             mappings = self._target.mappings()
         finally:
@@ -189,18 +192,16 @@ class _Run:
     def _round(self, source: Source, pending: list[_Job]) -> None:
         """Read slices at one position, as many as fit in the time, and compare them there."""
         readings: list[_Reading] = []
-        self._gate.hold()
-        try:
-            with source.view() as commit:
-                deadline = time.perf_counter() + READ_SECONDS
-                for job in pending:
-                    readings.append(self._read(source, job, deadline))
-                    if time.perf_counter() >= deadline:
-                        break
-            lsn = self._gate.reach(commit.salts, commit.frame)
-            self._target.begin(lsn)
-        finally:
-            self._gate.release()
+
+        def read() -> None:
+            readings.clear()
+            deadline = time.perf_counter() + READ_SECONDS
+            for job in pending:
+                readings.append(self._read(source, job, deadline))
+                if time.perf_counter() >= deadline:
+                    break
+
+        lsn = source.at_commit(self._gate, self._target.begin, read)
         try:
             mappings, refusals = self._target.mappings(), self._target.refusals()
             for reading in readings:

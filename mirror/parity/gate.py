@@ -25,5 +25,8 @@ class Gate(Protocol):
         position that Postgres now records for this commit.
         """
 
+    def settle(self) -> Lsn:
+        """Have all that is committed now applied; return its position. Without a hold."""
+
     def release(self) -> None:
         """Apply again; harmless when nothing is held."""

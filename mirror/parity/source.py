@@ -1,7 +1,4 @@
-"""The source, read through SQL: views pinned to a commit, tables' shapes, slices of rows.
-
-The connection writes nothing and runs no checkpoint, not even when it is closed. A view is open only
-while rows are read; its length is measured (:attr:`Source.longest_view`).
+"""The source, read through SQL: tables' shapes, slices of rows.
 
 Never load the standard library's ``sqlite3`` beside this in one process: two copies of SQLite do not
 know of each other's locks (facts, hazard 17).
@@ -9,12 +6,10 @@ know of each other's locks (facts, hazard 17).
 
 from __future__ import annotations
 
-import gc
-import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -24,16 +19,10 @@ from typing import Any
 import apsw
 
 from mirror.errors import SourceError
-from mirror.model import BadText, Value
-from mirror.parity import walheader
+from mirror.model import BadText, Lsn, Value
+from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
 from mirror.parity.values import Cells, image, key_text
-from mirror.parity.walheader import Commit, WalHeader
-
-#: How often and how long to try for a view whose commit is known. A writer that commits without a
-#: pause lets about every second try through.
-VIEW_TRIES = 20_000
-VIEW_SECONDS = 2.0
 
 #: Rows to fetch between two looks at the clock, at most.
 _LARGEST_FETCH = 512
@@ -41,8 +30,6 @@ _LARGEST_FETCH = 512
 #: A table that has no common key order is read as a whole: this long and this many rows at most.
 WHOLE_SECONDS = 1.0
 WHOLE_ROWS = 1_000_000
-
-_BUSY_TIMEOUT_MS = 200
 
 
 class TooLargeError(SourceError):
@@ -59,107 +46,40 @@ class Slice:
 
 
 class Source:
-    """One SQLite database in WAL mode, open for reading. Close it after use."""
+    """One SQLite database, open for reading: see :mod:`~mirror.parity.views`. Close it after use."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, db: apsw.Connection) -> None:
         self.path = path
         self.longest_view = 0.0
-        try:
-            self._identity = _identity(path)
-            self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        except (OSError, apsw.Error) as error:
-            raise SourceError("open the source", str(path), str(error)) from error
-        try:
-            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)  # an unknown "name" is an error, not a text
-            self._db.wal_autocheckpoint(0)
-            self._db.set_busy_timeout(_BUSY_TIMEOUT_MS)
-            self._db.execute("PRAGMA query_only = 1")
-            [(self.encoding,)] = self._db.execute("PRAGMA encoding")
-            [(mode,)] = self._db.execute("PRAGMA journal_mode")
-            if mode != "wal":
-                raise SourceError(
-                    "read the source",
-                    str(path),
-                    f"its journal mode is {mode}",
-                    next_step="parity at a position needs WAL mode",
-                )
-            self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # makes SQLite map the -shm
-            self._header = WalHeader(path)
-        except apsw.Error as error:
-            self._db.close()
-            raise SourceError("open the source", str(path), str(error)) from error
-        except BaseException:
-            self._db.close()
-            raise
+        """Seconds for which a read transaction was open."""
         self._shapes: dict[str, Shape | None] = {}
         self._schema_version = -1
+        self._use(db)
+
+    def _use(self, db: apsw.Connection) -> None:
+        """Read through this connection from now on."""
+        self._db = db
+        db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)  # an unknown "name" is an error, not a text
+        self.encoding = str(db.pragma("encoding"))
+
+    def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
+        """Call ``read`` in a view, and ``begin`` with the position of Postgres that shows the same commit.
+
+        ``read`` may be called more than once: the last time counts. ``begin`` raises ``SinkError`` if Postgres
+        is elsewhere. Raises :class:`SourceError` when no view could be pinned to a commit.
+        """
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Close SQLite's connection (the wal-index descriptor stays open, see ``walheader``)."""
+        """Close SQLite's connection."""
         self._db.close()
 
-    @contextmanager
-    def view(self) -> Iterator[Commit]:
-        """Open a read view and give the commit that it shows; the view ends with the block.
-
-        Raises :class:`SourceError` when no view could be pinned to a commit.
-        """
-        commit, started = self._pin()
-        # A full collection would lengthen the view by tens of milliseconds (measured), and the tuples
-        # of a slice are just what sets it off.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            [(version,)] = self._db.execute("PRAGMA schema_version")
-            if version != self._schema_version:
-                self._shapes.clear()
-                self._schema_version = version
-            yield commit
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self.longest_view = max(self.longest_view, time.perf_counter() - started)
-            if collecting:
-                gc.enable()
-
-    def _pin(self) -> tuple[Commit, float]:
-        self._check_identity()
-        deadline = time.perf_counter() + VIEW_SECONDS
-        trouble = "a writer committed in between every time"
-        for _ in range(VIEW_TRIES):
-            self._db.execute("BEGIN")
-            before = self._header.raw()
-            started = time.perf_counter()
-            try:
-                self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-            except apsw.Error as error:
-                self._db.execute("ROLLBACK")
-                if not isinstance(error, apsw.BusyError | apsw.LockedError | apsw.ProtocolError):
-                    raise SourceError("read the source", str(self.path), str(error)) from error
-                trouble = str(error)
-            else:
-                if before == self._header.raw() and (commit := walheader.parse(before)) is not None:
-                    return commit, started
-                self._db.execute("ROLLBACK")
-            if started > deadline:
-                break
-        raise SourceError(
-            "pin a read view to a commit",
-            str(self.path),
-            trouble,
-            next_step="try again when the writer pauses",
-            retryable=True,
-        )
-
-    def _check_identity(self) -> None:
-        try:
-            same = _identity(self.path) == self._identity
-        except OSError as error:
-            raise SourceError("read the source", str(self.path), error.strerror or "") from error
-        if not same:
-            raise SourceError("read the source", str(self.path), "the file was replaced", retryable=True)
-        self._header.check_identity()
+    def _began(self) -> None:
+        """A view has begun: forget what is known of tables if the schema has changed."""
+        [(version,)] = self._db.execute("PRAGMA schema_version")
+        if version != self._schema_version:
+            self._shapes.clear()
+            self._schema_version = version
 
     # The methods below are used inside a view.
 
@@ -332,11 +252,6 @@ def _fetch(cursor: apsw.Cursor, deadline: float) -> Slice:
                 return Slice(rows, False)
             # Large rows are slow, so that few are fetched between two looks at the clock.
             size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def _of_vectors(name: str, owner: str) -> bool:

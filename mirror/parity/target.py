@@ -123,11 +123,12 @@ class Target:
         return bool(self._conn.closed)
 
     def begin(self, expected: Lsn) -> None:
-        """Take a snapshot and prove that it shows the state at ``expected``."""
+        """Take a snapshot and prove that it shows the state at ``expected``; raises :class:`SinkError`."""
         self._conn.execute(_BEGIN)
         rows = self._query(_POSITION, (self._source_id,))
         found = Lsn(*rows[0]) if rows else None
         if found != expected:
+            self.end()
             raise SinkError(
                 "compare at a position",
                 "mirror.sources",
