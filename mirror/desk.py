@@ -43,6 +43,30 @@ class Desk:
         self._requests.put(action)
         self.wake()
 
+    def ask_to_hold(self) -> Future[None]:
+        """Have nothing more applied; done when that is so."""
+        future: Future[None] = Future()
+
+        def begin() -> None:
+            self.hold()
+            future.set_result(None)
+
+        self.request(begin)
+        return future
+
+    def reach_when(self, place: Future[Lsn]) -> Future[Position]:
+        """Apply up to exactly a position, once it is known (by the pipeline's thread); then that is the result."""
+        reached: Future[Position] = Future()
+
+        def located(done: Future[Lsn]) -> None:
+            if done.cancelled():
+                reached.cancel()
+            else:
+                self.reach(done.result(), reached)
+
+        place.add_done_callback(located)
+        return reached
+
     def wake(self) -> None:
         """Let the pipeline's thread look up."""
         try:

@@ -23,7 +23,7 @@ from loguru import logger
 
 from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
 from mirror.capture.copy import copy_file, rediff
-from mirror.capture.keeper import Keeper
+from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
@@ -47,6 +47,8 @@ from mirror.status import SourceStatus
 from mirror.tail import Tail
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
+#: A file is looked for more often than a server.
+LONGEST_SOURCE_BACKOFF = 1.0
 #: Scheduling priority of the loop: below that of the program it mirrors and of capture.
 NICENESS = 5
 
@@ -86,7 +88,8 @@ class Pipeline:
         self.error: MirrorError | None = None
         self._faults = faults
         self._tail = Tail(task.database, link)
-        self._keeper: Keeper | None = None
+        self._source = KeptSource(task.database)
+        self._reattach = ""
         self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = False
@@ -120,27 +123,12 @@ class Pipeline:
 
     def hold(self) -> Future[None]:
         """Apply nothing more until :meth:`release` (or for ten seconds)."""
-        future: Future[None] = Future()
-
-        def begin() -> None:
-            self._desk.hold()
-            future.set_result(None)
-
-        self._desk.request(begin)
-        return future
+        return self._desk.ask_to_hold()
 
     def reach(self, salts: Salts, frame: int) -> Future[Position]:
         """While held: apply up to exactly this commit; the result is the position Postgres then has."""
-        reached: Future[Position] = Future()
         place: Future[Lsn] = Future()
-
-        def located(done: Future[Lsn]) -> None:
-            if done.cancelled():
-                reached.cancel()
-            else:
-                self._desk.reach(done.result(), reached)
-
-        place.add_done_callback(located)
+        reached = self._desk.reach_when(place)
         self._desk.request(lambda: self._tail.locate(place, salts, frame))
         return reached
 
@@ -202,7 +190,8 @@ class Pipeline:
                 # Fenced: whoever starts second is told so at once; whoever lost the source also ends.
                 raise problem
             try:
-                self._pause(self._backoff)
+                at_source = isinstance(problem, SourceError)
+                self._pause(min(self._backoff, LONGEST_SOURCE_BACKOFF if at_source else LONGEST_BACKOFF))
                 return
             except MirrorError as error:
                 problem = error
@@ -219,10 +208,7 @@ class Pipeline:
             self._sink.close()
             self._sink = None
         if isinstance(error, ReplacedError):
-            self._tail.attached = False
-            if self._keeper is not None:
-                self._keeper.close()
-                self._keeper = None
+            self._source.close()
         elif isinstance(error, FormatError) and not self._distrusted:
             # The copy of the source or what was spooled is wrong: begin anew, once.
             self._distrusted = True
@@ -244,7 +230,7 @@ class Pipeline:
             self._replica.save()
 
     def _close(self) -> None:
-        for part in (self._desk, self._tail, self._keeper, self._sink, self._replica):
+        for part in (self._desk, self._tail, self._source, self._sink, self._replica):
             if part is not None:
                 part.close()
         for future in self._retries:
@@ -256,13 +242,15 @@ class Pipeline:
 
     def _connect(self) -> None:
         """Have everything open and in agreement, in whatever state the last run or error left it."""
-        if self._keeper is None:
-            self._keeper = Keeper(self.task.database)
+        if self._source.connect():
+            # Inode numbers are used again: only a comparison tells what this file is.
+            self._tail.attached, self._reattach = False, "the database file was replaced"
         self._tail.connect()
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
         if not self._tail.attached:
-            self._attach(1 if self._replica is None else self._replica.head.lsn.generation + 1, "")
+            self._attach(1 if self._replica is None else self._replica.head.lsn.generation + 1, self._reattach)
+            self._reattach = ""
         if self._sink is None:
             self._sink = Sink.open(
                 self.task.dsn, str(self.task.database), self.task.schema, map_table, faults=self._faults
@@ -275,7 +263,6 @@ class Pipeline:
         if not self._agreed:
             self._agree()
             self._agreed = True
-        self._backoff = FIRST_BACKOFF
         self._update_status()
 
     def _follow(self) -> None:
@@ -285,6 +272,7 @@ class Pipeline:
             self._mend(replica)
             found = self._next(replica)
             if found is None:
+                self._backoff = FIRST_BACKOFF
                 self._caught_up(replica)
                 self._pump(1.0)
                 continue
@@ -295,6 +283,7 @@ class Pipeline:
                 self._apply(replica, found)
             if self._replica is not None:
                 self._replica.save_now_and_then(self._tail.until)
+            self._backoff = FIRST_BACKOFF
             self._pump(0.0)
 
     def _mend(self, replica: Replica) -> None:
@@ -338,14 +327,6 @@ class Pipeline:
 
     def _attach(self, floor: int, forced: str) -> Head:
         return self._tail.attach(floor, forced, self._pump)
-
-    def _mark(self) -> Lsn:
-        """The position of all that is committed now, once it is spooled."""
-        future: Future[Lsn] = Future()
-        self._tail.mark(future)
-        while not future.done():
-            self._pump()
-        return future.result()
 
     # -- agreeing with Postgres --------------------------------------------------------------------
 
@@ -411,30 +392,35 @@ class Pipeline:
 
     def _rediff(self, replica: Replica, gap: GapFound) -> None:
         """Compare the source's pages with the shadow and apply what differs, at one position."""
-        assert self._sink is not None and self._keeper is not None
+        assert self._sink is not None
         self.status.phase = "re-diff"
         while True:
-            logger.warning("{}: comparing all pages: {}", self.task.database.name, gap.reason)
-            self._record_gap(replica.head.lsn.generation, gap.reason)
             # What an unfinished comparison left behind describes no state that was applied.
             self._images.forget_rediffs(above=replica.head.lsn.generation)
-            read = self._keeper.reader()
+            read = self._source.reader()
             page_size = DatabaseHeader.parse(read(0, 100)).page_size
             if page_size != replica.page_size:
+                self._record_gap(replica.head.lsn.generation, gap.reason)
                 self._resync(f"the page size changed from {replica.page_size} to {page_size}", self._sink.position)
                 self._update_status()
                 return
             images = rediff(read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check)
             self._faults("rediff:compared")
-            target = self._mark()
+            target = self._tail.await_mark(self._pump)
             found = frames_until(self._spool, gap.head, self._tail.until, target)
             if not isinstance(found, GapFound):
                 break
-            gap = found  # one more came meanwhile: what was compared is void
-        self._apply(replica, replica.compared(gap, images, found))
+            # One more came meanwhile: what was compared is void.
+            self._record_gap(replica.head.lsn.generation, gap.reason)
+            gap = found
+        batch = replica.compared(gap, images, found)
+        read.require_whole(batch.pages, page_size, batch.images)
+        self._record_gap(replica.head.lsn.generation, gap.reason)
+        self._apply(replica, batch)
 
     def _record_gap(self, generation: int, reason: str) -> None:
         assert self._sink is not None
+        logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
         self._sink.record_gap(generation, reason)
         self.status.gaps.append(
             {
@@ -470,18 +456,18 @@ class Pipeline:
 
     def _copy_source(self, floor: int) -> Replica:
         """Copy the database file and overlay the frames that were committed meanwhile."""
-        assert self._keeper is not None
         begin = self._attach(floor, "a whole copy begins")
-        read = self._keeper.reader()
+        read = self._source.reader()
         header = DatabaseHeader.parse(read(0, 100))
         copy_file(read, Shadow.database(self.task.folder), self._copy_progress)
-        target = self._mark()
+        target = self._tail.await_mark(self._pump)
         found = frames_until(self._spool, begin, self._tail.until, target)
         if isinstance(found, GapFound):
             raise SourceError("copy the source", str(self.task.database), found.reason, retryable=True)
         if found is None:
             # Nothing in the WAL: the file was the database all the time.
             found = PageBatch(begin, {}, header.pages, 0, header.page_size)
+        read.require_whole(found.pages, found.page_size, found.images)
         return Replica.create(self.task.folder, self._spool, self._images, found, found.pages, self._faults)
 
     def _copy_progress(self, done: int) -> None:

@@ -64,6 +64,14 @@ class Tail:
         """Ask for the position of all that is committed now, once it is spooled."""
         self._ask(future, lambda link: link.mark())
 
+    def await_mark(self, pump: Callable[[], None]) -> Lsn:
+        """The position of all that is committed now, once it is spooled; ``pump`` as for :meth:`attach`."""
+        future: Future[Lsn] = Future()
+        self.mark(future)
+        while not future.done():
+            pump()
+        return future.result()
+
     def locate(self, future: Future[Lsn], salts: Salts, frame: int) -> None:
         """Ask for the position of a WAL frame, once it is spooled."""
         self._ask(future, lambda link: link.locate(salts, frame))
@@ -115,7 +123,8 @@ class Tail:
                 self._begin = Head(lsn, salts, time.time(), place)
             case Failed(text, _, replaced):
                 if replaced:
-                    raise ReplacedError("follow the WAL", str(self._database), text)
+                    self.attached = False
+                    raise ReplacedError("follow the source", str(self._database), text)
                 if text != self.error:
                     logger.warning("{}: {}", self._database.name, text)
                 self.error = text

@@ -182,9 +182,9 @@ class Follower:
         the spool cannot be written.
         """
         index = self._index()
+        if time.monotonic() >= self._next_look:
+            self._look_for_replacement()
         if index == self._seen:
-            if time.monotonic() >= self._next_look:
-                self._look_for_replacement()
             return False
         header = WalIndexHeader.parse(index)
         if header is None:
@@ -205,7 +205,11 @@ class Follower:
         return False
 
     def target(self) -> Lsn | None:
-        """The position of all that is committed now; None while a reset has still to be followed."""
+        """The position of all that is committed now; None while a reset has still to be followed.
+
+        Now is what stands at the source's path: raises ``ReplacedError`` if that is not what is followed.
+        """
+        self._look_for_replacement()
         header = WalIndexHeader.parse(self._index())
         if header is None or header.salts != self.cursor.salts:
             return None
@@ -225,8 +229,9 @@ class Follower:
         self._next_look = time.monotonic() + REPLACED_INTERVAL
         try:
             inodes = tuple(os.stat(f"{self._database}{suffix}").st_ino for suffix in ("", "-wal", "-shm"))
-        except FileNotFoundError:
-            inodes = ()
+        except OSError as error:
+            gone = f"{os.path.basename(error.filename)} is gone"
+            raise ReplacedError("follow the WAL", str(self._database), gone) from error
         if inodes != self._inodes:
             raise ReplacedError("follow the WAL", str(self._database), "its files were replaced")
 

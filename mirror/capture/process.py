@@ -72,6 +72,7 @@ class _Tail:
                 self._answer()
             except MirrorError as error:
                 self._retry_at = time.monotonic() + RETRY_INTERVAL
+                self.attached = not isinstance(error, ReplacedError)
                 self._fail(error)
                 more = False
         self._tell()
@@ -155,7 +156,7 @@ class _Tail:
 
     def _fail(self, error: MirrorError) -> None:
         replaced = isinstance(error, ReplacedError)
-        self._say({"error": str(error), "retry": error.retryable, "replaced": replaced})
+        self._say({"error": error.detail if replaced else str(error), "retry": error.retryable, "replaced": replaced})
 
     def _say(self, message: dict[str, object]) -> None:
         self._output += json.dumps(message).encode() + b"\n"
