@@ -22,7 +22,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
-from mirror.capture.copy import copy_file, rediff
+from mirror.capture.copy import copy_file
 from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
@@ -208,6 +208,7 @@ class Pipeline:
             self._sink.close()
             self._sink = None
         if isinstance(error, ReplacedError):
+            self._reattach = error.detail
             self._source.close()
         elif isinstance(error, FormatError) and not self._distrusted:
             # The copy of the source or what was spooled is wrong: begin anew, once.
@@ -244,13 +245,14 @@ class Pipeline:
         """Have everything open and in agreement, in whatever state the last run or error left it."""
         if self._source.connect():
             # Inode numbers are used again: only a comparison tells what this file is.
-            self._tail.attached, self._reattach = False, "the database file was replaced"
+            self._tail.attached, self._reattach = False, self._reattach or "the database file was replaced"
         self._tail.connect()
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
         if not self._tail.attached:
             self._attach(1 if self._replica is None else self._replica.head.lsn.generation + 1, self._reattach)
             self._reattach = ""
+        self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
             self._sink = Sink.open(
                 self.task.dsn, str(self.task.database), self.task.schema, map_table, faults=self._faults
@@ -393,7 +395,7 @@ class Pipeline:
     def _rediff(self, replica: Replica, gap: GapFound) -> None:
         """Compare the source's pages with the shadow and apply what differs, at one position."""
         assert self._sink is not None
-        self.status.phase = "re-diff"
+        self.status.phase = "re-diff" if gap.reason else "following"
         while True:
             # What an unfinished comparison left behind describes no state that was applied.
             self._images.forget_rediffs(above=replica.head.lsn.generation)
@@ -404,7 +406,7 @@ class Pipeline:
                 self._resync(f"the page size changed from {replica.page_size} to {page_size}", self._sink.position)
                 self._update_status()
                 return
-            images = rediff(read, replica.read, page_size, self.task.folder, gap.head.lsn.generation, self._check)
+            images = replica.compare(read, gap.head.lsn.generation, self._check)
             self._faults("rediff:compared")
             target = self._tail.await_mark(self._pump)
             found = frames_until(self._spool, gap.head, self._tail.until, target)
@@ -419,6 +421,8 @@ class Pipeline:
         self._apply(replica, batch)
 
     def _record_gap(self, generation: int, reason: str) -> None:
+        if not reason:
+            return  # the way in which a database without a WAL is followed
         assert self._sink is not None
         logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
         self._sink.record_gap(generation, reason)
@@ -463,9 +467,10 @@ class Pipeline:
         target = self._tail.await_mark(self._pump)
         found = frames_until(self._spool, begin, self._tail.until, target)
         if isinstance(found, GapFound):
-            raise SourceError("copy the source", str(self.task.database), found.reason, retryable=True)
+            why = found.reason or "it was written meanwhile"
+            raise SourceError("copy the source", str(self.task.database), why, retryable=True)
         if found is None:
-            # Nothing in the WAL: the file was the database all the time.
+            # Nothing in the WAL, or no WAL: the file was the database all the time.
             found = PageBatch(begin, {}, header.pages, 0, header.page_size)
         read.require_whole(found.pages, found.page_size, found.images)
         return Replica.create(self.task.folder, self._spool, self._images, found, found.pages, self._faults)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
-from mirror.capture.copy import read_rediff
+from mirror.capture.copy import ReadFile, read_rediff, rediff
 from mirror.capture.shadow import Faults, Image, Images, SavedPosition, Shadow, no_fault
 from mirror.capture.spool import Place, SpoolReader
 from mirror.decode.diff import Decoded, Layout, build_pagemap, decode
@@ -18,6 +18,9 @@ from mirror.decode.schema import Schema, read_schema
 from mirror.fileformat.btree import Geometry
 from mirror.fileformat.header import DatabaseHeader, schema_cookie
 from mirror.model import Lsn, Position, RowChange, Table
+
+#: Files of comparisons that may stand, and be open, before a save makes them unnecessary.
+MOST_COMPARISONS = 64
 
 
 class Replica:
@@ -147,6 +150,10 @@ class Replica:
             self.advance(found.head, found.images, found.pages, decoded)
         return self.head.lsn == target
 
+    def compare(self, read: ReadFile, generation: int, check: Callable[[], None]) -> dict[int, Image]:
+        """Where the pages lie, from now on, in which the source's file differs; raises ``StateError``."""
+        return rediff(read, self._shadow, self.page_size, self._folder, generation, check)
+
     def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
         """The batch that a comparison after a gap makes: the pages that differ, and the frames since."""
         if isinstance(frames, PageBatch):
@@ -184,6 +191,8 @@ class Replica:
             between = until is not None and self.head.place.segment < until.segment
             if between or self._shadow.overgrown:
                 self._begin_save()
+        elif self._images.comparisons > MOST_COMPARISONS and not self._shadow.saving:
+            self._begin_save()
 
     @property
     def changed(self) -> bool:

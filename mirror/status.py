@@ -23,6 +23,8 @@ class SourceStatus:
     schema: str
     phase: str = "starting"
     """starting, snapshot, catching up, following, re-diff, waiting, failed, stopped."""
+    capture: str = "WAL"
+    """How commits are captured: "WAL", or "pages" where there is no WAL: slower, by comparing all pages."""
     captured: str | None = None
     """Position up to which frames are in the spool."""
     applied: str | None = None

@@ -44,11 +44,12 @@ class PageBatch:
 
 @dataclass(frozen=True, slots=True)
 class GapFound:
-    """The spool goes on behind a gap."""
+    """The spool goes on behind a place where pages have to be compared."""
 
     head: Head
     """The start of the new generation."""
     reason: str
+    """Why contiguity could not be proved; empty for a database that has no WAL: it changed, nothing was lost."""
 
 
 def next_batch(
@@ -64,12 +65,13 @@ def next_batch(
     its own, so that each schema change is applied at its commit; with ``cookie`` None it does not, and
     the batch goes on to the end. ``stop_at``: no commit behind this position is taken.
     A batch also ends with its segment, if a commit does. One without commits, which only follows a
-    reset, has no images.
+    reset, has no images. Of several changes of a database without a WAL only the last counts.
     """
     images: dict[int, Image] = {}
     pending: dict[int, Image] = {}
     pending_cookie = cookie
     at, pages, commits, frames, page_size = head, 0, 0, 0, 0
+    change: GapFound | None = None
 
     def result() -> PageBatch | None:
         return PageBatch(at, images, pages, commits, page_size) if at != head else None
@@ -86,12 +88,19 @@ def next_batch(
             start = Head(Lsn(cursor.generation, 0), cursor.salts, record.time, record.end)
             if stop_at is not None and start.lsn > stop_at:
                 break
-            if record.kind is Kind.GAP:
+            if record.kind is Kind.CHANGE and not result():
+                change = GapFound(start, "")
+                continue
+            if change is not None:
+                return change
+            if record.kind in (Kind.GAP, Kind.CHANGE):
                 return result() or GapFound(start, cursor.reason)
             # Frames behind the last commit of a finished generation were never committed.
             pending = {}
             at = replace(start, committed_at=at.committed_at)
             continue
+        if change is not None:
+            return change
         page_size = len(record.payload) // record.count - FRAME_HEADER_SIZE
         for index, pgno, size, offset in _frames(record, page_size):
             lsn = Lsn(record.generation, record.first_frame + index)
@@ -117,7 +126,7 @@ def next_batch(
             at = Head(lsn, at.salts, record.time, record.end if last else record.place)
             if alone or (frames >= BATCH_FRAMES and cookie is not None):
                 return result()
-    return result()
+    return change or result()
 
 
 def frames_until(spool: SpoolReader, start: Head, until: Place | None, target: Lsn) -> PageBatch | GapFound | None:

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mirror.capture.shadow import Image, rediff_path, sync_folder
+from mirror.capture.shadow import Image, Shadow, rediff_path, sync_folder
 from mirror.errors import StateError
 
 #: Reads ``(offset, amount)`` from the database file; short at its end.
@@ -62,7 +62,7 @@ def copy_file(read: ReadFile, target: Path, progress: Progress | None = None) ->
 
 def rediff(
     read: ReadFile,
-    shadow: Callable[[int], bytes],
+    shadow: Shadow,
     page_size: int,
     folder: Path,
     generation: int,
@@ -80,10 +80,12 @@ def rediff(
             at = 0
             for offset, block in blocks(read):
                 check()
+                if shadow.has(offset, block):
+                    continue
                 for start in range(0, len(block) - page_size + 1, page_size):
                     pgno = (offset + start) // page_size + 1
                     image = block[start : start + page_size]
-                    if image != shadow(pgno):
+                    if image != shadow.read(pgno):
                         head = _REDIFF_HEADER.pack(pgno, zlib.crc32(image))
                         file.write(head + image)
                         found[pgno] = Image(-generation, at + len(head))

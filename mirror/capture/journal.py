@@ -81,34 +81,29 @@ class JournalFollower:
             raise SourceError("follow the database", str(self._database), "not attached")
         return self._cursor
 
-    @property
-    def spool(self) -> SpoolWriter:
-        """Where changes are announced."""
-        return self._spool
-
-    def attach(self, floor: int, forced: str = "") -> str | None:
-        """Open the file and wait until it stands still; what it says then is a new generation.
-
-        Returns None: that the state is compared is no gap here. Raises ``SourceError`` when it does not stand still.
-        """
+    def open(self) -> None:
+        """Open the file; raises ``SourceError``."""
         self.detach()
         try:
             self._file = os.open(self._database, os.O_RDONLY)
         except OSError as error:
             raise SourceError("open the database", str(self._database), str(error), retryable=True) from error
-        deadline = time.monotonic() + 1.0
-        while not self._still():
-            if time.monotonic() > deadline:
-                raise SourceError(
-                    "follow the database",
-                    str(self._database),
-                    "it is written without a pause",
-                    next_step="it goes on by itself at the next pause; in WAL mode none is needed",
-                    retryable=True,
-                )
-            time.sleep(self._settle / 2)
+
+    def attach(self, floor: int, forced: str) -> str | None:
+        """What the file says now, when it stands still, is a new generation, numbered ``floor`` or higher.
+
+        Returns ``forced``, or None: that pages are compared is no gap here.
+        """
         self._announce(floor)
-        return None
+        return forced or None
+
+    def never_still(self) -> SourceError:
+        """The error for a file that does not stand still."""
+        if self._latest_since < time.monotonic() - self._settle:
+            detail, step = "a program holds a lock for writing all the time", "the mirror needs locking_mode=NORMAL"
+        else:
+            detail, step = "it is written without a pause", "it goes on at the next pause; in WAL mode none is needed"
+        return SourceError("follow the database", str(self._database), detail, next_step=step, retryable=True)
 
     def detach(self) -> None:
         """Close the file."""
@@ -123,7 +118,7 @@ class JournalFollower:
         Raises ``ReplacedError`` when another file stands at its path or it is in WAL mode now, ``SourceError``
         when a writer has died inside a transaction, ``StateError`` when the spool cannot be written.
         """
-        if self._still() and self._latest != self._announced:
+        if self.stands_still() and self._latest != self._announced:
             self._announce(0)
         return False
 
@@ -141,8 +136,11 @@ class JournalFollower:
         except FileNotFoundError:
             return None
 
-    def _still(self) -> bool:
-        """Whether the file's state is a committed one, and has been for more than a tick."""
+    def stands_still(self) -> bool:
+        """Whether the file's state is a committed one, and has been for more than a tick.
+
+        Raises ``ReplacedError``, ``SourceError`` as :meth:`poll` does.
+        """
         stamp = self._stamp()
         if stamp is None or stamp.inode != os.fstat(self._file).st_ino:
             raise ReplacedError("follow the database", str(self._database), "its file was replaced")

@@ -74,8 +74,10 @@ class Keeper:
         except apsw.Error as error:
             raise _explain(error, database) from error
         try:
-            self._look()
-            self._prepare()
+            self.in_wal_mode = self._look().wal
+            """Otherwise no statement may be run: it would take a lock that a writer meets."""
+            if self.in_wal_mode:
+                self._prepare()
             self.size()
         except apsw.Error as error:
             self._connection.close()
@@ -84,21 +86,20 @@ class Keeper:
             self._connection.close()
             raise
 
-    def _look(self) -> None:
-        """Refuse what is no whole database in WAL mode before a statement takes a lock or makes a WAL."""
+    def _look(self) -> DatabaseHeader:
+        """Refuse what is no whole database, before a statement takes a lock or makes a WAL; return its header."""
         if self.size() == 0:
-            raise self._refused("it is empty", "create the database in it, and run: PRAGMA journal_mode=WAL")
+            raise self._refused("it is empty", "create a database in it")
         try:
             header = DatabaseHeader.parse(self.read(0, HEADER_SIZE))
         except FormatError as error:
             raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
-        if not header.wal:
-            raise self._refused("it is in rollback-journal mode, not in WAL mode", "run: PRAGMA journal_mode=WAL")
         # The size last: with nothing in the WAL, a file that grows has all that its header told of before.
         logged = _signature(Path(f"{self._database}-wal"))
         pages = self.size() // header.page_size
         if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):
             raise self.not_whole(pages, header.pages)
+        return header
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -109,7 +110,7 @@ class Keeper:
         connection.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018 - reads the row
         mode = connection.execute("PRAGMA journal_mode").get
         if mode != "wal":
-            raise self._refused(f"it is in journal mode {mode}, not in WAL mode", "run: PRAGMA journal_mode=WAL")
+            raise self._refused(f"its journal mode is changing to {mode}", "try again", retryable=True)
 
     def _refused(self, detail: str, next_step: str, *, retryable: bool = False) -> SourceError:
         return SourceError("open the source", str(self._database), detail, next_step=next_step, retryable=retryable)
@@ -191,6 +192,12 @@ class KeptSource:
             raise
         again, self._followed, self._sighted = self._followed, True, None
         return again
+
+    @property
+    def in_wal_mode(self) -> bool:
+        """Whether the database has a WAL; only while connected."""
+        assert self._keeper is not None
+        return self._keeper.in_wal_mode
 
     def reader(self) -> FileReader:
         """What reads the database file as large as it is now; only while connected."""

@@ -26,8 +26,9 @@ import time
 from pathlib import Path
 
 from mirror.capture.follow import Follower
+from mirror.capture.journal import JournalFollower
 from mirror.capture.spool import SpoolWriter
-from mirror.errors import MirrorError, ReplacedError
+from mirror.errors import MirrorError, ReplacedError, SourceError
 from mirror.model import Lsn, Salts
 
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
@@ -37,6 +38,8 @@ QUIET_AFTER = 2.0
 #: Turns of one source before the others get theirs.
 TURNS = 8
 RETRY_INTERVAL = 0.2
+#: How long a database that is changed in place may be written without a pause before that is told.
+STILL_SECONDS = 1.0
 
 
 class _Tail:
@@ -45,8 +48,13 @@ class _Tail:
     def __init__(self, database: Path, spool: Path, descriptor: int, limit: int) -> None:
         self.socket = socket.socket(fileno=descriptor)
         self.socket.setblocking(False)
-        self.follower = Follower(database, SpoolWriter(spool), limit)
+        self._database = database
+        self._spool = SpoolWriter(spool)
+        self._limit = limit
+        self.follower: Follower | JournalFollower = Follower(database, self._spool, limit)
         self.attached = False
+        self._attaching: tuple[int, str, float] | None = None
+        """Floor, reason, and until when to wait for a pause."""
         self.closed = False
         self._marks: list[tuple[int, Lsn | None]] = []
         self._places: list[tuple[int, Salts, int]] = []
@@ -63,6 +71,8 @@ class _Tail:
     def turn(self) -> bool:
         """Follow for a while; True if there may be more."""
         more = False
+        if self._attaching is not None:
+            self._try_to_attach(*self._attaching)
         if self.attached and time.monotonic() >= self._retry_at:
             try:
                 for _ in range(TURNS):
@@ -84,7 +94,7 @@ class _Tail:
         committed = self.follower.committed
         if self.attached and not self._output and committed is not None and committed != self._told:
             self._told = committed
-            self._say({"lsn": str(self._told), "place": list(self.follower.spool.place)})
+            self._say({"lsn": str(self._told), "place": list(self._spool.place)})
 
     def _answer(self) -> None:
         if not self._marks and not self._places:
@@ -110,7 +120,7 @@ class _Tail:
         self._places = unknown
 
     def _say_mark(self, mark: int, lsn: Lsn) -> None:
-        self._say({"mark": mark, "lsn": str(lsn), "place": list(self.follower.spool.place)})
+        self._say({"mark": mark, "lsn": str(lsn), "place": list(self._spool.place)})
 
     def read(self) -> None:
         """Take the mirror's lines."""
@@ -136,7 +146,27 @@ class _Tail:
     def _attach(self, floor: int, forced: str) -> None:
         self.attached = False
         self._told = None
+        self._attaching = None
+        self.follower.detach()
         try:
+            if in_wal_mode(self._database):
+                self.follower = Follower(self._database, self._spool, self._limit)
+            else:
+                self.follower = JournalFollower(self._database, self._spool)
+                self.follower.open()
+        except MirrorError as error:
+            self._fail(error)
+            return
+        self._try_to_attach(floor, forced, time.monotonic() + STILL_SECONDS)
+
+    def _try_to_attach(self, floor: int, forced: str, deadline: float) -> None:
+        self._attaching = None
+        try:
+            if isinstance(self.follower, JournalFollower) and not self.follower.stands_still():
+                if time.monotonic() > deadline:
+                    raise self.follower.never_still()
+                self._attaching = floor, forced, deadline
+                return
             reason = self.follower.attach(floor, forced)
         except MirrorError as error:
             self._fail(error)
@@ -150,7 +180,7 @@ class _Tail:
                 "gap": reason,
                 "lsn": str(cursor.lsn),
                 "salts": list(cursor.salts),
-                "place": list(self.follower.spool.place),
+                "place": list(self._spool.place),
             }
         )
 
@@ -170,6 +200,15 @@ class _Tail:
             pass  # the mirror is busy: it will read later, and only the newest progress is kept
         except ConnectionError:
             self.closed = True
+
+
+def in_wal_mode(database: Path) -> bool:
+    """Whether a database's header says so; raises ``SourceError`` if it cannot be read."""
+    try:
+        with open(database, "rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError as error:
+        raise SourceError("open the database", str(database), str(error), retryable=True) from error
 
 
 def main(argument: str) -> None:

@@ -93,6 +93,11 @@ class Images:
             self._files[image.segment] = descriptor
         return os.pread(descriptor, page_size, image.offset)
 
+    @property
+    def comparisons(self) -> int:
+        """How many re-diff files are open."""
+        return len(self._files)
+
     def forget_rediffs(self, *, up_to: int | None = None, above: int | None = None) -> None:
         """Delete the re-diff files of generations up to one (saved) or above one (never applied)."""
         for path in self._folder.glob("rediff-*.pages"):
@@ -215,6 +220,13 @@ class Shadow:
             return b""
         return os.pread(self._base, self._page_size, (pgno - 1) * self._page_size)
 
+    def has(self, offset: int, block: bytes) -> bool:
+        """Whether a block of the database file is what the shadow has there. Quick; it may say no wrongly."""
+        first, last = offset // self._page_size + 1, (offset + len(block) - 1) // self._page_size + 1
+        if last > self.saved.pages or any(pgno in self._overlay for pgno in range(first, last + 1)):
+            return False
+        return os.pread(self._base, len(block), offset) == block
+
     def advance(self, changed: Mapping[int, Image], pages: int) -> None:
         """Take over a batch's pages, once Postgres has committed it."""
         self._overlay.update(changed)
@@ -228,6 +240,11 @@ class Shadow:
         if self._saving is not None:
             return False
         return len(self._overlay) >= SAVE_PAGES or place.segment - self.saved.place.segment >= SAVE_SEGMENTS
+
+    @property
+    def saving(self) -> bool:
+        """Whether a save is running or has yet to be noted."""
+        return self._saving is not None
 
     @property
     def overgrown(self) -> bool:

@@ -92,6 +92,11 @@ def status(
     console.print(table)
     for report in reports:
         name = Path(report["source"]).name
+        if report["capture"] == "pages":
+            console.print(
+                f"{name}: not in WAL mode: after each change all its pages are compared, which is slower",
+                highlight=False,
+            )
         for gap in report["gaps"][-3:]:
             console.print(f"{name}: gap: {gap['reason']} ({gap['at']})", highlight=False)
         for refusal in report["refusals"]:

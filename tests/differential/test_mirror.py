@@ -129,10 +129,11 @@ def run(writer: Writer, statements: list[Statement], end: str) -> None:
             writer.run("ROLLBACK")
 
 
-@pytest.fixture
-def two_writers(database: Path) -> Iterator[list[Writer]]:
+@pytest.fixture(params=["WAL"])
+def two_writers(database: Path, request: pytest.FixtureRequest) -> Iterator[list[Writer]]:
     writers = [Writer(database), Writer(database, driver="apsw")]
-    writers[0].run("PRAGMA journal_mode=WAL")
+    for writer in writers:
+        writer.run(f"PRAGMA journal_mode={request.param}")
     for writer in writers:
         writer.run("PRAGMA cache_size=20", "PRAGMA wal_autocheckpoint=60")
     for name, columns in TABLES.items():
@@ -172,6 +173,13 @@ def work_and_compare(mirror: MirrorProcess, writers: list[Writer], examples: int
 
 def test_random_workloads(make_mirror: Callable[..., MirrorProcess], database: Path, two_writers: list[Writer]) -> None:
     work_and_compare(make_mirror(database), two_writers, 120)
+
+
+@pytest.mark.parametrize("two_writers", ["PERSIST"], indirect=True)
+def test_random_workloads_in_rollback_mode(
+    make_mirror: Callable[..., MirrorProcess], database: Path, two_writers: list[Writer]
+) -> None:
+    work_and_compare(make_mirror(database), two_writers, 60)
 
 
 @pytest.mark.slow

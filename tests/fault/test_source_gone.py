@@ -121,14 +121,17 @@ def test_back_in_rollback_mode(
     with Writer(backup) as other:
         other.run("PRAGMA journal_mode=DELETE")
     shutil.copyfile(backup, database)
-    wait_for(mirror, "PRAGMA journal_mode=WAL")
+    mirror.check()
+    assert mirror.status()["capture"] == "pages"
+    assert rows(dsn) != before
     with Writer(database, busy=0) as other:
         # Looking at it takes no lock: a program that cannot wait is never refused.
         other.run(*["INSERT INTO t(v) VALUES (abs(random()))"] * 100)
-        wait_for(mirror, "PRAGMA journal_mode=WAL")
-        assert rows(dsn) == before
-        other.run("PRAGMA journal_mode=WAL")
         mirror.check()
+        other.run("PRAGMA journal_mode=WAL")
+        other.run(*["INSERT INTO t(v) VALUES (abs(random()))"] * 100)
+        mirror.check()
+    assert mirror.status()["capture"] == "WAL"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ class Capture:
     def __init__(self, source: Source, folder: Path, limit: int = LIMIT) -> None:
         self.folder = folder / "spool"
         self.folder.mkdir(exist_ok=True)
-        self.follower = Follower(source.path, SpoolWriter(self.folder), limit)
+        self.spool = SpoolWriter(self.folder)
+        self.follower = Follower(source.path, self.spool, limit)
 
     def attach(self, floor: int = 0, forced: str = "") -> str | None:
         return self.follower.attach(floor, forced)
@@ -107,7 +108,7 @@ class Capture:
 
     def close(self) -> None:
         self.follower.detach()
-        self.follower.spool.close()
+        self.spool.close()
 
     def records(self) -> list[Record]:
         reader = SpoolReader(self.folder)
@@ -223,12 +224,12 @@ def test_the_spooled_frames_are_the_database(source: Source, capture: Capture, t
 
 
 def test_nothing_new_is_nothing(source: Source, capture: Capture) -> None:
-    place, cursor = capture.follower.spool.place, capture.follower.cursor
+    place, cursor = capture.spool.place, capture.follower.cursor
     source.run("SELECT * FROM t")
     source.run("BEGIN IMMEDIATE")
     source.run("ROLLBACK")
     capture.poll()
-    assert (capture.follower.spool.place, capture.follower.cursor) == (place, cursor)
+    assert (capture.spool.place, capture.follower.cursor) == (place, cursor)
 
 
 def test_a_large_commit_in_many_chunks(source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -677,14 +678,14 @@ def test_a_full_spool_gives_way_and_comes_back(source: Source, tmp_path: Path, m
         source.commit(20, 400)
         while capture.follower.poll():
             pass
-    size = capture.follower.spool.size()
+    size = capture.spool.size()
     assert 100_000 < size < 150_000
     frame = capture.follower.cursor.frame
     source.commit()
     assert not capture.follower.poll()
     assert capture.follower.cursor.frame == frame
     reader = SpoolReader(capture.folder)
-    reader.prune(capture.follower.spool.place.segment)
+    reader.prune(capture.spool.place.segment)
     while capture.follower.poll():
         pass
     assert capture.follower.cursor.generation == 2
