@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,8 +13,9 @@ from typing import Self
 from mirror.capture.link import CaptureLink, CaptureProcess, CaptureTask
 from mirror.control import ControlServer
 from mirror.errors import MirrorError
-from mirror.pipeline import Pipeline, SourceTask
-from mirror.statedir import SourceLock, resolve, source_folder
+from mirror.home import Home, SourceTask
+from mirror.pipeline import Pipeline
+from mirror.statedir import resolve, source_folder
 
 SPOOL_LIMIT = 4 << 30
 
@@ -40,28 +42,26 @@ class Agent:
         self._capture: CaptureProcess | None = None
         self._taken: set[int] = set()
         self._servers: list[ControlServer] = []
-        self._locks: list[SourceLock] = []
-        self._folders: list[Path] = []
+        self._homes: list[Home] = []
         sources = [resolve(source) for source in settings.sources]
         try:
             for source in sources:
-                folder = source_folder(settings.state_dir, source)
-                self._locks.append(SourceLock(folder, source))
-                self._folders.append(folder)
+                self._homes.append(Home(source_folder(settings.state_dir, source), source))
         except MirrorError:
             self._release()
             raise
         self._tasks = [
-            CaptureTask(source, folder / "spool", settings.spool_limit)
-            for source, folder in zip(sources, self._folders, strict=True)
+            CaptureTask(source, home.folder / "spool", settings.spool_limit)
+            for source, home in zip(sources, self._homes, strict=True)
         ]
         self.pipelines = [
             Pipeline(
-                SourceTask(source, folder, settings.dsn, settings.schema, settings.resume_only),
+                SourceTask(source, home.folder, settings.dsn, settings.schema, settings.resume_only),
+                home,
                 self._linker(index),
                 faults,
             )
-            for index, (source, folder) in enumerate(zip(sources, self._folders, strict=True))
+            for index, (source, home) in enumerate(zip(sources, self._homes, strict=True))
         ]
         self._threads = [
             threading.Thread(target=pipeline.run, name=f"mirror {pipeline.task.database.name}", daemon=True)
@@ -90,10 +90,18 @@ class Agent:
 
     def start(self) -> None:
         """Start mirroring and serving the control sockets."""
-        for folder, pipeline in zip(self._folders, self.pipelines, strict=True):
-            self._servers.append(ControlServer(folder, pipeline))
+        for index, (home, pipeline) in enumerate(zip(self._homes, self.pipelines, strict=True)):
+            self._servers.append(ControlServer(home.folder, pipeline))
+            home.renewed = partial(self._serve_again, index)
         for thread in self._threads:
             thread.start()
+
+    def _serve_again(self, index: int) -> None:
+        """Put back a control socket that was deleted."""
+        with self._guard:
+            if self._servers and not self._servers[index].intact:
+                self._servers[index].close()
+                self._servers[index] = ControlServer(self._homes[index].folder, self.pipelines[index])
 
     @property
     def running(self) -> bool:
@@ -115,9 +123,10 @@ class Agent:
         for thread in self._threads:
             thread.join(timeout)
         ended = not self.running
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        with self._guard:
+            for server in self._servers:
+                server.close()
+            self._servers.clear()
         if self._capture is not None:
             self._capture.stop()
             self._capture = None
@@ -126,9 +135,9 @@ class Agent:
         return ended
 
     def _release(self) -> None:
-        for lock in self._locks:
-            lock.release()
-        self._locks.clear()
+        for home in self._homes:
+            home.release()
+        self._homes.clear()
 
     def __enter__(self) -> Self:
         self.start()

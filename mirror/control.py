@@ -49,16 +49,26 @@ class ControlServer:
             self._server = _Server(str(self._path), pipeline)
         finally:
             os.umask(previous)
+        self._inode = os.stat(self._path).st_ino
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name=f"control {folder.name}", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving and remove the socket."""
+        """Stop serving and remove the socket, unless another lies in its place."""
         self._server.shutdown()
         self._server.server_close()
-        self._path.unlink(missing_ok=True)
+        if self.intact:
+            self._path.unlink()
+
+    @property
+    def intact(self) -> bool:
+        """Whether the socket still lies where it was made."""
+        try:
+            return os.stat(self._path).st_ino == self._inode
+        except OSError:
+            return False
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):

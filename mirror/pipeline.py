@@ -15,9 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 
 from loguru import logger
 
@@ -39,6 +38,7 @@ from mirror.errors import (
     StateError,
 )
 from mirror.fileformat.header import DatabaseHeader
+from mirror.home import Home, SourceTask
 from mirror.model import Lsn, Position, Salts
 from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
@@ -57,29 +57,17 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     """The loop was asked to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTask:
-    """What one pipeline has to do."""
-
-    database: Path
-    folder: Path
-    """The source's folder in the state directory."""
-    dsn: str
-    schema: str
-    resume_only: bool = False
-    """Never copy the source whole: fail instead. (For checking a mirror without changing it.)"""
-
-
 class Pipeline:
     """One source's loop. ``run`` blocks; the other public methods may be called from other threads."""
 
     def __init__(
         self,
         task: SourceTask,
+        home: Home,
         link: Callable[[], CaptureLink],
         faults: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """``link``: gives the conversation with the (possibly restarted) capture process.
+        """``home``: the source's folder, held. ``link``: gives the conversation with capture, which may have restarted.
 
         ``faults`` is called with the names of places where a kill is of interest.
         """
@@ -87,6 +75,7 @@ class Pipeline:
         self.status = SourceStatus(str(task.database), task.schema)
         self.error: MirrorError | None = None
         self._faults = faults
+        self._home = home
         self._tail = Tail(task.database, link)
         self._source = KeptSource(task.database)
         self._reattach = ""
@@ -228,6 +217,7 @@ class Pipeline:
     def _finish(self) -> None:
         self.status.phase = "stopped"
         if self._replica is not None and self._agreed and self._replica.changed:
+            self._home.check(self._needed())
             self._replica.save()
 
     def _close(self) -> None:
@@ -243,6 +233,8 @@ class Pipeline:
 
     def _connect(self) -> None:
         """Have everything open and in agreement, in whatever state the last run or error left it."""
+        if not self._home.is_whole(self._needed()):
+            self._begin_anew()
         if self._source.connect():
             # Inode numbers are used again: only a comparison tells what this file is.
             self._tail.attached, self._reattach = False, self._reattach or "the database file was replaced"
@@ -250,22 +242,46 @@ class Pipeline:
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
         if not self._tail.attached:
-            self._attach(1 if self._replica is None else self._replica.head.lsn.generation + 1, self._reattach)
+            known = self._replica.head.lsn if self._replica is not None else Lsn.parse(self.status.applied or "0:0")
+            self._attach(known.generation + 1, self._reattach)
             self._reattach = ""
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
             self._sink = Sink.open(
                 self.task.dsn, str(self.task.database), self.task.schema, map_table, faults=self._faults
             )
-            self.status.gaps = [
-                {"generation": gap.generation, "reason": gap.reason, "at": gap.detected_at.isoformat()}
-                for gap in self._sink.gaps()
-            ]
+            self.status.gaps.clear()
+            for gap in self._sink.gaps():
+                self.status.add_gap(gap.generation, gap.reason, gap.detected_at)
             self._agreed = False
         if not self._agreed:
             self._agree()
             self._agreed = True
         self._update_status()
+
+    def _needed(self) -> range:
+        """Segments of the spool that must be there."""
+        if self._replica is None or self._tail.until is None:
+            return range(0)
+        return range(self._replica.first_segment, self._tail.until.segment + 1)
+
+    def _begin_anew(self) -> None:
+        """The state directory, or a part of it, was deleted: hold a new one, and go on with what is left."""
+        if self._replica is not None:
+            self._replica.close()
+            self._replica = None
+        self._images.close()
+        self._spool.close()
+        self._agreed = self._tail.attached = False
+        self._tail.until = None
+        if self._sink is not None:
+            self._sink.read_position()
+        try:
+            self._home.renew()
+        except StateError as error:
+            # Another mirror may have it now. As long as we hold the source in Postgres, that one is refused there.
+            error.retryable = self._sink is not None
+            raise
 
     def _follow(self) -> None:
         while True:
@@ -309,10 +325,7 @@ class Pipeline:
     def _caught_up(self, replica: Replica) -> None:
         captured = self._tail.captured
         if not self._desk.held and (captured is None or replica.head.lsn >= captured):
-            self.status.phase = "following"
-            self.status.behind_since = None
-            self.status.caught_up_at = time.time()
-            self.status.last_error = None
+            self.status.has_caught_up()
             self._distrusted = False
 
     def _pump(self, timeout: float = 1.0) -> None:
@@ -320,11 +333,8 @@ class Pipeline:
         self._check()
         if self._tail.wait(self._desk.bell, timeout):
             self._desk.serve()
-        captured = self._tail.captured
-        if captured is not None and str(captured) != self.status.captured:
-            self.status.captured = str(captured)
-            if self.status.behind_since is None:
-                self.status.behind_since = time.time()
+        if self._tail.captured is not None:
+            self.status.has_captured(self._tail.captured)
         self._check()
 
     def _attach(self, floor: int, forced: str) -> Head:
@@ -379,14 +389,10 @@ class Pipeline:
     def _update_status(self) -> None:
         assert self._replica is not None and self._sink is not None
         with self._applied:
-            self.status.applied = str(self._replica.head.lsn)
-            self.status.committed_at = self._replica.head.committed_at
-            if self.status.behind_since is not None:
-                # What is not applied yet was committed after what just was.
-                self.status.behind_since = max(self.status.behind_since, self._replica.head.committed_at)
+            self.status.is_at(self._replica.position)
+            self.status.tables = len(self._replica.schema.tables)
             self.status.rejects = self._sink.reject_total
             self.status.refusals = [asdict(refusal) for refusal in self._sink.refusals.values()]
-            self.status.tables = len(self._replica.schema.tables)
             self._applied.notify_all()
         self.status.keep(self.task.folder)
 
@@ -426,13 +432,7 @@ class Pipeline:
         assert self._sink is not None
         logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
         self._sink.record_gap(generation, reason)
-        self.status.gaps.append(
-            {
-                "generation": generation,
-                "reason": reason,
-                "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-        )
+        self.status.add_gap(generation, reason, datetime.now(UTC))
 
     def _resync(self, reason: str, position: Position | None) -> None:
         """Copy the source whole and make Postgres equal to the copy."""
@@ -484,9 +484,10 @@ class Pipeline:
         self.status.progress = {"what": table, "done": done, "total": total}
 
     def _check(self) -> None:
-        """Called wherever much is read: a stop does not wait for the end of a long transaction."""
+        """Called wherever much is read or waited for: neither a stop nor a loss waits for the end of that."""
         if self._stopping.is_set():
             raise Stopped
+        self._home.look(self._needed)
 
 
 def _give_way() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
 from mirror.capture.copy import ReadFile, read_rediff, rediff
 from mirror.capture.shadow import Faults, Image, Images, SavedPosition, Shadow, no_fault
-from mirror.capture.spool import Place, SpoolReader
+from mirror.capture.spool import Kind, Place, SpoolReader
 from mirror.decode.diff import Decoded, Layout, build_pagemap, decode
 from mirror.decode.pagemap import PageMap
 from mirror.decode.schema import Schema, read_schema
@@ -52,16 +52,24 @@ class Replica:
 
     @classmethod
     def open(cls, folder: Path, spool: SpoolReader, images: Images, faults: Faults = no_fault) -> Replica | None:
-        """The replica as last saved; None if there is none. Raises ``StateError``, ``SourceError``."""
+        """The replica as last saved; None if there is none that the spool continues.
+
+        Raises ``StateError``, ``SourceError``.
+        """
         opened = Shadow.open(folder, images, faults)
         if opened is None:
             return None
         shadow, pagemap = opened
         saved = shadow.saved
         place, first = saved.place, spool.first()
-        if first is None or place < first:
-            # The spool was lost: whatever stands there now begins with a gap.
-            place = first or Place(1, 0)
+        begin = None if first is None else next(spool.records(first), None)
+        if first is None:
+            place = Place(1, 0)  # the spool was lost: what will stand there begins with a gap
+        elif begin is not None and begin.kind is Kind.GAP and begin.generation > saved.generation:
+            place = first  # as above, and it does already
+        elif begin is None or begin.generation > saved.generation or place < first:
+            shadow.close()  # only a part of the spool is left, and it does not continue the shadow
+            return None
         head = Head(saved.lsn, saved.salts, saved.committed_at, place)
         return cls(folder, spool, images, shadow, PageMap.from_bytes(pagemap), head)
 
@@ -81,6 +89,11 @@ class Replica:
     def database(self) -> Path:
         """The copy as a SQLite file; it describes the position only right after a save."""
         return Shadow.database(self._folder)
+
+    @property
+    def first_segment(self) -> int:
+        """The spool is needed from here on."""
+        return self._shadow.saved.place.segment
 
     @property
     def pages(self) -> int:
@@ -138,8 +151,7 @@ class Replica:
                 images = read_rediff(self._folder, found.head.lsn.generation, self.page_size)
                 if images is None:
                     # That comparison was never applied; the one after a later gap took its place.
-                    self.head = replace(self.head, place=found.head.place)
-                    if not self._skip_to_gap(until, target):
+                    if not self._skip_to_gap(found.head, until, target):
                         return False
                     continue
                 found = self.compared(found, images, next_batch(self._spool, found.head, until, None, target))
@@ -167,9 +179,8 @@ class Replica:
         kept = {pgno: image for pgno, image in images.items() if pgno <= pages}
         return PageBatch(head, kept, pages, commits, self.page_size)
 
-    def _skip_to_gap(self, until: Place | None, target: Lsn) -> bool:
-        """Pass over commits that a later gap made void."""
-        head = self.head
+    def _skip_to_gap(self, head: Head, until: Place | None, target: Lsn) -> bool:
+        """Pass over commits behind ``head`` that a later gap made void."""
         while True:
             found = next_batch(self._spool, head, until, None, target)
             if found is None:

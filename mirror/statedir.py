@@ -49,27 +49,55 @@ class SourceLock:
 
     def __init__(self, folder: Path, source: Path) -> None:
         """Take it; raises ``StateError`` at once if another mirror has it."""
+        self._folder = folder
+        self._source = source
+        self._descriptor = self._take()
+
+    def _take(self) -> int:
+        descriptor = self._open()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise StateError(
+                "mirror a source",
+                str(self._source),
+                f"another mirror of it is running (pid {holder or 'unknown'})",
+                next_step="stop that one first; `mirror status` shows it",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return descriptor
+
+    def _open(self) -> int:
+        """Make what every folder has, and open the file that is locked."""
+        folder = self._folder
         try:
             (folder / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
-            (folder / "source").write_bytes(os.fsencode(source))
-            self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            (folder / "source").write_bytes(os.fsencode(self._source))
+            return os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StateError(
                 "use the state directory", str(folder), str(error), next_step="choose another --state-dir"
             ) from error
+
+    @property
+    def intact(self) -> bool:
+        """Whether the file that is locked is still the one in the folder."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise StateError(
-                "mirror a source",
-                str(source),
-                f"another mirror of it is running (pid {holder or 'unknown'})",
-                next_step="stop that one first; `mirror status` shows it",
-            ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            return os.path.samestat(os.stat(self._folder / "lock"), os.fstat(self._descriptor))
+        except OSError:
+            return False
+
+    def renew(self) -> None:
+        """Make a folder that was deleted anew, and take its lock; raises ``StateError`` as at first."""
+        if self.intact:
+            os.close(self._open())  # a lock of flock belongs to the open file: this drops none
+            return
+        descriptor = self._take()
+        os.close(self._descriptor)
+        self._descriptor = descriptor
 
     def release(self) -> None:
         """Let go."""

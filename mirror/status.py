@@ -7,10 +7,11 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mirror.model import Lsn
+from mirror.model import Lsn, Position
 
 _FILE = "status.json"
 
@@ -53,6 +54,28 @@ class SourceStatus:
     """While a snapshot runs: what, done, total."""
 
     _kept: tuple[object, ...] = ()
+
+    def has_captured(self, lsn: Lsn) -> None:
+        """The spool has everything up to here."""
+        if str(lsn) != self.captured:
+            self.captured = str(lsn)
+            self.behind_since = self.behind_since or time.time()
+
+    def is_at(self, position: Position) -> None:
+        """Postgres has this position."""
+        self.applied, self.committed_at = str(position.lsn), position.committed_at
+        if self.behind_since is not None:
+            # What is not applied yet was committed after what just was.
+            self.behind_since = max(self.behind_since, position.committed_at)
+
+    def has_caught_up(self) -> None:
+        """Postgres has all that was captured."""
+        self.phase, self.last_error = "following", None
+        self.behind_since, self.caught_up_at = None, time.time()
+
+    def add_gap(self, generation: int, reason: str, at: datetime) -> None:
+        """Contiguity was lost in a generation."""
+        self.gaps.append({"generation": generation, "reason": reason, "at": at.isoformat(timespec="seconds")})
 
     def keep(self, folder: Path) -> None:
         """Write it down for when the mirror does not run, if anything but positions and counts has changed."""

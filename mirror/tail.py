@@ -35,6 +35,7 @@ class Tail:
         self._new_link = link
         self._link: CaptureLink | None = None
         self._begin: Head | None = None
+        self._attaching = False
         self._marks: dict[int, Future[Lsn]] = {}
         self._questions: dict[Future[Lsn], Ask] = {}
 
@@ -53,7 +54,7 @@ class Tail:
         ``pump`` is called until the answer is there. Raises ``SourceError``.
         """
         assert self._link is not None
-        self.attached = False
+        self.attached, self._attaching = False, True
         self._link.attach(floor, forced)
         while not self.attached:
             pump()
@@ -118,7 +119,7 @@ class Tail:
                     future.set_result(lsn)
             case Attached(_, place, lsn, salts):
                 self.error = None
-                self.attached = True
+                self.attached, self._attaching = True, False
                 self.until, self.captured = place, lsn
                 self._begin = Head(lsn, salts, time.time(), place)
             case Failed(text, _, replaced):
@@ -128,7 +129,8 @@ class Tail:
                 if text != self.error:
                     logger.warning("{}: {}", self._database.name, text)
                 self.error = text
-                if not self.attached:
+                if self._attaching:
+                    self._attaching = False
                     raise SourceError("follow the WAL", str(self._database), text, retryable=True)
 
     def close(self) -> None:

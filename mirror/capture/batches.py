@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mirror.capture.shadow import Image
 from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
-from mirror.errors import SourceError
+from mirror.errors import FormatError, SourceError
 from mirror.fileformat.header import schema_cookie
 from mirror.fileformat.wal import FRAME_HEADER_SIZE
 from mirror.model import Lsn, Salts
@@ -66,12 +66,14 @@ def next_batch(
     the batch goes on to the end. ``stop_at``: no commit behind this position is taken.
     A batch also ends with its segment, if a commit does. One without commits, which only follows a
     reset, has no images. Of several changes of a database without a WAL only the last counts.
+    Raises ``FormatError`` where the spool is damaged.
     """
     images: dict[int, Image] = {}
     pending: dict[int, Image] = {}
     pending_cookie = cookie
     at, pages, commits, frames, page_size = head, 0, 0, 0, 0
     change: GapFound | None = None
+    seen = head.lsn
 
     def result() -> PageBatch | None:
         return PageBatch(at, images, pages, commits, page_size) if at != head else None
@@ -98,9 +100,14 @@ def next_batch(
             # Frames behind the last commit of a finished generation were never committed.
             pending = {}
             at = replace(start, committed_at=at.committed_at)
+            seen = at.lsn
             continue
         if change is not None:
             return change
+        if Lsn(record.generation, record.first_frame) > Lsn(seen.generation, seen.frame + 1):
+            # Somebody has deleted what was in between: never to be taken for contiguous.
+            raise FormatError("read the spool", f"segment {record.place.segment}", f"it goes on elsewhere than {seen}")
+        seen = max(seen, Lsn(record.generation, record.first_frame + record.count - 1))
         page_size = len(record.payload) // record.count - FRAME_HEADER_SIZE
         for index, pgno, size, offset in _frames(record, page_size):
             lsn = Lsn(record.generation, record.first_frame + index)

@@ -83,6 +83,11 @@ class Follower:
             raise SourceError("follow the WAL", str(self._database), "not attached")
         return self._cursor
 
+    @property
+    def spool(self) -> SpoolWriter:
+        """Where the frames go."""
+        return self._spool
+
     # -- attaching ---------------------------------------------------------------------------------
 
     def attach(self, floor: int, forced: str = "") -> str | None:

@@ -81,6 +81,11 @@ class JournalFollower:
             raise SourceError("follow the database", str(self._database), "not attached")
         return self._cursor
 
+    @property
+    def spool(self) -> SpoolWriter:
+        """Where changes are announced."""
+        return self._spool
+
     def open(self) -> None:
         """Open the file; raises ``SourceError``."""
         self.detach()

@@ -41,6 +41,8 @@ RETRY_INTERVAL = 0.2
 #: How long a database that is changed in place may be written without a pause before that is told.
 STILL_SECONDS = 1.0
 
+AnyFollower = Follower | JournalFollower
+
 
 class _Tail:
     """One source: its follower, its socket, and who waits for what."""
@@ -49,9 +51,10 @@ class _Tail:
         self.socket = socket.socket(fileno=descriptor)
         self.socket.setblocking(False)
         self._database = database
-        self._spool = SpoolWriter(spool)
+        self._folder = spool
         self._limit = limit
-        self.follower: Follower | JournalFollower = Follower(database, self._spool, limit)
+        self._spool: SpoolWriter | None = None
+        self.follower: AnyFollower | None = None
         self.attached = False
         self._attaching: tuple[int, str, float] | None = None
         """Floor, reason, and until when to wait for a pause."""
@@ -66,61 +69,63 @@ class _Tail:
     @property
     def captured(self) -> Lsn | None:
         """The position up to which the spool has everything."""
-        return self.follower.cursor.lsn if self.attached else None
+        return self.follower.cursor.lsn if self.follower is not None and self.attached else None
 
     def turn(self) -> bool:
         """Follow for a while; True if there may be more."""
         more = False
         if self._attaching is not None:
             self._try_to_attach(*self._attaching)
-        if self.attached and time.monotonic() >= self._retry_at:
+        follower = self.follower
+        if follower is not None and self.attached and time.monotonic() >= self._retry_at:
             try:
                 for _ in range(TURNS):
-                    more = self.follower.poll()
+                    more = follower.poll()
                     if not more:
                         break
-                self._answer()
+                self._answer(follower)
             except MirrorError as error:
                 self._retry_at = time.monotonic() + RETRY_INTERVAL
                 self.attached = not isinstance(error, ReplacedError)
                 self._fail(error)
                 more = False
-        self._tell()
+        if follower is not None and self.attached:
+            self._tell(follower)
         self._flush()
         return more
 
-    def _tell(self) -> None:
+    def _tell(self, follower: AnyFollower) -> None:
         # Only whole commits are told of: the reader would look at a large transaction again and again.
-        committed = self.follower.committed
-        if self.attached and not self._output and committed is not None and committed != self._told:
+        committed = follower.committed
+        if not self._output and committed is not None and committed != self._told:
             self._told = committed
-            self._say({"lsn": str(self._told), "place": list(self._spool.place)})
+            self._say({"lsn": str(self._told), "place": list(follower.spool.place)})
 
-    def _answer(self) -> None:
+    def _answer(self, follower: AnyFollower) -> None:
         if not self._marks and not self._places:
             return
-        now = self.follower.target()
-        captured = self.follower.cursor.lsn
+        now = follower.target()
+        captured = follower.cursor.lsn
         waiting: list[tuple[int, Lsn | None]] = []
         for mark, target in self._marks:
             goal = now if target is None else target
             if goal is not None and captured >= goal:
                 # The goal, not the cursor: that may stand inside a large transaction.
-                self._say_mark(mark, goal)
+                self._say_mark(mark, goal, follower)
             else:
                 waiting.append((mark, goal))
         self._marks = waiting
         unknown = []
         for mark, salts, frame in self._places:
-            goal = self.follower.locate(salts, frame)
+            goal = follower.locate(salts, frame)
             if goal is not None and captured >= goal:
-                self._say_mark(mark, goal)
+                self._say_mark(mark, goal, follower)
             else:
                 unknown.append((mark, salts, frame))
         self._places = unknown
 
-    def _say_mark(self, mark: int, lsn: Lsn) -> None:
-        self._say({"mark": mark, "lsn": str(lsn), "place": list(self._spool.place)})
+    def _say_mark(self, mark: int, lsn: Lsn, follower: AnyFollower) -> None:
+        self._say({"mark": mark, "lsn": str(lsn), "place": list(follower.spool.place)})
 
     def read(self) -> None:
         """Take the mirror's lines."""
@@ -146,43 +151,56 @@ class _Tail:
     def _attach(self, floor: int, forced: str) -> None:
         self.attached = False
         self._told = None
-        self._attaching = None
-        self.follower.detach()
+        self._attaching = floor, forced, time.monotonic() + STILL_SECONDS
         try:
-            if in_wal_mode(self._database):
-                self.follower = Follower(self._database, self._spool, self._limit)
-            else:
-                self.follower = JournalFollower(self._database, self._spool)
-                self.follower.open()
+            self.follower = self._opened()
         except MirrorError as error:
+            self._attaching = None
             self._fail(error)
             return
-        self._try_to_attach(floor, forced, time.monotonic() + STILL_SECONDS)
+        self._try_to_attach(*self._attaching)
 
     def _try_to_attach(self, floor: int, forced: str, deadline: float) -> None:
-        self._attaching = None
+        follower = self.follower
+        assert follower is not None
         try:
-            if isinstance(self.follower, JournalFollower) and not self.follower.stands_still():
+            if isinstance(follower, JournalFollower) and not follower.stands_still():
                 if time.monotonic() > deadline:
-                    raise self.follower.never_still()
-                self._attaching = floor, forced, deadline
+                    raise follower.never_still()
                 return
-            reason = self.follower.attach(floor, forced)
+            reason = follower.attach(floor, forced)
         except MirrorError as error:
+            self._attaching = None
             self._fail(error)
             return
+        self._attaching = None
         self.attached = True
         self._retry_at = 0.0
-        cursor = self.follower.cursor
+        cursor = follower.cursor
         self._say(
             {
                 "attached": True,
                 "gap": reason,
                 "lsn": str(cursor.lsn),
                 "salts": list(cursor.salts),
-                "place": list(self._spool.place),
+                "place": list(follower.spool.place),
             }
         )
+
+    def _opened(self) -> AnyFollower:
+        """A follower of the kind that the journal mode asks for; with a new spool if the old one was deleted."""
+        if self.follower is not None:
+            self.follower.detach()
+        if self._spool is not None and not self._spool.intact:
+            self._spool.close()
+            self._spool = None
+        if self._spool is None:
+            self._spool = SpoolWriter(self._folder)
+        if in_wal_mode(self._database):
+            return Follower(self._database, self._spool, self._limit)
+        follower = JournalFollower(self._database, self._spool)
+        follower.open()
+        return follower
 
     def _fail(self, error: MirrorError) -> None:
         replaced = isinstance(error, ReplacedError)

@@ -32,6 +32,7 @@ record is found by its CRC and cut off), and that a transaction lies in one reco
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -185,12 +186,28 @@ class SpoolWriter:
         self._descriptor = -1
         self.cursor: Cursor | None = None
         self.place = Place(0, 0)
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        numbers = segments(folder)
-        # A crash can leave a newest segment without its START record: it holds nothing then.
-        while numbers and not self._recover(numbers[-1]):
-            segment_path(folder, numbers.pop()).unlink()
+        self._lock = -1
+        try:
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            numbers = segments(folder)
+            # A crash can leave a newest segment without its START record: it holds nothing then.
+            while numbers and not self._recover(numbers[-1]):
+                segment_path(folder, numbers.pop()).unlink()
+        except OSError as error:
+            self.close()
+            raise StateError("open the spool", str(folder), str(error), retryable=True) from error
+
+    @property
+    def intact(self) -> bool:
+        """Whether the files that are open are still those in the folder."""
+        files = [(self._folder / "lock", self._lock)]
+        if self._descriptor >= 0:
+            files.append((segment_path(self._folder, self.place.segment), self._descriptor))
+        try:
+            return all(os.path.samestat(os.stat(path), os.fstat(descriptor)) for path, descriptor in files)
+        except OSError:
+            return False
 
     def _recover(self, number: int) -> bool:
         descriptor = os.open(segment_path(self._folder, number), os.O_RDWR)
@@ -296,7 +313,11 @@ class SpoolWriter:
 
     def size(self) -> int:
         """Bytes in all segments."""
-        return sum(path.stat().st_size for path in self._folder.glob("*.seg"))
+        total = 0
+        for path in self._folder.glob("*.seg"):
+            with contextlib.suppress(FileNotFoundError):  # pruned just now
+                total += path.stat().st_size
+        return total
 
     def close(self) -> None:
         """Close the segment and let others append. May be called twice."""
@@ -358,8 +379,10 @@ class SpoolReader:
         while until is None or place < until:
             try:
                 record = read_record(self._descriptor(place.segment), place)
-            except FileNotFoundError:
-                return
+            except FileNotFoundError as error:
+                if until is None:
+                    return
+                raise FormatError("read the spool", f"segment {place.segment}", "it is gone") from error
             if record is not None:
                 yield record
                 place = record.end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from mirror.capture import batches as batches_module
 from mirror.capture import spool as spool_module
 from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
 from mirror.capture.shadow import Images
-from mirror.capture.spool import Place, SpoolReader
+from mirror.capture.spool import Place, SpoolReader, segment_path
+from mirror.errors import FormatError
 from mirror.fileformat.header import schema_cookie
 from mirror.model import Lsn, Salts
 from tests.support.spooling import Filler
@@ -278,3 +280,27 @@ def test_any_way_of_reading_gives_the_same_pages(tmp_path: Path, seed: int) -> N
             assert taken == truth
             assert seen == committed
             assert head.lsn == source.filler.cursor.lsn
+
+
+def test_frames_that_do_not_follow_are_never_taken_for_contiguous(source: Source) -> None:
+    """Somebody deleted what lay between: a hole in a generation, a beginning that is missing."""
+    source.filler.commit(2)
+    first = source.batch(source.start)
+    source.filler.commit(3)
+    second = source.batch(first.head)
+    source.filler.commit(4)
+    source.filler.reset()
+    reset = source.filler.spool.place
+    source.filler.commit(5)
+    for place in (second.head.place, reset):
+        with pytest.raises(FormatError, match="goes on elsewhere"):
+            source.next(replace(first.head, place=place))
+
+
+def test_a_segment_that_is_gone_is_no_end(source: Source) -> None:
+    source.filler.commit(2)
+    until = source.filler.spool.place
+    source.reader.close()
+    segment_path(source.filler.folder, until.segment).unlink()
+    with pytest.raises(FormatError, match="gone"):
+        source.next(source.start, until=until)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,30 @@ def test_one_lock_at_a_time(folder: Path) -> None:
     SourceLock(folder / "another", source).release()
     lock.release()
     SourceLock(folder / "s", source).release()
+
+
+def test_a_lock_knows_whether_its_folder_was_deleted(folder: Path) -> None:
+    source = Path("/x/memory.db")
+    lock = SourceLock(folder / "s", source)
+    assert lock.intact
+    lock.renew()  # nothing to do
+    with pytest.raises(StateError, match="another mirror"):
+        SourceLock(folder / "s", source)
+    shutil.rmtree(folder / "s")
+    assert not lock.intact
+    (folder / "s").write_text("a file in its place")
+    with pytest.raises(StateError, match="use the state directory"):
+        lock.renew()
+    (folder / "s").unlink()
+    other = SourceLock(folder / "s", source)
+    with pytest.raises(StateError, match="another mirror"):
+        lock.renew()
+    assert not lock.intact
+    other.release()
+    lock.renew()
+    assert lock.intact
+    with pytest.raises(StateError, match="another mirror"):
+        SourceLock(folder / "s", source)
 
 
 def test_the_kernel_drops_the_lock_of_a_killed_process(folder: Path) -> None:
