@@ -190,8 +190,7 @@ class Pipeline:
     def _interrupted(self, error: MirrorError) -> None:
         if error.retryable and str(error) != self.status.last_error:  # once, however often it is tried again
             logger.warning("{}: {}", self.task.database.name, error)
-        self.status.last_error = str(error)
-        self.status.phase = "waiting"
+        self.status.is_interrupted(str(error))
         self.status.keep(self.task.folder)
         if isinstance(error, SinkError) and self._sink is not None:
             self._sink.close()

@@ -50,6 +50,9 @@ class SourceStatus:
     resyncs: list[str] = field(default_factory=list)
     """Why the whole source was copied (again) since the mirror started."""
     last_error: str | None = None
+    """What is in the way at the moment, or ended the mirror."""
+    interruptions: int = 0
+    """How often something was in the way since the mirror started."""
     progress: dict[str, Any] | None = None
     """While a snapshot runs: what, done, total."""
 
@@ -72,6 +75,11 @@ class SourceStatus:
         """Postgres has all that was captured."""
         self.phase, self.last_error = "following", None
         self.behind_since, self.caught_up_at = None, time.time()
+
+    def is_interrupted(self, error: str) -> None:
+        """Something is in the way; it is tried again."""
+        self.phase, self.last_error = "waiting", error
+        self.interruptions += 1
 
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
         """Contiguity was lost in a generation."""

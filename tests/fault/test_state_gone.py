@@ -37,7 +37,7 @@ def until_mended(mirror: MirrorProcess) -> None:
     while True:
         assert mirror.alive
         status = mirror.status()
-        if "deleted" in (status["last_error"] or "") and status["phase"] == "following":
+        if status["interruptions"] and status["phase"] == "following":
             return
 
 
