@@ -97,12 +97,12 @@ def next_batch(
         first, last = _wanted(record, head.lsn, stop_at)
         segment, base = record.place.segment, record.place.offset + RECORD_HEADER_SIZE
         for index in range(first, last):
-            start = index * step
-            pgno, size = _FRAME(record.payload, start)
-            start += FRAME_HEADER_SIZE
-            pending[pgno] = Image(segment, base + start)
+            frame = index * step
+            page = frame + FRAME_HEADER_SIZE
+            pgno, size = _FRAME(record.payload, frame)
+            pending[pgno] = Image(segment, base + page)
             if pgno == 1 and cookie is not None:
-                pending_cookie = schema_cookie(record.payload[start : start + HEADER_SIZE])
+                pending_cookie = schema_cookie(record.payload[page : page + HEADER_SIZE])
             if not size:
                 continue
             alone = pending_cookie != cookie

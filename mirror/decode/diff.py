@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mirror.decode.pagemap import NONE, TREE, MapUpdate, PageMap
-from mirror.decode.rows import RowDecoder, RowDiff
+from mirror.decode.rows import RowDiff, RowReader
 from mirror.decode.schema import Schema, read_schema
 from mirror.decode.trees import compare_tree, map_tree, walk
 from mirror.fileformat.btree import Geometry, ReadPage, is_interior
 from mirror.model import Column, RowChange, SchemaChange, Table, TableChanges
+
+#: Pages of each state that are kept while a page set is decoded.
+CACHED_PAGES = 32
 
 #: ``sqlite_schema`` itself, the table whose root is page 1.
 SCHEMA_TABLE = Table(
@@ -93,8 +97,9 @@ class _Decoder:
         layout: Layout,
         rebuild: frozenset[str],
     ) -> None:
-        self._old = old
-        self._new = new
+        # Looking for what changed and then reading it comes to most pages more than once.
+        self._old = lru_cache(CACHED_PAGES)(old)
+        self._new = lru_cache(CACHED_PAGES)(new)
         self._schema = schema
         self._layout = layout
         self._rebuild = rebuild
@@ -105,7 +110,7 @@ class _Decoder:
         schema = self._schema
         changes: tuple[SchemaChange, ...] = ()
         # Page 1 is logged by many commits only for its header: then no row of the schema differs.
-        if 1 in self._touched and any(list(table.rows) for table in [self._compare(SCHEMA_TABLE, SCHEMA_TABLE)]):
+        if 1 in self._touched and list(self._compare(SCHEMA_TABLE, SCHEMA_TABLE, self._schema).rows):
             schema = read_schema(self._new, self._layout.geometry, self._layout.encoding)
         if schema is not self._schema or self._rebuild:
             changes = tuple(self._schema_changes(schema))
@@ -138,19 +143,19 @@ class _Decoder:
             special_change = special.get(name)
             known = self._schema.tables.get(name) if special_change is None else special_change.before
             if known is None:
-                yield TableChanges(table, self._all_rows(table))
+                yield TableChanges(table, self._all_rows(table, schema))
             elif special_change is not None and special_change.kind == "rebuild":
                 self._forget(known)
-                yield TableChanges(table, self._all_rows(table))
+                yield TableChanges(table, self._all_rows(table, schema))
             elif known.root != table.root or known.root in self._touched:
-                yield self._compare(known, table)
+                yield self._compare(known, table, schema)
 
-    def _decoders(self, before: Table, after: Table) -> tuple[RowDecoder, RowDecoder]:
-        geometry, encoding = self._layout.geometry, self._layout.encoding
-        return RowDecoder(before, geometry, encoding, self._old), RowDecoder(after, geometry, encoding, self._new)
+    def _rows(self, table: Table, schema: Schema, read: ReadPage) -> RowReader:
+        return RowReader(schema.format(table, self._layout.encoding), self._layout.geometry, read)
 
-    def _compare(self, before: Table, after: Table) -> TableChanges:
-        rows = RowDiff(*self._decoders(before, after), self._dirty, self._update)
+    def _compare(self, before: Table, after: Table, schema: Schema) -> TableChanges:
+        olds, news = self._rows(before, self._schema, self._old), self._rows(after, schema, self._new)
+        rows = RowDiff(olds, news, self._dirty, self._update)
         index = before.without_rowid
         if before.root != after.root:
             self._forget(before)
@@ -173,18 +178,17 @@ class _Decoder:
         for pgno in walk(table.root, self._old, interior=True):
             self._update.clear(pgno)
 
-    def _all_rows(self, table: Table) -> Iterator[RowChange]:
-        _, rows = self._decoders(table, table)
+    def _all_rows(self, table: Table, schema: Schema) -> Iterator[RowChange]:
+        rows = self._rows(table, schema, self._new)
         for pgno in walk(table.root, self._new, interior=True):
             self._update.set(pgno, TREE, table.root)
-            page = self._new(pgno)
-            if not table.without_rowid and is_interior(page[0]):
+            if not table.without_rowid and is_interior(self._new(pgno)[0]):
                 continue
-            for cell in rows.cells(page, pgno):
+            for entry in rows.on(pgno):
                 chain: list[int] = []
-                row = rows.row(page, cell, chain)
+                row = rows.row(entry, chain)
                 self._update.set_chain(chain, pgno)
-                yield RowChange(None if table.without_rowid else cell.rowid, None, row)
+                yield RowChange(None if table.without_rowid else entry[0], None, row)
 
 
 def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, frozenset[int]], frozenset[int]]:

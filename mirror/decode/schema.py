@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apsw
 
+from mirror.decode.rows import RowFormat
 from mirror.errors import FormatError, SourceError
 from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
 from mirror.fileformat.record import decode_record
@@ -47,6 +48,14 @@ class Schema:
     """The ordinary tables of a source, by name."""
 
     tables: dict[str, Table]
+    _formats: dict[str, RowFormat] = field(default_factory=dict, compare=False, repr=False)
+
+    def format(self, table: Table, encoding: str) -> RowFormat:
+        """How records of a table are read; kept, because making it takes longer than decoding a row."""
+        known = self._formats.get(table.name)
+        if known is None or known.table is not table:
+            known = self._formats[table.name] = RowFormat(table, encoding)
+        return known
 
     def by_root(self) -> dict[int, Table]:
         """The tables by the root page of their b-tree."""

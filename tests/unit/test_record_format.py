@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mirror.decode.diff import build_pagemap, decode
 from mirror.decode.pagemap import PageMap
-from mirror.decode.rows import RowDecoder, identical
+from mirror.decode.rows import RowFormat, RowReader, identical
 from mirror.decode.schema import read_schema
 from mirror.decode.trees import compare_tree, map_tree, walk
 from mirror.errors import FormatError, MirrorError
@@ -402,12 +402,12 @@ def decoded_rows(data: Pages, name: str) -> list[tuple[int | None, Row]]:
     """All rows of a table by the decoder."""
     schema = read_schema(data.read, data.layout.geometry, data.layout.encoding)
     table = schema.tables[name]
-    rows = RowDecoder(table, data.layout.geometry, data.layout.encoding, data.read)
+    rows = RowReader(RowFormat(table, data.layout.encoding), data.layout.geometry, data.read)
     return [
-        (None if table.without_rowid else cell.rowid, rows.row(data.read(pgno), cell))
+        (None if table.without_rowid else entry[0], rows.row(entry))
         for pgno in walk(table.root, data.read, interior=table.without_rowid)
         if table.without_rowid or data.read(pgno)[0] == 13
-        for cell in rows.cells(data.read(pgno), pgno)
+        for entry in rows.on(pgno)
     ]
 
 
@@ -601,10 +601,10 @@ def read_all(data: bytes) -> None:
         except MirrorError:
             pass
         try:
-            rows = RowDecoder(table, geometry, header.encoding, read)
+            rows = RowReader(RowFormat(table, header.encoding), geometry, read)
             for pgno in walk(table.root, read, interior=table.without_rowid):
-                for cell in rows.cells(read(pgno), pgno):
-                    rows.row(read(pgno), cell)
+                for entry in rows.on(pgno):
+                    rows.row(entry)
         except MirrorError:
             pass
 
