@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from mirror.decode.pagemap import NONE, TREE, MapUpdate, PageMap
 from mirror.decode.rows import RowDiff, RowReader
@@ -18,7 +17,7 @@ from mirror.fileformat.btree import Geometry, ReadPage, is_interior
 from mirror.model import Column, RowChange, SchemaChange, Table, TableChanges
 
 #: Pages of each state that are kept while a page set is decoded.
-CACHED_PAGES = 32
+_KEPT_PAGES = 32
 
 #: ``sqlite_schema`` itself, the table whose root is page 1.
 SCHEMA_TABLE = Table(
@@ -97,9 +96,8 @@ class _Decoder:
         layout: Layout,
         rebuild: frozenset[str],
     ) -> None:
-        # Looking for what changed and then reading it comes to most pages more than once.
-        self._old = lru_cache(CACHED_PAGES)(old)
-        self._new = lru_cache(CACHED_PAGES)(new)
+        self._old: ReadPage = _Pages(old).__getitem__
+        self._new: ReadPage = _Pages(new).__getitem__
         self._schema = schema
         self._layout = layout
         self._rebuild = rebuild
@@ -189,6 +187,19 @@ class _Decoder:
                 row = rows.row(entry, chain)
                 self._update.set_chain(chain, pgno)
                 yield RowChange(None if table.without_rowid else entry[0], None, row)
+
+
+class _Pages(dict[int, bytes]):
+    """The pages read last: looking for what changed and then reading it comes to most pages more than once."""
+
+    def __init__(self, read: ReadPage) -> None:
+        self._read = read
+
+    def __missing__(self, pgno: int) -> bytes:
+        if len(self) >= _KEPT_PAGES:
+            self.clear()
+        page = self[pgno] = self._read(pgno)
+        return page
 
 
 def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, frozenset[int]], frozenset[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import pairwise
 from operator import itemgetter
@@ -285,9 +285,22 @@ def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[in
         bounds = sorted(old_at | new_at)
         bounds.append(len(old))
         for first in range(0, len(bounds) - 1, _TOGETHER):
-            some: Sequence[int] = bounds[first : first + _TOGETHER + 1]
+            some = bounds[first : first + _TOGETHER + 1]
             if old[some[0] : some[-1]] != new[some[0] : some[-1]]:
                 for start, end in pairwise(some):
                     if old[start:end] != new[start:end]:
                         common.discard(start)
-    return old_at - common, new_at - common
+    gone, come = old_at - common, new_at - common
+    if len(gone) > 1 and len(come) > 1:
+        # SQLite has put the page in order: most cells only moved.
+        olds, news = _extents(old, old_at, gone), _extents(new, new_at, come)
+        gone = {at for extent, at in olds.items() if extent not in news}
+        come = {at for extent, at in news.items() if extent not in olds}
+    return gone, come
+
+
+def _extents(page: bytes, pointers: set[int], wanted: set[int]) -> dict[bytes, int]:
+    """The bytes from some cells to what follows on the page. Where these are equal, so are the cells."""
+    bounds = sorted(pointers)
+    bounds.append(len(page))
+    return {page[start:end]: start for start, end in pairwise(bounds) if start in wanted}

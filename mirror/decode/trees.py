@@ -45,6 +45,10 @@ class TreeChange:
     paired: bool
 
 
+def _kind(page: bytes, pgno: int) -> int:
+    return page[100 if pgno == 1 else 0] if page else 0
+
+
 class _Children:
     """Children of interior pages of one tree in one state, parsed once."""
 
@@ -60,7 +64,7 @@ class _Children:
         if found is None:
             found = ()
             page = self._read(pgno)
-            kind = page[100 if pgno == 1 else 0] if page else 0
+            kind = _kind(page, pgno)
             try:
                 if kind == self._interior:
                     found = tuple(children(page, pgno))
@@ -86,11 +90,11 @@ def compare_tree(root: int, touched: frozenset[int], old: ReadPage, new: ReadPag
     ``touched``: pages of this tree, as the old state reaches it, that the page set replaces (or
     whose overflow chains it touches). ``index``: a WITHOUT ROWID table. Raises ``FormatError``.
     """
-    before, after = _Children(old, index), _Children(new, index)
-    if not any(before.of(p) or after.of(p) for p in touched):
-        after.check(touched)
+    leaf = INDEX_LEAF if index else TABLE_LEAF
+    if all(_kind(old(pgno), pgno) == leaf == _kind(new(pgno), pgno) for pgno in touched):
         pages = tuple(sorted(touched))
         return TreeChange(pages, pages, frozenset(), frozenset(), True)
+    before, after = _Children(old, index), _Children(new, index)
     removed: frozenset[int] = frozenset()
     joined: frozenset[int] = frozenset()
     # Each round sees what the last one found to have come or gone, one level further down.
