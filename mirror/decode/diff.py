@@ -133,6 +133,12 @@ class _Decoder:
             yield SchemaChange("drop", table, None)
 
     def _tables(self, schema: Schema, changes: tuple[SchemaChange, ...]) -> Iterator[TableChanges]:
+        if schema is self._schema and not changes:
+            # Most commits touch one or two tables of however many there are.
+            for root in self._touched:
+                if table := schema.by_root.get(root):
+                    yield self._compare(table, table, schema)
+            return
         special = {change.after.name: change for change in changes if change.after is not None}
         for change in changes:
             if change.kind == "drop" and change.before is not None:
@@ -161,7 +167,10 @@ class _Decoder:
                 self._update.set(pgno, TREE, after.root)
             return TableChanges(
                 after,
-                rows.trees(walk(before.root, self._old, interior=index), walk(after.root, self._new, interior=index)),
+                rows.trees(
+                    tuple(walk(before.root, self._old, interior=index)),
+                    tuple(walk(after.root, self._new, interior=index)),
+                ),
             )
         tree = compare_tree(before.root, self._touched[before.root], self._old, self._new, index)
         for pgno in tree.left:
@@ -182,7 +191,7 @@ class _Decoder:
             self._update.set(pgno, TREE, table.root)
             if not table.without_rowid and is_interior(self._new(pgno)[0]):
                 continue
-            for entry in rows.on(pgno):
+            for entry in rows.entries(pgno, rows.pointers(pgno)):
                 chain: list[int] = []
                 row = rows.row(entry, chain)
                 self._update.set_chain(chain, pgno)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from operator import itemgetter
@@ -22,8 +22,12 @@ Key = Any
 PART_ROWS = 1 << 17
 #: A longer primary key is held as its hash, which is one byte longer still.
 _SHORT_KEY = 32
+#: Pages of which it is kept which cells differ.
+_KEPT = 32
 #: Cells whose bytes are compared together before each is compared by itself.
 _TOGETHER = 8
+#: If more cells than this differ on both sides, it is worth looking whether they only moved.
+_MOVED = 4
 
 
 class RowFormat:
@@ -80,6 +84,8 @@ class Long(NamedTuple):
 
 #: Key and payload of a row; only the start of the payload if the third is not None.
 Entry = tuple[Key, bytes, Long | None]
+#: A row and where it is: page and offset in one number.
+Placed = tuple[int, Entry]
 
 
 class RowReader:
@@ -92,9 +98,16 @@ class RowReader:
         self._geometry = geometry
         self.read = read
 
-    def entries(self, page: bytes, pgno: int, pointers: Iterable[int]) -> list[Entry]:
+    def pointers(self, pgno: int) -> Sequence[int]:
+        """Offsets of the cells on a page, in key order. Raises ``FormatError``."""
+        return cell_pointers(self.read(pgno), pgno)
+
+    def entries(self, pgno: int, pointers: Sequence[int]) -> list[Entry]:
         """The rows in the cells at some offsets of a page, in that order. Raises ``FormatError``."""
         found: list[Entry] = []
+        if not pointers:
+            return found
+        page = self.read(pgno)
         for rowid, payload, cell in self._geometry.payloads(page, pgno, pointers):
             key: Key = rowid
             if self.form.table.without_rowid:
@@ -105,11 +118,6 @@ class RowReader:
                     raise FormatError("read a key", f"page {pgno}", "the record ends too early")
             found.append((key, payload, None if cell is None else Long(cell, page, pgno)))
         return found
-
-    def on(self, pgno: int) -> list[Entry]:
-        """The rows on a page, in key order. Raises ``FormatError``."""
-        page = self.read(pgno)
-        return self.entries(page, pgno, cell_pointers(page, pgno))
 
     def row(self, entry: Entry, chain: list[int] | None = None) -> Row:
         """The row of an entry; its overflow pages are added to ``chain``. Raises ``FormatError``."""
@@ -133,24 +141,43 @@ class RowDiff:
         self._dirty = dirty
         self._update = update
         self._index = old.form.table.without_rowid
+        self._differing = _Differing(old, new, all_of_them=bool(dirty))
 
     def pages(self, pages: Iterable[int]) -> Iterator[RowChange]:
         """Compare each page with itself: for trees whose pages stayed where they were."""
         for pgno in pages:
-            before, after = self._old.read(pgno), self._new.read(pgno)
-            if self._dirty:
-                old_at, new_at = set(cell_pointers(before, pgno)), set(cell_pointers(after, pgno))
-            else:
-                old_at, new_at = differing_cells(before, after, pgno)
-            yield from self._match(self._old.entries(before, pgno, old_at), self._new.entries(after, pgno, new_at))
+            gone, come = self._differing[pgno]
+            yield from self._match(self._old.entries(pgno, gone), self._new.entries(pgno, come))
 
-    def trees(self, old_pages: Iterable[int], new_pages: Iterable[int]) -> Iterator[RowChange]:
+    def trees(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:
         """Compare the rows on two sets of pages, by key."""
         if self._index:
-            yield from self._in_parts(list(old_pages), list(new_pages))
-        else:
-            for olds, news in _windows(_ordered(self._old, old_pages), _ordered(self._new, new_pages)):
-                yield from self._match(olds, news)
+            parts = 1 + sum(len(self._old.pointers(pgno)) for pgno in old_pages) // PART_ROWS
+            for part in range(parts):
+                yield from self._match_places(
+                    _placed(self._old, old_pages, part, parts), _placed(self._new, new_pages, part, parts)
+                )
+            return
+        both = frozenset(old_pages).intersection(new_pages)
+        olds, news = self._ordered(0, old_pages, both), self._ordered(1, new_pages, both)
+        for some_olds, some_news in _windows(olds, news):
+            yield from self._match(some_olds, some_news)
+
+    def _ordered(self, side: int, pages: Iterable[int], both: frozenset[int]) -> Iterator[list[Entry]]:
+        """The rows on leaves of a rowid tree before (0) or after (1), in key order.
+
+        Leaves do not overlap, so their first rowids order them. A cell that stayed on its page is left out.
+        """
+        rows = (self._old, self._new)[side]
+
+        def first(pgno: int) -> Key:
+            found = rows.entries(pgno, rows.pointers(pgno)[:1])
+            return found[0][0] if found else 0
+
+        for pgno in sorted(pages, key=first):
+            pointers = self._differing[pgno][side] if pgno in both else rows.pointers(pgno)
+            if pointers:
+                yield rows.entries(pgno, pointers)
 
     def _match(self, olds: list[Entry], news: list[Entry]) -> Iterator[RowChange]:
         """The changes from some rows to others, if none of them is anywhere else."""
@@ -164,27 +191,17 @@ class RowDiff:
         for old in gone.values():
             yield self._deleted(old)
 
-    def _in_parts(self, old_pages: list[int], new_pages: list[int]) -> Iterator[RowChange]:
-        """WITHOUT ROWID: the order of the keys may be known to the program alone, so rows are matched by hash.
-
-        The pages are read once for each part of the hashes. Of an old row only key and place are held.
-        """
-        rows = sum(len(cell_pointers(self._old.read(pgno), pgno)) for pgno in old_pages)
-        parts = 1 + rows // PART_ROWS
-        for part in range(parts):
-            places = {entry[0]: place for place, entry in _placed(self._old, old_pages, part, parts)}
-            for _, new in _placed(self._new, new_pages, part, parts):
-                place = places.pop(new[0], None)
-                if place is None:
-                    yield self._inserted(new)
-                else:
-                    yield from self._match([self._at(place)], [new])
-            for place in places.values():
-                yield self._deleted(self._at(place))
+    def _match_places(self, olds: Iterator[Placed], news: Iterator[Placed]) -> Iterator[RowChange]:
+        """The same, holding only key and place of the old rows: for more rows, and in any order."""
+        places = {entry[0]: place for place, entry in olds}
+        for _, new in news:
+            place = places.pop(new[0], None)
+            yield from self._match([] if place is None else [self._at(place)], [new])
+        for place in places.values():
+            yield self._deleted(self._at(place))
 
     def _at(self, place: int) -> Entry:
-        pgno, pointer = divmod(place, 1 << 16)
-        return self._old.entries(self._old.read(pgno), pgno, (pointer,))[0]
+        return self._old.entries(place >> 16, (place & 0xFFFF,))[0]
 
     def _same(self, old: Entry, new: Entry) -> bool:
         _, old_payload, old_long = old
@@ -227,15 +244,25 @@ class RowDiff:
         return row
 
 
-def _ordered(rows: RowReader, pages: Iterable[int]) -> Iterator[list[Entry]]:
-    """The rows on leaves of a rowid tree, page by page in key order: leaves do not overlap."""
+class _Differing(dict[int, tuple[Sequence[int], Sequence[int]]]):
+    """By page: offsets of the cells that are only in the old state, and only in the new; the last few are kept."""
 
-    def first(pgno: int) -> Key:
-        page = rows.read(pgno)
-        entries = rows.entries(page, pgno, cell_pointers(page, pgno)[:1])
-        return entries[0][0] if entries else 0
+    def __init__(self, old: RowReader, new: RowReader, *, all_of_them: bool) -> None:
+        self._old = old
+        self._new = new
+        self._all = all_of_them
 
-    return filter(None, map(rows.on, sorted(pages, key=first)))
+    def __missing__(self, pgno: int) -> tuple[Sequence[int], Sequence[int]]:
+        if len(self) >= _KEPT:
+            self.clear()
+        before, after = self._old.read(pgno), self._new.read(pgno)
+        kind = 100 if pgno == 1 else 0
+        if self._all or before[kind] != after[kind]:
+            found: tuple[Sequence[int], Sequence[int]] = self._old.pointers(pgno), self._new.pointers(pgno)
+        else:
+            found = differing_cells(before, after, pgno)
+        self[pgno] = found
+        return found
 
 
 def _windows(olds: Iterator[list[Entry]], news: Iterator[list[Entry]]) -> Iterator[tuple[list[Entry], list[Entry]]]:
@@ -253,12 +280,11 @@ def _windows(olds: Iterator[list[Entry]], news: Iterator[list[Entry]]) -> Iterat
         old, new = old[old_cut:] or next(olds, []), new[new_cut:] or next(news, [])
 
 
-def _placed(rows: RowReader, pages: Iterable[int], part: int, parts: int) -> Iterator[tuple[int, Entry]]:
-    """The rows on some pages whose keys belong to a part; and where they are: page and offset in one number."""
+def _placed(rows: RowReader, pages: Iterable[int], part: int, parts: int) -> Iterator[Placed]:
+    """The rows on some pages whose keys belong to a part."""
     for pgno in pages:
-        page = rows.read(pgno)
-        pointers = cell_pointers(page, pgno)
-        for pointer, entry in zip(pointers, rows.entries(page, pgno, pointers), strict=True):
+        pointers = rows.pointers(pgno)
+        for pointer, entry in zip(pointers, rows.entries(pgno, pointers), strict=True):
             if hash(entry[0]) % parts == part:
                 yield pgno << 16 | pointer, entry
 
@@ -273,13 +299,14 @@ def identical(before: Row, after: Row) -> bool:
     return True
 
 
-def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[int]]:
-    """Offsets of the cells of a leaf that are not the same in two images of the page.
+def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[list[int], list[int]]:
+    """Offsets of the cells of a leaf that are not the same in two images of the page, in key order.
 
     A cell at the same offset in both images is the same unless a byte differs between its offset
     and the next cell's (of either image). So only what changed has to be parsed.
     """
-    old_at, new_at = set(cell_pointers(old, pgno)), set(cell_pointers(new, pgno))
+    old_pointers, new_pointers = cell_pointers(old, pgno), cell_pointers(new, pgno)
+    old_at, new_at = set(old_pointers), set(new_pointers)
     common = old_at & new_at
     if common:
         bounds = sorted(old_at | new_at)
@@ -291,12 +318,12 @@ def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[in
                     if old[start:end] != new[start:end]:
                         common.discard(start)
     gone, come = old_at - common, new_at - common
-    if len(gone) > 1 and len(come) > 1:
+    if len(gone) > _MOVED and len(come) > _MOVED:
         # SQLite has put the page in order: most cells only moved.
         olds, news = _extents(old, old_at, gone), _extents(new, new_at, come)
         gone = {at for extent, at in olds.items() if extent not in news}
         come = {at for extent, at in news.items() if extent not in olds}
-    return gone, come
+    return [at for at in old_pointers if at in gone], [at for at in new_pointers if at in come]
 
 
 def _extents(page: bytes, pointers: set[int], wanted: set[int]) -> dict[bytes, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import apsw
 
@@ -43,7 +44,7 @@ class SchemaRow:
     sql: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schema:
     """The ordinary tables of a source, by name."""
 
@@ -57,6 +58,7 @@ class Schema:
             known = self._formats[table.name] = RowFormat(table, encoding)
         return known
 
+    @cached_property
     def by_root(self) -> dict[int, Table]:
         """The tables by the root page of their b-tree."""
         return {table.root: table for table in self.tables.values()}

@@ -10,7 +10,7 @@ went downwards, finds every page that joined or left, at a cost that depends on 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
 from mirror.errors import FormatError
@@ -28,8 +28,7 @@ from mirror.fileformat.btree import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TreeChange:
+class TreeChange(NamedTuple):
     """The part of one b-tree that a page set touches.
 
     ``old_rows`` / ``new_rows``: pages whose cells must be compared, as reached before and after (with
@@ -95,14 +94,13 @@ def compare_tree(root: int, touched: frozenset[int], old: ReadPage, new: ReadPag
         pages = tuple(sorted(touched))
         return TreeChange(pages, pages, frozenset(), frozenset(), True)
     before, after = _Children(old, index), _Children(new, index)
-    removed: frozenset[int] = frozenset()
-    joined: frozenset[int] = frozenset()
+    nothing: frozenset[int] = frozenset()
+    removed = joined = nothing
     # Each round sees what the last one found to have come or gone, one level further down.
     for _ in range(2 * 20 * (len(touched) + 2)):
-        old_kids = {kid for p in touched | removed for kid in before.of(p)}
-        new_kids = {kid for p in (touched - removed) | joined for kid in after.of(p)}
-        now_removed = frozenset(old_kids - new_kids)
-        now_joined = frozenset(new_kids - old_kids)
+        old_kids = nothing.union(*map(before.of, touched | removed))
+        new_kids = nothing.union(*map(after.of, (touched - removed) | joined))
+        now_removed, now_joined = old_kids - new_kids, new_kids - old_kids
         if (now_removed, now_joined) == (removed, joined):
             break
         removed, joined = now_removed, now_joined

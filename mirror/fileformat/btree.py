@@ -36,6 +36,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from mirror.errors import FormatError
 from mirror.fileformat.varint import read_varint
 
@@ -101,10 +103,10 @@ def cell_pointers(page: bytes, pgno: int) -> tuple[int, ...]:
 
 def children(page: bytes, pgno: int) -> list[int]:
     """Child pages of an interior page, left to right; raises ``FormatError``."""
-    base = 100 if pgno == 1 else 0
-    unpack = struct.Struct(">I").unpack_from
-    result = [unpack(page, pointer)[0] for pointer in cell_pointers(page, pgno)]
-    result.append(unpack(page, base + 8)[0])
+    at = np.array(cell_pointers(page, pgno), dtype=np.intp)
+    raw = np.frombuffer(page, dtype=np.uint8)
+    result: list[int] = raw[at[:, None] + np.arange(4)].view(">u4")[:, 0].tolist()
+    result.append(int.from_bytes(page[108:112] if pgno == 1 else page[8:12], "big"))
     if 0 in result:
         raise FormatError("read a b-tree page", f"page {pgno}", "page 0 as a child")
     return result

@@ -41,7 +41,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,13 +121,12 @@ class FrameRun:
     """Frames with the right salts and a valid checksum chain, from the buffer's start."""
     commits: tuple[int, ...]
     """Indexes (0-based, below ``count``) of the commit frames."""
-    checksums: NDArray[Any]
-    """Stored checksums of all frames in the buffer, shape (frames, 2), native 32-bit."""
+    checksums: list[Checksum]
+    """The chain's value after each of them."""
 
     def checksum(self, index: int) -> Checksum:
         """The chain's value after frame ``index``."""
-        first, second = self.checksums[index]
-        return int(first), int(second)
+        return self.checksums[index]
 
 
 def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, seed: Checksum) -> FrameRun:
@@ -140,24 +138,24 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     frame_size = FRAME_HEADER_SIZE + page_size
     total = len(data) // frame_size
     if total == 0:
-        return FrameRun(0, (), np.zeros((0, 2), dtype=np.uint32))
+        return FrameRun(0, (), [])
     raw = np.frombuffer(data, dtype=">u4", count=total * frame_size // 4).reshape(total, frame_size // 4)
-    header = raw[:, :6].astype(np.uint32)
+    header = raw[:, :6].tolist()
     words = raw.astype(np.uint32) if big_endian else raw.view("<u4")
     weights, (a, b, d) = _weights(page_size)
     # Not `words @ weights.T`: numpy has no fast matrix product for integers.
     added = np.einsum("fw,sw->fs", words, weights).tolist()
     s0, s1 = seed
-    count = 0
-    commits = []
-    for (add0, add1), (_, size, salt1, salt2, sum0, sum1) in zip(added, header.tolist(), strict=True):
+    commits: list[int] = []
+    checksums: list[Checksum] = []
+    for (add0, add1), (_, size, salt1, salt2, sum0, sum1) in zip(added, header, strict=True):
         s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
-        if (s0, s1) != (sum0, sum1) or (salt1, salt2) != salts:
+        if s0 != sum0 or s1 != sum1 or (salt1, salt2) != salts:
             break
         if size:
-            commits.append(count)
-        count += 1
-    return FrameRun(count, tuple(commits), header[:, 4:])
+            commits.append(len(checksums))
+        checksums.append((s0, s1))
+    return FrameRun(len(checksums), tuple(commits), checksums)
 
 
 def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, int]:

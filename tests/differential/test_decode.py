@@ -413,4 +413,4 @@ def test_the_schema_table_itself() -> None:
     pages = Pages.take(connection)
     schema = read_schema(pages.read, pages.layout.geometry, pages.layout.encoding)
     assert SCHEMA_TABLE.root == 1
-    assert [table.root for table in schema.tables.values()] == sorted(schema.by_root())
+    assert [table.root for table in schema.tables.values()] == sorted(schema.by_root)

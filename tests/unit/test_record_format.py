@@ -407,7 +407,7 @@ def decoded_rows(data: Pages, name: str) -> list[tuple[int | None, Row]]:
         (None if table.without_rowid else entry[0], rows.row(entry))
         for pgno in walk(table.root, data.read, interior=table.without_rowid)
         if table.without_rowid or data.read(pgno)[0] == 13
-        for entry in rows.on(pgno)
+        for entry in rows.entries(pgno, rows.pointers(pgno))
     ]
 
 
@@ -603,7 +603,7 @@ def read_all(data: bytes) -> None:
         try:
             rows = RowReader(RowFormat(table, header.encoding), geometry, read)
             for pgno in walk(table.root, read, interior=table.without_rowid):
-                for entry in rows.on(pgno):
+                for entry in rows.entries(pgno, rows.pointers(pgno)):
                     rows.row(entry)
         except MirrorError:
             pass
