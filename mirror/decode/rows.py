@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from operator import itemgetter
@@ -102,7 +102,7 @@ class RowReader:
         """Offsets of the cells on a page, in key order. Raises ``FormatError``."""
         return cell_pointers(self.read(pgno), pgno)
 
-    def entries(self, pgno: int, pointers: Sequence[int]) -> list[Entry]:
+    def entries(self, pgno: int, pointers: Collection[int]) -> list[Entry]:
         """The rows in the cells at some offsets of a page, in that order. Raises ``FormatError``."""
         found: list[Entry] = []
         if not pointers:
@@ -175,7 +175,10 @@ class RowDiff:
             return found[0][0] if found else 0
 
         for pgno in sorted(pages, key=first):
-            pointers = self._differing[pgno][side] if pgno in both else rows.pointers(pgno)
+            pointers = rows.pointers(pgno)
+            if pgno in both:
+                differing = self._differing[pgno][side]
+                pointers = [at for at in pointers if at in differing]
             if pointers:
                 yield rows.entries(pgno, pointers)
 
@@ -244,7 +247,7 @@ class RowDiff:
         return row
 
 
-class _Differing(dict[int, tuple[Sequence[int], Sequence[int]]]):
+class _Differing(dict[int, tuple[set[int], set[int]]]):
     """By page: offsets of the cells that are only in the old state, and only in the new; the last few are kept."""
 
     def __init__(self, old: RowReader, new: RowReader, *, all_of_them: bool) -> None:
@@ -252,13 +255,13 @@ class _Differing(dict[int, tuple[Sequence[int], Sequence[int]]]):
         self._new = new
         self._all = all_of_them
 
-    def __missing__(self, pgno: int) -> tuple[Sequence[int], Sequence[int]]:
+    def __missing__(self, pgno: int) -> tuple[set[int], set[int]]:
         if len(self) >= _KEPT:
             self.clear()
         before, after = self._old.read(pgno), self._new.read(pgno)
         kind = 100 if pgno == 1 else 0
         if self._all or before[kind] != after[kind]:
-            found: tuple[Sequence[int], Sequence[int]] = self._old.pointers(pgno), self._new.pointers(pgno)
+            found = set(self._old.pointers(pgno)), set(self._new.pointers(pgno))
         else:
             found = differing_cells(before, after, pgno)
         self[pgno] = found
@@ -299,16 +302,17 @@ def identical(before: Row, after: Row) -> bool:
     return True
 
 
-def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[list[int], list[int]]:
-    """Offsets of the cells of a leaf that are not the same in two images of the page, in key order.
+def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[int]]:
+    """Offsets of the cells of a leaf that are not the same in two images of the page.
 
     A cell at the same offset in both images is the same unless a byte differs between its offset
     and the next cell's (of either image). So only what changed has to be parsed.
     """
-    old_pointers, new_pointers = cell_pointers(old, pgno), cell_pointers(new, pgno)
-    old_at, new_at = set(old_pointers), set(new_pointers)
+    old_at, new_at = set(cell_pointers(old, pgno)), set(cell_pointers(new, pgno))
     common = old_at & new_at
-    if common:
+    # A new row mostly lies below all others, which are as they were.
+    lowest = min(common, default=len(old))
+    if old[lowest:] != new[lowest:]:
         bounds = sorted(old_at | new_at)
         bounds.append(len(old))
         for first in range(0, len(bounds) - 1, _TOGETHER):
@@ -323,7 +327,7 @@ def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[list[int], list[
         olds, news = _extents(old, old_at, gone), _extents(new, new_at, come)
         gone = {at for extent, at in olds.items() if extent not in news}
         come = {at for extent, at in news.items() if extent not in olds}
-    return [at for at in old_pointers if at in gone], [at for at in new_pointers if at in come]
+    return gone, come
 
 
 def _extents(page: bytes, pointers: set[int], wanted: set[int]) -> dict[bytes, int]:

@@ -53,6 +53,7 @@ FRAME_HEADER_SIZE = 24
 VERSION = 3007000
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
+_BIG, _LITTLE = np.dtype(">u4"), np.dtype("<u4")
 
 Words = NDArray[np.uint32]
 Checksum = tuple[int, int]
@@ -139,9 +140,9 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     total = len(data) // frame_size
     if total == 0:
         return FrameRun(0, (), [])
-    raw = np.frombuffer(data, dtype=">u4", count=total * frame_size // 4).reshape(total, frame_size // 4)
+    raw = np.frombuffer(data, dtype=_BIG, count=total * frame_size // 4).reshape(total, frame_size // 4)
     header = raw[:, :6].tolist()
-    words = raw.astype(np.uint32) if big_endian else raw.view("<u4")
+    words = raw.astype(np.uint32) if big_endian else raw.view(_LITTLE)
     weights, (a, b, d) = _weights(page_size)
     # Not `words @ weights.T`: numpy has no fast matrix product for integers.
     added = np.einsum("fw,sw->fs", words, weights).tolist()
@@ -166,7 +167,7 @@ def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, in
     """
     frame_size = FRAME_HEADER_SIZE + page_size
     total = len(data) // frame_size
-    raw = np.frombuffer(data, dtype=">u4", count=total * frame_size // 4).reshape(total, frame_size // 4)
+    raw = np.frombuffer(data, dtype=_BIG, count=total * frame_size // 4).reshape(total, frame_size // 4)
     good = (raw[:, 2] == salts.salt1) & (raw[:, 3] == salts.salt2)
     count = total if good.all() else int(np.argmin(good))
     commits = np.flatnonzero(raw[:count, 1])
