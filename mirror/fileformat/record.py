@@ -104,5 +104,7 @@ def leading_bytes(payload: bytes, columns: int) -> bytes | None:
         at += 1
         if kind >= 0x80:
             kind, at = read_varint(payload, at - 1)
+        if kind < 0:
+            raise FormatError("read a key", f"offset {at}", f"serial type {kind}")
         body += (kind - 12) >> 1 if kind >= 12 else _SIZE[kind]
     return payload[types:at] + payload[head:body] if head <= body <= len(payload) else None

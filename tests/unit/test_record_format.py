@@ -20,7 +20,7 @@ from mirror.decode.trees import compare_tree, map_tree, walk
 from mirror.errors import FormatError, MirrorError
 from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, page_kind
 from mirror.fileformat.header import DatabaseHeader, schema_cookie
-from mirror.fileformat.record import decode_record
+from mirror.fileformat.record import decode_record, leading_bytes
 from mirror.fileformat.varint import read_varint
 from mirror.model import BadText, Row, Value
 from tests.support.sqlite import Pages, new_database, same_row, select
@@ -85,6 +85,7 @@ def test_a_varint_cut_short_is_refused(length: int) -> None:
 
 # -- records -------------------------------------------------------------------------------------------
 
+Parts = list[str]
 SERIAL_TYPES: list[tuple[str, Value]] = [
     ("00", None),
     ("01 80", -128),
@@ -177,6 +178,36 @@ def test_random_bytes_are_a_record_or_refused(data: bytes, encoding: str) -> Non
     except FormatError:
         return
     assert len(values) < len(data)
+
+
+PARTS = st.lists(st.sampled_from([text for text, _ in SERIAL_TYPES]), min_size=1, max_size=4)
+
+
+@given(PARTS, PARTS, PARTS, PARTS)
+def test_leading_bytes_are_those_of_the_leading_values(one: Parts, rest: Parts, other: Parts, rest2: Parts) -> None:
+    """Equal for equal columns, whatever follows them; different for others."""
+    first, second = leading_bytes(record(*one, *rest), len(one)), leading_bytes(record(*other, *rest2), len(one))
+    assert first == leading_bytes(record(*one), len(one)) is not None
+    if len(other) == len(one):
+        assert (first == second) == (one == other)
+
+
+@given(PARTS, st.integers(1, 4), st.integers(0, 60))
+def test_leading_bytes_of_the_start_of_a_payload(columns: Parts, count: int, length: int) -> None:
+    """They are there or they are not, never half."""
+    whole = record(*columns)
+    expected = leading_bytes(whole, count)
+    assert (expected is None) == (count > len(columns))
+    if length:
+        assert leading_bytes(whole[:length], count) in (expected, None)
+
+
+@given(st.binary(max_size=40), st.integers(1, 4))
+def test_leading_bytes_of_anything(data: bytes, count: int) -> None:
+    try:
+        leading_bytes(data, count)
+    except FormatError:
+        pass
 
 
 # -- cells and overflow --------------------------------------------------------------------------------
@@ -688,6 +719,20 @@ def test_random_cells_are_read_or_refused(page: bytes, offset: int, interior: bo
             continue
         assert 0 <= cell.start <= cell.end <= 512
         assert 0 <= cell.local <= cell.size
+    for kind, parse in (
+        (13, geometry.table_leaf_cell),
+        (10, lambda page, at: geometry.index_cell(page, at, False)),
+        (2, lambda page, at: geometry.index_cell(page, at, True)),
+    ):
+        typed = bytes([kind]) + page[1:]
+        try:
+            cell = parse(typed, offset)
+        except FormatError:
+            with pytest.raises(FormatError):
+                geometry.payloads(typed, 2, (offset,))
+            continue
+        local = typed[cell.start : cell.start + cell.local]
+        assert geometry.payloads(typed, 2, (offset,)) == [(cell.rowid, local, cell if cell.local < cell.size else None)]
     for function in (cell_pointers, children):
         try:
             function(page, 2)
