@@ -192,7 +192,16 @@ class Geometry:
                     rowid = page[at]
                     at += 1
                     if rowid >= 0x80:
-                        rowid, at = read_varint(page, at - 1)
+                        # Two and three bytes are right here too: they go up to two million.
+                        second, third = page[at], page[at + 1]
+                        if second < 0x80:
+                            rowid = (rowid & 0x7F) << 7 | second
+                            at += 1
+                        elif third < 0x80:
+                            rowid = (rowid & 0x7F) << 14 | (second & 0x7F) << 7 | third
+                            at += 2
+                        else:
+                            rowid, at = read_varint(page, at - 1)
                 end = at + size
                 if not long and size <= limit and end <= usable:
                     found.append((rowid, page[at:end], None))

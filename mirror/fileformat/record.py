@@ -51,7 +51,12 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
             kind = payload[at]
             at += 1
             if kind >= 0x80:
-                kind, at = read_varint(payload, at - 1)
+                low = payload[at]
+                if low < 0x80:
+                    kind = (kind & 0x7F) << 7 | low
+                    at += 1
+                else:
+                    kind, at = read_varint(payload, at - 1)
             if kind >= 13 and kind & 1:
                 end = body + ((kind - 13) >> 1)
                 raw = payload[body:end]
