@@ -306,8 +306,10 @@ def _write_pages(base: int, images: Images, overlay: Mapping[int, Image], saved:
 
 def _redo_bytes(saved: SavedPosition, pagemap: bytes, overlay: Mapping[int, Image]) -> bytes:
     head = _position_json(saved)
-    entries = b"".join(_ENTRY.pack(pgno, image.segment, image.offset) for pgno, image in overlay.items())
-    return struct.pack("<II", len(head), len(overlay)) + head + entries + pagemap
+    data = bytearray(struct.pack("<II", len(head), len(overlay)) + head)
+    for pgno, image in overlay.items():
+        data += _ENTRY.pack(pgno, image.segment, image.offset)
+    return bytes(data + pagemap)
 
 
 def _finish_save(folder: Path, redo: Path) -> None:

@@ -211,7 +211,7 @@ class _Pages(dict[int, bytes]):
         return page
 
 
-def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
+def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, set[int]], frozenset[int]]:
     """By root page: the tree's pages that changed; and the first pages of overflow chains that did."""
     touched: dict[int, set[int]] = {}
     dirty: set[int] = set()
@@ -227,7 +227,7 @@ def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int
                 if leaf_kind == TREE:
                     touched.setdefault(root, set()).add(leaf)
                     dirty.add(head)
-    return {root: frozenset(pages) for root, pages in touched.items()}, frozenset(dirty)
+    return touched, frozenset(dirty)
 
 
 def _only_adds_columns(before: Table, after: Table) -> bool:

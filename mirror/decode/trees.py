@@ -9,7 +9,9 @@ went downwards, finds every page that joined or left, at a cost that depends on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Set
+from itertools import chain
 from typing import NamedTuple
 
 from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
@@ -48,74 +50,85 @@ def _kind(page: bytes, pgno: int) -> int:
     return page[100 if pgno == 1 else 0] if page else 0
 
 
+_NONE = array("I")
+
+
 class _Children:
-    """Children of interior pages of one tree in one state, parsed once."""
+    """Children of interior pages of one tree in one state, parsed once. (Leaves are too many to be kept.)"""
 
     def __init__(self, read: ReadPage, index: bool) -> None:
         self._read = read
         self._leaf, self._interior = (INDEX_LEAF, INDEX_INTERIOR) if index else (TABLE_LEAF, TABLE_INTERIOR)
-        self._known: dict[int, tuple[int, ...]] = {}
+        self._known: dict[int, array[int]] = {}
         self._wrong: dict[int, FormatError] = {}
 
-    def of(self, pgno: int) -> tuple[int, ...]:
+    def of(self, pgno: int) -> array[int]:
         """The children of a page; none for a leaf, and for a page that cannot belong to this tree."""
         found = self._known.get(pgno)
         if found is None:
-            found = ()
+            found = _NONE
             page = self._read(pgno)
             kind = _kind(page, pgno)
+            if kind == self._leaf:
+                return found
             try:
-                if kind == self._interior:
-                    found = tuple(children(page, pgno))
-                elif kind != self._leaf:
+                if kind != self._interior:
                     raise FormatError("compare a b-tree", f"page {pgno}", f"page type {kind}")
+                found = array("I", children(page, pgno))
             except FormatError as error:
                 # Without its traceback, whose frames would keep the page in memory.
                 self._wrong[pgno] = error.with_traceback(None)
             self._known[pgno] = found
         return found
 
-    def check(self, pages: frozenset[int]) -> None:
+    def check(self, pages: Iterable[int]) -> None:
         """Raise the ``FormatError`` of a page that was found to belong to the tree, but cannot."""
         for pgno in pages:
             self.of(pgno)
-        for pgno in pages & self._wrong.keys():
-            raise self._wrong[pgno]
+            if pgno in self._wrong:
+                raise self._wrong[pgno]
 
 
-def compare_tree(root: int, touched: frozenset[int], old: ReadPage, new: ReadPage, index: bool) -> TreeChange:
+def compare_tree(root: int, touched: Set[int], old: ReadPage, new: ReadPage, index: bool) -> TreeChange:
     """Compare one tree whose root stayed where it is.
 
     ``touched``: pages of this tree, as the old state reaches it, that the page set replaces (or
     whose overflow chains it touches). ``index``: a WITHOUT ROWID table. Raises ``FormatError``.
     """
     leaf = INDEX_LEAF if index else TABLE_LEAF
-    if all(_kind(old(pgno), pgno) == leaf == _kind(new(pgno), pgno) for pgno in touched):
+    # Nearly all touched pages were leaves and still are. What follows looks at the others alone.
+    inner = frozenset(p for p in touched if not _kind(old(p), p) == leaf == _kind(new(p), p))
+    removed: frozenset[int] = frozenset()
+    joined: frozenset[int] = frozenset()
+    if not inner:
         pages = tuple(sorted(touched))
-        return TreeChange(pages, pages, frozenset(), frozenset(), True)
+        return TreeChange(pages, pages, removed, joined, True)
     before, after = _Children(old, index), _Children(new, index)
-    nothing: frozenset[int] = frozenset()
-    removed = joined = nothing
     # Each round sees what the last one found to have come or gone, one level further down.
     for _ in range(2 * 20 * (len(touched) + 2)):
-        old_kids = nothing.union(*map(before.of, touched | removed))
-        new_kids = nothing.union(*map(after.of, (touched - removed) | joined))
-        now_removed, now_joined = old_kids - new_kids, new_kids - old_kids
-        if (now_removed, now_joined) == (removed, joined):
+        gone: set[int] = set()
+        come: set[int] = set()
+        for p in chain(inner, removed, joined):
+            olds = before.of(p) if p in inner or p in removed else _NONE
+            news = after.of(p) if p in joined or (p in inner and p not in removed) else _NONE
+            if olds != news:
+                gone.update(set(olds).difference(news))
+                come.update(set(news).difference(olds))
+        if gone - come == removed and come - gone == joined:
             break
-        removed, joined = now_removed, now_joined
+        removed, joined = frozenset(gone - come), frozenset(come - gone)
     else:
         raise FormatError("compare a b-tree", f"root page {root}", "its pages do not form a tree")
-    if root in removed | joined:
+    if root in removed or root in joined:
         raise FormatError("compare a b-tree", f"root page {root}", "the root is its own descendant")
     # Until here a touched page may have been one that the tree left and something else took over.
-    before.check(touched | removed)
-    after.check((touched - removed) | joined)
+    before.check(inner | removed)
+    after.check((inner - removed) | joined)
     old_pages = touched | removed
     new_pages = (touched - removed) | joined
     if not index:
-        old_pages = frozenset(p for p in old_pages if not before.of(p))
-        new_pages = frozenset(p for p in new_pages if not after.of(p))
+        old_pages -= {p for p in inner | removed if before.of(p)}
+        new_pages -= {p for p in inner | joined if after.of(p)}
     return TreeChange(tuple(sorted(old_pages)), tuple(sorted(new_pages)), removed, joined, False)
 
 
