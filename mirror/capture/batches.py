@@ -101,6 +101,7 @@ def next_batch(
             page = frame + FRAME_HEADER_SIZE
             pgno, size = _FRAME(record.payload, frame)
             pending[pgno] = Image(segment, base + page)
+            frames += 1
             if pgno == 1 and cookie is not None:
                 pending_cookie = schema_cookie(record.payload[page : page + HEADER_SIZE])
             if not size:
@@ -109,7 +110,6 @@ def next_batch(
             if alone and commits:
                 return result()
             images.update(pending)
-            frames += len(pending)
             pending = {}
             pages = size
             commits += 1

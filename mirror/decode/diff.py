@@ -211,10 +211,10 @@ class _Pages(dict[int, bytes]):
         return page
 
 
-def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, set[int]], frozenset[int]]:
-    """By root page: the tree's pages that changed; and the first pages of overflow chains that did."""
+def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, set[int]], dict[int, int]]:
+    """By root page: the tree's pages that changed; and first page and owner of overflow chains that did."""
     touched: dict[int, set[int]] = {}
-    dirty: set[int] = set()
+    dirty: dict[int, int] = {}
     for pgno in changed:
         kind, ref = pagemap.get(pgno)
         if kind == TREE:
@@ -226,8 +226,8 @@ def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int
                 leaf_kind, root = pagemap.get(leaf)
                 if leaf_kind == TREE:
                     touched.setdefault(root, set()).add(leaf)
-                    dirty.add(head)
-    return touched, frozenset(dirty)
+                    dirty[head] = leaf
+    return touched, dirty
 
 
 def _only_adds_columns(before: Table, after: Table) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from operator import itemgetter
@@ -130,18 +130,19 @@ class RowReader:
 class RowDiff:
     """Compares cells of an old and a new state of one table and yields the rows that differ.
 
-    ``dirty``: first pages of overflow chains that the page set touches: a cell with such a chain may
-    have changed although its own bytes are the same. Overflow chains that come, go or move are
-    recorded in ``update``. What is held in memory does not grow with the number of rows.
+    ``dirty``: first pages of overflow chains that the page set touches, with the pages whose cells they
+    belonged to: a cell with such a chain may have changed although its own bytes are the same. Overflow
+    chains that come, go or move are recorded in ``update``. What is held in memory does not grow with the
+    number of rows.
     """
 
-    def __init__(self, old: RowReader, new: RowReader, dirty: frozenset[int], update: MapUpdate) -> None:
+    def __init__(self, old: RowReader, new: RowReader, dirty: Mapping[int, int], update: MapUpdate) -> None:
         self._old = old
         self._new = new
         self._dirty = dirty
         self._update = update
         self._index = old.form.table.without_rowid
-        self._differing = _Differing(old, new, all_of_them=bool(dirty))
+        self._differing = _Differing(old, new, frozenset(dirty.values()))
 
     def pages(self, pages: Iterable[int]) -> Iterator[RowChange]:
         """Compare each page with itself: for trees whose pages stayed where they were."""
@@ -248,19 +249,22 @@ class RowDiff:
 
 
 class _Differing(dict[int, tuple[set[int], set[int]]]):
-    """By page: offsets of the cells that are only in the old state, and only in the new; the last few are kept."""
+    """By page: offsets of the cells that are only in the old state, and only in the new; the last few are kept.
 
-    def __init__(self, old: RowReader, new: RowReader, *, all_of_them: bool) -> None:
+    ``dirty``: pages of which all cells are to be looked at.
+    """
+
+    def __init__(self, old: RowReader, new: RowReader, dirty: frozenset[int]) -> None:
         self._old = old
         self._new = new
-        self._all = all_of_them
+        self._dirty = dirty
 
     def __missing__(self, pgno: int) -> tuple[set[int], set[int]]:
         if len(self) >= _KEPT:
             self.clear()
         before, after = self._old.read(pgno), self._new.read(pgno)
         kind = 100 if pgno == 1 else 0
-        if self._all or before[kind] != after[kind]:
+        if pgno in self._dirty or before[kind] != after[kind]:
             found = set(self._old.pointers(pgno)), set(self._new.pointers(pgno))
         else:
             found = differing_cells(before, after, pgno)
