@@ -109,7 +109,10 @@ def next_batch(
             alone = pending_cookie != cookie
             if alone and commits:
                 return result()
-            images.update(pending)
+            if images:
+                images.update(pending)
+            else:
+                images = pending
             pending = {}
             pages = size
             commits += 1

@@ -168,8 +168,8 @@ class _Decoder:
             return TableChanges(
                 after,
                 rows.trees(
-                    tuple(walk(before.root, self._old, interior=index)),
-                    tuple(walk(after.root, self._new, interior=index)),
+                    sorted(walk(before.root, self._old, interior=index)),
+                    sorted(walk(after.root, self._new, interior=index)),
                 ),
             )
         tree = compare_tree(before.root, self._touched[before.root], self._old, self._new, index)
@@ -211,22 +211,25 @@ class _Pages(dict[int, bytes]):
         return page
 
 
-def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, set[int]], dict[int, int]]:
+def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, list[int]], dict[int, int]]:
     """By root page: the tree's pages that changed; and first page and owner of overflow chains that did."""
-    touched: dict[int, set[int]] = {}
+    touched: dict[int, list[int]] = {}
     dirty: dict[int, int] = {}
+    unchanged: set[int] = set()
     for pgno in changed:
         kind, ref = pagemap.get(pgno)
         if kind == TREE:
-            touched.setdefault(ref, set()).add(pgno)
+            touched.setdefault(ref, []).append(pgno)
         elif kind != NONE:
             owner = pagemap.chain_owner(pgno)
             if owner is not None:
                 leaf, head = owner
                 leaf_kind, root = pagemap.get(leaf)
                 if leaf_kind == TREE:
-                    touched.setdefault(root, set()).add(leaf)
                     dirty[head] = leaf
+                    if leaf not in changed and leaf not in unchanged:
+                        unchanged.add(leaf)
+                        touched.setdefault(root, []).append(leaf)
     return touched, dirty
 
 

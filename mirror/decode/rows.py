@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
@@ -151,7 +151,7 @@ class RowDiff:
             yield from self._match(self._old.entries(pgno, gone), self._new.entries(pgno, come))
 
     def trees(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:
-        """Compare the rows on two sets of pages, by key."""
+        """Compare the rows on two sets of pages, each in order of their numbers, by key."""
         if self._index:
             parts = 1 + sum(len(self._old.pointers(pgno)) for pgno in old_pages) // PART_ROWS
             for part in range(parts):
@@ -159,15 +159,15 @@ class RowDiff:
                     _placed(self._old, old_pages, part, parts), _placed(self._new, new_pages, part, parts)
                 )
             return
-        both = frozenset(old_pages).intersection(new_pages)
-        olds, news = self._ordered(0, old_pages, both), self._ordered(1, new_pages, both)
+        olds, news = self._ordered(0, old_pages, new_pages), self._ordered(1, new_pages, old_pages)
         for some_olds, some_news in _windows(olds, news):
             yield from self._match(some_olds, some_news)
 
-    def _ordered(self, side: int, pages: Iterable[int], both: frozenset[int]) -> Iterator[list[Entry]]:
+    def _ordered(self, side: int, pages: Sequence[int], others: Sequence[int]) -> Iterator[list[Entry]]:
         """The rows on leaves of a rowid tree before (0) or after (1), in key order.
 
-        Leaves do not overlap, so their first rowids order them. A cell that stayed on its page is left out.
+        Leaves do not overlap, so their first rowids order them. A cell that stayed on its page, which is one of
+        the ``others`` then, is left out.
         """
         rows = (self._old, self._new)[side]
 
@@ -177,9 +177,10 @@ class RowDiff:
 
         for pgno in sorted(pages, key=first):
             pointers = rows.pointers(pgno)
-            if pgno in both:
+            at = bisect_left(others, pgno)
+            if at < len(others) and others[at] == pgno:
                 differing = self._differing[pgno][side]
-                pointers = [at for at in pointers if at in differing]
+                pointers = [pointer for pointer in pointers if pointer in differing]
             if pointers:
                 yield rows.entries(pgno, pointers)
 

@@ -10,8 +10,8 @@ went downwards, finds every page that joined or left, at a cost that depends on 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Set
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
@@ -33,7 +33,7 @@ from mirror.fileformat.btree import (
 class TreeChange(NamedTuple):
     """The part of one b-tree that a page set touches.
 
-    ``old_rows`` / ``new_rows``: pages whose cells must be compared, as reached before and after (with
+    ``old_rows`` / ``new_rows``, in order: pages whose cells must be compared, as reached before and after (with
     interior pages in index b-trees, whose rows lie there too). ``left`` / ``joined``: pages that the
     tree does not reach any more, or newly. ``paired``: no page moved, so each page's rows can be
     compared with the same page's.
@@ -89,7 +89,7 @@ class _Children:
                 raise self._wrong[pgno]
 
 
-def compare_tree(root: int, touched: Set[int], old: ReadPage, new: ReadPage, index: bool) -> TreeChange:
+def compare_tree(root: int, touched: Sequence[int], old: ReadPage, new: ReadPage, index: bool) -> TreeChange:
     """Compare one tree whose root stayed where it is.
 
     ``touched``: pages of this tree, as the old state reaches it, that the page set replaces (or
@@ -109,11 +109,11 @@ def compare_tree(root: int, touched: Set[int], old: ReadPage, new: ReadPage, ind
         gone: set[int] = set()
         come: set[int] = set()
         for p in chain(inner, removed, joined):
-            olds = before.of(p) if p in inner or p in removed else _NONE
-            news = after.of(p) if p in joined or (p in inner and p not in removed) else _NONE
-            if olds != news:
-                gone.update(set(olds).difference(news))
-                come.update(set(news).difference(olds))
+            old_kids = before.of(p) if p in inner or p in removed else _NONE
+            new_kids = after.of(p) if p in joined or (p in inner and p not in removed) else _NONE
+            if old_kids != new_kids:
+                gone.update(set(old_kids).difference(new_kids))
+                come.update(set(new_kids).difference(old_kids))
         if gone - come == removed and come - gone == joined:
             break
         removed, joined = frozenset(gone - come), frozenset(come - gone)
@@ -124,12 +124,17 @@ def compare_tree(root: int, touched: Set[int], old: ReadPage, new: ReadPage, ind
     # Until here a touched page may have been one that the tree left and something else took over.
     before.check(inner | removed)
     after.check((inner - removed) | joined)
-    old_pages = touched | removed
-    new_pages = (touched - removed) | joined
-    if not index:
-        old_pages -= {p for p in inner | removed if before.of(p)}
-        new_pages -= {p for p in inner | joined if after.of(p)}
-    return TreeChange(tuple(sorted(old_pages)), tuple(sorted(new_pages)), removed, joined, False)
+    leaves = [p for p in touched if p not in inner]
+    olds = (p for p in chain(inner, removed) if index or not before.of(p))
+    news = (p for p in chain(inner, joined) if index or not after.of(p))
+    old_rows = _each_once(chain(leaves, olds))
+    new_rows = _each_once(p for p in chain(leaves, news) if p not in removed)
+    return TreeChange(old_rows, new_rows, removed, joined, False)
+
+
+def _each_once(pages: Iterable[int]) -> tuple[int, ...]:
+    """Pages in order. (There may be too many for another set of them.)"""
+    return tuple(p for p, _ in groupby(sorted(pages)))
 
 
 def walk(root: int, read: ReadPage, interior: bool) -> Iterator[int]:
