@@ -140,9 +140,10 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     total = len(data) // frame_size
     if total == 0:
         return FrameRun(0, (), [])
-    raw = np.frombuffer(data, dtype=_BIG, count=total * frame_size // 4).reshape(total, frame_size // 4)
+    shape = total, frame_size // 4
+    raw = np.ndarray(shape, _BIG, data)
     header = raw[:, :6].tolist()
-    words = raw.astype(np.uint32) if big_endian else raw.view(_LITTLE)
+    words = raw.astype(np.uint32) if big_endian else np.ndarray(shape, _LITTLE, data)
     weights, (a, b, d) = _weights(page_size)
     # Not `words @ weights.T`: numpy has no fast matrix product for integers.
     added = np.einsum("fw,sw->fs", words, weights).tolist()
