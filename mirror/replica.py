@@ -36,7 +36,8 @@ class Replica:
         head: Head,
     ) -> None:
         """``pagemap`` None: build it, which reads all of the shadow."""
-        header = DatabaseHeader.parse(shadow.read(1))
+        page1 = shadow.read(1)
+        header = DatabaseHeader.parse(page1)
         self.page_size = header.page_size
         self.lineage = shadow.saved.lineage
         self.head = head
@@ -44,6 +45,7 @@ class Replica:
         self._spool = spool
         self._images = images
         self._shadow = shadow
+        self._cookie = schema_cookie(page1)
         self._layout = Layout(Geometry(header.usable), header.encoding)
         self.schema: Schema = read_schema(shadow.read, self._layout.geometry, self._layout.encoding)
         self._pagemap = (
@@ -111,7 +113,7 @@ class Replica:
 
     def next(self, until: Place | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
         """The next batch in the spool (see :func:`~mirror.capture.batches.next_batch`)."""
-        return next_batch(self._spool, self.head, until, schema_cookie(self.read(1)), stop_at)
+        return next_batch(self._spool, self.head, until, self._cookie, stop_at)
 
     def decode(
         self,
@@ -140,6 +142,8 @@ class Replica:
         decoded.update.apply(self._pagemap)
         self._shadow.advance(images, pages or self.pages)
         self.schema, self.head = decoded.schema, head
+        if 1 in images:
+            self._cookie = schema_cookie(self.read(1))
 
     def roll_forward(self, target: Lsn, until: Place | None, check: Callable[[], None]) -> bool:
         """Move along the spool to a position without applying; False if the spool does not lead there."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from mirror.capture.shadow import Image
 from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
 from mirror.errors import FormatError, SourceError
-from mirror.fileformat.header import schema_cookie
+from mirror.fileformat.header import HEADER_SIZE, schema_cookie
 from mirror.fileformat.wal import FRAME_HEADER_SIZE
 from mirror.model import Lsn, Salts
 
 #: A batch ends at the first commit behind this many frames.
 BATCH_FRAMES = 16384
-_FRAME = struct.Struct(">II")
+_FRAME = struct.Struct(">II").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def next_batch(
     pending_cookie = cookie
     at, pages, commits, frames, page_size = head, 0, 0, 0, 0
     change: GapFound | None = None
-    seen = head.lsn
+    seen = head.lsn.generation, head.lsn.frame
 
     def result() -> PageBatch | None:
         return PageBatch(at, images, pages, commits, page_size) if at != head else None
@@ -100,39 +100,44 @@ def next_batch(
             # Frames behind the last commit of a finished generation were never committed.
             pending = {}
             at = replace(start, committed_at=at.committed_at)
-            seen = at.lsn
+            seen = start.lsn.generation, 0
             continue
         if change is not None:
             return change
-        if Lsn(record.generation, record.first_frame) > Lsn(seen.generation, seen.frame + 1):
+        if (record.generation, record.first_frame) > (seen[0], seen[1] + 1):
             # Somebody has deleted what was in between: never to be taken for contiguous.
             raise FormatError("read the spool", f"segment {record.place.segment}", f"it goes on elsewhere than {seen}")
-        seen = max(seen, Lsn(record.generation, record.first_frame + record.count - 1))
-        page_size = len(record.payload) // record.count - FRAME_HEADER_SIZE
-        for index, pgno, size, offset in _frames(record, page_size):
-            lsn = Lsn(record.generation, record.first_frame + index)
-            if lsn <= head.lsn:
-                continue
-            if stop_at is not None and lsn > stop_at:
-                return result()
-            pending[pgno] = Image(record.place.segment, offset)
+        seen = max(seen, (record.generation, record.first_frame + record.count - 1))
+        step = len(record.payload) // record.count
+        page_size = step - FRAME_HEADER_SIZE
+        first, last = _wanted(record, head.lsn, stop_at)
+        segment, base = record.place.segment, record.place.offset + RECORD_HEADER_SIZE
+        for index in range(first, last):
+            frame = index * step
+            page = frame + FRAME_HEADER_SIZE
+            pgno, size = _FRAME(record.payload, frame)
+            pending[pgno] = Image(segment, base + page)
             frames += 1
             if pgno == 1 and cookie is not None:
-                start_of_page = offset - record.place.offset - RECORD_HEADER_SIZE
-                pending_cookie = schema_cookie(record.payload[start_of_page : start_of_page + 100])
+                pending_cookie = schema_cookie(record.payload[page : page + HEADER_SIZE])
             if not size:
                 continue
             alone = pending_cookie != cookie
             if alone and commits:
                 return result()
-            images.update(pending)
+            if images:
+                images.update(pending)
+            else:
+                images = pending
             pending = {}
             pages = size
             commits += 1
-            last = index + 1 == record.count
-            at = Head(lsn, at.salts, record.time, record.end if last else record.place)
+            place = record.end if index + 1 == record.count else record.place
+            at = Head(Lsn(record.generation, record.first_frame + index), at.salts, record.time, place)
             if alone or (frames >= BATCH_FRAMES and cookie is not None):
                 return result()
+        if last < record.count:
+            break
     return change or result()
 
 
@@ -151,9 +156,11 @@ def frames_until(spool: SpoolReader, start: Head, until: Place | None, target: L
     raise SourceError("read the spool", detail=f"it ends at {reached} instead of {target}", retryable=True)
 
 
-def _frames(record: Record, page_size: int) -> list[tuple[int, int, int, int]]:
-    """Frames of a record: index, page number, size if a commit else 0, offset of the page in the segment."""
-    step = page_size + FRAME_HEADER_SIZE
-    base = record.place.offset + RECORD_HEADER_SIZE + FRAME_HEADER_SIZE
-    unpack = _FRAME.unpack_from
-    return [(i, *unpack(record.payload, i * step), base + i * step) for i in range(record.count)]
+def _wanted(record: Record, after: Lsn, until: Lsn | None) -> tuple[int, int]:
+    """Which frames of a record lie behind one position and not behind another: a range of their indexes."""
+    first, last = 0, record.count
+    if record.generation <= after.generation:
+        first = last if record.generation < after.generation else max(0, after.frame + 1 - record.first_frame)
+    if until is not None and record.generation >= until.generation:
+        last = 0 if record.generation > until.generation else min(last, until.frame + 1 - record.first_frame)
+    return first, last

@@ -321,10 +321,13 @@ def _write_pages(base: int, images: Images, overlay: Mapping[int, Image], saved:
     os.fsync(base)
 
 
-def _redo_bytes(saved: SavedPosition, pagemap: bytes, overlay: Mapping[int, Image]) -> bytes:
+def _redo_bytes(saved: SavedPosition, pagemap: bytes, overlay: Mapping[int, Image]) -> bytearray:
     head = _position_json(saved)
-    entries = b"".join(_ENTRY.pack(pgno, image.segment, image.offset) for pgno, image in overlay.items())
-    return struct.pack("<II", len(head), len(overlay)) + head + entries + pagemap
+    data = bytearray(struct.pack("<II", len(head), len(overlay)) + head)
+    for pgno, image in overlay.items():
+        data += _ENTRY.pack(pgno, image.segment, image.offset)
+    data += pagemap
+    return data
 
 
 def _finish_save(folder: Path, redo: Path) -> None:
@@ -370,11 +373,11 @@ def _read_position(path: Path) -> SavedPosition:
     return _parse_position(path.read_bytes())
 
 
-def _sealed(data: bytes) -> bytes:
+def _sealed(data: bytes | bytearray) -> bytes | bytearray:
     return data + zlib.crc32(data).to_bytes(4, "big")
 
 
-def _write_file(path: Path, data: bytes) -> None:
+def _write_file(path: Path, data: bytes | bytearray) -> None:
     """Replace a file's content, whole or not at all, and make it last."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:

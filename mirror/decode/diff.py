@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from mirror.decode.pagemap import NONE, TREE, MapUpdate, PageMap
-from mirror.decode.rows import RowDecoder, RowDiff
+from mirror.decode.rows import RowDiff, RowReader
 from mirror.decode.schema import Schema, read_schema
 from mirror.decode.trees import compare_tree, map_tree, walk
 from mirror.fileformat.btree import Geometry, ReadPage, is_interior
 from mirror.model import Column, RowChange, SchemaChange, Table, TableChanges
+
+#: Pages of each state that are kept while a page set is decoded.
+_KEPT_PAGES = 32
 
 #: ``sqlite_schema`` itself, the table whose root is page 1.
 SCHEMA_TABLE = Table(
@@ -93,8 +96,8 @@ class _Decoder:
         layout: Layout,
         rebuild: frozenset[str],
     ) -> None:
-        self._old = old
-        self._new = new
+        self._old: ReadPage = _Pages(old).__getitem__
+        self._new: ReadPage = _Pages(new).__getitem__
         self._schema = schema
         self._layout = layout
         self._rebuild = rebuild
@@ -105,7 +108,7 @@ class _Decoder:
         schema = self._schema
         changes: tuple[SchemaChange, ...] = ()
         # Page 1 is logged by many commits only for its header: then no row of the schema differs.
-        if 1 in self._touched and any(list(table.rows) for table in [self._compare(SCHEMA_TABLE, SCHEMA_TABLE)]):
+        if 1 in self._touched and list(self._compare(SCHEMA_TABLE, SCHEMA_TABLE, self._schema).rows):
             schema = read_schema(self._new, self._layout.geometry, self._layout.encoding)
         if schema is not self._schema or self._rebuild:
             changes = tuple(self._schema_changes(schema))
@@ -130,6 +133,12 @@ class _Decoder:
             yield SchemaChange("drop", table, None)
 
     def _tables(self, schema: Schema, changes: tuple[SchemaChange, ...]) -> Iterator[TableChanges]:
+        if schema is self._schema and not changes:
+            # Most commits touch one or two tables of however many there are.
+            for root in self._touched:
+                if table := schema.by_root.get(root):
+                    yield self._compare(table, table, schema)
+            return
         special = {change.after.name: change for change in changes if change.after is not None}
         for change in changes:
             if change.kind == "drop" and change.before is not None:
@@ -138,19 +147,19 @@ class _Decoder:
             special_change = special.get(name)
             known = self._schema.tables.get(name) if special_change is None else special_change.before
             if known is None:
-                yield TableChanges(table, self._all_rows(table))
+                yield TableChanges(table, self._all_rows(table, schema))
             elif special_change is not None and special_change.kind == "rebuild":
                 self._forget(known)
-                yield TableChanges(table, self._all_rows(table))
+                yield TableChanges(table, self._all_rows(table, schema))
             elif known.root != table.root or known.root in self._touched:
-                yield self._compare(known, table)
+                yield self._compare(known, table, schema)
 
-    def _decoders(self, before: Table, after: Table) -> tuple[RowDecoder, RowDecoder]:
-        geometry, encoding = self._layout.geometry, self._layout.encoding
-        return RowDecoder(before, geometry, encoding, self._old), RowDecoder(after, geometry, encoding, self._new)
+    def _rows(self, table: Table, schema: Schema, read: ReadPage) -> RowReader:
+        return RowReader(schema.format(table, self._layout.encoding), self._layout.geometry, read)
 
-    def _compare(self, before: Table, after: Table) -> TableChanges:
-        rows = RowDiff(*self._decoders(before, after), self._dirty, self._update)
+    def _compare(self, before: Table, after: Table, schema: Schema) -> TableChanges:
+        olds, news = self._rows(before, self._schema, self._old), self._rows(after, schema, self._new)
+        rows = RowDiff(olds, news, self._dirty, self._update)
         index = before.without_rowid
         if before.root != after.root:
             self._forget(before)
@@ -158,7 +167,10 @@ class _Decoder:
                 self._update.set(pgno, TREE, after.root)
             return TableChanges(
                 after,
-                rows.trees(walk(before.root, self._old, interior=index), walk(after.root, self._new, interior=index)),
+                rows.trees(
+                    sorted(walk(before.root, self._old, interior=index)),
+                    sorted(walk(after.root, self._new, interior=index)),
+                ),
             )
         tree = compare_tree(before.root, self._touched[before.root], self._old, self._new, index)
         for pgno in tree.left:
@@ -173,37 +185,52 @@ class _Decoder:
         for pgno in walk(table.root, self._old, interior=True):
             self._update.clear(pgno)
 
-    def _all_rows(self, table: Table) -> Iterator[RowChange]:
-        _, rows = self._decoders(table, table)
+    def _all_rows(self, table: Table, schema: Schema) -> Iterator[RowChange]:
+        rows = self._rows(table, schema, self._new)
         for pgno in walk(table.root, self._new, interior=True):
             self._update.set(pgno, TREE, table.root)
-            page = self._new(pgno)
-            if not table.without_rowid and is_interior(page[0]):
+            if not table.without_rowid and is_interior(self._new(pgno)[0]):
                 continue
-            for cell in rows.cells(page, pgno):
+            for entry in rows.entries(pgno, rows.pointers(pgno)):
                 chain: list[int] = []
-                row = rows.row(page, cell, chain)
+                row = rows.row(entry, chain)
                 self._update.set_chain(chain, pgno)
-                yield RowChange(None if table.without_rowid else cell.rowid, None, row)
+                yield RowChange(None if table.without_rowid else entry[0], None, row)
 
 
-def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
-    """By root page: the tree's pages that changed; and the first pages of overflow chains that did."""
-    touched: dict[int, set[int]] = {}
-    dirty: set[int] = set()
+class _Pages(dict[int, bytes]):
+    """The pages read last: looking for what changed and then reading it comes to most pages more than once."""
+
+    def __init__(self, read: ReadPage) -> None:
+        self._read = read
+
+    def __missing__(self, pgno: int) -> bytes:
+        if len(self) >= _KEPT_PAGES:
+            self.clear()
+        page = self[pgno] = self._read(pgno)
+        return page
+
+
+def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """By root page: the tree's pages that changed; and first page and owner of overflow chains that did."""
+    touched: dict[int, list[int]] = {}
+    dirty: dict[int, int] = {}
+    unchanged: set[int] = set()
     for pgno in changed:
         kind, ref = pagemap.get(pgno)
         if kind == TREE:
-            touched.setdefault(ref, set()).add(pgno)
+            touched.setdefault(ref, []).append(pgno)
         elif kind != NONE:
             owner = pagemap.chain_owner(pgno)
             if owner is not None:
                 leaf, head = owner
                 leaf_kind, root = pagemap.get(leaf)
                 if leaf_kind == TREE:
-                    touched.setdefault(root, set()).add(leaf)
-                    dirty.add(head)
-    return {root: frozenset(pages) for root, pages in touched.items()}, frozenset(dirty)
+                    dirty[head] = leaf
+                    if leaf not in changed and leaf not in unchanged:
+                        unchanged.add(leaf)
+                        touched.setdefault(root, []).append(leaf)
+    return touched, dirty
 
 
 def _only_adds_columns(before: Table, after: Table) -> bool:

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import pairwise
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from mirror.decode.pagemap import OVERFLOW_FIRST, MapUpdate
 from mirror.errors import FormatError
-from mirror.fileformat.btree import Cell, Geometry, ReadPage, cell_pointers, is_interior
-from mirror.fileformat.record import decode_record
+from mirror.fileformat.btree import Cell, Geometry, ReadPage, cell_pointers
+from mirror.fileformat.record import decode_record, leading_bytes
 from mirror.model import Row, RowChange, Table, Value
 
+#: What tells a table's rows apart: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
+Key = Any
 
-class RowDecoder:
-    """Turns the cells of one table, in one state of the database, into rows."""
+#: WITHOUT ROWID: so many old rows are held against the new ones at a time, with about 200 bytes each.
+PART_ROWS = 1 << 17
+#: A longer primary key is held as its hash, which is one byte longer still.
+_SHORT_KEY = 32
+#: Pages of which it is kept which cells differ.
+_KEPT = 32
+#: Cells whose bytes are compared together before each is compared by itself.
+_TOGETHER = 8
+#: If more cells than this differ on both sides, it is worth looking whether they only moved.
+_MOVED = 4
 
-    __slots__ = (
-        "_alias",
-        "_defaults",
-        "_encoding",
-        "_order",
-        "_reals",
-        "_stored",
-        "geometry",
-        "read",
-        "table",
-    )
 
-    def __init__(self, table: Table, geometry: Geometry, encoding: str, read: ReadPage) -> None:
+class RowFormat:
+    """How the records of one table are read as rows."""
+
+    __slots__ = ("_alias", "_defaults", "_encoding", "_keys", "_order", "_reals", "_stored", "table")
+
+    def __init__(self, table: Table, encoding: str) -> None:
         self.table = table
-        self.geometry = geometry
-        self.read = read
         self._encoding = encoding
+        self._keys = len(table.collations)
         self._stored = len(table.storage)
         self._defaults: list[Value] = [table.columns[i].default for i in table.storage]
         self._reals = [at for at, i in enumerate(table.storage) if table.columns[i].affinity == "REAL"]
@@ -41,22 +47,8 @@ class RowDecoder:
         inverse = [table.storage.index(i) for i in range(len(table.columns))]
         self._order = None if inverse == list(range(self._stored)) else inverse
 
-    def cells(self, page: bytes, pgno: int) -> Iterator[Cell]:
-        """The cells of a page that hold rows, in key order."""
-        if self.table.without_rowid:
-            interior = is_interior(page[100 if pgno == 1 else 0])
-            for pointer in cell_pointers(page, pgno):
-                yield self.geometry.index_cell(page, pointer, interior)
-        else:
-            for pointer in cell_pointers(page, pgno):
-                yield self.geometry.table_leaf_cell(page, pointer)
-
-    def row(self, page: bytes, cell: Cell, chain: list[int] | None = None) -> Row:
-        """The row in a cell; its overflow pages are added to ``chain``. Raises ``FormatError``."""
-        if cell.overflow:
-            payload = self.geometry.payload(page, cell, self.read, chain)
-        else:
-            payload = page[cell.start : cell.end]
+    def row(self, payload: bytes, rowid: Key) -> Row:
+        """The row in a whole payload. Raises ``FormatError``."""
         values = decode_record(payload, self._encoding)
         if len(values) != self._stored:
             if len(values) > self._stored:
@@ -66,159 +58,243 @@ class RowDecoder:
             if type(values[at]) is int:
                 values[at] = float(values[at])  # type: ignore[arg-type]
         if self._alias is not None:
-            values[self._alias] = cell.rowid
+            values[self._alias] = rowid
         if self._order is not None:
             values = [values[at] for at in self._order]
         return tuple(values)
 
+    def key(self, payload: bytes) -> bytes | None:
+        """WITHOUT ROWID: what names the row; None if the payload goes on elsewhere and the key with it.
 
-class _Place(NamedTuple):
+        The primary key's columns are the first of the record.
+        """
+        key = leading_bytes(payload, self._keys)
+        if key is None or len(key) <= _SHORT_KEY:
+            return key
+        return blake2b(key, digest_size=_SHORT_KEY + 1).digest()
+
+
+class Long(NamedTuple):
+    """A cell whose payload goes on on overflow pages."""
+
     cell: Cell
     page: bytes
     pgno: int
 
 
+#: Key and payload of a row; only the start of the payload if the third is not None.
+Entry = tuple[Key, bytes, Long | None]
+#: A row and where it is: page and offset in one number.
+Placed = tuple[int, Entry]
+
+
+class RowReader:
+    """The rows of one table in one state of the database."""
+
+    __slots__ = ("_geometry", "form", "read")
+
+    def __init__(self, form: RowFormat, geometry: Geometry, read: ReadPage) -> None:
+        self.form = form
+        self._geometry = geometry
+        self.read = read
+
+    def pointers(self, pgno: int) -> Sequence[int]:
+        """Offsets of the cells on a page, in key order. Raises ``FormatError``."""
+        return cell_pointers(self.read(pgno), pgno)
+
+    def entries(self, pgno: int, pointers: Collection[int]) -> list[Entry]:
+        """The rows in the cells at some offsets of a page, in that order. Raises ``FormatError``."""
+        found: list[Entry] = []
+        if not pointers:
+            return found
+        page = self.read(pgno)
+        for rowid, payload, cell in self._geometry.payloads(page, pgno, pointers):
+            key: Key = rowid
+            if self.form.table.without_rowid:
+                key = self.form.key(payload)
+                if key is None and cell is not None:
+                    key = self.form.key(self._geometry.payload(page, cell, self.read))
+                if key is None:
+                    raise FormatError("read a key", f"page {pgno}", "the record ends too early")
+            found.append((key, payload, None if cell is None else Long(cell, page, pgno)))
+        return found
+
+    def row(self, entry: Entry, chain: list[int] | None = None) -> Row:
+        """The row of an entry; its overflow pages are added to ``chain``. Raises ``FormatError``."""
+        key, payload, long = entry
+        if long is not None:
+            payload = self._geometry.payload(long.page, long.cell, self.read, chain)
+        return self.form.row(payload, key)
+
+
 class RowDiff:
     """Compares cells of an old and a new state of one table and yields the rows that differ.
 
-    ``dirty``: first pages of overflow chains that the page set touches: a cell with such a chain may
-    have changed although its own bytes are the same. Overflow chains that come, go or move are
-    recorded in ``update``.
+    ``dirty``: first pages of overflow chains that the page set touches, with the pages whose cells they
+    belonged to: a cell with such a chain may have changed although its own bytes are the same. Overflow
+    chains that come, go or move are recorded in ``update``. What is held in memory does not grow with the
+    number of rows.
     """
 
-    def __init__(self, old: RowDecoder, new: RowDecoder, dirty: frozenset[int], update: MapUpdate) -> None:
+    def __init__(self, old: RowReader, new: RowReader, dirty: Mapping[int, int], update: MapUpdate) -> None:
         self._old = old
         self._new = new
         self._dirty = dirty
         self._update = update
+        self._index = old.form.table.without_rowid
+        self._differing = _Differing(old, new, frozenset(dirty.values()))
 
     def pages(self, pages: Iterable[int]) -> Iterator[RowChange]:
         """Compare each page with itself: for trees whose pages stayed where they were."""
         for pgno in pages:
-            before, after = self._old.read(pgno), self._new.read(pgno)
-            if self._dirty or self._old.table.without_rowid:
-                olds = [_Place(cell, before, pgno) for cell in self._old.cells(before, pgno)]
-                news = [_Place(cell, after, pgno) for cell in self._new.cells(after, pgno)]
-            else:
-                old_at, new_at = differing_cells(before, after, pgno)
-                parse = self._old.geometry.table_leaf_cell
-                olds = sorted(_Place(parse(before, at), before, pgno) for at in old_at)
-                news = sorted(_Place(parse(after, at), after, pgno) for at in new_at)
-            yield from self._by_key(olds, news) if self._old.table.without_rowid else self._merge(olds, news)
+            gone, come = self._differing[pgno]
+            yield from self._match(self._old.entries(pgno, gone), self._new.entries(pgno, come))
 
-    def trees(self, old_pages: Iterable[int], new_pages: Iterable[int]) -> Iterator[RowChange]:
-        """Compare the rows on two sets of pages, by key."""
-        if self._old.table.without_rowid:
-            yield from self._by_key(list(_Cells(self._old, old_pages)), _Cells(self._new, new_pages))
-        else:
-            yield from self._merge(
-                _Cells(self._old, self._in_order(self._old, old_pages)),
-                _Cells(self._new, self._in_order(self._new, new_pages)),
-            )
+    def trees(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:
+        """Compare the rows on two sets of pages, each in order of their numbers, by key."""
+        if self._index:
+            parts = 1 + sum(len(self._old.pointers(pgno)) for pgno in old_pages) // PART_ROWS
+            for part in range(parts):
+                yield from self._match_places(
+                    _placed(self._old, old_pages, part, parts), _placed(self._new, new_pages, part, parts)
+                )
+            return
+        olds, news = self._ordered(0, old_pages, new_pages), self._ordered(1, new_pages, old_pages)
+        for some_olds, some_news in _windows(olds, news):
+            yield from self._match(some_olds, some_news)
 
-    @staticmethod
-    def _in_order(rows: RowDecoder, pages: Iterable[int]) -> list[int]:
-        """Leaves of a rowid tree in key order: they do not overlap, so by their first rowids."""
-        keyed = []
-        for pgno in pages:
-            page = rows.read(pgno)
-            pointers = cell_pointers(page, pgno)
-            if pointers:
-                keyed.append((rows.geometry.table_leaf_cell(page, pointers[0]).rowid, pgno))
-        return [pgno for _, pgno in sorted(keyed)]
+    def _ordered(self, side: int, pages: Sequence[int], others: Sequence[int]) -> Iterator[list[Entry]]:
+        """The rows on leaves of a rowid tree before (0) or after (1), in key order.
 
-    def _merge(self, olds: Iterable[_Place], news: Iterable[_Place]) -> Iterator[RowChange]:
-        """Both sides ordered by rowid; memory does not depend on their length."""
-        left, right = iter(olds), iter(news)
-        old, new = next(left, None), next(right, None)
-        while old is not None or new is not None:
-            if new is None or (old is not None and old.cell.rowid < new.cell.rowid):
-                assert old is not None
-                yield RowChange(old.cell.rowid, self._gone(old), None)
-                old = next(left, None)
-            elif old is None or old.cell.rowid > new.cell.rowid:
-                yield RowChange(new.cell.rowid, None, self._come(new))
-                new = next(right, None)
-            else:
-                if not self._same(old, new):
-                    before, after = self._gone(old), self._come(new)
-                    if not identical(before, after):
-                        yield RowChange(new.cell.rowid, before, after)
-                old, new = next(left, None), next(right, None)
-
-    def _by_key(self, olds: list[_Place], news: Iterable[_Place]) -> Iterator[RowChange]:
-        """WITHOUT ROWID: rows matched by their primary key; ``news`` is read twice.
-
-        Holds the old cells of the compared pages in memory, of the new ones only what is not among them.
+        Leaves do not overlap, so their first rowids order them. A cell that stayed on its page, which is one of
+        the ``others`` then, is left out.
         """
-        known = {_raw(place): place for place in olds}
-        kept: set[bytes] = set()
-        for new in news:
-            raw = _raw(new)
-            old = known.get(raw)
-            if old is not None and self._same(old, new):
-                kept.add(raw)
-        gone: dict[Row, tuple[_Place, Row]] = {}
-        key_at = [self._old.table.position(name) for name in self._old.table.primary_key]
-        for raw, old in known.items():
-            if raw not in kept:
-                row = self._gone(old)
-                gone[tuple(row[at] for at in key_at)] = old, row
-        for new in news:
-            if _raw(new) in kept:
-                continue
-            after = self._come(new)
-            found = gone.pop(tuple(after[at] for at in key_at), None)
-            if found is None:
-                yield RowChange(None, None, after)
-            elif not identical(found[1], after):
-                yield RowChange(None, found[1], after)
-        for _, row in gone.values():
-            yield RowChange(None, row, None)
+        rows = (self._old, self._new)[side]
 
-    def _same(self, old: _Place, new: _Place) -> bool:
-        one, other = old.cell, new.cell
+        def first(pgno: int) -> Key:
+            found = rows.entries(pgno, rows.pointers(pgno)[:1])
+            return found[0][0] if found else 0
+
+        for pgno in sorted(pages, key=first):
+            pointers = rows.pointers(pgno)
+            at = bisect_left(others, pgno)
+            if at < len(others) and others[at] == pgno:
+                differing = self._differing[pgno][side]
+                pointers = [pointer for pointer in pointers if pointer in differing]
+            if pointers:
+                yield rows.entries(pgno, pointers)
+
+    def _match(self, olds: list[Entry], news: list[Entry]) -> Iterator[RowChange]:
+        """The changes from some rows to others, if none of them is anywhere else."""
+        gone = {old[0]: old for old in olds}
+        for new in news:
+            old = gone.pop(new[0], None)
+            if old is None:
+                yield self._inserted(new)
+            elif not self._same(old, new) and (change := self._updated(old, new)):
+                yield change
+        for old in gone.values():
+            yield self._deleted(old)
+
+    def _match_places(self, olds: Iterator[Placed], news: Iterator[Placed]) -> Iterator[RowChange]:
+        """The same, holding only key and place of the old rows: for more rows, and in any order."""
+        places = {entry[0]: place for place, entry in olds}
+        for _, new in news:
+            place = places.pop(new[0], None)
+            yield from self._match([] if place is None else [self._at(place)], [new])
+        for place in places.values():
+            yield self._deleted(self._at(place))
+
+    def _at(self, place: int) -> Entry:
+        return self._old.entries(place >> 16, (place & 0xFFFF,))[0]
+
+    def _same(self, old: Entry, new: Entry) -> bool:
+        _, old_payload, old_long = old
+        _, new_payload, new_long = new
+        if old_long is None or new_long is None:
+            return old_payload == new_payload and old_long is new_long
+        one, other = old_long.cell, new_long.cell
         if one.size != other.size or one.overflow != other.overflow or one.overflow in self._dirty:
             return False
-        if old.page[one.start : one.end] != new.page[other.start : other.end]:
+        if old_payload != new_payload:
             return False
-        if other.overflow and old.pgno != new.pgno:
-            self._update.set(other.overflow, OVERFLOW_FIRST, new.pgno)
+        if old_long.pgno != new_long.pgno:
+            self._update.set(other.overflow, OVERFLOW_FIRST, new_long.pgno)
         return True
 
-    def _gone(self, old: _Place) -> Row:
-        if not old.cell.overflow:
-            return self._old.row(old.page, old.cell)
+    def _inserted(self, new: Entry) -> RowChange:
+        return RowChange(None if self._index else new[0], None, self._come(new))
+
+    def _deleted(self, old: Entry) -> RowChange:
+        return RowChange(None if self._index else old[0], self._gone(old), None)
+
+    def _updated(self, old: Entry, new: Entry) -> RowChange | None:
+        before, after = self._gone(old), self._come(new)
+        return None if identical(before, after) else RowChange(None if self._index else new[0], before, after)
+
+    def _gone(self, old: Entry) -> Row:
+        if old[2] is None:
+            return self._old.form.row(old[1], old[0])
         chain: list[int] = []
-        row = self._old.row(old.page, old.cell, chain)
+        row = self._old.row(old, chain)
         self._update.clear_chain(chain)
         return row
 
-    def _come(self, new: _Place) -> Row:
-        if not new.cell.overflow:
-            return self._new.row(new.page, new.cell)
+    def _come(self, new: Entry) -> Row:
+        if new[2] is None:
+            return self._new.form.row(new[1], new[0])
         chain: list[int] = []
-        row = self._new.row(new.page, new.cell, chain)
-        self._update.set_chain(chain, new.pgno)
+        row = self._new.row(new, chain)
+        self._update.set_chain(chain, new[2].pgno)
         return row
 
 
-class _Cells:
-    """The cells on some pages, read from the pages anew at each iteration."""
+class _Differing(dict[int, tuple[set[int], set[int]]]):
+    """By page: offsets of the cells that are only in the old state, and only in the new; the last few are kept.
 
-    def __init__(self, rows: RowDecoder, pages: Iterable[int]) -> None:
-        self._rows = rows
-        self._pages = list(pages)
+    ``dirty``: pages of which all cells are to be looked at.
+    """
 
-    def __iter__(self) -> Iterator[_Place]:
-        for pgno in self._pages:
-            page = self._rows.read(pgno)
-            for cell in self._rows.cells(page, pgno):
-                yield _Place(cell, page, pgno)
+    def __init__(self, old: RowReader, new: RowReader, dirty: frozenset[int]) -> None:
+        self._old = old
+        self._new = new
+        self._dirty = dirty
+
+    def __missing__(self, pgno: int) -> tuple[set[int], set[int]]:
+        if len(self) >= _KEPT:
+            self.clear()
+        before, after = self._old.read(pgno), self._new.read(pgno)
+        kind = 100 if pgno == 1 else 0
+        if pgno in self._dirty or before[kind] != after[kind]:
+            found = set(self._old.pointers(pgno)), set(self._new.pointers(pgno))
+        else:
+            found = differing_cells(before, after, pgno)
+        self[pgno] = found
+        return found
 
 
-def _raw(place: _Place) -> bytes:
-    return place.page[place.cell.start : place.cell.end]
+def _windows(olds: Iterator[list[Entry]], news: Iterator[list[Entry]]) -> Iterator[tuple[list[Entry], list[Entry]]]:
+    """Cut two runs of rows, both in the order of their rowids, into pieces with the same rowids."""
+    old, new = next(olds, []), next(news, [])
+    while old or new:
+        old_cut, new_cut = len(old), len(new)
+        if old and new:
+            old_last, new_last = old[-1][0], new[-1][0]
+            if old_last > new_last:
+                old_cut = bisect_right(old, new_last, key=itemgetter(0))
+            else:
+                new_cut = bisect_right(new, old_last, key=itemgetter(0))
+        yield old[:old_cut], new[:new_cut]
+        old, new = old[old_cut:] or next(olds, []), new[new_cut:] or next(news, [])
+
+
+def _placed(rows: RowReader, pages: Iterable[int], part: int, parts: int) -> Iterator[Placed]:
+    """The rows on some pages whose keys belong to a part."""
+    for pgno in pages:
+        pointers = rows.pointers(pgno)
+        for pointer, entry in zip(pointers, rows.entries(pgno, pointers), strict=True):
+            if hash(entry[0]) % parts == part:
+                yield pgno << 16 | pointer, entry
 
 
 def identical(before: Row, after: Row) -> bool:
@@ -232,19 +308,35 @@ def identical(before: Row, after: Row) -> bool:
 
 
 def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[int]]:
-    """Offsets of the cells of a table leaf that are not the same in two images of the page.
+    """Offsets of the cells of a leaf that are not the same in two images of the page.
 
     A cell at the same offset in both images is the same unless a byte differs between its offset
     and the next cell's (of either image). So only what changed has to be parsed.
     """
-    if old == new:
-        return set(), set()
     old_at, new_at = set(cell_pointers(old, pgno)), set(cell_pointers(new, pgno))
     common = old_at & new_at
-    if common:
+    # A new row mostly lies below all others, which are as they were.
+    lowest = min(common, default=len(old))
+    if old[lowest:] != new[lowest:]:
         bounds = sorted(old_at | new_at)
         bounds.append(len(old))
-        for start, end in pairwise(bounds):
-            if old[start:end] != new[start:end]:
-                common.discard(start)
-    return old_at - common, new_at - common
+        for first in range(0, len(bounds) - 1, _TOGETHER):
+            some = bounds[first : first + _TOGETHER + 1]
+            if old[some[0] : some[-1]] != new[some[0] : some[-1]]:
+                for start, end in pairwise(some):
+                    if old[start:end] != new[start:end]:
+                        common.discard(start)
+    gone, come = old_at - common, new_at - common
+    if len(gone) > _MOVED and len(come) > _MOVED:
+        # SQLite has put the page in order: most cells only moved.
+        olds, news = _extents(old, old_at, gone), _extents(new, new_at, come)
+        gone = {at for extent, at in olds.items() if extent not in news}
+        come = {at for extent, at in news.items() if extent not in olds}
+    return gone, come
+
+
+def _extents(page: bytes, pointers: set[int], wanted: set[int]) -> dict[bytes, int]:
+    """The bytes from some cells to what follows on the page. Where these are equal, so are the cells."""
+    bounds = sorted(pointers)
+    bounds.append(len(page))
+    return {page[start:end]: start for start, end in pairwise(bounds) if start in wanted}

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import apsw
 
+from mirror.decode.rows import RowFormat
 from mirror.errors import FormatError, SourceError
 from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
 from mirror.fileformat.record import decode_record
@@ -42,12 +44,21 @@ class SchemaRow:
     sql: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schema:
     """The ordinary tables of a source, by name."""
 
     tables: dict[str, Table]
+    _formats: dict[str, RowFormat] = field(default_factory=dict, compare=False, repr=False)
 
+    def format(self, table: Table, encoding: str) -> RowFormat:
+        """How records of a table are read; kept, because making it takes longer than decoding a row."""
+        known = self._formats.get(table.name)
+        if known is None or known.table is not table:
+            known = self._formats[table.name] = RowFormat(table, encoding)
+        return known
+
+    @cached_property
     def by_root(self) -> dict[int, Table]:
         """The tables by the root page of their b-tree."""
         return {table.root: table for table in self.tables.values()}

@@ -33,8 +33,10 @@ page (0: the last), then up to U-4 bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from mirror.errors import FormatError
 from mirror.fileformat.varint import read_varint
@@ -60,6 +62,11 @@ class Cell(NamedTuple):
     """First overflow page, 0 when all payload is on the page."""
     end: int
     """Offset behind the cell."""
+
+
+#: A cell as rows are told apart by it: rowid (0 in index b-trees), the payload on the page, and the cell's
+#: description where that is not all of the payload.
+Payload = tuple[int, bytes, Cell | None]
 
 
 def page_kind(page: bytes, pgno: int) -> int:
@@ -96,10 +103,10 @@ def cell_pointers(page: bytes, pgno: int) -> tuple[int, ...]:
 
 def children(page: bytes, pgno: int) -> list[int]:
     """Child pages of an interior page, left to right; raises ``FormatError``."""
-    base = 100 if pgno == 1 else 0
-    unpack = struct.Struct(">I").unpack_from
-    result = [unpack(page, pointer)[0] for pointer in cell_pointers(page, pgno)]
-    result.append(unpack(page, base + 8)[0])
+    at = np.array(cell_pointers(page, pgno), dtype=np.intp)
+    raw = np.frombuffer(page, dtype=np.uint8)
+    result: list[int] = raw[at[:, None] + np.arange(4)].view(">u4")[:, 0].tolist()
+    result.append(int.from_bytes(page[108:112] if pgno == 1 else page[8:12], "big"))
     if 0 in result:
         raise FormatError("read a b-tree page", f"page {pgno}", "page 0 as a child")
     return result
@@ -159,6 +166,52 @@ class Geometry:
             raise FormatError("read a cell", f"offset {start}", f"payload of {size} bytes leaves the page")
         overflow = int.from_bytes(page[end - 4 : end], "big")
         return Cell(rowid, size, start, local, overflow, end)
+
+    def payloads(self, page: bytes, pgno: int, pointers: Iterable[int]) -> list[Payload]:
+        """The cells at some offsets of a page with payloads; raises ``FormatError`` when one leaves the page.
+
+        What the two methods above do, for many cells: short ones, as most are, are parsed right here.
+        """
+        kind = page[100 if pgno == 1 else 0]
+        table, child = kind == TABLE_LEAF, 4 if kind == INDEX_INTERIOR else 0
+        limit, usable = self.table_max if table else self.index_max, self.usable
+        found: list[Payload] = []
+        try:
+            for offset in pointers:
+                at = offset + child
+                size = page[at]
+                at += 1
+                if size >= 0x80:
+                    size = (size & 0x7F) << 7 | page[at]
+                    at += 1
+                    long = page[at - 1] >= 0x80
+                else:
+                    long = False
+                rowid = 0
+                if table:
+                    rowid = page[at]
+                    at += 1
+                    if rowid >= 0x80:
+                        # Two and three bytes are right here too: they go up to two million.
+                        second, third = page[at], page[at + 1]
+                        if second < 0x80:
+                            rowid = (rowid & 0x7F) << 7 | second
+                            at += 1
+                        elif third < 0x80:
+                            rowid = (rowid & 0x7F) << 14 | (second & 0x7F) << 7 | third
+                            at += 2
+                        else:
+                            rowid, at = read_varint(page, at - 1)
+                end = at + size
+                if not long and size <= limit and end <= usable:
+                    found.append((rowid, page[at:end], None))
+                    continue
+                cell = self.table_leaf_cell(page, offset) if table else self.index_cell(page, offset, child > 0)
+                local = page[cell.start : cell.start + cell.local]
+                found.append((cell.rowid, local, cell if cell.local < cell.size else None))
+        except IndexError:
+            raise FormatError("read a cell", f"page {pgno}", "it starts behind the page") from None
+        return found
 
     def chain(self, cell: Cell, read: ReadPage) -> Iterator[int]:
         """The overflow pages of a cell, in order; raises ``FormatError`` when they are no chain of its size."""

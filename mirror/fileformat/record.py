@@ -27,7 +27,8 @@ from mirror.errors import FormatError
 from mirror.fileformat.varint import read_varint
 from mirror.model import BadText, Value
 
-_INTEGER_SIZE = (0, 1, 2, 3, 4, 6, 8)
+#: Size of the body by serial type, below 12.
+_SIZE = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)
 _double = struct.Struct(">d").unpack_from
 
 
@@ -50,7 +51,12 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
             kind = payload[at]
             at += 1
             if kind >= 0x80:
-                kind, at = read_varint(payload, at - 1)
+                low = payload[at]
+                if low < 0x80:
+                    kind = (kind & 0x7F) << 7 | low
+                    at += 1
+                else:
+                    kind, at = read_varint(payload, at - 1)
             if kind >= 13 and kind & 1:
                 end = body + ((kind - 13) >> 1)
                 raw = payload[body:end]
@@ -62,7 +68,7 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
             elif kind == 0:
                 append(None)
             elif 1 <= kind <= 6:
-                end = body + _INTEGER_SIZE[kind]
+                end = body + _SIZE[kind]
                 append(int.from_bytes(payload[body:end], "big", signed=True))
                 body = end
             elif kind == 7:
@@ -87,3 +93,23 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
             f"header of {head_end} and body to {body} in {len(payload)} bytes",
         )
     return values
+
+
+def leading_bytes(payload: bytes, columns: int) -> bytes | None:
+    """Serial types and bodies of a record's first columns: equal for equal values, and for no others.
+
+    None if the payload, which may be the start of a longer one, does not hold them. Raises ``FormatError``.
+    """
+    body, at = read_varint(payload, 0)
+    head, types = body, at
+    for _ in range(columns):
+        if at >= head or at >= len(payload):
+            return None
+        kind = payload[at]
+        at += 1
+        if kind >= 0x80:
+            kind, at = read_varint(payload, at - 1)
+        if kind < 0:
+            raise FormatError("read a key", f"offset {at}", f"serial type {kind}")
+        body += (kind - 12) >> 1 if kind >= 12 else _SIZE[kind]
+    return payload[types:at] + payload[head:body] if head <= body <= len(payload) else None

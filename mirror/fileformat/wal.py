@@ -31,7 +31,7 @@ header's) over the first 8 bytes of the frame header and the page, taken as pair
     s0 += x + s1;  s1 += y + s0        (mod 2**32)
 
 That is linear: after n pairs ``s = A**n s + sum(A**(n-1-i) (x_i, x_i + y_i))`` with
-``A = ((1, 1), (1, 2))``. So all frames of a buffer are summed at once as one matrix product, and
+``A = ((1, 1), (1, 2))``. So what the words of all frames of a buffer add is one matrix product, and
 since each frame stores its sum, each link of the chain is tested by itself.
 """
 
@@ -41,7 +41,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +53,7 @@ FRAME_HEADER_SIZE = 24
 VERSION = 3007000
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
-_BLOCK_BYTES = 1 << 16
+_BIG, _LITTLE = np.dtype(">u4"), np.dtype("<u4")
 
 Words = NDArray[np.uint32]
 Checksum = tuple[int, int]
@@ -100,17 +99,19 @@ def checksum_words(words: Sequence[int], seed: Checksum = (0, 0)) -> Checksum:
 
 
 @lru_cache(maxsize=8)
-def _weights(words: int) -> tuple[Words, Words]:
-    """Weights of ``words`` input words in s0 and s1, shape (2, words), and ``A**(words/2)``, shape (2, 2)."""
-    pairs = words // 2
-    table = np.zeros((2, words), dtype=np.uint32)
-    a, b, d = 1, 0, 1  # A**k is symmetric: ((a, b), (b, d))
-    for k in range(pairs):
-        index = 2 * (pairs - 1 - k)
-        table[:, index] = ((a + b) & _MASK, (b + d) & _MASK)
-        table[:, index + 1] = (b, d)
+def _weights(page_size: int) -> tuple[Words, tuple[int, int, int]]:
+    """Weights of a frame's words (0 for salts and sums) in s0 and s1, shape (2, words), and ``A**pairs``.
+
+    ``A**k`` is symmetric, ((a, b), (b, d)), and given as (a, b, d).
+    """
+    frame = np.zeros((2, (FRAME_HEADER_SIZE + page_size) // 4), dtype=np.uint32)
+    summed = [0, *range(6, frame.shape[1], 2)]
+    a, b, d = 1, 0, 1
+    for index in reversed(summed):
+        frame[:, index] = ((a + b) & _MASK, (b + d) & _MASK)
+        frame[:, index + 1] = (b, d)
         a, b, d = (a + b) & _MASK, (a + 2 * b) & _MASK, (b + 2 * d) & _MASK
-    return table, np.array([[a, b], [b, d]], dtype=np.uint32)
+    return frame, (a, b, d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +122,12 @@ class FrameRun:
     """Frames with the right salts and a valid checksum chain, from the buffer's start."""
     commits: tuple[int, ...]
     """Indexes (0-based, below ``count``) of the commit frames."""
-    checksums: NDArray[Any]
-    """Stored checksums of all frames in the buffer, shape (frames, 2), native 32-bit."""
+    checksums: list[Checksum]
+    """The chain's value after each of them."""
 
     def checksum(self, index: int) -> Checksum:
         """The chain's value after frame ``index``."""
-        first, second = self.checksums[index]
-        return int(first), int(second)
+        return self.checksums[index]
 
 
 def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, seed: Checksum) -> FrameRun:
@@ -139,28 +139,25 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     frame_size = FRAME_HEADER_SIZE + page_size
     total = len(data) // frame_size
     if total == 0:
-        return FrameRun(0, (), np.zeros((0, 2), dtype=np.uint32))
-    raw = np.frombuffer(data, dtype=">u4", count=total * frame_size // 4).reshape(total, frame_size // 4)
-    header = raw[:, :6].astype(np.uint32)
-    words = raw if big_endian else raw.view("<u4")
-    table, power = _weights(2 + page_size // 4)
-    sums = words[:, :2].astype(np.uint32) @ table[:, :2].T
-    # Multiply and sum, because numpy has no fast matrix product for integers; in blocks that stay in
-    # the processor's cache.
-    block = max(1, _BLOCK_BYTES // page_size)
-    for start in range(0, total, block):
-        page = np.ascontiguousarray(words[start : start + block, 6:], dtype=np.uint32)
-        for half in (0, 1):
-            sums[start : start + block, half] += np.multiply(page, table[half, 2:]).sum(axis=1, dtype=np.uint32)
-    before = np.empty((total, 2), dtype=np.uint32)
-    before[0] = seed
-    before[1:] = header[:-1, 4:]
-    sums += before @ power
-    good = (sums == header[:, 4:]).all(axis=1)
-    good &= (header[:, 2] == salts.salt1) & (header[:, 3] == salts.salt2)
-    count = total if good.all() else int(np.argmin(good))
-    commits = tuple(int(i) for i in np.flatnonzero(header[:count, 1]))
-    return FrameRun(count, commits, header[:, 4:])
+        return FrameRun(0, (), [])
+    shape = total, frame_size // 4
+    raw = np.ndarray(shape, _BIG, data)
+    header = raw[:, :6].tolist()
+    words = raw.astype(np.uint32) if big_endian else np.ndarray(shape, _LITTLE, data)
+    weights, (a, b, d) = _weights(page_size)
+    # Not `words @ weights.T`: numpy has no fast matrix product for integers.
+    added = np.einsum("fw,sw->fs", words, weights).tolist()
+    s0, s1 = seed
+    commits: list[int] = []
+    checksums: list[Checksum] = []
+    for (add0, add1), (_, size, salt1, salt2, sum0, sum1) in zip(added, header, strict=True):
+        s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
+        if s0 != sum0 or s1 != sum1 or (salt1, salt2) != salts:
+            break
+        if size:
+            commits.append(len(checksums))
+        checksums.append((s0, s1))
+    return FrameRun(len(checksums), tuple(commits), checksums)
 
 
 def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, int]:
@@ -171,7 +168,7 @@ def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, in
     """
     frame_size = FRAME_HEADER_SIZE + page_size
     total = len(data) // frame_size
-    raw = np.frombuffer(data, dtype=">u4", count=total * frame_size // 4).reshape(total, frame_size // 4)
+    raw = np.frombuffer(data, dtype=_BIG, count=total * frame_size // 4).reshape(total, frame_size // 4)
     good = (raw[:, 2] == salts.salt1) & (raw[:, 3] == salts.salt2)
     count = total if good.all() else int(np.argmin(good))
     commits = np.flatnonzero(raw[:count, 1])

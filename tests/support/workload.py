@@ -131,6 +131,20 @@ class Work:
             ),
         )
 
+    def scatter(self, r: random.Random) -> None:
+        """Rowids of every length, negative ones too."""
+        rowids = (r.randrange(-(2**63), 2**63) >> r.randrange(64) for _ in range(r.choice((1, 30))))
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO n(rowid, x) VALUES (?,?)", ((rowid, "n" * r.randrange(30)) for rowid in rowids)
+        )
+
+    def resize(self, r: random.Random) -> None:
+        """Many short rows become shorter or longer, so that SQLite moves cells about within their pages."""
+        table, column, key = r.choice((("a", "x", "id"), ("n", "y", "rowid"), ("w", "d", "q")))
+        self.run(
+            f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {key} % ? = 0", ("r" * r.randrange(50), r.choice((2, 5)))
+        )
+
     def update_a(self, r: random.Random) -> None:
         self.run("UPDATE a SET x = ? WHERE id % 17 = ?", (self._value(r), r.randrange(17)))
 
@@ -267,6 +281,8 @@ _ROWS = (
     "write_w",
     "write_c",
     "write_l",
+    "scatter",
+    "resize",
     "update_a",
     "update_small",
     "update_n",
