@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
-from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
+from mirror.capture.batches import GapFound, Head, PageBatch, frames_until, last_change
 from mirror.capture.copy import copy_file
 from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
@@ -188,6 +188,9 @@ class Pipeline:
                 self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)
 
     def _interrupted(self, error: MirrorError) -> None:
+        begin_anew = isinstance(error, FormatError) and not self._distrusted
+        if begin_anew:
+            error.retryable, error.next_step = True, "the source is copied anew"
         if error.retryable and str(error) != self.status.last_error:  # once, however often it is tried again
             logger.warning("{}: {}", self.task.database.name, error)
         self.status.is_interrupted(str(error))
@@ -198,11 +201,10 @@ class Pipeline:
         if isinstance(error, ReplacedError):
             self._reattach = error.detail
             self._source.close()
-        elif isinstance(error, FormatError) and not self._distrusted:
+        elif begin_anew:
             # The copy of the source or what was spooled is wrong: begin anew, once.
             self._distrusted = True
             self._agreed = False
-            error.retryable = True
             if self._replica is not None:
                 self._replica.close()
                 self._replica = None
@@ -402,6 +404,7 @@ class Pipeline:
         assert self._sink is not None
         self.status.phase = "re-diff" if gap.reason else "following"
         while True:
+            gap = last_change(self._spool, gap, self._tail.until)
             # What an unfinished comparison left behind describes no state that was applied.
             self._images.forget_rediffs(above=replica.head.lsn.generation)
             read = self._source.reader()

@@ -65,14 +65,12 @@ def next_batch(
     its own, so that each schema change is applied at its commit; with ``cookie`` None it does not, and
     the batch goes on to the end. ``stop_at``: no commit behind this position is taken.
     A batch also ends with its segment, if a commit does. One without commits, which only follows a
-    reset, has no images. Of several changes of a database without a WAL only the last counts.
-    Raises ``FormatError`` where the spool is damaged.
+    reset, has no images. Raises ``FormatError`` where the spool is damaged.
     """
     images: dict[int, Image] = {}
     pending: dict[int, Image] = {}
     pending_cookie = cookie
     at, pages, commits, frames, page_size = head, 0, 0, 0, 0
-    change: GapFound | None = None
     seen = head.lsn.generation, head.lsn.frame
 
     def result() -> PageBatch | None:
@@ -90,11 +88,6 @@ def next_batch(
             start = Head(Lsn(cursor.generation, 0), cursor.salts, record.time, record.end)
             if stop_at is not None and start.lsn > stop_at:
                 break
-            if record.kind is Kind.CHANGE and not result():
-                change = GapFound(start, "")
-                continue
-            if change is not None:
-                return change
             if record.kind in (Kind.GAP, Kind.CHANGE):
                 return result() or GapFound(start, cursor.reason)
             # Frames behind the last commit of a finished generation were never committed.
@@ -102,8 +95,6 @@ def next_batch(
             at = replace(start, committed_at=at.committed_at)
             seen = start.lsn.generation, 0
             continue
-        if change is not None:
-            return change
         if (record.generation, record.first_frame) > (seen[0], seen[1] + 1):
             # Somebody has deleted what was in between: never to be taken for contiguous.
             raise FormatError("read the spool", f"segment {record.place.segment}", f"it goes on elsewhere than {seen}")
@@ -138,7 +129,17 @@ def next_batch(
                 return result()
         if last < record.count:
             break
-    return change or result()
+    return result()
+
+
+def last_change(spool: SpoolReader, found: GapFound, until: Place | None) -> GapFound:
+    """The last of several changes of a database without a WAL: one comparison serves them all."""
+    while not found.reason:
+        later = next_batch(spool, found.head, until, None)
+        if not isinstance(later, GapFound) or later.reason:
+            break
+        found = later
+    return found
 
 
 def frames_until(spool: SpoolReader, start: Head, until: Place | None, target: Lsn) -> PageBatch | GapFound | None:

@@ -137,6 +137,21 @@ def test_the_program_changes_to_wal_and_back(mirror: MirrorProcess, plain: Write
     assert values(dsn) == ["before", "in WAL mode", "and on", "and back"]
 
 
+def test_killed_several_changes_behind_the_shadow(mirror: MirrorProcess, plain: Writer) -> None:
+    """Each comparison's pages say what differs from the one before: all of them are needed, in order."""
+    plain.run("CREATE TABLE u(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO u VALUES (1, 'before')")
+    mirror.start()
+    mirror.wait_applied()
+    for statement in ("INSERT INTO u VALUES (2, 'two')", "INSERT INTO t VALUES (2, 'two')", "DROP TABLE u"):
+        plain.run(statement)
+        mirror.wait_applied()
+    mirror.kill()
+    plain.run("DELETE FROM t WHERE id = 2", "CREATE TABLE u(id INTEGER PRIMARY KEY, v TEXT)")
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["resyncs"] == []
+
+
 def test_many_changes_keep_few_files(mirror: MirrorProcess, plain: Writer) -> None:
     """Each comparison keeps its pages until the shadow is saved: that must come in time."""
     mirror.start()
