@@ -122,14 +122,17 @@ class SchemaChange:
     """What a batch did to one table's definition.
 
     ``create``: only ``after``. ``drop``: only ``before``. ``rename``: the name alone differs.
-    ``add_columns``: ``after`` has the columns of ``before`` and more at the end; rows that the batch
-    did not touch show the new columns' defaults. ``rebuild``: anything else; the batch's
-    :class:`TableChanges` of this table then hold *all* rows of ``after`` as inserts.
+    ``columns``: columns were renamed, dropped, or added at the end, see ``carried``; rows that the batch
+    did not touch show the new columns' defaults, and the befores of the others have the columns of ``after``.
+    ``rebuild``: anything else; the batch's :class:`TableChanges` of this table then hold *all* rows of
+    ``after`` as inserts.
     """
 
-    kind: Literal["create", "drop", "rename", "add_columns", "rebuild"]
+    kind: Literal["create", "drop", "rename", "columns", "rebuild"]
     before: Table | None
     after: Table | None
+    carried: tuple[int | None, ...] = ()
+    """``columns``: for each column of ``after`` its index in ``before``, None for a new one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ the last, so each row shows up at most once however often it was written between
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mirror.decode.pagemap import NONE, TREE, MapUpdate, PageMap
-from mirror.decode.rows import RowDiff, RowReader
+from mirror.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
+from mirror.decode.rows import RowDiff, RowFormat, RowReader
 from mirror.decode.schema import Schema, read_schema
 from mirror.decode.trees import compare_tree, map_tree, walk
 from mirror.fileformat.btree import Geometry, ReadPage, is_interior
@@ -18,6 +18,8 @@ from mirror.model import Column, RowChange, SchemaChange, Table, TableChanges
 
 #: Pages of each state that are kept while a page set is decoded.
 _KEPT_PAGES = 32
+#: Overflow pages whose owner is kept while a page set is sorted out: a long chain is walked once, not once a page.
+_KEPT_OWNERS = 1 << 16
 
 #: ``sqlite_schema`` itself, the table whose root is page 1.
 SCHEMA_TABLE = Table(
@@ -127,8 +129,11 @@ class _Decoder:
                 else:
                     yield SchemaChange("create", None, table)
             elif name in self._rebuild or not known.same_shape(table):
-                added = name not in self._rebuild and _only_adds_columns(known, table)
-                yield SchemaChange("add_columns" if added else "rebuild", known, table)
+                carried = None if name in self._rebuild else carried_columns(known, table)
+                if carried is None:
+                    yield SchemaChange("rebuild", known, table)
+                else:
+                    yield SchemaChange("columns", known, table, carried)
         for table in dropped.values():
             yield SchemaChange("drop", table, None)
 
@@ -152,13 +157,18 @@ class _Decoder:
                 self._forget(known)
                 yield TableChanges(table, self._all_rows(table, schema))
             elif known.root != table.root or known.root in self._touched:
-                yield self._compare(known, table, schema)
+                carried = () if special_change is None else special_change.carried
+                yield self._compare(known, table, schema, carried)
 
     def _rows(self, table: Table, schema: Schema, read: ReadPage) -> RowReader:
         return RowReader(schema.format(table, self._layout.encoding), self._layout.geometry, read)
 
-    def _compare(self, before: Table, after: Table, schema: Schema) -> TableChanges:
+    def _compare(
+        self, before: Table, after: Table, schema: Schema, carried: tuple[int | None, ...] = ()
+    ) -> TableChanges:
         olds, news = self._rows(before, self._schema, self._old), self._rows(after, schema, self._new)
+        if carried:
+            olds = RowReader(RowFormat(before, self._layout.encoding, after, carried), self._layout.geometry, self._old)
         rows = RowDiff(olds, news, self._dirty, self._update)
         index = before.without_rowid
         if before.root != after.root:
@@ -216,12 +226,15 @@ def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int
     touched: dict[int, list[int]] = {}
     dirty: dict[int, int] = {}
     unchanged: set[int] = set()
+    owners: dict[int, Owner | None] = {}
     for pgno in changed:
         kind, ref = pagemap.get(pgno)
         if kind == TREE:
             touched.setdefault(ref, []).append(pgno)
         elif kind != NONE:
-            owner = pagemap.chain_owner(pgno)
+            if len(owners) >= _KEPT_OWNERS:
+                owners.clear()
+            owner = pagemap.chain_owner(pgno, owners)
             if owner is not None:
                 leaf, head = owner
                 leaf_kind, root = pagemap.get(leaf)
@@ -233,12 +246,26 @@ def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int
     return touched, dirty
 
 
-def _only_adds_columns(before: Table, after: Table) -> bool:
-    return (
-        after.columns[: len(before.columns)] == before.columns
-        and len(after.columns) > len(before.columns)
-        and before.primary_key == after.primary_key
-        and before.rowid_alias == after.rowid_alias
-        and not before.without_rowid
-        and not after.without_rowid
-    )
+def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | None:
+    """For each column of ``after`` its index in ``before``, None for one that was added at the end.
+
+    None instead if more than names, dropped and added columns differ: then the table counts as a new one.
+    """
+    if before.without_rowid or after.without_rowid:
+        return None
+    olds, news = before.columns, after.columns
+    places: list[int | None]
+    if len(olds) == len(news) and all(replace(old, name=new.name) == new for old, new in zip(olds, news, strict=True)):
+        places = list(range(len(news)))  # ALTER TABLE ... RENAME COLUMN changes no record, so places tell
+    else:
+        known = {column.name: at for at, column in enumerate(olds)}
+        places = [known.get(column.name) for column in news]
+        kept = [at for at in places if at is not None]
+        if places[len(kept) :] != [None] * (len(places) - len(kept)) or kept != sorted(kept):
+            return None
+        if any(olds[at] != news[to] for to, at in enumerate(kept)):
+            return None
+    names = {olds[at].name: column.name for at, column in zip(places, news, strict=True) if at is not None}
+    key = tuple(names.get(name) for name in before.primary_key)
+    alias = None if before.rowid_alias is None else names.get(before.rowid_alias)
+    return tuple(places) if (key, alias) == (after.primary_key, after.rowid_alias) else None

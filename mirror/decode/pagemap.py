@@ -23,6 +23,10 @@ from array import array
 NONE, TREE, OVERFLOW_FIRST, OVERFLOW_MORE = 0, 1, 2, 3
 
 
+#: Of an overflow chain: the b-tree page with the cell, and the chain's first page.
+Owner = tuple[int, int]
+
+
 class PageMap:
     """Kind and reference of each page; 5 bytes a page."""
 
@@ -61,16 +65,27 @@ class PageMap:
             self.kinds[pgno] = NONE
             self.refs[pgno] = 0
 
-    def chain_owner(self, pgno: int) -> tuple[int, int] | None:
-        """For an overflow page: ``(b-tree page, first page of its chain)``; None if stale."""
+    def chain_owner(self, pgno: int, known: dict[int, Owner | None] | None = None) -> Owner | None:
+        """For an overflow page: ``(b-tree page, first page of its chain)``; None if stale.
+
+        ``known``: owners found before; those of the pages that are passed are added.
+        """
+        known = {} if known is None else known
+        passed = []
+        owner = None
         for _ in range(len(self.kinds)):
+            if pgno in known:
+                owner = known[pgno]
+                break
             kind, ref = self.get(pgno)
             if kind == OVERFLOW_FIRST:
-                return ref, pgno
+                owner = ref, pgno
             if kind != OVERFLOW_MORE:
-                return None
+                break
+            passed.append(pgno)
             pgno = ref
-        return None
+        known.update(dict.fromkeys(passed, owner))
+        return owner
 
     def copy(self) -> PageMap:
         """An independent copy."""

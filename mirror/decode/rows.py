@@ -33,9 +33,12 @@ _MOVED = 4
 class RowFormat:
     """How the records of one table are read as rows."""
 
-    __slots__ = ("_alias", "_defaults", "_encoding", "_keys", "_order", "_reals", "_stored", "table")
+    __slots__ = ("_added", "_alias", "_defaults", "_encoding", "_keys", "_order", "_reals", "_stored", "table")
 
-    def __init__(self, table: Table, encoding: str) -> None:
+    def __init__(
+        self, table: Table, encoding: str, after: Table | None = None, carried: Sequence[int | None] = ()
+    ) -> None:
+        """``after``, ``carried``: give the rows the columns that the table has after a change of them."""
         self.table = table
         self._encoding = encoding
         self._keys = len(table.collations)
@@ -45,7 +48,11 @@ class RowFormat:
         self._alias = None if table.rowid_alias is None else table.position(table.rowid_alias)
         # A key that names a column with two collations stores it twice.
         inverse = [table.storage.index(i) for i in range(len(table.columns))]
-        self._order = None if inverse == list(range(self._stored)) else inverse
+        self._order: list[int] | None = None if inverse == list(range(self._stored)) else inverse
+        self._added: list[Value] = []
+        if after is not None:
+            self._order = [inverse[at] for at in carried if at is not None]
+            self._added = [column.default for column in after.columns[len(self._order) :]]
 
     def row(self, payload: bytes, rowid: Key) -> Row:
         """The row in a whole payload. Raises ``FormatError``."""
@@ -60,7 +67,7 @@ class RowFormat:
         if self._alias is not None:
             values[self._alias] = rowid
         if self._order is not None:
-            values = [values[at] for at in self._order]
+            values = [values[at] for at in self._order] + self._added
         return tuple(values)
 
     def key(self, payload: bytes) -> bytes | None:

@@ -78,6 +78,18 @@ def add_column(target: Target, name: str, pg_type: str, default: str | None) -> 
     ]
 
 
+def rename_column(target: Target, old: str, new: str) -> Composed:
+    """ALTER TABLE that renames one column."""
+    return SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table_sql(target), Identifier(old), Identifier(new))
+
+
+def drop_column(target: Target, name: str, lsn: Lsn) -> list[Composed]:
+    """Keep a column that the source has dropped, under a marked name, for rows that do not have it any more."""
+    kept = dropped_name(name, lsn)
+    optional = SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table_sql(target), Identifier(kept))
+    return [rename_column(target, name, kept), optional]
+
+
 def widen_columns(target: Target, names: tuple[str, ...]) -> Composed:
     """ALTER TABLE that turns columns into jsonb without loss, in one rewrite of the table."""
     steps = [SQL("ALTER COLUMN {0} TYPE jsonb USING mirror.lossless({0})").format(Identifier(name)) for name in names]

@@ -7,7 +7,7 @@ order of their own. What the source drops is kept in Postgres under another name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -73,8 +73,8 @@ class SchemaEditor:
                 self._remember_refusal(replace(refused[change.before.name], table=table.name))
                 continue
             jsonb = frozenset(column for name, column in widen if name == table.name)
-            if change.kind in ("rename", "add_columns") and held is not None:
-                done = self._try(table.name, partial(self._carry, table, held, jsonb), careful)
+            if change.kind in ("rename", "columns") and held is not None:
+                done = self._try(table.name, partial(self._carry, change, table, held, jsonb, lsn), careful)
                 if not done and held.source != table.name:
                     self._keep_parked(held, lsn)
                 continue
@@ -201,7 +201,7 @@ class SchemaEditor:
         source = change.before.name
         if source in self.refusals:
             # All rows of a rebuilt table come with the batch; a renamed one stays refused under its new name.
-            if change.kind != "add_columns":
+            if change.kind != "columns":
                 self.lift(source)
                 if source in self.targets:
                     self.retire(source, lsn)
@@ -217,8 +217,8 @@ class SchemaEditor:
             self._rename_rejects(source, parked)
         return held
 
-    def _carry(self, table: Table, held: Target, jsonb: Collection[str]) -> None:
-        """Finish a rename and add the columns that came with it."""
+    def _carry(self, change: SchemaChange, table: Table, held: Target, jsonb: Collection[str], lsn: Lsn) -> None:
+        """Finish a rename, or change columns."""
         if table.name != held.source:
             parked = self._parked(held.source)
             name = self._mapped_like(table, held, ()).name
@@ -226,8 +226,41 @@ class SchemaEditor:
             self._conn.execute(ddl.rename_table(held.schema, parked, name))
             self._rename_rejects(parked, table.name)
             self._remember(Target(table.name, held.schema, name, held.columns, held.key))
-        if len(table.columns) > len(held.columns):
+        if change.kind == "columns":
+            self._rename_columns(table, held, change.carried, lsn)
             self.extend(table, jsonb)
+
+    def _rename_columns(self, table: Table, held: Target, carried: Sequence[int | None], lsn: Lsn) -> None:
+        """Rename columns that were renamed, and those that were dropped, which keep what is in them.
+
+        Names are vacated first, as with tables.
+        """
+        kept = [held.columns[at] for at in carried if at is not None]
+        wanted = self._mapped_names(table, held)
+        steps = []
+        renamed: dict[str, str] = {}
+        for number, (column, source) in enumerate(zip(kept, table.columns, strict=False)):
+            name = wanted[source.name]
+            if name != column.name:
+                parked = f"mirror_renaming_{number}"
+                steps.append((parked, name))
+                self._conn.execute(ddl.rename_column(held, column.name, parked))
+            renamed[column.name] = name
+        for column in held.columns:
+            if column not in kept:
+                for step in ddl.drop_column(held, column.name, lsn):
+                    self._conn.execute(step)
+        for parked, name in steps:
+            self._conn.execute(ddl.rename_column(held, parked, name))
+        columns = tuple(
+            TargetColumn(source.name, renamed[column.name], column.pg_type)
+            for column, source in zip(kept, table.columns, strict=False)
+        )
+        key = None if held.key is None else tuple(renamed[name] for name in held.key)
+        self._remember(Target(table.name, held.schema, held.name, columns, key))
+
+    def _mapped_names(self, table: Table, held: Target) -> dict[str, str]:
+        return {column.source: column.name for column in self._mapped_like(table, held, ()).columns}
 
     def _keep_parked(self, held: Target, lsn: Lsn) -> None:
         """Keep a table whose new name is refused as one that was dropped."""

@@ -106,9 +106,11 @@ def redefined(old: dict[str, Rows], changes: Sequence[SchemaChange]) -> dict[str
             assert change.before is not None
             new[name] = old[change.before.name]
         else:
-            assert change.before is not None
-            added = tuple(column.default for column in change.after.columns[len(change.before.columns) :])
-            new[name] = {each: row + added for each, row in old[name].items()}
+            added = [column.default for column in change.after.columns]
+            new[name] = {
+                each: tuple(row[at] if at is not None else added[to] for to, at in enumerate(change.carried))
+                for each, row in old[name].items()
+            }
     return new
 
 

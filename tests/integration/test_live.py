@@ -151,6 +151,47 @@ def test_schema_changes_while_running(mirror: MirrorProcess, writer: Writer, dsn
     assert len(kept) == 1
 
 
+def test_columns_change_in_place(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """What is there stays where it is, and whoever looks at it; a dropped column stays under a marked name."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c REAL)")
+    writer.run("INSERT INTO t VALUES (1, 'a1', 10, 1.5), (2, 'a2', 20, 2.5)")
+    mirror.start()
+    mirror.wait_applied()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE VIEW seen AS SELECT id, a, c FROM t")
+    before = mirror.status()["rows"]
+    writer.run("ALTER TABLE t RENAME COLUMN a TO name")
+    writer.run("ALTER TABLE t DROP COLUMN b")
+    mirror.check()
+    assert mirror.status()["rows"] == before, "rows that did not change were written"
+    writer.run("ALTER TABLE t ADD COLUMN b TEXT DEFAULT 'new'", "INSERT INTO t VALUES (3, 'a3', 3.5, 'other')")
+    mirror.check()
+    assert rows(dsn, "SELECT * FROM seen ORDER BY id") == [(1, "a1", 1.5), (2, "a2", 2.5), (3, "a3", 3.5)]
+    assert rows(dsn, "SELECT b FROM t ORDER BY id") == [("new",), ("new",), ("other",)]
+    [(kept,)] = rows(dsn, "SELECT attname FROM pg_attribute WHERE attname LIKE 'b\\_\\_dropped%'")
+    assert rows(dsn, f'SELECT "{kept}" FROM t ORDER BY id') == [(10,), (20,), (None,)]
+    writer.transaction(
+        "ALTER TABLE t RENAME COLUMN name TO x",
+        "ALTER TABLE t RENAME COLUMN b TO name",
+        "ALTER TABLE t RENAME COLUMN x TO b",
+        "UPDATE t SET name = 'changed' WHERE id = 1",
+    )
+    mirror.check()
+    assert rows(dsn, "SELECT name, b FROM t ORDER BY id") == [("changed", "a1"), ("new", "a2"), ("other", "a3")]
+    assert mirror.status()["refusals"] == []
+
+
+def test_a_key_column_is_renamed(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
+    writer.run("CREATE TABLE t(p TEXT, q INT, v, PRIMARY KEY (q, p))", "INSERT INTO t VALUES ('a', 1, 2)")
+    writer.run("CREATE TABLE u(id INTEGER PRIMARY KEY, v)", "INSERT INTO u VALUES (5, 6)")
+    mirror.start()
+    mirror.wait_applied()
+    writer.run("ALTER TABLE t RENAME COLUMN q TO k", "ALTER TABLE u RENAME COLUMN id TO key")
+    writer.run("UPDATE t SET k = 7, v = 'text'", "UPDATE u SET v = 8", "INSERT INTO u VALUES (9, 'text')")
+    mirror.check()
+    assert rows(dsn, "SELECT p, k FROM t") == [("a", 7)]
+
+
 def test_values_that_do_not_fit_their_column(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, x TEXT)", "INSERT INTO t VALUES (1, 2, 'ok')")
     mirror.start()

@@ -499,7 +499,7 @@ def test_add_columns(sink: Sink, reader: Reader) -> None:
             Column("z", "BLOB", "BLOB", default=b"\x00'"),
         ),
     )
-    change = [SchemaChange("add_columns", ITEMS, grown)]
+    change = [SchemaChange("columns", ITEMS, grown, (0, 1, 2, None, None, None, None))]
     sink.apply(batch(2, (grown, [insert("b", 2, 2.0, None, 5, 0.5, None)]), schema=change))
     assert rows(sink, reader) == [
         ("a", 1, 1.0, "it's", "odd", None, b"\x00'"),
