@@ -22,7 +22,7 @@ STAGES = ("capture", "decode", "postgres", "profiles", "parity", "storage", "hot
 WIRING = ("pipeline", "deliver", "replica", "agent", "control", "cutover", "cli", "demo", "__main__")
 SHARED = ("mirror.errors", "mirror.model")
 #: Standard modules that compute: no files, no clock, no network, no processes, no logging.
-PURE = frozenset(("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools"))
+PURE = frozenset(("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"))
 PURE |= frozenset(("itertools", "math", "operator", "re", "struct", "types", "typing", "zlib"))
 
 
