@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
-from mirror.capture.batches import GapFound, Head, PageBatch, frames_until, last_change
+from mirror.capture.batches import GapFound, PageBatch, frames_until, last_change
 from mirror.capture.copy import copy_file
 from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
@@ -244,7 +244,7 @@ class Pipeline:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
         if not self._tail.attached:
             known = self._replica.head.lsn if self._replica is not None else Lsn.parse(self.status.applied or "0:0")
-            self._attach(known.generation + 1, self._reattach)
+            self._tail.attach(known.generation + 1, self._reattach, self._pump)
             self._reattach = ""
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
@@ -338,9 +338,6 @@ class Pipeline:
             self.status.has_captured(self._tail.captured)
         self._check()
 
-    def _attach(self, floor: int, forced: str) -> Head:
-        return self._tail.attach(floor, forced, self._pump)
-
     # -- agreeing with Postgres --------------------------------------------------------------------
 
     def _agree(self) -> None:
@@ -425,7 +422,11 @@ class Pipeline:
             gap = found
         batch = replica.compared(gap, images, found)
         read.require_whole(batch.pages, page_size, batch.images)
-        self._record_gap(replica.head.lsn.generation, gap.reason)
+        if not images and found is None and self._tail.began_with(gap.head):
+            # What nobody watched left no trace: nothing was lost that could be told of.
+            logger.info("{}: all pages were compared, and are as they were: {}", self.task.database.name, gap.reason)
+        else:
+            self._record_gap(replica.head.lsn.generation, gap.reason)
         self._apply(replica, batch)
 
     def _record_gap(self, generation: int, reason: str) -> None:
@@ -462,7 +463,7 @@ class Pipeline:
 
     def _copy_source(self, floor: int) -> Replica:
         """Copy the database file and overlay the frames that were committed meanwhile."""
-        begin = self._attach(floor, "a whole copy begins")
+        begin = self._tail.attach(floor, "a whole copy begins", self._pump)
         read = self._source.reader()
         header = DatabaseHeader.parse(read(0, 100))
         copy_file(read, Shadow.database(self.task.folder), self._copy_progress)

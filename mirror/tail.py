@@ -36,6 +36,7 @@ class Tail:
         self._link: CaptureLink | None = None
         self._begin: Head | None = None
         self._attaching = False
+        self._restarted: Lsn | None = None
         self._marks: dict[int, Future[Lsn]] = {}
         self._questions: dict[Future[Lsn], Ask] = {}
 
@@ -60,6 +61,10 @@ class Tail:
             pump()
         assert self._begin is not None
         return self._begin
+
+    def began_with(self, gap: Head) -> bool:
+        """Whether a gap is the one with which capture began to follow, not one that it came to later."""
+        return self._restarted == gap.lsn
 
     def mark(self, future: Future[Lsn]) -> None:
         """Ask for the position of all that is committed now, once it is spooled."""
@@ -117,11 +122,12 @@ class Tail:
                 if isinstance(message, Marked) and (future := self._marks.pop(message.mark, None)) is not None:
                     del self._questions[future]
                     future.set_result(lsn)
-            case Attached(_, place, lsn, salts):
+            case Attached(gap, place, lsn, salts):
                 self.error = None
                 self.attached, self._attaching = True, False
                 self.until, self.captured = place, lsn
                 self._begin = Head(lsn, salts, time.time(), place)
+                self._restarted = None if gap is None else lsn
             case Failed(text, _, replaced):
                 if replaced:
                     self.attached = False

@@ -49,8 +49,8 @@ from mirror.model import Lsn, Salts
 CHUNK_BYTES = 1 << 20
 #: Leftovers of a finished generation that are kept in memory until it is proved that they are all.
 LEFTOVER_BYTES = 64 << 20
-#: Seconds between looks at whether the files were replaced.
-REPLACED_INTERVAL = 0.1
+#: Seconds between looks at whether the files were replaced, when nothing is committed and when much is.
+REPLACED_INTERVAL, REPLACED_BUSY_INTERVAL = 0.1, 1.0
 _MASK = 0xFFFFFFFF
 #: Generations whose salts are remembered, so that a position given by salts can be found.
 _KNOWN_GENERATIONS = 64
@@ -73,7 +73,7 @@ class Follower:
         self._counted = False  # whether cursor.changes was taken from the index that is followed
         self._full = False
         self._since_size_check = 0
-        self._next_look = 0.0
+        self._looked = 0.0
         self._generations: dict[Salts, int] = {}
 
     @property
@@ -160,7 +160,10 @@ class Follower:
             return "first sight of the source"
         if cursor.inode != self._inodes[0]:
             return "the database file was replaced"
-        if cursor.salts != header.salts or cursor.salts == (0, 0):
+        if header.salts == (0, 0):
+            # Nor does the database's header: its change counter moves only when page 1 is written anyway.
+            return "the WAL is empty and does not tell what was written before"
+        if cursor.salts != header.salts:
             return "the WAL was reset while nobody followed it"
         if cursor.frame > header.last_frame:
             return f"the WAL went back from frame {cursor.frame} to {header.last_frame}"
@@ -182,9 +185,10 @@ class Follower:
         the spool cannot be written.
         """
         index = self._index()
-        if time.monotonic() >= self._next_look:
+        quiet = index == self._seen
+        if time.monotonic() - self._looked >= (REPLACED_INTERVAL if quiet else REPLACED_BUSY_INTERVAL):
             self._look_for_replacement()
-        if index == self._seen:
+        if quiet:
             return False
         header = WalIndexHeader.parse(index)
         if header is None:
@@ -226,7 +230,7 @@ class Follower:
         return self._shm[:BOTH_COPIES]
 
     def _look_for_replacement(self) -> None:
-        self._next_look = time.monotonic() + REPLACED_INTERVAL
+        self._looked = time.monotonic()
         try:
             inodes = tuple(os.stat(f"{self._database}{suffix}").st_ino for suffix in ("", "-wal", "-shm"))
         except OSError as error:

@@ -104,7 +104,7 @@ class _Tail:
     def _answer(self, follower: AnyFollower) -> None:
         if not self._marks and not self._places:
             return
-        now = follower.target()
+        now = follower.target() if any(target is None for _, target in self._marks) else None
         captured = follower.cursor.lsn
         waiting: list[tuple[int, Lsn | None]] = []
         for mark, target in self._marks:

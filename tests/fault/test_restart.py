@@ -210,6 +210,46 @@ def test_clean_stop_and_start_needs_no_comparison(mirror: MirrorProcess, filled:
     assert (status["gaps"], status["resyncs"]) == ([], [])
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_restart_while_nothing_was_written_is_no_gap(
+    make_mirror: Callable[..., MirrorProcess], database: Path, opened: bool
+) -> None:
+    """A program's clean end leaves no WAL that could prove it; the comparison does, and finds nothing different."""
+    with Writer(database) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, v)")
+        writer.run(FILL.format(1, 1000))
+    mirror = make_mirror(database)
+    for _ in range(3):
+        mirror.start()
+        mirror.check()
+        status = mirror.status()
+        assert (status["gaps"], status["resyncs"][1:]) == ([], [])
+        assert mirror.stop() == 0
+        if opened:
+            with Writer(database) as writer:
+                writer.run("SELECT count(*) FROM t")
+            assert not Path(f"{database}-wal").exists()
+
+
+def test_a_write_that_the_header_does_not_tell_of(make_mirror: Callable[..., MirrorProcess], database: Path) -> None:
+    """In WAL mode the change counter moves only when page 1 is written for another reason: it proves nothing."""
+    with Writer(database) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        writer.run("INSERT INTO t VALUES (1, 'before')")
+    mirror = make_mirror(database)
+    mirror.start()
+    mirror.check()
+    mirror.stop()
+    before = os.stat(database), database.read_bytes()[:100]
+    with Writer(database) as writer:
+        writer.run("UPDATE t SET v = 'behind'")
+    after = os.stat(database), database.read_bytes()[:100]
+    assert (before[0].st_ino, before[0].st_size, before[1]) == (after[0].st_ino, after[0].st_size, after[1])
+    mirror.start()
+    mirror.check()
+    assert len(mirror.status()["gaps"]) == 1
+
+
 @pytest.fixture
 def own_server(folder: Path) -> Iterator[Callable[[str], str]]:
     """A Postgres of the test's own, to stop, kill and start."""
