@@ -482,7 +482,7 @@ class Pipeline:
         self._check()
         self.status.progress = {"what": "copy pages", "done": done, "total": None}
 
-    def _load_progress(self, table: str, done: int, total: int) -> None:
+    def _load_progress(self, table: str, done: int, total: int | None) -> None:
         self._check()
         self.status.progress = {"what": table, "done": done, "total": total}
 

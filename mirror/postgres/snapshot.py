@@ -2,20 +2,22 @@
 
 A new table is filled by COPY and gets its key afterwards. A table that is there is compared with a
 temporary copy, and only the rows that differ are written, so that readers see one committed state
-and then the other. The fast path hands SQLite's values to COPY in binary form without looking at
-them: one aggregate query beforehand has said that they fit. Where Postgres or Python then refuses a
-value all the same (NUL, broken UTF-8, a row that is too big), the table is done again on the careful path:
-with rows that the caller has decoded, each looked at by the codecs. A table that Postgres does not take
+and then the other. The fast path hands SQLite's values to COPY in binary form and expects them to fit
+their columns. The first that does not ends it: SQLite's query, psycopg or Postgres refuses it, and nothing of
+the table stays. One aggregate query then looks at all values at once, and the table is begun anew, with other
+types or another key; or, where neither explains it (NUL, broken UTF-8, a row that is too big), on the careful
+path: with rows that the caller has decoded, each looked at by the codecs. A table that Postgres does not take
 even so is refused, and the others are loaded.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import apsw
@@ -30,7 +32,7 @@ from mirror.model import Lsn, RowChange, Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
 from mirror.postgres.careful import parts
-from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, encode, real_text
+from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit, encode, real_text
 from mirror.postgres.dml import Stage
 from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
@@ -39,12 +41,14 @@ from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.target import Conn, Target
 
-#: Called with (table, rows done, rows in all).
-Progress = Callable[[str, int, int], None]
+#: Called with (table, rows done, rows in all if that is known, at least roughly).
+Progress = Callable[[str, int, int | None], None]
 #: All rows of a table as inserts, decoded, with broken text as :class:`~mirror.model.BadText`.
 AllRows = Callable[[Table], Iterator[RowChange]]
 
-_PROGRESS_ROWS = 20_000
+_PROGRESS_ROWS = 500
+#: No row takes less of a file: its offset, its size, its rowid and an empty record.
+_LEAST_ROW_BYTES = 5
 #: Columns looked at in one aggregate query: SQLite returns at most 2,000 results.
 _SCANNED_COLUMNS = 400
 
@@ -61,6 +65,23 @@ _MISFIT_TESTS = {
 }
 
 _BINARY_TYPES = {"double precision": "float8", "bigint": "int8", "boolean": "bool"}
+
+#: Where psycopg would turn a value that does not fit into one that does; other types' dumpers refuse it.
+_CONVERTED_TYPES = frozenset({"boolean", "double precision", "numeric"})
+
+#: What psycopg's dumpers raise for a value of another type: in C the first, in Python any of them.
+_DUMPER_ERRORS = (TypeError, AttributeError, struct.error)
+
+#: Bytes in an index entry for each byte of the value, where it is not of fixed size.
+_KEY_WEIGHTS = {"text": 1, "bytea": 1, "jsonb": 6}
+
+
+class _Surprise(Exception):  # noqa: N818 - no error, only news
+    """The fast path has met a row that is not what its table promises."""
+
+
+def _surprise(*_: object) -> NoReturn:
+    raise _Surprise
 
 
 class _JsonDumper(Dumper):
@@ -108,6 +129,7 @@ class SourceCopy:
                 flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
             )
             self._size = database.stat().st_size
+            self._db.create_scalar_function("mirror_surprise", _surprise, 0)
             self.encoding = str(self._db.pragma("encoding")).lower()
         except apsw.Error as error:
             raise SourceError("open the snapshot", str(database), str(error)) from error
@@ -119,67 +141,101 @@ class SourceCopy:
     def scan(self, table: Table, target: Target) -> Scan:
         """Look at every value's type, in one pass over the table for most tables."""
         found = Scan()
+        key_bytes = 0
         for start in range(0, len(target.columns), _SCANNED_COLUMNS):
             columns = target.columns[start : start + _SCANNED_COLUMNS]
-            results = ["count(*)"]
+            results = []
             for column in columns:
                 name = quoted(column.source)
                 results.append(f"total({_MISFIT_TESTS[column.pg_type].format(name)})")
                 if column.name in (target.key or ()):
                     results.append(f"total({name} IS NULL)")
-                    weight = {"text": 1, "bytea": 1, "jsonb": 6}.get(column.pg_type, 0)
+                    weight = _KEY_WEIGHTS.get(column.pg_type, 0)
                     results.append(f"{weight} * ifnull(max(octet_length({name})), 0)")
             query = f"SELECT {', '.join(results)} FROM {quoted(table.name)}"
             row = iter(next(iter(self._db.execute(query))))
-            found.rows = int(next(row))
             for column in columns:
                 if next(row):
                     found.misfits.add(column.source)
                 if column.name in (target.key or ()):
                     found.null_key = bool(next(row)) or found.null_key
-                    found.key_bytes += int(next(row)) + 16
+                    key_bytes += int(next(row)) + 16
+        # Half, because the text form doubles blobs.
+        found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES // 2
         return found
 
-    def longest_row(self, table: Table) -> int:
+    def rows_at_most(self, table: Table) -> int | None:
+        """Roughly how many rows a table has, without reading it; None if that cannot be told."""
+        rowid, name = self._rowid_name(table), quoted(table.name)
+        if rowid is None:
+            return None
+        ends = f"SELECT (SELECT max({rowid}) FROM {name}) - (SELECT min({rowid}) FROM {name}) + 1"
+        span = int(self._db.execute(ends).get or 0)
+        return span if span <= self._size // _LEAST_ROW_BYTES else None  # else most rowids are not taken
+
+    def _longest_row(self, table: Table) -> int:
         """At most so many bytes one row has."""
         if self._size < MAX_ROW_BYTES // 2:
             return self._size
-        lengths = " + ".join(f"ifnull(octet_length({quoted(column.name)}), 0)" for column in table.columns)
-        return int(self._db.execute(f"SELECT ifnull(max({lengths}), 0) FROM {quoted(table.name)}").get)
+        length = _sum([_length(column.name) for column in table.columns])
+        return int(self._db.execute(f"SELECT ifnull(max({length}), 0) FROM {quoted(table.name)}").get)
 
     def rows(self, table: Table, target: Target) -> Iterator[tuple[Any, ...]]:
-        """Read the stored columns of all rows as they are; UnicodeDecodeError for broken text."""
-        columns = [quoted(column.name) for column in table.columns]
-        if target.key is None:
-            columns.insert(0, self._rowid_name(table))
-        return iter(self._db.execute(f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"))
+        """Read the stored columns of all rows as they are.
 
-    def _rowid_name(self, table: Table) -> str:
-        """Return the name for the rowid that no column hides; raises :class:`SinkError`."""
+        Ends with _Surprise at a value that psycopg would convert, and at a key or row that is too long;
+        with UnicodeDecodeError at broken text.
+        """
+        results = []
+        for column in target.columns:
+            name = quoted(column.source)
+            if column.pg_type in _CONVERTED_TYPES:
+                name = _unless(_MISFIT_TESTS[column.pg_type].format(name), name)
+            results.append(name)
+        if target.key is None:
+            rowid = self._rowid_name(table)
+            if rowid is None:
+                raise SinkError(
+                    "copy a table",
+                    table.name,
+                    "its columns hide all names of the rowid",
+                    next_step="rename one of the columns rowid, _rowid_, oid",
+                )
+            results.insert(0, rowid)
+        # Before the row is read: the texts of one that is too long need not be held at all.
+        too_long = " OR ".join(self._limits(target))
+        if too_long:
+            results[0] = _unless(too_long, results[0])
+        return iter(self._db.execute(f"SELECT {', '.join(results)} FROM {quoted(table.name)}"))
+
+    def _limits(self, target: Target) -> Iterator[str]:
+        """SQL conditions that are true of a row that must be looked at before Postgres has it."""
+        measured = [column for column in target.columns if column.pg_type in _KEY_WEIGHTS]
+        key = target.key or ()
+        weighed = [f"{_KEY_WEIGHTS[c.pg_type]} * {_length(c.source)}" for c in measured if c.name in key]
+        if weighed:
+            yield f"{_sum(weighed)} > {MAX_KEY_BYTES - 16 * len(key)}"
+        if measured and self._size >= MAX_ROW_BYTES // 2:
+            # Half, because the text form doubles blobs.
+            yield f"{_sum([_length(column.source) for column in measured])} > {MAX_ROW_BYTES // 2}"
+
+    def _rowid_name(self, table: Table) -> str | None:
+        """Return the name for the rowid that no column hides; None if there is none."""
+        if table.without_rowid:
+            return None
         taken = {str(row[1]).lower() for row in self._db.execute(f"PRAGMA table_xinfo({quoted(table.name)})")}
-        for name in ("rowid", "_rowid_", "oid"):
-            if name not in taken:
-                return name
-        if table.rowid_alias is not None:
-            return quoted(table.rowid_alias)
-        raise SinkError(
-            "copy a table",
-            table.name,
-            "its columns hide all names of the rowid",
-            next_step="rename one of the columns rowid, _rowid_, oid",
-        )
+        free = (name for name in ("rowid", "_rowid_", "oid") if name not in taken)
+        return next(free, None if table.rowid_alias is None else quoted(table.rowid_alias))
 
 
 class Scan:
-    """What one look at a table found: its size, columns that need jsonb, the state of its key."""
+    """What one look at a table found: columns that need jsonb, the state of its key."""
 
-    def __init__(self, careful: bool = False) -> None:
-        self.careful = careful
-        """Whether the rows must be looked at one by one."""
-        self.rows = 0
+    def __init__(self) -> None:
         self.misfits: set[str] = set()
         self.null_key = False
-        self.key_bytes = 0
+        self.careful = False
+        """Whether a row or a key may be too long, so that each has to be looked at."""
 
 
 class Loader:
@@ -211,48 +267,41 @@ class Loader:
         held = editor.targets.get(table.name)
         jsonb: set[str] = set(held.jsonb_columns if held else ())
         by_rowid = held is not None and held.key is None and bool(table.primary_key)
-        scan = None
+        # In a UTF-16 database SQLite repairs broken text on the way out, so nothing would refuse it.
+        careful = self._copy is None or self._copy.encoding != "utf-8"
+        unseen = self._copy
         before = dict(editor.targets)
         while True:
-            refusal: RefusedError | UnicodeDecodeError | None = None
+            surprise: Exception | None = None
             try:
                 with attempt(self._conn, "load a table", table.name):
-                    if scan is None:
-                        scan = self._scan(table, editor.mapped(table, jsonb, by_rowid))
-                        jsonb |= scan.misfits
-                        by_rowid = by_rowid or scan.null_key
-                    self._load_once(table, jsonb, by_rowid, scan)
+                    self._load_once(table, jsonb, by_rowid, careful)
                 editor.lift(table.name)
                 return
             except MisfitError as misfit:
                 jsonb.add(misfit.column)
             except KeyShapeError:
                 by_rowid = True
-            except (RefusedError, UnicodeDecodeError) as error:
-                refusal = error
+            except (_Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
+                surprise = error
             editor.targets.clear()
             editor.targets.update(before)
-            if refusal is None:
-                continue
-            if scan is not None and not scan.careful and _may_pass_carefully(refusal):
-                scan.careful = True
-            elif isinstance(refusal, RefusedError):
-                editor.refuse(table.name, refusal)
+            if surprise is not None and (careful or not _may_pass_carefully(surprise)):
+                if not isinstance(surprise, RefusedError):
+                    raise surprise
+                editor.refuse(table.name, surprise)
                 return
-            else:
-                raise refusal
+            tried = frozenset(jsonb), by_rowid
+            if unseen is not None:
+                scan = unseen.scan(table, editor.mapped(table, jsonb, by_rowid))
+                jsonb |= scan.misfits
+                by_rowid = by_rowid or scan.null_key
+                careful = careful or scan.careful
+                unseen = None
+            if surprise is not None and tried == (frozenset(jsonb), by_rowid):
+                careful = True  # the types do not explain it
 
-    def _scan(self, table: Table, target: Target) -> Scan:
-        if self._copy is None:
-            return Scan(careful=True)
-        scan = self._copy.scan(table, target)
-        # In a UTF-16 database SQLite repairs broken text on the way out, so nothing would refuse it.
-        scan.careful = scan.key_bytes > MAX_KEY_BYTES or self._copy.encoding != "utf-8"
-        # Half, because the text form doubles blobs.
-        scan.careful = scan.careful or self._copy.longest_row(table) > MAX_ROW_BYTES // 2
-        return scan
-
-    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, scan: Scan) -> None:
+    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool) -> None:
         self._conn.execute(
             "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
             (self._source_id, table.name),
@@ -262,14 +311,14 @@ class Loader:
             target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
             names = ddl.names_sql(tuple(name for name, _ in target.stored))
             into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
-            self._fill(table, target, into, scan)
+            self._fill(table, target, into, careful)
             self._conn.execute(ddl.add_primary_key(target))
             self._conn.execute(SQL("ANALYZE {}").format(ddl.table_sql(target)))
             return
         self._stages += 1
         stage = Stage(target, f"mirror_load_{self._stages}")
         self._conn.execute(stage.create())
-        self._fill(table, target, stage.copy_rows(), scan)
+        self._fill(table, target, stage.copy_rows(), careful)
         self._conn.execute(stage.analyze())
         self._conn.execute(stage.delete_absent())
         self._conn.execute(stage.upsert_different())
@@ -298,28 +347,36 @@ class Loader:
             raise MisfitError(table.name, _first_difference(held, wanted), "default value")
         return held
 
-    def _fill(self, table: Table, target: Target, into: Composed, scan: Scan) -> None:
-        if scan.careful or self._copy is None:
-            self._fill_carefully(table, target, into, scan.rows)
+    def _fill(self, table: Table, target: Target, into: Composed, careful: bool) -> None:
+        if careful or self._copy is None:
+            done = self._fill_carefully(table, target, into)
         else:
-            self._fill_fast(self._copy, table, target, into, scan.rows)
-        self._progress(table.name, scan.rows, scan.rows)
+            done = self._fill_fast(self._copy, table, target, into)
+        self._progress(table.name, done, done)
 
-    def _fill_fast(self, copy: SourceCopy, table: Table, target: Target, into: Composed, total: int) -> None:
-        """COPY in binary form, with no Python code per value."""
+    def _fill_fast(self, copy: SourceCopy, table: Table, target: Target, into: Composed) -> int:
+        """COPY in binary form, with no Python code per value; return the number of rows."""
+        total = copy.rows_at_most(table)
+        done = 0
         with self._conn.cursor() as cursor:
             cursor.adapters.register_dumper(None, _JsonDumper)
             cursor.adapters.register_dumper(None, _NumericDumper)
             with cursor.copy(into + SQL(" (FORMAT binary)")) as sending:
                 sending.set_types([_BINARY_TYPES.get(pg_type, pg_type) for _, pg_type in target.stored])
                 write = sending.write_row
-                for done, row in enumerate(copy.rows(table, target)):
-                    write(row)
-                    if done % _PROGRESS_ROWS == 0:
-                        self._progress(table.name, done, total)
+                try:
+                    for row in copy.rows(table, target):
+                        write(row)
+                        done += 1
+                        if done % _PROGRESS_ROWS == 0:
+                            self._progress(table.name, done, total)
+                except _DUMPER_ERRORS as error:
+                    raise _Surprise from error
+        return done
 
-    def _fill_carefully(self, table: Table, target: Target, into: Composed, total: int) -> None:
-        """COPY in parts, through the codecs; what Postgres cannot hold becomes rejects."""
+    def _fill_carefully(self, table: Table, target: Target, into: Composed) -> int:
+        """COPY in parts, through the codecs; what Postgres cannot hold becomes rejects. Return the number of rows."""
+        total = None if self._copy is None else self._copy.rows_at_most(table)
         planner = RowPlanner(table, target)
         done = 0
         with RejectFile() as rejected:
@@ -342,22 +399,38 @@ class Loader:
                     keep(plan)
                 in_parts(self._conn, table.name, part, write, refuse)
                 done += len(part)
-                self._progress(table.name, min(done, total), total)
+                self._progress(table.name, done, total)
             for entry in rejected:
                 self._conn.execute(
                     statement("reject_save"),
                     (self._source_id, table.name, *entry,
                      str(self._lsn.generation), str(self._lsn.frame)),
                 )  # fmt: skip
+        return done
 
 
-def _may_pass_carefully(refusal: RefusedError | UnicodeDecodeError) -> bool:
-    return isinstance(refusal, UnicodeDecodeError) or concerns_one_row(refusal)
+def _may_pass_carefully(surprise: Exception) -> bool:
+    return not isinstance(surprise, RefusedError) or concerns_one_row(surprise)
 
 
 def quoted(name: str) -> str:
     """Return a name of the source as SQLite's SQL takes it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _length(column: str) -> str:
+    return f"ifnull(octet_length({quoted(column)}), 0)"
+
+
+def _sum(terms: list[str]) -> str:
+    """An SQL sum in parts, because SQLite takes no expression of more than a thousand levels."""
+    parts = [" + ".join(terms[at : at + _SCANNED_COLUMNS]) for at in range(0, len(terms), _SCANNED_COLUMNS)]
+    return " + ".join(f"({part})" for part in parts)
+
+
+def _unless(condition: str, value: str) -> str:
+    """SQL that gives a value as it is, or ends the query if a condition is true."""
+    return f"CASE WHEN {condition} THEN mirror_surprise() ELSE {value} END"
 
 
 def _first_difference(held: Target, wanted: Target) -> str:

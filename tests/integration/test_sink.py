@@ -29,7 +29,7 @@ from mirror.model import (
     TableChanges,
     Value,
 )
-from mirror.postgres.codecs import decode
+from mirror.postgres.codecs import Misfit, decode, encode
 from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
 from tests.support.sqlite import decoded_rows
@@ -562,7 +562,7 @@ def test_load(sink: Sink, reader: Reader, make: Callable[[str], Path], dsn: str)
          ("d", "DECIMAL", "NUMERIC"), ("j", "", "BLOB")],
         ("id",), rowid_alias="id",
     )  # fmt: skip
-    progress: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int | None]] = []
     sink.load(path, [ITEMS, notes, v], decoded_rows(path), at(3), LINEAGE, lambda *step: progress.append(step))
     assert ("items", 3, 3) in progress
     assert (sink.position, sink.lineage) == (at(3), LINEAGE)
@@ -713,6 +713,174 @@ def test_unreadable_snapshot(sink: Sink, tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         load(sink, path, ITEMS)
     assert sink.position is None
+
+
+# --- loading: the fast path ------------------------------------------------------------------------
+
+#: By Postgres type: how a column of it is declared, and what such a column can hold.
+LOADED: dict[str, tuple[str, Affinity, list[Value]]] = {
+    "bigint": ("INTEGER", "INTEGER", [0, -1, 2**63 - 1, -(2**63), None]),
+    "double precision": (
+        "REAL", "REAL",
+        [0.0, -0.0, 0.1, 1.0, 2.0**53 + 2, 1e22, 1e23, 5e-324, 2.2250738585072014e-308, 2.225073858507201e-308,
+         1.7976931348623157e308, -1.5e-310, 9007199254740993.0, math.inf, -math.inf, math.pi, None],
+    ),
+    "text": ("TEXT", "TEXT", ["", "a", "\\N", "\\.", "\t\n\r\b\\\"'", "\x01\x02\x7f", "é€😀", "x" * 300_000, None]),
+    "bytea": ("BLOB", "BLOB", [b"", b"\0", bytes(range(256)), b"\\x00", b"\xff" * 300_000, None]),
+    "boolean": ("BOOLEAN", "NUMERIC", [0, 1, None]),
+    "numeric": (
+        "DECIMAL", "NUMERIC",
+        [0, 1, -(2**63), 2**63 - 1, 0.1, 1.5, 1e300, -1e-300, 5e-324, 9.5e18, math.inf, -math.inf, None],
+    ),
+    "jsonb": (
+        "", "BLOB",
+        [0, 1, 1.0, -0.0, 0.1, 1e300, 5e-324, math.inf, -math.inf, 2**63 - 1, -(2**63), "", "null", '{"blob":"AA=="}',
+         "\\u0000", "\x01", "é😀", b"", b"\0\xff", None],
+    ),
+}  # fmt: skip
+
+#: Values that a column of some other type does not hold.
+ODD: list[Value] = [2, 1.5, -0.0, "12", "1.5", "true", "odd", b"", b"12"]
+
+
+def made_of(
+    make: Callable[[str], Path], name: str, declared: str, affinity: Affinity, values: Sequence[Value]
+) -> tuple[Path, Table]:
+    """A database with a table of a key and one column, which has these values even where it would convert them."""
+    path = make(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v)")
+    db = apsw.Connection(str(path))
+    db.executemany(f"INSERT INTO {name} VALUES (?, ?)", list(enumerate(values)))
+    db.execute("PRAGMA writable_schema=ON")
+    sql = f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v {declared})"
+    db.execute("UPDATE sqlite_schema SET sql = ?", (sql,))
+    db.close()
+    columns: list[tuple[str, str, Affinity]] = [("id", "INTEGER", "INTEGER"), ("v", declared, affinity)]
+    return path, table(name, columns, ("id",), rowid_alias="id")
+
+
+def never(table: Table) -> Iterator[RowChange]:
+    raise AssertionError("the careful path was taken")
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("pg_type", LOADED)
+def test_values_on_the_fast_path(
+    sink: Sink, reader: Reader, make: Callable[[str], Path], pg_type: str, again: bool
+) -> None:
+    """Each value arrives to the bit, in a new table and beside the one that is there; no row is decoded."""
+    declared, affinity, values = LOADED[pg_type]
+    path, made = made_of(make, "items", declared, affinity, values)
+    if again:
+        sink.load(made_of(make, "items", declared, affinity, [None])[0], [made], never, at(1), LINEAGE)
+    sink.load(path, [made], never, at(2), LINEAGE)
+    assert sink.mappings["items"].columns[1].pg_type == pg_type
+    assert exact(rows(sink, reader)) == exact(list(enumerate(values)))
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("pg_type", [name for name in LOADED if name != "jsonb"])
+def test_a_value_of_another_type_on_the_fast_path(
+    sink: Sink, reader: Reader, make: Callable[[str], Path], pg_type: str, odd: Value
+) -> None:
+    """The last row alone does not fit: it is never converted in silence; the column is widened, fast again."""
+    declared, affinity, values = LOADED[pg_type]
+    path, made = made_of(make, "items", declared, affinity, [*values, odd])
+    sink.load(path, [made], never, at(1), LINEAGE)
+    # What SQLite itself reads from such a column (a whole number in a REAL column is a real).
+    db = apsw.Connection(str(path))
+    expected = db.execute("SELECT id, v FROM items ORDER BY id").fetchall()
+    db.close()
+    assert exact(rows(sink, reader)) == exact(expected)
+    try:
+        encode(pg_type, expected[-1][1])
+    except Misfit:
+        pg_type = "jsonb"
+    assert sink.mappings["items"].columns[1].pg_type == pg_type
+
+
+def test_a_nul_in_a_column_of_any_type(sink: Sink, reader: Reader, make: Callable[[str], Path]) -> None:
+    """jsonb holds no NUL either: its row alone is rejected at the load."""
+    path = make(
+        "CREATE TABLE items (id INTEGER PRIMARY KEY, v);"
+        "INSERT INTO items VALUES (1, 'a'), (2, 'n' || char(0)), (3, 1.0)"
+    )
+    any_type = table("items", [("id", "INTEGER", "INTEGER"), ("v", "", "BLOB")], ("id",), rowid_alias="id")
+    load(sink, path, any_type)
+    assert exact(rows(sink, reader)) == exact([(1, "a"), (3, 1.0)])
+    assert [row[:3] for row in rejects(reader)] == [("items", "[2]", "v: text with a NUL character")]
+
+
+def test_all_surprises_in_one_table(sink: Sink, reader: Reader, make: Callable[[str], Path]) -> None:
+    """Misfits, a NULL in the key, NUL and broken text, a key that is too long for an index once it is none."""
+    path = make(
+        "CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL);"
+        "INSERT INTO items VALUES ('a', 1, 1), (NULL, 'odd', 2), ('b' || char(0), 3, 3), ('c', 4, x'00'),"
+        "(CAST(x'ff' AS TEXT), 5, 5), (printf('%03000d', 1), 6, 6);"
+    )
+    load(sink, path, ITEMS)
+    assert sink.mappings["items"].key is None
+    assert sink.mappings["items"].jsonb_columns == {"n", "x"}
+    assert exact(rows(sink, reader)) == exact(
+        [("a", 1, 1.0), (None, "odd", 2.0), ("c", 4, b"\0"), (f"{1:03000}", 6, 6.0)]
+    )
+    assert [row[1] for row in rejects(reader)] == ["[3]", "[5]"]
+
+
+@pytest.mark.parametrize("columns", [1, 1400])
+def test_a_row_that_is_too_long_is_not_read_on_the_fast_path(
+    sink: Sink, reader: Reader, make: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """A message of the protocol cannot hold it; SQLite tells its length before it is read. (In small.)"""
+    monkeypatch.setattr("mirror.postgres.snapshot.MAX_ROW_BYTES", 10_000)
+    names = [f"c{n}" for n in range(columns)]
+    path = make(
+        f"CREATE TABLE long (id INTEGER PRIMARY KEY, {' TEXT, '.join(names)} TEXT);"
+        "INSERT INTO long(id, c0) VALUES (1, 'short'), (2, printf('%06000d', 0));"
+    )
+    long = table(
+        "long", [("id", "INTEGER", "INTEGER"), *((n, "TEXT", "TEXT") for n in names)], ("id",), rowid_alias="id"
+    )  # type: ignore[list-item]
+    decoded: list[RowChange] = []
+
+    def all_rows(table: Table) -> Iterator[RowChange]:
+        for row in decoded_rows(path)(table):
+            decoded.append(row)
+            yield row
+
+    sink.load(path, [long], all_rows, at(1), LINEAGE)
+    assert len(decoded) == 2
+    assert [row[1] for row in rows(sink, reader, "long")] == ["short", "0" * 6000]
+
+
+def test_progress_of_a_load(sink: Sink, make: Callable[[str], Path]) -> None:
+    """It tells how many rows there are roughly, where that can be told from the ends of the table."""
+    many = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 1200)"
+    path = make(
+        f"CREATE TABLE plain (v INTEGER); {many} INSERT INTO plain SELECT i FROM c;"
+        "CREATE TABLE sparse (id INTEGER PRIMARY KEY);"
+        f"{many} INSERT INTO sparse SELECT (i - 600) * 15000000000000000 FROM c;"
+        f"CREATE TABLE apart (id INTEGER PRIMARY KEY) WITHOUT ROWID; {many} INSERT INTO apart SELECT i FROM c;"
+        f"CREATE TABLE hidden (id INTEGER, rowid, _rowid_, oid, PRIMARY KEY (id DESC));"
+        f"{many} INSERT INTO hidden(id) SELECT i FROM c; CREATE TABLE empty (v INTEGER);"
+    )
+    number: tuple[str, str, Affinity] = ("id", "INTEGER", "INTEGER")
+    names: list[tuple[str, str, Affinity]] = [(name, "", "BLOB") for name in ("rowid", "_rowid_", "oid")]
+    tables = [
+        table("plain", [("v", "INTEGER", "INTEGER")]),
+        table("sparse", [number], ("id",), rowid_alias="id"),
+        table("apart", [number], ("id",), without_rowid=True),
+        table("hidden", [number, *names], ("id",)),
+        table("empty", [("v", "INTEGER", "INTEGER")]),
+    ]
+    steps: list[tuple[str, int, int | None]] = []
+    sink.load(path, tables, never, at(1), LINEAGE, lambda *step: steps.append(step))
+    totals: dict[str, int | None] = {"plain": 1200, "sparse": None, "apart": None, "hidden": None}
+    expected = [
+        (name, done, total)
+        for name, total in totals.items()
+        for done, total in ((500, total), (1000, total), (1200, 1200))
+    ]
+    assert steps == [*expected, ("empty", 0, 0)]
 
 
 # --- what Postgres refuses -------------------------------------------------------------------------
