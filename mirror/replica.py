@@ -49,7 +49,7 @@ class Replica:
         self._layout = Layout(Geometry(header.usable), header.encoding)
         self.schema: Schema = read_schema(shadow.read, self._layout.geometry, self._layout.encoding)
         self._pagemap = (
-            build_pagemap(shadow.read, shadow.pages, self.schema, self._layout) if pagemap is None else pagemap
+            build_pagemap(shadow.read_run, shadow.pages, self.schema, self._layout) if pagemap is None else pagemap
         )
 
     @classmethod

@@ -75,6 +75,7 @@ class SourceLock:
         folder = self._folder
         try:
             (folder / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.chmod(0o700)  # it holds a copy of the source, which may be private
             (folder / "source").write_bytes(os.fsencode(self._source))
             return os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:

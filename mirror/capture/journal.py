@@ -104,6 +104,8 @@ class JournalFollower:
 
     def never_still(self) -> SourceError:
         """The error for a file that does not stand still."""
+        if self._hot_since is not None:
+            return self._is_hot()
         if self._latest_since < time.monotonic() - self._settle:
             detail, step = "a program holds a lock for writing all the time", "the mirror needs locking_mode=NORMAL"
         else:
@@ -205,14 +207,17 @@ class JournalFollower:
             return False
         self._hot_since = self._hot_since or now
         if now - self._hot_since > _HOT_SECONDS:
-            raise SourceError(
-                "follow the database",
-                str(self._journal),
-                "a program died inside a transaction, which has to be rolled back",
-                next_step="open the database once with the program or the sqlite3 shell",
-                retryable=True,
-            )
+            raise self._is_hot()
         return True
+
+    def _is_hot(self) -> SourceError:
+        return SourceError(
+            "follow the database",
+            str(self._journal),
+            "a program died inside a transaction, which has to be rolled back",
+            next_step="open the database once with the program or the sqlite3 shell",
+            retryable=True,
+        )
 
 
 def _tick() -> float:

@@ -220,6 +220,13 @@ class Shadow:
             return b""
         return os.pread(self._base, self._page_size, (pgno - 1) * self._page_size)
 
+    def read_run(self, pgno: int, count: int) -> bytes:
+        """Pages that lie one behind the other, up to the end."""
+        last = min(pgno + count - 1, self.pages)
+        if not self._overlay:
+            return os.pread(self._base, max(0, last - pgno + 1) * self._page_size, (pgno - 1) * self._page_size)
+        return b"".join(map(self.read, range(pgno, last + 1)))
+
     def has(self, offset: int, block: bytes) -> bool:
         """Whether a block of the database file is what the shadow has there. Quick; it may say no wrongly."""
         first, last = offset // self._page_size + 1, (offset + len(block) - 1) // self._page_size + 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 
 import click
 from rich.console import Console
@@ -14,12 +16,17 @@ from mirror.demo.story import Story
 from mirror.errors import ConfigError
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 @click.command()
 @click.option("--keep", metavar="DIR", help="Keep database and state in this new folder.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def demo(keep: str | None, debug: bool) -> None:
     """Write a memory store, mirror it live, kill the mirror, recover, and prove that all is equal."""
     console = Console()
+    signal.signal(signal.SIGTERM, _interrupt)  # so that nothing that was started stays behind
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mirror-", ignore_cleanup_errors=True) as temporary:
         folder = Path(keep).resolve() if keep else Path(temporary)

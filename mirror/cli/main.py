@@ -6,11 +6,11 @@ import sys
 import traceback
 
 import click
-from loguru import logger
 
 from mirror import __version__
 from mirror.cli.check import parity, status, wait
 from mirror.cli.demo import demo
+from mirror.cli.options import log_to
 from mirror.cli.rejects import rejects
 from mirror.cli.up import up
 from mirror.errors import MirrorError
@@ -28,12 +28,10 @@ for _command in (up, wait, status, parity, rejects, demo):
 
 def main() -> None:
     """Run the command line: an error is one line on stderr and exit code 2."""
-    logger.remove()
-    line = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}"
-    logger.add(sys.stderr, format=line, level="INFO", backtrace=False, diagnose=False)
+    log_to(sys.stderr)
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

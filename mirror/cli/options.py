@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from loguru import logger
@@ -68,6 +68,13 @@ def _keep_running(settings: Settings, servers: list[EmbeddedPostgres], done: thr
                 servers.append(start_embedded(settings.state_dir))
             except MirrorError as error:
                 logger.warning("{}", error)
+
+
+def log_to(write: TextIO | Callable[[str], None]) -> None:
+    """Send the log there, and nowhere else."""
+    logger.remove()
+    line = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}"
+    logger.add(write, format=line, level="INFO", backtrace=False, diagnose=False)
 
 
 class Patience:

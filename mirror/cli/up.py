@@ -13,12 +13,14 @@ from pathlib import Path
 from types import FrameType
 
 import click
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mirror.agent import Agent, AgentSettings
 from mirror.capture.keeper import Keeper
-from mirror.cli.options import Patience, common, postgres_of
+from mirror.cli.options import Patience, common, log_to, postgres_of
 from mirror.config import Settings, load_settings, require_file
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
@@ -52,7 +54,7 @@ def up(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
     with postgres_of(settings) as dsn:
-        click.echo(f"Postgres: {dsn}")
+        click.echo(f"Postgres: {_without_password(dsn)}")
         agent = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema))
         agent.start()
         try:
@@ -63,6 +65,15 @@ def up(
     if not ended:
         # A statement of Postgres did not end in time. The next start finds all whole, as after a kill.
         os._exit(0)
+
+
+def _without_password(dsn: str) -> str:
+    """The DSN as it may stand in a log; as it is if it is none, which connecting will tell."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return dsn.rpartition("@")[2]
+    return make_conninfo(dsn, password="hidden") if parts.get("password") else dsn  # noqa: S106 - a placeholder
 
 
 def _require_one(sources: Sequence[Path]) -> None:
@@ -155,10 +166,13 @@ class _Bars:
 
     def __enter__(self) -> _Bars:
         self._progress.start()
+        if self._console.is_terminal:  # above the bars, not through them
+            log_to(lambda text: self._console.print(text.rstrip(), markup=False, highlight=False))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        log_to(sys.stderr)
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""

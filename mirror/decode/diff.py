@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from mirror.decode.mapping import ReadRun, map_tree
 from mirror.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
 from mirror.decode.rows import RowDiff, RowFormat, RowReader
 from mirror.decode.schema import Schema, read_schema
-from mirror.decode.trees import compare_tree, map_tree, walk
+from mirror.decode.trees import compare_tree, walk
 from mirror.fileformat.btree import Geometry, ReadPage, is_interior
 from mirror.model import Column, RowChange, SchemaChange, Table, TableChanges
 
@@ -61,7 +62,7 @@ class Decoded:
     update: MapUpdate
 
 
-def build_pagemap(read: ReadPage, pages: int, schema: Schema, layout: Layout) -> PageMap:
+def build_pagemap(read: ReadRun, pages: int, schema: Schema, layout: Layout) -> PageMap:
     """The page map of a whole database of ``pages`` pages; raises ``FormatError``."""
     pagemap = PageMap(pages)
     for table in (SCHEMA_TABLE, *schema.tables.values()):
@@ -123,7 +124,7 @@ class _Decoder:
             known = before.get(name)
             if known is None:
                 source = dropped.get(table.root)
-                if source is not None and source.same_shape(table):
+                if source is not None and source.same_shape(table) and name not in self._rebuild:
                     del dropped[table.root]
                     yield SchemaChange("rename", source, table)
                 else:

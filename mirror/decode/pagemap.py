@@ -20,6 +20,9 @@ from __future__ import annotations
 
 from array import array
 
+import numpy as np
+from numpy.typing import NDArray
+
 NONE, TREE, OVERFLOW_FIRST, OVERFLOW_MORE = 0, 1, 2, 3
 
 
@@ -58,6 +61,13 @@ class PageMap:
             self.refs.frombytes(bytes(4 * more))
         self.kinds[pgno] = kind
         self.refs[pgno] = ref
+
+    def set_all(self, pgnos: NDArray[np.int64], kind: int, ref: int) -> None:
+        """Record that all of these pages are the same."""
+        last = int(pgnos.max())
+        self.set(last, kind, ref)  # grows
+        np.frombuffer(self.kinds, np.uint8)[pgnos] = kind
+        np.frombuffer(self.refs, np.uint32)[pgnos] = ref
 
     def clear(self, pgno: int) -> None:
         """Forget a page."""

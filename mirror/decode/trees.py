@@ -14,16 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from typing import NamedTuple
 
-from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
 from mirror.errors import FormatError
 from mirror.fileformat.btree import (
     INDEX_INTERIOR,
     INDEX_LEAF,
     TABLE_INTERIOR,
     TABLE_LEAF,
-    Geometry,
     ReadPage,
-    cell_pointers,
     children,
     is_interior,
     page_kind,
@@ -160,33 +157,3 @@ def walk(root: int, read: ReadPage, interior: bool) -> Iterator[int]:
             stack.extend(reversed(children(page, pgno)))
         else:
             yield pgno
-
-
-def map_tree(root: int, read: ReadPage, geometry: Geometry, index: bool, pagemap: PageMap) -> None:
-    """Enter all pages of a tree, and the overflow chains of its cells, into a page map.
-
-    Raises ``FormatError``.
-    """
-    for pgno in walk(root, read, interior=True):
-        pagemap.set(pgno, TREE, root)
-        page = read(pgno)
-        interior = is_interior(page[100 if pgno == 1 else 0])
-        if interior and not index:
-            continue
-        for pointer in cell_pointers(page, pgno):
-            if index:
-                cell = geometry.index_cell(page, pointer, interior)
-            else:
-                # Most cells are short, and their first bytes tell: no need to parse those.
-                size = page[pointer]
-                if size < 0x80:
-                    continue
-                low = page[pointer + 1]
-                if low < 0x80 and ((size & 0x7F) << 7 | low) <= geometry.table_max:
-                    continue
-                cell = geometry.table_leaf_cell(page, pointer)
-            if cell.overflow:
-                kind, ref = OVERFLOW_FIRST, pgno
-                for link in geometry.chain(cell, read):
-                    pagemap.set(link, kind, ref)
-                    kind, ref = OVERFLOW_MORE, link

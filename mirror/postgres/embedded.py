@@ -80,6 +80,13 @@ def start_embedded(state_dir: Path) -> EmbeddedPostgres:
     """
     package = _package()
     data = (state_dir / "postgres").resolve()
+    if any(character.isspace() for character in str(data)):
+        raise ConfigError(
+            "start the embedded Postgres",
+            str(data),
+            "it cannot run in a path with a space",
+            next_step="choose another --state-dir, or name a server with --postgres",
+        )
     data.mkdir(parents=True, exist_ok=True)
     lock = os.open(data.with_name("postgres.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -23,7 +23,7 @@ from mirror.decode.schema import read_schema
 from mirror.fileformat.btree import ReadPage
 from mirror.fileformat.wal import WalHeader, verify_frames
 from mirror.model import Row, RowChange, SchemaChange, Table
-from tests.support.sqlite import Pages, new_database, same_row, select
+from tests.support.sqlite import Pages, new_database, runs, same_row, select
 from tests.support.workload import NAMES, Work, random_commits
 
 Key = tuple[object, ...] | int | None
@@ -38,7 +38,7 @@ class Copy:
         self._read = read
         self._layout = layout
         self.schema = read_schema(read, layout.geometry, layout.encoding)
-        self._pagemap = build_pagemap(read, pages, self.schema, layout)
+        self._pagemap = build_pagemap(runs(read), pages, self.schema, layout)
         self.rows = {name: self._select(table) for name, table in self.schema.tables.items()}
         self.changes = 0
 
@@ -71,7 +71,7 @@ class Copy:
             assert self.rows[name].keys() == expected.keys(), name
             for each, row in expected.items():
                 assert same_row(self.rows[name][each], row), (name, each)
-        fresh = build_pagemap(self._read, pages, self.schema, self._layout)
+        fresh = build_pagemap(runs(self._read), pages, self.schema, self._layout)
         for pgno in range(1, pages + 1):
             kept, right = self._pagemap.get(pgno), fresh.get(pgno)
             stale = right[0] == NONE and kept[0] in (OVERFLOW_FIRST, OVERFLOW_MORE)
@@ -428,7 +428,7 @@ def test_named_tables_are_given_whole() -> None:
         work.do("write_w", 2)
     pages = Pages.take(connection)
     schema = read_schema(pages.read, pages.layout.geometry, pages.layout.encoding)
-    pagemap = build_pagemap(pages.read, pages.count, schema, pages.layout)
+    pagemap = build_pagemap(runs(pages.read), pages.count, schema, pages.layout)
     decoded = decode(pages.read, pages.read, (), schema, pagemap, pages.layout, frozenset({"a", "w"}))
     assert [(change.kind, change.after.name) for change in decoded.schema_changes if change.after] == [
         ("rebuild", "a"),

@@ -504,6 +504,19 @@ def test_an_unknown_option_is_a_usage_error(cli: CommandLine) -> None:
     assert done.code == 2 and "--no-such-option" in done.err and "Traceback" not in done.err
 
 
+def test_what_is_private_stays_so(cli: CommandLine, source: Path, dsn: str) -> None:
+    """Nobody else reads the copy of the source, and no password goes to a log."""
+    done = cli.run("up", source, "--once", "--postgres", f"{dsn} password=s3cret")
+    assert done.code == 0 and "s3cret" not in done.out + done.err
+    for folder in (cli.state_dir / "sources").iterdir():
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_the_embedded_postgres_in_a_path_with_a_space(cli: CommandLine, source: Path, folder: Path) -> None:
+    done = CommandLine(folder, None).run("up", source, "--once", "--state-dir", folder / "my state")
+    assert done.code == 2 and "space" in done.error and "--state-dir" in done.error
+
+
 def test_rejects_are_listed_and_tried_again(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (1, 'a' || char(0) || '[b]')")
     assert cli.run("up", database, "--once").code == 0

@@ -258,6 +258,27 @@ def test_a_table_that_postgres_cannot_hold_until_it_is_rebuilt(mirror: MirrorPro
     mirror.check()
 
 
+@pytest.mark.parametrize("kind", ["", "INT", "TEXT", "DECIMAL"])
+def test_text_with_nul_at_the_first_copy(mirror: MirrorProcess, writer: Writer, kind: str) -> None:
+    writer.run(f"CREATE TABLE t(id INTEGER PRIMARY KEY, x {kind})")
+    writer.run("INSERT INTO t VALUES (1, 'a' || char(0) || 'b'), (2, 'fits')")
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["rejects"] == 1
+    writer.run("UPDATE t SET x = 5 WHERE id = 1")
+    mirror.check()
+    assert mirror.status()["rejects"] == 0
+
+
+def test_a_rename_and_null_in_the_key_at_once(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
+    writer.run("CREATE TABLE t(k TEXT PRIMARY KEY, v)", "INSERT INTO t VALUES ('a', 1)")
+    mirror.start()
+    mirror.wait_applied()
+    writer.transaction("ALTER TABLE t RENAME TO u", "INSERT INTO u VALUES (NULL, 2)")
+    mirror.check()
+    assert rows(dsn, "SELECT k, v FROM u ORDER BY v::int") == [("a", 1), (None, 2)]
+
+
 def test_a_row_that_is_too_big_for_postgres(mirror: MirrorProcess, writer: Writer) -> None:
     writer.run(f"CREATE TABLE t(id INTEGER PRIMARY KEY, {', '.join(f'c{n}' for n in range(900))})")
     mirror.start()

@@ -20,9 +20,10 @@ from typing import Self
 import apsw
 
 from mirror.decode.diff import Layout, decode
+from mirror.decode.mapping import ReadRun
 from mirror.decode.pagemap import PageMap
 from mirror.decode.schema import read_schema
-from mirror.fileformat.btree import Geometry
+from mirror.fileformat.btree import Geometry, ReadPage
 from mirror.fileformat.header import DatabaseHeader
 from mirror.fileformat.wal import WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
 from mirror.model import BadText, Row, RowChange, Salts, Table, Value
@@ -135,6 +136,11 @@ class Pages:
     def differing(self, other: Pages) -> list[int]:
         """Numbers of this database's pages that differ from another's."""
         return [pgno for pgno in range(1, self.count + 1) if self.read(pgno) != other.read(pgno)]
+
+
+def runs(read: ReadPage) -> ReadRun:
+    """Reads pages that lie one behind the other, as the shadow does, from what reads one."""
+    return lambda pgno, count: b"".join(map(read, range(pgno, pgno + count)))
 
 
 def new_database(

@@ -13,17 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.decode.diff import build_pagemap, decode
-from mirror.decode.pagemap import PageMap
+from mirror.decode.mapping import map_tree
+from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
 from mirror.decode.rows import RowFormat, RowReader, identical
 from mirror.decode.schema import read_schema
-from mirror.decode.trees import compare_tree, map_tree, walk
+from mirror.decode.trees import compare_tree, walk
 from mirror.errors import FormatError, MirrorError
 from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, page_kind
 from mirror.fileformat.header import DatabaseHeader, schema_cookie
 from mirror.fileformat.record import decode_record, leading_bytes
 from mirror.fileformat.varint import read_varint
 from mirror.model import BadText, Row, Value
-from tests.support.sqlite import Pages, new_database, same_row, select
+from tests.support.sqlite import Pages, new_database, runs, same_row, select
 
 # -- varints -------------------------------------------------------------------------------------------
 
@@ -299,7 +300,7 @@ def test_a_broken_chain_is_refused(size: int, images: dict[int, bytes]) -> None:
     with pytest.raises(FormatError):
         list(geometry.chain(cell, read))
     with pytest.raises(FormatError):
-        map_tree(2, read, geometry, False, PageMap(9))
+        map_tree(2, runs(read), geometry, False, PageMap(9))
 
 
 def test_a_cell_without_its_chain_is_refused() -> None:
@@ -354,7 +355,7 @@ def test_a_tree_that_is_none_is_refused(images: dict[int, bytes]) -> None:
         for _ in walk(2, read, interior=True):
             pass
     with pytest.raises(FormatError):
-        map_tree(2, read, Geometry(512), False, PageMap(9))
+        map_tree(2, runs(read), Geometry(512), False, PageMap(9))
     good = pages({2: interior_page(50, 60), 50: LEAF, 60: LEAF})
     with pytest.raises(FormatError):
         compare_tree(2, (2,), good, read, False)
@@ -446,7 +447,7 @@ def assert_decoded(connection: apsw.Connection) -> None:
     """Every table's decoded rows are what SELECT gives, to the bit."""
     data = Pages.take(connection)
     schema = read_schema(data.read, data.layout.geometry, data.layout.encoding)
-    build_pagemap(data.read, data.count, schema, data.layout)
+    build_pagemap(runs(data.read), data.count, schema, data.layout)
     assert schema.tables
     for table in schema.tables.values():
         expected = sorted(select(connection, table, data.layout.encoding), key=repr)
@@ -592,6 +593,48 @@ def test_storage_orders(definition: str) -> None:
     assert_decoded(connection)
 
 
+@pytest.mark.parametrize("page_size", [512, 1024, 4096, 65536])
+@pytest.mark.parametrize("reserved", [0, 32])
+def test_the_map_of_a_whole_database(page_size: int, reserved: int) -> None:
+    """Every page and every chain, also where the pages of a tree are many, deep and not in order."""
+    connection = new_database(page_size=page_size, reserved=reserved)
+    connection.execute(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v); CREATE TABLE w(k BLOB PRIMARY KEY, v) WITHOUT ROWID;"
+        "CREATE TABLE tiny(v); CREATE TABLE empty(v)"
+    )
+    pick = random.Random(page_size)
+    sizes = [0, 1, 90, 115, 116, 117, 120, 123, 124, 127, 128, 129, 130, 440, 480, 16_370, 16_383, 16_384, 140_000]
+    near = [max(0, limit + step) for limit in (page_size, page_size // 4) for step in range(-70, 5)]
+    for kind, count in (("t", 6000), ("w", 3000)):
+        for _ in range(count):
+            size = pick.randrange(60) if pick.random() < 0.9 else pick.choice(sizes + near)
+            connection.execute(
+                f"INSERT INTO {kind} VALUES (?, zeroblob(?))",
+                (pick.getrandbits(40) if kind == "t" else pick.randbytes(8 + size % 400), size),
+            )
+    connection.executemany("INSERT INTO tiny VALUES (?)", [(None,)] * 3000)
+    data = Pages.take(connection)
+    geometry = data.layout.geometry
+    schema = read_schema(data.read, geometry, "utf-8")
+    expected = PageMap(data.count)
+    for root, index in [(1, False), *((t.root, t.without_rowid) for t in schema.tables.values())]:
+        for pgno in walk(root, data.read, interior=True):
+            expected.set(pgno, TREE, root)
+            page = data.read(pgno)
+            interior = page_kind(page, pgno) in (2, 5)
+            for pointer in cell_pointers(page, pgno) if index or not interior else ():
+                if index:
+                    cell = geometry.index_cell(page, pointer, interior)
+                else:
+                    cell = geometry.table_leaf_cell(page, pointer)
+                kind_of, owner = OVERFLOW_FIRST, pgno
+                for link in geometry.chain(cell, data.read):
+                    expected.set(link, kind_of, owner)
+                    kind_of, owner = OVERFLOW_MORE, link
+    assert build_pagemap(runs(data.read), data.count, schema, data.layout) == expected
+    assert {1, 2, 3} <= set(expected.kinds)
+
+
 # -- damaged databases ---------------------------------------------------------------------------------
 
 
@@ -628,7 +671,7 @@ def read_all(data: bytes) -> None:
         return
     for table in schema.tables.values():
         try:
-            map_tree(table.root, read, geometry, table.without_rowid, PageMap(10))
+            map_tree(table.root, runs(read), geometry, table.without_rowid, PageMap(10))
         except MirrorError:
             pass
         try:
@@ -693,7 +736,7 @@ def test_a_damaged_change_is_decoded_or_refused(damage: list[tuple[int, int, int
         data[start + at] = value
     old, new = Pages.of(SMALL), Pages(bytes(data), Pages.of(SMALL).header, Pages.of(SMALL).layout)
     schema = read_schema(old.read, old.layout.geometry, "utf-8")
-    pagemap = build_pagemap(old.read, old.count, schema, old.layout)
+    pagemap = build_pagemap(runs(old.read), old.count, schema, old.layout)
     try:
         decoded = decode(old.read, new.read, new.differing(old), schema, pagemap, old.layout)
         for part in decoded.tables:
