@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_a_transaction_without_rowids(monkeypatch: pyt
         connection.execute("UPDATE t SET k = 'moved' || k WHERE k % 3 = 1")
         after = Pages.take(connection)
         schema = read_schema(before.read, before.layout.geometry, before.layout.encoding)
-        pagemap = build_pagemap(before.read, before.count, schema, before.layout)
+        pagemap = build_pagemap(runs(before.read), before.count, schema, before.layout)
         tracemalloc.start()
         decoded = decode(before.read, after.read, after.differing(before), schema, pagemap, before.layout)
         changes = Counter((old is None, new is None) for part in decoded.tables for _, old, new in part.rows)
