@@ -11,6 +11,7 @@ from mirror.capture.batches import PageBatch
 from mirror.errors import KeyShapeError, MisfitError, RefusedError
 from mirror.model import Batch, Position, TableResult
 from mirror.postgres.sink import Sink
+from mirror.postgres.snapshot import Progress
 from mirror.replica import Replica
 
 #: Seconds until tables that Postgres refuses are tried again: all their rows are sent each time.
@@ -85,3 +86,19 @@ class Mender:
             if sink.mend(replica.schema.tables[table], replica.rows) and table in refused:
                 logger.info("{}: Postgres takes {} again", self._name, table)
         self._known = frozenset(sink.refusals)
+
+
+def load(replica: Replica, sink: Sink, progress: Progress, check: Callable[[], None]) -> None:
+    """Make Postgres equal to the whole replica, and have a copy just made count before that is committed.
+
+    ``progress`` is told how far it is; ``check`` is called while the copy is waited for; both may raise.
+    """
+
+    def tell(table: str, done: int, total: int | None) -> None:
+        progress(table, done, total)
+        if done == total:
+            replica.rows_sent()
+
+    tables = list(replica.schema.tables.values())
+    position, lineage = replica.position, replica.lineage
+    sink.load(replica.database, tables, replica.rows, position, lineage, tell, lambda: replica.finish(check))

@@ -26,7 +26,7 @@ from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
-from mirror.deliver import Mender, deliver
+from mirror.deliver import Mender, deliver, load
 from mirror.desk import Desk
 from mirror.errors import (
     FencedError,
@@ -457,8 +457,7 @@ class Pipeline:
         logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
         self.status.phase = "snapshot"
         self.status.resyncs.append(reason)
-        tables = list(replica.schema.tables.values())
-        self._sink.load(replica.database, tables, replica.rows, replica.position, replica.lineage, self._load_progress)
+        load(replica, self._sink, self._load_progress, self._check)
         self.status.progress = None
 
     def _copy_source(self, floor: int) -> Replica:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +38,7 @@ class Replica:
         pagemap: PageMap | None,
         head: Head,
     ) -> None:
-        """``pagemap`` None: build it, which reads all of the shadow."""
+        """``pagemap`` None: the shadow was just made; it is mapped and written to disk meanwhile."""
         page1 = shadow.read(1)
         header = DatabaseHeader.parse(page1)
         self.page_size = header.page_size
@@ -48,9 +51,8 @@ class Replica:
         self._cookie = schema_cookie(page1)
         self._layout = Layout(Geometry(header.usable), header.encoding)
         self.schema: Schema = read_schema(shadow.read, self._layout.geometry, self._layout.encoding)
-        self._pagemap = (
-            build_pagemap(shadow.read_run, shadow.pages, self.schema, self._layout) if pagemap is None else pagemap
-        )
+        self._pagemap = pagemap
+        self._finishing = _Finishing(shadow, self.schema, self._layout) if pagemap is None else None
 
     @classmethod
     def open(cls, folder: Path, spool: SpoolReader, images: Images, faults: Faults = no_fault) -> Replica | None:
@@ -79,13 +81,34 @@ class Replica:
     def create(
         cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int, faults: Faults = no_fault
     ) -> Replica:
-        """Make a replica of the copy that stands in ``shadow.db``, overlaid with spooled frames."""
+        """Make a replica of the copy that stands in ``shadow.db``, overlaid with spooled frames.
+
+        Its rows can be read; it counts, and can move, only after :meth:`finish`.
+        """
         head = replace(frames.head, committed_at=frames.head.committed_at or time.time())
         saved = _saved(str(uuid.uuid4()), head, frames.page_size, pages)
         shadow = Shadow.create(folder, images, saved, frames.images, faults)
-        replica = cls(folder, spool, images, shadow, None, head)
-        shadow.commit(replica._pagemap.to_bytes())
-        return replica
+        return cls(folder, spool, images, shadow, None, head)
+
+    def rows_sent(self) -> None:
+        """Told when the rows of a table have been read, so that there is time to map a copy just made."""
+        if self._finishing is not None:
+            self._finishing.map_now()
+
+    def finish(self, check: Callable[[], None]) -> None:
+        """Record that a copy just made is whole, once it is on disk and mapped; ``check`` is called meanwhile.
+
+        Raises ``FormatError``, ``OSError``.
+        """
+        if self._finishing is not None:
+            self._pagemap = self._finishing.result(check)
+            self._shadow.commit(self._pagemap.to_bytes())
+            self._finishing = None
+
+    @property
+    def _map(self) -> PageMap:
+        assert self._pagemap is not None, "the copy has not been finished"
+        return self._pagemap
 
     @property
     def database(self) -> Path:
@@ -129,17 +152,18 @@ class Replica:
             image = images.get(pgno)
             return self.read(pgno) if image is None else self._images.read(image, self.page_size)
 
-        return decode(self.read, new, images.keys(), self.schema, self._pagemap, self._layout, rebuild)
+        return decode(self.read, new, images.keys(), self.schema, self._map, self._layout, rebuild)
 
     def rows(self, table: Table) -> Iterator[RowChange]:
         """All rows of a table at the position, as inserts; raises ``FormatError`` while they are read."""
-        decoded = decode(self.read, self.read, (), self.schema, self._pagemap, self._layout, frozenset((table.name,)))
+        # No page differs, so nothing is looked up in the page map, which may not be there yet.
+        decoded = decode(self.read, self.read, (), self.schema, PageMap(), self._layout, frozenset((table.name,)))
         for changes in decoded.tables:
             yield from changes.rows
 
     def advance(self, head: Head, images: Mapping[int, Image], pages: int, decoded: Decoded) -> None:
         """Move to the position after a batch whose changes have all been read."""
-        decoded.update.apply(self._pagemap)
+        decoded.update.apply(self._map)
         self._shadow.advance(images, pages or self.pages)
         self.schema, self.head = decoded.schema, head
         if 1 in images:
@@ -222,7 +246,7 @@ class Replica:
 
     def _begin_save(self) -> None:
         saved = _saved(self.lineage, self.head, self.page_size, self.pages)
-        self._shadow.begin_save(saved, self._pagemap.to_bytes())
+        self._shadow.begin_save(saved, self._map.to_bytes())
 
     def _note_save(self, *, wait: bool) -> None:
         if self._shadow.end_save(wait=wait):
@@ -232,7 +256,54 @@ class Replica:
 
     def close(self) -> None:
         """Close the shadow."""
+        if self._finishing is not None:
+            self._finishing.give_up()
         self._shadow.close()
+
+
+class _Finishing:
+    """What a copy still needs before it counts, done by a thread of its own while the rows are loaded.
+
+    It is written to disk at once, but mapped only when told: the two threads would take the interpreter from
+    each other at every row, while Postgres waits; later, Postgres is at work on the key and the loader waits.
+    """
+
+    def __init__(self, shadow: Shadow, schema: Schema, layout: Layout) -> None:
+        self._shadow = shadow
+        self._schema = schema
+        self._layout = layout
+        self._given_up = False
+        self._map_now = threading.Event()
+        executor = ThreadPoolExecutor(1, "mirror finish")
+        self._done = executor.submit(self._run)
+        executor.shutdown(wait=False)
+
+    def _run(self) -> PageMap:
+        self._shadow.sync()
+        self._map_now.wait()
+        return build_pagemap(self._read, self._shadow.pages, self._schema, self._layout)
+
+    def _read(self, pgno: int, count: int) -> bytes:
+        if self._given_up:
+            raise CancelledError
+        return self._shadow.read_run(pgno, count)
+
+    def map_now(self) -> None:
+        """Begin to map the copy, once it is on disk."""
+        self._map_now.set()
+
+    def result(self, check: Callable[[], None]) -> PageMap:
+        """The page map, once the copy is on disk; raises what went wrong, and whatever ``check`` raises."""
+        self.map_now()
+        while wait_for([self._done], 0.1).not_done:
+            check()
+        return self._done.result()
+
+    def give_up(self) -> None:
+        """End soon, and only then return."""
+        self._given_up = True
+        self.map_now()
+        wait_for([self._done])
 
 
 def _saved(lineage: str, head: Head, page_size: int, pages: int) -> SavedPosition:

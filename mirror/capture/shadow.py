@@ -190,14 +190,19 @@ class Shadow:
     ) -> Shadow:
         """Finish a copy: write ``changed`` over ``shadow.db``, so that it describes ``saved``.
 
-        It counts only after :meth:`commit`.
+        It counts, and is on disk, only after :meth:`commit`.
         """
         shadow = cls(folder, images, saved, faults)
         _write_pages(shadow._base, images, changed, saved)
         return shadow
 
+    def sync(self) -> None:
+        """Have the copy written to disk, which takes a while; may be called from another thread."""
+        os.fsync(self._base)
+
     def commit(self, pagemap: bytes) -> None:
         """Record that a copy just made is whole."""
+        self.sync()
         _write_file(self._folder / "shadow.map", _sealed(pagemap))
         _write_file(self._folder / "shadow.json", _position_json(self.saved))
 
@@ -294,6 +299,7 @@ class Shadow:
             _write_file(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, overlay)))
             self._faults("save:redo")
             _write_pages(self._base, images, overlay, saved)
+            os.fsync(self._base)
             self._faults("save:pages")
             _write_file(self._folder / "shadow.map", _sealed(pagemap))
             self._faults("save:map")
@@ -325,7 +331,6 @@ def _write_pages(base: int, images: Images, overlay: Mapping[int, Image], saved:
             continue
         os.pwrite(base, images.read(image, saved.page_size), (pgno - 1) * saved.page_size)
     os.ftruncate(base, saved.pages * saved.page_size)
-    os.fsync(base)
 
 
 def _redo_bytes(saved: SavedPosition, pagemap: bytes, overlay: Mapping[int, Image]) -> bytearray:
@@ -356,6 +361,7 @@ def _finish_save(folder: Path, redo: Path) -> None:
     base = os.open(folder / "shadow.db", os.O_RDWR)
     try:
         _write_pages(base, images, overlay, saved)
+        os.fsync(base)
     finally:
         os.close(base)
         images.close()

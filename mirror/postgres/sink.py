@@ -232,11 +232,13 @@ class Sink:
         position: Position,
         lineage: str,
         progress: Progress | None = None,
+        before_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """Make Postgres equal to a SQLite file, and the position with it, in one transaction.
 
         ``database``: a private copy that nobody writes. ``tables``: all tables to hold; those held so
-        far and not among them are renamed as dropped. ``rows``: the decoded rows of one of them. Raises
+        far and not among them are renamed as dropped. ``rows``: the decoded rows of one of them.
+        ``before_commit``: called last; what it raises undoes everything. Raises
         :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
         """
         with self._transaction("load a source"), open_copy(database) as copy:
@@ -261,6 +263,7 @@ class Sink:
             # A whole copy needs no history: what was lost does not matter any more.
             self._conn.execute(statement("gap_heal"), (str(self._source_id), str(2**63 - 1)))
             rejects = self._count_rejects()
+            before_commit()
             self._faults("load:before-commit")
             self._conn.execute("COMMIT")
         self._took(editor, rejects)

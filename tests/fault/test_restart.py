@@ -326,6 +326,22 @@ def test_state_directory_lost(mirror: MirrorProcess, filled: Writer, lost: str) 
     mirror.check()
 
 
+@pytest.mark.parametrize("seam", ["snapshot:copied", "load:table", "load:before-commit", "load:after-commit"])
+def test_killed_while_it_copies_once_more(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
+    """Postgres has an older copy; the new one counts only at the very end."""
+    mirror.start()
+    mirror.wait_applied()
+    mirror.stop()
+    for folder in (mirror.state_dir / "sources").iterdir():
+        (folder / "shadow.json").unlink()
+    churn(filled, 1)
+    mirror.start(kill_at=seam, wait=False)
+    mirror.wait_killed()
+    churn(filled, 2)
+    mirror.start()
+    mirror.check()
+
+
 def test_source_replaced_by_an_older_copy(mirror: MirrorProcess, filled: Writer, database: Path, folder: Path) -> None:
     filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
     backup = folder / "backup.db"

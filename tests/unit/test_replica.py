@@ -1,0 +1,94 @@
+"""A copy just made: its rows can be read at once; it counts only when it is on disk and mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror.capture.batches import Head, PageBatch
+from mirror.capture.shadow import Images, Shadow
+from mirror.capture.spool import SpoolReader
+from mirror.decode.diff import build_pagemap
+from mirror.errors import FormatError
+from mirror.model import Lsn
+from mirror.replica import Replica
+from tests.support.spooling import Filler
+from tests.support.sqlite import Pages, new_database, runs
+
+
+class Place:
+    """A state directory with a copy of a database in it."""
+
+    def __init__(self, folder: Path, data: bytes) -> None:
+        self.folder = folder
+        self.pages = Pages.of(data)
+        (folder / "shadow.db").write_bytes(data)
+        self.filler = Filler(folder / "spool")
+        self.spool = SpoolReader(folder / "spool")
+        self.images = Images(folder, self.spool)
+
+    def create(self) -> Replica:
+        head = Head(Lsn(1, 0), self.filler.cursor.salts, 1.0, self.filler.spool.place)
+        frames = PageBatch(head, {}, self.pages.count, 0, self.pages.header.page_size)
+        return Replica.create(self.folder, self.spool, self.images, frames, self.pages.count)
+
+    def saved(self) -> Shadow | None:
+        opened = Shadow.open(self.folder, self.images)
+        return opened and opened[0]
+
+    def close(self) -> None:
+        self.images.close()
+        self.spool.close()
+
+
+def database() -> bytes:
+    connection = new_database(page_size=512)
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    connection.executemany("INSERT INTO t VALUES (?, zeroblob(?))", [(n, n % 700) for n in range(3000)])
+    return connection.serialize("main")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path, database())
+    yield made
+    made.close()
+
+
+def test_a_copy_counts_when_it_is_finished(place: Place) -> None:
+    replica = place.create()
+    (table,) = replica.schema.tables.values()
+    assert sum(1 for _ in replica.rows(table)) == 3000
+    assert place.saved() is None
+    replica.finish(lambda: None)
+    replica.finish(lambda: None)  # nothing is left to do
+    replica.close()
+    again = Replica.open(place.folder, place.spool, place.images)
+    assert again is not None and again.position == replica.position
+    pages = place.pages
+    expected = build_pagemap(runs(pages.read), pages.count, again.schema, pages.layout)
+    opened = Shadow.open(place.folder, place.images)
+    assert opened is not None and opened[1] == expected.to_bytes()
+    opened[0].close()
+    again.close()
+
+
+def test_a_copy_given_up_does_not_count(place: Place) -> None:
+    place.create().close()
+    assert place.saved() is None
+
+
+def test_a_copy_that_is_damaged_never_counts(tmp_path: Path) -> None:
+    """SQLite itself would not notice: the load must not be committed."""
+    data = bytearray(database())
+    leaf = next(at for at in range(512 * 5, len(data), 512) if data[at] == 13)
+    data[leaf] = 10
+    place = Place(tmp_path, bytes(data))
+    replica = place.create()
+    with pytest.raises(FormatError):
+        replica.finish(lambda: None)
+    assert place.saved() is None
+    replica.close()
+    place.close()
