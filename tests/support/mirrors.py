@@ -72,6 +72,15 @@ class MirrorProcess:
         with self.control(source) as client:
             return client.status()
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long for it to end; whether it did."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def wait_killed(self) -> None:
         """Wait for the fault seam to have killed it."""
         assert self._process is not None
