@@ -37,7 +37,6 @@ class Agent:
 
     def __init__(self, settings: AgentSettings, faults: Callable[[str], None] = lambda name: None) -> None:
         """Take the sources' locks; raises ``StateError`` if another mirror has one of them."""
-        self._settings = settings
         self._guard = threading.Lock()
         self._capture: CaptureProcess | None = None
         self._taken: set[int] = set()

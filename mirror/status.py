@@ -56,7 +56,8 @@ class SourceStatus:
     progress: dict[str, Any] | None = None
     """While a snapshot runs: what, done, total."""
 
-    _kept: tuple[object, ...] = ()
+    def __post_init__(self) -> None:
+        self._kept: tuple[object, ...] = ()
 
     def has_captured(self, lsn: Lsn) -> None:
         """The spool has everything up to here."""
@@ -94,18 +95,13 @@ class SourceStatus:
         # What is kept is for people to read; a disk that is full must not end the mirror that waits for room.
         with contextlib.suppress(OSError):
             temporary = folder / f"{_FILE}.tmp"
-            temporary.write_text(json.dumps(self._values()))
+            temporary.write_text(json.dumps(asdict(self)))
             os.replace(temporary, folder / _FILE)
-
-    def _values(self) -> dict[str, Any]:
-        values = asdict(self)
-        del values["_kept"]
-        return values
 
     def report(self) -> dict[str, Any]:
         """The state as JSON values, with the figures that follow from the clock."""
         now = time.time()
-        result = self._values()
+        result = asdict(self)
         result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
         result["freshness_seconds"] = round(now - self.committed_at, 3) if self.committed_at else None
         result["next_steps"] = self._next_steps()

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from mirror.agent import Agent, AgentSettings
 from mirror.cli.options import Patience, common, postgres_of
-from mirror.config import Settings, load_settings
+from mirror.config import Settings
 from mirror.control import ControlClient, wait_for_mirror
 from mirror.errors import ControlError, MirrorError, StateError
 from mirror.parity.compare import compare
@@ -31,17 +31,8 @@ from mirror.status import stopped_status
 @click.command()
 @common
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait at most.")
-def wait(
-    sources: tuple[str, ...],
-    postgres: str | None,
-    state_dir: str | None,
-    schema: str,
-    config: str | None,
-    debug: bool,
-    timeout: float,
-) -> None:
+def wait(settings: Settings, debug: bool, timeout: float) -> None:
     """Wait until all that was committed at the call is in Postgres (exit code 1: not in time)."""
-    settings = load_settings(sources, postgres, state_dir, schema, config)
     deadline = time.monotonic() + timeout
     for source in settings.known():
         try:
@@ -58,17 +49,8 @@ def wait(
 @click.command()
 @common
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status(
-    sources: tuple[str, ...],
-    postgres: str | None,
-    state_dir: str | None,
-    schema: str,
-    config: str | None,
-    debug: bool,
-    as_json: bool,
-) -> None:
+def status(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show what the mirror of each source is doing."""
-    settings = load_settings(sources, postgres, state_dir, schema, config)
     reports = [_status_of(source, settings.state_dir, settings.schema) for source in settings.known()]
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
@@ -122,18 +104,8 @@ def _status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
 @common
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
-def parity(
-    sources: tuple[str, ...],
-    postgres: str | None,
-    state_dir: str | None,
-    schema: str,
-    config: str | None,
-    debug: bool,
-    as_json: bool,
-    tables: tuple[str, ...],
-) -> None:
+def parity(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
     """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
-    settings = load_settings(sources, postgres, state_dir, schema, config)
     named = settings.known()
     reports: list[ParityReport] = []
     with postgres_of(settings) as dsn:

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, TextIO
 
 import click
 from loguru import logger
 
-from mirror.config import Settings
+from mirror.config import Settings, load_settings
 from mirror.errors import MirrorError
 from mirror.pipeline import Pipeline
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
@@ -31,10 +32,24 @@ _OPTIONS = (
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every command on sources takes."""
+    """Add the options that every command on sources takes; the command gets them as ``settings``, and ``debug``."""
+
+    @wraps(command)
+    def with_settings(
+        sources: tuple[str, ...],
+        postgres: str | None,
+        state_dir: str | None,
+        schema: str,
+        config: str | None,
+        debug: bool,
+        **own: Any,
+    ) -> None:
+        command(load_settings(sources, postgres, state_dir, schema, config), debug=debug, **own)
+
+    made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        made = option(made)
+    return made
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from mirror.cli.check import gate_of
 from mirror.cli.options import common, postgres_of
-from mirror.config import load_settings
+from mirror.config import Settings
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 
@@ -32,20 +32,10 @@ def rejects() -> None:
 @common
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--table", "tables", multiple=True, help="Only this table (may be repeated).")
-def list_(
-    sources: tuple[str, ...],
-    postgres: str | None,
-    state_dir: str | None,
-    schema: str,
-    config: str | None,
-    debug: bool,
-    as_json: bool,
-    tables: tuple[str, ...],
-) -> None:
+def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
     """Show them, with the reason and the row; --json shows the rows whole."""
-    settings = load_settings(sources, postgres, state_dir, schema, config)
     with postgres_of(settings) as dsn:
-        found = [row for source in settings.known() for row in _rejects(dsn, source, schema)]
+        found = [row for source in settings.known() for row in _rejects(dsn, source, settings.schema)]
     found = [row for row in found if not tables or row["table"] in tables]
     if as_json:
         click.echo(json.dumps({"version": 1, "rejects": found}, indent=2))
@@ -66,21 +56,12 @@ def list_(
 @rejects.command()
 @common
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most, for each source.")
-def retry(
-    sources: tuple[str, ...],
-    postgres: str | None,
-    state_dir: str | None,
-    schema: str,
-    config: str | None,
-    debug: bool,
-    timeout: float,
-) -> None:
+def retry(settings: Settings, debug: bool, timeout: float) -> None:
     """Send the tables with rejects, and those that Postgres refused, once more (exit code 1: some are left)."""
-    settings = load_settings(sources, postgres, state_dir, schema, config)
     left = 0
     with postgres_of(settings) as dsn:
         for source in settings.known():
-            with gate_of(source, dsn, settings.state_dir, schema) as mirror:
+            with gate_of(source, dsn, settings.state_dir, settings.schema) as mirror:
                 mirror.retry(timeout)
                 status = mirror.status()
             left += status["rejects"] + len(status["refusals"])

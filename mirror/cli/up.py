@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from mirror.agent import Agent, AgentSettings
 from mirror.capture.keeper import Keeper
 from mirror.cli.options import Patience, common, log_to, postgres_of
-from mirror.config import Settings, load_settings, require_file
+from mirror.config import Settings, require_file
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
@@ -30,17 +30,8 @@ from mirror.pipeline import Pipeline
 @click.command()
 @common
 @click.option("--once", is_flag=True, help="Snapshot, catch up with what is committed, and exit.")
-def up(
-    sources: tuple[str, ...],
-    postgres: str | None,
-    state_dir: str | None,
-    schema: str,
-    config: str | None,
-    debug: bool,
-    once: bool,
-) -> None:
+def up(settings: Settings, debug: bool, once: bool) -> None:
     """Mirror SQLite files into Postgres while other programs write them."""
-    settings = load_settings(sources, postgres, state_dir, schema, config)
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
     for source in settings.sources:
@@ -68,7 +59,7 @@ def up(
 
 
 def _without_password(dsn: str) -> str:
-    """The DSN as it may stand in a log; as it is if it is none, which connecting will tell."""
+    """The DSN as it may stand in a log. What is none (connecting will say so) may hold a password before its ``@``."""
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:

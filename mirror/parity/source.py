@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Slice:
     """Whether no row follows."""
 
 
-class Source:
+class Source(ABC):
     """One SQLite database, open for reading: see :mod:`~mirror.parity.views`. Close it after use."""
 
     def __init__(self, path: Path, db: apsw.Connection) -> None:
@@ -62,13 +63,13 @@ class Source:
         db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)  # an unknown "name" is an error, not a text
         self.encoding = str(db.pragma("encoding"))
 
+    @abstractmethod
     def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
         """Call ``read`` in a view, and ``begin`` with the position of Postgres that shows the same commit.
 
         ``read`` may be called more than once: the last time counts. ``begin`` raises ``SinkError`` if Postgres
         is elsewhere. Raises :class:`SourceError` when no view could be pinned to a commit.
         """
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close SQLite's connection."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -839,7 +839,7 @@ def test_a_row_that_is_too_long_is_not_read_on_the_fast_path(
     )
     long = table(
         "long", [("id", "INTEGER", "INTEGER"), *((n, "TEXT", "TEXT") for n in names)], ("id",), rowid_alias="id"
-    )  # type: ignore[list-item]
+    )
     decoded: list[RowChange] = []
 
     def all_rows(table: Table) -> Iterator[RowChange]:
@@ -891,11 +891,11 @@ FITS: tuple[Value, ...] = (None,) * 900
 TOO_BIG: tuple[Value, ...] = ("twelve bytes",) * 900
 
 
-def apply_carefully(sink: Sink, made: Callable[[], Batch], **how: set[str]) -> None:
+def apply_carefully(sink: Sink, made: Callable[[], Batch], widen: Collection[tuple[str, str]] = ()) -> None:
     """As the pipeline does: the plain way is refused and changes nothing, then the careful one."""
     with pytest.raises(RefusedError):
-        sink.apply(made(), **how)  # type: ignore[arg-type]
-    sink.apply(made(), **how, careful=True)  # type: ignore[arg-type]
+        sink.apply(made(), widen=widen)
+    sink.apply(made(), widen=widen, careful=True)
 
 
 @pytest.mark.parametrize("filler", [0, 1500])
@@ -917,7 +917,7 @@ def test_a_row_that_is_too_big_is_rejected_alone(sink: Sink, reader: Reader, fil
         return batch(2, (ITEMS, [insert("i", 1, 1.0)]), (WIDE, changed))
 
     apply_carefully(sink, second)
-    assert [row[0] for row in rows(sink, reader, "wide")] == sorted(["a", "d", *(row.after[0] for row in more)])  # type: ignore
+    assert [row[0] for row in rows(sink, reader, "wide")] == sorted(["a", "d", *(row.after[0] for row in more)])
     assert [(name, key) for name, key, _, _ in rejects(reader)] == [("wide", '["c"]'), ("wide", '["z"]')]
     assert all("row is too big" in str(reason) for _, _, reason, _ in rejects(reader))
     assert rows(sink, reader) == [("i", 1, 1.0)]
@@ -947,7 +947,7 @@ def test_a_table_that_is_too_wide_is_refused_alone(
 ) -> None:
     """At a load and later; the rest goes on; a smaller definition brings it back."""
     columns = [(f"c{n}", "", "BLOB") for n in range(1700)]
-    wider = table("wide", columns)  # type: ignore[arg-type]
+    wider = table("wide", columns)
     path = make(
         f"CREATE TABLE wide ({', '.join(name for name, _, _ in columns)});"
         "CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); INSERT INTO items VALUES ('a', 1, 1.0);"
@@ -957,7 +957,7 @@ def test_a_table_that_is_too_wide_is_refused_alone(
     assert sink.refusals.keys() == {"wide"}
     assert "1600 columns" in sink.refusals["wide"].reason
     assert sink.refusals["wide"].next_step
-    second = table("second", columns)  # type: ignore[arg-type]
+    second = table("second", columns)
     apply_carefully(
         sink,
         lambda: batch(2, (second, [insert(*(None,) * 1700)]), (ITEMS, [insert("b", 2, 2.0)]), schema=create(second)),
@@ -988,7 +988,7 @@ def test_a_refused_change_of_a_table_is_made_up_for(sink: Sink, reader: Reader) 
 
     with pytest.raises(MisfitError):
         sink.apply(second())
-    apply_carefully(sink, second, widen={("items", "n")})  # type: ignore[dict-item]
+    apply_carefully(sink, second, widen={("items", "n")})
     assert rows(sink, reader) == [("a", 1, 1.0), ("b", 2, 2.0)]
     assert rows(sink, reader, "notes") == [("beside",)]
     assert "view" in sink.refusals["items"].next_step
