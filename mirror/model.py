@@ -49,10 +49,17 @@ class BadText:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Uncomputed:
+    """A virtual generated column's value where its expression fails, so that SQLite cannot read the row either."""
+
+    error: str
+
+
 Affinity = Literal["INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC"]
 
 #: One SQLite value as the decoder gives it.
-Value = None | int | float | str | bytes | BadText
+Value = None | int | float | str | bytes | BadText | Uncomputed
 
 #: One row: the values in the order of :attr:`Table.columns`.
 Row = tuple[Value, ...]
@@ -60,7 +67,7 @@ Row = tuple[Value, ...]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One stored column of a source table (virtual generated columns are not stored)."""
+    """One column of a source table."""
 
     name: str
     declared_type: str
@@ -80,16 +87,20 @@ class Table:
     root: int
     """Page number of the root of the table's b-tree."""
     columns: tuple[Column, ...]
-    """Stored columns in declared order."""
+    """In declared order; virtual generated columns too, but for those of :attr:`left_out`."""
     primary_key: tuple[str, ...]
     """Names of the declared primary key's columns in key order; empty when there is none."""
     rowid_alias: str | None
     """The INTEGER PRIMARY KEY column that stands for the rowid, if there is one."""
     without_rowid: bool
     storage: tuple[int, ...]
-    """Indexes into ``columns`` in the order in which records store them."""
+    """Indexes into ``columns`` in the order in which records store them; virtual columns are not stored."""
     collations: tuple[str, ...] = ()
     """WITHOUT ROWID only: collation of each primary-key column, in key order."""
+    definition: str = ""
+    """The CREATE statement, if ``columns`` has virtual ones: it says how to compute them."""
+    left_out: tuple[str, ...] = ()
+    """Virtual columns that only the source's program can compute."""
 
     def position(self, column: str) -> int:
         """Index of the named column in ``columns``; raises ``KeyError``."""
@@ -99,12 +110,16 @@ class Table:
         raise KeyError(column)
 
     def same_shape(self, other: Table) -> bool:
-        """Whether rows of both tables mean the same: all but name and root are equal."""
+        """Whether rows of both tables mean the same: all but name and root are equal.
+
+        A table with virtual columns has another shape under another name, because its definition names it.
+        """
         return (
             self.columns == other.columns
             and self.primary_key == other.primary_key
             and self.rowid_alias == other.rowid_alias
             and self.without_rowid == other.without_rowid
+            and self.definition == other.definition
         )
 
 

@@ -388,7 +388,7 @@ class Pipeline:
         assert self._replica is not None and self._sink is not None
         with self._applied:
             self.status.is_at(self._replica.position)
-            self.status.tables = len(self._replica.schema.tables)
+            self.status.describes(self._replica.schema.tables.values())
             self.status.rejects = self._sink.reject_total
             self.status.refusals = [asdict(refusal) for refusal in self._sink.refusals.values()]
             self._applied.notify_all()

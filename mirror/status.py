@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mirror.model import Lsn, Position
+from mirror.model import Lsn, Position, Table
 
 _FILE = "status.json"
 
@@ -45,6 +46,8 @@ class SourceStatus:
     refusals: list[dict[str, Any]] = field(default_factory=list)
     """Tables that Postgres does not take as they are, each with the reason and the next step."""
     tables: int = 0
+    left_out: list[str] = field(default_factory=list)
+    """Virtual generated columns (table.column) that only the source's program can compute."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """Each with the generation that was left, the reason, and when it was found."""
     resyncs: list[str] = field(default_factory=list)
@@ -72,6 +75,11 @@ class SourceStatus:
             # What is not applied yet was committed after what just was.
             self.behind_since = max(self.behind_since, position.committed_at)
 
+    def describes(self, tables: Collection[Table]) -> None:
+        """The source has these tables."""
+        self.tables = len(tables)
+        self.left_out = [f"{table.name}.{column}" for table in tables for column in table.left_out]
+
     def has_caught_up(self) -> None:
         """Postgres has all that was captured."""
         self.phase, self.last_error = "following", None
@@ -88,7 +96,7 @@ class SourceStatus:
 
     def keep(self, folder: Path) -> None:
         """Write it down for when the mirror does not run, if anything but positions and counts has changed."""
-        now = self.phase, self.last_error, self.rejects, self.tables, len(self.gaps), self.refusals
+        now = self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals
         if now == self._kept:
             return
         self._kept = now

@@ -79,6 +79,12 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
                 f"{name}: not in WAL mode: after each change all its pages are compared, which is slower",
                 highlight=False,
             )
+        if report["left_out"]:
+            console.print(
+                f"{name}: left out: {', '.join(report['left_out'])}: virtual columns that only the program can compute",
+                highlight=False,
+                markup=False,
+            )
         for gap in report["gaps"][-3:]:
             console.print(f"{name}: gap: {gap['reason']} ({gap['at']})", highlight=False)
         for refusal in report["refusals"]:

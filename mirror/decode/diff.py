@@ -250,9 +250,10 @@ def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int
 def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | None:
     """For each column of ``after`` its index in ``before``, None for one that was added at the end.
 
-    None instead if more than names, dropped and added columns differ: then the table counts as a new one.
+    None instead if more than names, dropped and added columns differ: then the table counts as a new one. So it
+    does if virtual columns come or go, or stay beside others: rows that were not written have other values then.
     """
-    if before.without_rowid or after.without_rowid:
+    if before.without_rowid or after.without_rowid or before.definition != after.definition:
         return None
     olds, news = before.columns, after.columns
     places: list[int | None]

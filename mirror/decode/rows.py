@@ -9,6 +9,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from mirror.decode.generated import VirtualColumns
 from mirror.decode.pagemap import OVERFLOW_FIRST, MapUpdate
 from mirror.errors import FormatError
 from mirror.fileformat.btree import Cell, Geometry, ReadPage, cell_pointers
@@ -33,7 +34,18 @@ _MOVED = 4
 class RowFormat:
     """How the records of one table are read as rows."""
 
-    __slots__ = ("_added", "_alias", "_defaults", "_encoding", "_keys", "_order", "_reals", "_stored", "table")
+    __slots__ = (
+        "_added",
+        "_alias",
+        "_defaults",
+        "_encoding",
+        "_keys",
+        "_order",
+        "_reals",
+        "_stored",
+        "_virtual",
+        "table",
+    )
 
     def __init__(
         self, table: Table, encoding: str, after: Table | None = None, carried: Sequence[int | None] = ()
@@ -45,9 +57,12 @@ class RowFormat:
         self._stored = len(table.storage)
         self._defaults: list[Value] = [table.columns[i].default for i in table.storage]
         self._reals = [at for at, i in enumerate(table.storage) if table.columns[i].affinity == "REAL"]
-        self._alias = None if table.rowid_alias is None else table.position(table.rowid_alias)
+        alias = table.rowid_alias
+        self._alias = None if alias is None else table.storage.index(table.position(alias))
+        self._virtual = VirtualColumns(table, encoding) if table.definition else None
         # A key that names a column with two collations stores it twice.
-        inverse = [table.storage.index(i) for i in range(len(table.columns))]
+        computed = [i for i in range(len(table.columns)) if i not in table.storage]
+        inverse = [(*table.storage, *computed).index(i) for i in range(len(table.columns))]
         self._order: list[int] | None = None if inverse == list(range(self._stored)) else inverse
         self._added: list[Value] = []
         if after is not None:
@@ -66,6 +81,8 @@ class RowFormat:
                 values[at] = float(values[at])  # type: ignore[arg-type]
         if self._alias is not None:
             values[self._alias] = rowid
+        if self._virtual is not None:
+            values += self._virtual.of(values)
         if self._order is not None:
             values = [values[at] for at in self._order] + self._added
         return tuple(values)

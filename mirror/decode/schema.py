@@ -14,6 +14,7 @@ from functools import cached_property
 
 import apsw
 
+from mirror.decode.generated import is_computable
 from mirror.decode.rows import RowFormat
 from mirror.errors import FormatError, SourceError
 from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
@@ -154,12 +155,18 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
     columns: list[Column] = []
     keys: list[tuple[int, str]] = []
     stored: dict[int, int] = {}
+    left_out: list[str] = []
+    definition = ""
     for cid, name, declared, not_null, default, key, hidden in database.execute(
         'SELECT cid, name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)', (row.name,)
     ):
-        if hidden == 2:  # a virtual generated column is computed at each read, never stored
+        if hidden != 2:
+            stored[cid] = len(columns)
+        elif definition or is_computable(row.sql or ""):
+            definition = row.sql or ""
+        else:
+            left_out.append(name)
             continue
-        stored[cid] = len(columns)
         kind = declared or ""
         # ANY is no type of its own, except in STRICT tables, where nothing is converted.
         stored_as: Affinity = "BLOB" if strict and kind.upper() == "ANY" else affinity(kind)
@@ -169,13 +176,24 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
     primary_key = tuple(name for _, name in sorted(keys))
     key_index = database.execute("SELECT name FROM pragma_index_list(?) WHERE origin='pk'", (row.name,)).get
     rowid_alias = primary_key[0] if len(primary_key) == 1 and key_index is None and not without_rowid else None
-    storage = tuple(range(len(columns)))
+    storage = tuple(stored.values())
     collations: tuple[str, ...] = ()
     if without_rowid:
         order = list(database.execute('SELECT cid, "desc", coll, key FROM pragma_index_xinfo(?)', (key_index,)))
         storage = tuple(stored[cid] for cid, _, _, _ in order if cid in stored)
         collations = tuple(collation for _, _, collation, key in order if key)
-    return Table(row.name, row.root, tuple(columns), primary_key, rowid_alias, bool(without_rowid), storage, collations)
+    return Table(
+        row.name,
+        row.root,
+        tuple(columns),
+        primary_key,
+        rowid_alias,
+        bool(without_rowid),
+        storage,
+        collations,
+        definition,
+        tuple(left_out),
+    )
 
 
 def affinity(declared: str) -> Affinity:

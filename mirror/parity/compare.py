@@ -61,6 +61,8 @@ class _Job:
     """The last of them that Postgres can hold."""
     whole: str = ""
     """Why the table is read as a whole, although its keys have a common order."""
+    note: str = ""
+    """What of the table is not compared."""
     restarts: int = 0
     seconds: float = 0.0
     refusal: tuple[str, str] | None = None
@@ -68,7 +70,7 @@ class _Job:
     report: TableReport | None = None
 
     def finish(self, status: Status | None = None, reason: str = "") -> None:
-        report = self.tally.report(self.table, status, reason, self.seconds)
+        report = self.tally.report(self.table, status, reason or self.note, self.seconds)
         if self.refusal is not None and report.status == "different":
             why, next_step = self.refusal
             report = replace(report, reason=f"Postgres refuses it: {why}", next_step=next_step)
@@ -239,6 +241,8 @@ class _Run:
         plan = make_plan(job.mapping, shape, bytewise_text=bytewise_text)
         if job.whole:
             plan = plan.without_order(job.whole)
+        names = ", ".join(shape.left_out)
+        job.note = names and f"not compared, for only the program can compute it: {names}"
         reading.plan = plan
         if plan.order:
             reading.slice = source.read(plan, job.after, deadline)

@@ -106,13 +106,15 @@ class Shape:
     """One table of the source as its schema declares it."""
 
     columns: tuple[str, ...]
-    """Stored columns in declared order."""
+    """In declared order, but for ``left_out``."""
     rowid: str | None
     """A name of the rowid that no column hides."""
     key: tuple[SourceKey, ...]
     """The primary key in index order; empty without one and for an INTEGER PRIMARY KEY."""
     integer_key: str | None
     """The INTEGER PRIMARY KEY column."""
+    left_out: tuple[str, ...] = ()
+    """Virtual generated columns that only the source's program can compute."""
 
 
 @dataclass(frozen=True, slots=True)

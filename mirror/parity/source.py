@@ -20,10 +20,10 @@ from typing import Any
 import apsw
 
 from mirror.errors import SourceError
-from mirror.model import BadText, Lsn, Value
+from mirror.model import BadText, Lsn
 from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
-from mirror.parity.values import Cells, image, key_text
+from mirror.parity.values import Cell, Cells, image, key_text
 
 #: Rows to fetch between two looks at the clock, at most.
 _LARGEST_FETCH = 512
@@ -109,8 +109,9 @@ class Source(ABC):
         return self._shapes[table]
 
     def _read_shape(self, table: str) -> Shape | None:
-        found = self._db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
-        if not found.fetchall():
+        found = self._db.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
+        statement = found.fetchone()
+        if statement is None:
             return None
         info = self._db.execute("SELECT name, hidden, pk FROM pragma_table_xinfo(?, 'main')", (table,))
         declared: list[tuple[str, int, int]] = [(str(n), int(h), int(p)) for n, h, p in info]
@@ -124,12 +125,16 @@ class Source(ABC):
             key = self._index_key(table, str(indexes[0][0]))
         else:
             integer_key = next((name for name, _, pk in declared if pk), None)
+        # 2 marks virtual generated columns, 3 stored ones.
+        left_out = tuple(name for name, hidden, _ in declared if hidden == 2)
+        if left_out and _stands_alone(str(statement[0])):
+            left_out = ()
         return Shape(
-            # 2 marks virtual generated columns, which are not stored; 3 stored generated ones.
-            columns=tuple(name for name, hidden, _ in declared if hidden in (0, 3)),
+            columns=tuple(name for name, hidden, _ in declared if hidden in (0, 2, 3) and name not in left_out),
             rowid=next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None),
             key=key,
             integer_key=integer_key,
+            left_out=left_out,
         )
 
     def _index_key(self, table: str, index: str) -> tuple[SourceKey, ...]:
@@ -180,7 +185,7 @@ class Source(ABC):
         return digests, number
 
     def _decoded(self, raw: Sequence[Any]) -> Cells:
-        values: list[Value] = []
+        values: list[Cell] = []
         for kind, value in zip(raw[::2], raw[1::2], strict=True):
             if kind == "text":
                 try:
@@ -191,6 +196,17 @@ class Source(ABC):
             else:
                 values.append(value)
         return tuple(values)
+
+
+def _stands_alone(definition: str) -> bool:
+    """Whether SQLite can make, and so read, a table by itself, without the program's functions and collations."""
+    with closing(apsw.Connection(":memory:")) as empty:
+        empty.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 1)
+        try:
+            empty.execute(definition)
+        except apsw.Error:
+            return False
+    return True
 
 
 def digest(row: Cells) -> bytes:

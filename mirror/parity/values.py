@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
 
-from mirror.model import BadText, Value
+from mirror.model import BadText
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
@@ -47,7 +47,7 @@ class Foreign:
 
 
 #: A value of either side.
-Cell = Value | Foreign
+Cell = None | int | float | str | bytes | BadText | Foreign
 Cells = tuple[Cell, ...]
 
 

@@ -8,7 +8,8 @@ Postgres cannot hold it at all.
 The lossless JSON encoding, used in jsonb columns and in ``mirror.rejects``: integer -> integer
 literal; real -> a number with a fraction or an exponent, so that 1 and 1.0 stay apart; -0.0 and
 infinities -> ``{"real": ...}``; text -> string; blob -> ``{"blob": base64}``; text that is not
-valid in the database's encoding (rejects only) -> ``{"text": base64}``.
+valid in the database's encoding (rejects only) -> ``{"text": base64}``; a virtual column that SQLite cannot
+compute (rejects only) -> ``{"error": message}``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from mirror.model import BadText, Value
+from mirror.model import BadText, Uncomputed, Value
 
 Encoder = Callable[[Value], "str | None"]
 
@@ -84,6 +85,8 @@ def json_text(value: Value) -> str:
             return f'{{"blob":"{base64.b64encode(value).decode()}"}}'
         case BadText():
             return f'{{"text":"{base64.b64encode(value.raw).decode()}"}}'
+        case Uncomputed():
+            return f'{{"error":{json.dumps(value.error)}}}'
 
 
 def json_array(values: Sequence[Value]) -> str:
@@ -96,8 +99,10 @@ def json_object(names: Sequence[str], values: Sequence[Value]) -> str:
     return f"{{{','.join(f'{json.dumps(n)}:{json_text(v)}' for n, v in zip(names, values, strict=True))}}}"
 
 
-def _misfit(value: Value, pg_type: str) -> Misfit:
+def _misfit(value: Value, pg_type: str) -> Unfit:
     """Describe a value by its kind only: errors go to logs, where contents do not belong."""
+    if isinstance(value, Uncomputed):
+        return Reject(f"SQLite cannot compute it ({value.error})")
     kind = {int: "an integer", float: "a real", str: "a text", bytes: "a blob"}.get(type(value), "a text")
     return Misfit(f"{kind} in a column of type {pg_type}")
 
@@ -172,6 +177,8 @@ def _jsonb(value: Value) -> str | None:
         return None
     if isinstance(value, BadText):
         raise Reject(_BAD_TEXT)
+    if isinstance(value, Uncomputed):
+        raise _misfit(value, "jsonb")
     if type(value) is str:
         _check_text(value)
     elif type(value) is bytes and len(value) > MAX_VALUE_BYTES * 3 // 4:

@@ -5,9 +5,9 @@ temporary copy, and only the rows that differ are written, so that readers see o
 and then the other. The fast path hands SQLite's values to COPY in binary form and expects them to fit
 their columns. The first that does not ends it: SQLite's query, psycopg or Postgres refuses it, and nothing of
 the table stays. One aggregate query then looks at all values at once, and the table is begun anew, with other
-types or another key; or, where neither explains it (NUL, broken UTF-8, a row that is too big), on the careful
-path: with rows that the caller has decoded, each looked at by the codecs. A table that Postgres does not take
-even so is refused, and the others are loaded.
+types or another key; or, where neither explains it (NUL, broken UTF-8, a row that is too big, a virtual column
+that cannot be computed), on the careful path: with rows that the caller has decoded, each looked at by the
+codecs. A table that Postgres does not take even so is refused, and the others are loaded.
 """
 
 from __future__ import annotations
@@ -145,6 +145,15 @@ class SourceCopy:
     def scan(self, table: Table, target: Target) -> Scan:
         """Look at every value's type, in one pass over the table for most tables."""
         found = Scan()
+        try:
+            self._scan(table, target, found)
+        except apsw.SQLError:
+            if not table.definition:
+                raise
+            found.careful = True  # a virtual column cannot be computed everywhere
+        return found
+
+    def _scan(self, table: Table, target: Target, found: Scan) -> None:
         key_bytes = 0
         for start in range(0, len(target.columns), _SCANNED_COLUMNS):
             columns = target.columns[start : start + _SCANNED_COLUMNS]
@@ -166,7 +175,6 @@ class SourceCopy:
                     key_bytes += int(next(row)) + 16
         # Half, because the text form doubles blobs.
         found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES // 2
-        return found
 
     def rows_at_most(self, table: Table) -> int | None:
         """Roughly how many rows a table has, without reading it; None if that cannot be told."""
@@ -375,6 +383,10 @@ class Loader:
                         if done % _PROGRESS_ROWS == 0:
                             self._progress(table.name, done, total)
                 except _DUMPER_ERRORS as error:
+                    raise _Surprise from error
+                except apsw.SQLError as error:
+                    if not table.definition:
+                        raise
                     raise _Surprise from error
         return done
 
