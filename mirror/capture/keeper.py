@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import apsw
 
+from mirror.capture.filesystem import mounts, network_filesystem
 from mirror.errors import FormatError, ReplacedError, SourceError
 from mirror.fileformat.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
 
@@ -69,6 +70,9 @@ class Keeper:
             )
         self._database = database
         self._inode = self._stat().st_ino
+        kind = network_filesystem(database, mounts())
+        if kind is not None:
+            raise self._refused(f"it is on a network file system ({kind})", "run program and mirror on a local disk")
         try:
             self._connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
         except apsw.Error as error:
@@ -264,7 +268,14 @@ def _explain(error: apsw.Error, database: Path) -> SourceError:
             "open the source",
             str(database),
             "it is locked: a program holds it in exclusive mode, or is just changing its journal mode",
-            next_step="the mirror needs locking_mode=NORMAL",
+            next_step="let the program use locking_mode=NORMAL; the mirror then goes on by itself",
             retryable=True,
+        )
+    if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
+        return SourceError(
+            "open the source",
+            str(database),
+            f"no right to write beside it ({error})",
+            next_step="a reader of a WAL shares its index: give the mirror write permission on the file and its folder",
         )
     return SourceError("open the source", str(database), str(error), next_step="check the file and its permissions")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import importlib
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 
@@ -118,7 +118,6 @@ def _package() -> Any:
 
 def _drop_stale_pid_file(data: Path) -> None:
     """Remove a postmaster.pid whose process id now belongs to something else (after a reboot)."""
-    psutil: Any = importlib.import_module("psutil")  # comes with the package
     path = data / "postmaster.pid"
     try:
         pid = int(path.read_text().split("\n", 1)[0])

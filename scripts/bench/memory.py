@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
-import psutil  # comes with the embedded Postgres
+import psutil
 from common import Figures, Mirror, parser, start_writer, workbench, write
 
 

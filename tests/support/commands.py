@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
@@ -13,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 from mirror.statedir import resolve, source_folder
 
 #: A server that nobody listens as: port 1 of this machine.
 UNREACHABLE = "host=127.0.0.1 port=1 user=nobody dbname=nothing connect_timeout=2"
-_psutil: Any = importlib.import_module("psutil")  # comes with the embedded Postgres
 #: Settings of whoever runs the tests, which would change what the commands do.
 _FOREIGN = ("ARGENT_PG_URL", "PG_URL", "ARGENT_STATE_DIR", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONPATH")
 
@@ -116,13 +116,13 @@ def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM
 def processes_about(folder: Path, *others: int) -> list[str]:
     """The command lines of running processes that name a folder, or work in it; ``others``: not these."""
     found = []
-    for process in _psutil.process_iter():
+    for process in psutil.process_iter():
         if process.pid in others:
             continue
         try:
             line = " ".join(process.cmdline())
             if str(folder) in line or str(process.cwd()).startswith(str(folder)):
                 found.append(line)
-        except (_psutil.NoSuchProcess, _psutil.ZombieProcess, _psutil.AccessDenied):
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
             continue
     return found

