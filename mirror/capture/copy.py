@@ -20,6 +20,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from mirror.capture.shadow import Image, Shadow, rediff_path, sync_folder
 from mirror.errors import StateError
 
@@ -80,16 +82,13 @@ def rediff(
             at = 0
             for offset, block in blocks(read):
                 check()
-                if shadow.has(offset, block):
-                    continue
-                for start in range(0, len(block) - page_size + 1, page_size):
-                    pgno = (offset + start) // page_size + 1
-                    image = block[start : start + page_size]
-                    if image != shadow.read(pgno):
-                        head = _REDIFF_HEADER.pack(pgno, zlib.crc32(image))
-                        file.write(head + image)
-                        found[pgno] = Image(-generation, at + len(head))
-                        at += len(head) + page_size
+                first = offset // page_size + 1
+                for index in _differing(block, shadow.read_run(first, len(block) // page_size), page_size):
+                    image = block[index * page_size : (index + 1) * page_size]
+                    head = _REDIFF_HEADER.pack(first + index, zlib.crc32(image))
+                    file.write(head + image)
+                    found[first + index] = Image(-generation, at + len(head))
+                    at += len(head) + page_size
             file.flush()
             os.fsync(file.fileno())
         sync_folder(folder)
@@ -102,6 +101,17 @@ def rediff(
             retryable=True,
         ) from error
     return found
+
+
+def _differing(ours: bytes, theirs: bytes, page_size: int) -> list[int]:
+    """Indexes of the whole pages of ``ours`` that ``theirs``, which may end earlier, does not have so."""
+    if ours == theirs:
+        return []
+    count, shared = len(ours) // page_size, min(len(ours), len(theirs)) // page_size
+    left, right = (
+        np.frombuffer(run, np.uint64, shared * page_size // 8).reshape(shared, page_size // 8) for run in (ours, theirs)
+    )
+    return [*np.flatnonzero((left != right).any(axis=1)).tolist(), *range(shared, count)]
 
 
 def read_rediff(folder: Path, generation: int, page_size: int) -> dict[int, Image] | None:

@@ -227,17 +227,16 @@ class Shadow:
 
     def read_run(self, pgno: int, count: int) -> bytes:
         """Pages that lie one behind the other, up to the end."""
-        last = min(pgno + count - 1, self.pages)
-        if not self._overlay:
-            return os.pread(self._base, max(0, last - pgno + 1) * self._page_size, (pgno - 1) * self._page_size)
-        return b"".join(map(self.read, range(pgno, last + 1)))
-
-    def has(self, offset: int, block: bytes) -> bool:
-        """Whether a block of the database file is what the shadow has there. Quick; it may say no wrongly."""
-        first, last = offset // self._page_size + 1, (offset + len(block) - 1) // self._page_size + 1
-        if last > self.saved.pages or any(pgno in self._overlay for pgno in range(first, last + 1)):
-            return False
-        return os.pread(self._base, len(block), offset) == block
+        numbers = range(pgno, min(pgno + count - 1, self.pages) + 1)
+        newer = [number for number in numbers if number in self._overlay] if self._overlay else []
+        run = os.pread(self._base, len(numbers) * self._page_size, (pgno - 1) * self._page_size)
+        if not newer:
+            return run
+        pages = bytearray(run.ljust(len(numbers) * self._page_size, b"\0"))
+        for number in newer:
+            at = (number - pgno) * self._page_size
+            pages[at : at + self._page_size] = self.read(number)
+        return bytes(pages)
 
     def advance(self, changed: Mapping[int, Image], pages: int) -> None:
         """Take over a batch's pages, once Postgres has committed it."""

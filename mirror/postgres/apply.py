@@ -284,7 +284,7 @@ def staged_rows(
     planner: RowPlanner, change: RowChange, plan: RowPlan, tracked: bool
 ) -> Iterator[tuple[str | None, ...]]:
     """The rows that say in a stage what a change asks for; its reject is not among them."""
-    width = len(planner.target.stored)
+    width = planner.width
     if tracked:
         for reject_key in planner.reject_keys(change):
             yield ("r", reject_key, *(None,) * width)

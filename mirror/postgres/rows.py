@@ -58,6 +58,7 @@ class RowPlanner:
         self._source = table.name
         self._names = tuple(column.name for column in table.columns)
         stored = [name for name, _ in target.stored]
+        self.width = len(stored)
         self.key_places = [stored.index(name) for name in target.key_columns]
         """Where the key columns are among the stored ones."""
         self._by_rowid = target.key is None

@@ -4,9 +4,9 @@
 of its own because the writer's SQLite must not share a process with the mirror's (POSIX locks), and
 because its commit times must not depend on what the mirror's interpreter is doing.
 
-Two tables, each called ``item``: ``integer`` has an INTEGER PRIMARY KEY and nothing else, so that a
+Tables, each called ``item``: ``integer`` has an INTEGER PRIMARY KEY and nothing else, so that a
 commit is 1 to 2 frames; ``text`` has a TEXT PRIMARY KEY and a secondary index, as an agent's memory
-has, so that a commit with a random key is about 4. ``wide`` has twelve columns, for the snapshot.
+has, so that a commit with a random key is about 4. ``wide`` has twelve columns, for the snapshot; ``narrow`` has two.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SCHEMAS = {
     "integer": "CREATE TABLE item (id INTEGER PRIMARY KEY, kind TEXT, body TEXT, score REAL, at INTEGER)",
     "text": "CREATE TABLE item (id TEXT PRIMARY KEY, kind TEXT, body TEXT, score REAL, at INTEGER);"
     "CREATE INDEX item_kind ON item (kind, at)",
+    "narrow": "CREATE TABLE item (id INTEGER PRIMARY KEY, value INTEGER)",
     "wide": "CREATE TABLE item (id INTEGER PRIMARY KEY, agent TEXT, kind TEXT, title TEXT, body TEXT,"
     " source TEXT, score REAL, weight REAL, hits INTEGER, parent INTEGER, created_at INTEGER,"
     " updated_at INTEGER)",
@@ -103,6 +104,8 @@ def build(path: str, table: str, megabytes: float = 0.0, rows: int = 0) -> dict[
         connection.execute("BEGIN")
         if table == "wide":
             connection.executemany(f"INSERT INTO item VALUES ({','.join('?' * 12)})", _wide(make, done + 1, block))
+        elif table == "narrow":
+            connection.executemany("INSERT INTO item VALUES (?, ?)", ((-1 - n, n) for n in range(done, done + block)))
         else:
             connection.executemany(INSERT, (make.row() for _ in range(block)))
         connection.execute("COMMIT")
@@ -187,6 +190,39 @@ def bulk(path: str, table: str, rows: int, op: str, leave: bool = False) -> dict
     return {"seconds": committed - begun, "committed": committed, "wal": wal, "leave": leave}
 
 
+def narrow(path: str, rows: int, op: str) -> dict[str, Any]:
+    """One transaction that inserts, updates or deletes ``rows`` rows of the narrow table."""
+    connection = _connect(path)
+    connection.execute("BEGIN")
+    if op == "insert":
+        connection.executemany("INSERT INTO item VALUES (?, ?)", ((number, number * 7) for number in range(rows)))
+    elif op == "update":
+        connection.execute("UPDATE item SET value = value + 1 WHERE id >= 0")
+    else:
+        connection.execute("DELETE FROM item WHERE id >= 0")
+    connection.execute("COMMIT")
+    committed = time.monotonic()
+    connection.close()
+    return {"committed": committed}
+
+
+def touch(path: str, rows: int, seed: int, spread: bool) -> dict[str, Any]:
+    """Update rows of the wide table, at random places or one behind the other; then nothing is left in the WAL."""
+    connection = _connect(path)
+    (count,) = connection.execute("SELECT max(id) FROM item").fetchone()
+    pick = random.Random(seed)
+    first = pick.randrange(1, count - rows)
+    keys = pick.sample(range(1, count + 1), rows) if spread else range(first, first + rows)
+    connection.execute("BEGIN")
+    connection.executemany(
+        "UPDATE item SET hits = hits + 1, score = ? WHERE id = ?", ((pick.random(), k) for k in keys)
+    )
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return {}
+
+
 def commits(
     path: str,
     table: str,
@@ -256,7 +292,9 @@ def _wal_salt(path: str) -> int:
         return int.from_bytes(file.read(20)[16:20], "big")
 
 
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {job.__name__: job for job in (build, triggers, record, bulk, commits)}
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    job.__name__: job for job in (build, triggers, record, bulk, narrow, touch, commits)
+}
 
 if __name__ == "__main__":
     result = JOBS[sys.argv[1]](**json.loads(sys.argv[2]))

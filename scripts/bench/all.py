@@ -19,6 +19,8 @@ SHORT = {
     "lag": ["--seconds", "3", "--rounds", "2"],
     "snapshot": ["--rows", "200000", "--rounds", "2"],
     "writer": ["--rounds", "3", "--unpaced", "30000", "--seconds", "2", "--commits", "100000"],
+    "bulk": ["--rounds", "1"],
+    "downtime": ["--rows", "200000", "--rounds", "1"],
     "memory": ["--rows", "200000", "--ops", "insert", "update"],
 }
 
