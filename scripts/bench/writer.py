@@ -1,11 +1,12 @@
 """What the mirror costs the program that writes: beside a running mirror against alone, in one run.
 
-Rounds are interleaved (alone, mirrored, triggers, alone, ...), each on a database file of its own made
-from the same base, each by a fresh writer process. In `mirrored` a mirror follows the file; in `triggers`
-no mirror runs, but AFTER triggers keep a change log, the usual way of capturing changes. Unpaced: commits
-a second. Paced: how long a commit takes, p50 and p99. The largest size of the WAL; and the WAL's resets,
-each of which is a checkpoint that found no reader in its way. (The mirror needs processor time: on two
-cores with Postgres beside it a part of the cost is that, not the files.)
+Rounds are interleaved (alone, captured, mirrored, triggers, alone, ...), each on a database file of its own made
+from the same base, each by a fresh writer process. In `mirrored` a mirror follows the file, and Postgres runs on the
+same cores; in `captured` only the process that reads the WAL runs and all else is stopped, which tells what
+the files have to do with the cost and what the processors; in `triggers` no mirror runs, but AFTER triggers keep a
+change log, the usual way of capturing changes. Unpaced: commits a second. Paced: how long a commit takes, p50
+and p99. The largest size of the WAL; and the WAL's resets, each of which is a checkpoint that found no reader in
+its way.
 
 Then 200,000 unpaced commits: none may be lost, and no gap may be found. Count and sum at the end are taken
 on both sides through SQL.
@@ -14,13 +15,15 @@ on both sides through SQL.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from common import Figures, Mirror, Workbench, median, parser, percentile, workbench, write
 
-SIDES = ("alone", "mirrored", "triggers")
+SIDES = ("alone", "captured", "mirrored", "triggers")
 
 
 def main() -> None:
@@ -40,8 +43,9 @@ def main() -> None:
         write("build", path=base, table=options.table, megabytes=options.size)
         sources = {side: bench.source(side, base) for side in SIDES}
         write("triggers", path=sources["triggers"])
-        with Mirror(bench, sources["mirrored"]) as mirror:
-            mirror.ready()
+        for side in ("captured", "mirrored"):
+            with Mirror(bench, sources[side], side) as mirror:
+                mirror.ready()
         unpaced = _rounds(options, bench, sources, commits=options.unpaced)
         paced = _rounds(options, bench, sources, rate=options.rate, seconds=options.seconds)
         _unpaced_figures(figures, unpaced)
@@ -59,14 +63,19 @@ def _rounds(
     results: dict[str, list[Round]] = {side: [] for side in SIDES}
     for number in range(options.rounds):
         # The order turns, so that no side always comes first.
-        for side in SIDES[number % 3 :] + SIDES[: number % 3]:
-            with Mirror(bench, sources[side]) if side == "mirrored" else nullcontext() as mirror:
+        for side in SIDES[number % 4 :] + SIDES[: number % 4]:
+            followed = side in ("captured", "mirrored")
+            with Mirror(bench, sources[side], side) if followed else nullcontext() as mirror:
                 if mirror is not None:
                     mirror.ready()
+                if side == "captured":
+                    os.kill(mirror.pid, signal.SIGSTOP)
                 result = write(
                     "commits", path=sources[side], table=options.table, seed=number * 10 + len(work),
                     stamps=bench.folder / "stamps", **work,
                 )  # fmt: skip
+                if side == "captured":
+                    os.kill(mirror.pid, signal.SIGCONT)
                 begins, ends = bench.stamps(bench.folder / "stamps")
                 result["took"] = [(end - begin) * 1e6 for begin, end in zip(begins, ends, strict=True)]
                 if mirror is not None:
