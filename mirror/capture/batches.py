@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-from mirror.capture.shadow import Image
+from mirror.capture.shadow import Image, image_at
 from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
 from mirror.errors import FormatError, SourceError
 from mirror.fileformat.header import HEADER_SIZE, schema_cookie
@@ -102,12 +102,12 @@ def next_batch(
         step = len(record.payload) // record.count
         page_size = step - FRAME_HEADER_SIZE
         first, last = _wanted(record, head.lsn, stop_at)
-        segment, base = record.place.segment, record.place.offset + RECORD_HEADER_SIZE
+        base = image_at(record.place.segment, record.place.offset + RECORD_HEADER_SIZE)
         for index in range(first, last):
             frame = index * step
             page = frame + FRAME_HEADER_SIZE
             pgno, size = _FRAME(record.payload, frame)
-            pending[pgno] = Image(segment, base + page)
+            pending[pgno] = base + page
             frames += 1
             if pgno == 1 and cookie is not None:
                 pending_cookie = schema_cookie(record.payload[page : page + HEADER_SIZE])

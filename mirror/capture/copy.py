@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mirror.capture.shadow import Image, Shadow, rediff_path, sync_folder
+from mirror.capture.shadow import Image, Shadow, image_at, rediff_path, sync_folder
 from mirror.errors import StateError
 
 #: Reads ``(offset, amount)`` from the database file; short at its end.
@@ -87,7 +87,7 @@ def rediff(
                     image = block[index * page_size : (index + 1) * page_size]
                     head = _REDIFF_HEADER.pack(first + index, zlib.crc32(image))
                     file.write(head + image)
-                    found[first + index] = Image(-generation, at + len(head))
+                    found[first + index] = image_at(-generation, at + len(head))
                     at += len(head) + page_size
             file.flush()
             os.fsync(file.fileno())
@@ -128,7 +128,7 @@ def read_rediff(folder: Path, generation: int, page_size: int) -> dict[int, Imag
                 pgno, crc = _REDIFF_HEADER.unpack(head)
                 if zlib.crc32(image) != crc:
                     return None
-                found[pgno] = Image(-generation, at + len(head))
+                found[pgno] = image_at(-generation, at + len(head))
                 at += len(head) + page_size
     except FileNotFoundError:
         return None

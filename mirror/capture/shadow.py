@@ -63,11 +63,19 @@ class SavedPosition:
         return Lsn(self.generation, self.frame)
 
 
-class Image(NamedTuple):
-    """Where a page image lies: in a spool segment (>= 0) or in the re-diff file of generation -n."""
+#: Where a page image lies: in a spool segment (>= 0) or in the re-diff file of generation -n, and at which offset.
+#: One number, because a transaction of a gigabyte has hundreds of thousands of them (see :func:`image_at`).
+Image = int
+_OFFSET_BITS = 40
 
-    segment: int
-    offset: int
+
+def image_at(segment: int, offset: int) -> Image:
+    """The image at an offset, below a terabyte, of a segment."""
+    return segment << _OFFSET_BITS | offset
+
+
+def _place_of(image: Image) -> tuple[int, int]:
+    return image >> _OFFSET_BITS, image & ((1 << _OFFSET_BITS) - 1)
 
 
 def rediff_path(folder: Path, generation: int) -> Path:
@@ -85,13 +93,13 @@ class Images:
 
     def read(self, image: Image, page_size: int) -> bytes:
         """One page image; raises ``OSError`` when its file is gone."""
-        if image.segment >= 0:
-            return self._spool.page(Place(image.segment, image.offset), page_size)
-        descriptor = self._files.get(image.segment)
+        segment, offset = _place_of(image)
+        if segment >= 0:
+            return self._spool.page(Place(segment, offset), page_size)
+        descriptor = self._files.get(segment)
         if descriptor is None:
-            descriptor = os.open(rediff_path(self._folder, -image.segment), os.O_RDONLY)
-            self._files[image.segment] = descriptor
-        return os.pread(descriptor, page_size, image.offset)
+            descriptor = self._files[segment] = os.open(rediff_path(self._folder, -segment), os.O_RDONLY)
+        return os.pread(descriptor, page_size, offset)
 
     @property
     def comparisons(self) -> int:
@@ -293,7 +301,7 @@ class Shadow:
         spool = SpoolReader(self._folder / "spool")
         images = Images(self._folder, spool)
         try:
-            spool.sync({image.segment for image in overlay.values() if image.segment >= 0})
+            spool.sync({_place_of(image)[0] for image in overlay.values() if image >= 0})
             self._faults("save:begun")
             _write_file(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, overlay)))
             self._faults("save:redo")
@@ -336,7 +344,7 @@ def _redo_bytes(saved: SavedPosition, pagemap: bytes, overlay: Mapping[int, Imag
     head = _position_json(saved)
     data = bytearray(struct.pack("<II", len(head), len(overlay)) + head)
     for pgno, image in overlay.items():
-        data += _ENTRY.pack(pgno, image.segment, image.offset)
+        data += _ENTRY.pack(pgno, *_place_of(image))
     data += pagemap
     return data
 
@@ -353,7 +361,7 @@ def _finish_save(folder: Path, redo: Path) -> None:
     overlay = {}
     for _ in range(count):
         pgno, segment, offset = _ENTRY.unpack_from(data, at)
-        overlay[pgno] = Image(segment, offset)
+        overlay[pgno] = image_at(segment, offset)
         at += _ENTRY.size
     spool = SpoolReader(folder / "spool")
     images = Images(folder, spool)
