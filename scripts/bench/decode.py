@@ -124,6 +124,7 @@ def _replica(folder: Path, source: Path, job: str, **work: object) -> tuple[Repl
     spool = SpoolReader(folder / "spool")
     images = Images(folder, spool)
     replica = Replica.create(folder, spool, images, PageBatch(head, {}, pages, 0, page_size), pages)
+    replica.finish(lambda: None)
     places = []
     for payload, count, commit in _records(wal, header):
         last = payload[-FRAME_HEADER_SIZE - page_size :][:FRAME_HEADER_SIZE]

@@ -1,0 +1,38 @@
+"""Each benchmark runs to its end, on very little; what it measures then says nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
+TINY = {
+    "bulk": ["--rows", "500", "--rounds", "1"],
+    "decode": ["--size", "1", "2", "--commits", "20", "--rows", "300"],
+    "downtime": ["--rows", "2000", "--rounds", "1"],
+    "lag": ["--seconds", "0.3", "--rounds", "1", "--size", "1"],
+    "memory": ["--rows", "500", "--ops", "insert", "--size", "1"],
+    "snapshot": ["--rows", "2000", "--rounds", "1"],
+    "writer": ["--rounds", "1", "--unpaced", "200", "--seconds", "0.2", "--commits", "200", "--size", "1"],
+}
+
+
+def test_all_are_here() -> None:
+    scripts = {path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("_")}
+    assert scripts == {*TINY, "common", "all"}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_it_runs(name: str, folder: Path) -> None:
+    figures = folder / "figures.json"
+    command = [sys.executable, str(BENCH / f"{name}.py"), *TINY[name], "--json", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = json.loads(figures.read_text())["lines"]
+    assert lines
+    for what, _, unit, _, _ in lines:
+        assert f"| {what}" in done.stdout and unit in done.stdout
