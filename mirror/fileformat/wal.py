@@ -51,6 +51,7 @@ from mirror.model import Salts
 WAL_HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
 VERSION = 3007000
+PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
 _BIG, _LITTLE = np.dtype(">u4"), np.dtype("<u4")
@@ -80,7 +81,7 @@ class WalHeader:
             raise FormatError("read the WAL header", "offset 0", f"magic {magic:#010x}")
         if version != VERSION:
             raise FormatError("read the WAL header", "offset 4", f"version {version}")
-        if page_size < 512 or page_size > 65536 or page_size & (page_size - 1):
+        if page_size not in PAGE_SIZES:
             raise FormatError("read the WAL header", "offset 8", f"page size {page_size}")
         big_endian = magic == _MAGIC_BIG
         words = struct.unpack_from(">6I" if big_endian else "<6I", data)

@@ -93,15 +93,18 @@ class Programs:
         """Since the last time that all was equal."""
         self.taken = 0
         """Statements that SQLite took."""
-        r = random.Random(str(setting))
-        for name in ("t", "Mixed Case"):
-            while not run(self.writers[0], [random_table(r, name)]):
-                pass
+        self._random = random.Random(str(setting))
+        self.have_a_table()
 
     def _open(self, driver: str) -> Writer:
         writer = Writer(self._path, driver=driver)
         self._setting.prepare(writer)
         return writer
+
+    def have_a_table(self) -> None:
+        """Make one if none is left: comparing nothing proves nothing."""
+        while not Program(self.writers[0]).shapes():
+            run(self.writers[0], [random_table(self._random, "t")])
 
     def work(self, burst: dict[int, Work]) -> None:
         """All these works at once; each program's statements were planned before anybody began."""
@@ -166,6 +169,7 @@ def work_and_compare(mirror: MirrorProcess, programs: Programs, count: int, numb
             elif at == 0 and incident == "writer":
                 who, (plan, _) = next(iter(burst.items()))
                 programs.lose(who, plan)
+        programs.have_a_table()
         if not mirror.alive:
             mirror.start()
         try:
