@@ -324,8 +324,8 @@ class Pipeline:
         return replica.next(self._tail.until, limit)
 
     def _caught_up(self, replica: Replica) -> None:
-        captured = self._tail.captured
-        if not self._desk.held and (captured is None or replica.head.lsn >= captured):
+        behind = self._tail.captured is not None and replica.head.lsn < self._tail.captured
+        if not (behind or self._desk.held or self._tail.error):
             self.status.has_caught_up()
             self._distrusted = False
 
@@ -336,6 +336,7 @@ class Pipeline:
             self._desk.serve()
         if self._tail.captured is not None:
             self.status.has_captured(self._tail.captured)
+        self.status.is_hindered(self._tail.error)
         self._check()
 
     # -- agreeing with Postgres --------------------------------------------------------------------

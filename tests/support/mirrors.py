@@ -93,12 +93,17 @@ class MirrorProcess:
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def kill_capture(self) -> None:
-        """Kill its capture process, as soon as it has one."""
+    @property
+    def capture_pid(self) -> int:
+        """Its capture process, as soon as it has one."""
         assert self._process is not None
         while not (children := _psutil.Process(self._process.pid).children()):
             assert self.alive
-        children[0].send_signal(signal.SIGKILL)
+        return int(children[0].pid)
+
+    def kill_capture(self) -> None:
+        """Kill its capture process, as soon as it has one."""
+        os.kill(self.capture_pid, signal.SIGKILL)
 
     def stop(self) -> int:
         """Stop it as a service manager does; its exit code."""
