@@ -37,7 +37,8 @@ class Setting:
     autocheckpoint: int = 60
 
     def __str__(self) -> str:
-        return f"{self.page_size}-{self.encoding}-{self.auto_vacuum}-{self.secure_delete}-{self.journal}"
+        made = f"{self.page_size}-{self.encoding}-{self.auto_vacuum}-{self.secure_delete}"
+        return f"{made}-{self.journal}-{self.autocheckpoint}"
 
     def prepare(self, writer: Writer) -> None:
         """What a program says when it has opened the file; the first one makes it."""
@@ -62,6 +63,8 @@ SETTINGS = (
     Setting(65536, "UTF-8", 1, "OFF"),
     Setting(2048, "UTF-8", 2, "ON", journal="DELETE"),
 )
+#: Of the soak, for each file.
+SOAK_EXAMPLES = 60
 DRIVERS = ("sqlite3", "apsw", "sqlite3")
 
 #: What happens beside the work: the mirror is killed and stays down, or is killed and comes back before it,
@@ -212,14 +215,15 @@ def test_soak(
             journal=r.choice(("WAL", "WAL", "WAL", "DELETE", "PERSIST")),
             autocheckpoint=r.choice((0, 10, 60, 1000)),
         )
+        done = SOAK_EXAMPLES * rounds
         rounds += 1
         with capsys.disabled():
-            print(f"\nsoak with seed {number}: round {rounds}, {setting}, {taken} statements", flush=True)
+            print(f"\nsoak with seed {number}: {done} examples, {taken} statements; next: {setting}", flush=True)
         path = database.with_name(f"{rounds}.db")
         with programs_on(path, setting) as programs:
             mirror = make_mirror(path, state=f"state{rounds}", schema=f"soak{rounds}")
             mirror.start()
-            work_and_compare(mirror, programs, 60, r.randrange(2**32))
+            work_and_compare(mirror, programs, SOAK_EXAMPLES, r.randrange(2**32))
             taken += programs.taken
             mirror.check()
             assert mirror.stop() == 0

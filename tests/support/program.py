@@ -218,13 +218,13 @@ class Program:
 
     def blob(self, r: random.Random, shapes: list[Shape]) -> list[Statement]:
         """Bytes in the middle of a value, without the row being written."""
-        usable = [shape for shape in shapes if not shape.without_rowid and "rowid" not in shape.columns]
+        usable = [shape for shape in shapes if not shape.without_rowid]
         if not usable:
             return []
         shape = r.choice(usable)
         column = r.choice(shape.columns)
         found = self._writer.run(
-            f"SELECT rowid, length(CAST({quoted(column)} AS BLOB)) FROM {shape.sql}"
+            f"SELECT _rowid_, length(CAST({quoted(column)} AS BLOB)) FROM {shape.sql}"
             f" WHERE typeof({quoted(column)}) = 'blob' AND length({quoted(column)}) > 4"
         )
         if not found:
