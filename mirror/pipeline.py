@@ -472,9 +472,9 @@ class Pipeline:
         if isinstance(found, GapFound):
             why = found.reason or "it was written meanwhile"
             raise SourceError("copy the source", str(self.task.database), why, retryable=True)
-        if found is None:
-            # Nothing in the WAL, or no WAL: the file was the database all the time.
-            found = PageBatch(begin, {}, header.pages, 0, header.page_size)
+        if found is None or not found.commits:
+            # Nothing in the WAL but resets, or no WAL: the file was the database all the time.
+            found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
         read.require_whole(found.pages, found.page_size, found.images)
         return Replica.create(self.task.folder, self._spool, self._images, found, found.pages, self._faults)
 
