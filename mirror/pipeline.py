@@ -324,8 +324,8 @@ class Pipeline:
         return replica.next(self._tail.until, limit)
 
     def _caught_up(self, replica: Replica) -> None:
-        captured = self._tail.captured
-        if not self._desk.held and (captured is None or replica.head.lsn >= captured):
+        behind = self._tail.captured is not None and replica.head.lsn < self._tail.captured
+        if not (behind or self._desk.held or self._tail.error):
             self.status.has_caught_up()
             self._distrusted = False
 
@@ -336,6 +336,7 @@ class Pipeline:
             self._desk.serve()
         if self._tail.captured is not None:
             self.status.has_captured(self._tail.captured)
+        self.status.is_hindered(self._tail.error)
         self._check()
 
     # -- agreeing with Postgres --------------------------------------------------------------------
@@ -471,9 +472,9 @@ class Pipeline:
         if isinstance(found, GapFound):
             why = found.reason or "it was written meanwhile"
             raise SourceError("copy the source", str(self.task.database), why, retryable=True)
-        if found is None:
-            # Nothing in the WAL, or no WAL: the file was the database all the time.
-            found = PageBatch(begin, {}, header.pages, 0, header.page_size)
+        if found is None or not found.commits:
+            # Nothing in the WAL but resets, or no WAL: the file was the database all the time.
+            found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
         read.require_whole(found.pages, found.page_size, found.images)
         return Replica.create(self.task.folder, self._spool, self._images, found, found.pages, self._faults)
 

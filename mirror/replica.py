@@ -196,12 +196,13 @@ class Replica:
 
     def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
         """The batch that a comparison after a gap makes: the pages that differ, and the frames since."""
+        head, pages, commits = gap.head, 0, 0
         if isinstance(frames, PageBatch):
             head, pages, commits = frames.head, frames.pages, frames.commits
             images = images | frames.images
-        else:
-            # Nothing in the WAL: the file is the database, and page 1 says how long it is.
-            head, pages, commits = gap.head, self.pages, 0
+        if not commits:
+            # Nothing in the WAL, or just a reset of it: the file is the database, and page 1 says how long it is.
+            pages = self.pages
             if 1 in images:
                 pages = DatabaseHeader.parse(self._images.read(images[1], self.page_size)).pages
         kept = {pgno: image for pgno, image in images.items() if pgno <= pages}

@@ -90,6 +90,11 @@ class SourceStatus:
         self.phase, self.last_error = "waiting", error
         self.interruptions += 1
 
+    def is_hindered(self, error: str | None) -> None:
+        """Capture cannot follow for this reason, and tries again; None: it can."""
+        if error is not None and error != self.last_error:
+            self.is_interrupted(error)
+
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
         """Contiguity was lost in a generation."""
         self.gaps.append({"generation": generation, "reason": reason, "at": at.isoformat(timespec="seconds")})

@@ -30,7 +30,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mirror.capture.spool import Place, SpoolReader
 from mirror.errors import StateError
@@ -177,14 +177,14 @@ class Shadow:
             shadow = cls(folder, images, saved, faults)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-            raise StateError("open the shadow", str(folder), f"{type(error).__name__}: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            raise _unusable(folder, f"{type(error).__name__}: {error}") from error
         body, stored = pagemap[:-4], pagemap[-4:]
         if zlib.crc32(body).to_bytes(4, "big") != stored or os.fstat(shadow._base).st_size < (
             saved.pages * saved.page_size
         ):
             shadow.close()
-            raise StateError("open the shadow", str(folder), "its files do not fit together")
+            raise _unusable(folder, "its files do not fit together")
         return shadow, body
 
     @classmethod
@@ -332,6 +332,11 @@ class Shadow:
         os.close(self._base)
 
 
+def _unusable(folder: Path, detail: str) -> StateError:
+    next_step = "delete its shadow.json: the source is then copied anew"
+    return StateError("open the shadow", str(folder), detail, next_step=next_step)
+
+
 def _write_pages(base: int, images: Images, overlay: Mapping[int, Image], saved: SavedPosition) -> None:
     for pgno, image in overlay.items():
         if pgno > saved.pages:
@@ -379,14 +384,21 @@ def _finish_save(folder: Path, redo: Path) -> None:
 
 
 def _position_json(saved: SavedPosition) -> bytes:
-    return json.dumps(asdict(saved)).encode()
+    values = asdict(saved)
+    return json.dumps({**values, "crc": _crc(values)}).encode()
 
 
 def _parse_position(data: bytes) -> SavedPosition:
     values = json.loads(data)
+    if values.pop("crc") != _crc(values):
+        raise ValueError("wrong checksum")
     salt1, salt2 = values.pop("salts")
     segment, offset = values.pop("place")
     return SavedPosition(salts=Salts(salt1, salt2), place=Place(segment, offset), **values)
+
+
+def _crc(values: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values).encode())
 
 
 def _read_position(path: Path) -> SavedPosition:

@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mirror.errors import FormatError, StateError
-from mirror.fileformat.wal import FRAME_HEADER_SIZE, Checksum, frame_checksum, frame_salts, verify_frames
+from mirror.fileformat.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
 from mirror.model import Lsn, Salts
 
 _HEADER = struct.Struct(">4sB?2xQQIIIdI")
@@ -128,8 +128,12 @@ class Record:
     end: Place
 
     def cursor(self) -> Cursor:
-        """The cursor of a START, RESET or GAP record."""
-        return Cursor.from_json(self.payload)
+        """The cursor of a record that is not FRAMES; raises ``FormatError``."""
+        try:
+            return Cursor.from_json(self.payload)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            place = f"segment {self.place.segment}, offset {self.place.offset}"
+            raise FormatError("read the spool", place, f"no cursor: {type(error).__name__}: {error}") from error
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -157,6 +161,8 @@ def read_record(descriptor: int, place: Place) -> Record | None:
         if not count or size % count:
             return None
         page_size = size // count - FRAME_HEADER_SIZE
+        if page_size not in PAGE_SIZES:
+            return None
         salts = frame_salts(payload[:FRAME_HEADER_SIZE])
         if verify_frames(payload, page_size, big_endian, salts, (sum1, sum2)).count < count:
             return None
@@ -197,6 +203,9 @@ class SpoolWriter:
         except OSError as error:
             self.close()
             raise StateError("open the spool", str(folder), str(error), retryable=True) from error
+        except FormatError as error:
+            self.close()
+            raise StateError("open the spool", str(folder), str(error), next_step="delete this folder") from error
 
     @property
     def intact(self) -> bool:

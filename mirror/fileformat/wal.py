@@ -51,6 +51,7 @@ from mirror.model import Salts
 WAL_HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
 VERSION = 3007000
+PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
 _BIG, _LITTLE = np.dtype(">u4"), np.dtype("<u4")
@@ -80,7 +81,7 @@ class WalHeader:
             raise FormatError("read the WAL header", "offset 0", f"magic {magic:#010x}")
         if version != VERSION:
             raise FormatError("read the WAL header", "offset 4", f"version {version}")
-        if page_size < 512 or page_size > 65536 or page_size & (page_size - 1):
+        if page_size not in PAGE_SIZES:
             raise FormatError("read the WAL header", "offset 8", f"page size {page_size}")
         big_endian = magic == _MAGIC_BIG
         words = struct.unpack_from(">6I" if big_endian else "<6I", data)
@@ -143,10 +144,8 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
     shape = total, frame_size // 4
     raw = np.ndarray(shape, _BIG, data)
     header = raw[:, :6].tolist()
-    words = raw.astype(np.uint32) if big_endian else np.ndarray(shape, _LITTLE, data)
-    weights, (a, b, d) = _weights(page_size)
-    # Not `words @ weights.T`: numpy has no fast matrix product for integers.
-    added = np.einsum("fw,sw->fs", words, weights).tolist()
+    _, (a, b, d) = _weights(page_size)
+    added = _added(raw, page_size, big_endian, data)
     s0, s1 = seed
     commits: list[int] = []
     checksums: list[Checksum] = []
@@ -158,6 +157,37 @@ def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, s
             commits.append(len(checksums))
         checksums.append((s0, s1))
     return FrameRun(len(checksums), tuple(commits), checksums)
+
+
+def _added(raw: NDArray[np.uint32], page_size: int, big_endian: bool, data: bytes) -> list[list[int]]:
+    """What each frame's words add to the two sums. ``raw``: the frames as big-endian words."""
+    words = raw.astype(np.uint32) if big_endian else np.ndarray(raw.shape, _LITTLE, data)
+    weights, _ = _weights(page_size)
+    # Not `words @ weights.T`: numpy has no fast matrix product for integers.
+    found: list[list[int]] = np.einsum("fw,sw->fs", words, weights).tolist()
+    return found
+
+
+def seal_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, seed: Checksum) -> bytes | None:
+    """Whole frames with a checksum chain made anew; None if some have neither these salts nor none at all.
+
+    For committed frames that have lost theirs: SQLite (3.40 does, 3.54 does not) leaves salts and sums zero on frames
+    that it wrote again after it rolled back to a savepoint in a transaction larger than its cache, and
+    begins the chain anew behind them.
+    """
+    frame_size = FRAME_HEADER_SIZE + page_size
+    total = len(data) // frame_size
+    raw = np.ndarray((total, frame_size // 4), _BIG, data)
+    own = (raw[:, 2] == salts.salt1) & (raw[:, 3] == salts.salt2)
+    if not (own | ~raw[:, 2:6].any(axis=1)).all():
+        return None
+    sealed = raw.copy()
+    _, (a, b, d) = _weights(page_size)
+    s0, s1 = seed
+    for frame, (add0, add1) in zip(sealed, _added(raw, page_size, big_endian, data), strict=True):
+        s0, s1 = (a * s0 + b * s1 + add0) & _MASK, (b * s0 + d * s1 + add1) & _MASK
+        frame[2:6] = (*salts, s0, s1)
+    return sealed.tobytes()
 
 
 def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, int]:

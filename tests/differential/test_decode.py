@@ -45,8 +45,11 @@ class Copy:
     def _select(self, table: Table) -> Rows:
         return {key(table, rowid, row): row for rowid, row in select(self._connection, table, self._layout.encoding)}
 
-    def step(self, read: ReadPage, changed: Collection[int], pages: int) -> Decoded:
-        """Decode the way to a new state, follow it, and compare everything."""
+    def step(
+        self, read: ReadPage, changed: Collection[int], pages: int, judge: apsw.Connection | None = None
+    ) -> Decoded:
+        """Decode the way to a new state, follow it, and compare everything with what ``judge`` reads there."""
+        self._connection = judge or self._connection
         decoded = decode(self._read, read, changed, self.schema, self._pagemap, self._layout)
         self.rows = redefined(self.rows, decoded.schema_changes)
         for part in decoded.tables:
@@ -251,6 +254,23 @@ class Wal:
         self.start = Pages.of(connection.read("main", 0, 0, size)[1])
         self._frames = 0
 
+    def _rest(self, which: int, offset: int) -> bytes:
+        """The database file (0) or the WAL (1) from an offset on."""
+        data = b""
+        while (block := self._connection.read("main", which, offset + len(data), 1 << 20))[1]:
+            data += block[1]
+            if not block[0]:
+                break
+        return data
+
+    def copied(self, folder: Path) -> apsw.Connection:
+        """A copy of the files as they are now, opened: SQLite itself reads the WAL up to the last commit in it."""
+        folder.mkdir(exist_ok=True)
+        for name, which in (("copy.db", 0), ("copy.db-wal", 1)):
+            (folder / name).write_bytes(self._rest(which, 0))
+        (folder / "copy.db-shm").unlink(missing_ok=True)
+        return apsw.Connection(str(folder / "copy.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+
     def commits(self) -> list[tuple[dict[int, bytes], int]]:
         """Since the last call: for each commit its page images and the size of the database."""
         size = self.start.header.page_size
@@ -258,11 +278,7 @@ class Wal:
         if not any(head):
             return []
         header = WalHeader.parse(head)
-        data = b""
-        while (block := self._connection.read("main", 1, 32 + len(data), 1 << 20))[1]:
-            data += block[1]
-            if not block[0]:
-                break
+        data = self._rest(1, 32)
         run = verify_frames(data, size, header.big_endian, header.salts, header.checksum)
         found: list[tuple[dict[int, bytes], int]] = []
         images: dict[int, bytes] = {}
@@ -299,7 +315,7 @@ def run_on_wal(setting: Setting, path: Path, commits: Sequence[Sequence[tuple[st
 
     A batch's page set is the union of its commits', with the newest image of each page: also of pages
     that were freed later in the batch, whose images are stale then. Pages freed without a frame are
-    not in it.
+    not in it. The judge is SQLite on a copy of the files as they were right behind the batch.
     """
     images: dict[int, bytes] = {}
     with live(setting, path) as (work, wal, copy):
@@ -313,7 +329,9 @@ def run_on_wal(setting: Setting, path: Path, commits: Sequence[Sequence[tuple[st
             for written, _ in found:
                 changed |= written
             images |= changed
-            copy.step(overlay(wal.start.read, images), changed.keys(), found[-1][1])
+            judge = wal.copied(path.with_suffix(".copy"))
+            copy.step(overlay(wal.start.read, images), changed.keys(), found[-1][1], judge)
+            judge.close()
         return copy.changes
 
 
@@ -325,8 +343,18 @@ def test_frames_of_a_real_wal(setting: Setting, batch: int, tmp_path: Path) -> N
     assert run_on_wal(setting, tmp_path / "s.db", commits, batch) > 300
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-@given(st.sampled_from(SETTINGS[:5]), COMMITS, st.integers(1, 5))
+ANY_SETTING = st.builds(
+    Setting,
+    page_size=st.sampled_from((512, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)),
+    auto_vacuum=st.integers(0, 2),
+    secure_delete=st.booleans(),
+    encoding=st.sampled_from(("UTF-8", "UTF-16le", "UTF-16be")),
+    reserved=st.sampled_from((0, 0, 1, 8, 32)),
+)
+
+
+@settings(max_examples=220, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(ANY_SETTING, COMMITS, st.sampled_from((1, 1, 1, 2, 5)))
 def test_any_workload_in_batches(
     tmp_path_factory: pytest.TempPathFactory,
     setting: Setting,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
 from mirror.statedir import resolve, source_folder
 
+_psutil: Any = importlib.import_module("psutil")  # comes with the embedded Postgres
 _SIDECAR = Path(__file__).with_name("sidecar_process.py")
 
 
@@ -102,6 +104,18 @@ class MirrorProcess:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    @property
+    def capture_pid(self) -> int:
+        """Its capture process, as soon as it has one."""
+        assert self._process is not None
+        while not (children := _psutil.Process(self._process.pid).children()):
+            assert self.alive
+        return int(children[0].pid)
+
+    def kill_capture(self) -> None:
+        """Kill its capture process, as soon as it has one."""
+        os.kill(self.capture_pid, signal.SIGKILL)
 
     def stop(self) -> int:
         """Stop it as a service manager does; its exit code."""

@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 _PROGRAM = Path(__file__).with_name("writer_process.py")
+#: In place of a statement: write into a blob, with (table, column, rowid, offset, bytes) as its parameters.
+BLOB_WRITE = "BLOB WRITE"
 
 
 class WriterError(Exception):

@@ -2,7 +2,8 @@
 
 ``python writer_process.py (sqlite3|apsw) FILE BUSY_MILLISECONDS``: reads requests as JSON lines, each a list
 of [sql, parameters] run one after the other, and answers each line with the rows of the last
-statement, or with an error. A blob is {"blob": base64}.
+statement, or with an error. A blob is {"blob": base64}. In place of a statement, ``BLOB WRITE`` with (table, column,
+rowid, offset, bytes) writes into a blob without writing its row.
 """
 
 from __future__ import annotations
@@ -33,13 +34,27 @@ def _connect(driver: str, path: str, busy: int) -> Any:
     return sqlite3.connect(path, isolation_level=None, timeout=busy / 1000)
 
 
+def _write_blob(connection: Any, table: str, column: str, rowid: int, offset: int, data: bytes) -> list[Any]:
+    if hasattr(connection, "blob_open"):
+        blob = connection.blob_open("main", table, column, rowid, True)
+    else:
+        blob = connection.blobopen(table, column, rowid)
+    with blob:
+        blob.seek(offset)
+        blob.write(data)
+    return []
+
+
 def main(driver: str, path: str, busy: int) -> None:
     connection = _connect(driver, path, busy)
     for line in sys.stdin:
         try:
             rows: list[Any] = []
             for sql, parameters in json.loads(line):
-                rows = list(connection.execute(sql, [_decode(value) for value in parameters]))
+                values = [_decode(value) for value in parameters]
+                rows = (
+                    _write_blob(connection, *values) if sql == "BLOB WRITE" else list(connection.execute(sql, values))
+                )
             answer: Any = {"rows": [[_encode(value) for value in row] for row in rows]}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -459,6 +460,61 @@ def test_a_savepoint_rolled_back_in_a_spilled_transaction(source: Source, captur
     capture.poll()
     assert capture.history() == [FIRST[0], "3 commits"]
     assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
+
+
+def unseal(source: Source, first: int, last: int) -> None:
+    """Take salts and sums from frames that are committed, as SQLite 3.40 leaves them after a savepoint's rollback."""
+    with open(f"{source.path}-wal", "r+b") as wal:
+        for frame in range(first, last + 1):
+            wal.seek(32 + (frame - 1) * 1048 + 8)
+            wal.write(bytes(16))
+
+
+@pytest.mark.parametrize("also_the_last", [False, True])
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_committed_frames_without_salts(
+    source: Source, capture: Capture, tmp_path: Path, from_the_start: bool, also_the_last: bool
+) -> None:
+    """The index says that they are committed, and SQLite reads them so; what follows them is taken, too."""
+    if from_the_start:
+        source.checkpoint("RESTART")
+    first = 1 if from_the_start else capture.follower.cursor.frame + 1
+    source.commit(40, 300)
+    last = int.from_bytes(Path(f"{source.path}-shm").read_bytes()[16:20], sys.byteorder)
+    assert last > first + 5
+    unseal(source, first, last if also_the_last else first + 4)
+    capture.poll()
+    source.commit()
+    capture.poll()
+    assert capture.history() == [*FIRST, "reset", "2 commits"] if from_the_start else [FIRST[0], "4 commits"]
+    assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
+    source.checkpoint("RESTART")
+    source.commit()
+    capture.poll()
+    assert capture.history()[-2:] == ["reset", "1 commits"]
+    assert replay(b"", capture.records()) == database_bytes(source, tmp_path)
+
+
+def test_a_start_on_frames_without_salts(source: Source, capture: Capture, tmp_path: Path) -> None:
+    """The frame that was read last has lost its salts, too: a gap, and all frames of the WAL are taken anew."""
+    source.commit(40, 300)
+    last = capture.follower.cursor.frame
+    unseal(source, 1, 6)
+    again, reason = resumed(capture, source, tmp_path)
+    assert reason == f"frame {last} is not the one that was read"
+    assert again.history()[-1] == "3 commits"
+    assert replay(b"", again.records()) == database_bytes(source, tmp_path)
+    again.close()
+
+
+def test_frames_of_other_salts_are_damage(source: Source, capture: Capture) -> None:
+    first = capture.follower.cursor.frame + 1
+    source.commit()
+    with open(f"{source.path}-wal", "r+b") as wal:
+        wal.seek(32 + (first - 1) * 1048 + 8)
+        wal.write(b"otherone")
+    with pytest.raises(SourceError, match=f"frame {first}"):
+        capture.poll()
 
 
 # -- another start -------------------------------------------------------------------------------------

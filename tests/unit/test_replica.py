@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.capture.batches import Head, PageBatch
-from mirror.capture.shadow import Images, Shadow
+from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
+from mirror.capture.shadow import Image, Images, Shadow
 from mirror.capture.spool import SpoolReader
 from mirror.decode.diff import build_pagemap
 from mirror.errors import FormatError
@@ -92,3 +92,18 @@ def test_a_copy_that_is_damaged_never_counts(tmp_path: Path) -> None:
     assert place.saved() is None
     replica.close()
     place.close()
+
+
+def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: Place) -> None:
+    """A batch without commits says nothing of the database's size: the pages that differ all count."""
+    replica = place.create()
+    place.filler.gap("the WAL was reset: 9 commits overwritten")
+    gap = replica.next(None)
+    assert isinstance(gap, GapFound)
+    place.filler.reset()
+    frames = frames_until(place.spool, gap.head, None, place.filler.cursor.lsn)
+    assert isinstance(frames, PageBatch) and frames.commits == 0
+    images = {7: Image(-gap.head.lsn.generation, 8), place.pages.count: Image(-gap.head.lsn.generation, 528)}
+    batch = replica.compared(gap, images, frames)
+    assert (batch.images, batch.pages, batch.head) == (images, place.pages.count, frames.head)
+    replica.close()

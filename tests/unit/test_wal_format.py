@@ -16,6 +16,7 @@ from mirror.fileformat.wal import (
     frame_checksum,
     frame_offset,
     frame_salts,
+    seal_frames,
     verify_frames,
 )
 from mirror.fileformat.walindex import BOTH_COPIES, INDEX_HEADER_SIZE, WalIndexHeader
@@ -189,6 +190,25 @@ def test_a_dropped_or_swapped_frame_is_noticed() -> None:
     for order, good in (([0, 1, 3, 4], 2), ([0, 2, 1, 3], 1), ([0, 0, 1], 1)):
         data = b"".join(frames[i] for i in order)
         assert verify_frames(data, 512, False, header.salts, header.checksum).count == good
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=6), st.sampled_from(ORDERS), st.booleans())
+def test_frames_without_salts_are_sealed_anew(lost: list[bool], order: str, other: bool) -> None:
+    """The pages stay, all frames get salts and a chain; a frame of other salts is not taken for one without."""
+    wal = make_wal([(n + 1, n, bytes([n]) * 512) for n in range(len(lost))], 512, order=order)
+    header, good = split_wal(wal)
+    data = bytearray(wal[32:])
+    for index, is_lost in enumerate(lost):
+        if is_lost:
+            data[index * 536 + 8 : index * 536 + 24] = bytes(16)
+    if other:
+        data[8:12] = b"else"
+    sealed = seal_frames(bytes(data), 512, header.big_endian, header.salts, header.checksum)
+    if other:
+        assert sealed is None
+        return
+    assert sealed is not None
+    assert split_wal(wal[:32] + sealed) == (header, good)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 23, 24, 535])

@@ -1,0 +1,77 @@
+"""A WAL whose frames are not what SQLite writes: the mirror says what is in its way, and goes on once it is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer
+
+
+@contextmanager
+def capture_stopped(mirror: MirrorProcess) -> Iterator[None]:
+    """Capture sees nothing of what happens meanwhile."""
+    capture = mirror.capture_pid
+    os.kill(capture, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(capture, signal.SIGCONT)
+
+
+def overwrite_frames(database: Path, first: int, salts: bytes) -> None:
+    """Other salts and sums in the headers of all frames from one on; the pages stay."""
+    wal = Path(f"{database}-wal")
+    with open(wal, "r+b") as file:
+        for at in range(32 + (first - 1) * 4120, os.stat(wal).st_size, 4120):
+            file.seek(at + 8)
+            file.write(salts + bytes(8))
+
+
+def status_when(mirror: MirrorProcess, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first status that fulfils a condition; the test's time limit ends waiting in vain."""
+    while not good(status := mirror.status()):
+        assert mirror.alive
+    return status
+
+
+def test_damage_is_told_and_ends_with_the_next_reset(mirror: MirrorProcess, writer: Writer, database: Path) -> None:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 'a')")
+    mirror.start()
+    mirror.wait_applied()
+    frames = (os.stat(f"{database}-wal").st_size - 32) // 4120
+    with capture_stopped(mirror):
+        writer.run("INSERT INTO t VALUES (2, 'b')")
+        overwrite_frames(database, frames + 1, b"nonsense")
+    status = status_when(mirror, lambda status: status["last_error"] is not None)
+    assert status["phase"] == "waiting"
+    assert f"frame {frames + 1}" in status["last_error"]
+    assert "checkpoint" in status["last_error"]
+    writer.run("PRAGMA wal_checkpoint(RESTART)", "INSERT INTO t VALUES (3, 'c')")
+    mirror.check()
+    status = status_when(mirror, lambda status: status["last_error"] is None)
+    assert (status["phase"], status["interruptions"]) == ("following", 1)
+
+
+def test_committed_frames_without_salts(mirror: MirrorProcess, writer: Writer, database: Path) -> None:
+    """As SQLite 3.40 leaves them: followed, and so is what comes behind them."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 'a')")
+    mirror.start()
+    mirror.wait_applied()
+    frames = (os.stat(f"{database}-wal").st_size - 32) // 4120
+    with capture_stopped(mirror):
+        writer.run("INSERT INTO t VALUES (2, 'b')", "INSERT INTO t VALUES (3, 'c')")
+        overwrite_frames(database, frames + 1, bytes(8))
+    mirror.check()
+    writer.run("INSERT INTO t VALUES (4, 'd')")
+    mirror.check()
+    mirror.kill()
+    writer.run("INSERT INTO t VALUES (5, 'e')")
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["interruptions"] == 0
