@@ -26,6 +26,8 @@ class MirrorProcess:
     def __init__(self, sources: list[Path], dsn: str, state_dir: Path, schema: str = "public") -> None:
         self.sources = [resolve(source) for source in sources]
         self.dsn = dsn
+        self.its_dsn = dsn
+        """How the mirror itself comes to Postgres, if by another way."""
         self.state_dir = state_dir
         self.schema = schema
         self._process: subprocess.Popen[bytes] | None = None
@@ -37,7 +39,7 @@ class MirrorProcess:
             [
                 sys.executable,
                 str(_SIDECAR),
-                self.dsn,
+                self.its_dsn,
                 str(self.state_dir),
                 self.schema,
                 kill_at,
