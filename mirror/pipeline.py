@@ -326,7 +326,11 @@ class Pipeline:
     def _caught_up(self, replica: Replica) -> None:
         captured = self._tail.captured
         if not self._desk.held and (captured is None or replica.head.lsn >= captured):
-            self.status.has_caught_up()
+            if self._tail.error is not None:
+                self.status.is_held_up(self._tail.error)
+            else:
+                self.status.has_caught_up()
+            self.status.keep(self.task.folder)
             self._distrusted = False
 
     def _pump(self, timeout: float = 1.0) -> None:

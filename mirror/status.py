@@ -82,6 +82,10 @@ class SourceStatus:
         self.phase, self.last_error = "waiting", error
         self.interruptions += 1
 
+    def is_held_up(self, error: str) -> None:
+        """Postgres has all that was captured, but capture cannot go on; it tries again by itself."""
+        self.phase, self.last_error = "waiting", error
+
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
         """Contiguity was lost in a generation."""
         self.gaps.append({"generation": generation, "reason": reason, "at": at.isoformat(timespec="seconds")})

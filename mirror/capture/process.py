@@ -65,6 +65,7 @@ class _Tail:
         self._output = bytearray()
         self._told: Lsn | None = None
         self._retry_at = 0.0
+        self._failing = False
 
     @property
     def captured(self) -> Lsn | None:
@@ -84,8 +85,11 @@ class _Tail:
                     if not more:
                         break
                 self._answer(follower)
+                if self._failing:
+                    self._failing, self._told = False, None  # that it goes on is told even if nothing is new
             except MirrorError as error:
                 self._retry_at = time.monotonic() + RETRY_INTERVAL
+                self._failing = True
                 self.attached = not isinstance(error, ReplacedError)
                 self._fail(error)
                 more = False

@@ -1,4 +1,4 @@
-"""A proxy between a mirror and its Postgres that can fail as networks and servers fail, at a byte that the test names."""
+"""A proxy between a mirror and its Postgres that fails as networks and servers do, at a byte that the test names."""
 
 from __future__ import annotations
 

@@ -33,13 +33,13 @@ def main() -> int:
     agent.start()
     while agent.running and not stop.wait(0.05):
         pass
-    failed = any(pipeline.error for pipeline in agent.pipelines)
-    for pipeline in agent.pipelines:
-        if pipeline.error is not None:
-            print(pipeline.error, file=sys.stderr)
-    if not agent.stop():
+    ended = agent.stop()
+    errors = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
+    for error in errors:
+        print(error, file=sys.stderr)
+    if not ended:
         os._exit(3)
-    return 2 if failed else 0
+    return 2 if errors else 0
 
 
 if __name__ == "__main__":
