@@ -72,19 +72,18 @@ class SourceStatus:
             # What is not applied yet was committed after what just was.
             self.behind_since = max(self.behind_since, position.committed_at)
 
-    def has_caught_up(self) -> None:
-        """Postgres has all that was captured."""
-        self.phase, self.last_error = "following", None
-        self.behind_since, self.caught_up_at = None, time.time()
+    def has_caught_up(self, held_up: str | None) -> None:
+        """Postgres has all that was captured. ``held_up``: why capture cannot go on; it tries again by itself."""
+        self.behind_since = None
+        if held_up is None:
+            self.phase, self.last_error, self.caught_up_at = "following", None, time.time()
+        else:
+            self.phase, self.last_error = "waiting", held_up
 
     def is_interrupted(self, error: str) -> None:
         """Something is in the way; it is tried again."""
         self.phase, self.last_error = "waiting", error
         self.interruptions += 1
-
-    def is_held_up(self, error: str) -> None:
-        """Postgres has all that was captured, but capture cannot go on; it tries again by itself."""
-        self.phase, self.last_error = "waiting", error
 
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
         """Contiguity was lost in a generation."""
