@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mirror.capture.shadow import saved_position
 from mirror.model import Lsn, Position
 
 _FILE = "status.json"
@@ -129,16 +130,18 @@ def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
     """The status of a source whose mirror is not running: what it wrote down last, and the position it saved."""
     status = SourceStatus(str(source), schema)
     known = {field.name for field in fields(SourceStatus)}
-    with contextlib.suppress(FileNotFoundError):
-        for name, value in json.loads((folder / _FILE).read_bytes()).items():
+    try:
+        for name, value in dict(json.loads((folder / _FILE).read_bytes())).items():
             if name in known:
                 setattr(status, name, value)
+    except FileNotFoundError:
+        pass
+    except (ValueError, TypeError) as error:
+        status.last_error = f"what the mirror wrote down last is damaged ({folder / _FILE}): {error}"
     if status.phase != "failed":
         status.phase = "stopped"  # or killed: its last words were others
     status.behind_since = None
-    with contextlib.suppress(FileNotFoundError):
-        saved = json.loads((folder / "shadow.json").read_bytes())
-        position = Lsn(saved["generation"], saved["frame"])
-        if status.applied is None or Lsn.parse(status.applied) < position:
-            status.applied, status.committed_at = str(position), saved["committed_at"]
+    saved = saved_position(folder)
+    if saved is not None and (status.applied is None or Lsn.parse(status.applied) < saved.lsn):
+        status.applied, status.committed_at = str(saved.lsn), saved.committed_at
     return status

@@ -95,9 +95,9 @@ def settle(mirror: MirrorProcess) -> None:
         assert mirror.alive
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_spool_lost_from_a_random_byte_on(mirror: MirrorProcess, filled: Writer, seed: int) -> None:
-    cut_again_and_again(mirror, filled, random.Random(seed), 4)
+    cut_again_and_again(mirror, filled, random.Random(seed), 3)
 
 
 @pytest.mark.slow
@@ -165,9 +165,9 @@ def test_the_state_directory_is_restored_from_a_backup(mirror: MirrorProcess, fi
     mirror.check()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_source_loses_commits_too(make_mirror: Callable[..., MirrorProcess], database: Path, seed: int) -> None:
-    """With synchronous=NORMAL a commit survives only the next checkpoint: Postgres has what the source no longer has."""
+    """With synchronous=NORMAL what was not checkpointed may go: Postgres has what the source lost."""
     chance = random.Random(seed)
     writer = Writer(database)
     writer.run("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
