@@ -89,7 +89,7 @@ class Pipeline:
         self._desk = Desk()
         self._stopping = threading.Event()
         self._applied = threading.Condition()
-        self._spool = SpoolReader(task.folder / "spool")
+        self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
 
     # -- for other threads -------------------------------------------------------------------------

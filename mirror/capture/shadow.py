@@ -384,7 +384,7 @@ def _crc(values: dict[str, object]) -> int:
 
 
 def _parse_position(data: bytes) -> SavedPosition:
-    values = json.loads(data)
+    values = dict(json.loads(data))
     if values.pop("crc") != _crc(values):
         raise ValueError("the saved position is damaged")
     salt1, salt2 = values.pop("salts")
