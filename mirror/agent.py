@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mirror.capture.link import CaptureLink, CaptureProcess, CaptureTask
+from mirror.capture.link import CAPTURE_MODULE, CaptureLink, CaptureProcess, CaptureTask
 from mirror.control import ControlServer
 from mirror.errors import MirrorError
 from mirror.home import Home, SourceTask
@@ -30,6 +30,8 @@ class AgentSettings:
     schema: str = "public"
     resume_only: bool = False
     spool_limit: int = SPOOL_LIMIT
+    capture: str = CAPTURE_MODULE
+    """The module that the capture process runs."""
 
 
 class Agent:
@@ -39,6 +41,7 @@ class Agent:
         """Take the sources' locks; raises ``StateError`` if another mirror has one of them."""
         self._guard = threading.Lock()
         self._capture: CaptureProcess | None = None
+        self._module = settings.capture
         self._taken: set[int] = set()
         self._servers: list[ControlServer] = []
         self._homes: list[Home] = []
@@ -75,7 +78,7 @@ class Agent:
                 if self._capture is None or index in self._taken:
                     if self._capture is not None:
                         self._capture.stop()
-                    self._capture = CaptureProcess(self._tasks)
+                    self._capture = CaptureProcess(self._tasks, self._module)
                     self._taken = set()
                 self._taken.add(index)
                 return self._capture.links[index]

@@ -89,7 +89,7 @@ class Pipeline:
         self._desk = Desk()
         self._stopping = threading.Event()
         self._applied = threading.Condition()
-        self._spool = SpoolReader(task.folder / "spool")
+        self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
 
     # -- for other threads -------------------------------------------------------------------------
@@ -258,6 +258,7 @@ class Pipeline:
         if not self._agreed:
             self._agree()
             self._agreed = True
+        self._tail.settle()
         self._update_status()
 
     def _needed(self) -> range:
@@ -324,9 +325,9 @@ class Pipeline:
         return replica.next(self._tail.until, limit)
 
     def _caught_up(self, replica: Replica) -> None:
-        behind = self._tail.captured is not None and replica.head.lsn < self._tail.captured
-        if not (behind or self._desk.held or self._tail.error):
-            self.status.has_caught_up()
+        captured = self._tail.captured
+        if not self._desk.held and (captured is None or replica.head.lsn >= captured):
+            self.status.has_caught_up(self._tail.error)
             self._distrusted = False
 
     def _pump(self, timeout: float = 1.0) -> None:
@@ -336,7 +337,6 @@ class Pipeline:
             self._desk.serve()
         if self._tail.captured is not None:
             self.status.has_captured(self._tail.captured)
-        self.status.is_hindered(self._tail.error)
         self._check()
 
     # -- agreeing with Postgres --------------------------------------------------------------------
@@ -352,7 +352,9 @@ class Pipeline:
         same = self._sink.lineage == replica.lineage
         if same and theirs is not None and theirs >= ours:
             self.status.phase = "catching up"
-            if not replica.roll_forward(theirs, self._tail.until, self._check):
+            if self._tail.has_lost(replica.head.place, theirs):
+                self._resync("the spool has lost its end, in a power cut", position)
+            elif not replica.roll_forward(theirs, self._tail.until, self._check):
                 reached = replica.head.lsn
                 self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
         elif theirs is None:
@@ -368,12 +370,8 @@ class Pipeline:
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
-            raise StateError(
-                "resume the mirror",
-                str(self.task.database),
-                reason,
-                next_step="run `mirror up` for this source",
-            )
+            step = "run `mirror up` for this source"
+            raise StateError("resume the mirror", str(self.task.database), reason, next_step=step)
 
     # -- applying ----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mirror.capture.shadow import saved_position
 from mirror.model import Lsn, Position, Table
 
 _FILE = "status.json"
@@ -80,20 +81,18 @@ class SourceStatus:
         self.tables = len(tables)
         self.left_out = [f"{table.name}.{column}" for table in tables for column in table.left_out]
 
-    def has_caught_up(self) -> None:
-        """Postgres has all that was captured."""
-        self.phase, self.last_error = "following", None
-        self.behind_since, self.caught_up_at = None, time.time()
+    def has_caught_up(self, held_up: str | None) -> None:
+        """Postgres has all that was captured. ``held_up``: why capture cannot go on; it tries again by itself."""
+        self.behind_since = None
+        if held_up is None:
+            self.phase, self.last_error, self.caught_up_at = "following", None, time.time()
+        else:
+            self.phase, self.last_error = "waiting", held_up
 
     def is_interrupted(self, error: str) -> None:
         """Something is in the way; it is tried again."""
         self.phase, self.last_error = "waiting", error
         self.interruptions += 1
-
-    def is_hindered(self, error: str | None) -> None:
-        """Capture cannot follow for this reason, and tries again; None: it can."""
-        if error is not None and error != self.last_error:
-            self.is_interrupted(error)
 
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
         """Contiguity was lost in a generation."""
@@ -139,16 +138,18 @@ def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
     """The status of a source whose mirror is not running: what it wrote down last, and the position it saved."""
     status = SourceStatus(str(source), schema)
     known = {field.name for field in fields(SourceStatus)}
-    with contextlib.suppress(FileNotFoundError):
-        for name, value in json.loads((folder / _FILE).read_bytes()).items():
+    try:
+        for name, value in dict(json.loads((folder / _FILE).read_bytes())).items():
             if name in known:
                 setattr(status, name, value)
+    except FileNotFoundError:
+        pass
+    except (ValueError, TypeError) as error:
+        status.last_error = f"what the mirror wrote down last is damaged ({folder / _FILE}): {error}"
     if status.phase != "failed":
         status.phase = "stopped"  # or killed: its last words were others
     status.behind_since = None
-    with contextlib.suppress(FileNotFoundError):
-        saved = json.loads((folder / "shadow.json").read_bytes())
-        position = Lsn(saved["generation"], saved["frame"])
-        if status.applied is None or Lsn.parse(status.applied) < position:
-            status.applied, status.committed_at = str(position), saved["committed_at"]
+    saved = saved_position(folder)
+    if saved is not None and (status.applied is None or Lsn.parse(status.applied) < saved.lsn):
+        status.applied, status.committed_at = str(saved.lsn), saved.committed_at
     return status

@@ -14,6 +14,9 @@ from mirror.capture.spool import Place
 from mirror.errors import SourceError
 from mirror.model import Lsn, Salts
 
+#: What runs in the capture process.
+CAPTURE_MODULE = "mirror.capture.process"
+
 
 @dataclass(frozen=True, slots=True)
 class Captured:
@@ -142,7 +145,8 @@ class CaptureTask:
 class CaptureProcess:
     """The running capture process."""
 
-    def __init__(self, tasks: Sequence[CaptureTask]) -> None:
+    def __init__(self, tasks: Sequence[CaptureTask], module: str = CAPTURE_MODULE) -> None:
+        """``module``: what runs in it."""
         pairs = [socket.socketpair() for _ in tasks]
         argument = json.dumps(
             [
@@ -156,7 +160,7 @@ class CaptureProcess:
             ]
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mirror.capture.process", argument],
+            [sys.executable, "-m", module, argument],
             pass_fds=[theirs.fileno() for _, theirs in pairs],
             stdin=subprocess.DEVNULL,
         )

@@ -23,6 +23,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mirror.capture.follow import Follower
@@ -47,12 +48,13 @@ AnyFollower = Follower | JournalFollower
 class _Tail:
     """One source: its follower, its socket, and who waits for what."""
 
-    def __init__(self, database: Path, spool: Path, descriptor: int, limit: int) -> None:
+    def __init__(self, database: Path, spool: Path, descriptor: int, limit: int, faults: Callable[[str], None]) -> None:
         self.socket = socket.socket(fileno=descriptor)
         self.socket.setblocking(False)
         self._database = database
         self._folder = spool
         self._limit = limit
+        self._faults = faults
         self._spool: SpoolWriter | None = None
         self.follower: AnyFollower | None = None
         self.attached = False
@@ -65,6 +67,7 @@ class _Tail:
         self._output = bytearray()
         self._told: Lsn | None = None
         self._retry_at = 0.0
+        self._failing = False
 
     @property
     def captured(self) -> Lsn | None:
@@ -84,8 +87,11 @@ class _Tail:
                     if not more:
                         break
                 self._answer(follower)
+                if self._failing:
+                    self._failing, self._told = False, None  # that it goes on is told even if nothing is new
             except MirrorError as error:
                 self._retry_at = time.monotonic() + RETRY_INTERVAL
+                self._failing = True
                 self.attached = not isinstance(error, ReplacedError)
                 self._fail(error)
                 more = False
@@ -195,7 +201,7 @@ class _Tail:
             self._spool.close()
             self._spool = None
         if self._spool is None:
-            self._spool = SpoolWriter(self._folder)
+            self._spool = SpoolWriter(self._folder, self._faults)
         if in_wal_mode(self._database):
             return Follower(self._database, self._spool, self._limit)
         follower = JournalFollower(self._database, self._spool)
@@ -229,11 +235,14 @@ def in_wal_mode(database: Path) -> bool:
         raise SourceError("open the database", str(database), str(error), retryable=True) from error
 
 
-def main(argument: str) -> None:
-    """Follow the sources described by the JSON argument until their sockets close."""
+def main(argument: str, faults: Callable[[str], None] = lambda name: None) -> None:
+    """Follow the sources described by the JSON argument until their sockets close.
+
+    ``faults`` is called with the names of places where a kill is of interest.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the mirror, which stops us
     tails = [
-        _Tail(Path(source["database"]), Path(source["spool"]), source["socket"], source["limit"])
+        _Tail(Path(source["database"]), Path(source["spool"]), source["socket"], source["limit"], faults)
         for source in json.loads(argument)
     ]
     _be_prompt()

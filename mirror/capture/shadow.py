@@ -30,10 +30,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mirror.capture.spool import Place, SpoolReader
-from mirror.errors import StateError
+from mirror.errors import FormatError, StateError
 from mirror.model import Lsn, Salts
 
 _ENTRY = struct.Struct("<IqQ")
@@ -166,25 +166,28 @@ class Shadow:
     def open(cls, folder: Path, images: Images, faults: Faults = no_fault) -> tuple[Shadow, bytes] | None:
         """The shadow as saved, and its page map's bytes; None if there is none.
 
-        Finishes a save that was cut short. Raises ``StateError`` for files that do not fit together.
+        Finishes a save that was cut short. Raises ``FormatError`` for files that are damaged or do not fit together,
+        ``StateError`` for those that cannot be read.
         """
         try:
             redo = folder / "shadow.redo"
             if redo.exists():
                 _finish_save(folder, redo)
-            saved = _read_position(folder / "shadow.json")
+            saved = _parse_position((folder / "shadow.json").read_bytes())
             pagemap = (folder / "shadow.map").read_bytes()
             shadow = cls(folder, images, saved, faults)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            raise _unusable(folder, f"{type(error).__name__}: {error}") from error
+        except OSError as error:
+            raise StateError("open the shadow", str(folder), str(error), retryable=True) from error
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            raise FormatError("open the shadow", str(folder), f"{type(error).__name__}: {error}") from error
         body, stored = pagemap[:-4], pagemap[-4:]
         if zlib.crc32(body).to_bytes(4, "big") != stored or os.fstat(shadow._base).st_size < (
             saved.pages * saved.page_size
         ):
             shadow.close()
-            raise _unusable(folder, "its files do not fit together")
+            raise FormatError("open the shadow", str(folder), "its files do not fit together")
         return shadow, body
 
     @classmethod
@@ -332,11 +335,6 @@ class Shadow:
         os.close(self._base)
 
 
-def _unusable(folder: Path, detail: str) -> StateError:
-    next_step = "delete its shadow.json: the source is then copied anew"
-    return StateError("open the shadow", str(folder), detail, next_step=next_step)
-
-
 def _write_pages(base: int, images: Images, overlay: Mapping[int, Image], saved: SavedPosition) -> None:
     for pgno, image in overlay.items():
         if pgno > saved.pages:
@@ -385,24 +383,28 @@ def _finish_save(folder: Path, redo: Path) -> None:
 
 def _position_json(saved: SavedPosition) -> bytes:
     values = asdict(saved)
-    return json.dumps({**values, "crc": _crc(values)}).encode()
+    return json.dumps(values | {"crc": _crc(values)}).encode()
+
+
+def _crc(values: dict[str, object]) -> int:
+    return zlib.crc32(json.dumps(values).encode())
 
 
 def _parse_position(data: bytes) -> SavedPosition:
-    values = json.loads(data)
+    values = dict(json.loads(data))
     if values.pop("crc") != _crc(values):
-        raise ValueError("wrong checksum")
+        raise ValueError("the saved position is damaged")
     salt1, salt2 = values.pop("salts")
     segment, offset = values.pop("place")
     return SavedPosition(salts=Salts(salt1, salt2), place=Place(segment, offset), **values)
 
 
-def _crc(values: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(values).encode())
-
-
-def _read_position(path: Path) -> SavedPosition:
-    return _parse_position(path.read_bytes())
+def saved_position(folder: Path) -> SavedPosition | None:
+    """What the files in a folder describe; None if there are none, or damaged ones."""
+    try:
+        return _parse_position((folder / "shadow.json").read_bytes())
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _sealed(data: bytes | bytearray) -> bytes | bytearray:

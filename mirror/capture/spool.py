@@ -38,7 +38,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -187,8 +187,10 @@ class SpoolWriter:
     where capture goes on, None in an empty spool.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, faults: Callable[[str], None] = lambda name: None) -> None:
+        """``faults`` is called with the names of places where a kill is of interest."""
         self._folder = folder
+        self._faults = faults
         self._descriptor = -1
         self.cursor: Cursor | None = None
         self.place = Place(0, 0)
@@ -252,6 +254,7 @@ class SpoolWriter:
 
     def begin(self, kind: Kind, cursor: Cursor, time: float) -> None:
         """Append the record that begins a generation: RESET or GAP. Raises ``StateError``."""
+        self._faults("spool:begin")
         self._room(time)
         self._append(self._cursor_record(kind, cursor, time))
         self.cursor = cursor
@@ -291,6 +294,7 @@ class SpoolWriter:
             size = sum(map(len, start))
             if start and os.pwritev(descriptor, start, 0) != size:
                 raise OSError("short write")
+            self._faults("spool:segment")
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -303,11 +307,13 @@ class SpoolWriter:
 
     def _append(self, record: tuple[bytes, bytes]) -> None:
         size = sum(map(len, record))
+        self._faults("spool:append")
         try:
             if os.pwritev(self._descriptor, record, self.place.offset) != size:
                 raise OSError("short write")
         except OSError as error:
             raise self._no_room(segment_path(self._folder, self.place.segment), error) from error
+        self._faults("spool:appended")
         self.place = Place(self.place.segment, self.place.offset + size)
 
     @staticmethod
@@ -365,8 +371,10 @@ def _after(cursor: Cursor, record: Record, count: int) -> Cursor:
 class SpoolReader:
     """Reads the spool from a place on, and single pages from anywhere in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, faults: Callable[[str], None] = lambda name: None) -> None:
+        """``faults`` is called with the names of places where a kill is of interest."""
         self._folder = folder
+        self._faults = faults
         self._open: dict[int, int] = {}
 
     def _descriptor(self, number: int) -> int:
@@ -415,6 +423,7 @@ class SpoolReader:
             if descriptor is not None:
                 os.close(descriptor)
             segment_path(self._folder, number).unlink()
+            self._faults("prune:segment")
 
     def sync(self, numbers: Iterable[int]) -> None:
         """Make some segments survive a power cut."""

@@ -15,9 +15,9 @@ WENT_BACK = "MR002"
 
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
-#: lock_not_available (what a server says while it starts or stops is class 57 already), and missing rights,
-#: which somebody can grant while the mirror waits.
-_RETRYABLE_STATES = frozenset({"55P03", "42501"})
+#: lock_not_available (what a server says while it starts or stops is class 57 already), and what somebody can mend
+#: while the mirror waits: missing rights, a database that is read-only.
+_RETRYABLE_STATES = frozenset({"55P03", "42501", "25006"})
 #: Postgres works, but not with this statement: unsupported, data, constraint, dependent objects, names and types,
 #: WITH CHECK OPTION, limits, an exception that a trigger raised.
 _REFUSING_CLASSES = frozenset({"0A", "22", "23", "2B", "42", "44", "54", "P0"})
@@ -25,6 +25,7 @@ _REFUSING_CLASSES = frozenset({"0A", "22", "23", "2B", "42", "44", "54", "P0"})
 _ROW_CLASSES, _ROW_STATES = frozenset({"22", "54"}), frozenset({"23502", "23514"})
 
 _NEXT_STEPS = {
+    "25006": "end its default_transaction_read_only or recovery, or name the primary server in the DSN",
     "28": "check user, password and pg_hba.conf",
     "3D": "create the database, or correct the DSN",
     "42501": "grant the mirror's user CREATE on the database and on the schema",
@@ -56,7 +57,7 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         return RefusedError(operation, place, detail, sqlstate=state, next_step=next_step)
     retryable = lost or (state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES))
     if lost:
-        next_step = "check that Postgres is up and that the DSN is right"
+        next_step = "check that Postgres is up and lets this user in, and that the DSN is right"
     return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
 
 

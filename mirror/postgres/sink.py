@@ -114,6 +114,8 @@ class Sink:
                 keepalives_idle=30,
                 keepalives_interval=10,
                 keepalives_count=3,
+                # Linux: what is sent and not acknowledged either; otherwise it is sent again for a quarter of an hour.
+                tcp_user_timeout=60_000,
             )
         sink = cls(conn, path, schema, map_table, faults)
         try:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import psycopg
 
+from mirror.agent import SPOOL_LIMIT
 from mirror.control import ControlClient, wait_for_mirror
 from mirror.model import Lsn
 from mirror.parity.compare import compare
@@ -29,29 +30,43 @@ class MirrorProcess:
     def __init__(self, sources: list[Path], dsn: str, state_dir: Path, schema: str = "public") -> None:
         self.sources = [resolve(source) for source in sources]
         self.dsn = dsn
+        self.its_dsn = dsn
+        """How the mirror itself comes to Postgres, if by another way."""
         self.state_dir = state_dir
+        self.spool_limit = SPOOL_LIMIT
         self.schema = schema
         self._process: subprocess.Popen[bytes] | None = None
         self.last_position: dict[Path, Lsn] = {}
 
-    def start(self, *, kill_at: str = "", hit: int = 1, wait: bool = True) -> None:
-        """Start it; with ``kill_at``, it kills itself when it comes to that fault seam for the ``hit``-th time."""
+    def start(self, *, kill_at: str = "", hit: int = 1, wait: bool = True, capture_at: str = "") -> None:
+        """Start it; with ``kill_at``, it kills itself when it comes to that fault seam for the ``hit``-th time.
+
+        With ``capture_at`` its capture process does, once.
+        """
+        seam = {"MIRROR_CAPTURE_SEAM": f"{capture_at} {hit} {self.capture_killed}"} if capture_at else {}
         self._process = subprocess.Popen(
             [
                 sys.executable,
                 str(_SIDECAR),
-                self.dsn,
+                self.its_dsn,
                 str(self.state_dir),
                 self.schema,
+                str(self.spool_limit),
                 kill_at,
                 str(hit),
                 *map(str, self.sources),
             ],
             stdin=subprocess.DEVNULL,
+            env=os.environ | seam,
         )
         if wait:
             for source in self.sources:
                 self.control(source).close()
+
+    @property
+    def capture_killed(self) -> Path:
+        """There is this file when the capture process has killed itself."""
+        return self.state_dir.with_name("capture-killed")
 
     def control(self, source: Path | None = None) -> ControlClient:
         """A conversation with the running mirror."""

@@ -1,6 +1,7 @@
 """A mirror that can kill itself at a fault seam.
 
-``python sidecar_process.py DSN STATE_DIR SCHEMA SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM: never.
+``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
+never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import threading
 from pathlib import Path
 
 from mirror.agent import Agent, AgentSettings
+from mirror.capture.link import CAPTURE_MODULE
 
 
 def main() -> int:
-    dsn, state_dir, schema, seam, hit, *sources = sys.argv[1:]
+    dsn, state_dir, schema, limit, seam, hit, *sources = sys.argv[1:]
     left = int(hit)
     guard = threading.Lock()
 
@@ -29,17 +31,20 @@ def main() -> int:
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    agent = Agent(AgentSettings([Path(source) for source in sources], dsn, Path(state_dir), schema), faults)
+    capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
+    paths = [Path(source) for source in sources]
+    settings = AgentSettings(paths, dsn, Path(state_dir), schema, spool_limit=int(limit), capture=capture)
+    agent = Agent(settings, faults)
     agent.start()
     while agent.running and not stop.wait(0.05):
         pass
-    failed = any(pipeline.error for pipeline in agent.pipelines)
-    for pipeline in agent.pipelines:
-        if pipeline.error is not None:
-            print(pipeline.error, file=sys.stderr)
-    if not agent.stop():
+    ended = agent.stop()
+    errors = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
+    for error in errors:
+        print(error, file=sys.stderr)
+    if not ended:
         os._exit(3)
-    return 2 if failed else 0
+    return 2 if errors else 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mirror.capture.batches import Head, PageBatch, next_batch
 from mirror.capture.copy import read_rediff, rediff
 from mirror.capture.shadow import Images, SavedPosition, Shadow, rediff_path
 from mirror.capture.spool import Place, SpoolReader
-from mirror.errors import StateError
+from mirror.errors import FormatError, StateError
 from mirror.model import Lsn, Salts
 from tests.support.spooling import Filler, page
 
@@ -414,13 +414,14 @@ def test_a_lost_file_is_no_shadow(mirror: Mirror, name: str) -> None:
         ("shadow.json", lambda data: b"[1]"),
         ("shadow.json", lambda data: b"\xff"),
         ("shadow.json", lambda data: data.replace(b'"frame"', b'"flame"')),
+        ("shadow.json", lambda data: data.replace(b'"frame": ', b'"frame": 1')),
     ],
 )
 def test_damaged_files_are_refused(mirror: Mirror, name: str, damage: Callable[[bytes], bytes]) -> None:
     """Never a wrong page map or position."""
     path = mirror.folder / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(StateError):
+    with pytest.raises(FormatError):
         Shadow.open(mirror.folder, mirror.images)
 
 

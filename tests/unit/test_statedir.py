@@ -12,6 +12,7 @@ import pytest
 
 from mirror.errors import StateError
 from mirror.statedir import SourceLock, control_path, known_sources, resolve, source_folder
+from mirror.status import stopped_status
 
 #: Takes a lock, says so, and keeps it until its input ends.
 _HOLDER = (
@@ -119,3 +120,12 @@ def test_a_state_directory_that_cannot_be_used(folder: Path) -> None:
     (folder / "file").touch()
     with pytest.raises(StateError, match="choose another --state-dir"):
         SourceLock(folder / "file" / "s", Path("/x/memory.db"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b"[1, 2]", b"7"])
+def test_status_of_a_stopped_mirror_whose_files_are_damaged(tmp_path: Path, damage: bytes) -> None:
+    for name in ("status.json", "shadow.json"):
+        (tmp_path / name).write_bytes(damage)
+    status = stopped_status(tmp_path / "source.db", "public", tmp_path)
+    assert (status.phase, status.applied) == ("stopped", None)
+    assert status.last_error is not None and "damaged" in status.last_error
