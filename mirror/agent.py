@@ -11,13 +11,17 @@ from types import TracebackType
 from typing import Self
 
 from mirror.capture.link import CAPTURE_MODULE, CaptureLink, CaptureProcess, CaptureTask
+from mirror.capture.shadow import SAVE_SEGMENTS
+from mirror.capture.spool import SEGMENT_BYTES
 from mirror.control import ControlServer
-from mirror.errors import MirrorError
+from mirror.errors import ConfigError, MirrorError
 from mirror.home import Home, SourceTask
 from mirror.pipeline import Pipeline
 from mirror.statedir import resolve, source_folder
 
 SPOOL_LIMIT = 4 << 30
+#: A save, which makes room, is due only after some segments: half of a full spool must hold more than those.
+LEAST_SPOOL_LIMIT = 2 * (SAVE_SEGMENTS + 2) * SEGMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,9 @@ class Agent:
     """Runs the pipelines of some sources, one thread each, until :meth:`stop`."""
 
     def __init__(self, settings: AgentSettings, faults: Callable[[str], None] = lambda name: None) -> None:
-        """Take the sources' locks; raises ``StateError`` if another mirror has one of them."""
+        """Take the sources' locks; raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
+        if settings.spool_limit < LEAST_SPOOL_LIMIT:
+            raise ConfigError("start the mirror", detail=f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes")
         self._guard = threading.Lock()
         self._capture: CaptureProcess | None = None
         self._module = settings.capture
