@@ -58,6 +58,8 @@ def test_bytes_flipped(mirror: MirrorProcess, filled: Writer, part: str, end: st
     for turn in range(2):
         filled.run(f"INSERT INTO t VALUES ({5000 + turn}, 'short-lived {turn}', 1)")
         mirror.wait_applied()
+        while not (folder / "status.json").exists():
+            assert mirror.alive
         mirror.stop() if end == "stopped" else mirror.kill()
         path = segment_path(folder / "spool", segments(folder / "spool")[-1]) if part == "spool" else folder / part
         flip(path, chance)

@@ -175,7 +175,8 @@ def test_a_writer_without_patience_is_never_refused(mirror: MirrorProcess, impat
         parity = executor.submit(mirror.parity)
         while not parity.done():
             work(beside_parity=True)
-    assert parity.result().verdict == "equal"
+    # It may give up where the WAL is reset all the time, but it must not see what is not there.
+    assert parity.result().verdict in ("equal", "not checked")
     capture = mirror.capture()
     capture.suspend()
     for _ in range(10):

@@ -26,6 +26,11 @@ TYPES = (
 STRICT_TYPES = ("INT", "INTEGER", "REAL", "TEXT", "BLOB", "ANY")
 COLLATIONS = ("", "", " COLLATE NOCASE", " COLLATE RTRIM", " COLLATE BINARY")
 DEFAULTS = ("5", "-1.5", "'text'", "x'00ff'", "NULL", "TRUE", "'7'", "1e3")
+#: Of generated columns.
+EXPRESSIONS = (
+    *("coalesce({0}, 'none') || 'g'", "length({0})", "typeof({0})", "{0} IS NULL", "upper({0})", "{0} = 'a'", "-{0}"),
+    *("{0} / 2.0", "CAST({0} AS INTEGER)", "CAST({0} AS BLOB)", "nullif({0}, 1)", "{0} COLLATE NOCASE < 'B'", "{0}"),
+)
 #: A tree of few tables is changed more often than one of many.
 MOST_TABLES = 5
 
@@ -120,7 +125,9 @@ def random_table(r: random.Random, name: str, others: Sequence[Shape] = ()) -> s
         parts.append(text)
     if generated:
         kind = r.choice(kinds)
-        parts.append(f"{quoted(generated)} {kind} AS (coalesce({quoted(names[0])}, 'none') || 'g') STORED")
+        expression = r.choice(EXPRESSIONS).format(quoted(r.choice(names)))
+        made = f"{quoted(generated)} {kind} AS ({expression}) {r.choice(('STORED', 'VIRTUAL', 'VIRTUAL'))}"
+        parts.insert(r.randrange(len(parts) + 1), made)
     if key == "some":
         chosen = r.sample(names, r.randrange(1, min(3, len(names)) + 1))
         columns = ", ".join(f"{quoted(column)}{r.choice(COLLATIONS)}{r.choice(('', '', ' DESC'))}" for column in chosen)
@@ -265,8 +272,11 @@ class Program:
 
     def add_column(self, r: random.Random, shapes: list[Shape]) -> list[Statement]:
         default = r.choice(("", "NOT NULL ", "")) + r.choice(("", f"DEFAULT {r.choice(DEFAULTS)}"))
+        shape = r.choice(shapes)
+        if r.random() < 0.15:
+            default = f"AS ({r.choice(EXPRESSIONS).format(quoted(r.choice(shape.columns)))})"
         column = f"{quoted(r.choice(COLUMNS))} {r.choice((*TYPES, *STRICT_TYPES))} {default}"
-        return [f"ALTER TABLE {r.choice(shapes).sql} ADD COLUMN {column}"]
+        return [f"ALTER TABLE {shape.sql} ADD COLUMN {column}"]
 
     def drop_column(self, r: random.Random, shapes: list[Shape]) -> list[Statement]:
         shape = r.choice(shapes)

@@ -242,7 +242,7 @@ def open_shadow(folder: Path, files: dict[str, bytes]) -> SavedPosition | None:
         shadow.close()
         assert len(pagemap) == 5 * (shadow.saved.pages + 1)
         return shadow.saved
-    except StateError:
+    except FormatError:
         return None
     finally:
         images.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
-from mirror.capture.shadow import Image, Images, Shadow
+from mirror.capture.shadow import Images, Shadow, image_at
 from mirror.capture.spool import SpoolReader
 from mirror.decode.diff import build_pagemap
 from mirror.errors import FormatError
@@ -103,7 +103,7 @@ def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: Place) ->
     place.filler.reset()
     frames = frames_until(place.spool, gap.head, None, place.filler.cursor.lsn)
     assert isinstance(frames, PageBatch) and frames.commits == 0
-    images = {7: Image(-gap.head.lsn.generation, 8), place.pages.count: Image(-gap.head.lsn.generation, 528)}
+    images = {7: image_at(-gap.head.lsn.generation, 8), place.pages.count: image_at(-gap.head.lsn.generation, 528)}
     batch = replica.compared(gap, images, frames)
     assert (batch.images, batch.pages, batch.head) == (images, place.pages.count, frames.head)
     replica.close()
