@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from pathlib import Path
@@ -275,14 +275,19 @@ class _Finishing:
         self._layout = layout
         self._given_up = False
         self._map_now = threading.Event()
-        executor = ThreadPoolExecutor(1, "mirror finish")
-        self._done = executor.submit(self._run)
-        executor.shutdown(wait=False)
+        self._done: Future[PageMap] = Future()
+        # A daemon, so that whoever forgets to close a replica can still end.
+        threading.Thread(target=self._run, name="mirror finish", daemon=True).start()
 
-    def _run(self) -> PageMap:
-        self._shadow.sync()
-        self._map_now.wait()
-        return build_pagemap(self._read, self._shadow.pages, self._schema, self._layout)
+    def _run(self) -> None:
+        try:
+            self._shadow.sync()
+            self._map_now.wait()
+            pagemap = build_pagemap(self._read, self._shadow.pages, self._schema, self._layout)
+        except BaseException as error:
+            self._done.set_exception(error)  # raised by whoever asks for the result
+        else:
+            self._done.set_result(pagemap)
 
     def _read(self, pgno: int, count: int) -> bytes:
         if self._given_up:
