@@ -19,12 +19,9 @@ from mirror.capture.spool import segment_path, segments
 from mirror.statedir import source_folder
 from tests.fault.test_postgres_away import restart_and_check, wait_waiting
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer
+from tests.support.source import Writer, filling
 
-FILL = (
-    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
-    " INSERT INTO t SELECT i, 'row ' || i || hex(randomblob(20)), i FROM n"
-)
+FILL = filling("i, 'row ' || i || hex(randomblob(20)), i")
 
 
 @pytest.fixture

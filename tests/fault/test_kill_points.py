@@ -6,12 +6,9 @@ import pytest
 
 from mirror.capture.spool import SEGMENT_BYTES
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer
+from tests.support.source import Writer, filling
 
-FILL = (
-    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
-    " INSERT INTO t SELECT i, 'row ' || i, i FROM n"
-)
+FILL = filling("i, 'row ' || i, i")
 
 
 @pytest.fixture
@@ -74,6 +71,7 @@ def test_capture_killed_at_a_new_segment(mirror: MirrorProcess, filled: Writer, 
 
 def test_killed_between_two_segments_that_are_pruned(mirror: MirrorProcess, filled: Writer) -> None:
     mirror.start(kill_at="prune:segment")
+    mirror.wait_applied()
     for _ in range(3):
         filled.run(f"INSERT INTO t(v) VALUES (randomblob({SEGMENT_BYTES}))", "DELETE FROM t WHERE name IS NULL")
     mirror.wait_applied()

@@ -13,12 +13,9 @@ from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy, Trap
-from tests.support.source import Writer
+from tests.support.source import Writer, filling
 
-FILL = (
-    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
-    " INSERT INTO t SELECT i, 'row ' || i || hex(randomblob(20)), i FROM n"
-)
+FILL = filling("i, 'row ' || i || hex(randomblob(20)), i")
 #: So many rows of one transaction go by COPY into a temporary table.
 MANY = 20_000
 

@@ -17,12 +17,9 @@ from mirror.capture.spool import segment_path, segments
 from mirror.statedir import source_folder
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy
-from tests.support.source import Writer
+from tests.support.source import Writer, filling
 
-FILL = (
-    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
-    " INSERT OR REPLACE INTO t SELECT i, 'row ' || i, abs(random()) FROM n"
-)
+FILL = filling("i, 'row ' || i, abs(random())")
 
 
 @pytest.fixture

@@ -16,12 +16,9 @@ import pytest
 
 from mirror.postgres.embedded import start_embedded
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer
+from tests.support.source import Writer, filling
 
-FILL = (
-    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
-    " INSERT OR REPLACE INTO t SELECT i, 'row ' || i, abs(random()) FROM n"
-)
+FILL = filling("i, 'row ' || i, abs(random())")
 
 
 @pytest.fixture

@@ -21,12 +21,9 @@ from mirror.fileformat.wal import (
 )
 from mirror.fileformat.walindex import BOTH_COPIES, WalIndexHeader
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer
+from tests.support.source import Writer, filling
 
-FILL = (
-    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
-    " INSERT OR REPLACE INTO t SELECT i, 'row ' || i FROM n"
-)
+FILL = filling("i, 'row ' || i")
 
 
 @pytest.fixture

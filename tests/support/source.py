@@ -15,6 +15,14 @@ _PROGRAM = Path(__file__).with_name("writer_process.py")
 BLOB_WRITE = "BLOB WRITE"
 
 
+def filling(values: str) -> str:
+    """A statement that puts rows into ``t``, to be formatted with the first and the last ``i`` of ``values``."""
+    return (
+        "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
+        f" INSERT OR REPLACE INTO t SELECT {values} FROM n"
+    )
+
+
 class WriterError(Exception):
     """The program's SQLite refused a statement."""
 
