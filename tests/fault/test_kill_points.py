@@ -83,7 +83,7 @@ def test_killed_between_two_segments_that_are_pruned(mirror: MirrorProcess, fill
 
 
 @pytest.mark.parametrize("seam", ["apply:before-commit", "apply:after-commit"])
-@pytest.mark.parametrize("hit", [1, 2, 4])
+@pytest.mark.parametrize("hit", [1, 4])
 def test_killed_at_changes_of_the_schema(mirror: MirrorProcess, filled: Writer, seam: str, hit: int) -> None:
     """Each is a Postgres transaction of its own; those behind it are applied by the next start."""
     mirror.start()
