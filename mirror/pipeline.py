@@ -244,8 +244,11 @@ class Pipeline:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
         if not self._tail.attached:
             known = self._replica.head.lsn if self._replica is not None else Lsn.parse(self.status.applied or "0:0")
-            self._tail.attach(known.generation + 1, self._reattach, self._pump)
+            begin = self._tail.attach(known.generation + 1, self._reattach, self._pump)
             self._reattach = ""
+            if self._replica is not None and begin.place < self._replica.head.place:
+                why = f"it ends at {begin.lsn}, before the saved position {known}"
+                raise FormatError("go on in the spool", str(self.task.folder), why)
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
             self._sink = Sink.open(
@@ -258,7 +261,6 @@ class Pipeline:
         if not self._agreed:
             self._agree()
             self._agreed = True
-        self._tail.settle()
         self._update_status()
 
     def _needed(self) -> range:
@@ -348,18 +350,19 @@ class Pipeline:
         if replica is None:
             self._resync("there is no copy of the source in the state directory", position)
             return
-        ours, theirs = replica.head.lsn, None if position is None else position.lsn
-        same = self._sink.lineage == replica.lineage
-        if same and theirs is not None and theirs >= ours:
-            self.status.phase = "catching up"
-            if self._tail.has_lost(replica.head.place, theirs):
-                self._resync("the spool has lost its end, in a power cut", position)
-            elif not replica.roll_forward(theirs, self._tail.until, self._check):
-                reached = replica.head.lsn
-                self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
-        elif theirs is None:
+        if position is None:
             # Not from the copy that is there: what kept it from being loaded may be mended in the source.
             self._resync("Postgres has no snapshot of the source", position)
+            return
+        ours, theirs = replica.head.lsn, position.lsn
+        if theirs >= ours and self._sink.lineage == replica.lineage:
+            self.status.phase = "catching up"
+            if not replica.roll_forward(theirs, self._tail.until, self._check):
+                reached = replica.head.lsn
+                self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
+            elif not replica.position.is_same(position):
+                # A power cut took commits that Postgres has, and others were written in their place.
+                self._resync(f"Postgres got another commit as {theirs} than the one in the spool", position)
         elif theirs < ours:
             self._forbid_resync(f"Postgres went back to {theirs}; the state directory is at {ours}")
             if replica.changed:

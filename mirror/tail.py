@@ -35,7 +35,6 @@ class Tail:
         self._new_link = link
         self._link: CaptureLink | None = None
         self._begin: Head | None = None
-        self._settled = False
         self._attaching = False
         self._restarted: Lsn | None = None
         self._marks: dict[int, Future[Lsn]] = {}
@@ -66,18 +65,6 @@ class Tail:
     def began_with(self, gap: Head) -> bool:
         """Whether a gap is the one with which capture began to follow, not one that it came to later."""
         return self._restarted == gap.lsn
-
-    def has_lost(self, place: Place, applied: Lsn) -> bool:
-        """Whether capture went on before a place in the spool, or a position, that had been reached already.
-
-        Then a power cut took the spool's end, and perhaps commits of the source: what stands there now may be others.
-        """
-        begin = self._begin
-        return not self._settled and begin is not None and (begin.place < place or begin.lsn < applied)
-
-    def settle(self) -> None:
-        """The replica and Postgres agree with what capture began with; from now on they move behind it."""
-        self._settled = True
 
     def mark(self, future: Future[Lsn]) -> None:
         """Ask for the position of all that is committed now, once it is spooled."""
@@ -139,7 +126,6 @@ class Tail:
                 self.error = None
                 self.attached, self._attaching = True, False
                 self.until, self.captured = place, lsn
-                self._settled = False
                 self._begin = Head(lsn, salts, time.time(), place)
                 self._restarted = None if gap is None else lsn
             case Failed(text, _, replaced):

@@ -193,11 +193,14 @@ def test_the_source_loses_commits_too(make_mirror: Callable[..., MirrorProcess],
         mirror.check()
 
 
-@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(("saved", "restarted"), [(False, False), (False, True), (True, False)])
 def test_other_commits_take_the_place_of_lost_ones(
-    make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str, saved: bool
+    make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str, saved: bool, restarted: bool
 ) -> None:
-    """Source and spool lose the same commits; what is written next has their salts, frame numbers and sizes."""
+    """Source and spool lose the same commits; what is written next has their salts, frame numbers and sizes.
+
+    ``restarted``: once more, before Postgres could be asked; then capture goes on behind all of them.
+    """
     writer = Writer(database)
     writer.run("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     mirror = make_mirror(database)
@@ -228,6 +231,9 @@ def test_other_commits_take_the_place_of_lost_ones(
             while (now := str(mirror.status()["captured"])) in ("None", seen):
                 assert mirror.alive
             seen = now
+        if restarted:
+            mirror.kill()
+            mirror.start()
         proxy.accept()
         settle(mirror)
         mirror.check()
