@@ -16,6 +16,7 @@ from mirror.capture.spool import SEGMENT_BYTES
 from mirror.control import ControlServer
 from mirror.errors import ConfigError, MirrorError
 from mirror.home import Home, SourceTask
+from mirror.model import Faults, no_fault
 from mirror.pipeline import Pipeline
 from mirror.statedir import resolve, source_folder
 
@@ -41,10 +42,11 @@ class AgentSettings:
 class Agent:
     """Runs the pipelines of some sources, one thread each, until :meth:`stop`."""
 
-    def __init__(self, settings: AgentSettings, faults: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self, settings: AgentSettings, faults: Faults = no_fault) -> None:
         """Take the sources' locks; raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
         if settings.spool_limit < LEAST_SPOOL_LIMIT:
-            raise ConfigError("start the mirror", detail=f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes")
+            least = f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes"
+            raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
         self._guard = threading.Lock()
         self._capture: CaptureProcess | None = None
         self._module = settings.capture

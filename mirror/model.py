@@ -6,9 +6,16 @@ Every stage imports this module and :mod:`mirror.errors` and nothing of its neig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+#: Called with the names of places where a kill is of interest.
+Faults = Callable[[str], None]
+
+
+def no_fault(name: str) -> None:
+    """The fault seam of everyday: no kill."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -39,7 +39,7 @@ from mirror.errors import (
 )
 from mirror.fileformat.header import DatabaseHeader
 from mirror.home import Home, SourceTask
-from mirror.model import Lsn, Position, Salts
+from mirror.model import Faults, Lsn, Position, Salts, no_fault
 from mirror.postgres.sink import Sink
 from mirror.profiles.generic import map_table
 from mirror.replica import Replica
@@ -65,7 +65,7 @@ class Pipeline:
         task: SourceTask,
         home: Home,
         link: Callable[[], CaptureLink],
-        faults: Callable[[str], None] = lambda name: None,
+        faults: Faults = no_fault,
     ) -> None:
         """``home``: the source's folder, held. ``link``: gives the conversation with capture, which may have restarted.
 

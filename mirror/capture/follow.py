@@ -4,7 +4,8 @@ The WAL index (``-shm``) says what is committed: salts, last frame, and ``iChang
 commit raises by one and no reset touches. Frames up to the last one are copied out and their salts
 tested; salts in the index that are the same before and after the copy mean that nothing was
 overwritten meanwhile, because a reset publishes new salts before it writes its first frame. The
-checksum chain is the second proof; whoever reads the spool tests it.
+checksum chain is the second proof; whoever reads the spool tests it. For frames that SQLite left
+without salts and checksum (see ``seal_frames``) the index alone vouches, and the chain is made anew.
 
 After a reset the old generation's frames stay in the file until new ones overwrite them, from the
 start. So what was not read yet is read then, as far as the old chain goes. Whether that is all there
@@ -250,29 +251,33 @@ class Follower:
         data = os.pread(self._wal, count * frame_size, frame_offset(cursor.frame + 1, cursor.page_size))
         if not self._still(header.salts):
             return True
-        good, commits, whole = scan_frames(data, cursor.page_size, cursor.salts)
-        if good < count or self._sealing:
-            # The index, the same before and after the read, says that they are committed: that is proof enough.
-            sealed = seal_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, cursor.checksum)
-            if sealed is None or len(data) < count * frame_size:
-                raise self._damaged(cursor.frame + 1 + good)
-            self._sealing, data = True, sealed
-            _, commits, whole = scan_frames(data, cursor.page_size, cursor.salts)
-        self._append(cursor, data, count, commits, whole)
+        sealed, commits, whole = self._committed(data, count, cursor, seal=self._sealing)
+        self._sealing = sealed is not data
+        self._append(cursor, sealed, count, commits, whole)
         if self.cursor.frame == header.last_frame:
             self._cursor = replace(self.cursor, changes=header.changes)
             self._counted = True
             return False
         return True
 
-    def _damaged(self, frame: int) -> SourceError:
-        return SourceError(
-            "read the WAL",
-            f"{self._database}-wal, frame {frame}",
-            "a committed frame has wrong salts or a wrong checksum",
-            next_step="the WAL is damaged; if the program still reads it, let it run a checkpoint",
-            retryable=True,
-        )
+    def _committed(self, data: bytes, count: int, at: Cursor, *, seal: bool) -> tuple[bytes, int, int]:
+        """``count`` frames behind ``at`` that the index, the same before and after they were read, calls committed.
+
+        Returns them, sealed if told to or if some need it, their number of commits, and the frames up to the last one.
+        """
+        good, commits, whole = scan_frames(data, at.page_size, at.salts)
+        if good == count and not seal:
+            return data, commits, whole
+        sealed = seal_frames(data, at.page_size, at.big_endian, at.salts, at.checksum)
+        if sealed is None or len(sealed) < count * (FRAME_HEADER_SIZE + at.page_size):
+            raise SourceError(
+                "read the WAL",
+                f"{self._database}-wal, frame {at.frame + 1 + good}",
+                "a committed frame has wrong salts or a wrong checksum",
+                next_step="the WAL is damaged; if the program still reads it, let it run a checkpoint",
+                retryable=True,
+            )
+        return sealed, *scan_frames(sealed, at.page_size, at.salts)[1:]
 
     def _append(self, before: Cursor, data: bytes, count: int, commits: int, whole: int) -> None:
         """Spool frames; ``whole``: how many of them lead up to the last commit."""
@@ -373,20 +378,14 @@ class Follower:
         if wal is None:
             return None
         frame_size = FRAME_HEADER_SIZE + wal.page_size
-        commits, frame = 0, 0
-        while frame < header.last_frame:
-            count = min(header.last_frame - frame, max(1, CHUNK_BYTES // frame_size))
-            data = os.pread(self._wal, count * frame_size, frame_offset(frame + 1, wal.page_size))
+        commits, at = 0, replace(self.cursor, frame=0, salts=wal.salts, page_size=wal.page_size)
+        while at.frame < header.last_frame:
+            count = min(header.last_frame - at.frame, max(1, CHUNK_BYTES // frame_size))
+            data = os.pread(self._wal, count * frame_size, frame_offset(at.frame + 1, wal.page_size))
             if not self._still(header.salts):
                 return None
-            good, some, _ = scan_frames(data, wal.page_size, wal.salts)
-            if good < count:
-                sealed = seal_frames(data, wal.page_size, wal.big_endian, wal.salts, wal.checksum)
-                if sealed is None or len(data) < count * frame_size:
-                    raise self._damaged(frame + 1 + good)
-                _, some, _ = scan_frames(sealed, wal.page_size, wal.salts)
-            commits += some
-            frame += count
+            commits += self._committed(data, count, at, seal=False)[1]
+            at = replace(at, frame=at.frame + count)
         return commits
 
     def _drained(self, header: WalIndexHeader) -> bool:

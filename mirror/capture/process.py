@@ -23,14 +23,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from mirror.capture.follow import Follower
 from mirror.capture.journal import JournalFollower
 from mirror.capture.spool import SpoolWriter
 from mirror.errors import MirrorError, ReplacedError, SourceError
-from mirror.model import Lsn, Salts
+from mirror.model import Faults, Lsn, Salts, no_fault
 
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
@@ -48,7 +47,7 @@ AnyFollower = Follower | JournalFollower
 class _Tail:
     """One source: its follower, its socket, and who waits for what."""
 
-    def __init__(self, database: Path, spool: Path, descriptor: int, limit: int, faults: Callable[[str], None]) -> None:
+    def __init__(self, database: Path, spool: Path, descriptor: int, limit: int, faults: Faults) -> None:
         self.socket = socket.socket(fileno=descriptor)
         self.socket.setblocking(False)
         self._database = database
@@ -235,7 +234,7 @@ def in_wal_mode(database: Path) -> bool:
         raise SourceError("open the database", str(database), str(error), retryable=True) from error
 
 
-def main(argument: str, faults: Callable[[str], None] = lambda name: None) -> None:
+def main(argument: str, faults: Faults = no_fault) -> None:
     """Follow the sources described by the JSON argument until their sockets close.
 
     ``faults`` is called with the names of places where a kill is of interest.

@@ -25,7 +25,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import asdict, dataclass
@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from mirror.capture.spool import Place, SpoolReader
 from mirror.errors import FormatError, StateError
-from mirror.model import Lsn, Salts
+from mirror.model import Faults, Lsn, Salts, no_fault
 
 _ENTRY = struct.Struct("<IqQ")
 #: A save is due when the overlay has grown to this many pages, or the spool behind the saved position
@@ -121,13 +121,6 @@ class Images:
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files.clear()
-
-
-Faults = Callable[[str], None]
-
-
-def no_fault(name: str) -> None:
-    """The fault seam of everyday."""
 
 
 class _Saving(NamedTuple):

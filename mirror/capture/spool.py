@@ -38,7 +38,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -46,7 +46,7 @@ from typing import NamedTuple
 
 from mirror.errors import FormatError, StateError
 from mirror.fileformat.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
-from mirror.model import Lsn, Salts
+from mirror.model import Faults, Lsn, Salts, no_fault
 
 _HEADER = struct.Struct(">4sB?2xQQIIIdI")
 _CRC = struct.Struct(">I")
@@ -187,7 +187,7 @@ class SpoolWriter:
     where capture goes on, None in an empty spool.
     """
 
-    def __init__(self, folder: Path, faults: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self, folder: Path, faults: Faults = no_fault) -> None:
         """``faults`` is called with the names of places where a kill is of interest."""
         self._folder = folder
         self._faults = faults
@@ -371,7 +371,7 @@ def _after(cursor: Cursor, record: Record, count: int) -> Cursor:
 class SpoolReader:
     """Reads the spool from a place on, and single pages from anywhere in it."""
 
-    def __init__(self, folder: Path, faults: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self, folder: Path, faults: Faults = no_fault) -> None:
         """``faults`` is called with the names of places where a kill is of interest."""
         self._folder = folder
         self._faults = faults

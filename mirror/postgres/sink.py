@@ -21,7 +21,7 @@ import psycopg
 from psycopg import RawCursor
 
 from mirror.errors import FencedError, SinkError
-from mirror.model import Batch, Lsn, Position, Salts, Table, TableResult
+from mirror.model import Batch, Faults, Lsn, Position, Salts, Table, TableResult, no_fault
 from mirror.postgres.apply import Transaction, advance, apply_rows
 from mirror.postgres.careful import CarefulTransaction
 from mirror.postgres.failures import sink_error, translated
@@ -69,7 +69,7 @@ class Sink:
         path: str,
         schema: str,
         map_table: MapTable,
-        faults: Callable[[str], None] = lambda name: None,
+        faults: Faults = no_fault,
     ) -> None:
         """Use :meth:`open`. ``faults`` is called with the names of places where a kill is of interest."""
         self._conn = conn
@@ -95,7 +95,7 @@ class Sink:
         schema: str,
         map_table: MapTable,
         *,
-        faults: Callable[[str], None] = lambda name: None,
+        faults: Faults = no_fault,
     ) -> Sink:
         """Connect, migrate and take the source over.
 

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-import psutil  # comes with the embedded Postgres
+import psutil
 import psycopg
 from common import Conn, Figures, Mirror, Workbench, median, parser, workbench, write
 from psycopg.conninfo import conninfo_to_dict

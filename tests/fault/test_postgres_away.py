@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -188,57 +189,48 @@ def test_database_is_read_only_for_a_while(mirror: MirrorProcess, filled: Writer
     mirror.start()
     mirror.wait_applied()
     with admin(dsn) as connection:
-        connection.execute(alter(dsn, "SET default_transaction_read_only = on"))
+        connection.execute(about(dsn, "ALTER DATABASE {database} SET default_transaction_read_only = on"))
         end_sessions(connection)
         filled.run("INSERT INTO t VALUES (5000, 'while it is read-only', 1)")
         status = wait_waiting(mirror, "read-only")
         assert "default_transaction_read_only" in str(status["last_error"])
-        connection.execute(alter(dsn, "RESET default_transaction_read_only"))
+        connection.execute(about(dsn, "ALTER DATABASE {database} RESET default_transaction_read_only"))
         mirror.check()
     restart_and_check(mirror, filled)
 
 
-def test_no_connections_are_left_for_a_while(mirror: MirrorProcess, filled: Writer, dsn: str) -> None:
+@pytest.mark.parametrize(
+    ("deny", "allow", "told", "step"),
+    [
+        (
+            "ALTER DATABASE {database} CONNECTION LIMIT 0",
+            "ALTER DATABASE {database} CONNECTION LIMIT -1",
+            "too many connections",
+            "lets this user in",
+        ),
+        (
+            "REVOKE ALL ON SCHEMA mirror FROM clerk",
+            "GRANT ALL ON SCHEMA mirror TO clerk",
+            "permission denied",
+            "grant the mirror's user",
+        ),
+        ("ALTER ROLE clerk NOLOGIN", "ALTER ROLE clerk LOGIN", "not permitted to log in", "lets this user in"),
+    ],
+    ids=["no connections left", "rights missing", "may not log in"],
+)
+def test_denied_for_a_while(
+    mirror: MirrorProcess, filled: Writer, dsn: str, deny: LiteralString, allow: LiteralString, told: str, step: str
+) -> None:
     mirror.its_dsn = as_clerk(dsn)
     with admin(dsn) as connection:
         mirror.start()
         mirror.wait_applied()
-        connection.execute(alter(dsn, "CONNECTION LIMIT 0"))
+        connection.execute(about(dsn, deny))
         end_sessions(connection)
-        filled.run("INSERT INTO t VALUES (5000, 'while there was no room', 1)")
-        status = wait_waiting(mirror, "too many connections")
-        assert "lets this user in" in str(status["last_error"])
-        connection.execute(alter(dsn, "CONNECTION LIMIT -1"))
-        mirror.check()
-    restart_and_check(mirror, filled)
-
-
-def test_rights_are_missing_for_a_while(mirror: MirrorProcess, filled: Writer, dsn: str) -> None:
-    mirror.its_dsn = as_clerk(dsn)
-    with admin(dsn) as connection:
-        mirror.start()
-        mirror.wait_applied()
-        connection.execute("REVOKE ALL ON SCHEMA mirror FROM clerk")
-        end_sessions(connection)
-        filled.run("INSERT INTO t VALUES (5000, 'while it was not allowed', 1)")
-        status = wait_waiting(mirror, "permission denied")
-        assert "grant the mirror's user" in str(status["last_error"])
-        connection.execute("GRANT ALL ON SCHEMA mirror TO clerk")
-        mirror.check()
-    restart_and_check(mirror, filled)
-
-
-def test_may_not_log_in_for_a_while(mirror: MirrorProcess, filled: Writer, dsn: str) -> None:
-    mirror.its_dsn = as_clerk(dsn)
-    with admin(dsn) as connection:
-        mirror.start()
-        mirror.wait_applied()
-        connection.execute("ALTER ROLE clerk NOLOGIN")
-        end_sessions(connection)
-        filled.run("INSERT INTO t VALUES (5000, 'while it was locked out', 1)")
-        status = wait_waiting(mirror, "not permitted to log in")
-        assert "lets this user in" in str(status["last_error"])
-        connection.execute("ALTER ROLE clerk LOGIN")
+        filled.run("INSERT INTO t VALUES (5000, 'while it was denied', 1)")
+        status = wait_waiting(mirror, told)
+        assert step in str(status["last_error"])
+        connection.execute(about(dsn, allow))
         mirror.check()
     restart_and_check(mirror, filled)
 
@@ -247,9 +239,9 @@ def admin(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(dsn, autocommit=True)
 
 
-def alter(dsn: str, what: str) -> sql.Composed:
-    """ALTER DATABASE, of the test's own."""
-    return sql.SQL("ALTER DATABASE {} " + what).format(sql.Identifier(str(conninfo_to_dict(dsn)["dbname"])))
+def about(dsn: str, command: LiteralString) -> sql.Composed:
+    """A command about the test's own database."""
+    return sql.SQL(command).format(database=sql.Identifier(str(conninfo_to_dict(dsn)["dbname"])))
 
 
 def end_sessions(connection: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -266,12 +258,12 @@ def as_clerk(dsn: str) -> str:
         connection.execute(
             "DO $$ BEGIN CREATE ROLE clerk LOGIN; EXCEPTION WHEN duplicate_object THEN ALTER ROLE clerk LOGIN; END $$"
         )
-        connection.execute(alter(dsn, "OWNER TO clerk"))
+        connection.execute(about(dsn, "ALTER DATABASE {database} OWNER TO clerk"))
     return make_conninfo(dsn, user="clerk")
 
 
-def test_a_network_that_drops_everything_is_noticed_within_a_minute(proxy: Proxy) -> None:
-    """What the kernel is told: without it, data nobody acknowledges is sent again for a quarter of an hour."""
+def test_the_kernel_is_told_how_long_to_wait_for_a_network_that_drops_everything(proxy: Proxy) -> None:
+    """Without this, data that nobody acknowledges is sent again for a quarter of an hour."""
     with Sink.open(proxy.dsn, "/source.db", "public", map_table) as sink:
         told = sink._conn.info.get_parameters()
     assert told["tcp_user_timeout"] == "60000"

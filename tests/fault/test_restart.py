@@ -16,7 +16,7 @@ import pytest
 
 from mirror.postgres.embedded import start_embedded
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer, filling
+from tests.support.source import Writer, filling, put_in_place
 
 FILL = filling("i, 'row ' || i, abs(random())")
 
@@ -348,9 +348,7 @@ def test_source_replaced_by_an_older_copy(mirror: MirrorProcess, filled: Writer,
     churn(filled, 1)
     mirror.wait_applied()
     filled.close()
-    for suffix in ("-wal", "-shm"):
-        Path(f"{database}{suffix}").unlink(missing_ok=True)
-    os.replace(backup, database)
+    put_in_place(backup, database)
     with Writer(database) as writer:
         writer.run("INSERT INTO t VALUES (77777, 'in the restored file', 1)")
         mirror.check()

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer
+from tests.support.source import Writer, remove
 
 FILL = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {0})"
@@ -27,12 +27,6 @@ def backup(writer: Writer, database: Path, folder: Path) -> Path:
     shutil.copyfile(database, copy)
     writer.run("DELETE FROM t WHERE id % 3 = 0", "INSERT INTO t VALUES (10000, 'after the backup')")
     return copy
-
-
-def remove(database: Path) -> None:
-    """As a restore script does."""
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{database}{suffix}").unlink(missing_ok=True)
 
 
 def wait_for(mirror: MirrorProcess, told: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from mirror.capture.spool import segment_path, segments
 from mirror.statedir import source_folder
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer, filling
+from tests.support.source import Writer, filling, put_in_place
 
 FILL = filling("i, 'row ' || i || hex(randomblob(20)), i")
 
@@ -94,9 +93,7 @@ def test_file_replaced_by_another_database(
     if not running:
         mirror.stop()
     filled.close()
-    for suffix in ("-wal", "-shm"):
-        Path(f"{database}{suffix}").unlink(missing_ok=True)
-    os.replace(other, database)
+    put_in_place(other, database)
     with Writer(database) as writer:
         writer.run("INSERT INTO o VALUES (2, 'after')")
         if not running:

@@ -21,7 +21,7 @@ from mirror.fileformat.wal import (
 )
 from mirror.fileformat.walindex import BOTH_COPIES, WalIndexHeader
 from tests.support.mirrors import MirrorProcess
-from tests.support.source import Writer, filling
+from tests.support.source import Writer, filling, put_in_place
 
 FILL = filling("i, 'row ' || i")
 
@@ -229,9 +229,7 @@ def test_hazard_24_the_file_is_replaced(running: MirrorProcess, filled: Writer, 
             "PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 2)"
         )
     filled.close()
-    for suffix in ("-wal", "-shm"):
-        Path(f"{database}{suffix}").unlink(missing_ok=True)
-    os.replace(other, database)
+    put_in_place(other, database)
     with Writer(database) as program:
         program.run("INSERT INTO t VALUES (3, 4)")
         running.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,19 @@ def filling(values: str) -> str:
         "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
         f" INSERT OR REPLACE INTO t SELECT {values} FROM n"
     )
+
+
+def remove(database: Path) -> None:
+    """Delete a database and its companions, as a restore script does; no program may have it open."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+
+
+def put_in_place(other: Path, database: Path) -> None:
+    """Put another database where one stands, by a rename."""
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+    os.replace(other, database)
 
 
 class WriterError(Exception):
