@@ -360,8 +360,7 @@ class Pipeline:
             if not replica.roll_forward(theirs, self._tail.until, self._check):
                 reached = replica.head.lsn
                 self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
-            elif not replica.position.is_same(position):
-                # A power cut took commits that Postgres has, and others were written in their place.
+            elif not replica.position.is_same(position):  # it got one that a power cut took from the source
                 self._resync(f"Postgres got another commit as {theirs} than the one in the spool", position)
         elif theirs < ours:
             self._forbid_resync(f"Postgres went back to {theirs}; the state directory is at {ours}")
