@@ -173,16 +173,17 @@ class Replica:
         """Move along the spool to a position without applying; False if the spool does not lead there."""
         while self.head.lsn < target:
             found = self.next(until, target)
-            if found is None:
-                return False
             if isinstance(found, GapFound):
                 images = read_rediff(self._folder, found.head.lsn.generation, self.page_size)
-                if images is None:
+                while images is None:
                     # That comparison was never applied; the one after a later gap took its place.
-                    if not self._skip_to_gap(found.head, until, target):
+                    found = self._next_gap(found.head, until, target)
+                    if found is None:
                         return False
-                    continue
+                    images = read_rediff(self._folder, found.head.lsn.generation, self.page_size)
                 found = self.compared(found, images, next_batch(self._spool, found.head, until, None, target))
+            if found is None:
+                return False
             decoded = self.decode(found.images, check=check)
             for table in decoded.tables:
                 for _ in table.rows:
@@ -208,17 +209,12 @@ class Replica:
         kept = {pgno: image for pgno, image in images.items() if pgno <= pages}
         return PageBatch(head, kept, pages, commits, self.page_size)
 
-    def _skip_to_gap(self, head: Head, until: Place | None, target: Lsn) -> bool:
-        """Pass over commits behind ``head`` that a later gap made void."""
-        while True:
-            found = next_batch(self._spool, head, until, None, target)
-            if found is None:
-                return False
-            if isinstance(found, GapFound):
-                # Let the loop meet this gap: the place before it, the position still the old one.
-                self.head = replace(self.head, place=head.place)
-                return True
-            head = found.head
+    def _next_gap(self, head: Head, until: Place | None, target: Lsn) -> GapFound | None:
+        """The gap after one whose pages were not compared; the commits in between were void."""
+        found = next_batch(self._spool, head, until, None, target)
+        while isinstance(found, PageBatch):
+            found = next_batch(self._spool, found.head, until, None, target)
+        return found
 
     def save_now_and_then(self, until: Place | None) -> None:
         """Begin a save when one is due, note one that is done; ``until``: where the spool ends.

@@ -107,3 +107,18 @@ def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: Place) ->
     batch = replica.compared(gap, images, frames)
     assert (batch.images, batch.pages, batch.head) == (images, place.pages.count, frames.head)
     replica.close()
+
+
+def test_two_gaps_with_nothing_committed_between_them(place: Place) -> None:
+    """Postgres got what was compared after the second. Frames behind the first are in the spool, void."""
+    replica = place.create()
+    replica.finish(lambda: None)
+    place.filler.gap("the WAL was reset: 1 commits overwritten")
+    place.filler.frames((3, 0), (4, 0))
+    place.filler.gap("the WAL was reset before capture had caught up with it")
+    reached = place.filler.cursor.lsn
+    data = (place.folder / "shadow.db").read_bytes()
+    assert replica.compare(lambda offset, size: data[offset : offset + size], reached.generation, lambda: None) == {}
+    assert replica.roll_forward(reached, None, lambda: None)
+    assert replica.head.lsn == reached
+    replica.close()
