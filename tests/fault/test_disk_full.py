@@ -87,7 +87,8 @@ def test_no_room_for_the_copy(running: MirrorProcess, writer: Writer) -> None:
     """The source is copied anew, here because its copy was deleted; the attempt with room succeeds."""
     own, _ = processes(running)
     with full(own, 50_000):
-        shutil.rmtree(folder_of(running))
+        # At once: the mirror makes it anew as soon as it sees that something is gone.
+        shutil.rmtree(folder_of(running).rename(folder_of(running).with_name("deleted")))
         writer.run("INSERT INTO t VALUES (5000, 'no room', 1)")
         status = wait_waiting(running, "File too large")
         assert "state directory" in str(status["last_error"])

@@ -124,7 +124,8 @@ def random_table(r: random.Random, name: str, others: Sequence[Shape] = ()) -> s
             text += f" REFERENCES {other.sql}({quoted((other.keys or other.columns)[0])}) ON DELETE {action}"
         parts.append(text)
     if generated:
-        kind = r.choice(kinds)
+        # In a STRICT table newer libraries do not read a row whose virtual column computes another type.
+        kind = "ANY" if strict else r.choice(kinds)
         expression = r.choice(EXPRESSIONS).format(quoted(r.choice(names)))
         made = f"{quoted(generated)} {kind} AS ({expression}) {r.choice(('STORED', 'VIRTUAL', 'VIRTUAL'))}"
         parts.insert(r.randrange(len(parts) + 1), made)
