@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,10 @@ class AgentSettings:
     dsn: str
     state_dir: Path
     schema: str = "public"
+    tenants: Mapping[Path, str] = field(default_factory=dict)
+    """The agents that sources belong to, as far as that is said."""
+    profile: str | None = None
+    """How the sources are held; None: by what each is."""
     resume_only: bool = False
     spool_limit: int = SPOOL_LIMIT
     capture: str = CAPTURE_MODULE
@@ -66,7 +70,15 @@ class Agent:
         ]
         self.pipelines = [
             Pipeline(
-                SourceTask(source, home.folder, settings.dsn, settings.schema, settings.resume_only),
+                SourceTask(
+                    source,
+                    home.folder,
+                    settings.dsn,
+                    settings.schema,
+                    settings.tenants.get(source),
+                    settings.profile,
+                    settings.resume_only,
+                ),
                 home,
                 self._linker(index),
                 faults,

@@ -3,7 +3,7 @@
 Postgres: ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > ``storage.postgres.connectionString``; none of them:
 the embedded server. Sources: arguments > ``storage.mirror.sources``. State directory: ``--state-dir`` >
 ``storage.mirror.stateDir`` > ``mirror`` beside argent.json. argent.json: ``--config`` > ``ARGENT_STATE_DIR``
-> ``~/.argentos``.
+> ``~/.argentos``. A source's agent: ``--agent`` > ``agent`` in its entry of ``storage.mirror.sources``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Settings:
     """None: the embedded server in the state directory."""
     state_dir: Path
     schema: str
+    agents: Mapping[Path, str] = field(default_factory=dict)
+    """The agents that argent.json names for sources."""
 
     def known(self) -> tuple[Path, ...]:
         """The sources named, or else those that the state directory knows.
@@ -73,7 +75,8 @@ def load_settings(
     listed = mirror.get("sources", [])
     if not isinstance(listed, list):
         raise ConfigError("read the configuration", str(path), "storage.mirror.sources is not a list")
-    named = [resolve(source) for source in sources] or [resolve(_source_path(entry, path)) for entry in listed]
+    entries = [(resolve(_source_path(entry, path)), _agent_of(entry, path)) for entry in listed]
+    named = [resolve(source) for source in sources] or [source for source, _ in entries]
     if len(set(named)) < len(named):
         raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
     dsn = (
@@ -83,7 +86,8 @@ def load_settings(
         or _text(_section(values, path, "storage", "postgres"), path, "connectionString")
     )
     folder = state_dir or _text(mirror, path, "stateDir") or path.parent / "mirror"
-    return Settings(tuple(named), dsn, Path(folder).expanduser().resolve(), schema)
+    agents = {source: agent for source, agent in entries if agent}
+    return Settings(tuple(named), dsn, Path(folder).expanduser().resolve(), schema, agents)
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
@@ -122,3 +126,7 @@ def _source_path(entry: Any, path: Path) -> str:
     if isinstance(entry, dict) and isinstance(entry.get("path"), str):
         return str(entry["path"])
     raise ConfigError("read the configuration", str(path), f"storage.mirror.sources has {entry!r} without a path")
+
+
+def _agent_of(entry: Any, path: Path) -> str | None:
+    return _text(entry, path, "agent") if isinstance(entry, dict) else None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 
 from loguru import logger
 
 from mirror.capture.batches import PageBatch
-from mirror.errors import KeyShapeError, MisfitError, RefusedError
-from mirror.model import Batch, Position, TableResult
+from mirror.errors import KeyShapeError, MisfitError, RebuildError, RefusedError
+from mirror.home import SourceTask
+from mirror.model import Batch, Position, Row, Table, TableResult
 from mirror.postgres.sink import Sink
 from mirror.postgres.snapshot import Progress
+from mirror.profiles import memustore
 from mirror.replica import Replica
 
 #: Seconds until tables that Postgres refuses are tried again: all their rows are sent each time.
@@ -27,11 +30,12 @@ def deliver(replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], 
     """
     widen: set[tuple[str, str]] = set()
     rekey: set[str] = set()
+    rebuild: set[str] = set()
     careful = False
     head = found.head
     position = Position(head.lsn, head.salts, head.committed_at)
     while True:
-        decoded = replica.decode(found.images, frozenset(rekey), check)
+        decoded = replica.decode(found.images, frozenset(rekey | rebuild), check)
         batch = Batch(position, found.commits, decoded.schema_changes, decoded.tables)
         try:
             results = sink.apply(batch, widen=widen, rekey=rekey, careful=careful)
@@ -44,6 +48,10 @@ def deliver(replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], 
             if error.table in rekey:
                 raise
             rekey.add(error.table)
+        except RebuildError as error:
+            if error.table in rebuild:
+                raise
+            rebuild.add(error.table)
         except RefusedError:
             if careful:
                 raise
@@ -57,10 +65,17 @@ class Mender:
 
     def __init__(self, name: str) -> None:
         """``name``: of the source, for the log."""
+        self.asked: list[Future[None]] = []
+        """Done when all has been tried again."""
         self._name = name
         self._known: frozenset[str] = frozenset()
         self._pause = FIRST_PAUSE
         self._next = 0.0
+
+    def close(self) -> None:
+        """Nothing is tried any more."""
+        for future in self.asked:
+            future.cancel()
 
     def mend(self, replica: Replica, sink: Sink) -> bool:
         """Try them if it is time; True if any was tried. Replica and Postgres must be at one position."""
@@ -88,10 +103,28 @@ class Mender:
         self._known = frozenset(sink.refusals)
 
 
-def load(replica: Replica, sink: Sink, progress: Progress, check: Callable[[], None]) -> None:
+def is_recognised(replica: Replica) -> bool:
+    """Whether the source, as the replica has it, is a MemuStore or its dashboard."""
+
+    def rows(table: Table) -> Iterable[Row]:
+        return (change.after for change in replica.rows(table) if change.after is not None)
+
+    return memustore.recognise(replica.schema.tables, rows)
+
+
+def may_be_known(task: SourceTask, sink: Sink, results: Iterable[TableResult], schema_changed: bool) -> bool:
+    """Whether it is worth a look if a source that is held as any other has become a MemuStore."""
+    if task.profile is not None or task.resume_only or sink.profile not in (None, "generic"):
+        return False
+    return schema_changed or any(result.table == memustore.META for result in results)
+
+
+def load(replica: Replica, sink: Sink, task: SourceTask, progress: Progress, check: Callable[[], None]) -> None:
     """Make Postgres equal to the whole replica, and have a copy just made count before that is committed.
 
-    ``progress`` is told how far it is; ``check`` is called while the copy is waited for; both may raise.
+    By the profile that the task names, else the one that the source was loaded by if that is a known program's,
+    else by what the source is. ``progress`` is told how far it is; ``check`` is called while the copy is waited
+    for; both may raise.
     """
 
     def tell(table: str, done: int, total: int | None) -> None:
@@ -99,6 +132,21 @@ def load(replica: Replica, sink: Sink, progress: Progress, check: Callable[[], N
         if done == total:
             replica.rows_sent()
 
+    profile = task.profile
+    if profile is None:
+        held = sink.profile or "generic"
+        profile = "memustore" if held == "generic" and is_recognised(replica) else held
+    agent = task.agent or sink.agent or (memustore.DEFAULT_AGENT if profile == "memustore" else None)
     tables = list(replica.schema.tables.values())
     position, lineage = replica.position, replica.lineage
-    sink.load(replica.database, tables, replica.rows, position, lineage, tell, lambda: replica.finish(check))
+    sink.load(
+        replica.database,
+        tables,
+        replica.rows,
+        position,
+        lineage,
+        tell,
+        lambda: replica.finish(check),
+        profile=profile,
+        agent=agent,
+    )

@@ -9,7 +9,8 @@ MirrorError
 │   ├── FencedError    another mirror has taken this source over
 │   ├── RefusedError   a row, a table or a change of one that Postgres will not take (answered by going on without it)
 │   ├── MisfitError    a value does not fit its column (answered by widening)
-│   └── KeyShapeError  a NULL in a declared key (answered by keying on the rowid)
+│   ├── KeyShapeError  a NULL in a declared key (answered by keying on the rowid)
+│   └── RebuildError   a change of a table that is shared with other agents (answered by sending all its rows)
 ├── ControlError       the running mirror: not there, or it answered no
 └── ConfigError        argent.json, the environment or the flags
 
@@ -115,6 +116,14 @@ class KeyShapeError(SinkError):
 
     def __init__(self, table: str) -> None:
         super().__init__("store a row", table, "NULL in the primary key", retryable=True)
+        self.table = table
+
+
+class RebuildError(SinkError):
+    """A table that other agents share cannot follow a change of its definition: all rows must come again."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__("change a table", table, "it is shared with other agents", retryable=True)
         self.table = table
 
 

@@ -24,6 +24,10 @@ class SourceTask:
     """The source's folder in the state directory."""
     dsn: str
     schema: str
+    agent: str | None = None
+    """Whose the source is; None: as before, or as its profile has it."""
+    profile: str | None = None
+    """How it is held; None: by what it is."""
     resume_only: bool = False
     """Never copy the source whole: fail instead. (For checking a mirror without changing it.)"""
 

@@ -6,9 +6,9 @@ Every stage imports this module and :mod:`mirror.errors` and nothing of its neig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 #: Called with the names of places where a kill is of interest.
 Faults = Callable[[str], None]
@@ -202,8 +202,10 @@ class ColumnMapping:
 
     name: str
     pg_type: str
-    """bigint, double precision, text, bytea, boolean, numeric or jsonb."""
+    """bigint, double precision, text, bytea, boolean, numeric, jsonb; with a codec also a time or ``vector``."""
     not_null: bool = False
+    codec: str = ""
+    """Empty: by the type alone, and jsonb should a value not fit. Else its type is fixed: see postgres/typed.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,34 @@ class TableMapping:
     columns: tuple[ColumnMapping, ...]
     """In the order of ``table.columns``."""
     key: tuple[str, ...] | None
-    """Key columns; None: the key is the extra column ``_rowid bigint``."""
+    """Key columns; None: the key is the extra column ``_rowid bigint``. Without ``agent_id``, which leads it."""
+    curated: bool = False
+    """Whether a migration of the profile makes the table."""
+
+
+class MapTable(Protocol):
+    """A profile's function: how is this table held in Postgres?"""
+
+    def __call__(
+        self,
+        table: Table,
+        schema: str,
+        *,
+        jsonb_columns: Collection[str] = ...,
+        rowid_key: bool = ...,
+        tenant: bool = ...,
+    ) -> TableMapping:
+        """See :func:`mirror.profiles.generic.map_table`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A way to hold a source's tables in Postgres."""
+
+    name: str
+    map_table: MapTable
+    migrations: str = ""
+    """The folder under ``sql/`` that makes the tables; empty: there are none but those of the sources."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,6 @@ ahead of the shadow it decodes the spool up to there without applying it.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +24,7 @@ from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
-from mirror.deliver import Mender, deliver, load
+from mirror.deliver import Mender, deliver, is_recognised, load, may_be_known
 from mirror.desk import Desk
 from mirror.errors import (
     FencedError,
@@ -41,7 +39,8 @@ from mirror.fileformat.header import DatabaseHeader
 from mirror.home import Home, SourceTask
 from mirror.model import Faults, Lsn, Position, Salts, no_fault
 from mirror.postgres.sink import Sink
-from mirror.profiles.generic import map_table
+from mirror.priority import give_way
+from mirror.profiles import PROFILES
 from mirror.replica import Replica
 from mirror.status import SourceStatus
 from mirror.tail import Tail
@@ -49,8 +48,6 @@ from mirror.tail import Tail
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: A file is looked for more often than a server.
 LONGEST_SOURCE_BACKOFF = 1.0
-#: Scheduling priority of the loop: below that of the program it mirrors and of capture.
-NICENESS = 5
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -85,7 +82,6 @@ class Pipeline:
         self._distrusted = False
         self._backoff = FIRST_BACKOFF
         self._mender = Mender(task.database.name)
-        self._retries: list[Future[None]] = []
         self._desk = Desk()
         self._stopping = threading.Event()
         self._applied = threading.Condition()
@@ -128,7 +124,7 @@ class Pipeline:
     def retry(self) -> Future[None]:
         """Try again what Postgres refused and rejected; done when it has been tried."""
         future: Future[None] = Future()
-        self._desk.request(lambda: self._retries.append(future))
+        self._desk.request(lambda: self._mender.asked.append(future))
         return future
 
     def _has(self, lsn: Lsn) -> bool:
@@ -140,7 +136,7 @@ class Pipeline:
     def run(self) -> None:
         """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
         self._backoff = FIRST_BACKOFF
-        _give_way()
+        give_way()
         try:
             try:
                 while True:
@@ -222,11 +218,9 @@ class Pipeline:
             self._replica.save()
 
     def _close(self) -> None:
-        for part in (self._desk, self._tail, self._source, self._sink, self._replica):
+        for part in (self._desk, self._tail, self._source, self._sink, self._replica, self._mender):
             if part is not None:
                 part.close()
-        for future in self._retries:
-            future.cancel()
         self._images.close()
         self._spool.close()
         with self._applied:
@@ -251,9 +245,8 @@ class Pipeline:
                 raise FormatError("go on in the spool", str(self.task.folder), why)
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
-            self._sink = Sink.open(
-                self.task.dsn, str(self.task.database), self.task.schema, map_table, faults=self._faults
-            )
+            task, source = self.task, str(self.task.database)
+            self._sink = Sink.open(task.dsn, source, task.schema, PROFILES, agent=task.agent, faults=self._faults)
             self.status.gaps.clear()
             for gap in self._sink.gaps():
                 self.status.add_gap(gap.generation, gap.reason, gap.detected_at)
@@ -313,10 +306,10 @@ class Pipeline:
         assert self._sink is not None
         if self._desk.held:
             return
-        while self._retries:
+        while self._mender.asked:
             self._mender.retry(replica, self._sink)
             self._update_status()
-            self._retries.pop().set_result(None)
+            self._mender.asked.pop().set_result(None)
         if not self.task.resume_only and self._mender.mend(replica, self._sink):
             self._update_status()
 
@@ -339,6 +332,8 @@ class Pipeline:
             self._desk.serve()
         if self._tail.captured is not None:
             self.status.has_captured(self._tail.captured)
+        if self._sink is not None:
+            self.status.indexing, self.status.index_error = self._sink.indexing
         self._check()
 
     # -- agreeing with Postgres --------------------------------------------------------------------
@@ -354,6 +349,9 @@ class Pipeline:
             # Not from the copy that is there: what kept it from being loaded may be mended in the source.
             self._resync("Postgres has no snapshot of the source", position)
             return
+        if self.task.profile not in (None, self._sink.profile):
+            self._resync(f"it is to be held by the profile {self.task.profile}", position)
+            return
         ours, theirs = replica.head.lsn, position.lsn
         if theirs >= ours and self._sink.lineage == replica.lineage:
             self.status.phase = "catching up"
@@ -362,34 +360,36 @@ class Pipeline:
                 self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
             elif not replica.position.is_same(position):  # it got one that a power cut took from the source
                 self._resync(f"Postgres got another commit as {theirs} than the one in the spool", position)
+            elif may_be_known(self.task, self._sink, (), True) and is_recognised(replica):
+                self._load_again(replica, "it turned out to be a MemuStore")
         elif theirs < ours:
             self._forbid_resync(f"Postgres went back to {theirs}; the state directory is at {ours}")
-            if replica.changed:
-                replica.save()
-            self._load(replica, f"Postgres went back to {theirs}")
+            self._load_again(replica, f"Postgres went back to {theirs}")
         else:
             self._resync("Postgres' snapshot belongs to another state directory", position)
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
-            step = "run `mirror up` for this source"
-            raise StateError("resume the mirror", str(self.task.database), reason, next_step=step)
+            raise StateError("resume the mirror", str(self.task.database), reason, next_step="run `mirror up` for it")
 
     # -- applying ----------------------------------------------------------------------------------
 
     def _apply(self, replica: Replica, found: PageBatch) -> None:
         assert self._sink is not None
+        schema = replica.schema
         results = deliver(replica, self._sink, found, self._check)
         self.status.commits += found.commits
         self.status.transactions += 1
         self.status.rows += sum(result.upserted + result.deleted for result in results)
+        if may_be_known(self.task, self._sink, results, replica.schema is not schema) and is_recognised(replica):
+            self._load_again(replica, "it turned out to be a MemuStore")
         self._update_status()
 
     def _update_status(self) -> None:
         assert self._replica is not None and self._sink is not None
         with self._applied:
             self.status.is_at(self._replica.position)
-            self.status.describes(self._replica.schema.tables.values())
+            self.status.describes(self._replica.schema.tables.values(), self._sink.agent, self._sink.profile)
             self.status.rejects = self._sink.reject_total
             self.status.refusals = [asdict(refusal) for refusal in self._sink.refusals.values()]
             self._applied.notify_all()
@@ -453,12 +453,18 @@ class Pipeline:
         self._load(replica, reason)
         self._agreed = True
 
+    def _load_again(self, replica: Replica, reason: str) -> None:
+        """Make Postgres equal to a replica that is at its position."""
+        if replica.changed:
+            replica.save()
+        self._load(replica, reason)
+
     def _load(self, replica: Replica, reason: str) -> None:
         assert self._sink is not None
         logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
         self.status.phase = "snapshot"
         self.status.resyncs.append(reason)
-        load(replica, self._sink, self._load_progress, self._check)
+        load(replica, self._sink, self.task, self._load_progress, self._check)
         self.status.progress = None
 
     def _copy_source(self, floor: int) -> Replica:
@@ -491,9 +497,3 @@ class Pipeline:
         if self._stopping.is_set():
             raise Stopped
         self._home.look(self._needed)
-
-
-def _give_way() -> None:
-    """Let the program, and capture above all, run before this thread where there are too few cores."""
-    with contextlib.suppress(OSError):  # a system that does not allow it works as well, only less kindly
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

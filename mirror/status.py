@@ -57,6 +57,14 @@ class SourceStatus:
     """What is in the way at the moment, or ended the mirror."""
     interruptions: int = 0
     """How often something was in the way since the mirror started."""
+    agent: str | None = None
+    """The agent that the source belongs to."""
+    profile: str | None = None
+    """How its tables are held."""
+    indexing: str | None = None
+    """The vector index that is being built beside the mirror."""
+    index_error: str | None = None
+    """Why a vector index could not be built; it is tried again at the next start."""
     progress: dict[str, Any] | None = None
     """While a snapshot runs: what, done, total."""
 
@@ -76,8 +84,9 @@ class SourceStatus:
             # What is not applied yet was committed after what just was.
             self.behind_since = max(self.behind_since, position.committed_at)
 
-    def describes(self, tables: Collection[Table]) -> None:
-        """The source has these tables."""
+    def describes(self, tables: Collection[Table], agent: str | None, profile: str | None) -> None:
+        """The source has these tables, belongs to this agent, and is held by this profile."""
+        self.agent, self.profile = agent, profile
         self.tables = len(tables)
         self.left_out = [f"{table.name}.{column}" for table in tables for column in table.left_out]
 
@@ -129,6 +138,8 @@ class SourceStatus:
             steps.append(f"start it with `mirror up {self.source}`")
         for refusal in self.refusals:
             steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
+        if self.index_error:
+            steps.append(f"start the mirror again to build the vector index: {self.index_error}")
         if self.rejects:
             steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: mirror rejects list")
         return steps

@@ -79,6 +79,12 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
                 f"{name}: not in WAL mode: after each change all its pages are compared, which is slower",
                 highlight=False,
             )
+        if report["agent"]:
+            console.print(
+                f"{name}: of the agent {report['agent']} ({report['profile']})", highlight=False, markup=False
+            )
+        if report["indexing"]:
+            console.print(f"{name}: building a vector index: {report['indexing']}", highlight=False, markup=False)
         if report["left_out"]:
             console.print(
                 f"{name}: left out: {', '.join(report['left_out'])}: virtual columns that only the program can compute",

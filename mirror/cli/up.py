@@ -25,13 +25,26 @@ from mirror.config import Settings, require_file
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
+from mirror.profiles import PROFILES
 
 
 @click.command()
 @common
 @click.option("--once", is_flag=True, help="Snapshot, catch up with what is committed, and exit.")
-def up(settings: Settings, debug: bool, once: bool) -> None:
+@click.option("--agent", metavar="ID", help="The agent that the sources belong to; a MemuStore's is argent by default.")
+@click.option(
+    "--profile",
+    type=click.Choice(["auto", *PROFILES]),
+    default="auto",
+    show_default=True,
+    help="How the tables are held: as those of a MemuStore and its dashboard, or as any other's.",
+)
+def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: str) -> None:
     """Mirror SQLite files into Postgres while other programs write them."""
+    if agent == "":
+        raise ConfigError(
+            "start the mirror", "--agent", "the agent's id is empty", next_step="name one, or leave it out"
+        )
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
     for source in settings.sources:
@@ -46,13 +59,15 @@ def up(settings: Settings, debug: bool, once: bool) -> None:
         signal.signal(number, ask_to_stop)
     with postgres_of(settings) as dsn:
         click.echo(f"Postgres: {_without_password(dsn)}")
-        agent = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema))
-        agent.start()
+        tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
+        held = None if profile == "auto" else profile
+        mirror = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema, tenants, held))
+        mirror.start()
         try:
-            _run(agent, stop, once)
+            _run(mirror, stop, once)
         finally:
-            ended = agent.stop()
-    _report(agent, settings, once)
+            ended = mirror.stop()
+    _report(mirror, settings, once)
     if not ended:
         # A statement of Postgres did not end in time. The next start finds all whole, as after a kill.
         os._exit(0)
@@ -111,7 +126,7 @@ def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
                         targets[pipeline] = pipeline.mark()
                     target = targets[pipeline]
                     known = target.done() and not target.cancelled()
-                    if known and pipeline.wait_applied(target.result(), 0.0):
+                    if known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0):
                         del waiting[pipeline]
             if once and all(pipeline.error is not None for pipeline in waiting):
                 return

@@ -109,6 +109,11 @@ class Story:
         counts = self._counts(list(written["rows"]))
         same = all(counts.get(table) == rows for table, rows in written["rows"].items() if "_fts" not in table)
         outcome.add("each table has as many rows as the program says", same)
+        found, elsewhere = self._search()
+        for line in found:
+            self._event(f"  {line}")
+        outcome.add("a hybrid query (vector and text) as the agent's role finds its memories", bool(found))
+        outcome.add("row security: the same query as nobody, and as another agent, finds nothing", not elsewhere)
         verdict = self._parity()
         outcome.add(f"parity: {verdict['rows']:,} rows, every value equal", verdict["verdict"] == "equal")
         self._process.terminate()
@@ -157,6 +162,23 @@ class Story:
             if time.monotonic() > deadline:
                 raise MirrorError("run the demo", detail=f"gave up waiting for {what}")
             time.sleep(0.02)
+
+    def _search(self) -> tuple[list[str], list[str]]:
+        """What a search in words and meaning finds as the store's own agent, and as others."""
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            near = connection.execute(
+                "SELECT embedding::text FROM memory_items WHERE embedding IS NOT NULL ORDER BY created_at DESC LIMIT 1"
+            ).fetchone()
+            connection.execute("SET ROLE argent_app")
+            self._event("SET ROLE argent_app; SELECT * FROM search_memories('deploy OR vector', <768 numbers>, 3)")
+            found: dict[str, list[str]] = {}
+            for agent in ("", "somebody else", "argent"):
+                connection.execute("SELECT set_config('app.agent_id', %s, false)", (agent,))
+                rows = connection.execute(
+                    "SELECT score, summary FROM search_memories('deploy OR vector', %s::vector, 3)", near
+                )
+                found[agent] = [f"{score:.4f}  {summary[:60]}" for score, summary in rows]
+        return found["argent"], found[""] + found["somebody else"]
 
     def _parity(self) -> dict[str, Any]:
         done = subprocess.run(

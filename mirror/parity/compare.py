@@ -92,6 +92,7 @@ class _Reading:
     obstacle: str = ""
     unreadable: str = ""
     plan: Plan | None = None
+    null_keys: list[str] = field(default_factory=list)
     slice: Slice | None = None
     digests: dict[str, bytes] | None = None
     source_rows: int = 0
@@ -244,6 +245,7 @@ class _Run:
         names = ", ".join(shape.left_out)
         job.note = names and f"not compared, for only the program can compute it: {names}"
         reading.plan = plan
+        reading.null_keys = source.null_keys(plan) if job.after is None else []
         if plan.order:
             reading.slice = source.read(plan, job.after, deadline)
         else:
@@ -274,6 +276,7 @@ class _Run:
         job = reading.job
         try:
             with self._target.attempt():
+                job.tally.add_rejects(reading.null_keys, self._rejected(job))
                 if reading.slice is None:
                     self._compare_whole(reading)
                     job.tally.at(lsn)

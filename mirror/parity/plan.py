@@ -31,6 +31,9 @@ from mirror.parity.values import Cell, Cells
 #: The types that a mirrored column may have.
 KNOWN_TYPES = frozenset({"bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"})
 
+#: The codecs of columns of other types, see :mod:`mirror.parity.typed`.
+KNOWN_CODECS = frozenset({"time", "millis", "json", "vector"})
+
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER_CASE = str.maketrans(_UPPER, _UPPER.lower())
 
@@ -71,6 +74,8 @@ class MappedColumn(NamedTuple):
     name: str
     """Its name in Postgres."""
     pg_type: str
+    codec: str = ""
+    """How a column of a fixed type holds SQLite's values; empty or ``strict``: as the generic mapping does."""
 
 
 _ROWID = MappedColumn("", "_rowid", "bigint")
@@ -87,6 +92,8 @@ class Mapping:
     """In the order of the source's columns."""
     key: tuple[str, ...] | None
     """Postgres names; None: the extra column ``_rowid``."""
+    agent: str | None = None
+    """Whose rows are the source's, in a table that other agents have rows in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ class Shape:
     columns: tuple[str, ...]
     """In declared order, but for ``left_out``."""
     rowid: str | None
-    """A name of the rowid that no column hides."""
+    """A name of the rowid that no column hides; None, too, for a WITHOUT ROWID table."""
     key: tuple[SourceKey, ...]
     """The primary key in index order; empty without one and for an INTEGER PRIMARY KEY."""
     integer_key: str | None
@@ -204,6 +211,17 @@ class Plan:
             return (_ROWID, *self.mapping.columns)
         return self.mapping.columns
 
+    @property
+    def skips_null_keys(self) -> bool:
+        """Whether rows with NULL in their key are not read: among several agents' rows they are always rejected."""
+        return self.mapping.agent is not None and self.mapping.key is not None
+
+    @property
+    def key_sources(self) -> tuple[str, ...]:
+        """The key's columns as the source calls them; none where the rowid is the key."""
+        names = {column.name: column.source for column in self.mapping.columns}
+        return tuple(names[name] for name in self.mapping.key or ())
+
     def without_order(self, reason: str) -> Plan:
         """The same plan for a table that must be read as a whole."""
         return replace(self, order=(), unordered=reason)
@@ -229,7 +247,8 @@ def obstacle(mapping: Mapping, shape: Shape) -> str:
 
 def unreadable(mapping: Mapping, shape: Shape) -> str:
     """Why rows of this table cannot be compared; empty when they can."""
-    unknown = sorted({column.pg_type for column in mapping.columns} - KNOWN_TYPES)
+    kinds = {(column.codec or column.pg_type, column.pg_type) for column in mapping.columns}
+    unknown = sorted(kind for codec, kind in kinds if codec not in KNOWN_CODECS and kind not in KNOWN_TYPES)
     if unknown:
         return f"unknown column type {', '.join(unknown)}"
     if mapping.key is None:

@@ -116,6 +116,7 @@ class Source(ABC):
         info = self._db.execute("SELECT name, hidden, pk FROM pragma_table_xinfo(?, 'main')", (table,))
         declared: list[tuple[str, int, int]] = [(str(n), int(h), int(p)) for n, h, p in info]
         taken = {name.lower() for name, _, _ in declared}
+        without = self._db.execute("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'", (table,)).get
         indexes = self._db.execute(
             "SELECT name FROM pragma_index_list(?, 'main') WHERE origin = 'pk'", (table,)
         ).fetchall()
@@ -131,7 +132,7 @@ class Source(ABC):
             left_out = ()
         return Shape(
             columns=tuple(name for name, hidden, _ in declared if hidden in (0, 2, 3) and name not in left_out),
-            rowid=next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None),
+            rowid=None if without else next((n for n in ("rowid", "oid", "_rowid_") if n not in taken), None),
             key=key,
             integer_key=integer_key,
             left_out=left_out,
@@ -160,6 +161,15 @@ class Source(ABC):
         cursor = self._db.execute(_select(plan, after, careful=True), _bindings(after))
         slice_ = _fetch(cursor, deadline)
         return Slice([self._decoded(row) for row in slice_.rows], slice_.exhausted)
+
+    def null_keys(self, plan: Plan) -> list[str]:
+        """The rows that are not read because NULL is in their key, as ``mirror.rejects`` names them."""
+        if not plan.skips_null_keys or plan.shape.rowid is None:
+            return []
+        held = " OR ".join(f"{quoted(name)} IS NULL" for name in plan.key_sources)
+        table = quoted(plan.mapping.source_table)
+        rows = self._db.execute(f"SELECT {quoted(plan.shape.rowid)} FROM main.{table} WHERE {held}")
+        return [f'{{"rowid":{rowid}}}' for (rowid,) in rows]
 
     def read_whole(self, plan: Plan) -> tuple[dict[str, bytes], int]:
         """Key text → digest of each row of a table without a common key order, and how many rows.
@@ -233,14 +243,19 @@ def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
         ]
     # Only quoted names go into the text; values are bound.
     text = f"SELECT {', '.join(names)} FROM main.{quoted(plan.mapping.source_table)}"
+    conditions = [f"{quoted(name)} IS NOT NULL" for name in plan.key_sources] if plan.skips_null_keys else []
     if not plan.order:
-        return text
+        return text + _where(conditions)
     keys = ", ".join(_ordered(column) for column in plan.order)
     if after is not None:
         # A text that is not valid can only be bound as bytes.
         marks = ", ".join("CAST(? AS TEXT)" if isinstance(v, BadText) else "?" for v in after)
-        text += f" WHERE ({keys}) > ({marks})"
-    return f"{text} ORDER BY {keys}"
+        conditions.append(f"({keys}) > ({marks})")
+    return f"{text}{_where(conditions)} ORDER BY {keys}"
+
+
+def _where(conditions: list[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _ordered(column: KeyColumn) -> str:

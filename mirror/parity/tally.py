@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mirror.model import Lsn
@@ -72,6 +72,11 @@ class Tally:
                     self._different(plan, mine, row, column)
         missing += (key_of(row, positions) for row in rows[done:]) if left is None else left
         self._missing([key_text(key) for key in missing], rejected)
+
+    def add_rejects(self, keys: Sequence[str], rejected: Rejected) -> None:
+        """Count rows of the source that can only be among the rejects."""
+        self.source_rows += len(keys)
+        self._missing(list(keys), rejected)
 
     def add_whole(
         self,

@@ -19,6 +19,7 @@ from psycopg.rows import tuple_row
 
 from mirror.errors import SinkError
 from mirror.model import Lsn
+from mirror.parity import typed
 from mirror.parity.plan import MappedColumn, Mapping, Plan
 from mirror.parity.values import CONVERTERS, Cells
 
@@ -38,8 +39,8 @@ _SOURCES = "SELECT source_id, path FROM mirror.sources WHERE schema_name = %s"
 _POSITION = "SELECT generation, frame FROM mirror.sources WHERE source_id = %s"
 
 _TABLES = """
-SELECT source_table, target_schema, target_table, columns::text, key::text
-FROM mirror.tables WHERE source_id = %s
+SELECT t.source_table, t.target_schema, t.target_table, t.columns::text, t.key::text, s.agent_id
+FROM mirror.tables t JOIN mirror.sources s USING (source_id) WHERE source_id = %s
 """
 
 _REFUSALS = "SELECT source_table, reason, next_step FROM mirror.refusals WHERE source_id = %s"
@@ -152,17 +153,20 @@ class Target:
     def mappings(self) -> dict[str, Mapping]:
         """The mirror's tables in this snapshot by their names in the source."""
         result = {}
-        for source_table, schema, table, columns, key in self._query(_TABLES, (self._source_id,)):
+        for source_table, schema, table, columns, key, agent in self._query(_TABLES, (self._source_id,)):
             result[source_table] = Mapping(
                 source_table=source_table,
                 target_schema=schema,
                 target_table=table,
                 # Without "source" both sides have the same name.
                 columns=tuple(
-                    MappedColumn(column.get("source", column["name"]), column["name"], column["type"])
+                    MappedColumn(
+                        column.get("source", column["name"]), column["name"], column["type"], column.get("codec", "")
+                    )
                     for column in json.loads(columns)
                 ),
                 key=_key(key),
+                agent=agent,
             )
         return result
 
@@ -199,12 +203,15 @@ class Target:
 
     def _select(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, list[object]]:
         mapping = plan.mapping
-        values = sql.SQL(", ").join(
-            sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=_identifier(column.name)) for column in plan.row_columns
-        )
+        values = sql.SQL(", ").join(map(_selected, plan.row_columns))
         query = sql.SQL("SELECT {} FROM {}").format(values, _identifier(mapping.target_schema, mapping.target_table))
+        conditions: list[sql.Composable] = []
+        parameters: list[object] = []
+        if mapping.agent is not None:
+            conditions.append(sql.SQL("agent_id = %s"))
+            parameters.append(mapping.agent)
         if not plan.order:
-            return query, []
+            return query + _where(conditions), parameters
         bytewise = self._bytewise_columns(mapping)
         expressions: list[sql.Composable] = []
         types: list[sql.Composable] = []
@@ -215,16 +222,25 @@ class Target:
                 types.append(sql.SQL("%s::" + bound_type))
         keys = sql.SQL(", ").join(expressions)
         marks = sql.SQL(", ").join(types)
-        conditions: list[sql.Composable] = []
-        parameters: list[object] = []
         for operator, bound in (("> ", wanted.lower), ("<=", wanted.upper)):
             if bound is not None:
                 conditions.append(sql.SQL("({}) " + operator + " ({})").format(keys, marks))
                 for column, value in zip(plan.order, bound, strict=True):
                     parameters += column.bound(value)
-        if conditions:
-            query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
-        return query + sql.SQL(" ORDER BY ") + keys, parameters
+        return query + _where(conditions) + sql.SQL(" ORDER BY ") + keys, parameters
+
+
+def _selected(column: MappedColumn) -> sql.Composed:
+    """What to select for a column."""
+    name = _identifier(column.name)
+    if column.codec in typed.EXPRESSIONS:
+        source = sql.Literal(column.source.replace("%", "%%"))
+        return sql.SQL(typed.EXPRESSIONS[column.codec]).format(c=name, s=source)
+    return sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=name)
+
+
+def _where(conditions: list[sql.Composable]) -> sql.Composed:
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.Composed([])
 
 
 def _identifier(*names: str) -> sql.Identifier:
@@ -238,11 +254,15 @@ def _key(text: str | None) -> tuple[str, ...] | None:
 
 
 def _converters_of(plan: Plan) -> list[tuple[int, Any]]:
-    return [
-        (index, CONVERTERS[column.pg_type])
-        for index, column in enumerate(plan.row_columns)
-        if column.pg_type in CONVERTERS
-    ]
+    found = []
+    for index, column in enumerate(plan.row_columns):
+        if column.codec in typed.EXPRESSIONS:
+            convert = typed.CONVERTERS.get(column.codec)
+        else:
+            convert = CONVERTERS.get(column.pg_type)
+        if convert is not None:
+            found.append((index, convert))
+    return found
 
 
 def _converted(rows: list[Cells], converters: list[tuple[int, Any]]) -> list[Cells]:

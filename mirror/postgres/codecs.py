@@ -37,9 +37,9 @@ MAX_ROW_BYTES = 1_000_000_000
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
-_OVERSIZED = "value too large for Postgres"
-_BAD_TEXT = "text that is not valid in the database's encoding"
-_NUL_TEXT = "text with a NUL character"
+OVERSIZED = "value too large for Postgres"
+BAD_TEXT = "text that is not valid in the database's encoding"
+NUL_TEXT = "text with a NUL character"
 
 
 class Unfit(Exception):  # noqa: N818 - not an error of the program
@@ -103,15 +103,19 @@ def _misfit(value: Value, pg_type: str) -> Unfit:
     """Describe a value by its kind only: errors go to logs, where contents do not belong."""
     if isinstance(value, Uncomputed):
         return Reject(f"SQLite cannot compute it ({value.error})")
-    kind = {int: "an integer", float: "a real", str: "a text", bytes: "a blob"}.get(type(value), "a text")
-    return Misfit(f"{kind} in a column of type {pg_type}")
+    return Misfit(f"{kind_of(value)} in a column of type {pg_type}")
+
+
+def kind_of(value: Value) -> str:
+    """What a value is, for messages."""
+    return {int: "an integer", float: "a real", str: "a text", bytes: "a blob"}.get(type(value), "a text")
 
 
 def _check_text(value: str) -> str:
     if "\0" in value:
-        raise Reject(_NUL_TEXT)
+        raise Reject(NUL_TEXT)
     if len(value) > MAX_VALUE_BYTES:
-        raise Reject(_OVERSIZED)
+        raise Reject(OVERSIZED)
     return value
 
 
@@ -137,14 +141,14 @@ def _text(value: Value) -> str | None:
     if value is None:
         return None
     if isinstance(value, BadText):
-        raise Reject(_BAD_TEXT)
+        raise Reject(BAD_TEXT)
     raise _misfit(value, "text")
 
 
 def _bytea(value: Value) -> str | None:
     if type(value) is bytes:
         if len(value) > MAX_VALUE_BYTES:
-            raise Reject(_OVERSIZED)
+            raise Reject(OVERSIZED)
         return "\\x" + value.hex()
     if value is None:
         return None
@@ -176,13 +180,13 @@ def _jsonb(value: Value) -> str | None:
     if value is None:
         return None
     if isinstance(value, BadText):
-        raise Reject(_BAD_TEXT)
+        raise Reject(BAD_TEXT)
     if isinstance(value, Uncomputed):
         raise _misfit(value, "jsonb")
     if type(value) is str:
         _check_text(value)
     elif type(value) is bytes and len(value) > MAX_VALUE_BYTES * 3 // 4:
-        raise Reject(_OVERSIZED)
+        raise Reject(OVERSIZED)
     return json_text(value)
 
 

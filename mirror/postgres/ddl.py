@@ -19,6 +19,8 @@ _TYPES: dict[str, SQL] = {
     "boolean": SQL("boolean"),
     "numeric": SQL("numeric"),
     "jsonb": SQL("jsonb"),
+    "timestamp with time zone": SQL("timestamp with time zone"),
+    "vector": SQL("vector"),  # the session's search_path has the extension's schema
 }
 
 
@@ -64,6 +66,11 @@ def drop_table(target: Target) -> Composed:
     return SQL("DROP TABLE {}").format(table_sql(target))
 
 
+def add_plain_column(target: Target, name: str, pg_type: str) -> Composed:
+    """Add a column that is NULL in every row that is there."""
+    return SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table_sql(target), Identifier(name), type_sql(pg_type))
+
+
 def add_column(target: Target, name: str, pg_type: str, default: str | None) -> list[Composed]:
     """Add a column in which every row that is there shows ``default`` (in text form).
 
@@ -71,7 +78,7 @@ def add_column(target: Target, name: str, pg_type: str, default: str | None) -> 
     """
     table, column = table_sql(target), Identifier(name)
     if default is None:
-        return [SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table, column, type_sql(pg_type))]
+        return [add_plain_column(target, name, pg_type)]
     return [
         SQL("ALTER TABLE {} ADD COLUMN {} {} DEFAULT {}").format(table, column, type_sql(pg_type), Literal(default)),
         SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(table, column),

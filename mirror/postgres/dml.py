@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.postgres.ddl import names_sql, table_sql, type_sql
-from mirror.postgres.target import Target
+from mirror.postgres.target import AGENT, Target
 
 #: Types in which two values can be equal and not the same, so that an upsert must set the key too.
 _INEXACT_KEY_TYPES = frozenset({"jsonb", "numeric", "double precision"})
@@ -149,10 +149,13 @@ class Stage:
         ).format(self.table)
 
     def delete_absent(self) -> Composed:
-        """DELETE the rows whose key is not staged (the stage holds the whole table)."""
-        return SQL("DELETE FROM {} AS t WHERE NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})").format(
+        """DELETE the rows whose key is not staged (the stage holds the whole table, or all of the agent's rows)."""
+        statement = SQL("DELETE FROM {} AS t WHERE NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})").format(
             table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("s"))
         )
+        if self.target.tenant is None:
+            return statement
+        return statement + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.tenant))
 
     def upsert_different(self) -> Composed:
         """INSERT or update only the staged rows that differ from the target's.

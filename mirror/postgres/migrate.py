@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from mirror.errors import SinkError
 
 #: Advisory lock (one-key form) under which one mirror at a time migrates.
 _MIGRATION_LOCK = 0x6D6972726F72
+#: Another for the tables of profiles, because it is held for as long as the first load takes.
+_PROFILE_LOCK = 0x6D6972726F73
 
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -37,41 +40,109 @@ def statement(name: str) -> bytes:
 
 
 def migrate(conn: psycopg.Connection[tuple[object, ...]], directory: Path | None = None) -> list[int]:
-    """Apply the migrations that are missing, each in one transaction, and return their versions.
+    """Apply the mirror's own migrations that are missing, each in one transaction, and return their versions.
 
     ``conn`` must be in autocommit mode. Raises :class:`SinkError` if a file that has been applied
     has changed since, and psycopg's errors as they come.
     """
-    directory = directory or sql_directory()
     applied: list[int] = []
     conn.execute("SELECT pg_advisory_lock($1::bigint)", (str(_MIGRATION_LOCK),))
     try:
-        known = _known(conn)
-        for path in sorted(directory.glob("[0-9]*.sql")):
-            if not (match := _MIGRATION_NAME.fullmatch(path.name)):
-                continue
-            version, text = int(match.group(1)), path.read_bytes()
-            checksum = hashlib.sha256(text).hexdigest()
-            if version in known:
-                if known[version] != checksum:
-                    raise SinkError(
-                        "migrate the mirror schema",
-                        path.name,
-                        "this migration was applied in another form",
-                        next_step="restore the file as released and put the change in a new migration",
-                    )
-                continue
+        for found in _missing(directory or sql_directory(), _known(conn)):
             with conn.transaction():
-                conn.execute(text)
+                conn.execute(found.text)
                 conn.execute(
                     "INSERT INTO mirror.migrations (version, name, checksum) VALUES ($1::int, $2::text, $3::text)",
-                    (str(version), path.stem, checksum),
+                    (str(found.version), found.name, found.checksum),
                 )
-            applied.append(version)
+            applied.append(found.version)
     finally:
         if not conn.broken:
             conn.execute("SELECT pg_advisory_unlock($1::bigint)", (str(_MIGRATION_LOCK),))
     return applied
+
+
+def migrate_profile(
+    conn: psycopg.Connection[tuple[object, ...]], profile: str, schema: str, directory: Path | None = None
+) -> list[int]:
+    """Apply the missing migrations of ``sql/<profile>`` to a schema, inside the caller's transaction.
+
+    Returns their versions. Raises :class:`SinkError` as :func:`migrate` does, or where the extension ``vector``
+    is not to be had; psycopg's errors as they come.
+    """
+    directory = directory or sql_directory() / profile
+    if not _missing(directory, _known_of_profile(conn, profile, schema)):
+        return []
+    # Whoever comes second waits for the first one's transaction, and then finds all done.
+    conn.execute("SELECT pg_advisory_xact_lock($1::bigint)", (str(_PROFILE_LOCK),))
+    missing = _missing(directory, _known_of_profile(conn, profile, schema))
+    before = conn.execute("SELECT current_setting('search_path')").fetchone()
+    conn.execute("SELECT set_config('search_path', $1::text, true)", (_search_path(conn, schema),))
+    for found in missing:
+        conn.execute(found.text)
+        conn.execute(
+            "INSERT INTO mirror.profile_migrations (schema_name, profile, version, name, checksum)"
+            " VALUES ($1::text, $2::text, $3::int, $4::text, $5::text)",
+            (schema, profile, str(found.version), found.name, found.checksum),
+        )
+    conn.execute("SELECT set_config('search_path', $1::text, true)", before)
+    return [found.version for found in missing]
+
+
+def _search_path(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> str:
+    """The schema, in which new objects go, and the one of the extension ``vector``."""
+    row = conn.execute(
+        "SELECT (SELECT quote_ident(n.nspname) FROM pg_catalog.pg_extension e"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),"
+        " EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'vector'), quote_ident($1::text)",
+        (schema,),
+    ).fetchone()
+    assert row is not None
+    home, available, quoted = row
+    if home is None and not available:
+        raise SinkError(
+            "make the profile's tables",
+            conn.info.dbname,
+            "the server does not have the extension vector (pgvector)",
+            next_step="install pgvector on the server, or use --profile generic",
+        )
+    return f"{quoted}, {home}" if home else str(quoted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Migration:
+    version: int
+    name: str
+    text: bytes
+    checksum: str
+
+
+def _missing(directory: Path, known: dict[int, str]) -> list[_Migration]:
+    """The numbered files that have not been applied, in order; raises :class:`SinkError` if one has changed since."""
+    missing = []
+    for path in sorted(directory.glob("[0-9]*.sql")):
+        if not (match := _MIGRATION_NAME.fullmatch(path.name)):
+            continue
+        version, text = int(match.group(1)), path.read_bytes()
+        checksum = hashlib.sha256(text).hexdigest()
+        if version not in known:
+            missing.append(_Migration(version, path.stem, text, checksum))
+        elif known[version] != checksum:
+            raise SinkError(
+                "migrate the mirror schema",
+                path.name,
+                "this migration was applied in another form",
+                next_step="restore the file as released and put the change in a new migration",
+            )
+    return missing
+
+
+def _known_of_profile(conn: psycopg.Connection[tuple[object, ...]], profile: str, schema: str) -> dict[int, str]:
+    rows = conn.execute(
+        "SELECT version, checksum FROM mirror.profile_migrations WHERE schema_name = $1::text AND profile = $2::text",
+        (schema, profile),
+    ).fetchall()
+    return {int(str(version)): str(checksum) for version, checksum in rows}
 
 
 def _known(conn: psycopg.Connection[tuple[object, ...]]) -> dict[int, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mirror.errors import KeyShapeError, MisfitError
 from mirror.model import Row, RowChange, Table, Value
 from mirror.postgres.codecs import (
-    ENCODERS,
     MAX_ROW_BYTES,
     Misfit,
     Reject,
@@ -19,6 +19,7 @@ from mirror.postgres.codecs import (
 )
 from mirror.postgres.dml import row_statements
 from mirror.postgres.target import Target
+from mirror.postgres.typed import LOSSY, encoder, original
 
 Encoded = Sequence["str | None"]
 
@@ -51,7 +52,7 @@ class RowPlanner:
 
         Raises :class:`SinkError` if the columns do not agree.
         """
-        target.bind(table)
+        target.require_columns(table)
         self.table = table
         self.target = target
         self.statements = row_statements(target)
@@ -62,10 +63,17 @@ class RowPlanner:
         self.key_places = [stored.index(name) for name in target.key_columns]
         """Where the key columns are among the stored ones."""
         self._by_rowid = target.key is None
-        self._encoders = [ENCODERS[column.pg_type] for column in target.columns]
+        self._agent: tuple[str | None, ...] = () if target.tenant is None else (target.tenant,)
+        self._encoders = [encoder(column.pg_type, column.codec) for column in target.columns]
+        self._lossy = [
+            (at, column.codec, column.source) for at, column in enumerate(target.columns) if column.codec in LOSSY
+        ]
         held = [column.name for column in target.columns]
+        self._vectors = [(at, column.name) for at, column in enumerate(target.columns) if column.codec == "vector"]
+        self.dimensions: set[tuple[str, int]] = set()
+        """Columns of vectors, and the dimensions that theirs have had."""
         self._key_at = [held.index(name) for name in target.key or ()]
-        self._key_types = [target.columns[index].pg_type for index in self._key_at]
+        self._key_types = ["text" for _ in self._agent] + [target.columns[index].pg_type for index in self._key_at]
         # Only these can be too long, and only they are worth measuring row by row.
         self._measured = any(pg_type in ("text", "bytea", "jsonb") for pg_type in self._key_types)
 
@@ -101,16 +109,20 @@ class RowPlanner:
     def _encode(self, row: Row, rowid: int | None) -> tuple[list[str | None], tuple[str | None, ...]]:
         """Encode a row's stored columns and its key; raises Reject, MisfitError and KeyShapeError."""
         if self._by_rowid:
-            key: tuple[str | None, ...] = (str(rowid),)
+            key = (*self._agent, str(rowid))
             return [*key, *self._columns(row)], key
-        for index in self._key_at:
-            if row[index] is None:
-                raise KeyShapeError(self._source)
+        if self._has_null_key(row):
+            if self._agent:
+                raise Reject("NULL in the primary key")
+            raise KeyShapeError(self._source)
         values = self._columns(row)
-        key = tuple(values[index] for index in self._key_at)
+        key = (*self._agent, *(values[index] for index in self._key_at))
         if self._measured:
             check_key(self._key_types, key)
-        return values, key
+        return [*self._agent, *values], key
+
+    def _has_null_key(self, row: Row) -> bool:
+        return any(row[index] is None for index in self._key_at)
 
     def _columns(self, row: Row) -> list[str | None]:
         try:
@@ -118,6 +130,12 @@ class RowPlanner:
         except Unfit:
             self._blame(row)
             raise
+        for at, name in self._vectors:
+            if isinstance(vector := row[at], bytes):
+                self.dimensions.add((name, len(vector) // 4))
+        if self._lossy:
+            kept = {source: text for at, codec, source in self._lossy if (text := original(codec, row[at], values[at]))}
+            values.append(json.dumps(kept) if kept else None)
         if sum(map(len, filter(None, values))) > MAX_ROW_BYTES:
             raise Reject("row too large for Postgres")
         return values
@@ -138,16 +156,18 @@ class RowPlanner:
     def _held_key(self, row: Row, rowid: int | None) -> tuple[str | None, ...] | None:
         """Encode the key under which Postgres may hold a row; None if no row can be under it."""
         if self._by_rowid:
-            return (str(rowid),)
-        if any(row[index] is None for index in self._key_at):
+            return (*self._agent, str(rowid))
+        if self._has_null_key(row):
             return None
         try:
-            key = tuple(self._encoders[index](row[index]) for index in self._key_at)
+            key = (*self._agent, *(self._encoders[index](row[index]) for index in self._key_at))
             check_key(self._key_types, key)
         except Unfit:
             return None
         return key
 
     def _json_key(self, row: Row, rowid: int | None) -> str:
+        if self._agent and self._has_null_key(row):
+            return f'{{"rowid":{rowid}}}'
         values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
         return json_array(values)

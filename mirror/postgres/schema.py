@@ -13,20 +13,20 @@ from functools import partial
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import ConfigError, RefusedError, SinkError
-from mirror.model import Lsn, SchemaChange, Table
-from mirror.postgres import ddl
-from mirror.postgres.codecs import Misfit, Reject, encode
+from mirror.errors import ConfigError, RebuildError, RefusedError, SinkError
+from mirror.model import Lsn, MapTable, SchemaChange, Table
+from mirror.postgres import ddl, tenant
+from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
 from mirror.postgres.target import (
     Conn,
-    MapTable,
     Target,
     TargetColumn,
     forget_target,
     require_free,
     save_target,
 )
+from mirror.postgres.typed import encoder, original
 
 
 class SchemaEditor:
@@ -40,8 +40,11 @@ class SchemaEditor:
         map_table: MapTable,
         targets: dict[str, Target],
         refusals: dict[str, Refusal],
+        agent: str | None = None,
     ) -> None:
+        """``agent``: whose rows the source's are, in tables shared with other agents; None: its tables are its own."""
         self._conn = conn
+        self._agent = agent
         self._source_id = source_id
         self._schema = schema
         self._map_table = map_table
@@ -60,8 +63,13 @@ class SchemaEditor:
         """Make the changes; then widen the columns named in ``widen`` (source table, source column).
 
         Tables in ``rekey`` are rebuilt on ``_rowid``. ``careful``: what Postgres refuses is undone and
-        remembered; otherwise it raises :class:`RefusedError`, or psycopg's error.
+        remembered; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RebuildError`.
         """
+        changes = list(changes)
+        if self._agent is not None:
+            for change in changes:
+                if change.kind in ("rename", "columns") and not _only_adds(change) and change.after is not None:
+                    raise RebuildError(change.after.name)
         refused = dict(self.refusals)
         kept = [(change, self._vacate(change, lsn, rekey)) for change in changes]
         fresh: set[str] = set()
@@ -123,9 +131,16 @@ class SchemaEditor:
         rowid_key: bool = False,
         primary_key: bool = True,
     ) -> Target:
-        """Create and remember the table; with ``primary_key=False`` the caller adds the key later."""
+        """Create and remember the table; with ``primary_key=False`` the caller adds the key later.
+
+        For an agent's source it may be there already, with other agents' rows, and then has its key.
+        """
         rowid_key = rowid_key and bool(table.primary_key) and not table.without_rowid
         target = self.mapped(table, jsonb_columns, rowid_key)
+        if self._agent is not None:
+            target = tenant.adopt(self._conn, self._source_id, target)
+            self._remember(target)
+            return target
         require_free(self._conn, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))
         if primary_key:
@@ -136,16 +151,27 @@ class SchemaEditor:
     def widen(self, table: str, columns: Collection[str]) -> Target:
         """Turn source columns of a held table into jsonb, with what is in them."""
         target = self._held(table)
-        narrow = [c for c in target.columns if c.source in columns and c.pg_type != "jsonb"]
+        narrow = [c for c in target.columns if c.source in columns and c.widenable]
         if narrow:
-            self._conn.execute(ddl.widen_columns(target, tuple(c.name for c in narrow)))
+            tenant.widen(self._conn, target, [c.name for c in narrow])
             target = target.with_jsonb({c.source for c in narrow})
             self._remember(target)
         return target
 
     def retire(self, table: str, lsn: Lsn, *, drop: bool = False) -> None:
-        """Forget a held table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it."""
+        """Forget a held table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it.
+
+        Of a table that is shared, the agent's rows.
+        """
         target = self.targets[table]
+        if target.tenant is not None:
+            if drop:
+                tenant.take_out(self._conn, target)
+            else:
+                tenant.move_out(self._conn, target, lsn)
+            self.forget(table)
+            tenant.drop_if_unused(self._conn, target)
+            return
         if drop:
             self._conn.execute(ddl.drop_table(target))
         else:
@@ -169,25 +195,29 @@ class SchemaEditor:
         """Add the columns that ``table`` has more than the held one, showing their defaults."""
         held = self._held(table.name)
         mapped = self._mapped_like(table, held, jsonb_columns)
+        if self._agent is not None:
+            return self._extend_shared(table, held, mapped)
         columns = list(held.columns)
         for index in range(len(held.columns), len(table.columns)):
-            column, default = mapped.columns[index], table.columns[index].default
-            try:
-                text = encode(column.pg_type, default)
-            except Misfit:
-                column = TargetColumn(column.source, column.name, "jsonb")
-                text = encode("jsonb", default)
-            except Reject as reject:
-                raise RefusedError(
-                    "add a column",
-                    f"{table.name}.{column.source}",
-                    f"default value of {column.source}: {reject.reason}",
-                    next_step="give the column another default in SQLite",
-                ) from reject
+            column, text = _shown_default(table, index, mapped.columns[index])
             for step in ddl.add_column(held, column.name, column.pg_type, text):
                 self._conn.execute(step)
             columns.append(column)
-        target = Target(table.name, held.schema, held.name, tuple(columns), held.key)
+        target = replace(held, columns=tuple(columns))
+        self._remember(target)
+        return target
+
+    def _extend_shared(self, table: Table, held: Target, mapped: Target) -> Target:
+        """Add the columns that other agents' sources have not brought yet; the agent's rows show the defaults."""
+        added = range(len(held.columns), len(table.columns))
+        shown = [_shown_default(table, index, mapped.columns[index]) for index in added]
+        wanted = replace(held, columns=(*held.columns, *(column for column, _ in shown)))
+        target = tenant.adopt(self._conn, self._source_id, wanted)
+        for index, (column, text) in zip(added, shown, strict=True):
+            if target.columns[index] != column or original(column.codec, table.columns[index].default, text):
+                raise RebuildError(table.name)  # a text for this type of column, but not the one to show
+            if text is not None:
+                tenant.show_default(self._conn, target, column, text)
         self._remember(target)
         return target
 
@@ -225,7 +255,7 @@ class SchemaEditor:
             require_free(self._conn, held.schema, name)
             self._conn.execute(ddl.rename_table(held.schema, parked, name))
             self._rename_rejects(parked, table.name)
-            self._remember(Target(table.name, held.schema, name, held.columns, held.key))
+            self._remember(replace(held, source=table.name, name=name))
         if change.kind == "columns":
             self._rename_columns(table, held, change.carried, lsn)
             self.extend(table, jsonb)
@@ -253,11 +283,11 @@ class SchemaEditor:
         for parked, name in steps:
             self._conn.execute(ddl.rename_column(held, parked, name))
         columns = tuple(
-            TargetColumn(source.name, renamed[column.name], column.pg_type)
+            replace(column, source=source.name, name=renamed[column.name])
             for column, source in zip(kept, table.columns, strict=False)
         )
         key = None if held.key is None else tuple(renamed[name] for name in held.key)
-        self._remember(Target(table.name, held.schema, held.name, columns, key))
+        self._remember(replace(held, source=table.name, columns=columns, key=key))
 
     def _mapped_names(self, table: Table, held: Target) -> dict[str, str]:
         return {column.source: column.name for column in self._mapped_like(table, held, ()).columns}
@@ -288,10 +318,16 @@ class SchemaEditor:
     def mapped(self, table: Table, jsonb_columns: Collection[str], rowid_key: bool) -> Target:
         """Where the profile wants a table held; raises :class:`RefusedError` if it cannot be."""
         try:
-            mapping = self._map_table(table, self._schema, jsonb_columns=frozenset(jsonb_columns), rowid_key=rowid_key)
+            mapping = self._map_table(
+                table,
+                self._schema,
+                jsonb_columns=frozenset(jsonb_columns),
+                rowid_key=rowid_key,
+                tenant=self._agent is not None,
+            )
         except ConfigError as error:
             raise RefusedError(error.operation, error.place, error.detail, next_step=error.next_step) from error
-        return Target.of(mapping)
+        return Target.of(mapping, self._agent)
 
     def _held(self, table: str) -> Target:
         target = self.targets.get(table)
@@ -302,6 +338,32 @@ class SchemaEditor:
     def _remember(self, target: Target) -> None:
         save_target(self._conn, self._source_id, target)
         self.targets[target.source] = target
+
+
+def _only_adds(change: SchemaChange) -> bool:
+    """Whether all that a change does is to add columns at the end."""
+    if change.kind != "columns" or change.before is None or change.after is None:
+        return False
+    kept = len(change.before.columns)
+    same = [old.name for old in change.before.columns] == [new.name for new in change.after.columns[:kept]]
+    return same and change.before.name == change.after.name and tuple(change.carried[:kept]) == tuple(range(kept))
+
+
+def _shown_default(table: Table, index: int, column: TargetColumn) -> tuple[TargetColumn, str | None]:
+    """A new column, jsonb where its default would not fit, and its default in text form; raises ``RefusedError``."""
+    default = table.columns[index].default
+    try:
+        return column, encoder(column.pg_type, column.codec)(default)
+    except Misfit:
+        column = TargetColumn(column.source, column.name, "jsonb")
+        return column, encoder("jsonb", "")(default)
+    except Reject as reject:
+        raise RefusedError(
+            "add a column",
+            f"{table.name}.{column.source}",
+            f"default value of {column.source}: {reject.reason}",
+            next_step="give the column another default in SQLite",
+        ) from reject
 
 
 def schema_exists(conn: Conn, schema: str) -> bool:

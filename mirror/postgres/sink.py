@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,31 +18,23 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import RawCursor
+from psycopg.sql import SQL, Identifier, Literal
 
-from mirror.errors import FencedError, SinkError
-from mirror.model import Batch, Faults, Lsn, Position, Salts, Table, TableResult, no_fault
-from mirror.postgres.apply import Transaction, advance, apply_rows
+from mirror.errors import FencedError, RefusedError, SinkError
+from mirror.model import Batch, Faults, Lsn, Position, Profile, Salts, Table, TableResult, no_fault
+from mirror.postgres import lease
+from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
 from mirror.postgres.careful import CarefulTransaction
 from mirror.postgres.failures import sink_error, translated
-from mirror.postgres.migrate import migrate, statement
+from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.refusals import Refusal, load_refusals
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import SchemaEditor, create_schema
 from mirror.postgres.snapshot import AllRows, Loader, Progress, open_copy
-from mirror.postgres.target import Conn, MapTable, Target, is_intact, load_targets
-
-#: First key of the two-key advisory locks of sources; the second is the source's id. ("mirr")
-_LOCK_CLASS = 0x6D697272
-
-#: Backends of connections that this process has given up. One that the server has not noticed yet to be
-#: gone may hold a source's lock: it is ours to end.
-_LEFT_BEHIND: set[int] = set()
-
-#: How long to wait for a dead mirror's backend to let go of its lock.
-_DEAD_HOLDER_SECONDS = 5.0
+from mirror.postgres.target import Conn, Target, is_intact, load_targets
+from mirror.postgres.vectors import VectorIndexer
 
 _SESSION = (
-    "SET search_path = pg_catalog, pg_temp",
     "SET statement_timeout = 0",
     "SET client_min_messages = warning",
     "SET maintenance_work_mem = '256MB'",
@@ -66,16 +57,21 @@ class Sink:
     def __init__(
         self,
         conn: Conn,
+        dsn: str,
         path: str,
         schema: str,
-        map_table: MapTable,
+        profiles: Mapping[str, Profile],
+        agent: str | None,
         faults: Faults = no_fault,
     ) -> None:
         """Use :meth:`open`. ``faults`` is called with the names of places where a kill is of interest."""
         self._conn = conn
         self._path = path
         self._schema = schema
-        self._map_table = map_table
+        self._profiles = profiles
+        self._wanted_agent = agent
+        self._agent: str | None = None
+        self._profile: str | None = None
         self._faults = faults
         self._backend = conn.info.backend_pid
         self._source_id = 0
@@ -86,6 +82,9 @@ class Sink:
         self._refusals: dict[str, Refusal] = {}
         self._rejects: dict[str, int] = {}
         self._planners: dict[str, RowPlanner] = {}
+        self._dimensions: set[tuple[str, str, int]] = set()
+        self._noted: set[tuple[str, str, int]] = set()
+        self._indexer = VectorIndexer(dsn, schema, Path(path).name)
 
     @classmethod
     def open(
@@ -93,15 +92,17 @@ class Sink:
         dsn: str,
         path: str,
         schema: str,
-        map_table: MapTable,
+        profiles: Mapping[str, Profile],
         *,
+        agent: str | None = None,
         faults: Faults = no_fault,
     ) -> Sink:
         """Connect, migrate and take the source over.
 
         ``path``: the source's name for good, its absolute path. ``schema``: where its tables go.
-        ``map_table``: the profile. Raises :class:`FencedError` if another mirror holds the source,
-        :class:`SinkError` if Postgres cannot be used.
+        ``profiles``: by name, the ways to hold them. ``agent``: whose the rows are; None: as before, or as the
+        profile has it. Raises :class:`FencedError` if another mirror holds the source,
+        :class:`SinkError` if Postgres cannot be used, or if the source is bound to another agent.
         """
         with translated("connect to Postgres"):
             conn: Conn = psycopg.Connection.connect(
@@ -117,7 +118,7 @@ class Sink:
                 # Linux: what is sent and not acknowledged either; otherwise it is sent again for a quarter of an hour.
                 tcp_user_timeout=60_000,
             )
-        sink = cls(conn, path, schema, map_table, faults)
+        sink = cls(conn, dsn, path, schema, profiles, agent, faults)
         try:
             with translated("prepare Postgres for a source", path):
                 sink._prepare()
@@ -138,58 +139,50 @@ class Sink:
             )
         for setting in _SESSION:
             conn.execute(setting)
+        conn.execute(statement("session_search_path"))
         conn.prepared_max = 500
         migrate(conn)
         create_schema(conn, self._schema)
         conn.execute(statement("source_register"), (self._path, self._schema))
         self._read_source()
-        self._lock()
+        self._require_binding()
+        lease.take(conn, self._source_id, self._path, self._read_source)
         taken = conn.execute(
             statement("source_take"), (str(self._source_id), socket.gethostname(), str(os.getpid()))
         ).fetchone()
         self._epoch = int(taken[0]) if taken else 0
         # Again, now that nobody else can change it.
         self._read_source()
-        self._targets = load_targets(conn, self._source_id)
+        self._targets = load_targets(conn, self._source_id, self._agent)
         self._refusals = load_refusals(conn, self._source_id)
         self._rejects = self._count_rejects()
+        if self._profiles[self._profile or "generic"].migrations:
+            self._indexer.wake()  # an earlier build may have been broken off
 
     def _read_source(self) -> tuple[str | None, int | None]:
         """Read the source's row; return host and pid of the mirror that last held it."""
         row = self._conn.execute(statement("source_read"), (self._path, self._schema)).fetchone()
         if row is None:
             raise SinkError("read the position", self._path, "the source's row is gone")
-        source_id, lineage, _, generation, frame, salt1, salt2, committed_at, host, pid = row
+        source_id, lineage, _, generation, frame, salt1, salt2, committed_at, host, pid, agent, profile = row
         self._source_id = int(source_id)
-        self._lineage = lineage
+        self._lineage, self._agent, self._profile = lineage, agent, profile
         self._position = (
             None if generation is None else Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at or 0.0)
         )
         return host, pid
 
-    def _lock(self) -> None:
-        """Take the source's lock; a backend left behind by a dead mirror of this host is ended."""
-        deadline = time.monotonic() + _DEAD_HOLDER_SECONDS
-        keys = (str(_LOCK_CLASS), str(self._source_id))
-        while True:
-            got = self._conn.execute("SELECT pg_try_advisory_lock($1::int, $2::int)", keys).fetchone()
-            if got == (True,):
-                return
-            host, pid = self._read_source()
-            holder = self._conn.execute(statement("lock_holder"), keys).fetchone()
-            ours = holder is not None and int(holder[0]) in _LEFT_BEHIND
-            alive = not ours and (host != socket.gethostname() or _process_lives(pid))
-            if alive or time.monotonic() > deadline:
-                raise FencedError(
-                    "take a source over",
-                    self._path,
-                    f"another mirror holds it: host {host}, pid {pid}",
-                    next_step="stop that mirror, or mirror into another --schema",
-                    retryable=True,
-                )
-            if holder is not None:
-                self._conn.execute("SELECT pg_terminate_backend($1::int)", (str(holder[0]),))
-            time.sleep(0.02)
+    def _require_binding(self) -> None:
+        """Raise :class:`SinkError` if the source was loaded for another agent than the one that is asked for."""
+        if self._profile is None or self._wanted_agent in (None, self._agent):
+            return
+        held = "without an agent" if self._agent is None else f"for the agent {self._agent}"
+        raise SinkError(
+            "bind a source to an agent",
+            self._path,
+            f"it is mirrored {held}, not for {self._wanted_agent}",
+            next_step="leave --agent as it was, or mirror it into another --schema",
+        )
 
     @property
     def source_id(self) -> int:
@@ -205,6 +198,21 @@ class Sink:
     def lineage(self) -> str | None:
         """The lineage that the loaded copy belongs to."""
         return self._lineage
+
+    @property
+    def profile(self) -> str | None:
+        """Name of the profile by which the source is held; None: there is no snapshot yet."""
+        return self._profile
+
+    @property
+    def agent(self) -> str | None:
+        """The agent that the source is bound to, if there is one."""
+        return self._agent
+
+    @property
+    def indexing(self) -> tuple[str | None, str | None]:
+        """The vector index that is being built, and why one could not be built."""
+        return self._indexer.busy, self._indexer.error
 
     @property
     def mappings(self) -> dict[str, Target]:
@@ -235,17 +243,23 @@ class Sink:
         lineage: str,
         progress: Progress | None = None,
         before_commit: Callable[[], None] = lambda: None,
+        profile: str = "generic",
+        agent: str | None = None,
     ) -> None:
         """Make Postgres equal to a SQLite file, and the position with it, in one transaction.
 
         ``database``: a private copy that nobody writes. ``tables``: all tables to hold; those held so
         far and not among them are renamed as dropped. ``rows``: the decoded rows of one of them.
+        ``profile``, ``agent``: how they are held from now on, and whose they are; what another profile held is
+        dropped, because all of it comes again.
         ``before_commit``: called last; what it raises undoes everything. Raises
         :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
         """
         with self._transaction("load a source"), open_copy(database) as copy:
             self._conn.execute("BEGIN")
             editor = self._editor()
+            if (profile, agent) != (self._profile, self._agent):
+                editor = self._bind(editor, profile, agent, position.lsn)
             for name in set(editor.targets) - {table.name for table in tables}:
                 editor.retire(name, position.lsn)
             for name in set(editor.refusals) - {table.name for table in tables}:
@@ -254,6 +268,8 @@ class Sink:
             for table in tables:
                 loader.load(table)
                 self._faults("load:table")
+            for dimension in self._new_dimensions(loader.dimensions):
+                self._conn.execute(*dimension)
             lsn, salts = position.lsn, position.salts
             moved = self._conn.execute(
                 statement("source_loaded"),
@@ -269,8 +285,28 @@ class Sink:
             self._faults("load:before-commit")
             self._conn.execute("COMMIT")
         self._took(editor, rejects)
-        self._position, self._lineage = position, lineage
+        self._position, self._lineage, self._profile, self._agent = position, lineage, profile, agent
         self._faults("load:after-commit")
+
+    def _bind(self, editor: SchemaEditor, profile: str, agent: str | None, lsn: Lsn) -> SchemaEditor:
+        """Hold the source by a profile, for an agent, from now on; returns the editor for that."""
+        for name in list(editor.targets):
+            editor.retire(name, lsn, drop=True)
+        chosen = self._profiles[profile]
+        if chosen.migrations:
+            migrate_profile(self._conn, chosen.migrations, self._schema)
+            self._conn.execute(statement("session_search_path"))
+            if agent is not None:
+                self._conn.execute(
+                    SQL("INSERT INTO {} (agent_id) VALUES ({}) ON CONFLICT DO NOTHING").format(
+                        Identifier(self._schema, "agents"), Literal(agent)
+                    )
+                )
+        self._conn.execute(
+            "UPDATE mirror.sources SET agent_id = $2::text, profile = $3::text WHERE source_id = $1::bigint",
+            (str(self._source_id), agent, profile),
+        )
+        return self._editor(profile, agent)
 
     def mend(self, table: Table, rows: AllRows) -> bool:
         """Try a refused table again: make it equal to the source at the applied position, in one transaction.
@@ -289,7 +325,10 @@ class Sink:
                 editor.forget(table.name)
             elif not intact:
                 editor.retire(table.name, position.lsn)
-            Loader(self._conn, self._source_id, editor, rows, None, position.lsn).load(table)
+            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn)
+            loader.load(table)
+            for dimension in self._new_dimensions(loader.dimensions):
+                self._conn.execute(*dimension)
             rejects = self._count_rejects()
             # Goes nowhere, but only for the mirror that holds the source.
             self._conn.execute(*advance(self._source_id, self._epoch, position, 0))
@@ -298,7 +337,12 @@ class Sink:
         return table.name not in self._refusals
 
     def _took(self, editor: SchemaEditor, rejects: dict[str, int]) -> None:
+        """It is committed."""
         self._targets, self._refusals, self._rejects = editor.targets, editor.refusals, rejects
+        if self._noted:
+            self._dimensions |= self._noted
+            self._noted = set()
+            self._indexer.wake()
 
     def apply(
         self,
@@ -326,6 +370,8 @@ class Sink:
                 editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
                 rejects = transaction.rejects = self._count_rejects()
             results = apply_rows(transaction, batch, lambda table: _held(editor, table))
+            for dimension in self._new_dimensions(self._seen_dimensions()):
+                transaction.queue(*dimension)
             transaction.queue(*advance(self._source_id, self._epoch, batch.position, batch.commits))
             if self._position is not None and self._position.lsn.generation < lsn.generation:
                 transaction.queue(statement("gap_heal"), (str(self._source_id), str(lsn.generation)))
@@ -338,6 +384,16 @@ class Sink:
         self._position = batch.position
         self._faults("apply:after-commit")
         return results
+
+    def _seen_dimensions(self) -> set[tuple[str, str, int]]:
+        planners = [planner for planner in self._planners.values() if planner.dimensions]
+        return {(planner.target.name, *found) for planner in planners for found in planner.dimensions}
+
+    def _new_dimensions(self, seen: set[tuple[str, str, int]]) -> list[Queued]:
+        """The statements that note dimensions of vectors that were not seen before."""
+        self._noted = seen - self._dimensions
+        values = [(self._schema, table, column, str(dimension)) for table, column, dimension in sorted(self._noted)]
+        return [(statement("dimension_save"), value) for value in values]
 
     def read_position(self) -> Position | None:
         """Read the position from Postgres again and return it."""
@@ -365,8 +421,9 @@ class Sink:
 
     def close(self) -> None:
         """Close the connection, which also lets go of the source. May be called twice."""
-        _LEFT_BEHIND.add(self._backend)
+        lease.leave(self._backend)
         self._conn.close()
+        self._indexer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -376,9 +433,14 @@ class Sink:
     ) -> None:
         self.close()
 
-    def _editor(self) -> SchemaEditor:
-        targets, refusals = dict(self._targets), dict(self._refusals)
-        return SchemaEditor(self._conn, self._source_id, self._schema, self._map_table, targets, refusals)
+    def _editor(self, profile: str | None = None, agent: str | None = None) -> SchemaEditor:
+        """An editor of the tables as they are held, or of none, for another profile and agent."""
+        if profile is None:
+            profile, agent, targets = self._profile or "generic", self._agent, dict(self._targets)
+        else:
+            targets = {}
+        map_table, refusals = self._profiles[profile].map_table, dict(self._refusals)
+        return SchemaEditor(self._conn, self._source_id, self._schema, map_table, targets, refusals, agent)
 
     def _count_rejects(self) -> dict[str, int]:
         rows: list[tuple[Any, ...]] = self._conn.execute(
@@ -395,12 +457,20 @@ class Sink:
         except BaseException as error:
             try:
                 self._conn.rollback()
+                if isinstance(error, RefusedError | psycopg.ProgrammingError):
+                    self._require_unchanged(operation)
             except psycopg.Error:
                 # The connection is what failed; the server rolls back by itself. The first error tells.
                 self._conn.close()
             if isinstance(error, psycopg.Error):
                 raise sink_error(error, operation, self._path) from error
             raise
+
+    def _require_unchanged(self, operation: str) -> None:
+        """Raise a retryable :class:`SinkError` if another mirror has widened a table that this source shares."""
+        if self._agent is not None and load_targets(self._conn, self._source_id, self._agent) != self._targets:
+            why = "another mirror has changed a table that both write"
+            raise SinkError(operation, self._path, why, retryable=True)
 
 
 def _held(editor: SchemaEditor, table: str) -> Target | None:
@@ -410,16 +480,3 @@ def _held(editor: SchemaEditor, table: str) -> Target | None:
     if target is None:
         raise SinkError("apply a batch", table, "the table is not held in Postgres")
     return target
-
-
-def _process_lives(pid: int | None) -> bool:
-    """Whether a process of this host has this id."""
-    if pid is None:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

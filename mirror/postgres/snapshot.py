@@ -40,6 +40,7 @@ from mirror.postgres.refusals import attempt, in_parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.target import Conn, Target
+from mirror.postgres.tenant import has_rows
 
 #: Called with (table, rows done, rows in all if that is known, at least roughly).
 Progress = Callable[[str, int, int | None], None]
@@ -160,7 +161,8 @@ class SourceCopy:
             results = []
             for column in columns:
                 name = quoted(column.source)
-                results.append(f"total({_MISFIT_TESTS[column.pg_type].format(name)})")
+                test = "0" if column.codec else _MISFIT_TESTS[column.pg_type].format(name)
+                results.append(f"total({test})")
                 if column.name in (target.key or ()):
                     results.append(f"total({name} IS NULL)")
                     weight = _KEY_WEIGHTS.get(column.pg_type, 0)
@@ -214,6 +216,8 @@ class SourceCopy:
                     next_step="rename one of the columns rowid, _rowid_, oid",
                 )
             results.insert(0, rowid)
+        if target.tenant is not None:
+            results.insert(0, "'" + target.tenant.replace("'", "''") + "'")
         # Before the row is read: the texts of one that is too long need not be held at all.
         too_long = " OR ".join(self._limits(target))
         if too_long:
@@ -272,6 +276,8 @@ class Loader:
         self._lsn = lsn
         self._progress = progress or (lambda table, done, total: None)
         self._stages = 0
+        self.dimensions: set[tuple[str, str, int]] = set()
+        """Tables, columns of vectors, and the dimensions that they have had."""
 
     def load(self, table: Table) -> None:
         """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors."""
@@ -321,12 +327,15 @@ class Loader:
         target = self._prepared(table, self._editor.mapped(table, jsonb, by_rowid))
         if target is None:
             target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
-            names = ddl.names_sql(tuple(name for name, _ in target.stored))
-            into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
-            self._fill(table, target, into, careful)
-            self._conn.execute(ddl.add_primary_key(target))
-            self._conn.execute(_ANALYZE.format(ddl.table_sql(target)))
-            return
+            if target.tenant is None or not has_rows(self._conn, target):
+                names = ddl.names_sql(tuple(name for name, _ in target.stored))
+                into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
+                self._fill(table, target, into, careful)
+                if target.tenant is None:
+                    self._conn.execute(ddl.add_primary_key(target))
+                if not any(column.codec == "vector" for column in target.columns):  # see vectors.py
+                    self._conn.execute(_ANALYZE.format(ddl.table_sql(target)))
+                return
         self._stages += 1
         stage = Stage(target, f"mirror_load_{self._stages}")
         self._conn.execute(stage.create())
@@ -360,7 +369,7 @@ class Loader:
         return held
 
     def _fill(self, table: Table, target: Target, into: Composed, careful: bool) -> None:
-        if careful or self._copy is None:
+        if careful or self._copy is None or any(column.codec for column in target.columns):
             done = self._fill_carefully(table, target, into)
         else:
             done = self._fill_fast(self._copy, table, target, into)
@@ -416,6 +425,7 @@ class Loader:
                 in_parts(self._conn, table.name, part, write, refuse)
                 done += len(part)
                 self._progress(table.name, done, total)
+            self.dimensions |= {(target.name, *found) for found in planner.dimensions}
             for entry in rejected:
                 self._conn.execute(
                     statement("reject_save"),

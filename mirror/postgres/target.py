@@ -8,34 +8,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg
 
 from mirror.errors import RefusedError, SinkError
-from mirror.model import ColumnMapping, Table, TableMapping
+from mirror.model import Table, TableMapping
 from mirror.postgres.migrate import statement
+from mirror.postgres.typed import LOSSY
 
 #: A connection as the sink uses it: autocommit, native placeholders, plain tuples.
 Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: Name of the key column of tables without a usable declared key.
 ROWID = "_rowid"
-
-
-class MapTable(Protocol):
-    """A profile's function: how is this table held in Postgres?"""
-
-    def __call__(
-        self,
-        table: Table,
-        schema: str,
-        *,
-        jsonb_columns: Collection[str] = ...,
-        rowid_key: bool = ...,
-    ) -> TableMapping:
-        """See :func:`mirror.profiles.generic.map_table`."""
+#: Name of the column that says whose a row is, where a source belongs to an agent.
+AGENT = "agent_id"
+#: Name of the column that keeps what typed values do not give back: see :mod:`mirror.postgres.typed`.
+ORIGINAL = "_original"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +36,12 @@ class TargetColumn:
     source: str
     name: str
     pg_type: str
+    codec: str = ""
+
+    @property
+    def widenable(self) -> bool:
+        """Whether it becomes jsonb when a value does not fit."""
+        return not self.codec and self.pg_type != "jsonb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,72 +55,83 @@ class Target:
     columns: tuple[TargetColumn, ...]
     """In the source's column order; without ``_rowid``."""
     key: tuple[str, ...] | None
-    """Postgres names of the key columns; None: the extra column ``_rowid``."""
+    """Postgres names of the key columns, without ``agent_id``; None: the extra column ``_rowid``."""
+    tenant: str | None = None
+    """The agent whose rows they are, beside those of others; None: the table is the source's alone."""
+    curated: bool = False
+    """Whether a migration of the profile makes the table."""
 
     @classmethod
-    def of(cls, mapping: TableMapping) -> Target:
+    def of(cls, mapping: TableMapping, tenant: str | None) -> Target:
         """Take a mapping; return what of it is remembered."""
         columns = tuple(
-            TargetColumn(column.name, held.name, held.pg_type)
+            TargetColumn(column.name, held.name, held.pg_type, held.codec)
             for column, held in zip(mapping.table.columns, mapping.columns, strict=True)
         )
-        return cls(mapping.table.name, mapping.schema, mapping.name, columns, mapping.key)
+        return cls(mapping.table.name, mapping.schema, mapping.name, columns, mapping.key, tenant, mapping.curated)
 
-    def bind(self, table: Table) -> TableMapping:
-        """Take the source's definition; return the whole mapping.
-
-        Raises :class:`SinkError` if the columns are not the ones that are held.
-        """
+    def require_columns(self, table: Table) -> None:
+        """Raise :class:`SinkError` if the columns of the source's definition are not the ones that are held."""
         if tuple(c.name for c in table.columns) != tuple(c.source for c in self.columns):
             raise SinkError("map a table", self.source, "its columns are not those held in Postgres")
-        key = self.key or ()
-        columns = tuple(ColumnMapping(c.name, c.pg_type, c.name in key) for c in self.columns)
-        return TableMapping(table, self.schema, self.name, columns, self.key)
 
     @property
     def jsonb_columns(self) -> frozenset[str]:
-        """Source names of the columns held as jsonb."""
-        return frozenset(c.source for c in self.columns if c.pg_type == "jsonb")
+        """Source names of the columns held as jsonb, as any value is."""
+        return frozenset(c.source for c in self.columns if c.pg_type == "jsonb" and not c.codec)
+
+    @property
+    def keeps_original(self) -> bool:
+        """Whether there is a column ``_original``."""
+        return any(c.codec in LOSSY for c in self.columns)
 
     @property
     def stored(self) -> tuple[tuple[str, str], ...]:
-        """Name and type of every column of the Postgres table, ``_rowid`` first if there is one."""
-        own = tuple((c.name, c.pg_type) for c in self.columns)
-        return own if self.key is not None else ((ROWID, "bigint"), *own)
+        """Name and type of the columns that are written: ``agent_id`` and ``_rowid`` first, ``_original`` last."""
+        agent = () if self.tenant is None else ((AGENT, "text"),)
+        rowid = () if self.key is not None else ((ROWID, "bigint"),)
+        original = ((ORIGINAL, "jsonb"),) if self.keeps_original else ()
+        return (*agent, *rowid, *((c.name, c.pg_type) for c in self.columns), *original)
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """Postgres names of the key's columns, also for ``_rowid``."""
-        return self.key if self.key is not None else (ROWID,)
+        """Postgres names of the key's columns, also ``agent_id`` and ``_rowid``."""
+        own = self.key if self.key is not None else (ROWID,)
+        return own if self.tenant is None else (AGENT, *own)
 
     def with_jsonb(self, sources: Collection[str]) -> Target:
         """Return this target with the named source columns as jsonb."""
         columns = tuple(TargetColumn(c.source, c.name, "jsonb") if c.source in sources else c for c in self.columns)
-        return Target(self.source, self.schema, self.name, columns, self.key)
+        return replace(self, columns=columns)
 
 
-def load_targets(conn: Conn, source_id: int) -> dict[str, Target]:
-    """Return the targets of a source by the name of the source table."""
+def load_targets(conn: Conn, source_id: int, tenant: str | None) -> dict[str, Target]:
+    """Return the targets of a source, which belongs to an agent, by the name of the source table."""
     rows = conn.execute(
-        "SELECT source_table, target_schema, target_table, columns, key"
+        "SELECT source_table, target_schema, target_table, columns, key, curated"
         " FROM mirror.tables WHERE source_id = $1::bigint",
         (str(source_id),),
     )
     targets = {}
-    for source, schema, name, columns, key in rows:
-        held = tuple(TargetColumn(c.get("source", c["name"]), c["name"], c["type"]) for c in columns)
-        targets[source] = Target(source, schema, name, held, None if key is None else tuple(key))
+    for source, schema, name, columns, key, curated in rows:
+        held = tuple(
+            TargetColumn(c.get("source", c["name"]), c["name"], c["type"], c.get("codec", "")) for c in columns
+        )
+        targets[source] = Target(source, schema, name, held, None if key is None else tuple(key), tenant, curated)
     return targets
 
 
 def save_target(conn: Conn, source_id: int, target: Target) -> None:
     """Remember a target, in place of what was remembered of its source table."""
     forget_target(conn, source_id, target.source)
-    columns = [{"name": c.name, "type": c.pg_type, "source": c.source} for c in target.columns]
+    columns = [
+        {"name": c.name, "type": c.pg_type, "source": c.source} | ({"codec": c.codec} if c.codec else {})
+        for c in target.columns
+    ]
     conn.execute(
         statement("table_save"),
         (str(source_id), target.source, target.schema, target.name, json.dumps(columns),
-         json.dumps(target.key)),
+         json.dumps(target.key), "t" if target.curated else "f"),
     )  # fmt: skip
 
 

@@ -1,1 +1,10 @@
-"""Profiles: how source tables are held in Postgres. They import only the model and the errors."""
+"""How a source's tables are held in Postgres: the generic mapping, and the profiles of known programs."""
+
+from mirror.model import Profile
+from mirror.profiles import generic, memustore
+
+#: By name. ``--profile`` takes these, and ``auto``.
+PROFILES = {
+    "generic": Profile("generic", generic.map_table),
+    "memustore": Profile("memustore", memustore.map_table, migrations="memustore"),
+}

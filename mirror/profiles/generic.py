@@ -6,6 +6,7 @@ that every run finds the same one:
 * longer than 63 bytes: cut at a character and ended with ``_`` and 8 hex digits of its SHA-256;
 * a Postgres system column (``xmin``, ``ctid`` and so on), or ``_rowid`` in a table that is keyed on
   the extra column ``_rowid``: ``_`` is appended until it is free;
+* ``agent_id`` in a source that belongs to an agent, whose id has that name: ``source_agent_id``;
 * empty: ``_``.
 
 If two names of one table meet all the same, that is a :class:`ConfigError`.
@@ -26,6 +27,9 @@ from mirror.model import Column, ColumnMapping, Table, TableMapping
 
 #: Longest Postgres identifier in bytes (NAMEDATALEN - 1).
 MAX_NAME_BYTES = 63
+
+#: The column that says whose a row is.
+AGENT = "agent_id"
 
 #: Columns that every Postgres table already has.
 _SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
@@ -76,11 +80,13 @@ def map_table(
     *,
     jsonb_columns: Collection[str] = frozenset(),
     rowid_key: bool = False,
+    tenant: bool = False,
 ) -> TableMapping:
     """Say how ``table`` is held in the Postgres schema ``schema``.
 
     ``jsonb_columns``: source columns whose values do not fit their declared type. ``rowid_key``: key
-    the table on ``_rowid`` although it declares a primary key, because that key holds NULL.
+    the table on ``_rowid`` although it declares a primary key, because that key holds NULL. ``tenant``: the
+    rows are an agent's, and ``agent_id`` leads the table and its key.
 
     The key is the declared primary key, else ``_rowid``. SQLite allows NULL in most declared keys;
     the key is kept until a NULL shows up. Raises :class:`ConfigError` if two column names become
@@ -91,9 +97,11 @@ def map_table(
     by_rowid = rowid_key or not table.primary_key
     taken = _SYSTEM_COLUMNS | {"_rowid"} if by_rowid else _SYSTEM_COLUMNS
     source_names = {column.name for column in table.columns}
+    if tenant:
+        taken = taken | {AGENT}
     names: dict[str, str] = {}
     for column in table.columns:
-        name = pg_name(column.name)
+        name = f"source_{AGENT}" if tenant and column.name == AGENT else pg_name(column.name)
         while name in taken or (name != column.name and name in source_names):
             name += "_"
         if name in names.values():

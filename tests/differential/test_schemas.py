@@ -196,6 +196,21 @@ def test_random_schemas(make_mirror: Callable[..., MirrorProcess], database: Pat
         mirror.end()
 
 
+@pytest.mark.parametrize("setting", [SETTINGS[0], SETTINGS[1], SETTINGS[5]], ids=str)
+def test_random_schemas_of_an_agent(
+    make_mirror: Callable[..., MirrorProcess], database: Path, setting: Setting
+) -> None:
+    """In tables that others could have rows in, which are never rebuilt or renamed."""
+    with programs_on(database, setting) as programs:
+        mirror = make_mirror(database)
+        mirror.tenants = {database: "ada"}
+        mirror.start()
+        work_and_compare(mirror, programs, 30)
+        assert programs.taken > 100
+        mirror.check()
+        mirror.end()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_soak(
@@ -222,6 +237,8 @@ def test_soak(
         path = database.with_name(f"{rounds}.db")
         with programs_on(path, setting) as programs:
             mirror = make_mirror(path, state=f"state{rounds}", schema=f"soak{rounds}")
+            if r.random() < 0.4:
+                mirror.tenants = {path: "ada"}
             mirror.start()
             work_and_compare(mirror, programs, SOAK_EXAMPLES, r.randrange(2**32))
             taken += programs.taken

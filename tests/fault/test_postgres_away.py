@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mirror.postgres.sink import Sink
-from mirror.profiles.generic import map_table
+from mirror.profiles import PROFILES
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy, Trap
 from tests.support.source import Writer, filling
@@ -264,7 +264,7 @@ def as_clerk(dsn: str) -> str:
 
 def test_the_kernel_is_told_how_long_to_wait_for_a_network_that_drops_everything(proxy: Proxy) -> None:
     """Without this, data that nobody acknowledges is sent again for a quarter of an hour."""
-    with Sink.open(proxy.dsn, "/source.db", "public", map_table) as sink:
+    with Sink.open(proxy.dsn, "/source.db", "public", PROFILES) as sink:
         told = sink._conn.info.get_parameters()
     assert told["tcp_user_timeout"] == "60000"
     assert int(told["keepalives_idle"]) + int(told["keepalives_interval"]) * int(told["keepalives_count"]) == 60

@@ -16,6 +16,7 @@ import pytest
 import mirror
 from mirror.control import ControlClient, wait_for_mirror
 from tests.support.commands import UNREACHABLE, CommandLine, processes_about, stop
+from tests.support.memustore import create_dashboard, create_store
 from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
 
@@ -99,6 +100,27 @@ def test_once_on_several_sources(cli: CommandLine, folder: Path, dsn: str) -> No
     for n in range(3):
         assert sql(dsn, f"SELECT v FROM t{n}") == [(f"value {n}",)]
     assert cli.run("parity").code == 0, "parity knows the sources from the state directory"
+
+
+def test_agents_and_profiles(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """A store and a dashboard of one agent; the default one; and what is refused."""
+    create_store(folder / "memory.db").close()
+    create_dashboard(folder / "dashboard.db").close()
+    paths = folder / "memory.db", folder / "dashboard.db"
+    done = cli.run("up", *paths, "--agent", "main", "--once")
+    assert done.code == 0, done
+    assert sql(dsn, "SELECT agent_id FROM agents") == [("main",)]
+    assert cli.run("parity").code == 0
+    assert (
+        '"agent": "main"' in cli.run("status", "--json").out and "memory.db: of the agent main" in cli.run("status").out
+    )
+    refused = cli.run("up", paths[0], "--agent", "other", "--once")
+    assert refused.code == 2 and "mirrored for the agent main, not for other" in refused.err
+    assert cli.run("up", paths[0], "--agent", "", "--once").code == 2
+    assert cli.run("up", paths[0], "--profile", "none", "--once").code == 2
+    plain = cli.run("up", paths[0], "--profile", "generic", "--schema", "plain", "--once", "--state-dir", folder / "p")
+    assert plain.code == 0, plain
+    assert sql(dsn, "SELECT value FROM plain.memu_meta") == [("11",)]
 
 
 def test_schema_keeps_tables_of_the_same_name_apart(cli: CommandLine, folder: Path, dsn: str) -> None:

@@ -11,6 +11,8 @@ CLAIMS = (
     "it went on from the old position, without copying the source again",
     "everything committed is in Postgres",
     "each table has as many rows as the program says",
+    "a hybrid query (vector and text) as the agent's role finds its memories",
+    "row security: the same query as nobody, and as another agent, finds nothing",
     "every value equal",
     "the sidecar stopped cleanly",
 )

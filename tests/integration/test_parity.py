@@ -59,7 +59,7 @@ while True:
 CATALOG = """
 CREATE SCHEMA mirror;
 CREATE TABLE mirror.sources (source_id bigint PRIMARY KEY, path text, schema_name text, generation bigint,
-    frame bigint, salt1 bigint, salt2 bigint);
+    frame bigint, salt1 bigint, salt2 bigint, agent_id text);
 CREATE TABLE mirror.tables (source_id bigint, source_table text, target_schema text, target_table text,
     columns jsonb, key jsonb);
 CREATE TABLE mirror.rejects (source_id bigint, source_table text, key text, reason text, row_data text);

@@ -6,6 +6,7 @@ writes two stores of the same kind.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -19,9 +20,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import RawCursor
 from psycopg.sql import SQL, Composable, Identifier
 
 import mirror
+from mirror.postgres import typed
+from mirror.postgres.codecs import decode
+from mirror.postgres.target import Target
+from mirror.postgres.target import load_targets as load
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 
@@ -57,6 +63,7 @@ def test_real_stores(stores: list[Path], make_mirror: Callable[..., MirrorProces
             tables = tables_of(writer)
             assert tables
             running = make_mirror(path, state=f"state of {path.stem}", schema=path.stem)
+            running.profile = "generic"
             running.start()
             running.wait_applied()
             assert running.status()["rejects"] == 0
@@ -72,6 +79,61 @@ def test_real_stores(stores: list[Path], make_mirror: Callable[..., MirrorProces
                 writer.run(step)
                 running.check()
                 compare(writer, tables, dsn, path.stem)
+
+
+def test_real_stores_as_what_they_are(stores: list[Path], make_mirror: Callable[..., MirrorProcess], dsn: str) -> None:
+    """In one schema, for one agent; each value is turned back into what SQLite had by its column's codec."""
+    mirror = make_mirror(*stores[:2])
+    if len(stores) > 2 or stores[1].name == "other.db":
+        mirror = make_mirror(stores[0])
+    mirror.tenants = dict.fromkeys(stores, "main")
+    mirror.start()
+    mirror.check()
+    with psycopg.connect(dsn) as connection:
+        for source in mirror.sources:
+            status = mirror.status(source)
+            assert (status["profile"], status["agent"], status["rejects"]) == ("memustore", "main", 0)
+            targets = load_targets(connection, source)
+            with Writer(source) as writer:
+                for table in tables_of(writer):
+                    compare_typed(writer, connection, targets[table])
+
+
+def load_targets(connection: psycopg.Connection[Any], source: Path) -> dict[str, Target]:
+    row = connection.execute("SELECT source_id FROM mirror.sources WHERE path = %s", (str(source),)).fetchone()
+    assert row is not None
+    with psycopg.Connection.connect(connection.info.dsn, cursor_factory=RawCursor) as raw:
+        return load(raw, row[0], "main")
+
+
+def compare_typed(writer: Writer, connection: psycopg.Connection[Any], target: Target) -> None:
+    names = ", ".join(quoted(column.source) for column in target.columns)
+    ours = writer.run(f"SELECT {names} FROM {quoted(target.source)}")
+    told = [
+        SQL("{}::text" if column.codec in ("json", "vector") else "{}").format(Identifier(column.name))
+        for column in target.columns
+    ]
+    original = SQL(", _original" if target.keeps_original else ", NULL")
+    query = SQL("SELECT {}{} FROM {} WHERE agent_id = 'main'").format(
+        SQL(", ").join(told), original, Identifier(target.schema, target.name)
+    )
+    theirs = []
+    for *values, kept in connection.execute(query):
+        row = []
+        for column, value in zip(target.columns, values, strict=True):
+            if column.source in (kept or {}):
+                row.append(kept[column.source])
+            elif column.codec in ("", "strict"):
+                row.append(decode(column.pg_type, value))
+            else:
+                row.append(typed.decode(column.codec, value))
+        theirs.append(row)
+    assert Counter(map(repr, map(decoded, ours))) == Counter(map(repr, theirs)), target.source
+
+
+def decoded(row: list[Any]) -> list[Any]:
+    """The writer's answer, blobs as bytes."""
+    return [base64.b64decode(value["blob"]) if isinstance(value, dict) else value for value in row]
 
 
 def quoted(name: str) -> str:

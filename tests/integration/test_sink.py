@@ -31,6 +31,8 @@ from mirror.model import (
 )
 from mirror.postgres.codecs import Misfit, decode, encode
 from mirror.postgres.sink import Sink
+from mirror.postgres.target import Target
+from mirror.profiles import PROFILES
 from mirror.profiles.generic import map_table
 from tests.support.sqlite import decoded_rows
 
@@ -40,7 +42,7 @@ LINEAGE = str(uuid.uuid4())
 @pytest.fixture
 def sink(dsn: str) -> Iterator[Sink]:
     """A sink for the source /source.db into schema public."""
-    with Sink.open(dsn, "/source.db", "public", map_table) as made:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as made:
         yield made
 
 
@@ -126,23 +128,23 @@ Reader = psycopg.Connection[tuple[object, ...]]
 
 def test_open_is_repeatable(dsn: str) -> None:
     """A second open finds the same source, at the same position, with its tables."""
-    with Sink.open(dsn, "/source.db", "public", map_table) as first:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as first:
         assert (first.position, first.lineage, first.reject_total) == (None, None, 0)
         first.apply(batch(5, schema=create(ITEMS)))
         source_id, mappings = first.source_id, first.mappings
-    with Sink.open(dsn, "/source.db", "public", map_table) as second:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as second:
         assert second.source_id == source_id
         assert second.position == at(5)
         assert second.mappings == mappings
-        assert second.mappings["items"].bind(ITEMS) == map_table(ITEMS, "public")
+        assert second.mappings["items"] == Target.of(map_table(ITEMS, "public"), None)
 
 
 def test_second_mirror_is_refused(sink: Sink, dsn: str) -> None:
     """One writer per source: the second is told who holds it. Another schema is another source."""
     with pytest.raises(FencedError, match="pid") as refused:
-        Sink.open(dsn, "/source.db", "public", map_table)
+        Sink.open(dsn, "/source.db", "public", PROFILES)
     assert refused.value.next_step
-    with Sink.open(dsn, "/source.db", "other", map_table) as other:
+    with Sink.open(dsn, "/source.db", "other", PROFILES) as other:
         assert other.source_id != sink.source_id
 
 
@@ -168,16 +170,16 @@ def test_position_never_goes_back(sink: Sink, reader: Reader) -> None:
 
 def test_changed_migration_is_an_error(dsn: str, reader: Reader) -> None:
     """A migration that was applied in another form is not passed over."""
-    Sink.open(dsn, "/source.db", "public", map_table).close()
+    Sink.open(dsn, "/source.db", "public", PROFILES).close()
     reader.execute("UPDATE mirror.migrations SET checksum = 'x'")
     with pytest.raises(SinkError, match=r"0001_mirror\.sql"):
-        Sink.open(dsn, "/source.db", "public", map_table)
+        Sink.open(dsn, "/source.db", "public", PROFILES)
 
 
 def test_unreachable_server() -> None:
     """No server: worth trying again."""
     with pytest.raises(SinkError) as lost:
-        Sink.open("host=/nowhere user=x", "/source.db", "public", map_table)
+        Sink.open("host=/nowhere user=x", "/source.db", "public", PROFILES)
     assert lost.value.retryable
 
 
@@ -190,7 +192,7 @@ def test_lost_connection_is_retryable(sink: Sink, reader: Reader, dsn: str, size
         sink.apply(batch(2, (ITEMS, [insert(f"k{i}", i, 1.0) for i in range(size)])))
     assert lost.value.retryable
     assert sink.position == at(1)
-    with Sink.open(dsn, "/source.db", "public", map_table) as again:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as again:
         assert again.position == at(1)
         again.apply(batch(2, (ITEMS, [insert("a", 1, 1.0)])))
         assert rows(again, reader) == [("a", 1, 1.0)]
@@ -383,7 +385,7 @@ def test_rekey(sink: Sink, reader: Reader, dsn: str) -> None:
     tables = reader.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert tables == [("items",)]
     sink.close()
-    with Sink.open(dsn, "/source.db", "public", map_table) as again:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as again:
         assert again.mappings["items"].key is None
 
 
@@ -412,7 +414,7 @@ def test_life_of_a_reject(sink: Sink, reader: Reader, dsn: str, filler: int) -> 
     sink.apply(batch(5, (source, [insert("k\0", "x"), insert("long" * 800, "x"), *more(5)])))
     assert sink.reject_total == 2
     sink.close()
-    with Sink.open(dsn, "/source.db", "public", map_table) as again:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as again:
         assert again.reject_total == 2
         again.apply(batch(6, (source, [delete("k\0", "x"), delete("long" * 800, "x")])))
         assert (again.reject_total, rejects(reader)) == (0, [])
@@ -515,7 +517,7 @@ def test_taken_names(sink: Sink, reader: Reader, dsn: str) -> None:
     assert taken.value.next_step
     sink.apply(batch(1, schema=create(NOTES)))
     with (
-        Sink.open(dsn, "/other.db", "public", map_table) as other,
+        Sink.open(dsn, "/other.db", "public", PROFILES) as other,
         pytest.raises(SinkError, match=r"another source, /source\.db"),
     ):
         other.apply(batch(1, schema=create(NOTES)))
@@ -582,7 +584,7 @@ def test_load(sink: Sink, reader: Reader, make: Callable[[str], Path], dsn: str)
     sink.apply(batch(4, (ITEMS, [delete("B", None, 0.25)])))
     assert len(rows(sink, reader)) == 2
     sink.close()
-    with Sink.open(dsn, "/source.db", "public", map_table) as again:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as again:
         assert (again.position, again.lineage) == (at(4), LINEAGE)
 
 
@@ -692,7 +694,7 @@ def test_failed_load_changes_nothing(dsn: str, reader: Reader, make: Callable[[s
             raise RuntimeError(name)
 
     path = make("CREATE TABLE items (id TEXT PRIMARY KEY, n INTEGER, x REAL); INSERT INTO items VALUES ('a',1,1);")
-    with Sink.open(dsn, "/source.db", "public", map_table, faults=fault) as sink:
+    with Sink.open(dsn, "/source.db", "public", PROFILES, faults=fault) as sink:
         for name in ("load:table", "load:before-commit"):
             armed[:] = [name]
             with pytest.raises(RuntimeError, match=name):
@@ -966,7 +968,7 @@ def test_a_table_that_is_too_wide_is_refused_alone(
     assert sink.refusals.keys() == {"wide", "second"}
     sink.close()
     narrow = table("second", [("c0", "", "BLOB")])
-    with Sink.open(dsn, "/source.db", "public", map_table) as again:
+    with Sink.open(dsn, "/source.db", "public", PROFILES) as again:
         assert again.refusals.keys() == {"wide", "second"}
         again.apply(batch(3, (wider, [insert(*(None,) * 1700)])))  # passed over
         rebuilt = SchemaChange("rebuild", second, narrow)

@@ -21,6 +21,7 @@ import pytest
 
 from mirror.cli.main import cli as commands
 from tests.support.commands import CommandLine, stop
+from tests.support.memustore import create_dashboard
 
 ROOT = Path(__file__).parents[2]
 #: Options whose value is a placeholder for something of the reader's own.
@@ -104,7 +105,9 @@ class Reader:
                 found[at] = word[: word.find("=") + 1] * word.startswith("--") + (self._cli.dsn or "")
             elif word.endswith(".db"):
                 store = self._cli.folder / word
-                if not store.exists():
+                if not store.exists() and word == "dashboard.db":
+                    create_dashboard(store).close()
+                elif not store.exists():
                     shutil.copyfile(self._cli.folder / "memory.db", store)
         return found
 

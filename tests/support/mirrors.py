@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -35,6 +36,9 @@ class MirrorProcess:
         self.state_dir = state_dir
         self.spool_limit = SPOOL_LIMIT
         self.schema = schema
+        self.tenants: dict[Path, str] = {}
+        """The agents of sources."""
+        self.profile: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.last_position: dict[Path, Lsn] = {}
 
@@ -43,7 +47,11 @@ class MirrorProcess:
 
         With ``capture_at`` its capture process does, once.
         """
-        seam = {"MIRROR_CAPTURE_SEAM": f"{capture_at} {hit} {self.capture_killed}"} if capture_at else {}
+        more = {"MIRROR_TENANTS": json.dumps({str(resolve(path)): agent for path, agent in self.tenants.items()})}
+        if self.profile is not None:
+            more["MIRROR_PROFILE"] = self.profile
+        if capture_at:
+            more["MIRROR_CAPTURE_SEAM"] = f"{capture_at} {hit} {self.capture_killed}"
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -57,7 +65,7 @@ class MirrorProcess:
                 *map(str, self.sources),
             ],
             stdin=subprocess.DEVNULL,
-            env=os.environ | seam,
+            env=os.environ | more,
         )
         if wait:
             for source in self.sources:

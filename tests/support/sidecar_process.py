@@ -2,10 +2,12 @@
 
 ``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
 never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
+MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -33,7 +35,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
     paths = [Path(source) for source in sources]
-    settings = AgentSettings(paths, dsn, Path(state_dir), schema, spool_limit=int(limit), capture=capture)
+    tenants = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_TENANTS", "{}")).items()}
+    settings = AgentSettings(
+        paths,
+        dsn,
+        Path(state_dir),
+        schema,
+        tenants,
+        os.environ.get("MIRROR_PROFILE"),
+        spool_limit=int(limit),
+        capture=capture,
+    )
     agent = Agent(settings, faults)
     agent.start()
     while agent.running and not stop.wait(0.05):

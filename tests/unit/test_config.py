@@ -138,3 +138,13 @@ def test_known_sources(places: Places) -> None:
     assert places.load(str(there)).known() == (there,)
     with pytest.raises(ConfigError, match="it is a directory"):
         places.load(str(places.home)).known()
+
+
+def test_agents_of_sources(places: Places) -> None:
+    """As argent.json has them, also for sources that are named."""
+    places.write(storage(mirror={"sources": [{"path": "/x/a.db", "agent": "main"}, "/x/b.db", {"path": "/x/c.db"}]}))
+    for settings in (places.load(), places.load("/x/a.db")):
+        assert settings.agents == {Path("/x/a.db"): "main"}
+    places.write(storage(mirror={"sources": [{"path": "/x/a.db", "agent": 7}]}))
+    with pytest.raises(ConfigError):
+        places.load()

@@ -1,0 +1,71 @@
+"""Columns whose type a profile fixes, turned back into what SQLite had: in SQL, apart from the apply side's codecs.
+
+A row of such a table has ``_original``: by source column, SQLite's text where the typed value does not give it
+back. Otherwise the canonical form holds: of a time, ``YYYY-MM-DD HH:MM:SS`` for a whole second, else ``…T…Z`` with
+milliseconds (or all six digits); of JSON, the compact form in jsonb's order of members.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, LiteralString
+
+import numpy as np
+
+from mirror.parity.values import Cell, Foreign
+
+#: By codec: what to select for column {c} whose original stands under {s}.
+EXPRESSIONS: dict[str, LiteralString] = {
+    "time": (
+        "coalesce(_original ->> {s}, to_char({c} AT TIME ZONE 'UTC', CASE"
+        " WHEN date_trunc('second', {c}) = {c} THEN 'YYYY-MM-DD HH24:MI:SS'"
+        " WHEN date_trunc('milliseconds', {c}) = {c} THEN 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'"
+        ' ELSE \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\' END))'
+    ),
+    "millis": "(extract(epoch FROM {c}) * 1000)::int8",
+    # The first character tells which it is.
+    "json": "coalesce('=' || (_original ->> {s}), '~' || {c}::text)",
+    "vector": "{c}::text",
+}
+
+
+class _Number(str):
+    """A JSON number as it is written."""
+
+    __slots__ = ()
+
+
+def _from_json(text: str | None) -> Cell:
+    if text is None:
+        return None
+    if text[0] == "=":
+        return text[1:]
+    return _written(json.loads(text[1:], parse_int=_Number, parse_float=_Number))
+
+
+def _written(value: Any) -> str:
+    match value:
+        case _Number():
+            return str(value)
+        case list():
+            return f"[{','.join(_written(item) for item in value)}]"
+        case dict():
+            return f"{{{','.join(f'{_text(name)}:{_written(item)}' for name, item in value.items())}}}"
+        case _:
+            return _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _from_vector(text: str | None) -> Cell:
+    if text is None:
+        return None
+    numbers = np.asarray(json.loads(text, parse_int=float), dtype="<f4")  # an integer would lose the sign of -0
+    return numbers.tobytes() if np.isfinite(numbers).all() else Foreign(text)
+
+
+#: By codec: how the text that Postgres sends becomes a value.
+CONVERTERS: dict[str, Callable[[str | None], Cell]] = {"json": _from_json, "vector": _from_vector}

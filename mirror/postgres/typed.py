@@ -1,0 +1,241 @@
+"""Codecs of columns whose type a profile fixes: a value that does not fit is rejected, never widened to jsonb.
+
+====== =================================== ============================ ===================================
+codec  SQLite                              Postgres                     canonical SQLite form
+====== =================================== ============================ ===================================
+strict as the generic codec of the type    any generic type             the value itself
+time   text, ISO 8601; UTC where no offset timestamptz                  ``YYYY-MM-DD HH:MM:SS`` for a whole
+       is given                                                         second, else ``…THH:MM:SS.mmmZ``
+millis integer, milliseconds since 1970    timestamptz                  the value itself
+json   text, JSON                          jsonb                        no spaces, jsonb's order of members
+vector blob, little-endian float32         vector (pgvector)            the value itself
+====== =================================== ============================ ===================================
+
+The first form of a time is what SQLite's ``datetime('now')`` writes, the second what JavaScript's
+``toISOString`` does; the compact JSON is what ``JSON.stringify`` writes. Where the canonical form of what
+Postgres then has is not the text that SQLite had, the codec says so (:func:`original`) and the row keeps that
+text in ``_original``, so that every value can be turned back into what it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from mirror.model import BadText, Value
+from mirror.postgres.codecs import (
+    BAD_TEXT,
+    ENCODERS,
+    MAX_VALUE_BYTES,
+    NUL_TEXT,
+    OVERSIZED,
+    Encoder,
+    Misfit,
+    Reject,
+    kind_of,
+)
+
+#: Codecs with a canonical form that a value may differ from.
+LOSSY = frozenset({"time", "json"})
+
+#: pgvector's limit.
+MAX_DIMENSIONS = 16_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+#: A number whose digits jsonb keeps as they are.
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,99})(?:\.\d{1,99})?")
+
+
+def encoder(pg_type: str, codec: str) -> Encoder:
+    """The encoder of a column; raises ``KeyError`` for a type or codec that there is not."""
+    if not codec:
+        return ENCODERS[pg_type]
+    if codec == "strict":
+        return _strict(ENCODERS[pg_type])
+    return _ENCODERS[codec]
+
+
+def original(codec: str, value: Value, encoded: str | None) -> str | None:
+    """The text that must be kept beside an encoded value, because its canonical form is another; None if none."""
+    if not isinstance(value, str) or encoded is None:
+        return None
+    if codec == "time":
+        return None if _canonical_time(encoded) == value else value
+    return None if codec != "json" or _is_canonical_json(value) else value
+
+
+def decode(codec: str, value: Any) -> Value:
+    """The canonical SQLite value of what psycopg read from a column with one of the codecs above but ``strict``.
+
+    ``value``: a datetime, a JSON text, or a vector in text form. Where the row's ``_original`` has a text for the
+    column, that is the value.
+    """
+    if value is None:
+        return None
+    match codec:
+        case "time":
+            return _canonical_time(value.astimezone(UTC).isoformat())
+        case "millis":
+            return int((value - _EPOCH) // _MILLISECOND)
+        case "json":
+            return _compact(json.loads(value, parse_int=_Number, parse_float=_Number))
+        case "vector":
+            return np.array(json.loads(value, parse_int=float), dtype="<f4").tobytes()  # an integer has no -0
+        case _:
+            raise KeyError(codec)
+
+
+def _strict(encode: Encoder) -> Encoder:
+    def encode_strictly(value: Value) -> str | None:
+        try:
+            return encode(value)
+        except Misfit as misfit:
+            raise Reject(misfit.reason) from misfit
+
+    return encode_strictly
+
+
+def _time(value: Value) -> str | None:
+    if value is None:
+        return None
+    text = _text_of(value, "a time")
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise Reject("a text that is no time in ISO 8601")
+    day, clock, seconds, fraction, offset = match.groups()
+    digits = (fraction or "").ljust(6, "0")
+    zone = "+00:00" if offset in (None, "Z") else offset
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock or '00:00'}{seconds or ':00'}.{digits}{zone}")
+        return moment.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError) as error:
+        raise Reject("a time that does not exist") from error
+
+
+def _canonical_time(iso: str) -> str:
+    """``iso``: as ``datetime.isoformat`` gives it for UTC."""
+    moment = iso.removesuffix("+00:00")
+    seconds, point, fraction = moment.partition(".")
+    if not point:
+        return seconds.replace("T", " ")
+    return f"{seconds}.{fraction[:3]}Z" if fraction.endswith("000") else f"{seconds}.{fraction}Z"
+
+
+def _millis(value: Value) -> str | None:
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise Reject(f"{kind_of(value)} in a column of times in milliseconds")
+    try:
+        return (_EPOCH + value * _MILLISECOND).isoformat()
+    except OverflowError as error:
+        raise Reject("a time in milliseconds outside of the years 1 to 9999") from error
+
+
+class _Number(str):
+    """A JSON number as it is written."""
+
+    __slots__ = ()
+
+
+def _json(value: Value) -> str | None:
+    if value is None:
+        return None
+    text = _text_of(value, "JSON")
+    if len(text) > MAX_VALUE_BYTES:
+        raise Reject(OVERSIZED)
+    try:
+        parsed = json.loads(text, parse_constant=_no_constant, parse_int=_Number, parse_float=_Number)
+    except ValueError as error:
+        raise Reject("a text that is no JSON") from error
+    except RecursionError as error:
+        raise Reject("JSON that is nested too deeply") from error
+    if "\\u" in text and "\\u0000" in text and _holds_nul(parsed):
+        raise Reject("JSON with a NUL character")
+    return text
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, dict) and any(_holds_nul(item) for pair in value.items() for item in pair)
+
+
+def _is_canonical_json(text: str) -> bool:
+    """Whether jsonb gives this text back, once it is made compact. False also where that is not certain."""
+    try:
+        found = json.loads(text, parse_int=_plain, parse_float=_plain, object_pairs_hook=_members)
+        return _compact(found) == text
+    except (ValueError, RecursionError):  # jsonb may write it differently
+        return False
+
+
+def _plain(number: str) -> _Number:
+    if not _PLAIN_NUMBER.fullmatch(number) or (number[0] == "-" and not number.strip("-0.")):
+        raise ValueError(number)
+    return _Number(number)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members as jsonb orders them: by length, then by bytes."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("two members of one name")
+    return {name: members[name] for name in sorted(members, key=lambda name: (len(name.encode()), name.encode()))}
+
+
+def _compact(value: Any) -> str:
+    """JSON as ``JSON.stringify`` writes it; numbers are :class:`_Number`."""
+    if isinstance(value, _Number):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_quoted(name)}:{_compact(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_compact, value)) + "]"
+    return _quoted(value)
+
+
+_quoted: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _vector(value: Value) -> str | None:
+    if value is None:
+        return None
+    if type(value) is not bytes:
+        raise Reject(f"{kind_of(value)} in a column of vectors")
+    if not value or len(value) % 4:
+        raise Reject(f"a blob of {len(value)} bytes, which is no float32 vector")
+    if len(value) > 4 * MAX_DIMENSIONS:
+        raise Reject(f"a vector of {len(value) // 4} dimensions; pgvector holds {MAX_DIMENSIONS}")
+    numbers = np.frombuffer(value, dtype="<f4")
+    if not np.isfinite(numbers).all():
+        raise Reject("a vector with NaN or infinity")
+    # Each is exact as a double, and pgvector's parser rounds to the nearest float32, which is the one it was.
+    return json.dumps(numbers.tolist())
+
+
+def _text_of(value: Value, what: str) -> str:
+    if isinstance(value, BadText):
+        raise Reject(BAD_TEXT)
+    if not isinstance(value, str):
+        raise Reject(f"{kind_of(value)} in a column of {what}")
+    if "\0" in value:
+        raise Reject(NUL_TEXT)
+    return value
+
+
+_ENCODERS: dict[str, Encoder] = {"time": _time, "millis": _millis, "json": _json, "vector": _vector}

@@ -1,0 +1,147 @@
+"""HNSW indexes of vectors: one for each dimension in use, built beside the mirror, which goes on meanwhile.
+
+An HNSW index holds vectors of one dimension, so each is partial: a query uses it that says
+``WHERE vector_dims(embedding) = 768 ORDER BY embedding::vector(768) <=> $1``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from threading import Event
+
+import psycopg
+from loguru import logger
+from psycopg import RawCursor
+from psycopg.sql import SQL, Identifier, Literal
+
+from mirror.postgres.failures import sink_error
+from mirror.postgres.migrate import statement
+from mirror.postgres.target import Conn
+
+#: pgvector indexes vectors up to this dimension.
+MAX_INDEXED = 2_000
+
+#: Advisory lock under which one mirror at a time builds indexes.
+_INDEX_LOCK = 0x6D6972726F74
+
+#: Seconds between two attempts to get it, and after an error that may pass.
+_LOCK_SECONDS, _RETRY_SECONDS = 0.2, 1.0
+
+_CREATE = SQL(
+    "CREATE INDEX CONCURRENTLY {index} ON {table} USING hnsw (({column}::vector({dimension})) vector_cosine_ops)"
+    " WITH (m = 16, ef_construction = 200) WHERE vector_dims({column}) = {dimension}"
+)
+
+
+def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], closing: Event) -> None:
+    """Build the indexes that a schema's vectors still need, one after the other, without holding up writes.
+
+    ``conn`` must be in autocommit mode. ``progress`` is told of each that begins. One that an end of the server or
+    of the mirror left invalid is built anew. ``closing``: set to end the wait for others that build. Raises
+    psycopg's errors.
+    """
+    conn.execute(statement("session_search_path"))
+    # Not waiting for the lock inside of a statement: the build that has it waits for all statements to end.
+    while conn.execute("SELECT pg_try_advisory_lock($1::bigint)", (str(_INDEX_LOCK),)).fetchone() != (True,):
+        if closing.wait(_LOCK_SECONDS):
+            return
+    try:
+        for table, column, dimension, name, valid in conn.execute(statement("vector_indexes"), (schema,)).fetchall():
+            if valid or dimension > MAX_INDEXED:
+                continue
+            # A load of many vectors leaves this to us: inside of its transaction it could meet another's build.
+            conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
+            progress(f"{table}.{column}, {dimension} dimensions")
+            if valid is not None:
+                conn.execute(SQL("DROP INDEX CONCURRENTLY {}").format(Identifier(schema, name)))
+            conn.execute(
+                _CREATE.format(
+                    index=Identifier(name),
+                    table=Identifier(schema, table),
+                    column=Identifier(column),
+                    dimension=Literal(dimension),
+                )
+            )
+    finally:
+        if not conn.broken:
+            conn.execute("SELECT pg_advisory_unlock($1::bigint)", (str(_INDEX_LOCK),))
+
+
+class VectorIndexer:
+    """Builds missing indexes in a thread of its own, over a connection of its own."""
+
+    def __init__(self, dsn: str, schema: str, name: str) -> None:
+        """``name``: of the source, for the log."""
+        self.error: str | None = None
+        """Why the last attempt failed."""
+        self._building: str | None = None
+        self._dsn = dsn
+        self._schema = schema
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._conn: Conn | None = None
+        self._again = False
+        self._closing = Event()
+        self._guard = threading.Lock()
+
+    @property
+    def busy(self) -> str | None:
+        """What it does; None: all indexes are there, or an attempt has failed."""
+        if self._building is not None:
+            return self._building
+        return None if self._thread is None else "looking for missing indexes"
+
+    def wake(self) -> None:
+        """Look for what is missing, now or when the present build is done."""
+        with self._guard:
+            self._again = True
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name=f"mirror index {self._name}", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Break off what is being built; the next start builds it anew."""
+        with self._guard:
+            self._closing.set()
+            thread, conn = self._thread, self._conn
+        if thread is None:
+            return
+        while thread.is_alive():
+            if conn is not None and not conn.closed:
+                conn.cancel_safe(timeout=1.0)
+            thread.join(0.2)
+
+    def _run(self) -> None:
+        while True:
+            with self._guard:
+                if self._closing.is_set() or not self._again:
+                    self._thread = None
+                    return
+                self._again = False
+            try:
+                self._build()
+                self.error = None
+            except psycopg.Error as error:
+                problem = sink_error(error, "build a vector index", self._building or self._name)
+                if problem.retryable and not self._closing.wait(_RETRY_SECONDS):
+                    self._again = True
+                elif not self._closing.is_set():
+                    self.error = str(problem)
+                    logger.warning("{}: {}", self._name, self.error)
+            finally:
+                self._building = None
+
+    def _build(self) -> None:
+        with psycopg.Connection.connect(
+            self._dsn, autocommit=True, cursor_factory=RawCursor, application_name="mirror index", connect_timeout=10
+        ) as conn:
+            with self._guard:
+                if self._closing.is_set():
+                    return
+                self._conn = conn
+            build_missing(conn, self._schema, self._tell, self._closing)
+
+    def _tell(self, what: str) -> None:
+        self._building = what
+        logger.info("{}: building the vector index of {}", self._name, what)
