@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 from mirror.errors import SinkError
 
@@ -76,6 +77,7 @@ def migrate_profile(
     # Whoever comes second waits for the first one's transaction, and then finds all done.
     conn.execute("SELECT pg_advisory_xact_lock($1::bigint)", (str(_PROFILE_LOCK),))
     missing = _missing(directory, _known_of_profile(conn, profile, schema))
+    _require_vector(conn, schema)
     before = conn.execute("SELECT current_setting('search_path')").fetchone()
     conn.execute("SELECT set_config('search_path', $1::text, true)", (_search_path(conn, schema),))
     for found in missing:
@@ -89,24 +91,42 @@ def migrate_profile(
     return [found.version for found in missing]
 
 
-def _search_path(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> str:
-    """The schema, in which new objects go, and the one of the extension ``vector``."""
-    row = conn.execute(
-        "SELECT (SELECT quote_ident(n.nspname) FROM pg_catalog.pg_extension e"
-        " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),"
-        " EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'vector'), quote_ident($1::text)",
-        (schema,),
+def _require_vector(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> None:
+    """Have the extension ``vector``, in this schema if it is not there yet; raises :class:`SinkError`."""
+    there = conn.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector'),"
+        " EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'vector')"
     ).fetchone()
-    assert row is not None
-    home, available, quoted = row
-    if home is None and not available:
+    if there == (False, False):
         raise SinkError(
             "make the profile's tables",
             conn.info.dbname,
             "the server does not have the extension vector (pgvector)",
             next_step="install pgvector on the server, or use --profile generic",
         )
-    return f"{quoted}, {home}" if home else str(quoted)
+    if there == (False, True):
+        try:
+            with conn.transaction():
+                conn.execute(SQL("CREATE EXTENSION vector SCHEMA {}").format(Identifier(schema)))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise SinkError(
+                "make the profile's tables",
+                conn.info.dbname,
+                "the mirror's user may not create the extension vector",
+                next_step="as an administrator, in this database: CREATE EXTENSION vector",
+                retryable=True,
+            ) from error
+
+
+def _search_path(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> str:
+    """The schema, in which new objects go, and the one of the extension ``vector``."""
+    row = conn.execute(
+        "SELECT concat_ws(', ', quote_ident($1::text), quote_ident(n.nspname)) FROM pg_catalog.pg_extension e"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
+        (schema,),
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ SHORT = {
     "writer": ["--rounds", "3", "--unpaced", "30000", "--seconds", "2", "--commits", "100000"],
     "bulk": ["--rounds", "1"],
     "downtime": ["--rows", "200000", "--rounds", "1"],
+    "agents": ["--commits", "300"],
     "memory": ["--rows", "200000", "--ops", "insert", "update"],
 }
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from tests.support.memustore import create_store, item
+from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess
+from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
 
 MakeMirror = Callable[..., MirrorProcess]
@@ -145,7 +147,9 @@ def test_tables_without_a_profile_are_shared_too(make_mirror: MakeMirror, folder
 
 
 @pytest.mark.parametrize("kind", ["curated", "generic"])
-def test_a_table_of_another_kind_is_refused(make_mirror: MakeMirror, folder: Path, dsn: str, kind: str) -> None:
+def test_a_table_of_another_kind_is_refused(
+    make_mirror: MakeMirror, folder: Path, dsn: str, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A table of a familiar name never mixes with a MemuStore's, whichever was there first."""
     with create_store(folder / "a.db") as store, Writer(folder / "b.db") as other:
         store.run(item("1"))
@@ -163,8 +167,7 @@ def test_a_table_of_another_kind_is_refused(make_mirror: MakeMirror, folder: Pat
             assert refusal["table"] == "memory_items" and "--schema" in refusal["next_step"]
             assert rows(dsn, "SELECT id FROM memory_items") == [("1",)]
         else:
-            curated.start(wait=False)
-            assert curated.ends_within(30)
+            ends_with(curated, capfd, '"memory_items" already exists -- rename or drop what has that name')
             assert rows(dsn, "SELECT id FROM memory_items") == [("x",)]
         generic.kill()
 
@@ -192,3 +195,41 @@ def test_twenty_sources_one_of_them_stuck(make_mirror: MakeMirror, folder: Path,
         assert rows(dsn, "SELECT count(*) FROM memory_items WHERE agent_id = 'agent 0'") == [(1,)]
         blocker.rollback()
         mirror.check()
+
+
+def test_what_an_administrator_has_to_do_is_told(folder: Path) -> None:
+    """Of a server of its own, because roles are the server's: the extension, the role, and that it is no superuser."""
+    server = PostgresServer()
+    try:
+        with server.connect() as administrator, create_store(folder / "memory.db") as store:
+            store.run(item("1", embedding=vector(1, 2)))
+            administrator.execute("CREATE ROLE clerk LOGIN")
+            administrator.execute("CREATE DATABASE office OWNER clerk")
+            mirror = MirrorProcess(
+                [folder / "memory.db"], make_conninfo(server.dsn, user="clerk", dbname="office"), folder / "state"
+            )
+            mirror.start()
+            try:
+                wait_waiting(mirror, "in this database: CREATE EXTENSION vector")
+                with server.connect(make_conninfo(server.dsn, dbname="office")) as office:
+                    office.execute("CREATE EXTENSION vector")
+                wait_waiting(
+                    mirror, "the role argent_app is missing -- as an administrator: CREATE ROLE argent_app LOGIN"
+                )
+                administrator.execute("CREATE ROLE argent_app LOGIN BYPASSRLS")
+                wait_waiting(mirror, "can bypass row-level security")
+                administrator.execute("ALTER ROLE argent_app NOBYPASSRLS")
+                mirror.check()
+            finally:
+                mirror.end()
+    finally:
+        server.stop()
+
+
+def wait_waiting(mirror: MirrorProcess, told: str) -> None:
+    """Until it waits, for this reason."""
+    while True:
+        assert mirror.alive
+        status = mirror.status()
+        if status["phase"] == "waiting" and told in status["last_error"]:
+            return

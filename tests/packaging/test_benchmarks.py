@@ -11,6 +11,7 @@ import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
 TINY = {
+    "agents": ["--stores", "3", "--commits", "10"],
     "bulk": ["--rows", "500", "--rounds", "1"],
     "decode": ["--size", "1", "2", "--commits", "20", "--rows", "300"],
     "downtime": ["--rows", "2000", "--rounds", "1"],
