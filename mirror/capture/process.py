@@ -33,7 +33,7 @@ from mirror.model import Faults, Lsn, Salts, no_fault
 
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
-BUSY_INTERVAL, QUIET_INTERVAL = 0.0005, 0.002
+BUSY_INTERVAL, QUIET_INTERVAL = 0.0003, 0.002
 QUIET_AFTER = 2.0
 #: Turns of one source before the others get theirs.
 TURNS = 8
