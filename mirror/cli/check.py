@@ -26,6 +26,7 @@ from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
 from mirror.statedir import source_folder
 from mirror.status import stopped_status
+from mirror.verified import described, record
 
 
 @click.command()
@@ -79,6 +80,9 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
                 f"{name}: not in WAL mode: after each change all its pages are compared, which is slower",
                 highlight=False,
             )
+        parity = report["parity"]
+        age = "" if parity["age_seconds"] is None else f", {parity['age_seconds'] / 3600:.1f} hours ago"
+        console.print(f"{name}: parity: {parity['proof']}{age}", highlight=False, markup=False)
         if report["agent"]:
             console.print(
                 f"{name}: of the agent {report['agent']} ({report['profile']})", highlight=False, markup=False
@@ -107,9 +111,11 @@ def _status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
     folder = source_folder(state_dir, source)
     try:
         with ControlClient(folder) as client:
-            return client.status()
+            report = client.status()
     except ControlError:
-        return stopped_status(source, schema, folder).report()
+        report = stopped_status(source, schema, folder).report()
+    report["parity"] = described(folder)
+    return report
 
 
 @click.command()
@@ -146,7 +152,7 @@ def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]
         gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
         Console(stderr=True).status(f"comparing {source.name}") as spinner,
     ):
-        return compare(
+        report = compare(
             source,
             connection,
             settings.schema,
@@ -154,6 +160,10 @@ def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]
             tables=tables or None,
             progress=lambda table, rows: spinner.update(f"comparing {table}: {rows:,} rows"),
         )
+        if not report.reason:  # else it may be Postgres that is away
+            folder = source_folder(settings.state_dir, source)
+            record(connection, source, settings.schema, report, folder, whole=not tables)
+        return report
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:

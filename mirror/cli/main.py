@@ -10,6 +10,7 @@ import click
 from mirror import __version__
 from mirror.cli.check import parity, status, wait
 from mirror.cli.demo import demo
+from mirror.cli.doctor import doctor
 from mirror.cli.options import log_to
 from mirror.cli.rejects import rejects
 from mirror.cli.up import up
@@ -22,7 +23,7 @@ def cli() -> None:
     """Keep a Postgres database equal to a live SQLite file, without touching the program that writes it."""
 
 
-for _command in (up, wait, status, parity, rejects, demo):
+for _command in (doctor, up, wait, status, parity, rejects, demo):
     cli.add_command(_command)
 
 

@@ -14,9 +14,10 @@ import click
 from loguru import logger
 
 from mirror.config import Settings, load_settings
-from mirror.errors import MirrorError
+from mirror.errors import ConfigError, MirrorError
 from mirror.pipeline import Pipeline
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
+from mirror.profiles import PROFILES
 
 #: How long a command that is to end by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
@@ -44,12 +45,32 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         debug: bool,
         **own: Any,
     ) -> None:
-        command(load_settings(sources, postgres, state_dir, schema, config), debug=debug, **own)
+        command(settings=load_settings(sources, postgres, state_dir, schema, config), debug=debug, **own)
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
         made = option(made)
     return made
+
+
+def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--agent`` and ``--profile``; the command gets ``agent`` and ``profile``, None if nothing is said."""
+
+    @wraps(command)
+    def with_both(agent: str | None, profile: str, **own: Any) -> None:
+        if agent == "":
+            raise ConfigError("name the agent", "--agent", "its id is empty", next_step="name one, or leave it out")
+        command(agent=agent, profile=None if profile == "auto" else profile, **own)
+
+    made: Callable[..., Any] = click.option(
+        "--profile",
+        type=click.Choice(["auto", *PROFILES]),
+        default="auto",
+        show_default=True,
+        help="How the tables are held: as those of a MemuStore and its dashboard, or as any other's.",
+    )(with_both)
+    whose = "The agent that the sources belong to; a MemuStore's is argent by default."
+    return click.option("--agent", metavar="ID", help=whose)(made)
 
 
 @contextmanager

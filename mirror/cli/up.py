@@ -20,31 +20,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from mirror.agent import Agent, AgentSettings
 from mirror.capture.keeper import Keeper
-from mirror.cli.options import Patience, common, log_to, postgres_of
+from mirror.cli.options import Patience, common, log_to, postgres_of, whose_and_how
 from mirror.config import Settings, require_file
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
-from mirror.profiles import PROFILES
 
 
 @click.command()
 @common
 @click.option("--once", is_flag=True, help="Snapshot, catch up with what is committed, and exit.")
-@click.option("--agent", metavar="ID", help="The agent that the sources belong to; a MemuStore's is argent by default.")
-@click.option(
-    "--profile",
-    type=click.Choice(["auto", *PROFILES]),
-    default="auto",
-    show_default=True,
-    help="How the tables are held: as those of a MemuStore and its dashboard, or as any other's.",
-)
-def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: str) -> None:
+@whose_and_how
+def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: str | None) -> None:
     """Mirror SQLite files into Postgres while other programs write them."""
-    if agent == "":
-        raise ConfigError(
-            "start the mirror", "--agent", "the agent's id is empty", next_step="name one, or leave it out"
-        )
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
     for source in settings.sources:
@@ -60,8 +48,7 @@ def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: 
     with postgres_of(settings) as dsn:
         click.echo(f"Postgres: {_without_password(dsn)}")
         tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
-        held = None if profile == "auto" else profile
-        mirror = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema, tenants, held))
+        mirror = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema, tenants, profile))
         mirror.start()
         try:
             _run(mirror, stop, once)

@@ -338,6 +338,37 @@ def parity_of(cli: CommandLine, *arguments: object) -> tuple[int, list[dict[str,
     return done.code, report["reports"]
 
 
+def test_parity_is_remembered(cli: CommandLine, source: Path, dsn: str) -> None:
+    """In Postgres each run; in `status` how good the last whole one is as a proof."""
+
+    def proof() -> str:
+        (report,) = status_of(cli, source)
+        return str(report["parity"]["proof"])
+
+    assert cli.run("up", source, "--once").code == 0
+    assert proof() == "never"
+    assert cli.run("parity", source, "--table", "t").code == 0
+    assert proof() == "never", "a part proves nothing of the whole"
+    assert cli.run("parity", source).code == 0
+    assert proof() == "verified"
+    assert "parity: verified, 0.0 hours ago" in cli.run("status", source).out
+    (kept,) = (cli.folder / "argent" / "mirror" / "sources").glob("*/parity.json")
+    last = json.loads(kept.read_text())
+    kept.write_text(json.dumps(last | {"finished_at": last["finished_at"] - 25 * 3600}))
+    assert proof() == "stale"
+    sql(dsn, "DELETE FROM t WHERE id = 1 RETURNING 1")
+    assert cli.run("parity", source).code == 1
+    assert proof() == "different"
+    query = "SELECT verdict, whole, rows, missing, extra, report ->> 'verdict' FROM mirror.parity_runs ORDER BY run_id"
+    assert sql(dsn, query) == [
+        ("equal", False, 3, 0, 0, "equal"),
+        ("equal", True, 3, 0, 0, "equal"),
+        ("different", True, 3, 1, 0, "different"),
+    ]
+    kept.write_text("{")
+    assert proof() == "never"
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_parity_finds_what_was_damaged(cli: CommandLine, source: Path, dsn: str, running: bool) -> None:
     def check() -> None:

@@ -19,7 +19,19 @@ MODULES = {
 }
 STAGES = ("capture", "decode", "postgres", "profiles", "parity", "storage", "hot")
 #: Modules above the stages: they wire them together.
-WIRING = ("pipeline", "deliver", "replica", "agent", "control", "cutover", "cli", "demo", "__main__")
+WIRING = (
+    "pipeline",
+    "deliver",
+    "replica",
+    "agent",
+    "control",
+    "cutover",
+    "doctor",
+    "verified",
+    "cli",
+    "demo",
+    "__main__",
+)
 SHARED = ("mirror.errors", "mirror.model")
 #: Standard modules that compute: no files, no clock, no network, no processes, no logging.
 PURE = frozenset(("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"))

@@ -1,0 +1,128 @@
+"""``mirror doctor``: each thing that would go wrong is told with its next step, before anything is copied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.support.commands import CommandLine
+from tests.support.memustore import create_dashboard, create_store, item, vector
+from tests.support.source import Writer
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    return CommandLine(folder, dsn)
+
+
+def examine(cli: CommandLine, *arguments: object) -> tuple[int, dict[str, Any]]:
+    done = cli.run("doctor", "--json", *arguments)
+    assert "Traceback" not in done.err, done
+    (report,) = json.loads(done.out)["reports"]
+    assert done.code == (0 if report["healthy"] else 1)
+    assert all(finding["next_step"] for finding in report["findings"] if finding["level"] == "problem")
+    return done.code, report
+
+
+def told(report: dict[str, Any], level: str) -> dict[str, str]:
+    return {finding["check"]: finding["detail"] for finding in report["findings"] if finding["level"] == level}
+
+
+def column(report: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [each for each in report["columns"] if f"{each['table']}.{each['column']}" == name]
+    return dict(found)
+
+
+def test_all_is_well(cli: CommandLine, folder: Path, dsn: str) -> None:
+    with create_store(folder / "memory.db") as store:
+        store.run(item("1", embedding=vector(1, 2)), item("2"))
+        code, report = examine(cli, folder / "memory.db")
+        assert code == 0, report
+        assert set(told(report, "ok")) == {
+            *("SQLite", "journal mode", "disk", "profile", "Postgres", "rights", "pgvector", "row security")
+        }
+        found = column(report, "memory_items.embedding")
+        assert (found["becomes"], found["classes"]) == ("vector", {"blob": 1, "null": 1})
+        assert cli.run("doctor", folder / "memory.db").out.count("✓") == 8
+        with psycopg.connect(dsn) as connection:
+            there = connection.execute("SELECT to_regnamespace('mirror')").fetchone()
+        assert there == (None,), "nothing is made"
+        assert not (folder / "argent").exists()
+        assert cli.run("up", folder / "memory.db", "--once").code == 0
+        assert examine(cli, folder / "memory.db")[0] == 0, "what the mirror made is in nobody's way"
+
+
+def test_values(cli: CommandLine, folder: Path) -> None:
+    """The storage classes of each column, what becomes of it, and what nobody can hold."""
+    with Writer(folder / "any.db") as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, s TEXT, w)")
+        writer.run("WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 4500)"
+                   " INSERT INTO t SELECT i - 2, i, 's', i FROM c")  # fmt: skip
+        writer.run("INSERT INTO t VALUES (-9223372036854775808, 'text', 'a' || char(0), 1.5)")
+        writer.run("INSERT INTO t VALUES (9223372036854775807, NULL, CAST(x'ff' AS TEXT), NULL)")
+        writer.run("CREATE TABLE k(a TEXT PRIMARY KEY, b) WITHOUT ROWID", "INSERT INTO k VALUES ('a', 1)")
+        writer.run("CREATE TABLE u(k TEXT PRIMARY KEY)", "INSERT INTO u VALUES (NULL), ('x')")
+        code, report = examine(cli, folder / "any.db")
+        assert code == 1
+        assert column(report, "t.n")["classes"] == {"integer": 4500, "text": 1, "null": 1}
+        assert column(report, "t.n")["becomes"] == "jsonb"
+        assert sum(column(report, "t.s")["rejects"].values()) == 2
+        assert column(report, "k.b")["classes"] == {"integer": 1}
+        assert "1 rows have NULL in their key" in told(report, "note")["table u"]
+        _, with_agent = examine(cli, folder / "any.db", "--agent", "main")
+        assert "NULL in the primary key" in told(with_agent, "problem")["table u"]
+
+
+def test_a_store_with_what_does_not_fit(cli: CommandLine, folder: Path) -> None:
+    with create_store(folder / "memory.db") as store:
+        store.run(item("1", happened_at="last week", extra="{"), item("2", embedding=b"123"))
+        code, report = examine(cli, folder / "memory.db")
+        assert code == 1
+        problems = told(report, "problem")
+        assert "no time" in problems["column memory_items.happened_at"]
+        assert "no JSON" in problems["column memory_items.extra"]
+        assert "no float32 vector" in problems["column memory_items.embedding"]
+        assert examine(cli, folder / "memory.db", "--profile", "generic")[0] == 0
+
+
+def test_without_a_wal_no_lock_is_taken(cli: CommandLine, folder: Path) -> None:
+    with Writer(folder / "old.db", busy=0) as writer:
+        writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)", "BEGIN EXCLUSIVE")
+        code, report = examine(cli, folder / "old.db")
+        assert code == 0
+        assert "slower" in told(report, "note")["journal mode"]
+        assert column(report, "t.id")["classes"] == {"integer": 1}
+        writer.run("COMMIT")
+
+
+@pytest.mark.parametrize("content", [b"", b"encrypted" * 1000])
+def test_no_database(cli: CommandLine, folder: Path, content: bytes) -> None:
+    (folder / "x.db").write_bytes(content)
+    code, report = examine(cli, folder / "x.db")
+    assert code == 1 and "source" in told(report, "problem")
+
+
+def test_names_that_are_taken(cli: CommandLine, folder: Path, dsn: str) -> None:
+    create_dashboard(folder / "dashboard.db").close()
+    with psycopg.connect(dsn) as connection:
+        connection.execute("CREATE TABLE lessons(x int); CREATE VIEW tasks AS SELECT 1")
+    code, report = examine(cli, folder / "dashboard.db")
+    assert code == 1
+    assert {"table lessons", "table tasks"} <= set(told(report, "problem"))
+    assert examine(cli, folder / "dashboard.db", "--schema", "other")[0] == 0
+
+
+def test_postgres_away_or_without_rights(cli: CommandLine, folder: Path, dsn: str) -> None:
+    create_store(folder / "memory.db").close()
+    code, report = examine(cli, folder / "memory.db", "--postgres", "host=/nowhere")
+    assert code == 1 and "Postgres" in told(report, "problem")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DO $$ BEGIN CREATE ROLE guest LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    code, report = examine(cli, folder / "memory.db", "--postgres", make_conninfo(dsn, user="guest"))
+    assert code == 1 and "may not create in the database" in told(report, "problem")["rights"]
+    assert cli.run("doctor").code == 2 and cli.run("doctor", folder / "none.db").code == 2
