@@ -10,6 +10,7 @@ request                                   answer
 ``{"op": "reach", "salts", "frame"}``     ``{"ok": true, "lsn": "g:f"}``: Postgres is exactly there
 ``{"op": "release"}``                     ``{"ok": true}``
 ``{"op": "retry", "timeout"}``            ``{"ok": true}``: rejects and refused tables were tried again
+``{"op": "repair", "tables", "timeout"}`` ``{"ok": true}``: these tables were made equal again
 ========================================  =====================================================
 
 A refusal is ``{"ok": false, "error": text}``. The socket has mode 0600.
@@ -23,7 +24,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
@@ -119,6 +120,9 @@ class _Conversation(socketserver.StreamRequestHandler):
                 case {"op": "retry", "timeout": int() | float() as timeout}:
                     pipeline.retry().result(timeout)
                     return {"ok": True}
+                case {"op": "repair", "tables": list(tables), "timeout": int() | float() as timeout}:
+                    pipeline.retry([str(table) for table in tables]).result(timeout)
+                    return {"ok": True}
                 case {"op": "release"}:
                     pipeline.release()
                     return {"ok": True}
@@ -195,6 +199,11 @@ class ControlClient:
         """Have the mirror try again what Postgres refused or could not hold."""
         self._socket.settimeout(timeout + 5.0)
         self.ask(op="retry", timeout=timeout)
+
+    def repair(self, tables: Collection[str], timeout: float) -> None:
+        """Have the mirror make tables equal to the source again."""
+        self._socket.settimeout(timeout + 5.0)
+        self.ask(op="repair", tables=sorted(tables), timeout=timeout)
 
     def release(self) -> None:
         """Let the mirror go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 
 from loguru import logger
@@ -65,8 +65,8 @@ class Mender:
 
     def __init__(self, name: str) -> None:
         """``name``: of the source, for the log."""
-        self.asked: list[Future[None]] = []
-        """Done when all has been tried again."""
+        self.asked: list[tuple[Future[None], Collection[str]]] = []
+        """Done when all has been tried again, and these tables are repaired."""
         self._name = name
         self._known: frozenset[str] = frozenset()
         self._pause = FIRST_PAUSE
@@ -74,7 +74,7 @@ class Mender:
 
     def close(self) -> None:
         """Nothing is tried any more."""
-        for future in self.asked:
+        for future, _ in self.asked:
             future.cancel()
 
     def mend(self, replica: Replica, sink: Sink) -> bool:
@@ -91,9 +91,13 @@ class Mender:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return True
 
-    def retry(self, replica: Replica, sink: Sink) -> None:
-        """Try them now, and the tables with rows that were rejected."""
-        self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
+    def retry(self, replica: Replica, sink: Sink, repair: Collection[str] = ()) -> None:
+        """Try them now, and the tables with rows that were rejected; or make tables equal that are to be repaired."""
+        for name in repair:
+            if (table := replica.schema.tables.get(name)) is not None:
+                sink.mend(table, replica.rows, log=True)
+        if not repair:
+            self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
 
     def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals

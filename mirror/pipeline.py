@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -121,10 +121,10 @@ class Pipeline:
         """End a hold."""
         self._desk.request(self._desk.let_go)
 
-    def retry(self) -> Future[None]:
-        """Try again what Postgres refused and rejected; done when it has been tried."""
+    def retry(self, repair: Collection[str] = ()) -> Future[None]:
+        """Try again what Postgres refused and rejected, or repair tables; done when it has been tried."""
         future: Future[None] = Future()
-        self._desk.request(lambda: self._mender.asked.append(future))
+        self._desk.request(lambda: self._mender.asked.append((future, repair)))
         return future
 
     def _has(self, lsn: Lsn) -> bool:
@@ -307,9 +307,9 @@ class Pipeline:
         if self._desk.held:
             return
         while self._mender.asked:
-            self._mender.retry(replica, self._sink)
+            self._mender.retry(replica, self._sink, self._mender.asked[-1][1])
             self._update_status()
-            self._mender.asked.pop().set_result(None)
+            self._mender.asked.pop()[0].set_result(None)
         if not self.task.resume_only and self._mender.mend(replica, self._sink):
             self._update_status()
 

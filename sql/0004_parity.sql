@@ -15,3 +15,16 @@ CREATE TABLE mirror.parity_runs (
     report     jsonb NOT NULL       -- as `mirror parity --json` tells it
 );
 CREATE INDEX parity_runs_source ON mirror.parity_runs (source_id, run_id);
+
+-- What `mirror parity --repair` has changed, row by row.
+CREATE TABLE mirror.repairs (
+    repair_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source_id     bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    repaired_at   timestamptz NOT NULL DEFAULT now(),
+    target_schema text NOT NULL,
+    target_table  text NOT NULL,
+    kind          text NOT NULL,  -- missing: only the source had it; extra: only Postgres; different
+    before        jsonb,          -- the row as it was in Postgres
+    after         jsonb           -- the row as it is now
+);
+CREATE INDEX repairs_source ON mirror.repairs (source_id, repair_id);

@@ -28,6 +28,9 @@ from mirror.statedir import source_folder
 from mirror.status import stopped_status
 from mirror.verified import described, record
 
+#: How long a repair may take: it sends all rows of a table that differs.
+REPAIR_SECONDS = 3600.0
+
 
 @click.command()
 @common
@@ -122,14 +125,15 @@ def _status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
 @common
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
-def parity(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
+@click.option("--repair", is_flag=True, help="Make tables that differ equal again, and compare once more.")
+def parity(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...], repair: bool) -> None:
     """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
     named = settings.known()
     reports: list[ParityReport] = []
     with postgres_of(settings) as dsn:
         for source in named:
             try:
-                report = _compare(source, dsn, settings, tables)
+                report = _compare(source, dsn, settings, tables, repair=repair)
             except MirrorError as error:
                 # The others are compared all the same, and a difference found there counts.
                 if debug:
@@ -146,24 +150,36 @@ def parity(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ..
     sys.exit(1 if 1 in codes else max(codes))
 
 
-def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]) -> ParityReport:
+def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], *, repair: bool) -> ParityReport:
+    """Compare and keep the outcome; with ``repair``, mend what differs, and compare and keep that, too."""
     with (
         _connect(dsn) as connection,
         gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
         Console(stderr=True).status(f"comparing {source.name}") as spinner,
     ):
-        report = compare(
-            source,
-            connection,
-            settings.schema,
-            gate,
-            tables=tables or None,
-            progress=lambda table, rows: spinner.update(f"comparing {table}: {rows:,} rows"),
-        )
-        if not report.reason:  # else it may be Postgres that is away
-            folder = source_folder(settings.state_dir, source)
-            record(connection, source, settings.schema, report, folder, whole=not tables)
-        return report
+
+        def compare_and_keep() -> ParityReport:
+            report = compare(
+                source,
+                connection,
+                settings.schema,
+                gate,
+                tables=tables or None,
+                progress=lambda table, rows: spinner.update(f"comparing {table}: {rows:,} rows"),
+            )
+            if not report.reason:  # else it may be Postgres that is away
+                folder = source_folder(settings.state_dir, source)
+                record(connection, source, settings.schema, report, folder, whole=not tables)
+            return report
+
+        report = compare_and_keep()
+        wrong = [table.table for table in report.tables if table.status == "different"]
+        if not repair or not wrong:
+            return report
+        spinner.update(f"repairing {', '.join(wrong)}")
+        gate.repair(wrong, REPAIR_SECONDS)
+        click.echo(f"{source.name}: repaired {', '.join(wrong)}; mirror.repairs has each row", err=True)
+        return compare_and_keep()
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:

@@ -135,10 +135,7 @@ class ParityReport:
         steps += [f"{table.table}: {table.next_step}" for table in self.tables if table.next_step]
         wrong = [table.table for table in self.tables if table.status == "different" and not table.next_step]
         if wrong:
-            steps.append(
-                f"stop the mirror, delete its state directory and run mirror up {self.source}: it loads the source"
-                f" anew and mends every difference  (different: {', '.join(wrong)})"
-            )
+            steps.append(f"mirror parity {self.source} --repair  (different: {', '.join(wrong)})")
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
             told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)

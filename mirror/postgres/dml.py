@@ -148,26 +148,65 @@ class Stage:
             " AND r.source_table = $2::text AND md5(r.key) = md5(s.k) AND r.key = s.k"
         ).format(self.table)
 
-    def delete_absent(self) -> Composed:
-        """DELETE the rows whose key is not staged (the stage holds the whole table, or all of the agent's rows)."""
-        statement = SQL("DELETE FROM {} AS t WHERE NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})").format(
-            table_sql(self.target), self.table, self._same_key(SQL("t"), SQL("s"))
+    def log_repairs(self) -> tuple[Composed, Composed]:
+        """INSERT into ``mirror.repairs`` what :meth:`delete_absent` and :meth:`upsert_different` are going to do.
+
+        $1 source.
+        """
+        into = SQL(
+            "INSERT INTO mirror.repairs (source_id, target_schema, target_table, kind, before, after)"
+            " SELECT $1::bigint, {}, {}, "
+        ).format(Literal(self.target.schema), Literal(self.target.name))
+        extra = into + SQL("'extra', to_jsonb(t), NULL FROM {} AS t WHERE {}").format(
+            table_sql(self.target), self._absent()
+        )
+        named = SQL(", ").join(SQL("s.{} AS {}").format(self._staged[name], Identifier(name)) for name in self._names)
+        first = Identifier(self.target.key_columns[0])
+        others = into + SQL(
+            "CASE WHEN t.{first} IS NULL THEN 'missing' ELSE 'different' END,"
+            " CASE WHEN t.{first} IS NOT NULL THEN to_jsonb(t) END,"
+            " (SELECT to_jsonb(x) FROM (SELECT {named}) AS x)"
+            " FROM {stage} AS s LEFT JOIN {target} AS t ON {joined} WHERE {differs}"
+        ).format(
+            first=first,
+            named=named,
+            stage=self.table,
+            target=table_sql(self.target),
+            joined=self._same_key(SQL("t"), SQL("s")),
+            differs=self._differs(),
+        )
+        return extra, others
+
+    def _absent(self) -> Composed:
+        """Whether a row of the target, ``t``, is not staged."""
+        absent = SQL("NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})").format(
+            self.table, self._same_key(SQL("t"), SQL("s"))
         )
         if self.target.tenant is None:
-            return statement
-        return statement + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.tenant))
+            return absent
+        return absent + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.tenant))
+
+    def _differs(self) -> Composed:
+        """Whether a staged row, ``s``, is not in the target, whose row is ``t``, or is another."""
+        old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names)
+        new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
+        return SQL("(t.{} IS NULL OR ROW({})::record *<> ROW({})::record)").format(
+            Identifier(self.target.key_columns[0]), old, new
+        )
+
+    def delete_absent(self) -> Composed:
+        """DELETE the rows whose key is not staged (the stage holds the whole table, or all of the agent's rows)."""
+        return SQL("DELETE FROM {} AS t WHERE {}").format(table_sql(self.target), self._absent())
 
     def upsert_different(self) -> Composed:
         """INSERT or update only the staged rows that differ from the target's.
 
         They are found by a join first: ON CONFLICT would lock, and so write, every row it meets.
         """
-        old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names)
         new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
         return SQL(
             "INSERT INTO {target} ({names}) SELECT {new} FROM {stage} AS s"
-            " LEFT JOIN {target} AS t ON {joined}"
-            " WHERE t.{first} IS NULL OR ROW({old})::record *<> ROW({new})::record"
+            " LEFT JOIN {target} AS t ON {joined} WHERE {differs}"
             " ON CONFLICT ({key}) {action}"
         ).format(
             target=table_sql(self.target),
@@ -175,8 +214,7 @@ class Stage:
             new=new,
             stage=self.table,
             joined=self._same_key(SQL("t"), SQL("s")),
-            first=Identifier(self.target.key_columns[0]),
-            old=old,
+            differs=self._differs(),
             key=names_sql(self.target.key_columns),
             action=_on_conflict(self.target),
         )

@@ -308,10 +308,11 @@ class Sink:
         )
         return self._editor(profile, agent)
 
-    def mend(self, table: Table, rows: AllRows) -> bool:
+    def mend(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
         """Try a refused table again: make it equal to the source at the applied position, in one transaction.
 
-        ``rows``: its rows as of that position. Returns whether it is equal now. Raises
+        Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is noted in
+        ``mirror.repairs``. Returns whether it is equal now. Raises
         :class:`SinkError`, :class:`FencedError`.
         """
         position = self._position
@@ -325,7 +326,7 @@ class Sink:
                 editor.forget(table.name)
             elif not intact:
                 editor.retire(table.name, position.lsn)
-            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn)
+            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log)
             loader.load(table)
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)

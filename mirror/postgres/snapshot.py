@@ -266,8 +266,14 @@ class Loader:
         copy: SourceCopy | None,
         lsn: Lsn,
         progress: Progress | None = None,
+        *,
+        log: bool = False,
     ) -> None:
-        """``copy``: the source as a SQLite file, for the fast path; None: there is only the careful one."""
+        """``copy``: the source as a SQLite file, for the fast path; None: there is only the careful one.
+
+        ``log``: what is changed of a table that is there goes to ``mirror.repairs``, row by row.
+        """
+        self._log = log
         self._conn = conn
         self._source_id = str(source_id)
         self._editor = editor
@@ -341,6 +347,9 @@ class Loader:
         self._conn.execute(stage.create())
         self._fill(table, target, stage.copy_rows(), careful)
         self._conn.execute(stage.analyze())
+        if self._log:
+            for statement_ in stage.log_repairs():
+                self._conn.execute(statement_, (self._source_id,))
         self._conn.execute(stage.delete_absent())
         self._conn.execute(stage.upsert_different())
         self._conn.execute(SQL("DROP TABLE {}").format(stage.table))

@@ -65,8 +65,7 @@ def test_json() -> None:
         {"kind": "different", "key": "[1]", "column": "x", "source_value": "1", "target_value": "1.0"}
     ]
     assert [step.split("  ")[0] for step in data["next_steps"]] == [
-        "stop the mirror, delete its state directory and run mirror up s.db: it loads the source anew and mends"
-        " every difference",
+        "mirror parity s.db --repair",
         "mirror rejects list",
     ]
 

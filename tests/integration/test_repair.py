@@ -1,0 +1,105 @@
+"""``mirror parity --repair``: what was damaged in Postgres is found, named, mended, noted, and proved equal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.commands import CommandLine
+from tests.support.memustore import create_store, item, vector
+from tests.support.source import Writer, filling
+
+FILL = filling("i, 'row ' || i, i * 0.1, zeroblob(3)")
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    return CommandLine(folder, dsn)
+
+
+def damage(dsn: str, *commands: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for command in commands:
+            connection.execute(command.encode())
+
+
+def repairs(dsn: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(
+            "SELECT kind, before ->> 'id', after ->> 'id', before, after FROM mirror.repairs ORDER BY repair_id"
+        ).fetchall()
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds"),
+    [
+        ("UPDATE t SET name = 'changed' WHERE id = 7", ["different"]),
+        ("UPDATE t SET r = 0.30000000000000010 WHERE id = 3", ["different"]),
+        ("UPDATE t SET b = '\\x000001' WHERE id = 3", ["different"]),
+        ("UPDATE t SET name = NULL WHERE id <= 2", ["different"] * 2),
+        ("DELETE FROM t WHERE id IN (1, 500, 1000)", ["missing"] * 3),
+        ("INSERT INTO t VALUES (-5, 'extra', 1, NULL), (5000, 'extra', 1, NULL)", ["extra"] * 2),
+        ("UPDATE t SET id = 9999 WHERE id = 1", ["extra", "missing"]),
+        ("UPDATE t AS a SET name = b.name FROM t AS b WHERE (a.id, b.id) IN ((4, 5), (5, 4))", ["different"] * 2),
+        ("TRUNCATE t", ["missing"] * 1000),
+    ],
+)
+def test_damage_of_every_kind(cli: CommandLine, folder: Path, dsn: str, command: str, kinds: list[str]) -> None:
+    """The smallest change, while the program goes on writing."""
+    path = folder / "source.db"
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, r REAL, b BLOB)")
+        writer.run(FILL.format(1, 1000), "CREATE TABLE other(id INTEGER PRIMARY KEY)", "INSERT INTO other VALUES (1)")
+        with cli.up(path):
+            assert cli.run("parity", path).code == 0
+            damage(dsn, command)
+            found = cli.run("parity", path, "--json")
+            assert found.code == 1 and "--repair" in json.loads(found.out)["reports"][0]["next_steps"][0]
+            writer.send(*["INSERT INTO other DEFAULT VALUES"] * 3000)
+            done = cli.run("parity", path, "--repair", "--json")
+            writer.answer()
+            assert done.code == 0 and json.loads(done.out)["reports"][0]["verdict"] == "equal", done
+            assert "repaired t;" in done.err
+            assert sorted(kind for kind, *_ in repairs(dsn)) == sorted(kinds)
+            writer.run("UPDATE t SET name = 'goes on'")
+            cli.run("wait", path)
+            assert cli.run("parity", path).code == 0
+
+
+def test_what_was_is_noted(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """Of an agent's rows alone, with their vectors; also without a mirror that runs."""
+    for agent in ("ada", "bob"):
+        with create_store(folder / f"{agent}.db") as store:
+            store.run(item("1", "mine", embedding=vector(1, 2)), item("2"))
+        assert cli.run("up", folder / f"{agent}.db", "--agent", agent, "--once").code == 0
+    damage(
+        dsn,
+        "UPDATE memory_items SET summary = 'forged', embedding = '[1,2.5]' WHERE id = '1' AND agent_id = 'ada'",
+        "DELETE FROM memory_items WHERE id = '2' AND agent_id = 'ada'",
+        "UPDATE memory_items SET visibility = 'shared'",
+    )
+    assert cli.run("parity", folder / "ada.db", "--repair").code == 0
+    found = {kind: (before, after) for kind, _, _, before, after in repairs(dsn)}
+    assert set(found) == {"different", "missing"}
+    before, after = found["different"]
+    assert (before["summary"], after["summary"]) == ("forged", "mine")
+    assert (before["embedding"], after["embedding"]) == ("[1,2.5]", "[1,2]")
+    assert cli.run("parity", folder / "bob.db").code == 0
+    with psycopg.connect(dsn) as connection:
+        kept = connection.execute("SELECT agent_id, id, visibility FROM memory_items ORDER BY 1, 2").fetchall()
+    assert kept == [("ada", "1", "shared"), ("ada", "2", "private"), ("bob", "1", "shared"), ("bob", "2", "shared")]
+
+
+def test_a_table_that_was_dropped(cli: CommandLine, folder: Path, dsn: str) -> None:
+    path = folder / "source.db"
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, r REAL, b BLOB)")
+        writer.run(FILL.format(1, 10))
+        assert cli.run("up", path, "--once").code == 0
+        damage(dsn, "DROP TABLE t")
+        assert cli.run("parity", path).code == 1
+        assert cli.run("parity", path, "--repair").code == 0
