@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -16,6 +17,8 @@ from mirror.capture.shadow import saved_position
 from mirror.model import Lsn, Position, Table
 
 _FILE = "status.json"
+#: Over so many minutes the worst lag is told.
+LAG_MINUTES = 5
 
 
 @dataclass
@@ -70,6 +73,8 @@ class SourceStatus:
 
     def __post_init__(self) -> None:
         self._kept: tuple[object, ...] = ()
+        #: The worst lag of each of the last seconds in which something was applied.
+        self._lags: deque[tuple[int, float]] = deque(maxlen=LAG_MINUTES * 60)
 
     def has_captured(self, lsn: Lsn) -> None:
         """The spool has everything up to here."""
@@ -79,10 +84,18 @@ class SourceStatus:
 
     def is_at(self, position: Position) -> None:
         """Postgres has this position."""
+        if str(position.lsn) != self.applied and self.phase == "following":
+            self._lagged(time.time(), position.committed_at)
         self.applied, self.committed_at = str(position.lsn), position.committed_at
         if self.behind_since is not None:
             # What is not applied yet was committed after what just was.
             self.behind_since = max(self.behind_since, position.committed_at)
+
+    def _lagged(self, now: float, committed_at: float) -> None:
+        second, lag = int(now), now - committed_at
+        if self._lags and self._lags[-1][0] == second:
+            lag = max(lag, self._lags.pop()[1])
+        self._lags.append((second, lag))
 
     def describes(self, tables: Collection[Table], agent: str | None, profile: str | None) -> None:
         """The source has these tables, belongs to this agent, and is held by this profile."""
@@ -125,6 +138,9 @@ class SourceStatus:
         result = asdict(self)
         result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
         result["freshness_seconds"] = round(now - self.committed_at, 3) if self.committed_at else None
+        recent = [lag for at, lag in tuple(self._lags) if now - at < LAG_MINUTES * 60]
+        worst = max([*recent, result["lag_seconds"]]) if self.caught_up_at is not None else None
+        result["worst_lag_seconds"] = None if worst is None else round(worst, 3)
         result["next_steps"] = self._next_steps()
         return result
 

@@ -55,7 +55,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show what the mirror of each source is doing."""
-    reports = [_status_of(source, settings.state_dir, settings.schema) for source in settings.known()]
+    reports = [status_of(source, settings.state_dir, settings.schema) for source in settings.known()]
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
         return
@@ -110,7 +110,8 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
             console.print(f"{name}: next: {step}", style="yellow", highlight=False, markup=False)
 
 
-def _status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
+def status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
+    """What the mirror of a source says, or wrote down last; and how good the last comparison is as a proof."""
     folder = source_folder(state_dir, source)
     try:
         with ControlClient(folder) as client:

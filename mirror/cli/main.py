@@ -9,6 +9,7 @@ import click
 
 from mirror import __version__
 from mirror.cli.check import parity, status, wait
+from mirror.cli.cutover import cutover
 from mirror.cli.demo import demo
 from mirror.cli.doctor import doctor
 from mirror.cli.options import log_to
@@ -23,7 +24,7 @@ def cli() -> None:
     """Keep a Postgres database equal to a live SQLite file, without touching the program that writes it."""
 
 
-for _command in (doctor, up, wait, status, parity, rejects, demo):
+for _command in (doctor, up, wait, status, parity, rejects, cutover, demo):
     cli.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_store, item, vector
+from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling
 
 FILL = filling("i, 'row ' || i, i * 0.1, zeroblob(3)")
@@ -92,6 +94,59 @@ def test_what_was_is_noted(cli: CommandLine, folder: Path, dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         kept = connection.execute("SELECT agent_id, id, visibility FROM memory_items ORDER BY 1, 2").fetchall()
     assert kept == [("ada", "1", "shared"), ("ada", "2", "private"), ("bob", "1", "shared"), ("bob", "2", "shared")]
+
+
+def test_a_bug_in_the_decoder_is_caught(
+    make_mirror: Callable[..., MirrorProcess], writer: Writer, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parity reads SQLite by SQL: what capture got wrong cannot hide, and a repair by the same bug proves nothing."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)", "INSERT INTO t VALUES (1, 'right')")
+    mirror = make_mirror(database)
+    monkeypatch.setenv("MIRROR_PLANTED_BUG", "planted")
+    mirror.start()
+    mirror.check()
+    writer.run("INSERT INTO t VALUES (2, 'planted'), (3, 'also right')")
+    mirror.wait_applied()
+    for _ in range(2):
+        report = mirror.parity()
+        assert report.verdict == "different"
+        [example] = report.tables[0].examples
+        assert (example.key, example.source_value, example.target_value) == ("[2]", '"planted"', '"planted?"')
+        with mirror.control() as client:
+            client.repair(["t"], 60.0)
+    mirror.kill()
+
+
+@pytest.mark.parametrize("runs", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_no_false_alarm_under_heavy_writes(
+    make_mirror: Callable[..., MirrorProcess], writer: Writer, database: Path, runs: int
+) -> None:
+    """Three programs write without a pause, checkpoints and all; each comparison is exact at its positions."""
+    writer.run(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, v)", "CREATE TABLE n(x)", "INSERT INTO n VALUES (0)"
+    )
+    writer.run(filling("i, 'row ' || i, i").format(1, 5000))
+    mirror = make_mirror(database)
+    mirror.start()
+    mirror.check()
+    work = [
+        "UPDATE n SET x = x + 1",
+        "UPDATE t SET v = random() WHERE id = abs(random()) % 5000",
+        "DELETE FROM t WHERE id = abs(random()) % 5000",
+        "INSERT OR REPLACE INTO t VALUES (abs(random()) % 5000, 'new ' || random(), NULL)",
+    ]
+    with Writer(database) as second, Writer(database) as third:
+        verdicts = []
+        for run in range(runs):
+            for program in (writer, second, third):
+                program.send(*work * 50, f"PRAGMA wal_checkpoint({('PASSIVE', 'TRUNCATE')[run % 2]})")
+            report = mirror.parity()
+            verdicts.append(report.verdict)
+            assert report.verdict != "different", report.to_json()
+            for program in (writer, second, third):
+                program.answer()
+    assert verdicts.count("equal") > runs // 2, verdicts
+    mirror.check()
 
 
 def test_a_table_that_was_dropped(cli: CommandLine, folder: Path, dsn: str) -> None:

@@ -2,7 +2,8 @@
 
 ``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
 never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
-MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held.
+MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
+decoded wrongly wherever it stands.
 """
 
 from __future__ import annotations
@@ -16,6 +17,18 @@ from pathlib import Path
 
 from mirror.agent import Agent, AgentSettings
 from mirror.capture.link import CAPTURE_MODULE
+from mirror.decode import rows
+from mirror.model import Value
+
+
+def plant(text: str) -> None:
+    """Have the decoder give another value for a text, as a bug in it would."""
+    right = rows.decode_record
+
+    def wrong(payload: bytes, encoding: str = "utf-8") -> list[Value]:
+        return [f"{text}?" if value == text else value for value in right(payload, encoding)]
+
+    rows.decode_record = wrong
 
 
 def main() -> int:
@@ -35,6 +48,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
     paths = [Path(source) for source in sources]
+    if planted := os.environ.get("MIRROR_PLANTED_BUG"):
+        plant(planted)
     tenants = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_TENANTS", "{}")).items()}
     settings = AgentSettings(
         paths,

@@ -1,0 +1,66 @@
+"""``mirror cutover plan``: may reads move to Postgres?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from mirror.cli.check import status_of
+from mirror.cli.options import common, postgres_of
+from mirror.config import Settings
+from mirror.readiness import ACKNOWLEDGED, Readiness, failing
+from mirror.readiness import plan as judge
+from mirror.statedir import source_folder
+
+
+@click.group()
+def cutover() -> None:
+    """Move reads, and then writes, from SQLite to Postgres."""
+
+
+@cutover.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--acknowledge",
+    "acknowledged",
+    multiple=True,
+    type=click.Choice(ACKNOWLEDGED),
+    help="What you answer for yourself (may be repeated).",
+)
+def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...]) -> None:
+    """Print READY or NOT READY, with each guard rail's verdict and figure (exit code 1: not ready)."""
+    verdicts = []
+    with postgres_of(settings) as dsn:
+        for source in settings.known():
+            folder = source_folder(settings.state_dir, source)
+            status = status_of(source, settings.state_dir, settings.schema)
+            verdicts.append(judge(source, status, folder, dsn, settings.schema, acknowledged))
+    ready = all(verdict.ready for verdict in verdicts)
+    if as_json:
+        told = [asdict(verdict) | {"ready": verdict.ready, "next_steps": _steps(verdict)} for verdict in verdicts]
+        click.echo(json.dumps({"version": 1, "ready": ready, "sources": told}, indent=2))
+    else:
+        console = Console()
+        for verdict in verdicts:
+            _render(verdict, console)
+    sys.exit(0 if ready else 1)
+
+
+def _steps(verdict: Readiness) -> list[str]:
+    return [f"{rail.name}: {rail.next_step}" for rail in failing(verdict.rails)]
+
+
+def _render(verdict: Readiness, console: Console) -> None:
+    for rail in verdict.rails:
+        mark = "[green]✓[/]" if rail.passed else "[red]✗[/]"
+        console.print(f"{mark} {escape(rail.name)}: {escape(rail.figure)}", highlight=False)
+        if rail.next_step:
+            console.print(f"  next: {escape(rail.next_step)}", style="yellow", highlight=False)
+    word = "[bold green]READY[/]" if verdict.ready else "[bold red]NOT READY[/]"
+    console.print(f"{word}: {escape(verdict.source)}", highlight=False)

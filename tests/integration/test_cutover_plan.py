@@ -1,0 +1,98 @@
+"""``mirror cutover plan``: READY only if every guard rail is passed, each named with its figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from mirror.readiness import constraints
+from tests.support.commands import CommandLine
+from tests.support.memustore import create_store, item, vector
+from tests.support.source import Writer
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    return CommandLine(folder, dsn)
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[Writer]:
+    with create_store(folder / "memory.db") as writer:
+        writer.run(item("1", embedding=vector(1, 2)))
+        yield writer
+
+
+def plan(cli: CommandLine, source: Path, *arguments: object) -> dict[str, dict[str, Any]]:
+    done = cli.run("cutover", "plan", source, "--json", *arguments)
+    assert "Traceback" not in done.err, done
+    told = json.loads(done.out)
+    assert done.code == (0 if told["ready"] else 1)
+    (verdict,) = told["sources"]
+    assert verdict["ready"] == all(rail["passed"] for rail in verdict["rails"])
+    assert all(rail["next_step"] for rail in verdict["rails"] if not rail["passed"])
+    return {rail["name"]: rail for rail in verdict["rails"]}
+
+
+def failing(rails: dict[str, dict[str, Any]]) -> set[str]:
+    return {name for name, rail in rails.items() if not rail["passed"]}
+
+
+def test_step_by_step(cli: CommandLine, folder: Path, store: Writer, dsn: str) -> None:
+    path = folder / "memory.db"
+    with cli.up(path):
+        rails = plan(cli, path)
+        assert failing(rails) == {"parity", "gaps since parity", "backups"}
+        assert cli.run("parity", path).code == 0
+        rails = plan(cli, path, "--acknowledge", "backups")
+        assert failing(rails) == set(), rails
+        assert "ms at worst" in rails["lag"]["figure"]
+        shown = cli.run("cutover", "plan", path, "--acknowledge", "backups")
+        assert shown.code == 0 and "\nREADY: " in shown.out
+
+        store.run(item("2", happened_at="some day"))
+        cli.run("wait", path)
+        assert failing(plan(cli, path, "--acknowledge", "backups")) == {"rejects"}
+        assert failing(plan(cli, path, "--acknowledge", "backups", "--acknowledge", "rejects")) == set()
+        store.run("DELETE FROM memory_items WHERE id = '2'")
+
+        # As a program without foreign keys leaves them.
+        store.run("PRAGMA foreign_keys=OFF", "INSERT INTO category_items VALUES ('1', 'nowhere')")
+        store.run(
+            "INSERT INTO live_memory_candidates(id, session_key, role, candidate_type, fact_text, fact_hash, source_ts,"
+            " expires_at) VALUES (1, 's', 'u', 'f', 't', 'h', datetime('now'), datetime('now'))",
+            "DROP INDEX idx_live_candidates_dedupe",
+            "INSERT INTO live_memory_candidates(id, session_key, role, candidate_type, fact_text, fact_hash, source_ts,"
+            " expires_at) VALUES (2, 's', 'u', 'f', 't', 'h', datetime('now'), datetime('now'))",
+        )
+        cli.run("wait", path)
+        rails = plan(cli, path, "--acknowledge", "backups")
+        assert failing(rails) == {"category_items_category_fkey", "live_memory_candidates_fact_key"}
+        assert (
+            "1 orphans of memory_categories in category_items: nowhere"
+            in rails["category_items_category_fkey"]["figure"]
+        )
+        with psycopg.connect(dsn) as connection:
+            connection.execute("INSERT INTO observations(agent_id, id, kind, content) VALUES ('argent', 77, 'k', 'c')")
+            connection.execute("DELETE FROM memory_items")
+        assert "sequence of observations.id" in failing(plan(cli, path))
+        assert cli.run("parity", path).code == 1
+        assert "parity" in failing(plan(cli, path))
+    assert {"mirror", "lag"} <= failing(plan(cli, path)), "nothing follows it"
+
+
+def test_postgres_away(cli: CommandLine, folder: Path, store: Writer) -> None:
+    path = folder / "memory.db"
+    assert cli.run("up", path, "--once").code == 0
+    assert "Postgres" in failing(plan(cli, path, "--postgres", "host=/nowhere"))
+
+
+def test_every_constraint_of_the_day_after_is_looked_at(folder: Path) -> None:
+    found = constraints()
+    assert len([each for each in found if each.referred]) == 9 and len(found) == 12
+    assert all("agent_id" in each.columns for each in found)
