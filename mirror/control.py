@@ -10,6 +10,7 @@ request                                   answer
 ``{"op": "reach", "salts", "frame"}``     ``{"ok": true, "lsn": "g:f"}``: Postgres is exactly there
 ``{"op": "release"}``                     ``{"ok": true}``
 ``{"op": "retry", "timeout"}``            ``{"ok": true}``: rejects and refused tables were tried again
+``{"op": "history"}``                     ``{"ok": true, "seconds": [[second, worst lag, transactions], ...]}``
 ``{"op": "repair", "tables", "timeout"}`` ``{"ok": true}``: these tables were made equal again
 ========================================  =====================================================
 
@@ -104,6 +105,8 @@ class _Conversation(socketserver.StreamRequestHandler):
             match request:
                 case {"op": "status"}:
                     return {"ok": True, "status": pipeline.status.report()}
+                case {"op": "history"}:
+                    return {"ok": True, "seconds": pipeline.status.history()}
                 case {"op": "mark", "timeout": int() | float() as timeout}:
                     try:
                         return {"ok": True, "lsn": str(pipeline.mark().result(timeout))}
@@ -169,6 +172,10 @@ class ControlClient:
         """The source's status report."""
         report: dict[str, Any] = self.ask(op="status")["status"]
         return report
+
+    def history(self) -> list[tuple[int, float, int]]:
+        """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
+        return [(int(at), float(lag), int(number)) for at, lag, number in self.ask(op="history")["seconds"]]
 
     def wait(self, timeout: float) -> bool:
         """Wait until all that was committed at the call is applied; False after ``timeout`` seconds."""

@@ -73,8 +73,8 @@ class SourceStatus:
 
     def __post_init__(self) -> None:
         self._kept: tuple[object, ...] = ()
-        #: The worst lag of each of the last seconds in which something was applied.
-        self._lags: deque[tuple[int, float]] = deque(maxlen=LAG_MINUTES * 60)
+        #: Of each of the last seconds in which something was applied: the worst lag, and transactions.
+        self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
 
     def has_captured(self, lsn: Lsn) -> None:
         """The spool has everything up to here."""
@@ -92,10 +92,15 @@ class SourceStatus:
             self.behind_since = max(self.behind_since, position.committed_at)
 
     def _lagged(self, now: float, committed_at: float) -> None:
-        second, lag = int(now), now - committed_at
+        second, lag, number = int(now), now - committed_at, 1
         if self._lags and self._lags[-1][0] == second:
-            lag = max(lag, self._lags.pop()[1])
-        self._lags.append((second, lag))
+            _, worst, before = self._lags.pop()
+            lag, number = max(lag, worst), before + 1
+        self._lags.append((second, lag, number))
+
+    def history(self) -> list[tuple[int, float, int]]:
+        """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
+        return list(self._lags)
 
     def describes(self, tables: Collection[Table], agent: str | None, profile: str | None) -> None:
         """The source has these tables, belongs to this agent, and is held by this profile."""
@@ -138,7 +143,7 @@ class SourceStatus:
         result = asdict(self)
         result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
         result["freshness_seconds"] = round(now - self.committed_at, 3) if self.committed_at else None
-        recent = [lag for at, lag in tuple(self._lags) if now - at < LAG_MINUTES * 60]
+        recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
         worst = max([*recent, result["lag_seconds"]]) if self.caught_up_at is not None else None
         result["worst_lag_seconds"] = None if worst is None else round(worst, 3)
         result["next_steps"] = self._next_steps()

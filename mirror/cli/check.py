@@ -22,6 +22,7 @@ from mirror.config import Settings
 from mirror.control import ControlClient, wait_for_mirror
 from mirror.errors import ControlError, MirrorError, StateError
 from mirror.parity.compare import compare
+from mirror.parity.html import Second, page
 from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
 from mirror.statedir import source_folder
@@ -126,8 +127,11 @@ def status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
 @common
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
+@click.option("--html", "html_file", metavar="FILE", help="Write the report there, too, as one page for a browser.")
 @click.option("--repair", is_flag=True, help="Make tables that differ equal again, and compare once more.")
-def parity(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...], repair: bool) -> None:
+def parity(
+    settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...], html_file: str | None, repair: bool
+) -> None:
     """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
     named = settings.known()
     reports: list[ParityReport] = []
@@ -145,10 +149,29 @@ def parity(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ..
                 if not as_json:
                     report.render(Console())
             reports.append(report)
+    if html_file is not None:
+        _write_page(Path(html_file), [(report, _history(Path(report.source), settings)) for report in reports])
     if as_json:
         click.echo(json.dumps({"version": 1, "reports": [report.to_dict() for report in reports]}, indent=2))
     codes = {report.exit_code for report in reports}
     sys.exit(1 if 1 in codes else max(codes))
+
+
+def _history(source: Path, settings: Settings) -> list[Second]:
+    """What the running mirror of a source did in the last minutes; nothing, if none is running."""
+    try:
+        with ControlClient(source_folder(settings.state_dir, source)) as client:
+            return [Second(*second) for second in client.history()]
+    except ControlError:
+        return []
+
+
+def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) -> None:
+    try:
+        path.write_text(page(reports), encoding="utf-8")
+    except OSError as error:
+        raise MirrorError("write the report", str(path), str(error), next_step="name another file") from error
+    click.echo(f"The report is in {path}", err=True)
 
 
 def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], *, repair: bool) -> ParityReport:

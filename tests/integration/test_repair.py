@@ -59,7 +59,9 @@ def test_damage_of_every_kind(cli: CommandLine, folder: Path, dsn: str, command:
         with cli.up(path):
             assert cli.run("parity", path).code == 0
             damage(dsn, command)
-            found = cli.run("parity", path, "--json")
+            page = folder / "report.html"
+            found = cli.run("parity", path, "--json", "--html", page)
+            assert "Rows that differ" in page.read_text() and "different: " in page.read_text()
             assert found.code == 1 and "--repair" in json.loads(found.out)["reports"][0]["next_steps"][0]
             writer.send(*["INSERT INTO other DEFAULT VALUES"] * 3000)
             done = cli.run("parity", path, "--repair", "--json")
