@@ -25,8 +25,8 @@ th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .equal { --mark: var(--equal); } .different { --mark: var(--different); } .unknown { --mark: var(--unknown); }
 .mark { color: var(--mark); font-weight: 600; }
-.bar { background: var(--line); height: .7rem; min-width: 8rem; display: flex; }
-.bar i { background: var(--mark); } .bar b { background: var(--different); } .bar u { background: var(--unknown); }
+.bar { background: var(--line); height: .7rem; min-width: 8rem; display: flex; margin-top: .4rem; }
+.bar i { background: var(--equal); } .bar b { background: var(--different); } .bar u { background: var(--unknown); }
 code { overflow-wrap: anywhere; white-space: pre-wrap; }
 svg { width: 100%; height: auto; border: 1px solid var(--line); }
 """
@@ -92,9 +92,9 @@ def _tables(report: ParityReport) -> str:
 def _bar(table: TableReport) -> str:
     """Equal rows, then those that are wrong, then those that Postgres cannot hold, by their share."""
     wrong = table.missing + table.extra + table.different
-    whole = max(1, (table.source_rows or 0) + table.extra)
+    whole = (table.source_rows or 0) + table.extra
     shares = [("i", whole - wrong - table.rejected), ("b", wrong), ("u", table.rejected)]
-    if table.status == "not checked" or not table.source_rows:
+    if table.status == "not checked":
         shares = []
     # What is there shows, however small its share.
     parts = "".join(f'<{tag} style="width:max({100 * n / whole:.2f}%,3px)"></{tag}>' for tag, n in shares if n > 0)
@@ -105,8 +105,9 @@ def _differences(report: ParityReport) -> str:
     rows = []
     for table in report.tables:
         for example in table.examples:
-            cells = (table.table, example.kind, example.key, example.column, example.source_value, example.target_value)
-            rows.append("<tr>" + "".join(f"<td><code>{escape(cell or '')}</code></td>" for cell in cells) + "</tr>")
+            values = (example.key, example.column, example.source_value, example.target_value)
+            cells = "".join(f"<td><code>{escape(value or '')}</code></td>" for value in values)
+            rows.append(f"<tr><td>{escape(table.table)}</td><td>{example.kind}</td>{cells}</tr>")
     if not rows:
         return ""
     heads = "".join(f"<th>{name}</th>" for name in ("table", "kind", "key", "column", "source", "Postgres"))
