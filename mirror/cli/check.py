@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import psycopg
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from mirror.agent import Agent, AgentSettings
@@ -25,6 +26,7 @@ from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
 from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
 from mirror.statedir import source_folder
 from mirror.status import stopped_status
 from mirror.verified import described, record
@@ -179,18 +181,11 @@ def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]
     with (
         _connect(dsn) as connection,
         gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
-        Console(stderr=True).status(f"comparing {source.name}") as spinner,
     ):
 
         def compare_and_keep() -> ParityReport:
-            report = compare(
-                source,
-                connection,
-                settings.schema,
-                gate,
-                tables=tables or None,
-                progress=lambda table, rows: spinner.update(f"comparing {table}: {rows:,} rows"),
-            )
+            with _Bar(connection, source, settings.schema) as bar:
+                report = compare(source, connection, settings.schema, gate, tables=tables or None, progress=bar.show)
             if not report.reason:  # else it may be Postgres that is away
                 folder = source_folder(settings.state_dir, source)
                 record(connection, source, settings.schema, report, folder, whole=not tables)
@@ -200,10 +195,40 @@ def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]
         wrong = [table.table for table in report.tables if table.status == "different"]
         if not repair or not wrong:
             return report
-        spinner.update(f"repairing {', '.join(wrong)}")
         gate.repair(wrong, REPAIR_SECONDS)
         click.echo(f"{source.name}: repaired {', '.join(wrong)}; mirror.repairs has each row", err=True)
         return compare_and_keep()
+
+
+class _Bar:
+    """How far a comparison is, on a terminal; nothing elsewhere."""
+
+    def __init__(self, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        total = None
+        if console.is_terminal:
+            with translated("look at Postgres", str(source)):
+                row = connection.execute(statement("parity_rows"), {"path": str(source), "schema": schema}).fetchone()
+                connection.rollback()
+            total = None if row is None else int(row[0])
+        self._task = self._progress.add_task(f"comparing {source.name}", total=total)
+        self._rows: dict[str, int] = {}
+
+    def show(self, table: str, rows: int) -> None:
+        """So many rows of a table are compared."""
+        self._rows[table] = rows
+        self._progress.update(self._task, completed=sum(self._rows.values()), description=f"comparing {table}")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
