@@ -4,11 +4,12 @@ ALTER TABLE mirror.sources
     ADD COLUMN agent_id text CHECK (agent_id <> ''),  -- the agent the source is bound to; NULL: none
     ADD COLUMN profile  text;                         -- how its tables are held; NULL: there is no snapshot yet
 
--- Several sources of one table, each with its agent's rows.
+-- Several sources of one table, each with the rows of its own agent: never two for one agent.
 ALTER TABLE mirror.tables
     DROP CONSTRAINT tables_target_schema_target_table_key,
-    ADD COLUMN curated boolean NOT NULL DEFAULT false;  -- made by a migration of the profile
-CREATE INDEX tables_target ON mirror.tables (target_schema, target_table);
+    ADD COLUMN agent_id text,
+    ADD COLUMN curated boolean NOT NULL DEFAULT false,  -- made by a migration of the profile
+    ADD UNIQUE NULLS NOT DISTINCT (target_schema, target_table, agent_id);
 
 -- The migrations of a profile's own tables, by the schema in which they are.
 CREATE TABLE mirror.profile_migrations (

@@ -131,7 +131,7 @@ def save_target(conn: Conn, source_id: int, target: Target) -> None:
     conn.execute(
         statement("table_save"),
         (str(source_id), target.source, target.schema, target.name, json.dumps(columns),
-         json.dumps(target.key), "t" if target.curated else "f"),
+         json.dumps(target.key), "t" if target.curated else "f", target.tenant),
     )  # fmt: skip
 
 

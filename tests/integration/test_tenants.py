@@ -117,6 +117,33 @@ def test_two_sources_of_one_agent_do_not_mix(
     other.kill()
 
 
+def test_two_sources_of_one_agent_at_the_same_time(
+    two: tuple[Writer, Writer], make_mirror: MakeMirror, folder: Path, dsn: str
+) -> None:
+    """Whoever comes second to a table waits for the first one's load, and is refused: never rows of both."""
+    for writer, name in zip(two, ("first", "second"), strict=True):
+        writer.transaction(*(item(f"{name} {number}") for number in range(300)))
+    mirror = make_mirror(folder / "a.db", folder / "b.db")
+    mirror.start()
+    mirror.wait_applied()
+    refused = [{entry["table"] for entry in mirror.status(source)["refusals"]} for source in mirror.sources]
+    assert ("memory_items" in refused[0]) != ("memory_items" in refused[1])
+    names = {key.split()[0] for (key,) in rows(dsn, "SELECT id FROM memory_items")}
+    assert len(names) == 1
+    for source, tables in zip(mirror.sources, refused, strict=True):
+        if "memory_items" not in tables:
+            assert mirror.parity(source).verdict == "equal"
+            continue
+        while "another --agent" not in next_step_of(mirror, source, "memory_items"):
+            assert mirror.alive  # it is tried again, and then told by whom
+    mirror.kill()
+
+
+def next_step_of(mirror: MirrorProcess, source: Path, table: str) -> str:
+    steps = {entry["table"]: entry["next_step"] for entry in mirror.status(source)["refusals"]}
+    return str(steps[table])
+
+
 def test_tables_without_a_profile_are_shared_too(make_mirror: MakeMirror, folder: Path, dsn: str) -> None:
     """One source widens a column while the other, in another process, still writes its old type."""
     with Writer(folder / "a.db") as first, Writer(folder / "b.db") as second:
