@@ -99,6 +99,17 @@ def test_what_does_not_fit_is_rejected(running: MirrorProcess, store: Writer, ds
     assert len(rows(dsn, "SELECT 1 FROM memory_items")) == len(wrong) + 1
 
 
+def test_rows_without_a_key_get_other_rowids(running: MirrorProcess, store: Writer, dsn: str) -> None:
+    """What VACUUM renumbers is still the same reject, and each of them is one of its own."""
+    store.run(*(item(str(number)) for number in range(20)))
+    store.run("INSERT INTO memory_items(id, memory_type, summary) VALUES (NULL, 'fact', 'x'), (NULL, 'fact', 'y')")
+    running.check()
+    store.run("DELETE FROM memory_items WHERE id < '5'", "VACUUM")
+    running.check()
+    assert running.status()["rejects"] == 2
+    assert rows(dsn, "SELECT row_data::json ->> 'summary' FROM mirror.rejects ORDER BY 1") == [("x",), ("y",)]
+
+
 def test_a_snapshot_of_what_does_not_fit(make_mirror: MakeMirror, store: Writer, folder: Path) -> None:
     store.run(item("a", happened_at="last week"), item("b", embedding=b"123"), item("c"))
     store.run("INSERT INTO memory_items(id, memory_type, summary) VALUES (NULL, 'fact', 'x'), (NULL, 'fact', 'y')")
