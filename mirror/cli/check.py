@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,7 @@ from mirror.postgres.migrate import statement
 from mirror.statedir import source_folder
 from mirror.status import stopped_status
 from mirror.verified import described, record
+from mirror.verifier import ParityLock
 
 #: How long a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0
@@ -181,7 +182,9 @@ def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]
     with (
         _connect(dsn) as connection,
         gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
+        closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
+        lock.take(wait=True)  # a comparison in the background has it for a moment only
 
         def compare_and_keep() -> ParityReport:
             with _Bar(connection, source, settings.schema) as bar:

@@ -25,6 +25,7 @@ from mirror.config import Settings, require_file
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
+from mirror.verifier import Verifier
 
 
 @click.command()
@@ -49,10 +50,14 @@ def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: 
         click.echo(f"Postgres: {_without_password(dsn)}")
         tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         mirror = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema, tenants, profile))
+        verifier = Verifier(settings.sources, dsn, settings.schema, settings.state_dir)
         mirror.start()
+        if not once:
+            verifier.start()
         try:
             _run(mirror, stop, once)
         finally:
+            verifier.stop()
             ended = mirror.stop()
     _report(mirror, settings, once)
     if not ended:

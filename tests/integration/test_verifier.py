@@ -1,0 +1,96 @@
+"""Comparing in the background: paced, exact, out of the way of whoever runs ``mirror parity``."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mirror import verifier
+from mirror.model import Salts
+from mirror.statedir import source_folder
+from mirror.verifier import ParityLock, Verifier
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer, filling
+
+
+@pytest.fixture
+def running(mirror: MirrorProcess, writer: Writer) -> MirrorProcess:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)", filling("i, 'row ' || i").format(1, 2000))
+    mirror.start()
+    mirror.wait_applied()
+    return mirror
+
+
+@pytest.fixture
+def background(running: MirrorProcess) -> Verifier:
+    return Verifier(running.sources, running.dsn, running.schema, running.state_dir)
+
+
+def kept(mirror: MirrorProcess) -> str | None:
+    path = source_folder(mirror.state_dir, mirror.sources[0]) / "parity.json"
+    return str(json.loads(path.read_text())["verdict"]) if path.exists() else None
+
+
+def test_equal_and_different(running: MirrorProcess, background: Verifier, writer: Writer, dsn: str) -> None:
+    source = running.sources[0]
+    writer.send(*["UPDATE t SET name = name || 'x' WHERE id = 1"] * 500)
+    assert background.verify(source).verdict == "equal"
+    writer.answer()
+    assert kept(running) == "equal"
+    with psycopg.connect(dsn) as connection:
+        connection.execute("DELETE FROM t WHERE id = 77")
+    report = background.verify(source)
+    assert report.verdict == "different" and report.tables[0].missing == 1
+    assert kept(running) == "different"
+    writer.run("UPDATE t SET name = 'mended' WHERE id = 77")
+    running.wait_applied()
+    assert background.verify(source).verdict == "equal"
+    with psycopg.connect(dsn) as connection:
+        runs = connection.execute("SELECT verdict FROM mirror.parity_runs ORDER BY run_id").fetchall()
+    assert runs == [("equal",), ("different",), ("equal",)]
+
+
+def test_whoever_asks_goes_first(running: MirrorProcess, background: Verifier) -> None:
+    """It neither holds up another comparison nor ends its hold."""
+    source = running.sources[0]
+    lock = ParityLock(source_folder(running.state_dir, source))
+    assert lock.take(wait=True)
+    with running.control() as gate:
+        gate.hold()
+        report = background.verify(source)
+        assert report.verdict == "not checked" and "somebody compares" in report.reason
+        assert running.status()["applied"] is not None
+        gate.reach(*_place(running))
+        gate.release()
+    lock.close()
+    assert kept(running) is None
+    assert background.verify(source).verdict == "equal"
+
+
+def _place(mirror: MirrorProcess) -> tuple[Salts, int]:
+    data = Path(f"{mirror.sources[0]}-wal").read_bytes()[:32]
+    salts = Salts(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+    return salts, int(str(mirror.status()["applied"]).partition(":")[2])
+
+
+def test_it_runs_by_itself_and_ends(
+    running: MirrorProcess, background: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    monkeypatch.setattr(verifier, "FIRST_SECONDS", 0.0)
+    verify = background.verify
+
+    def noted(source: Path) -> None:
+        verify(source)
+        done.set()
+
+    monkeypatch.setattr(background, "verify", noted)
+    background.start()
+    assert done.wait(60)
+    background.stop()
+    assert kept(running) == "equal"
+    assert not any(thread.name == "mirror verifier" for thread in threading.enumerate())
