@@ -422,7 +422,7 @@ class Pipeline:
             self._record_gap(replica.head.lsn.generation, gap.reason)
             gap = found
         batch = replica.compared(gap, images, found)
-        read.require_whole(batch.pages, page_size, batch.images)
+        read.require_whole(batch.pages, page_size, batch.images, self._images)
         if not images and found is None and self._tail.began_with(gap.head):
             # What nobody watched left no trace: nothing was lost that could be told of.
             logger.info("{}: all pages were compared, and are as they were: {}", self.task.database.name, gap.reason)
@@ -481,7 +481,7 @@ class Pipeline:
         if found is None or not found.commits:
             # Nothing in the WAL but resets, or no WAL: the file was the database all the time.
             found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
-        read.require_whole(found.pages, found.page_size, found.images)
+        read.require_whole(found.pages, found.page_size, found.images, self._images)
         return Replica.create(self.task.folder, self._spool, self._images, found, found.pages, self._faults)
 
     def _copy_progress(self, done: int) -> None:

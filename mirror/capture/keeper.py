@@ -17,7 +17,9 @@ from typing import NamedTuple
 import apsw
 
 from mirror.capture.filesystem import mounts, network_filesystem
+from mirror.capture.shadow import Image, Images
 from mirror.errors import FormatError, ReplacedError, SourceError
+from mirror.fileformat.freelist import free_leaves
 from mirror.fileformat.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
 
 #: SQLite 3.7.0 to 3.51.2 can corrupt a database when a WAL reset meets another checkpoint.
@@ -45,15 +47,28 @@ class FileReader:
             return b""
         return self._keeper.read(offset, amount)
 
-    def require_whole(self, pages: int, page_size: int, frames: Mapping[int, object]) -> None:
+    def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
         """Raise ``SourceError`` if a page of the database is neither in the file as read nor in the WAL.
 
-        SQLite leaves no such page: what was read is the beginning of a copy.
+        Then what was read is the beginning of a copy; unless the page is free, and holds nothing.
         """
         there = self._size // page_size
-        for pgno in range(there + 1, pages + 1):
-            if pgno not in frames and pgno != LOCK_BYTE // page_size + 1:
-                raise self._keeper.not_whole(there, pages)
+        lock_page = LOCK_BYTE // page_size + 1
+        missing = {pgno for pgno in range(there + 1, pages + 1) if pgno not in frames and pgno != lock_page}
+        if not missing:
+            return
+
+        def page(pgno: int) -> bytes:
+            if pgno in frames:
+                return images.read(frames[pgno], page_size)
+            return self((pgno - 1) * page_size, page_size)
+
+        try:
+            if missing <= free_leaves(page):
+                return
+        except FormatError as error:
+            raise self._keeper.not_whole(there, pages) from error
+        raise self._keeper.not_whole(there, pages)
 
 
 class Keeper:

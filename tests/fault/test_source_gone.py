@@ -203,3 +203,33 @@ def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, d
         other.run("PRAGMA journal_mode=WAL", "CREATE TABLE u(v)", "INSERT INTO u VALUES (1)")
         mirror.start()
         mirror.check()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_free_pages_at_the_end_need_not_be_there(
+    make_mirror: Callable[..., MirrorProcess], database: Path, known: bool
+) -> None:
+    """Nobody reads a free page, so SQLite opens a file that ends before some, by the size that the WAL tells."""
+    writer = Writer(database)
+    writer.run("PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0", "PRAGMA secure_delete=OFF")
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 'stays')")
+    writer.run("CREATE TABLE big(v)", "INSERT INTO big VALUES (zeroblob(900000))")
+    writer.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    mirror = make_mirror(database)
+    if known:
+        mirror.start()
+        mirror.check()
+        mirror.stop()
+        writer.run("UPDATE t SET v = 'stays on'", "PRAGMA wal_checkpoint(TRUNCATE)")
+    writer.run("DROP TABLE big")
+    whole = database.stat().st_size // 4096
+    wal = Path(f"{database}-wal").read_bytes()
+    end = max(int.from_bytes(wal[at : at + 4]) for at in range(32, len(wal), 24 + 4096))
+    assert end < whole, "the free pages have frames"
+    writer.kill()
+    with database.open("r+b") as file:
+        file.truncate(end * 4096)
+    with Writer(database) as again:
+        assert again.run("SELECT count(*) FROM t") == [[1]]
+        mirror.start()
+        mirror.check()
