@@ -30,6 +30,7 @@ import psycopg
 
 from mirror.errors import MirrorError, SourceError
 from mirror.model import Lsn
+from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
 from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
 from mirror.parity.report import ParityReport, Status, TableReport, verdict_of
@@ -149,6 +150,7 @@ class _Run:
         self._wanted = None if tables is None else set(tables)
         self._progress = progress
         self._target = Target(conn)
+        self._choice = Choice()
         self._jobs: list[_Job] = []
         self.longest_view = 0.0
 
@@ -305,10 +307,9 @@ class _Run:
         assert plan is not None
         upper = None if slice_.exhausted else _last_that_fits(plan, slice_.rows) or job.lower
         if slice_.exhausted or upper != job.lower:
-            theirs = self._target.rows(plan, Range(job.lower, upper))
-        else:
-            theirs = iter(())  # no key of the slice can be in Postgres
-        job.tally.add_slice(plan, slice_.rows, theirs, self._rejected(job))
+            self._compare_range(job, plan, slice_.rows, Range(job.lower, upper))
+        else:  # no key of the slice can be in Postgres
+            job.tally.add_slice(plan, slice_.rows, (), self._rejected(job))
         job.tally.at(lsn)
         if slice_.exhausted:
             job.finish()
@@ -319,6 +320,16 @@ class _Run:
             # No comparison with NULL is true, so there is no way to go on from here.
             job.whole = "the key holds NULL"
             job.start_over(job.mapping)
+
+    def _compare_range(self, job: _Job, plan: Plan, rows: list[Cells], wanted: Range) -> None:
+        started = time.perf_counter()
+        by_digest = self._choice.by_digest()
+        mine = digest_of(plan.row_columns, rows) if by_digest else None
+        if mine is not None and mine == self._target.digest(plan, wanted):
+            job.tally.add_equal(rows)
+        else:
+            job.tally.add_slice(plan, rows, self._target.rows(plan, wanted), self._rejected(job))
+        self._choice.took(len(rows), time.perf_counter() - started, by_digest=by_digest)
 
     def _rejected(self, job: _Job) -> Callable[[Collection[str]], set[str]]:
         return lambda keys: self._target.rejected(job.table, keys)

@@ -49,6 +49,8 @@ class TableReport:
     ``different`` counts rows that both sides have with other contents; ``rejected`` counts rows that
     only the source has and that ``mirror.rejects`` keeps. The counts are None where rows were not
     compared. ``first_lsn`` and ``last_lsn`` bound the positions at which the chunks were compared.
+    The digests (BLAKE2b, 128 bits, hexadecimal) stand for the rows of each side in key order, or are sums of
+    the rows' digests where there is no order; they can be compared between runs of one version of the mirror.
     """
 
     table: str
@@ -63,6 +65,8 @@ class TableReport:
     seconds: float = 0.0
     first_lsn: Lsn | None = None
     last_lsn: Lsn | None = None
+    source_digest: str = ""
+    target_digest: str = ""
     next_step: str = ""
     """What mends this table in particular."""
     examples: tuple[Difference, ...] = ()
@@ -82,6 +86,8 @@ class TableReport:
             "seconds": round(self.seconds, 6),
             "first_lsn": None if self.first_lsn is None else str(self.first_lsn),
             "last_lsn": None if self.last_lsn is None else str(self.last_lsn),
+            "source_digest": self.source_digest,
+            "target_digest": self.target_digest,
             "examples": [
                 {
                     "kind": example.kind,

@@ -23,7 +23,7 @@ from mirror.errors import SourceError
 from mirror.model import BadText, Lsn
 from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
-from mirror.parity.values import Cell, Cells, image, key_text
+from mirror.parity.values import Cell, Cells, key_text, stand_in
 
 #: Rows to fetch between two looks at the clock, at most.
 _LARGEST_FETCH = 512
@@ -221,10 +221,7 @@ def _stands_alone(definition: str) -> bool:
 
 def digest(row: Cells) -> bytes:
     """16 bytes that stand for a row."""
-    data = image((row,))
-    if data is None:  # a text that is not valid, or what no SQLite value can equal
-        data = b"\0" + key_text(row).encode()
-    return blake2b(data, digest_size=16).digest()
+    return blake2b(stand_in((row,)), digest_size=16).digest()
 
 
 def quoted(name: str) -> str:

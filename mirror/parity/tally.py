@@ -4,18 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from mirror.model import Lsn
 from mirror.parity.plan import Plan, key_of
 from mirror.parity.report import Difference, Status, TableReport
 from mirror.parity.source import digest
-from mirror.parity.values import Cells, first_difference, identical, key_text, literal, shown
+from mirror.parity.values import Cells, first_difference, image, key_text, literal, shown, stand_in
 
 #: Examples kept per table.
 EXAMPLES = 10
 
 #: Those of the given keys that the rejects hold.
 Rejected = Callable[[Collection[str]], set[str]]
+
+
+#: Of the digests of a table.
+DIGEST_BYTES = 16
+
+
+class Digests:
+    """What stands for all rows of one table: one digest a side."""
+
+    def __init__(self) -> None:
+        self._source = blake2b(digest_size=DIGEST_BYTES)
+        self._target: blake2b | None = None
+        """None while both are the same."""
+        self._sums: tuple[int, int] | None = None
+
+    def same(self, data: bytes) -> None:
+        """Both sides have these rows next."""
+        self._source.update(data)
+        if self._target is not None:
+            self._target.update(data)
+
+    def differ(self) -> None:
+        """From here on each side has its own rows."""
+        if self._target is None:
+            self._target = self._source.copy()
+
+    def source(self, data: bytes) -> None:
+        """The source has these rows next; after :meth:`differ`."""
+        self._source.update(data)
+
+    def target(self, data: bytes) -> None:
+        """Postgres has these rows next; after :meth:`differ`."""
+        assert self._target is not None
+        self._target.update(data)
+
+    def sums(self, source: int, target: int) -> None:
+        """Of rows in no order: the sums of their digests."""
+        self._sums = source, target
+
+    def hexadecimal(self) -> tuple[str, str]:
+        """The source's and Postgres'."""
+        if self._sums is not None:
+            mine, theirs = (value.to_bytes(2 * DIGEST_BYTES, "big")[DIGEST_BYTES:].hex() for value in self._sums)
+            return mine, theirs
+        return self._source.hexdigest(), (self._target or self._source).hexdigest()
 
 
 @dataclass(slots=True)
@@ -31,12 +77,19 @@ class Tally:
     first_lsn: Lsn | None = None
     last_lsn: Lsn | None = None
     examples: list[Difference] = field(default_factory=list)
+    digests: Digests = field(default_factory=Digests)
 
     def at(self, lsn: Lsn) -> None:
         """Note the position at which a slice was compared."""
         if self.first_lsn is None:
             self.first_lsn = lsn
         self.last_lsn = lsn
+
+    def add_equal(self, rows: list[Cells]) -> None:
+        """Count rows of a key range that were proved equal by a digest."""
+        self.source_rows += len(rows)
+        self.target_rows += len(rows)
+        self.digests.same(stand_in(rows))
 
     def add_slice(self, plan: Plan, rows: list[Cells], theirs: Iterable[list[Cells]], rejected: Rejected) -> None:
         """Compare the source's rows of a key range with Postgres' rows of the same range.
@@ -52,9 +105,12 @@ class Tally:
         for batch in theirs:
             self.target_rows += len(batch)
             if left is None:
-                if identical(rows[done : done + len(batch)], batch):
+                mine = image(rows[done : done + len(batch)])
+                if mine is not None and mine == image(batch):
+                    self.digests.same(mine)
                     done += len(batch)
                     continue
+                self._differ(rows[done:])
                 left = {}
                 for row in rows[done:]:
                     key = key_of(row, positions)
@@ -63,13 +119,16 @@ class Tally:
                         left[key] = row
                     else:
                         missing.append(key)
+            self.digests.target(stand_in(batch))
             for row in batch:
                 key = key_of(row, positions)
-                mine = left.pop(key, None)
-                if mine is None:
+                same = left.pop(key, None)
+                if same is None:
                     self._extra(key_text(key))
-                elif (column := first_difference(mine, row)) is not None:
-                    self._different(plan, mine, row, column)
+                elif (column := first_difference(same, row)) is not None:
+                    self._different(plan, same, row, column)
+        if left is None and done < len(rows):
+            self._differ(rows[done:])
         missing += (key_of(row, positions) for row in rows[done:]) if left is None else left
         self._missing([key_text(key) for key in missing], rejected)
 
@@ -89,24 +148,28 @@ class Tally:
         """Compare all rows of a table by the digests of the source's rows."""
         positions = plan.key_positions
         self.source_rows += source_rows
+        sums = [_sum(digests.values()), 0]
         # Rows that share a key cannot all be in Postgres.
         self.missing += source_rows - len(digests)
         for batch in theirs:
             self.target_rows += len(batch)
             for row in batch:
                 key = key_text(key_of(row, positions))
-                mine = digests.pop(key, None)
+                mine, theirs_ = digests.pop(key, None), digest(row)
+                sums[1] += int.from_bytes(theirs_, "big")
                 if mine is None:
                     self._extra(key)
-                elif mine != digest(row):
+                elif mine != theirs_:
                     self.different += 1
                     self._example(Difference("different", shown(key)))
+        self.digests.sums(*sums)
         self._missing(list(digests), rejected)
 
     def report(self, table: str, status: Status | None, reason: str, seconds: float) -> TableReport:
         """The table's report; without a status the counts decide."""
         if status is None:
             status = "different" if self.missing or self.extra or self.different else "equal"
+        mine, theirs = self.digests.hexadecimal() if self.first_lsn is not None else ("", "")
         return TableReport(
             table=table,
             status=status,
@@ -120,8 +183,14 @@ class Tally:
             seconds=seconds,
             first_lsn=self.first_lsn,
             last_lsn=self.last_lsn,
+            source_digest=mine,
+            target_digest=theirs,
             examples=tuple(self.examples),
         )
+
+    def _differ(self, rows: list[Cells]) -> None:
+        self.digests.differ()
+        self.digests.source(stand_in(rows))
 
     def _missing(self, keys: list[str], rejected: Rejected) -> None:
         held = rejected(keys)
@@ -147,3 +216,7 @@ class Tally:
     def _example(self, example: Difference) -> None:
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
+
+
+def _sum(digests: Iterable[bytes]) -> int:
+    return sum(int.from_bytes(digest_, "big") for digest_ in digests)

@@ -19,7 +19,7 @@ from psycopg.rows import tuple_row
 
 from mirror.errors import SinkError
 from mirror.model import Lsn
-from mirror.parity import typed
+from mirror.parity import digests, typed
 from mirror.parity.plan import MappedColumn, Mapping, Plan
 from mirror.parity.values import CONVERTERS, Cells
 
@@ -63,6 +63,11 @@ WHERE n.nspname = %s AND t.relname = %s AND a.attnum > 0
         AND (d.datlocprovider = 'b' OR (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')))))
 """
 
+_VECTORS = """
+SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector'
+"""
+
 _CASTS = {
     "boolean": "{c}::int4::int8",
     "numeric": "{c}::text",
@@ -84,6 +89,7 @@ class Target:
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self._conn = conn
         self._source_id: Any = None
+        self._vectors: str | None = None
         self._bytewise: dict[tuple[str, str], frozenset[str]] = {}
 
     @contextmanager
@@ -95,6 +101,7 @@ class Target:
         self._conn.autocommit = True
         try:
             self._source_id = self._find(source, schema)
+            self._vectors = next((row[0] for row in self._query(_VECTORS, ())), None)
             yield
         finally:
             self.end()
@@ -190,6 +197,20 @@ class Target:
             while batch := cursor.fetchmany(FETCH_ROWS):
                 yield _converted(batch, converters) if converters else batch
 
+    def digest(self, plan: Plan, wanted: Range) -> bytes:
+        """The digest of the rows of a range, which Postgres makes: see :mod:`~mirror.parity.digests`."""
+        held, keys, parameters = self._range(plan, wanted)
+        image = sql.SQL(" || ").join(map(self._image, plan.row_columns))
+        query = sql.SQL("SELECT sha256(coalesce(string_agg({}, ''::bytea ORDER BY {}), ''::bytea))").format(image, keys)
+        with psycopg.Cursor(self._conn, row_factory=tuple_row) as cursor:
+            found = cursor.execute(query + held, parameters, binary=True).fetchone()
+        assert found is not None
+        return bytes(found[0])
+
+    def _image(self, column: MappedColumn) -> sql.Composed:
+        name, vectors = _identifier(column.name), sql.Identifier(self._vectors) if self._vectors else sql.SQL("")
+        return sql.SQL(digests.expression(column)).format(e=_selected(column), c=name, v=vectors)
+
     def _query(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         # Not conn.cursor(): the connection's own factory may want other placeholders.
         with psycopg.Cursor(self._conn, row_factory=tuple_row) as cursor:
@@ -202,20 +223,23 @@ class Target:
         return self._bytewise[place]
 
     def _select(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, list[object]]:
+        held, keys, parameters = self._range(plan, wanted)
+        query = sql.SQL("SELECT {}").format(sql.SQL(", ").join(map(_selected, plan.row_columns))) + held
+        return query + sql.SQL(" ORDER BY ") + keys if plan.order else query, parameters
+
+    def _range(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, sql.Composed, list[object]]:
+        """FROM and WHERE of a range, the keys to order it by, and the parameters."""
         mapping = plan.mapping
-        values = sql.SQL(", ").join(map(_selected, plan.row_columns))
-        query = sql.SQL("SELECT {} FROM {}").format(values, _identifier(mapping.target_schema, mapping.target_table))
+        held = sql.SQL(" FROM {}").format(_identifier(mapping.target_schema, mapping.target_table))
         conditions: list[sql.Composable] = []
         parameters: list[object] = []
         if mapping.agent is not None:
             conditions.append(sql.SQL("agent_id = %s"))
             parameters.append(mapping.agent)
-        if not plan.order:
-            return query + _where(conditions), parameters
         bytewise = self._bytewise_columns(mapping)
         expressions: list[sql.Composable] = []
         types: list[sql.Composable] = []
-        for position, column in zip(plan.key_positions, plan.order, strict=True):
+        for position, column in zip(plan.key_positions if plan.order else (), plan.order, strict=True):
             name = plan.row_columns[position].name
             for expression, bound_type in column.order(bytewise=name in bytewise):
                 expressions.append(sql.SQL(expression).format(c=_identifier(name)))
@@ -227,7 +251,7 @@ class Target:
                 conditions.append(sql.SQL("({}) " + operator + " ({})").format(keys, marks))
                 for column, value in zip(plan.order, bound, strict=True):
                     parameters += column.bound(value)
-        return query + _where(conditions) + sql.SQL(" ORDER BY ") + keys, parameters
+        return held + _where(conditions), keys, parameters
 
 
 def _selected(column: MappedColumn) -> sql.Composed:

@@ -44,14 +44,37 @@ def _from_json(text: str | None) -> Cell:
     return _written(json.loads(text[1:], parse_int=_Number, parse_float=_Number))
 
 
-def _written(value: Any) -> str:
+def posted_json(text: str) -> str:
+    """What :data:`EXPRESSIONS` select for a text of JSON, as far as one can tell without Postgres."""
+    try:
+        value = json.loads(text, parse_int=_Number, parse_float=_Number)
+        given_back = _written(_in_order(value)) == text
+    except (ValueError, RecursionError):
+        return f"={text}"
+    return f"~{_written(value, ' ')}" if given_back else f"={text}"
+
+
+def _in_order(value: Any) -> Any:
+    """The same with the members of objects in jsonb's order: by their names' length in bytes, then byte by byte."""
+    match value:
+        case list():
+            return [_in_order(item) for item in value]
+        case dict():
+            names = sorted(value, key=lambda name: (len(name.encode()), name.encode()))
+            return {name: _in_order(value[name]) for name in names}
+        case _:
+            return value
+
+
+def _written(value: Any, space: str = "") -> str:
     match value:
         case _Number():
             return str(value)
         case list():
-            return f"[{','.join(_written(item) for item in value)}]"
+            return f"[{f',{space}'.join(_written(item, space) for item in value)}]"
         case dict():
-            return f"{{{','.join(f'{_text(name)}:{_written(item)}' for name, item in value.items())}}}"
+            members = (f"{_text(name)}:{space}{_written(item, space)}" for name, item in value.items())
+            return f"{{{f',{space}'.join(members)}}}"
         case _:
             return _text(value)
 

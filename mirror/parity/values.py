@@ -32,6 +32,8 @@ INT64_MAX = 2**63 - 1
 # marshal tells the types apart and writes doubles by their bits. Version 2 is the last one without
 # back references, which would make the bytes depend on object identity. Nothing of it is ever stored.
 _MARSHAL_VERSION = 2
+#: Of a sequence: its kind and its length.
+_HEAD = 5
 
 _SPECIAL_REALS = {"-0.0": -0.0, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -52,20 +54,25 @@ Cells = tuple[Cell, ...]
 
 
 def image(rows: Sequence[Cells]) -> bytes | None:
-    """Bytes that are equal exactly for equal rows; None where a value has no such form."""
+    """Bytes that are equal exactly for equal rows; None where a value has no such form.
+
+    Those of two lists one after the other are those of both lists in one.
+    """
     try:
         # Typed as it may be: BadText and Foreign are what raises.
-        return marshal.dumps(cast("Any", rows), _MARSHAL_VERSION)
+        return marshal.dumps(cast("Any", rows), _MARSHAL_VERSION)[_HEAD:]
     except ValueError:
         return None
 
 
-def identical(left: Sequence[Cells], right: Sequence[Cells]) -> bool:
-    """Whether both lists of row tuples are equal to the bit; False also where that is not known."""
-    if len(left) != len(right):
-        return False
-    mine = image(left)
-    return mine is not None and mine == image(right)
+def stand_in(rows: Sequence[Cells]) -> bytes:
+    """As :func:`image`, for whatever values: what stands for rows in a digest."""
+    data = image(rows)
+    if data is not None:
+        return data
+    if len(rows) == 1:  # a text that is not valid, or what no SQLite value can equal
+        return b"\0" + key_text(rows[0]).encode()
+    return b"".join(stand_in((row,)) for row in rows)
 
 
 def same(left: Cell, right: Cell) -> bool:

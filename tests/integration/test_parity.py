@@ -28,6 +28,10 @@ from mirror.errors import ControlError
 from mirror.model import Lsn, Salts
 from mirror.parity import Difference, ParityReport, TableReport, compare
 from mirror.parity import source as source_module
+from mirror.parity.digests import Choice
+from mirror.parity.plan import Plan
+from mirror.parity.target import Range, Target
+from mirror.parity.values import Cells
 from mirror.parity.views import WalSource, open_source
 from tests.support.postgres import PostgresServer
 
@@ -258,6 +262,16 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
 
 
+@pytest.fixture(params=["one slice", "many slices", "digests"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the comparison goes."""
+    if request.param != "one slice":
+        monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
+    if request.param == "digests":
+        monkeypatch.setattr(Choice, "by_digest", lambda self: True)
+    return str(request.param)
+
+
 # ------------------------------------------------------------------------------------ equality
 
 EVERYTHING: Columns = {
@@ -310,7 +324,10 @@ def test_equal(world: World) -> None:
         seconds=table.seconds,
         first_lsn=Lsn(3, 14),
         last_lsn=Lsn(3, 14),
+        source_digest=table.source_digest,
+        target_digest=table.source_digest,
     )
+    assert len(bytes.fromhex(table.source_digest)) == 16
     assert (report.verdict, report.exit_code, report.rows, report.next_steps) == ("equal", 0, 9, ())
     assert world.path.stat().st_mtime_ns == before, "parity writes nothing and runs no checkpoint"
 
@@ -321,6 +338,61 @@ def test_equal_in_many_slices(world: World, small_slices: None) -> None:
     table = world.only()
     assert (table.status, table.source_rows, table.target_rows) == ("equal", 9, 9)
     assert world.gate.holds > 5
+
+
+def test_digests_do_not_depend_on_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rows, the same digest; other rows on one side change its digest alone."""
+    everything(world)
+    whole = world.only()
+    monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
+    assert world.only().source_digest == whole.source_digest
+    for change in ("UPDATE everything SET t = 'One' WHERE id = 1", "DELETE FROM everything WHERE id = 6"):
+        world.pg(change)
+        table = world.only()
+        assert table.source_digest == whole.source_digest != table.target_digest
+    world.write("UPDATE everything SET t = 'One' WHERE id = 1; DELETE FROM everything WHERE id = 6")
+    again = world.only()
+    assert (again.status, again.source_digest) == ("equal", table.target_digest)
+
+
+def test_a_digest_takes_the_place_of_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each value has one name in Postgres, no row is fetched; where one has not, only its slice is."""
+    fetched: list[Range] = []
+    rows = Target.rows
+
+    def noting(self: Target, plan: Plan, wanted: Range) -> Iterator[list[Cells]]:
+        fetched.append(wanted)
+        return rows(self, plan, wanted)
+
+    monkeypatch.setattr(Target, "rows", noting)
+    monkeypatch.setattr(Choice, "by_digest", lambda self: True)
+    monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
+    everything(world)
+    digest = world.only().source_digest
+    assert fetched == []
+    world.pg("UPDATE everything SET j = '1.000' WHERE id = 2")
+    table = world.only()
+    assert (table.status, table.source_digest, table.target_digest) == ("equal", digest, digest)
+    assert 1 <= len(fetched) <= 2 < world.gate.holds
+
+
+def test_the_cheaper_way_is_taken() -> None:
+    """Each is tried once; then the one that took less a row, and the other now and then."""
+    choice = Choice()
+    assert not choice.by_digest()
+    choice.took(10, 5.0, by_digest=False)  # too few rows to tell
+    assert not choice.by_digest()
+    choice.took(10_000, 1.0, by_digest=False)
+    assert choice.by_digest()
+    choice.took(10_000, 0.5, by_digest=True)
+    ways = []
+    for _ in range(200):
+        way = choice.by_digest()
+        choice.took(10_000, 0.5 if way else 1.0, by_digest=way)
+        ways.append(way)
+    assert 1 <= ways.count(False) <= 4
+    choice.took(10_000, 0.1, by_digest=False)  # the link got better
+    assert not choice.by_digest()
 
 
 def test_an_empty_table_and_an_empty_source(world: World) -> None:
@@ -370,19 +442,15 @@ def test_an_empty_table_and_an_empty_source(world: World) -> None:
         ("j = '[1]' WHERE id = 1", "j", "1", "[1]"),
     ],
 )
-@pytest.mark.parametrize("slices", ["one", "many"])
 def test_one_changed_value(
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    slices: str,
+    way: str,
     damage: str,
     column: str,
     source_value: str | None,
     target_value: str | None,
 ) -> None:
     """Any single changed value is found and shown, down to the last bit."""
-    if slices == "many":
-        monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
     everything(world)
     world.pg(f"UPDATE everything SET {damage}")
     report = world.compare()
@@ -539,11 +607,8 @@ KEYS: dict[str, tuple[str, Columns, list[str] | None, list[tuple[Any, ...]]]] = 
 
 
 @pytest.mark.parametrize("kind", KEYS)
-@pytest.mark.parametrize("slices", ["one", "many"])
-def test_keys(world: World, monkeypatch: pytest.MonkeyPatch, kind: str, slices: str) -> None:
+def test_keys(world: World, kind: str, way: str) -> None:
     """For each kind of key: equal where it is equal, and each damage found in its slice."""
-    if slices == "many":
-        monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
     create, columns, key, rows = KEYS[kind]
     world.write(create)
     names = ", ".join(columns)
@@ -656,11 +721,8 @@ def test_an_old_row_beside_its_reject(world: World) -> None:
     assert (table.different, table.rejected) == (1, 0)
 
 
-@pytest.mark.parametrize("slices", ["one", "many"])
-def test_null_in_a_declared_key(world: World, monkeypatch: pytest.MonkeyPatch, slices: str) -> None:
+def test_null_in_a_declared_key(world: World, way: str) -> None:
     """SQLite lets a key be NULL, and many rows at that; none of them can be in Postgres."""
-    if slices == "many":
-        monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
     world.write("CREATE TABLE t (a TEXT PRIMARY KEY, v INT)")
     world.write("INSERT INTO t VALUES (?, ?)", [(None, 1), (None, 2), (None, 3), ("a", 4), ("b", 5)])
     world.register("t", {"a": "text", "v": "bigint"}, ["a"])

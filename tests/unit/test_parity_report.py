@@ -59,7 +59,7 @@ def test_json() -> None:
     assert data["tables"][0] == {
         "table": "a", "status": "equal", "reason": "", "source_rows": 2, "target_rows": 2, "missing": 0,
         "extra": 0, "different": 0, "rejected": 0, "seconds": 0.0, "first_lsn": "1:2", "last_lsn": "1:9",
-        "examples": [],
+        "source_digest": "", "target_digest": "", "examples": [],
     }  # fmt: skip
     assert data["tables"][2]["examples"] == [
         {"kind": "different", "key": "[1]", "column": "x", "source_value": "1", "target_value": "1.0"}

@@ -1,0 +1,182 @@
+"""Comparing a range of keys by one digest from each side, where rows would take longer to come.
+
+Postgres makes the digest of what it holds itself, so that 32 bytes come instead of the rows. The digest is SHA-256
+of the images of all rows in key order, and the image of a row is that of its values, one after the other:
+
+================================ ============================================================
+value                            image
+================================ ============================================================
+NULL                             00
+bigint, boolean, millis          01, int64 big-endian
+double precision                 01, IEEE 754 big-endian
+all else                         01, SHA-256 of: text in UTF-8; the bytes of a bytea; what
+                                 ``vector_send`` gives; the text of numeric and jsonb
+================================ ============================================================
+
+Equal digests mean equal rows, because each image names one value of the source. Different ones mean little: one
+value may have several texts in jsonb. The rows themselves are then compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from hashlib import sha256
+from itertools import chain
+from struct import Struct
+from typing import LiteralString
+
+import numpy as np
+
+from mirror.parity.plan import MappedColumn
+from mirror.parity.typed import posted_json
+from mirror.parity.values import INT64_MAX, INT64_MIN, Cell, Cells, literal
+
+_INTEGER = Struct(">q")
+_REAL = Struct(">d")
+_VECTOR_HEAD = Struct(">HH")
+
+#: Slices of fewer rows tell little of what a row costs.
+_LEAST_ROWS = 1000
+#: Every so many slices the way that lost is tried again.
+_TRY_AGAIN = 64
+
+
+class Choice:
+    """Which way to compare the next slice: the one that cost less a row when it was last taken."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[bool, float] = {}
+        self._slices = 0
+
+    def by_digest(self) -> bool:
+        """Whether to ask for a digest."""
+        if len(self._seconds) < 2:
+            return False in self._seconds
+        better = self._seconds[True] < self._seconds[False]
+        return better is not (self._slices % _TRY_AGAIN == 0)
+
+    def took(self, rows: int, seconds: float, *, by_digest: bool) -> None:
+        """A slice was compared, this way, in this time."""
+        if rows >= _LEAST_ROWS:
+            self._slices += 1
+            self._seconds[by_digest] = seconds / rows
+
+
+def expression(column: MappedColumn) -> LiteralString:
+    """SQL for the image of a column.
+
+    ``{e}`` is what parity selects for it, ``{c}`` the column, ``{v}`` pgvector's schema.
+    """
+    if column.codec == "vector":
+        value: LiteralString = "sha256({v}.vector_send({c}))"
+    elif column.codec == "millis" or column.pg_type in ("bigint", "boolean"):
+        value = "int8send({e})"
+    elif column.pg_type == "double precision":
+        value = "float8send({e})"
+    elif column.pg_type == "bytea":
+        value = "sha256({e})"
+    else:
+        value = "sha256(convert_to({e}, 'UTF8'))"
+    return "coalesce('\\x01'::bytea || " + value + ", '\\x00'::bytea)"
+
+
+def digest_of(columns: Sequence[MappedColumn], rows: Sequence[Cells]) -> bytes | None:
+    """The digest of the source's rows in key order; None where a value has no image: Postgres cannot hold it."""
+    by_column = list(zip(*rows, strict=True)) if rows else []
+    try:
+        images = [_images(_encoder(column), values) for column, values in zip(columns, by_column, strict=bool(rows))]
+        return sha256(b"".join(chain.from_iterable(zip(*images, strict=True)))).digest()
+    except _NoImage:
+        return None
+
+
+class _NoImage(Exception):  # noqa: N818 - it is no error
+    """A value that Postgres cannot hold in this column, or not under one name."""
+
+
+def _images(encode: Callable[[Cell], bytes], values: Sequence[Cell]) -> list[bytes]:
+    return [b"\0" if value is None else b"\1" + encode(value) for value in values]
+
+
+def _encoder(column: MappedColumn) -> Callable[[Cell], bytes]:
+    """How the image of a value that is not NULL is made; what it returns raises :class:`_NoImage`."""
+    return _BY_CODEC.get(column.codec) or _BY_TYPE.get(column.pg_type, _text)
+
+
+def _integer(value: Cell) -> bytes:
+    if not isinstance(value, int):
+        raise _NoImage
+    return _INTEGER.pack(value)
+
+
+def _double(value: Cell) -> bytes:
+    if not isinstance(value, float):
+        raise _NoImage
+    return _REAL.pack(value)
+
+
+def _text(value: Cell) -> bytes:
+    if not isinstance(value, str):
+        raise _NoImage
+    return sha256(value.encode()).digest()
+
+
+def _blob(value: Cell) -> bytes:
+    if not isinstance(value, bytes):
+        raise _NoImage
+    return sha256(value).digest()
+
+
+def _numeric(value: Cell) -> bytes:
+    # A numeric has no name of its own for a double that is an integer of SQLite's.
+    if not isinstance(value, int | float) or (
+        isinstance(value, float) and value.is_integer() and INT64_MIN <= value <= INT64_MAX
+    ):
+        raise _NoImage
+    return _text(_digits(value))
+
+
+def _jsonb(value: Cell) -> bytes:
+    match value:
+        case int():
+            return _text(str(value))
+        case str():
+            return _text(json.dumps(value, ensure_ascii=False))
+        case float():
+            written = literal(value)
+            return _text(written.replace(":", ": ") if written.startswith("{") else _digits(value, written))
+        case _:
+            return _text(literal(value).replace(":", ": "))
+
+
+def _digits(value: float, written: str | None = None) -> str:
+    """A number as Postgres writes it: without an exponent."""
+    return format(Decimal(written or repr(value)), "f")
+
+
+def _json(value: Cell) -> bytes:
+    if not isinstance(value, str):
+        raise _NoImage
+    return _text(posted_json(value))
+
+
+def _vector(value: Cell) -> bytes:
+    if not isinstance(value, bytes) or len(value) % 4 or not value:
+        raise _NoImage
+    numbers = np.frombuffer(value, dtype="<f4")
+    if len(numbers) > 0xFFFF:
+        raise _NoImage
+    return sha256(_VECTOR_HEAD.pack(len(numbers), 0) + numbers.astype(">f4").tobytes()).digest()
+
+
+_BY_CODEC = {"millis": _integer, "time": _text, "json": _json, "vector": _vector}
+_BY_TYPE = {
+    "bigint": _integer,
+    "boolean": _integer,
+    "double precision": _double,
+    "bytea": _blob,
+    "numeric": _numeric,
+    "jsonb": _jsonb,
+}
