@@ -37,8 +37,8 @@ _INTEGER = Struct(">q")
 _REAL = Struct(">d")
 _VECTOR_HEAD = Struct(">HH")
 
-#: Slices of fewer rows tell little of what a row costs.
-_LEAST_ROWS = 1000
+#: Slices of fewer rows that took less time tell little of what a row costs.
+_LEAST_ROWS, _LEAST_SECONDS = 1000, 0.05
 #: Every so many slices the way that lost is tried again.
 _TRY_AGAIN = 64
 
@@ -59,7 +59,7 @@ class Choice:
 
     def took(self, rows: int, seconds: float, *, by_digest: bool) -> None:
         """A slice was compared, this way, in this time."""
-        if rows >= _LEAST_ROWS:
+        if rows >= _LEAST_ROWS or (rows and seconds >= _LEAST_SECONDS):
             self._slices += 1
             self._seconds[by_digest] = seconds / rows
 
@@ -101,7 +101,7 @@ def _images(encode: Callable[[Cell], bytes], values: Sequence[Cell]) -> list[byt
 
 
 def _encoder(column: MappedColumn) -> Callable[[Cell], bytes]:
-    """How the image of a value that is not NULL is made; what it returns raises :class:`_NoImage`."""
+    """What makes the image of a value that is not NULL, or raises :class:`_NoImage`."""
     return _BY_CODEC.get(column.codec) or _BY_TYPE.get(column.pg_type, _text)
 
 

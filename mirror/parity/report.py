@@ -51,6 +51,7 @@ class TableReport:
     compared. ``first_lsn`` and ``last_lsn`` bound the positions at which the chunks were compared.
     The digests (BLAKE2b, 128 bits, hexadecimal) stand for the rows of each side in key order, or are sums of
     the rows' digests where there is no order; they can be compared between runs of one version of the mirror.
+    They differ, too, where rows are rejected: only the source has those.
     """
 
     table: str

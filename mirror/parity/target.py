@@ -198,7 +198,10 @@ class Target:
                 yield _converted(batch, converters) if converters else batch
 
     def digest(self, plan: Plan, wanted: Range) -> bytes:
-        """The digest of the rows of a range, which Postgres makes: see :mod:`~mirror.parity.digests`."""
+        """The digest of the rows of a range in the common key order, which Postgres makes.
+
+        See :mod:`~mirror.parity.digests`.
+        """
         held, keys, parameters = self._range(plan, wanted)
         image = sql.SQL(" || ").join(map(self._image, plan.row_columns))
         query = sql.SQL("SELECT sha256(coalesce(string_agg({}, ''::bytea ORDER BY {}), ''::bytea))").format(image, keys)
@@ -236,10 +239,12 @@ class Target:
         if mapping.agent is not None:
             conditions.append(sql.SQL("agent_id = %s"))
             parameters.append(mapping.agent)
+        if not plan.order:
+            return held + _where(conditions), sql.Composed([]), parameters
         bytewise = self._bytewise_columns(mapping)
         expressions: list[sql.Composable] = []
         types: list[sql.Composable] = []
-        for position, column in zip(plan.key_positions if plan.order else (), plan.order, strict=True):
+        for position, column in zip(plan.key_positions, plan.order, strict=True):
             name = plan.row_columns[position].name
             for expression, bound_type in column.order(bytewise=name in bytewise):
                 expressions.append(sql.SQL(expression).format(c=_identifier(name)))

@@ -380,7 +380,8 @@ def test_the_cheaper_way_is_taken() -> None:
     """Each is tried once; then the one that took less a row, and the other now and then."""
     choice = Choice()
     assert not choice.by_digest()
-    choice.took(10, 5.0, by_digest=False)  # too few rows to tell
+    choice.took(10, 0.01, by_digest=False)  # too few rows, in too short a time, to tell
+    choice.took(0, 5.0, by_digest=False)
     assert not choice.by_digest()
     choice.took(10_000, 1.0, by_digest=False)
     assert choice.by_digest()
@@ -393,6 +394,8 @@ def test_the_cheaper_way_is_taken() -> None:
     assert 1 <= ways.count(False) <= 4
     choice.took(10_000, 0.1, by_digest=False)  # the link got better
     assert not choice.by_digest()
+    choice.took(100, 0.5, by_digest=False)  # large rows over a slow link
+    assert choice.by_digest()
 
 
 def test_an_empty_table_and_an_empty_source(world: World) -> None:
