@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -131,17 +132,28 @@ def status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
 @click.option("--html", "html_file", metavar="FILE", help="Write the report there, too, as one page for a browser.")
+@click.option(
+    "--sample", metavar="N", type=click.IntRange(1, 1_000_000), help="Compare only about N rows of a table, for a look."
+)
 @click.option("--repair", is_flag=True, help="Make tables that differ equal again, and compare once more.")
 def parity(
-    settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...], html_file: str | None, repair: bool
+    settings: Settings,
+    debug: bool,
+    as_json: bool,
+    tables: tuple[str, ...],
+    html_file: str | None,
+    sample: int | None,
+    repair: bool,
 ) -> None:
     """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
+    if sample is not None and repair:
+        raise click.UsageError("--repair needs a whole comparison: leave --sample out, or name a --table")
     named = settings.known()
     reports: list[ParityReport] = []
     with postgres_of(settings) as dsn:
         for source in named:
             try:
-                report = _compare(source, dsn, settings, tables, repair=repair)
+                report = _compare(source, dsn, settings, tables, sample, repair=repair)
             except MirrorError as error:
                 # The others are compared all the same, and a difference found there counts.
                 if debug:
@@ -177,21 +189,36 @@ def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) ->
     click.echo(f"The report is in {path}", err=True)
 
 
-def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], *, repair: bool) -> ParityReport:
+def _compare(
+    source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], sample: int | None, *, repair: bool
+) -> ParityReport:
     """Compare and keep the outcome; with ``repair``, mend what differs, and compare and keep that, too."""
     with (
         _connect(dsn) as connection,
         gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
         closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
-        lock.take(wait=True)  # a comparison in the background has it for a moment only
+        if not lock.take(wait=False):  # a comparison in the background has it for a moment only
+            time.sleep(0.2)
+            if not lock.take(wait=False):
+                click.echo(f"{source.name}: waiting for another comparison to end", err=True)
+                lock.take(wait=True)
+        folder = source_folder(settings.state_dir, source)
 
-        def compare_and_keep() -> ParityReport:
-            with _Bar(connection, source, settings.schema) as bar:
-                report = compare(source, connection, settings.schema, gate, tables=tables or None, progress=bar.show)
+        def compare_and_keep(*, repaired: bool = False) -> ParityReport:
+            with _Bar(connection, source, settings.schema, counted=sample is None) as bar:
+                report = compare(
+                    source,
+                    connection,
+                    settings.schema,
+                    gate,
+                    tables=tables or None,
+                    sample=sample,
+                    progress=bar.show,
+                )
+            report = replace(report, repaired=repaired)
             if not report.reason:  # else it may be Postgres that is away
-                folder = source_folder(settings.state_dir, source)
-                record(connection, source, settings.schema, report, folder, whole=not tables)
+                record(connection, source, settings.schema, report, folder, whole=not tables and sample is None)
             return report
 
         report = compare_and_keep()
@@ -200,20 +227,21 @@ def _compare(source: Path, dsn: str, settings: Settings, tables: tuple[str, ...]
             return report
         gate.repair(wrong, REPAIR_SECONDS)
         click.echo(f"{source.name}: repaired {', '.join(wrong)}; mirror.repairs has each row", err=True)
-        return compare_and_keep()
+        return compare_and_keep(repaired=True)
 
 
 class _Bar:
     """How far a comparison is, on a terminal; nothing elsewhere."""
 
-    def __init__(self, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], source: Path, schema: str, *, counted: bool) -> None:
+        """``counted``: all rows are compared, so that Postgres knows about how many."""
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=console, disable=not console.is_terminal, transient=True,
         )  # fmt: skip
         total = None
-        if console.is_terminal:
+        if console.is_terminal and counted:
             with translated("look at Postgres", str(source)):
                 row = connection.execute(statement("parity_rows"), {"path": str(source), "schema": schema}).fetchone()
                 connection.rollback()

@@ -15,6 +15,9 @@ The slow part, reading and comparing Postgres' rows, holds up nobody.
 A table's definition may change between rounds; the table then starts over. What is *not* guaranteed:
 one position for the whole report (each slice has its own), and anything about tables that come into
 being during the run.
+
+A *sample* compares, in place of all keys, some ranges of them: the first from the beginning, the others
+from behind a row taken at random.
 """
 
 from __future__ import annotations
@@ -46,7 +49,24 @@ READ_SECONDS = 0.018
 #: How often a table starts over because its definition changed.
 RESTARTS = 5
 
+#: Ranges of keys of which a sample of a table consists, if it has so many rows.
+SAMPLE_RANGES = 20
+
 Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How far a table is read, and how far it is to be."""
+
+    after: Cells | None = None
+    """The last key that was read from the source."""
+    lower: Cells | None = None
+    """The last of them that Postgres can hold."""
+    rows: int | None = None
+    """Rows that are left of this range of a sample; None: the table is compared as a whole."""
+    ranges: int = 0
+    """Ranges of a sample that are left."""
 
 
 @dataclass(slots=True)
@@ -56,10 +76,8 @@ class _Job:
     table: str
     mapping: Mapping | None
     tally: Tally = field(default_factory=Tally)
-    after: Cells | None = None
-    """The last key that was read from the source."""
-    lower: Cells | None = None
-    """The last of them that Postgres can hold."""
+    place: _Place | None = None
+    """None: nothing has been read."""
     whole: str = ""
     """Why the table is read as a whole, although its keys have a common order."""
     note: str = ""
@@ -80,7 +98,7 @@ class _Job:
     def start_over(self, mapping: Mapping | None) -> None:
         self.mapping = mapping
         self.tally = Tally()
-        self.after = self.lower = None
+        self.place = None
         self.restarts += 1
 
 
@@ -94,6 +112,7 @@ class _Reading:
     unreadable: str = ""
     plan: Plan | None = None
     null_keys: list[str] = field(default_factory=list)
+    place: _Place = _Place()
     slice: Slice | None = None
     digests: dict[str, bytes] | None = None
     source_rows: int = 0
@@ -106,15 +125,17 @@ def compare(
     gate: Gate,
     *,
     tables: Collection[str] | None = None,
+    sample: int | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Compare all mirrored tables of ``source`` (or just ``tables``) with Postgres.
 
-    ``conn`` must be idle. ``progress`` is called with a table and the number of its rows compared so
+    ``sample``: of a table with more rows, only about so many. ``conn`` must be idle.
+    ``progress`` is called with a table and the number of its rows compared so
     far. Never raises for a failure of source, Postgres or gate: the report then says "not checked".
     """
     started = time.perf_counter()
-    run = _Run(Path(source).resolve(), conn, schema, gate, tables, progress)
+    run = _Run(Path(source).resolve(), conn, schema, gate, tables, sample, progress)
     reason = ""
     try:
         run.run()
@@ -129,6 +150,7 @@ def compare(
         seconds=time.perf_counter() - started,
         rows=sum(report.source_rows or 0 for report in reports),
         longest_read=run.longest_view,
+        sample=sample,
     )
 
 
@@ -142,12 +164,14 @@ class _Run:
         schema: str,
         gate: Gate,
         tables: Collection[str] | None,
+        sample: int | None,
         progress: Progress | None,
     ) -> None:
         self._path = path
         self._schema = schema
         self._gate = gate
         self._wanted = None if tables is None else set(tables)
+        self._sample = sample
         self._progress = progress
         self._target = Target(conn)
         self._choice = Choice()
@@ -244,14 +268,34 @@ class _Run:
         plan = make_plan(job.mapping, shape, bytewise_text=bytewise_text)
         if job.whole:
             plan = plan.without_order(job.whole)
-        names = ", ".join(shape.left_out)
-        job.note = names and f"not compared, for only the program can compute it: {names}"
         reading.plan = plan
-        reading.null_keys = source.null_keys(plan) if job.after is None else []
+        reading.null_keys = source.null_keys(plan) if job.place is None else []
+        notes = []
         if plan.order:
-            reading.slice = source.read(plan, job.after, deadline)
+            place = reading.place = self._place(source, job.place, plan)
+            reading.slice = source.read(plan, place.after, deadline, place.rows)
+            notes = ["a sample"] if place.rows is not None else []
         else:
             reading.digests, reading.source_rows = source.read_whole(plan)
+        if shape.left_out:
+            notes.append(f"not compared, for only the program can compute it: {', '.join(shape.left_out)}")
+        job.note = "; ".join(notes)
+
+    def _place(self, source: Source, place: _Place | None, plan: Plan) -> _Place:
+        """Where to read on; with no rows left where a sample can have no more."""
+        sample = self._sample
+        if place is None:
+            if sample is None or plan.shape.rowid is None or not source.has_more_rows(plan, sample):
+                return _Place()
+            ranges = min(SAMPLE_RANGES, sample)
+            return _Place(rows=-(-sample // ranges), ranges=ranges - 1)
+        if sample is None or place.rows != 0:
+            return place
+        for ranges in reversed(range(place.ranges)):
+            key = source.random_key(plan)
+            if key is not None and plan.fits(key):  # else Postgres could not say what lies behind it
+                return _Place(key, key, -(-sample // min(SAMPLE_RANGES, sample)), ranges)
+        return place
 
     def _settle(self, reading: _Reading, mapping: Mapping | None, lsn: Lsn) -> None:
         """Compare what was read with Postgres at the same position."""
@@ -303,20 +347,26 @@ class _Run:
         job.tally.add_whole(plan, reading.digests, reading.source_rows, theirs, self._rejected(job))
 
     def _compare_slice(self, reading: _Reading, slice_: Slice, lsn: Lsn) -> None:
-        job, plan = reading.job, reading.plan
+        job, plan, place = reading.job, reading.plan, reading.place
         assert plan is not None
-        upper = None if slice_.exhausted else _last_that_fits(plan, slice_.rows) or job.lower
-        if slice_.exhausted or upper != job.lower:
-            self._compare_range(job, plan, slice_.rows, Range(job.lower, upper))
+        if place.rows == 0:  # no more of a sample
+            job.finish()
+            return
+        upper = None if slice_.exhausted else _last_that_fits(plan, slice_.rows) or place.lower
+        if slice_.exhausted or upper != place.lower:
+            self._compare_range(job, plan, slice_.rows, Range(place.lower, upper))
         else:  # no key of the slice can be in Postgres
             job.tally.add_slice(plan, slice_.rows, (), self._rejected(job))
         job.tally.at(lsn)
         if slice_.exhausted:
-            job.finish()
+            job.place = replace(place, rows=0)
+            if not place.ranges:
+                job.finish()
             return
-        job.after = key_of(slice_.rows[-1], plan.key_positions)
-        job.lower = upper
-        if None in job.after:
+        after = key_of(slice_.rows[-1], plan.key_positions)
+        left = None if place.rows is None else place.rows - len(slice_.rows)
+        job.place = _Place(after, upper, left, place.ranges)
+        if None in after:
             # No comparison with NULL is true, so there is no way to go on from here.
             job.whole = "the key holds NULL"
             job.start_over(job.mapping)

@@ -117,6 +117,10 @@ class ParityReport:
     seconds: float
     rows: int
     longest_read: float
+    sample: int | None = None
+    """About how many rows of each table were compared; None: all."""
+    repaired: bool = False
+    """Whether this is what was found after a repair."""
 
     @property
     def exit_code(self) -> int:
@@ -141,7 +145,13 @@ class ParityReport:
             steps.append(f"resolve this, then run parity again: {self.reason}")
         steps += [f"{table.table}: {table.next_step}" for table in self.tables if table.next_step]
         wrong = [table.table for table in self.tables if table.status == "different" and not table.next_step]
-        if wrong:
+        if wrong and self.repaired:
+            steps.append(
+                f"different after a repair: {', '.join(wrong)}: stop the mirror, move its state directory away, run"
+                f" `mirror up {self.source}`, which copies all anew, and compare again; if they differ even then, it is"
+                " a bug of the mirror: report it with this output"
+            )
+        elif wrong:
             steps.append(f"mirror parity {self.source} --repair  (different: {', '.join(wrong)})")
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
@@ -156,6 +166,8 @@ class ParityReport:
     def headline(self) -> str:
         """The verdict in one line."""
         text = f"{self.verdict}: {_count(len(self.tables), 'table')}, {_count(self.rows, 'row')}"
+        if self.sample is not None:
+            text += " of a sample"
         for status in ("different", "not checked"):
             number = sum(table.status == status for table in self.tables)
             if number:
@@ -175,6 +187,7 @@ class ParityReport:
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 6),
             "rows": self.rows,
+            "sample": self.sample,
             "rows_per_second": round(self.rows_per_second, 1),
             "rejected": self.rejected,
             "longest_read_seconds": round(self.longest_read, 6),

@@ -7,6 +7,8 @@ know of each other's locks (facts, hazard 17).
 from __future__ import annotations
 
 import re
+import secrets
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -149,17 +151,40 @@ class Source(ABC):
             key.append(SourceKey(str(name), str(collation).upper(), bool(descending), same))
         return tuple(key)
 
-    def read(self, plan: Plan, after: Cells | None, deadline: float) -> Slice:
-        """Rows in key order behind ``after``, until none is left or the clock passes ``deadline``."""
+    def has_more_rows(self, plan: Plan, number: int) -> bool:
+        """Whether the table has more rows than that."""
+        table = quoted(plan.mapping.source_table)
+        counted = f"SELECT count(*) > ?1 FROM (SELECT 1 FROM main.{table} LIMIT ?1 + 1)"
+        return bool(self._db.execute(counted, (number,)).get)
+
+    def random_key(self, plan: Plan) -> Cells | None:
+        """The key of a row taken at random, of a table with rowids; None if it has no row.
+
+        A row behind rowids that are not taken is more likely.
+        """
+        table, rowid = quoted(plan.mapping.source_table), quoted(plan.shape.rowid or "")
+        ends = f"SELECT (SELECT min({rowid}) FROM main.{table}), (SELECT max({rowid}) FROM main.{table})"
+        [(first, last)] = self._db.execute(ends)
+        if first is None:
+            return None
+        keys = [quoted(name) for name in plan.key_sources] or [rowid]
+        found = self._db.execute(
+            f"SELECT {_careful(keys)} FROM main.{table} WHERE {rowid} >= ? ORDER BY {rowid} LIMIT 1",
+            (first + secrets.randbelow(last - first + 1),),
+        )
+        return self._decoded(next(iter(found)))
+
+    def read(self, plan: Plan, after: Cells | None, deadline: float, limit: int | None = None) -> Slice:
+        """Rows in key order behind ``after``: until none is left, there are ``limit``, or it is past ``deadline``."""
         if self.encoding == "UTF-8":
             try:
                 cursor = self._db.execute(_select(plan, after, careful=False), _bindings(after))
-                return _fetch(cursor, deadline)
+                return _fetch(cursor, deadline, limit)
             except UnicodeDecodeError:
                 # Read again with each text as bytes, for half as long: the view is already old.
                 deadline = time.perf_counter() + max(0.0, deadline - time.perf_counter()) / 2
         cursor = self._db.execute(_select(plan, after, careful=True), _bindings(after))
-        slice_ = _fetch(cursor, deadline)
+        slice_ = _fetch(cursor, deadline, limit)
         return Slice([self._decoded(row) for row in slice_.rows], slice_.exhausted)
 
     def null_keys(self, plan: Plan) -> list[str]:
@@ -233,13 +258,9 @@ def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
     names = [quoted(column.source) for column in plan.mapping.columns]
     if plan.mapping.key is None:
         names.insert(0, quoted(plan.shape.rowid or ""))
-    if careful:
-        names = [
-            f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
-            for name in names
-        ]
     # Only quoted names go into the text; values are bound.
-    text = f"SELECT {', '.join(names)} FROM main.{quoted(plan.mapping.source_table)}"
+    columns = _careful(names) if careful else ", ".join(names)
+    text = f"SELECT {columns} FROM main.{quoted(plan.mapping.source_table)}"
     conditions = [f"{quoted(name)} IS NOT NULL" for name in plan.key_sources] if plan.skips_null_keys else []
     if not plan.order:
         return text + _where(conditions)
@@ -249,6 +270,13 @@ def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
         marks = ", ".join("CAST(? AS TEXT)" if isinstance(v, BadText) else "?" for v in after)
         conditions.append(f"({keys}) > ({marks})")
     return f"{text}{_where(conditions)} ORDER BY {keys}"
+
+
+def _careful(names: list[str]) -> str:
+    """What to select so that :meth:`Source._decoded` makes the values of it."""
+    return ", ".join(
+        f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in names
+    )
 
 
 def _where(conditions: list[str]) -> str:
@@ -264,9 +292,10 @@ def _bindings(after: Cells | None) -> tuple[Any, ...]:
     return tuple(value.raw if isinstance(value, BadText) else value for value in after or ())
 
 
-def _fetch(cursor: apsw.Cursor, deadline: float) -> Slice:
+def _fetch(cursor: apsw.Cursor, deadline: float, limit: int | None) -> Slice:
     rows: list[Cells] = []
-    size = 1
+    limit = sys.maxsize if limit is None else limit
+    size = min(1, limit)
     now = time.perf_counter()
     budget = deadline - now
     # A statement that is not finished keeps the read transaction open, past ROLLBACK even.
@@ -277,10 +306,11 @@ def _fetch(cursor: apsw.Cursor, deadline: float) -> Slice:
             if len(batch) < size:
                 return Slice(rows, True)
             started, now = now, time.perf_counter()
-            if now >= deadline:
+            if now >= deadline or len(rows) >= limit:
                 return Slice(rows, False)
             # Large rows are slow, so that few are fetched between two looks at the clock.
             size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)
+            size = min(size, limit - len(rows))
 
 
 def _of_vectors(name: str, owner: str) -> bool:

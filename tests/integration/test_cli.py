@@ -348,6 +348,8 @@ def test_parity_is_remembered(cli: CommandLine, source: Path, dsn: str) -> None:
     assert cli.run("up", source, "--once").code == 0
     assert proof() == "never"
     assert cli.run("parity", source, "--table", "t").code == 0
+    assert "of a sample" in cli.run("parity", source, "--sample", "2").out
+    assert cli.run("parity", source, "--sample", "2", "--repair").code == 2
     assert proof() == "never", "a part proves nothing of the whole"
     assert cli.run("parity", source).code == 0
     assert proof() == "verified"
@@ -360,7 +362,9 @@ def test_parity_is_remembered(cli: CommandLine, source: Path, dsn: str) -> None:
     assert cli.run("parity", source).code == 1
     assert proof() == "different"
     query = "SELECT verdict, whole, rows, missing, extra, report ->> 'verdict' FROM mirror.parity_runs ORDER BY run_id"
-    assert sql(dsn, query) == [
+    runs = sql(dsn, query)
+    assert runs.pop(1)[1:3] in ((False, 1), (False, 2))
+    assert runs == [
         ("equal", False, 3, 0, 0, "equal"),
         ("equal", True, 3, 0, 0, "equal"),
         ("different", True, 3, 1, 0, "different"),

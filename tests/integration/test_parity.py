@@ -657,6 +657,45 @@ def test_a_common_order_is_found_where_there_is_one(world: World, small_slices: 
     assert whole == {"mixed directions"}
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.018])
+def test_a_sample(world: World, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some ranges of keys, each exact: no false alarm, and the share of the damage that lies in them."""
+    monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", seconds)
+    for kind, (create, columns, key, rows) in KEYS.items():
+        world.write("DROP TABLE IF EXISTS t")
+        world.write(create)
+        world.pg("DROP TABLE IF EXISTS t")
+        world.write(f"INSERT INTO t ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows)
+        world.mirror("t", columns, key)
+        report = world.compare(sample=60)
+        assert (report.verdict, report.sample) == ("equal", 60), kind
+        [table] = report.tables
+        assert table.source_rows == table.target_rows is not None
+        if "WITHOUT ROWID" in create:
+            assert (table.reason, table.source_rows) == ("", len(rows))
+        else:
+            assert table.reason == "a sample" and 3 <= table.source_rows <= 60 and "of a sample" in report.headline
+        table = world.only(sample=len(rows))
+        assert (table.status, table.reason, table.source_rows) == ("equal", "", len(rows)), "it has no more rows"
+        world.pg("DELETE FROM t WHERE mod(('x' || substr(md5(t::text), 1, 4))::bit(16)::int, 2) = 0")
+        table = world.only(sample=60)
+        assert table.status == "different" and table.extra == table.different == 0 < table.missing < len(rows)
+
+
+def test_a_sample_among_keys_that_postgres_cannot_hold(world: World) -> None:
+    world.write("CREATE TABLE t (a TEXT PRIMARY KEY)")
+    world.write("INSERT INTO t VALUES (?)", [(f"k{i:03}",) for i in range(50)])
+    world.mirror("t", {"a": "text"}, ["a"])
+    world.write("INSERT INTO t SELECT 'k0' || char(0) || a FROM t")
+    for i in range(50):
+        world.reject("t", json.dumps([f"k0\0k{i:03}"]))
+    for _ in range(10):
+        table = world.only(sample=40)
+        assert table.status == "equal" and (table.source_rows or 0) >= 2, table
+    world.write("INSERT INTO t SELECT NULL FROM t")
+    assert world.only(sample=40).missing == 100, "read as a whole, because there is no way past NULL"
+
+
 def test_slices_use_the_source_index(world: World, small_slices: None) -> None:
     """Walking a key that the source has an index for never sorts the table."""
     from mirror.parity import plan as plan_module
