@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from loguru import logger
 
-from mirror.capture.batches import PageBatch
+from mirror.capture.batches import Head, PageBatch
 from mirror.errors import KeyShapeError, MisfitError, RebuildError, RefusedError
 from mirror.home import SourceTask
-from mirror.model import Batch, Position, Row, Table, TableResult
+from mirror.model import Batch, Lsn, Position, Row, Table, TableResult
 from mirror.postgres.sink import Sink
 from mirror.postgres.snapshot import Progress
 from mirror.profiles import memustore
@@ -60,13 +61,22 @@ def deliver(replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], 
     return results
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What somebody wants to have tried: all that was refused, or the repair of tables."""
+
+    done: Future[None]
+    tables: Collection[str]
+    since: Lsn | None = None
+    """The replica is compared with the source's pages up to here, and so surely right behind it."""
+
+
 class Mender:
-    """Tries the tables again that Postgres has refused, less and less often."""
+    """Tries the tables again that Postgres has refused, less and less often; repairs tables when asked."""
 
     def __init__(self, name: str) -> None:
         """``name``: of the source, for the log."""
-        self.asked: list[tuple[Future[None], Collection[str]]] = []
-        """Done when all has been tried again, and these tables are repaired."""
+        self._asked: list[_Asked] = []
         self._name = name
         self._known: frozenset[str] = frozenset()
         self._pause = FIRST_PAUSE
@@ -74,8 +84,29 @@ class Mender:
 
     def close(self) -> None:
         """Nothing is tried any more."""
-        for future, _ in self.asked:
-            future.cancel()
+        for asked in self._asked:
+            asked.done.cancel()
+
+    def ask(self, done: Future[None], tables: Collection[str]) -> None:
+        """Have :meth:`answer` try again what Postgres refused and rejected, or repair ``tables``."""
+        self._asked.append(_Asked(done, tables))
+
+    def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Future[None]]:
+        """Do what is asked for, and can be done yet; returns who is to be told. One position, as for :meth:`mend`.
+
+        ``compare``: has all pages compared, for a reason; returns where that begins. A repair waits for it:
+        its rows come from the replica, which may itself be what is wrong.
+        """
+        answered = []
+        for asked in list(self._asked):
+            if asked.tables and asked.since is None:
+                asked.since = compare("a repair was asked for").lsn
+            if asked.since is not None and replica.head.lsn < asked.since:
+                continue
+            self._retry(replica, sink, asked.tables)
+            self._asked.remove(asked)
+            answered.append(asked.done)
+        return answered
 
     def mend(self, replica: Replica, sink: Sink) -> bool:
         """Try them if it is time; True if any was tried. Replica and Postgres must be at one position."""
@@ -91,11 +122,11 @@ class Mender:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return True
 
-    def retry(self, replica: Replica, sink: Sink, repair: Collection[str] = ()) -> None:
+    def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> None:
         """Try them now, and the tables with rows that were rejected; or make tables equal that are to be repaired."""
         for name in repair:
             if (table := replica.schema.tables.get(name)) is not None:
-                sink.mend(table, replica.rows, log=True)
+                sink.repair(table, replica.rows)
         if not repair:
             self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
 

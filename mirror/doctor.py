@@ -102,7 +102,8 @@ def examine(
     except MirrorError as error:
         report.fails("source", error)
     if dsn is None:
-        report.add("note", "Postgres", "none is configured: the embedded one will be started in the state directory")
+        told = "none is configured: the embedded one will be started in the state directory"
+        report.add("note", "Postgres", told, "to use another, name it: --postgres, or ARGENT_PG_URL")
         return report
     try:
         with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
@@ -120,6 +121,7 @@ def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
         size = keeper.size()
     finally:
         keeper.close()
+    report.add("ok", "file", "a SQLite database, not encrypted, on a local file system, its locks and WAL can be read")
     report.add("ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
     if wal:
         report.add("ok", "journal mode", "WAL: every commit is followed")
@@ -172,9 +174,8 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
         for table in tables.values():
             if table.left_out:
                 names = ", ".join(table.left_out)
-                report.add(
-                    "note", f"table {table.name}", f"left out: {names}: virtual columns that only the program computes"
-                )
+                told = f"left out: {names}: virtual columns that only the program computes"
+                report.add("note", f"table {table.name}", told, "make them STORED, if they are wanted in Postgres")
             try:
                 mapping = PROFILES[report.profile].map_table(table, schema, tenant=report.agent is not None)
             except ConfigError as error:
@@ -185,7 +186,8 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
                 _look_at_values(report, connection, mapping)
             except apsw.Error as error:
                 # A virtual column that cannot be computed; or, without a WAL, a program that writes just now.
-                report.add("note", f"table {table.name}", f"its values could not be read: {error}")
+                told = f"its values could not be read: {error}"
+                report.add("note", f"table {table.name}", told, "run mirror doctor again when nobody writes")
         return mappings
     except apsw.Error as error:
         raise SourceError("read the source", str(source), f"{type(error).__name__}: {error}") from error
@@ -221,7 +223,8 @@ def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableM
         if found.misfits:
             found.becomes = "jsonb"
             told = f"becomes jsonb: {found.misfits:,} values do not fit its type"
-            report.add("note", f"column {table.name}.{found.column}", told)
+            step = "nothing is lost; for a typed column, change these values in the source before mirror up"
+            report.add("note", f"column {table.name}.{found.column}", told, step)
         for reason, count in found.rejects.items():
             report.add(
                 "problem",
@@ -237,9 +240,11 @@ def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableM
             "give them a key in the source",
         )
     elif null_keys:
-        report.add("note", f"table {table.name}", f"keyed by _rowid: {null_keys:,} rows have NULL in their key")
+        told = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
+        report.add("note", f"table {table.name}", told, "for its own key in Postgres, give them one in the source")
     if table.without_rowid and rows >= KEYED_ROWS:
-        report.add("note", f"table {table.name}", f"only its first {KEYED_ROWS:,} rows were looked at")
+        told = f"only its first {KEYED_ROWS:,} rows were looked at"
+        report.add("note", f"table {table.name}", told, "after mirror up, mirror status counts all rejected rows")
 
 
 def _class_of(value: Value) -> str:

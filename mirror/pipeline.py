@@ -124,7 +124,7 @@ class Pipeline:
     def retry(self, repair: Collection[str] = ()) -> Future[None]:
         """Try again what Postgres refused and rejected, or repair tables; done when it has been tried."""
         future: Future[None] = Future()
-        self._desk.request(lambda: self._mender.asked.append((future, repair)))
+        self._desk.request(lambda: self._mender.ask(future, repair))
         return future
 
     def _has(self, lsn: Lsn) -> bool:
@@ -306,10 +306,13 @@ class Pipeline:
         assert self._sink is not None
         if self._desk.held:
             return
-        while self._mender.asked:
-            self._mender.retry(replica, self._sink, self._mender.asked[-1][1])
+        generation = replica.head.lsn.generation
+        if done := self._mender.answer(
+            replica, self._sink, lambda why: self._tail.attach(generation + 1, why, self._pump)
+        ):
             self._update_status()
-            self._mender.asked.pop()[0].set_result(None)
+            for future in done:
+                future.set_result(None)
         if not self.task.resume_only and self._mender.mend(replica, self._sink):
             self._update_status()
 

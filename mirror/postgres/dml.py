@@ -148,17 +148,53 @@ class Stage:
             " AND r.source_table = $2::text AND md5(r.key) = md5(s.k) AND r.key = s.k"
         ).format(self.table)
 
-    def log_repairs(self) -> tuple[Composed, Composed]:
-        """INSERT into ``mirror.repairs`` what :meth:`delete_absent` and :meth:`upsert_different` are going to do.
+    def create_different(self, name: str, size: int) -> Composed:
+        """CREATE TEMP TABLE for what :meth:`delete_absent` and :meth:`upsert_different` would do, row by row.
 
-        $1 source.
+        Its columns are ``range``, 0 for the first ``size`` rows in key order, and those of a stage; it stays behind
+        the end of the transaction.
+        """
+        keys = self.target.key_columns
+        gone = [SQL("t.{}").format(Identifier(n)) if n in keys else SQL("NULL") for n in self._names]
+        return SQL(
+            "CREATE TEMP TABLE {name} AS SELECT (row_number() OVER (ORDER BY {keys}) - 1) / {size} AS range, * FROM ("
+            "SELECT 'u'::\"char\" AS op, NULL AS k, {new} FROM {stage} AS s LEFT JOIN {target} AS t ON {joined}"
+            " WHERE {differs} UNION ALL SELECT 'd', NULL, {gone} FROM {target} AS t WHERE {absent}) AS different"
+        ).format(
+            name=Identifier(name),
+            keys=SQL(", ").join(self._staged[key] for key in keys),
+            size=Literal(size),
+            new=SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values()),
+            stage=self.table,
+            target=table_sql(self.target),
+            joined=self._same_key(SQL("t"), SQL("s")),
+            differs=self._differs(),
+            gone=SQL(", ").join(gone),
+            absent=self._absent(),
+        )
+
+    def fill_from(self, name: str) -> Composed:
+        """INSERT one range of what :meth:`create_different` has found. $1 its number."""
+        columns = SQL(", ").join([SQL("op"), SQL("k"), *self._staged.values()])
+        return SQL("INSERT INTO {} ({}) SELECT {} FROM {} WHERE range = $1::bigint").format(
+            self.table, columns, columns, Identifier("pg_temp", name)
+        )
+
+    def log_repairs(self, *, whole: bool) -> tuple[Composed, Composed]:
+        """INSERT into ``mirror.repairs`` what is going to be done. $1 source.
+
+        By :meth:`delete_absent` and :meth:`upsert_different` if the stage holds the ``whole`` table, else by
+        :meth:`delete_changed` and :meth:`upsert_changed`.
         """
         into = SQL(
             "INSERT INTO mirror.repairs (source_id, target_schema, target_table, kind, before, after)"
             " SELECT $1::bigint, {}, {}, "
         ).format(Literal(self.target.schema), Literal(self.target.name))
+        staged = SQL("EXISTS (SELECT FROM {} AS s WHERE s.op = 'd' AND {})").format(
+            self.table, self._same_key(SQL("t"), SQL("s"))
+        )
         extra = into + SQL("'extra', to_jsonb(t), NULL FROM {} AS t WHERE {}").format(
-            table_sql(self.target), self._absent()
+            table_sql(self.target), self._absent() if whole else staged
         )
         named = SQL(", ").join(SQL("s.{} AS {}").format(self._staged[name], Identifier(name)) for name in self._names)
         first = Identifier(self.target.key_columns[0])
@@ -166,7 +202,7 @@ class Stage:
             "CASE WHEN t.{first} IS NULL THEN 'missing' ELSE 'different' END,"
             " CASE WHEN t.{first} IS NOT NULL THEN to_jsonb(t) END,"
             " (SELECT to_jsonb(x) FROM (SELECT {named}) AS x)"
-            " FROM {stage} AS s LEFT JOIN {target} AS t ON {joined} WHERE {differs}"
+            " FROM {stage} AS s LEFT JOIN {target} AS t ON {joined} WHERE s.op IS DISTINCT FROM 'd' AND {differs}"
         ).format(
             first=first,
             named=named,

@@ -28,6 +28,7 @@ from mirror.postgres.careful import CarefulTransaction
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.refusals import Refusal, load_refusals
+from mirror.postgres.repair import repair_by_ranges
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import SchemaEditor, create_schema
 from mirror.postgres.snapshot import AllRows, Loader, Progress, open_copy
@@ -308,12 +309,27 @@ class Sink:
         )
         return self._editor(profile, agent)
 
+    def repair(self, table: Table, rows: AllRows) -> None:
+        """Make a table equal to the source at the applied position, noting in ``mirror.repairs`` what is changed.
+
+        See :mod:`~mirror.postgres.repair`; ``rows`` and errors as for :meth:`mend`.
+        """
+        position = self._position
+        assert position is not None
+        editor = self._editor()
+        loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn)
+        fence = advance(self._source_id, self._epoch, position, 0)
+        with self._transaction("repair a table"):
+            whole = not repair_by_ranges(self._conn, self._source_id, editor, loader, table, fence, self._faults)
+            self._rejects = self._count_rejects()
+        if whole:
+            self.mend(table, rows, log=True)
+
     def mend(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
-        """Try a refused table again: make it equal to the source at the applied position, in one transaction.
+        """Make a table equal to the source at the applied position, in one transaction, or have it refused.
 
         Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is noted in
-        ``mirror.repairs``. Returns whether it is equal now. Raises
-        :class:`SinkError`, :class:`FencedError`.
+        ``mirror.repairs``. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
         """
         position = self._position
         assert position is not None

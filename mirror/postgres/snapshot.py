@@ -325,13 +325,23 @@ class Loader:
             if surprise is not None and tried == (frozenset(jsonb), by_rowid):
                 careful = True  # the types do not explain it
 
-    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool) -> None:
+    def stage(self, table: Table, stage: Stage, *, careful: bool = True) -> None:
+        """Stage all rows of a table, which is held as the stage's target, and keep its rejects anew."""
+        self._forget_rejects(table)
+        self._conn.execute(stage.create())
+        self._fill(table, stage.target, stage.copy_rows(), careful)
+        self._conn.execute(stage.analyze())
+
+    def _forget_rejects(self, table: Table) -> None:
         self._conn.execute(
             "DELETE FROM mirror.rejects WHERE source_id = $1::bigint AND source_table = $2::text",
             (self._source_id, table.name),
         )
+
+    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool) -> None:
         target = self._prepared(table, self._editor.mapped(table, jsonb, by_rowid))
         if target is None:
+            self._forget_rejects(table)
             target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
             if target.tenant is None or not has_rows(self._conn, target):
                 names = ddl.names_sql(tuple(name for name, _ in target.stored))
@@ -344,11 +354,9 @@ class Loader:
                 return
         self._stages += 1
         stage = Stage(target, f"mirror_load_{self._stages}")
-        self._conn.execute(stage.create())
-        self._fill(table, target, stage.copy_rows(), careful)
-        self._conn.execute(stage.analyze())
+        self.stage(table, stage, careful=careful)
         if self._log:
-            for statement_ in stage.log_repairs():
+            for statement_ in stage.log_repairs(whole=True):
                 self._conn.execute(statement_, (self._source_id,))
         self._conn.execute(stage.delete_absent())
         self._conn.execute(stage.upsert_different())

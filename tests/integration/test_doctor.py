@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from mirror import doctor
+from mirror.capture import keeper
+from mirror.capture.filesystem import Mount
+from mirror.doctor import Finding
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store, item, vector
 from tests.support.source import Writer
@@ -25,7 +30,7 @@ def examine(cli: CommandLine, *arguments: object) -> tuple[int, dict[str, Any]]:
     assert "Traceback" not in done.err, done
     (report,) = json.loads(done.out)["reports"]
     assert done.code == (0 if report["healthy"] else 1)
-    assert all(finding["next_step"] for finding in report["findings"] if finding["level"] == "problem")
+    assert all(finding["next_step"] for finding in report["findings"] if finding["level"] != "ok")
     return done.code, report
 
 
@@ -44,11 +49,11 @@ def test_all_is_well(cli: CommandLine, folder: Path, dsn: str) -> None:
         code, report = examine(cli, folder / "memory.db")
         assert code == 0, report
         assert set(told(report, "ok")) == {
-            *("SQLite", "journal mode", "disk", "profile", "Postgres", "rights", "pgvector", "row security")
+            *("file", "SQLite", "journal mode", "disk", "profile", "Postgres", "rights", "pgvector", "row security")
         }
         found = column(report, "memory_items.embedding")
         assert (found["becomes"], found["classes"]) == ("vector", {"blob": 1, "null": 1})
-        assert cli.run("doctor", folder / "memory.db").out.count("✓") == 8
+        assert cli.run("doctor", folder / "memory.db").out.count("✓") == 9
         with psycopg.connect(dsn) as connection:
             there = connection.execute("SELECT to_regnamespace('mirror')").fetchone()
         assert there == (None,), "nothing is made"
@@ -105,6 +110,24 @@ def test_no_database(cli: CommandLine, folder: Path, content: bytes) -> None:
     (folder / "x.db").write_bytes(content)
     code, report = examine(cli, folder / "x.db")
     assert code == 1 and "source" in told(report, "problem")
+
+
+def test_a_network_file_system_and_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the operating system would tell of them."""
+    with create_store(folder / "memory.db"):
+        usage = shutil.disk_usage(folder)._replace(free=1 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        (disk,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
+        assert disk.check == "disk" and "1 MB free" in disk.detail and "--state-dir" in disk.next_step
+        monkeypatch.setattr(keeper, "mounts", lambda: [Mount("/", "nfs4")])
+        (found,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
+        assert found.check == "source" and "network file system (nfs4)" in found.detail
+        assert "local disk" in found.next_step
+
+
+def look(source: Path) -> list[Finding]:
+    """What is found of a source for the embedded server."""
+    return doctor.examine(source, None, source.parent / "state", "public", None, None).findings
 
 
 def test_names_that_are_taken(cli: CommandLine, folder: Path, dsn: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.errors import ControlError
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess
@@ -148,6 +149,77 @@ def test_no_false_alarm_under_heavy_writes(
             for program in (writer, second, third):
                 program.answer()
     assert verdicts.count("equal") > runs // 2, verdicts
+    mirror.check()
+
+
+def test_range_by_range(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """A transaction for each 1,000 rows that differ, in key order; what was equal is not touched."""
+    path = folder / "source.db"
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, r REAL, b BLOB)")
+        writer.run(FILL.format(1, 3000))
+    with cli.up(path):
+        cli.run("wait", path)
+        damage(
+            dsn,
+            "UPDATE t SET name = 'other' WHERE id <= 1500",
+            "DELETE FROM t WHERE id BETWEEN 1501 AND 2200",
+            "INSERT INTO t SELECT id, 'extra' FROM generate_series(3001, 3300) id",
+        )
+        with psycopg.connect(dsn) as connection:
+            untouched = "SELECT id, xmin FROM t WHERE id BETWEEN 2201 AND 3000 ORDER BY id"
+            before = connection.execute(untouched).fetchall()
+            connection.rollback()
+            assert cli.run("parity", path, "--repair").code == 0
+            assert connection.execute(untouched).fetchall() == before
+            ranges = connection.execute(
+                "SELECT count(*), min(id), max(id) FROM"
+                " (SELECT repaired_at, (coalesce(before, after) ->> 'id')::int AS id FROM mirror.repairs) AS r"
+                " GROUP BY repaired_at ORDER BY repaired_at"
+            ).fetchall()
+    assert ranges == [(1000, 1, 1000), (1000, 1001, 2000), (500, 2001, 3300)]
+
+
+def test_the_mirrors_own_copy_may_be_what_is_wrong(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """A byte of the copy has changed on disk: a repair from it would change nothing, or spoil a good row."""
+    path = folder / "source.db"
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, r REAL, b BLOB)")
+        writer.run(FILL.format(1, 1000))
+        assert cli.run("up", path, "--once").code == 0
+        copy = cli.source_folder(path) / "shadow.db"
+        for old, new in ((b"row 700", b"rox 700"), (b"row 800", b"rox 800")):
+            assert copy.read_bytes().count(old) == 1
+            copy.write_bytes(copy.read_bytes().replace(old, new))
+        damage(dsn, "UPDATE t SET name = 'rox 700' WHERE id = 700", "DELETE FROM t WHERE id = 1")
+        found = cli.run("parity", path, "--json")
+        assert found.code == 1 and json.loads(found.out)["reports"][0]["tables"][0]["different"] == 1
+        assert cli.run("parity", path, "--repair").code == 0
+        with psycopg.connect(dsn) as connection:
+            names = connection.execute("SELECT name FROM t WHERE id IN (1, 700, 800) ORDER BY id").fetchall()
+        assert names == [("row 1",), ("row 700",), ("row 800",)]
+        assert copy.read_bytes().count(b"rox") == 0
+
+
+@pytest.mark.parametrize("hit", [1, 2])
+def test_killed_between_two_ranges(
+    make_mirror: Callable[..., MirrorProcess], writer: Writer, database: Path, dsn: str, hit: int
+) -> None:
+    """What was written stays, with its note; the rest is still different, and the next repair does it."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)", filling("i, 'row ' || i").format(1, 2500))
+    mirror = make_mirror(database)
+    mirror.start(kill_at="repair:range", hit=hit)
+    mirror.check()
+    damage(dsn, "UPDATE t SET name = 'other'")
+    with mirror.control() as client, pytest.raises(ControlError):
+        client.repair(["t"], 60.0)
+    mirror.wait_killed()
+    assert len(repairs(dsn)) == 1000 * hit
+    mirror.start()
+    assert mirror.parity().tables[0].different == 2500 - 1000 * hit
+    with mirror.control() as client:
+        client.repair(["t"], 60.0)
+    assert len(repairs(dsn)) == 2500
     mirror.check()
 
 

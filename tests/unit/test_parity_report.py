@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -88,3 +89,9 @@ def test_render_leaves_out_what_is_zero() -> None:
     report(TableReport(name, "equal", source_rows=1_000_000, target_rows=1_000_000)).render(Console(file=out, width=80))
     assert name in out.getvalue()
     assert "missing" not in out.getvalue()
+
+
+def test_what_to_do_where_a_repair_did_not_help() -> None:
+    """Not the same command again."""
+    (step,) = replace(report(DIFFERENT), repaired=True).next_steps
+    assert "--repair" not in step and "state directory" in step

@@ -1,0 +1,76 @@
+"""Making a table that is held equal to the source again with the smallest change, a range of keys at a time.
+
+All rows of the source are staged once and compared where they are, in Postgres. What differs is kept apart, in key
+order, and written in ranges: each is a transaction of its own, with what is changed in ``mirror.repairs`` row by row.
+So a repair of many rows holds no lock for long, and what was done of one that broke off stays done.
+"""
+
+from __future__ import annotations
+
+from psycopg.sql import SQL, Identifier
+
+from mirror.errors import KeyShapeError, MisfitError, RefusedError
+from mirror.model import Faults, Table
+from mirror.postgres.apply import Queued
+from mirror.postgres.dml import Stage
+from mirror.postgres.refusals import attempt
+from mirror.postgres.schema import SchemaEditor
+from mirror.postgres.snapshot import Loader
+from mirror.postgres.target import Conn, is_intact
+
+#: Rows that differ to a transaction.
+RANGE_ROWS = 1000
+
+_DIFFERENT = "mirror_different"
+
+
+def repair_by_ranges(
+    conn: Conn,
+    source_id: int,
+    editor: SchemaEditor,
+    loader: Loader,
+    table: Table,
+    fence: Queued,
+    faults: Faults,
+) -> bool:
+    """Make a table equal to all rows that ``loader`` has of it; False: it has to be loaded as a whole.
+
+    That is so where its definition is not what it should be, and where Postgres does not take what differs.
+    ``fence``: a statement that fails unless this mirror still holds the source; it ends each transaction.
+    Raises psycopg's errors and :class:`~mirror.errors.SinkError`; the caller rolls back what was not committed.
+    """
+    held = editor.targets.get(table.name)
+    if held is None or table.name in editor.refusals or not is_intact(conn, held):
+        return False
+    stage = Stage(held, "mirror_repair")
+    part = Stage(held, "mirror_repair_range")
+    different = Identifier("pg_temp", _DIFFERENT)
+    try:
+        if editor.mapped(table, held.jsonb_columns, held.key is None and bool(table.primary_key)) != held:
+            return False
+        conn.execute("BEGIN")
+        conn.execute(SQL("DROP TABLE IF EXISTS {}").format(different))
+        with attempt(conn, "stage a table", table.name):
+            loader.stage(table, stage)
+        conn.execute(stage.create_different(_DIFFERENT, RANGE_ROWS))
+        conn.execute(SQL("CREATE INDEX ON {} (range)").format(different))
+        counted = conn.execute(SQL("SELECT coalesce(max(range) + 1, 0) FROM {}").format(different)).fetchone()
+        conn.execute(*fence)
+        conn.execute("COMMIT")
+        for number in range(counted[0] if counted is not None else 0):
+            conn.execute("BEGIN")
+            with attempt(conn, "repair rows", table.name):
+                conn.execute(part.create())
+                conn.execute(part.fill_from(_DIFFERENT), (str(number),))
+                for statement in part.log_repairs(whole=False):
+                    conn.execute(statement, (str(source_id),))
+                conn.execute(part.delete_changed())
+                conn.execute(part.upsert_changed())
+            conn.execute(*fence)
+            conn.execute("COMMIT")
+            faults("repair:range")
+    except (MisfitError, KeyShapeError, RefusedError):
+        conn.rollback()
+        return False
+    conn.execute(SQL("DROP TABLE {}").format(different))
+    return True
