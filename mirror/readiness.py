@@ -27,8 +27,9 @@ from mirror.verified import last_run
 LAG_SECONDS = 1.0
 #: Free space that the state directory must keep.
 ROOM_BYTES = 1 << 30
-#: What an operator may answer for: a copy that can be restored; rows that Postgres will not have.
-ACKNOWLEDGED = ("backups", "rejects")
+#: What an operator may answer for: a copy that can be restored; rows that Postgres will not have; commits of which
+#: the hook and the WAL told different things, when it is known why.
+ACKNOWLEDGED = ("backups", "rejects", "discrepancies")
 #: Examples of orphans that are named.
 _EXAMPLES = 3
 
@@ -143,11 +144,15 @@ def _look_at_postgres(
         row = connection.execute(statement("readiness"), {"path": str(source), "schema": schema}).fetchone()
         if row is None:
             raise SinkError("look at Postgres", str(source), "it is not mirrored here", next_step="run `mirror up`")
-        rejects, refused, profile, agent, vector, invalid = row
+        rejects, refused, discrepancies, profile, agent, vector, invalid = row
         told = f"{rejects:,} rows" + (", acknowledged" if "rejects" in acknowledged else "")
         step = "mirror rejects list; mend them, or say --acknowledge rejects"
         found.add("rejects", not rejects or "rejects" in acknowledged, told, step)
         found.add("refused tables", not refused, ", ".join(refused) or "none", "mirror status says why")
+        known = "discrepancies" in acknowledged
+        told = f"{discrepancies:,} between hook and WAL" + (", acknowledged" if known else "")
+        step = "look at mirror.discrepancies, run mirror parity, and say --acknowledge discrepancies"
+        found.add("discrepancies", not discrepancies or known, told, step)
         found.add("indexes", not invalid, f"invalid: {', '.join(invalid)}" if invalid else "all valid", "REINDEX them")
         if profile == "memustore":
             found.add("pgvector", bool(vector), "installed" if vector else "missing", "CREATE EXTENSION vector")

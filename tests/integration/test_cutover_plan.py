@@ -61,6 +61,17 @@ def test_step_by_step(cli: CommandLine, folder: Path, store: Writer, dsn: str) -
         assert failing(plan(cli, path, "--acknowledge", "backups", "--acknowledge", "rejects")) == set()
         store.run("DELETE FROM memory_items WHERE id = '2'")
 
+        with psycopg.connect(dsn) as connection:
+            connection.execute(
+                "INSERT INTO mirror.discrepancies (source_id, generation, frame, source_table, key, kind, writer)"
+                " SELECT source_id, 1, 1, 'memory_items', '[\"1\"]', 'only the WAL', 'gateway' FROM mirror.sources"
+            )
+        rails = plan(cli, path, "--acknowledge", "backups")
+        assert failing(rails) == {"discrepancies"} and rails["discrepancies"]["figure"] == "1 between hook and WAL"
+        assert failing(plan(cli, path, "--acknowledge", "backups", "--acknowledge", "discrepancies")) == set()
+        with psycopg.connect(dsn) as connection:
+            connection.execute("DELETE FROM mirror.discrepancies")
+
         # As a program without foreign keys leaves them.
         store.run("PRAGMA foreign_keys=OFF", "INSERT INTO category_items VALUES ('1', 'nowhere')")
         store.run(
