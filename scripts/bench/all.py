@@ -23,6 +23,7 @@ SHORT = {
     "downtime": ["--rows", "200000", "--rounds", "1"],
     "agents": ["--commits", "300"],
     "memory": ["--rows", "200000", "--ops", "insert", "update"],
+    "parity": ["--rows", "200000", "--rounds", "2", "--seconds", "2", "--commits", "10000", "--link-size", "10"],
 }
 
 
