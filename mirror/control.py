@@ -21,23 +21,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import socketserver
 import threading
-import time
-from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from mirror.errors import ControlError, MirrorError
+from mirror.client import ANSWER_SECONDS
+from mirror.errors import MirrorError
 from mirror.model import Lsn, Salts
 from mirror.pipeline import Pipeline
 from mirror.statedir import control_path
-
-#: Seconds that a running mirror may take to answer what it can answer at once.
-_ANSWER_SECONDS = 30.0
 
 
 class ControlServer:
@@ -115,10 +109,10 @@ class _Conversation(socketserver.StreamRequestHandler):
                 case {"op": "applied", "lsn": str(lsn), "timeout": int() | float() as timeout}:
                     return {"ok": True, "applied": pipeline.wait_applied(Lsn.parse(lsn), timeout)}
                 case {"op": "hold"}:
-                    pipeline.hold().result(_ANSWER_SECONDS)
+                    pipeline.hold().result(ANSWER_SECONDS)
                     return {"ok": True}
                 case {"op": "reach", "salts": [int(salt1), int(salt2)], "frame": int(frame)}:
-                    position = pipeline.reach(Salts(salt1, salt2), frame).result(_ANSWER_SECONDS)
+                    position = pipeline.reach(Salts(salt1, salt2), frame).result(ANSWER_SECONDS)
                     return {"ok": True, "lsn": str(position.lsn)}
                 case {"op": "retry", "timeout": int() | float() as timeout}:
                     pipeline.retry().result(timeout)
@@ -132,111 +126,3 @@ class _Conversation(socketserver.StreamRequestHandler):
         except (MirrorError, TimeoutError, CancelledError) as error:
             return {"ok": False, "error": str(error) or "the mirror is busy; try again"}
         return {"ok": False, "error": f"unknown request {request!r}"}
-
-
-class ControlClient:
-    """A conversation with the running mirror of one source. Also a parity gate."""
-
-    def __init__(self, folder: Path) -> None:
-        """Connect; raises ``ControlError`` (retryable) if no mirror of the source is running."""
-        self._path = control_path(folder)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.connect(str(self._path))
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            self._socket.close()
-            raise ControlError(
-                "reach the mirror",
-                str(self._path),
-                "no mirror of this source is running",
-                next_step="start it with `mirror up`",
-                retryable=True,
-            ) from error
-        self._file = self._socket.makefile("rb")
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and return the answer; raises ``ControlError`` for a refusal."""
-        try:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
-            line = self._file.readline()
-        except OSError as error:
-            raise ControlError("ask the mirror", str(self._path), str(error), retryable=True) from error
-        if not line:
-            raise ControlError("ask the mirror", str(self._path), "it has ended", retryable=True)
-        answer: dict[str, Any] = json.loads(line)
-        if not answer["ok"]:
-            raise ControlError("ask the mirror", str(self._path), str(answer["error"]), retryable=True)
-        return answer
-
-    def status(self) -> dict[str, Any]:
-        """The source's status report."""
-        report: dict[str, Any] = self.ask(op="status")["status"]
-        return report
-
-    def history(self) -> list[tuple[int, float, int]]:
-        """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
-        return [(int(at), float(lag), int(number)) for at, lag, number in self.ask(op="history")["seconds"]]
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until all that was committed at the call is applied; False after ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        self._socket.settimeout(timeout + 5.0)
-        # Answered between two batches: a large one may take its time.
-        lsn = self.ask(op="mark", timeout=timeout)["lsn"]
-        if lsn is None:
-            return False
-        return bool(self.ask(op="applied", lsn=lsn, timeout=max(0.0, deadline - time.monotonic()))["applied"])
-
-    def settle(self) -> Lsn:
-        """Have all that is committed now applied; returns its position."""
-        lsn = self.ask(op="mark", timeout=_ANSWER_SECONDS)["lsn"]
-        if lsn is None or not self.ask(op="applied", lsn=lsn, timeout=_ANSWER_SECONDS)["applied"]:
-            raise ControlError("ask the mirror", str(self._path), "the source is not settled", retryable=True)
-        return Lsn.parse(lsn)
-
-    def hold(self) -> None:
-        """Have the mirror apply nothing more."""
-        self.ask(op="hold")
-
-    def reach(self, salts: Salts, frame: int) -> Lsn:
-        """Have the mirror apply up to exactly this commit; returns the position Postgres then shows."""
-        return Lsn.parse(self.ask(op="reach", salts=list(salts), frame=frame)["lsn"])
-
-    def retry(self, timeout: float) -> None:
-        """Have the mirror try again what Postgres refused or could not hold."""
-        self._socket.settimeout(timeout + 5.0)
-        self.ask(op="retry", timeout=timeout)
-
-    def repair(self, tables: Collection[str], timeout: float) -> None:
-        """Have the mirror make tables equal to the source again."""
-        self._socket.settimeout(timeout + 5.0)
-        self.ask(op="repair", tables=sorted(tables), timeout=timeout)
-
-    def release(self) -> None:
-        """Let the mirror go on."""
-        self.ask(op="release")
-
-    def close(self) -> None:
-        """Hang up."""
-        self._file.close()
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def wait_for_mirror(folder: Path, timeout: float, alive: Callable[[], bool] = lambda: True) -> ControlClient:
-    """Connect to a mirror that may only just be starting; raises ``ControlError`` after ``timeout``."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return ControlClient(folder)
-        except ControlError:
-            if time.monotonic() > deadline or not alive():
-                raise
-            time.sleep(0.02)

@@ -1,6 +1,6 @@
 """Comparing in the background, beside a running mirror, at a rate that costs it little.
 
-The comparison is that of ``mirror parity``: exact at its positions. It works a twentieth of the time and waits the
+The comparison is that of ``mirror parity``: exact at its positions. It works a thirtieth of the time and waits the
 rest, round by round. A difference is looked at once more, at a later position, before it is called one. Somebody
 who runs ``mirror parity`` goes first: a background run that meets one ends, and is made anew later.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 from loguru import logger
 
-from mirror.control import ControlClient
+from mirror.client import ControlClient
 from mirror.errors import MirrorError, SourceError
 from mirror.model import Lsn, Salts
 from mirror.parity.compare import compare
@@ -26,7 +26,7 @@ from mirror.statedir import source_folder
 from mirror.verified import record
 
 #: The part of the time in which a background comparison works.
-SHARE = 0.05
+SHARE = 0.03
 #: Seconds from the start to the first run, and between two runs.
 FIRST_SECONDS, BETWEEN_SECONDS = 60.0, 600.0
 #: Of one wait, so that an end is noticed soon.

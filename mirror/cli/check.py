@@ -20,8 +20,8 @@ from rich.table import Column, Table
 
 from mirror.agent import Agent, AgentSettings
 from mirror.cli.options import Patience, common, postgres_of
+from mirror.client import ControlClient, wait_for_mirror
 from mirror.config import Settings
-from mirror.control import ControlClient, wait_for_mirror
 from mirror.errors import ControlError, MirrorError, StateError
 from mirror.parity.compare import compare
 from mirror.parity.html import Second, page

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from mirror.control import ControlClient, wait_for_mirror
+from mirror.client import ControlClient, wait_for_mirror
 from mirror.errors import ControlError, MirrorError
 from mirror.postgres.embedded import start_embedded
 from mirror.statedir import source_folder

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common import Conn, Figures, Workbench, environment, median, parser, percentile, workbench
 
-from mirror.control import ControlClient, wait_for_mirror
+from mirror.client import ControlClient, wait_for_mirror
 from mirror.statedir import resolve, source_folder
 
 

@@ -36,7 +36,7 @@ from common import Figure, Figures, Mirror, Workbench, median, parser, percentil
 from loguru import logger
 
 from mirror.agent import Agent, AgentSettings
-from mirror.control import ControlClient
+from mirror.client import ControlClient
 from mirror.parity.compare import compare
 from mirror.parity.digests import Choice
 from mirror.parity.report import ParityReport

@@ -15,7 +15,7 @@ import psutil
 import psycopg
 
 from mirror.agent import SPOOL_LIMIT
-from mirror.control import ControlClient, wait_for_mirror
+from mirror.client import ControlClient, wait_for_mirror
 from mirror.model import Lsn
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
