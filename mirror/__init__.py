@@ -1,12 +1,29 @@
 """Keep a Postgres database equal to a live SQLite file, without touching the program that writes it."""
 
-__all__ = ["__version__"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mirror.hook.program import Mirror, as_agent, disable_mirror, enable_mirror
+
+    __version__: str
+
+__all__ = ["Mirror", "__version__", "as_agent", "disable_mirror", "enable_mirror"]
 
 
-def __getattr__(name: str) -> str:
-    """Look the version up when it is asked for: finding it takes longer than most imports."""
-    if name != "__version__":
-        raise AttributeError(name)
+def __getattr__(name: str) -> Any:
+    """Look a name up when it is asked for: the command line needs no hook, and finding the version takes long."""
+    if name == "__version__":
+        return _version()
+    if name in __all__:
+        from mirror.hook import program
+
+        return getattr(program, name)
+    raise AttributeError(name)
+
+
+def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

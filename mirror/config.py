@@ -4,6 +4,7 @@ Postgres: ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > ``storage.postgres.c
 the embedded server. Sources: arguments > ``storage.mirror.sources``. State directory: ``--state-dir`` >
 ``storage.mirror.stateDir`` > ``mirror`` beside argent.json. argent.json: ``--config`` > ``ARGENT_STATE_DIR``
 > ``~/.argentos``. A source's agent: ``--agent`` > ``agent`` in its entry of ``storage.mirror.sources``.
+``storage.mirror.sidecar``: one of :data:`SIDECARS`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import Any
 from mirror.errors import ConfigError
 from mirror.statedir import known_sources, resolve
 
+#: A sidecar that a program starts goes on behind the program's end, or ends with it; or it starts none.
+SIDECARS = ("outlives", "follows", "none")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -31,6 +35,10 @@ class Settings:
     schema: str
     agents: Mapping[Path, str] = field(default_factory=dict)
     """The agents that argent.json names for sources."""
+    config: Path | None = None
+    """The argent.json that was named, if one was."""
+    sidecar: str = SIDECARS[0]
+    """What becomes of a sidecar that a program has started when the program ends: one of :data:`SIDECARS`."""
 
     def known(self) -> tuple[Path, ...]:
         """The sources named, or else those that the state directory knows.
@@ -87,7 +95,12 @@ def load_settings(
     )
     folder = state_dir or _text(mirror, path, "stateDir") or path.parent / "mirror"
     agents = {source: agent for source, agent in entries if agent}
-    return Settings(tuple(named), dsn, Path(folder).expanduser().resolve(), schema, agents)
+    sidecar = _text(mirror, path, "sidecar") or SIDECARS[0]
+    if sidecar not in SIDECARS:
+        detail = f"storage.mirror.sidecar is {sidecar!r}, not one of {', '.join(SIDECARS)}"
+        raise ConfigError("read the configuration", str(path), detail, next_step="mend the file")
+    named_config = path if config else None
+    return Settings(tuple(named), dsn, Path(folder).expanduser().resolve(), schema, agents, named_config, sidecar)
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:

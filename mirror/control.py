@@ -12,6 +12,7 @@ request                                   answer
 ``{"op": "retry", "timeout"}``            ``{"ok": true}``: rejects and refused tables were tried again
 ``{"op": "history"}``                     ``{"ok": true, "seconds": [[second, worst lag, transactions], ...]}``
 ``{"op": "repair", "tables", "timeout"}`` ``{"ok": true}``: these tables were made equal again
+``{"op": "hook", "pid", "program"}``      ``{"ok": true}``; what follows is in :mod:`mirror.hook.outbox`
 ========================================  =====================================================
 
 A refusal is ``{"ok": false, "error": text}``. The socket has mode 0600.
@@ -84,10 +85,14 @@ class _Conversation(socketserver.StreamRequestHandler):
         try:
             for line in self.rfile:
                 request = json.loads(line)
+                if request.get("op") == "hook":
+                    self.wfile.write(b'{"ok": true}\n')
+                    self.server.pipeline.hooked.listen(self.rfile, request)
+                    return
                 holding = (holding or request.get("op") == "hold") and request.get("op") != "release"
                 self.wfile.write(json.dumps(self._answer(request)).encode() + b"\n")
                 self.wfile.flush()
-        except (ConnectionError, ValueError):
+        except (ConnectionError, ValueError, KeyError):
             pass  # the other side has gone, or speaks something else: the hold ends below
         finally:
             if holding:

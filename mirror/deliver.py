@@ -12,22 +12,27 @@ from loguru import logger
 from mirror.capture.batches import Head, PageBatch
 from mirror.errors import KeyShapeError, MisfitError, RebuildError, RefusedError
 from mirror.home import SourceTask
-from mirror.model import Batch, Lsn, Position, Row, Table, TableResult
+from mirror.model import Batch, Lsn, Position, Row, Table, TableChanges, TableResult
 from mirror.postgres.sink import Sink
 from mirror.postgres.snapshot import Progress
 from mirror.profiles import memustore
 from mirror.replica import Replica
 
+Watch = Callable[[Iterable[TableChanges]], Iterable[TableChanges]]
+
 #: Seconds until tables that Postgres refuses are tried again: all their rows are sent each time.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
-def deliver(replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], None]) -> list[TableResult]:
+def deliver(
+    replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], None], watch: Watch = lambda tables: tables
+) -> list[TableResult]:
     """Decode a batch, apply it, and move the replica on.
 
     What Postgres says about it (a value that does not fit its column, NULL in a key, a row or a table that
     it refuses) is answered by decoding again and applying differently. ``check`` is called while pages are
-    read and may raise to end the work: then nothing has been applied.
+    read and may raise to end the work: then nothing has been applied. ``watch`` is given what is decoded, each
+    time, and gives it back.
     """
     widen: set[tuple[str, str]] = set()
     rekey: set[str] = set()
@@ -37,7 +42,7 @@ def deliver(replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], 
     position = Position(head.lsn, head.salts, head.committed_at)
     while True:
         decoded = replica.decode(found.images, frozenset(rekey | rebuild), check)
-        batch = Batch(position, found.commits, decoded.schema_changes, decoded.tables)
+        batch = Batch(position, found.commits, decoded.schema_changes, watch(decoded.tables))
         try:
             results = sink.apply(batch, widen=widen, rekey=rekey, careful=careful)
             break

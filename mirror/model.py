@@ -257,3 +257,36 @@ class TableResult:
     upserted: int
     deleted: int
     rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """One row of which hook and WAL tell different things, as ``mirror.discrepancies`` has it."""
+
+    generation: int
+    frame: int
+    """With ``generation``: the position up to which both were compared."""
+    source_table: str
+    key: str
+    kind: Literal["only the WAL", "only the hook", "different"]
+    wal: str | None
+    """The row afterwards, as JSON; None: deleted."""
+    hook: str | None
+    writer: str
+
+
+@dataclass(slots=True)
+class Writes:
+    """What one process committed for one agent in about a second, as ``mirror.writes`` has it."""
+
+    first_at: float
+    last_at: float
+    first_generation: int
+    first_frame: int
+    """With ``first_generation``: the position behind which the first of the commits was made."""
+    last_generation: int
+    last_frame: int
+    commits: int
+    agent: str | None
+    pid: int
+    program: str

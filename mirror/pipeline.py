@@ -13,17 +13,18 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from dataclasses import asdict
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from loguru import logger
 
 from mirror.capture.batches import GapFound, PageBatch, frames_until, last_change
-from mirror.capture.copy import copy_file
 from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
+from mirror.copying import copy_source
+from mirror.crosscheck import CrossCheck
 from mirror.deliver import Mender, deliver, is_recognised, load, may_be_known
 from mirror.desk import Desk
 from mirror.errors import (
@@ -37,7 +38,9 @@ from mirror.errors import (
 )
 from mirror.fileformat.header import DatabaseHeader
 from mirror.home import Home, SourceTask
+from mirror.hooked import Hooked
 from mirror.model import Faults, Lsn, Position, Salts, no_fault
+from mirror.postgres.codecs import json_array
 from mirror.postgres.sink import Sink
 from mirror.priority import give_way
 from mirror.profiles import PROFILES
@@ -83,6 +86,8 @@ class Pipeline:
         self._backoff = FIRST_BACKOFF
         self._mender = Mender(task.database.name)
         self._desk = Desk()
+        self.hooked = Hooked(self._look_soon)
+        self._cross = CrossCheck(self.hooked, json_array)
         self._stopping = threading.Event()
         self._applied = threading.Condition()
         self._spool = SpoolReader(task.folder / "spool", faults)
@@ -126,6 +131,11 @@ class Pipeline:
         future: Future[None] = Future()
         self._desk.request(lambda: self._mender.ask(future, repair))
         return future
+
+    def _look_soon(self) -> None:
+        """Somebody is about to commit."""
+        with suppress(SourceError):  # too late: the mirror ends
+            self._desk.request(self._tail.look)
 
     def _has(self, lsn: Lsn) -> bool:
         applied = self.status.applied
@@ -247,9 +257,7 @@ class Pipeline:
         if self._sink is None:
             task, source = self.task, str(self.task.database)
             self._sink = Sink.open(task.dsn, source, task.schema, PROFILES, agent=task.agent, faults=self._faults)
-            self.status.gaps.clear()
-            for gap in self._sink.gaps():
-                self.status.add_gap(gap.generation, gap.reason, gap.detected_at)
+            self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
             self._agreed = False
         if not self._agreed:
             self._agree()
@@ -283,8 +291,9 @@ class Pipeline:
     def _follow(self) -> None:
         while True:
             replica = self._replica
-            assert replica is not None
+            assert replica is not None and self._sink is not None
             self._mend(replica)
+            self._cross.settle(self._sink.ledger, self.status)
             found = self._next(replica)
             if found is None:
                 self._backoff = FIRST_BACKOFF
@@ -377,10 +386,13 @@ class Pipeline:
 
     # -- applying ----------------------------------------------------------------------------------
 
-    def _apply(self, replica: Replica, found: PageBatch) -> None:
+    def _apply(self, replica: Replica, found: PageBatch, *, compared: bool = False) -> None:
+        """``compared``: pages were, so that nobody knows which commits these are."""
         assert self._sink is not None
         schema = replica.schema
-        results = deliver(replica, self._sink, found, self._check)
+        self._cross.begin(replica.head.lsn, replica.head.salts, 0 if compared else found.commits, schema.tables)
+        results = deliver(replica, self._sink, found, self._check, self._cross.watch)
+        self._cross.end(found.head.lsn, found.head.salts, same_schema=replica.schema is schema)
         self.status.commits += found.commits
         self.status.transactions += 1
         self.status.rows += sum(result.upserted + result.deleted for result in results)
@@ -393,8 +405,7 @@ class Pipeline:
         with self._applied:
             self.status.is_at(self._replica.position)
             self.status.describes(self._replica.schema.tables.values(), self._sink.agent, self._sink.profile)
-            self.status.rejects = self._sink.reject_total
-            self.status.refusals = [asdict(refusal) for refusal in self._sink.refusals.values()]
+            self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
             self._applied.notify_all()
         self.status.keep(self.task.folder)
 
@@ -431,14 +442,14 @@ class Pipeline:
             logger.info("{}: all pages were compared, and are as they were: {}", self.task.database.name, gap.reason)
         else:
             self._record_gap(replica.head.lsn.generation, gap.reason)
-        self._apply(replica, batch)
+        self._apply(replica, batch, compared=True)
 
     def _record_gap(self, generation: int, reason: str) -> None:
         if not reason:
             return  # the way in which a database without a WAL is followed
         assert self._sink is not None
         logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
-        self._sink.record_gap(generation, reason)
+        self._sink.ledger.record_gap(generation, reason)
         self.status.add_gap(generation, reason, datetime.now(UTC))
 
     def _resync(self, reason: str, position: Position | None) -> None:
@@ -451,7 +462,10 @@ class Pipeline:
             self._replica = None
         Shadow.discard(self.task.folder)
         floor = 1 + max((lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0)
-        replica = self._replica = self._copy_source(floor)
+        replica = self._replica = copy_source(
+            self.task, self._source, self._tail, self._spool, self._images, floor, self._pump, self._copy_progress,
+            self._faults,
+        )  # fmt: skip
         self._faults("snapshot:copied")
         self._load(replica, reason)
         self._agreed = True
@@ -469,23 +483,6 @@ class Pipeline:
         self.status.resyncs.append(reason)
         load(replica, self._sink, self.task, self._load_progress, self._check)
         self.status.progress = None
-
-    def _copy_source(self, floor: int) -> Replica:
-        """Copy the database file and overlay the frames that were committed meanwhile."""
-        begin = self._tail.attach(floor, "a whole copy begins", self._pump)
-        read = self._source.reader()
-        header = DatabaseHeader.parse(read(0, 100))
-        copy_file(read, Shadow.database(self.task.folder), self._copy_progress)
-        target = self._tail.await_mark(self._pump)
-        found = frames_until(self._spool, begin, self._tail.until, target)
-        if isinstance(found, GapFound):
-            why = found.reason or "it was written meanwhile"
-            raise SourceError("copy the source", str(self.task.database), why, retryable=True)
-        if found is None or not found.commits:
-            # Nothing in the WAL but resets, or no WAL: the file was the database all the time.
-            found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
-        read.require_whole(found.pages, found.page_size, found.images, self._images)
-        return Replica.create(self.task.folder, self._spool, self._images, found, found.pages, self._faults)
 
     def _copy_progress(self, done: int) -> None:
         self._check()

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 
 from mirror.capture.shadow import saved_position
 from mirror.model import Lsn, Position, Table
+from mirror.postgres.ledger import Gap
+from mirror.postgres.refusals import Refusal
 
 _FILE = "status.json"
 #: Over so many minutes the worst lag is told.
@@ -64,6 +66,10 @@ class SourceStatus:
     """The agent that the source belongs to."""
     profile: str | None = None
     """How its tables are held."""
+    hook: dict[str, Any] = field(default_factory=dict)
+    """The programs with hooks, and how the check of what they tell against the WAL goes."""
+    discrepancies: int = 0
+    """Rows of which hooks and the WAL told different things, ever: they are in ``mirror.discrepancies``."""
     indexing: str | None = None
     """The vector index that is being built beside the mirror."""
     index_error: str | None = None
@@ -107,6 +113,17 @@ class SourceStatus:
         self.agent, self.profile = agent, profile
         self.tables = len(tables)
         self.left_out = [f"{table.name}.{column}" for table in tables for column in table.left_out]
+
+    def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
+        """So many rows are rejected, and these tables refused."""
+        self.rejects, self.refusals = rejects, [asdict(refusal) for refusal in refusals]
+
+    def remembers(self, gaps: Iterable[Gap], discrepancies: int) -> None:
+        """What Postgres has of the source beside its rows."""
+        self.gaps.clear()
+        for gap in gaps:
+            self.add_gap(gap.generation, gap.reason, gap.detected_at)
+        self.discrepancies = discrepancies
 
     def has_caught_up(self, held_up: str | None) -> None:
         """Postgres has all that was captured. ``held_up``: why capture cannot go on; it tries again by itself."""
@@ -161,6 +178,8 @@ class SourceStatus:
             steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
         if self.index_error:
             steps.append(f"start the mirror again to build the vector index: {self.index_error}")
+        if self.discrepancies:
+            steps.append("hook and WAL told different things: look at mirror.discrepancies, and run mirror parity")
         if self.rejects:
             steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: mirror rejects list")
         return steps

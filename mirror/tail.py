@@ -66,6 +66,11 @@ class Tail:
         """Whether a gap is the one with which capture began to follow, not one that it came to later."""
         return self._restarted == gap.lsn
 
+    def look(self) -> None:
+        """Have capture look at once, and often for a while."""
+        if self._link is not None:
+            self._link.look()
+
     def mark(self, future: Future[Lsn]) -> None:
         """Ask for the position of all that is committed now, once it is spooled."""
         self._ask(future, lambda link: link.mark())

@@ -80,6 +80,10 @@ class CaptureLink:
         """
         self._send(f"attach {floor} {forced}")
 
+    def look(self) -> None:
+        """Have capture look at once, and often for a while: somebody is about to commit."""
+        self._send("look")
+
     def mark(self) -> int:
         """Ask for the position of all that is committed now; answered by :class:`Marked`."""
         self._marks += 1

@@ -6,6 +6,7 @@ source; when a socket's other end closes, the mirror is gone and the process end
 
 Lines from the mirror            answered by (JSON, one object a line)
 ``attach <floor> [<reason>]``    ``{"attached": true, "gap": ..., "lsn": ..., "salts": ..., "place": ...}``
+``look``                         (nothing: it looks more often for a while, as after a commit)
 ``mark <id>``                    ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
 ``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled
 (unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
@@ -60,6 +61,8 @@ class _Tail:
         self._attaching: tuple[int, str, float] | None = None
         """Floor, reason, and until when to wait for a pause."""
         self.closed = False
+        self.awake = False
+        """Somebody is about to commit, as the mirror says."""
         self._marks: list[tuple[int, Lsn | None]] = []
         self._places: list[tuple[int, Salts, int]] = []
         self._input = b""
@@ -148,6 +151,8 @@ class _Tail:
             match line.decode().split():
                 case ["attach", floor, *reason]:
                     self._attach(int(floor), " ".join(reason))
+                case ["look"]:
+                    self.awake = True
                 case ["mark", mark]:
                     self._marks.append((int(mark), None))
                 case ["locate", mark, salt1, salt2, frame]:
@@ -252,8 +257,10 @@ def main(argument: str, faults: Faults = no_fault) -> None:
         for tail in tails:
             more |= tail.turn()
         now = time.monotonic()
-        if before != [tail.captured for tail in tails]:
+        if before != [tail.captured for tail in tails] or any(tail.awake for tail in tails):
             last = now
+            for tail in tails:
+                tail.awake = False
         interval = 0.0 if more else (BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
         readable, _, _ = select.select([tail.socket for tail in tails], [], [], interval)
         for tail in tails:

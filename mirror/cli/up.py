@@ -31,8 +31,9 @@ from mirror.verifier import Verifier
 @click.command()
 @common
 @click.option("--once", is_flag=True, help="Snapshot, catch up with what is committed, and exit.")
+@click.option("--until-eof", is_flag=True, help="Do so when standard input ends: with the program that holds it open.")
 @whose_and_how
-def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: str | None) -> None:
+def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str | None, profile: str | None) -> None:
     """Mirror SQLite files into Postgres while other programs write them."""
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
@@ -44,6 +45,11 @@ def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
 
+    ending = threading.Event()
+    if once:
+        ending.set()
+    if until_eof:
+        threading.Thread(target=_set_at_eof, args=(ending,), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
     with postgres_of(settings) as dsn:
@@ -55,7 +61,7 @@ def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: 
         if not once:
             verifier.start()
         try:
-            _run(mirror, stop, once)
+            _run(mirror, stop, ending)
         finally:
             verifier.stop()
             ended = mirror.stop()
@@ -63,6 +69,12 @@ def up(settings: Settings, debug: bool, once: bool, agent: str | None, profile: 
     if not ended:
         # A statement of Postgres did not end in time. The next start finds all whole, as after a kill.
         os._exit(0)
+
+
+def _set_at_eof(ending: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    ending.set()
 
 
 def _without_password(dsn: str) -> str:
@@ -93,15 +105,18 @@ def _require_one(sources: Sequence[Path]) -> None:
         raise problem
 
 
-def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
-    """Show progress until everything is done (``once``), every pipeline has ended, or a signal came."""
+def _run(agent: Agent, stop: threading.Event, ending: threading.Event) -> None:
+    """Show progress until every pipeline has ended, a signal came, or, once ``ending`` is set, everything is done."""
     console = Console(stderr=True)
-    waiting = dict.fromkeys(agent.pipelines) if once else {}
+    waiting: dict[Pipeline, None] = {}
+    begun = False
     targets: dict[Pipeline, Future[Lsn]] = {}
     patience = Patience()
     told: set[Pipeline] = set()
     with _Bars(console) as bars:
         while agent.running and not stop.wait(0.05):
+            if ending.is_set() and not begun:
+                waiting, begun = dict.fromkeys(agent.pipelines), True
             for pipeline in agent.pipelines:
                 bars.show(pipeline)
                 if pipeline in waiting:
@@ -120,7 +135,7 @@ def _run(agent: Agent, stop: threading.Event, once: bool) -> None:
                     known = target.done() and not target.cancelled()
                     if known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0):
                         del waiting[pipeline]
-            if once and all(pipeline.error is not None for pipeline in waiting):
+            if begun and all(pipeline.error is not None for pipeline in waiting):
                 return
 
 

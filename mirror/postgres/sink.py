@@ -10,8 +10,6 @@ import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +24,7 @@ from mirror.postgres import lease
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
 from mirror.postgres.careful import CarefulTransaction
 from mirror.postgres.failures import sink_error, translated
+from mirror.postgres.ledger import Ledger
 from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.refusals import Refusal, load_refusals
 from mirror.postgres.repair import repair_by_ranges
@@ -40,16 +39,6 @@ _SESSION = (
     "SET client_min_messages = warning",
     "SET maintenance_work_mem = '256MB'",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A place where contiguity was lost, as ``mirror.gaps`` has it."""
-
-    generation: int
-    reason: str
-    detected_at: datetime
-    healed_at: datetime | None
 
 
 class Sink:
@@ -418,23 +407,10 @@ class Sink:
             self._read_source()
         return self._position
 
-    def record_gap(self, generation: int, reason: str) -> None:
-        """Remember that contiguity was lost in ``generation``; healed when the position leaves it."""
-        with translated("record a gap", self._path):
-            self._conn.execute(
-                "INSERT INTO mirror.gaps (source_id, generation, reason) VALUES ($1::bigint, $2::bigint, $3::text)",
-                (str(self._source_id), str(generation), reason),
-            )
-
-    def gaps(self) -> list[Gap]:
-        """Return the gaps of the source, oldest first."""
-        with translated("read the gaps", self._path):
-            rows = self._conn.execute(
-                "SELECT generation, reason, detected_at, healed_at FROM mirror.gaps"
-                " WHERE source_id = $1::bigint ORDER BY gap_id",
-                (str(self._source_id),),
-            ).fetchall()
-        return [Gap(*row) for row in rows]
+    @property
+    def ledger(self) -> Ledger:
+        """What is written down about the source beside its rows."""
+        return Ledger(self._conn, self._source_id, self._path)
 
     def close(self) -> None:
         """Close the connection, which also lets go of the source. May be called twice."""

@@ -201,11 +201,11 @@ def test_lost_connection_is_retryable(sink: Sink, reader: Reader, dsn: str, size
 def test_gaps(sink: Sink) -> None:
     """A gap is recorded, and healed when the position leaves its generation."""
     sink.apply(batch(1))
-    sink.record_gap(1, "salts changed")
+    sink.ledger.record_gap(1, "salts changed")
     sink.apply(batch(2))
-    assert [(g.generation, g.reason, g.healed_at) for g in sink.gaps()] == [(1, "salts changed", None)]
+    assert [(g.generation, g.reason, g.healed_at) for g in sink.ledger.gaps()] == [(1, "salts changed", None)]
     sink.apply(Batch(at(0, 2), 1, (), ()))
-    assert sink.gaps()[0].healed_at is not None
+    assert sink.ledger.gaps()[0].healed_at is not None
     assert sink.read_position() == at(0, 2)
 
 

@@ -1,0 +1,50 @@
+"""The first copy of a source, and the one after a loss: the file's pages, and what was committed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mirror.capture.batches import GapFound, PageBatch, frames_until
+from mirror.capture.copy import copy_file
+from mirror.capture.keeper import KeptSource
+from mirror.capture.shadow import Images, Shadow
+from mirror.capture.spool import SpoolReader
+from mirror.errors import SourceError
+from mirror.fileformat.header import DatabaseHeader
+from mirror.home import SourceTask
+from mirror.model import Faults
+from mirror.replica import Replica
+from mirror.tail import Tail
+
+
+def copy_source(
+    task: SourceTask,
+    source: KeptSource,
+    tail: Tail,
+    spool: SpoolReader,
+    images: Images,
+    floor: int,
+    pump: Callable[[], None],
+    progress: Callable[[int], None],
+    faults: Faults,
+) -> Replica:
+    """Copy the database file and overlay the frames that were committed meanwhile.
+
+    What is committed from now on is spooled as a new generation, numbered ``floor`` or higher. ``pump``: as for
+    :meth:`~mirror.tail.Tail.attach`; ``progress`` is told how many pages are copied; both may raise. Raises
+    ``SourceError``, ``StateError``.
+    """
+    begin = tail.attach(floor, "a whole copy begins", pump)
+    read = source.reader()
+    header = DatabaseHeader.parse(read(0, 100))
+    copy_file(read, Shadow.database(task.folder), progress)
+    target = tail.await_mark(pump)
+    found = frames_until(spool, begin, tail.until, target)
+    if isinstance(found, GapFound):
+        why = found.reason or "it was written meanwhile"
+        raise SourceError("copy the source", str(task.database), why, retryable=True)
+    if found is None or not found.commits:
+        # Nothing in the WAL but resets, or no WAL: the file was the database all the time.
+        found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
+    read.require_whole(found.pages, found.page_size, found.images, images)
+    return Replica.create(task.folder, spool, images, found, found.pages, faults)

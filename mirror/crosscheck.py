@@ -1,0 +1,349 @@
+"""Two independent captures of the same commits must agree: the rows that hooks tell of, and those decoded from the WAL.
+
+What the decoder gives is the net effect of some commits, from one position to another. It is compared with the net
+effect of what hooks have told of the commits in between, if they have told of each of them; if a program without a hook
+has written as well, or one has told of a commit without its rows, nothing can be said, and the commits count as
+unchecked. (So do those that change the schema.)
+
+A difference counts only once it is sure that the transaction was committed: the hook tells of it just before, and a
+process that is killed in between has told of one that never was.
+"""
+
+from __future__ import annotations
+
+import marshal
+import time
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from loguru import logger
+
+from mirror.hooked import Hooked, HookedCommit, InWal
+from mirror.model import BadText, Discrepancy, Row, RowChange, Salts, Table, TableChanges, Value, Writes
+from mirror.model import Lsn as Position
+from mirror.postgres.ledger import Ledger
+from mirror.status import SourceStatus
+
+#: A row, by the name of its table and its key.
+Key = tuple[str, tuple[Value, ...]]
+Kind = Literal["only the WAL", "only the hook", "different"]
+#: What is to be told of a row: JSON of its key and of the row.
+Json = Callable[[tuple[Value, ...]], str]
+
+#: Rows of one batch that are kept for the check, batches, and seconds for which both are.
+MOST_ROWS, MOST_WINDOWS, KEPT_SECONDS = 5_000, 512, 5.0
+#: Commits of one generation that are kept until the WAL tells of them.
+MOST_TOLD = 50_000
+#: What was told of commits that are never seen is kept for so many seconds.
+FORGOTTEN_SECONDS = 60.0
+#: A writer that is alive and has not told of a failure for so many seconds has committed.
+SURE_SECONDS = 2.0
+#: Discrepancies that are written down of one batch.
+MOST_FOUND = 100
+#: Seconds of which one row in ``mirror.writes`` tells.
+WRITES_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Window:
+    """What the WAL tells of the commits between two positions."""
+
+    begin: Position
+    begin_salts: Salts
+    commits: int
+    tables: Mapping[str, Table]
+    end: Position = field(default_factory=lambda: Position(0, 0))
+    end_salts: Salts = field(default_factory=lambda: Salts(0, 0))
+    changes: dict[Key, tuple[Row | None, Row | None]] | None = field(default_factory=dict)
+    """Each row before and after; None: too many."""
+    closed_at: float = 0.0
+
+    def position(self, behind: InWal) -> Position:
+        """The position that ``behind`` names."""
+        generation = (self.begin if behind.salts == self.begin_salts else self.end).generation
+        return Position(generation, behind.frame)
+
+
+class _Told:
+    """What hooks have told of the commits of one generation, by the frame of the commit before."""
+
+    def __init__(self) -> None:
+        self._frames: list[int] = []
+        self._commits: dict[int, HookedCommit] = {}
+        self.last = 0.0
+        """When something was added."""
+
+    def add(self, frame: int, commit: HookedCommit) -> None:
+        """Add one; of two behind the same commit the later counts: the earlier one has failed, or wrote nothing."""
+        known = self._commits.get(frame)
+        if known is None:
+            insort(self._frames, frame)
+        if known is None or known.told_at < commit.told_at:
+            self._commits[frame] = commit
+        self.last = time.monotonic()
+        if len(self._frames) > MOST_TOLD:
+            del self._commits[self._frames.pop(0)]
+
+    def between(self, first: int, last: int | None) -> list[HookedCommit]:
+        """Those behind frames from ``first`` up to, and without, ``last``."""
+        end = len(self._frames) if last is None else bisect_left(self._frames, last)
+        return [self._commits[frame] for frame in self._frames[bisect_left(self._frames, first) : end]]
+
+    def forget(self, last: int) -> None:
+        """Forget those behind frames before ``last``."""
+        end = bisect_left(self._frames, last)
+        for frame in self._frames[:end]:
+            del self._commits[frame]
+        del self._frames[:end]
+
+
+class CrossCheck:
+    """The check of one source. Used by its pipeline's thread."""
+
+    def __init__(self, hooked: Hooked, json: Json) -> None:
+        """``json``: how values are told of."""
+        self._hooked = hooked
+        self._json = json
+        self._open: Window | None = None
+        self._windows: deque[Window] = deque()
+        self._told: dict[Salts, _Told] = {}
+        self._writes: dict[tuple[str | None, int, str], Writes] = {}
+        self._found: list[Discrepancy] = []
+        self.checked = 0
+        """Commits of which both captures told the same, or a discrepancy was found."""
+        self.unchecked = 0
+
+    def begin(self, begin: Position, salts: Salts, commits: int, tables: Mapping[str, Table]) -> None:
+        """Some commits behind a position are decoded now."""
+        self._open = Window(begin, salts, commits, tables) if self._hooked.connected and commits else None
+
+    def watch(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
+        """What was decoded, which may be decoded once more if Postgres does not take it."""
+        window = self._open
+        if window is None:
+            return tables
+        window.changes = {}
+        return (TableChanges(each.table, self._noted(window, each)) for each in tables)
+
+    def _noted(self, window: Window, changes: TableChanges) -> Iterator[RowChange]:
+        table, comparable = changes.table, is_comparable(changes.table)
+        for row in changes.rows:
+            if window.changes is not None:
+                if len(window.changes) >= MOST_ROWS:
+                    window.changes = None
+                elif comparable:
+                    _note(window.changes, table, row)
+            yield row
+
+    def end(self, end: Position, salts: Salts, *, same_schema: bool) -> None:
+        """They are applied."""
+        window, self._open = self._open, None
+        if window is None:
+            return
+        if not same_schema:
+            self.unchecked += window.commits
+            return
+        window.end, window.end_salts, window.closed_at = end, salts, time.monotonic()
+        self._windows.append(window)
+        if len(self._windows) > MOST_WINDOWS:
+            self.unchecked += self._windows.popleft().commits
+
+    def look(self) -> None:
+        """Check what can be checked by now."""
+        now = time.monotonic()
+        for commit in self._hooked.take():
+            if isinstance(commit.behind, InWal):
+                self._told.setdefault(commit.behind.salts, _Told()).add(commit.behind.frame, commit)
+        while self._windows:
+            window = self._windows[0]
+            told = self._told_of(window)
+            age = now - window.closed_at
+            if len(told) < window.commits and age < KEPT_SECONDS:
+                break
+            if len(told) == window.commits and not self._settle(window, told, age):
+                break
+            if len(told) != window.commits:
+                self.unchecked += window.commits
+            self._windows.popleft()
+            self._note_writes(window, told)
+            self._forget(window, now)
+
+    def _told_of(self, window: Window) -> list[HookedCommit]:
+        """What hooks have told of the commits in a window, in order."""
+        found: list[HookedCommit] = []
+        same = window.begin_salts == window.end_salts
+        if (told := self._told.get(window.begin_salts)) is not None:
+            found += told.between(window.begin.frame, window.end.frame if same else None)
+        if not same and (told := self._told.get(window.end_salts)) is not None:
+            found += told.between(0, window.end.frame)
+        return [commit for commit in found if not self._hooked.undone(commit)]
+
+    def _forget(self, window: Window, now: float) -> None:
+        """What was told of commits in front of a window's end is needed no more."""
+        if window.begin_salts != window.end_salts:
+            self._told.pop(window.begin_salts, None)
+        if (told := self._told.get(window.end_salts)) is not None:
+            told.forget(window.end.frame)
+        for salts in [salts for salts, told in self._told.items() if now - told.last > FORGOTTEN_SECONDS]:
+            del self._told[salts]
+
+    def _settle(self, window: Window, told: list[HookedCommit], age: float) -> bool:
+        """Compare; False if there is a difference of which it is not sure yet that it is one."""
+        hooked = net(told, window.tables)
+        if window.changes is None or hooked is None:
+            self.unchecked += window.commits
+            return True
+        found = list(differences(window.changes, hooked))
+        if found:
+            if not all(self._hooked.alive(commit) for commit in told):
+                self.unchecked += window.commits  # it may have been killed before it could commit
+                return True
+            if age < SURE_SECONDS:
+                return False
+        self.checked += window.commits
+        writers = ", ".join(dict.fromkeys(str(commit.writer) for commit in told))
+        for (table, key), kind, wal, hook in found[:MOST_FOUND]:
+            self._found.append(
+                Discrepancy(
+                    window.end.generation,
+                    window.end.frame,
+                    table,
+                    self._json(key),
+                    kind,
+                    None if wal is None else self._json(wal),
+                    None if hook is None else self._json(hook),
+                    writers,
+                )
+            )
+        return True
+
+    def _note_writes(self, window: Window, told: list[HookedCommit]) -> None:
+        now = time.time()
+        for commit in told:
+            assert isinstance(commit.behind, InWal)
+            place = window.position(commit.behind)
+            who = commit.agent, *commit.writer
+            known = self._writes.get(who)
+            if known is None:
+                self._writes[who] = Writes(
+                    now, now, place.generation, place.frame, place.generation, place.frame, 1, *who
+                )
+            else:
+                known.last_at, known.last_generation, known.last_frame = now, place.generation, place.frame
+                known.commits += 1
+
+    def told(self) -> dict[str, Any]:
+        """How it goes, as JSON values."""
+        return {
+            "writers": [str(writer) for writer in self._hooked.writers],
+            "checked": self.checked,
+            "unchecked": self.unchecked,
+            "lost": self._hooked.lost,
+        }
+
+    def settle(self, ledger: Ledger, status: SourceStatus) -> None:
+        """Check what can be checked by now, and write down what that gave. Raises ``SinkError``."""
+        self.look()
+        if self._found:
+            ledger.record_discrepancies(self._found)
+            status.discrepancies += len(self._found)
+            logger.warning("{}: hook and WAL tell different things: {}", Path(status.source).name, self._found[0])
+            self._found.clear()
+        if self._writes and time.time() - min(each.first_at for each in self._writes.values()) > WRITES_SECONDS:
+            ledger.record_writes(self._writes.values())
+            self._writes.clear()
+        status.hook = self.told()
+
+
+Net = dict[Key, tuple[Row | None, Row | None]]
+
+
+def net(commits: Iterable[HookedCommit], tables: Mapping[str, Table]) -> Net | None:
+    """The net effect of what hooks have told: each row before and after; None if that cannot be said."""
+    found: Net = {}
+    for commit in commits:
+        if commit.rows is None:
+            return None
+        for raw in commit.rows:
+            op, name, rowid, new_rowid, before, after = marshal.loads(raw)  # noqa: S302 - see outbox.py
+            table = tables.get(name)
+            if table is None or not is_comparable(table):
+                continue  # SQLite's own, a virtual table's, or one that the decoder's rows were not kept of either
+            if any(row is not None and len(row) != len(table.columns) for row in (before, after)):
+                return None
+            if op != "INSERT":
+                _merge(found, table, RowChange(rowid, _stored(table, before), None))
+            if op != "DELETE":
+                _merge(found, table, RowChange(new_rowid, None, _stored(table, after)))
+    return found
+
+
+def is_comparable(table: Table) -> bool:
+    """Whether the hook's rows of a table can be told from the decoder's by plain equality."""
+    plain = all(collation.upper() == "BINARY" for collation in table.collations)
+    return plain and not table.definition and not table.left_out
+
+
+def differences(wal: Net, hook: Net) -> Iterator[tuple[Key, Kind, Row | None, Row | None]]:
+    """The rows of which two captures tell different things, with what each tells of it afterwards."""
+    for key, (before, after) in wal.items():
+        theirs = hook.get(key)
+        if theirs is None:
+            if not _same(before, after):
+                yield key, "only the WAL", after, None
+        elif not _same(after, theirs[1]):
+            yield key, "different", after, theirs[1]
+    for key, (before, after) in hook.items():
+        if key not in wal and not _same(before, after):
+            yield key, "only the hook", None, after
+
+
+def _note(into: Net, table: Table, row: RowChange) -> None:
+    """Add a change of a row that is a net effect: a key may come as a delete and, later or earlier, an insert."""
+    if row.before is not None:
+        key = table.name, key_of(table, row.rowid, row.before)
+        into[key] = row.before, into.get(key, (None, None))[1]
+    if row.after is not None:
+        key = table.name, key_of(table, row.rowid, row.after)
+        into[key] = into.get(key, (None, None))[0], row.after
+
+
+def _merge(into: Net, table: Table, row: RowChange) -> None:
+    """Add a change of a row to the net effect of earlier ones."""
+    for before, after in ((row.before, None), (None, row.after)):
+        values = before if after is None else after
+        if values is None:
+            continue
+        key = table.name, key_of(table, row.rowid, values)
+        known = into.get(key)
+        into[key] = (before, after) if known is None else (known[0], after)
+
+
+def key_of(table: Table, rowid: int | None, row: Row) -> tuple[Value, ...]:
+    """What tells a row from the others of its table in SQLite."""
+    if table.without_rowid:
+        return tuple(row[table.position(name)] for name in table.primary_key)
+    return (rowid,)
+
+
+def _stored(table: Table, values: tuple[Value, ...]) -> Row:
+    """A row as the decoder gives it: a REAL column's whole numbers come as integers from the hook."""
+    return tuple(
+        float(value) if type(value) is int and column.affinity == "REAL" else value
+        for column, value in zip(table.columns, values, strict=True)
+    )
+
+
+def _same(one: Row | None, other: Row | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    # To the bit, and by type: 1 is not 1.0, and 0.0 is not -0.0.
+    return one == other and marshal.dumps(_plain(one), 2) == marshal.dumps(_plain(other), 2)
+
+
+def _plain(row: Row) -> tuple[Any, ...]:
+    return tuple((value.raw,) if isinstance(value, BadText) else value for value in row)

@@ -1,0 +1,173 @@
+"""From the program's threads to the sidecar: a bounded queue, and one thread that sends what is in it.
+
+Whoever puts something in never waits: what does not fit is let go, and counted; the WAL has everything. The thread
+sleeps until it is woken, then sends all that has come, and looks again every millisecond for as long as more comes:
+so a busy program pays for an append, not for a wake-up, per commit.
+
+On the wire: after a line of JSON each way (``{"op": "hook", ...}``, see :mod:`mirror.control`), blocks of a
+4-byte big-endian length and so many bytes of :mod:`marshal` (version 2): a list of messages,
+
+============================================================== ==============================================
+message                                                         meaning
+============================================================== ==============================================
+``("commit", connection, number, time, agent, place, rows)``   a transaction about to be committed; rows: see
+                                                                :mod:`mirror.hook.watch`, None: not all are known
+``("undone", connection, number)``                             it was rolled back after all
+``("lost", count)``                                            so many messages did not fit
+============================================================== ==============================================
+
+``time``: of the system-wide monotonic clock, in nanoseconds. Both ends belong to one user, and the socket to nobody
+else: what :mod:`marshal` reads there need not be distrusted.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from mirror.statedir import control_path
+
+#: Bytes of rows that may wait.
+LIMIT_BYTES = 64 << 20
+#: Messages to a block, at most.
+_BLOCK = 1000
+#: Seconds between two looks while messages come, until the thread sleeps again, and between two tries to connect.
+_LOOK, _AWAKE, _RETRY = 0.001, 0.05, 1.0
+_SEND_SECONDS = 10.0
+MARSHAL_VERSION = 2
+
+
+class Outbox:
+    """What is to be sent of one source."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder``: of the source in the state directory."""
+        self._path = control_path(folder)
+        self._queue: deque[tuple[tuple[Any, ...], int]] = deque()
+        self._waiting = 0
+        """Bytes in the queue, roughly: two threads may add at once."""
+        self.lost = 0
+        self.sent = 0
+        self.connected = False
+        self._socket: socket.socket | None = None
+        self._told = 0
+        """How many lost ones the sidecar knows of."""
+        self._asleep = True
+        self._closed = False
+        self._ring = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mirror hook", daemon=True)
+        self._thread.start()
+
+    def put(self, message: tuple[Any, ...], size: int) -> None:
+        """Have a message sent, or let it go if there is no room; never waits. ``size``: its bytes, roughly."""
+        if self._waiting + size > LIMIT_BYTES or not self.connected:
+            self.lost += 1
+            return
+        self._waiting += size
+        self._queue.append((message, size))
+        if self._asleep:
+            self._ring.set()
+
+    def abandon(self) -> None:
+        """In a child after a fork: neither the thread nor the conversation is ours."""
+        self._closed = True
+        self.connected = False
+        if self._socket is not None:
+            self._socket.close()
+
+    def close(self, timeout: float = 0.0) -> None:
+        """Send what is there if that takes no longer than ``timeout`` seconds, and end."""
+        self._closed = True
+        self._ring.set()
+        if timeout:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                with self._connect() as self._socket:
+                    self.connected = True
+                    self._send_all(self._socket)
+            except OSError:
+                pass  # no sidecar, or it has ended: what it missed, the WAL has
+            finally:
+                self.connected = False
+                self.lost += len(self._queue)
+                self._queue.clear()
+                self._waiting = 0
+            self._ring.clear()
+            if not self._closed:
+                self._ring.wait(_RETRY)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_SEND_SECONDS)
+            connection.connect(str(self._path))
+            hello = {"op": "hook", "pid": os.getpid(), "program": os.path.basename(sys.argv[0] or "python")}
+            connection.sendall(json.dumps(hello).encode() + b"\n")
+            answer = connection.makefile("rb", 0).readline()
+            if not json.loads(answer or b"{}").get("ok"):
+                raise ConnectionRefusedError(answer.decode(errors="replace"))
+        except ValueError as error:
+            connection.close()
+            raise ConnectionRefusedError(str(error)) from error
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def _send_all(self, connection: socket.socket) -> None:
+        last = time.monotonic()
+        while True:
+            block = self._take()
+            if block:
+                data = marshal.dumps(block, MARSHAL_VERSION)
+                connection.sendall(len(data).to_bytes(4, "big") + data)
+                self.sent += len(block)
+                last = time.monotonic()
+            elif self._closed:
+                return
+            elif time.monotonic() - last < _AWAKE:
+                time.sleep(_LOOK)
+            else:
+                self._sleep(connection)
+                last = time.monotonic()
+
+    def _take(self) -> list[tuple[Any, ...]]:
+        block: list[tuple[Any, ...]] = []
+        while self._queue and len(block) < _BLOCK:
+            message, size = self._queue.popleft()
+            self._waiting -= size
+            block.append(message)
+        if not self._queue:
+            self._waiting = 0
+        if self.lost > self._told:
+            block.append(("lost", self.lost - self._told))
+            self._told = self.lost
+        return block
+
+    def _sleep(self, connection: socket.socket) -> None:
+        """Until something is put in, or the sidecar has ended."""
+        self._ring.clear()
+        self._asleep = True
+        try:
+            while not (self._queue or self._closed or self._ring.wait(_RETRY)):
+                connection.setblocking(False)
+                try:
+                    if not connection.recv(1):
+                        raise ConnectionResetError
+                except BlockingIOError:
+                    pass
+                finally:
+                    connection.settimeout(_SEND_SECONDS)
+        finally:
+            self._asleep = False

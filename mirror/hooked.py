@@ -1,0 +1,168 @@
+"""What the hooks in programs tell of one source's commits: taken from their sockets, kept until it is looked at.
+
+The other end is :mod:`mirror.hook.outbox`. Each conversation has a thread of the control server; the source's own
+thread takes what has come. Nothing here is needed for completeness: what does not come, the source's files tell.
+"""
+
+from __future__ import annotations
+
+import marshal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BufferedIOBase
+from typing import Any, NamedTuple
+
+from mirror.model import Salts
+
+#: Of one block on the wire.
+_MOST_BYTES = 256 << 20
+#: Commits that wait to be looked at; older ones are let go.
+MOST_COMMITS = 50_000
+_MOST_UNDONE = 10_000
+#: The source is looked at at once if nothing came for so many seconds before: capture then looks less often.
+_QUIET_SECONDS = 1.0
+
+
+class Writer(NamedTuple):
+    """A process that writes the source."""
+
+    pid: int
+    program: str
+
+    def __str__(self) -> str:
+        return f"{self.program} (pid {self.pid})"
+
+
+class InWal(NamedTuple):
+    """A commit by the one before it in the WAL."""
+
+    salts: Salts
+    frame: int
+
+
+class InFile(NamedTuple):
+    """A commit by the file change counter before it."""
+
+    counter: int
+
+
+@dataclass(slots=True)
+class HookedCommit:
+    """A transaction that a hook has told of. It is about to be committed then; only the source says that it was."""
+
+    writer: Writer
+    conversation: int
+    connection: int
+    number: int
+    told_at: int
+    """Of the system's monotonic clock, in nanoseconds."""
+    agent: str | None
+    behind: InWal | InFile | None
+    """The commit before it; None: unknown."""
+    rows: list[bytes] | None
+    """Marshalled; None: not all are known. See :mod:`mirror.hook.watch`."""
+
+
+class Hooked:
+    """The hooks of one source."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        """``ring``: called when something was committed after a quiet while."""
+        self._ring = ring
+        self._guard = threading.Lock()
+        self._commits: deque[HookedCommit] = deque()
+        self._undone: set[tuple[int, int, int]] = set()
+        self._conversations = 0
+        self._alive: dict[int, Writer] = {}
+        self._last = 0.0
+        self.lost = 0
+        """Messages that did not fit into a program's queue, or into ours."""
+
+    def listen(self, stream: BufferedIOBase, hello: dict[str, Any]) -> None:
+        """Take what one process tells until it hangs up. Raises ``ValueError`` for what is no message."""
+        writer = Writer(int(hello["pid"]), str(hello["program"])[:200])
+        with self._guard:
+            self._conversations += 1
+            conversation = self._conversations
+            self._alive[conversation] = writer
+        try:
+            while len(head := stream.read(4)) == 4:
+                length = int.from_bytes(head, "big")
+                if length > _MOST_BYTES:
+                    raise ValueError(f"a block of {length} bytes")
+                data = stream.read(length)
+                if len(data) < length:
+                    return
+                try:
+                    block = marshal.loads(data)  # noqa: S302 - of a process of the same user, see outbox.py
+                except (EOFError, TypeError) as error:
+                    raise ValueError(str(error)) from error
+                self._take(writer, conversation, block)
+        finally:
+            with self._guard:
+                del self._alive[conversation]
+            self._ring()
+
+    def _take(self, writer: Writer, conversation: int, block: list[tuple[Any, ...]]) -> None:
+        with self._guard:
+            for message in block:
+                match message:
+                    case ("commit", int(connection), int(number), int(told_at), agent, place, rows):
+                        self._commits.append(
+                            HookedCommit(writer, conversation, connection, number, told_at, agent, _behind(place), rows)
+                        )
+                    case ("undone", int(connection), int(number)):
+                        if len(self._undone) >= _MOST_UNDONE:
+                            self._undone.clear()  # those were looked at long ago
+                        self._undone.add((conversation, connection, number))
+                    case ("lost", int(count)):
+                        self.lost += count
+                    case _:
+                        raise ValueError(f"no message: {message!r:.100}")
+            while len(self._commits) > MOST_COMMITS:
+                self._commits.popleft()
+                self.lost += 1
+            last, self._last = self._last, time.monotonic()
+        if self._last - last > _QUIET_SECONDS:
+            self._ring()
+
+    # -- the source's thread -----------------------------------------------------------------------
+
+    @property
+    def writers(self) -> list[Writer]:
+        """The processes that are connected."""
+        with self._guard:
+            return list(self._alive.values())
+
+    @property
+    def connected(self) -> bool:
+        """Whether any process is connected, or has told something that was not looked at."""
+        return bool(self._alive or self._commits)
+
+    def alive(self, commit: HookedCommit) -> bool:
+        """Whether the process that told of a commit has not hung up since."""
+        return commit.conversation in self._alive
+
+    def take(self) -> list[HookedCommit]:
+        """What has come since the last call, without what is known to have been undone."""
+        if not self._commits:
+            return []
+        with self._guard:
+            found, self._commits = list(self._commits), deque()
+        return [commit for commit in found if not self.undone(commit)]
+
+    def undone(self, commit: HookedCommit) -> bool:
+        """Whether a commit is known to have failed."""
+        return (commit.conversation, commit.connection, commit.number) in self._undone
+
+
+def _behind(place: tuple[Any, ...] | None) -> InWal | InFile | None:
+    match place:
+        case ("wal", int(salt1), int(salt2), int(frame)):
+            return InWal(Salts(salt1, salt2), frame)
+        case ("file", int(counter)):
+            return InFile(counter)
+    return None

@@ -1,0 +1,93 @@
+"""What is written down about a source beside its rows: gaps, discrepancies between hook and WAL, who wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from mirror.model import Discrepancy, Writes
+from mirror.postgres.failures import translated
+from mirror.postgres.target import Conn
+
+#: Days for which it is kept who wrote.
+WRITES_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A place where contiguity was lost, as ``mirror.gaps`` has it."""
+
+    generation: int
+    reason: str
+    detected_at: datetime
+    healed_at: datetime | None
+
+
+class Ledger:
+    """The ledger of one source. All methods raise :class:`~mirror.errors.SinkError`."""
+
+    def __init__(self, conn: Conn, source_id: int, path: str) -> None:
+        self._conn = conn
+        self._source_id = str(source_id)
+        self._path = path
+
+    def record_gap(self, generation: int, reason: str) -> None:
+        """Remember that contiguity was lost in ``generation``; healed when the position leaves it."""
+        with translated("record a gap", self._path):
+            self._conn.execute(
+                "INSERT INTO mirror.gaps (source_id, generation, reason) VALUES ($1::bigint, $2::bigint, $3::text)",
+                (self._source_id, str(generation), reason),
+            )
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps of the source, oldest first."""
+        with translated("read the gaps", self._path):
+            rows = self._conn.execute(
+                "SELECT generation, reason, detected_at, healed_at FROM mirror.gaps"
+                " WHERE source_id = $1::bigint ORDER BY gap_id",
+                (self._source_id,),
+            ).fetchall()
+        return [Gap(*row) for row in rows]
+
+    def record_discrepancies(self, found: Iterable[Discrepancy]) -> None:
+        """Write down where hook and WAL told different things."""
+        rows = [asdict(each) for each in found]
+        with translated("record discrepancies", self._path):
+            self._conn.execute(
+                "INSERT INTO mirror.discrepancies"
+                " (source_id, generation, frame, source_table, key, kind, wal, hook, writer)"
+                " SELECT $1::bigint, generation, frame, source_table, key, kind, wal, hook, writer"
+                " FROM json_to_recordset($2::json) AS d (generation bigint, frame bigint, source_table text,"
+                " key text, kind text, wal text, hook text, writer text)",
+                (self._source_id, json.dumps(rows)),
+            )
+
+    def discrepancies(self) -> int:
+        """How many are written down."""
+        with translated("count discrepancies", self._path):
+            row = self._conn.execute(
+                "SELECT count(*) FROM mirror.discrepancies WHERE source_id = $1::bigint", (self._source_id,)
+            ).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def record_writes(self, found: Iterable[Writes]) -> None:
+        """Write down who wrote, and forget what is old."""
+        rows = [asdict(each) for each in found]
+        with translated("record who wrote", self._path):
+            self._conn.execute(
+                "INSERT INTO mirror.writes (source_id, first_at, last_at, first_generation, first_frame,"
+                " last_generation, last_frame, commits, agent, pid, program)"
+                " SELECT $1::bigint, to_timestamp(first_at), to_timestamp(last_at), first_generation, first_frame,"
+                " last_generation, last_frame, commits, agent, pid, program"
+                " FROM json_to_recordset($2::json) AS w (first_at float8, last_at float8, first_generation bigint,"
+                " first_frame bigint, last_generation bigint, last_frame bigint, commits bigint, agent text,"
+                " pid bigint, program text)",
+                (self._source_id, json.dumps(rows)),
+            )
+            self._conn.execute(
+                "DELETE FROM mirror.writes"
+                " WHERE source_id = $1::bigint AND last_at < now() - make_interval(days => $2::int)",
+                (self._source_id, str(WRITES_DAYS)),
+            )
