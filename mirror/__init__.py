@@ -17,9 +17,9 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     if name in __all__:
-        from mirror.hook import program
+        from importlib import import_module
 
-        return getattr(program, name)
+        return getattr(import_module("mirror.hook.program"), name)
     raise AttributeError(name)
 
 

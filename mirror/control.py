@@ -87,7 +87,7 @@ class _Conversation(socketserver.StreamRequestHandler):
                 request = json.loads(line)
                 if request.get("op") == "hook":
                     self.wfile.write(b'{"ok": true}\n')
-                    self.server.pipeline.hooked.listen(self.rfile, request)
+                    self.server.pipeline.hooks.hooked.listen(self.rfile, request)
                     return
                 holding = (holding or request.get("op") == "hold") and request.get("op") != "release"
                 self.wfile.write(json.dumps(self._answer(request)).encode() + b"\n")

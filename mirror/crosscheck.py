@@ -17,16 +17,12 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from loguru import logger
-
 from mirror.hooked import Hooked, HookedCommit, InWal
-from mirror.model import BadText, Discrepancy, Row, RowChange, Salts, Table, TableChanges, Value, Writes
+from mirror.model import BadText, Discrepancy, Row, RowChange, Salts, Table, TableChanges, Value
 from mirror.model import Lsn as Position
-from mirror.postgres.ledger import Ledger
-from mirror.status import SourceStatus
+from mirror.provenance import WriteLog
 
 #: A row, by the name of its table and its key.
 Key = tuple[str, tuple[Value, ...]]
@@ -44,8 +40,6 @@ FORGOTTEN_SECONDS = 60.0
 SURE_SECONDS = 2.0
 #: Discrepancies that are written down of one batch.
 MOST_FOUND = 100
-#: Seconds of which one row in ``mirror.writes`` tells.
-WRITES_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -104,14 +98,14 @@ class _Told:
 class CrossCheck:
     """The check of one source. Used by its pipeline's thread."""
 
-    def __init__(self, hooked: Hooked, json: Json) -> None:
+    def __init__(self, hooked: Hooked, log: WriteLog, json: Json) -> None:
         """``json``: how values are told of."""
         self._hooked = hooked
+        self._log = log
         self._json = json
         self._open: Window | None = None
         self._windows: deque[Window] = deque()
         self._told: dict[Salts, _Told] = {}
-        self._writes: dict[tuple[str | None, int, str], Writes] = {}
         self._found: list[Discrepancy] = []
         self.checked = 0
         """Commits of which both captures told the same, or a discrepancy was found."""
@@ -158,19 +152,25 @@ class CrossCheck:
         for commit in self._hooked.take():
             if isinstance(commit.behind, InWal):
                 self._told.setdefault(commit.behind.salts, _Told()).add(commit.behind.frame, commit)
-        while self._windows:
-            window = self._windows[0]
-            told = self._told_of(window)
-            age = now - window.closed_at
-            if len(told) < window.commits and age < KEPT_SECONDS:
-                break
-            if len(told) == window.commits and not self._settle(window, told, age):
-                break
-            if len(told) != window.commits:
-                self.unchecked += window.commits
-            self._windows.popleft()
-            self._note_writes(window, told)
-            self._forget(window, now)
+        if not self._windows:
+            return
+        last = self._windows[-1]
+        self._windows = deque(window for window in self._windows if not self._is_settled(window, now))
+        self._forget(self._windows[0] if self._windows else None, last, now)
+
+    def _is_settled(self, window: Window, now: float) -> bool:
+        told = self._told_of(window)
+        age = now - window.closed_at
+        if len(told) < window.commits and age < KEPT_SECONDS:
+            return False
+        if len(told) == window.commits and not self._compare(window, told, age):
+            return False
+        if len(told) != window.commits:
+            self.unchecked += window.commits
+        for commit in told:
+            assert isinstance(commit.behind, InWal)
+            self._log.note(commit, window.position(commit.behind))
+        return True
 
     def _told_of(self, window: Window) -> list[HookedCommit]:
         """What hooks have told of the commits in a window, in order."""
@@ -182,16 +182,17 @@ class CrossCheck:
             found += told.between(0, window.end.frame)
         return [commit for commit in found if not self._hooked.undone(commit)]
 
-    def _forget(self, window: Window, now: float) -> None:
-        """What was told of commits in front of a window's end is needed no more."""
-        if window.begin_salts != window.end_salts:
-            self._told.pop(window.begin_salts, None)
-        if (told := self._told.get(window.end_salts)) is not None:
-            told.forget(window.end.frame)
+    def _forget(self, waiting: Window | None, last: Window, now: float) -> None:
+        """Forget what was told of commits in front of the first window that waits, or of the last one's end."""
+        salts, frame = (
+            (last.end_salts, last.end.frame) if waiting is None else (waiting.begin_salts, waiting.begin.frame)
+        )
+        if (told := self._told.get(salts)) is not None:
+            told.forget(frame)
         for salts in [salts for salts, told in self._told.items() if now - told.last > FORGOTTEN_SECONDS]:
             del self._told[salts]
 
-    def _settle(self, window: Window, told: list[HookedCommit], age: float) -> bool:
+    def _compare(self, window: Window, told: list[HookedCommit], age: float) -> bool:
         """Compare; False if there is a difference of which it is not sure yet that it is one."""
         hooked = net(told, window.tables)
         if window.changes is None or hooked is None:
@@ -221,42 +222,10 @@ class CrossCheck:
             )
         return True
 
-    def _note_writes(self, window: Window, told: list[HookedCommit]) -> None:
-        now = time.time()
-        for commit in told:
-            assert isinstance(commit.behind, InWal)
-            place = window.position(commit.behind)
-            who = commit.agent, *commit.writer
-            known = self._writes.get(who)
-            if known is None:
-                self._writes[who] = Writes(
-                    now, now, place.generation, place.frame, place.generation, place.frame, 1, *who
-                )
-            else:
-                known.last_at, known.last_generation, known.last_frame = now, place.generation, place.frame
-                known.commits += 1
-
-    def told(self) -> dict[str, Any]:
-        """How it goes, as JSON values."""
-        return {
-            "writers": [str(writer) for writer in self._hooked.writers],
-            "checked": self.checked,
-            "unchecked": self.unchecked,
-            "lost": self._hooked.lost,
-        }
-
-    def settle(self, ledger: Ledger, status: SourceStatus) -> None:
-        """Check what can be checked by now, and write down what that gave. Raises ``SinkError``."""
-        self.look()
-        if self._found:
-            ledger.record_discrepancies(self._found)
-            status.discrepancies += len(self._found)
-            logger.warning("{}: hook and WAL tell different things: {}", Path(status.source).name, self._found[0])
-            self._found.clear()
-        if self._writes and time.time() - min(each.first_at for each in self._writes.values()) > WRITES_SECONDS:
-            ledger.record_writes(self._writes.values())
-            self._writes.clear()
-        status.hook = self.told()
+    def take_found(self) -> list[Discrepancy]:
+        """The discrepancies found since the last call."""
+        found, self._found = self._found, []
+        return found
 
 
 Net = dict[Key, tuple[Row | None, Row | None]]

@@ -104,9 +104,9 @@ class Mender:
         """
         answered = []
         for asked in list(self._asked):
-            if asked.tables and asked.since is None:
+            if asked.since is None and (asked.tables or replica.leapt):
                 asked.since = compare("a repair was asked for").lsn
-            if asked.since is not None and replica.head.lsn < asked.since:
+            if replica.leapt or (asked.since is not None and replica.head.lsn < asked.since):
                 continue
             self._retry(replica, sink, asked.tables)
             self._asked.remove(asked)
@@ -120,7 +120,7 @@ class Mender:
             logger.warning("{}: Postgres refuses {}: {}", self._name, table, refused[table].reason)
             self._pause, self._next = FIRST_PAUSE, 0.0
         self._known = frozenset(refused)
-        if not refused or time.monotonic() < self._next:
+        if not refused or replica.leapt or time.monotonic() < self._next:
             return False
         self._try(refused, replica, sink)
         self._next = time.monotonic() + self._pause

@@ -44,9 +44,10 @@ class InWal(NamedTuple):
 
 
 class InFile(NamedTuple):
-    """A commit by the file change counter before it."""
+    """A commit by the file change counter before it, with the schema cookie before it."""
 
     counter: int
+    cookie: int
 
 
 @dataclass(slots=True)
@@ -74,6 +75,9 @@ class Hooked:
         self._ring = ring
         self._guard = threading.Lock()
         self._commits: deque[HookedCommit] = deque()
+        self._of_files: deque[HookedCommit] = deque()
+        self.eager = False
+        """Whether to ring each time: the source has no WAL that would tell."""
         self._undone: set[tuple[int, int, int]] = set()
         self._conversations = 0
         self._alive: dict[int, Writer] = {}
@@ -111,8 +115,10 @@ class Hooked:
             for message in block:
                 match message:
                     case ("commit", int(connection), int(number), int(told_at), agent, place, rows):
-                        self._commits.append(
-                            HookedCommit(writer, conversation, connection, number, told_at, agent, _behind(place), rows)
+                        behind = _behind(place)
+                        queue = self._of_files if isinstance(behind, InFile) else self._commits
+                        queue.append(
+                            HookedCommit(writer, conversation, connection, number, told_at, agent, behind, rows)
                         )
                     case ("undone", int(connection), int(number)):
                         if len(self._undone) >= _MOST_UNDONE:
@@ -122,11 +128,12 @@ class Hooked:
                         self.lost += count
                     case _:
                         raise ValueError(f"no message: {message!r:.100}")
-            while len(self._commits) > MOST_COMMITS:
-                self._commits.popleft()
-                self.lost += 1
+            for queue in (self._commits, self._of_files):
+                while len(queue) > MOST_COMMITS:
+                    queue.popleft()
+                    self.lost += 1
             last, self._last = self._last, time.monotonic()
-        if self._last - last > _QUIET_SECONDS:
+        if self.eager or self._last - last > _QUIET_SECONDS:
             self._ring()
 
     # -- the source's thread -----------------------------------------------------------------------
@@ -147,12 +154,18 @@ class Hooked:
         return commit.conversation in self._alive
 
     def take(self) -> list[HookedCommit]:
-        """What has come since the last call, without what is known to have been undone."""
+        """What has come since the last call."""
         if not self._commits:
             return []
         with self._guard:
             found, self._commits = list(self._commits), deque()
-        return [commit for commit in found if not self.undone(commit)]
+        return found
+
+    def take_of_files(self) -> list[HookedCommit]:
+        """The same of commits that are named by a change counter."""
+        with self._guard:
+            found, self._of_files = list(self._of_files), deque()
+        return found
 
     def undone(self, commit: HookedCommit) -> bool:
         """Whether a commit is known to have failed."""
@@ -163,6 +176,6 @@ def _behind(place: tuple[Any, ...] | None) -> InWal | InFile | None:
     match place:
         case ("wal", int(salt1), int(salt2), int(frame)):
             return InWal(Salts(salt1, salt2), frame)
-        case ("file", int(counter)):
-            return InFile(counter)
+        case ("file", int(counter), int(cookie)):
+            return InFile(counter, cookie)
     return None

@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
+from mirror.agreement import Remedy, disagreement
 from mirror.capture.batches import GapFound, PageBatch, frames_until, last_change
 from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
 from mirror.copying import copy_source
-from mirror.crosscheck import CrossCheck
 from mirror.deliver import Mender, deliver, is_recognised, load, may_be_known
 from mirror.desk import Desk
 from mirror.errors import (
@@ -38,12 +38,12 @@ from mirror.errors import (
 )
 from mirror.fileformat.header import DatabaseHeader
 from mirror.home import Home, SourceTask
-from mirror.hooked import Hooked
+from mirror.hooks import Hooks
 from mirror.model import Faults, Lsn, Position, Salts, no_fault
-from mirror.postgres.codecs import json_array
 from mirror.postgres.sink import Sink
 from mirror.priority import give_way
 from mirror.profiles import PROFILES
+from mirror.replay import Step
 from mirror.replica import Replica
 from mirror.status import SourceStatus
 from mirror.tail import Tail
@@ -86,8 +86,7 @@ class Pipeline:
         self._backoff = FIRST_BACKOFF
         self._mender = Mender(task.database.name)
         self._desk = Desk()
-        self.hooked = Hooked(self._look_soon)
-        self._cross = CrossCheck(self.hooked, json_array)
+        self.hooks = Hooks(self._look_soon)
         self._stopping = threading.Event()
         self._applied = threading.Condition()
         self._spool = SpoolReader(task.folder / "spool", faults)
@@ -293,8 +292,18 @@ class Pipeline:
             replica = self._replica
             assert replica is not None and self._sink is not None
             self._mend(replica)
-            self._cross.settle(self._sink.ledger, self.status)
+            self.hooks.settle(self._sink.ledger, self.status)
             found = self._next(replica)
+            if self.status.capture == "pages" and not self._desk.held:
+                step = self.hooks.step(replica, self._sink, found, lambda: self._source.reader()(0, 100))
+                if step in (Step.DONE, Step.WAIT):
+                    self.status.phase = "following"
+                    self._update_status()
+                    self._pump(0.0 if step is Step.DONE else 0.002)
+                    continue
+                if found is None and self.hooks.wants_comparison():
+                    self._tail.attach(replica.head.lsn.generation + 1, "", self._pump)
+                    continue
             if found is None:
                 self._backoff = FIRST_BACKOFF
                 self._caught_up(replica)
@@ -353,32 +362,14 @@ class Pipeline:
     def _agree(self) -> None:
         """Bring replica and Postgres to one position; copy the source whole where nothing less will do."""
         assert self._sink is not None
-        replica, position = self._replica, self._sink.position
-        if replica is None:
-            self._resync("there is no copy of the source in the state directory", position)
-            return
-        if position is None:
-            # Not from the copy that is there: what kept it from being loaded may be mended in the source.
-            self._resync("Postgres has no snapshot of the source", position)
-            return
-        if self.task.profile not in (None, self._sink.profile):
-            self._resync(f"it is to be held by the profile {self.task.profile}", position)
-            return
-        ours, theirs = replica.head.lsn, position.lsn
-        if theirs >= ours and self._sink.lineage == replica.lineage:
-            self.status.phase = "catching up"
-            if not replica.roll_forward(theirs, self._tail.until, self._check):
-                reached = replica.head.lsn
-                self._resync(f"Postgres is at {theirs}; the state directory reaches only {reached}", position)
-            elif not replica.position.is_same(position):  # it got one that a power cut took from the source
-                self._resync(f"Postgres got another commit as {theirs} than the one in the spool", position)
-            elif may_be_known(self.task, self._sink, (), True) and is_recognised(replica):
-                self._load_again(replica, "it turned out to be a MemuStore")
-        elif theirs < ours:
-            self._forbid_resync(f"Postgres went back to {theirs}; the state directory is at {ours}")
-            self._load_again(replica, f"Postgres went back to {theirs}")
-        else:
-            self._resync("Postgres' snapshot belongs to another state directory", position)
+        self.status.phase = "catching up"
+        remedy, reason = disagreement(self._replica, self._sink, self.task, self._tail.until, self._check)
+        if remedy is Remedy.COPY:
+            self._resync(reason, self._sink.position)
+        elif remedy is Remedy.LOAD and self._replica is not None:
+            if self._sink.position != self._replica.position:
+                self._forbid_resync(f"{reason}; the state directory is at {self._replica.head.lsn}")
+            self._load_again(self._replica, reason)
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
@@ -390,9 +381,9 @@ class Pipeline:
         """``compared``: pages were, so that nobody knows which commits these are."""
         assert self._sink is not None
         schema = replica.schema
-        self._cross.begin(replica.head.lsn, replica.head.salts, 0 if compared else found.commits, schema.tables)
-        results = deliver(replica, self._sink, found, self._check, self._cross.watch)
-        self._cross.end(found.head.lsn, found.head.salts, same_schema=replica.schema is schema)
+        self.hooks.begin(replica, found, compared=compared)
+        results = deliver(replica, self._sink, found, self._check, self.hooks.watch)
+        self.hooks.end(replica)
         self.status.commits += found.commits
         self.status.transactions += 1
         self.status.rows += sum(result.upserted + result.deleted for result in results)
@@ -420,10 +411,12 @@ class Pipeline:
             # What an unfinished comparison left behind describes no state that was applied.
             self._images.forget_rediffs(above=replica.head.lsn.generation)
             read = self._source.reader()
-            page_size = DatabaseHeader.parse(read(0, 100)).page_size
-            if page_size != replica.page_size:
+            header = DatabaseHeader.parse(read(0, 100))
+            page_size, lost = header.page_size, self.hooks.has_lost_its_way(header)
+            if page_size != replica.page_size or lost:
                 self._record_gap(replica.head.lsn.generation, gap.reason)
-                self._resync(f"the page size changed from {replica.page_size} to {page_size}", self._sink.position)
+                changed = "schema changed while rows came by hooks" if lost else f"page size changed to {page_size}"
+                self._resync(f"the {changed}", self._sink.position)
                 self._update_status()
                 return
             images = replica.compare(read, gap.head.lsn.generation, self._check)
@@ -482,6 +475,7 @@ class Pipeline:
         self.status.phase = "snapshot"
         self.status.resyncs.append(reason)
         load(replica, self._sink, self.task, self._load_progress, self._check)
+        self.hooks.loaded(replica)
         self.status.progress = None
 
     def _copy_progress(self, done: int) -> None:

@@ -42,6 +42,8 @@ class Replica:
         page1 = shadow.read(1)
         header = DatabaseHeader.parse(page1)
         self.page_size = header.page_size
+        self.leapt = False
+        """Whether the pages are behind the position."""
         self.lineage = shadow.saved.lineage
         self.head = head
         self._folder = folder
@@ -165,9 +167,18 @@ class Replica:
         """Move to the position after a batch whose changes have all been read."""
         decoded.update.apply(self._map)
         self._shadow.advance(images, pages or self.pages)
-        self.schema, self.head = decoded.schema, head
+        self.schema, self.head, self.leapt = decoded.schema, head, False
         if 1 in images:
             self._cookie = schema_cookie(self.read(1))
+
+    def leap(self, position: Position, place: Place | None) -> None:
+        """Postgres is at a position to which the pages have not come, because hooks told of the rows; they stay behind.
+
+        ``place``: in the spool, if the position stands there. Pages move on with the next comparison, and until then
+        nothing is saved.
+        """
+        self.head = Head(position.lsn, position.salts, position.committed_at, place or self.head.place)
+        self.leapt = True
 
     def roll_forward(self, target: Lsn, until: Place | None, check: Callable[[], None]) -> bool:
         """Move along the spool to a position without applying; False if the spool does not lead there."""
@@ -223,6 +234,8 @@ class Replica:
         would hold it up; only when that does not come does it begin anywhere.
         """
         self._note_save(wait=False)
+        if self.leapt:
+            return
         if self._shadow.save_due(self.head.place):
             between = until is not None and self.head.place.segment < until.segment
             if between or self._shadow.overgrown:
@@ -233,7 +246,7 @@ class Replica:
     @property
     def changed(self) -> bool:
         """Whether the position or a page differs from what is saved."""
-        return self._shadow.changed or self._shadow.saved.lsn != self.head.lsn
+        return not self.leapt and (self._shadow.changed or self._shadow.saved.lsn != self.head.lsn)
 
     def save(self) -> None:
         """Save position, pages and page map, and prune the spool. Raises ``StateError``."""

@@ -11,12 +11,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirror.capture.shadow import saved_position
 from mirror.model import Lsn, Position, Table
-from mirror.postgres.ledger import Gap
-from mirror.postgres.refusals import Refusal
+
+if TYPE_CHECKING:
+    from mirror.postgres.ledger import Gap
+    from mirror.postgres.refusals import Refusal
 
 _FILE = "status.json"
 #: Over so many minutes the worst lag is told.

@@ -73,6 +73,8 @@ class JournalFollower:
         self._latest_since = 0.0
         self._hot_since: float | None = None
         self._settle = _tick() + 0.001
+        self._header = b""
+        """Of the file as it stood still."""
 
     @property
     def cursor(self) -> Cursor:
@@ -161,21 +163,22 @@ class JournalFollower:
             return False
         if self._has_hot_journal(now):
             return False
-        header = os.pread(self._file, 100, 0)
-        if header[18:20] == b"\2\2":
+        self._header = os.pread(self._file, 100, 0)
+        if self._header[18:20] == b"\2\2":
             raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
         return self._stamp() == stamp
 
     def _announce(self, floor: int) -> None:
         previous = 0 if self._cursor is None else self._cursor.generation
         assert self._latest is not None
+        header = DatabaseHeader.parse(self._header) if self._latest.size else None
         cursor = Cursor(
             generation=max(previous + 1, floor),
             frame=0,
             salts=Salts(0, 0),
             checksum=(0, 0),
-            changes=0,
-            page_size=DatabaseHeader.parse(os.pread(self._file, 100, 0)).page_size if self._latest.size else 0,
+            changes=0 if header is None else header.change_counter,
+            page_size=0 if header is None else header.page_size,
             big_endian=False,
             inode=self._latest.inode,
         )

@@ -6,12 +6,13 @@ Nobody else can commit then. So the commit to come is named by the one before it
 journal mode the commit before
 ============ ==================================================================================================
 WAL          salts and ``mxFrame`` of the WAL index: its header is in the shared memory that SQLite has mapped
-rollback     the file change counter, bytes 24..27 of the database file, which each commit raises by one
+rollback     the file change counter, bytes 24..27 of the database file, which each commit raises by one; with it the
+             schema cookie, bytes 40..43
 ============ ==================================================================================================
 
 (A WAL hook would tell the frame afterwards, but there is room for one only, and it takes the place of the automatic
-checkpoint: the program would notice.) Both are read through SQLite's own file object, with the methods that its
-interface for file systems publishes (https://sqlite.org/c3ref/io_methods.html). No file is opened: closing a
+checkpoint: the program would notice.) Both are read through SQLite's own file object; the shared memory with the method
+that its interface for file systems publishes (https://sqlite.org/c3ref/io_methods.html). No file is opened: closing a
 descriptor on a database drops the locks of all connections in the process (facts, hazard 17).
 
 What is returned is None where a commit cannot be named: a file system without shared memory, a heap-memory WAL index
@@ -27,8 +28,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import apsw
 
-#: ("wal", salt 1, salt 2, frame) or ("file", change counter).
-Place = tuple[str, int, int, int] | tuple[str, int]
+#: ("wal", salt 1, salt 2, frame) or ("file", change counter, schema cookie).
+Place = tuple[str, int, int, int] | tuple[str, int, int]
 
 # https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html and .../c_lock_exclusive.html
 _FCNTL_LOCKSTATE, _FCNTL_FILE_POINTER = 1, 7
@@ -36,12 +37,10 @@ _SHARED, _EXCLUSIVE = 1, 4
 # https://sqlite.org/c3ref/c_dbstatus_options.html
 _STATUS_CACHE_SPILL = 12
 
-#: The methods of a file behind ``iVersion``, by their places: xRead is the second, xShmMap the thirteenth.
-_READ, _SHM_MAP = 2, 13
+#: The methods of a file behind ``iVersion``, by their places: xShmMap is the thirteenth.
+_SHM_MAP = 13
 _REGION_BYTES = 32768
-_COUNTER_OFFSET = 24
 
-_READ_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
 _SHM_MAP_TYPE = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p
 )
@@ -50,6 +49,7 @@ _SHM_MAP_TYPE = ctypes.CFUNCTYPE(
 _HEADER_BYTES = 48
 _FRAME = struct.Struct("=16xI")
 _SALTS = struct.Struct(">32xII")
+_COUNTER_AND_COOKIE = struct.Struct(">I12xI")
 
 
 class CommitPlace:
@@ -69,7 +69,6 @@ class CommitPlace:
             table = ctypes.cast(methods or 0, ctypes.POINTER(ctypes.c_void_p))
             if methods and ctypes.cast(methods, ctypes.POINTER(ctypes.c_int))[0] >= 2 and table[_SHM_MAP]:
                 self._file = self._pointer.value
-                self._read = _READ_TYPE(table[_READ])
                 self._shm_map = _SHM_MAP_TYPE(table[_SHM_MAP])
 
     def before(self, connection: apsw.Connection) -> Place | None:
@@ -84,6 +83,6 @@ class CommitPlace:
             return ("wal", *_SALTS.unpack_from(header), *_FRAME.unpack_from(header))
         if lock == _EXCLUSIVE:
             before, (self._spilled, _) = self._spilled, connection.status(_STATUS_CACHE_SPILL)
-            if self._spilled == before and not self._read(self._file, self._value_at, 4, _COUNTER_OFFSET):
-                return ("file", int.from_bytes(ctypes.string_at(self._value_at, 4), "big"))
+            if self._spilled == before:
+                return ("file", *_COUNTER_AND_COOKIE.unpack(connection.read("main", 0, 24, 20)[1]))
         return None

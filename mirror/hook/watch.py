@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import marshal
 import re
+import sys
 import time
 import weakref
 from contextvars import ContextVar
@@ -81,18 +82,17 @@ class Watch:
 
     def remove(self) -> None:
         """Leave the connection as it was. It may be closed already."""
-        import apsw
-
         connection = self._connection()
         if connection is None:
             return
+        closed: type[Exception] = sys.modules["apsw"].ConnectionClosedError
         try:
             if self.with_rows:
                 connection.preupdate_hook(None, id=self)
             connection.trace_v2(0, None, id=self)
             connection.set_commit_hook(None, id=self)
             connection.set_rollback_hook(None, id=self)
-        except apsw.ConnectionClosedError:
+        except closed:
             return
 
     def watches(self, connection: apsw.Connection) -> bool:

@@ -1,0 +1,93 @@
+"""All that a pipeline does with what hooks tell: check it against the WAL, or apply it where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from loguru import logger
+
+from mirror.capture.batches import GapFound, PageBatch
+from mirror.crosscheck import CrossCheck
+from mirror.decode.schema import Schema
+from mirror.fileformat.header import DatabaseHeader
+from mirror.hooked import Hooked
+from mirror.model import TableChanges
+from mirror.postgres.codecs import json_array
+from mirror.postgres.ledger import Ledger
+from mirror.postgres.sink import Sink
+from mirror.provenance import WriteLog
+from mirror.replay import Replay, Step
+from mirror.replica import Replica
+from mirror.status import SourceStatus
+
+
+class Hooks:
+    """The hooks of one source, as its pipeline's thread uses them."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        """``ring``: called by other threads when something was told after a quiet while, or each time, if asked for."""
+        self.hooked = Hooked(ring)
+        self._log = WriteLog()
+        self._cross = CrossCheck(self.hooked, self._log, json_array)
+        self._replay = Replay(self.hooked, self._log, json_array)
+        self._schema: Schema | None = None
+        self._compared = False
+
+    def begin(self, replica: Replica, found: PageBatch, *, compared: bool) -> None:
+        """A batch is applied now; ``compared``: of pages that were, so that nobody knows which commits these are."""
+        self._compared, self._schema = compared, replica.schema
+        if not compared:
+            self._cross.begin(replica.head.lsn, replica.head.salts, found.commits, replica.schema.tables)
+
+    def watch(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
+        """What was decoded, which may be decoded once more if Postgres does not take it."""
+        assert self._schema is not None
+        return self._replay.watch(tables, self._schema.tables) if self._compared else self._cross.watch(tables)
+
+    def end(self, replica: Replica) -> None:
+        """It is applied, and the replica has it."""
+        if self._compared:
+            self._replay.check(replica.head.lsn)
+            self._replay.compared(replica.read(1))
+        else:
+            self._cross.end(replica.head.lsn, replica.head.salts, same_schema=replica.schema is self._schema)
+
+    def loaded(self, replica: Replica) -> None:
+        """Postgres was made equal to the whole replica."""
+        self._replay.compared(replica.read(1))
+
+    def has_lost_its_way(self, header: DatabaseHeader) -> bool:
+        """Whether Postgres is ahead of the replica's pages, and the file's schema is not what it was."""
+        return self._replay.ahead and header.schema_cookie != self._replay.cookie
+
+    def step(
+        self, replica: Replica, sink: Sink, found: PageBatch | GapFound | None, header: Callable[[], bytes]
+    ) -> Step:
+        """Apply what hooks have told of a file without a WAL, if that explains what was announced."""
+        self.hooked.eager = True
+        if isinstance(found, PageBatch) or (found is not None and found.reason):
+            return Step.NOTHING
+        if found is not None and self._replay.is_due():
+            return Step.NOTHING
+        return self._replay.step(replica, sink, found, header)
+
+    def wants_comparison(self) -> bool:
+        """Whether pages should be compared, because nothing has been written for a while."""
+        return self._replay.is_idle()
+
+    def settle(self, ledger: Ledger, status: SourceStatus) -> None:
+        """Check what can be checked by now, and write down what that gave. Raises ``SinkError``."""
+        self._cross.look()
+        if found := self._cross.take_found() + self._replay.take_found():
+            ledger.record_discrepancies(found)
+            status.discrepancies += len(found)
+            logger.warning("{}: hook and file tell different things: {}", Path(status.source).name, found[0])
+        self._log.settle(ledger)
+        status.hook = {
+            "writers": [str(writer) for writer in self.hooked.writers],
+            "checked": self._cross.checked,
+            "unchecked": self._cross.unchecked,
+            "applied": self._replay.commits,
+            "lost": self.hooked.lost,
+        }
