@@ -49,7 +49,8 @@ class ControlClient:
         except OSError as error:
             raise ControlError("ask the mirror", str(self._path), str(error), retryable=True) from error
         if not line:
-            raise ControlError("ask the mirror", str(self._path), "it has ended", retryable=True)
+            step = "start `mirror up` again, and then do this once more"
+            raise ControlError("ask the mirror", str(self._path), "it has ended", next_step=step, retryable=True)
         answer: dict[str, Any] = json.loads(line)
         if not answer["ok"]:
             raise ControlError("ask the mirror", str(self._path), str(answer["error"]), retryable=True)
@@ -94,10 +95,10 @@ class ControlClient:
         self._socket.settimeout(timeout + 5.0)
         self.ask(op="retry", timeout=timeout)
 
-    def repair(self, tables: Collection[str], timeout: float) -> None:
-        """Have the mirror make tables equal to the source again."""
+    def repair(self, tables: Collection[str], timeout: float) -> dict[str, str]:
+        """Have the mirror make tables equal to the source again; returns what was done with each."""
         self._socket.settimeout(timeout + 5.0)
-        self.ask(op="repair", tables=sorted(tables), timeout=timeout)
+        return dict(self.ask(op="repair", tables=sorted(tables), timeout=timeout)["outcome"])
 
     def release(self) -> None:
         """Let the mirror go on."""

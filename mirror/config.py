@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,8 @@ class Settings:
     schema: str
     agents: Mapping[Path, str] = field(default_factory=dict)
     """The agents that argent.json names for sources."""
+    options: str = ""
+    """What was said of where the mirror is: a command needs it besides the source's name to mean the same one."""
     config: Path | None = None
     """The argent.json that was named, if one was."""
     sidecar: str = SIDECARS[0]
@@ -100,7 +103,11 @@ def load_settings(
         detail = f"storage.mirror.sidecar is {sidecar!r}, not one of {', '.join(SIDECARS)}"
         raise ConfigError("read the configuration", str(path), detail, next_step="mend the file")
     named_config = path if config else None
-    return Settings(tuple(named), dsn, Path(folder).expanduser().resolve(), schema, agents, named_config, sidecar)
+    state = Path(folder).expanduser().resolve()
+    said = {"--state-dir": state_dir and str(state), "--config": config and str(path)}
+    said["--schema"] = schema if schema != "public" else None
+    options = "".join(f" {name} {shlex.quote(value)}" for name, value in said.items() if value)
+    return Settings(tuple(named), dsn, state, schema, agents, options, named_config, sidecar)
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ request                                   answer
 ``{"op": "release"}``                     ``{"ok": true}``
 ``{"op": "retry", "timeout"}``            ``{"ok": true}``: rejects and refused tables were tried again
 ``{"op": "history"}``                     ``{"ok": true, "seconds": [[second, worst lag, transactions], ...]}``
-``{"op": "repair", "tables", "timeout"}`` ``{"ok": true}``: these tables were made equal again
+``{"op": "repair", "tables", "timeout"}`` ``{"ok": true, "outcome": {table: text}}``: these were made equal again
 ``{"op": "hook", "pid", "program"}``      ``{"ok": true}``; what follows is in :mod:`mirror.hook.outbox`
 ========================================  =====================================================
 
@@ -123,8 +123,7 @@ class _Conversation(socketserver.StreamRequestHandler):
                     pipeline.retry().result(timeout)
                     return {"ok": True}
                 case {"op": "repair", "tables": list(tables), "timeout": int() | float() as timeout}:
-                    pipeline.retry([str(table) for table in tables]).result(timeout)
-                    return {"ok": True}
+                    return {"ok": True, "outcome": pipeline.retry([str(table) for table in tables]).result(timeout)}
                 case {"op": "release"}:
                     pipeline.release()
                     return {"ok": True}

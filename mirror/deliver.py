@@ -6,17 +6,21 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
 from mirror.capture.batches import Head, PageBatch
-from mirror.errors import KeyShapeError, MisfitError, RebuildError, RefusedError
+from mirror.errors import KeyShapeError, MisfitError, RebuildError, RefusedError, RepairError
 from mirror.home import SourceTask
 from mirror.model import Batch, Lsn, Position, Row, Table, TableChanges, TableResult
 from mirror.postgres.sink import Sink
 from mirror.postgres.snapshot import Progress
 from mirror.profiles import memustore
 from mirror.replica import Replica
+
+#: The reason for which pages are compared before a repair.
+REPAIR = "a repair was asked for"
 
 Watch = Callable[[Iterable[TableChanges]], Iterable[TableChanges]]
 
@@ -70,7 +74,7 @@ def deliver(
 class _Asked:
     """What somebody wants to have tried: all that was refused, or the repair of tables."""
 
-    done: Future[None]
+    done: Future[dict[str, str]]
     tables: Collection[str]
     since: Lsn | None = None
     """The replica is compared with the source's pages up to here, and so surely right behind it."""
@@ -92,25 +96,30 @@ class Mender:
         for asked in self._asked:
             asked.done.cancel()
 
-    def ask(self, done: Future[None], tables: Collection[str]) -> None:
-        """Have :meth:`answer` try again what Postgres refused and rejected, or repair ``tables``."""
+    def ask(self, done: Future[dict[str, str]], tables: Collection[str]) -> None:
+        """Have :meth:`answer` try again what Postgres refused and rejected, or repair ``tables``.
+
+        ``done`` then has, of each table that was repaired, what was done.
+        """
         self._asked.append(_Asked(done, tables))
 
-    def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Future[None]]:
-        """Do what is asked for, and can be done yet; returns who is to be told. One position, as for :meth:`mend`.
+    def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
+        """Do what is asked for, and can be done yet; returns what tells whoever asked. One position, as :meth:`mend`.
 
         ``compare``: has all pages compared, for a reason; returns where that begins. A repair waits for it:
         its rows come from the replica, which may itself be what is wrong.
         """
-        answered = []
+        answered: list[Callable[[], None]] = []
         for asked in list(self._asked):
             if asked.since is None and (asked.tables or replica.leapt):
-                asked.since = compare("a repair was asked for").lsn
+                asked.since = compare(REPAIR).lsn
             if replica.leapt or (asked.since is not None and replica.head.lsn < asked.since):
                 continue
-            self._retry(replica, sink, asked.tables)
-            self._asked.remove(asked)
-            answered.append(asked.done)
+            try:
+                answered.append(partial(asked.done.set_result, self._retry(replica, sink, asked.tables)))
+            except RepairError as error:
+                answered.append(partial(asked.done.set_exception, error))
+            self._asked.remove(asked)  # and not before: what Postgres' absence cuts off is done when it is back
         return answered
 
     def mend(self, replica: Replica, sink: Sink) -> bool:
@@ -127,13 +136,12 @@ class Mender:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return True
 
-    def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> None:
+    def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> dict[str, str]:
         """Try them now, and the tables with rows that were rejected; or make tables equal that are to be repaired."""
-        for name in repair:
-            if (table := replica.schema.tables.get(name)) is not None:
-                sink.repair(table, replica.rows)
+        tables = replica.schema.tables
         if not repair:
             self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
+        return {name: sink.repair(tables[name], replica.rows) for name in repair if name in tables}
 
     def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals

@@ -35,6 +35,8 @@ KEYED_ROWS = 100_000
 #: Room that a source needs in the state directory: its copy, and as much again for what is spooled meanwhile.
 ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
 OLDEST_POSTGRES = 150_000
+#: Of a table in Postgres.
+MOST_COLUMNS = 1600
 
 Level = Literal["ok", "note", "problem"]
 
@@ -96,6 +98,9 @@ def examine(
 ) -> Report:
     """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look."""
     report = Report(str(source), agent, profile)
+    if dsn is None and " " in str(state_dir):
+        step = "name another --state-dir, or a Postgres of your own"
+        report.add("problem", "state directory", f"the embedded Postgres cannot run in {state_dir}: a space", step)
     mappings: list[TableMapping] = []
     try:
         mappings = _look_at_tables(report, source, schema, wal=_look_at_file(report, source, state_dir))
@@ -182,6 +187,12 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
                 report.fails(f"table {table.name}", error)
                 continue
             mappings.append(mapping)
+            if len(table.columns) > MOST_COLUMNS:
+                told = f"{len(table.columns):,} columns; Postgres takes {MOST_COLUMNS:,} at most"
+                report.add(
+                    "problem", f"table {table.name}", told, "split it; all other tables are mirrored all the same"
+                )
+                continue
             try:
                 _look_at_values(report, connection, mapping)
             except apsw.Error as error:

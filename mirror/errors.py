@@ -10,6 +10,7 @@ MirrorError
 │   ├── RefusedError   a row, a table or a change of one that Postgres will not take (answered by going on without it)
 │   ├── MisfitError    a value does not fit its column (answered by widening)
 │   ├── KeyShapeError  a NULL in a declared key (answered by keying on the rowid)
+│   ├── RepairError    what a repair has written is not what Postgres then has
 │   └── RebuildError   a change of a table that is shared with other agents (answered by sending all its rows)
 ├── ControlError       the running mirror: not there, or it answered no
 └── ConfigError        argent.json, the environment or the flags
@@ -117,6 +118,10 @@ class KeyShapeError(SinkError):
     def __init__(self, table: str) -> None:
         super().__init__("store a row", table, "NULL in the primary key", retryable=True)
         self.table = table
+
+
+class RepairError(SinkError):
+    """A repair that something in Postgres undoes or changes."""
 
 
 class RebuildError(SinkError):

@@ -25,7 +25,7 @@ from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
 from mirror.copying import copy_source
-from mirror.deliver import Mender, deliver, is_recognised, load, may_be_known
+from mirror.deliver import REPAIR, Mender, deliver, is_recognised, load, may_be_known
 from mirror.desk import Desk
 from mirror.errors import (
     FencedError,
@@ -125,9 +125,12 @@ class Pipeline:
         """End a hold."""
         self._desk.request(self._desk.let_go)
 
-    def retry(self, repair: Collection[str] = ()) -> Future[None]:
-        """Try again what Postgres refused and rejected, or repair tables; done when it has been tried."""
-        future: Future[None] = Future()
+    def retry(self, repair: Collection[str] = ()) -> Future[dict[str, str]]:
+        """Try again what Postgres refused and rejected, or repair tables; done when it has been tried.
+
+        The result says what was done with each table that was to be repaired.
+        """
+        future: Future[dict[str, str]] = Future()
         self._desk.request(lambda: self._mender.ask(future, repair))
         return future
 
@@ -329,8 +332,8 @@ class Pipeline:
             replica, self._sink, lambda why: self._tail.attach(generation + 1, why, self._pump)
         ):
             self._update_status()
-            for future in done:
-                future.set_result(None)
+            for tell in done:
+                tell()
         if not self.task.resume_only and self._mender.mend(replica, self._sink):
             self._update_status()
 
@@ -438,8 +441,8 @@ class Pipeline:
         self._apply(replica, batch, compared=True)
 
     def _record_gap(self, generation: int, reason: str) -> None:
-        if not reason:
-            return  # the way in which a database without a WAL is followed
+        if reason in ("", REPAIR):
+            return  # the way in which a database without a WAL is followed; nothing was lost
         assert self._sink is not None
         logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
         self._sink.ledger.record_gap(generation, reason)

@@ -116,7 +116,8 @@ def _look_at_mirror(found: Readiness, source: Path, status: dict[str, Any], fold
     worst = status["worst_lag_seconds"]
     lag = "not measured" if worst is None else f"{worst * 1000:,.0f} ms at worst in the last minutes"
     enough = following and worst is not None and worst <= LAG_SECONDS
-    found.add("lag", enough, lag, f"find what slows it: reads would wait; the limit is {LAG_SECONDS:g} s")
+    step = f"find what slows it: reads would wait; the limit is {LAG_SECONDS:g} s"
+    found.add("lag", enough, lag, step if following else "it is measured while the mirror follows")
     last = last_run(folder)
     proof = "never" if last is None else last.proof(time.time())
     told = "never compared" if last is None else f"{proof}: {last.headline}"
@@ -129,7 +130,8 @@ def _look_at_mirror(found: Readiness, source: Path, status: dict[str, Any], fold
         f"{len(copied)} of {len(gaps)}",
         f"compare once more: mirror parity {source}",
     )
-    free = shutil.disk_usage(folder).free
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
     found.add("disk", free >= ROOM_BYTES, f"{free >> 20:,} MB free", "make room for the state directory")
 
 

@@ -1,7 +1,7 @@
 """When a source was last compared with Postgres, and with what outcome: kept where ``mirror status`` looks.
 
-Every run is in ``mirror.parity_runs``; the last one that compared all tables is in the source's folder, too, so that
-``status`` needs no Postgres to tell how good the proof is.
+Every run is in ``mirror.parity_runs``; the last one that tells something of the whole is in the source's folder, so
+that ``status`` needs no Postgres to tell how good the proof is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Proof = Literal["verified", "stale", "different", "not checked", "never"]
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The last comparison of all tables."""
+    """The last comparison of all tables, or of a part that differed."""
 
     verdict: Status
     finished_at: float
@@ -49,7 +49,7 @@ class LastRun:
 def record(
     conn: psycopg.Connection[Any], source: Path, schema: str, report: ParityReport, folder: Path, *, whole: bool
 ) -> None:
-    """Keep what a comparison found; ``whole``: it was of all tables. Raises ``SinkError``, ``OSError``."""
+    """Keep what a comparison found; ``whole``: it was of all rows of all tables. Raises ``SinkError``, ``OSError``."""
     counts = [sum(getattr(table, name) for table in report.tables) for name in ("missing", "extra", "different")]
     values = [report.seconds, report.verdict, whole, report.rows, *counts, report.rejected]
     with translated("keep the outcome of a comparison", str(source)):
@@ -60,7 +60,7 @@ def record(
         conn.commit()
     if not cursor.rowcount:
         raise SinkError("keep the outcome of a comparison", str(source), "Postgres does not know the source")
-    if whole:
+    if whole or report.verdict == "different":  # a part proves nothing of the whole, but it can disprove it
         last = LastRun(report.verdict, time.time(), report.rows, report.headline)
         temporary = folder / f"{_FILE}.tmp"
         temporary.write_text(json.dumps(asdict(last)))

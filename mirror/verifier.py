@@ -128,7 +128,10 @@ class Verifier:
             for source in self._sources:
                 try:
                     self.verify(source)
-                except (MirrorError, psycopg.Error, OSError) as error:
+                except Exception as error:
+                    if not isinstance(error, MirrorError | psycopg.Error | OSError):
+                        logger.exception("{}: comparing in the background failed", source.name)  # a bug
+                        continue
                     # Postgres or the mirror is away, which the mirror itself tells of; a proof stays as old as it is.
                     logger.debug("{}: not compared in the background: {}", source.name, error)
                 if self._stopping.is_set():

@@ -60,7 +60,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show what the mirror of each source is doing."""
-    reports = [status_of(source, settings.state_dir, settings.schema) for source in settings.known()]
+    reports = [status_of(source, settings.state_dir, settings.schema, settings.options) for source in settings.known()]
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
         return
@@ -115,7 +115,7 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
             console.print(f"{name}: next: {step}", style="yellow", highlight=False, markup=False)
 
 
-def status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
+def status_of(source: Path, state_dir: Path, schema: str, options: str = "") -> dict[str, Any]:
     """What the mirror of a source says, or wrote down last; and how good the last comparison is as a proof."""
     folder = source_folder(state_dir, source)
     try:
@@ -124,6 +124,13 @@ def status_of(source: Path, state_dir: Path, schema: str) -> dict[str, Any]:
     except ControlError:
         report = stopped_status(source, schema, folder).report()
     report["parity"] = described(folder)
+    steps = {
+        "different": f"mirror parity {source}{options} --repair",
+        "not checked": f"mirror parity {source}{options}  (the last comparison could not check all)",
+        "stale": f"mirror parity {source}{options}  (the last comparison is more than a day old)",
+    }
+    if step := steps.get(report["parity"]["proof"]):
+        report["next_steps"].append(step)
     return report
 
 
@@ -147,7 +154,7 @@ def parity(
 ) -> None:
     """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
     if sample is not None and repair:
-        raise click.UsageError("--repair needs a whole comparison: leave --sample out, or name a --table")
+        raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")
     named = settings.known()
     reports: list[ParityReport] = []
     with postgres_of(settings) as dsn:
@@ -162,7 +169,7 @@ def parity(
                 report = ParityReport(str(source), (), "not checked", str(error), 0.0, 0, 0.0)
             else:
                 if not as_json:
-                    report.render(Console())
+                    report.render(_console())
             reports.append(report)
     if html_file is not None:
         _write_page(Path(html_file), [(report, _history(Path(report.source), settings)) for report in reports])
@@ -170,6 +177,12 @@ def parity(
         click.echo(json.dumps({"version": 1, "reports": [report.to_dict() for report in reports]}, indent=2))
     codes = {report.exit_code for report in reports}
     sys.exit(1 if 1 in codes else max(codes))
+
+
+def _console() -> Console:
+    """Standard output; wide enough for all columns where it is no terminal, whose width would be made up."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
 
 
 def _history(source: Path, settings: Settings) -> list[Second]:
@@ -206,7 +219,7 @@ def _compare(
         folder = source_folder(settings.state_dir, source)
 
         def compare_and_keep(*, repaired: bool = False) -> ParityReport:
-            with _Bar(connection, source, settings.schema, counted=sample is None) as bar:
+            with _Bar(connection, source, settings.schema, counted=sample is None and not tables) as bar:
                 report = compare(
                     source,
                     connection,
@@ -216,7 +229,7 @@ def _compare(
                     sample=sample,
                     progress=bar.show,
                 )
-            report = replace(report, repaired=repaired)
+            report = replace(report, repaired=repaired, options=settings.options)
             if not report.reason:  # else it may be Postgres that is away
                 record(connection, source, settings.schema, report, folder, whole=not tables and sample is None)
             return report
@@ -225,8 +238,8 @@ def _compare(
         wrong = [table.table for table in report.tables if table.status == "different"]
         if not repair or not wrong:
             return report
-        gate.repair(wrong, REPAIR_SECONDS)
-        click.echo(f"{source.name}: repaired {', '.join(wrong)}; mirror.repairs has each row", err=True)
+        for table, done in gate.repair(wrong, REPAIR_SECONDS).items():
+            click.echo(f"{source.name}: repaired {table}: {done}", err=True)
         return compare_and_keep(repaired=True)
 
 

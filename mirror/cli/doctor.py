@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from mirror.cli.options import common, whose_and_how
+from mirror.cli.options import common, postgres_of, whose_and_how
 from mirror.config import Settings, require_file
 from mirror.doctor import Level, Report, examine
 from mirror.errors import ConfigError
@@ -30,17 +32,40 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
     """Say what would go wrong, and what becomes of each column, before anything is copied (exit code 1: a problem)."""
     if not settings.sources:
         raise ConfigError("look at the sources", detail="no source is named", next_step="mirror doctor FILE.db")
-    reports = []
     for source in settings.sources:
         require_file(source, "look at the sources")
-        whose = agent or settings.agents.get(source)
-        report = examine(source, settings.dsn, settings.state_dir, settings.schema, whose, profile)
-        reports.append(report)
-        if not as_json:
-            _render(report, Console())
+    reports: list[Report] = []
+    with _postgres_there_is(settings) as dsn:
+        for source in settings.sources:
+            whose = agent or settings.agents.get(source)
+            report = examine(source, dsn, settings.state_dir, settings.schema, whose, profile)
+            for other in reports:
+                _look_for_shared_names(report, other)
+            reports.append(report)
+            if not as_json:
+                _render(report, Console())
     if as_json:
         click.echo(json.dumps({"version": 1, "reports": [_told(report) for report in reports]}, indent=2))
     sys.exit(0 if all(report.healthy for report in reports) else 1)
+
+
+@contextmanager
+def _postgres_there_is(settings: Settings) -> Iterator[str | None]:
+    """The server to look at: the embedded one, too, if it has been made before."""
+    if settings.dsn is None and (settings.state_dir / "postgres").exists():
+        with postgres_of(settings) as dsn:
+            yield dsn
+    else:
+        yield settings.dsn
+
+
+def _look_for_shared_names(report: Report, other: Report) -> None:
+    """Two sources without agents cannot have tables of one name in one schema."""
+    if report.agent is None and other.agent is None:
+        shared = {column.table for column in report.columns} & {column.table for column in other.columns}
+        for name in sorted(shared):
+            step = "mirror one of them into a schema of its own: mirror up FILE --schema NAME"
+            report.add("problem", f"table {name}", f"{other.source} has one of this name, too", step)
 
 
 def _told(report: Report) -> dict[str, Any]:

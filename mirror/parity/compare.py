@@ -322,7 +322,13 @@ class _Run:
         job = reading.job
         try:
             with self._target.attempt():
+                assert reading.plan is not None
+                if altered := self._target.altered(reading.plan):
+                    job.finish("different", altered)
+                    return
                 job.tally.add_rejects(reading.null_keys, self._rejected(job))
+                if job.place is None:
+                    job.tally.add_extra(self._target.null_keys(reading.plan))
                 if reading.slice is None:
                     self._compare_whole(reading)
                     job.tally.at(lsn)
@@ -332,10 +338,8 @@ class _Run:
         except psycopg.Error as error:
             if self._target.gone:
                 raise
-            if isinstance(error, psycopg.errors.UndefinedTable):
-                job.finish("different", "the table is missing in Postgres")
-            elif isinstance(error, psycopg.errors.UndefinedColumn):
-                job.finish("different", "a column is missing in Postgres")
+            if isinstance(error, psycopg.DataError):  # of what the mirror has written nothing fails
+                job.finish("different", f"a value in Postgres cannot be read as the mirror wrote it: {_told(error)}")
             else:
                 job.finish("not checked", _told(error))
 

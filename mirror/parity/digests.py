@@ -7,10 +7,10 @@ of the images of all rows in key order, and the image of a row is that of its va
 value                            image
 ================================ ============================================================
 NULL                             00
-bigint, boolean, millis          01, int64 big-endian
+bigint, boolean                  01, int64 big-endian
 double precision                 01, IEEE 754 big-endian
 all else                         01, SHA-256 of: text in UTF-8; the bytes of a bytea; what
-                                 ``vector_send`` gives; the text of numeric and jsonb
+                                 ``vector_send`` gives; the text of numeric, jsonb and milliseconds
 ================================ ============================================================
 
 Equal digests mean equal rows, because each image names one value of the source. Different ones mean little: one
@@ -71,7 +71,7 @@ def expression(column: MappedColumn) -> LiteralString:
     """
     if column.codec == "vector":
         value: LiteralString = "sha256({v}.vector_send({c}))"
-    elif column.codec == "millis" or column.pg_type in ("bigint", "boolean"):
+    elif column.pg_type in ("bigint", "boolean"):
         value = "int8send({e})"
     elif column.pg_type == "double precision":
         value = "float8send({e})"
@@ -156,6 +156,12 @@ def _digits(value: float, written: str | None = None) -> str:
     return format(Decimal(written or repr(value)), "f")
 
 
+def _millis(value: Cell) -> bytes:
+    if not isinstance(value, int):
+        raise _NoImage
+    return _text(str(value))
+
+
 def _json(value: Cell) -> bytes:
     if not isinstance(value, str):
         raise _NoImage
@@ -171,7 +177,7 @@ def _vector(value: Cell) -> bytes:
     return sha256(_VECTOR_HEAD.pack(len(numbers), 0) + numbers.astype(">f4").tobytes()).digest()
 
 
-_BY_CODEC = {"millis": _integer, "time": _text, "json": _json, "vector": _vector}
+_BY_CODEC = {"millis": _millis, "time": _text, "json": _json, "vector": _vector}
 _BY_TYPE = {
     "bigint": _integer,
     "boolean": _integer,

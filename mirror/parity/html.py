@@ -28,6 +28,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { background: var(--line); height: .7rem; min-width: 8rem; display: flex; margin-top: .4rem; }
 .bar i { background: var(--equal); } .bar b { background: var(--different); } .bar u { background: var(--unknown); }
 code { overflow-wrap: anywhere; white-space: pre-wrap; }
+.wide { overflow-x: auto; }
 svg { width: 100%; height: auto; border: 1px solid var(--line); }
 """
 
@@ -51,7 +52,7 @@ def page(reports: Sequence[tuple[ParityReport, Sequence[Second]]]) -> str:
     verdict = verdict_of(tuple(TableReport(report.source, report.verdict) for report, _ in reports))
     rows = sum(report.rows for report, _ in reports)
     made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    title = f"{verdict}: {rows:,} rows of {len(reports)} source{'s' * (len(reports) != 1)}"
+    title = f"{verdict}: {rows:,} rows compared of {len(reports)} source{'s' * (len(reports) != 1)}"
     body = "".join(_source(report, history) for report, history in reports)
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>parity: {verdict}</title>'
@@ -82,11 +83,17 @@ def _tables(report: ParityReport) -> str:
         numbers = (table.source_rows, table.target_rows, *(getattr(table, name) for name in counts))
         cells = "".join(f'<td class="number">{"" if number is None else f"{number:,}"}</td>' for number in numbers)
         reason = f": {escape(table.reason)}" if table.reason else ""
+        digests = dict.fromkeys(digest for digest in (table.source_digest, table.target_digest) if digest)
+        places = dict.fromkeys(str(lsn) for lsn in (table.first_lsn, table.last_lsn) if lsn is not None)
+        cells += f'<td class="number">{table.seconds:.2f}</td><td>{" – ".join(places)}</td>'
+        cells += f"<td><code>{' ≠ '.join(digest[:16] for digest in digests)}</code></td>"
         rows.append(
             f'<tr class="{_CLASSES[table.status]}"><td>{escape(table.table)}</td>'
             f'<td><span class="mark">{table.status}</span>{reason}</td><td>{_bar(table)}</td>{cells}</tr>'
         )
-    return f"<table><tr><th>table</th><th>verdict</th><th>rows</th>{heads}</tr>{''.join(rows)}</table>"
+    heads += '<th class="number">seconds</th><th>position</th><th>digests</th>'
+    table_ = f"<table><tr><th>table</th><th>verdict</th><th>rows</th>{heads}</tr>{''.join(rows)}</table>"
+    return f'<div class="wide">{table_}</div>'
 
 
 def _bar(table: TableReport) -> str:
@@ -111,7 +118,7 @@ def _differences(report: ParityReport) -> str:
     if not rows:
         return ""
     heads = "".join(f"<th>{name}</th>" for name in ("table", "kind", "key", "column", "source", "Postgres"))
-    return f"<h3>Rows that differ</h3><table><tr>{heads}</tr>{''.join(rows)}</table>"
+    return f'<h3>Rows that differ</h3><div class="wide"><table><tr>{heads}</tr>{"".join(rows)}</table></div>'
 
 
 def _history(history: Sequence[Second]) -> str:

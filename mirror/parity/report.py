@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -21,6 +22,9 @@ Status = Literal["equal", "different", "not checked"]
 
 #: Version of the JSON form; it grows when a field changes its meaning or goes away.
 JSON_VERSION = 1
+
+#: From this width on a terminal has room for positions and the first characters of digests.
+_WIDE, _DIGEST = 120, 8
 
 _EXIT_CODES: dict[Status, int] = {"equal": 0, "different": 1, "not checked": 2}
 _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checked": "yellow"}
@@ -121,6 +125,8 @@ class ParityReport:
     """About how many rows of each table were compared; None: all."""
     repaired: bool = False
     """Whether this is what was found after a repair."""
+    options: str = ""
+    """What a command needs besides the source's name to mean this mirror."""
 
     @property
     def exit_code(self) -> int:
@@ -147,12 +153,11 @@ class ParityReport:
         wrong = [table.table for table in self.tables if table.status == "different" and not table.next_step]
         if wrong and self.repaired:
             steps.append(
-                f"different after a repair: {', '.join(wrong)}: stop the mirror, move its state directory away, run"
-                f" `mirror up {self.source}`, which copies all anew, and compare again; if they differ even then, it is"
-                " a bug of the mirror: report it with this output"
+                f"different after a repair: {', '.join(wrong)}: look for triggers, rules or programs that change them"
+                " in Postgres; if there are none, it is a bug of the mirror: report it with this output"
             )
         elif wrong:
-            steps.append(f"mirror parity {self.source} --repair  (different: {', '.join(wrong)})")
+            steps.append(f"mirror parity {self.source}{self.options} --repair  (different: {', '.join(wrong)})")
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
             told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
@@ -207,24 +212,31 @@ class ParityReport:
             for name in ("missing", "extra", "different", "rejected")
             if any(getattr(table, name) for table in self.tables)
         ]
-        grid = RichTable(title=f"parity of {escape(self.source)}", title_justify="left")
+        # Positions and digests only where there is room; the JSON form has all.
+        wide = console.width >= _WIDE
+        grid = RichTable(
+            title=f"parity of {escape(self.source)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        )
         grid.add_column("table", overflow="fold")
-        grid.add_column("status", overflow="fold")
-        for heading in ("source", "Postgres", *counts, "at"):
-            grid.add_column(heading, justify="right")
+        grid.add_column("status", no_wrap=True)
+        for heading in ("source", "Postgres", *counts, "s", *(("at", "digests") if wide else ())):
+            grid.add_column(heading, justify="right", no_wrap=True)
         for table in self.tables:
-            status = f"[{_COLOURS[table.status]}]{table.status}[/]"
-            if table.reason:
-                status += f": {escape(table.reason)}"
+            digests = {table.source_digest[:_DIGEST], table.target_digest[:_DIGEST]}
+            room = ["" if table.last_lsn is None else str(table.last_lsn), " ≠ ".join(sorted(digests))]
             grid.add_row(
                 escape(table.table),
-                status,
+                f"[{_COLOURS[table.status]}]{table.status}[/]",
                 _optional(table.source_rows),
                 _optional(table.target_rows),
                 *(f"{getattr(table, name):,}" for name in counts),
-                "" if table.last_lsn is None else str(table.last_lsn),
+                f"{table.seconds:.2f}",
+                *(room if wide else ()),
             )
         console.print(grid)
+        for table in self.tables:
+            if table.reason:
+                console.print(escape(f"  {table.table}: {table.status}: {table.reason}"), highlight=False)
         for table in self.tables:
             for example in table.examples:
                 console.print(escape(_describe(table.table, example)), highlight=False)

@@ -132,6 +132,15 @@ class Tally:
         missing += (key_of(row, positions) for row in rows[done:]) if left is None else left
         self._missing([key_text(key) for key in missing], rejected)
 
+    def add_extra(self, number: int) -> None:
+        """Count rows of Postgres with NULL in their key."""
+        self.target_rows += number
+        self.extra += number
+        if number:
+            self.digests.differ()
+            self.digests.target(f"{number} NULL keys".encode())
+            self._example(Difference("extra", "[null]"))
+
     def add_rejects(self, keys: Sequence[str], rejected: Rejected) -> None:
         """Count rows of the source that can only be among the rejects."""
         self.source_rows += len(keys)

@@ -31,6 +31,7 @@ _BEGIN = """
 BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SET LOCAL row_security = off;
 SET LOCAL client_encoding = 'UTF8';
+SET LOCAL TimeZone = 'UTC';
 SET LOCAL search_path = pg_catalog
 """
 
@@ -63,10 +64,22 @@ WHERE n.nspname = %s AND t.relname = %s AND a.attnum > 0
         AND (d.datlocprovider = 'b' OR (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')))))
 """
 
+# The types as the mirror names them: without modifiers, and of pgvector's without a schema.
+_COLUMNS = """
+SELECT a.attname, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull
+FROM pg_attribute a
+JOIN pg_class t ON t.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+WHERE n.nspname = %s AND t.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
 _VECTORS = """
 SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'vector'
 """
+
+#: What a table is called in a query.
+_ROW = "mirror_row"
 
 _CASTS = {
     "boolean": "{c}::int4::int8",
@@ -90,6 +103,8 @@ class Target:
         self._conn = conn
         self._source_id: Any = None
         self._vectors: str | None = None
+        self._nullable: dict[tuple[str, str], list[str]] = {}
+        """Columns of a table's key that somebody has let be NULL."""
         self._bytewise: dict[tuple[str, str], frozenset[str]] = {}
 
     @contextmanager
@@ -188,6 +203,51 @@ class Target:
             return set()
         return {row[0] for row in self._query(_REJECTED, (self._source_id, table, list(keys)))}
 
+    def altered(self, plan: Plan) -> str:
+        """What of the table is not as the mirror has made it; empty if nothing. Rows might mean something else then."""
+        found = self._columns(plan.mapping)
+        names = [plan.row_columns[position].name for position in plan.key_positions]
+        place = plan.mapping.target_schema, plan.mapping.target_table
+        self._nullable[place] = [name for name in names if name in found and not found[name][1]]
+        if not found:
+            return "the table is missing in Postgres"
+        for column in plan.row_columns:
+            pg_type, _ = found.get(column.name, ("", False))
+            if not pg_type:
+                return f"the column {column.name} is missing in Postgres"
+            if pg_type.rpartition(".")[2] != column.pg_type:
+                return f"the column {column.name} is {pg_type} in Postgres, not {column.pg_type}"
+        return ""
+
+    def null_keys(self, plan: Plan) -> int:
+        """How many rows have NULL in their key: none of the mirror's has, and a range of keys has none of them.
+
+        After :meth:`altered`.
+        """
+        mapping = plan.mapping
+        nullable = self._nullable[mapping.target_schema, mapping.target_table]
+        if not plan.order or not nullable:
+            return 0
+        conditions: list[sql.Composable] = [
+            sql.SQL("({})").format(
+                sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(_identifier(name)) for name in nullable)
+            )
+        ]
+        parameters: list[object] = []
+        if mapping.agent is not None:
+            conditions.append(sql.SQL("agent_id = %s"))
+            parameters.append(mapping.agent)
+        table = _identifier(mapping.target_schema, mapping.target_table)
+        query = sql.SQL("SELECT count(*) FROM {}").format(table) + _where(conditions)
+        with psycopg.Cursor(self._conn, row_factory=tuple_row) as cursor:
+            row = cursor.execute(query, parameters).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _columns(self, mapping: Mapping) -> dict[str, tuple[str, bool]]:
+        """The types of the table's columns, and whether they refuse NULL."""
+        rows = self._query(_COLUMNS, (mapping.target_schema, mapping.target_table))
+        return {name: (pg_type, not_null) for name, pg_type, not_null in rows}
+
     def rows(self, plan: Plan, wanted: Range) -> Iterator[list[Cells]]:
         """Rows of a range in the common key order (any order where there is none), in batches."""
         query, parameters = self._select(plan, wanted)
@@ -233,7 +293,9 @@ class Target:
     def _range(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, sql.Composed, list[object]]:
         """FROM and WHERE of a range, the keys to order it by, and the parameters."""
         mapping = plan.mapping
-        held = sql.SQL(" FROM {}").format(_identifier(mapping.target_schema, mapping.target_table))
+        held = sql.SQL(" FROM {} AS {}").format(
+            _identifier(mapping.target_schema, mapping.target_table), sql.Identifier(_ROW)
+        )
         conditions: list[sql.Composable] = []
         parameters: list[object] = []
         if mapping.agent is not None:
@@ -241,13 +303,16 @@ class Target:
             parameters.append(mapping.agent)
         if not plan.order:
             return held + _where(conditions), sql.Composed([]), parameters
+        for name in self._nullable.get((mapping.target_schema, mapping.target_table), ()):
+            conditions.append(sql.SQL("{} IS NOT NULL").format(_of_row(name)))
         bytewise = self._bytewise_columns(mapping)
         expressions: list[sql.Composable] = []
         types: list[sql.Composable] = []
         for position, column in zip(plan.key_positions, plan.order, strict=True):
             name = plan.row_columns[position].name
             for expression, bound_type in column.order(bytewise=name in bytewise):
-                expressions.append(sql.SQL(expression).format(c=_identifier(name)))
+                # Of the row: a bare name would mean what is selected under it, which may sort in another way.
+                expressions.append(sql.SQL(expression).format(c=_of_row(name)))
                 types.append(sql.SQL("%s::" + bound_type))
         keys = sql.SQL(", ").join(expressions)
         marks = sql.SQL(", ").join(types)
@@ -266,6 +331,10 @@ def _selected(column: MappedColumn) -> sql.Composed:
         source = sql.Literal(column.source.replace("%", "%%"))
         return sql.SQL(typed.EXPRESSIONS[column.codec]).format(c=name, s=source)
     return sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=name)
+
+
+def _of_row(name: str) -> sql.Identifier:
+    return sql.Identifier(_ROW, name.replace("%", "%%"))
 
 
 def _where(conditions: list[sql.Composable]) -> sql.Composed:

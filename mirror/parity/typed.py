@@ -3,6 +3,9 @@
 A row of such a table has ``_original``: by source column, SQLite's text where the typed value does not give it
 back. Otherwise the canonical form holds: of a time, ``YYYY-MM-DD HH:MM:SS`` for a whole second, else ``…T…Z`` with
 milliseconds (or all six digits); of JSON, the compact form in jsonb's order of members.
+
+The typed value is what queries see. So where there is an original, Postgres is asked, too, whether the typed value is
+what becomes of it; if not, what is selected equals no value of SQLite's.
 """
 
 from __future__ import annotations
@@ -15,17 +18,29 @@ import numpy as np
 
 from mirror.parity.values import Cell, Foreign
 
-#: By codec: what to select for column {c} whose original stands under {s}.
+_TIME: LiteralString = (
+    "CASE WHEN NOT isfinite({c}) OR {c} < '0001-01-01 00:00:00+00' THEN 'no time of SQLite: ' || {c}::text"
+    " ELSE to_char({c} AT TIME ZONE 'UTC', CASE"
+    " WHEN date_trunc('second', {c}) = {c} THEN 'YYYY-MM-DD HH24:MI:SS'"
+    " WHEN date_trunc('milliseconds', {c}) = {c} THEN 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'"
+    ' ELSE \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\' END) END'
+)
+
+#: By codec: what to select for column {c} whose original stands under {s}. The session's time zone is UTC.
 EXPRESSIONS: dict[str, LiteralString] = {
+    # Digits behind the sixth of a second are cut off, where a cast would round.
     "time": (
-        "coalesce(_original ->> {s}, to_char({c} AT TIME ZONE 'UTC', CASE"
-        " WHEN date_trunc('second', {c}) = {c} THEN 'YYYY-MM-DD HH24:MI:SS'"
-        " WHEN date_trunc('milliseconds', {c}) = {c} THEN 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'"
-        ' ELSE \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\' END))'
+        "CASE WHEN _original ->> {s} IS NULL THEN " + _TIME + " WHEN {c} IS NOT DISTINCT FROM"
+        " regexp_replace(_original ->> {s}, '([.][0-9]{{6}})[0-9]+', '\\1')::timestamptz THEN _original ->> {s}"
+        " ELSE 'kept as ' || (_original ->> {s}) || ', but ' || coalesce(" + _TIME + ", 'NULL') END"
     ),
-    "millis": "(extract(epoch FROM {c}) * 1000)::int8",
+    "millis": "trim_scale(extract(epoch FROM {c}) * 1000)::text",
     # The first character tells which it is.
-    "json": "coalesce('=' || (_original ->> {s}), '~' || {c}::text)",
+    "json": (
+        "CASE WHEN _original ->> {s} IS NULL THEN '~' || {c}::text"
+        " WHEN (_original ->> {s})::jsonb::text IS NOT DISTINCT FROM {c}::text THEN '=' || (_original ->> {s})"
+        " ELSE '!' || coalesce({c}::text, 'NULL') END"
+    ),
     "vector": "{c}::text",
 }
 
@@ -41,6 +56,8 @@ def _from_json(text: str | None) -> Cell:
         return None
     if text[0] == "=":
         return text[1:]
+    if text[0] == "!":
+        return Foreign(text[1:])
     return _written(json.loads(text[1:], parse_int=_Number, parse_float=_Number))
 
 
@@ -83,6 +100,12 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _from_millis(text: str | None) -> Cell:
+    if text is None:
+        return None
+    return int(text) if text.removeprefix("-").isdecimal() else Foreign(text)
+
+
 def _from_vector(text: str | None) -> Cell:
     if text is None:
         return None
@@ -91,4 +114,8 @@ def _from_vector(text: str | None) -> Cell:
 
 
 #: By codec: how the text that Postgres sends becomes a value.
-CONVERTERS: dict[str, Callable[[str | None], Cell]] = {"json": _from_json, "vector": _from_vector}
+CONVERTERS: dict[str, Callable[[str | None], Cell]] = {
+    "millis": _from_millis,
+    "json": _from_json,
+    "vector": _from_vector,
+}

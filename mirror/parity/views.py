@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import apsw
 
-from mirror.errors import SinkError, SourceError
+from mirror.errors import ControlError, SinkError, SourceError
 from mirror.model import Lsn
 from mirror.parity import walheader
 from mirror.parity.gate import Gate
@@ -31,6 +31,8 @@ from mirror.parity.walheader import Commit, WalHeader
 #: pause lets about every second try through.
 VIEW_TRIES = 20_000
 VIEW_SECONDS = 2.0
+#: How often the mirror is asked to come to where a view is, and how long to wait in between.
+GATE_TRIES, GATE_SECONDS = 5, 0.05
 #: How long to try for a view of a file that is changed in place.
 STILL_SECONDS = 20.0
 
@@ -84,15 +86,23 @@ class WalSource(Source):
 
     def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
         """See :meth:`Source.at_commit`: what is applied is held at the commit that the view shows."""
-        gate.hold()
-        try:
-            with self.view() as commit:
-                read()
-            lsn = gate.reach(commit.salts, commit.frame)
-            begin(lsn)
-        finally:
-            gate.release()
-        return lsn
+        for attempt in reversed(range(GATE_TRIES)):
+            gate.hold()
+            try:
+                with self.view() as commit:
+                    read()
+                lsn = gate.reach(commit.salts, commit.frame)
+                begin(lsn)
+            except ControlError:
+                # The mirror compares pages, say, and comes out behind the view.
+                if not attempt:
+                    raise
+                time.sleep(GATE_SECONDS)
+            else:
+                return lsn
+            finally:
+                gate.release()
+        raise AssertionError("not reached")
 
     @contextmanager
     def view(self) -> Iterator[Commit]:

@@ -180,6 +180,19 @@ class Stage:
             self.table, columns, columns, Identifier("pg_temp", name)
         )
 
+    def count_different(self) -> Composed:
+        """SELECT how many staged rows the target has otherwise, or still, after :meth:`upsert_changed`."""
+        return SQL(
+            "SELECT count(*) FROM {stage} AS s LEFT JOIN {target} AS t ON {joined}"
+            " WHERE CASE WHEN s.op = 'd' THEN t.{first} IS NOT NULL ELSE {differs} END"
+        ).format(
+            stage=self.table,
+            target=table_sql(self.target),
+            joined=self._same_key(SQL("t"), SQL("s")),
+            first=Identifier(self.target.key_columns[0]),
+            differs=self._differs(),
+        )
+
     def log_repairs(self, *, whole: bool) -> tuple[Composed, Composed]:
         """INSERT into ``mirror.repairs`` what is going to be done. $1 source.
 

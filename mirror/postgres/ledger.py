@@ -72,6 +72,14 @@ class Ledger:
             ).fetchone()
         return int(row[0]) if row is not None else 0
 
+    def repairs(self) -> int:
+        """How many rows have been repaired so far."""
+        with translated("count repairs", self._path):
+            row = self._conn.execute(
+                "SELECT count(*) FROM mirror.repairs WHERE source_id = $1::bigint", (self._source_id,)
+            ).fetchone()
+        return int(row[0]) if row is not None else 0
+
     def record_writes(self, found: Iterable[Writes]) -> None:
         """Write down who wrote, and forget what is old."""
         rows = [asdict(each) for each in found]

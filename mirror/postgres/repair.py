@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import KeyShapeError, MisfitError, RefusedError
+from mirror.errors import KeyShapeError, MisfitError, RefusedError, RepairError
 from mirror.model import Faults, Table
 from mirror.postgres.apply import Queued
 from mirror.postgres.dml import Stage
@@ -37,7 +37,8 @@ def repair_by_ranges(
 
     That is so where its definition is not what it should be, and where Postgres does not take what differs.
     ``fence``: a statement that fails unless this mirror still holds the source; it ends each transaction.
-    Raises psycopg's errors and :class:`~mirror.errors.SinkError`; the caller rolls back what was not committed.
+    Raises psycopg's errors and :class:`~mirror.errors.SinkError`, among them :class:`~mirror.errors.RepairError` where
+    something in Postgres changes what is written; the caller rolls back what was not committed.
     """
     held = editor.targets.get(table.name)
     if held is None or table.name in editor.refusals or not is_intact(conn, held):
@@ -66,6 +67,10 @@ def repair_by_ranges(
                     conn.execute(statement, (str(source_id),))
                 conn.execute(part.delete_changed())
                 conn.execute(part.upsert_changed())
+                left = conn.execute(part.count_different()).fetchone()
+                if left is not None and left[0]:
+                    why = "what was written is not what is there: a trigger, a rule or a policy changes it"
+                    raise RepairError("repair rows", table.name, why, next_step=f"look at what \\d {held.name} shows")
             conn.execute(*fence)
             conn.execute("COMMIT")
             faults("repair:range")

@@ -298,21 +298,25 @@ class Sink:
         )
         return self._editor(profile, agent)
 
-    def repair(self, table: Table, rows: AllRows) -> None:
+    def repair(self, table: Table, rows: AllRows) -> str:
         """Make a table equal to the source at the applied position, noting in ``mirror.repairs`` what is changed.
 
-        See :mod:`~mirror.postgres.repair`; ``rows`` and errors as for :meth:`mend`.
+        Returns what was done. See :mod:`~mirror.postgres.repair`; ``rows`` and errors as for :meth:`mend`.
         """
         position = self._position
         assert position is not None
+        noted = self.ledger.repairs()
         editor = self._editor()
         loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn)
         fence = advance(self._source_id, self._epoch, position, 0)
         with self._transaction("repair a table"):
             whole = not repair_by_ranges(self._conn, self._source_id, editor, loader, table, fence, self._faults)
             self._rejects = self._count_rejects()
-        if whole:
-            self.mend(table, rows, log=True)
+        if whole and not self.mend(table, rows, log=True):
+            return f"Postgres refuses it: {self._refusals[table.name].reason}"
+        if noted := self.ledger.repairs() - noted:
+            return f"{noted:,} rows, each in mirror.repairs"
+        return "made anew; what it was is kept under another name" if whole else "nothing differed"
 
     def mend(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
         """Make a table equal to the source at the applied position, in one transaction, or have it refused.

@@ -169,7 +169,9 @@ def is_intact(conn: Conn, target: Target) -> bool | None:
     row = conn.execute(statement("target_shape"), (target.schema, target.name)).fetchone()
     if row is None:
         return None
-    types, uniques = row
+    types, uniques, nullable = row
+    if set(target.key_columns) & set(nullable):
+        return False
     return sorted(target.key_columns) in uniques and all(types.get(name) == kind for name, kind in target.stored)
 
 

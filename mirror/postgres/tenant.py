@@ -38,7 +38,7 @@ def adopt(conn: Conn, source_id: int, wanted: Target) -> Target:
         conn.execute("SELECT mirror.secure($1::text, $2::text)", (wanted.schema, wanted.name))
         return wanted
     _require_shared(conn, source_id, wanted, place)
-    types, uniques = row
+    types, uniques, _ = row
     if sorted(wanted.key_columns) not in uniques:
         raise RefusedError("use a table", place, f"{place} has another key", next_step=_OWN_SCHEMA)
     return _with_columns(conn, wanted, types)

@@ -358,16 +358,20 @@ def test_parity_is_remembered(cli: CommandLine, source: Path, dsn: str) -> None:
     last = json.loads(kept.read_text())
     kept.write_text(json.dumps(last | {"finished_at": last["finished_at"] - 25 * 3600}))
     assert proof() == "stale"
+    assert cli.run("parity", source).code == 0
     sql(dsn, "DELETE FROM t WHERE id = 1 RETURNING 1")
-    assert cli.run("parity", source).code == 1
-    assert proof() == "different"
+    assert cli.run("parity", source, "--table", "t").code == 1
+    assert proof() == "different", "a part cannot prove the whole, but disprove it"
+    (step,) = [step for step in status_of(cli, source)[0]["next_steps"] if "parity" in step]
+    assert step == f"mirror parity {source} --repair"
     query = "SELECT verdict, whole, rows, missing, extra, report ->> 'verdict' FROM mirror.parity_runs ORDER BY run_id"
     runs = sql(dsn, query)
     assert runs.pop(1)[1:3] in ((False, 1), (False, 2))
     assert runs == [
         ("equal", False, 3, 0, 0, "equal"),
         ("equal", True, 3, 0, 0, "equal"),
-        ("different", True, 3, 1, 0, "different"),
+        ("equal", True, 3, 0, 0, "equal"),
+        ("different", False, 3, 1, 0, "different"),
     ]
     kept.write_text("{")
     assert proof() == "never"

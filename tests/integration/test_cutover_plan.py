@@ -97,6 +97,10 @@ def test_step_by_step(cli: CommandLine, folder: Path, store: Writer, dsn: str) -
     assert {"mirror", "lag"} <= failing(plan(cli, path)), "nothing follows it"
 
 
+def test_a_source_that_was_never_mirrored(cli: CommandLine, folder: Path, store: Writer) -> None:
+    assert {"mirror", "parity", "Postgres"} <= failing(plan(cli, folder / "memory.db"))
+
+
 def test_postgres_away(cli: CommandLine, folder: Path, store: Writer) -> None:
     path = folder / "memory.db"
     assert cli.run("up", path, "--once").code == 0

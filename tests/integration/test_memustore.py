@@ -72,6 +72,43 @@ def test_typed_columns(running: MirrorProcess, store: Writer, dsn: str) -> None:
     assert running.status()["agent"] == "argent" and running.status()["profile"] == "memustore"
 
 
+def test_a_typed_value_is_compared_beside_its_original(
+    make_mirror: MakeMirror, folder: Path, store: Writer, dsn: str
+) -> None:
+    """What queries see is the typed value, whatever ``_original`` says; and no part of it is rounded away."""
+    path = folder / "memory.db"
+    store.run(
+        item("1", happened_at="2024-01-05", extra='{"b": 1, "a": 2.0}'),
+        item("2", happened_at="2024-01-05T10:00:00.1234567+02:00", extra='{"a":1}'),
+        item("3", happened_at="0044-03-15 00:00:00"),
+    )
+    mirror = make_mirror(path)
+    mirror.start()
+    mirror.check()
+
+    def damaged(command: str, column: str) -> None:
+        with psycopg.connect(dsn) as connection:
+            assert connection.execute(command.encode()).rowcount == 1
+            connection.commit()
+            report = mirror.parity()
+            (table,) = [table for table in report.tables if table.status != "equal"]
+            (example,) = table.examples
+            assert (table.different, example.column) == (1, column), command
+            with mirror.control() as client:
+                client.repair([table.table], 60.0)
+        mirror.check()
+
+    items = "UPDATE memory_items SET"
+    damaged(f"{items} happened_at = '1999-12-31' WHERE id = '1'", "happened_at")
+    damaged(f"{items} happened_at = happened_at + interval '1 microsecond' WHERE id = '2'", "happened_at")
+    damaged(f"{items} happened_at = '0044-03-15 BC' WHERE id = '3'", "happened_at")
+    damaged(f"{items} happened_at = 'infinity' WHERE id = '3'", "happened_at")
+    damaged(f"{items} happened_at = NULL WHERE id = '1'", "happened_at")
+    damaged(f"""{items} extra = '{{"a": 3}}' WHERE id = '1'""", "extra")
+    damaged(f"""{items} extra = '{{"a": 2, "b": 1}}' WHERE id = '1'""", "extra")
+    damaged(f"""{items} _original = _original || '{{"extra": "{{}}"}}' WHERE id = '1'""", "extra")
+
+
 def test_what_does_not_fit_is_rejected(running: MirrorProcess, store: Writer, dsn: str) -> None:
     """Each with its row as it was; mended in the source, it comes."""
     wrong = {

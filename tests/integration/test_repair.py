@@ -68,7 +68,7 @@ def test_damage_of_every_kind(cli: CommandLine, folder: Path, dsn: str, command:
             done = cli.run("parity", path, "--repair", "--json")
             writer.answer()
             assert done.code == 0 and json.loads(done.out)["reports"][0]["verdict"] == "equal", done
-            assert "repaired t;" in done.err
+            assert f"repaired t: {len(kinds):,} rows, each in mirror.repairs" in done.err
             assert sorted(kind for kind, *_ in repairs(dsn)) == sorted(kinds)
             writer.run("UPDATE t SET name = 'goes on'")
             cli.run("wait", path)
@@ -150,6 +150,69 @@ def test_no_false_alarm_under_heavy_writes(
                 program.answer()
     assert verdicts.count("equal") > runs // 2, verdicts
     mirror.check()
+
+
+@pytest.mark.parametrize(
+    ("commands", "reason", "told"),
+    [
+        (
+            ["ALTER TABLE t ALTER name TYPE varchar", "UPDATE t SET name = 'x' WHERE id = 1"],
+            "the column name is character varying in Postgres, not text",
+            "made anew",
+        ),
+        (["ALTER TABLE t ALTER id TYPE numeric"], "the column id is numeric in Postgres, not bigint", "made anew"),
+        (["ALTER TABLE t DROP COLUMN r"], "the column r is missing in Postgres", "made anew"),
+        (
+            [
+                "ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER id DROP NOT NULL",
+                "INSERT INTO t SELECT FROM generate_series(1, 5)",
+            ],
+            "",
+            "made anew",
+        ),
+        (["UPDATE t SET name = 'x'", "ALTER TABLE t ADD CHECK (name IS NOT NULL)"], "", "1,000 rows"),
+    ],
+)
+def test_a_table_that_was_altered(
+    cli: CommandLine, folder: Path, dsn: str, commands: list[str], reason: str, told: str
+) -> None:
+    """It is found whatever its values look like, and what is said of the repair is what was done."""
+    path = folder / "source.db"
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, r REAL, b BLOB)")
+        writer.run(FILL.format(1, 1000))
+    assert cli.run("up", path, "--once").code == 0
+    damage(dsn, *commands)
+    found = cli.run("parity", path, "--json")
+    (table,) = json.loads(found.out)["reports"][0]["tables"]
+    assert found.code == 1 and table["reason"] == reason
+    if "FROM generate_series" in commands[-1]:
+        assert (table["extra"], table["missing"], table["different"]) == (5, 0, 0)
+    done = cli.run("parity", path, "--repair")
+    assert done.code == 0 and f"repaired t: {told}" in done.err, done
+
+
+def test_a_trigger_that_undoes_a_repair(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """It is told, nothing is noted as repaired, and the mirror goes on."""
+    path = folder / "source.db"
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, r REAL, b BLOB)")
+        writer.run(FILL.format(1, 10))
+        with cli.up(path):
+            cli.run("wait", path)
+            damage(
+                dsn,
+                "UPDATE t SET name = 'x' WHERE id = 1",
+                "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$",
+                "CREATE TRIGGER undo BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION undo()",
+            )
+            done = cli.run("parity", path, "--repair")
+            assert done.code == 2 and "a trigger, a rule or a policy changes it" in done.err, done
+            assert repairs(dsn) == []
+            damage(dsn, "DROP TRIGGER undo ON t")
+            assert cli.run("parity", path, "--repair").code == 0
+            writer.run("UPDATE t SET name = 'goes on'")
+            assert cli.run("wait", path).code == cli.run("parity", path).code == 0
 
 
 def test_range_by_range(cli: CommandLine, folder: Path, dsn: str) -> None:

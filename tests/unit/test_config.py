@@ -87,7 +87,11 @@ def test_the_home_of_the_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HOME", str(folder))
     assert load_settings((), None, None, "public", None, {}).state_dir == folder.resolve() / ".argentos" / "mirror"
     assert load_settings(("~/a.db",), None, "~/state", "public", None, {}) == Settings(
-        (folder.resolve() / "a.db",), None, folder.resolve() / "state", "public"
+        (folder.resolve() / "a.db",),
+        None,
+        folder.resolve() / "state",
+        "public",
+        options=f" --state-dir {folder.resolve()}/state",
     )
 
 

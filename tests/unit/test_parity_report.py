@@ -94,4 +94,4 @@ def test_render_leaves_out_what_is_zero() -> None:
 def test_what_to_do_where_a_repair_did_not_help() -> None:
     """Not the same command again."""
     (step,) = replace(report(DIFFERENT), repaired=True).next_steps
-    assert "--repair" not in step and "state directory" in step
+    assert "--repair" not in step and "triggers" in step
