@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -10,7 +11,7 @@ from mirror.model import Lsn
 from mirror.parity.plan import Plan, key_of
 from mirror.parity.report import Difference, Status, TableReport
 from mirror.parity.source import digest
-from mirror.parity.values import Cells, first_difference, image, key_text, literal, shown, stand_in
+from mirror.parity.values import Cells, first_difference, image, key_text, literal, shown, shown_apart, stand_in
 
 #: Examples kept per table.
 EXAMPLES = 10
@@ -78,6 +79,8 @@ class Tally:
     last_lsn: Lsn | None = None
     examples: list[Difference] = field(default_factory=list)
     digests: Digests = field(default_factory=Digests)
+    _kinds: Counter[str] = field(default_factory=Counter)
+    """How many examples there are of each kind."""
 
     def at(self, lsn: Lsn) -> None:
         """Note the position at which a slice was compared."""
@@ -194,7 +197,7 @@ class Tally:
             last_lsn=self.last_lsn,
             source_digest=mine,
             target_digest=theirs,
-            examples=tuple(self.examples),
+            examples=self._chosen(),
         )
 
     def _differ(self, rows: list[Cells]) -> None:
@@ -216,15 +219,28 @@ class Tally:
 
     def _different(self, plan: Plan, mine: Cells, theirs: Cells, column: int) -> None:
         self.different += 1
-        if len(self.examples) < EXAMPLES:
+        if self._kinds["different"] < EXAMPLES:
             key = key_text(key_of(mine, plan.key_positions))
             name = plan.row_columns[column].name
-            values = shown(literal(mine[column])), shown(literal(theirs[column]))
+            values = shown_apart(literal(mine[column]), literal(theirs[column]))
             self._example(Difference("different", shown(key), name, *values))
 
     def _example(self, example: Difference) -> None:
-        if len(self.examples) < EXAMPLES:
+        if self._kinds[example.kind] < EXAMPLES:
+            self._kinds[example.kind] += 1
             self.examples.append(example)
+
+    def _chosen(self) -> tuple[Difference, ...]:
+        """So many examples, and of each kind some: many of one must not hide that there are others."""
+        left, chosen = EXAMPLES, set[int]()
+        for most in (EXAMPLES // 3, EXAMPLES):
+            kinds = Counter[str]()
+            for index, example in enumerate(self.examples):
+                kinds[example.kind] += 1
+                if left and index not in chosen and kinds[example.kind] <= most:
+                    chosen.add(index)
+                    left -= 1
+        return tuple(self.examples[index] for index in sorted(chosen))
 
 
 def _sum(digests: Iterable[bytes]) -> int:

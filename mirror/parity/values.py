@@ -183,6 +183,19 @@ def shown(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text):,} characters)"
 
 
+def shown_apart(left: str, right: str) -> tuple[str, str]:
+    """Two different texts for an example: where both are long, from a little before they part."""
+    at = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+    if at < SHOWN // 2:
+        return shown(left), shown(right)
+    start = at - SHOWN // 4
+    mine, theirs = (
+        f"…{text[start : start + SHOWN]}{'…' * (len(text) > start + SHOWN)} ({len(text):,} characters)"
+        for text in (left, right)
+    )
+    return mine, theirs
+
+
 def _real(value: float) -> str:
     if math.isinf(value):
         return '{"real":"Infinity"}' if value > 0 else '{"real":"-Infinity"}'

@@ -130,6 +130,21 @@ def look(source: Path) -> list[Finding]:
     return doctor.examine(source, None, source.parent / "state", "public", None, None).findings
 
 
+def test_what_up_would_refuse(cli: CommandLine, folder: Path) -> None:
+    """Two sources with tables of one name, and a table that is too wide."""
+    for name in ("a.db", "b.db"):
+        with Writer(folder / name) as writer:
+            writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)", "CREATE TABLE own(id INTEGER PRIMARY KEY)")
+    with Writer(folder / "b.db") as writer:
+        writer.run(f"CREATE TABLE wide({', '.join(f'c{i}' for i in range(1700))})", "DROP TABLE own")
+    done = cli.run("doctor", folder / "a.db", folder / "b.db", "--json")
+    first, second = json.loads(done.out)["reports"]
+    assert done.code == 1 and first["healthy"]
+    problems = told(second, "problem")
+    assert set(problems) == {"table t", "table wide"}
+    assert str(folder / "a.db") in problems["table t"] and "1,700 columns" in problems["table wide"]
+
+
 def test_names_that_are_taken(cli: CommandLine, folder: Path, dsn: str) -> None:
     create_dashboard(folder / "dashboard.db").close()
     with psycopg.connect(dsn) as connection:

@@ -486,6 +486,27 @@ def test_missing_extra_and_swapped_rows(world: World) -> None:
     }
 
 
+def test_examples_of_every_kind_where_the_values_part(world: World) -> None:
+    """Many of one kind do not hide the others, and of long values that is shown in which they differ."""
+    world.write("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
+    world.write("INSERT INTO t VALUES (?, ?)", [(i, "a" * 5000 + str(i)) for i in range(1000)])
+    world.mirror("t", {"id": "bigint", "v": "text"}, ["id"])
+    world.pg("INSERT INTO t SELECT i, 'extra' FROM generate_series(-500, -1) i")
+    world.pg("DELETE FROM t WHERE id BETWEEN 100 AND 299")
+    world.pg("UPDATE t SET v = v || '!' WHERE id > 900")
+    table = world.only()
+    assert (table.extra, table.missing, table.different) == (500, 200, 99)
+    kinds = [example.kind for example in table.examples]
+    assert len(kinds) == 10 and {kind: kinds.count(kind) >= 3 for kind in kinds} == {
+        "extra": True,
+        "missing": True,
+        "different": True,
+    }
+    example = next(example for example in table.examples if example.kind == "different")
+    assert example.source_value is not None and example.target_value is not None
+    assert 'a901"' in example.source_value and 'a901!"' in example.target_value
+
+
 def test_examples_are_bounded_and_counts_are_not(world: World) -> None:
     """Ten examples, all counted; long values are cut."""
     world.write("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
