@@ -17,13 +17,14 @@ _WIDTH, _HEIGHT = 640, 120
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --equal: #1a7f37; --different: #c62828; --unknown: #b26a00; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; border-left: .5rem solid var(--mark); padding-left: .8rem; }
 h2 { font-size: 1.1rem; margin-top: 2.5rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .equal { --mark: var(--equal); } .different { --mark: var(--different); } .unknown { --mark: var(--unknown); }
+td.mark { white-space: nowrap; } td.digest { font-family: monospace; white-space: nowrap; }
 .mark { color: var(--mark); font-weight: 600; }
 .bar { background: var(--line); height: .7rem; min-width: 8rem; display: flex; margin-top: .4rem; }
 .bar i { background: var(--equal); } .bar b { background: var(--different); } .bar u { background: var(--unknown); }
@@ -82,14 +83,14 @@ def _tables(report: ParityReport) -> str:
     for table in report.tables:
         numbers = (table.source_rows, table.target_rows, *(getattr(table, name) for name in counts))
         cells = "".join(f'<td class="number">{"" if number is None else f"{number:,}"}</td>' for number in numbers)
-        reason = f": {escape(table.reason)}" if table.reason else ""
         digests = dict.fromkeys(digest for digest in (table.source_digest, table.target_digest) if digest)
         places = dict.fromkeys(str(lsn) for lsn in (table.first_lsn, table.last_lsn) if lsn is not None)
         cells += f'<td class="number">{table.seconds:.2f}</td><td>{" – ".join(places)}</td>'
-        cells += f"<td><code>{' ≠ '.join(digest[:16] for digest in digests)}</code></td>"
+        cells += f'<td class="digest">{" ≠ ".join(digest[:8] for digest in digests)}</td>'
+        reason = f'<tr><td></td><td colspan="11">{escape(table.reason)}</td></tr>' if table.reason else ""
         rows.append(
             f'<tr class="{_CLASSES[table.status]}"><td>{escape(table.table)}</td>'
-            f'<td><span class="mark">{table.status}</span>{reason}</td><td>{_bar(table)}</td>{cells}</tr>'
+            f'<td class="mark">{table.status}</td><td>{_bar(table)}</td>{cells}</tr>{reason}'
         )
     heads += '<th class="number">seconds</th><th>position</th><th>digests</th>'
     table_ = f"<table><tr><th>table</th><th>verdict</th><th>rows</th>{heads}</tr>{''.join(rows)}</table>"

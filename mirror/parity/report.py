@@ -222,8 +222,8 @@ class ParityReport:
         for heading in ("source", "Postgres", *counts, "s", *(("at", "digests") if wide else ())):
             grid.add_column(heading, justify="right", no_wrap=True)
         for table in self.tables:
-            digests = {table.source_digest[:_DIGEST], table.target_digest[:_DIGEST]}
-            room = ["" if table.last_lsn is None else str(table.last_lsn), " ≠ ".join(sorted(digests))]
+            digests = dict.fromkeys((table.source_digest[:_DIGEST], table.target_digest[:_DIGEST]))
+            room = ["" if table.last_lsn is None else str(table.last_lsn), " ≠ ".join(digests)]
             grid.add_row(
                 escape(table.table),
                 f"[{_COLOURS[table.status]}]{table.status}[/]",
