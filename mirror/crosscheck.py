@@ -222,6 +222,11 @@ class CrossCheck:
             )
         return True
 
+    @property
+    def waiting(self) -> int:
+        """Batches that were applied and wait for what hooks tell of them."""
+        return len(self._windows)
+
     def take_found(self) -> list[Discrepancy]:
         """The discrepancies found since the last call."""
         found, self._found = self._found, []

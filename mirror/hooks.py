@@ -88,6 +88,7 @@ class Hooks:
             "writers": [str(writer) for writer in self.hooked.writers],
             "checked": self._cross.checked,
             "unchecked": self._cross.unchecked,
+            "waiting": self._cross.waiting,
             "applied": self._replay.commits,
             "lost": self.hooked.lost,
         }

@@ -423,6 +423,7 @@ class Pipeline:
                 self._update_status()
                 return
             images = replica.compare(read, gap.head.lsn.generation, self._check)
+            self.status.comparisons += 1
             self._faults("rediff:compared")
             target = self._tail.await_mark(self._pump)
             found = frames_until(self._spool, gap.head, self._tail.until, target)

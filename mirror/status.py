@@ -58,6 +58,8 @@ class SourceStatus:
     """Virtual generated columns (table.column) that only the source's program can compute."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """Each with the generation that was left, the reason, and when it was found."""
+    comparisons: int = 0
+    """How often all pages were compared since the mirror started."""
     resyncs: list[str] = field(default_factory=list)
     """Why the whole source was copied (again) since the mirror started."""
     last_error: str | None = None

@@ -1,0 +1,141 @@
+"""A program with :func:`mirror.enable_mirror` in tests, and the sidecars that it leaves behind."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+from mirror.client import ControlClient, wait_for_mirror
+from mirror.parity.compare import compare
+from mirror.statedir import resolve, source_folder
+
+_psutil: Any = importlib.import_module("psutil")  # comes with the embedded Postgres
+_PROGRAM = Path(__file__).with_name("gateway_process.py")
+
+
+class GatewayError(Exception):
+    """The program's code has raised."""
+
+
+class Gateway:
+    """One such program, as a child process."""
+
+    def __init__(self, database: Path, dsn: str, *, driver: str = "apsw", state: str = "state") -> None:
+        self.database = resolve(database)
+        self.dsn = dsn
+        self.state_dir = database.parent / state
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARGENT_", "PG"))}
+        self._process = subprocess.Popen(
+            [sys.executable, str(_PROGRAM), driver],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment | {"HOME": str(database.parent)},
+            text=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def do(self, code: str) -> Any:
+        """Run code there; returns its ``answer``."""
+        self.begin(code)
+        return self.end()
+
+    def begin(self, code: str) -> None:
+        """Begin what :meth:`do` does, without waiting for the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(textwrap.dedent(code)) + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> Any:
+        assert self._process.stdout is not None
+        told = json.loads(self._process.stdout.readline())
+        if "error" in told:
+            raise GatewayError(told["error"])
+        return told["answer"]
+
+    def enable(self, *, sidecar: str = "follows") -> None:
+        """Say the line, and wait until a sidecar follows."""
+        arguments = f"[{str(self.database)!r}], postgres={self.dsn!r}, state_dir={str(self.state_dir)!r}"
+        self.do(f"import mirror\nm = mirror.enable_mirror({arguments}, sidecar={sidecar!r})")
+        if sidecar != "none":
+            self.await_following()
+
+    def await_following(self) -> None:
+        with self.control() as client:
+            while client.status()["phase"] != "following":
+                pass
+
+    def control(self) -> ControlClient:
+        """A conversation with the sidecar, once there is one."""
+        return wait_for_mirror(source_folder(self.state_dir, self.database), 30.0)
+
+    def status(self) -> dict[str, Any]:
+        """The source's."""
+        with self.control() as client:
+            return client.status()
+
+    def await_hook(self) -> None:
+        """Until the program's hook is connected to the sidecar."""
+        while not any(f"pid {self.pid})" in writer for writer in self.status()["hook"].get("writers", [])):
+            assert self._process.poll() is None
+
+    def await_checked(self) -> dict[str, Any]:
+        """Until all commits that were told of are checked; the hook's status."""
+        while True:
+            hook = self.status()["hook"]
+            if not hook["waiting"]:
+                return dict(hook)
+
+    def check(self) -> None:
+        """All that is committed is in Postgres, and equal."""
+        with self.control() as gate, psycopg.connect(self.dsn) as connection:
+            assert gate.wait(60.0), gate.status()
+            report = compare(self.database, connection, "public", gate)
+        assert report.verdict == "equal" and report.tables, report.to_json()
+
+    def sidecar_pid(self) -> int:
+        """Of the one that holds the source."""
+        return int((source_folder(self.state_dir, self.database) / "lock").read_text())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let it end as programs do."""
+        if self._process.poll() is None:
+            self._process.communicate(timeout=30)
+
+    def stop_sidecar(self) -> None:
+        """End whatever sidecar is left, and wait for that."""
+        try:
+            process = _psutil.Process(self.sidecar_pid())
+            process.terminate()
+            while process.status() != _psutil.STATUS_ZOMBIE:
+                pass
+        except (FileNotFoundError, ValueError, _psutil.NoSuchProcess):
+            return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and (source_folder(self.state_dir, self.database) / "lock").exists():
+                self.check()
+        finally:
+            self.kill() if kind is not None else self.close()
+            self.stop_sidecar()

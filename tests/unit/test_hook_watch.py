@@ -1,0 +1,324 @@
+"""The hooks on one APSW connection: what they tell of, and that the program notices nothing of them."""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import struct
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import apsw
+import pytest
+
+from mirror.hook.outbox import Outbox
+from mirror.hook.watch import MOST_ROWS, Watch, agent
+
+Told = list[tuple[Any, ...]]
+
+
+class Sent:
+    """Takes the messages in place of the outbox."""
+
+    def __init__(self) -> None:
+        self.messages: Told = []
+
+    def put(self, message: tuple[Any, ...], size: int) -> None:
+        self.messages.append(message)
+
+    def take(self) -> Told:
+        """The messages since the last call, with their rows."""
+        found, self.messages = self.messages, []
+        return found
+
+    def rows(self) -> list[Any]:
+        """The rows of each commit since the last call; None: not all are known."""
+        told = [message[6] for message in self.take() if message[0] == "commit"]
+        return [None if rows is None else [marshal.loads(row) for row in rows] for rows in told]
+
+    def ops(self) -> list[Any]:
+        """Op, table and rowid of each row of the only commit."""
+        (rows,) = self.rows()
+        return [row[:3] for row in rows]
+
+
+class Program:
+    """A connection with hooks."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self.path = path
+        self.db = apsw.Connection(str(path))
+        self.run(f"PRAGMA journal_mode={mode}")
+        self.sent = Sent()
+        self.watch = Watch(self.db, 1, cast("Outbox", self.sent), rows=True)
+
+    def run(self, *statements: str) -> None:
+        for statement in statements:
+            self.db.execute(statement).fetchall()
+
+
+@pytest.fixture(params=["wal", "delete"])
+def program(request: pytest.FixtureRequest, folder: Path) -> Program:
+    made = Program(folder / "p.db", request.param)
+    made.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT UNIQUE)", "CREATE TABLE g(x)")
+    made.run("CREATE TABLE w(k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+    assert made.sent.take() == [], "a change of the schema is none of rows"
+    return made
+
+
+def test_each_kind_of_change(program: Program) -> None:
+    program.run("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    assert program.sent.rows() == [[("INSERT", "t", 1, 1, None, (1, "a")), ("INSERT", "t", 2, 2, None, (2, "b"))]]
+    program.run("UPDATE t SET v = 'c' WHERE id = 1")
+    assert program.sent.rows() == [[("UPDATE", "t", 1, 1, (1, "a"), (1, "c"))]]
+    program.run("UPDATE t SET id = 7 WHERE id = 1")
+    assert program.sent.rows() == [[("UPDATE", "t", 1, 7, (1, "c"), (7, "c"))]]
+    program.run("INSERT OR REPLACE INTO t VALUES (9, 'b')")
+    assert program.sent.rows() == [[("DELETE", "t", 2, 2, (2, "b"), None), ("INSERT", "t", 9, 9, None, (9, "b"))]]
+    program.run("INSERT INTO w VALUES ('k', x'00ff'), ('l', NULL)", "UPDATE w SET v = 1.5 WHERE k = 'k'")
+    told = [[(op, table, before, after) for op, table, _, _, before, after in rows] for rows in program.sent.rows()]
+    assert told == [
+        [("INSERT", "w", None, ("k", b"\0\xff")), ("INSERT", "w", None, ("l", None))],
+        [("UPDATE", "w", ("k", b"\0\xff"), ("k", 1.5))],
+    ]
+
+
+def test_all_rows_of_a_table_are_deleted(program: Program) -> None:
+    """SQLite would do without telling, if the statement had been prepared before the hook was set."""
+    program.run("INSERT INTO g VALUES (1), (2)", "INSERT INTO t VALUES (1, 'a')")
+    program.sent.take()
+    program.run("DELETE FROM g")
+    assert program.sent.ops() == [("DELETE", "g", 1), ("DELETE", "g", 2)]
+
+
+def test_what_is_taken_back_is_not_told(program: Program) -> None:
+    program.run(
+        "BEGIN", "INSERT INTO g VALUES (1)", 'SAVEPOINT "A b"', "INSERT INTO g VALUES (2)", "SAVEPOINT inner",
+        "INSERT INTO g VALUES (3)", "RELEASE inner", "ROLLBACK TRANSACTION /* now */ TO [a B]", "INSERT INTO g VALUES (4)",
+        "RELEASE 'a b'", "COMMIT",
+    )  # fmt: skip
+    (rows,) = program.sent.rows()
+    assert [row[5] for row in rows] == [(1,), (4,)]
+    program.run("BEGIN", "INSERT INTO g VALUES (1)", "ROLLBACK")
+    program.run("SAVEPOINT alone", "INSERT INTO g VALUES (1)", "ROLLBACK TO alone", "RELEASE alone")
+    assert program.sent.rows() == []
+
+
+def test_nested_blocks_of_apsw(program: Program) -> None:
+    with program.db:
+        program.db.execute("INSERT INTO g VALUES (1)")
+        with pytest.raises(ZeroDivisionError), program.db:
+            program.db.execute("INSERT INTO g VALUES (2)")
+            raise ZeroDivisionError
+        with program.db:
+            program.db.execute("INSERT INTO g VALUES (3)")
+    (rows,) = program.sent.rows()
+    assert [row[5] for row in rows] == [(1,), (3,)]
+
+
+def test_a_statement_that_fails_half_way(program: Program) -> None:
+    program.run("BEGIN", "INSERT INTO t VALUES (1, 'a')")
+    for statement in ("INSERT INTO t VALUES (2, 'b'), (3, 'a')", "UPDATE t SET v = NULL, id = CASE id WHEN 1 THEN 1/0"):
+        with pytest.raises(apsw.Error):
+            program.run(statement)
+    program.run("INSERT INTO t VALUES (4, 'd')", "COMMIT")
+    assert program.sent.ops() == [("INSERT", "t", 1), ("INSERT", "t", 4)]
+    with pytest.raises(apsw.ConstraintError):
+        program.run("INSERT INTO t VALUES (5, 'e'), (6, 'a')")
+    program.run("INSERT OR IGNORE INTO t VALUES (5, 'e'), (6, 'a'), (7, 'f')")
+    assert program.sent.ops() == [("INSERT", "t", 5), ("INSERT", "t", 7)]
+    with pytest.raises(apsw.ConstraintError):
+        program.run("INSERT OR FAIL INTO t VALUES (8, 'g'), (9, 'a')")
+    assert program.sent.ops() == [("INSERT", "t", 8)], "what was there before the failure stays"
+
+
+def test_triggers_and_full_text(program: Program) -> None:
+    """Statements inside of statements; where it is not sure what a failed one has left, nothing is told of rows."""
+    program.run(
+        "CREATE VIRTUAL TABLE f USING fts5(v, content='t', content_rowid='id')",
+        "CREATE TRIGGER i AFTER INSERT ON t BEGIN INSERT INTO f(rowid, v) VALUES (new.id, new.v); END",
+        "CREATE VIEW vt AS SELECT * FROM t",
+        "CREATE TRIGGER iv INSTEAD OF INSERT ON vt BEGIN INSERT INTO t VALUES (new.id, new.v); END",
+    )
+    program.sent.take()
+    program.run("BEGIN", "INSERT INTO t VALUES (1, 'a'), (2, 'b')", "INSERT INTO t VALUES (3, 'c')", "COMMIT")
+    assert [op for op in program.sent.ops() if op[1] == "t"] == [("INSERT", "t", n) for n in (1, 2, 3)]
+    program.run("BEGIN", "INSERT INTO t VALUES (4, 'd')")
+    with pytest.raises(apsw.ConstraintError):
+        program.run("INSERT INTO t VALUES (5, 'e'), (6, 'a')")
+    program.run("COMMIT")
+    assert program.sent.rows() == [None]
+    program.run("INSERT INTO vt VALUES (7, 'g')")
+    assert [op for op in program.sent.ops() if op[1] == "t"] == [("INSERT", "t", 7)]
+
+
+def test_a_blob_that_is_written_in_place_and_text_that_is_none(program: Program) -> None:
+    program.run("INSERT INTO w VALUES ('a', 1)", "INSERT INTO g VALUES (zeroblob(4))")
+    program.sent.take()
+    with program.db.blob_open("main", "g", "x", 1, True) as blob:
+        blob.write(b"ab")
+    assert program.sent.rows() == [None]
+    program.run("INSERT INTO g VALUES (CAST(x'61ff' AS TEXT))")
+    assert program.sent.rows() == [None] and program.watch.failures == 1
+    program.run("INSERT INTO g VALUES (1)")
+    assert program.sent.ops() == [("INSERT", "g", 3)]
+
+
+def test_more_rows_than_are_kept(program: Program) -> None:
+    program.run(f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {MOST_ROWS + 1})"
+                " INSERT INTO g SELECT i FROM n")  # fmt: skip
+    assert program.sent.rows() == [None]
+
+
+def test_other_databases_are_left_out(program: Program, folder: Path) -> None:
+    program.run(f"ATTACH '{folder / 'other.db'}' AS o", "CREATE TABLE o.g(x)", "CREATE TEMP TABLE tt(x)")
+    program.sent.take()
+    program.run("BEGIN", "INSERT INTO o.g VALUES (1)", "INSERT INTO tt VALUES (1)", "COMMIT")
+    assert program.sent.rows() == []
+
+
+def test_a_commit_is_named_by_the_one_before(program: Program) -> None:
+    """Also when the log begins anew, and when other connections write in between."""
+    other = apsw.Connection(str(program.path))
+    places = []
+    for number in range(30):
+        program.run(f"INSERT INTO g VALUES ({number})")
+        if number % 3 == 0:
+            other.execute("INSERT INTO g VALUES (-1)")
+        if number % 10 == 9:
+            other.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        places += [message[5] for message in program.sent.take()]
+    if program.watch.with_rows and places[0][0] == "wal":
+        with open(f"{program.path}-wal", "rb") as log:
+            salts = struct.unpack(">16xII", log.read(24))
+        assert len({place[1:3] for place in places}) == 3 and salts == places[-1][1:3]
+        frames = [place[3] for place in places if place[1:3] == salts]
+        assert frames == sorted(set(frames))
+    else:
+        with open(program.path, "rb") as file:
+            counter, cookie = struct.unpack(">24xI12xI", file.read(44))
+        assert places[-1] == ("file", counter - 1, cookie)
+        assert [b[1] - a[1] for a, b in pairwise(places)] == [2, 1, 1] * 9 + [2, 1]
+    other.close()
+
+
+def test_whose_work_it_is(program: Program) -> None:
+    token = agent.set("maya")
+    program.run("INSERT INTO g VALUES (1)")
+    agent.reset(token)
+    program.run("INSERT INTO g VALUES (2)")
+    assert [message[4] for message in program.sent.take()] == ["maya", None]
+
+
+def test_readers_in_the_way_of_a_commit(folder: Path) -> None:
+    """The first COMMIT fails, the second tells of all; or the transaction is rolled back, and nothing is told."""
+    program = Program(folder / "p.db", "delete")
+    program.run("CREATE TABLE g(x)", "INSERT INTO g VALUES (0), (1)")
+    program.sent.take()
+    reader = apsw.Connection(str(program.path))
+    for end, told in (("COMMIT", 1), ("ROLLBACK", 0)):
+        cursor = reader.execute("SELECT * FROM g")
+        next(cursor)
+        program.run("BEGIN IMMEDIATE", "INSERT INTO g VALUES (2)")
+        with pytest.raises(apsw.BusyError):
+            program.run("COMMIT")
+        program.run("INSERT INTO g VALUES (3)")
+        cursor.close()
+        program.run(end)
+        assert [len(rows) for rows in program.sent.rows()] == [2] * told
+    reader.close()
+
+
+def test_a_commit_that_the_program_refuses(program: Program) -> None:
+    """Its own commit hook says no: whichever is asked first, in the end nothing counts as committed."""
+    program.db.set_commit_hook(lambda: True, id="own")
+    with pytest.raises(apsw.ConstraintError):
+        program.run("INSERT INTO g VALUES (1)")
+    messages = program.sent.take()
+    told = {(message[1], message[2]) for message in messages if message[0] == "commit"}
+    assert told == {(message[1], message[2]) for message in messages if message[0] == "undone"}
+    program.db.set_commit_hook(None, id="own")
+    program.run("INSERT INTO g VALUES (1)", "BEGIN", "SELECT 1", "ROLLBACK")
+    assert [message[0] for message in program.sent.take()] == ["commit"], "a later rollback is another's"
+
+
+def test_the_programs_own_hooks_go_on(program: Program) -> None:
+    """All of them at once; and what it has set is what it reads."""
+    seen: list[object] = []
+    db = program.db
+    db.set_update_hook(lambda *told: seen.append(("update", *told[2:])))
+    db.set_commit_hook(lambda: bool(seen.append("commit")))
+    db.set_rollback_hook(lambda: seen.append("rollback"))
+    db.preupdate_hook(lambda update: seen.append(("preupdate", update.rowid)), id="own")
+    db.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: seen.append("trace"), id="own")
+    db.set_profile(lambda statement, nanoseconds: seen.append("profile"))
+    db.set_authorizer(lambda *told: apsw.SQLITE_OK)
+    db.set_progress_handler(lambda: False, 1000)
+    db.exec_trace = lambda cursor, sql, bindings: bool(seen.append("exec")) or True
+    program.run("INSERT INTO g VALUES (1)")
+    assert {"commit", "trace", "exec", ("preupdate", 1), ("update", "g", 1)} <= set(seen)
+    program.run("BEGIN", "INSERT INTO g VALUES (2)", "ROLLBACK")
+    assert "rollback" in seen
+    assert len(program.sent.take()) == 1
+
+
+def test_automatic_checkpoints_go_on(folder: Path) -> None:
+    program = Program(folder / "p.db", "wal")
+    assert program.db.pragma("wal_autocheckpoint") == 1000
+    program.run("CREATE TABLE g(x)", "PRAGMA wal_autocheckpoint=20")
+    for number in range(100):
+        program.run(f"INSERT INTO g VALUES ({number})")
+    assert (folder / "p.db-wal").stat().st_size < 40 * 4200
+    calls: list[int] = []
+    program.db.set_wal_hook(lambda connection, name, pages: calls.append(pages) or apsw.SQLITE_OK)
+    program.run("INSERT INTO g VALUES (1)")
+    assert len(calls) == 1 and len(program.sent.take()) == 101
+
+
+def test_the_statement_cache_goes_on(program: Program) -> None:
+    before = program.db.cache_stats()
+    for _ in range(50):
+        program.run("INSERT INTO g VALUES (1)")
+    after = program.db.cache_stats()
+    assert after["hits"] - before["hits"] >= 49
+
+
+def test_a_connection_that_is_thrown_away_is_closed(program: Program) -> None:
+    """The hooks hold it no longer than the program does."""
+    gone = weakref.ref(program.db)
+    program.run("INSERT INTO g VALUES (1)")
+    del program.db
+    gc.collect()
+    assert gone() is None
+
+
+def test_removed(program: Program) -> None:
+    program.watch.remove()
+    program.run("INSERT INTO g VALUES (1)")
+    assert program.sent.take() == []
+    program.db.close()
+    program.watch.remove()
+
+
+@pytest.mark.parametrize("make", [lambda db: apsw.Connection(":memory:"), lambda db: apsw.Connection("")])
+def test_connections_without_a_file(make: Callable[[object], apsw.Connection]) -> None:
+    """Whose commits cannot be named."""
+    db, sent = make(None), Sent()
+    watch = Watch(db, 1, cast("Outbox", sent), rows=True)
+    db.execute("CREATE TABLE g(x)")
+    db.execute("INSERT INTO g VALUES (1)")
+    assert [message[5] for message in sent.take()] == [None] and watch.failures == 0
+
+
+def test_a_heap_memory_index_is_left_alone(folder: Path) -> None:
+    """``locking_mode=EXCLUSIVE`` keeps the WAL index out of shared memory: asking for it would make a file."""
+    db, sent = apsw.Connection(str(folder / "x.db")), Sent()
+    db.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL").fetchall()
+    watch = Watch(db, 1, cast("Outbox", sent), rows=True)
+    db.execute("CREATE TABLE g(x)")
+    db.execute("INSERT INTO g VALUES (1)")
+    assert not (folder / "x.db-shm").exists() and watch.failures == 0
+    db.close()
