@@ -34,6 +34,7 @@ class Gateway:
         self.dsn = dsn
         self.state_dir = database.parent / state
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARGENT_", "PG"))}
+        self._killed = False
         self._process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), driver],
             stdin=subprocess.PIPE,
@@ -109,6 +110,7 @@ class Gateway:
         return int((source_folder(self.state_dir, self.database) / "lock").read_text())
 
     def kill(self) -> None:
+        self._killed = True
         self._process.kill()
         self._process.wait()
 
@@ -134,7 +136,7 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and (source_folder(self.state_dir, self.database) / "lock").exists():
+            if kind is None and not self._killed and (source_folder(self.state_dir, self.database) / "lock").exists():
                 self.check()
         finally:
             self.kill() if kind is not None else self.close()

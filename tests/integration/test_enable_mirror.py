@@ -1,0 +1,435 @@
+"""``enable_mirror()`` in a program of its own: on APSW with hooks, on ``sqlite3`` without, with a real sidecar."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.gateway import Gateway
+from tests.support.source import Writer
+
+TABLES = """
+c = connect(PATH)
+c.execute("PRAGMA journal_mode=MODE").fetchall()
+c.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, r REAL)")
+c.execute("CREATE TABLE w(k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+c.close()
+"""
+
+#: A dozen threads, each with its own connection and agent.
+WORK = """
+def work(number):
+    c = connect(PATH)
+    c.execute("PRAGMA synchronous=NORMAL").fetchall()
+    with mirror.as_agent(f"agent {number % 3}"):
+        for i in range(ROUNDS):
+            c.execute("INSERT INTO t(v, r) VALUES (?, ?)", (f"{number}/{i}", float(i)))
+            c.execute("BEGIN IMMEDIATE")
+            c.execute("UPDATE t SET v = v || '!' WHERE id = (SELECT max(id) - ? FROM t)", (i % 5,))
+            c.execute("INSERT OR REPLACE INTO w VALUES (?, ?)", (f"k{i % 7}", i))
+            if i % 4 == 0:
+                c.execute("SAVEPOINT s")
+                c.execute("DELETE FROM w")
+                c.execute("ROLLBACK TO s")
+            c.execute("COMMIT")
+            if i % 9 == 0:
+                c.execute("DELETE FROM t WHERE id = (SELECT max(id) - ? FROM t)", (i % 5,))
+    c.close()
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def code(text: str, path: Path, *, mode: str = "wal", rounds: int = 40) -> str:
+    return text.replace("PATH", repr(str(path))).replace("MODE", mode).replace("ROUNDS", str(rounds))
+
+
+def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def change_counter(database: Path) -> int:
+    """As the file's header has it: it counts commits."""
+    return int.from_bytes(database.read_bytes()[24:28], "big")
+
+
+def writes(dsn: str, commits: int) -> dict[tuple[str, int], int]:
+    """Commits by agent and process, once so many are written down, which is done about once a second."""
+    query = "SELECT agent, pid, sum(commits)::int FROM mirror.writes GROUP BY 1, 2"
+    found = rows(dsn, query)
+    while sum(number for *_, number in found) < commits:
+        found = rows(dsn, query)
+    return {(agent, pid): number for agent, pid, number in found}
+
+
+@pytest.fixture(params=["apsw", "sqlite3"])
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_dozen_threads(database: Path, dsn: str, driver: str) -> None:
+    """All is captured; on APSW each commit is told of, checked against the WAL, and whose it was is known."""
+    with Gateway(database, dsn, driver=driver) as program:
+        program.do(code(TABLES, database))
+        program.enable()
+        program.do(code(TABLES.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS "), database))
+        if driver == "apsw":
+            program.do(f"open_one = connect({str(database)!r})")
+            program.await_hook()
+        program.do(code(WORK, database))
+        program.check()
+        status = program.do("answer = m.status()")
+        assert status["error"] is None and status["hook"]["failures"] == 0
+        if driver == "sqlite3":
+            assert "no hooks" in status["hook"]["how"]
+            assert program.do("import sys; answer = 'apsw' in sys.modules") is False, "one copy of SQLite in a process"
+            return
+        hook = program.await_checked()
+        assert status["hook"]["let_go"] == 0 and hook["checked"] > 900 and hook["unchecked"] == 0, (status, hook)
+        assert program.status()["discrepancies"] == 0
+        assert set(writes(dsn, hook["checked"])) == {(f"agent {n}", program.pid) for n in range(3)}
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_killed_on_either_side(database: Path, dsn: str, mode: str) -> None:
+    """The program in the midst of its work, then the sidecar in the midst of the next one's: nothing is lost."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database, mode=mode))
+        program.enable(sidecar="outlives")
+        program.begin(code(WORK, database, rounds=100_000))
+        while program.status()["hook"].get("checked" if mode == "wal" else "applied", 0) < 20:
+            pass
+        program.kill()
+        with Gateway(database, dsn) as second:
+            second.enable(sidecar="outlives")
+            first = second.sidecar_pid()
+            second.begin(code(WORK, database, rounds=20))
+            os.kill(first, signal.SIGKILL)
+            second.end()
+            second.do("answer = m.wait(60)")
+            assert second.sidecar_pid() != first, "another was started"
+            second.check()
+            assert second.status()["discrepancies"] == 0
+            second.do(code(WORK, database, rounds=2))
+
+
+def test_a_planted_disagreement_is_recorded(database: Path, dsn: str) -> None:
+    """The hook's rows are falsified: one value, one row too many, one too few."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.enable()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, NULL, 0.0)')")
+        program.await_hook()
+        program.do("""
+            import marshal
+            from mirror.hook import outbox
+            put = outbox.Outbox.put
+            def falsify(self, message, size):
+                if message[0] == "commit" and message[6]:
+                    row = list(marshal.loads(message[6][0]))
+                    kind = row[5][0]
+                    if kind == 2: row[5] = (2, "false", 0.0)
+                    found = [marshal.dumps(tuple(row), 2)]
+                    if kind == 3: found.append(marshal.dumps(("INSERT", "t", 99, 99, None, (99, "never", 0.0)), 2))
+                    if kind == 4: found = found[1:]
+                    message = (*message[:6], found if kind in (2, 3, 4) else message[6])
+                put(self, message, size)
+            outbox.Outbox.put = falsify
+            for i in (2, 3, 4):
+                c.execute("INSERT INTO t VALUES (?, 'right', 0.0)", (i,))
+        """)
+        program.check()
+        while program.status()["discrepancies"] < 3:
+            pass
+        found = rows(dsn, "SELECT source_table, key, kind, wal, hook, writer FROM mirror.discrepancies ORDER BY key")
+        right = [f'[{i},"right",0.0]' for i in (2, 4)]
+        assert [found_[:5] for found_ in found] == [
+            ("t", "[2]", "different", right[0], '[2,"false",0.0]'),
+            ("t", "[4]", "only the WAL", right[1], None),
+            ("t", "[99]", "only the hook", None, '[99,"never",0.0]'),
+        ]
+        assert str(program.pid) in found[0][5]
+        assert any("mirror.discrepancies" in step for step in program.status()["next_steps"])
+
+
+def test_a_file_without_a_wal_is_kept_equal_by_the_hook_alone(database: Path, dsn: str) -> None:
+    """200 commits a second, for some seconds: no page is compared, and nothing differs when they are at last."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database, mode="delete"))
+        program.enable()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, NULL, 0.0)')")
+        program.await_hook()
+        program.check()
+        before, counter = program.status(), change_counter(database)
+        program.do("""
+            import time
+            begun = time.monotonic()
+            for i in range(800):
+                c.execute("INSERT INTO t(v, r) VALUES (?, ?)", (f"row {i}", i / 3))
+                if i % 3 == 0: c.execute("UPDATE t SET v = v || '!' WHERE id = ?", (i // 2,))
+                if i % 5 == 0: c.execute("DELETE FROM t WHERE id = ?", (i // 3,))
+                if i % 7 == 0: c.execute("INSERT OR REPLACE INTO w VALUES (?, ?)", (f"k{i % 4}", i))
+                time.sleep(max(0.0, begun + i / 160 - time.monotonic()))
+        """)
+        with program.control() as client:
+            assert client.wait(30.0)
+        status = program.status()
+        assert status["comparisons"] == before["comparisons"] and status["capture"] == "pages"
+        assert status["hook"]["applied"] - before["hook"]["applied"] == change_counter(database) - counter > 1000
+        program.check()
+        while (status := program.status())["comparisons"] == before["comparisons"]:
+            pass
+        assert status["discrepancies"] == 0 and status["resyncs"] == before["resyncs"]
+
+
+def test_a_file_without_a_wal_and_programs_without_a_hook(database: Path, dsn: str) -> None:
+    """Where they write in between, pages are compared: also rows come right that only the hook knew of."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database, mode="delete"))
+        program.enable()
+        program.do(f"c = connect({str(database)!r})")
+        program.await_hook()
+        with Writer(database) as stranger:
+            for turn in range(4):
+                program.do(f"""
+                    for i in range(20):
+                        c.execute("INSERT INTO t VALUES (?, 'mine', 1)", ({turn} * 100 + i,))
+                    c.execute("UPDATE t SET v = 'changed' WHERE id % 7 = 0")
+                    c.execute("INSERT OR REPLACE INTO w VALUES ('k', {turn})")
+                """)
+                stranger.run(
+                    f"DELETE FROM t WHERE id = {turn * 100 + 3}",  # the pages compared last do not know it
+                    f"UPDATE t SET v = 'theirs', id = id + 50 WHERE id = {turn * 100 + 7}",
+                    "DELETE FROM w" if turn % 2 else "INSERT OR REPLACE INTO w VALUES ('l', 1)",
+                )
+                program.check()
+            stranger.run("ALTER TABLE t ADD COLUMN n DEFAULT 5")
+            program.do(f"c = connect({str(database)!r}); c.execute(\"INSERT INTO t VALUES (9000, 'new', 1, 2)\")")
+            program.check()
+            stranger.run("CREATE TABLE u(id INTEGER PRIMARY KEY)", "INSERT INTO u VALUES (1)")
+            program.do("c.execute('INSERT INTO u VALUES (2)')")
+        program.check()
+        assert program.status()["discrepancies"] == 0
+
+
+def test_one_sidecar_for_two_programs(database: Path, dsn: str) -> None:
+    with Gateway(database, dsn) as one, Gateway(database, dsn) as other:
+        one.do(code(TABLES, database))
+        for program in (one, other):
+            program.do(
+                f"import mirror; m = mirror.enable_mirror([{str(database)!r}], postgres={dsn!r},"
+                f" state_dir={str(one.state_dir)!r})"
+            )
+        one.await_following()
+        for program in (one, other):
+            assert program.do("answer = m.wait(60)")
+            program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t(v) VALUES (1)')")
+            program.await_hook()
+        pids = [program.do("answer = m.status()['sidecar']['pid']") for program in (one, other)]
+        assert set(pids) - {None} == {one.sidecar_pid()}
+        one.check()
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_the_end_of_the_program(database: Path, dsn: str, follows: bool) -> None:
+    """What was committed last is in Postgres whichever way; only one that outlives the program is there afterwards."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.enable(sidecar="follows" if follows else "outlives")
+        pid = program.sidecar_pid()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        program.kill()
+        if follows:
+            while os.path.exists(f"/proc/{pid}") and "zombie" not in Path(f"/proc/{pid}/status").read_text():
+                pass
+        else:
+            program.check()
+        assert rows(dsn, "SELECT v FROM t") == [("2",)]
+        if not follows:
+            os.kill(pid, 0)
+        program.stop_sidecar()
+
+
+def test_a_file_that_is_made_later_and_apsw_imported_later(database: Path, dsn: str) -> None:
+    with Gateway(database, dsn) as program:
+        program.do(
+            f"import mirror, sys; m = mirror.enable_mirror([{str(database)!r}], postgres={dsn!r},"
+            f" state_dir={str(program.state_dir)!r}, sidecar='follows')"
+        )
+        assert program.do("answer = 'apsw' in sys.modules, m.status()['hook']['how'][:8]") == [False, "no hooks"]
+        program.do(code(TABLES, database))
+        assert program.do("answer = m.status()['hook']['how'][:8]") == "hooks on"
+        program.await_following()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        program.await_hook()
+        assert program.do("import apsw; answer = apsw.__spec__.loader.__class__.__name__") == "ExtensionFileLoader"
+
+
+def test_forked_children_and_other_processes(database: Path, dsn: str, driver: str) -> None:
+    """Each has its own connections; those of a fork have hooks, too."""
+    with Gateway(database, dsn, driver=driver) as program:
+        program.do(code(TABLES, database))
+        program.enable()
+        program.do(
+            code(
+                """
+                import multiprocessing
+                def child(number):
+                    c = connect(PATH)
+                    for i in range(20):
+                        c.execute("INSERT INTO t(v) VALUES (?)", (f"{number}/{i}",))
+                    if DRIVER == "apsw":
+                        while not any(str(os.getpid()) in w for w in
+                                      m.status()["sources"][PATH]["hook"]["writers"]): pass
+                        c.execute("INSERT INTO t(v) VALUES ('hooked')")
+                        while m.status()["hook"]["sent"] < 1: pass
+                    c.close()
+                import os
+                children = [multiprocessing.get_context("fork").Process(target=child, args=(n,)) for n in range(4)]
+                for each in children: each.start()
+                for each in children: each.join()
+                answer = [each.exitcode for each in children]
+                """,
+                database,
+            )
+        )
+        assert program.do("answer = answer") == [0, 0, 0, 0]
+        program.check()
+        assert program.do("answer = m.status()['error']") is None
+
+
+def test_asyncio(database: Path, dsn: str) -> None:
+    """Agents are told apart by task, and APSW's own asynchronous connections have hooks as well."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.enable()
+        program.do(f"c = connect({str(database)!r})")
+        program.await_hook()
+        program.do("""
+            import asyncio
+            async def task(name):
+                with mirror.as_agent(name):
+                    for i in range(10):
+                        await asyncio.sleep(0)
+                        c.execute("INSERT INTO t(v) VALUES (?)", (name,))
+            async def all_of_them(): await asyncio.gather(*(task(f"task {n}") for n in range(3)))
+            asyncio.run(all_of_them())
+        """)
+        program.check()
+        program.await_checked()
+        assert writes(dsn, 30) == {(f"task {n}", program.pid): 10 for n in range(3)}
+
+
+def test_disabled(database: Path, dsn: str) -> None:
+    """The process is as it was: hooks, threads, modules, what APSW and the import system hold."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.do("""
+            import apsw, gc, sys
+            def state():
+                return [len(apsw.connection_hooks), str(apsw.Session), [str(f) for f in sys.meta_path],
+                        sorted(thread.name for thread in threading.enumerate())]
+            before = state()
+        """)
+        program.enable(sidecar="outlives")
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        program.await_hook()
+        assert program.do("answer = before == state()") is False
+        program.do("mirror.disable_mirror(); c.execute('INSERT INTO t VALUES (2, 2, 3)')")
+        assert program.do("answer = [before, state()]; answer = answer if before != state() else 'same'") == "same"
+        assert program.do("answer = m.status()['enabled']") is False
+        program.check()
+        program.do(
+            f"m = mirror.enable_mirror([{str(database)!r}], postgres={dsn!r}, state_dir={str(program.state_dir)!r})"
+        )
+        program.do("m.watch(c); c.execute('INSERT INTO t VALUES (3, 2, 3)')")
+        program.await_hook()
+
+
+def test_a_connection_that_is_handed_over(database: Path, dsn: str) -> None:
+    """Statements that it has prepared before are prepared again, so that deleting all rows is told row by row."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.do(f"""
+            c = connect({str(database)!r})
+            for _ in range(3):
+                c.execute("INSERT INTO t VALUES (1, 2, 3), (2, 3, 4)")
+                c.execute("DELETE FROM t")
+        """)
+        program.enable()
+        program.do("m.watch(c); c.execute('INSERT INTO t VALUES (1, 2, 3), (2, 3, 4)')")
+        program.await_hook()
+        program.do("c.execute('DELETE FROM t'); c.execute('INSERT INTO t VALUES (5, 5, 5)')")
+        program.check()
+        assert program.await_checked()["unchecked"] <= 1, "the first one, before the hook was connected"
+        assert program.status()["discrepancies"] == 0
+        assert program.do("answer = c.authorizer") is None
+
+
+def test_the_session_extension(database: Path, dsn: str) -> None:
+    """It needs the preupdate hook for itself, and gets it; its changes are whole."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.enable()
+        program.do(f"""
+            import apsw
+            c = connect({str(database)!r})
+            c.execute("INSERT INTO t VALUES (1, 2, 3)")
+            session = apsw.Session(c, "main")
+            session.attach()
+            c.execute("INSERT INTO t VALUES (2, 'a', 3)")
+            c.execute("DELETE FROM t WHERE id = 1")
+            answer = [[change.op, change.pk_columns and 1] for change in apsw.Changeset.iter(session.changeset())]
+        """)
+        assert sorted(op for op, _ in program.do("answer = answer")) == ["DELETE", "INSERT"]
+        assert program.do("answer = m.status()['hook']['with_rows']") == 0
+        program.check()
+
+
+def test_nothing_of_the_mirror_can_hurt(database: Path, dsn: str, folder: Path) -> None:
+    """No sidecar, no Postgres, no configuration, a wrong argument: the program writes on."""
+    with Gateway(database, "host=/nowhere") as program:
+        program.do(code(TABLES, database))
+        program.do(f"""
+            import mirror
+            m = mirror.enable_mirror([{str(database)!r}], postgres="host=/nowhere",
+                                     state_dir={str(folder / "state")!r}, sidecar="follows")
+            c = connect({str(database)!r})
+            for i in range(500): c.execute("INSERT INTO t(v) VALUES (?)", (i,))
+            answer = m.wait(0.2)
+        """)
+        assert program.do("answer = answer") is False
+        error = "answer = m.status()['sources'].popitem()[1]['last_error'] or ''"
+        while "connect to Postgres" not in program.do(error):
+            pass
+        program.do("mirror.disable_mirror()")
+        for arguments in ("sidecar='sometimes'", "config='/nowhere.json'", ""):
+            told = program.do(f"m = mirror.enable_mirror({arguments}); answer = m.status(); m.wait(0.1); m.disable()")
+            assert told["error"] and told["enabled"] is False
+        program.kill()
+        program.stop_sidecar()
+
+
+def test_settings_of_argent_json(database: Path, dsn: str, folder: Path) -> None:
+    """As in the issue: one line, and all else from the file."""
+    home = folder / ".argentos"
+    home.mkdir()
+    mirror = {"sources": [str(database)], "sidecar": "follows"}
+    (home / "argent.json").write_text(
+        json.dumps({"storage": {"mirror": mirror, "postgres": {"connectionString": dsn}}})
+    )
+    with Gateway(database, dsn, state=".argentos/mirror") as program:
+        program.do(code(TABLES, database))
+        program.do("from mirror import enable_mirror; import mirror as package; mirror = enable_mirror()")
+        program.await_following()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        assert program.do("answer = mirror.wait(30)") is True
