@@ -28,6 +28,7 @@ from loguru import logger
 from mirror.client import ControlClient
 from mirror.config import SIDECARS, Settings, load_settings
 from mirror.errors import ConfigError, ControlError, MirrorError
+from mirror.hook.budget import Budget
 from mirror.hook.outbox import Outbox
 from mirror.hook.sidecar import Sidecar
 from mirror.hook.watch import Watch, agent
@@ -108,6 +109,7 @@ class Mirror:
         self._outboxes: dict[Path, Outbox] = {}
         self._watches: WeakSet[Watch] = WeakSet()
         self._number = 0
+        self._budget = Budget()
         self._rows = True
         """Whether the preupdate hook may be used."""
         self._watcher: _ApswWatcher | None = None
@@ -261,7 +263,7 @@ class Mirror:
                     assert self._settings is not None
                     self._outboxes[source] = Outbox(source_folder(self._settings.state_dir, source))
                 self._number += 1
-                watch = Watch(connection, self._number, self._outboxes[source], rows=self._rows)
+                watch = Watch(connection, self._number, self._outboxes[source], self._budget, rows=self._rows)
             self._watches.add(watch)
         except Exception as error:  # nothing of ours may reach the program
             logger.warning("a connection is not watched, the sidecar captures what it writes: {}", error)

@@ -14,7 +14,8 @@ after an incremental write to a blob, which comes as a delete without the new va
 Each row is ``(op, table, rowid, new rowid, values before, values after)``, marshalled at once: then what waits takes a
 known number of bytes and cannot change any more. Values are in the order of the table's columns.
 
-Nothing here may raise into the program or wait: what goes wrong is counted, and the WAL has everything.
+Nothing here may raise into the program or wait: what goes wrong is counted, and the WAL has everything. Nor may it take
+much of its time: see :mod:`mirror.hook.budget`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from mirror.hook.budget import Budget
 from mirror.hook.outbox import MARSHAL_VERSION, Outbox
 from mirror.hook.place import CommitPlace
 
@@ -52,7 +54,7 @@ _SAVEPOINT = re.compile(
 class Watch:
     """The hooks on one connection. Used by the thread that uses the connection."""
 
-    def __init__(self, connection: apsw.Connection, number: int, outbox: Outbox, *, rows: bool) -> None:
+    def __init__(self, connection: apsw.Connection, number: int, outbox: Outbox, budget: Budget, *, rows: bool) -> None:
         """Set the hooks. ``number``: of the connection in this process. ``rows``: whether the preupdate hook may be
         used; without it only commits are told of, and by whom.
         """
@@ -60,6 +62,9 @@ class Watch:
         self.failures = 0
         """How often something went wrong here."""
         self.with_rows = rows
+        self._budget = budget
+        self._resting_until = 0.0
+        """The budget is used up, and nothing is told of until then."""
         self._number = number
         self._outbox = outbox
         self._place = CommitPlace(connection)
@@ -69,16 +74,14 @@ class Watch:
         """Whether the rows are all there are."""
         self._mark = 0
         """So many rows were there when the last statement began."""
-        self._changes = connection.total_changes()
+        self._changes = 0
         self._savepoints: list[tuple[str, int]] = []
         self._sent: int | None = None
         """Number of the last commit, for as long as it may still fail."""
         self._commits = 0
         connection.set_commit_hook(self._commit, id=self)
         connection.set_rollback_hook(self._rollback, id=self)
-        connection.trace_v2(_TRACE_STATEMENTS, self._begin_statement, id=self)
-        if rows:
-            connection.preupdate_hook(self._row, id=self)
+        self._listen(connection)
 
     def remove(self) -> None:
         """Leave the connection as it was. It may be closed already."""
@@ -94,6 +97,20 @@ class Watch:
             connection.set_rollback_hook(None, id=self)
         except closed:
             return
+
+    def _listen(self, connection: apsw.Connection) -> None:
+        """Set the hooks that cost something."""
+        self._changes = connection.total_changes()
+        connection.trace_v2(_TRACE_STATEMENTS, self._begin_statement, id=self)
+        if self.with_rows:
+            connection.preupdate_hook(self._row, id=self)
+
+    def _rest(self, connection: apsw.Connection, seconds: float) -> None:
+        """Take them away for a while. Between two transactions, so that none is seen in part."""
+        self._resting_until = time.monotonic() + seconds
+        connection.trace_v2(0, None, id=self)
+        if self.with_rows:
+            connection.preupdate_hook(None, id=self)
 
     def watches(self, connection: apsw.Connection) -> bool:
         """Whether the hooks are on this connection."""
@@ -185,6 +202,11 @@ class Watch:
 
     def _commit(self) -> bool:
         try:
+            if self._resting_until:
+                if time.monotonic() > self._resting_until and (connection := self._connection()) is not None:
+                    self._resting_until = 0.0
+                    self._listen(connection)
+                return False
             if self._rows or not self._whole or not self.with_rows:
                 self._tell()
         except Exception:
@@ -201,6 +223,10 @@ class Watch:
         self._sent = self._commits
         message = ("commit", self._number, self._commits, time.monotonic_ns(), agent.get(), place, rows)
         self._outbox.put(message, self._size + 100)
+        # Of a file without a WAL nothing else tells as well; and its commits take long enough.
+        pause = self._budget.spend(len(self._rows))
+        if pause and (place is None or place[0] == "wal"):
+            self._rest(connection, pause)
 
     def _rollback(self) -> None:
         try:

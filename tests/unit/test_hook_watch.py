@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import marshal
 import struct
+import time
 import weakref
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,6 +15,7 @@ from typing import Any, cast
 import apsw
 import pytest
 
+from mirror.hook.budget import BURST, COMMIT_SECONDS, ROW_SECONDS, SHARE, Budget
 from mirror.hook.outbox import Outbox
 from mirror.hook.watch import MOST_ROWS, Watch, agent
 
@@ -53,7 +55,7 @@ class Program:
         self.db = apsw.Connection(str(path))
         self.run(f"PRAGMA journal_mode={mode}")
         self.sent = Sent()
-        self.watch = Watch(self.db, 1, cast("Outbox", self.sent), rows=True)
+        self.watch = Watch(self.db, 1, cast("Outbox", self.sent), Budget(), rows=True)
 
     def run(self, *statements: str) -> None:
         for statement in statements:
@@ -306,7 +308,7 @@ def test_removed(program: Program) -> None:
 def test_connections_without_a_file(make: Callable[[object], apsw.Connection]) -> None:
     """Whose commits cannot be named."""
     db, sent = make(None), Sent()
-    watch = Watch(db, 1, cast("Outbox", sent), rows=True)
+    watch = Watch(db, 1, cast("Outbox", sent), Budget(), rows=True)
     db.execute("CREATE TABLE g(x)")
     db.execute("INSERT INTO g VALUES (1)")
     assert [message[5] for message in sent.take()] == [None] and watch.failures == 0
@@ -316,8 +318,24 @@ def test_a_heap_memory_index_is_left_alone(folder: Path) -> None:
     """``locking_mode=EXCLUSIVE`` keeps the WAL index out of shared memory: asking for it would make a file."""
     db, sent = apsw.Connection(str(folder / "x.db")), Sent()
     db.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL").fetchall()
-    watch = Watch(db, 1, cast("Outbox", sent), rows=True)
+    watch = Watch(db, 1, cast("Outbox", sent), Budget(), rows=True)
     db.execute("CREATE TABLE g(x)")
     db.execute("INSERT INTO g VALUES (1)")
     assert not (folder / "x.db-shm").exists() and watch.failures == 0
     db.close()
+
+
+def test_a_program_that_commits_without_a_pause(folder: Path) -> None:
+    """It is told of in bursts, and between them not at all; of each burst every commit, and all of its rows."""
+    program = Program(folder / "p.db", "wal")
+    program.run("PRAGMA synchronous=OFF", "CREATE TABLE g(x)")
+    program.sent.take()
+    begun, commits = time.monotonic(), 60_000
+    for _ in range(commits):
+        program.db.execute("INSERT INTO g VALUES (1)")
+    rowids = [rows[0][2] for rows in program.sent.rows() if len(rows) == 1]
+    seconds = time.monotonic() - begun
+    cost = COMMIT_SECONDS + ROW_SECONDS
+    assert 0.5 * BURST < len(rowids) * cost < BURST + SHARE * seconds + 0.001
+    pauses = [later - earlier for earlier, later in pairwise(rowids) if later - earlier > 1]
+    assert len(pauses) <= seconds / BURST * SHARE + 1 and len(rowids) + sum(pauses) - len(pauses) <= commits
