@@ -24,12 +24,19 @@ ANSWER_SECONDS = 30.0
 class ControlClient:
     """A conversation with the running mirror of one source. Also a parity gate."""
 
-    def __init__(self, folder: Path) -> None:
-        """Connect; raises ``ControlError`` (retryable) if no mirror of the source is running."""
+    def __init__(self, folder: Path, timeout: float | None = None) -> None:
+        """Connect; raises ``ControlError`` (retryable) if no mirror of the source is running.
+
+        ``timeout``: seconds that connecting, and each answer, may take.
+        """
         self._path = control_path(folder)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout)
         try:
             self._socket.connect(str(self._path))
+        except TimeoutError as error:
+            self._socket.close()
+            raise ControlError("reach the mirror", str(self._path), "it does not answer", retryable=True) from error
         except (FileNotFoundError, ConnectionRefusedError) as error:
             self._socket.close()
             raise ControlError(

@@ -31,9 +31,12 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirror.statedir import control_path
+
+if TYPE_CHECKING:
+    from mirror.hook.watch import Watch
 
 #: Bytes of rows that may wait.
 LIMIT_BYTES = 64 << 20
@@ -56,10 +59,12 @@ class Outbox:
         """Bytes in the queue, roughly: two threads may add at once."""
         self.lost = 0
         self.sent = 0
-        self.connected = False
+        self.connected = True
+        """Whether a sidecar listens, as far as is known: what is told before the first answer is kept for it."""
         self._socket: socket.socket | None = None
         self._told = 0
         """How many lost ones the sidecar knows of."""
+        self._resting: deque[tuple[float, Watch]] = deque()
         self._asleep = True
         self._closed = False
         self._ring = threading.Event()
@@ -75,6 +80,11 @@ class Outbox:
         self._queue.append((message, size))
         if self._asleep:
             self._ring.set()
+
+    def resume(self, watch: Watch, seconds: float) -> None:
+        """Have a connection that rests told of again after so many seconds."""
+        self._resting.append((time.monotonic() + seconds, watch))
+        self._ring.set()
 
     def abandon(self) -> None:
         """In a child after a fork: neither the thread nor the conversation is ours."""
@@ -95,6 +105,7 @@ class Outbox:
             try:
                 with self._connect() as self._socket:
                     self.connected = True
+                    self._resting = deque((0.0, watch) for _, watch in self._resting)
                     self._send_all(self._socket)
             except OSError:
                 pass  # no sidecar, or it has ended: what it missed, the WAL has
@@ -105,7 +116,7 @@ class Outbox:
                 self._waiting = 0
             self._ring.clear()
             if not self._closed:
-                self._ring.wait(_RETRY)
+                self._ring.wait(self._resume_some())
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -129,6 +140,7 @@ class Outbox:
         last = time.monotonic()
         while True:
             block = self._take()
+            self._resume_some()
             if block:
                 data = marshal.dumps(block, MARSHAL_VERSION)
                 connection.sendall(len(data).to_bytes(4, "big") + data)
@@ -141,6 +153,17 @@ class Outbox:
             else:
                 self._sleep(connection)
                 last = time.monotonic()
+
+    def _resume_some(self) -> float:
+        """Those whose rest is over; returns for how many seconds there is nothing of the kind to do."""
+        now, wait = time.monotonic(), _RETRY
+        for _ in range(len(self._resting)):
+            until, watch = self._resting.popleft()
+            if now >= until and watch.resume():
+                continue
+            self._resting.append((until, watch))
+            wait = min(wait, max(until - now, _LOOK))
+        return wait
 
     def _take(self) -> list[tuple[Any, ...]]:
         block: list[tuple[Any, ...]] = []
@@ -160,7 +183,7 @@ class Outbox:
         self._ring.clear()
         self._asleep = True
         try:
-            while not (self._queue or self._closed or self._ring.wait(_RETRY)):
+            while not (self._queue or self._closed or self._ring.wait(self._resume_some())):
                 connection.setblocking(False)
                 try:
                     if not connection.recv(1):

@@ -30,7 +30,7 @@ from mirror.config import SIDECARS, Settings, load_settings
 from mirror.errors import ConfigError, ControlError, MirrorError
 from mirror.hook.budget import Budget
 from mirror.hook.outbox import Outbox
-from mirror.hook.sidecar import Sidecar
+from mirror.hook.sidecar import ANSWER_SECONDS, Sidecar
 from mirror.hook.watch import Watch, agent
 from mirror.statedir import resolve, source_folder
 
@@ -237,7 +237,7 @@ class Mirror:
 
     def _client(self, source: Path) -> ControlClient:
         assert self._settings is not None
-        return ControlClient(source_folder(self._settings.state_dir, source))
+        return ControlClient(source_folder(self._settings.state_dir, source), ANSWER_SECONDS)
 
     # -- in this process ---------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ from mirror.statedir import source_folder
 #: Seconds between two looks, and until one that ended is started again, at first and at most.
 LOOK_SECONDS = 0.25
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+#: How long a mirror that is running may take to answer.
+ANSWER_SECONDS = 2.0
 #: A log that is longer when the sidecar is started is begun anew.
 _LOG_BYTES = 1 << 20
 _LOG = "sidecar.log"
@@ -98,7 +100,7 @@ class Sidecar:
     def _runs(self, source: Path) -> bool:
         """Whether a mirror of the source is running, whoever started it."""
         try:
-            ControlClient(source_folder(self._settings.state_dir, source)).close()
+            ControlClient(source_folder(self._settings.state_dir, source), ANSWER_SECONDS).close()
         except ControlError:
             return False
         self._pause, self.error = FIRST_PAUSE, None

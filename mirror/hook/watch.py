@@ -41,6 +41,9 @@ agent: ContextVar[str | None] = ContextVar("mirror agent", default=None)
 #: Of one transaction; larger ones are told of without their rows.
 MOST_ROWS, MOST_BYTES = 20_000, 8 << 20
 
+#: While no sidecar listens, nothing is told for so long, or until one does.
+UNHEARD_SECONDS = 1.0
+
 _TRACE_STATEMENTS = 1  # SQLITE_TRACE_STMT
 _BLANK = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
 _NAME = r"(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s;]+)"
@@ -63,8 +66,7 @@ class Watch:
         """How often something went wrong here."""
         self.with_rows = rows
         self._budget = budget
-        self._resting_until = 0.0
-        """The budget is used up, and nothing is told of until then."""
+        self._removed = False
         self._number = number
         self._outbox = outbox
         self._place = CommitPlace(connection)
@@ -79,8 +81,6 @@ class Watch:
         self._sent: int | None = None
         """Number of the last commit, for as long as it may still fail."""
         self._commits = 0
-        connection.set_commit_hook(self._commit, id=self)
-        connection.set_rollback_hook(self._rollback, id=self)
         self._listen(connection)
 
     def remove(self) -> None:
@@ -89,28 +89,47 @@ class Watch:
         if connection is None:
             return
         closed: type[Exception] = sys.modules["apsw"].ConnectionClosedError
+        self._removed = True
         try:
-            if self.with_rows:
-                connection.preupdate_hook(None, id=self)
-            connection.trace_v2(0, None, id=self)
-            connection.set_commit_hook(None, id=self)
-            connection.set_rollback_hook(None, id=self)
+            self._deafen(connection)
         except closed:
             return
 
     def _listen(self, connection: apsw.Connection) -> None:
-        """Set the hooks that cost something."""
         self._changes = connection.total_changes()
+        connection.set_commit_hook(self._commit, id=self)
+        connection.set_rollback_hook(self._rollback, id=self)
         connection.trace_v2(_TRACE_STATEMENTS, self._begin_statement, id=self)
         if self.with_rows:
             connection.preupdate_hook(self._row, id=self)
 
-    def _rest(self, connection: apsw.Connection, seconds: float) -> None:
-        """Take them away for a while. Between two transactions, so that none is seen in part."""
-        self._resting_until = time.monotonic() + seconds
-        connection.trace_v2(0, None, id=self)
+    def _deafen(self, connection: apsw.Connection) -> None:
         if self.with_rows:
             connection.preupdate_hook(None, id=self)
+        connection.trace_v2(0, None, id=self)
+        connection.set_commit_hook(None, id=self)
+        connection.set_rollback_hook(None, id=self)
+
+    def resume(self) -> bool:
+        """Set the hooks again after a rest, from another thread; False if the connection is in use just now.
+
+        Only between two transactions, so that none is seen in part.
+        """
+        connection = self._connection()
+        if connection is None or self._removed:
+            return True
+        apsw = sys.modules["apsw"]
+        in_use: type[Exception] = apsw.ThreadingViolationError
+        closed: type[Exception] = apsw.ConnectionClosedError
+        try:
+            if connection.in_transaction:
+                return False
+            self._listen(connection)
+        except in_use:
+            return False
+        except closed:
+            pass
+        return True
 
     def watches(self, connection: apsw.Connection) -> bool:
         """Whether the hooks are on this connection."""
@@ -202,11 +221,6 @@ class Watch:
 
     def _commit(self) -> bool:
         try:
-            if self._resting_until:
-                if time.monotonic() > self._resting_until and (connection := self._connection()) is not None:
-                    self._resting_until = 0.0
-                    self._listen(connection)
-                return False
             if self._rows or not self._whole or not self.with_rows:
                 self._tell()
         except Exception:
@@ -215,6 +229,7 @@ class Watch:
         return False
 
     def _tell(self) -> None:
+        begun = time.perf_counter()
         connection = self._connection()
         assert connection is not None
         place = self._place.before(connection) if self._rows or not self._whole else None
@@ -224,9 +239,11 @@ class Watch:
         message = ("commit", self._number, self._commits, time.monotonic_ns(), agent.get(), place, rows)
         self._outbox.put(message, self._size + 100)
         # Of a file without a WAL nothing else tells as well; and its commits take long enough.
-        pause = self._budget.spend(len(self._rows))
+        pause = self._budget.spend(begun) if self._outbox.connected else UNHEARD_SECONDS
         if pause and (place is None or place[0] == "wal"):
-            self._rest(connection, pause)
+            self._deafen(connection)
+            self._sent = None  # should this commit fail, nobody tells; then it is not followed by one like it either
+            self._outbox.resume(self, pause)
 
     def _rollback(self) -> None:
         try:

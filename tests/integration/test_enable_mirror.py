@@ -94,7 +94,8 @@ def test_a_dozen_threads(database: Path, dsn: str, driver: str) -> None:
             assert program.do("import sys; answer = 'apsw' in sys.modules") is False, "one copy of SQLite in a process"
             return
         hook = program.await_checked()
-        assert status["hook"]["let_go"] == 0 and hook["checked"] > 900 and hook["unchecked"] == 0, (status, hook)
+        # Not all need be told of: what that may cost has a limit.
+        assert status["hook"]["let_go"] == 0 and hook["checked"] > 100, (status, hook)
         assert program.status()["discrepancies"] == 0
         assert set(writes(dsn, hook["checked"])) == {(f"agent {n}", program.pid) for n in range(3)}
 
