@@ -31,7 +31,9 @@ Kind = Literal["only the WAL", "only the hook", "different"]
 Json = Callable[[tuple[Value, ...]], str]
 
 #: Rows of one batch that are kept for the check, batches, and seconds for which both are.
-MOST_ROWS, MOST_WINDOWS, KEPT_SECONDS = 5_000, 512, 5.0
+MOST_ROWS, MOST_WINDOWS, KEPT_SECONDS = 5_000, 128, 3.0
+#: Seconds between two looks at batches of which nothing more was told.
+_AGAIN_SECONDS = 0.1
 #: Commits of one generation that are kept until the WAL tells of them.
 MOST_TOLD = 50_000
 #: What was told of commits that are never seen is kept for so many seconds.
@@ -107,13 +109,18 @@ class CrossCheck:
         self._windows: deque[Window] = deque()
         self._told: dict[Salts, _Told] = {}
         self._found: list[Discrepancy] = []
+        self._look_again = 0.0
         self.checked = 0
         """Commits of which both captures told the same, or a discrepancy was found."""
         self.unchecked = 0
 
     def begin(self, begin: Position, salts: Salts, commits: int, tables: Mapping[str, Table]) -> None:
         """Some commits behind a position are decoded now."""
-        self._open = Window(begin, salts, commits, tables) if self._hooked.connected and commits else None
+        self._open = None
+        if commits and self._hooked.talking:
+            self._open = Window(begin, salts, commits, tables)
+        elif self._hooked.writers:
+            self.unchecked += commits
 
     def watch(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
         """What was decoded, which may be decoded once more if Postgres does not take it."""
@@ -149,7 +156,13 @@ class CrossCheck:
     def look(self) -> None:
         """Check what can be checked by now."""
         now = time.monotonic()
-        for commit in self._hooked.take():
+        taken = self._hooked.take()
+        if not self._windows and not taken:
+            return
+        if not taken and now < self._look_again:
+            return
+        self._look_again = now + _AGAIN_SECONDS
+        for commit in taken:
             if isinstance(commit.behind, InWal):
                 self._told.setdefault(commit.behind.salts, _Told()).add(commit.behind.frame, commit)
         if not self._windows:

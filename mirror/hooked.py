@@ -26,6 +26,10 @@ _MOST_UNDONE = 10_000
 _QUIET_SECONDS = 1.0
 
 
+#: What is applied so long after something was told is not checked: nobody tells of it, or only too late.
+_TALK_SECONDS = 0.5
+
+
 class Writer(NamedTuple):
     """A process that writes the source."""
 
@@ -145,9 +149,9 @@ class Hooked:
             return list(self._alive.values())
 
     @property
-    def connected(self) -> bool:
-        """Whether any process is connected, or has told something that was not looked at."""
-        return bool(self._alive or self._commits)
+    def talking(self) -> bool:
+        """Whether any process has told something just now, or something that was not looked at."""
+        return bool(self._commits) or time.monotonic() - self._last < _TALK_SECONDS
 
     def alive(self, commit: HookedCommit) -> bool:
         """Whether the process that told of a commit has not hung up since."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 #: The part of the time that may be used, and what may be saved up, in seconds.
-SHARE, BURST = 0.03, 0.01
+SHARE, BURST = 0.02, 0.01
 #: All that a commit costs, as a multiple of what is measured: naming it and putting it into the outbox. (The hooks of
 #: its statements and rows, and sending; measured by commits with and without, on one core.)
 WHOLE = 2.5

@@ -1,8 +1,8 @@
 """From the program's threads to the sidecar: a bounded queue, and one thread that sends what is in it.
 
 Whoever puts something in never waits: what does not fit is let go, and counted; the WAL has everything. The thread
-sleeps until it is woken, then sends all that has come, and looks again every millisecond for as long as more comes:
-so a busy program pays for an append, not for a wake-up, per commit.
+sleeps until it is woken, then sends all that has come, and looks again every two milliseconds for as long as more
+comes: so a busy program pays for an append, not for a wake-up, per commit.
 
 On the wire: after a line of JSON each way (``{"op": "hook", ...}``, see :mod:`mirror.control`), blocks of a
 4-byte big-endian length and so many bytes of :mod:`marshal` (version 2): a list of messages,
@@ -43,7 +43,9 @@ LIMIT_BYTES = 64 << 20
 #: Messages to a block, at most.
 _BLOCK = 1000
 #: Seconds between two looks while messages come, until the thread sleeps again, and between two tries to connect.
-_LOOK, _AWAKE, _RETRY = 0.001, 0.05, 1.0
+_LOOK, _AWAKE, _RETRY = 0.002, 0.02, 1.0
+#: Seconds between two tries to set the hooks of a connection that is in use, which a busy program's nearly always is.
+_RESUME = 0.05
 _SEND_SECONDS = 10.0
 MARSHAL_VERSION = 2
 
@@ -82,7 +84,7 @@ class Outbox:
             self._ring.set()
 
     def resume(self, watch: Watch, seconds: float) -> None:
-        """Have a connection that rests told of again after so many seconds."""
+        """Have a connection that rests told of again after so many seconds, as soon as it is not in use."""
         self._resting.append((time.monotonic() + seconds, watch))
         self._ring.set()
 
@@ -140,7 +142,6 @@ class Outbox:
         last = time.monotonic()
         while True:
             block = self._take()
-            self._resume_some()
             if block:
                 data = marshal.dumps(block, MARSHAL_VERSION)
                 connection.sendall(len(data).to_bytes(4, "big") + data)
@@ -155,14 +156,13 @@ class Outbox:
                 last = time.monotonic()
 
     def _resume_some(self) -> float:
-        """Those whose rest is over; returns for how many seconds there is nothing of the kind to do."""
+        """Have those told of whose rest is over; returns for how many seconds there is nothing of the kind to do."""
         now, wait = time.monotonic(), _RETRY
         for _ in range(len(self._resting)):
             until, watch = self._resting.popleft()
-            if now >= until and watch.resume():
-                continue
-            self._resting.append((until, watch))
-            wait = min(wait, max(until - now, _LOOK))
+            if now < until or not watch.resume():
+                self._resting.append((until, watch))
+                wait = min(wait, max(until - now, _RESUME))
         return wait
 
     def _take(self) -> list[tuple[Any, ...]]:

@@ -41,8 +41,8 @@ agent: ContextVar[str | None] = ContextVar("mirror agent", default=None)
 #: Of one transaction; larger ones are told of without their rows.
 MOST_ROWS, MOST_BYTES = 20_000, 8 << 20
 
-#: While no sidecar listens, nothing is told for so long, or until one does.
-UNHEARD_SECONDS = 1.0
+#: While no sidecar listens, nothing is told for so long.
+UNHEARD_SECONDS = 0.1
 
 _TRACE_STATEMENTS = 1  # SQLITE_TRACE_STMT
 _BLANK = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
@@ -111,7 +111,7 @@ class Watch:
         connection.set_rollback_hook(None, id=self)
 
     def resume(self) -> bool:
-        """Set the hooks again after a rest, from another thread; False if the connection is in use just now.
+        """Set the hooks again after a rest, from the outbox's thread; False if the connection is in use just now.
 
         Only between two transactions, so that none is seen in part.
         """
@@ -242,7 +242,7 @@ class Watch:
         pause = self._budget.spend(begun) if self._outbox.connected else UNHEARD_SECONDS
         if pause and (place is None or place[0] == "wal"):
             self._deafen(connection)
-            self._sent = None  # should this commit fail, nobody tells; then it is not followed by one like it either
+            self._sent = None  # should this commit fail, nobody tells; but then none follows that could be taken for it
             self._outbox.resume(self, pause)
 
     def _rollback(self) -> None:
