@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import psycopg
@@ -13,6 +15,8 @@ import pytest
 
 from tests.support.gateway import Gateway
 from tests.support.source import Writer
+
+README = Path(__file__).parents[2] / "README.md"
 
 TABLES = """
 c = connect(PATH)
@@ -421,7 +425,7 @@ def test_nothing_of_the_mirror_can_hurt(database: Path, dsn: str, folder: Path) 
 
 
 def test_settings_of_argent_json(database: Path, dsn: str, folder: Path) -> None:
-    """As in the issue: one line, and all else from the file."""
+    """The README's lines: one call, and all else from the file."""
     home = folder / ".argentos"
     home.mkdir()
     mirror = {"sources": [str(database)], "sidecar": "follows"}
@@ -430,7 +434,12 @@ def test_settings_of_argent_json(database: Path, dsn: str, folder: Path) -> None
     )
     with Gateway(database, dsn, state=".argentos/mirror") as program:
         program.do(code(TABLES, database))
-        program.do("from mirror import enable_mirror; import mirror as package; mirror = enable_mirror()")
+        (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        assert "enable_mirror()" in block
+        program.do(
+            f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as out:\n{indent(block, '  ')}"
+        )
         program.await_following()
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
         assert program.do("answer = mirror.wait(30)") is True
+        assert "'enabled': True" in program.do("answer = out.getvalue()")
