@@ -249,8 +249,11 @@ class CrossCheck:
 Net = dict[Key, tuple[Row | None, Row | None]]
 
 
-def net(commits: Iterable[HookedCommit], tables: Mapping[str, Table]) -> Net | None:
-    """The net effect of what hooks have told: each row before and after; None if that cannot be said."""
+def net(commits: Iterable[HookedCommit], tables: Mapping[str, Table], *, whole: bool = False) -> Net | None:
+    """The net effect of what hooks have told: each row before and after; None if that cannot be said.
+
+    ``whole``: of all tables; otherwise rows of tables that cannot be compared are left out.
+    """
     found: Net = {}
     for commit in commits:
         if commit.rows is None:
@@ -258,8 +261,12 @@ def net(commits: Iterable[HookedCommit], tables: Mapping[str, Table]) -> Net | N
         for raw in commit.rows:
             op, name, rowid, new_rowid, before, after = marshal.loads(raw)  # noqa: S302 - see outbox.py
             table = tables.get(name)
-            if table is None or not is_comparable(table):
-                continue  # SQLite's own, a virtual table's, or one that the decoder's rows were not kept of either
+            if table is None:
+                continue  # SQLite's own, or a virtual table's
+            if not is_comparable(table):
+                if whole:
+                    return None
+                continue
             if any(row is not None and len(row) != len(table.columns) for row in (before, after)):
                 return None
             if op != "INSERT":

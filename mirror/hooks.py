@@ -10,7 +10,7 @@ from loguru import logger
 from mirror.capture.batches import GapFound, PageBatch
 from mirror.crosscheck import CrossCheck
 from mirror.decode.schema import Schema
-from mirror.fileformat.header import DatabaseHeader
+from mirror.fileformat.header import schema_cookie
 from mirror.hooked import Hooked
 from mirror.model import TableChanges
 from mirror.postgres.codecs import json_array
@@ -38,6 +38,7 @@ class Hooks:
         """A batch is applied now; ``compared``: of pages that were, so that nobody knows which commits these are."""
         self._compared, self._schema = compared, replica.schema
         if not compared:
+            self.hooked.eager = False
             self._cross.begin(replica.head.lsn, replica.head.salts, found.commits, replica.schema.tables)
 
     def watch(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
@@ -57,9 +58,9 @@ class Hooks:
         """Postgres was made equal to the whole replica."""
         self._replay.compared(replica.read(1))
 
-    def has_lost_its_way(self, header: DatabaseHeader) -> bool:
-        """Whether Postgres is ahead of the replica's pages, and the file's schema is not what it was."""
-        return self._replay.ahead and header.schema_cookie != self._replay.cookie
+    def has_lost_its_way(self, page1: bytes) -> bool:
+        """Whether Postgres is ahead of the replica's pages, and the schema on the file's is not what it was."""
+        return self._replay.ahead and schema_cookie(page1) != self._replay.cookie.to_bytes(4, "big")
 
     def step(
         self, replica: Replica, sink: Sink, found: PageBatch | GapFound | None, header: Callable[[], bytes]

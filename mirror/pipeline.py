@@ -414,13 +414,9 @@ class Pipeline:
             # What an unfinished comparison left behind describes no state that was applied.
             self._images.forget_rediffs(above=replica.head.lsn.generation)
             read = self._source.reader()
-            header = DatabaseHeader.parse(read(0, 100))
-            page_size, lost = header.page_size, self.hooks.has_lost_its_way(header)
-            if page_size != replica.page_size or lost:
-                self._record_gap(replica.head.lsn.generation, gap.reason)
-                changed = "schema changed while rows came by hooks" if lost else f"page size changed to {page_size}"
-                self._resync(f"the {changed}", self._sink.position)
-                self._update_status()
+            page_size = DatabaseHeader.parse(read(0, 100)).page_size
+            if page_size != replica.page_size:
+                self._resync_at(replica, gap, f"the page size changed from {replica.page_size} to {page_size}")
                 return
             images = replica.compare(read, gap.head.lsn.generation, self._check)
             self.status.comparisons += 1
@@ -433,6 +429,9 @@ class Pipeline:
             self._record_gap(replica.head.lsn.generation, gap.reason)
             gap = found
         batch = replica.compared(gap, images, found)
+        if 1 in batch.images and self.hooks.has_lost_its_way(self._images.read(batch.images[1], page_size)):
+            self._resync_at(replica, gap, "the schema changed while rows came by hooks")
+            return
         read.require_whole(batch.pages, page_size, batch.images, self._images)
         if not images and found is None and self._tail.began_with(gap.head):
             # What nobody watched left no trace: nothing was lost that could be told of.
@@ -440,6 +439,12 @@ class Pipeline:
         else:
             self._record_gap(replica.head.lsn.generation, gap.reason)
         self._apply(replica, batch, compared=True)
+
+    def _resync_at(self, replica: Replica, gap: GapFound, reason: str) -> None:
+        assert self._sink is not None
+        self._record_gap(replica.head.lsn.generation, gap.reason)
+        self._resync(reason, self._sink.position)
+        self._update_status()
 
     def _record_gap(self, generation: int, reason: str) -> None:
         if reason in ("", REPAIR):
@@ -460,8 +465,8 @@ class Pipeline:
         Shadow.discard(self.task.folder)
         floor = 1 + max((lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(
-            self.task, self._source, self._tail, self._spool, self._images, floor, self._pump, self._copy_progress,
-            self._faults,
+            self.task, self._source, self._tail, self._spool, self._images, floor, self._pump,
+            lambda done: self._progress("copy pages", done, None), self._faults,
         )  # fmt: skip
         self._faults("snapshot:copied")
         self._load(replica, reason)
@@ -478,17 +483,13 @@ class Pipeline:
         logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
         self.status.phase = "snapshot"
         self.status.resyncs.append(reason)
-        load(replica, self._sink, self.task, self._load_progress, self._check)
+        load(replica, self._sink, self.task, self._progress, self._check)
         self.hooks.loaded(replica)
         self.status.progress = None
 
-    def _copy_progress(self, done: int) -> None:
+    def _progress(self, what: str, done: int, total: int | None) -> None:
         self._check()
-        self.status.progress = {"what": "copy pages", "done": done, "total": None}
-
-    def _load_progress(self, table: str, done: int, total: int | None) -> None:
-        self._check()
-        self.status.progress = {"what": table, "done": done, "total": total}
+        self.status.progress = {"what": what, "done": done, "total": total}
 
     def _check(self) -> None:
         """Called wherever much is read or waited for: neither a stop nor a loss waits for the end of that."""

@@ -25,8 +25,8 @@ from enum import Enum, auto
 from mirror.capture.batches import GapFound
 from mirror.crosscheck import Json, Net, differences, is_comparable, key_of, net
 from mirror.errors import KeyShapeError, MisfitError, RebuildError, RefusedError
-from mirror.fileformat.header import DatabaseHeader
-from mirror.hooked import Hooked, HookedCommit, InFile
+from mirror.fileformat.header import DatabaseHeader, schema_cookie
+from mirror.hooked import MOST_COMMITS, Hooked, HookedCommit, InFile
 from mirror.model import Batch, Discrepancy, Lsn, Position, Row, RowChange, Salts, Table, TableChanges
 from mirror.postgres.sink import Sink
 from mirror.provenance import WriteLog
@@ -113,16 +113,18 @@ class Replay:
             known = self._told.get(commit.behind.counter)
             if known is None or known.told_at < commit.told_at:
                 self._told[commit.behind.counter] = commit
+        if len(self._told) > MOST_COMMITS:  # of which none follows what Postgres has
+            self._told.clear()
         if self._counter is None or len(self._touched) > 2 * MOST_TOUCHED:
             return Step.NOTHING if found is None else Step.COMPARE
         until = None if found is None else found.counter
         commits = self._chain(until)
-        rows = net(commits, replica.schema.tables) if commits else {}
+        rows = net(commits, replica.schema.tables, whole=True) if commits else {}
         if rows is None:
             return Step.NOTHING if found is None else self._give_up()
         reached = (self._counter + len(commits)) % _COUNTERS
         explained = until is not None and not _behind(reached, until)
-        if explained and DatabaseHeader.parse(header()).schema_cookie != self.cookie:
+        if explained and schema_cookie(header()) != self.cookie.to_bytes(4, "big"):
             return self._give_up()
         if not commits and not explained:
             return self._wait(found)

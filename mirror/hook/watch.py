@@ -72,7 +72,7 @@ class Watch:
         self._place = CommitPlace(connection)
         self._rows: list[bytes] = []
         self._size = 0
-        self._whole = True
+        self._whole = not connection.in_transaction
         """Whether the rows are all there are."""
         self._mark = 0
         """So many rows were there when the last statement began."""

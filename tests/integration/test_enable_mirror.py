@@ -220,7 +220,21 @@ def test_a_file_without_a_wal_and_programs_without_a_hook(database: Path, dsn: s
             stranger.run("ALTER TABLE t ADD COLUMN n DEFAULT 5")
             program.do(f"c = connect({str(database)!r}); c.execute(\"INSERT INTO t VALUES (9000, 'new', 1, 2)\")")
             program.check()
-            stranger.run("CREATE TABLE u(id INTEGER PRIMARY KEY)", "INSERT INTO u VALUES (1)")
+            stranger.run(
+                "CREATE TABLE u(id INTEGER PRIMARY KEY)", "INSERT INTO u VALUES (1)",
+                "CREATE TABLE cased(k TEXT PRIMARY KEY COLLATE NOCASE, v) WITHOUT ROWID",
+                "CREATE TABLE computed(id INTEGER PRIMARY KEY, v, twice AS (v * 2))",
+                "CREATE VIRTUAL TABLE words USING fts5(v)",
+            )  # fmt: skip
+            program.do(f"c = connect({str(database)!r})")
+            for turn in range(3):
+                program.do(f"""
+                    c.execute("INSERT OR REPLACE INTO cased VALUES (?, 1)", (("a", "A", "b")[{turn}],))
+                    c.execute("INSERT INTO computed(v) VALUES ({turn})")
+                    c.execute("INSERT INTO words VALUES ('one two')")
+                    c.execute("INSERT INTO t(v) VALUES ('{turn}')")
+                """)
+                program.check()
             program.do("c.execute('INSERT INTO u VALUES (2)')")
         program.check()
         assert program.status()["discrepancies"] == 0

@@ -300,6 +300,14 @@ def test_a_connection_that_is_thrown_away_is_closed(program: Program) -> None:
     assert gone() is None
 
 
+def test_set_in_the_midst_of_a_transaction(program: Program) -> None:
+    program.watch.remove()
+    program.run("BEGIN", "INSERT INTO g VALUES (1)")
+    again = Watch(program.db, 2, cast("Outbox", program.sent), Budget(), rows=True)
+    program.run("INSERT INTO g VALUES (2)", "COMMIT", "INSERT INTO g VALUES (3)")
+    assert [rows and len(rows) for rows in program.sent.rows()] == [None, 1] and again.failures == 0
+
+
 def test_removed(program: Program) -> None:
     program.watch.remove()
     program.run("INSERT INTO g VALUES (1)")
