@@ -72,10 +72,13 @@ class ControlClient:
         """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
         return [(int(at), float(lag), int(number)) for at, lag, number in self.ask(op="history")["seconds"]]
 
-    def wait(self, timeout: float) -> bool:
-        """Wait until all that was committed at the call is applied; False after ``timeout`` seconds."""
+    def wait(self, timeout: float, slack: float = 5.0) -> bool:
+        """Wait until all that was committed at the call is applied; False after ``timeout`` seconds.
+
+        Raises ``ControlError`` if the mirror does not even say so within ``slack`` seconds more.
+        """
         deadline = time.monotonic() + timeout
-        self._socket.settimeout(timeout + 5.0)
+        self._socket.settimeout(timeout + slack)
         # Answered between two batches: a large one may take its time.
         lsn = self.ask(op="mark", timeout=timeout)["lsn"]
         if lsn is None:

@@ -191,7 +191,7 @@ class Mirror:
             while True:
                 try:
                     with self._client(source) as client:
-                        if not client.wait(max(0.0, deadline - time.monotonic())):
+                        if not client.wait(max(0.0, deadline - time.monotonic()), slack=0.2):
                             return False
                     break
                 except ControlError:
