@@ -48,10 +48,11 @@ class InWal(NamedTuple):
 
 
 class InFile(NamedTuple):
-    """A commit by the file change counter before it, with the schema cookie before it."""
+    """A commit by the file change counter before it, with the schema cookie before it, and the file's inode."""
 
     counter: int
     cookie: int
+    inode: int
 
 
 @dataclass(slots=True)
@@ -180,6 +181,6 @@ def _behind(place: tuple[Any, ...] | None) -> InWal | InFile | None:
     match place:
         case ("wal", int(salt1), int(salt2), int(frame)):
             return InWal(Salts(salt1, salt2), frame)
-        case ("file", int(counter), int(cookie)):
-            return InFile(counter, cookie)
+        case ("file", int(counter), int(cookie), int(inode)):
+            return InFile(counter, cookie, inode)
     return None

@@ -46,17 +46,18 @@ class Hooks:
         assert self._schema is not None
         return self._replay.watch(tables, self._schema.tables) if self._compared else self._cross.watch(tables)
 
-    def end(self, replica: Replica) -> None:
-        """It is applied, and the replica has it."""
+    def end(self, replica: Replica, inode: int) -> None:
+        """It is applied, and the replica has it. ``inode``: of the file."""
         if self._compared:
+            self._replay.take()
             self._replay.check(replica.head.lsn)
-            self._replay.compared(replica.read(1))
+            self._replay.compared(replica.read(1), inode)
         else:
             self._cross.end(replica.head.lsn, replica.head.salts, same_schema=replica.schema is self._schema)
 
-    def loaded(self, replica: Replica) -> None:
-        """Postgres was made equal to the whole replica."""
-        self._replay.compared(replica.read(1))
+    def loaded(self, replica: Replica, inode: int) -> None:
+        """Postgres was made equal to the whole replica of the file with this inode."""
+        self._replay.compared(replica.read(1), inode)
 
     def has_lost_its_way(self, page1: bytes) -> bool:
         """Whether Postgres is ahead of the replica's pages, and the schema on the file's is not what it was."""
@@ -67,6 +68,7 @@ class Hooks:
     ) -> Step:
         """Apply what hooks have told of a file without a WAL, if that explains what was announced."""
         self.hooked.eager = True
+        self._replay.take()
         if isinstance(found, PageBatch) or (found is not None and found.reason):
             return Step.NOTHING
         if found is not None and self._replay.is_due():

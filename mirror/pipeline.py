@@ -386,7 +386,7 @@ class Pipeline:
         schema = replica.schema
         self.hooks.begin(replica, found, compared=compared)
         results = deliver(replica, self._sink, found, self._check, self.hooks.watch)
-        self.hooks.end(replica)
+        self.hooks.end(replica, self._source.inode)
         self.status.commits += found.commits
         self.status.transactions += 1
         self.status.rows += sum(result.upserted + result.deleted for result in results)
@@ -484,7 +484,7 @@ class Pipeline:
         self.status.phase = "snapshot"
         self.status.resyncs.append(reason)
         load(replica, self._sink, self.task, self._progress, self._check)
-        self.hooks.loaded(replica)
+        self.hooks.loaded(replica, self._source.inode)
         self.status.progress = None
 
     def _progress(self, what: str, done: int, total: int | None) -> None:

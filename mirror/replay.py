@@ -68,6 +68,7 @@ class Replay:
         """The change counter of what Postgres has; None: unknown, before pages are compared."""
         self.cookie = 0
         """The schema cookie of what Postgres has."""
+        self._inode = 0
         self._touched: Net = {}
         self._checkable = True
         """Whether hooks have told of all commits since the last comparison."""
@@ -88,33 +89,40 @@ class Replay:
 
     def is_idle(self) -> bool:
         """Whether pages should be compared, because nothing was written for a while."""
-        return self.ahead and time.monotonic() - self._last > IDLE_SECONDS
+        return self.ahead and not self._told and time.monotonic() - self._last > IDLE_SECONDS
 
     def is_due(self) -> bool:
         """Whether pages should be compared at the next opportunity: for that, or because many rows have changed."""
         return self.is_idle() or len(self._touched) > MOST_TOUCHED
 
-    def compared(self, page1: bytes) -> None:
-        """The replica is what the file says now, and Postgres with it."""
+    def compared(self, page1: bytes, inode: int) -> None:
+        """The replica is what the file with this inode says now, and Postgres with it."""
         header = DatabaseHeader.parse(page1)
+        self._inode = inode
         self._counter, self.cookie = header.change_counter, header.schema_cookie
         self._touched.clear()
         self._checkable, self._waiting_since = True, None
         for counter in [counter for counter in self._told if _behind(counter, header.change_counter)]:
             del self._told[counter]
 
-    def step(self, replica: Replica, sink: Sink, found: GapFound | None, header: Callable[[], bytes]) -> Step:
-        """Apply what can be applied.
-
-        ``found``: the file stood still in this generation. ``header``: reads the file's. Raises ``SinkError``.
-        """
+    def take(self) -> None:
+        """Take what hooks have told."""
         for commit in self._hooked.take_of_files():
             assert isinstance(commit.behind, InFile)
+            if commit.behind.inode != self._inode:
+                continue  # of a file that was here before, or one that was not compared yet
             known = self._told.get(commit.behind.counter)
             if known is None or known.told_at < commit.told_at:
                 self._told[commit.behind.counter] = commit
         if len(self._told) > MOST_COMMITS:  # of which none follows what Postgres has
             self._told.clear()
+
+    def step(self, replica: Replica, sink: Sink, found: GapFound | None, header: Callable[[], bytes]) -> Step:
+        """Apply what can be applied.
+
+        After :meth:`take`. ``found``: the file stood still in this generation. ``header``: reads the file's. Raises
+        ``SinkError``.
+        """
         if self._counter is None or len(self._touched) > 2 * MOST_TOUCHED:
             return Step.NOTHING if found is None else Step.COMPARE
         until = None if found is None else found.counter
@@ -236,8 +244,8 @@ class Replay:
 
     def check(self, lsn: Lsn) -> None:
         """Pages were compared: what they tell must be what hooks have told, if those have told of every commit."""
-        if not self._checkable:
-            return
+        if not self._checkable or self._told:
+            return  # some commits were not told of, or were told of and are on these pages already
         for (table, key), kind, wal, hook in list(differences(self._wal, self._touched))[:MOST_FOUND]:
             told = [None if row is None else self._json(row) for row in (wal, hook)]
             writers = ", ".join(str(writer) for writer in self._hooked.writers) or "a program that has ended"

@@ -84,7 +84,7 @@ class Keeper:
                 next_step="install apsw 3.51.3 or newer",
             )
         self._database = database
-        self._inode = self._stat().st_ino
+        self.inode = self._stat().st_ino
         kind = network_filesystem(database, mounts())
         if kind is not None:
             raise self._refused(f"it is on a network file system ({kind})", "run program and mirror on a local disk")
@@ -158,7 +158,7 @@ class Keeper:
             found = self._stat()
         except SourceError as error:
             raise ReplacedError("read the source", str(self._database), error.detail) from error
-        if found.st_ino != self._inode:
+        if found.st_ino != self.inode:
             raise ReplacedError("read the source", str(self._database), "another file was put at its path")
         return found.st_size
 
@@ -217,6 +217,11 @@ class KeptSource:
         """Whether the database has a WAL; only while connected."""
         assert self._keeper is not None
         return self._keeper.in_wal_mode
+
+    @property
+    def inode(self) -> int:
+        """Of the file; 0 while not connected."""
+        return 0 if self._keeper is None else self._keeper.inode
 
     def reader(self) -> FileReader:
         """What reads the database file as large as it is now; only while connected."""

@@ -25,12 +25,12 @@ class Budget:
         self._left = BURST
         self._at = time.perf_counter()
 
-    def spend(self, begun: float) -> float:
-        """A commit was told of since ``begun`` (of ``perf_counter``).
+    def spend(self, begun: float, more: float = 0.0) -> float:
+        """A commit was told of since ``begun`` (of ``perf_counter``), or something else that took ``more`` seconds.
 
         Returns for how many seconds none may be; 0 if the next one may.
         """
         now = time.perf_counter()
-        left = min(BURST, self._left + SHARE * (now - self._at)) - WHOLE * min(now - begun, _MOST)
+        left = min(BURST, self._left + SHARE * (now - self._at)) - WHOLE * min(now - begun, _MOST) - more
         self._left, self._at = left, now
         return (BURST - left) / SHARE if left < 0 else 0.0

@@ -7,7 +7,7 @@ journal mode the commit before
 ============ ==================================================================================================
 WAL          salts and ``mxFrame`` of the WAL index: its header is in the shared memory that SQLite has mapped
 rollback     the file change counter, bytes 24..27 of the database file, which each commit raises by one; with it the
-             schema cookie, bytes 40..43
+             schema cookie, bytes 40..43, and the inode that the file had when the connection was first seen
 ============ ==================================================================================================
 
 (A WAL hook would tell the frame afterwards, but there is room for one only, and it takes the place of the automatic
@@ -22,14 +22,15 @@ What is returned is None where a commit cannot be named: a file system without s
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import apsw
 
-#: ("wal", salt 1, salt 2, frame) or ("file", change counter, schema cookie).
-Place = tuple[str, int, int, int] | tuple[str, int, int]
+#: ("wal", salt 1, salt 2, frame) or ("file", change counter, schema cookie, inode).
+Place = tuple[str, int, int, int]
 
 # https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html and .../c_lock_exclusive.html
 _FCNTL_LOCKSTATE, _FCNTL_FILE_POINTER = 1, 7
@@ -56,6 +57,11 @@ class CommitPlace:
     """Names the commits of one connection's main database. For use in its commit hook. Does not hold the connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
+        try:
+            self._inode = os.stat(connection.filename).st_ino  # opens nothing
+        except OSError:
+            self._inode = 0  # in memory
+        self._keeps_lock = False
         self._spilled = 0
         """Pages that were written in the midst of transactions so far."""
         self._value = ctypes.c_int64()
@@ -71,6 +77,11 @@ class CommitPlace:
                 self._file = self._pointer.value
                 self._shm_map = _SHM_MAP_TYPE(table[_SHM_MAP])
 
+    def look_at_lock(self, connection: apsw.Connection) -> None:
+        """Between two transactions: does the connection keep its lock? Then no commit raises the change counter."""
+        if self._file and connection.file_control("main", _FCNTL_LOCKSTATE, self._value_at):
+            self._keeps_lock = self._value.value & 0xFFFFFFFF == _EXCLUSIVE
+
     def before(self, connection: apsw.Connection) -> Place | None:
         """The commit before the one that is about to be made; the transaction has written to the main database."""
         if not self._file or not connection.file_control("main", _FCNTL_LOCKSTATE, self._value_at):
@@ -83,6 +94,7 @@ class CommitPlace:
             return ("wal", *_SALTS.unpack_from(header), *_FRAME.unpack_from(header))
         if lock == _EXCLUSIVE:
             before, (self._spilled, _) = self._spilled, connection.status(_STATUS_CACHE_SPILL)
-            if self._spilled == before:
-                return ("file", *_COUNTER_AND_COOKIE.unpack(connection.read("main", 0, 24, 20)[1]))
+            if self._spilled == before and not self._keeps_lock:
+                counter, cookie = _COUNTER_AND_COOKIE.unpack(connection.read("main", 0, 24, 20)[1])
+                return ("file", counter, cookie, self._inode)
         return None

@@ -56,10 +56,10 @@ def enable_mirror(
 ) -> Mirror:
     """Mirror what this process writes, from now on: to be called once, at startup.
 
-    ``sources``: SQLite files; none: those of argent.json (``storage.mirror.sources``). ``postgres``, ``state_dir``,
-    ``schema``, ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default), "follows" it to
-    its end, or "none": it is not started here. ``connections``: APSW connections that are open already and are to be
-    watched, too; no session of the session extension may be open on them.
+    ``sources``: SQLite files, or one; none: those of argent.json (``storage.mirror.sources``). ``postgres``,
+    ``state_dir``, ``schema``, ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default),
+    "follows" it to its end, or "none": it is not started here. ``connections``: APSW connections that are open already
+    and are to be watched, too; no session of the session extension may be open on them.
 
     Returns at once and never raises: what is wrong is logged, and told by :meth:`Mirror.status`. Called again, it
     returns the same mirror, with the connections added.
@@ -69,8 +69,11 @@ def enable_mirror(
         if _current is None:
             _current = Mirror(sources, postgres, state_dir, schema, config, sidecar)
         made = _current
-    for connection in connections:
-        made.watch(connection)
+    try:
+        for connection in connections:
+            made.watch(connection)
+    except TypeError as error:
+        logger.warning("connections are not watched: {}", error)
     return made
 
 
@@ -118,10 +121,12 @@ class Mirror:
         try:
             if sidecar not in (None, *SIDECARS):
                 raise ConfigError("enable the mirror", "sidecar", f"{sidecar!r} is not one of {', '.join(SIDECARS)}")
-            names, directory = [str(source) for source in sources], None if state_dir is None else str(state_dir)
+            if isinstance(sources, str | os.PathLike):
+                sources = [sources]
+            names, directory = [os.fspath(source) for source in sources], None if state_dir is None else str(state_dir)
             named = load_settings(names, postgres, directory, schema, None if config is None else str(config))
             self._settings = replace(named, sidecar=sidecar or named.sidecar)
-        except MirrorError as error:
+        except (MirrorError, TypeError, ValueError, RuntimeError, OSError) as error:  # arguments may be anything
             self.error = str(error)
             logger.warning("the mirror is not enabled: {}", error)
             return
@@ -167,7 +172,7 @@ class Mirror:
         return report
 
     def _told(self) -> dict[str, Any]:
-        watches = list(self._watches)
+        watches = [watch for watch in list(self._watches) if watch.connection_is_open]
         with_rows = sum(watch.with_rows for watch in watches)
         if "apsw" in sys.modules and self._watcher is None:
             how = "hooks on every APSW connection to a mirrored file"
@@ -201,15 +206,8 @@ class Mirror:
         return bool(self.sources)
 
     def watch(self, connection: apsw.Connection) -> None:
-        """Set the hooks on a connection that was open before; nothing happens if its file is not mirrored.
-
-        Statements that it has prepared are prepared again when they are used next: SQLite would otherwise go on to
-        delete all rows of a table without telling of each.
-        """
-        if self._hook(connection):
-            saved = connection.authorizer
-            connection.authorizer = _allow_all
-            connection.authorizer = saved
+        """Set the hooks on a connection that was open before; nothing happens if its file is not mirrored."""
+        self._hook(connection)
 
     def disable(self) -> None:
         """See :func:`disable_mirror`."""
@@ -251,13 +249,15 @@ class Mirror:
             apsw.Session = _guarded(session, self._give_rows_up)
         apsw.connection_hooks.append(self._hook)
 
-    def _hook(self, connection: apsw.Connection) -> bool:
-        """Watch a connection if its file is mirrored; whether it is."""
+    def _hook(self, connection: apsw.Connection) -> None:
+        """Watch a connection if its file is mirrored."""
         try:
             name = connection.filename
             source = resolve(name) if name else None
             if source is None or source not in self.sources or not self._enabled:
-                return False
+                return
+            if any(watch.watches(connection) for watch in list(self._watches)):
+                return
             with _guard:
                 if source not in self._outboxes:
                     assert self._settings is not None
@@ -267,8 +267,6 @@ class Mirror:
             self._watches.add(watch)
         except Exception as error:  # nothing of ours may reach the program
             logger.warning("a connection is not watched, the sidecar captures what it writes: {}", error)
-            return False
-        return True
 
     def _give_rows_up(self, connection: apsw.Connection) -> None:
         for watch in list(self._watches):
@@ -293,10 +291,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def _allow_all(*_: object) -> int:
-    return 0  # SQLITE_OK
 
 
 def _holds_session(apsw: ModuleType) -> bool:

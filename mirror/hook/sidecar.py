@@ -83,9 +83,9 @@ class Sidecar:
         if process is not None:
             if process.poll() is None:
                 return
+            self._process = None
             if process.returncode:
                 self.error = f"the sidecar ended with exit code {process.returncode}: {self._last_words()}"
-            self._process = None
             self._put_off()
         if time.monotonic() < self._next:
             return
@@ -136,5 +136,8 @@ class Sidecar:
         return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 
     def _last_words(self) -> str:
-        lines = (self._settings.state_dir / _LOG).read_text(errors="replace").split("\n")
+        try:
+            lines = (self._settings.state_dir / _LOG).read_text(errors="replace").split("\n")
+        except FileNotFoundError:
+            return "its log was deleted"
         return next((line for line in reversed(lines) if line), "")

@@ -2,14 +2,16 @@
 
 The preupdate hook tells of each row, with its values before and after; at the commit hook the rows go to the sidecar
 with the name of the commit (:mod:`mirror.hook.place`). The hook does not tell of rows that are taken back inside a
-transaction.
-Those are found by the trace of statements, which fires when the next one begins:
+transaction. Those are found by the trace of statements, which fires when the next one begins:
 
-* a statement that failed: SQLite then says that its last statement changed nothing, although there were rows;
+* SQLite then says how many rows the last statement changed itself (``changes``), and how many all have
+  (``total_changes``). If the first is what was told of, its rows stand; if both say none, it has failed, and they go;
 * ``ROLLBACK TO``: the rows since its savepoint go.
 
-Where that is not sure (a trigger's own statements were counted), the transaction is told of without its rows. So it is
-after an incremental write to a blob, which comes as a delete without the new value, and where there are too many rows.
+Wherever that is not sure, the transaction is told of without its rows: a statement that is still being read
+(``RETURNING``), one inside of another's function, one that failed when its triggers had written to other tables, a blob
+that is written in place, text that is not valid, too many rows. A foreign key's action is no statement: it comes with
+the number of the one that caused it.
 
 Each row is ``(op, table, rowid, new rowid, values before, values after)``, marshalled at once: then what waits takes a
 known number of bytes and cannot change any more. Values are in the order of the table's columns.
@@ -26,7 +28,7 @@ import sys
 import time
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mirror.hook.budget import Budget
 from mirror.hook.outbox import MARSHAL_VERSION, Outbox
@@ -45,13 +47,21 @@ MOST_ROWS, MOST_BYTES = 20_000, 8 << 20
 UNHEARD_SECONDS = 0.1
 
 _TRACE_STATEMENTS = 1  # SQLITE_TRACE_STMT
-_BLANK = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
-_NAME = r"(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s;]+)"
+_TXN_WRITE = 2  # SQLITE_TXN_WRITE
+#: Statements between two looks at what they cost, and that cost each.
+_STATEMENTS, _STATEMENT_SECONDS = 256, 1.5e-6
+
+_BLANK = r"(?:[\s;\ufeff]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))"
+_FIRST_WORD = re.compile(rf"{_BLANK}*([A-Za-z]*)", re.DOTALL)
+_NAME = r"(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+)"
 _SAVEPOINT = re.compile(
-    rf"{_BLANK}(?:(SAVEPOINT)|(ROLLBACK){_BLANK}(?:TRANSACTION{_BLANK})?TO(?=[^\w])|(RELEASE))"
-    rf"{_BLANK}(?:SAVEPOINT(?=[^\w]){_BLANK})?{_NAME}",
+    rf"{_BLANK}*(?:(SAVEPOINT)|(ROLLBACK){_BLANK}+(?:TRANSACTION{_BLANK}+)?TO|(RELEASE))"
+    rf"(?:{_BLANK}*SAVEPOINT(?!\w))?{_BLANK}*(?<!\w){_NAME}{_BLANK}*$",
     re.IGNORECASE | re.DOTALL,
 )
+_ROLLBACK = re.compile(rf"{_BLANK}*ROLLBACK(?:{_BLANK}+TRANSACTION)?{_BLANK}*$", re.IGNORECASE | re.DOTALL)
+#: What the modules of virtual tables run in their own tables.
+_INTERNAL = re.compile(r"(?:INSERT|REPLACE|DELETE|UPDATE)[A-Z ]*\s['\"]main['\"]\.['\"]([^'\"]+)['\"]", re.IGNORECASE)
 
 
 class Watch:
@@ -67,15 +77,29 @@ class Watch:
         self.with_rows = rows
         self._budget = budget
         self._removed = False
+        self._files = False
+        """Whether the last commit was to a file without a WAL."""
         self._number = number
         self._outbox = outbox
         self._place = CommitPlace(connection)
         self._rows: list[bytes] = []
         self._size = 0
-        self._whole = not connection.in_transaction
+        self._whole = not connection.in_transaction and connection.txn_state() < _TXN_WRITE
         """Whether the rows are all there are."""
+        self._internal: set[str] = set()
+        """The tables in which modules of virtual tables keep them."""
         self._mark = 0
         """So many rows were there when the last statement began."""
+        self._own = self._direct = self._deleted = 0
+        """Of the rows since then, those that are no module's; of these, those that no trigger wrote; and of these the
+        deletes."""
+        self._statement: object = None
+        self._sql = ""
+        self._alone = True
+        """Whether the last statement is a transaction by itself."""
+        self._nested = False
+        """Whether others ran inside of it."""
+        self._statements = 0
         self._changes = 0
         self._savepoints: list[tuple[str, int]] = []
         self._sent: int | None = None
@@ -88,15 +112,23 @@ class Watch:
         connection = self._connection()
         if connection is None:
             return
-        closed: type[Exception] = sys.modules["apsw"].ConnectionClosedError
+        apsw = sys.modules["apsw"]
+        gone: tuple[type[Exception], ...] = (apsw.ConnectionClosedError, apsw.ThreadingViolationError)
         self._removed = True
         try:
             self._deafen(connection)
-        except closed:
-            return
+        except gone:
+            return  # closed, or in use just now: then the hooks stay, and do nothing
 
     def _listen(self, connection: apsw.Connection) -> None:
+        """Set the hooks. Statements that were prepared before are prepared again when they are used next: SQLite would
+        go on to delete all rows of a table without telling of each.
+        """
         self._changes = connection.total_changes()
+        if self.with_rows:
+            saved = connection.authorizer
+            connection.authorizer = _allow_all
+            connection.authorizer = saved
         connection.set_commit_hook(self._commit, id=self)
         connection.set_rollback_hook(self._rollback, id=self)
         connection.trace_v2(_TRACE_STATEMENTS, self._begin_statement, id=self)
@@ -122,7 +154,7 @@ class Watch:
         in_use: type[Exception] = apsw.ThreadingViolationError
         closed: type[Exception] = apsw.ConnectionClosedError
         try:
-            if connection.in_transaction:
+            if connection.in_transaction or connection.txn_state() == _TXN_WRITE:
                 return False
             self._listen(connection)
         except in_use:
@@ -130,6 +162,12 @@ class Watch:
         except closed:
             pass
         return True
+
+    @property
+    def connection_is_open(self) -> bool:
+        """Whether the connection is there, and open."""
+        connection = self._connection()
+        return connection is not None and bool(connection)
 
     def watches(self, connection: apsw.Connection) -> bool:
         """Whether the hooks are on this connection."""
@@ -146,14 +184,17 @@ class Watch:
 
     def _row(self, update: apsw.PreUpdate) -> None:
         try:
-            if update.database_name != "main":
-                return
-            if not self._whole:
+            if not self._whole or self._removed or update.database_name != "main":
                 return
             if update.blob_write >= 0 or len(self._rows) >= MOST_ROWS or self._size > MOST_BYTES:
                 self._let_go()
                 return
             op = update.op
+            if update.table_name not in self._internal:
+                self._own += 1
+                if update.depth == 0:
+                    self._direct += 1
+                    self._deleted += op == "DELETE"
             row = marshal.dumps(
                 (
                     op,
@@ -176,27 +217,76 @@ class Watch:
         self._rows.clear()
         self._size = 0
 
-    def _begin_statement(self, event: dict[str, object]) -> None:
+    def _begin_statement(self, event: dict[str, Any]) -> None:
         try:
+            if self._removed:
+                return
+            statement, sql = event["id"], event["sql"]
             if event["trigger"]:
-                return  # inside another one
+                if statement != self._statement and not event["readonly"]:
+                    self._begin_nested(sql)
+                return
             connection = self._connection()
             assert connection is not None
-            changes, rows = event["total_changes"], len(self._rows)
-            if rows > self._mark and connection.changes() == 0:
-                if changes == self._changes:
-                    self._cut(self._mark)
-                else:
-                    self._let_go()
-            self._changes, self._mark = changes, len(self._rows)  # type: ignore[assignment]
-            if self._sent is not None and not connection.in_transaction:
+            alone = not connection.in_transaction
+            if self._own:
+                if statement == self._statement and not self._nested and event["total_changes"] == self._changes:
+                    return  # an action of a foreign key
+                self._end_statement(connection, event["total_changes"], alone=alone)
+            if self._sent is not None and alone:
                 self._sent = None  # it is durable: had it failed, we would be inside of it still
-            sql = event["sql"]
-            assert isinstance(sql, str)
-            if sql[:1] in "SsRr-/ \n\t" and (found := _SAVEPOINT.match(sql)) is not None:
-                self._savepoint(*found.groups())
+            self._statement, self._sql, self._alone, self._nested = statement, sql, alone, False
+            self._changes, self._mark = event["total_changes"], len(self._rows)
+            self._own = self._direct = self._deleted = 0
+            if alone and self._files:
+                self._place.look_at_lock(connection)
+            if event["readonly"] and sql[:1] not in "CcBbPpEeWwVv" and sql[:2] not in ("SE", "Se", "se"):
+                self._look_for_savepoint(sql)
+            self._statements += 1
+            if self._statements >= _STATEMENTS:
+                self._rest_from_statements(connection)
         except Exception:
             self.failures += 1
+            self._let_go()
+
+    def _begin_nested(self, sql: str) -> None:
+        """A statement inside of another: of a module that keeps a virtual table, or of a function of the program."""
+        self._nested = True
+        found = _INTERNAL.match(sql)
+        if found is None:
+            self._let_go()
+        else:
+            self._internal.add(found[1])
+
+    def _end_statement(self, connection: apsw.Connection, total: int, *, alone: bool) -> None:
+        """The last statement has told of rows, and another one begins: do they stand?"""
+        changes, counted = connection.changes(), total - self._changes
+        sql = self._sql.upper()
+        if alone or "RETURNING" in sql:
+            self._let_go()  # it is still under way, or may be
+        elif self._direct and changes == self._direct and counted >= changes:
+            return
+        elif "REPLACE" in sql and 0 < changes == self._direct - self._deleted and counted >= changes:
+            return  # SQLite does not count the rows that made room
+        elif changes == 0 == counted and not self._nested:
+            self._cut(self._mark)  # it has failed
+        else:
+            self._let_go()
+
+    def _rest_from_statements(self, connection: apsw.Connection) -> None:
+        """Those that do not commit cost something, too."""
+        self._statements = 0
+        pause = self._budget.spend(time.perf_counter(), _STATEMENTS * _STATEMENT_SECONDS)
+        if pause and self._alone and not self._rows and not self._files and connection.txn_state() < _TXN_WRITE:
+            self._rest(connection, pause)
+
+    def _look_for_savepoint(self, sql: str) -> None:
+        word = _FIRST_WORD.match(sql)
+        if word is None or word[1].upper() not in ("SAVEPOINT", "ROLLBACK", "RELEASE"):
+            return
+        if (found := _SAVEPOINT.match(sql)) is not None:
+            self._savepoint(*found.groups())
+        elif _ROLLBACK.match(sql) is None:
             self._let_go()
 
     def _savepoint(self, begin: str | None, back: str | None, release: str | None, name: str) -> None:
@@ -217,10 +307,13 @@ class Watch:
         if self._whole:
             del self._rows[rows:]
             self._size = sum(map(len, self._rows))
-            self._mark = rows
 
     def _commit(self) -> bool:
         try:
+            if self._removed:
+                return False
+            if self._own and not self._alone:
+                self._let_go()
             if self._rows or not self._whole or not self.with_rows:
                 self._tell()
         except Exception:
@@ -238,12 +331,19 @@ class Watch:
         self._sent = self._commits
         message = ("commit", self._number, self._commits, time.monotonic_ns(), agent.get(), place, rows)
         self._outbox.put(message, self._size + 100)
-        # Of a file without a WAL nothing else tells as well; and its commits take long enough.
         pause = self._budget.spend(begun) if self._outbox.connected else UNHEARD_SECONDS
-        if pause and (place is None or place[0] == "wal"):
-            self._deafen(connection)
-            self._sent = None  # should this commit fail, nobody tells; but then none follows that could be taken for it
-            self._outbox.resume(self, pause)
+        self._files = place is not None and place[0] == "file"
+        # Of a file without a WAL nothing else tells as well; and its commits take long enough.
+        if pause and not self._files:
+            self._rest(connection, pause)
+
+    def _rest(self, connection: apsw.Connection, seconds: float) -> None:
+        """Have no hooks for a while. Between two transactions, so that none is seen in part."""
+        if getattr(connection, "is_async", False):
+            return  # another thread could not set them again
+        self._deafen(connection)
+        self._sent = None  # should this commit fail, nobody tells; but then none follows that could be taken for it
+        self._outbox.resume(self, seconds)
 
     def _rollback(self) -> None:
         try:
@@ -256,6 +356,10 @@ class Watch:
 
     def _clear(self) -> None:
         self._rows = []
-        self._size = self._mark = 0
+        self._size = self._mark = self._own = self._direct = self._deleted = 0
         self._whole = True
         self._savepoints.clear()
+
+
+def _allow_all(*_: object) -> int:
+    return 0  # SQLITE_OK
