@@ -87,6 +87,8 @@ class Hooked:
         self._conversations = 0
         self._alive: dict[int, Writer] = {}
         self._last = 0.0
+        self.unnamed = 0
+        """Commits that could not be named."""
         self.lost = 0
         """Messages that did not fit into a program's queue, or into ours."""
 
@@ -121,6 +123,7 @@ class Hooked:
                 match message:
                     case ("commit", int(connection), int(number), int(told_at), agent, place, rows):
                         behind = _behind(place)
+                        self.unnamed += behind is None
                         queue = self._of_files if isinstance(behind, InFile) else self._commits
                         queue.append(
                             HookedCommit(writer, conversation, connection, number, told_at, agent, behind, rows)

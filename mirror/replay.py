@@ -68,7 +68,7 @@ class Replay:
         """The change counter of what Postgres has; None: unknown, before pages are compared."""
         self.cookie = 0
         """The schema cookie of what Postgres has."""
-        self._inode = 0
+        self._inode = self._unnamed = 0
         self._touched: Net = {}
         self._checkable = True
         """Whether hooks have told of all commits since the last comparison."""
@@ -98,7 +98,7 @@ class Replay:
     def compared(self, page1: bytes, inode: int) -> None:
         """The replica is what the file with this inode says now, and Postgres with it."""
         header = DatabaseHeader.parse(page1)
-        self._inode = inode
+        self._inode, self._unnamed = inode, self._hooked.unnamed
         self._counter, self.cookie = header.change_counter, header.schema_cookie
         self._touched.clear()
         self._checkable, self._waiting_since = True, None
@@ -125,6 +125,9 @@ class Replay:
         """
         if self._counter is None or len(self._touched) > 2 * MOST_TOUCHED:
             return Step.NOTHING if found is None else Step.COMPARE
+        if found is not None and (found.inode != self._inode or self._hooked.unnamed != self._unnamed):
+            # Another file, whose counter may be the same; or a commit that has not raised it.
+            return self._give_up()
         until = None if found is None else found.counter
         commits = self._chain(until)
         rows = net(commits, replica.schema.tables, whole=True) if commits else {}

@@ -51,7 +51,9 @@ class GapFound:
     reason: str
     """Why contiguity could not be proved; empty for a database that has no WAL: it changed, nothing was lost."""
     counter: int = 0
-    """A database without a WAL: its change counter then."""
+    """A database without a WAL: its change counter then,"""
+    inode: int = 0
+    """and the file's inode."""
 
 
 def next_batch(
@@ -91,7 +93,7 @@ def next_batch(
             if stop_at is not None and start.lsn > stop_at:
                 break
             if record.kind in (Kind.GAP, Kind.CHANGE):
-                return result() or GapFound(start, cursor.reason, cursor.changes)
+                return result() or GapFound(start, cursor.reason, cursor.changes, cursor.inode)
             # Frames behind the last commit of a finished generation were never committed.
             pending = {}
             at = replace(start, committed_at=at.committed_at)

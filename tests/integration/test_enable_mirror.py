@@ -240,6 +240,98 @@ def test_a_file_without_a_wal_and_programs_without_a_hook(database: Path, dsn: s
         assert program.status()["discrepancies"] == 0
 
 
+def test_what_was_told_while_nothing_could_be_applied(database: Path, dsn: str) -> None:
+    """As when Postgres is away: it is applied afterwards, and no comparison of pages comes first and wonders."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database, mode="delete"))
+        program.enable()
+        program.do(f"c = connect({str(database)!r}); import time")
+        program.await_hook()
+        program.do("c.execute('INSERT INTO t(v) VALUES (0)')")
+        program.check()
+        compared = program.status()["comparisons"]
+        with program.control() as client:
+            client.hold()
+            program.do("""
+                for i in range(25):  # for longer than a file is left alone before its pages are compared
+                    c.execute("INSERT INTO t(v) VALUES (?)", (i,))
+                    time.sleep(0.1)
+            """)
+            client.release()
+        program.check()
+        while program.status()["comparisons"] == compared:
+            pass
+        assert program.status()["discrepancies"] == 0
+
+
+def test_a_file_without_a_wal_whose_lock_is_kept(database: Path, dsn: str) -> None:
+    """Such commits do not raise the change counter: pages are compared once the lock is given up."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database, mode="delete"))
+        program.enable()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t(v) VALUES (0)')")
+        program.await_hook()
+        program.check()
+        for _ in range(2):
+            program.do("""
+                c.execute("INSERT INTO t(v) VALUES (1)")
+                c.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+                for i in range(4): c.execute("INSERT INTO t(v) VALUES (?)", (i,))
+                c.execute("PRAGMA locking_mode=NORMAL").fetchall()
+                c.execute("SELECT * FROM t").fetchall()
+            """)
+            program.check()
+            with Writer(database) as stranger:
+                stranger.run("INSERT INTO t(v) VALUES ('theirs')")
+            program.check()
+        assert program.status()["discrepancies"] == 0
+
+
+def test_a_file_without_a_wal_that_is_made_anew(database: Path, dsn: str) -> None:
+    """Its commits have the numbers of the old one's, and are none of its."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database, mode="delete"))
+        program.enable()
+        program.do(f"c = connect({str(database)!r}); import os, time")
+        program.await_hook()
+        for turn in range(2):
+            program.do(f"for i in range(8): c.execute('INSERT INTO t(v) VALUES ({turn})')")
+            program.check()
+            program.do(f"c.close(); os.unlink({str(database)!r})")
+            program.do(code(TABLES, database, mode="delete"))
+            program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t(v) VALUES (9)')")
+            program.check()
+            program.do("for i in range(12): c.execute('INSERT INTO t(v) VALUES (?)', (i,))")
+            program.check()
+        assert program.status()["discrepancies"] == 0
+
+
+def test_disabled_while_a_connection_is_in_use(database: Path, dsn: str) -> None:
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.enable(sidecar="outlives")
+        program.do(f"""
+            c = connect({str(database)!r})
+            begun = threading.Event()
+            c.create_scalar_function("begun", lambda: begun.set() or 1, 0)
+            endless = "WITH RECURSIVE n(i) AS (SELECT begun() UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+            def read():
+                try: c.execute(endless).fetchall()
+                except Exception as error: answered.append(type(error).__name__)
+            answered = []
+            thread = threading.Thread(target=read)
+            thread.start()
+            begun.wait()
+            mirror.disable_mirror()
+            c.interrupt()
+            thread.join()
+            c.execute("INSERT INTO t(v) VALUES (1)")
+            answer = [answered, m.status()["enabled"], [t.name for t in threading.enumerate() if "mirror" in t.name]]
+        """)
+        assert program.do("answer = answer") == [["InterruptError"], False, []]
+        program.check()
+
+
 def test_one_sidecar_for_two_programs(database: Path, dsn: str) -> None:
     with Gateway(database, dsn) as one, Gateway(database, dsn) as other:
         one.do(code(TABLES, database))
