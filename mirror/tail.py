@@ -76,9 +76,11 @@ class Tail:
         self._ask(future, lambda link: link.mark())
 
     def await_mark(self, pump: Callable[[], None]) -> Lsn:
-        """The position of all that is committed now, once it is spooled; ``pump`` as for :meth:`attach`."""
+        """The position of all that is committed now, once it is spooled, even if the spool is full: whoever waits here
+        makes room in it only afterwards. ``pump`` as for :meth:`attach`.
+        """
         future: Future[Lsn] = Future()
-        self.mark(future)
+        self._ask(future, lambda link: link.mark(now=True))
         while not future.done():
             pump()
         return future.result()

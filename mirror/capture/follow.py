@@ -75,6 +75,8 @@ class Follower:
         self._counted = False  # whether cursor.changes was taken from the index that is followed
         self._sealing = False  # whether this generation's frames need another checksum chain than their own
         self._full = False
+        self.awaited = False
+        """Somebody cannot go on, and so make room in the spool, before all that is committed now is there."""
         self._since_size_check = 0
         self._looked = 0.0
         self._generations: dict[Salts, int] = {}
@@ -389,7 +391,7 @@ class Follower:
         return commits
 
     def _drained(self, header: WalIndexHeader) -> bool:
-        if self._spool.size() > self._limit // 2:
+        if self._spool.size() > self._limit // 2 and not self.awaited:
             return False
         self._full = False
         self._gap(f"the spool reached its limit of {self._limit} bytes", header)

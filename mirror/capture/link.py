@@ -84,10 +84,13 @@ class CaptureLink:
         """Have capture look at once, and often for a while: somebody is about to commit."""
         self._send("look")
 
-    def mark(self) -> int:
-        """Ask for the position of all that is committed now; answered by :class:`Marked`."""
+    def mark(self, *, now: bool = False) -> int:
+        """Ask for the position of all that is committed now; answered by :class:`Marked`.
+
+        ``now``: even if the spool is full, because nobody can make room in it before.
+        """
         self._marks += 1
-        self._send(f"mark {self._marks}")
+        self._send(f"mark {self._marks} {'now' * now}")
         return self._marks
 
     def locate(self, salts: Salts, frame: int) -> int:

@@ -7,7 +7,7 @@ source; when a socket's other end closes, the mirror is gone and the process end
 Lines from the mirror            answered by (JSON, one object a line)
 ``attach <floor> [<reason>]``    ``{"attached": true, "gap": ..., "lsn": ..., "salts": ..., "place": ...}``
 ``look``                         (nothing: it looks more often for a while, as after a commit)
-``mark <id>``                    ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
+``mark <id> [now]``              ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
 ``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled
 (unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
 (unasked)                        ``{"error": text, "retry": bool, "replaced": bool}`` when following failed
@@ -64,6 +64,8 @@ class _Tail:
         self.awake = False
         """Somebody is about to commit, as the mirror says."""
         self._marks: list[tuple[int, Lsn | None]] = []
+        self._awaited: set[int] = set()
+        """Marks before which the mirror cannot go on."""
         self._places: list[tuple[int, Salts, int]] = []
         self._input = b""
         self._output = bytearray()
@@ -84,6 +86,8 @@ class _Tail:
         follower = self.follower
         if follower is not None and self.attached and time.monotonic() >= self._retry_at:
             try:
+                if isinstance(follower, Follower):
+                    follower.awaited = bool(self._awaited)
                 for _ in range(TURNS):
                     more = follower.poll()
                     if not more:
@@ -133,6 +137,7 @@ class _Tail:
         self._places = unknown
 
     def _say_mark(self, mark: int, lsn: Lsn, follower: AnyFollower) -> None:
+        self._awaited.discard(mark)
         self._say({"mark": mark, "lsn": str(lsn), "place": list(follower.spool.place)})
 
     def read(self) -> None:
@@ -153,8 +158,10 @@ class _Tail:
                     self._attach(int(floor), " ".join(reason))
                 case ["look"]:
                     self.awake = True
-                case ["mark", mark]:
+                case ["mark", mark, *now]:
                     self._marks.append((int(mark), None))
+                    if now:
+                        self._awaited.add(int(mark))
                 case ["locate", mark, salt1, salt2, frame]:
                     self._places.append((int(mark), Salts(int(salt1), int(salt2)), int(frame)))
 

@@ -73,7 +73,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_first_record_is_a_gap(source: Source) -> None:
     found = source.next(START)
-    assert found == GapFound(source.start, "first sight of the source")
+    assert found == GapFound(source.start, "first sight of the source", inode=5)
     assert source.start.lsn == Lsn(1, 0)
     assert source.next(source.start) is None
 

@@ -752,6 +752,28 @@ def test_a_full_spool_gives_way_and_comes_back(source: Source, tmp_path: Path, m
     capture.close()
 
 
+def test_a_full_spool_gives_way_at_once_to_whoever_cannot_make_room_before(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a comparison of pages, which ends with the position of all that is committed: both would wait for ever."""
+    monkeypatch.setattr(spool_module, "SEGMENT_BYTES", 20_000)
+    capture = Capture(source, tmp_path, limit=100_000)
+    capture.attach()
+    for _ in range(20):
+        source.commit(20, 400)
+        while capture.follower.poll():
+            pass
+    source.commit()
+    assert not capture.follower.poll()
+    target = capture.follower.target()
+    assert target is not None and capture.follower.cursor.lsn < target
+    capture.follower.awaited = True
+    while capture.follower.poll():
+        pass
+    assert capture.follower.target() == capture.follower.cursor.lsn > target
+    capture.close()
+
+
 def test_a_full_disk_loses_nothing(
     source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
