@@ -411,8 +411,7 @@ class Pipeline:
         self.status.phase = "re-diff" if gap.reason else "following"
         while True:
             gap = last_change(self._spool, gap, self._tail.until)
-            # What an unfinished comparison left behind describes no state that was applied.
-            self._images.forget_rediffs(above=replica.head.lsn.generation)
+            replica.forget_comparisons()
             read = self._source.reader()
             page_size = DatabaseHeader.parse(read(0, 100)).page_size
             if page_size != replica.page_size:

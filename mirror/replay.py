@@ -48,12 +48,11 @@ class Step(Enum):
     """What became of a look at what hooks have told."""
 
     NOTHING = auto()
+    """Nothing: what was announced has to be found by comparing pages."""
     DONE = auto()
     """The replica's position has moved, and Postgres' with it."""
     WAIT = auto()
     """More should come in a moment."""
-    COMPARE = auto()
-    """Pages have to be compared."""
 
 
 class Replay:
@@ -124,7 +123,7 @@ class Replay:
         ``SinkError``.
         """
         if self._counter is None or len(self._touched) > 2 * MOST_TOUCHED:
-            return Step.NOTHING if found is None else Step.COMPARE
+            return Step.NOTHING
         if found is not None and (found.inode != self._inode or self._hooked.unnamed != self._unnamed):
             # Another file, whose counter may be the same; or a commit that has not raised it.
             return self._give_up()
@@ -139,6 +138,8 @@ class Replay:
             return self._give_up()
         if not commits and not explained:
             return self._wait(found)
+        if explained:
+            replica.forget_comparisons()
         position = self._position(replica, found if explained else None, len(commits))
         if not _deliver(sink, replica, position, len(commits), rows):
             return Step.NOTHING if found is None else self._give_up()
@@ -180,7 +181,7 @@ class Replay:
 
     def _give_up(self) -> Step:
         self._checkable, self._waiting_since = False, None
-        return Step.COMPARE
+        return Step.NOTHING
 
     def _position(self, replica: Replica, found: GapFound | None, commits: int) -> Position:
         if found is not None:

@@ -44,6 +44,8 @@ class Replica:
         self.page_size = header.page_size
         self.leapt = False
         """Whether the pages are behind the position."""
+        self._paged = head.lsn.generation
+        """The generation in which the pages are."""
         self.lineage = shadow.saved.lineage
         self.head = head
         self._folder = folder
@@ -168,8 +170,16 @@ class Replica:
         decoded.update.apply(self._map)
         self._shadow.advance(images, pages or self.pages)
         self.schema, self.head, self.leapt = decoded.schema, head, False
+        self._paged = head.lsn.generation
         if 1 in images:
             self._cookie = schema_cookie(self.read(1))
+
+    def forget_comparisons(self) -> None:
+        """Remove what comparisons that were not applied have left: it describes no state that the pages came through.
+
+        Before anything is applied at a later position; a restart would take it for the way to there.
+        """
+        self._images.forget_rediffs(above=self._paged)
 
     def leap(self, position: Position, place: Place | None) -> None:
         """Postgres is at a position to which the pages have not come, because hooks told of the rows; they stay behind.

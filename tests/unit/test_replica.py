@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
+from mirror.capture.copy import read_rediff
 from mirror.capture.shadow import Images, Shadow, image_at
 from mirror.capture.spool import SpoolReader
 from mirror.decode.diff import build_pagemap
@@ -106,6 +108,20 @@ def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: Place) ->
     images = {7: image_at(-gap.head.lsn.generation, 8), place.pages.count: image_at(-gap.head.lsn.generation, 528)}
     batch = replica.compared(gap, images, frames)
     assert (batch.images, batch.pages, batch.head) == (images, place.pages.count, frames.head)
+    replica.close()
+
+
+def test_a_comparison_that_was_not_applied_goes_when_postgres_leaps(place: Place) -> None:
+    """Rows came by hooks instead. Left behind, a restart would take its pages for the way to a later position."""
+    replica = place.create()
+    replica.finish(lambda: None)
+    data = place.pages.data
+    changed = data[:-1] + bytes([data[-1] ^ 1])
+    replica.compare(lambda at, amount: changed[at : at + amount], 3, lambda: None)
+    replica.leap(replace(replica.position, lsn=Lsn(4, 2)), None)
+    assert replica.leapt and not replica.changed, "nothing is saved of a position to which the pages have not come"
+    replica.forget_comparisons()
+    assert read_rediff(place.folder, 3, replica.page_size) is None
     replica.close()
 
 
