@@ -296,6 +296,7 @@ class Pipeline:
             assert replica is not None and self._sink is not None
             self._mend(replica)
             self.hooks.settle(self._sink.ledger, self.status)
+            replica.save_now_and_then(self._tail.until)
             found = self._next(replica)
             if self.status.capture == "pages" and not self._desk.held:
                 step = self.hooks.step(replica, self._sink, found, lambda: self._source.reader()(0, 100))
@@ -317,8 +318,6 @@ class Pipeline:
             else:
                 self.status.phase = "following"
                 self._apply(replica, found)
-            if self._replica is not None:
-                self._replica.save_now_and_then(self._tail.until)
             self._backoff = FIRST_BACKOFF
             self._pump(0.0)
 

@@ -241,14 +241,15 @@ class Replica:
         """Begin a save when one is due, note one that is done; ``until``: where the spool ends.
 
         It begins where a segment ends, because capture still appends to the last one and syncing that
-        would hold it up; only when that does not come does it begin anywhere.
+        would hold it up; only when that does not come does it begin anywhere. To be called when nothing
+        more is spooled, too: capture may wait for room.
         """
         self._note_save(wait=False)
         if self.leapt:
             return
         if self._shadow.save_due(self.head.place):
             between = until is not None and self.head.place.segment < until.segment
-            if between or self._shadow.overgrown:
+            if between or self._shadow.overdue(self.head.place):
                 self._begin_save()
         elif self._images.comparisons > MOST_COMPARISONS and not self._shadow.saving:
             self._begin_save()

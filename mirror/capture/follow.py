@@ -59,7 +59,10 @@ _KNOWN_GENERATIONS = 64
 
 
 class Follower:
-    """Follows one source's WAL. ``spool_limit``: bytes the spool may hold before capture gives way."""
+    """Follows one source's WAL. ``spool_limit``: bytes the spool may hold before capture waits for half of it to go.
+
+    A transaction that has begun is spooled to its end: nobody could apply a part of it, and so make room.
+    """
 
     def __init__(self, database: Path, spool: SpoolWriter, spool_limit: int) -> None:
         self.committed: Lsn | None = None
@@ -78,6 +81,7 @@ class Follower:
         self.awaited = False
         """Somebody cannot go on, and so make room in the spool, before all that is committed now is there."""
         self._since_size_check = 0
+        self._open = spool.size()  # bytes spooled since the last commit; after a restart that is not known
         self._looked = 0.0
         self._generations: dict[Salts, int] = {}
 
@@ -198,10 +202,12 @@ class Follower:
         header = WalIndexHeader.parse(index)
         if header is None:
             return False
-        if self._full and not self._drained(header):
+        waited = self._full
+        if waited and not self._has_room():
             return False
+        self._full = False
         if header.salts != self.cursor.salts:
-            self._follow_reset(header)
+            self._follow_reset(header, f"the spool reached its limit of {self._limit} bytes, and " if waited else "")
             return True
         if header.last_frame > self.cursor.frame:
             return self._take(header)
@@ -295,6 +301,8 @@ class Follower:
         self._cursor = after  # only now: what could not be spooled is taken again
         if whole:
             self.committed = Lsn(before.generation, before.frame + whole)
+            self._open = 0
+        self._open += (count - whole) * size
         self._since_size_check += len(data)
         if self._since_size_check > self._limit // 64:
             self._since_size_check = 0
@@ -336,7 +344,8 @@ class Follower:
 
     # -- resets and gaps ---------------------------------------------------------------------------
 
-    def _follow_reset(self, header: WalIndexHeader) -> None:
+    def _follow_reset(self, header: WalIndexHeader, reason: str) -> None:
+        """``reason``: what a gap's reason begins with, if there is one."""
         old = self.cursor
         data, count, left = self._leftovers(old)
         fresh = self._count_commits(header)
@@ -344,10 +353,10 @@ class Follower:
             return  # reset once more: look again
         missed = (header.changes - old.changes - left - fresh) & _MASK
         if not self._counted:
-            self._gap("the WAL was reset before capture had caught up with it", header)
+            self._gap(f"{reason}the WAL was reset before capture had caught up with it", header)
         elif missed:
             what = "the counter of commits was set back" if missed >= 1 << 31 else f"{missed} commits overwritten"
-            self._gap(f"the WAL was reset: {what}", header)
+            self._gap(f"{reason}the WAL was reset: {what}", header)
         else:
             if count:
                 self._append(old, data, count, left, count)
@@ -390,12 +399,8 @@ class Follower:
             at = replace(at, frame=at.frame + count)
         return commits
 
-    def _drained(self, header: WalIndexHeader) -> bool:
-        if self._spool.size() > self._limit // 2 and not self.awaited:
-            return False
-        self._full = False
-        self._gap(f"the spool reached its limit of {self._limit} bytes", header)
-        return True
+    def _has_room(self) -> bool:
+        return self.awaited or self._spool.size() - self._open <= self._limit // 2
 
     def _gap(self, reason: str, header: WalIndexHeader, floor: int = 0) -> None:
         previous = 0 if self._cursor is None else self._cursor.generation
@@ -415,7 +420,7 @@ class Follower:
             reason=reason,
         )
         self._spool.begin(kind, cursor, time.time())
-        self._cursor = cursor
+        self._cursor, self._open = cursor, 0
         self.committed = self._cursor.lsn
         self._remember(self._cursor)
         self._seen = b""

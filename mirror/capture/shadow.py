@@ -261,10 +261,12 @@ class Shadow:
         """Whether a save is running or has yet to be noted."""
         return self._saving is not None
 
-    @property
-    def overgrown(self) -> bool:
-        """Whether a save has been due for so long that it must not wait for a better moment."""
-        return len(self._overlay) >= 4 * SAVE_PAGES
+    def overdue(self, place: Place) -> bool:
+        """Whether a save has been due for so long that it must not wait for a better moment.
+
+        By segments too: the spool's limit is chosen so that this leaves less than half of it.
+        """
+        return len(self._overlay) >= 4 * SAVE_PAGES or place.segment - self.saved.place.segment > SAVE_SEGMENTS
 
     @property
     def changed(self) -> bool:

@@ -725,8 +725,9 @@ def test_frames_are_found_by_their_salts(source: Source, capture: Capture) -> No
 # -- the spool's limits --------------------------------------------------------------------------------
 
 
-def test_a_full_spool_gives_way_and_comes_back(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is appended above the limit; once it was pruned to half, a gap says so."""
+@pytest.fixture
+def full(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Capture]:
+    """Its spool has reached its limit, and what was committed after that stands in the WAL."""
     monkeypatch.setattr(spool_module, "SEGMENT_BYTES", 20_000)
     capture = Capture(source, tmp_path, limit=100_000)
     capture.attach()
@@ -734,43 +735,65 @@ def test_a_full_spool_gives_way_and_comes_back(source: Source, tmp_path: Path, m
         source.commit(20, 400)
         while capture.follower.poll():
             pass
-    size = capture.spool.size()
-    assert 100_000 < size < 150_000
+    assert 100_000 < capture.spool.size() < 150_000
     frame = capture.follower.cursor.frame
     source.commit()
     assert not capture.follower.poll()
     assert capture.follower.cursor.frame == frame
-    reader = SpoolReader(capture.folder)
-    reader.prune(capture.spool.place.segment)
-    while capture.follower.poll():
-        pass
-    assert capture.follower.cursor.generation == 2
-    assert capture.follower.cursor.frame > frame
-    assert [record.cursor().reason for record in capture.records() if record.kind is Kind.GAP] == [
-        "the spool reached its limit of 100000 bytes"
-    ]
+    yield capture
     capture.close()
 
 
-def test_a_full_spool_gives_way_at_once_to_whoever_cannot_make_room_before(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("resets", [0, 1, 2])
+def test_a_full_spool_waits_for_room(source: Source, full: Capture, resets: int) -> None:
+    """What still stands in the WAL then is not lost; what does not is a gap."""
+    captured = full.follower.cursor.lsn
+    for _ in range(resets):
+        source.checkpoint("RESTART")
+        source.commit()
+    assert not full.follower.poll()
+    reader = SpoolReader(full.folder)
+    reader.prune(full.spool.place.segment)
+    full.poll()
+    gaps = [record.cursor().reason for record in full.records() if record.kind is Kind.GAP]
+    if resets == 2:
+        (reason,) = gaps
+        assert reason.startswith("the spool reached its limit of 100000 bytes, and the WAL was reset")
+    else:
+        assert not gaps
+        assert full.follower.cursor.lsn == full.follower.target()
+        assert full.follower.cursor.lsn > captured
+
+
+def test_a_full_spool_gives_way_to_whoever_cannot_make_room_before(full: Capture) -> None:
     """As a comparison of pages, which ends with the position of all that is committed: both would wait for ever."""
-    monkeypatch.setattr(spool_module, "SEGMENT_BYTES", 20_000)
+    target = full.follower.target()
+    assert target is not None and full.follower.cursor.lsn < target
+    full.follower.awaited = True
+    full.poll()
+    assert full.follower.cursor.lsn == full.follower.target() == target
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_transaction_larger_than_the_spool(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """It comes whole: nobody could apply a part of it, and so make room."""
+    monkeypatch.setattr(follow_module, "CHUNK_BYTES", 20_000)
     capture = Capture(source, tmp_path, limit=100_000)
     capture.attach()
-    for _ in range(20):
-        source.commit(20, 400)
-        while capture.follower.poll():
-            pass
-    source.commit()
-    assert not capture.follower.poll()
-    target = capture.follower.target()
-    assert target is not None and capture.follower.cursor.lsn < target
-    capture.follower.awaited = True
+    capture.poll()
+    source.commit(300, 1000)
+    if restarted:
+        while capture.spool.size() < 50_000:
+            capture.follower.poll()
+        capture.close()
+        capture = Capture(source, tmp_path, limit=100_000)
+        assert capture.attach() is None
     while capture.follower.poll():
         pass
-    assert capture.follower.target() == capture.follower.cursor.lsn > target
+    assert capture.follower.cursor.lsn == capture.follower.target() == capture.follower.committed
+    assert capture.spool.size() > 300_000
     capture.close()
 
 

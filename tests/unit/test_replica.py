@@ -10,7 +10,8 @@ import pytest
 
 from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
 from mirror.capture.copy import read_rediff
-from mirror.capture.shadow import Images, Shadow, image_at
+from mirror.capture.shadow import SAVE_SEGMENTS, Images, Shadow, image_at
+from mirror.capture.spool import Place as SpoolPlace
 from mirror.capture.spool import SpoolReader
 from mirror.decode.diff import build_pagemap
 from mirror.errors import FormatError
@@ -122,6 +123,28 @@ def test_a_comparison_that_was_not_applied_goes_when_postgres_leaps(place: Place
     assert replica.leapt and not replica.changed, "nothing is saved of a position to which the pages have not come"
     replica.forget_comparisons()
     assert read_rediff(place.folder, 3, replica.page_size) is None
+    replica.close()
+
+
+@pytest.mark.parametrize("between", [True, False], ids=["where a segment ends", "within one"])
+def test_the_spool_is_pruned_although_nothing_more_comes(
+    place: Place, between: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Capture may be waiting for that."""
+    monkeypatch.setattr("mirror.capture.spool.SEGMENT_BYTES", 1000)
+    replica = place.create()
+    replica.finish(lambda: None)
+    begin = place.filler.spool.place
+    while place.filler.spool.place.segment <= begin.segment + SAVE_SEGMENTS:
+        place.filler.commit(2, 3)
+        if not between or place.filler.spool.place.segment <= begin.segment + SAVE_SEGMENTS:
+            head = Head(place.filler.cursor.lsn, place.filler.cursor.salts, 1.0, place.filler.spool.place)
+    replica.head = head
+    replica.save_now_and_then(place.filler.spool.place)
+    assert replica._shadow._saving is not None
+    replica._shadow._saving.done.result()
+    replica.save_now_and_then(place.filler.spool.place)
+    assert place.spool.first() == SpoolPlace(head.place.segment, 0)
     replica.close()
 
 
