@@ -753,15 +753,15 @@ def test_a_full_spool_waits_for_room(source: Source, full: Capture, resets: int)
         source.commit()
     assert not full.follower.poll()
     reader = SpoolReader(full.folder)
-    reader.prune(full.spool.place.segment)
-    full.poll()
+    while full.follower.cursor.lsn != full.follower.target():  # what the WAL still has fills it once more
+        reader.prune(full.spool.place.segment)
+        full.poll()
     gaps = [record.cursor().reason for record in full.records() if record.kind is Kind.GAP]
     if resets == 2:
         (reason,) = gaps
         assert reason.startswith("the spool reached its limit of 100000 bytes, and the WAL was reset")
     else:
         assert not gaps
-        assert full.follower.cursor.lsn == full.follower.target()
         assert full.follower.cursor.lsn > captured
 
 
