@@ -3,7 +3,7 @@
 What the decoder gives is the net effect of some commits, from one position to another. It is compared with the net
 effect of what hooks have told of the commits in between, if they have told of each of them; if a program without a hook
 has written as well, or one has told of a commit without its rows, nothing can be said, and the commits count as
-unchecked. (So do those that change the schema.)
+unchecked. (So do those that change the schema.) Where hooks know only keys, keys are compared.
 
 A difference counts only once it is sure that the transaction was committed: the hook tells of it just before, and a
 process that is killed in between has told of one that never was.
@@ -207,11 +207,14 @@ class CrossCheck:
 
     def _compare(self, window: Window, told: list[HookedCommit], age: float) -> bool:
         """Compare; False if there is a difference of which it is not sure yet that it is one."""
-        hooked = net(told, window.tables)
-        if window.changes is None or hooked is None:
+        hooked, keys = net(told, window.tables), last_ops(told, window.tables)
+        if window.changes is None or keys is None:
             self.unchecked += window.commits
             return True
-        found = list(differences(window.changes, hooked))
+        if hooked is None:
+            found = list(key_differences(window.changes, keys, window.tables))
+        else:
+            found = list(differences(window.changes, hooked))
         if found:
             if not all(self._hooked.alive(commit) for commit in told):
                 self.unchecked += window.commits  # it may have been killed before it could commit
@@ -259,7 +262,10 @@ def net(commits: Iterable[HookedCommit], tables: Mapping[str, Table], *, whole: 
         if commit.rows is None:
             return None
         for raw in commit.rows:
-            op, name, rowid, new_rowid, before, after = marshal.loads(raw)  # noqa: S302 - see outbox.py
+            op, name, rowid, *more = marshal.loads(raw)  # noqa: S302 - see outbox.py
+            if not more:
+                return None
+            new_rowid, before, after = more
             table = tables.get(name)
             if table is None:
                 continue  # SQLite's own, or a virtual table's
@@ -294,6 +300,42 @@ def differences(wal: Net, hook: Net) -> Iterator[tuple[Key, Kind, Row | None, Ro
     for key, (before, after) in hook.items():
         if key not in wal and not _same(before, after):
             yield key, "only the hook", None, after
+
+
+def last_ops(commits: Iterable[HookedCommit], tables: Mapping[str, Table]) -> dict[Key, bool] | None:
+    """Whether each row that hooks have told of was there at last, of tables with a rowid; None if that cannot be said.
+
+    This is known without the rows' values, too, but for rows that ``REPLACE`` has deleted (:mod:`mirror.hook.keys`).
+    """
+    found: dict[Key, bool] = {}
+    for commit in commits:
+        if commit.rows is None:
+            return None
+        for raw in commit.rows:
+            op, name, rowid, *more = marshal.loads(raw)  # noqa: S302 - see outbox.py
+            table = tables.get(name)
+            if table is None or table.without_rowid or not is_comparable(table):
+                continue
+            found[name, (rowid,)] = op != "DELETE"
+            if op == "UPDATE" and more and more[0] != rowid:
+                found[name, (rowid,)], found[name, (more[0],)] = False, True
+    return found
+
+
+def key_differences(
+    wal: Net, told: Mapping[Key, bool], tables: Mapping[str, Table]
+) -> Iterator[tuple[Key, Kind, Row | None, Row | None]]:
+    """As :func:`differences`, where only keys are told: rows that nobody told of, and deleted rows that are there.
+
+    Of an updated row nobody may have told: it was a blob written in place.
+    """
+    for key, (before, after) in wal.items():
+        if after is None or tables[key[0]].without_rowid:
+            continue
+        if key not in told and before is None:
+            yield key, "only the WAL", after, None
+        elif not told.get(key, True):
+            yield key, "different", after, None
 
 
 def _note(into: Net, table: Table, row: RowChange) -> None:

@@ -29,6 +29,7 @@ from mirror.client import ControlClient
 from mirror.config import SIDECARS, Settings, load_settings
 from mirror.errors import ConfigError, ControlError, MirrorError
 from mirror.hook.budget import Budget
+from mirror.hook.keys import KeyWatch
 from mirror.hook.outbox import Outbox
 from mirror.hook.sidecar import ANSWER_SECONDS, Sidecar
 from mirror.hook.watch import Watch, agent
@@ -177,7 +178,9 @@ class Mirror:
         if "apsw" in sys.modules and self._watcher is None:
             how = "hooks on every APSW connection to a mirrored file"
             if not self._rows:
-                how = "hooks that tell of commits, not of rows: the preupdate hook is not there, or sessions need it"
+                how = (
+                    "hooks that tell of rows' keys, not of values: the preupdate hook is not there, or sessions need it"
+                )
         else:
             how = "no hooks: this program is not on APSW; the sidecar captures all that it writes"
         return {
@@ -207,7 +210,7 @@ class Mirror:
 
     def watch(self, connection: apsw.Connection) -> None:
         """Set the hooks on a connection that was open before; nothing happens if its file is not mirrored."""
-        self._hook(connection)
+        self._hook(connection, opened_now=False)
 
     def disable(self) -> None:
         """See :func:`disable_mirror`."""
@@ -247,9 +250,10 @@ class Mirror:
         if self._rows and session is not None:
             self._session = session
             apsw.Session = _guarded(session, self._give_rows_up)
-        apsw.connection_hooks.append(self._hook)
+        # The first: an update hook of the program's takes the place of ours, and not the other way round.
+        apsw.connection_hooks.insert(0, self._hook)
 
-    def _hook(self, connection: apsw.Connection) -> None:
+    def _hook(self, connection: apsw.Connection, *, opened_now: bool = True) -> None:
         """Watch a connection if its file is mirrored."""
         try:
             name = connection.filename
@@ -263,7 +267,8 @@ class Mirror:
                     assert self._settings is not None
                     self._outboxes[source] = Outbox(source_folder(self._settings.state_dir, source))
                 self._number += 1
-                watch = Watch(connection, self._number, self._outboxes[source], self._budget, rows=self._rows)
+                kind = Watch if self._rows or not opened_now else KeyWatch
+                watch = kind(connection, self._number, self._outboxes[source], self._budget, rows=self._rows)
             self._watches.add(watch)
         except Exception as error:  # nothing of ours may reach the program
             logger.warning("a connection is not watched, the sidecar captures what it writes: {}", error)

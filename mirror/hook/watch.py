@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror.hook.budget import Budget
 from mirror.hook.outbox import MARSHAL_VERSION, Outbox
-from mirror.hook.place import CommitPlace
+from mirror.hook.place import CommitPlace, Place
 
 if TYPE_CHECKING:
     import apsw
@@ -47,12 +47,12 @@ MOST_ROWS, MOST_BYTES = 20_000, 8 << 20
 UNHEARD_SECONDS = 0.1
 
 _TRACE_STATEMENTS = 1  # SQLITE_TRACE_STMT
-_TXN_WRITE = 2  # SQLITE_TXN_WRITE
+TXN_WRITE = 2  # SQLITETXN_WRITE
 #: Statements between two looks at what they cost, and that cost each.
 _STATEMENTS, _STATEMENT_SECONDS = 256, 1.5e-6
 
 _BLANK = r"(?:[\s;\ufeff]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))"
-_FIRST_WORD = re.compile(rf"{_BLANK}*([A-Za-z]*)", re.DOTALL)
+_FIRST = re.compile(rf"{_BLANK}*([A-Za-z]*)", re.DOTALL)
 _NAME = r"(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+)"
 _SAVEPOINT = re.compile(
     rf"{_BLANK}*(?:(SAVEPOINT)|(ROLLBACK){_BLANK}+(?:TRANSACTION{_BLANK}+)?TO|(RELEASE))"
@@ -84,7 +84,7 @@ class Watch:
         self._place = CommitPlace(connection)
         self._rows: list[bytes] = []
         self._size = 0
-        self._whole = not connection.in_transaction and connection.txn_state() < _TXN_WRITE
+        self._whole = not connection.in_transaction and connection.txn_state() < TXN_WRITE
         """Whether the rows are all there are."""
         self._internal: set[str] = set()
         """The tables in which modules of virtual tables keep them."""
@@ -154,7 +154,7 @@ class Watch:
         in_use: type[Exception] = apsw.ThreadingViolationError
         closed: type[Exception] = apsw.ConnectionClosedError
         try:
-            if connection.in_transaction or connection.txn_state() == _TXN_WRITE:
+            if connection.in_transaction or connection.txn_state() == TXN_WRITE:
                 return False
             self._listen(connection)
         except in_use:
@@ -277,12 +277,11 @@ class Watch:
         """Those that do not commit cost something, too."""
         self._statements = 0
         pause = self._budget.spend(time.perf_counter(), _STATEMENTS * _STATEMENT_SECONDS)
-        if pause and self._alone and not self._rows and not self._files and connection.txn_state() < _TXN_WRITE:
+        if pause and self._alone and not self._rows and not self._files and connection.txn_state() < TXN_WRITE:
             self._rest(connection, pause)
 
     def _look_for_savepoint(self, sql: str) -> None:
-        word = _FIRST_WORD.match(sql)
-        if word is None or word[1].upper() not in ("SAVEPOINT", "ROLLBACK", "RELEASE"):
+        if first_word(sql) not in ("SAVEPOINT", "ROLLBACK", "RELEASE"):
             return
         if (found := _SAVEPOINT.match(sql)) is not None:
             self._savepoint(*found.groups())
@@ -326,7 +325,10 @@ class Watch:
         connection = self._connection()
         assert connection is not None
         place = self._place.before(connection) if self._rows or not self._whole else None
-        rows: list[bytes] | None = self._rows if self._whole and self.with_rows else None
+        self._send(connection, place, self._rows if self._whole and self.with_rows else None, begun)
+
+    def _send(self, connection: apsw.Connection, place: Place | None, rows: list[bytes] | None, begun: float) -> None:
+        """Have the sidecar told of a commit. ``begun``: when our work on it began."""
         self._commits += 1
         self._sent = self._commits
         message = ("commit", self._number, self._commits, time.monotonic_ns(), agent.get(), place, rows)
@@ -359,6 +361,12 @@ class Watch:
         self._size = self._mark = self._own = self._direct = self._deleted = 0
         self._whole = True
         self._savepoints.clear()
+
+
+def first_word(sql: str) -> str:
+    """The first word of a statement, in capitals; empty if there is none."""
+    word = _FIRST.match(sql)
+    return "" if word is None else word[1].upper()
 
 
 def _allow_all(*_: object) -> int:
