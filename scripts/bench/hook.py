@@ -1,23 +1,27 @@
-"""What ``enable_mirror()`` costs a program on APSW: its commits a second with the hooks against without, in one run.
+"""What ``enable_mirror()`` costs a program on APSW: its commits with the hooks against without, in one run.
 
 A sidecar follows the file either way. Rounds are interleaved, each by a fresh process, on one file in WAL mode. With
 ``synchronous=FULL``, SQLite's default, each commit waits for the disk; with ``NORMAL`` none does, and as nobody pauses
-there either, the hooks tell only of a part of the commits: what they may cost has a limit. How many, is beside it. A
-ratio by pairs is the middle one of those of two rounds that follow each other.
+there either, the hooks tell only of a part of the commits: what they may cost has a limit. How many, is beside it. At a
+steady rate they tell of all, and the middle commit is so much longer. "Keys" is what it is where SQLite has no
+preupdate hook. A ratio by pairs is the middle one of those of two rounds that follow each other.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from common import BENCH, Figure, Figures, Mirror, Workbench, environment, median, parser, workbench, write
 
-SIDES = ("without", "with")
+#: What the program has: no hooks, the usual ones, or those where there is no preupdate hook.
+SIDES = ("none", "rows", "keys")
 
 
 def main() -> None:
@@ -25,6 +29,8 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--rounds", type=int, default=9, help="pairs of rounds of each kind")
     made.add_argument("--full", type=int, default=8_000, help="commits of a round that waits for the disk")
+    made.add_argument("--paced", type=int, default=1_000, help="commits of a round at a steady rate")
+    made.add_argument("--rate", type=float, default=200.0, help="such commits a second")
     made.add_argument("--normal", type=int, default=100_000, help="commits of a round that does not")
     options = made.parse_args()
     figures = Figures("the hooks of enable_mirror()")
@@ -35,6 +41,7 @@ def main() -> None:
             mirror.ready()
             for synchronous, commits in (("FULL", options.full), ("NORMAL", options.normal)):
                 _measure(options, figures, bench, mirror, source, synchronous, commits)
+                _pace(options, figures, bench, mirror, source, synchronous)
             hook = mirror.status()["hook"]
             figures.add("checked against the WAL", hook["checked"], "commits")
             figures.add("discrepancies", mirror.status()["discrepancies"], "rows")
@@ -51,19 +58,42 @@ def _measure(
     commits: int,
 ) -> None:
     rates: dict[str, list[float]] = {side: [] for side in SIDES}
-    told = 0
-    for number in range(2 * options.rounds):
-        side = SIDES[(number + number // 2) % 2]
-        seed = number + 1 + (100 if synchronous == "FULL" else 200)
-        found = _run(bench, source, commits=commits, synchronous=synchronous, seed=seed, hook=side == "with")
+    told = dict.fromkeys(SIDES, 0)
+    for side in _rounds(options.rounds):
+        found = _run(bench, source, commits=commits, synchronous=synchronous, seed=_seeds(), hook=side, rate=0.0)
         rates[side].append(commits / found["seconds"])
-        told += found["told"]
+        told[side] += found["told"]
         mirror.wait()
-    figures.add(f"{synchronous}, without hooks", median(rates["without"]), "commits/s")
-    ratio = median([one / other for one, other in zip(rates["with"], rates["without"], strict=True)])
-    line = Figure(f"{synchronous}, with hooks", median(rates["with"]), "commits/s", "without, by pairs", ratio)
-    figures.lines.append(line)
-    figures.add(f"{synchronous}, told of", 100 * told / (options.rounds * (commits + 100)), "%")
+    figures.add(f"{synchronous}, without hooks", median(rates["none"]), "commits/s")
+    for side in SIDES[1:]:
+        ratio = median([one / other for one, other in zip(rates[side], rates["none"], strict=True)])
+        line = Figure(f"{synchronous}, hooks, {side}", median(rates[side]), "commits/s", "without, by pairs", ratio)
+        figures.lines.append(line)
+        figures.add(f"{synchronous}, {side}, told of", 100 * told[side] / (options.rounds * (commits + 100)), "%")
+
+
+def _pace(
+    options: argparse.Namespace, figures: Figures, bench: Workbench, mirror: Mirror, source: Path, synchronous: str
+) -> None:
+    found: dict[str, list[float]] = {side: [] for side in SIDES}
+    job = {"commits": options.paced, "synchronous": synchronous, "rate": options.rate}
+    for side in _rounds(max(1, options.rounds // 3)):
+        found[side].append(1e6 * _run(bench, source, seed=_seeds(), hook=side, **job)["p50"])
+        mirror.wait()
+    what = f"{synchronous} at {options.rate:g}/s"
+    figures.add(f"{what}, without hooks, p50", median(found["none"]), "us a commit")
+    for side in SIDES[1:]:
+        more = median([one - other for one, other in zip(found[side], found["none"], strict=True)])
+        figures.add(f"{what}, {side}, longer by", more, "us a commit")
+
+
+_seeds = itertools.count(1).__next__
+
+
+def _rounds(count: int) -> Iterator[str]:
+    """Each side so often, none always after the same one."""
+    for number in range(count):
+        yield from SIDES if number % 2 else reversed(SIDES)
 
 
 def _run(bench: Workbench, source: Path, **job: Any) -> dict[str, Any]:
