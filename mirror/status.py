@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirror.capture.shadow import saved_position
 from mirror.model import Lsn, Position, Table
 
 if TYPE_CHECKING:
@@ -191,6 +190,8 @@ class SourceStatus:
 
 def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
     """The status of a source whose mirror is not running: what it wrote down last, and the position it saved."""
+    from mirror.capture.shadow import saved_position  # takes longer to load than a running mirror to answer
+
     status = SourceStatus(str(source), schema)
     known = {field.name for field in fields(SourceStatus)}
     try:

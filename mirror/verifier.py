@@ -22,8 +22,8 @@ from mirror.errors import MirrorError, SourceError
 from mirror.model import Lsn, Salts
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
+from mirror.parity_runs import record
 from mirror.statedir import source_folder
-from mirror.verified import record
 
 #: The part of the time in which a background comparison works.
 SHARE = 0.03

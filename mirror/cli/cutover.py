@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from mirror.cli.check import status_of
 from mirror.cli.options import common, postgres_of
+from mirror.cli.status import status_of
 from mirror.config import Settings
 from mirror.readiness import ACKNOWLEDGED, Readiness, failing
 from mirror.readiness import plan as judge

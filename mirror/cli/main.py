@@ -5,28 +5,43 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 
 import click
 
-from mirror import __version__
-from mirror.cli.check import parity, status, wait
-from mirror.cli.cutover import cutover
-from mirror.cli.demo import demo
-from mirror.cli.doctor import doctor
 from mirror.cli.options import log_to
-from mirror.cli.rejects import rejects
-from mirror.cli.up import up
 from mirror.errors import MirrorError
 
+#: Each command, and the module in this package that has it.
+COMMANDS = {
+    "doctor": "doctor",
+    "up": "up",
+    "wait": "status",
+    "status": "status",
+    "parity": "parity",
+    "rejects": "rejects",
+    "cutover": "cutover",
+    "demo": "demo",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="mirror")
+
+class _Commands(click.Group):
+    """Loads only the command that is asked for: `mirror wait` need not know of all that `mirror up` does."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"mirror.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mirror", prog_name="mirror")
 def cli() -> None:
     """Keep a Postgres database equal to a live SQLite file, without touching the program that writes it."""
-
-
-for _command in (doctor, up, wait, status, parity, rejects, cutover, demo):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from loguru import logger
 
 from mirror.config import Settings, load_settings
 from mirror.errors import ConfigError, MirrorError
-from mirror.pipeline import Pipeline
-from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from mirror.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from mirror.pipeline import Pipeline
+    from mirror.postgres.embedded import EmbeddedPostgres
 
 #: How long a command that is to end by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
@@ -79,6 +81,8 @@ def postgres_of(settings: Settings) -> Iterator[str]:
     if settings.dsn is not None:
         yield settings.dsn
         return
+    from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
+
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     servers = [start_embedded(settings.state_dir)]
     done = threading.Event()
@@ -95,6 +99,8 @@ def postgres_of(settings: Settings) -> Iterator[str]:
 
 def _keep_running(settings: Settings, servers: list[EmbeddedPostgres], done: threading.Event) -> None:
     """Start the embedded server again, at the same address, when somebody has killed it."""
+    from mirror.postgres.embedded import start_embedded
+
     while not done.wait(0.5):
         try:
             os.kill(servers[-1].pid, 0)

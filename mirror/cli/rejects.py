@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.check import gate_of
+from mirror.cli.gate import gate_of
 from mirror.cli.options import common, postgres_of
 from mirror.config import Settings
 from mirror.postgres.failures import translated

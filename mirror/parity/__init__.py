@@ -2,9 +2,3 @@
 
 Imports nothing of the capture side (invariant 6): it reads SQLite through SQL and has codecs of its own.
 """
-
-from mirror.parity.compare import compare
-from mirror.parity.gate import Gate
-from mirror.parity.report import Difference, ParityReport, TableReport
-
-__all__ = ["Difference", "Gate", "ParityReport", "TableReport", "compare"]

@@ -26,10 +26,11 @@ from psycopg.rows import dict_row
 
 from mirror.errors import ControlError
 from mirror.model import Lsn, Salts
-from mirror.parity import Difference, ParityReport, TableReport, compare
 from mirror.parity import source as source_module
+from mirror.parity.compare import compare
 from mirror.parity.digests import Choice
 from mirror.parity.plan import Plan
+from mirror.parity.report import Difference, ParityReport, TableReport
 from mirror.parity.target import Range, Target
 from mirror.parity.values import Cells
 from mirror.parity.views import WalSource, open_source

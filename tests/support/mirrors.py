@@ -39,6 +39,8 @@ class MirrorProcess:
         self.tenants: dict[Path, str] = {}
         """The agents of sources."""
         self.profile: str | None = None
+        self.save_pages: int | None = None
+        """After so many changed pages a save is due, if not as usual."""
         self._process: subprocess.Popen[bytes] | None = None
         self.last_position: dict[Path, Lsn] = {}
 
@@ -50,6 +52,8 @@ class MirrorProcess:
         more = {"MIRROR_TENANTS": json.dumps({str(resolve(path)): agent for path, agent in self.tenants.items()})}
         if self.profile is not None:
             more["MIRROR_PROFILE"] = self.profile
+        if self.save_pages is not None:
+            more["MIRROR_SAVE_PAGES"] = str(self.save_pages)
         if capture_at:
             more["MIRROR_CAPTURE_SEAM"] = f"{capture_at} {hit} {self.capture_killed}"
         self._process = subprocess.Popen(

@@ -3,7 +3,7 @@
 ``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
 never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
 MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
-decoded wrongly wherever it stands.
+decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 from mirror.agent import Agent, AgentSettings
+from mirror.capture import shadow
 from mirror.capture.link import CAPTURE_MODULE
 from mirror.decode import rows
 from mirror.model import Value
@@ -48,6 +49,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
     paths = [Path(source) for source in sources]
+    shadow.SAVE_PAGES = int(os.environ.get("MIRROR_SAVE_PAGES", shadow.SAVE_PAGES))
     if planted := os.environ.get("MIRROR_PLANTED_BUG"):
         plant(planted)
     tenants = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_TENANTS", "{}")).items()}

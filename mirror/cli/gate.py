@@ -1,0 +1,56 @@
+"""The mirror of a source, for commands that need one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror.cli.options import Patience
+from mirror.client import ControlClient, wait_for_mirror
+from mirror.errors import ControlError, StateError
+from mirror.statedir import source_folder
+
+if TYPE_CHECKING:
+    from mirror.agent import Agent
+
+
+@contextmanager
+def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[ControlClient]:
+    """The running mirror of a source, or, if none is running, one that runs only meanwhile.
+
+    The latter catches up from where the last one stopped, but never copies the source anew: that
+    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from.
+    """
+    folder = source_folder(state_dir, source)
+    try:
+        client = ControlClient(folder)
+    except ControlError:
+        if not (folder / "shadow.json").exists():
+            raise StateError(
+                "check parity",
+                str(source),
+                "it has never been mirrored with this state directory",
+                next_step=f"run `mirror up {source}`",
+            ) from None
+        # Only now: it brings the whole engine along, which takes longer to load than most commands to run.
+        from mirror.agent import Agent, AgentSettings
+
+        agent = Agent(AgentSettings([source], dsn, state_dir, schema, resume_only=True))
+        with agent, wait_for_mirror(folder, 10.0) as client:
+            _catch_up(agent, client)
+            yield client
+        return
+    with client:
+        yield client
+
+
+def _catch_up(agent: Agent, client: ControlClient) -> None:
+    patience = Patience()
+    while client.status()["phase"] not in ("following", "failed"):
+        patience.check(agent.pipelines[0])
+        time.sleep(0.01)
+    if agent.pipelines[0].error is not None:
+        raise agent.pipelines[0].error
