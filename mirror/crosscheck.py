@@ -4,9 +4,6 @@ What the decoder gives is the net effect of some commits, from one position to a
 effect of what hooks have told of the commits in between, if they have told of each of them; if a program without a hook
 has written as well, or one has told of a commit without its rows, nothing can be said, and the commits count as
 unchecked. (So do those that change the schema.) Where hooks know only keys, keys are compared.
-
-A difference counts only once it is sure that the transaction was committed: the hook tells of it just before, and a
-process that is killed in between has told of one that never was.
 """
 
 from __future__ import annotations
@@ -36,10 +33,10 @@ MOST_ROWS, MOST_WINDOWS, KEPT_SECONDS = 5_000, 128, 3.0
 _AGAIN_SECONDS = 0.1
 #: Commits of one generation that are kept until the WAL tells of them.
 MOST_TOLD = 50_000
+#: Nothing was decoded for so long.
+QUIET_SECONDS = 0.5
 #: What was told of commits that are never seen is kept for so many seconds.
 FORGOTTEN_SECONDS = 60.0
-#: A writer that is alive and has not told of a failure for so many seconds has committed.
-SURE_SECONDS = 2.0
 #: Discrepancies that are written down of one batch.
 MOST_FOUND = 100
 
@@ -109,15 +106,18 @@ class CrossCheck:
         self._windows: deque[Window] = deque()
         self._told: dict[Salts, _Told] = {}
         self._found: list[Discrepancy] = []
-        self._look_again = 0.0
+        self._look_again = self._begun = 0.0
         self.checked = 0
         """Commits of which both captures told the same, or a discrepancy was found."""
         self.unchecked = 0
 
     def begin(self, begin: Position, salts: Salts, commits: int, tables: Mapping[str, Table]) -> None:
         """Some commits behind a position are decoded now."""
+        now = time.monotonic()
+        quiet, self._begun = now - self._begun > QUIET_SECONDS, now
         self._open = None
-        if commits and self._hooked.talking:
+        # After a quiet while the file may be faster than the hook.
+        if commits and (self._hooked.talking or (quiet and self._hooked.writers)):
             self._open = Window(begin, salts, commits, tables)
         elif self._hooked.writers:
             self.unchecked += commits
@@ -173,12 +173,11 @@ class CrossCheck:
 
     def _is_settled(self, window: Window, now: float) -> bool:
         told = self._told_of(window)
-        age = now - window.closed_at
-        if len(told) < window.commits and age < KEPT_SECONDS:
+        if len(told) < window.commits and now - window.closed_at < KEPT_SECONDS:
             return False
-        if len(told) == window.commits and not self._compare(window, told, age):
-            return False
-        if len(told) != window.commits:
+        if len(told) == window.commits:
+            self._compare(window, told)
+        else:
             self.unchecked += window.commits
         for commit in told:
             assert isinstance(commit.behind, InWal)
@@ -193,7 +192,7 @@ class CrossCheck:
             found += told.between(window.begin.frame, window.end.frame if same else None)
         if not same and (told := self._told.get(window.end_salts)) is not None:
             found += told.between(0, window.end.frame)
-        return [commit for commit in found if not self._hooked.undone(commit)]
+        return found
 
     def _forget(self, waiting: Window | None, last: Window, now: float) -> None:
         """Forget what was told of commits in front of the first window that waits, or of the last one's end."""
@@ -205,22 +204,15 @@ class CrossCheck:
         for salts in [salts for salts, told in self._told.items() if now - told.last > FORGOTTEN_SECONDS]:
             del self._told[salts]
 
-    def _compare(self, window: Window, told: list[HookedCommit], age: float) -> bool:
-        """Compare; False if there is a difference of which it is not sure yet that it is one."""
+    def _compare(self, window: Window, told: list[HookedCommit]) -> None:
         hooked, keys = net(told, window.tables), last_ops(told, window.tables)
         if window.changes is None or keys is None:
             self.unchecked += window.commits
-            return True
+            return
         if hooked is None:
             found = list(key_differences(window.changes, keys, window.tables))
         else:
             found = list(differences(window.changes, hooked))
-        if found:
-            if not all(self._hooked.alive(commit) for commit in told):
-                self.unchecked += window.commits  # it may have been killed before it could commit
-                return True
-            if age < SURE_SECONDS:
-                return False
         self.checked += window.commits
         writers = ", ".join(dict.fromkeys(str(commit.writer) for commit in told))
         for (table, key), kind, wal, hook in found[:MOST_FOUND]:
@@ -236,7 +228,6 @@ class CrossCheck:
                     writers,
                 )
             )
-        return True
 
     @property
     def waiting(self) -> int:

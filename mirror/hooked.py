@@ -21,7 +21,6 @@ from mirror.model import Salts
 _MOST_BYTES = 256 << 20
 #: Commits that wait to be looked at; older ones are let go.
 MOST_COMMITS = 50_000
-_MOST_UNDONE = 10_000
 #: The source is looked at at once if nothing came for so many seconds before: capture then looks less often.
 _QUIET_SECONDS = 1.0
 
@@ -57,12 +56,9 @@ class InFile(NamedTuple):
 
 @dataclass(slots=True)
 class HookedCommit:
-    """A transaction that a hook has told of. It is about to be committed then; only the source says that it was."""
+    """A transaction that a hook has told of, after it was committed."""
 
     writer: Writer
-    conversation: int
-    connection: int
-    number: int
     told_at: int
     """Of the system's monotonic clock, in nanoseconds."""
     agent: str | None
@@ -83,9 +79,7 @@ class Hooked:
         self._of_files: deque[HookedCommit] = deque()
         self.eager = False
         """Whether to ring each time: the source has no WAL that would tell."""
-        self._undone: set[tuple[int, int, int]] = set()
-        self._conversations = 0
-        self._alive: dict[int, Writer] = {}
+        self._alive: dict[BufferedIOBase, Writer] = {}
         self._last = 0.0
         self.unnamed = 0
         """Commits that could not be named."""
@@ -94,11 +88,9 @@ class Hooked:
 
     def listen(self, stream: BufferedIOBase, hello: dict[str, Any]) -> None:
         """Take what one process tells until it hangs up. Raises ``ValueError`` for what is no message."""
-        writer = Writer(int(hello["pid"]), str(hello["program"])[:200])
+        writer = Writer(int(hello["pid"]), _clean(hello["program"]))
         with self._guard:
-            self._conversations += 1
-            conversation = self._conversations
-            self._alive[conversation] = writer
+            self._alive[stream] = writer
         try:
             while len(head := stream.read(4)) == 4:
                 length = int.from_bytes(head, "big")
@@ -111,27 +103,22 @@ class Hooked:
                     block = marshal.loads(data)  # noqa: S302 - of a process of the same user, see outbox.py
                 except (EOFError, TypeError) as error:
                     raise ValueError(str(error)) from error
-                self._take(writer, conversation, block)
+                self._take(writer, block)
         finally:
             with self._guard:
-                del self._alive[conversation]
+                del self._alive[stream]
             self._ring()
 
-    def _take(self, writer: Writer, conversation: int, block: list[tuple[Any, ...]]) -> None:
+    def _take(self, writer: Writer, block: list[tuple[Any, ...]]) -> None:
         with self._guard:
             for message in block:
                 match message:
-                    case ("commit", int(connection), int(number), int(told_at), agent, place, rows):
+                    case ("commit", int(told_at), agent, place, rows):
                         behind = _behind(place)
                         self.unnamed += behind is None
                         queue = self._of_files if isinstance(behind, InFile) else self._commits
-                        queue.append(
-                            HookedCommit(writer, conversation, connection, number, told_at, agent, behind, rows)
-                        )
-                    case ("undone", int(connection), int(number)):
-                        if len(self._undone) >= _MOST_UNDONE:
-                            self._undone.clear()  # those were looked at long ago
-                        self._undone.add((conversation, connection, number))
+                        who = None if agent is None else _clean(agent)
+                        queue.append(HookedCommit(writer, told_at, who, behind, rows))
                     case ("lost", int(count)):
                         self.lost += count
                     case _:
@@ -157,10 +144,6 @@ class Hooked:
         """Whether any process has told something just now, or something that was not looked at."""
         return bool(self._commits) or time.monotonic() - self._last < _TALK_SECONDS
 
-    def alive(self, commit: HookedCommit) -> bool:
-        """Whether the process that told of a commit has not hung up since."""
-        return commit.conversation in self._alive
-
     def take(self) -> list[HookedCommit]:
         """What has come since the last call."""
         if not self._commits:
@@ -175,9 +158,10 @@ class Hooked:
             found, self._of_files = list(self._of_files), deque()
         return found
 
-    def undone(self, commit: HookedCommit) -> bool:
-        """Whether a commit is known to have failed."""
-        return (commit.conversation, commit.connection, commit.number) in self._undone
+
+def _clean(name: object) -> str:
+    """A name as Postgres takes it, of no more than 200 characters."""
+    return str(name)[:200].encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def _behind(place: tuple[Any, ...] | None) -> InWal | InFile | None:

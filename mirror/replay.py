@@ -5,8 +5,8 @@ the counter before it. So the commits that hooks have told of are all there were
 other up to the one in the file. Then their rows go to Postgres as they are; where one is missing (a program without a
 hook, a change of the schema, a transaction whose rows are not all known) the pages are compared as always.
 
-A commit is sure when the next one has been told of, which read the counter that it left; or when the file stands still
-with that counter, as capture announces. The position of a commit that came this way is the generation's, with the
+Whether a commit has changed the schema is told by the next one, or by the file when it stands still with that counter,
+as capture announces; only then it is applied. The position of a commit that came this way is the generation's, with the
 number of such commits in place of a frame.
 
 The replica's pages stay what they were meanwhile. So it is noted which rows have changed since: when pages are compared
@@ -150,7 +150,7 @@ class Replay:
         return Step.DONE
 
     def _chain(self, until: int | None) -> list[HookedCommit]:
-        """The commits behind what Postgres has of which it is sure that they were made, and that they are all."""
+        """The commits behind what Postgres has, one behind the other, that have not changed the schema."""
         assert self._counter is not None
         found: list[HookedCommit] = []
         counter = self._counter
@@ -161,9 +161,7 @@ class Replay:
                 assert isinstance(following.behind, InFile)
                 if following.behind.cookie != self.cookie:
                     break  # it has changed the schema
-            elif until is None or _behind(until, after) or not self._hooked.alive(commit):
-                break
-            if self._hooked.undone(commit):
+            elif until is None or _behind(until, after):
                 break
             found.append(commit)
             counter = after

@@ -167,7 +167,7 @@ class CaptureProcess:
             ]
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, argument],
+            [sys.executable, "-P", "-m", module, argument],
             pass_fds=[theirs.fileno() for _, theirs in pairs],
             stdin=subprocess.DEVNULL,
         )

@@ -132,12 +132,12 @@ class Story:
 
     def _python(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+            [sys.executable, "-P", "-m", module, *arguments], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
         )
 
     def _start_sidecar(self) -> None:
         self._sidecar = subprocess.Popen(
-            [sys.executable, "-m", "mirror", "up", str(self._database), *self._where()],
+            [sys.executable, "-P", "-m", "mirror", "up", str(self._database), *self._where()],
             stdout=self._log,
             stderr=self._log,
             stdin=subprocess.DEVNULL,
@@ -182,7 +182,7 @@ class Story:
 
     def _parity(self) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, "-m", "mirror", "parity", str(self._database), "--json", *self._where()],
+            [sys.executable, "-P", "-m", "mirror", "parity", str(self._database), "--json", *self._where()],
             stdout=subprocess.PIPE,
             check=False,
         )

@@ -10,9 +10,8 @@ On the wire: after a line of JSON each way (``{"op": "hook", ...}``, see :mod:`m
 ============================================================== ==============================================
 message                                                         meaning
 ============================================================== ==============================================
-``("commit", connection, number, time, agent, place, rows)``   a transaction about to be committed; rows: see
+``("commit", time, agent, place, rows)``                       a transaction that was committed just now; rows: see
                                                                 :mod:`mirror.hook.watch`, None: not all are known
-``("undone", connection, number)``                             it was rolled back after all
 ``("lost", count)``                                            so many messages did not fit
 ============================================================== ==============================================
 
@@ -30,8 +29,11 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from loguru import logger
 
 from mirror.statedir import control_path
 
@@ -61,6 +63,8 @@ class Outbox:
         """Bytes in the queue, roughly: two threads may add at once."""
         self.lost = 0
         self.sent = 0
+        self.error: str | None = None
+        """What has gone wrong in sending last, if it was more than a sidecar that is not there."""
         self.connected = True
         """Whether a sidecar listens, as far as is known: what is told before the first answer is kept for it."""
         self._socket: socket.socket | None = None
@@ -101,6 +105,10 @@ class Outbox:
         self._ring.set()
         if timeout:
             self._thread.join(timeout)
+            if self._thread.is_alive() and (connection := self._socket) is not None:
+                with suppress(OSError):  # a sidecar that stands still: the thread waits for it
+                    connection.shutdown(socket.SHUT_RDWR)
+                self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._closed:
@@ -111,6 +119,10 @@ class Outbox:
                     self._send_all(self._socket)
             except OSError:
                 pass  # no sidecar, or it has ended: what it missed, the WAL has
+            except Exception as error:  # a bug: the program must not see it, nor its connections rest for ever
+                if self.error is None:
+                    logger.warning("what hooks tell could not be sent: {}: {}", type(error).__name__, error)
+                self.error = f"{type(error).__name__}: {error}"
             finally:
                 self.connected = False
                 self.lost += len(self._queue)
@@ -125,7 +137,10 @@ class Outbox:
         try:
             connection.settimeout(_SEND_SECONDS)
             connection.connect(str(self._path))
-            hello = {"op": "hook", "pid": os.getpid(), "program": os.path.basename(sys.argv[0] or "python")}
+            program = os.path.basename(
+                str(next(iter(sys.argv), "")) or "python"
+            )  # a program may do as it likes with it
+            hello = {"op": "hook", "pid": os.getpid(), "program": program}
             connection.sendall(json.dumps(hello).encode() + b"\n")
             answer = connection.makefile("rb", 0).readline()
             if not json.loads(answer or b"{}").get("ok"):

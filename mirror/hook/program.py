@@ -87,7 +87,7 @@ def disable_mirror() -> None:
 @contextmanager
 def as_agent(name: str) -> Iterator[None]:
     """What is committed in the block is the work of this agent: ``mirror.writes`` tells so."""
-    token = agent.set(name)
+    token = agent.set(str(name))
     try:
         yield
     finally:
@@ -112,7 +112,6 @@ class Mirror:
         self._sidecar: Sidecar | None = None
         self._outboxes: dict[Path, Outbox] = {}
         self._watches: WeakSet[Watch] = WeakSet()
-        self._number = 0
         self._budget = Budget()
         self._rows = True
         """Whether the preupdate hook may be used."""
@@ -190,6 +189,7 @@ class Mirror:
             "sent": sum(outbox.sent for outbox in self._outboxes.values()),
             "let_go": sum(outbox.lost for outbox in self._outboxes.values()),
             "failures": sum(watch.failures for watch in watches),
+            "error": next((outbox.error for outbox in self._outboxes.values() if outbox.error is not None), None),
         }
 
     def wait(self, timeout: float) -> bool:
@@ -266,9 +266,8 @@ class Mirror:
                 if source not in self._outboxes:
                     assert self._settings is not None
                     self._outboxes[source] = Outbox(source_folder(self._settings.state_dir, source))
-                self._number += 1
                 kind = Watch if self._rows or not opened_now else KeyWatch
-                watch = kind(connection, self._number, self._outboxes[source], self._budget, rows=self._rows)
+                watch = kind(connection, self._outboxes[source], self._budget, rows=self._rows)
             self._watches.add(watch)
         except Exception as error:  # nothing of ours may reach the program
             logger.warning("a connection is not watched, the sidecar captures what it writes: {}", error)
@@ -291,6 +290,8 @@ class Mirror:
 
 
 def _after_fork() -> None:
+    global _guard
+    _guard = threading.RLock()  # another thread may have held it, which is not here
     if _current is not None:
         _current.after_fork()
 

@@ -107,7 +107,8 @@ class Sidecar:
         return True
 
     def _start(self, sources: Sequence[Path]) -> None:
-        command = [sys.executable, "-m", "mirror", "up", *map(str, sources)]
+        # -P: not what lies in the program's working directory.
+        command = [sys.executable, "-P", "-m", "mirror", "up", *map(str, sources)]
         command += ["--state-dir", str(self._settings.state_dir), "--schema", self._settings.schema]
         if self._settings.config is not None:
             command += ["--config", str(self._settings.config)]

@@ -1,17 +1,22 @@
 """What one APSW connection writes to its main database, transaction by transaction.
 
-The preupdate hook tells of each row, with its values before and after; at the commit hook the rows go to the sidecar
-with the name of the commit (:mod:`mirror.hook.place`). The hook does not tell of rows that are taken back inside a
-transaction. Those are found by the trace of statements, which fires when the next one begins:
+The preupdate hook tells of each row, with its values before and after. It does not tell of rows that are taken back
+inside a transaction. Those are found by the trace of statements, which tells when each begins and when it ends:
 
-* SQLite then says how many rows the last statement changed itself (``changes``), and how many all have
-  (``total_changes``). If the first is what was told of, its rows stand; if both say none, it has failed, and they go;
+* at its end SQLite says how many rows the statement changed itself (``changes``), and how many all have
+  (``total_changes``). If the first is what was told of, its rows stand;
 * ``ROLLBACK TO``: the rows since its savepoint go.
 
-Wherever that is not sure, the transaction is told of without its rows: a statement that is still being read
-(``RETURNING``), one inside of another's function, one that failed when its triggers had written to other tables, a blob
-that is written in place, text that is not valid, too many rows. A foreign key's action is no statement: it comes with
-the number of the one that caused it.
+Wherever that is not sure, the transaction is told of without its rows: a statement that failed, because SQLite does
+not always take back what it did; one that others run beside before it has ended (``RETURNING``, half read); one inside
+of another's function; a blob that is written in place, text that is not valid, too many rows. A foreign key's action
+is no statement: it comes with the number of one that has not ended.
+
+The trace marks what runs inside of a statement with ``--``, so it marks a statement that begins with such a comment,
+too. That one is taken for itself if no other is open.
+
+The commit hook names the commit (:mod:`mirror.hook.place`). When the statement that made it has ended, and the
+connection is in no transaction, it was made: then the sidecar is told.
 
 Each row is ``(op, table, rowid, new rowid, values before, values after)``, marshalled at once: then what waits takes a
 known number of bytes and cannot change any more. Values are in the order of the table's columns.
@@ -46,10 +51,10 @@ MOST_ROWS, MOST_BYTES = 20_000, 8 << 20
 #: While no sidecar listens, nothing is told for so long.
 UNHEARD_SECONDS = 0.1
 
-_TRACE_STATEMENTS = 1  # SQLITE_TRACE_STMT
-TXN_WRITE = 2  # SQLITETXN_WRITE
+_TRACE_BEGINS, _TRACE_ENDS = 1, 2  # SQLITE_TRACE_STMT, SQLITE_TRACE_PROFILE
+TXN_WRITE = 2  # SQLITE_TXN_WRITE
 #: Statements between two looks at what they cost, and that cost each.
-_STATEMENTS, _STATEMENT_SECONDS = 256, 1.5e-6
+_STATEMENTS, _STATEMENT_SECONDS = 256, 3e-6
 
 _BLANK = r"(?:[\s;\ufeff]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))"
 _FIRST = re.compile(rf"{_BLANK}*([A-Za-z]*)", re.DOTALL)
@@ -60,6 +65,12 @@ _SAVEPOINT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ROLLBACK = re.compile(rf"{_BLANK}*ROLLBACK(?:{_BLANK}+TRANSACTION)?{_BLANK}*$", re.IGNORECASE | re.DOTALL)
+#: SQLite folds no other letters in names.
+_FOLDED = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+#: How statements begin that do none of that, mostly.
+_PLAIN = frozenset(("SE", "IN", "UP", "DE", "PR", "CR", "se", "in", "up", "de", "pr", "cr"))
+#: First words of statements that begin or end a part of a transaction.
+_TRANSACTIONS = frozenset(("BEGIN", "COMMIT", "END", "SAVEPOINT", "ROLLBACK", "RELEASE"))
 #: What the modules of virtual tables run in their own tables.
 _INTERNAL = re.compile(r"(?:INSERT|REPLACE|DELETE|UPDATE)[A-Z ]*\s['\"]main['\"]\.['\"]([^'\"]+)['\"]", re.IGNORECASE)
 
@@ -67,9 +78,9 @@ _INTERNAL = re.compile(r"(?:INSERT|REPLACE|DELETE|UPDATE)[A-Z ]*\s['\"]main['\"]
 class Watch:
     """The hooks on one connection. Used by the thread that uses the connection."""
 
-    def __init__(self, connection: apsw.Connection, number: int, outbox: Outbox, budget: Budget, *, rows: bool) -> None:
-        """Set the hooks. ``number``: of the connection in this process. ``rows``: whether the preupdate hook may be
-        used; without it only commits are told of, and by whom.
+    def __init__(self, connection: apsw.Connection, outbox: Outbox, budget: Budget, *, rows: bool) -> None:
+        """Set the hooks. ``rows``: whether the preupdate hook may be used; without it only commits are told of, and by
+        whom.
         """
         self._connection = weakref.ref(connection)  # it holds us: a circle would keep it open when it is thrown away
         self.failures = 0
@@ -79,7 +90,6 @@ class Watch:
         self._removed = False
         self._files = False
         """Whether the last commit was to a file without a WAL."""
-        self._number = number
         self._outbox = outbox
         self._place = CommitPlace(connection)
         self._rows: list[bytes] = []
@@ -88,23 +98,20 @@ class Watch:
         """Whether the rows are all there are."""
         self._internal: set[str] = set()
         """The tables in which modules of virtual tables keep them."""
-        self._mark = 0
-        """So many rows were there when the last statement began."""
-        self._own = self._direct = self._deleted = 0
-        """Of the rows since then, those that are no module's; of these, those that no trigger wrote; and of these the
-        deletes."""
+        self._open: set[object] = set()
+        """The statements that have begun and not ended."""
+        self._inner: set[object] = set()
+        """Those of them that run inside of another."""
         self._statement: object = None
-        self._sql = ""
-        self._alone = True
-        """Whether the last statement is a transaction by itself."""
-        self._nested = False
-        """Whether others ran inside of it."""
-        self._statements = 0
+        """The last that does not."""
+        self._own = self._direct = self._deleted = 0
+        """Of the rows since it began, those that are no module's; of these, those that no trigger wrote; and of these
+        the deletes."""
         self._changes = 0
+        self._statements = 0
         self._savepoints: list[tuple[str, int]] = []
-        self._sent: int | None = None
-        """Number of the last commit, for as long as it may still fail."""
-        self._commits = 0
+        self._made: tuple[Place | None, float] | None = None
+        """What names the commit whose statement has not ended yet, and the seconds that it took to find out."""
         self._listen(connection)
 
     def remove(self) -> None:
@@ -124,14 +131,22 @@ class Watch:
         """Set the hooks. Statements that were prepared before are prepared again when they are used next: SQLite would
         go on to delete all rows of a table without telling of each.
         """
+        self._open.clear()
+        self._inner.clear()
+        self._statement, self._made = None, None
         self._changes = connection.total_changes()
         if self.with_rows:
-            saved = connection.authorizer
-            connection.authorizer = _allow_all
-            connection.authorizer = saved
+            if (saved := connection.authorizer) in (None, _allow_all):
+                connection.authorizer = _allow_all  # should the next line fail, this one does no harm
+                connection.authorizer = None
+            else:
+                connection.authorizer = saved
         connection.set_commit_hook(self._commit, id=self)
         connection.set_rollback_hook(self._rollback, id=self)
-        connection.trace_v2(_TRACE_STATEMENTS, self._begin_statement, id=self)
+        connection.trace_v2(_TRACE_BEGINS | _TRACE_ENDS, self._trace, id=self)
+        self._listen_to_rows(connection)
+
+    def _listen_to_rows(self, connection: apsw.Connection) -> None:
         if self.with_rows:
             connection.preupdate_hook(self._row, id=self)
 
@@ -217,79 +232,105 @@ class Watch:
         self._rows.clear()
         self._size = 0
 
-    def _begin_statement(self, event: dict[str, Any]) -> None:
+    def _trace(self, event: dict[str, Any]) -> None:
         try:
             if self._removed:
                 return
-            statement, sql = event["id"], event["sql"]
-            if event["trigger"]:
-                if statement != self._statement and not event["readonly"]:
-                    self._begin_nested(sql)
-                return
             connection = self._connection()
             assert connection is not None
-            alone = not connection.in_transaction
-            if self._own:
-                if statement == self._statement and not self._nested and event["total_changes"] == self._changes:
-                    return  # an action of a foreign key
-                self._end_statement(connection, event["total_changes"], alone=alone)
-            if self._sent is not None and alone:
-                self._sent = None  # it is durable: had it failed, we would be inside of it still
-            self._statement, self._sql, self._alone, self._nested = statement, sql, alone, False
-            self._changes, self._mark = event["total_changes"], len(self._rows)
-            self._own = self._direct = self._deleted = 0
-            if alone and self._files:
-                self._place.look_at_lock(connection)
-            if event["readonly"] and sql[:1] not in "CcBbPpEeWwVv" and sql[:2] not in ("SE", "Se", "se"):
-                self._look_for_savepoint(sql)
-            self._statements += 1
-            if self._statements >= _STATEMENTS:
-                self._rest_from_statements(connection)
+            if event["code"] == _TRACE_ENDS:
+                self._end(connection, event)
+            else:
+                self._begin(connection, event)
         except Exception:
             self.failures += 1
             self._let_go()
 
-    def _begin_nested(self, sql: str) -> None:
+    def _begin(self, connection: apsw.Connection, event: dict[str, Any]) -> None:
+        statement = event["id"]
+        if statement in self._open:
+            return  # a trigger of it, or a foreign key's action
+        inner = event["trigger"] and bool(self._open)
+        self._open.add(statement)
+        if inner:
+            self._inner.add(statement)
+            if not event["readonly"]:
+                self._begin_inner(event["sql"])
+            return
+        if self._own:
+            self._let_go()  # the last one, which has told of rows, has not ended
+        alone = not connection.in_transaction
+        if alone and self._made is not None:
+            self._end_commit(connection, *self._made)  # a blob's: no statement has made it
+        self._statement, self._own, self._direct, self._deleted = statement, 0, 0, 0
+        self._changes = event["total_changes"]
+        if alone and self._files:
+            self._place.look_at_lock(connection)
+
+    def _begin_inner(self, sql: str) -> None:
         """A statement inside of another: of a module that keeps a virtual table, or of a function of the program."""
-        self._nested = True
         found = _INTERNAL.match(sql)
         if found is None:
             self._let_go()
         else:
             self._internal.add(found[1])
 
-    def _end_statement(self, connection: apsw.Connection, total: int, *, alone: bool) -> None:
-        """The last statement has told of rows, and another one begins: do they stand?"""
-        changes, counted = connection.changes(), total - self._changes
-        sql = self._sql.upper()
-        if alone or "RETURNING" in sql:
-            self._let_go()  # it is still under way, or may be
-        elif self._direct and changes == self._direct and counted >= changes:
-            return
-        elif "REPLACE" in sql and 0 < changes == self._direct - self._deleted and counted >= changes:
-            return  # SQLite does not count the rows that made room
-        elif changes == 0 == counted and not self._nested:
-            self._cut(self._mark)  # it has failed
-        else:
-            self._let_go()
+    def _end(self, connection: apsw.Connection, event: dict[str, Any]) -> None:
+        statement, sql = event["id"], event["sql"]
+        self._open.discard(statement)
+        if statement in self._inner:
+            self._inner.discard(statement)
+            if first_word(sql) in _TRANSACTIONS:
+                self._let_go()
+        elif statement == self._statement:
+            self._statement = None
+            if not self._stands(connection, event["total_changes"] - self._changes, sql):
+                self._let_go()
+            self._own = 0
+            if sql[:2] not in _PLAIN and (word := first_word(sql)) in _TRANSACTIONS:
+                self._end_savepoint(word, sql)
+        if self._made is not None:
+            if connection.in_transaction:
+                self._made = None
+                self._let_go()  # the commit has failed, and may be tried again
+            else:
+                self._end_commit(connection, *self._made)
+        elif self._is_used and not connection.in_transaction and connection.txn_state() < TXN_WRITE:
+            self._clear()  # it was rolled back, or had nothing to commit
+        self._statements += 1
+        if self._statements >= _STATEMENTS:
+            self._rest_from_statements(connection)
+
+    @property
+    def _is_used(self) -> bool:
+        """Whether anything is kept of a transaction."""
+        return bool(self._rows or self._savepoints or not self._whole)
+
+    def _stands(self, connection: apsw.Connection, counted: int, sql: str) -> bool:
+        """Whether what a statement that has ended has told of is what it did; all have changed ``counted`` rows."""
+        if not self._own:
+            return True
+        changes = connection.changes()
+        if not changes or counted < changes:
+            return False
+        # SQLite does not count the rows that make room.
+        return changes == self._direct or (changes == self._direct - self._deleted and "REPLACE" in sql.upper())
 
     def _rest_from_statements(self, connection: apsw.Connection) -> None:
         """Those that do not commit cost something, too."""
         self._statements = 0
         pause = self._budget.spend(time.perf_counter(), _STATEMENTS * _STATEMENT_SECONDS)
-        if pause and self._alone and not self._rows and not self._files and connection.txn_state() < TXN_WRITE:
+        if pause and not self._files and not connection.in_transaction and connection.txn_state() < TXN_WRITE:
             self._rest(connection, pause)
 
-    def _look_for_savepoint(self, sql: str) -> None:
-        if first_word(sql) not in ("SAVEPOINT", "ROLLBACK", "RELEASE"):
-            return
+    def _end_savepoint(self, word: str, sql: str) -> None:
         if (found := _SAVEPOINT.match(sql)) is not None:
             self._savepoint(*found.groups())
-        elif _ROLLBACK.match(sql) is None:
+        elif word in ("SAVEPOINT", "RELEASE") or (word == "ROLLBACK" and _ROLLBACK.match(sql) is None):
             self._let_go()
 
     def _savepoint(self, begin: str | None, back: str | None, release: str | None, name: str) -> None:
-        name = (name[1:-1] if name[0] in "\"'`[" else name).lower()
+        name = (name[1:-1] if name[0] in "\"'`[" else name).translate(_FOLDED)
         if begin:
             self._savepoints.append((name, len(self._rows)))
             return
@@ -299,67 +340,59 @@ class Watch:
         elif known is None:
             self._let_go()
         else:
-            self._cut(self._savepoints[known][1])
+            if self._whole:
+                del self._rows[self._savepoints[known][1] :]
+                self._size = sum(map(len, self._rows))
             del self._savepoints[known + 1 :]
-
-    def _cut(self, rows: int) -> None:
-        if self._whole:
-            del self._rows[rows:]
-            self._size = sum(map(len, self._rows))
 
     def _commit(self) -> bool:
         try:
-            if self._removed:
-                return False
-            if self._own and not self._alone:
-                self._let_go()
-            if self._rows or not self._whole or not self.with_rows:
-                self._tell()
+            if not self._removed:
+                begun = time.perf_counter()
+                connection = self._connection()
+                assert connection is not None
+                named = self._rows or not self._whole or not self.with_rows
+                self._made = self._place.before(connection) if named else None, time.perf_counter() - begun
         except Exception:
             self.failures += 1
-        self._clear()
         return False
 
-    def _tell(self) -> None:
-        begun = time.perf_counter()
-        connection = self._connection()
-        assert connection is not None
-        place = self._place.before(connection) if self._rows or not self._whole else None
-        self._send(connection, place, self._rows if self._whole and self.with_rows else None, begun)
-
-    def _send(self, connection: apsw.Connection, place: Place | None, rows: list[bytes] | None, begun: float) -> None:
-        """Have the sidecar told of a commit. ``begun``: when our work on it began."""
-        self._commits += 1
-        self._sent = self._commits
-        message = ("commit", self._number, self._commits, time.monotonic_ns(), agent.get(), place, rows)
-        self._outbox.put(message, self._size + 100)
+    def _end_commit(self, connection: apsw.Connection, place: Place | None, spent: float) -> None:
+        """It was made: have the sidecar told. ``spent``: seconds that our work on it took so far."""
+        begun = time.perf_counter() - spent
+        if self._own:
+            self._let_go()  # the statement has begun before there were hooks
+        rows = self._rows if self._whole and self._tells_rows else None
+        written = self._rows or not self._whole or not self._tells_rows
+        self._clear()
+        if not written:
+            return
+        message = ("commit", time.monotonic_ns(), agent.get(), place, rows)
+        self._outbox.put(message, 100 + sum(map(len, rows or ())))
         pause = self._budget.spend(begun) if self._outbox.connected else UNHEARD_SECONDS
         self._files = place is not None and place[0] == "file"
         # Of a file without a WAL nothing else tells as well; and its commits take long enough.
         if pause and not self._files:
             self._rest(connection, pause)
 
+    @property
+    def _tells_rows(self) -> bool:
+        return self.with_rows
+
     def _rest(self, connection: apsw.Connection, seconds: float) -> None:
         """Have no hooks for a while. Between two transactions, so that none is seen in part."""
         if getattr(connection, "is_async", False):
             return  # another thread could not set them again
         self._deafen(connection)
-        self._sent = None  # should this commit fail, nobody tells; but then none follows that could be taken for it
         self._outbox.resume(self, seconds)
 
     def _rollback(self) -> None:
-        try:
-            if self._sent is not None:
-                self._outbox.put(("undone", self._number, self._sent), 50)
-        except Exception:
-            self.failures += 1
-        self._sent = None
         self._clear()
 
     def _clear(self) -> None:
         self._rows = []
-        self._size = self._mark = self._own = self._direct = self._deleted = 0
-        self._whole = True
+        self._size = self._own = self._direct = self._deleted = 0
+        self._whole, self._made = True, None
         self._savepoints.clear()
 
 

@@ -139,14 +139,14 @@ def test_a_planted_disagreement_is_recorded(database: Path, dsn: str) -> None:
             from mirror.hook import outbox
             put = outbox.Outbox.put
             def falsify(self, message, size):
-                if message[0] == "commit" and message[6]:
-                    row = list(marshal.loads(message[6][0]))
+                if message[0] == "commit" and message[4]:
+                    row = list(marshal.loads(message[4][0]))
                     kind = row[5][0]
                     if kind == 2: row[5] = (2, "false", 0.0)
                     found = [marshal.dumps(tuple(row), 2)]
                     if kind == 3: found.append(marshal.dumps(("INSERT", "t", 99, 99, None, (99, "never", 0.0)), 2))
                     if kind == 4: found = found[1:]
-                    message = (*message[:6], found if kind in (2, 3, 4) else message[6])
+                    message = (*message[:4], found if kind in (2, 3, 4) else message[4])
                 put(self, message, size)
             outbox.Outbox.put = falsify
             for i in (2, 3, 4):
@@ -204,8 +204,8 @@ def test_without_the_preupdate_hook(database: Path, dsn: str, mode: str) -> None
             from mirror.hook import outbox
             put = outbox.Outbox.put
             def falsify(self, message, size):
-                if message[0] == "commit" and message[6]:
-                    message = (*message[:6], message[6][1:])
+                if message[0] == "commit" and message[4]:
+                    message = (*message[:4], message[4][1:])
                 put(self, message, size)
             outbox.Outbox.put = falsify
             c.execute("INSERT INTO t VALUES (7777, 'x', 0.0), (7778, 'y', 0.0)")
@@ -516,6 +516,82 @@ def test_disabled(database: Path, dsn: str) -> None:
         )
         program.do("m.watch(c); c.execute('INSERT INTO t VALUES (3, 2, 3)')")
         program.await_hook()
+
+
+def test_disabled_while_the_sidecar_stands_still(database: Path, dsn: str) -> None:
+    """Its socket is full, and the thread that sends waits: it ends all the same."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.enable(sidecar="outlives")
+        program.do(f"c = connect({str(database)!r})")
+        program.await_hook()
+        os.kill(program.sidecar_pid(), signal.SIGSTOP)
+        program.do("c.execute('INSERT INTO t(v) VALUES (zeroblob(4000000))'); mirror.disable_mirror()")
+        names = program.do("answer = [thread.name for thread in threading.enumerate()]")
+        os.kill(program.sidecar_pid(), signal.SIGCONT)
+        assert not [name for name in names if name.startswith("mirror")]
+        program.check()
+
+
+def test_names_and_arguments_of_all_kinds(database: Path, dsn: str) -> None:
+    """An agent's name that Postgres cannot hold, or that is none; a program without a name."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.do("import sys; sys.argv.clear()")
+        program.enable()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        program.await_hook()
+        names = r"['a\0b', '\ud800', 5, 'long' * 1000]"
+        program.do(f"""
+            for name in {names}:
+                with mirror.as_agent(name): c.execute("INSERT INTO t(v) VALUES (1)")
+        """)
+        program.check()
+        program.await_checked()
+        told = {agent for agent, _ in writes(dsn, 4)} - {None}
+        assert told == {"a\ufffdb", "?", "5", ("long" * 1000)[:200]}
+        assert program.do("answer = m.status()['hook']['error']") is None
+
+
+def test_the_working_directory_of_the_program(database: Path, dsn: str, folder: Path) -> None:
+    """Files there that are called as modules are are not the sidecar's business."""
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("mirror", "queue", "json"):
+        (elsewhere / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the program')")
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.do(f"import os, mirror; os.chdir({str(elsewhere)!r})")
+        program.enable()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        program.check()
+
+
+def test_a_fork_while_a_connection_is_being_opened(database: Path, dsn: str) -> None:
+    """By another thread, which is not there in the child and lets go of nothing."""
+    with Gateway(database, dsn) as program:
+        program.do(code(TABLES, database))
+        program.enable()
+        program.do(f"""
+            import os
+            from mirror.hook import program as its
+            held, done = threading.Event(), threading.Event()
+            def hold():
+                with its._guard:
+                    held.set()
+                    done.wait()
+            threading.Thread(target=hold).start()
+            held.wait()
+            child = os.fork()
+            if not child:
+                c = connect({str(database)!r})
+                c.execute("INSERT INTO t(v) VALUES ('child')")
+                os._exit(0)
+            answer = os.waitpid(child, 0)[1]
+            done.set()
+        """)
+        assert program.do("answer = answer") == 0
+        program.check()
 
 
 def test_a_connection_that_is_handed_over(database: Path, dsn: str) -> None:

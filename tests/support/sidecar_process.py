@@ -50,6 +50,8 @@ def main() -> int:
     capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
     paths = [Path(source) for source in sources]
     shadow.SAVE_PAGES = int(os.environ.get("MIRROR_SAVE_PAGES", shadow.SAVE_PAGES))
+    if capture != CAPTURE_MODULE:
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # nobody else looks in the working directory
     if planted := os.environ.get("MIRROR_PLANTED_BUG"):
         plant(planted)
     tenants = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_TENANTS", "{}")).items()}

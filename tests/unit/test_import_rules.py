@@ -31,7 +31,7 @@ WIRING = (
     "control",
     "cutover",
     "doctor",
-    "verified",
+    "parity_runs",
     "cli",
     "demo",
     "__main__",
