@@ -261,7 +261,7 @@ class Watch:
             self._let_go()  # the last one, which has told of rows, has not ended
         alone = not connection.in_transaction
         if alone and self._made is not None:
-            self._end_commit(connection, *self._made)  # a blob's: no statement has made it
+            self._end_commit(connection, *self._made)
         self._statement, self._own, self._direct, self._deleted = statement, 0, 0, 0
         self._changes = event["total_changes"]
         if alone and self._files:
@@ -353,6 +353,10 @@ class Watch:
                 assert connection is not None
                 named = self._rows or not self._whole or not self.with_rows
                 self._made = self._place.before(connection) if named else None, time.perf_counter() - begun
+                if not self._open:
+                    # A blob's, or that of a statement that ends before its time: no end will come.
+                    self._let_go()
+                    self._end_commit(connection, *self._made)
         except Exception:
             self.failures += 1
         return False
