@@ -33,7 +33,7 @@ from mirror.provenance import WriteLog
 from mirror.replica import Replica
 
 #: What was announced and is not explained by then is found by comparing pages.
-PATIENCE_SECONDS = 0.05
+PATIENCE_SECONDS = 0.2
 #: Pages are compared when nothing has been written for so long.
 IDLE_SECONDS = 2.0
 #: Rows that may have changed since the last comparison.
