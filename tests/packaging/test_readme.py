@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import pytest
 
+from mirror.cli.main import COMMANDS
 from mirror.cli.main import cli as commands
 from tests.support.commands import CommandLine, stop
 from tests.support.memustore import create_dashboard
@@ -153,9 +154,10 @@ def test_every_other_command(folder: Path, dsn: str) -> None:
         reader.end()
 
 
-@pytest.mark.parametrize("name", sorted(commands.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_and_option_says_what_it_is(name: str) -> None:
-    command = commands.commands[name]
+    command = commands.get_command(click.Context(commands), name)
+    assert command is not None
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option):
