@@ -12,7 +12,7 @@ import marshal
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -205,14 +205,15 @@ class CrossCheck:
             del self._told[salts]
 
     def _compare(self, window: Window, told: list[HookedCommit]) -> None:
-        hooked, keys = net(told, window.tables), last_ops(told, window.tables)
-        if window.changes is None or keys is None:
+        found: list[Found] | None = None
+        if window.changes is not None:
+            if (hooked := net(told, window.tables)) is not None:
+                found = list(differences(window.changes, hooked))
+            elif (keys := last_ops(told, window.tables)) is not None:
+                found = list(key_differences(window.changes, keys, window.tables))
+        if found is None:
             self.unchecked += window.commits
             return
-        if hooked is None:
-            found = list(key_differences(window.changes, keys, window.tables))
-        else:
-            found = list(differences(window.changes, hooked))
         self.checked += window.commits
         writers = ", ".join(dict.fromkeys(str(commit.writer) for commit in told))
         for (table, key), kind, wal, hook in found[:MOST_FOUND]:
@@ -241,35 +242,42 @@ class CrossCheck:
 
 
 Net = dict[Key, tuple[Row | None, Row | None]]
+#: A row of which two captures tell different things, with what each tells of it afterwards.
+Found = tuple[Key, Kind, Row | None, Row | None]
 
 
-def net(commits: Iterable[HookedCommit], tables: Mapping[str, Table], *, whole: bool = False) -> Net | None:
+def _rows(commits: Iterable[HookedCommit]) -> Iterator[tuple[Any, ...]]:
+    """The rows that hooks have told of, one behind the other, as :mod:`mirror.hook` describes them."""
+    for commit in commits:
+        for raw in commit.rows or ():
+            yield marshal.loads(raw)  # noqa: S302 - see outbox.py
+
+
+def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole: bool = False) -> Net | None:
     """The net effect of what hooks have told: each row before and after; None if that cannot be said.
 
     ``whole``: of all tables; otherwise rows of tables that cannot be compared are left out.
     """
     found: Net = {}
-    for commit in commits:
-        if commit.rows is None:
+    if any(commit.rows is None for commit in commits):
+        return None
+    for op, name, rowid, *more in _rows(commits):
+        if not more:
+            return None  # only keys
+        new_rowid, before, after = more
+        table = tables.get(name)
+        if table is None:
+            continue  # SQLite's own, or a virtual table's
+        if not is_comparable(table):
+            if whole:
+                return None
+            continue
+        if any(row is not None and len(row) != len(table.columns) for row in (before, after)):
             return None
-        for raw in commit.rows:
-            op, name, rowid, *more = marshal.loads(raw)  # noqa: S302 - see outbox.py
-            if not more:
-                return None
-            new_rowid, before, after = more
-            table = tables.get(name)
-            if table is None:
-                continue  # SQLite's own, or a virtual table's
-            if not is_comparable(table):
-                if whole:
-                    return None
-                continue
-            if any(row is not None and len(row) != len(table.columns) for row in (before, after)):
-                return None
-            if op != "INSERT":
-                _merge(found, table, RowChange(rowid, _stored(table, before), None))
-            if op != "DELETE":
-                _merge(found, table, RowChange(new_rowid, None, _stored(table, after)))
+        if op != "INSERT":
+            _merge(found, table, RowChange(rowid, _stored(table, before), None))
+        if op != "DELETE":
+            _merge(found, table, RowChange(new_rowid, None, _stored(table, after)))
     return found
 
 
@@ -279,8 +287,8 @@ def is_comparable(table: Table) -> bool:
     return plain and not table.definition and not table.left_out
 
 
-def differences(wal: Net, hook: Net) -> Iterator[tuple[Key, Kind, Row | None, Row | None]]:
-    """The rows of which two captures tell different things, with what each tells of it afterwards."""
+def differences(wal: Net, hook: Net) -> Iterator[Found]:
+    """The rows of which two captures tell different things."""
     for key, (before, after) in wal.items():
         theirs = hook.get(key)
         if theirs is None:
@@ -293,29 +301,25 @@ def differences(wal: Net, hook: Net) -> Iterator[tuple[Key, Kind, Row | None, Ro
             yield key, "only the hook", None, after
 
 
-def last_ops(commits: Iterable[HookedCommit], tables: Mapping[str, Table]) -> dict[Key, bool] | None:
+def last_ops(commits: Collection[HookedCommit], tables: Mapping[str, Table]) -> dict[Key, bool] | None:
     """Whether each row that hooks have told of was there at last, of tables with a rowid; None if that cannot be said.
 
     This is known without the rows' values, too, but for rows that ``REPLACE`` has deleted (:mod:`mirror.hook.keys`).
     """
     found: dict[Key, bool] = {}
-    for commit in commits:
-        if commit.rows is None:
-            return None
-        for raw in commit.rows:
-            op, name, rowid, *more = marshal.loads(raw)  # noqa: S302 - see outbox.py
-            table = tables.get(name)
-            if table is None or table.without_rowid or not is_comparable(table):
-                continue
-            found[name, (rowid,)] = op != "DELETE"
-            if op == "UPDATE" and more and more[0] != rowid:
-                found[name, (rowid,)], found[name, (more[0],)] = False, True
+    if any(commit.rows is None for commit in commits):
+        return None
+    for op, name, rowid, *more in _rows(commits):
+        table = tables.get(name)
+        if table is None or table.without_rowid or not is_comparable(table):
+            continue
+        found[name, (rowid,)] = op != "DELETE"
+        if op == "UPDATE" and more and more[0] != rowid:
+            found[name, (rowid,)], found[name, (more[0],)] = False, True
     return found
 
 
-def key_differences(
-    wal: Net, told: Mapping[Key, bool], tables: Mapping[str, Table]
-) -> Iterator[tuple[Key, Kind, Row | None, Row | None]]:
+def key_differences(wal: Net, told: Mapping[Key, bool], tables: Mapping[str, Table]) -> Iterator[Found]:
     """As :func:`differences`, where only keys are told: rows that nobody told of, and deleted rows that are there.
 
     Of an updated row nobody may have told: it was a blob written in place.

@@ -56,7 +56,7 @@ class InFile(NamedTuple):
 
 @dataclass(slots=True)
 class HookedCommit:
-    """A transaction that a hook has told of, after it was committed."""
+    """A transaction that a hook has told of, after it was committed; one without rows perhaps just before."""
 
     writer: Writer
     told_at: int
@@ -79,7 +79,7 @@ class Hooked:
         self._of_files: deque[HookedCommit] = deque()
         self.eager = False
         """Whether to ring each time: the source has no WAL that would tell."""
-        self._alive: dict[BufferedIOBase, Writer] = {}
+        self._connected: dict[BufferedIOBase, Writer] = {}
         self._last = 0.0
         self.unnamed = 0
         """Commits that could not be named."""
@@ -90,7 +90,7 @@ class Hooked:
         """Take what one process tells until it hangs up. Raises ``ValueError`` for what is no message."""
         writer = Writer(int(hello["pid"]), _clean(hello["program"]))
         with self._guard:
-            self._alive[stream] = writer
+            self._connected[stream] = writer
         try:
             while len(head := stream.read(4)) == 4:
                 length = int.from_bytes(head, "big")
@@ -106,7 +106,7 @@ class Hooked:
                 self._take(writer, block)
         finally:
             with self._guard:
-                del self._alive[stream]
+                del self._connected[stream]
             self._ring()
 
     def _take(self, writer: Writer, block: list[tuple[Any, ...]]) -> None:
@@ -137,7 +137,7 @@ class Hooked:
     def writers(self) -> list[Writer]:
         """The processes that are connected."""
         with self._guard:
-            return list(self._alive.values())
+            return list(self._connected.values())
 
     @property
     def talking(self) -> bool:

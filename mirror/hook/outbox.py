@@ -11,7 +11,8 @@ On the wire: after a line of JSON each way (``{"op": "hook", ...}``, see :mod:`m
 message                                                         meaning
 ============================================================== ==============================================
 ``("commit", time, agent, place, rows)``                       a transaction that was committed just now; rows: see
-                                                                :mod:`mirror.hook.watch`, None: not all are known
+                                                                :mod:`mirror.hook.watch`, None: not all are known,
+                                                                and it may be about to be committed
 ``("lost", count)``                                            so many messages did not fit
 ============================================================== ==============================================
 
@@ -113,10 +114,10 @@ class Outbox:
     def _run(self) -> None:
         while not self._closed:
             try:
-                with self._connect() as self._socket:
+                with self._connect() as connection:
                     self.connected = True
                     self._resting = deque((0.0, watch) for _, watch in self._resting)
-                    self._send_all(self._socket)
+                    self._send_all(connection)
             except OSError:
                 pass  # no sidecar, or it has ended: what it missed, the WAL has
             except Exception as error:  # a bug: the program must not see it, nor its connections rest for ever
@@ -133,14 +134,12 @@ class Outbox:
                 self._ring.wait(self._resume_some())
 
     def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(_SEND_SECONDS)
             connection.connect(str(self._path))
-            program = os.path.basename(
-                str(next(iter(sys.argv), "")) or "python"
-            )  # a program may do as it likes with it
-            hello = {"op": "hook", "pid": os.getpid(), "program": program}
+            program = os.path.basename(str(sys.argv[0])) if sys.argv else ""  # whose own it is
+            hello = {"op": "hook", "pid": os.getpid(), "program": program or "python"}
             connection.sendall(json.dumps(hello).encode() + b"\n")
             answer = connection.makefile("rb", 0).readline()
             if not json.loads(answer or b"{}").get("ok"):

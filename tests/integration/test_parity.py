@@ -679,9 +679,10 @@ def test_a_common_order_is_found_where_there_is_one(world: World, small_slices: 
     assert whole == {"mixed directions"}
 
 
-def test_a_sample(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.018])
+def test_a_sample(world: World, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some ranges of keys, each exact: no false alarm, and the share of the damage that lies in them."""
-    monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", seconds)
     for kind, (create, columns, key, rows) in KEYS.items():
         world.write("DROP TABLE IF EXISTS t")
         world.write(create)

@@ -376,6 +376,22 @@ def test_set_in_the_midst_of_a_transaction(program: Program) -> None:
     assert [rows and len(rows) for rows in program.sent.rows()] == [None, 1] and again.failures == 0
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_transaction_begins_while_hooks_are_set_again(program: Program, whole: bool) -> None:
+    """By another thread: nothing is told of its rows, and of the next one's all."""
+    set_last = program.watch._listen_to_rows
+
+    def meanwhile(connection: apsw.Connection) -> None:
+        program.run("BEGIN", "INSERT INTO g VALUES (1)", *["COMMIT", "BEGIN", "INSERT INTO g VALUES (2)"] * whole)
+        set_last(connection)
+
+    program.watch._rest(program.db, 1.0)
+    program.watch._listen_to_rows = meanwhile  # type: ignore[method-assign]
+    assert program.watch.resume()
+    program.run("INSERT INTO g VALUES (3)", "COMMIT", "INSERT INTO g VALUES (4)")
+    assert [rows and len(rows) for rows in program.sent.rows()] == [None] * (1 + whole) + [1]
+
+
 def test_removed(program: Program) -> None:
     program.watch.remove()
     program.run("INSERT INTO g VALUES (1)")
