@@ -33,7 +33,8 @@ class Gateway:
         self.database = resolve(database)
         self.dsn = dsn
         self.state_dir = database.parent / state
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARGENT_", "PG"))}
+        foreign = ("ARGENT_", "CLAWDBOT_", "MIRROR_", "PG")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self._killed = False
         self._process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), driver],
