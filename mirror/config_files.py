@@ -9,6 +9,8 @@ file is there.
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,9 +170,9 @@ def without(values: Any, unknown: list[Problem], section: str) -> Any:
         return values
     paths = {problem.path for problem in unknown}
     return {
-        key: without(item, unknown, f"{section}.{key}")
+        key: without(item, unknown, _below(section, key))
         for key, item in values.items()
-        if f"{section}.{key}" not in paths
+        if _below(section, key) not in paths
     }
 
 
@@ -187,19 +189,25 @@ def _problems(value: Any, kind: inspect.Type, path: str, paths: list[str]) -> It
     if isinstance(kind, inspect.StructType) and isinstance(value, dict):
         fields = {field.encode_name: field for field in kind.fields}
         for key, item in value.items():
-            below = f"{path}.{key}" if path else key
+            below = _below(path, key)
             if key in fields:
                 yield from _problems(item, fields[key].type, below, paths)
             else:
                 yield Problem(below, "unknown key", unknown=True, guess=_guess(key, [*fields], paths))
         for name, field in fields.items():
             if field.required and name not in value:
-                yield Problem(f"{path}.{name}" if path else name, "missing")
+                yield Problem(_below(path, name), "missing")
     elif isinstance(kind, inspect.ListType) and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _problems(item, kind.item_type, f"{path}[{index}]", paths)
     elif not _fits(value, kind):
         yield Problem(path, f"expected {_expected(kind)}, found {_found(value, kind)}")
+
+
+def _below(path: str, key: str) -> str:
+    """The path of a key in an object; a key that is no plain word is quoted."""
+    name = key if re.fullmatch(r"[\w$-]+", key) else json.dumps(key, ensure_ascii=False)
+    return f"{path}.{name}" if path else name
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
@@ -228,7 +236,7 @@ def _expected(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.LiteralType):
         return f"one of {', '.join(map(str, kind.values))}"
     if isinstance(kind, inspect.StrType):
-        return "a text that is not empty" if kind.min_length else "a text"
+        return "a text"
     if isinstance(kind, inspect.IntType):
         return f"a whole number from {kind.ge} to {kind.le}"
     return "a list" if isinstance(kind, inspect.ListType) else "an object"
@@ -273,7 +281,7 @@ def _paths(kind: inspect.Type, path: str) -> Iterator[str]:
     kind = _bare(kind)
     if isinstance(kind, inspect.StructType):
         for field in kind.fields:
-            below = f"{path}.{field.encode_name}" if path else field.encode_name
+            below = _below(path, field.encode_name)
             yield below
             yield from _paths(field.type, below)
     elif isinstance(kind, inspect.ListType):
