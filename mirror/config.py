@@ -10,7 +10,7 @@ key of mirror.json                     the places that can say it, the first one
 ``sources[].path``                     the SQLite file
 ``sources[].agent``                    ``--agent`` > the source's entry > none (for a MemuStore: argent)
 ``sources[].schema``                   ``--schema`` > the source's entry > public
-``sources[].profile``                  ``--profile`` > the source's entry > auto
+``sources[].profile``                  ``--profile``, unless auto > the source's entry > auto
 ``stateDir``                           ``--state-dir`` > ``MIRROR_STATE_DIR`` > mirror.json > ``storage.mirror`` >
                                        the folder mirror beside the file that was named > in the folder of ArgentOS
 ``postgres.connectionString``          ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > mirror.json's

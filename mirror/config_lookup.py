@@ -89,8 +89,11 @@ def _named(config: str | None, environment: Mapping[str, str]) -> tuple[Path | N
     if not name:
         return None, ()
     path = absolute(name, environment)
-    if not path.exists():
-        raise ConfigError(READ, str(path), "no such file", next_step=f"check {told}")
+    try:
+        path.stat()
+    except OSError as error:
+        detail = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise ConfigError(READ, str(path), detail, next_step=f"check {told}") from error
     return path, (read_json5(path, unique=path.name not in argent.NAMES),)
 
 

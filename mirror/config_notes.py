@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mirror import argent
 from mirror.config_lookup import Found, absolute
+from mirror.dsn import has_password
 
 if TYPE_CHECKING:
     from mirror.config import Settings
@@ -43,6 +45,9 @@ def notes(found: Found, environment: Mapping[str, str]) -> Iterator[Note]:
     elif found.named == found.argent_path:
         detail = f"{found.named} is named as the mirror's configuration, but belongs to ArgentOS"
         yield Note("--config", detail, f"name {found.mirror_path}, or leave it out")
+    if _shows_password(found):
+        detail = f"{found.mirror_path} holds a password, and other users of this machine can read it"
+        yield Note("mirror.json", detail, f"chmod 600 {shlex.quote(str(found.mirror_path))}")
     for problem in found.unknown:
         detail = f"{found.argent_path} has this key, and ArgentOS does not know it: it drops its whole configuration"
         yield Note(problem.path, detail, f"remove it ({problem.guess})")
@@ -52,6 +57,15 @@ def notes(found: Found, environment: Mapping[str, str]) -> Iterator[Note]:
     for path, name in found.argent.missing.items():
         detail = f"the variable {name} is not set, so this value of {found.argent_path} is not used"
         yield Note(path, detail, f"set {name}: without it ArgentOS drops its whole configuration")
+
+
+def _shows_password(found: Found) -> bool:
+    if not found.ours or not found.mirror_path.stat().st_mode & 0o077:
+        return False
+    sections = (found.ours.postgres, found.ours.storage and found.ours.storage.postgres)
+    return any(
+        section and section.connection_string and has_password(section.connection_string) for section in sections
+    )
 
 
 def _must_move(found: Found, older: OlderSection, environment: Mapping[str, str]) -> Note:

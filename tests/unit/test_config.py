@@ -400,6 +400,20 @@ def test_unknown_keys_of_an_older_section(places: Places) -> None:
     assert "storage.mirror.sources[0].file: unknown key: did you mean path?" in line
 
 
+def test_a_password_that_others_can_read(places: Places) -> None:
+    for values in (
+        {"postgres": {"connectionString": "postgres://u:secret@h/d"}},
+        {"storage": {"postgres": {"connectionString": "host=h password=secret"}}},
+    ):
+        places.ours(**values).chmod(0o640)
+        (note,) = places.load().notes
+        assert note.next_step == f"chmod 600 {places.mirror_json}" and "secret" not in note.detail
+        places.mirror_json.chmod(0o600)
+        assert not places.load().notes
+    places.ours(postgres={"connectionString": "postgres://u@h/d"}).chmod(0o644)
+    assert not places.load().notes
+
+
 # -- the description -----------------------------------------------------------------------------------
 
 
