@@ -88,8 +88,8 @@ def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["auto", *PROFILES]),
         default="auto",
         show_default=True,
-        help="How the tables are held: as those of a MemuStore (the memory of ArgentOS) and its dashboard, or as those of "
-        "any program. auto: what mirror.json says of the source, or else recognised by the tables.",
+        help="How the tables are held: as those of a MemuStore (the memory of ArgentOS) and its dashboard, or as "
+        "those of any program. auto: what mirror.json says of the source, or else recognised by the tables.",
     )(with_both)
     whose = (
         "The agent that the rows belong to.  [default: what mirror.json says of the source, or none; for a MemuStore: "
