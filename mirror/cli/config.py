@@ -20,7 +20,7 @@ def config() -> None:
     """Show the settings and where they come from."""
 
 
-@config.command()
+@config.command(short_help="Print each setting and where it comes from.")
 @common
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show(settings: Settings, debug: bool, as_json: bool) -> None:

@@ -47,7 +47,7 @@ _OPTIONS = (
         "--config",
         metavar="FILE",
         help="mirror.json to read; `mirror config show` prints what counts.  [env var: MIRROR_CONFIG; default: "
-        "~/.argentos/mirror.json]",
+        "mirror.json in ARGENT_STATE_DIR or ~/.argentos]",
     ),
     click.option("--debug", is_flag=True, help="Show tracebacks."),
 )

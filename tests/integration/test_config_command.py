@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from mirror.config_files import json_schema
 from mirror.statedir import SourceLock, resolve, source_folder
 from tests.support.commands import CommandLine
+from tests.support.source import Writer
 
 KEYS = [
     "postgres.connectionString",
@@ -164,7 +166,13 @@ def test_the_schema(cli: CommandLine) -> None:
 
 def test_help_names_the_variables_and_defaults(cli: CommandLine) -> None:
     text = " ".join(cli.run("status", "--help").out.split())
-    for told in ("ARGENT_PG_URL, PG_URL", "MIRROR_STATE_DIR", "MIRROR_CONFIG", "~/.argentos/mirror.json", "or public"):
+    for told in (
+        "ARGENT_PG_URL, PG_URL",
+        "MIRROR_STATE_DIR",
+        "MIRROR_CONFIG",
+        "ARGENT_STATE_DIR or ~/.argentos]",
+        "or public",
+    ):
         assert told in text, told
     assert "mirror.json to read" in text
 
@@ -179,22 +187,40 @@ def test_variables_of_the_mirror(cli: CommandLine, folder: Path) -> None:
     }
 
 
-def test_doctor_says_what_must_move(cli: CommandLine, folder: Path) -> None:
-    from tests.support.source import Writer
-
-    source = folder / "a.db"
-    writer = Writer(source)
-    try:
+@pytest.fixture
+def sources(folder: Path) -> Iterator[list[Path]]:
+    """Two, which have a table of one name."""
+    paths = [folder / "a.db", folder / "b.db"]
+    writers = [Writer(path) for path in paths]
+    for writer in writers:
         writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
-        argent = write(folder / "argent" / "argent.json", {"storage": {"mirror": {"sources": [str(source)]}}})
-        done = cli.run("doctor", "--json")
-        assert done.code == 0, done
-        found = {finding["check"]: finding for finding in json.loads(done.out)["reports"][0]["findings"]}
-        assert found["configuration"]["level"] == "ok" and str(argent) in found["configuration"]["detail"]
-        note = found["storage.mirror"]
-        assert note["level"] == "note" and "drops its whole configuration" in note["detail"]
-        assert str(folder / "argent" / "mirror.json") in note["next_step"]
-        assert json.dumps({"sources": [str(source)]}) in note["next_step"]
-        assert "storage.mirror" in cli.run("doctor").out
-    finally:
+    yield paths
+    for writer in writers:
         writer.close()
+
+
+def findings(cli: CommandLine, code: int) -> list[dict[str, Any]]:
+    done = cli.run("doctor", "--json")
+    assert done.code == code, done
+    return [finding for report in json.loads(done.out)["reports"] for finding in report["findings"]]
+
+
+def test_doctor_says_what_must_move(cli: CommandLine, folder: Path, sources: list[Path]) -> None:
+    """Once, whatever the number of sources."""
+    older = {"sources": [{"path": str(sources[0])}, {"path": str(sources[1]), "agent": "maya"}]}
+    argent = write(folder / "argent" / "argent.json", {"storage": {"mirror": older}})
+    found = findings(cli, 0)
+    (read,) = [finding for finding in found if finding["check"] == "configuration"]
+    assert read["level"] == "ok" and str(argent) in read["detail"]
+    (note,) = [finding for finding in found if finding["check"] == "storage.mirror"]
+    assert note["level"] == "note" and "drops its whole configuration" in note["detail"]
+    assert str(folder / "argent" / "mirror.json") in note["next_step"]
+    assert json.dumps(older) in note["next_step"]
+    assert "storage.mirror" in cli.run("doctor").out
+
+
+def test_doctor_knows_the_schema_of_each_source(cli: CommandLine, folder: Path, sources: list[Path]) -> None:
+    path = write(folder / "argent" / "mirror.json", {"sources": list(map(str, sources))})
+    assert "has one of this name, too" in str(findings(cli, 1))
+    write(path, {"sources": [str(sources[0]), {"path": str(sources[1]), "schema": "dash"}]})
+    assert "has one of this name, too" not in str(findings(cli, 0))
