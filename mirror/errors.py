@@ -13,7 +13,7 @@ MirrorError
 │   ├── RepairError    what a repair has written is not what Postgres then has
 │   └── RebuildError   a change of a table that is shared with other agents (answered by sending all its rows)
 ├── ControlError       the running mirror: not there, or it answered no
-└── ConfigError        argent.json, the environment or the flags
+└── ConfigError        mirror.json, argent.json, the environment or the flags
 
 An error says which operation failed, at which place, what to do next, and whether trying the same
 again can help. The command line prints it as one line.

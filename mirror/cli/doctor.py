@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from rich.table import Column, Table
 
 from mirror.cli.options import common, postgres_of, whose_and_how
 from mirror.config import Settings, require_file
+from mirror.config_notes import configuration_checks
 from mirror.doctor import Level, Report, examine
 from mirror.errors import ConfigError
 
@@ -38,9 +40,13 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
     with _postgres_there_is(settings) as dsn:
         for source in settings.sources:
             whose = agent or settings.agents.get(source)
-            report = examine(source, dsn, settings.state_dir, settings.schema, whose, profile)
+            how = profile or settings.profiles.get(source)
+            report = examine(source, dsn, settings.state_dir, settings.schema_of(source), whose, how)
+            for check in configuration_checks(settings) if not reports else ():
+                report.add(*check)
             for other in reports:
-                _look_for_shared_names(report, other)
+                if settings.schema_of(Path(other.source)) == settings.schema_of(source):
+                    _look_for_shared_names(report, other)
             reports.append(report)
             if not as_json:
                 _render(report, Console())

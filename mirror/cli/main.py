@@ -21,6 +21,7 @@ COMMANDS = {
     "parity": "parity",
     "rejects": "rejects",
     "cutover": "cutover",
+    "config": "config",
     "demo": "demo",
 }
 

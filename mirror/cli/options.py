@@ -26,10 +26,29 @@ PATIENCE_SECONDS = 5.0
 
 _OPTIONS = (
     click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path()),
-    click.option("--postgres", metavar="DSN", help="Postgres to mirror into; without any: an embedded one."),
-    click.option("--state-dir", metavar="DIR", help="Where the mirror keeps its files."),
-    click.option("--schema", default="public", show_default=True, help="Postgres schema of the tables."),
-    click.option("--config", metavar="FILE", help="argent.json to read."),
+    click.option(
+        "--postgres",
+        metavar="DSN",
+        help="Postgres to mirror into. Other users can see it in the list of processes: better put a password into the "
+        "variable, or into ~/.pgpass.  [env var: ARGENT_PG_URL, PG_URL; default: an embedded server]",
+    ),
+    click.option(
+        "--state-dir",
+        metavar="DIR",
+        help="Where the mirror keeps its files.  [env var: MIRROR_STATE_DIR; default: ~/.argentos/mirror, or mirror "
+        "beside the file that --config names]",
+    ),
+    click.option(
+        "--schema",
+        metavar="NAME",
+        help="Postgres schema of the tables.  [default: what mirror.json says of the source, or public]",
+    ),
+    click.option(
+        "--config",
+        metavar="FILE",
+        help="mirror.json to read; `mirror config show` prints what counts.  [env var: MIRROR_CONFIG; default: "
+        "mirror.json in ARGENT_STATE_DIR or ~/.argentos]",
+    ),
     click.option("--debug", is_flag=True, help="Show tracebacks."),
 )
 
@@ -42,7 +61,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         sources: tuple[str, ...],
         postgres: str | None,
         state_dir: str | None,
-        schema: str,
+        schema: str | None,
         config: str | None,
         debug: bool,
         **own: Any,
@@ -69,9 +88,13 @@ def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["auto", *PROFILES]),
         default="auto",
         show_default=True,
-        help="How the tables are held: as those of a MemuStore and its dashboard, or as any other's.",
+        help="How the tables are held: as those of a MemuStore (the memory of ArgentOS) and its dashboard, or as "
+        "those of any program. auto: what mirror.json says of the source, or else recognised by the tables.",
     )(with_both)
-    whose = "The agent that the sources belong to; a MemuStore's is argent by default."
+    whose = (
+        "The agent that the rows belong to.  [default: what mirror.json says of the source, or none; for a MemuStore: "
+        "argent]"
+    )
     return click.option("--agent", metavar="ID", help=whose)(made)
 
 

@@ -50,17 +50,17 @@ def enable_mirror(
     *,
     postgres: str | None = None,
     state_dir: Path | str | None = None,
-    schema: str = "public",
+    schema: str | None = None,
     config: Path | str | None = None,
     sidecar: str | None = None,
     connections: Iterable[apsw.Connection] = (),
 ) -> Mirror:
     """Mirror what this process writes, from now on: to be called once, at startup.
 
-    ``sources``: SQLite files, or one; none: those of argent.json (``storage.mirror.sources``). ``postgres``,
-    ``state_dir``, ``schema``, ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default),
-    "follows" it to its end, or "none": it is not started here. ``connections``: APSW connections that are open already
-    and are to be watched, too; no session of the session extension may be open on them.
+    ``sources``: SQLite files, or one; none: those that mirror.json lists. ``postgres``, ``state_dir``, ``schema``,
+    ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default), "follows" it to its end, or
+    "none": it is not started here. ``connections``: APSW connections that are open already and are to be watched, too;
+    no session of the session extension may be open on them.
 
     Returns at once and never raises: what is wrong is logged, and told by :meth:`Mirror.status`. Called again, it
     returns the same mirror, with the connections added.
@@ -102,7 +102,7 @@ class Mirror:
         sources: Sequence[Path | str],
         postgres: str | None,
         state_dir: Path | str | None,
-        schema: str,
+        schema: str | None,
         config: Path | str | None,
         sidecar: str | None,
     ) -> None:
@@ -131,7 +131,7 @@ class Mirror:
             logger.warning("the mirror is not enabled: {}", error)
             return
         if not self._settings.sources:
-            self.error = "no source is named: name SQLite files, or have storage.mirror.sources in argent.json"
+            self.error = "no source is named: name SQLite files, or list them as sources in mirror.json"
             logger.warning("the mirror is not enabled: {}", self.error)
             return
         self._begin()

@@ -658,14 +658,12 @@ def test_nothing_of_the_mirror_can_hurt(database: Path, dsn: str, folder: Path) 
         program.stop_sidecar()
 
 
-def test_settings_of_argent_json(database: Path, dsn: str, folder: Path) -> None:
-    """The README's lines: one call, and all else from the file."""
+def test_settings_of_the_files(database: Path, dsn: str, folder: Path) -> None:
+    """The README's lines: one call, and all else from mirror.json, and Postgres from argent.json."""
     home = folder / ".argentos"
     home.mkdir()
-    mirror = {"sources": [str(database)], "sidecar": "follows"}
-    (home / "argent.json").write_text(
-        json.dumps({"storage": {"mirror": mirror, "postgres": {"connectionString": dsn}}})
-    )
+    (home / "mirror.json").write_text(json.dumps({"sources": [f"../{database.name}"], "sidecar": "follows"}))
+    (home / "argent.json").write_text(json.dumps({"storage": {"postgres": {"connectionString": dsn}}}))
     with Gateway(database, dsn, state=".argentos/mirror") as program:
         program.do(code(TABLES, database))
         (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -677,3 +675,23 @@ def test_settings_of_argent_json(database: Path, dsn: str, folder: Path) -> None
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
         assert program.do("answer = mirror.wait(30)") is True
         assert "'enabled': True" in program.do("answer = out.getvalue()")
+
+
+@pytest.mark.parametrize("name", ["mirror.json", "argent.json"])
+def test_a_file_that_is_named(database: Path, dsn: str, folder: Path, name: str) -> None:
+    """A mirror.json, or an argent.json as it was named before; and a schema, which the sidecar is given, too."""
+    conf = folder / "conf"
+    conf.mkdir()
+    ours = {"sources": [str(database)], "sidecar": "follows"}
+    values = ours | {"postgres": {"connectionString": dsn}}
+    if name == "argent.json":
+        values = {"agents": {}, "storage": {"mirror": ours, "postgres": {"connectionString": dsn}}}
+    (conf / name).write_text(json.dumps(values))
+    with Gateway(database, dsn, state="conf/mirror", schema="own") as program:
+        program.do(code(TABLES, database))
+        program.do(f"import mirror; m = mirror.enable_mirror(config={str(conf / name)!r}, schema='own')")
+        program.await_following()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        assert program.do("answer = m.wait(30)") is True
+        assert program.do("answer = m.status()['error']") is None
+        assert rows(dsn, "SELECT count(*) FROM own.t") == [(1,)]
