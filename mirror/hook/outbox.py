@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirror.errors import ControlError
-from mirror.hook.wire import LIMIT_BYTES, MOST_MESSAGES, encode_block
+from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_MESSAGES, encode_block
 from mirror.messages import Done, Hook, answer_in, line_of
 from mirror.peer import connect
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 #: Of the program's own logging.
 logger = logging.getLogger("mirror")
 
-#: Bytes of a block after which no further message is put into it.
-_BLOCK_BYTES = 4 << 20
 #: Seconds between two looks while messages come, until the thread sleeps again, and between two tries to connect.
 _LOOK, _AWAKE, _RETRY = 0.002, 0.02, 1.0
 #: Seconds between two tries to set the hooks of a connection that is in use, which a busy program's nearly always is.
@@ -174,7 +172,7 @@ class Outbox:
 
     def _take(self) -> list[tuple[Any, ...]]:
         block: list[tuple[Any, ...]] = []
-        room = _BLOCK_BYTES
+        room = FULL_BLOCK_BYTES
         while self._queue and len(block) < MOST_MESSAGES and room > 0:
             message, size = self._queue.popleft()
             self._waiting -= size

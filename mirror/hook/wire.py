@@ -39,8 +39,10 @@ import msgspec
 
 #: Bytes of rows that may wait in a program.
 LIMIT_BYTES = 64 << 20
-#: Bytes of a block: one message may have as many as may wait; each row adds a few.
-MOST_BLOCK_BYTES = 2 * LIMIT_BYTES
+#: Bytes of a block after which no further message is put into it.
+FULL_BLOCK_BYTES = 4 << 20
+#: Bytes of a block: the last message may have as many as may wait, and each row and message adds a few.
+MOST_BLOCK_BYTES = LIMIT_BYTES + 2 * FULL_BLOCK_BYTES
 #: Messages of a block, and rows of a transaction; larger ones are told of without their rows.
 MOST_MESSAGES, MOST_ROWS = 1_000, 20_000
 #: Characters of an agent's name.
