@@ -7,11 +7,12 @@ folder, so that ``status`` needs no Postgres to tell how good the proof is.
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from mirror.files import write_atomically
 
 if TYPE_CHECKING:
     from mirror.parity.report import Status
@@ -43,9 +44,7 @@ class LastRun:
 
 def keep(folder: Path, last: LastRun) -> None:
     """Keep it in the source's folder. Raises ``OSError``."""
-    temporary = folder / f"{_FILE}.tmp"
-    temporary.write_text(json.dumps(asdict(last)))
-    os.replace(temporary, folder / _FILE)
+    write_atomically(folder / _FILE, json.dumps(asdict(last)).encode(), durable=False)
 
 
 def last_run(folder: Path) -> LastRun | None:

@@ -78,26 +78,32 @@ class _PacedGate:
             raise SourceError("compare in the background", detail="the mirror ends")
         self._worked_since = time.monotonic()
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """See :class:`~mirror.parity.gate.Gate`."""
         self._pace()
         if not self._lock.take(wait=False):
             raise SourceError("compare in the background", detail="somebody compares just now")
-        self._client.hold()
+        try:
+            return self._client.hold()
+        except MirrorError:
+            self._lock.give()
+            raise
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """See :class:`~mirror.parity.gate.Gate`."""
-        return self._client.reach(salts, frame)
+        return self._client.reach(hold, salts, frame)
 
     def settle(self) -> Lsn:
         """See :class:`~mirror.parity.gate.Gate`."""
         self._pace()
         return self._client.settle()
 
-    def release(self) -> None:
+    def release(self, hold: str) -> None:
         """See :class:`~mirror.parity.gate.Gate`."""
-        self._client.release()
-        self._lock.give()
+        try:
+            self._client.release(hold)
+        finally:
+            self._lock.give()
 
 
 class Verifier:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mirror.cli.options import common, postgres_of
-from mirror.cli.status import status_of
+from mirror.cli.status import SILENT, status_of
 from mirror.config import Settings
 from mirror.readiness import ACKNOWLEDGED, Readiness, failing
 from mirror.readiness import plan as judge
@@ -40,6 +40,8 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
         for source in settings.known():
             folder = source_folder(settings.state_dir, source)
             status = status_of(source, settings.state_dir, settings.schema)
+            if status["phase"] == SILENT:
+                click.secho(f"mirror: {status['last_error']}", fg="red", err=True)
             verdicts.append(judge(source, status, folder, dsn, settings.schema, acknowledged))
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mirror.cli.options import Patience
 from mirror.client import ControlClient, wait_for_mirror
-from mirror.errors import ControlError, StateError
+from mirror.errors import NotRunningError, StateError
 from mirror.statedir import source_folder
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
     """The running mirror of a source, or, if none is running, one that runs only meanwhile.
 
     The latter catches up from where the last one stopped, but never copies the source anew: that
-    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from.
+    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from, ``ControlError`` if a
+    mirror is running and does not answer.
     """
     folder = source_folder(state_dir, source)
     try:
         client = ControlClient(folder)
-    except ControlError:
+    except NotRunningError:
         if not (folder / "shadow.json").exists():
             raise StateError(
                 "check parity",
@@ -44,6 +45,7 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
             yield client
         return
     with client:
+        client.status()  # one that stands still says nothing, and must not be waited for as one that works
         yield client
 
 

@@ -56,6 +56,7 @@ def parity(
         raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")
     named = settings.known()
     reports: list[ParityReport] = []
+    errors: dict[str, MirrorError] = {}
     with postgres_of(settings) as dsn:
         for source in named:
             try:
@@ -66,6 +67,7 @@ def parity(
                     raise
                 click.secho(f"mirror: {error}", fg="red", err=True)
                 report = ParityReport(str(source), (), "not checked", str(error), 0.0, 0, 0.0)
+                errors[report.source] = error
             else:
                 if not as_json:
                     report.render(_console())
@@ -73,7 +75,11 @@ def parity(
     if html_file is not None:
         _write_page(Path(html_file), [(report, _history(Path(report.source), settings)) for report in reports])
     if as_json:
-        click.echo(json.dumps({"version": 1, "reports": [report.to_dict() for report in reports]}, indent=2))
+        told = [report.to_dict() for report in reports]
+        for each in told:
+            if (problem := errors.get(each["source"])) is not None:
+                each["error"] = problem.to_dict()
+        click.echo(json.dumps({"version": 1, "reports": told}, indent=2))
     codes = {report.exit_code for report in reports}
     sys.exit(1 if 1 in codes else max(codes))
 

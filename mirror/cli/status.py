@@ -16,10 +16,13 @@ from rich.table import Column, Table
 from mirror.cli.options import common
 from mirror.client import ControlClient, wait_for_mirror
 from mirror.config import Settings
-from mirror.errors import ControlError
+from mirror.errors import MirrorError, NotRunningError
 from mirror.statedir import source_folder
 from mirror.status import stopped_status
 from mirror.verified import described
+
+#: The phase of a source whose mirror does not answer.
+SILENT = "not answering"
 
 
 @click.command()
@@ -32,7 +35,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
         try:
             with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
-        except ControlError as error:
+        except MirrorError as error:
             click.secho(f"mirror: {error}", fg="red", err=True)
             sys.exit(1)
         if not applied:
@@ -106,8 +109,13 @@ def status_of(source: Path, state_dir: Path, schema: str, options: str = "") -> 
     try:
         with ControlClient(folder) as client:
             report = client.status()
-    except ControlError:
+    except NotRunningError:
         report = stopped_status(source, schema, folder).report()
+    except MirrorError as error:
+        # It may well be running: what it wrote down last is all that is known.
+        report = stopped_status(source, schema, folder).report()
+        report["phase"], report["last_error"] = SILENT, str(error)
+        report["next_steps"] = [error.next_step] if error.next_step else []
     report["parity"] = described(folder)
     steps = {
         "different": f"mirror parity {source}{options} --repair",

@@ -132,7 +132,7 @@ def _run(agent: Agent, stop: threading.Event, ending: threading.Event) -> None:
                     if pipeline not in targets:
                         targets[pipeline] = pipeline.mark()
                     target = targets[pipeline]
-                    known = target.done() and not target.cancelled()
+                    known = target.done() and target.exception() is None
                     if known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0):
                         del waiting[pipeline]
             if begun and all(pipeline.error is not None for pipeline in waiting):

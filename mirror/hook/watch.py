@@ -18,8 +18,8 @@ too. That one is taken for itself if no other is open.
 The commit hook names the commit (:mod:`mirror.hook.place`). When the statement that made it has ended, and the
 connection is in no transaction, it was made: then the sidecar is told.
 
-Each row is ``(op, table, rowid, new rowid, values before, values after)``, marshalled at once: then what waits takes a
-known number of bytes and cannot change any more. Values are in the order of the table's columns.
+Each row is encoded at once, as :mod:`mirror.hook.wire` says: then what waits takes a known number of bytes and cannot
+change any more.
 
 Nothing here may raise into the program or wait: what goes wrong is counted, and the WAL has everything. Nor may it take
 much of its time: see :mod:`mirror.hook.budget`.
@@ -27,7 +27,6 @@ much of its time: see :mod:`mirror.hook.budget`.
 
 from __future__ import annotations
 
-import marshal
 import re
 import sys
 import time
@@ -36,8 +35,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from mirror.hook.budget import Budget
-from mirror.hook.outbox import MARSHAL_VERSION, Outbox
+from mirror.hook.outbox import Outbox
 from mirror.hook.place import CommitPlace, Place
+from mirror.hook.wire import MOST_ROWS, encode_row
 
 if TYPE_CHECKING:
     import apsw
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 #: Whose work is done, as :func:`mirror.as_agent` says.
 agent: ContextVar[str | None] = ContextVar("mirror agent", default=None)
 
-#: Of one transaction; larger ones are told of without their rows.
-MOST_ROWS, MOST_BYTES = 20_000, 8 << 20
+#: Of one transaction's rows; larger ones are told of without them.
+MOST_BYTES = 8 << 20
 
 #: While no sidecar listens, nothing is told for so long.
 UNHEARD_SECONDS = 0.1
@@ -215,7 +215,7 @@ class Watch:
                 if update.depth == 0:
                     self._direct += 1
                     self._deleted += op == "DELETE"
-            row = marshal.dumps(
+            row = encode_row(
                 (
                     op,
                     update.table_name,
@@ -223,8 +223,7 @@ class Watch:
                     update.rowid_new,
                     None if op == "INSERT" else update.old,
                     None if op == "DELETE" else update.new,
-                ),
-                MARSHAL_VERSION,
+                )
             )
             self._rows.append(row)
             self._size += len(row)

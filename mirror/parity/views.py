@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import apsw
 
-from mirror.errors import ControlError, SinkError, SourceError
+from mirror.errors import MirrorError, SinkError, SourceError
 from mirror.model import Lsn
 from mirror.parity import walheader
 from mirror.parity.gate import Gate
@@ -86,23 +86,26 @@ class WalSource(Source):
 
     def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
         """See :meth:`Source.at_commit`: what is applied is held at the commit that the view shows."""
-        for attempt in reversed(range(GATE_TRIES)):
-            gate.hold()
+        left = GATE_TRIES
+        while True:
+            left -= 1
+            try:
+                hold = gate.hold()
+            except MirrorError as error:
+                _wait_unless_lasting(error, left)  # somebody else holds it
+                continue
             try:
                 with self.view() as commit:
                     read()
-                lsn = gate.reach(commit.salts, commit.frame)
+                try:
+                    lsn = gate.reach(hold, commit.salts, commit.frame)
+                except MirrorError as error:
+                    _wait_unless_lasting(error, left)  # the mirror compares pages, say, and comes out behind the view
+                    continue
                 begin(lsn)
-            except ControlError:
-                # The mirror compares pages, say, and comes out behind the view.
-                if not attempt:
-                    raise
-                time.sleep(GATE_SECONDS)
-            else:
                 return lsn
             finally:
-                gate.release()
-        raise AssertionError("not reached")
+                gate.release(hold)
 
     @contextmanager
     def view(self) -> Iterator[Commit]:
@@ -197,6 +200,13 @@ class StillSource(Source):
                     next_step="try again when the writer pauses",
                     retryable=True,
                 )
+
+
+def _wait_unless_lasting(error: MirrorError, left: int) -> None:
+    """Wait before the mirror is asked once more; raise its error if that cannot help, or there are no tries left."""
+    if not error.retryable or left <= 0:
+        raise error
+    time.sleep(GATE_SECONDS)
 
 
 def _open_unlocked(path: Path) -> apsw.Connection:

@@ -135,16 +135,16 @@ def test_a_planted_disagreement_is_recorded(database: Path, dsn: str) -> None:
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, NULL, 0.0)')")
         program.await_hook()
         program.do("""
-            import marshal
+            from msgspec import msgpack
             from mirror.hook import outbox
             put = outbox.Outbox.put
             def falsify(self, message, size):
                 if message[0] == "commit" and message[4]:
-                    row = list(marshal.loads(message[4][0]))
+                    row = msgpack.decode(message[4][0])
                     kind = row[5][0]
                     if kind == 2: row[5] = (2, "false", 0.0)
-                    found = [marshal.dumps(tuple(row), 2)]
-                    if kind == 3: found.append(marshal.dumps(("INSERT", "t", 99, 99, None, (99, "never", 0.0)), 2))
+                    found = [msgpack.encode(row)]
+                    if kind == 3: found.append(msgpack.encode(("INSERT", "t", 99, 99, None, (99, "never", 0.0))))
                     if kind == 4: found = found[1:]
                     message = (*message[:4], found if kind in (2, 3, 4) else message[4])
                 put(self, message, size)
@@ -302,13 +302,13 @@ def test_what_was_told_while_nothing_could_be_applied(database: Path, dsn: str) 
         program.check()
         compared = program.status()["comparisons"]
         with program.control() as client:
-            client.hold()
+            hold = client.hold()
             program.do("""
                 for i in range(25):  # for longer than a file is left alone before its pages are compared
                     c.execute("INSERT INTO t(v) VALUES (?)", (i,))
                     time.sleep(0.1)
             """)
-            client.release()
+            client.release(hold)
         program.check()
         while program.status()["comparisons"] == compared:
             pass

@@ -99,15 +99,16 @@ class Gate:
         self.held = False
         self.holds = 0
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """Note it; never twice."""
         assert not self.held
         self.held = True
         self.holds += 1
+        return f"hold {self.holds}"
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """Say where Postgres is."""
-        assert self.held
+        assert self.held and hold == f"hold {self.holds}"
         assert isinstance(salts, Salts)
         return self.lsn
 
@@ -116,8 +117,9 @@ class Gate:
         assert not self.held
         return self.lsn
 
-    def release(self) -> None:
+    def release(self, hold: str) -> None:
         """Note it."""
+        assert hold == f"hold {self.holds}"
         self.held = False
 
 
@@ -1026,12 +1028,13 @@ class LiveGate(Gate):
             self._world.write(source)
             self._owed.append(target)
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """Hold, then commit one more step."""
-        super().hold()
+        hold = super().hold()
         self._commit()
+        return hold
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """Apply what is owed, then commit a step that is not applied yet."""
         self.lsn = Lsn(self.lsn.generation, self.lsn.frame + 1)
         with psycopg.connect(self._world.conn.info.dsn, autocommit=False) as applier:
@@ -1040,7 +1043,7 @@ class LiveGate(Gate):
             applier.execute("UPDATE mirror.sources SET frame = %s WHERE source_id = 7", (self.lsn.frame,))
         self._owed = []
         self._commit()  # after the view: must not be seen on either side
-        return super().reach(salts, frame)
+        return super().reach(hold, salts, frame)
 
 
 def test_exact_while_the_source_is_written(world: World, small_slices: None) -> None:
@@ -1237,19 +1240,19 @@ class BrokenGate(Gate):
             if self._left < 0:
                 raise ControlError("hold the mirror", "control.sock", "it has gone away")
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """Hold or fail."""
         self._count("hold")
-        super().hold()
+        return super().hold()
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """Reach or fail."""
         self._count("reach")
-        return super().reach(salts, frame)
+        return super().reach(hold, salts, frame)
 
-    def release(self) -> None:
+    def release(self, hold: str) -> None:
         """Release, and then perhaps fail."""
-        super().release()
+        super().release(hold)
         self._count("release")
 
 
@@ -1268,10 +1271,10 @@ def test_a_gate_that_fails_once(world: World) -> None:
     everything(world)
 
     class Late(Gate):
-        def reach(self, salts: Salts, frame: int) -> Lsn:
+        def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
             if self.holds == 2:
                 raise ControlError("apply up to a position", detail="already behind it", retryable=True)
-            return super().reach(salts, frame)
+            return super().reach(hold, salts, frame)
 
     world.gate = Late()
     assert world.compare().verdict == "equal"

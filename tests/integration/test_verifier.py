@@ -60,12 +60,12 @@ def test_whoever_asks_goes_first(running: MirrorProcess, background: Verifier) -
     lock = ParityLock(source_folder(running.state_dir, source))
     assert lock.take(wait=True)
     with running.control() as gate:
-        gate.hold()
+        hold = gate.hold()
         report = background.verify(source)
         assert report.verdict == "not checked" and "somebody compares" in report.reason
         assert running.status()["applied"] is not None
-        gate.reach(*_place(running))
-        gate.release()
+        gate.reach(hold, *_place(running))
+        gate.release(hold)
     lock.close()
     assert kept(running) is None
     assert background.verify(source).verdict == "equal"

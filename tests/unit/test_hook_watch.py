@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import marshal
 import struct
 import weakref
 from collections.abc import Callable
@@ -17,7 +16,9 @@ import pytest
 
 from mirror.hook.budget import Budget
 from mirror.hook.outbox import Outbox
-from mirror.hook.watch import MOST_ROWS, Watch, agent
+from mirror.hook.watch import Watch, agent
+from mirror.hook.wire import MOST_ROWS
+from tests.support.hooked import row_told
 
 Told = list[tuple[Any, ...]]
 
@@ -43,8 +44,8 @@ class Sent:
 
     def rows(self) -> list[Any]:
         """The rows of each commit since the last call; None: not all are known."""
-        told = [message[4] for message in self.take() if message[0] == "commit"]
-        return [None if rows is None else [marshal.loads(row) for row in rows] for rows in told]
+        found = [message[4] for message in self.take() if message[0] == "commit"]
+        return [None if rows is None else [row_told(row) for row in rows] for rows in found]
 
     def ops(self) -> list[Any]:
         """Op, table and rowid of each row of the only commit."""

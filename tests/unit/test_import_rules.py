@@ -185,9 +185,9 @@ def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
 
 
 def test_the_hook_chooses_no_copy_of_sqlite_for_the_program() -> None:
-    """It uses APSW if the program has loaded it; and it starts fast."""
+    """It uses APSW if the program has loaded it; it logs as the program does; and it starts fast."""
     for module in closure("mirror.hook.program"):
-        assert not outside(module) & {"apsw", "psycopg", "sqlite3", "numpy"}, module
+        assert not outside(module) & {"apsw", "psycopg", "sqlite3", "numpy", "loguru"}, module
 
 
 def test_the_declared_dependencies_are_all_that_is_imported() -> None:
