@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from mirror.hook.wire import Commit, FilePlace, Lost
 from mirror.hooked import Hooked, Writer
 from mirror.provenance import WriteLog
 from mirror.replay import Replay
@@ -13,8 +13,9 @@ from mirror.replay import Replay
 def told(*places: tuple[int, int]) -> Replay:
     """What a hook has told of commits behind these counters and schema cookies; Postgres is at counter 7, cookie 5."""
     hooked = Hooked(lambda: None)
-    messages: list[tuple[Any, ...]] = [("commit", number, None, ("file", *place, 9), []) for number, place in
-                                       enumerate(places)]  # fmt: skip
+    messages: list[Commit | Lost] = [
+        Commit(number, None, FilePlace(*place, 9), []) for number, place in enumerate(places)
+    ]
     hooked._take(Writer(1, "program"), messages)
     replay = Replay(hooked, WriteLog(), json.dumps)
     replay._counter, replay.cookie, replay._inode = 7, 5, 9
