@@ -8,10 +8,7 @@ MirrorError
 ├── SinkError          Postgres: unreachable, refusing, out of space
 │   ├── FencedError    another mirror has taken this source over
 │   ├── RefusedError   a row, a table or a change of one that Postgres will not take (answered by going on without it)
-│   ├── MisfitError    a value does not fit its column (answered by widening)
-│   ├── KeyShapeError  a NULL in a declared key (answered by keying on the rowid)
-│   ├── RepairError    what a repair has written is not what Postgres then has
-│   └── RebuildError   a change of a table that is shared with other agents (answered by sending all its rows)
+│   └── RepairError    what a repair has written is not what Postgres then has
 ├── ControlError       the running mirror: not there, or it answered no
 └── ConfigError        argent.json, the environment or the flags
 
@@ -103,33 +100,8 @@ class RefusedError(SinkError):
     """Postgres works, but will not take a row, a table, or a change of a table as it is."""
 
 
-class MisfitError(SinkError):
-    """A value does not fit the Postgres type of its column: the column must become jsonb."""
-
-    def __init__(self, table: str, column: str, detail: str) -> None:
-        super().__init__("store a value", f"{table}.{column}", detail, retryable=True)
-        self.table = table
-        self.column = column
-
-
-class KeyShapeError(SinkError):
-    """A declared key holds NULL: the table must be keyed on ``_rowid``."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__("store a row", table, "NULL in the primary key", retryable=True)
-        self.table = table
-
-
 class RepairError(SinkError):
     """A repair that something in Postgres undoes or changes."""
-
-
-class RebuildError(SinkError):
-    """A table that other agents share cannot follow a change of its definition: all rows must come again."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__("change a table", table, "it is shared with other agents", retryable=True)
-        self.table = table
 
 
 class ControlError(MirrorError):

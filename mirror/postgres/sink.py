@@ -366,7 +366,7 @@ class Sink:
 
         ``widen``: (source table, source column) that become jsonb first. ``rekey``: tables that the
         batch rebuilds because their declared key holds NULL. ``careful``: what Postgres refuses is kept
-        aside, and the rest applied. After :class:`MisfitError`, :class:`KeyShapeError` or
+        aside, and the rest applied. After :class:`ColumnMisfit`, :class:`NullInKey` or
         :class:`RefusedError` nothing has been applied; decode the batch again and say so here.
         Raises :class:`FencedError` if another mirror took over, :class:`SinkError` otherwise.
         """
