@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from mirror.checks import Code, Level
 from mirror.cli.options import common, postgres_of, whose_and_how
 from mirror.config import Settings, require_file
-from mirror.doctor import Level, Report, examine
+from mirror.doctor import Report, examine
 from mirror.errors import ConfigError
 
 _MARKS: dict[Level, str] = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "problem": "[red]✗[/]"}
@@ -65,18 +66,23 @@ def _look_for_shared_names(report: Report, other: Report) -> None:
         shared = {column.table for column in report.columns} & {column.table for column in other.columns}
         for name in sorted(shared):
             step = "mirror one of them into a schema of its own: mirror up FILE --schema NAME"
-            report.add("problem", f"table {name}", f"{other.source} has one of this name, too", step)
+            report.add(Code.TABLE_SHARED, "problem", f"table {name}", f"{other.source} has one of this name, too", step)
 
 
 def _told(report: Report) -> dict[str, Any]:
     steps = [finding.next_step for finding in report.findings if finding.next_step]
-    return asdict(report) | {"healthy": report.healthy, "next_steps": list(dict.fromkeys(steps))}
+    findings = [finding.as_json() for finding in report.findings]
+    return asdict(report) | {
+        "findings": findings,
+        "healthy": report.healthy,
+        "next_steps": list(dict.fromkeys(steps)),
+    }
 
 
 def _render(report: Report, console: Console) -> None:
     console.print(f"[bold]{escape(report.source)}[/]", highlight=False)
     for finding in report.findings:
-        console.print(f"{_MARKS[finding.level]} {escape(finding.check)}: {escape(finding.detail)}", highlight=False)
+        console.print(f"{_MARKS[finding.level]} {escape(finding.name)}: {escape(finding.detail)}", highlight=False)
         if finding.next_step:
             console.print(f"  next: {escape(finding.next_step)}", style="yellow", highlight=False)
     table = Table(
