@@ -23,6 +23,7 @@ from mirror.checks import Check, Code, Level, all_passed
 from mirror.decode.schema import SchemaRow, parse_schema
 from mirror.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.model import BadText, Column, Row, Table, TableMapping, Value
+from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -88,9 +89,9 @@ def examine(
 ) -> Report:
     """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look."""
     report = Report(str(source), agent, profile)
-    if dsn is None and " " in str(state_dir):
+    if dsn is None and (found := forbidden_in(state_dir)):
         step = "name another --state-dir, or a Postgres of your own"
-        told = f"the embedded Postgres cannot run in {state_dir}: a space"
+        told = f"the embedded Postgres cannot run in {state_dir}: {'a space' if found == ' ' else found}"
         report.add(Code.STATE_DIRECTORY, "problem", "state directory", told, step)
     mappings: list[TableMapping] = []
     try:
