@@ -8,14 +8,16 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
 from mirror.cli.options import common, postgres_of
+from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import status_of
 from mirror.config import Settings
 from mirror.readiness import ACKNOWLEDGED, Readiness
 from mirror.readiness import plan as judge
 from mirror.statedir import source_folder
+
+_MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
 @click.group()
@@ -63,9 +65,8 @@ def _told(verdict: Readiness) -> dict[str, Any]:
 
 def _render(verdict: Readiness, console: Console) -> None:
     for rail in verdict.rails:
-        mark = "[green]✓[/]" if rail.passed else "[red]✗[/]"
-        console.print(f"{mark} {escape(rail.name)}: {escape(rail.detail)}", highlight=False)
+        print_line(console, _MARKS[rail.level], f" {rail.name}: {rail.detail}")
         if rail.next_step:
-            console.print(f"  next: {escape(rail.next_step)}", style="yellow", highlight=False)
-    word = "[bold green]READY[/]" if verdict.ready else "[bold red]NOT READY[/]"
-    console.print(f"{word}: {escape(verdict.source)}", highlight=False)
+            print_line(console, f"  next: {rail.next_step}", style="yellow")
+    word = text("READY", "bold green") if verdict.ready else text("NOT READY", "bold red")
+    print_line(console, word, f": {verdict.source}")

@@ -13,16 +13,16 @@ from typing import Any
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
-from mirror.checks import Code, Level
+from mirror.checks import Code
 from mirror.cli.options import common, postgres_of, whose_and_how
+from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
 from mirror.config import Settings, require_file
 from mirror.doctor import Report, examine
 from mirror.errors import ConfigError
 
-_MARKS: dict[Level, str] = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "problem": "[red]✗[/]"}
+_MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
 @click.command()
@@ -80,22 +80,22 @@ def _told(report: Report) -> dict[str, Any]:
 
 
 def _render(report: Report, console: Console) -> None:
-    console.print(f"[bold]{escape(report.source)}[/]", highlight=False)
+    print_line(console, report.source, style="bold")
     for finding in report.findings:
-        console.print(f"{_MARKS[finding.level]} {escape(finding.name)}: {escape(finding.detail)}", highlight=False)
+        print_line(console, _MARKS[finding.level], f" {finding.name}: {finding.detail}")
         if finding.next_step:
-            console.print(f"  next: {escape(finding.next_step)}", style="yellow", highlight=False)
+            print_line(console, f"  next: {finding.next_step}", style="yellow")
     table = Table(
         Column("column", overflow="fold"), "declared", Column("values", overflow="fold"), "in Postgres",
         box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for name, columns in groupby(report.columns, lambda column: column.table):
-        table.add_row(f"[bold]{escape(name)}[/]")
+        table.add_row(text(name, "bold"))
         for column in columns:
             classes = ", ".join(f"{count:,} {kind}" for kind, count in column.classes.items())
             becomes = column.becomes.replace("timestamp with time zone", "timestamptz")
-            table.add_row(f"  {escape(column.column)}", escape(column.declared or "-"), classes or "no rows", becomes)
+            table.add_row(text(f"  {column.column}"), text(column.declared or "-"), classes or "no rows", becomes)
     if report.columns:
-        console.print(table)
+        print_table(console, table)
     if report.healthy:
-        console.print(f"Next: `mirror up {escape(report.source)}`.", highlight=False)
+        print_line(console, f"Next: `mirror up {report.source}`.")
