@@ -9,11 +9,7 @@ MirrorError            ``mirror``                anything else, a bug included
 │   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
 │   ├── RefusedError   ``postgres.refused``      a row, a table or a change of one that Postgres will not take
 │   │                                            (answered by going on without it)
-│   ├── MisfitError    ``postgres.misfit``       a value does not fit its column (answered by widening)
-│   ├── KeyShapeError  ``postgres.key_shape``    a NULL in a declared key (answered by keying on the rowid)
-│   ├── RepairError    ``postgres.repair``       what a repair has written is not what Postgres then has
-│   └── RebuildError   ``postgres.rebuild``      a change of a table that is shared with other agents (answered by
-│                                                sending all its rows)
+│   └── RepairError    ``postgres.repair``       what a repair has written is not what Postgres then has
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nobody listens: no mirror of the source is running
 │   └── RequestError   ``control.request``       what was asked of it is no request
@@ -169,44 +165,10 @@ class RefusedError(SinkError):
     code = "postgres.refused"
 
 
-class MisfitError(SinkError):
-    """A value does not fit the Postgres type of its column: the column must become jsonb."""
-
-    code = "postgres.misfit"
-    more: ClassVar[tuple[str, ...]] = ("sqlstate", "table", "column")
-
-    def __init__(self, table: str, column: str, detail: str) -> None:
-        super().__init__("store a value", f"{table}.{column}", detail, retryable=True)
-        self.table = table
-        self.column = column
-
-
-class KeyShapeError(SinkError):
-    """A declared key holds NULL: the table must be keyed on ``_rowid``."""
-
-    code = "postgres.key_shape"
-    more: ClassVar[tuple[str, ...]] = ("sqlstate", "table")
-
-    def __init__(self, table: str) -> None:
-        super().__init__("store a row", table, "NULL in the primary key", retryable=True)
-        self.table = table
-
-
 class RepairError(SinkError):
     """A repair that something in Postgres undoes or changes."""
 
     code = "postgres.repair"
-
-
-class RebuildError(SinkError):
-    """A table that other agents share cannot follow a change of its definition: all rows must come again."""
-
-    code = "postgres.rebuild"
-    more: ClassVar[tuple[str, ...]] = ("sqlstate", "table")
-
-    def __init__(self, table: str) -> None:
-        super().__init__("change a table", table, "it is shared with other agents", retryable=True)
-        self.table = table
 
 
 class ControlError(MirrorError):

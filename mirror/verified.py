@@ -34,6 +34,8 @@ class LastRun:
     """Seconds since the epoch."""
     rows: int
     headline: str
+    repairable: bool = True
+    """Whether a repair may help, if it differs: not where all that differs is tables that Postgres refuses."""
 
     def proof(self, now: float) -> Proof:
         """How good it is as a proof at a moment."""

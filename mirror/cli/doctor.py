@@ -14,16 +14,17 @@ from typing import Any
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
+from mirror.checks import Code
 from mirror.cli.options import common, postgres_of, whose_and_how
+from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
 from mirror.config import Settings, require_file
 from mirror.config_notes import configuration_checks
-from mirror.doctor import Level, Report, examine
+from mirror.doctor import Report, examine
 from mirror.errors import ConfigError
 
-_MARKS: dict[Level, str] = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "problem": "[red]✗[/]"}
+_MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
 @click.command()
@@ -43,7 +44,7 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
             how = profile or settings.profiles.get(source)
             report = examine(source, dsn, settings.state_dir, settings.schema_of(source), whose, how)
             for check in configuration_checks(settings) if not reports else ():
-                report.add(*check)
+                report.add(Code.CONFIGURATION, *check)
             for other in reports:
                 if settings.schema_of(Path(other.source)) == settings.schema_of(source):
                     _look_for_shared_names(report, other)
@@ -71,31 +72,36 @@ def _look_for_shared_names(report: Report, other: Report) -> None:
         shared = {column.table for column in report.columns} & {column.table for column in other.columns}
         for name in sorted(shared):
             step = "mirror one of them into a schema of its own: mirror up FILE --schema NAME"
-            report.add("problem", f"table {name}", f"{other.source} has one of this name, too", step)
+            report.add(Code.TABLE_SHARED, "problem", f"table {name}", f"{other.source} has one of this name, too", step)
 
 
 def _told(report: Report) -> dict[str, Any]:
     steps = [finding.next_step for finding in report.findings if finding.next_step]
-    return asdict(report) | {"healthy": report.healthy, "next_steps": list(dict.fromkeys(steps))}
+    findings = [finding.as_json() for finding in report.findings]
+    return asdict(report) | {
+        "findings": findings,
+        "healthy": report.healthy,
+        "next_steps": list(dict.fromkeys(steps)),
+    }
 
 
 def _render(report: Report, console: Console) -> None:
-    console.print(f"[bold]{escape(report.source)}[/]", highlight=False)
+    print_line(console, report.source, style="bold")
     for finding in report.findings:
-        console.print(f"{_MARKS[finding.level]} {escape(finding.check)}: {escape(finding.detail)}", highlight=False)
+        print_line(console, _MARKS[finding.level], f" {finding.name}: {finding.detail}")
         if finding.next_step:
-            console.print(f"  next: {escape(finding.next_step)}", style="yellow", highlight=False)
+            print_line(console, f"  next: {finding.next_step}", style="yellow")
     table = Table(
         Column("column", overflow="fold"), "declared", Column("values", overflow="fold"), "in Postgres",
         box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for name, columns in groupby(report.columns, lambda column: column.table):
-        table.add_row(f"[bold]{escape(name)}[/]")
+        table.add_row(text(name, "bold"))
         for column in columns:
             classes = ", ".join(f"{count:,} {kind}" for kind, count in column.classes.items())
             becomes = column.becomes.replace("timestamp with time zone", "timestamptz")
-            table.add_row(f"  {escape(column.column)}", escape(column.declared or "-"), classes or "no rows", becomes)
+            table.add_row(text(f"  {column.column}"), text(column.declared or "-"), classes or "no rows", becomes)
     if report.columns:
-        console.print(table)
+        print_table(console, table)
     if report.healthy:
-        console.print(f"Next: `mirror up {escape(report.source)}`.", highlight=False)
+        print_line(console, f"Next: `mirror up {report.source}`.")

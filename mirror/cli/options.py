@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 #: How long a command that is to end by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
+#: How often it is looked whether the embedded Postgres still runs.
+LOOK_SECONDS = 0.5
 
 _OPTIONS = (
     click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path()),
@@ -106,33 +107,40 @@ def postgres_of(settings: Settings) -> Iterator[str]:
         return
     from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
 
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    servers = [start_embedded(settings.state_dir)]
+    server = start_embedded(settings.state_dir)
     done = threading.Event()
-    keeper = threading.Thread(target=_keep_running, args=(settings, servers, done), daemon=True)
+    keeper = threading.Thread(target=_keep_running, args=(server, done), name="mirror postgres", daemon=True)
     keeper.start()
     try:
-        yield servers[0].dsn
+        yield server.dsn
     finally:
         done.set()
         keeper.join()
-        for server in servers:
-            server.stop()
+        server.stop()
 
 
-def _keep_running(settings: Settings, servers: list[EmbeddedPostgres], done: threading.Event) -> None:
-    """Start the embedded server again, at the same address, when somebody has killed it."""
-    from mirror.postgres.embedded import start_embedded
+def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:
+    """Start the embedded server again, at the same address, when somebody has killed it, until ``done``.
 
-    while not done.wait(0.5):
+    What keeps it from starting is logged once, however often it is tried.
+    """
+    logged = ""
+    while not done.wait(LOOK_SECONDS):
         try:
-            os.kill(servers[-1].pid, 0)
-        except ProcessLookupError:
-            logger.warning("the embedded Postgres has ended: starting it again")
-            try:
-                servers.append(start_embedded(settings.state_dir))
-            except MirrorError as error:
-                logger.warning("{}", error)
+            if server.runs():
+                logged = ""
+                continue
+            if not logged:
+                logger.warning("the embedded Postgres has ended: starting it again")
+            server.start_again()
+            logger.info("the embedded Postgres runs again")
+            logged = ""
+        except Exception as error:
+            known = isinstance(error, MirrorError | OSError)
+            if str(error) == logged:
+                continue
+            logged = str(error) or type(error).__name__
+            logger.opt(exception=None if known else error).warning("the embedded Postgres is away: {}", error)
 
 
 def log_to(write: TextIO | Callable[[str], None]) -> None:

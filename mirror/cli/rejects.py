@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from mirror.cli.gate import gate_of
 from mirror.cli.options import common, postgres_of
+from mirror.cli.output import print_line, print_table, text
 from mirror.config import Settings
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -42,15 +43,15 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
         return
     console = Console()
     if not found:
-        console.print("none: Postgres holds every row")
+        print_line(console, "none: Postgres holds every row")
         return
     table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "row", box=SIMPLE_HEAD)
     for row in found:
         data = row["row"] if len(row["row"]) <= _SHOWN else row["row"][:_SHOWN] + "…"
         cells = (Path(row["source"]).name, row["table"], row["key"], row["reason"], data)
-        table.add_row(*(cell.replace("[", "\\[") for cell in cells))
-    console.print(table)
-    console.print("next: mend the rows in the source; `mirror rejects retry` tries all of them again", highlight=False)
+        table.add_row(*map(text, cells))
+    print_table(console, table)
+    print_line(console, "next: change the rows in the source; `mirror rejects retry` tries all of them again")
 
 
 @rejects.command()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mirror.cli.options import common
+from mirror.cli.output import print_line, print_table, text
 from mirror.client import ControlClient, wait_for_mirror
 from mirror.config import Settings
 from mirror.errors import MirrorError, NotRunningError
@@ -58,7 +59,7 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     for report in reports:
         fresh = report["freshness_seconds"]
         table.add_row(
-            Path(report["source"]).name,
+            text(Path(report["source"]).name),
             report["phase"],
             f"{report['lag_seconds'] * 1000:.0f} ms",
             "-" if fresh is None else f"{fresh:,.1f} s",
@@ -68,39 +69,34 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
             str(report["rejects"]),
             str(len(report["gaps"])),
         )
-    console.print(table)
+    print_table(console, table)
     for report in reports:
-        name = Path(report["source"]).name
-        if report["capture"] == "pages":
-            console.print(
-                f"{name}: not in WAL mode: after each change all its pages are compared, which is slower",
-                highlight=False,
-            )
-        parity = report["parity"]
-        age = "" if parity["age_seconds"] is None else f", {parity['age_seconds'] / 3600:.1f} hours ago"
-        console.print(f"{name}: parity: {parity['proof']}{age}", highlight=False, markup=False)
-        if report["agent"]:
-            console.print(
-                f"{name}: of the agent {report['agent']} ({report['profile']})", highlight=False, markup=False
-            )
-        if report["indexing"]:
-            console.print(f"{name}: building a vector index: {report['indexing']}", highlight=False, markup=False)
-        if report["left_out"]:
-            console.print(
-                f"{name}: left out: {', '.join(report['left_out'])}: virtual columns that only the program can compute",
-                highlight=False,
-                markup=False,
-            )
-        for gap in report["gaps"][-3:]:
-            console.print(f"{name}: gap: {gap['reason']} ({gap['at']})", highlight=False)
-        for refusal in report["refusals"]:
-            console.print(
-                f"{name}: refused: {refusal['table']}: {refusal['reason']}", style="red", highlight=False, markup=False
-            )
-        if report["last_error"]:
-            console.print(f"{name}: last error: {report['last_error']}", style="red", highlight=False, markup=False)
-        for step in report["next_steps"]:
-            console.print(f"{name}: next: {step}", style="yellow", highlight=False, markup=False)
+        _render_notes(report, console)
+
+
+def _render_notes(report: dict[str, Any], console: Console) -> None:
+    """What does not fit into a table."""
+    name = Path(report["source"]).name
+    if report["capture"] == "pages":
+        print_line(console, f"{name}: not in WAL mode: after each change all its pages are compared, which is slower")
+    parity = report["parity"]
+    age = "" if parity["age_seconds"] is None else f", {parity['age_seconds'] / 3600:.1f} hours ago"
+    print_line(console, f"{name}: parity: {parity['proof']}{age}")
+    if report["agent"]:
+        print_line(console, f"{name}: of the agent {report['agent']} ({report['profile']})")
+    if report["indexing"]:
+        print_line(console, f"{name}: building a vector index: {report['indexing']}")
+    if report["left_out"]:
+        left_out = ", ".join(report["left_out"])
+        print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program can compute")
+    for gap in report["gaps"][-3:]:
+        print_line(console, f"{name}: gap: {gap['reason']} ({gap['at']})")
+    for refusal in report["refusals"]:
+        print_line(console, f"{name}: refused: {refusal['table']}: {refusal['reason']}", style="red")
+    if report["last_error"]:
+        print_line(console, f"{name}: last error: {report['last_error']}", style="red")
+    for step in report["next_steps"]:
+        print_line(console, f"{name}: next: {step}", style="yellow")
 
 
 def status_of(source: Path, state_dir: Path, schema: str, options: str = "") -> dict[str, Any]:

@@ -16,11 +16,12 @@ import click
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from mirror.agent import Agent, AgentSettings
 from mirror.capture.keeper import Keeper
 from mirror.cli.options import Patience, common, log_to, postgres_of, whose_and_how
+from mirror.cli.output import GOOD, Words, print_line
 from mirror.config import Settings, require_file
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
@@ -166,10 +167,10 @@ class _Bars:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            Words(),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            Words("rate"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -180,17 +181,21 @@ class _Bars:
     def __enter__(self) -> _Bars:
         self._progress.start()
         if self._console.is_terminal:  # above the bars, not through them
-            log_to(lambda text: self._console.print(text.rstrip(), markup=False, highlight=False))
+            log_to(self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
         log_to(sys.stderr)
 
+    def _log(self, message: str) -> None:
+        for line in message.rstrip().split("\n"):
+            print_line(self._console, line)
+
     def say(self, line: str) -> None:
         """Print a line above the bars."""
         if self._console.is_terminal:
-            self._console.print(f"[green]✓[/green] {line}")
+            print_line(self._console, GOOD, " ", line)
         else:
             click.echo(line)
 

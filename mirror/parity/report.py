@@ -1,4 +1,4 @@
-"""What a comparison found: frozen values, their JSON form and their table for the terminal.
+"""What a comparison found: frozen values and their JSON form.
 
 Three verdicts, never mixed up: *equal* (proved), *different* (proved), *not checked* (nothing is
 known, with the reason). A run that breaks off is *not checked* as a whole, whatever it had found by
@@ -11,11 +11,6 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
-
 from mirror.model import Lsn
 
 Status = Literal["equal", "different", "not checked"]
@@ -23,11 +18,7 @@ Status = Literal["equal", "different", "not checked"]
 #: Version of the JSON form; it grows when a field changes its meaning or goes away.
 JSON_VERSION = 1
 
-#: From this width on a terminal has room for positions and the first characters of digests.
-_WIDE, _DIGEST = 120, 8
-
 _EXIT_CODES: dict[Status, int] = {"equal": 0, "different": 1, "not checked": 2}
-_COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checked": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,22 +154,22 @@ class ParityReport:
             told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
             steps.append(f"resolve this, then run parity again: {told}")
         if self.rejected:
-            count = _count(self.rejected, "row")
+            count = counted(self.rejected, "row")
             steps.append(f"mirror rejects list  ({count} that Postgres cannot hold)")
         return tuple(steps)
 
     @property
     def headline(self) -> str:
         """The verdict in one line."""
-        text = f"{self.verdict}: {_count(len(self.tables), 'table')}, {_count(self.rows, 'row')}"
+        text = f"{self.verdict}: {counted(len(self.tables), 'table')}, {counted(self.rows, 'row')}"
         if self.sample is not None:
             text += " of a sample"
         for status in ("different", "not checked"):
             number = sum(table.status == status for table in self.tables)
             if number:
-                text += f", {_count(number, 'table')} {status}"
+                text += f", {counted(number, 'table')} {status}"
         if self.rejected:
-            text += f", {_count(self.rejected, 'row')} rejected"
+            text += f", {counted(self.rejected, 'row')} rejected"
         text += f" in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s)"
         return f"{text}; {self.reason}" if self.reason else text
 
@@ -204,47 +195,6 @@ class ParityReport:
         """The report as JSON text; the fields and their order are a contract."""
         return json.dumps(self.to_dict(), indent=2)
 
-    def render(self, console: Console) -> None:
-        """Print the report for a person."""
-        # Columns of nothing but zeros are left out, so that names fit into 80 characters.
-        counts = [
-            name
-            for name in ("missing", "extra", "different", "rejected")
-            if any(getattr(table, name) for table in self.tables)
-        ]
-        # Positions and digests only where there is room; the JSON form has all.
-        wide = console.width >= _WIDE
-        grid = RichTable(
-            title=f"parity of {escape(self.source)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-        )
-        grid.add_column("table", overflow="fold")
-        grid.add_column("status", no_wrap=True)
-        for heading in ("source", "Postgres", *counts, "s", *(("at", "digests") if wide else ())):
-            grid.add_column(heading, justify="right", no_wrap=True)
-        for table in self.tables:
-            digests = dict.fromkeys((table.source_digest[:_DIGEST], table.target_digest[:_DIGEST]))
-            room = ["" if table.last_lsn is None else str(table.last_lsn), " ≠ ".join(digests)]
-            grid.add_row(
-                escape(table.table),
-                f"[{_COLOURS[table.status]}]{table.status}[/]",
-                _optional(table.source_rows),
-                _optional(table.target_rows),
-                *(f"{getattr(table, name):,}" for name in counts),
-                f"{table.seconds:.2f}",
-                *(room if wide else ()),
-            )
-        console.print(grid)
-        for table in self.tables:
-            if table.reason:
-                console.print(escape(f"  {table.table}: {table.status}: {table.reason}"), highlight=False)
-        for table in self.tables:
-            for example in table.examples:
-                console.print(escape(_describe(table.table, example)), highlight=False)
-        colour = _COLOURS[self.verdict]
-        console.print(f"[bold {colour}]{escape(self.headline)}[/]", highlight=False)
-        for step in self.next_steps:
-            console.print(f"next: {escape(step)}", highlight=False)
-
 
 def verdict_of(tables: tuple[TableReport, ...]) -> Status:
     """The verdict of a run that came to its end: a proved difference outweighs an unknown."""
@@ -254,16 +204,6 @@ def verdict_of(tables: tuple[TableReport, ...]) -> Status:
     return "not checked" if "not checked" in statuses else "equal"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, for people."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _optional(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"
-
-
-def _describe(table: str, example: Difference) -> str:
-    text = f"  {example.kind:9} {table} {example.key}"
-    if example.column is None:
-        return text
-    return f"{text} {example.column}: source {example.source_value}, Postgres {example.target_value}"

@@ -10,7 +10,6 @@ write, and count only if the mirror says afterwards that the file has stood stil
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -53,20 +52,6 @@ def open_source(path: Path) -> Source:
         raise SourceError("open the source", str(path), str(error)) from error
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """A full collection would lengthen a view by tens of milliseconds (measured), and the tuples of a slice
-    are just what sets it off.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
 class WalSource(Source):
     """A database in WAL mode. A view is a read transaction, and takes no lock that a writer meets."""
 
@@ -79,7 +64,7 @@ class WalSource(Source):
             db.execute("PRAGMA query_only = 1")
             db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # makes SQLite map the -shm
             super().__init__(path, db)
-            self._header = WalHeader(path)
+            self._header = WalHeader(path, db)
         except BaseException:
             db.close()
             raise
@@ -115,9 +100,8 @@ class WalSource(Source):
         """
         commit, started = self._pin()
         try:
-            with _uncollected():
-                self._began()
-                yield commit
+            self._began()
+            yield commit
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -177,8 +161,7 @@ class StillSource(Source):
                 self._db.close()
                 self._use(_open_unlocked(self.path))
                 self._began()
-                with _uncollected():
-                    read()
+                read()
                 trouble = "it is written without a pause"
             except (apsw.Error, SourceError) as error:  # half-written pages may say anything
                 trouble = str(error)

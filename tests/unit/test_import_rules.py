@@ -31,6 +31,7 @@ WIRING = (
     "control",
     "cutover",
     "doctor",
+    "readiness",
     "parity_runs",
     "cli",
     "demo",
