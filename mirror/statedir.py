@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from mirror.errors import StateError
@@ -124,7 +125,9 @@ def require_private(directory: Path, *, user: int | None = None, next_step: str 
 def _aside(folder: Path) -> Path:
     """Where the socket lies by our environment, if its name would be too long in the source's folder."""
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    shared = (tempfile.gettempdir(), "/tmp")  # noqa: S108 - what is made there must turn out to be ours
+    shared = ["/tmp"]  # noqa: S108 - what is made there must turn out to be ours
+    with suppress(FileNotFoundError):  # none can be written to
+        shared.insert(0, tempfile.gettempdir())
     candidates = [Path(directory) / f"mirror-{os.geteuid()}" for directory in shared]
     if (runtime := _runtime_directory()) is not None:
         candidates.insert(0, runtime / "mirror")

@@ -130,6 +130,7 @@ def test_beside_a_mirror_that_stands_still(cli: CommandLine, source: Path) -> No
     """Each command ends with a clear line; status tells what was written down last."""
     with cli.up(source) as process:
         os.kill(process.pid, signal.SIGSTOP)
+        started: dict[str, subprocess.Popen[str]] = {}
         try:
             commands = {
                 "status": ("status", source),
@@ -142,9 +143,11 @@ def test_beside_a_mirror_that_stands_still(cli: CommandLine, source: Path) -> No
                 "wait": ("wait", source, "--timeout", 1),
             }
             started = {name: cli.start(*command) for name, command in commands.items()}
-            ended = {name: (*each.communicate(timeout=90), each.returncode) for name, each in started.items()}
+            ended = {name: (*each.communicate(timeout=120), each.returncode) for name, each in started.items()}
         finally:
             os.kill(process.pid, signal.SIGCONT)
+            for each in started.values():
+                each.kill()
         assert cli.run("wait", source, "--timeout", 60).code == 0, "it goes on"
     for name, (out, err, _) in ended.items():
         assert "Traceback" not in err, (name, err)

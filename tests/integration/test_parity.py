@@ -24,7 +24,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from mirror.errors import ControlError
+from mirror.errors import ControlError, MirrorError, SourceError
 from mirror.model import Lsn, Salts
 from mirror.parity import source as source_module
 from mirror.parity.compare import compare
@@ -33,7 +33,7 @@ from mirror.parity.plan import Plan
 from mirror.parity.report import Difference, ParityReport, TableReport
 from mirror.parity.target import Range, Target
 from mirror.parity.values import Cells
-from mirror.parity.views import WalSource, open_source
+from mirror.parity.views import GATE_TRIES, WalSource, open_source
 from tests.support.postgres import PostgresServer
 
 Columns = dict[str, str]
@@ -1278,6 +1278,44 @@ def test_a_gate_that_fails_once(world: World) -> None:
 
     world.gate = Late()
     assert world.compare().verdict == "equal"
+
+
+@pytest.mark.parametrize("method", ["hold", "reach"])
+def test_what_can_help_is_tried_again_and_nothing_else(world: World, method: str) -> None:
+    """Somebody else holds the mirror, for as long as we try, or for a moment; or it is no longer ours to ask."""
+    everything(world)
+
+    class Refusing(Gate):
+        def __init__(self, error: MirrorError, times: int) -> None:
+            super().__init__()
+            self.error, self.left, self.asked = error, times, 0
+
+        def _refuse(self, asked: str) -> None:
+            if asked == method:
+                self.asked += 1
+                self.left -= 1
+                if self.left >= 0:
+                    raise self.error
+
+        def hold(self) -> str:
+            self._refuse("hold")
+            return super().hold()
+
+        def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
+            self._refuse("reach")
+            return super().reach(hold, salts, frame)
+
+    for error, times, asked, verdict in (
+        (SourceError("apply up to a position", detail="later", retryable=True), GATE_TRIES - 1, None, "equal"),
+        (ControlError("hold the mirror", detail="later", retryable=True), 1_000, GATE_TRIES, "not checked"),
+        (ControlError("hold the mirror", detail="never"), 1, 1, "not checked"),
+        (SourceError("apply up to a position", detail="never"), 1, 1, "not checked"),
+    ):
+        gate = world.gate = Refusing(error, times)
+        report = world.compare()
+        assert report.verdict == verdict, report.to_json()
+        assert asked is None or gate.asked == asked
+        assert not gate.held
 
 
 def test_another_position(world: World) -> None:

@@ -71,6 +71,23 @@ def test_whoever_asks_goes_first(running: MirrorProcess, background: Verifier) -
     assert background.verify(source).verdict == "equal"
 
 
+def test_a_hold_of_somebody_who_takes_no_lock(
+    running: MirrorProcess, background: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left alone, and the next run goes on as if nothing had been."""
+    source = running.sources[0]
+    with running.control() as other:
+        monkeypatch.setattr(verifier, "SHARE", 1.0)  # a hold does not last for ever
+        hold = other.hold()
+        report = background.verify(source)
+        assert report.verdict == "not checked" and "somebody else holds it" in report.reason
+        other.release(hold)
+    lock = ParityLock(source_folder(running.state_dir, source))
+    assert lock.take(wait=False)
+    lock.close()
+    assert background.verify(source).verdict == "equal"
+
+
 def _place(mirror: MirrorProcess) -> tuple[Salts, int]:
     data = Path(f"{mirror.sources[0]}-wal").read_bytes()[:32]
     salts = Salts(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
