@@ -13,11 +13,8 @@ from mirror.errors import (
     ControlError,
     FencedError,
     FormatError,
-    KeyShapeError,
     MirrorError,
-    MisfitError,
     NotRunningError,
-    RebuildError,
     RefusedError,
     RepairError,
     ReplacedError,
@@ -37,10 +34,7 @@ CODES: dict[str, type[MirrorError]] = {
     "postgres": SinkError,
     "postgres.fenced": FencedError,
     "postgres.refused": RefusedError,
-    "postgres.misfit": MisfitError,
-    "postgres.key_shape": KeyShapeError,
     "postgres.repair": RepairError,
-    "postgres.rebuild": RebuildError,
     "control": ControlError,
     "control.not_running": NotRunningError,
     "control.request": RequestError,
@@ -55,15 +49,8 @@ def tree(kind: type[MirrorError]) -> Iterator[type[MirrorError]]:
 
 
 def made(kind: type[MirrorError], *, retryable: bool) -> MirrorError:
-    special = {
-        MisfitError: lambda: MisfitError("t", "c", "too large"),
-        KeyShapeError: lambda: KeyShapeError("t"),
-        RebuildError: lambda: RebuildError("t"),
-    }
-    if kind in special:
-        error: MirrorError = special[kind]()
-    elif issubclass(kind, SinkError):
-        error = kind("do", "there", "what", sqlstate="42501", next_step="then")
+    if issubclass(kind, SinkError):
+        error: MirrorError = kind("do", "there", "what", sqlstate="42501", next_step="then")
     else:
         error = kind("do", "there", "what", next_step="then")
     error.retryable = retryable
