@@ -75,7 +75,7 @@ class ControlServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving, end the conversations behind what they are answering, and remove the socket.
+        """Stop serving, end each conversation after the answer that it is at, and remove the socket.
 
         It stays if another lies in its place.
         """
@@ -137,7 +137,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         super().shutdown_request(request)
 
     def end_conversations(self) -> None:
-        """Have all that go on read the end of what they are told."""
+        """Have each conversation read the end of its input."""
         with self._guard:
             for conversation in self._conversations:
                 try:
@@ -179,8 +179,8 @@ class _Conversation(socketserver.StreamRequestHandler):
         try:
             self.server.pipeline.hooks.hooked.listen(self.rfile, hook)
         except ValueError as error:
-            # The program begins another conversation; what it told here, the source's files tell, too.
-            logger.warning("{} (pid {}): what its hook tells is no message: {}", hook.program[:200], hook.pid, error)
+            # The program begins another conversation; capture finds in the source's files what is lost here.
+            logger.warning("{} (pid {}): its hook sent what is no message: {}", hook.program[:200], hook.pid, error)
 
     def _answer(self, line: bytes) -> tuple[Answer, Hook | None]:
         try:

@@ -241,7 +241,7 @@ class Desk:
         return self._hold is not None
 
     def close(self) -> None:
-        """Nobody is served any more; whoever waits for an answer is told that the pipeline has ended."""
+        """Nobody is served any more; whoever waits for an answer gets the error that the pipeline has ended."""
         with self._guard:
             self._closed = True
             unanswered = list(self._unanswered)

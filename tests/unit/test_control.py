@@ -198,7 +198,11 @@ def test_a_block_that_no_hook_sends_ends_the_conversation(
         assert time.monotonic() < deadline
     assert hooked.take() == [], "nothing of it, nor of what came behind it, is taken"
     (line,) = log
-    assert "some.py (pid 7)" in line and "is no message" in line and "Traceback" not in line + capfd.readouterr().err
+    assert (
+        "some.py (pid 7)" in line
+        and "sent what is no message" in line
+        and "Traceback" not in line + capfd.readouterr().err
+    )
     assert goes_on(ended)
 
 
