@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from loguru import logger
 
 from mirror.client import BATCH_SECONDS
+from mirror.desk import ended
 from mirror.errors import ControlError, MirrorError, RequestError, StateError
 from mirror.messages import (
     MOST_REQUEST_BYTES,
@@ -75,13 +76,14 @@ class ControlServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving, end each conversation after the answer that it is at, and remove the socket.
+        """Stop serving, and remove the socket, unless another lies in its place.
 
-        It stays if another lies in its place.
+        Once the pipeline has ended, each conversation ends after the answer that it is at; else they go on.
         """
         self._server.shutdown()
         self._server.server_close()
-        self._server.end_conversations()
+        if self._server.pipeline.ended:
+            self._server.end_conversations()
         if self.intact:
             self._path.unlink(missing_ok=True)
 
@@ -209,8 +211,8 @@ class _Conversation(socketserver.StreamRequestHandler):
                     return Marked(None)
             case Applied(lsn, timeout):
                 applied = pipeline.wait_applied(Lsn.parse(lsn), timeout)
-                if not applied:
-                    pipeline.require_running()
+                if not applied and pipeline.ended:
+                    raise ended()
                 return WasApplied(applied)
             case Hold():
                 self._hold = _result(pipeline.hold(self._hold), BATCH_SECONDS)

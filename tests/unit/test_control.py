@@ -325,6 +325,18 @@ def test_the_end_of_the_server_ends_its_conversations(folder: Path, capfd: pytes
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_socket_that_is_put_back_ends_no_conversation(folder: Path, served: Serving) -> None:
+    """As when the state directory was deleted: whoever waits for something goes on to do so."""
+    with ControlClient(served.folder, SECONDS) as client:
+        assert client.status()["phase"] == "starting"
+        control_path(served.folder).unlink()
+        first = ControlServer(served.folder, served.pipeline)
+        with ControlClient(served.folder, SECONDS) as other:
+            assert other.status()["phase"] == "starting"
+            first.close()
+            assert client.status()["phase"] == other.status()["phase"] == "starting"
+
+
 # -- time limits ---------------------------------------------------------------------------------------
 
 
