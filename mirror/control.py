@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from loguru import logger
 
 from mirror.client import BATCH_SECONDS
+from mirror.desk import ended
 from mirror.errors import ControlError, MirrorError, RequestError, StateError
 from mirror.messages import (
     MOST_REQUEST_BYTES,
@@ -75,13 +76,14 @@ class ControlServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving, end the conversations behind what they are answering, and remove the socket.
+        """Stop serving, and remove the socket, unless another lies in its place.
 
-        It stays if another lies in its place.
+        Once the pipeline has ended, each conversation ends after the answer that it is at; else they go on.
         """
         self._server.shutdown()
         self._server.server_close()
-        self._server.end_conversations()
+        if self._server.pipeline.ended:
+            self._server.end_conversations()
         if self.intact:
             self._path.unlink(missing_ok=True)
 
@@ -137,7 +139,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         super().shutdown_request(request)
 
     def end_conversations(self) -> None:
-        """Have all that go on read the end of what they are told."""
+        """Have each conversation read the end of its input."""
         with self._guard:
             for conversation in self._conversations:
                 try:
@@ -179,8 +181,8 @@ class _Conversation(socketserver.StreamRequestHandler):
         try:
             self.server.pipeline.hooks.hooked.listen(self.rfile, hook)
         except ValueError as error:
-            # The program begins another conversation; what it told here, the source's files tell, too.
-            logger.warning("{} (pid {}): what its hook tells is no message: {}", hook.program[:200], hook.pid, error)
+            # The program begins another conversation; capture finds in the source's files what is lost here.
+            logger.warning("{} (pid {}): its hook sent what is no message: {}", hook.program[:200], hook.pid, error)
 
     def _answer(self, line: bytes) -> tuple[Answer, Hook | None]:
         try:
@@ -209,8 +211,8 @@ class _Conversation(socketserver.StreamRequestHandler):
                     return Marked(None)
             case Applied(lsn, timeout):
                 applied = pipeline.wait_applied(Lsn.parse(lsn), timeout)
-                if not applied:
-                    pipeline.require_running()
+                if not applied and pipeline.ended:
+                    raise ended()
                 return WasApplied(applied)
             case Hold():
                 self._hold = _result(pipeline.hold(self._hold), BATCH_SECONDS)

@@ -68,7 +68,7 @@ class Desk:
     def _put(self, future: Future[Any] | None, action: Callable[[], None]) -> None:
         with self._guard:
             if self._closed:
-                raise _ended()
+                raise ended()
             self._requests.append((future, action))
             if future is not None:
                 self._unanswered.add(future)
@@ -123,11 +123,6 @@ class Desk:
         """Whether the pipeline has ended."""
         return self._closed
 
-    def require_open(self) -> None:
-        """Raise ``SourceError`` (retryable) if the pipeline has ended."""
-        if self._closed:
-            raise _ended()
-
     # -- the pipeline's thread ---------------------------------------------------------------------
 
     def serve(self) -> None:
@@ -180,7 +175,7 @@ class Desk:
     def _require(self, token: str) -> _Hold:
         self._expire()
         if self._hold is None or self._hold.token != token:
-            raise _RefusalError(_hold_has_ended())
+            raise _RefusalError(_hold_hasended())
         return self._hold
 
     def _located(self, token: str, place: Future[Lsn], reached: Future[Position]) -> None:
@@ -200,7 +195,7 @@ class Desk:
             _fail(reached, refusal.error)
             return
         if hold.reached is not None:
-            _fail(hold.reached, _hold_has_ended())
+            _fail(hold.reached, _hold_hasended())
         hold.target, hold.reached = place.result(), reached
 
     def _end_hold(self, token: str) -> None:
@@ -214,7 +209,7 @@ class Desk:
     def _let_go(self) -> None:
         hold, self._hold = self._hold, None
         if hold is not None and hold.reached is not None:
-            _fail(hold.reached, _hold_has_ended())
+            _fail(hold.reached, _hold_hasended())
 
     def limit(self, position: Position) -> Lsn | None:
         """How far the pipeline may go from where it is: None for as far as it can."""
@@ -241,7 +236,7 @@ class Desk:
         return self._hold is not None
 
     def close(self) -> None:
-        """Nobody is served any more; whoever waits for an answer is told that the pipeline has ended."""
+        """Nobody is served any more; whoever waits for an answer gets the error that the pipeline has ended."""
         with self._guard:
             self._closed = True
             unanswered = list(self._unanswered)
@@ -249,7 +244,7 @@ class Desk:
             self.bell.close()
             self._ring.close()
         for future in unanswered:
-            _fail(future, _ended())
+            _fail(future, ended())
         self._hold = None
 
 
@@ -261,7 +256,8 @@ class _RefusalError(Exception):
         self.error = error
 
 
-def _ended() -> SourceError:
+def ended() -> SourceError:
+    """The error for whoever asks a pipeline that has ended, or ends before the answer."""
     return SourceError(
         "ask the mirror",
         detail="the mirror of this source has ended",
@@ -270,7 +266,7 @@ def _ended() -> SourceError:
     )
 
 
-def _hold_has_ended() -> SourceError:
+def _hold_hasended() -> SourceError:
     return SourceError("apply up to a position", detail="the hold has ended", retryable=True)
 
 

@@ -19,7 +19,7 @@ from mirror.hook.wire import MOST_BLOCK_BYTES, MOST_NAME, Commit, FilePlace, Los
 from mirror.messages import Hook
 from mirror.model import Salts
 
-#: Commits that wait to be looked at, and bytes of their rows; older ones are let go.
+#: Commits that wait to be looked at, and bytes of their rows; older ones are dropped.
 MOST_COMMITS, MOST_BYTES = 50_000, 256 << 20
 #: The source is looked at at once if nothing came for so many seconds before: capture then looks less often.
 _QUIET_SECONDS = 1.0
@@ -120,7 +120,7 @@ class Hooked:
         """Messages that did not fit into a program's queue, or into ours."""
 
     def listen(self, stream: BufferedIOBase, hello: Hook) -> None:
-        """Take what one process tells until it hangs up. Raises ``ValueError`` for what is no message, ``OSError``."""
+        """Take what one process sends until it hangs up. Raises ``ValueError`` for what is no message, ``OSError``."""
         writer = Writer(hello.pid, _clean(hello.program))
         with self._guard:
             self._connected[stream] = writer

@@ -32,7 +32,7 @@ import msgspec
 
 from mirror.errors import RequestError
 
-#: Bytes of a line with a request, and of one with an answer (a status tells of every gap and refused table).
+#: Bytes of a line with a request, and of one with an answer (a status lists every gap and refused table).
 MOST_REQUEST_BYTES, MOST_ANSWER_BYTES = 1 << 20, 64 << 20
 
 #: The longest ``timeout``.
@@ -101,7 +101,7 @@ class Repair(Request, frozen=True, tag="repair"):
 
 
 class Hook(Request, frozen=True, tag="hook"):
-    """A program that tells of its commits from now on."""
+    """A program that sends its commits from now on."""
 
     pid: _Word
     program: str

@@ -1,6 +1,6 @@
 """Both ends of a control socket make sure of each other: the other process must be our user's, or root's.
 
-The socket lies in a directory that is open to nobody else (:mod:`mirror.statedir`). The kernel also tells which user
+The socket lies in a directory that is open to nobody else (:mod:`mirror.statedir`). The kernel also knows which user
 is at the other end, so that neither a directory that somebody has opened nor a name that somebody else has taken first
 lets rows or requests pass between two users.
 """
@@ -46,7 +46,7 @@ def is_trusted(user: int) -> bool:
 
 
 def connect(folder: Path, timeout: float) -> socket.socket:
-    """Connect to the running mirror whose source has this folder in the state directory.
+    """Connect to the running mirror of the source with this folder in the state directory.
 
     ``timeout``: seconds that it may take to accept; also the timeout that the socket then has. Raises
     ``NotRunningError`` (retryable) if nobody listens there, ``ControlError`` for anything else that is in the way;

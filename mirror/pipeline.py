@@ -108,9 +108,10 @@ class Pipeline:
             self._applied.wait_for(lambda: self._has(lsn) or self._desk.closed, timeout)
             return self._has(lsn)
 
-    def require_running(self) -> None:
-        """Raise ``SourceError`` (retryable) if the mirror of the source has ended."""
-        self._desk.require_open()
+    @property
+    def ended(self) -> bool:
+        """Whether the mirror of the source has ended."""
+        return self._desk.closed
 
     def hold(self, own: str | None = None) -> Future[str]:
         """Apply nothing more until :meth:`release` (or for ten seconds); the result is the hold's token.

@@ -101,7 +101,7 @@ def make_control_path(folder: Path) -> Path:
 def require_private(directory: Path, *, user: int | None = None, next_step: str = "") -> None:
     """Raise ``StateError`` unless a directory belongs to us, is open to nobody else, and is no link.
 
-    ``user``: whose it must be; None: ours (the effective user's). ``next_step``: of the error.
+    ``user``: its owner; None: our effective user. ``next_step``: of the error.
     """
     owner = os.geteuid() if user is None else user
     try:
@@ -187,7 +187,7 @@ class SourceLock:
         self._folder.chmod(0o700)  # it holds a copy of the source, which may be private
 
     def _name(self) -> None:
-        """Write down whose folder it is; the lock must be held. Raises ``OSError``."""
+        """Write down the source's name; the lock must be held. Raises ``OSError``."""
         name = os.fsencode(self._source)
         path = self._folder / _SOURCE
         if not path.exists() or path.read_bytes() != name:

@@ -61,16 +61,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
-        _tell_programs(ConfigError("read the command line", detail=error.format_message()))
+        _print_json(ConfigError("read the command line", detail=error.format_message()))
         sys.exit(2)
     except Exception as error:
         # Also a bug: 1 would mean that parity has found a difference.
-        told = error if isinstance(error, MirrorError) else _unexpected(error)
+        shown = error if isinstance(error, MirrorError) else _unexpected(error)
         if "--debug" in sys.argv:
             traceback.print_exc()
         else:
-            click.secho(f"mirror: {told}", fg="red", err=True)
-        _tell_programs(told)
+            click.secho(f"mirror: {shown}", fg="red", err=True)
+        _print_json(shown)
         sys.exit(2)
 
 
@@ -82,7 +82,7 @@ def _unexpected(error: Exception) -> MirrorError:
     )
 
 
-def _tell_programs(error: MirrorError) -> None:
+def _print_json(error: MirrorError) -> None:
     """Print an error that ends a command with ``--json``, which then prints nothing else there."""
     if "--json" in sys.argv:
         click.echo(json.dumps({"version": 1, "error": error.to_dict()}, indent=2))

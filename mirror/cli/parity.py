@@ -81,11 +81,11 @@ def parity(
     if html_file is not None:
         _write_page(Path(html_file), [(report, _history(Path(report.source), settings)) for report in reports])
     if as_json:
-        told = [report.to_dict() for report in reports]
-        for each in told:
+        shown = [report.to_dict() for report in reports]
+        for each in shown:
             if (problem := errors.get(each["source"])) is not None:
                 each["error"] = problem.to_dict()
-        click.echo(json.dumps({"version": 1, "reports": told}, indent=2))
+        click.echo(json.dumps({"version": 1, "reports": shown}, indent=2))
     codes = {report.exit_code for report in reports}
     sys.exit(1 if 1 in codes else max(codes))
 

@@ -134,7 +134,7 @@ class Outbox:
 
     def _has_failed(self, error: str) -> None:
         if self.error is None:
-            logger.warning("what hooks tell could not be sent: %s", error)
+            logger.warning("rows could not be sent to the sidecar: %s", error)
         self.error = error
 
     def _connect(self) -> socket.socket:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 #: Whose work is done, as :func:`mirror.as_agent` says.
 agent: ContextVar[str | None] = ContextVar("mirror agent", default=None)
 
-#: Of one transaction's rows; larger ones are told of without them.
+#: Of one transaction's rows; of a larger one, only the commit is sent.
 MOST_BYTES = 8 << 20
 
 #: While no sidecar listens, nothing is told for so long.

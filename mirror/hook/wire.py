@@ -43,7 +43,7 @@ LIMIT_BYTES = 64 << 20
 FULL_BLOCK_BYTES = 4 << 20
 #: Bytes of a block: the last message may have as many as may wait, and each row and message adds a few.
 MOST_BLOCK_BYTES = LIMIT_BYTES + 2 * FULL_BLOCK_BYTES
-#: Messages of a block, and rows of a transaction; larger ones are told of without their rows.
+#: Messages of a block, and rows of a transaction; of a larger one, only the commit is sent.
 MOST_MESSAGES, MOST_ROWS = 1_000, 20_000
 #: Characters of an agent's name.
 MOST_NAME = 200

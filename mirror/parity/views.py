@@ -85,7 +85,7 @@ class WalSource(Source):
                 try:
                     lsn = gate.reach(hold, commit.salts, commit.frame)
                 except MirrorError as error:
-                    _wait_unless_lasting(error, left)  # the mirror compares pages, say, and comes out behind the view
+                    _wait_unless_lasting(error, left)  # the mirror compared pages, say, and is past the view
                     continue
                 begin(lsn)
                 return lsn

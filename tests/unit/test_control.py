@@ -198,7 +198,11 @@ def test_a_block_that_no_hook_sends_ends_the_conversation(
         assert time.monotonic() < deadline
     assert hooked.take() == [], "nothing of it, nor of what came behind it, is taken"
     (line,) = log
-    assert "some.py (pid 7)" in line and "is no message" in line and "Traceback" not in line + capfd.readouterr().err
+    assert (
+        "some.py (pid 7)" in line
+        and "sent what is no message" in line
+        and "Traceback" not in line + capfd.readouterr().err
+    )
     assert goes_on(ended)
 
 
@@ -319,6 +323,18 @@ def test_the_end_of_the_server_ends_its_conversations(folder: Path, capfd: pytes
     hook.close()
     assert not control_path(served.folder).exists()
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_socket_that_is_put_back_ends_no_conversation(folder: Path, served: Serving) -> None:
+    """As when the state directory was deleted: whoever waits for something goes on to do so."""
+    with ControlClient(served.folder, SECONDS) as client:
+        assert client.status()["phase"] == "starting"
+        control_path(served.folder).unlink()
+        first = ControlServer(served.folder, served.pipeline)
+        with ControlClient(served.folder, SECONDS) as other:
+            assert other.status()["phase"] == "starting"
+            first.close()
+            assert client.status()["phase"] == other.status()["phase"] == "starting"
 
 
 # -- time limits ---------------------------------------------------------------------------------------
