@@ -3,7 +3,8 @@
 Postgres: ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > ``storage.postgres.connectionString``; none of them:
 the embedded server. Sources: arguments > ``storage.mirror.sources``. State directory: ``--state-dir`` >
 ``storage.mirror.stateDir`` > ``mirror`` beside argent.json. argent.json: ``--config`` > ``ARGENT_STATE_DIR``
-> ``~/.argentos``. A source's agent: ``--agent`` > ``agent`` in its entry of ``storage.mirror.sources``.
+> ``~/.argentos``. A source's agent: ``--agent`` > ``agent`` in its entry of ``storage.mirror.sources``. Its schema:
+``--schema`` > ``schema`` in its entry > what is remembered of it > ``public``.
 ``storage.mirror.sidecar``: one of :data:`SIDECARS`.
 """
 
@@ -33,9 +34,12 @@ class Settings:
     dsn: str | None
     """None: the embedded server in the state directory."""
     state_dir: Path
-    schema: str
+    schema: str | None
+    """As it was named for this command; None: each source's own."""
     agents: Mapping[Path, str] = field(default_factory=dict)
     """The agents that argent.json names for sources."""
+    schemas: Mapping[Path, str] = field(default_factory=dict)
+    """The Postgres schemas that argent.json names for sources."""
     options: str = ""
     """What was said of where the mirror is: a command needs it besides the source's name to mean the same one."""
     config: Path | None = None
@@ -74,7 +78,7 @@ def load_settings(
     sources: Sequence[str],
     postgres: str | None,
     state_dir: str | None,
-    schema: str,
+    schema: str | None,
     config: str | None,
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
@@ -86,7 +90,7 @@ def load_settings(
     listed = mirror.get("sources", [])
     if not isinstance(listed, list):
         raise ConfigError("read the configuration", str(path), "storage.mirror.sources is not a list")
-    entries = [(resolve(_source_path(entry, path)), _agent_of(entry, path)) for entry in listed]
+    entries = [(resolve(_source_path(entry, path)), entry) for entry in listed]
     named = [resolve(source) for source in sources] or [source for source, _ in entries]
     if len(set(named)) < len(named):
         raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
@@ -97,7 +101,8 @@ def load_settings(
         or _text(_section(values, path, "storage", "postgres"), path, "connectionString")
     )
     folder = state_dir or _text(mirror, path, "stateDir") or path.parent / "mirror"
-    agents = {source: agent for source, agent in entries if agent}
+    agents = {source: agent for source, entry in entries if (agent := _said(entry, path, "agent"))}
+    schemas = {source: found for source, entry in entries if (found := _said(entry, path, "schema"))}
     sidecar = _text(mirror, path, "sidecar") or SIDECARS[0]
     if sidecar not in SIDECARS:
         detail = f"storage.mirror.sidecar is {sidecar!r}, not one of {', '.join(SIDECARS)}"
@@ -107,7 +112,7 @@ def load_settings(
     said = {"--state-dir": state_dir and str(state), "--config": config and str(path)}
     said["--schema"] = schema if schema != "public" else None
     options = "".join(f" {name} {shlex.quote(value)}" for name, value in said.items() if value)
-    return Settings(tuple(named), dsn, state, schema, agents, options, named_config, sidecar)
+    return Settings(tuple(named), dsn, state, schema, agents, schemas, options, named_config, sidecar)
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
@@ -148,5 +153,5 @@ def _source_path(entry: Any, path: Path) -> str:
     raise ConfigError("read the configuration", str(path), f"storage.mirror.sources has {entry!r} without a path")
 
 
-def _agent_of(entry: Any, path: Path) -> str | None:
-    return _text(entry, path, "agent") if isinstance(entry, dict) else None
+def _said(entry: Any, path: Path, name: str) -> str | None:
+    return _text(entry, path, name) if isinstance(entry, dict) else None

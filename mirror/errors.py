@@ -8,6 +8,7 @@ MirrorError
 ├── SinkError          Postgres: unreachable, refusing, out of space
 │   ├── FencedError    another mirror has taken this source over
 │   ├── RefusedError   a row, a table or a change of one that Postgres will not take (answered by going on without it)
+│   │   └── NameTakenError  a name in the schema is another's
 │   └── RepairError    what a repair has written is not what Postgres then has
 ├── ControlError       the running mirror: not there, or it answered no
 └── ConfigError        argent.json, the environment or the flags
@@ -98,6 +99,10 @@ class FencedError(SinkError):
 
 class RefusedError(SinkError):
     """Postgres works, but will not take a row, a table, or a change of a table as it is."""
+
+
+class NameTakenError(RefusedError):
+    """A name in the Postgres schema is another's: a schema of its own for the source helps."""
 
 
 class RepairError(SinkError):

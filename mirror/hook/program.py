@@ -50,7 +50,7 @@ def enable_mirror(
     *,
     postgres: str | None = None,
     state_dir: Path | str | None = None,
-    schema: str = "public",
+    schema: str | None = None,
     config: Path | str | None = None,
     sidecar: str | None = None,
     connections: Iterable[apsw.Connection] = (),
@@ -102,7 +102,7 @@ class Mirror:
         sources: Sequence[Path | str],
         postgres: str | None,
         state_dir: Path | str | None,
-        schema: str,
+        schema: str | None,
         config: Path | str | None,
         sidecar: str | None,
     ) -> None:
