@@ -2,38 +2,7 @@
 
 For every value: flag > environment > mirror.json > argent.json > default. A variable that is blank counts as unset.
 
-=====================================  ======================================================================
-key of mirror.json                     the places that can say it, the first one counts
-=====================================  ======================================================================
-``sources``                            arguments > mirror.json > argent.json's ``storage.mirror`` (older) > those
-                                       that the state directory knows. A path, or an object with:
-``sources[].path``                     the SQLite file
-``sources[].agent``                    ``--agent`` > the source's entry > none (for a MemuStore: argent)
-``sources[].schema``                   ``--schema`` > the source's entry > public
-``sources[].profile``                  ``--profile``, unless auto > the source's entry > auto
-``stateDir``                           ``--state-dir`` > ``MIRROR_STATE_DIR`` > mirror.json > ``storage.mirror`` >
-                                       the folder mirror beside the file that was named > in the folder of ArgentOS
-``postgres.connectionString``          ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > mirror.json's
-                                       ``storage.postgres`` > argent.json's ``storage.postgres`` > an embedded server
-``sidecar``                            enable_mirror(sidecar=…) > mirror.json > ``storage.mirror`` > outlives
-``storage.backend``                    mirror.json > argent.json > sqlite
-``storage.readFrom``                   mirror.json > argent.json > what backend means
-``storage.writeTo``                    mirror.json > argent.json > what backend means
-``storage.postgres.connectionString``  ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > argent.json
-``storage.redis.host``                 mirror.json > argent.json > 127.0.0.1, if redis is mentioned at all
-``storage.redis.port``                 mirror.json > argent.json > 6380, if redis is mentioned at all
-``$schema``                            ignored; editors use it
-=====================================  ======================================================================
-
-mirror.json is ours: ``--config`` > ``MIRROR_CONFIG`` > beside argent.json, whether that is there or not
-(:mod:`mirror.config_lookup`). It may have comments (JSON5). Its paths are relative to its folder; ``~`` is the home
-directory. :mod:`mirror.config_files` has the types and descriptions of the keys. argent.json belongs to ArgentOS:
-:mod:`mirror.argent` says how it is found and read. The folder of ArgentOS is ``ARGENT_STATE_DIR`` >
-``CLAWDBOT_STATE_DIR`` > ``~/.argentos``, or one of its older names that is there.
-
-An entry of ``sources`` holds for its file also when the file is named as an argument. There is no variable for the
-schema: a schema belongs to one source, a variable would speak for all.
-"""
+=====================================  ==============================================================="""
 
 from __future__ import annotations
 
@@ -95,8 +64,8 @@ class Settings:
     dsn: str | None
     """None: the embedded server in the state directory."""
     state_dir: Path
-    schema: str
-    """Of sources that have no other in :attr:`schemas`."""
+    schema: str | None
+    """As it was named for this command; None: each source's own."""
     configured: tuple[SourceSettings, ...] = ()
     """The entries of the files, also of sources that were not named now."""
     storage: StorageSettings = field(default_factory=StorageSettings)
@@ -124,20 +93,13 @@ class Settings:
 
     @property
     def schemas(self) -> Mapping[Path, str]:
-        """The Postgres schema of each source that is named or configured."""
-        found = dict.fromkeys((*self.sources, *(entry.path for entry in self.configured)), self.schema)
-        if self.origins.get("schema") != "--schema":
-            found |= {entry.path: entry.schema for entry in self.configured if entry.schema is not None}
-        return found
+        """The Postgres schemas that are configured for sources; ``--schema`` comes before them."""
+        return {entry.path: entry.schema for entry in self.configured if entry.schema is not None}
 
     @property
     def profiles(self) -> Mapping[Path, str]:
         """The profiles that are configured for sources."""
         return {entry.path: entry.profile for entry in self.configured if entry.profile is not None}
-
-    def schema_of(self, source: Path) -> str:
-        """The Postgres schema of a source, whether it is configured or not."""
-        return self.schemas.get(source, self.schema)
 
     def known(self) -> tuple[Path, ...]:
         """The sources named, or else those that the state directory knows.
@@ -209,7 +171,7 @@ def load_settings(
         tuple(named),
         dsn,
         folder,
-        schema or DEFAULT_SCHEMA,
+        schema or None,
         entries,
         storage,
         str(sidecar),

@@ -85,9 +85,18 @@ class Report:
 
 
 def examine(
-    source: Path, dsn: str | None, state_dir: Path, schema: str, agent: str | None, profile: str | None
+    source: Path,
+    dsn: str | None,
+    state_dir: Path,
+    schema: str,
+    agent: str | None,
+    profile: str | None,
+    own_schema: str,
 ) -> Report:
-    """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look."""
+    """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look.
+
+    ``own_schema``: the command that gives it a schema of its own.
+    """
     report = Report(str(source), agent, profile)
     if dsn is None and (found := forbidden_in(state_dir)):
         step = "name another --state-dir, or a Postgres of your own"
@@ -104,7 +113,7 @@ def examine(
         return report
     try:
         with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            _look_at_postgres(report, connection, schema, mappings)
+            _look_at_postgres(report, connection, schema, mappings, own_schema)
     except MirrorError as error:
         report.fails(Code.POSTGRES, "Postgres", error)
     return report
@@ -302,7 +311,7 @@ def _quoted(named: Table | Column) -> str:
 
 
 def _look_at_postgres(
-    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping]
+    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
     version = connection.info.server_version
     told = f"version {version // 10000}.{version % 10000}, database {connection.info.dbname}"
@@ -343,13 +352,13 @@ def _look_at_postgres(
         else:
             told = "the role argent_app is there" if app_role else "argent_app can be made"
             report.add(Code.ROW_SECURITY, "ok", "row security", told)
-    _look_for_collisions(report, connection, schema, mappings)
+    _look_for_collisions(report, connection, schema, mappings, own_schema)
 
 
 def _look_for_collisions(
-    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping]
+    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
-    """Names that are taken by tables which are not the mirror's."""
+    """Names that are taken: by tables of other sources, and by what is not the mirror's."""
     there = {
         name
         for (name,) in connection.execute(
@@ -358,26 +367,25 @@ def _look_for_collisions(
             (schema,),
         )
     }
-    ours: set[str] = set()
-    found = connection.execute("SELECT to_regclass('mirror.tables') IS NOT NULL").fetchone()
-    if found == (True,):
-        held = connection.execute("SELECT target_table FROM mirror.tables WHERE target_schema = %s", (schema,))
-        ours = {name for (name,) in held}
-        made = connection.execute(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('mirror.profile_migrations'))"
-        ).fetchone()
-        if made == (True,):
-            ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
-            if connection.execute(ledger, (schema,)).fetchone() == (True,):
-                ours |= set(memustore.TABLES)
     wanted = {mapping.name for mapping in mappings} | (
         set(memustore.TABLES) if report.profile == "memustore" else set()
     )
+    ours: set[str] = set()
+    found = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('mirror.profile_migrations'))"
+    ).fetchone()
+    if found == (True,):
+        for name, path, agent in connection.execute(statement("doctor_tables"), {"schema": schema}).fetchall():
+            ours.add(name)
+            # Tables of agents are shared, but not by two sources of one agent.
+            apart = None not in (agent, report.agent) and agent != report.agent
+            if name in wanted and path != report.source and not apart:
+                told = f"{schema}.{name} mirrors another source, {path}"
+                report.add(Code.TABLE_NAME, "problem", f"table {name}", told, own_schema)
+        ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
+        if connection.execute(ledger, (schema,)).fetchone() == (True,):
+            ours |= set(memustore.TABLES)
     for name in sorted(wanted & there - ours):
-        report.add(
-            Code.TABLE_NAME,
-            "problem",
-            f"table {name}",
-            f"{schema}.{name} is there already and is not the mirror's",
-            "rename or drop it, or give this source a schema of its own with --schema",
-        )
+        told = f"{schema}.{name} is there already and is not the mirror's"
+        step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
+        report.add(Code.TABLE_NAME, "problem", f"table {name}", told, step)

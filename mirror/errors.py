@@ -8,7 +8,8 @@ MirrorError            ``mirror``                anything else, a bug included
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
 │   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
 │   ├── RefusedError   ``postgres.refused``      a row, a table or a change of one that Postgres will not take
-│   │                                            (answered by going on without it)
+│   │   │                                        (answered by going on without it)
+│   │   └── NameTakenError ``postgres.refused.name_taken``  a name in the schema is another's
 │   └── RepairError    ``postgres.repair``       what a repair has written is not what Postgres then has
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nobody listens: no mirror of the source is running
@@ -163,6 +164,12 @@ class RefusedError(SinkError):
     """Postgres works, but will not take a row, a table, or a change of a table as it is."""
 
     code = "postgres.refused"
+
+
+class NameTakenError(RefusedError):
+    """A name in the Postgres schema is another's: a schema of its own for the source helps."""
+
+    code = "postgres.refused.name_taken"
 
 
 class RepairError(SinkError):

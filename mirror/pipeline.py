@@ -44,6 +44,7 @@ from mirror.priority import give_way
 from mirror.profiles import PROFILES
 from mirror.replay import Step
 from mirror.replica import Replica
+from mirror.source_settings import remember_schema
 from mirror.status import SourceStatus
 from mirror.tail import Tail
 
@@ -264,6 +265,8 @@ class Pipeline:
             self._sink = Sink.open(task.dsn, source, task.schema, PROFILES, agent=task.agent, faults=self._faults)
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
             self._agreed = False
+        if not self.task.resume_only:
+            remember_schema(self.task.folder, self.task.schema)
         if not self._agreed:
             self._agree()
             self._agreed = True

@@ -6,6 +6,7 @@ yet (foreign keys, unique names) is looked for as rows that would break it: the 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Collection
@@ -64,7 +65,7 @@ class Readiness:
 
     def command(self, what: str, more: str = "") -> str:
         """A command on this source, as one can paste it."""
-        return f"mirror {what} {self.source}{self.options}{more}"
+        return f"mirror {what} {shlex.quote(self.source)}{self.options}{more}"
 
 
 def plan(

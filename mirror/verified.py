@@ -61,9 +61,10 @@ def described(folder: Path) -> dict[str, Any]:
     """The proof, as ``status`` tells it: JSON values."""
     now, last = time.time(), last_run(folder)
     if last is None:
-        return {"proof": "never", "age_seconds": None, "headline": None}
+        return {"proof": "never", "age_seconds": None, "headline": None, "repairable": True}
     return {
         "proof": last.proof(now),
         "age_seconds": round(now - last.finished_at, 1),
         "headline": last.headline,
+        "repairable": last.repairable,
     }

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from mirror.cli.options import common
-from mirror.config import Settings, SourceSettings
+from mirror.config import DEFAULT_SCHEMA, Settings, SourceSettings
 from mirror.dsn import hide_password
+from mirror.source_settings import remembered_schema
 from mirror.statedir import known_sources, source_folder
 
 
@@ -47,7 +48,7 @@ def report_of(settings: Settings) -> dict[str, Any]:
     values = {
         "postgres.connectionString": settings.dsn and hide_password(settings.dsn),
         "stateDir": str(settings.state_dir),
-        "schema": settings.schema,
+        "schema": settings.schema or "each source's own",
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,
@@ -86,13 +87,18 @@ def _source(settings: Settings, entry: SourceSettings) -> dict[str, Any]:
     def own(value: str | None, key: str, default: str | None, origin: str = "default") -> dict[str, Any]:
         return _valued(default, origin) if value is None else _valued(value, f"{entry.origin}.{key}")
 
-    named = settings.origins["schema"] == "--schema"
+    folder = source_folder(settings.state_dir, entry.path)
+    remembered = remembered_schema(folder)
+    if settings.schema is not None:
+        schema = _valued(settings.schema, "--schema")
+    else:
+        schema = own(entry.schema, "schema", remembered or DEFAULT_SCHEMA, "remembered" if remembered else "default")
     return {
         "path": str(entry.path),
         "agent": own(entry.agent, "agent", None, "default: argent, if it is a MemuStore"),
-        "schema": _valued(settings.schema, "--schema") if named else own(entry.schema, "schema", settings.schema),
+        "schema": schema,
         "profile": own(entry.profile, "profile", "auto"),
-        "state_dir": str(source_folder(settings.state_dir, entry.path)),
+        "state_dir": str(folder),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from mirror.cli.options import common, postgres_of
+from mirror.cli.options import common, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import SILENT, status_of
 from mirror.config import Settings
@@ -40,11 +40,11 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     verdicts = []
     with postgres_of(settings) as dsn:
         for source in settings.known():
-            folder = source_folder(settings.state_dir, source)
-            status = status_of(source, settings.state_dir, settings.schema)
+            folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
+            status = status_of(source, settings)
             if status["phase"] == SILENT:
                 click.secho(f"mirror: {status['last_error']}", fg="red", err=True)
-            verdicts.append(judge(source, status, folder, dsn, settings.schema, acknowledged))
+            verdicts.append(judge(source, status, folder, dsn, schema, acknowledged, settings.options))
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:
         told = [_told(verdict) for verdict in verdicts]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mirror.checks import Code
-from mirror.cli.options import common, postgres_of, whose_and_how
+from mirror.cli.options import common, own_schema_command, postgres_of, schema_of, whose_and_how
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
 from mirror.config import Settings, require_file
 from mirror.config_notes import configuration_checks
@@ -37,23 +37,24 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
         raise ConfigError("look at the sources", detail="no source is named", next_step="mirror doctor FILE.db")
     for source in settings.sources:
         require_file(source, "look at the sources")
-    reports: list[Report] = []
+    reports: list[tuple[str, Report]] = []
     with _postgres_there_is(settings) as dsn:
         for source in settings.sources:
             whose = agent or settings.agents.get(source)
-            how = profile or settings.profiles.get(source)
-            report = examine(source, dsn, settings.state_dir, settings.schema_of(source), whose, how)
+            how, schema = profile or settings.profiles.get(source), schema_of(settings, source)
+            command = own_schema_command(settings, source, schema)
+            report = examine(source, dsn, settings.state_dir, schema, whose, how, command)
             for check in configuration_checks(settings) if not reports else ():
                 report.add(Code.CONFIGURATION, *check)
-            for other in reports:
-                if settings.schema_of(Path(other.source)) == settings.schema_of(source):
-                    _look_for_shared_names(report, other)
-            reports.append(report)
+            for others, other in reports:
+                if others == schema:
+                    _look_for_shared_names(report, other, command)
+            reports.append((schema, report))
             if not as_json:
-                _render(report, Console())
+                _render(report, settings.options, Console())
     if as_json:
-        click.echo(json.dumps({"version": 1, "reports": [_told(report) for report in reports]}, indent=2))
-    sys.exit(0 if all(report.healthy for report in reports) else 1)
+        click.echo(json.dumps({"version": 1, "reports": [_told(report) for _, report in reports]}, indent=2))
+    sys.exit(0 if all(report.healthy for _, report in reports) else 1)
 
 
 @contextmanager
@@ -66,13 +67,13 @@ def _postgres_there_is(settings: Settings) -> Iterator[str | None]:
         yield settings.dsn
 
 
-def _look_for_shared_names(report: Report, other: Report) -> None:
-    """Two sources without agents cannot have tables of one name in one schema."""
+def _look_for_shared_names(report: Report, other: Report, own_schema: str) -> None:
+    """Two sources without agents cannot have tables of one name in one schema. ``own_schema``: the way out."""
     if report.agent is None and other.agent is None:
         shared = {column.table for column in report.columns} & {column.table for column in other.columns}
         for name in sorted(shared):
-            step = "mirror one of them into a schema of its own: mirror up FILE --schema NAME"
-            report.add(Code.TABLE_SHARED, "problem", f"table {name}", f"{other.source} has one of this name, too", step)
+            told = f"{other.source} has one of this name, too"
+            report.add(Code.TABLE_SHARED, "problem", f"table {name}", told, own_schema)
 
 
 def _told(report: Report) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def _told(report: Report) -> dict[str, Any]:
     }
 
 
-def _render(report: Report, console: Console) -> None:
+def _render(report: Report, options: str, console: Console) -> None:
     print_line(console, report.source, style="bold")
     for finding in report.findings:
         print_line(console, _MARKS[finding.level], f" {finding.name}: {finding.detail}")
@@ -104,4 +105,4 @@ def _render(report: Report, console: Console) -> None:
     if report.columns:
         print_table(console, table)
     if report.healthy:
-        print_line(console, f"Next: `mirror up {report.source}`.")
+        print_line(console, f"Next: `mirror up {shlex.quote(report.source)}{options}`.")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from loguru import logger
 
-from mirror.config import Settings, load_settings
+from mirror.config import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.errors import ConfigError, MirrorError
 from mirror.profiles import PROFILES
+from mirror.source_settings import proposed_schema, remembered_schema
+from mirror.statedir import source_folder
 
 if TYPE_CHECKING:
     from mirror.pipeline import Pipeline
@@ -67,12 +72,47 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         debug: bool,
         **own: Any,
     ) -> None:
-        command(settings=load_settings(sources, postgres, state_dir, schema, config), debug=debug, **own)
+        if schema == "":
+            raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
+        settings = load_settings(sources, postgres, state_dir, schema, config)
+        if postgres:
+            settings = replace(settings, options=f"{settings.options}{_named_again(postgres)}")
+        command(settings=settings, debug=debug, **own)
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
         made = option(made)
     return made
+
+
+def _named_again(dsn: str) -> str:
+    """``--postgres`` for a next step, without a password; nothing for what is no DSN, as connecting will say."""
+    import psycopg  # only where it is named: some commands take less time than this
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return ""
+    if parts.get("password") is not None:
+        dsn = make_conninfo(**{name: str(value) for name, value in parts.items() if name != "password"})
+    return f" --postgres {shlex.quote(dsn)}"
+
+
+def schema_of(settings: Settings, source: Path) -> str:
+    """The Postgres schema of a source's tables: ``--schema`` > its entry in the configuration > remembered > public.
+
+    Raises ``StateError`` if what is remembered is damaged.
+    """
+    named = settings.schema or settings.schemas.get(source)
+    return named or remembered_schema(source_folder(settings.state_dir, source)) or DEFAULT_SCHEMA
+
+
+def own_schema_command(settings: Settings, source: Path, schema: str) -> str:
+    """The command that gives a source a schema of its own, in place of this one."""
+    said = "" if settings.schema is None else f" --schema {shlex.quote(settings.schema)}"
+    others = settings.options.replace(said, "", 1) if said else settings.options
+    return f"mirror up {shlex.quote(str(source))}{others} --schema {proposed_schema(source, schema)}"
 
 
 def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:

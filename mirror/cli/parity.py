@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 
 from mirror.cli.gate import gate_of
-from mirror.cli.options import common, postgres_of
+from mirror.cli.options import common, own_schema_command, postgres_of, schema_of
 from mirror.cli.output import Words, print_line, print_table, text
 from mirror.client import ControlClient
 from mirror.config import Settings
@@ -116,10 +116,12 @@ def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) ->
 def _compare(
     source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], sample: int | None, *, repair: bool
 ) -> ParityReport:
-    """Compare and keep the outcome; with ``repair``, mend what differs, and compare and keep that, too."""
+    """Compare and keep the outcome; with ``repair``, repair what differs, and compare and keep that, too."""
+    schema = schema_of(settings, source)
+    own_schema = own_schema_command(settings, source, schema)
     with (
         _connect(dsn) as connection,
-        gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
+        gate_of(source, dsn, settings.state_dir, schema) as gate,
         closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
         if not lock.take(wait=False):  # a comparison in the background has it for a moment only
@@ -130,19 +132,19 @@ def _compare(
         folder = source_folder(settings.state_dir, source)
 
         def compare_and_keep(*, repaired: bool = False) -> ParityReport:
-            with _Bar(connection, source, settings.schema, counted=sample is None and not tables) as bar:
+            with _Bar(connection, source, schema, counted=sample is None and not tables) as bar:
                 report = compare(
                     source,
                     connection,
-                    settings.schema,
+                    schema,
                     gate,
                     tables=tables or None,
                     sample=sample,
                     progress=bar.show,
                 )
-            report = replace(report, repaired=repaired, options=settings.options)
+            report = replace(report, repaired=repaired, options=settings.options, own_schema=own_schema)
             if not report.reason:  # else it may be Postgres that is away
-                record(connection, source, settings.schema, report, folder, whole=not tables and sample is None)
+                record(connection, source, schema, report, folder, whole=not tables and sample is None)
             return report
 
         report = compare_and_keep()

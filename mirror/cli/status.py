@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,13 +14,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common
+from mirror.cli.options import common, own_schema_command, schema_of
 from mirror.cli.output import print_line, print_table, text
 from mirror.client import ControlClient, wait_for_mirror
 from mirror.config import Settings
 from mirror.errors import MirrorError, NotRunningError
 from mirror.statedir import source_folder
-from mirror.status import stopped_status
+from mirror.status import next_steps, stopped_status
 from mirror.verified import described
 
 #: The phase of a source whose mirror does not answer.
@@ -49,7 +50,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show what the mirror of each source is doing."""
-    reports = [status_of(source, settings.state_dir, settings.schema, settings.options) for source in settings.known()]
+    reports = [status_of(source, settings) for source in settings.known()]
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
         return
@@ -99,25 +100,33 @@ def _render_notes(report: dict[str, Any], console: Console) -> None:
         print_line(console, f"{name}: next: {step}", style="yellow")
 
 
-def status_of(source: Path, state_dir: Path, schema: str, options: str = "") -> dict[str, Any]:
+def status_of(source: Path, settings: Settings) -> dict[str, Any]:
     """What the mirror of a source says, or wrote down last; and how good the last comparison is as a proof."""
-    folder = source_folder(state_dir, source)
+    folder, options = source_folder(settings.state_dir, source), settings.options
+    silent: MirrorError | None = None
     try:
         with ControlClient(folder) as client:
             report = client.status()
     except NotRunningError:
-        report = stopped_status(source, schema, folder).report()
+        report = stopped_status(source, schema_of(settings, source), folder).report()
     except MirrorError as error:
         # It may well be running: what it wrote down last is all that is known.
-        report = stopped_status(source, schema, folder).report()
-        report["phase"], report["last_error"] = SILENT, str(error)
-        report["next_steps"] = [error.next_step] if error.next_step else []
+        report = stopped_status(source, schema_of(settings, source), folder).report()
+        report["phase"], report["last_error"], silent = SILENT, str(error), error
+    if silent is None:
+        report["next_steps"] = next_steps(report, options, own_schema_command(settings, source, report["schema"]))
+    else:
+        report["next_steps"] = [silent.next_step] if silent.next_step else []
     report["parity"] = described(folder)
+    quoted = shlex.quote(str(source))
     steps = {
-        "different": f"mirror parity {source}{options} --repair",
-        "not checked": f"mirror parity {source}{options}  (the last comparison could not check all)",
-        "stale": f"mirror parity {source}{options}  (the last comparison is more than a day old)",
+        "different": f"mirror parity {quoted}{options} --repair",
+        "not checked": f"mirror parity {quoted}{options}  # the last comparison could not check all",
+        "stale": f"mirror parity {quoted}{options}  # the last comparison is more than a day old",
     }
+    # What Postgres refuses no repair can mend: the step for that is among the others.
+    if not report["parity"]["repairable"]:
+        del steps["different"]
     if step := steps.get(report["parity"]["proof"]):
         report["next_steps"].append(step)
     return report

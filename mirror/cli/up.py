@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -20,7 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeR
 
 from mirror.agent import Agent, AgentSettings
 from mirror.capture.keeper import Keeper
-from mirror.cli.options import Patience, common, log_to, postgres_of, whose_and_how
+from mirror.cli.options import (
+    Patience,
+    common,
+    log_to,
+    own_schema_command,
+    postgres_of,
+    schema_of,
+    whose_and_how,
+)
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.config import Settings, require_file
 from mirror.errors import ConfigError, SourceError
@@ -56,8 +65,11 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
     with postgres_of(settings) as dsn:
         click.echo(f"Postgres: {_without_password(dsn)}")
         tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
-        mirror = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema, tenants, profile))
-        verifier = Verifier(settings.sources, dsn, settings.schema, settings.state_dir)
+        schemas = {source: schema_of(settings, source) for source in settings.sources}
+        mirror = Agent(
+            AgentSettings(settings.sources, dsn, settings.state_dir, tenants=tenants, schemas=schemas, profile=profile)
+        )
+        verifier = Verifier(schemas, dsn, settings.state_dir)
         mirror.start()
         if not once:
             verifier.start()
@@ -149,7 +161,10 @@ def _report(agent: Agent, settings: Settings, once: bool) -> None:
             where = f"is at {state.applied}" if state.applied else "has nothing of it yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
         for refusal in state.refusals:
-            step = f" -- {refusal['next_step']}" if refusal["next_step"] else ""
+            advice = refusal["next_step"]
+            if refusal["own_schema"]:
+                advice = own_schema_command(settings, Path(state.source), state.schema)
+            step = f" -- {advice}" if advice else ""
             line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal['table']}: {refusal['reason']}{step}"
             click.secho(line, fg="red", err=True)
     for error in failed[:-1]:
@@ -158,7 +173,7 @@ def _report(agent: Agent, settings: Settings, once: bool) -> None:
         raise failed[-1]
     if once and any(pipeline.status.refusals for pipeline in agent.pipelines):
         sys.exit(2)
-    click.echo(f"Next: `mirror parity {settings.sources[0]}` compares every value.")
+    click.echo(f"Next: `mirror parity {shlex.quote(str(settings.sources[0]))}{settings.options}` compares every value.")
 
 
 class _Bars:

@@ -110,7 +110,7 @@ class Sidecar:
         # -P: not what lies in the program's working directory.
         command = [sys.executable, "-P", "-m", "mirror", "up", *map(str, sources)]
         command += ["--state-dir", str(self._settings.state_dir)]
-        if self._settings.origins.get("schema") == "--schema":  # else each source has its own
+        if self._settings.schema is not None:
             command += ["--schema", self._settings.schema]
         if self._settings.config is not None:
             command += ["--config", str(self._settings.config)]

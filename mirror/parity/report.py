@@ -8,6 +8,7 @@ then; the tables that were finished keep their own status.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,7 +65,11 @@ class TableReport:
     source_digest: str = ""
     target_digest: str = ""
     next_step: str = ""
-    """What mends this table in particular."""
+    """What helps this table in particular."""
+    refused: bool = False
+    """Whether Postgres does not take the table as it is, so that no repair helps."""
+    own_schema: bool = False
+    """Whether a schema of its own for the source does: the table's name is another's."""
     examples: tuple[Difference, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,6 +123,8 @@ class ParityReport:
     """Whether this is what was found after a repair."""
     options: str = ""
     """What a command needs besides the source's name to mean this mirror."""
+    own_schema: str = ""
+    """The command that gives the source a schema of its own."""
 
     @property
     def exit_code(self) -> int:
@@ -138,24 +145,31 @@ class ParityReport:
     def next_steps(self) -> tuple[str, ...]:
         """What a person can do about this outcome; empty when there is nothing to do."""
         steps = []
+        named = f"{shlex.quote(self.source)}{self.options}"
         if self.reason:
             steps.append(f"resolve this, then run parity again: {self.reason}")
-        steps += [f"{table.table}: {table.next_step}" for table in self.tables if table.next_step]
-        wrong = [table.table for table in self.tables if table.status == "different" and not table.next_step]
+        taken = [table.table for table in self.tables if table.own_schema and self.own_schema]
+        if taken:
+            steps.append(f"{self.own_schema}  # names that are taken: {', '.join(taken)}")
+        for table in self.tables:
+            if table.table not in taken and (table.next_step or table.refused):
+                step = table.next_step or "repair what the reason names; the mirror tries the table again by itself"
+                steps.append(f"{table.table}: {step}")
+        different = [table for table in self.tables if table.status == "different"]
+        wrong = [table.table for table in different if not table.next_step and not table.refused]
         if wrong and self.repaired:
             steps.append(
                 f"different after a repair: {', '.join(wrong)}: look for triggers, rules or programs that change them"
                 " in Postgres; if there are none, it is a bug of the mirror: report it with this output"
             )
         elif wrong:
-            steps.append(f"mirror parity {self.source}{self.options} --repair  (different: {', '.join(wrong)})")
+            steps.append(f"mirror parity {named} --repair  # different: {', '.join(wrong)}")
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
             told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
             steps.append(f"resolve this, then run parity again: {told}")
         if self.rejected:
-            count = counted(self.rejected, "row")
-            steps.append(f"mirror rejects list  ({count} that Postgres cannot hold)")
+            steps.append(f"mirror rejects list {named}  # {counted(self.rejected, 'row')} that Postgres cannot hold")
         return tuple(steps)
 
     @property

@@ -127,7 +127,7 @@ def test_a_network_file_system_and_a_full_disk(folder: Path, monkeypatch: pytest
 
 def look(source: Path) -> list[Check]:
     """What is found of a source for the embedded server."""
-    return doctor.examine(source, None, source.parent / "state", "public", None, None).findings
+    return doctor.examine(source, None, source.parent / "state", "public", None, None, "mirror up").findings
 
 
 def test_what_up_would_refuse(cli: CommandLine, folder: Path) -> None:

@@ -27,7 +27,7 @@ def running(mirror: MirrorProcess, writer: Writer) -> MirrorProcess:
 
 @pytest.fixture
 def background(running: MirrorProcess) -> Verifier:
-    return Verifier(running.sources, running.dsn, running.schema, running.state_dir)
+    return Verifier(dict.fromkeys(running.sources, running.schema), running.dsn, running.state_dir)
 
 
 def kept(mirror: MirrorProcess) -> str | None:

@@ -68,7 +68,7 @@ def test_json() -> None:
     ]
     assert [step.split("  ")[0] for step in data["next_steps"]] == [
         "mirror parity s.db --repair",
-        "mirror rejects list",
+        "mirror rejects list s.db",
     ]
 
 
