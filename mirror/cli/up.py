@@ -14,8 +14,6 @@ from pathlib import Path
 from types import FrameType
 
 import click
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
@@ -32,6 +30,7 @@ from mirror.cli.options import (
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.config import Settings, require_file
+from mirror.dsn import hide_password
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
@@ -63,7 +62,7 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
     with postgres_of(settings) as dsn:
-        click.echo(f"Postgres: {_without_password(dsn)}")
+        click.echo(f"Postgres: {hide_password(dsn)}")
         tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         schemas = {source: schema_of(settings, source) for source in settings.sources}
         mirror = Agent(
@@ -88,15 +87,6 @@ def _set_at_eof(ending: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), 4096):
         pass
     ending.set()
-
-
-def _without_password(dsn: str) -> str:
-    """The DSN as it may stand in a log. What is none (connecting will say so) may hold a password before its ``@``."""
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        return dsn.rpartition("@")[2]
-    return make_conninfo(dsn, password="hidden") if parts.get("password") else dsn  # noqa: S106 - a placeholder
 
 
 def _require_one(sources: Sequence[Path]) -> None:
