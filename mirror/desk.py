@@ -61,6 +61,8 @@ class Desk:
         def located(done: Future[Lsn]) -> None:
             if done.cancelled():
                 reached.cancel()
+            elif (error := done.exception()) is not None:
+                reached.set_exception(error)
             else:
                 self.reach(done.result(), reached)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -82,6 +83,8 @@ class SourceStatus:
 
     def __post_init__(self) -> None:
         self._kept: tuple[object, ...] = ()
+        self._described: Mapping[str, Table] | None = None
+        self._refused: list[Refusal] = []
         #: Of each of the last seconds in which something was applied: the worst lag, and transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
 
@@ -111,15 +114,19 @@ class SourceStatus:
         """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
         return list(self._lags)
 
-    def describes(self, tables: Collection[Table], agent: str | None, profile: str | None) -> None:
-        """The source has these tables, belongs to this agent, and is held by this profile."""
+    def describes(self, tables: Mapping[str, Table], agent: str | None, profile: str | None) -> None:
+        """The source has these tables (another mapping when they change), this agent's, and is held by this profile."""
         self.agent, self.profile = agent, profile
-        self.tables = len(tables)
-        self.left_out = [f"{table.name}.{column}" for table in tables for column in table.left_out]
+        if tables is not self._described:
+            self._described = tables
+            self.tables = len(tables)
+            self.left_out = [f"{table.name}.{column}" for table in tables.values() for column in table.left_out]
 
     def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
         """So many rows are rejected, and these tables refused."""
-        self.rejects, self.refusals = rejects, [asdict(refusal) for refusal in refusals]
+        self.rejects = rejects
+        if (now := list(refusals)) != self._refused:
+            self._refused, self.refusals = now, [asdict(refusal) for refusal in now]
 
     def remembers(self, gaps: Iterable[Gap], discrepancies: int) -> None:
         """What Postgres has of the source beside its rows."""
@@ -157,8 +164,11 @@ class SourceStatus:
             temporary.write_text(json.dumps(asdict(self)))
             os.replace(temporary, folder / _FILE)
 
-    def report(self) -> dict[str, Any]:
-        """The state as JSON values, with the figures that follow from the clock."""
+    def report(self, options: str = "") -> dict[str, Any]:
+        """The state as JSON values, with the figures that follow from the clock.
+
+        ``options``: those that a command needs besides the source's name, in its next steps.
+        """
         now = time.time()
         result = asdict(self)
         result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
@@ -166,17 +176,17 @@ class SourceStatus:
         recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
         worst = max([*recent, result["lag_seconds"]]) if self.caught_up_at is not None else None
         result["worst_lag_seconds"] = None if worst is None else round(worst, 3)
-        result["next_steps"] = self._next_steps()
+        result["next_steps"] = self._next_steps(f"{shlex.quote(self.source)}{options}")
         return result
 
-    def _next_steps(self) -> list[str]:
+    def _next_steps(self, named: str) -> list[str]:
         steps = []
         if self.phase == "waiting":
             steps.append("nothing, or mend what the last error names; the mirror goes on by itself")
         if self.phase == "failed":
-            steps.append(f"mend the cause and start `mirror up {self.source}` again")
+            steps.append(f"put right what the last error names, and start `mirror up {named}`")
         if self.phase == "stopped":
-            steps.append(f"start it with `mirror up {self.source}`")
+            steps.append(f"start it with `mirror up {named}`")
         for refusal in self.refusals:
             steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
         if self.index_error:

@@ -107,7 +107,7 @@ def status_of(source: Path, state_dir: Path, schema: str, options: str = "") -> 
         with ControlClient(folder) as client:
             report = client.status()
     except ControlError:
-        report = stopped_status(source, schema, folder).report()
+        report = stopped_status(source, schema, folder).report(options)
     report["parity"] = described(folder)
     steps = {
         "different": f"mirror parity {source}{options} --repair",

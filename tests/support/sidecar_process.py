@@ -20,6 +20,7 @@ from mirror.capture import shadow
 from mirror.capture.link import CAPTURE_MODULE
 from mirror.decode import rows
 from mirror.model import Value
+from mirror.signals import Signals
 
 
 def plant(text: str) -> None:
@@ -45,8 +46,6 @@ def main() -> int:
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
     paths = [Path(source) for source in sources]
     shadow.SAVE_PAGES = int(os.environ.get("MIRROR_SAVE_PAGES", shadow.SAVE_PAGES))
@@ -65,11 +64,12 @@ def main() -> int:
         spool_limit=int(limit),
         capture=capture,
     )
-    agent = Agent(settings, faults)
-    agent.start()
-    while agent.running and not stop.wait(0.05):
-        pass
-    ended = agent.stop()
+    with Signals(signal.SIGTERM) as signals:
+        agent = Agent(settings, faults)
+        agent.start()
+        while agent.running and not signals.wait(0.05):
+            pass
+        ended = agent.stop()
     errors = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
     for error in errors:
         print(error, file=sys.stderr)
