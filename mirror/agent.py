@@ -40,6 +40,8 @@ class AgentSettings:
     resume_only: bool = False
     restarts: bool = True
     """Start a source that has failed again by itself once its file has changed, as long as others are at work."""
+    schemas: Mapping[Path, str] = field(default_factory=dict)
+    """The schemas of sources that have another one than ``schema``."""
     spool_limit: int = SPOOL_LIMIT
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
@@ -59,7 +61,7 @@ class Agent:
                 source,
                 source_folder(settings.state_dir, source),
                 settings.dsn,
-                settings.schema,
+                settings.schemas.get(source, settings.schema),
                 settings.tenants.get(source),
                 settings.profile,
                 settings.resume_only,

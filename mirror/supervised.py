@@ -10,6 +10,7 @@ by then, which is left alone.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -173,10 +174,12 @@ class SupervisedSource:
         if text == self._logged:
             return
         self._logged = text
-        step = "" if error.next_step else " -- put that right"
-        again = "" if isinstance(error, FencedError) or not self._restarts else "; it goes on when the file changes"
+        again = "when the file changes, or " if self._restarts and not isinstance(error, FencedError) else ""
+        command = f"`mirror up {shlex.quote(str(self.task.database))}`"
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
-        log.error("{}: the mirror of it has ended: {}{}{}", self.task.database.name, text, step, again)
+        log.error(
+            "{}: mirroring it has ended: {}; it begins again {}with {}", self.task.database.name, text, again, command
+        )
 
     def _begin_again(self, sight: Sight, pause: float) -> bool:
         """Wait until the file is another than at ``sight``, for ``pause`` seconds at least, and have a new pipeline.

@@ -26,7 +26,6 @@ import ctypes
 import json
 import os
 import platform
-import select
 import selectors
 import signal
 import socket
@@ -53,6 +52,8 @@ SHARED_TURN, LONE_TURN = 0.002, 0.008
 RETRY_INTERVAL = 0.2
 #: How long a frame whose salts nobody has seen is looked for.
 LOCATE_SECONDS = 5.0
+#: What epoll waits at least: whole milliseconds.
+_SHORTEST_SELECT = 0.001
 #: Descriptors that one message on the inherited socket may bring.
 _MOST_DESCRIPTORS = 16
 
@@ -379,10 +380,11 @@ class Capture:
 
     def _read(self, seconds: float) -> None:
         """Wait so long for messages, and take them."""
-        # The selector itself would wait for whole milliseconds, because epoll does.
-        if not self._conversations or select.select([self._selector.fileno()], [], [], seconds)[0]:
-            for key, _ in self._selector.select(0.0 if self._conversations else None):
-                key.data()
+        if 0 < seconds < _SHORTEST_SELECT:
+            time.sleep(seconds)
+            seconds = 0.0
+        for key, _ in self._selector.select(seconds if self._conversations else None):
+            key.data()
 
     def _accept(self) -> None:
         """Begin the conversations that have come. Lines and descriptors come in the same order."""

@@ -3,13 +3,15 @@
 ``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
 never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
 MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
-decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due.
+decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due. MIRROR_SCHEMAS: of
+sources that have another one, as JSON. MIRROR_OPEN_FILES: so many are open already, in the capture process, too.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -33,6 +35,16 @@ def plant(text: str) -> None:
     rows.decode_record = wrong
 
 
+def open_files() -> None:
+    """Have MIRROR_OPEN_FILES more files open than otherwise, for good."""
+    number = int(os.environ.get("MIRROR_OPEN_FILES", 0))
+    if number:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for _ in range(number):
+        os.open(os.devnull, os.O_RDONLY)
+
+
 def main() -> int:
     dsn, state_dir, schema, limit, seam, hit, *sources = sys.argv[1:]
     left = int(hit)
@@ -46,13 +58,15 @@ def main() -> int:
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-    capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
+    own = {"MIRROR_CAPTURE_SEAM", "MIRROR_OPEN_FILES"} & set(os.environ)
+    capture = "tests.support.capture_process" if own else CAPTURE_MODULE
     paths = [Path(source) for source in sources]
     shadow.SAVE_PAGES = int(os.environ.get("MIRROR_SAVE_PAGES", shadow.SAVE_PAGES))
     if capture != CAPTURE_MODULE:
         os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # nobody else looks in the working directory
     if planted := os.environ.get("MIRROR_PLANTED_BUG"):
         plant(planted)
+    open_files()
     tenants = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_TENANTS", "{}")).items()}
     settings = AgentSettings(
         paths,
@@ -61,6 +75,7 @@ def main() -> int:
         schema,
         tenants,
         os.environ.get("MIRROR_PROFILE"),
+        schemas={Path(path): name for path, name in json.loads(os.environ.get("MIRROR_SCHEMAS", "{}")).items()},
         spool_limit=int(limit),
         capture=capture,
     )
