@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ class MirrorProcess:
         self.schema = schema
         self.tenants: dict[Path, str] = {}
         """The agents of sources."""
+        self.schemas: dict[Path, str] = {}
+        """The schemas of sources that have another one."""
+        self.environment: dict[str, str] = {}
+        """More of the mirror's environment."""
+        self.log: Path | None = None
+        """Where what it says goes; None: to where the tests' does."""
         self.profile: str | None = None
         self.save_pages: int | None = None
         """After so many changed pages a save is due, if not as usual."""
@@ -56,21 +63,24 @@ class MirrorProcess:
             more["MIRROR_SAVE_PAGES"] = str(self.save_pages)
         if capture_at:
             more["MIRROR_CAPTURE_SEAM"] = f"{capture_at} {hit} {self.capture_killed}"
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                str(_SIDECAR),
-                self.its_dsn,
-                str(self.state_dir),
-                self.schema,
-                str(self.spool_limit),
-                kill_at,
-                str(hit),
-                *map(str, self.sources),
-            ],
-            stdin=subprocess.DEVNULL,
-            env=os.environ | more,
-        )
+        more["MIRROR_SCHEMAS"] = json.dumps({str(resolve(path)): name for path, name in self.schemas.items()})
+        with open(self.log, "ab") if self.log is not None else nullcontext() as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    str(_SIDECAR),
+                    self.its_dsn,
+                    str(self.state_dir),
+                    self.schema,
+                    str(self.spool_limit),
+                    kill_at,
+                    str(hit),
+                    *map(str, self.sources),
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env=os.environ | more | self.environment,
+            )
         if wait:
             for source in self.sources:
                 self.control(source).close()
@@ -84,6 +94,11 @@ class MirrorProcess:
         """A conversation with the running mirror."""
         folder = source_folder(self.state_dir, source or self.sources[0])
         return wait_for_mirror(folder, 30.0, lambda: self.alive)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -154,7 +169,7 @@ class MirrorProcess:
         """Compare every value now."""
         source = source or self.sources[0]
         with self.control(source) as gate, psycopg.connect(self.dsn) as connection:
-            return compare(source, connection, self.schema, gate)
+            return compare(source, connection, self.schemas.get(source, self.schema), gate)
 
     def check(self) -> None:
         """All that is committed is in Postgres, and every value is equal."""
