@@ -170,7 +170,7 @@ class Tail:
         if future is None:
             return None
         del self._questions[future]
-        return future if future.set_running_or_notify_cancel() else None
+        return None if future.done() else future
 
     def close(self) -> None:
         """Hang up; questions are not answered any more."""
