@@ -210,12 +210,12 @@ def test_database_is_read_only_for_a_while(mirror: MirrorProcess, filled: Writer
             "lets this user in",
         ),
         (
-            "REVOKE ALL ON SCHEMA mirror FROM clerk",
-            "GRANT ALL ON SCHEMA mirror TO clerk",
+            "REVOKE ALL ON SCHEMA mirror FROM {clerk}",
+            "GRANT ALL ON SCHEMA mirror TO {clerk}",
             "permission denied",
             "grant the mirror's user",
         ),
-        ("ALTER ROLE clerk NOLOGIN", "ALTER ROLE clerk LOGIN", "not permitted to log in", "lets this user in"),
+        ("ALTER ROLE {clerk} NOLOGIN", "ALTER ROLE {clerk} LOGIN", "not permitted to log in", "lets this user in"),
     ],
     ids=["no connections left", "rights missing", "may not log in"],
 )
@@ -241,8 +241,14 @@ def admin(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
 
 
 def about(dsn: str, command: LiteralString) -> sql.Composed:
-    """A command about the test's own database."""
-    return sql.SQL(command).format(database=sql.Identifier(str(conninfo_to_dict(dsn)["dbname"])))
+    """A command about the test's own database, or its clerk."""
+    database = str(conninfo_to_dict(dsn)["dbname"])
+    return sql.SQL(command).format(database=sql.Identifier(database), clerk=sql.Identifier(clerk_of(database)))
+
+
+def clerk_of(database: str) -> str:
+    """A role of this database alone: roles are the server's, which other tests use at the same time."""
+    return f"{database}_clerk"
 
 
 def end_sessions(connection: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -256,11 +262,9 @@ def end_sessions(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 def as_clerk(dsn: str) -> str:
     """A role that is no superuser, and owns the database."""
     with admin(dsn) as connection:
-        connection.execute(
-            "DO $$ BEGIN CREATE ROLE clerk LOGIN; EXCEPTION WHEN duplicate_object THEN ALTER ROLE clerk LOGIN; END $$"
-        )
-        connection.execute(about(dsn, "ALTER DATABASE {database} OWNER TO clerk"))
-    return make_conninfo(dsn, user="clerk")
+        connection.execute(about(dsn, "CREATE ROLE {clerk} LOGIN"))
+        connection.execute(about(dsn, "ALTER DATABASE {database} OWNER TO {clerk}"))
+    return make_conninfo(dsn, user=clerk_of(str(conninfo_to_dict(dsn)["dbname"])))
 
 
 def test_the_kernel_is_told_how_long_to_wait_for_a_network_that_drops_everything(proxy: Proxy) -> None:

@@ -230,7 +230,7 @@ def test_twenty_sources_one_of_them_stuck(make_mirror: MakeMirror, folder: Path,
 
 def test_what_an_administrator_has_to_do_is_told(folder: Path) -> None:
     """Of a server of its own, because roles are the server's: the extension, the role, and that it is no superuser."""
-    server = PostgresServer()
+    server = PostgresServer(own=True)
     try:
         with server.connect() as administrator, create_store(folder / "memory.db") as store:
             store.run(item("1", embedding=vector(1, 2)))
