@@ -24,6 +24,10 @@ from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 VARIABLE = "MIRROR_TEST_POSTGRES"
 #: Nobody connects to it, so any number of databases can be made of it at once.
 _TEMPLATE = "template0"
+#: Files in memory, where there is room: a database more is three times as fast. Otherwise the usual place.
+_IN_MEMORY, _LEAST_ROOM = Path("/dev/shm"), 4 << 30
+#: All may be changed while the server runs.
+_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
 
 
 class PostgresServer:
@@ -42,23 +46,24 @@ class PostgresServer:
             self.dsn = given
             """Connection string of the server's database ``postgres``."""
             return
-        self._directory = Path(tempfile.mkdtemp(prefix="mpg", dir="/tmp"))
+        self._directory = Path(tempfile.mkdtemp(prefix="mpg", dir=_place()))
         self._started = start_embedded(self._directory)
         self.dsn = self._started.dsn
         with self.connect() as conn:
-            for setting in ("fsync", "full_page_writes", "autovacuum"):
-                conn.execute(SQL("ALTER SYSTEM SET {} = off").format(Identifier(setting)))
+            for setting, value in _SETTINGS.items():
+                conn.execute(SQL("ALTER SYSTEM SET {} = {}").format(Identifier(setting), value))
             conn.execute("SELECT pg_reload_conf()")
 
     def connect(self, dsn: str | None = None) -> psycopg.Connection[tuple[object, ...]]:
         """Return a new autocommit connection."""
         return psycopg.connect(dsn or self.dsn, autocommit=True)
 
-    def create_database(self) -> str:
-        """Create an empty database and return its connection string."""
+    def create_database(self, like: str | None = None) -> str:
+        """Create an empty database, or a copy of one that nobody is connected to; return its connection string."""
         name = f"{self._prefix}_{next(self._numbers)}"
+        template = _TEMPLATE if like is None else str(conninfo_to_dict(like)["dbname"])
         with self.connect() as conn:
-            conn.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(_TEMPLATE)))
+            conn.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
         return make_conninfo(self.dsn, dbname=name)
 
     def drop_database(self, dsn: str) -> None:
@@ -75,3 +80,11 @@ class PostgresServer:
         if self._started is not None:
             self._started.stop()
             shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _place() -> str:
+    try:
+        left = os.statvfs(_IN_MEMORY)
+    except OSError:
+        return "/tmp"
+    return str(_IN_MEMORY) if left.f_bavail * left.f_frsize >= _LEAST_ROOM else "/tmp"
