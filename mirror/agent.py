@@ -33,10 +33,13 @@ class AgentSettings:
     dsn: str
     state_dir: Path
     schema: str = "public"
+    """Of sources that :attr:`schemas` does not name."""
     tenants: Mapping[Path, str] = field(default_factory=dict)
     """The agents that sources belong to, as far as that is said."""
     profile: str | None = None
     """How the sources are held; None: by what each is."""
+    schemas: Mapping[Path, str] = field(default_factory=dict)
+    """The Postgres schemas of sources' tables, where not all have one schema."""
     resume_only: bool = False
     spool_limit: int = SPOOL_LIMIT
     capture: str = CAPTURE_MODULE
@@ -74,7 +77,7 @@ class Agent:
                     source,
                     home.folder,
                     settings.dsn,
-                    settings.schema,
+                    settings.schemas.get(source, settings.schema),
                     settings.tenants.get(source),
                     settings.profile,
                     settings.resume_only,

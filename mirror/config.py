@@ -1,15 +1,11 @@
-"""Settings from flags, environment and argent.json, in this order of precedence.
+"""Settings: which values count, and where each comes from. This is the only place where places are compared.
 
-Postgres: ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > ``storage.postgres.connectionString``; none of them:
-the embedded server. Sources: arguments > ``storage.mirror.sources``. State directory: ``--state-dir`` >
-``storage.mirror.stateDir`` > ``mirror`` beside argent.json. argent.json: ``--config`` > ``ARGENT_STATE_DIR``
-> ``~/.argentos``. A source's agent: ``--agent`` > ``agent`` in its entry of ``storage.mirror.sources``.
-``storage.mirror.sidecar``: one of :data:`SIDECARS`.
-"""
+For every value: flag > environment > mirror.json > argent.json > default. A variable that is blank counts as unset.
+
+=====================================  ==============================================================="""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,11 +13,46 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mirror.argent import state_folder, variable
+from mirror.config_lookup import READ, ConfigFile, Found, absolute, find_files
+from mirror.config_notes import Note, notes
+from mirror.dsn import has_password
 from mirror.errors import ConfigError
 from mirror.statedir import known_sources, resolve
 
-#: A sidecar that a program starts goes on behind the program's end, or ends with it; or it starts none.
+#: A sidecar that a program starts goes on after the program's end, or ends with it; or none is started.
 SIDECARS = ("outlives", "follows", "none")
+#: The Postgres schema of a source that nothing names one for.
+DEFAULT_SCHEMA = "public"
+
+_PG_VARIABLES = ("ARGENT_PG_URL", "PG_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """What the configuration says of one source; None: nothing."""
+
+    path: Path
+    """Absolute, links followed."""
+    agent: str | None = None
+    schema: str | None = None
+    profile: str | None = None
+    """None: recognised by the tables."""
+    origin: str = ""
+    """Where it is listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """How the program itself stores its data, as ArgentOS understands the section ``storage``."""
+
+    backend: str = "sqlite"
+    """sqlite, dual or postgres."""
+    read_from: str = "sqlite"
+    write_to: tuple[str, ...] = ("sqlite",)
+    dsn: str | None = None
+    redis: tuple[str, int] | None = None
+    """Host and port; None: no Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +64,42 @@ class Settings:
     dsn: str | None
     """None: the embedded server in the state directory."""
     state_dir: Path
-    schema: str
-    agents: Mapping[Path, str] = field(default_factory=dict)
-    """The agents that argent.json names for sources."""
-    options: str = ""
-    """What was said of where the mirror is: a command needs it besides the source's name to mean the same one."""
-    config: Path | None = None
-    """The argent.json that was named, if one was."""
+    schema: str | None
+    """As it was named for this command; None: each source's own."""
+    configured: tuple[SourceSettings, ...] = ()
+    """The entries of the files, also of sources that were not named now."""
+    storage: StorageSettings = field(default_factory=StorageSettings)
     sidecar: str = SIDECARS[0]
     """What becomes of a sidecar that a program has started when the program ends: one of :data:`SIDECARS`."""
+    arguments: tuple[str, ...] = ()
+    """What a command needs besides the source's name to mean the same mirror; never a password."""
+    config: Path | None = None
+    """The file that ``--config`` or ``MIRROR_CONFIG`` names."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each value comes from, by the key that it has in mirror.json."""
+    files: tuple[ConfigFile, ...] = ()
+    """The files that were looked for."""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def options(self) -> str:
+        """:attr:`arguments` as text for a shell, with a space before each."""
+        return "".join(f" {shlex.quote(argument)}" for argument in self.arguments)
+
+    @property
+    def agents(self) -> Mapping[Path, str]:
+        """The agents that are configured for sources."""
+        return {entry.path: entry.agent for entry in self.configured if entry.agent is not None}
+
+    @property
+    def schemas(self) -> Mapping[Path, str]:
+        """The Postgres schemas that are configured for sources; ``--schema`` comes before them."""
+        return {entry.path: entry.schema for entry in self.configured if entry.schema is not None}
+
+    @property
+    def profiles(self) -> Mapping[Path, str]:
+        """The profiles that are configured for sources."""
+        return {entry.path: entry.profile for entry in self.configured if entry.profile is not None}
 
     def known(self) -> tuple[Path, ...]:
         """The sources named, or else those that the state directory knows.
@@ -74,79 +132,186 @@ def load_settings(
     sources: Sequence[str],
     postgres: str | None,
     state_dir: str | None,
-    schema: str,
+    schema: str | None,
     config: str | None,
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Gather the settings of one command; raises ``ConfigError``."""
-    home = Path(environment.get("ARGENT_STATE_DIR") or "~/.argentos").expanduser()
-    path = Path(config).expanduser() if config else home / "argent.json"
-    values = _read(path, required=config is not None)
-    mirror = _section(values, path, "storage", "mirror")
-    listed = mirror.get("sources", [])
-    if not isinstance(listed, list):
-        raise ConfigError("read the configuration", str(path), "storage.mirror.sources is not a list")
-    entries = [(resolve(_source_path(entry, path)), _agent_of(entry, path)) for entry in listed]
-    named = [resolve(source) for source in sources] or [source for source, _ in entries]
+    """Gather the settings of one command. What is None, or an empty text, was not given as a flag.
+
+    Raises ``ConfigError`` for a file that cannot be used, a source that is named twice, and a variable that is needed
+    and not set.
+    """
+    read = find_files(config, environment)
+    origins: dict[str, str] = {}
+    entries, origins["sources"] = _entries(read, environment)
+    if sources:
+        origins["sources"] = "arguments"
+    named = [_resolved(source, environment) for source in sources] or [entry.path for entry in entries]
     if len(set(named)) < len(named):
         raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
-    dsn = (
-        postgres
-        or environment.get("ARGENT_PG_URL")
-        or environment.get("PG_URL")
-        or _text(_section(values, path, "storage", "postgres"), path, "connectionString")
+    folder, origins["stateDir"] = _state_dir(read, state_dir, environment)
+    dsn, origins["postgres.connectionString"] = _dsn(read, postgres, environment)
+    origins["schema"] = "--schema" if schema else "default"
+    sidecar, origins["sidecar"] = _first(
+        (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
+        (_text(read.older, "sidecar"), f"{read.argent_path}: storage.mirror.sidecar"),
+        default=(SIDECARS[0], "default"),
     )
-    folder = state_dir or _text(mirror, path, "stateDir") or path.parent / "mirror"
-    agents = {source: agent for source, agent in entries if agent}
-    sidecar = _text(mirror, path, "sidecar") or SIDECARS[0]
-    if sidecar not in SIDECARS:
-        detail = f"storage.mirror.sidecar is {sidecar!r}, not one of {', '.join(SIDECARS)}"
-        raise ConfigError("read the configuration", str(path), detail, next_step="mend the file")
-    named_config = path if config else None
-    state = Path(folder).expanduser().resolve()
-    said = {"--state-dir": state_dir and str(state), "--config": config and str(path)}
-    said["--schema"] = schema if schema != "public" else None
-    options = "".join(f" {name} {shlex.quote(value)}" for name, value in said.items() if value)
-    return Settings(tuple(named), dsn, state, schema, agents, options, named_config, sidecar)
+    storage, of_storage = _storage(read, environment)
+    arguments: list[str] = []
+    if origins["stateDir"] in ("--state-dir", "environment MIRROR_STATE_DIR"):
+        arguments += ["--state-dir", str(folder)]
+    if read.named is not None:
+        arguments += ["--config", str(read.named)]
+    if schema:
+        arguments += ["--schema", schema]
+    if postgres and not has_password(postgres):
+        arguments += ["--postgres", postgres]
+    return Settings(
+        tuple(named),
+        dsn,
+        folder,
+        schema or None,
+        entries,
+        storage,
+        str(sidecar),
+        tuple(arguments),
+        read.named,
+        origins | of_storage,
+        read.files,
+        tuple(notes(read, environment)),
+    )
 
 
-def _read(path: Path, *, required: bool) -> dict[str, Any]:
+# -- single values -------------------------------------------------------------------------------------
+
+
+def _first(*places: tuple[str | None, str], default: tuple[str | None, str]) -> tuple[str | None, str]:
+    """The first value that is there, and where it comes from."""
+    return next(((value, origin) for value, origin in places if value), default)
+
+
+def _text(section: Any, *names: str) -> str | None:
+    """A text in a section of a file, None if it is not there or blank."""
+    value = _at(section, *names)
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _at(section: Any, *names: str) -> Any:
+    """A value in a section of a file, None if it is not there."""
+    for name in names:
+        section = getattr(section, name, None)
+    return section if section or section == [] else None  # what is left out is UNSET, which is false
+
+
+def _of_environment(environment: Mapping[str, str], *names: str) -> list[tuple[str | None, str]]:
+    found = variable(environment, *names)
+    return [] if found is None else [(found[1], f"environment {found[0]}")]
+
+
+def _entries(read: Found, environment: Mapping[str, str]) -> tuple[tuple[SourceSettings, ...], str]:
+    """The sources that files list, and which list that is. Older entries are relative to the working directory."""
+    for section, path, key, base in (
+        (read.ours, read.mirror_path, "sources", read.mirror_path.parent),
+        (read.older, read.argent_path, "storage.mirror.sources", None),
+    ):
+        listed = _at(section, "sources")
+        if listed is None:
+            continue
+        made: dict[Path, SourceSettings] = {}
+        for index, entry in enumerate(listed):
+            name = entry if isinstance(entry, str) else entry.path
+            profile = _text(entry, "profile")
+            one = SourceSettings(
+                _resolved(name, environment, base),
+                _text(entry, "agent"),
+                _text(entry, "schema"),
+                None if profile == "auto" else profile,
+                f"{path}: {key}[{index}]",
+            )
+            if one.path in made:
+                first = made[one.path].origin.removeprefix(f"{path}: ")
+                detail = f"{key}[{index}]: the same file as {first}"
+                raise ConfigError(READ, str(path), detail, next_step="list each file once")
+            made[one.path] = one
+        return tuple(made.values()), f"{path}: {key}"
+    return (), "default: those that the state directory knows"
+
+
+def _state_dir(read: Found, flag: str | None, environment: Mapping[str, str]) -> tuple[Path, str]:
+    folder = state_folder(environment) if read.named is None else read.named.parent
+    ours = _text(read.ours, "state_dir")
+    name, origin = _first(
+        (flag, "--state-dir"),
+        *_of_environment(environment, "MIRROR_STATE_DIR"),
+        (ours and str(absolute(ours, environment, read.mirror_path.parent)), f"{read.mirror_path}: stateDir"),
+        (_text(read.older, "state_dir"), f"{read.argent_path}: storage.mirror.stateDir"),
+        default=(str(folder / "mirror"), "default"),
+    )
+    return _resolved(str(name), environment), origin
+
+
+def _dsn(read: Found, flag: str | None, environment: Mapping[str, str]) -> tuple[str | None, str]:
+    """The Postgres that is mirrored into."""
+    key = "storage.postgres.connectionString"
+    dsn, origin = _first(
+        (flag, "--postgres"),
+        *_of_environment(environment, *_PG_VARIABLES),
+        (_text(read.ours, "postgres", "connection_string"), f"{read.mirror_path}: postgres.connectionString"),
+        *_program_dsns(read),
+        default=(None, "default: the embedded Postgres in the state directory"),
+    )
+    if dsn is None and key in read.argent.missing:
+        raise ConfigError(
+            READ,
+            str(read.argent_path),
+            f"{key}: the variable {read.argent.missing[key]} is not set",
+            next_step="set it, or name Postgres: --postgres, ARGENT_PG_URL, postgres.connectionString in mirror.json",
+        )
+    return dsn, origin
+
+
+def _program_dsns(read: Found) -> list[tuple[str | None, str]]:
+    """Where files say that the program reaches Postgres."""
+    key = "storage.postgres.connectionString"
+    exported = [(read.argent.exported.get(name), f"{read.argent_path}: env.{name}") for name in _PG_VARIABLES]
+    return [
+        (_text(read.ours, "storage", "postgres", "connection_string"), f"{read.mirror_path}: {key}"),
+        *exported,
+        (_text(read.theirs, "postgres", "connection_string"), f"{read.argent_path}: {key}"),
+    ]
+
+
+def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettings, dict[str, str]]:
+    """``storage``, key by key, and where each comes from."""
+    origins: dict[str, str] = {}
+
+    def value(key: str, *names: str, default: Any) -> Any:
+        origins[f"storage.{key}"] = "default"
+        for section, path in ((_at(read.ours, "storage"), read.mirror_path), (read.theirs, read.argent_path)):
+            found = _at(section, *names)
+            if found is not None:
+                origins[f"storage.{key}"] = f"{path}: storage.{key}"
+                return found
+        return default
+
+    backend = value("backend", "backend", default="sqlite")
+    read_from = value("readFrom", "read_from", default="postgres" if backend == "postgres" else "sqlite")
+    both = ("sqlite", "postgres")
+    write_to = value("writeTo", "write_to", default=both if backend == "dual" else (backend,))
+    key = "postgres.connectionString"
+    dsn, origins[f"storage.{key}"] = _first(
+        *_of_environment(environment, *_PG_VARIABLES), *_program_dsns(read), default=(None, "default")
+    )
+    host, port = value("redis.host", "redis", "host", default=None), value("redis.port", "redis", "port", default=None)
+    mentioned = _at(read.ours, "storage", "redis") is not None or _at(read.theirs, "redis") is not None
+    redis = (host or "127.0.0.1", port or 6380) if mentioned else None
+    return StorageSettings(backend, read_from, tuple(write_to), dsn, redis), origins
+
+
+def _resolved(name: str, environment: Mapping[str, str], base: Path | None = None) -> Path:
+    """A path for good: absolute, links followed."""
     try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        if not required:
-            return {}
-        raise ConfigError("read the configuration", str(path), "no such file", next_step="check --config") from error
-    except (OSError, ValueError) as error:
-        raise ConfigError("read the configuration", str(path), str(error), next_step="mend the file") from error
-    if not isinstance(values, dict):
-        raise ConfigError("read the configuration", str(path), "not a JSON object", next_step="mend the file")
-    return values
-
-
-def _section(values: dict[str, Any], path: Path, *names: str) -> dict[str, Any]:
-    found: Any = values
-    for depth, name in enumerate(names, 1):
-        found = found.get(name, {})
-        if not isinstance(found, dict):
-            raise ConfigError("read the configuration", str(path), f"{'.'.join(names[:depth])} is not an object")
-    return dict(found)
-
-
-def _text(values: dict[str, Any], path: Path, name: str) -> str | None:
-    found = values.get(name)
-    if found is not None and not isinstance(found, str):
-        raise ConfigError("read the configuration", str(path), f"{name} is not a text")
-    return found
-
-
-def _source_path(entry: Any, path: Path) -> str:
-    if isinstance(entry, str):
-        return entry
-    if isinstance(entry, dict) and isinstance(entry.get("path"), str):
-        return str(entry["path"])
-    raise ConfigError("read the configuration", str(path), f"storage.mirror.sources has {entry!r} without a path")
-
-
-def _agent_of(entry: Any, path: Path) -> str | None:
-    return _text(entry, path, "agent") if isinstance(entry, dict) else None
+        return resolve(absolute(name, environment, base))
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
+        raise ConfigError("find a file", name, str(error), next_step="check the path") from error

@@ -8,16 +8,17 @@ unchecked. (So do those that change the schema.) Where hooks know only keys, key
 
 from __future__ import annotations
 
-import marshal
+import math
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from mirror.hook.wire import HookedRow, decode_row
 from mirror.hooked import Hooked, HookedCommit, InWal
-from mirror.model import BadText, Discrepancy, Row, RowChange, Salts, Table, TableChanges, Value
+from mirror.model import Discrepancy, Row, RowChange, Salts, Table, TableChanges, Value
 from mirror.model import Lsn as Position
 from mirror.provenance import WriteLog
 
@@ -31,8 +32,8 @@ Json = Callable[[tuple[Value, ...]], str]
 MOST_ROWS, MOST_WINDOWS, KEPT_SECONDS = 5_000, 128, 3.0
 #: Seconds between two looks at batches of which nothing more was told.
 _AGAIN_SECONDS = 0.1
-#: Commits of one generation that are kept until the WAL tells of them.
-MOST_TOLD = 50_000
+#: Commits of one generation that are kept until the WAL tells of them, and bytes of their rows.
+MOST_TOLD, MOST_TOLD_BYTES = 50_000, 256 << 20
 #: Nothing was decoded for so long.
 QUIET_SECONDS = 0.5
 #: What was told of commits that are never seen is kept for so many seconds.
@@ -67,6 +68,7 @@ class _Told:
     def __init__(self) -> None:
         self._frames: list[int] = []
         self._commits: dict[int, HookedCommit] = {}
+        self._bytes = 0
         self.last = 0.0
         """When something was added."""
 
@@ -76,10 +78,11 @@ class _Told:
         if known is None:
             insort(self._frames, frame)
         if known is None or known.told_at < commit.told_at:
+            self._bytes += commit.size - (0 if known is None else known.size)
             self._commits[frame] = commit
         self.last = time.monotonic()
-        if len(self._frames) > MOST_TOLD:
-            del self._commits[self._frames.pop(0)]
+        while len(self._frames) > MOST_TOLD or (self._bytes > MOST_TOLD_BYTES and len(self._frames) > 1):
+            self._bytes -= self._commits.pop(self._frames.pop(0)).size
 
     def between(self, first: int, last: int | None) -> list[HookedCommit]:
         """Those behind frames from ``first`` up to, and without, ``last``."""
@@ -90,7 +93,7 @@ class _Told:
         """Forget those behind frames before ``last``."""
         end = bisect_left(self._frames, last)
         for frame in self._frames[:end]:
-            del self._commits[frame]
+            self._bytes -= self._commits.pop(frame).size
         del self._frames[:end]
 
 
@@ -205,14 +208,15 @@ class CrossCheck:
             del self._told[salts]
 
     def _compare(self, window: Window, told: list[HookedCommit]) -> None:
-        hooked, keys = net(told, window.tables), last_ops(told, window.tables)
-        if window.changes is None or keys is None:
+        found: list[Found] | None = None
+        if window.changes is not None:
+            if (hooked := net(told, window.tables)) is not None:
+                found = list(differences(window.changes, hooked))
+            elif (keys := last_ops(told, window.tables)) is not None:
+                found = list(key_differences(window.changes, keys, window.tables))
+        if found is None:
             self.unchecked += window.commits
             return
-        if hooked is None:
-            found = list(key_differences(window.changes, keys, window.tables))
-        else:
-            found = list(differences(window.changes, hooked))
         self.checked += window.commits
         writers = ", ".join(dict.fromkeys(str(commit.writer) for commit in told))
         for (table, key), kind, wal, hook in found[:MOST_FOUND]:
@@ -241,35 +245,40 @@ class CrossCheck:
 
 
 Net = dict[Key, tuple[Row | None, Row | None]]
+#: A row of which two captures tell different things, with what each tells of it afterwards.
+Found = tuple[Key, Kind, Row | None, Row | None]
 
 
-def net(commits: Iterable[HookedCommit], tables: Mapping[str, Table], *, whole: bool = False) -> Net | None:
+def _rows(commits: Iterable[HookedCommit]) -> Iterator[HookedRow]:
+    """The rows that hooks have sent, in order."""
+    for commit in commits:
+        yield from map(decode_row, commit.rows or ())
+
+
+def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole: bool = False) -> Net | None:
     """The net effect of what hooks have told: each row before and after; None if that cannot be said.
 
     ``whole``: of all tables; otherwise rows of tables that cannot be compared are left out.
     """
     found: Net = {}
-    for commit in commits:
-        if commit.rows is None:
+    if any(commit.rows is None for commit in commits):
+        return None
+    for row in _rows(commits):
+        if row.new_rowid is None:
+            return None  # only keys
+        table = tables.get(row.table)
+        if table is None:
+            continue  # SQLite's own, or a virtual table's
+        if not is_comparable(table):
+            if whole:
+                return None
+            continue
+        if any(values is not None and len(values) != len(table.columns) for values in (row.before, row.after)):
             return None
-        for raw in commit.rows:
-            op, name, rowid, *more = marshal.loads(raw)  # noqa: S302 - see outbox.py
-            if not more:
-                return None
-            new_rowid, before, after = more
-            table = tables.get(name)
-            if table is None:
-                continue  # SQLite's own, or a virtual table's
-            if not is_comparable(table):
-                if whole:
-                    return None
-                continue
-            if any(row is not None and len(row) != len(table.columns) for row in (before, after)):
-                return None
-            if op != "INSERT":
-                _merge(found, table, RowChange(rowid, _stored(table, before), None))
-            if op != "DELETE":
-                _merge(found, table, RowChange(new_rowid, None, _stored(table, after)))
+        if row.before is not None:
+            _merge(found, table, RowChange(row.rowid, _stored(table, row.before), None))
+        if row.after is not None:
+            _merge(found, table, RowChange(row.new_rowid, None, _stored(table, row.after)))
     return found
 
 
@@ -279,8 +288,8 @@ def is_comparable(table: Table) -> bool:
     return plain and not table.definition and not table.left_out
 
 
-def differences(wal: Net, hook: Net) -> Iterator[tuple[Key, Kind, Row | None, Row | None]]:
-    """The rows of which two captures tell different things, with what each tells of it afterwards."""
+def differences(wal: Net, hook: Net) -> Iterator[Found]:
+    """The rows of which two captures tell different things."""
     for key, (before, after) in wal.items():
         theirs = hook.get(key)
         if theirs is None:
@@ -293,29 +302,25 @@ def differences(wal: Net, hook: Net) -> Iterator[tuple[Key, Kind, Row | None, Ro
             yield key, "only the hook", None, after
 
 
-def last_ops(commits: Iterable[HookedCommit], tables: Mapping[str, Table]) -> dict[Key, bool] | None:
+def last_ops(commits: Collection[HookedCommit], tables: Mapping[str, Table]) -> dict[Key, bool] | None:
     """Whether each row that hooks have told of was there at last, of tables with a rowid; None if that cannot be said.
 
     This is known without the rows' values, too, but for rows that ``REPLACE`` has deleted (:mod:`mirror.hook.keys`).
     """
     found: dict[Key, bool] = {}
-    for commit in commits:
-        if commit.rows is None:
-            return None
-        for raw in commit.rows:
-            op, name, rowid, *more = marshal.loads(raw)  # noqa: S302 - see outbox.py
-            table = tables.get(name)
-            if table is None or table.without_rowid or not is_comparable(table):
-                continue
-            found[name, (rowid,)] = op != "DELETE"
-            if op == "UPDATE" and more and more[0] != rowid:
-                found[name, (rowid,)], found[name, (more[0],)] = False, True
+    if any(commit.rows is None for commit in commits):
+        return None
+    for row in _rows(commits):
+        table = tables.get(row.table)
+        if table is None or table.without_rowid or not is_comparable(table):
+            continue
+        found[row.table, (row.rowid,)] = row.op != "DELETE"
+        if row.op == "UPDATE" and row.new_rowid not in (None, row.rowid):
+            found[row.table, (row.rowid,)], found[row.table, (row.new_rowid,)] = False, True
     return found
 
 
-def key_differences(
-    wal: Net, told: Mapping[Key, bool], tables: Mapping[str, Table]
-) -> Iterator[tuple[Key, Kind, Row | None, Row | None]]:
+def key_differences(wal: Net, told: Mapping[Key, bool], tables: Mapping[str, Table]) -> Iterator[Found]:
     """As :func:`differences`, where only keys are told: rows that nobody told of, and deleted rows that are there.
 
     Of an updated row nobody may have told: it was a blob written in place.
@@ -368,9 +373,13 @@ def _stored(table: Table, values: tuple[Value, ...]) -> Row:
 def _same(one: Row | None, other: Row | None) -> bool:
     if one is None or other is None:
         return one is other
-    # To the bit, and by type: 1 is not 1.0, and 0.0 is not -0.0.
-    return one == other and marshal.dumps(_plain(one), 2) == marshal.dumps(_plain(other), 2)
+    return one == other and all(map(_identical, one, other))
 
 
-def _plain(row: Row) -> tuple[Any, ...]:
-    return tuple((value.raw,) if isinstance(value, BadText) else value for value in row)
+def _identical(one: Value, other: Value) -> bool:
+    """Whether two equal values are the same to the bit, and by type: 1 is not 1.0, and 0.0 is not -0.0."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float) and isinstance(other, float):
+        return math.copysign(1.0, one) == math.copysign(1.0, other)
+    return True

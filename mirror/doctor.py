@@ -12,16 +12,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import apsw
 import psycopg
 
 from mirror.capture.keeper import Keeper
+from mirror.checks import Check, Code, Level, all_passed
 from mirror.decode.schema import SchemaRow, parse_schema
 from mirror.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.model import BadText, Column, Row, Table, TableMapping, Value
+from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -37,18 +39,6 @@ ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
 OLDEST_POSTGRES = 150_000
 #: Of a table in Postgres.
 MOST_COLUMNS = 1600
-
-Level = Literal["ok", "note", "problem"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. A problem keeps the mirror from working, or from holding something."""
-
-    level: Level
-    check: str
-    detail: str
-    next_step: str = ""
 
 
 @dataclass(slots=True)
@@ -75,46 +65,57 @@ class Report:
     source: str
     agent: str | None = None
     profile: str | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Check] = field(default_factory=list)
     columns: list[ColumnReport] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
         """Whether there is no problem."""
-        return all(finding.level != "problem" for finding in self.findings)
+        return all_passed(self.findings)
 
-    def add(self, level: Level, check: str, detail: str, next_step: str = "") -> None:
-        """Note a finding."""
-        self.findings.append(Finding(level, check, detail, next_step))
+    def add(self, code: Code, level: Level, name: str, detail: str, next_step: str = "") -> None:
+        """Note what was found."""
+        self.findings.append(Check(code, name, level, detail, next_step))
 
-    def fails(self, check: str, error: MirrorError) -> None:
+    def fails(self, code: Code, name: str, error: MirrorError) -> None:
         """Note an error as a problem."""
         detail = f"{error.place}: {error.detail}" if error.place else error.detail
-        self.add("problem", check, detail or str(error), error.next_step or "mend it, and run mirror doctor again")
+        step = error.next_step or "repair it, and run mirror doctor again"
+        self.add(code, "problem", name, detail or str(error), step)
 
 
 def examine(
-    source: Path, dsn: str | None, state_dir: Path, schema: str, agent: str | None, profile: str | None
+    source: Path,
+    dsn: str | None,
+    state_dir: Path,
+    schema: str,
+    agent: str | None,
+    profile: str | None,
+    own_schema: str,
 ) -> Report:
-    """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look."""
+    """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look.
+
+    ``own_schema``: the command that gives it a schema of its own.
+    """
     report = Report(str(source), agent, profile)
-    if dsn is None and " " in str(state_dir):
+    if dsn is None and (found := forbidden_in(state_dir)):
         step = "name another --state-dir, or a Postgres of your own"
-        report.add("problem", "state directory", f"the embedded Postgres cannot run in {state_dir}: a space", step)
+        told = f"the embedded Postgres cannot run in {state_dir}: {'a space' if found == ' ' else found}"
+        report.add(Code.STATE_DIRECTORY, "problem", "state directory", told, step)
     mappings: list[TableMapping] = []
     try:
         mappings = _look_at_tables(report, source, schema, wal=_look_at_file(report, source, state_dir))
     except MirrorError as error:
-        report.fails("source", error)
+        report.fails(Code.SOURCE, "source", error)
     if dsn is None:
         told = "none is configured: the embedded one will be started in the state directory"
-        report.add("note", "Postgres", told, "to use another, name it: --postgres, or ARGENT_PG_URL")
+        report.add(Code.POSTGRES, "note", "Postgres", told, "to use another, name it: --postgres, or ARGENT_PG_URL")
         return report
     try:
         with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            _look_at_postgres(report, connection, schema, mappings)
+            _look_at_postgres(report, connection, schema, mappings, own_schema)
     except MirrorError as error:
-        report.fails("Postgres", error)
+        report.fails(Code.POSTGRES, "Postgres", error)
     return report
 
 
@@ -126,12 +127,14 @@ def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
         size = keeper.size()
     finally:
         keeper.close()
-    report.add("ok", "file", "a SQLite database, not encrypted, on a local file system, its locks and WAL can be read")
-    report.add("ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
+    told = "a SQLite database, not encrypted, on a local file system, its locks and WAL can be read"
+    report.add(Code.FILE, "ok", "file", told)
+    report.add(Code.SQLITE, "ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
     if wal:
-        report.add("ok", "journal mode", "WAL: every commit is followed")
+        report.add(Code.JOURNAL_MODE, "ok", "journal mode", "WAL: every commit is followed")
     else:
         report.add(
+            Code.JOURNAL_MODE,
             "note",
             "journal mode",
             "not WAL: after each change all pages are compared, which is slower",
@@ -141,9 +144,10 @@ def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
     free, needed = shutil.disk_usage(above).free, ROOM_FACTOR * size + ROOM_BYTES
     told = f"{free >> 20:,} MB free for a source of {size >> 20:,} MB"
     if free < needed:
-        report.add("problem", "disk", told, f"make room for {needed >> 20:,} MB, or name another --state-dir")
+        step = f"make room for {needed >> 20:,} MB, or name another --state-dir"
+        report.add(Code.DISK, "problem", "disk", told, step)
     else:
-        report.add("ok", "disk", told)
+        report.add(Code.DISK, "ok", "disk", told)
     return wal
 
 
@@ -174,31 +178,32 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
             report.agent = memustore.DEFAULT_AGENT
         held = "a MemuStore or its dashboard" if report.profile == "memustore" else "any tables"
         whose = f", of the agent {report.agent}" if report.agent else ""
-        report.add("ok", "profile", f"{report.profile}: held as {held}{whose}; {len(tables)} tables")
+        report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: held as {held}{whose}; {len(tables)} tables")
         mappings = []
         for table in tables.values():
             if table.left_out:
                 names = ", ".join(table.left_out)
                 told = f"left out: {names}: virtual columns that only the program computes"
-                report.add("note", f"table {table.name}", told, "make them STORED, if they are wanted in Postgres")
+                step = "make them STORED, if they are wanted in Postgres"
+                report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", told, step)
             try:
                 mapping = PROFILES[report.profile].map_table(table, schema, tenant=report.agent is not None)
             except ConfigError as error:
-                report.fails(f"table {table.name}", error)
+                report.fails(Code.TABLE_UNMAPPED, f"table {table.name}", error)
                 continue
             mappings.append(mapping)
             if len(table.columns) > MOST_COLUMNS:
                 told = f"{len(table.columns):,} columns; Postgres takes {MOST_COLUMNS:,} at most"
-                report.add(
-                    "problem", f"table {table.name}", told, "split it; all other tables are mirrored all the same"
-                )
+                step = "split it; all other tables are mirrored all the same"
+                report.add(Code.TABLE_TOO_WIDE, "problem", f"table {table.name}", told, step)
                 continue
             try:
                 _look_at_values(report, connection, mapping)
             except apsw.Error as error:
                 # A virtual column that cannot be computed; or, without a WAL, a program that writes just now.
                 told = f"its values could not be read: {error}"
-                report.add("note", f"table {table.name}", told, "run mirror doctor again when nobody writes")
+                step = "run mirror doctor again when nobody writes"
+                report.add(Code.TABLE_UNREADABLE, "note", f"table {table.name}", told, step)
         return mappings
     except apsw.Error as error:
         raise SourceError("read the source", str(source), f"{type(error).__name__}: {error}") from error
@@ -235,9 +240,10 @@ def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableM
             found.becomes = "jsonb"
             told = f"becomes jsonb: {found.misfits:,} values do not fit its type"
             step = "nothing is lost; for a typed column, change these values in the source before mirror up"
-            report.add("note", f"column {table.name}.{found.column}", told, step)
+            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", told, step)
         for reason, count in found.rejects.items():
             report.add(
+                Code.COLUMN_REJECTS,
                 "problem",
                 f"column {table.name}.{found.column}",
                 f"{count:,} rows would go to mirror.rejects: {reason}",
@@ -245,6 +251,7 @@ def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableM
             )
     if null_keys and report.agent is not None:
         report.add(
+            Code.TABLE_KEY,
             "problem",
             f"table {table.name}",
             f"{null_keys:,} rows would go to mirror.rejects: NULL in the primary key",
@@ -252,10 +259,12 @@ def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableM
         )
     elif null_keys:
         told = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
-        report.add("note", f"table {table.name}", told, "for its own key in Postgres, give them one in the source")
+        step = "for its own key in Postgres, give them one in the source"
+        report.add(Code.TABLE_KEY, "note", f"table {table.name}", told, step)
     if table.without_rowid and rows >= KEYED_ROWS:
         told = f"only its first {KEYED_ROWS:,} rows were looked at"
-        report.add("note", f"table {table.name}", told, "after mirror up, mirror status counts all rejected rows")
+        step = "after mirror up, mirror status counts all rejected rows"
+        report.add(Code.TABLE_LARGE, "note", f"table {table.name}", told, step)
 
 
 def _class_of(value: Value) -> str:
@@ -302,49 +311,54 @@ def _quoted(named: Table | Column) -> str:
 
 
 def _look_at_postgres(
-    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping]
+    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
     version = connection.info.server_version
     told = f"version {version // 10000}.{version % 10000}, database {connection.info.dbname}"
     if version < OLDEST_POSTGRES:
-        report.add("problem", "Postgres", told, "use Postgres 15 or newer")
+        report.add(Code.POSTGRES, "problem", "Postgres", told, "use Postgres 15 or newer")
     else:
-        report.add("ok", "Postgres", told)
+        report.add(Code.POSTGRES, "ok", "Postgres", told)
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        report.add("problem", "encoding", f"the database's is {encoding}", "create a database with ENCODING 'UTF8'")
+        step = "create a database with ENCODING 'UTF8'"
+        report.add(Code.ENCODING, "problem", "encoding", f"the database's is {encoding}", step)
     row = connection.execute(statement("doctor"), {"schema": schema}).fetchone()
     if row is None:
         raise SinkError("look at Postgres", connection.info.dbname, "no answer")
     read_only, may_create, may_use, vector, available, app_role, app_bypasses, may_make_roles = row
     if read_only:
         step = "name the primary server, or end its read-only mode"
-        report.add("problem", "rights", "the database is read-only", step)
+        report.add(Code.READ_ONLY, "problem", "rights", "the database is read-only", step)
     if not may_create or not may_use:
         where = "the database" if not may_create else f"the schema {schema}"
-        report.add("problem", "rights", f"the user may not create in {where}", "grant the mirror's user CREATE on it")
+        step = "grant the mirror's user CREATE on it"
+        report.add(Code.RIGHTS, "problem", "rights", f"the user may not create in {where}", step)
     else:
-        report.add("ok", "rights", "the user may create schemas and tables")
+        report.add(Code.RIGHTS, "ok", "rights", "the user may create schemas and tables")
     if report.profile == "memustore":
         if not vector and not available:
-            report.add("problem", "pgvector", "the server does not have it", "install it, or use --profile generic")
+            step = "install it, or use --profile generic"
+            report.add(Code.PGVECTOR, "problem", "pgvector", "the server does not have it", step)
         else:
-            report.add("ok", "pgvector", "installed" if vector else "available")
+            report.add(Code.PGVECTOR, "ok", "pgvector", "installed" if vector else "available")
     if report.agent is not None:
         if app_bypasses:
             step = "ALTER ROLE argent_app NOSUPERUSER NOBYPASSRLS"
-            report.add("problem", "row security", "the role argent_app can bypass it", step)
+            report.add(Code.ROW_SECURITY, "problem", "row security", "the role argent_app can bypass it", step)
         elif not app_role and not may_make_roles:
-            report.add("problem", "row security", "the role argent_app is missing", "CREATE ROLE argent_app LOGIN")
+            step = "CREATE ROLE argent_app LOGIN"
+            report.add(Code.ROW_SECURITY, "problem", "row security", "the role argent_app is missing", step)
         else:
-            report.add("ok", "row security", "the role argent_app is there" if app_role else "argent_app can be made")
-    _look_for_collisions(report, connection, schema, mappings)
+            told = "the role argent_app is there" if app_role else "argent_app can be made"
+            report.add(Code.ROW_SECURITY, "ok", "row security", told)
+    _look_for_collisions(report, connection, schema, mappings, own_schema)
 
 
 def _look_for_collisions(
-    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping]
+    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
-    """Names that are taken by tables which are not the mirror's."""
+    """Names that are taken: by tables of other sources, and by what is not the mirror's."""
     there = {
         name
         for (name,) in connection.execute(
@@ -353,25 +367,25 @@ def _look_for_collisions(
             (schema,),
         )
     }
-    ours: set[str] = set()
-    found = connection.execute("SELECT to_regclass('mirror.tables') IS NOT NULL").fetchone()
-    if found == (True,):
-        held = connection.execute("SELECT target_table FROM mirror.tables WHERE target_schema = %s", (schema,))
-        ours = {name for (name,) in held}
-        made = connection.execute(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('mirror.profile_migrations'))"
-        ).fetchone()
-        if made == (True,):
-            ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
-            if connection.execute(ledger, (schema,)).fetchone() == (True,):
-                ours |= set(memustore.TABLES)
     wanted = {mapping.name for mapping in mappings} | (
         set(memustore.TABLES) if report.profile == "memustore" else set()
     )
+    ours: set[str] = set()
+    found = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('mirror.profile_migrations'))"
+    ).fetchone()
+    if found == (True,):
+        for name, path, agent in connection.execute(statement("doctor_tables"), {"schema": schema}).fetchall():
+            ours.add(name)
+            # Tables of agents are shared, but not by two sources of one agent.
+            apart = None not in (agent, report.agent) and agent != report.agent
+            if name in wanted and path != report.source and not apart:
+                told = f"{schema}.{name} mirrors another source, {path}"
+                report.add(Code.TABLE_NAME, "problem", f"table {name}", told, own_schema)
+        ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
+        if connection.execute(ledger, (schema,)).fetchone() == (True,):
+            ours |= set(memustore.TABLES)
     for name in sorted(wanted & there - ours):
-        report.add(
-            "problem",
-            f"table {name}",
-            f"{schema}.{name} is there already and is not the mirror's",
-            "rename or drop it, or give this source a schema of its own with --schema",
-        )
+        told = f"{schema}.{name} is there already and is not the mirror's"
+        step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
+        report.add(Code.TABLE_NAME, "problem", f"table {name}", told, step)

@@ -1,25 +1,30 @@
-"""The one tree of errors.
+"""The one tree of errors. Each class has a code that stays the same from version to version: programs decide by it.
 
-MirrorError
-├── SourceError        the SQLite file: missing, not a database, wrong mode, locked, encrypted
-│   ├── FormatError    bytes that are not what SQLite writes, with their place
-│   └── ReplacedError  another file was put at the source's path (answered by a re-diff)
-├── StateError         the state directory: locked by another mirror, damaged, full
-├── SinkError          Postgres: unreachable, refusing, out of space
-│   ├── FencedError    another mirror has taken this source over
-│   ├── RefusedError   a row, a table or a change of one that Postgres will not take (answered by going on without it)
-│   ├── MisfitError    a value does not fit its column (answered by widening)
-│   ├── KeyShapeError  a NULL in a declared key (answered by keying on the rowid)
-│   ├── RepairError    what a repair has written is not what Postgres then has
-│   └── RebuildError   a change of a table that is shared with other agents (answered by sending all its rows)
-├── ControlError       the running mirror: not there, or it answered no
-└── ConfigError        argent.json, the environment or the flags
+MirrorError            ``mirror``                anything else, a bug included
+├── SourceError        ``source``                the SQLite file: missing, not a database, wrong mode, locked, encrypted
+│   ├── FormatError    ``source.format``         bytes that are not what SQLite writes, with their place
+│   └── ReplacedError  ``source.replaced``       another file was put at the source's path (answered by a re-diff)
+├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
+├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
+│   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
+│   ├── RefusedError   ``postgres.refused``      a row, a table or a change of one that Postgres will not take
+│   │   │                                        (answered by going on without it)
+│   │   └── NameTakenError ``postgres.refused.name_taken``  a name in the schema is another's
+│   └── RepairError    ``postgres.repair``       what a repair has written is not what Postgres then has
+├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
+│   ├── NotRunningError ``control.not_running``  nobody listens: no mirror of the source is running
+│   └── RequestError   ``control.request``       what was asked of it is no request
+└── ConfigError        ``config``                mirror.json, argent.json, the environment or the flags
 
 An error says which operation failed, at which place, what to do next, and whether trying the same
-again can help. The command line prints it as one line.
+again can help. The command line prints it as one line, and with ``--json`` as an object, too.
+:meth:`MirrorError.to_dict` and :meth:`MirrorError.from_dict` carry it over a socket.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 
 class MirrorError(Exception):
@@ -29,6 +34,11 @@ class MirrorError(Exception):
     ``detail``: what was found. ``next_step``: what a person can do. ``retryable``: whether the same
     call may succeed later without anybody doing anything.
     """
+
+    code: ClassVar[str] = "mirror"
+    """Stable; that of a subclass begins with its parent's and a dot, except right below this class."""
+    more: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes that the class has beside those of all."""
 
     retryable = False
 
@@ -59,27 +69,76 @@ class MirrorError(Exception):
             text += f" -- {self.next_step}"
         return " ".join(text.split())
 
+    def to_dict(self) -> dict[str, Any]:
+        """All that it says, as JSON values: ``code``, ``operation``, ``place``, ``detail``, ``next_step``,
+        ``retryable``, and what its class has besides (``sqlstate``: of what Postgres said, or None).
+        """
+        names = ("code", "operation", "place", "detail", "next_step", "retryable", *self.more)
+        return {name: getattr(self, name) for name in names}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> MirrorError:
+        """The error of which :meth:`to_dict` gave ``data``, of its class.
+
+        A code that is not known here, of another version, gives the nearest class above it. Raises ``ValueError`` if
+        ``data`` is no such thing.
+        """
+        code = data.get("code")
+        texts = [data.get(name, "") for name in ("operation", "place", "detail", "next_step")]
+        retryable = data.get("retryable")
+        if not isinstance(code, str) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"no error: {data!r:.200}")
+        if not isinstance(retryable, bool):
+            raise ValueError(f"an error that does not say whether it is retryable: {data!r:.200}")
+        classes = {kind.code: kind for kind in _tree(MirrorError) if "code" in kind.__dict__}
+        while code not in classes and code:
+            code = code.rpartition(".")[0]
+        kind = classes.get(code, MirrorError)
+        error = kind.__new__(kind)
+        operation, place, detail, next_step = texts
+        MirrorError.__init__(error, operation, place, detail, next_step=next_step, retryable=retryable)
+        for name in kind.more:
+            value = data.get(name)
+            setattr(error, name, value if isinstance(value, str) else None)
+        return error
+
+
+def _tree(kind: type[MirrorError]) -> Iterator[type[MirrorError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _tree(each)
+
 
 class SourceError(MirrorError):
     """Something is wrong with the SQLite file or it cannot be mirrored as it is."""
+
+    code = "source"
 
 
 class FormatError(SourceError):
     """Bytes that SQLite does not write; ``place`` names the page, frame or offset."""
 
+    code = "source.format"
+
 
 class ReplacedError(SourceError):
     """Other files stand at the source's path: connect anew and compare."""
 
+    code = "source.replaced"
     retryable = True
 
 
 class StateError(MirrorError):
     """The state directory cannot be used."""
 
+    code = "state"
+
 
 class SinkError(MirrorError):
     """Postgres did not do what it was asked; ``sqlstate`` is its code, if it gave one."""
+
+    code = "postgres"
+    more: ClassVar[tuple[str, ...]] = ("sqlstate",)
 
     def __init__(
         self,
@@ -98,43 +157,46 @@ class SinkError(MirrorError):
 class FencedError(SinkError):
     """Another mirror writes this source to this Postgres."""
 
+    code = "postgres.fenced"
+
 
 class RefusedError(SinkError):
     """Postgres works, but will not take a row, a table, or a change of a table as it is."""
 
-
-class MisfitError(SinkError):
-    """A value does not fit the Postgres type of its column: the column must become jsonb."""
-
-    def __init__(self, table: str, column: str, detail: str) -> None:
-        super().__init__("store a value", f"{table}.{column}", detail, retryable=True)
-        self.table = table
-        self.column = column
+    code = "postgres.refused"
 
 
-class KeyShapeError(SinkError):
-    """A declared key holds NULL: the table must be keyed on ``_rowid``."""
+class NameTakenError(RefusedError):
+    """A name in the Postgres schema is another's: a schema of its own for the source helps."""
 
-    def __init__(self, table: str) -> None:
-        super().__init__("store a row", table, "NULL in the primary key", retryable=True)
-        self.table = table
+    code = "postgres.refused.name_taken"
 
 
 class RepairError(SinkError):
     """A repair that something in Postgres undoes or changes."""
 
-
-class RebuildError(SinkError):
-    """A table that other agents share cannot follow a change of its definition: all rows must come again."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__("change a table", table, "it is shared with other agents", retryable=True)
-        self.table = table
+    code = "postgres.repair"
 
 
 class ControlError(MirrorError):
-    """The mirror's control socket could not be used, or the mirror refused."""
+    """The running mirror could not be reached, did not answer, or is busy with something else."""
+
+    code = "control"
+
+
+class NotRunningError(ControlError):
+    """Nobody listens at the control socket, or not any more."""
+
+    code = "control.not_running"
+
+
+class RequestError(ControlError):
+    """What came over the control socket is no request, or too long for one."""
+
+    code = "control.request"
 
 
 class ConfigError(MirrorError):
     """The configuration cannot be used."""
+
+    code = "config"

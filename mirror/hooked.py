@@ -2,25 +2,25 @@
 
 The other end is :mod:`mirror.hook.outbox`. Each conversation has a thread of the control server; the source's own
 thread takes what has come. Nothing here is needed for completeness: what does not come, the source's files tell.
+What comes is checked here, where it ends a conversation at most; whoever takes it may rely on it.
 """
 
 from __future__ import annotations
 
-import marshal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from mirror.hook.wire import MOST_BLOCK_BYTES, MOST_NAME, Commit, FilePlace, Lost, WalPlace, decode_block
+from mirror.messages import Hook
 from mirror.model import Salts
 
-#: Of one block on the wire.
-_MOST_BYTES = 256 << 20
-#: Commits that wait to be looked at; older ones are let go.
-MOST_COMMITS = 50_000
+#: Commits that wait to be looked at, and bytes of their rows; older ones are dropped.
+MOST_COMMITS, MOST_BYTES = 50_000, 256 << 20
 #: The source is looked at at once if nothing came for so many seconds before: capture then looks less often.
 _QUIET_SECONDS = 1.0
 
@@ -56,7 +56,7 @@ class InFile(NamedTuple):
 
 @dataclass(slots=True)
 class HookedCommit:
-    """A transaction that a hook has told of, after it was committed."""
+    """A transaction that a hook has told of, after it was committed; one without rows perhaps just before."""
 
     writer: Writer
     told_at: int
@@ -65,7 +65,41 @@ class HookedCommit:
     behind: InWal | InFile | None
     """The commit before it; None: unknown."""
     rows: list[bytes] | None
-    """Marshalled; None: not all are known. See :mod:`mirror.hook.watch`."""
+    """Encoded, and known to be right (:func:`mirror.hook.wire.decode_row`); None: not all are known."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the rows take."""
+        return sum(map(len, self.rows or ()))
+
+
+class _Waiting:
+    """Commits that nobody has looked at yet."""
+
+    def __init__(self) -> None:
+        self._commits: deque[tuple[HookedCommit, int]] = deque()
+        self._bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._commits)
+
+    def add(self, commit: HookedCommit) -> int:
+        """Add one; returns how many older ones had to go for it."""
+        size = commit.size
+        self._commits.append((commit, size))
+        self._bytes += size
+        gone = 0
+        while len(self._commits) > MOST_COMMITS or (self._bytes > MOST_BYTES and len(self._commits) > 1):
+            self._bytes -= self._commits.popleft()[1]
+            gone += 1
+        return gone
+
+    def take(self) -> list[HookedCommit]:
+        """All of them; then there are none."""
+        found = [commit for commit, _ in self._commits]
+        self._commits.clear()
+        self._bytes = 0
+        return found
 
 
 class Hooked:
@@ -75,58 +109,47 @@ class Hooked:
         """``ring``: called when something was committed after a quiet while."""
         self._ring = ring
         self._guard = threading.Lock()
-        self._commits: deque[HookedCommit] = deque()
-        self._of_files: deque[HookedCommit] = deque()
+        self._commits, self._of_files = _Waiting(), _Waiting()
         self.eager = False
         """Whether to ring each time: the source has no WAL that would tell."""
-        self._alive: dict[BufferedIOBase, Writer] = {}
+        self._connected: dict[BufferedIOBase, Writer] = {}
         self._last = 0.0
         self.unnamed = 0
         """Commits that could not be named."""
         self.lost = 0
         """Messages that did not fit into a program's queue, or into ours."""
 
-    def listen(self, stream: BufferedIOBase, hello: dict[str, Any]) -> None:
-        """Take what one process tells until it hangs up. Raises ``ValueError`` for what is no message."""
-        writer = Writer(int(hello["pid"]), _clean(hello["program"]))
+    def listen(self, stream: BufferedIOBase, hello: Hook) -> None:
+        """Take what one process sends until it hangs up. Raises ``ValueError`` for what is no message, ``OSError``."""
+        writer = Writer(hello.pid, _clean(hello.program))
         with self._guard:
-            self._alive[stream] = writer
+            self._connected[stream] = writer
         try:
             while len(head := stream.read(4)) == 4:
                 length = int.from_bytes(head, "big")
-                if length > _MOST_BYTES:
+                if length > MOST_BLOCK_BYTES:
                     raise ValueError(f"a block of {length} bytes")
                 data = stream.read(length)
                 if len(data) < length:
                     return
-                try:
-                    block = marshal.loads(data)  # noqa: S302 - of a process of the same user, see outbox.py
-                except (EOFError, TypeError) as error:
-                    raise ValueError(str(error)) from error
-                self._take(writer, block)
+                self._take(writer, decode_block(data))
         finally:
             with self._guard:
-                del self._alive[stream]
+                del self._connected[stream]
             self._ring()
 
-    def _take(self, writer: Writer, block: list[tuple[Any, ...]]) -> None:
+    def _take(self, writer: Writer, block: list[Commit | Lost]) -> None:
         with self._guard:
             for message in block:
                 match message:
-                    case ("commit", int(told_at), agent, place, rows):
+                    case Commit(told_at, agent, place, rows):
                         behind = _behind(place)
                         self.unnamed += behind is None
                         queue = self._of_files if isinstance(behind, InFile) else self._commits
                         who = None if agent is None else _clean(agent)
-                        queue.append(HookedCommit(writer, told_at, who, behind, rows))
-                    case ("lost", int(count)):
+                        self.lost += queue.add(HookedCommit(writer, told_at, who, behind, rows))
+                    case Lost(count):
                         self.lost += count
-                    case _:
-                        raise ValueError(f"no message: {message!r:.100}")
-            for queue in (self._commits, self._of_files):
-                while len(queue) > MOST_COMMITS:
-                    queue.popleft()
-                    self.lost += 1
             last, self._last = self._last, time.monotonic()
         if self.eager or self._last - last > _QUIET_SECONDS:
             self._ring()
@@ -137,7 +160,7 @@ class Hooked:
     def writers(self) -> list[Writer]:
         """The processes that are connected."""
         with self._guard:
-            return list(self._alive.values())
+            return list(self._connected.values())
 
     @property
     def talking(self) -> bool:
@@ -149,25 +172,23 @@ class Hooked:
         if not self._commits:
             return []
         with self._guard:
-            found, self._commits = list(self._commits), deque()
-        return found
+            return self._commits.take()
 
     def take_of_files(self) -> list[HookedCommit]:
         """The same of commits that are named by a change counter."""
         with self._guard:
-            found, self._of_files = list(self._of_files), deque()
-        return found
+            return self._of_files.take()
 
 
 def _clean(name: object) -> str:
-    """A name as Postgres takes it, of no more than 200 characters."""
-    return str(name)[:200].encode(errors="replace").decode().replace("\0", "\ufffd")
+    """A name as Postgres takes it, of no more characters than it may have."""
+    return str(name)[:MOST_NAME].encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
-def _behind(place: tuple[Any, ...] | None) -> InWal | InFile | None:
+def _behind(place: WalPlace | FilePlace | None) -> InWal | InFile | None:
     match place:
-        case ("wal", int(salt1), int(salt2), int(frame)):
+        case WalPlace(salt1, salt2, frame):
             return InWal(Salts(salt1, salt2), frame)
-        case ("file", int(counter), int(cookie), int(inode)):
+        case FilePlace(counter, cookie, inode):
             return InFile(counter, cookie, inode)
     return None

@@ -240,6 +240,22 @@ class MapTable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """What SQLite enforces while it is written, and Postgres has to from the day that it is written itself."""
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    referred: str = ""
+    """The table that a foreign key refers to; empty for a unique constraint."""
+    referred_columns: tuple[str, ...] = ()
+    on_delete: Literal["", "cascade", "set null"] = ""
+    """What becomes of a row whose referred row is deleted; empty: that is refused."""
+    set_null: tuple[str, ...] = ()
+    """The columns that then become NULL, where not all do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A way to hold a source's tables in Postgres."""
 
@@ -247,6 +263,8 @@ class Profile:
     map_table: MapTable
     migrations: str = ""
     """The folder under ``sql/`` that makes the tables; empty: there are none but those of the sources."""
+    constraints: tuple[Constraint, ...] = ()
+    """Those of ``constraints.sql`` in that folder, which is for the day after: a test holds the two equal."""
 
 
 @dataclass(frozen=True, slots=True)

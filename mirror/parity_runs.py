@@ -31,4 +31,5 @@ def record(
     if not cursor.rowcount:
         raise SinkError("keep the outcome of a comparison", str(source), "Postgres does not know the source")
     if whole or report.verdict == "different":  # a part proves nothing of the whole, but it can disprove it
-        keep(folder, LastRun(report.verdict, time.time(), report.rows, report.headline))
+        repairable = any(table.status == "different" and not table.refused for table in report.tables)
+        keep(folder, LastRun(report.verdict, time.time(), report.rows, report.headline, repairable))

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -45,6 +44,7 @@ from mirror.priority import give_way
 from mirror.profiles import PROFILES
 from mirror.replay import Step
 from mirror.replica import Replica
+from mirror.source_settings import remember_schema
 from mirror.status import SourceStatus
 from mirror.tail import Tail
 
@@ -101,43 +101,47 @@ class Pipeline:
 
     def mark(self) -> Future[Lsn]:
         """The position of all that the source has committed now."""
-        future: Future[Lsn] = Future()
-        self._desk.request(lambda: self._tail.mark(future))
-        return future
+        return self._desk.request(self._tail.mark)
 
     def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
-        """Wait until Postgres has everything up to a position; False if it takes longer."""
+        """Wait until Postgres has everything up to a position; False if it takes longer, or the mirror ends before."""
         with self._applied:
-            return self._applied.wait_for(lambda: self._has(lsn), timeout)
+            self._applied.wait_for(lambda: self._has(lsn) or self._desk.closed, timeout)
+            return self._has(lsn)
 
-    def hold(self) -> Future[None]:
-        """Apply nothing more until :meth:`release` (or for ten seconds)."""
-        return self._desk.ask_to_hold()
+    @property
+    def ended(self) -> bool:
+        """Whether the mirror of the source has ended."""
+        return self._desk.closed
 
-    def reach(self, salts: Salts, frame: int) -> Future[Position]:
-        """While held: apply up to exactly this commit; the result is the position Postgres then has."""
-        place: Future[Lsn] = Future()
-        reached = self._desk.reach_when(place)
-        self._desk.request(lambda: self._tail.locate(place, salts, frame))
-        return reached
+    def hold(self, own: str | None = None) -> Future[str]:
+        """Apply nothing more until :meth:`release` (or for ten seconds); the result is the hold's token.
 
-    def release(self) -> None:
-        """End a hold."""
-        self._desk.request(self._desk.let_go)
+        ``own``: that of a hold which this one takes the place of. ``ControlError`` (retryable) if there is another.
+        """
+        return self._desk.ask_to_hold(own)
+
+    def reach(self, hold: str, salts: Salts, frame: int) -> Future[Position]:
+        """While held: apply up to exactly this commit; the result is the position Postgres then has.
+
+        ``hold``: the token. ``SourceError`` (retryable) if that hold has ended, or Postgres has more already.
+        """
+        return self._desk.ask_to_reach(hold, lambda place: self._tail.locate(place, salts, frame))
+
+    def release(self, hold: str) -> None:
+        """End a hold, if it has not ended yet."""
+        self._desk.ask_to_release(hold)
 
     def retry(self, repair: Collection[str] = ()) -> Future[dict[str, str]]:
         """Try again what Postgres refused and rejected, or repair tables; done when it has been tried.
 
         The result says what was done with each table that was to be repaired.
         """
-        future: Future[dict[str, str]] = Future()
-        self._desk.request(lambda: self._mender.ask(future, repair))
-        return future
+        return self._desk.request(lambda future: self._mender.ask(future, repair))
 
     def _look_soon(self) -> None:
         """Somebody is about to commit."""
-        with suppress(SourceError):  # too late: the mirror ends
-            self._desk.request(self._tail.look)
+        self._desk.post(self._tail.look)
 
     def _has(self, lsn: Lsn) -> bool:
         applied = self.status.applied
@@ -261,6 +265,8 @@ class Pipeline:
             self._sink = Sink.open(task.dsn, source, task.schema, PROFILES, agent=task.agent, faults=self._faults)
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
             self._agreed = False
+        if not self.task.resume_only:
+            remember_schema(self.task.folder, self.task.schema)
         if not self._agreed:
             self._agree()
             self._agreed = True

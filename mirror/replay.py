@@ -24,7 +24,7 @@ from enum import Enum, auto
 
 from mirror.capture.batches import GapFound
 from mirror.crosscheck import Json, Net, differences, is_comparable, key_of, net
-from mirror.errors import KeyShapeError, MisfitError, RebuildError, RefusedError
+from mirror.deliver import apply_with_answers
 from mirror.fileformat.header import DatabaseHeader, schema_cookie
 from mirror.hooked import MOST_COMMITS, Hooked, HookedCommit, InFile
 from mirror.model import Batch, Discrepancy, Lsn, Position, Row, RowChange, Salts, Table, TableChanges
@@ -161,8 +161,8 @@ class Replay:
                 assert isinstance(following.behind, InFile)
                 if following.behind.cookie != self.cookie:
                     break  # it has changed the schema
-            elif until is None or _behind(until, after):
-                break
+            elif until != after:
+                break  # whether it has, nobody tells yet, or a program without a hook has written behind it
             found.append(commit)
             counter = after
         return found
@@ -273,22 +273,11 @@ def _behind(one: int, other: int) -> bool:
 
 def _deliver(sink: Sink, replica: Replica, position: Position, commits: int, rows: Net) -> bool:
     """Apply rows that hooks have told of; False if Postgres wants more than is known of them."""
-    widen: set[tuple[str, str]] = set()
-    careful = False
-    while True:
-        try:
-            sink.apply(Batch(position, commits, (), _tables(replica, rows)), widen=widen, rekey=set(), careful=careful)
-            return True
-        except MisfitError as error:
-            if (error.table, error.column) in widen:
-                raise
-            widen.add((error.table, error.column))
-        except (KeyShapeError, RebuildError):
-            return False
-        except RefusedError:
-            if careful:
-                raise
-            careful = True
+
+    def make_batch(whole: frozenset[str]) -> Batch | None:
+        return None if whole else Batch(position, commits, (), _tables(replica, rows))
+
+    return apply_with_answers(sink, make_batch) is not None
 
 
 def _tables(replica: Replica, rows: Net) -> Iterator[TableChanges]:

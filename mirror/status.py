@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirror.model import Lsn, Position, Table
+from mirror.source_settings import proposed_schema
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap
@@ -166,26 +168,39 @@ class SourceStatus:
         recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
         worst = max([*recent, result["lag_seconds"]]) if self.caught_up_at is not None else None
         result["worst_lag_seconds"] = None if worst is None else round(worst, 3)
-        result["next_steps"] = self._next_steps()
+        result["next_steps"] = next_steps(result)
         return result
 
-    def _next_steps(self) -> list[str]:
-        steps = []
-        if self.phase == "waiting":
-            steps.append("nothing, or mend what the last error names; the mirror goes on by itself")
-        if self.phase == "failed":
-            steps.append(f"mend the cause and start `mirror up {self.source}` again")
-        if self.phase == "stopped":
-            steps.append(f"start it with `mirror up {self.source}`")
-        for refusal in self.refusals:
+
+def next_steps(report: Mapping[str, Any], options: str = "", own_schema: str = "") -> list[str]:
+    """What somebody can do about a report.
+
+    ``options``: what a command needs besides the source's name. ``own_schema``: the command that gives the source a
+    schema of its own.
+    """
+    source = f"{shlex.quote(report['source'])}{options}"
+    steps = []
+    if report["phase"] == "waiting":
+        steps.append("nothing, or repair what the last error names; the mirror goes on by itself")
+    if report["phase"] == "failed":
+        steps.append(f"repair the cause and start `mirror up {source}` again")
+    if report["phase"] == "stopped":
+        steps.append(f"start it with `mirror up {source}`")
+    taken = [refusal["table"] for refusal in report["refusals"] if refusal.get("own_schema")]
+    if taken:
+        proposed = proposed_schema(Path(report["source"]), report["schema"])
+        command = own_schema or f"mirror up {source} --schema {proposed}"
+        steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
+    for refusal in report["refusals"]:
+        if not refusal.get("own_schema"):
             steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
-        if self.index_error:
-            steps.append(f"start the mirror again to build the vector index: {self.index_error}")
-        if self.discrepancies:
-            steps.append("hook and WAL told different things: look at mirror.discrepancies, and run mirror parity")
-        if self.rejects:
-            steps.append(f"look at the {self.rejects} rows that Postgres cannot hold: mirror rejects list")
-        return steps
+    if report["index_error"]:
+        steps.append(f"start the mirror again to build the vector index: {report['index_error']}")
+    if report["discrepancies"]:
+        steps.append(f"hook and WAL differ: look at mirror.discrepancies, and run mirror parity {source}")
+    if report["rejects"]:
+        steps.append(f"look at the {report['rejects']} rows that Postgres cannot hold: mirror rejects list {source}")
+    return steps
 
 
 def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:

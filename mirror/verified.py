@@ -7,11 +7,12 @@ folder, so that ``status`` needs no Postgres to tell how good the proof is.
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from mirror.files import write_atomically
 
 if TYPE_CHECKING:
     from mirror.parity.report import Status
@@ -33,6 +34,8 @@ class LastRun:
     """Seconds since the epoch."""
     rows: int
     headline: str
+    repairable: bool = True
+    """Whether a repair may help, if it differs: not where all that differs is tables that Postgres refuses."""
 
     def proof(self, now: float) -> Proof:
         """How good it is as a proof at a moment."""
@@ -43,9 +46,7 @@ class LastRun:
 
 def keep(folder: Path, last: LastRun) -> None:
     """Keep it in the source's folder. Raises ``OSError``."""
-    temporary = folder / f"{_FILE}.tmp"
-    temporary.write_text(json.dumps(asdict(last)))
-    os.replace(temporary, folder / _FILE)
+    write_atomically(folder / _FILE, json.dumps(asdict(last)).encode(), durable=False)
 
 
 def last_run(folder: Path) -> LastRun | None:
@@ -60,9 +61,10 @@ def described(folder: Path) -> dict[str, Any]:
     """The proof, as ``status`` tells it: JSON values."""
     now, last = time.time(), last_run(folder)
     if last is None:
-        return {"proof": "never", "age_seconds": None, "headline": None}
+        return {"proof": "never", "age_seconds": None, "headline": None, "repairable": True}
     return {
         "proof": last.proof(now),
         "age_seconds": round(now - last.finished_at, 1),
         "headline": last.headline,
+        "repairable": last.repairable,
     }

@@ -11,7 +11,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -78,35 +78,41 @@ class _PacedGate:
             raise SourceError("compare in the background", detail="the mirror ends")
         self._worked_since = time.monotonic()
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """See :class:`~mirror.parity.gate.Gate`."""
         self._pace()
         if not self._lock.take(wait=False):
             raise SourceError("compare in the background", detail="somebody compares just now")
-        self._client.hold()
+        try:
+            return self._client.hold()
+        except MirrorError:
+            self._lock.give()
+            raise
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """See :class:`~mirror.parity.gate.Gate`."""
-        return self._client.reach(salts, frame)
+        return self._client.reach(hold, salts, frame)
 
     def settle(self) -> Lsn:
         """See :class:`~mirror.parity.gate.Gate`."""
         self._pace()
         return self._client.settle()
 
-    def release(self) -> None:
+    def release(self, hold: str) -> None:
         """See :class:`~mirror.parity.gate.Gate`."""
-        self._client.release()
-        self._lock.give()
+        try:
+            self._client.release(hold)
+        finally:
+            self._lock.give()
 
 
 class Verifier:
     """Compares the sources of a mirror, one after the other, until :meth:`stop`."""
 
-    def __init__(self, sources: Sequence[Path], dsn: str, schema: str, state_dir: Path) -> None:
-        self._sources = sources
+    def __init__(self, schemas: Mapping[Path, str], dsn: str, state_dir: Path) -> None:
+        """``schemas``: the sources, each with the Postgres schema of its tables."""
+        self._schemas = schemas
         self._dsn = dsn
-        self._schema = schema
         self._state_dir = state_dir
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror verifier", daemon=True)
@@ -125,7 +131,7 @@ class Verifier:
         pause = FIRST_SECONDS
         while not self._stopping.wait(pause):
             pause = BETWEEN_SECONDS
-            for source in self._sources:
+            for source in self._schemas:
                 try:
                     self.verify(source)
                 except Exception as error:
@@ -142,20 +148,20 @@ class Verifier:
 
         Raises ``MirrorError``, psycopg's errors, ``OSError``.
         """
-        folder = source_folder(self._state_dir, source)
+        folder, schema = source_folder(self._state_dir, source), self._schemas[source]
         lock = ParityLock(folder)
         try:
             with psycopg.connect(self._dsn, connect_timeout=10) as connection, ControlClient(folder) as client:
                 gate = _PacedGate(client, lock, self._stopping)
-                report = compare(source, connection, self._schema, gate)
+                report = compare(source, connection, schema, gate)
                 if report.verdict == "different":
                     wrong = [table.table for table in report.tables if table.status == "different"]
-                    again = compare(source, connection, self._schema, gate, tables=wrong)
+                    again = compare(source, connection, schema, gate, tables=wrong)
                     if again.verdict != "different":
                         return again  # what it was is over; the next run tells
                     logger.warning("{}: Postgres differs: {}; mirror parity shows it", source.name, ", ".join(wrong))
                 if report.verdict != "not checked":
-                    record(connection, source, self._schema, report, folder, whole=True)
+                    record(connection, source, schema, report, folder, whole=True)
                 return report
         finally:
             lock.close()

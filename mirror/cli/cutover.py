@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
-from mirror.cli.options import common, postgres_of
-from mirror.cli.status import status_of
+from mirror.cli.options import common, postgres_of, schema_of
+from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
+from mirror.cli.status import SILENT, status_of
 from mirror.config import Settings
-from mirror.readiness import ACKNOWLEDGED, Readiness, failing
+from mirror.readiness import ACKNOWLEDGED, Readiness
 from mirror.readiness import plan as judge
 from mirror.statedir import source_folder
+
+_MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
 @click.group()
@@ -38,12 +40,14 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     verdicts = []
     with postgres_of(settings) as dsn:
         for source in settings.known():
-            folder = source_folder(settings.state_dir, source)
-            status = status_of(source, settings.state_dir, settings.schema)
-            verdicts.append(judge(source, status, folder, dsn, settings.schema, acknowledged))
+            folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
+            status = status_of(source, settings)
+            if status["phase"] == SILENT:
+                click.secho(f"mirror: {status['last_error']}", fg="red", err=True)
+            verdicts.append(judge(source, status, folder, dsn, schema, acknowledged, settings.options))
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:
-        told = [asdict(verdict) | {"ready": verdict.ready, "next_steps": _steps(verdict)} for verdict in verdicts]
+        told = [_told(verdict) for verdict in verdicts]
         click.echo(json.dumps({"version": 1, "ready": ready, "sources": told}, indent=2))
     else:
         console = Console()
@@ -52,15 +56,19 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     sys.exit(0 if ready else 1)
 
 
-def _steps(verdict: Readiness) -> list[str]:
-    return [f"{rail.name}: {rail.next_step}" for rail in failing(verdict.rails)]
+def _told(verdict: Readiness) -> dict[str, Any]:
+    return {
+        "source": verdict.source,
+        "rails": [rail.as_json() for rail in verdict.rails],
+        "ready": verdict.ready,
+        "next_steps": [f"{rail.name}: {rail.next_step}" for rail in verdict.rails if not rail.passed],
+    }
 
 
 def _render(verdict: Readiness, console: Console) -> None:
     for rail in verdict.rails:
-        mark = "[green]✓[/]" if rail.passed else "[red]✗[/]"
-        console.print(f"{mark} {escape(rail.name)}: {escape(rail.figure)}", highlight=False)
+        print_line(console, _MARKS[rail.level], f" {rail.name}: {rail.detail}")
         if rail.next_step:
-            console.print(f"  next: {escape(rail.next_step)}", style="yellow", highlight=False)
-    word = "[bold green]READY[/]" if verdict.ready else "[bold red]NOT READY[/]"
-    console.print(f"{word}: {escape(verdict.source)}", highlight=False)
+            print_line(console, f"  next: {rail.next_step}", style="yellow")
+    word = text("READY", "bold green") if verdict.ready else text("NOT READY", "bold red")
+    print_line(console, word, f": {verdict.source}")

@@ -12,6 +12,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
+from mirror.cli.output import BAD, GOOD, print_line
 from mirror.demo.story import Story
 from mirror.errors import ConfigError
 
@@ -35,7 +36,8 @@ def demo(keep: str | None, debug: bool) -> None:
             raise ConfigError("run the demo", str(folder), "the folder is not empty", next_step="name a new one")
         outcome = Story(folder, console).tell()
     for claim, holds in outcome.claims:
-        console.print(f"[green]✓[/green] {claim}" if holds else f"[red]✗[/red] {claim}", highlight=False)
-    console.print(f"{'All of it held' if outcome.held else 'Not all of it held'}; {time.monotonic() - begun:.0f} s.")
-    console.print("Next: `mirror up YOUR.db` does the same for your file.")
+        print_line(console, GOOD if holds else BAD, f" {claim}")
+    verdict = "All of it held" if outcome.held else "Not all of it held"
+    print_line(console, f"{verdict}; {time.monotonic() - begun:.0f} s.")
+    print_line(console, "Next: `mirror up YOUR.db` does the same for your file.")
     sys.exit(0 if outcome.held else 1)

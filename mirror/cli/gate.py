@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from mirror.cli.options import Patience
 from mirror.client import ControlClient, wait_for_mirror
-from mirror.errors import ControlError, StateError
+from mirror.errors import NotRunningError, StateError
+from mirror.source_settings import remembered_schema
 from mirror.statedir import source_folder
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
     """The running mirror of a source, or, if none is running, one that runs only meanwhile.
 
     The latter catches up from where the last one stopped, but never copies the source anew: that
-    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from.
+    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from, ``ControlError`` if a
+    mirror is running and does not answer.
     """
     folder = source_folder(state_dir, source)
     try:
         client = ControlClient(folder)
-    except ControlError:
+    except NotRunningError:
         if not (folder / "shadow.json").exists():
             raise StateError(
                 "check parity",
@@ -35,6 +37,8 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
                 "it has never been mirrored with this state directory",
                 next_step=f"run `mirror up {source}`",
             ) from None
+        if held := remembered_schema(folder):
+            _require_schema(source, held, schema)
         # Only now: it brings the whole engine along, which takes longer to load than most commands to run.
         from mirror.agent import Agent, AgentSettings
 
@@ -44,7 +48,20 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
             yield client
         return
     with client:
+        # One that stands still says nothing, and must not be waited for as one that works.
+        _require_schema(source, str(client.status()["schema"]), schema)
         yield client
+
+
+def _require_schema(source: Path, held: str, asked: str) -> None:
+    """Raise ``StateError`` if the source's mirror does not write into the schema that is asked for."""
+    if held != asked:
+        raise StateError(
+            "ask the mirror of a source",
+            str(source),
+            f"it mirrors into the schema {held}, not into {asked}",
+            next_step=f"leave --schema out, or say --schema {held}",
+        )
 
 
 def _catch_up(agent: Agent, client: ControlClient) -> None:

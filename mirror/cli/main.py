@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -10,7 +11,7 @@ from importlib import import_module
 import click
 
 from mirror.cli.options import log_to
-from mirror.errors import MirrorError
+from mirror.errors import ConfigError, MirrorError
 
 #: Each command, and the module in this package that has it.
 COMMANDS = {
@@ -21,6 +22,7 @@ COMMANDS = {
     "parity": "parity",
     "rejects": "rejects",
     "cutover": "cutover",
+    "config": "config",
     "demo": "demo",
 }
 
@@ -45,7 +47,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: an error is one line on stderr and exit code 2."""
+    """Run the command line: an error is one line on stderr and exit code 2, and with ``--json`` an object on stdout."""
     log_to(sys.stderr)
     try:
         cli.main(standalone_mode=False)
@@ -59,18 +61,28 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
+        _print_json(ConfigError("read the command line", detail=error.format_message()))
         sys.exit(2)
     except Exception as error:
         # Also a bug: 1 would mean that parity has found a difference.
+        shown = error if isinstance(error, MirrorError) else _unexpected(error)
         if "--debug" in sys.argv:
             traceback.print_exc()
         else:
-            click.secho(f"mirror: {_told(error)}", fg="red", err=True)
+            click.secho(f"mirror: {shown}", fg="red", err=True)
+        _print_json(shown)
         sys.exit(2)
 
 
-def _told(error: Exception) -> str:
-    if isinstance(error, MirrorError):
-        return str(error)
-    detail = " ".join(str(error).split())
-    return f"unexpected: {type(error).__name__}: {detail} -- run it again with --debug, and report what it shows"
+def _unexpected(error: Exception) -> MirrorError:
+    return MirrorError(
+        "unexpected",
+        detail=f"{type(error).__name__}: {error}",
+        next_step="run it again with --debug, and report what it shows",
+    )
+
+
+def _print_json(error: MirrorError) -> None:
+    """Print an error that ends a command with ``--json``, which then prints nothing else there."""
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"version": 1, "error": error.to_dict()}, indent=2))

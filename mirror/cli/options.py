@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from loguru import logger
 
-from mirror.config import Settings, load_settings
+from mirror.config import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.errors import ConfigError, MirrorError
 from mirror.profiles import PROFILES
+from mirror.source_settings import proposed_schema, remembered_schema
+from mirror.statedir import source_folder
 
 if TYPE_CHECKING:
     from mirror.pipeline import Pipeline
@@ -23,13 +27,34 @@ if TYPE_CHECKING:
 
 #: How long a command that is to end by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
+#: How often it is looked whether the embedded Postgres still runs.
+LOOK_SECONDS = 0.5
 
 _OPTIONS = (
     click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path()),
-    click.option("--postgres", metavar="DSN", help="Postgres to mirror into; without any: an embedded one."),
-    click.option("--state-dir", metavar="DIR", help="Where the mirror keeps its files."),
-    click.option("--schema", default="public", show_default=True, help="Postgres schema of the tables."),
-    click.option("--config", metavar="FILE", help="argent.json to read."),
+    click.option(
+        "--postgres",
+        metavar="DSN",
+        help="Postgres to mirror into. Other users can see it in the list of processes: better put a password into the "
+        "variable, or into ~/.pgpass.  [env var: ARGENT_PG_URL, PG_URL; default: an embedded server]",
+    ),
+    click.option(
+        "--state-dir",
+        metavar="DIR",
+        help="Where the mirror keeps its files.  [env var: MIRROR_STATE_DIR; default: ~/.argentos/mirror, or mirror "
+        "beside the file that --config names]",
+    ),
+    click.option(
+        "--schema",
+        metavar="NAME",
+        help="Postgres schema of the tables.  [default: what mirror.json says of the source, or public]",
+    ),
+    click.option(
+        "--config",
+        metavar="FILE",
+        help="mirror.json to read; `mirror config show` prints what counts.  [env var: MIRROR_CONFIG; default: "
+        "mirror.json in ARGENT_STATE_DIR or ~/.argentos]",
+    ),
     click.option("--debug", is_flag=True, help="Show tracebacks."),
 )
 
@@ -42,17 +67,52 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         sources: tuple[str, ...],
         postgres: str | None,
         state_dir: str | None,
-        schema: str,
+        schema: str | None,
         config: str | None,
         debug: bool,
         **own: Any,
     ) -> None:
-        command(settings=load_settings(sources, postgres, state_dir, schema, config), debug=debug, **own)
+        if schema == "":
+            raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
+        settings = load_settings(sources, postgres, state_dir, schema, config)
+        if postgres:
+            settings = replace(settings, options=f"{settings.options}{_named_again(postgres)}")
+        command(settings=settings, debug=debug, **own)
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
         made = option(made)
     return made
+
+
+def _named_again(dsn: str) -> str:
+    """``--postgres`` for a next step, without a password; nothing for what is no DSN, as connecting will say."""
+    import psycopg  # only where it is named: some commands take less time than this
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return ""
+    if parts.get("password") is not None:
+        dsn = make_conninfo(**{name: str(value) for name, value in parts.items() if name != "password"})
+    return f" --postgres {shlex.quote(dsn)}"
+
+
+def schema_of(settings: Settings, source: Path) -> str:
+    """The Postgres schema of a source's tables: ``--schema`` > its entry in the configuration > remembered > public.
+
+    Raises ``StateError`` if what is remembered is damaged.
+    """
+    named = settings.schema or settings.schemas.get(source)
+    return named or remembered_schema(source_folder(settings.state_dir, source)) or DEFAULT_SCHEMA
+
+
+def own_schema_command(settings: Settings, source: Path, schema: str) -> str:
+    """The command that gives a source a schema of its own, in place of this one."""
+    said = "" if settings.schema is None else f" --schema {shlex.quote(settings.schema)}"
+    others = settings.options.replace(said, "", 1) if said else settings.options
+    return f"mirror up {shlex.quote(str(source))}{others} --schema {proposed_schema(source, schema)}"
 
 
 def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,9 +129,13 @@ def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["auto", *PROFILES]),
         default="auto",
         show_default=True,
-        help="How the tables are held: as those of a MemuStore and its dashboard, or as any other's.",
+        help="How the tables are held: as those of a MemuStore (the memory of ArgentOS) and its dashboard, or as "
+        "those of any program. auto: what mirror.json says of the source, or else recognised by the tables.",
     )(with_both)
-    whose = "The agent that the sources belong to; a MemuStore's is argent by default."
+    whose = (
+        "The agent that the rows belong to.  [default: what mirror.json says of the source, or none; for a MemuStore: "
+        "argent]"
+    )
     return click.option("--agent", metavar="ID", help=whose)(made)
 
 
@@ -83,33 +147,40 @@ def postgres_of(settings: Settings) -> Iterator[str]:
         return
     from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
 
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    servers = [start_embedded(settings.state_dir)]
+    server = start_embedded(settings.state_dir)
     done = threading.Event()
-    keeper = threading.Thread(target=_keep_running, args=(settings, servers, done), daemon=True)
+    keeper = threading.Thread(target=_keep_running, args=(server, done), name="mirror postgres", daemon=True)
     keeper.start()
     try:
-        yield servers[0].dsn
+        yield server.dsn
     finally:
         done.set()
         keeper.join()
-        for server in servers:
-            server.stop()
+        server.stop()
 
 
-def _keep_running(settings: Settings, servers: list[EmbeddedPostgres], done: threading.Event) -> None:
-    """Start the embedded server again, at the same address, when somebody has killed it."""
-    from mirror.postgres.embedded import start_embedded
+def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:
+    """Start the embedded server again, at the same address, when somebody has killed it, until ``done``.
 
-    while not done.wait(0.5):
+    What keeps it from starting is logged once, however often it is tried.
+    """
+    logged = ""
+    while not done.wait(LOOK_SECONDS):
         try:
-            os.kill(servers[-1].pid, 0)
-        except ProcessLookupError:
-            logger.warning("the embedded Postgres has ended: starting it again")
-            try:
-                servers.append(start_embedded(settings.state_dir))
-            except MirrorError as error:
-                logger.warning("{}", error)
+            if server.runs():
+                logged = ""
+                continue
+            if not logged:
+                logger.warning("the embedded Postgres has ended: starting it again")
+            server.start_again()
+            logger.info("the embedded Postgres runs again")
+            logged = ""
+        except Exception as error:
+            known = isinstance(error, MirrorError | OSError)
+            if str(error) == logged:
+                continue
+            logged = str(error) or type(error).__name__
+            logger.opt(exception=None if known else error).warning("the embedded Postgres is away: {}", error)
 
 
 def log_to(write: TextIO | Callable[[str], None]) -> None:

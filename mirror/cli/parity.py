@@ -12,17 +12,20 @@ from typing import Any, Self
 
 import click
 import psycopg
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Table
 
 from mirror.cli.gate import gate_of
-from mirror.cli.options import common, postgres_of
+from mirror.cli.options import common, own_schema_command, postgres_of, schema_of
+from mirror.cli.output import Words, print_line, print_table, text
 from mirror.client import ControlClient
 from mirror.config import Settings
 from mirror.errors import ControlError, MirrorError
 from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
-from mirror.parity.report import ParityReport
+from mirror.parity.report import Difference, ParityReport, Status
 from mirror.parity_runs import record
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -31,6 +34,9 @@ from mirror.verifier import ParityLock
 
 #: How long a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0
+#: From this width on a terminal has room for positions and the first characters of digests.
+_WIDE, _DIGEST = 120, 8
+_COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checked": "yellow"}
 
 
 @click.command()
@@ -56,6 +62,7 @@ def parity(
         raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")
     named = settings.known()
     reports: list[ParityReport] = []
+    errors: dict[str, MirrorError] = {}
     with postgres_of(settings) as dsn:
         for source in named:
             try:
@@ -66,14 +73,19 @@ def parity(
                     raise
                 click.secho(f"mirror: {error}", fg="red", err=True)
                 report = ParityReport(str(source), (), "not checked", str(error), 0.0, 0, 0.0)
+                errors[report.source] = error
             else:
                 if not as_json:
-                    report.render(_console())
+                    render(report, _console())
             reports.append(report)
     if html_file is not None:
         _write_page(Path(html_file), [(report, _history(Path(report.source), settings)) for report in reports])
     if as_json:
-        click.echo(json.dumps({"version": 1, "reports": [report.to_dict() for report in reports]}, indent=2))
+        shown = [report.to_dict() for report in reports]
+        for each in shown:
+            if (problem := errors.get(each["source"])) is not None:
+                each["error"] = problem.to_dict()
+        click.echo(json.dumps({"version": 1, "reports": shown}, indent=2))
     codes = {report.exit_code for report in reports}
     sys.exit(1 if 1 in codes else max(codes))
 
@@ -104,10 +116,12 @@ def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) ->
 def _compare(
     source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], sample: int | None, *, repair: bool
 ) -> ParityReport:
-    """Compare and keep the outcome; with ``repair``, mend what differs, and compare and keep that, too."""
+    """Compare and keep the outcome; with ``repair``, repair what differs, and compare and keep that, too."""
+    schema = schema_of(settings, source)
+    own_schema = own_schema_command(settings, source, schema)
     with (
         _connect(dsn) as connection,
-        gate_of(source, dsn, settings.state_dir, settings.schema) as gate,
+        gate_of(source, dsn, settings.state_dir, schema) as gate,
         closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
         if not lock.take(wait=False):  # a comparison in the background has it for a moment only
@@ -118,19 +132,19 @@ def _compare(
         folder = source_folder(settings.state_dir, source)
 
         def compare_and_keep(*, repaired: bool = False) -> ParityReport:
-            with _Bar(connection, source, settings.schema, counted=sample is None and not tables) as bar:
+            with _Bar(connection, source, schema, counted=sample is None and not tables) as bar:
                 report = compare(
                     source,
                     connection,
-                    settings.schema,
+                    schema,
                     gate,
                     tables=tables or None,
                     sample=sample,
                     progress=bar.show,
                 )
-            report = replace(report, repaired=repaired, options=settings.options)
+            report = replace(report, repaired=repaired, options=settings.options, own_schema=own_schema)
             if not report.reason:  # else it may be Postgres that is away
-                record(connection, source, settings.schema, report, folder, whole=not tables and sample is None)
+                record(connection, source, schema, report, folder, whole=not tables and sample is None)
             return report
 
         report = compare_and_keep()
@@ -149,7 +163,7 @@ class _Bar:
         """``counted``: all rows are compared, so that Postgres knows about how many."""
         console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            Words(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=console, disable=not console.is_terminal, transient=True,
         )  # fmt: skip
         total = None
@@ -177,3 +191,53 @@ class _Bar:
 def _connect(dsn: str) -> psycopg.Connection[Any]:
     with translated("connect to Postgres"):
         return psycopg.connect(dsn, connect_timeout=10)
+
+
+def render(report: ParityReport, console: Console) -> None:
+    """Print a report for a person."""
+    # Columns of nothing but zeros are left out, so that names fit into 80 characters.
+    counts = [
+        name
+        for name in ("missing", "extra", "different", "rejected")
+        if any(getattr(table, name) for table in report.tables)
+    ]
+    # Positions and digests only where there is room; the JSON form has all.
+    wide = console.width >= _WIDE
+    grid = Table(title=text(f"parity of {report.source}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("table", overflow="fold")
+    grid.add_column("status", no_wrap=True)
+    for heading in ("source", "Postgres", *counts, "s", *(("at", "digests") if wide else ())):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for table in report.tables:
+        digests = dict.fromkeys((table.source_digest[:_DIGEST], table.target_digest[:_DIGEST]))
+        room = ["" if table.last_lsn is None else str(table.last_lsn), " ≠ ".join(digests)]
+        grid.add_row(
+            text(table.table),
+            text(table.status, _COLOURS[table.status]),
+            _optional(table.source_rows),
+            _optional(table.target_rows),
+            *(f"{getattr(table, name):,}" for name in counts),
+            f"{table.seconds:.2f}",
+            *(room if wide else ()),
+        )
+    print_table(console, grid)
+    for table in report.tables:
+        if table.reason:
+            print_line(console, f"  {table.table}: {table.status}: {table.reason}")
+    for table in report.tables:
+        for example in table.examples:
+            print_line(console, _described(table.table, example))
+    print_line(console, report.headline, style=f"bold {_COLOURS[report.verdict]}")
+    for step in report.next_steps:
+        print_line(console, f"next: {step}")
+
+
+def _optional(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _described(table: str, example: Difference) -> str:
+    shown = f"  {example.kind:9} {table} {example.key}"
+    if example.column is None:
+        return shown
+    return f"{shown} {example.column}: source {example.source_value}, Postgres {example.target_value}"

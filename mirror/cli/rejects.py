@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mirror.cli.gate import gate_of
-from mirror.cli.options import common, postgres_of
+from mirror.cli.options import common, postgres_of, schema_of
+from mirror.cli.output import print_line, print_table, text
 from mirror.config import Settings
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -35,22 +36,22 @@ def rejects() -> None:
 def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
     """Show them, with the reason and the row; --json shows the rows whole."""
     with postgres_of(settings) as dsn:
-        found = [row for source in settings.known() for row in _rejects(dsn, source, settings.schema)]
+        found = [row for source in settings.known() for row in _rejects(dsn, source, schema_of(settings, source))]
     found = [row for row in found if not tables or row["table"] in tables]
     if as_json:
         click.echo(json.dumps({"version": 1, "rejects": found}, indent=2))
         return
     console = Console()
     if not found:
-        console.print("none: Postgres holds every row")
+        print_line(console, "none: Postgres holds every row")
         return
     table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "row", box=SIMPLE_HEAD)
     for row in found:
         data = row["row"] if len(row["row"]) <= _SHOWN else row["row"][:_SHOWN] + "…"
         cells = (Path(row["source"]).name, row["table"], row["key"], row["reason"], data)
-        table.add_row(*(cell.replace("[", "\\[") for cell in cells))
-    console.print(table)
-    console.print("next: mend the rows in the source; `mirror rejects retry` tries all of them again", highlight=False)
+        table.add_row(*map(text, cells))
+    print_table(console, table)
+    print_line(console, "next: change the rows in the source; `mirror rejects retry` tries all of them again")
 
 
 @rejects.command()
@@ -61,7 +62,7 @@ def retry(settings: Settings, debug: bool, timeout: float) -> None:
     left = 0
     with postgres_of(settings) as dsn:
         for source in settings.known():
-            with gate_of(source, dsn, settings.state_dir, settings.schema) as mirror:
+            with gate_of(source, dsn, settings.state_dir, schema_of(settings, source)) as mirror:
                 mirror.retry(timeout)
                 status = mirror.status()
             left += status["rejects"] + len(status["refusals"])

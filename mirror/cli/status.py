@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,13 +14,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common
+from mirror.cli.options import common, own_schema_command, schema_of
+from mirror.cli.output import print_line, print_table, text
 from mirror.client import ControlClient, wait_for_mirror
 from mirror.config import Settings
-from mirror.errors import ControlError
+from mirror.errors import MirrorError, NotRunningError
 from mirror.statedir import source_folder
-from mirror.status import stopped_status
+from mirror.status import next_steps, stopped_status
 from mirror.verified import described
+
+#: The phase of a source whose mirror does not answer.
+SILENT = "not answering"
 
 
 @click.command()
@@ -32,7 +37,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
         try:
             with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
-        except ControlError as error:
+        except MirrorError as error:
             click.secho(f"mirror: {error}", fg="red", err=True)
             sys.exit(1)
         if not applied:
@@ -45,7 +50,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show what the mirror of each source is doing."""
-    reports = [status_of(source, settings.state_dir, settings.schema, settings.options) for source in settings.known()]
+    reports = [status_of(source, settings) for source in settings.known()]
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
         return
@@ -55,7 +60,7 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     for report in reports:
         fresh = report["freshness_seconds"]
         table.add_row(
-            Path(report["source"]).name,
+            text(Path(report["source"]).name),
             report["phase"],
             f"{report['lag_seconds'] * 1000:.0f} ms",
             "-" if fresh is None else f"{fresh:,.1f} s",
@@ -65,55 +70,63 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
             str(report["rejects"]),
             str(len(report["gaps"])),
         )
-    console.print(table)
+    print_table(console, table)
     for report in reports:
-        name = Path(report["source"]).name
-        if report["capture"] == "pages":
-            console.print(
-                f"{name}: not in WAL mode: after each change all its pages are compared, which is slower",
-                highlight=False,
-            )
-        parity = report["parity"]
-        age = "" if parity["age_seconds"] is None else f", {parity['age_seconds'] / 3600:.1f} hours ago"
-        console.print(f"{name}: parity: {parity['proof']}{age}", highlight=False, markup=False)
-        if report["agent"]:
-            console.print(
-                f"{name}: of the agent {report['agent']} ({report['profile']})", highlight=False, markup=False
-            )
-        if report["indexing"]:
-            console.print(f"{name}: building a vector index: {report['indexing']}", highlight=False, markup=False)
-        if report["left_out"]:
-            console.print(
-                f"{name}: left out: {', '.join(report['left_out'])}: virtual columns that only the program can compute",
-                highlight=False,
-                markup=False,
-            )
-        for gap in report["gaps"][-3:]:
-            console.print(f"{name}: gap: {gap['reason']} ({gap['at']})", highlight=False)
-        for refusal in report["refusals"]:
-            console.print(
-                f"{name}: refused: {refusal['table']}: {refusal['reason']}", style="red", highlight=False, markup=False
-            )
-        if report["last_error"]:
-            console.print(f"{name}: last error: {report['last_error']}", style="red", highlight=False, markup=False)
-        for step in report["next_steps"]:
-            console.print(f"{name}: next: {step}", style="yellow", highlight=False, markup=False)
+        _render_notes(report, console)
 
 
-def status_of(source: Path, state_dir: Path, schema: str, options: str = "") -> dict[str, Any]:
+def _render_notes(report: dict[str, Any], console: Console) -> None:
+    """What does not fit into a table."""
+    name = Path(report["source"]).name
+    if report["capture"] == "pages":
+        print_line(console, f"{name}: not in WAL mode: after each change all its pages are compared, which is slower")
+    parity = report["parity"]
+    age = "" if parity["age_seconds"] is None else f", {parity['age_seconds'] / 3600:.1f} hours ago"
+    print_line(console, f"{name}: parity: {parity['proof']}{age}")
+    if report["agent"]:
+        print_line(console, f"{name}: of the agent {report['agent']} ({report['profile']})")
+    if report["indexing"]:
+        print_line(console, f"{name}: building a vector index: {report['indexing']}")
+    if report["left_out"]:
+        left_out = ", ".join(report["left_out"])
+        print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program can compute")
+    for gap in report["gaps"][-3:]:
+        print_line(console, f"{name}: gap: {gap['reason']} ({gap['at']})")
+    for refusal in report["refusals"]:
+        print_line(console, f"{name}: refused: {refusal['table']}: {refusal['reason']}", style="red")
+    if report["last_error"]:
+        print_line(console, f"{name}: last error: {report['last_error']}", style="red")
+    for step in report["next_steps"]:
+        print_line(console, f"{name}: next: {step}", style="yellow")
+
+
+def status_of(source: Path, settings: Settings) -> dict[str, Any]:
     """What the mirror of a source says, or wrote down last; and how good the last comparison is as a proof."""
-    folder = source_folder(state_dir, source)
+    folder, options = source_folder(settings.state_dir, source), settings.options
+    silent: MirrorError | None = None
     try:
         with ControlClient(folder) as client:
             report = client.status()
-    except ControlError:
-        report = stopped_status(source, schema, folder).report()
+    except NotRunningError:
+        report = stopped_status(source, schema_of(settings, source), folder).report()
+    except MirrorError as error:
+        # It may well be running: what it wrote down last is all that is known.
+        report = stopped_status(source, schema_of(settings, source), folder).report()
+        report["phase"], report["last_error"], silent = SILENT, str(error), error
+    if silent is None:
+        report["next_steps"] = next_steps(report, options, own_schema_command(settings, source, report["schema"]))
+    else:
+        report["next_steps"] = [silent.next_step] if silent.next_step else []
     report["parity"] = described(folder)
+    quoted = shlex.quote(str(source))
     steps = {
-        "different": f"mirror parity {source}{options} --repair",
-        "not checked": f"mirror parity {source}{options}  (the last comparison could not check all)",
-        "stale": f"mirror parity {source}{options}  (the last comparison is more than a day old)",
+        "different": f"mirror parity {quoted}{options} --repair",
+        "not checked": f"mirror parity {quoted}{options}  # the last comparison could not check all",
+        "stale": f"mirror parity {quoted}{options}  # the last comparison is more than a day old",
     }
+    # What Postgres refuses no repair can mend: the step for that is among the others.
+    if not report["parity"]["repairable"]:
+        del steps["different"]
     if step := steps.get(report["parity"]["proof"]):
         report["next_steps"].append(step)
     return report

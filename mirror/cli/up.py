@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -16,11 +17,20 @@ import click
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from mirror.agent import Agent, AgentSettings
 from mirror.capture.keeper import Keeper
-from mirror.cli.options import Patience, common, log_to, postgres_of, whose_and_how
+from mirror.cli.options import (
+    Patience,
+    common,
+    log_to,
+    own_schema_command,
+    postgres_of,
+    schema_of,
+    whose_and_how,
+)
+from mirror.cli.output import GOOD, Words, print_line
 from mirror.config import Settings, require_file
 from mirror.errors import ConfigError, SourceError
 from mirror.model import Lsn
@@ -55,8 +65,11 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
     with postgres_of(settings) as dsn:
         click.echo(f"Postgres: {_without_password(dsn)}")
         tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
-        mirror = Agent(AgentSettings(settings.sources, dsn, settings.state_dir, settings.schema, tenants, profile))
-        verifier = Verifier(settings.sources, dsn, settings.schema, settings.state_dir)
+        schemas = {source: schema_of(settings, source) for source in settings.sources}
+        mirror = Agent(
+            AgentSettings(settings.sources, dsn, settings.state_dir, tenants=tenants, schemas=schemas, profile=profile)
+        )
+        verifier = Verifier(schemas, dsn, settings.state_dir)
         mirror.start()
         if not once:
             verifier.start()
@@ -132,7 +145,7 @@ def _run(agent: Agent, stop: threading.Event, ending: threading.Event) -> None:
                     if pipeline not in targets:
                         targets[pipeline] = pipeline.mark()
                     target = targets[pipeline]
-                    known = target.done() and not target.cancelled()
+                    known = target.done() and target.exception() is None
                     if known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0):
                         del waiting[pipeline]
             if begun and all(pipeline.error is not None for pipeline in waiting):
@@ -148,7 +161,10 @@ def _report(agent: Agent, settings: Settings, once: bool) -> None:
             where = f"is at {state.applied}" if state.applied else "has nothing of it yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
         for refusal in state.refusals:
-            step = f" -- {refusal['next_step']}" if refusal["next_step"] else ""
+            advice = refusal["next_step"]
+            if refusal["own_schema"]:
+                advice = own_schema_command(settings, Path(state.source), state.schema)
+            step = f" -- {advice}" if advice else ""
             line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal['table']}: {refusal['reason']}{step}"
             click.secho(line, fg="red", err=True)
     for error in failed[:-1]:
@@ -157,7 +173,7 @@ def _report(agent: Agent, settings: Settings, once: bool) -> None:
         raise failed[-1]
     if once and any(pipeline.status.refusals for pipeline in agent.pipelines):
         sys.exit(2)
-    click.echo(f"Next: `mirror parity {settings.sources[0]}` compares every value.")
+    click.echo(f"Next: `mirror parity {shlex.quote(str(settings.sources[0]))}{settings.options}` compares every value.")
 
 
 class _Bars:
@@ -166,10 +182,10 @@ class _Bars:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            Words(),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            Words("rate"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -180,17 +196,21 @@ class _Bars:
     def __enter__(self) -> _Bars:
         self._progress.start()
         if self._console.is_terminal:  # above the bars, not through them
-            log_to(lambda text: self._console.print(text.rstrip(), markup=False, highlight=False))
+            log_to(self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
         log_to(sys.stderr)
 
+    def _log(self, message: str) -> None:
+        for line in message.rstrip().split("\n"):
+            print_line(self._console, line)
+
     def say(self, line: str) -> None:
         """Print a line above the bars."""
         if self._console.is_terminal:
-            self._console.print(f"[green]✓[/green] {line}")
+            print_line(self._console, GOOD, " ", line)
         else:
             click.echo(line)
 

@@ -18,7 +18,9 @@ from psycopg.sql import SQL, Identifier
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from mirror.cli.output import print_line
 from mirror.client import ControlClient, wait_for_mirror
 from mirror.errors import ControlError, MirrorError
 from mirror.postgres.embedded import start_embedded
@@ -195,7 +197,7 @@ class Story:
 
     def _event(self, text: str) -> None:
         self._events.append(text)
-        self._console.print(f"[dim]{time.monotonic() - self._begun:5.1f} s[/dim]  {text}", highlight=False)
+        print_line(self._console, Text(f"{time.monotonic() - self._begun:5.1f} s", "dim"), f"  {text}")
 
     def _watch(self, live: Live, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         end = time.monotonic() + seconds

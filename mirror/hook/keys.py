@@ -13,16 +13,15 @@ connection may have committed.
 There is one update hook for each connection. It is set when the connection is opened and then left alone: if the
 program sets one of its own, that takes its place, nothing more is counted, and commits are told of without rows.
 
-Each row is ``(op, table, rowid)``, marshalled; after an update, the rowid is the new one.
+Each row is ``(op, table, rowid)``, encoded as :mod:`mirror.hook.wire` says; after an update, the rowid is the new one.
 """
 
 from __future__ import annotations
 
-import marshal
 from typing import TYPE_CHECKING
 
-from mirror.hook.outbox import MARSHAL_VERSION
-from mirror.hook.watch import MOST_BYTES, MOST_ROWS, Watch
+from mirror.hook.watch import MOST_BYTES, Watch
+from mirror.hook.wire import MOST_ROWS, encode_row
 
 if TYPE_CHECKING:
     import apsw
@@ -59,7 +58,7 @@ class KeyWatch(Watch):
             if len(self._rows) >= MOST_ROWS or self._size > MOST_BYTES:
                 self._let_go()
                 return
-            row = marshal.dumps((_OPS[op], table, rowid), MARSHAL_VERSION)
+            row = encode_row((_OPS[op], table, rowid))
             self._rows.append(row)
             self._size += len(row)
         except Exception:  # nothing of ours may reach the program

@@ -4,25 +4,23 @@ Whoever puts something in never waits: what does not fit is let go, and counted;
 sleeps until it is woken, then sends all that has come, and looks again every two milliseconds for as long as more
 comes: so a busy program pays for an append, not for a wake-up, per commit.
 
-On the wire: after a line of JSON each way (``{"op": "hook", ...}``, see :mod:`mirror.control`), blocks of a
-4-byte big-endian length and so many bytes of :mod:`marshal` (version 2): a list of messages,
-
-============================================================== ==============================================
 message                                                         meaning
 ============================================================== ==============================================
 ``("commit", time, agent, place, rows)``                       a transaction that was committed just now; rows: see
-                                                                :mod:`mirror.hook.watch`, None: not all are known
+                                                                :mod:`mirror.hook.watch`, None: not all are known,
+                                                                and it may be about to be committed
 ``("lost", count)``                                            so many messages did not fit
 ============================================================== ==============================================
 
 ``time``: of the system-wide monotonic clock, in nanoseconds. Both ends belong to one user, and the socket to nobody
 else: what :mod:`marshal` reads there need not be distrusted.
+=======
+What goes over the socket is in :mod:`mirror.hook.wire`. It goes only to a process of our user, or root's.
 """
 
 from __future__ import annotations
 
-import json
-import marshal
+import logging
 import os
 import socket
 import sys
@@ -33,23 +31,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
-from mirror.statedir import control_path
+from mirror.errors import ControlError
+from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_MESSAGES, encode_block
+from mirror.messages import Done, Hook, answer_in, line_of
+from mirror.peer import connect
 
 if TYPE_CHECKING:
     from mirror.hook.watch import Watch
 
-#: Bytes of rows that may wait.
-LIMIT_BYTES = 64 << 20
-#: Messages to a block, at most.
-_BLOCK = 1000
+#: Of the program's own logging.
+logger = logging.getLogger("mirror")
+
 #: Seconds between two looks while messages come, until the thread sleeps again, and between two tries to connect.
 _LOOK, _AWAKE, _RETRY = 0.002, 0.02, 1.0
 #: Seconds between two tries to set the hooks of a connection that is in use, which a busy program's nearly always is.
 _RESUME = 0.05
 _SEND_SECONDS = 10.0
-MARSHAL_VERSION = 2
+#: Bytes of the answer to our first line.
+_MOST_ANSWER_BYTES = 1 << 16
 
 
 class Outbox:
@@ -57,7 +56,7 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         """``folder``: of the source in the state directory."""
-        self._path = control_path(folder)
+        self._folder = folder
         self._queue: deque[tuple[tuple[Any, ...], int]] = deque()
         self._waiting = 0
         """Bytes in the queue, roughly: two threads may add at once."""
@@ -113,16 +112,17 @@ class Outbox:
     def _run(self) -> None:
         while not self._closed:
             try:
-                with self._connect() as self._socket:
+                with self._connect() as connection:
                     self.connected = True
                     self._resting = deque((0.0, watch) for _, watch in self._resting)
-                    self._send_all(self._socket)
+                    self._send_all(connection)
             except OSError:
-                pass  # no sidecar, or it has ended: what it missed, the WAL has
+                pass  # the sidecar has ended: what it missed, the WAL has
+            except ControlError as error:
+                if not error.retryable:  # else there is no sidecar, or it is busy
+                    self._has_failed(str(error))
             except Exception as error:  # a bug: the program must not see it, nor its connections rest for ever
-                if self.error is None:
-                    logger.warning("what hooks tell could not be sent: {}: {}", type(error).__name__, error)
-                self.error = f"{type(error).__name__}: {error}"
+                self._has_failed(f"{type(error).__name__}: {error}")
             finally:
                 self.connected = False
                 self.lost += len(self._queue)
@@ -132,23 +132,24 @@ class Outbox:
             if not self._closed:
                 self._ring.wait(self._resume_some())
 
+    def _has_failed(self, error: str) -> None:
+        if self.error is None:
+            logger.warning("rows could not be sent to the sidecar: %s", error)
+        self.error = error
+
     def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = self._socket = connect(self._folder, _SEND_SECONDS)
         try:
-            connection.settimeout(_SEND_SECONDS)
-            connection.connect(str(self._path))
-            program = os.path.basename(
-                str(next(iter(sys.argv), "")) or "python"
-            )  # a program may do as it likes with it
-            hello = {"op": "hook", "pid": os.getpid(), "program": program}
-            connection.sendall(json.dumps(hello).encode() + b"\n")
-            answer = connection.makefile("rb", 0).readline()
-            if not json.loads(answer or b"{}").get("ok"):
-                raise ConnectionRefusedError(answer.decode(errors="replace"))
+            program = os.path.basename(str(sys.argv[0])) if sys.argv else ""  # whose own it is
+            connection.sendall(line_of(Hook(os.getpid(), program or "python")))
+            with connection.makefile("rb", 0) as file:
+                line = file.readline(_MOST_ANSWER_BYTES)
+            if not isinstance(answer_in(line), Done):
+                raise ConnectionRefusedError(line.decode(errors="replace"))
         except ValueError as error:
             connection.close()
             raise ConnectionRefusedError(str(error)) from error
-        except OSError:
+        except BaseException:
             connection.close()
             raise
         return connection
@@ -158,8 +159,7 @@ class Outbox:
         while True:
             block = self._take()
             if block:
-                data = marshal.dumps(block, MARSHAL_VERSION)
-                connection.sendall(len(data).to_bytes(4, "big") + data)
+                connection.sendall(encode_block(block))
                 self.sent += len(block)
                 last = time.monotonic()
             elif self._closed:
@@ -182,9 +182,11 @@ class Outbox:
 
     def _take(self) -> list[tuple[Any, ...]]:
         block: list[tuple[Any, ...]] = []
-        while self._queue and len(block) < _BLOCK:
+        room = FULL_BLOCK_BYTES
+        while self._queue and len(block) < MOST_MESSAGES and room > 0:
             message, size = self._queue.popleft()
             self._waiting -= size
+            room -= size
             block.append(message)
         if not self._queue:
             self._waiting = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -23,20 +24,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from loguru import logger
-
 from mirror.client import ControlClient
 from mirror.config import SIDECARS, Settings, load_settings
-from mirror.errors import ConfigError, ControlError, MirrorError
+from mirror.errors import ConfigError, MirrorError
 from mirror.hook.budget import Budget
 from mirror.hook.keys import KeyWatch
 from mirror.hook.outbox import Outbox
 from mirror.hook.sidecar import ANSWER_SECONDS, Sidecar
 from mirror.hook.watch import Watch, agent
+from mirror.hook.wire import MOST_NAME
 from mirror.statedir import resolve, source_folder
 
 if TYPE_CHECKING:
     import apsw
+
+#: The program's own logging decides what becomes of it.
+logger = logging.getLogger("mirror")
 
 #: Seconds that a program waits at most, when the mirror is disabled, for what its hooks have told of to be sent.
 _FLUSH_SECONDS = 0.2
@@ -50,17 +53,17 @@ def enable_mirror(
     *,
     postgres: str | None = None,
     state_dir: Path | str | None = None,
-    schema: str = "public",
+    schema: str | None = None,
     config: Path | str | None = None,
     sidecar: str | None = None,
     connections: Iterable[apsw.Connection] = (),
 ) -> Mirror:
     """Mirror what this process writes, from now on: to be called once, at startup.
 
-    ``sources``: SQLite files, or one; none: those of argent.json (``storage.mirror.sources``). ``postgres``,
-    ``state_dir``, ``schema``, ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default),
-    "follows" it to its end, or "none": it is not started here. ``connections``: APSW connections that are open already
-    and are to be watched, too; no session of the session extension may be open on them.
+    ``sources``: SQLite files, or one; none: those that mirror.json lists. ``postgres``, ``state_dir``, ``schema``,
+    ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default), "follows" it to its end, or
+    "none": it is not started here. ``connections``: APSW connections that are open already and are to be watched, too;
+    no session of the session extension may be open on them.
 
     Returns at once and never raises: what is wrong is logged, and told by :meth:`Mirror.status`. Called again, it
     returns the same mirror, with the connections added.
@@ -74,7 +77,7 @@ def enable_mirror(
         for connection in connections:
             made.watch(connection)
     except TypeError as error:
-        logger.warning("connections are not watched: {}", error)
+        logger.warning("connections are not watched: %s", error)
     return made
 
 
@@ -87,7 +90,7 @@ def disable_mirror() -> None:
 @contextmanager
 def as_agent(name: str) -> Iterator[None]:
     """What is committed in the block is the work of this agent: ``mirror.writes`` tells so."""
-    token = agent.set(str(name))
+    token = agent.set(str(name)[:MOST_NAME].encode(errors="replace").decode())  # it must be text
     try:
         yield
     finally:
@@ -102,7 +105,7 @@ class Mirror:
         sources: Sequence[Path | str],
         postgres: str | None,
         state_dir: Path | str | None,
-        schema: str,
+        schema: str | None,
         config: Path | str | None,
         sidecar: str | None,
     ) -> None:
@@ -128,11 +131,11 @@ class Mirror:
             self._settings = replace(named, sidecar=sidecar or named.sidecar)
         except (MirrorError, TypeError, ValueError, RuntimeError, OSError) as error:  # arguments may be anything
             self.error = str(error)
-            logger.warning("the mirror is not enabled: {}", error)
+            logger.warning("the mirror is not enabled: %s", error)
             return
         if not self._settings.sources:
-            self.error = "no source is named: name SQLite files, or have storage.mirror.sources in argent.json"
-            logger.warning("the mirror is not enabled: {}", self.error)
+            self.error = "no source is named: name SQLite files, or list them as sources in mirror.json"
+            logger.warning("the mirror is not enabled: %s", self.error)
             return
         self._begin()
         if "apsw" in sys.modules:
@@ -202,7 +205,7 @@ class Mirror:
                         if not client.wait(max(0.0, deadline - time.monotonic()), slack=0.2):
                             return False
                     break
-                except ControlError:
+                except MirrorError:
                     if time.monotonic() > deadline:
                         return False
                     time.sleep(0.02)
@@ -270,7 +273,7 @@ class Mirror:
                 watch = kind(connection, self._outboxes[source], self._budget, rows=self._rows)
             self._watches.add(watch)
         except Exception as error:  # nothing of ours may reach the program
-            logger.warning("a connection is not watched, the sidecar captures what it writes: {}", error)
+            logger.warning("a connection is not watched, the sidecar captures what it writes: %s", error)
 
     def _give_rows_up(self, connection: apsw.Connection) -> None:
         for watch in list(self._watches):

@@ -109,7 +109,9 @@ class Sidecar:
     def _start(self, sources: Sequence[Path]) -> None:
         # -P: not what lies in the program's working directory.
         command = [sys.executable, "-P", "-m", "mirror", "up", *map(str, sources)]
-        command += ["--state-dir", str(self._settings.state_dir), "--schema", self._settings.schema]
+        command += ["--state-dir", str(self._settings.state_dir)]
+        if self._settings.schema is not None:
+            command += ["--schema", self._settings.schema]
         if self._settings.config is not None:
             command += ["--config", str(self._settings.config)]
         environment = dict(os.environ)

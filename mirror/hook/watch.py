@@ -18,8 +18,8 @@ too. That one is taken for itself if no other is open.
 The commit hook names the commit (:mod:`mirror.hook.place`). When the statement that made it has ended, and the
 connection is in no transaction, it was made: then the sidecar is told.
 
-Each row is ``(op, table, rowid, new rowid, values before, values after)``, marshalled at once: then what waits takes a
-known number of bytes and cannot change any more. Values are in the order of the table's columns.
+Each row is encoded at once, as :mod:`mirror.hook.wire` says: then what waits takes a known number of bytes and cannot
+change any more.
 
 Nothing here may raise into the program or wait: what goes wrong is counted, and the WAL has everything. Nor may it take
 much of its time: see :mod:`mirror.hook.budget`.
@@ -27,7 +27,6 @@ much of its time: see :mod:`mirror.hook.budget`.
 
 from __future__ import annotations
 
-import marshal
 import re
 import sys
 import time
@@ -36,8 +35,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from mirror.hook.budget import Budget
-from mirror.hook.outbox import MARSHAL_VERSION, Outbox
+from mirror.hook.outbox import Outbox
 from mirror.hook.place import CommitPlace, Place
+from mirror.hook.wire import MOST_ROWS, encode_row
 
 if TYPE_CHECKING:
     import apsw
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 #: Whose work is done, as :func:`mirror.as_agent` says.
 agent: ContextVar[str | None] = ContextVar("mirror agent", default=None)
 
-#: Of one transaction; larger ones are told of without their rows.
-MOST_ROWS, MOST_BYTES = 20_000, 8 << 20
+#: Of one transaction's rows; of a larger one, only the commit is sent.
+MOST_BYTES = 8 << 20
 
 #: While no sidecar listens, nothing is told for so long.
 UNHEARD_SECONDS = 0.1
 
 _TRACE_BEGINS, _TRACE_ENDS = 1, 2  # SQLITE_TRACE_STMT, SQLITE_TRACE_PROFILE
-TXN_WRITE = 2  # SQLITE_TXN_WRITE
+_TXN_WRITE = 2  # SQLITE_TXN_WRITE
 #: Statements between two looks at what they cost, and that cost each.
 _STATEMENTS, _STATEMENT_SECONDS = 256, 3e-6
 
@@ -94,8 +94,10 @@ class Watch:
         self._place = CommitPlace(connection)
         self._rows: list[bytes] = []
         self._size = 0
-        self._whole = not connection.in_transaction and connection.txn_state() < TXN_WRITE
+        self._whole = True
         """Whether the rows are all there are."""
+        self._listening = False
+        """Whether all hooks are set."""
         self._internal: set[str] = set()
         """The tables in which modules of virtual tables keep them."""
         self._open: set[object] = set()
@@ -131,12 +133,14 @@ class Watch:
         """Set the hooks. Statements that were prepared before are prepared again when they are used next: SQLite would
         go on to delete all rows of a table without telling of each.
         """
+        self._listening = False
+        self._let_go()  # a transaction may have begun, or begin before all hooks are set
         self._open.clear()
         self._inner.clear()
         self._statement, self._made = None, None
         self._changes = connection.total_changes()
         if self.with_rows:
-            if (saved := connection.authorizer) in (None, _allow_all):
+            if (saved := connection.authorizer) is None or saved is _allow_all:
                 connection.authorizer = _allow_all  # should the next line fail, this one does no harm
                 connection.authorizer = None
             else:
@@ -145,6 +149,7 @@ class Watch:
         connection.set_rollback_hook(self._rollback, id=self)
         connection.trace_v2(_TRACE_BEGINS | _TRACE_ENDS, self._trace, id=self)
         self._listen_to_rows(connection)
+        self._listening = True
 
     def _listen_to_rows(self, connection: apsw.Connection) -> None:
         if self.with_rows:
@@ -160,7 +165,7 @@ class Watch:
     def resume(self) -> bool:
         """Set the hooks again after a rest, from the outbox's thread; False if the connection is in use just now.
 
-        Only between two transactions, so that none is seen in part.
+        Only between two transactions; one that begins just then is told of without rows.
         """
         connection = self._connection()
         if connection is None or self._removed:
@@ -169,7 +174,7 @@ class Watch:
         in_use: type[Exception] = apsw.ThreadingViolationError
         closed: type[Exception] = apsw.ConnectionClosedError
         try:
-            if connection.in_transaction or connection.txn_state() == TXN_WRITE:
+            if not _is_idle(connection):
                 return False
             self._listen(connection)
         except in_use:
@@ -210,7 +215,7 @@ class Watch:
                 if update.depth == 0:
                     self._direct += 1
                     self._deleted += op == "DELETE"
-            row = marshal.dumps(
+            row = encode_row(
                 (
                     op,
                     update.table_name,
@@ -218,8 +223,7 @@ class Watch:
                     update.rowid_new,
                     None if op == "INSERT" else update.old,
                     None if op == "DELETE" else update.new,
-                ),
-                MARSHAL_VERSION,
+                )
             )
             self._rows.append(row)
             self._size += len(row)
@@ -262,6 +266,8 @@ class Watch:
         alone = not connection.in_transaction
         if alone and self._made is not None:
             self._end_commit(connection, *self._made)
+        if (self._rows or self._savepoints or not self._whole) and _is_idle(connection):
+            self._clear()  # of a transaction that was rolled back, had nothing to commit, or was seen in part
         self._statement, self._own, self._direct, self._deleted = statement, 0, 0, 0
         self._changes = event["total_changes"]
         if alone and self._files:
@@ -280,14 +286,14 @@ class Watch:
         self._open.discard(statement)
         if statement in self._inner:
             self._inner.discard(statement)
-            if first_word(sql) in _TRANSACTIONS:
+            if _first_word(sql) in _TRANSACTIONS:
                 self._let_go()
         elif statement == self._statement:
             self._statement = None
             if not self._stands(connection, event["total_changes"] - self._changes, sql):
                 self._let_go()
             self._own = 0
-            if sql[:2] not in _PLAIN and (word := first_word(sql)) in _TRANSACTIONS:
+            if sql[:2] not in _PLAIN and (word := _first_word(sql)) in _TRANSACTIONS:
                 self._end_savepoint(word, sql)
         if self._made is not None:
             if connection.in_transaction:
@@ -295,16 +301,9 @@ class Watch:
                 self._let_go()  # the commit has failed, and may be tried again
             else:
                 self._end_commit(connection, *self._made)
-        elif self._is_used and not connection.in_transaction and connection.txn_state() < TXN_WRITE:
-            self._clear()  # it was rolled back, or had nothing to commit
         self._statements += 1
         if self._statements >= _STATEMENTS:
             self._rest_from_statements(connection)
-
-    @property
-    def _is_used(self) -> bool:
-        """Whether anything is kept of a transaction."""
-        return bool(self._rows or self._savepoints or not self._whole)
 
     def _stands(self, connection: apsw.Connection, counted: int, sql: str) -> bool:
         """Whether what a statement that has ended has told of is what it did; all have changed ``counted`` rows."""
@@ -320,7 +319,7 @@ class Watch:
         """Those that do not commit cost something, too."""
         self._statements = 0
         pause = self._budget.spend(time.perf_counter(), _STATEMENTS * _STATEMENT_SECONDS)
-        if pause and not self._files and not connection.in_transaction and connection.txn_state() < TXN_WRITE:
+        if pause and not self._files and _is_idle(connection):
             self._rest(connection, pause)
 
     def _end_savepoint(self, word: str, sql: str) -> None:
@@ -354,7 +353,8 @@ class Watch:
                 named = self._rows or not self._whole or not self.with_rows
                 self._made = self._place.before(connection) if named else None, time.perf_counter() - begun
                 if not self._open:
-                    # A blob's, or that of a statement that ends before its time: no end will come.
+                    # A blob's, or that of a statement that ends before its time: no end will come that tells whether
+                    # it was made. Without rows it does no harm if it was not.
                     self._let_go()
                     self._end_commit(connection, *self._made)
         except Exception:
@@ -366,13 +366,12 @@ class Watch:
         begun = time.perf_counter() - spent
         if self._own:
             self._let_go()  # the statement has begun before there were hooks
-        rows = self._rows if self._whole and self._tells_rows else None
-        written = self._rows or not self._whole or not self._tells_rows
+        rows, size = (self._rows, self._size) if self._whole and self._tells_rows else (None, 0)
         self._clear()
-        if not written:
+        if rows == []:
             return
         message = ("commit", time.monotonic_ns(), agent.get(), place, rows)
-        self._outbox.put(message, 100 + sum(map(len, rows or ())))
+        self._outbox.put(message, 100 + size)
         pause = self._budget.spend(begun) if self._outbox.connected else UNHEARD_SECONDS
         self._files = place is not None and place[0] == "file"
         # Of a file without a WAL nothing else tells as well; and its commits take long enough.
@@ -396,14 +395,19 @@ class Watch:
     def _clear(self) -> None:
         self._rows = []
         self._size = self._own = self._direct = self._deleted = 0
-        self._whole, self._made = True, None
+        self._whole, self._made = self._listening, None
         self._savepoints.clear()
 
 
-def first_word(sql: str) -> str:
+def _first_word(sql: str) -> str:
     """The first word of a statement, in capitals; empty if there is none."""
     word = _FIRST.match(sql)
     return "" if word is None else word[1].upper()
+
+
+def _is_idle(connection: apsw.Connection) -> bool:
+    """Whether the connection is between two transactions, as far as writing goes."""
+    return not connection.in_transaction and connection.txn_state() < _TXN_WRITE
 
 
 def _allow_all(*_: object) -> int:

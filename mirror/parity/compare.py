@@ -39,7 +39,7 @@ from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unrea
 from mirror.parity.report import ParityReport, Status, TableReport, verdict_of
 from mirror.parity.source import Slice, Source
 from mirror.parity.tally import Tally
-from mirror.parity.target import Range, Target
+from mirror.parity.target import Range, Refusal, Target
 from mirror.parity.values import Cells
 from mirror.parity.views import open_source
 
@@ -84,15 +84,20 @@ class _Job:
     """What of the table is not compared."""
     restarts: int = 0
     seconds: float = 0.0
-    refusal: tuple[str, str] | None = None
-    """Why Postgres does not take the table as it is, and the next step."""
+    refusal: Refusal | None = None
+    """Why Postgres does not take the table as it is."""
     report: TableReport | None = None
 
     def finish(self, status: Status | None = None, reason: str = "") -> None:
         report = self.tally.report(self.table, status, reason or self.note, self.seconds)
         if self.refusal is not None and report.status == "different":
-            why, next_step = self.refusal
-            report = replace(report, reason=f"Postgres refuses it: {why}", next_step=next_step)
+            report = replace(
+                report,
+                reason=f"Postgres refuses it: {self.refusal.reason}",
+                next_step=self.refusal.next_step,
+                refused=True,
+                own_schema=self.refusal.own_schema,
+            )
         self.report = report
 
     def start_over(self, mapping: Mapping | None) -> None:

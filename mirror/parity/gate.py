@@ -14,10 +14,13 @@ class Gate(Protocol):
     ends as "not checked". A gate must end a hold by itself when its caller goes away.
     """
 
-    def hold(self) -> None:
-        """Apply nothing from now on; returns once nothing is being applied."""
+    def hold(self) -> str:
+        """Apply nothing from now on; returns, once nothing is being applied, what this hold is known by.
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+        Only who has that can use the hold, or end it. Raises a retryable error while somebody else holds.
+        """
+
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """Apply up to exactly the commit that ends at ``frame`` of the WAL with ``salts``; stay held.
 
         ``frame`` 0 is the state in which the generation starts, so the last commit of the one before
@@ -28,5 +31,5 @@ class Gate(Protocol):
     def settle(self) -> Lsn:
         """Have all that is committed now applied; return its position. Without a hold."""
 
-    def release(self) -> None:
-        """Apply again; harmless when nothing is held."""
+    def release(self, hold: str) -> None:
+        """Apply again; harmless when the hold has ended."""

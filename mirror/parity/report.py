@@ -1,4 +1,4 @@
-"""What a comparison found: frozen values, their JSON form and their table for the terminal.
+"""What a comparison found: frozen values and their JSON form.
 
 Three verdicts, never mixed up: *equal* (proved), *different* (proved), *not checked* (nothing is
 known, with the reason). A run that breaks off is *not checked* as a whole, whatever it had found by
@@ -8,13 +8,9 @@ then; the tables that were finished keep their own status.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from mirror.model import Lsn
 
@@ -23,11 +19,7 @@ Status = Literal["equal", "different", "not checked"]
 #: Version of the JSON form; it grows when a field changes its meaning or goes away.
 JSON_VERSION = 1
 
-#: From this width on a terminal has room for positions and the first characters of digests.
-_WIDE, _DIGEST = 120, 8
-
 _EXIT_CODES: dict[Status, int] = {"equal": 0, "different": 1, "not checked": 2}
-_COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checked": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +65,11 @@ class TableReport:
     source_digest: str = ""
     target_digest: str = ""
     next_step: str = ""
-    """What mends this table in particular."""
+    """What helps this table in particular."""
+    refused: bool = False
+    """Whether Postgres does not take the table as it is, so that no repair helps."""
+    own_schema: bool = False
+    """Whether a schema of its own for the source does: the table's name is another's."""
     examples: tuple[Difference, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,6 +123,8 @@ class ParityReport:
     """Whether this is what was found after a repair."""
     options: str = ""
     """What a command needs besides the source's name to mean this mirror."""
+    own_schema: str = ""
+    """The command that gives the source a schema of its own."""
 
     @property
     def exit_code(self) -> int:
@@ -147,38 +145,45 @@ class ParityReport:
     def next_steps(self) -> tuple[str, ...]:
         """What a person can do about this outcome; empty when there is nothing to do."""
         steps = []
+        named = f"{shlex.quote(self.source)}{self.options}"
         if self.reason:
             steps.append(f"resolve this, then run parity again: {self.reason}")
-        steps += [f"{table.table}: {table.next_step}" for table in self.tables if table.next_step]
-        wrong = [table.table for table in self.tables if table.status == "different" and not table.next_step]
+        taken = [table.table for table in self.tables if table.own_schema and self.own_schema]
+        if taken:
+            steps.append(f"{self.own_schema}  # names that are taken: {', '.join(taken)}")
+        for table in self.tables:
+            if table.table not in taken and (table.next_step or table.refused):
+                step = table.next_step or "repair what the reason names; the mirror tries the table again by itself"
+                steps.append(f"{table.table}: {step}")
+        different = [table for table in self.tables if table.status == "different"]
+        wrong = [table.table for table in different if not table.next_step and not table.refused]
         if wrong and self.repaired:
             steps.append(
                 f"different after a repair: {', '.join(wrong)}: look for triggers, rules or programs that change them"
                 " in Postgres; if there are none, it is a bug of the mirror: report it with this output"
             )
         elif wrong:
-            steps.append(f"mirror parity {self.source}{self.options} --repair  (different: {', '.join(wrong)})")
+            steps.append(f"mirror parity {named} --repair  # different: {', '.join(wrong)}")
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
             told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
             steps.append(f"resolve this, then run parity again: {told}")
         if self.rejected:
-            count = _count(self.rejected, "row")
-            steps.append(f"mirror rejects list  ({count} that Postgres cannot hold)")
+            steps.append(f"mirror rejects list {named}  # {counted(self.rejected, 'row')} that Postgres cannot hold")
         return tuple(steps)
 
     @property
     def headline(self) -> str:
         """The verdict in one line."""
-        text = f"{self.verdict}: {_count(len(self.tables), 'table')}, {_count(self.rows, 'row')}"
+        text = f"{self.verdict}: {counted(len(self.tables), 'table')}, {counted(self.rows, 'row')}"
         if self.sample is not None:
             text += " of a sample"
         for status in ("different", "not checked"):
             number = sum(table.status == status for table in self.tables)
             if number:
-                text += f", {_count(number, 'table')} {status}"
+                text += f", {counted(number, 'table')} {status}"
         if self.rejected:
-            text += f", {_count(self.rejected, 'row')} rejected"
+            text += f", {counted(self.rejected, 'row')} rejected"
         text += f" in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s)"
         return f"{text}; {self.reason}" if self.reason else text
 
@@ -204,47 +209,6 @@ class ParityReport:
         """The report as JSON text; the fields and their order are a contract."""
         return json.dumps(self.to_dict(), indent=2)
 
-    def render(self, console: Console) -> None:
-        """Print the report for a person."""
-        # Columns of nothing but zeros are left out, so that names fit into 80 characters.
-        counts = [
-            name
-            for name in ("missing", "extra", "different", "rejected")
-            if any(getattr(table, name) for table in self.tables)
-        ]
-        # Positions and digests only where there is room; the JSON form has all.
-        wide = console.width >= _WIDE
-        grid = RichTable(
-            title=f"parity of {escape(self.source)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-        )
-        grid.add_column("table", overflow="fold")
-        grid.add_column("status", no_wrap=True)
-        for heading in ("source", "Postgres", *counts, "s", *(("at", "digests") if wide else ())):
-            grid.add_column(heading, justify="right", no_wrap=True)
-        for table in self.tables:
-            digests = dict.fromkeys((table.source_digest[:_DIGEST], table.target_digest[:_DIGEST]))
-            room = ["" if table.last_lsn is None else str(table.last_lsn), " ≠ ".join(digests)]
-            grid.add_row(
-                escape(table.table),
-                f"[{_COLOURS[table.status]}]{table.status}[/]",
-                _optional(table.source_rows),
-                _optional(table.target_rows),
-                *(f"{getattr(table, name):,}" for name in counts),
-                f"{table.seconds:.2f}",
-                *(room if wide else ()),
-            )
-        console.print(grid)
-        for table in self.tables:
-            if table.reason:
-                console.print(escape(f"  {table.table}: {table.status}: {table.reason}"), highlight=False)
-        for table in self.tables:
-            for example in table.examples:
-                console.print(escape(_describe(table.table, example)), highlight=False)
-        colour = _COLOURS[self.verdict]
-        console.print(f"[bold {colour}]{escape(self.headline)}[/]", highlight=False)
-        for step in self.next_steps:
-            console.print(f"next: {escape(step)}", highlight=False)
-
 
 def verdict_of(tables: tuple[TableReport, ...]) -> Status:
     """The verdict of a run that came to its end: a proved difference outweighs an unknown."""
@@ -254,16 +218,6 @@ def verdict_of(tables: tuple[TableReport, ...]) -> Status:
     return "not checked" if "not checked" in statuses else "equal"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, for people."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _optional(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"
-
-
-def _describe(table: str, example: Difference) -> str:
-    text = f"  {example.kind:9} {table} {example.key}"
-    if example.column is None:
-        return text
-    return f"{text} {example.column}: source {example.source_value}, Postgres {example.target_value}"

@@ -35,7 +35,7 @@ SET LOCAL TimeZone = 'UTC';
 SET LOCAL search_path = pg_catalog
 """
 
-_SOURCES = "SELECT source_id, path FROM mirror.sources WHERE schema_name = %s"
+_SOURCES = "SELECT source_id, path, schema_name FROM mirror.sources"
 
 _POSITION = "SELECT generation, frame FROM mirror.sources WHERE source_id = %s"
 
@@ -44,7 +44,14 @@ SELECT t.source_table, t.target_schema, t.target_table, t.columns::text, t.key::
 FROM mirror.tables t JOIN mirror.sources s USING (source_id) WHERE source_id = %s
 """
 
-_REFUSALS = "SELECT source_table, reason, next_step FROM mirror.refusals WHERE source_id = %s"
+_REFUSALS = "SELECT source_table, reason, next_step, own_schema FROM mirror.refusals WHERE source_id = %s"
+
+# Where else the source's path is recorded, and whether that is where the mirror said it is.
+_ELSEWHERE = """
+SELECT o.schema_name, (o.generation, o.frame) IS NOT DISTINCT FROM (%s::bigint, %s::bigint)
+FROM mirror.sources o JOIN mirror.sources s USING (path)
+WHERE s.source_id = %s AND o.source_id <> s.source_id
+"""
 
 _REJECTED = """
 SELECT DISTINCT key FROM mirror.rejects WHERE source_id = %s AND source_table = %s AND key = ANY(%s)
@@ -96,6 +103,16 @@ class Range:
     upper: Cells | None
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why Postgres does not take a table as it is."""
+
+    reason: str
+    next_step: str
+    own_schema: bool
+    """Whether a schema of its own for the source helps."""
+
+
 class Target:
     """One source's tables in Postgres. The connection must be idle; it is left idle, as it was."""
 
@@ -124,16 +141,17 @@ class Target:
                 self._conn.autocommit = autocommit
 
     def _find(self, source: Path, schema: str) -> Any:
-        found = [row[0] for row in self._query(_SOURCES, (schema,)) if Path(row[1]).resolve() == source]
+        known = [row for row in self._query(_SOURCES, ()) if Path(row[1]).resolve() == source]
+        found = [source_id for source_id, _, name in known if name == schema]
         if len(found) == 1:
             return found[0]
         problem = "no mirror of this source is recorded" if not found else "several mirrors are recorded"
-        raise SinkError(
-            "find the mirror",
-            schema,
-            f"{problem}: {source}",
-            next_step="start it with this schema: mirror up --schema",
-        )
+        others = sorted(name for _, _, name in known if name != schema)
+        step = "start it with this schema: mirror up --schema"
+        if others and not found:
+            problem += " for this schema"
+            step = f"it is mirrored into {', '.join(others)}: say --schema {others[0]}"
+        raise SinkError("find the mirror", schema, f"{problem}: {source}", next_step=step)
 
     @property
     def utf8(self) -> bool:
@@ -151,12 +169,16 @@ class Target:
         rows = self._query(_POSITION, (self._source_id,))
         found = Lsn(*rows[0]) if rows else None
         if found != expected:
+            others = self._query(_ELSEWHERE, (expected.generation, expected.frame, self._source_id))
             self.end()
+            step = "make sure that the mirror and parity use the same Postgres, and no replica"
+            if schemas := [name for name, there in others if there]:
+                step = f"the mirror writes into another schema: say --schema {schemas[0]}"
             raise SinkError(
                 "compare at a position",
                 "mirror.sources",
                 f"Postgres shows {found}, the mirror said {expected}",
-                next_step="make sure that the mirror and parity use the same Postgres, and no replica",
+                next_step=step,
             )
 
     def end(self) -> None:
@@ -192,10 +214,9 @@ class Target:
             )
         return result
 
-    def refusals(self) -> dict[str, tuple[str, str]]:
-        """The tables that Postgres does not take as they are: the reason and the next step, by source table."""
-        rows = self._query(_REFUSALS, (self._source_id,))
-        return {table: (reason, next_step) for table, reason, next_step in rows}
+    def refusals(self) -> dict[str, Refusal]:
+        """The tables that Postgres does not take as they are, by source table."""
+        return {table: Refusal(*rest) for table, *rest in self._query(_REFUSALS, (self._source_id,))}
 
     def rejected(self, table: str, keys: Collection[str]) -> set[str]:
         """Those of the keys (in the rejects' encoding) that ``mirror.rejects`` holds."""

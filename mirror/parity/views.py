@@ -10,7 +10,6 @@ write, and count only if the mirror says afterwards that the file has stood stil
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from urllib.parse import quote
 
 import apsw
 
-from mirror.errors import ControlError, SinkError, SourceError
+from mirror.errors import MirrorError, SinkError, SourceError
 from mirror.model import Lsn
 from mirror.parity import walheader
 from mirror.parity.gate import Gate
@@ -53,20 +52,6 @@ def open_source(path: Path) -> Source:
         raise SourceError("open the source", str(path), str(error)) from error
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """A full collection would lengthen a view by tens of milliseconds (measured), and the tuples of a slice
-    are just what sets it off.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
 class WalSource(Source):
     """A database in WAL mode. A view is a read transaction, and takes no lock that a writer meets."""
 
@@ -79,30 +64,33 @@ class WalSource(Source):
             db.execute("PRAGMA query_only = 1")
             db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # makes SQLite map the -shm
             super().__init__(path, db)
-            self._header = WalHeader(path)
+            self._header = WalHeader(path, db)
         except BaseException:
             db.close()
             raise
 
     def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
         """See :meth:`Source.at_commit`: what is applied is held at the commit that the view shows."""
-        for attempt in reversed(range(GATE_TRIES)):
-            gate.hold()
+        left = GATE_TRIES
+        while True:
+            left -= 1
+            try:
+                hold = gate.hold()
+            except MirrorError as error:
+                _wait_unless_lasting(error, left)  # somebody else holds it
+                continue
             try:
                 with self.view() as commit:
                     read()
-                lsn = gate.reach(commit.salts, commit.frame)
+                try:
+                    lsn = gate.reach(hold, commit.salts, commit.frame)
+                except MirrorError as error:
+                    _wait_unless_lasting(error, left)  # the mirror compared pages, say, and is past the view
+                    continue
                 begin(lsn)
-            except ControlError:
-                # The mirror compares pages, say, and comes out behind the view.
-                if not attempt:
-                    raise
-                time.sleep(GATE_SECONDS)
-            else:
                 return lsn
             finally:
-                gate.release()
-        raise AssertionError("not reached")
+                gate.release(hold)
 
     @contextmanager
     def view(self) -> Iterator[Commit]:
@@ -112,9 +100,8 @@ class WalSource(Source):
         """
         commit, started = self._pin()
         try:
-            with _uncollected():
-                self._began()
-                yield commit
+            self._began()
+            yield commit
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -174,8 +161,7 @@ class StillSource(Source):
                 self._db.close()
                 self._use(_open_unlocked(self.path))
                 self._began()
-                with _uncollected():
-                    read()
+                read()
                 trouble = "it is written without a pause"
             except (apsw.Error, SourceError) as error:  # half-written pages may say anything
                 trouble = str(error)
@@ -197,6 +183,13 @@ class StillSource(Source):
                     next_step="try again when the writer pauses",
                     retryable=True,
                 )
+
+
+def _wait_unless_lasting(error: MirrorError, left: int) -> None:
+    """Wait before the mirror is asked once more; raise its error if that cannot help, or there are no tries left."""
+    if not error.retryable or left <= 0:
+        raise error
+    time.sleep(GATE_SECONDS)
 
 
 def _open_unlocked(path: Path) -> apsw.Connection:

@@ -23,16 +23,21 @@ A reader copies this header, checks it and thereby fixes what it sees. So a head
 before and after a view was opened is the one that the view copied: ``iChange`` and the frame checksum
 make sure that it was not another one in between.
 
-The descriptor is **never closed**: POSIX gives up all locks of a process on a file when any of its
-descriptors on that file is closed, SQLite's own locks included (facts, hazard 17).
+It is read where SQLite itself has it mapped, through the interface that SQLite has for its own use of it
+(``xShmMap``, https://sqlite.org/c3ref/io_methods.html), and **no descriptor is opened**: POSIX gives up all locks of
+a process on a file when any of its descriptors on that file is closed, SQLite's own locks included (hazard 17). Where
+one process compares for months beside other connections, a descriptor could be neither closed nor kept.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from ctypes import CFUNCTYPE, POINTER, Structure, addressof, byref, c_int, c_void_p, cast, string_at
 from pathlib import Path
 from typing import NamedTuple
+
+import apsw
 
 from mirror.errors import SourceError
 from mirror.model import Salts
@@ -43,9 +48,10 @@ _FIELDS = struct.Struct("=IIIBBHIIII8sII")
 _SALTS = struct.Struct(">II")
 _CHECKED_WORDS = struct.Struct("=10I")
 
-#: Descriptors on ``-shm`` files by (device, inode). They live as long as the process, on purpose; an
-#: inode cannot be used again while one is open on it.
-_kept: dict[tuple[int, int], int] = {}
+#: SQLite maps the file in parts of this size.
+_REGION = 32768
+#: What xShmMap returns where this process may only read the file; it is mapped then, too.
+_READONLY = 8
 
 
 class Commit(NamedTuple):
@@ -55,31 +61,51 @@ class Commit(NamedTuple):
     frame: int
 
 
-class WalHeader:
-    """Reads the wal-index header of one database; SQLite must have the database open already."""
+class _Methods(Structure):
+    """``sqlite3_io_methods``, from version 2 on."""
 
-    def __init__(self, database: Path) -> None:
+    _fields_ = (
+        ("version", c_int),
+        ("others", c_void_p * 12),
+        ("shm_map", CFUNCTYPE(c_int, c_void_p, c_int, c_int, c_int, POINTER(c_void_p))),
+    )
+
+
+class _File(Structure):
+    """The beginning of each ``sqlite3_file``."""
+
+    _fields_ = (("methods", POINTER(_Methods)),)
+
+
+class WalHeader:
+    """Reads the wal-index header of one database, through a connection that has read from it already."""
+
+    def __init__(self, database: Path, db: apsw.Connection) -> None:
+        """Raises :class:`SourceError` if the database has no wal-index."""
         self._path = f"{database}-shm"
+        self._db = db
         try:
+            # As long as this connection has it open, nobody who keeps to SQLite's locks puts another in its place.
             self._identity = _identity(self._path)
-            # Looked up first: a second descriptor would be one more that may never be closed.
-            if self._identity not in _kept:
-                descriptor = os.open(self._path, os.O_RDONLY)
-                status = os.fstat(descriptor)
-                self._identity = (status.st_dev, status.st_ino)
-                _kept[self._identity] = descriptor
-        except OSError as error:
+            self.raw()
+        except (OSError, apsw.Error) as error:
             raise SourceError(
                 "read the wal-index",
                 self._path,
-                error.strerror or "",
+                error.strerror or "" if isinstance(error, OSError) else str(error),
                 next_step="parity needs the source in WAL mode",
             ) from error
-        self._descriptor = _kept[self._identity]
 
     def raw(self) -> bytes:
-        """Both copies of the header as they are now."""
-        return os.pread(self._descriptor, 2 * HEADER_SIZE, 0)
+        """Both copies of the header as they are now. Raises ``apsw.Error`` once the connection is closed."""
+        pointer = c_void_p()
+        self._db.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, addressof(pointer))
+        methods = cast(pointer, POINTER(_File)).contents.methods.contents
+        region = c_void_p()
+        code = methods.shm_map(pointer, 0, _REGION, 0, byref(region)) if methods.version >= 2 else -1
+        if code not in (0, _READONLY) or not region.value:
+            raise SourceError("read the wal-index", self._path, "SQLite has none", retryable=True)
+        return string_at(region.value, 2 * HEADER_SIZE)
 
     def check_identity(self) -> None:
         """Raise unless the path still leads to the file that is being read."""

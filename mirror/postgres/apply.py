@@ -120,7 +120,7 @@ class Transaction:
         return planner
 
     def apply_table(self, changes: TableChanges, target: Target) -> TableResult:
-        """Apply the changes of one table; raises MisfitError, KeyShapeError, psycopg's errors."""
+        """Apply the changes of one table; raises ColumnMisfit, NullInKey, psycopg's errors."""
         planner = self._planner(changes.table, target)
         buffered: list[RowChange] = []
         size = 0

@@ -24,7 +24,7 @@ class CarefulTransaction(Transaction):
     """See :class:`~mirror.postgres.apply.Transaction`."""
 
     def apply_table(self, changes: TableChanges, target: Target) -> TableResult:
-        """Apply the changes of one table, or none of them; raises MisfitError and KeyShapeError as before."""
+        """Apply the changes of one table, or none of them; raises ColumnMisfit and NullInKey as before."""
         self.flush()
         rows = iter(changes.rows)
         try:

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 
 import psycopg
 
-from mirror.errors import FencedError, RefusedError, SinkError
+from mirror.errors import FencedError, NameTakenError, RefusedError, SinkError
 
 #: mirror.advance: another epoch holds the source / the position would go back.
 FENCED = "MR001"
 WENT_BACK = "MR002"
+#: unique_violation: of the catalog itself, where two sessions have made something of one name at the same time.
+#: duplicate_table: there is one already.
+_UNIQUE, _DUPLICATE_TABLE = "23505", "42P07"
 
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
@@ -52,11 +55,15 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         detail += f" ({error.diag.message_detail})"
     if state == FENCED:
         return FencedError(operation, place, detail, sqlstate=state, next_step="stop the other mirror")
+    if state == _UNIQUE and error.diag.schema_name == "pg_catalog":
+        why = "somebody has made something of the same name at the same moment"
+        return SinkError(operation, place, why, sqlstate=state, next_step="it is tried again", retryable=True)
     # Without a SQLSTATE the server did not answer: the connection is what failed.
     lost = state is None and isinstance(error, psycopg.OperationalError)
     next_step = "" if state is None else _NEXT_STEPS.get(state, _NEXT_STEPS.get(state[:2], ""))
     if state is not None and state[:2] in _REFUSING_CLASSES and state not in _RETRYABLE_STATES:
-        return RefusedError(operation, place, detail, sqlstate=state, next_step=next_step)
+        kind = NameTakenError if state == _DUPLICATE_TABLE else RefusedError
+        return kind(operation, place, detail, sqlstate=state, next_step=next_step)
     retryable = lost or (state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES))
     if lost:
         next_step = "check that Postgres is up and lets this user in, and that the DSN is right"

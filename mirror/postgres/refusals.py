@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import psycopg
 
-from mirror.errors import RefusedError
+from mirror.errors import NameTakenError, RefusedError
 from mirror.postgres.failures import concerns_one_row, sink_error
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
@@ -30,24 +30,29 @@ class Refusal:
     table: str
     reason: str
     next_step: str
+    own_schema: bool = False
+    """Whether a schema of its own for the source helps: a name in this one is another's."""
 
     @classmethod
     def of(cls, table: str, error: RefusedError) -> Refusal:
         """The refusal that an error means for a table."""
-        return cls(table, error.detail or str(error), error.next_step)
+        return cls(table, error.detail or str(error), error.next_step, isinstance(error, NameTakenError))
 
 
 def load_refusals(conn: Conn, source_id: int) -> dict[str, Refusal]:
     """Return the refusals of a source by the name of the source table."""
     rows = conn.execute(
-        "SELECT source_table, reason, next_step FROM mirror.refusals WHERE source_id = $1::bigint", (str(source_id),)
+        "SELECT source_table, reason, next_step, own_schema FROM mirror.refusals WHERE source_id = $1::bigint",
+        (str(source_id),),
     )
-    return {table: Refusal(table, reason, next_step) for table, reason, next_step in rows}
+    return {row[0]: Refusal(*row) for row in rows}
 
 
 def save_refusal(conn: Conn, source_id: int, refusal: Refusal) -> None:
     """Remember a refusal, in place of an earlier one of the same table."""
-    conn.execute(statement("refusal_save"), (str(source_id), refusal.table, refusal.reason, refusal.next_step))
+    own_schema = "t" if refusal.own_schema else "f"
+    values = (str(source_id), refusal.table, refusal.reason, refusal.next_step, own_schema)
+    conn.execute(statement("refusal_save"), values)
 
 
 def forget_refusal(conn: Conn, source_id: int, table: str) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import KeyShapeError, MisfitError, RefusedError, RepairError
+from mirror.errors import RefusedError, RepairError
 from mirror.model import Faults, Table
 from mirror.postgres.apply import Queued
 from mirror.postgres.dml import Stage
 from mirror.postgres.refusals import attempt
 from mirror.postgres.schema import SchemaEditor
+from mirror.postgres.signals import Signal
 from mirror.postgres.snapshot import Loader
 from mirror.postgres.target import Conn, is_intact
 
@@ -74,7 +75,7 @@ def repair_by_ranges(
             conn.execute(*fence)
             conn.execute("COMMIT")
             faults("repair:range")
-    except (MisfitError, KeyShapeError, RefusedError):
+    except (Signal, RefusedError):
         conn.rollback()
         return False
     conn.execute(SQL("DROP TABLE {}").format(different))

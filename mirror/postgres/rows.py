@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mirror.errors import KeyShapeError, MisfitError
 from mirror.model import Row, RowChange, Table, Value
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
@@ -18,6 +17,7 @@ from mirror.postgres.codecs import (
     json_object,
 )
 from mirror.postgres.dml import row_statements
+from mirror.postgres.signals import ColumnMisfit, NullInKey
 from mirror.postgres.target import Target
 from mirror.postgres.typed import LOSSY, encoder, original
 
@@ -80,7 +80,7 @@ class RowPlanner:
     def plan(self, change: RowChange) -> RowPlan:
         """Take a change; return what it asks for.
 
-        Raises :class:`MisfitError` if a column must become jsonb first, :class:`KeyShapeError` if the
+        Raises :class:`ColumnMisfit` if a column must become jsonb first, :class:`NullInKey` if the
         table must be keyed on its rowid first.
         """
         old_key = None if change.before is None else self._held_key(change.before, change.rowid)
@@ -107,14 +107,14 @@ class RowPlanner:
         return list(dict.fromkeys(self._json_key(row, change.rowid) for row in rows))
 
     def _encode(self, row: Row, rowid: int | None) -> tuple[list[str | None], tuple[str | None, ...]]:
-        """Encode a row's stored columns and its key; raises Reject, MisfitError and KeyShapeError."""
+        """Encode a row's stored columns and its key; raises Reject, ColumnMisfit and NullInKey."""
         if self._by_rowid:
             key = (*self._agent, str(rowid))
             return [*key, *self._columns(row)], key
         if self._has_null_key(row):
             if self._agent:
                 raise Reject("NULL in the primary key")
-            raise KeyShapeError(self._source)
+            raise NullInKey(self._source)
         values = self._columns(row)
         key = (*self._agent, *(values[index] for index in self._key_at))
         if self._measured:
@@ -147,7 +147,7 @@ class RowPlanner:
             try:
                 encode(value)
             except Misfit as misfit:
-                raise MisfitError(self._source, name, misfit.reason) from misfit
+                raise ColumnMisfit(self._source, name, misfit.reason) from misfit
             except Reject as found:
                 reject = reject or Reject(found.reason, name)
         if reject is not None:

@@ -13,11 +13,12 @@ from functools import partial
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import ConfigError, RebuildError, RefusedError, SinkError
+from mirror.errors import ConfigError, RefusedError, SinkError
 from mirror.model import Lsn, MapTable, SchemaChange, Table
 from mirror.postgres import ddl, tenant
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
+from mirror.postgres.signals import RowsNeeded
 from mirror.postgres.target import (
     Conn,
     Target,
@@ -63,13 +64,13 @@ class SchemaEditor:
         """Make the changes; then widen the columns named in ``widen`` (source table, source column).
 
         Tables in ``rekey`` are rebuilt on ``_rowid``. ``careful``: what Postgres refuses is undone and
-        remembered; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RebuildError`.
+        remembered; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RowsNeeded`.
         """
         changes = list(changes)
         if self._agent is not None:
             for change in changes:
                 if change.kind in ("rename", "columns") and not _only_adds(change) and change.after is not None:
-                    raise RebuildError(change.after.name)
+                    raise RowsNeeded(change.after.name)
         refused = dict(self.refusals)
         kept = [(change, self._vacate(change, lsn, rekey)) for change in changes]
         fresh: set[str] = set()
@@ -215,7 +216,7 @@ class SchemaEditor:
         target = tenant.adopt(self._conn, self._source_id, wanted)
         for index, (column, text) in zip(added, shown, strict=True):
             if target.columns[index] != column or original(column.codec, table.columns[index].default, text):
-                raise RebuildError(table.name)  # a text for this type of column, but not the one to show
+                raise RowsNeeded(table.name)  # a text for this type of column, but not the one to show
             if text is not None:
                 tenant.show_default(self._conn, target, column, text)
         self._remember(target)

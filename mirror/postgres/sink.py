@@ -6,8 +6,6 @@ retryable :class:`~mirror.errors.SinkError` the caller closes it, opens another 
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +36,10 @@ _SESSION = (
     "SET statement_timeout = 0",
     "SET client_min_messages = warning",
     "SET maintenance_work_mem = '256MB'",
+    # So that the server notices within a minute that the machine of this mirror is gone, and its lock ends.
+    "SET tcp_keepalives_idle = 30",
+    "SET tcp_keepalives_interval = 10",
+    "SET tcp_keepalives_count = 3",
 )
 
 
@@ -63,7 +65,7 @@ class Sink:
         self._agent: str | None = None
         self._profile: str | None = None
         self._faults = faults
-        self._backend = conn.info.backend_pid
+        self._backend: str | None = None
         self._source_id = 0
         self._epoch = 0
         self._position: Position | None = None
@@ -113,6 +115,7 @@ class Sink:
             with translated("prepare Postgres for a source", path):
                 sink._prepare()
         except BaseException:
+            lease.leave(sink._backend)
             conn.close()
             raise
         return sink
@@ -132,15 +135,12 @@ class Sink:
         conn.execute(statement("session_search_path"))
         conn.prepared_max = 500
         migrate(conn)
+        self._backend = lease.own_backend(conn)
         create_schema(conn, self._schema)
         conn.execute(statement("source_register"), (self._path, self._schema))
         self._read_source()
         self._require_binding()
-        lease.take(conn, self._source_id, self._path, self._read_source)
-        taken = conn.execute(
-            statement("source_take"), (str(self._source_id), socket.gethostname(), str(os.getpid()))
-        ).fetchone()
-        self._epoch = int(taken[0]) if taken else 0
+        self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source)
         # Again, now that nobody else can change it.
         self._read_source()
         self._targets = load_targets(conn, self._source_id, self._agent)
@@ -149,18 +149,18 @@ class Sink:
         if self._profiles[self._profile or "generic"].migrations:
             self._indexer.wake()  # an earlier build may have been broken off
 
-    def _read_source(self) -> tuple[str | None, int | None]:
-        """Read the source's row; return host and pid of the mirror that last held it."""
+    def _read_source(self) -> lease.Holder:
+        """Read the source's row; return the mirror that last held it."""
         row = self._conn.execute(statement("source_read"), (self._path, self._schema)).fetchone()
         if row is None:
             raise SinkError("read the position", self._path, "the source's row is gone")
-        source_id, lineage, _, generation, frame, salt1, salt2, committed_at, host, pid, agent, profile = row
+        source_id, lineage, _, generation, frame, salt1, salt2, committed_at, *holder, agent, profile = row
         self._source_id = int(source_id)
         self._lineage, self._agent, self._profile = lineage, agent, profile
         self._position = (
             None if generation is None else Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at or 0.0)
         )
-        return host, pid
+        return lease.Holder(*holder)
 
     def _require_binding(self) -> None:
         """Raise :class:`SinkError` if the source was loaded for another agent than the one that is asked for."""
@@ -366,7 +366,7 @@ class Sink:
 
         ``widen``: (source table, source column) that become jsonb first. ``rekey``: tables that the
         batch rebuilds because their declared key holds NULL. ``careful``: what Postgres refuses is kept
-        aside, and the rest applied. After :class:`MisfitError`, :class:`KeyShapeError` or
+        aside, and the rest applied. After :class:`ColumnMisfit`, :class:`NullInKey` or
         :class:`RefusedError` nothing has been applied; decode the batch again and say so here.
         Raises :class:`FencedError` if another mirror took over, :class:`SinkError` otherwise.
         """

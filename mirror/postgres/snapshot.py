@@ -27,7 +27,7 @@ from psycopg.pq import Format
 from psycopg.sql import SQL, Composed
 from psycopg.types.numeric import DecimalBinaryDumper
 
-from mirror.errors import KeyShapeError, MisfitError, RefusedError, SinkError, SourceError
+from mirror.errors import RefusedError, SinkError, SourceError
 from mirror.model import Lsn, RowChange, Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
@@ -39,6 +39,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.refusals import attempt, in_parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
+from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded
 from mirror.postgres.target import Conn, Target
 from mirror.postgres.tenant import has_rows
 
@@ -302,9 +303,9 @@ class Loader:
                     self._load_once(table, jsonb, by_rowid, careful)
                 editor.lift(table.name)
                 return
-            except MisfitError as misfit:
+            except ColumnMisfit as misfit:
                 jsonb.add(misfit.column)
-            except KeyShapeError:
+            except NullInKey:
                 by_rowid = True
             except (_Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
                 surprise = error
@@ -380,9 +381,13 @@ class Loader:
         if grown:
             held = self._editor.widen(table.name, grown)
         if len(wanted.columns) > len(held.columns):
-            held = self._editor.extend(table, wanted.jsonb_columns)
+            try:
+                held = self._editor.extend(table, wanted.jsonb_columns)
+            except RowsNeeded:  # all of them come anyway
+                self._editor.retire(table.name, self._lsn)
+                return None
         if held != wanted:  # a default made a new column jsonb
-            raise MisfitError(table.name, _first_difference(held, wanted), "default value")
+            raise ColumnMisfit(table.name, _first_difference(held, wanted), "default value")
         return held
 
     def _fill(self, table: Table, target: Target, into: Composed, careful: bool) -> None:

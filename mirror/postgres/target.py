@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from mirror.errors import RefusedError, SinkError
+from mirror.errors import NameTakenError, RefusedError, SinkError
 from mirror.model import Table, TableMapping
 from mirror.postgres.migrate import statement
 from mirror.postgres.typed import LOSSY
@@ -144,19 +144,31 @@ def forget_target(conn: Conn, source_id: int, source_table: str) -> None:
 
 
 def require_free(conn: Conn, schema: str, name: str) -> None:
-    """Raise :class:`RefusedError` if ``schema.name`` is taken, saying by whom and what to do."""
+    """Raise :class:`NameTakenError` if ``schema.name`` is taken, saying by whom and what to do.
+
+    Else it is ours to make: until the caller's transaction ends, no other mirror does.
+    """
+    place = f"{schema}.{name}"
+    if conn.execute(statement("name_reserve"), (schema, name)).fetchone() != (True,):
+        holder = conn.execute(statement("name_holder"), (schema, name)).fetchone()
+        whose = f"of another source, {holder[0]}" if holder is not None else "of another source"
+        raise NameTakenError(
+            "create a table",
+            place,
+            f"{place} is being made just now for a table {whose}",
+            next_step="give this source a schema of its own with --schema",
+        )
     row = conn.execute(statement("target_owner"), (schema, name)).fetchone()
     exists, owner, path = row if row is not None else (False, None, None)
-    place = f"{schema}.{name}"
     if owner is not None:
-        raise RefusedError(
+        raise NameTakenError(
             "create a table",
             place,
             f"{place} mirrors another source, {path}",
             next_step="give this source a schema of its own with --schema",
         )
     if exists:
-        raise RefusedError(
+        raise NameTakenError(
             "create a table",
             place,
             f"{place} is there already and is not the mirror's",

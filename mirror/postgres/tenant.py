@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from psycopg.sql import SQL, Identifier, Literal
 
-from mirror.errors import RefusedError
+from mirror.errors import NameTakenError, RefusedError
 from mirror.model import Lsn
 from mirror.postgres import ddl
 from mirror.postgres.migrate import statement
@@ -28,6 +28,10 @@ def adopt(conn: Conn, source_id: int, wanted: Target) -> Target:
     """
     place = f"{wanted.schema}.{wanted.name}"
     row = conn.execute(statement("target_shape"), (wanted.schema, wanted.name)).fetchone()
+    if row is None and not wanted.curated:
+        # Another source may be making it for the two of them: it has ended then, and its table is there.
+        conn.execute(statement("name_await"), (wanted.schema, wanted.name))
+        row = conn.execute(statement("target_shape"), (wanted.schema, wanted.name)).fetchone()
     if row is None:
         if wanted.curated:
             raise RefusedError(
@@ -40,15 +44,15 @@ def adopt(conn: Conn, source_id: int, wanted: Target) -> Target:
     _require_shared(conn, source_id, wanted, place)
     types, uniques, _ = row
     if sorted(wanted.key_columns) not in uniques:
-        raise RefusedError("use a table", place, f"{place} has another key", next_step=_OWN_SCHEMA)
+        raise NameTakenError("use a table", place, f"{place} has another key", next_step=_OWN_SCHEMA)
     return _with_columns(conn, wanted, types)
 
 
 def _require_shared(conn: Conn, source_id: int, wanted: Target, place: str) -> None:
-    """Raise :class:`RefusedError` unless the table is there for rows like the target's."""
+    """Raise :class:`NameTakenError` unless the table is there for rows like the target's."""
     holders = conn.execute(statement("target_holders"), (wanted.schema, wanted.name)).fetchall()
     if not holders and not wanted.curated:
-        raise RefusedError(
+        raise NameTakenError(
             "create a table",
             place,
             f"{place} is there already and is not the mirror's",
@@ -56,11 +60,11 @@ def _require_shared(conn: Conn, source_id: int, wanted: Target, place: str) -> N
         )
     for holder, path, agent, curated in holders:
         if agent is None or curated != wanted.curated:
-            raise RefusedError(
+            raise NameTakenError(
                 "use a table", place, f"{place} mirrors a table of another kind, of {path}", next_step=_OWN_SCHEMA
             )
         if agent == wanted.tenant and holder != source_id:
-            raise RefusedError(
+            raise NameTakenError(
                 "use a table",
                 place,
                 f"{place} has rows of the agent {agent} from another source, {path}",

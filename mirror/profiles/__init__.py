@@ -6,5 +6,5 @@ from mirror.profiles import generic, memustore
 #: By name. ``--profile`` takes these, and ``auto``.
 PROFILES = {
     "generic": Profile("generic", generic.map_table),
-    "memustore": Profile("memustore", memustore.map_table, migrations="memustore"),
+    "memustore": Profile("memustore", memustore.map_table, migrations="memustore", constraints=memustore.CONSTRAINTS),
 }

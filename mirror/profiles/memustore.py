@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from mirror.errors import ConfigError
-from mirror.model import ColumnMapping, Row, Table, TableMapping
+from mirror.model import ColumnMapping, Constraint, Row, Table, TableMapping
 from mirror.profiles import generic
 
 #: Whose a store is when nobody says so.
@@ -156,6 +157,37 @@ TABLES: dict[str, _Curated] = {
         millis="joined_at last_active_at",
     ),
 }
+
+
+def _unique(name: str, table: str, columns: str) -> Constraint:
+    return Constraint(table, name, tuple(columns.split()))
+
+
+def _refers(name: str, table: str, column: str, referred: str, on_delete: Literal["", "cascade"] = "") -> Constraint:
+    """A foreign key to the ``id`` of another table, of the same agent's."""
+    return Constraint(table, name, ("agent_id", column), referred, ("agent_id", "id"), on_delete)
+
+
+_COLLECTION: tuple[str, str, Literal["cascade"]] = ("collection_id", "knowledge_collections", "cascade")
+#: ``sql/memustore/constraints.sql``. Each contains ``agent_id``, so that the tables can be distributed by it.
+CONSTRAINTS: tuple[Constraint, ...] = (
+    _unique("memory_categories_name_key", "memory_categories", "agent_id name"),
+    _unique("entities_name_key", "entities", "agent_id name"),
+    _unique("live_memory_candidates_fact_key", "live_memory_candidates", "agent_id fact_hash role session_key"),
+    replace(
+        _refers("memory_items_resource_fkey", "memory_items", "resource_id", "resources"),
+        on_delete="set null",
+        set_null=("resource_id",),  # agent_id stays
+    ),
+    _refers("category_items_item_fkey", "category_items", "item_id", "memory_items", "cascade"),
+    _refers("category_items_category_fkey", "category_items", "category_id", "memory_categories", "cascade"),
+    _refers("item_entities_item_fkey", "item_entities", "item_id", "memory_items", "cascade"),
+    _refers("item_entities_entity_fkey", "item_entities", "entity_id", "entities", "cascade"),
+    _refers("tasks_parent_fkey", "tasks", "parent_task_id", "tasks"),
+    _refers("team_members_team_fkey", "team_members", "team_id", "teams"),
+    _refers("knowledge_collection_grants_collection_fkey", "knowledge_collection_grants", *_COLLECTION),
+    _refers("shared_knowledge_collection_fkey", "shared_knowledge", *_COLLECTION),
+)
 
 
 def recognise(tables: Mapping[str, Table], rows: Callable[[Table], Iterable[Row]]) -> bool:

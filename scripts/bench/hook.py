@@ -3,8 +3,9 @@
 A sidecar follows the file either way. Rounds are interleaved, each by a fresh process, on one file in WAL mode. With
 ``synchronous=FULL``, SQLite's default, each commit waits for the disk; with ``NORMAL`` none does, and as nobody pauses
 there either, the hooks tell only of a part of the commits: what they may cost has a limit. How many, is beside it. At a
-steady rate they tell of all, and the middle commit is so much longer. "Keys" is what it is where SQLite has no
-preupdate hook. A ratio by pairs is the middle one of those of two rounds that follow each other.
+steady rate it is shown by how much the middle commit is longer. "Keys" is what it is where SQLite has no preupdate
+hook. A ratio by pairs, and what is longer, is the middle one of those of each side's first rounds, second rounds and so
+on, which are made one behind the other.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SIDES = ("none", "rows", "keys")
 def main() -> None:
     """Run the benchmark."""
     made = parser(__doc__)
-    made.add_argument("--rounds", type=int, default=9, help="pairs of rounds of each kind")
+    made.add_argument("--rounds", type=int, default=9, help="rounds of each side; at a steady rate a third of them")
     made.add_argument("--full", type=int, default=8_000, help="commits of a round that waits for the disk")
     made.add_argument("--paced", type=int, default=1_000, help="commits of a round at a steady rate")
     made.add_argument("--rate", type=float, default=200.0, help="such commits a second")
@@ -76,22 +77,27 @@ def _pace(
     options: argparse.Namespace, figures: Figures, bench: Workbench, mirror: Mirror, source: Path, synchronous: str
 ) -> None:
     found: dict[str, list[float]] = {side: [] for side in SIDES}
+    told = dict.fromkeys(SIDES, 0)
+    rounds = max(1, options.rounds // 3)
     job = {"commits": options.paced, "synchronous": synchronous, "rate": options.rate}
-    for side in _rounds(max(1, options.rounds // 3)):
-        found[side].append(1e6 * _run(bench, source, seed=_seeds(), hook=side, **job)["p50"])
+    for side in _rounds(rounds):
+        done = _run(bench, source, seed=_seeds(), hook=side, **job)
+        found[side].append(1e6 * done["p50"])
+        told[side] += done["told"]
         mirror.wait()
     what = f"{synchronous} at {options.rate:g}/s"
     figures.add(f"{what}, without hooks, p50", median(found["none"]), "us a commit")
     for side in SIDES[1:]:
         more = median([one - other for one, other in zip(found[side], found["none"], strict=True)])
         figures.add(f"{what}, {side}, longer by", more, "us a commit")
+        figures.add(f"{what}, {side}, told of", 100 * told[side] / (rounds * (options.paced + 100)), "%")
 
 
 _seeds = itertools.count(1).__next__
 
 
 def _rounds(count: int) -> Iterator[str]:
-    """Each side so often, none always after the same one."""
+    """Each side so often, in turns."""
     for number in range(count):
         yield from SIDES if number % 2 else reversed(SIDES)
 

@@ -251,7 +251,7 @@ def _in_the_background(options: argparse.Namespace, figures: Figures, bench: Wor
     reports: list[ParityReport] = []
 
     def compared() -> Beside:
-        verifier = Verifier([source], bench.dsn, "background", bench.state_dir)
+        verifier = Verifier({source: "background"}, bench.dsn, bench.state_dir)
         return _repeated(partial(verifier.verify, source), reports, verifier.stop)
 
     with _agent(bench, source, "background") as client:

@@ -1,6 +1,7 @@
 -- What SQLite enforces while it is written, and Postgres has to from the day it is written itself. Not while the
 -- mirror runs: it takes whatever the source has committed, orphans and duplicates of an older store included.
--- Every constraint contains agent_id, so that the tables can be distributed by it.
+-- Every constraint contains agent_id, so that the tables can be distributed by it. The profile lists the same ones
+-- (mirror/profiles/memustore.py), for the guard rails of a cutover; a test compares the two.
 
 ALTER TABLE memory_categories ADD CONSTRAINT memory_categories_name_key UNIQUE (agent_id, name);
 ALTER TABLE entities ADD CONSTRAINT entities_name_key UNIQUE (agent_id, name);

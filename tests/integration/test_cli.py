@@ -462,7 +462,26 @@ def test_a_difference_outweighs_a_source_that_could_not_be_checked(
 # -- settings ------------------------------------------------------------------------------------------
 
 
-def test_sources_and_postgres_from_argent_json(cli: CommandLine, folder: Path, dsn: str, source: Path) -> None:
+def test_sources_and_postgres_from_mirror_json(cli: CommandLine, folder: Path, dsn: str, source: Path) -> None:
+    """Sources and state directory relative to the file, Postgres from beside it."""
+    second = make_store(folder / "second.db", "u")
+    (folder / "conf").mkdir()
+    config = folder / "conf" / "mirror.json"
+    config.write_text(f"{{sources: ['../{second.name}', {{path: '{source}'}}], stateDir: 'kept'}}  // by hand")
+    (folder / "argent").mkdir()
+    (folder / "argent" / "argent.json").write_text(json.dumps({"storage": {"postgres": {"connectionString": dsn}}}))
+    cli.dsn = None
+    done = cli.run("up", "--once", "--config", config)
+    assert done.code == 0, done
+    assert sql(dsn, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM u)") == [(3, 1)]
+    assert (folder / "conf" / "kept" / "sources").is_dir() and not cli.state_dir.exists()
+    status = cli.run("status", "--json", env={"MIRROR_CONFIG": str(config)})
+    assert [report["source"] for report in json.loads(status.out)["sources"]] == [
+        str(path.resolve()) for path in (second, source)
+    ]
+
+
+def test_older_settings_in_argent_json(cli: CommandLine, folder: Path, dsn: str, source: Path) -> None:
     second = make_store(folder / "second.db", "u")
     (folder / "argent").mkdir()
     state = folder / "kept"

@@ -10,7 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from mirror.readiness import constraints
+from mirror.checks import Code
+from mirror.model import Constraint
+from mirror.postgres.migrate import sql_directory
+from mirror.profiles import memustore
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_store, item, vector
 from tests.support.source import Writer
@@ -107,7 +110,59 @@ def test_postgres_away(cli: CommandLine, folder: Path, store: Writer) -> None:
     assert "Postgres" in failing(plan(cli, path, "--postgres", "host=/nowhere"))
 
 
-def test_every_constraint_of_the_day_after_is_looked_at(folder: Path) -> None:
-    found = constraints()
-    assert len([each for each in found if each.referred]) == 9 and len(found) == 12
-    assert all("agent_id" in each.columns for each in found)
+def catalog(connection: psycopg.Connection[Any], schema: str) -> set[Constraint]:
+    """All constraints of a schema but NOT NULL, as Postgres has them."""
+    names = """(SELECT coalesce(array_agg(a.attname::text ORDER BY k.place), '{}')
+                  FROM unnest(%s) WITH ORDINALITY AS k (number, place)
+                  JOIN pg_attribute a ON a.attrelid = %s AND a.attnum = k.number)"""
+    found = connection.execute(
+        f"""
+        SELECT t.relname, c.conname, c.contype, c.confdeltype, c.confupdtype, c.condeferrable, c.confmatchtype,
+               c.convalidated, r.relname, {names % ("c.conkey", "c.conrelid")}, {names % ("c.confkey", "c.confrelid")},
+               {names % ("c.confdelsetcols", "c.conrelid")}
+          FROM pg_constraint c
+          JOIN pg_class t ON t.oid = c.conrelid
+          JOIN pg_namespace n ON n.oid = t.relnamespace
+          LEFT JOIN pg_class r ON r.oid = c.confrelid
+         WHERE n.nspname = %s AND c.contype <> 'n'
+        """.encode(),
+        (schema,),
+    ).fetchall()
+    deletes: dict[str, Any] = {"a": "", "c": "cascade", "n": "set null", " ": ""}
+    made = set()
+    for table, name, kind, delete, update, deferrable, match, valid, referred, columns, theirs, nulls in found:
+        if kind in ("p", "c"):
+            made.add(Constraint(table, f"{kind} {name}", tuple(columns)))
+            continue
+        assert kind in ("u", "f") and update in ("a", " ") and match in ("s", " ") and valid and not deferrable, name
+        made.add(Constraint(table, name, tuple(columns), referred or "", tuple(theirs), deletes[delete], tuple(nulls)))
+    return made
+
+
+def test_the_constraints_of_the_day_after_are_those_of_the_file(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """The file adds what the profile lists, and nothing else: a guard rail for each, and none is left out."""
+    create_store(folder / "memory.db").close()
+    assert cli.run("up", folder / "memory.db", "--once", "--schema", "scratch").code == 0
+    with psycopg.connect(dsn) as connection:
+        before = catalog(connection, "scratch")
+        connection.execute("SET search_path = scratch")
+        connection.execute((sql_directory() / "memustore" / "constraints.sql").read_bytes())
+        added = catalog(connection, "scratch") - before
+    assert added == set(memustore.CONSTRAINTS)
+    assert len(memustore.CONSTRAINTS) == len(added), "none is listed twice"
+    assert all("agent_id" in each.columns for each in added)
+    rails = plan(cli, folder / "memory.db", "--schema", "scratch")
+    assert {name for name, rail in rails.items() if rail["code"] == Code.CONSTRAINT} == {each.name for each in added}
+
+
+def test_each_check_has_a_code_and_a_level(cli: CommandLine, folder: Path, store: Writer) -> None:
+    """One shape for guard rails and findings; what an operator answers for is told as such."""
+    path = folder / "memory.db"
+    assert cli.run("up", path, "--once").code == 0
+    rails = plan(cli, path, "--acknowledge", "backups", "--acknowledge", "rejects").values()
+    (finding, *_) = json.loads(cli.run("doctor", path, "--json").out)["reports"][0]["findings"]
+    codes = set(Code)
+    for check in (*rails, finding):
+        assert set(check) == set(finding)
+        assert check["code"] in codes and check["passed"] == (check["level"] != "problem")
+        assert (check["check"], check["figure"]) == (check["name"], check["detail"])

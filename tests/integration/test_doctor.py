@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from mirror import doctor
 from mirror.capture import keeper
 from mirror.capture.filesystem import Mount
-from mirror.doctor import Finding
+from mirror.checks import Check
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store, item, vector
 from tests.support.source import Writer
@@ -118,16 +118,16 @@ def test_a_network_file_system_and_a_full_disk(folder: Path, monkeypatch: pytest
         usage = shutil.disk_usage(folder)._replace(free=1 << 20)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
         (disk,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
-        assert disk.check == "disk" and "1 MB free" in disk.detail and "--state-dir" in disk.next_step
+        assert disk.name == "disk" and "1 MB free" in disk.detail and "--state-dir" in disk.next_step
         monkeypatch.setattr(keeper, "mounts", lambda: [Mount("/", "nfs4")])
         (found,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
-        assert found.check == "source" and "network file system (nfs4)" in found.detail
+        assert found.name == "source" and "network file system (nfs4)" in found.detail
         assert "local disk" in found.next_step
 
 
-def look(source: Path) -> list[Finding]:
+def look(source: Path) -> list[Check]:
     """What is found of a source for the embedded server."""
-    return doctor.examine(source, None, source.parent / "state", "public", None, None).findings
+    return doctor.examine(source, None, source.parent / "state", "public", None, None, "mirror up").findings
 
 
 def test_what_up_would_refuse(cli: CommandLine, folder: Path) -> None:

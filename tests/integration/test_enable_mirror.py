@@ -140,16 +140,16 @@ def test_a_planted_disagreement_is_recorded(database: Path, dsn: str) -> None:
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, NULL, 0.0)')")
         program.await_hook()
         program.do("""
-            import marshal
+            from msgspec import msgpack
             from mirror.hook import outbox
             put = outbox.Outbox.put
             def falsify(self, message, size):
                 if message[0] == "commit" and message[4]:
-                    row = list(marshal.loads(message[4][0]))
+                    row = msgpack.decode(message[4][0])
                     kind = row[5][0]
                     if kind == 2: row[5] = (2, "false", 0.0)
-                    found = [marshal.dumps(tuple(row), 2)]
-                    if kind == 3: found.append(marshal.dumps(("INSERT", "t", 99, 99, None, (99, "never", 0.0)), 2))
+                    found = [msgpack.encode(row)]
+                    if kind == 3: found.append(msgpack.encode(("INSERT", "t", 99, 99, None, (99, "never", 0.0))))
                     if kind == 4: found = found[1:]
                     message = (*message[:4], found if kind in (2, 3, 4) else message[4])
                 put(self, message, size)
@@ -182,13 +182,13 @@ def test_without_the_preupdate_hook(database: Path, dsn: str, mode: str) -> None
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, NULL, 0.0)')")
         program.await_hook()
         program.do("""
-            import time
+            from mirror.hook import budget
+            budget.SHARE = budget.BURST = 1000.0  # that all are told of
             with mirror.as_agent("maya"):
                 for i in range(100):
                     c.execute("INSERT OR REPLACE INTO t(id, v) VALUES (?, ?)", (i % 30, i))
                     c.execute("UPDATE t SET r = ? WHERE id = ?", (i, i % 7))
                     if i % 3 == 0: c.execute("DELETE FROM t WHERE id = ?", (i % 11,))
-                    time.sleep(0.005)
         """)
         program.check()
         status = program.do("answer = m.status()")
@@ -304,13 +304,13 @@ def test_what_was_told_while_nothing_could_be_applied(database: Path, dsn: str) 
         program.check()
         compared = program.status()["comparisons"]
         with program.control() as client:
-            client.hold()
+            hold = client.hold()
             program.do("""
                 for i in range(25):  # for longer than a file is left alone before its pages are compared
                     c.execute("INSERT INTO t(v) VALUES (?)", (i,))
                     time.sleep(0.1)
             """)
-            client.release()
+            client.release(hold)
         program.check()
         program.status_when(lambda status: status["comparisons"] != compared)
         assert program.status()["discrepancies"] == 0
@@ -656,14 +656,12 @@ def test_nothing_of_the_mirror_can_hurt(database: Path, dsn: str, folder: Path) 
         program.stop_sidecar()
 
 
-def test_settings_of_argent_json(database: Path, dsn: str, folder: Path) -> None:
-    """The README's lines: one call, and all else from the file."""
+def test_settings_of_the_files(database: Path, dsn: str, folder: Path) -> None:
+    """The README's lines: one call, and all else from mirror.json, and Postgres from argent.json."""
     home = folder / ".argentos"
     home.mkdir()
-    mirror = {"sources": [str(database)], "sidecar": "follows"}
-    (home / "argent.json").write_text(
-        json.dumps({"storage": {"mirror": mirror, "postgres": {"connectionString": dsn}}})
-    )
+    (home / "mirror.json").write_text(json.dumps({"sources": [f"../{database.name}"], "sidecar": "follows"}))
+    (home / "argent.json").write_text(json.dumps({"storage": {"postgres": {"connectionString": dsn}}}))
     with Gateway(database, dsn, state=".argentos/mirror") as program:
         program.do(code(TABLES, database))
         (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -675,3 +673,23 @@ def test_settings_of_argent_json(database: Path, dsn: str, folder: Path) -> None
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
         assert program.do("answer = mirror.wait(200)") is True
         assert "'enabled': True" in program.do("answer = out.getvalue()")
+
+
+@pytest.mark.parametrize("name", ["mirror.json", "argent.json"])
+def test_a_file_that_is_named(database: Path, dsn: str, folder: Path, name: str) -> None:
+    """A mirror.json, or an argent.json as it was named before; and a schema, which the sidecar is given, too."""
+    conf = folder / "conf"
+    conf.mkdir()
+    ours = {"sources": [str(database)], "sidecar": "follows"}
+    values = ours | {"postgres": {"connectionString": dsn}}
+    if name == "argent.json":
+        values = {"agents": {}, "storage": {"mirror": ours, "postgres": {"connectionString": dsn}}}
+    (conf / name).write_text(json.dumps(values))
+    with Gateway(database, dsn, state="conf/mirror", schema="own") as program:
+        program.do(code(TABLES, database))
+        program.do(f"import mirror; m = mirror.enable_mirror(config={str(conf / name)!r}, schema='own')")
+        program.await_following()
+        program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
+        assert program.do("answer = m.wait(30)") is True
+        assert program.do("answer = m.status()['error']") is None
+        assert rows(dsn, "SELECT count(*) FROM own.t") == [(1,)]

@@ -23,7 +23,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from mirror.errors import ControlError
+from mirror.errors import ControlError, MirrorError, SourceError
 from mirror.model import Lsn, Salts
 from mirror.parity import source as source_module
 from mirror.parity.compare import compare
@@ -32,7 +32,7 @@ from mirror.parity.plan import Plan
 from mirror.parity.report import Difference, ParityReport, TableReport
 from mirror.parity.target import Range, Target
 from mirror.parity.values import Cells
-from mirror.parity.views import WalSource, open_source
+from mirror.parity.views import GATE_TRIES, WalSource, open_source
 from tests.support.waiting import until
 
 Columns = dict[str, str]
@@ -98,15 +98,16 @@ class Gate:
         self.held = False
         self.holds = 0
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """Note it; never twice."""
         assert not self.held
         self.held = True
         self.holds += 1
+        return f"hold {self.holds}"
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """Say where Postgres is."""
-        assert self.held
+        assert self.held and hold == f"hold {self.holds}"
         assert isinstance(salts, Salts)
         return self.lsn
 
@@ -115,8 +116,9 @@ class Gate:
         assert not self.held
         return self.lsn
 
-    def release(self) -> None:
+    def release(self, hold: str) -> None:
         """Note it."""
+        assert hold == f"hold {self.holds}"
         self.held = False
 
 
@@ -668,9 +670,10 @@ def test_a_common_order_is_found_where_there_is_one(world: World, small_slices: 
     assert whole == {"mixed directions"}
 
 
-def test_a_sample(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.018])
+def test_a_sample(world: World, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some ranges of keys, each exact: no false alarm, and the share of the damage that lies in them."""
-    monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", seconds)
     for kind, (create, columns, key, rows) in KEYS.items():
         world.write("DROP TABLE IF EXISTS t")
         world.write(create)
@@ -1014,12 +1017,13 @@ class LiveGate(Gate):
             self._world.write(source)
             self._owed.append(target)
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """Hold, then commit one more step."""
-        super().hold()
+        hold = super().hold()
         self._commit()
+        return hold
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """Apply what is owed, then commit a step that is not applied yet."""
         self.lsn = Lsn(self.lsn.generation, self.lsn.frame + 1)
         with psycopg.connect(self._world.conn.info.dsn, autocommit=False) as applier:
@@ -1028,7 +1032,7 @@ class LiveGate(Gate):
             applier.execute("UPDATE mirror.sources SET frame = %s WHERE source_id = 7", (self.lsn.frame,))
         self._owed = []
         self._commit()  # after the view: must not be seen on either side
-        return super().reach(salts, frame)
+        return super().reach(hold, salts, frame)
 
 
 def test_exact_while_the_source_is_written(world: World, small_slices: None) -> None:
@@ -1223,19 +1227,19 @@ class BrokenGate(Gate):
             if self._left < 0:
                 raise ControlError("hold the mirror", "control.sock", "it has gone away")
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """Hold or fail."""
         self._count("hold")
-        super().hold()
+        return super().hold()
 
-    def reach(self, salts: Salts, frame: int) -> Lsn:
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
         """Reach or fail."""
         self._count("reach")
-        return super().reach(salts, frame)
+        return super().reach(hold, salts, frame)
 
-    def release(self) -> None:
+    def release(self, hold: str) -> None:
         """Release, and then perhaps fail."""
-        super().release()
+        super().release(hold)
         self._count("release")
 
 
@@ -1254,13 +1258,51 @@ def test_a_gate_that_fails_once(world: World) -> None:
     everything(world)
 
     class Late(Gate):
-        def reach(self, salts: Salts, frame: int) -> Lsn:
+        def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
             if self.holds == 2:
                 raise ControlError("apply up to a position", detail="already behind it", retryable=True)
-            return super().reach(salts, frame)
+            return super().reach(hold, salts, frame)
 
     world.gate = Late()
     assert world.compare().verdict == "equal"
+
+
+@pytest.mark.parametrize("method", ["hold", "reach"])
+def test_what_can_help_is_tried_again_and_nothing_else(world: World, method: str) -> None:
+    """Somebody else holds the mirror, for as long as we try, or for a moment; or it is no longer ours to ask."""
+    everything(world)
+
+    class Refusing(Gate):
+        def __init__(self, error: MirrorError, times: int) -> None:
+            super().__init__()
+            self.error, self.left, self.asked = error, times, 0
+
+        def _refuse(self, asked: str) -> None:
+            if asked == method:
+                self.asked += 1
+                self.left -= 1
+                if self.left >= 0:
+                    raise self.error
+
+        def hold(self) -> str:
+            self._refuse("hold")
+            return super().hold()
+
+        def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
+            self._refuse("reach")
+            return super().reach(hold, salts, frame)
+
+    for error, times, asked, verdict in (
+        (SourceError("apply up to a position", detail="later", retryable=True), GATE_TRIES - 1, None, "equal"),
+        (ControlError("hold the mirror", detail="later", retryable=True), 1_000, GATE_TRIES, "not checked"),
+        (ControlError("hold the mirror", detail="never"), 1, 1, "not checked"),
+        (SourceError("apply up to a position", detail="never"), 1, 1, "not checked"),
+    ):
+        gate = world.gate = Refusing(error, times)
+        report = world.compare()
+        assert report.verdict == verdict, report.to_json()
+        assert asked is None or gate.asked == asked
+        assert not gate.held
 
 
 def test_another_position(world: World) -> None:

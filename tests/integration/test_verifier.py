@@ -28,7 +28,7 @@ def running(mirror: MirrorProcess, writer: Writer) -> MirrorProcess:
 
 @pytest.fixture
 def background(running: MirrorProcess) -> Verifier:
-    return Verifier(running.sources, running.dsn, running.schema, running.state_dir)
+    return Verifier(dict.fromkeys(running.sources, running.schema), running.dsn, running.state_dir)
 
 
 def kept(mirror: MirrorProcess) -> str | None:
@@ -61,14 +61,31 @@ def test_whoever_asks_goes_first(running: MirrorProcess, background: Verifier) -
     lock = ParityLock(source_folder(running.state_dir, source))
     assert lock.take(wait=True)
     with running.control() as gate:
-        gate.hold()
+        hold = gate.hold()
         report = background.verify(source)
         assert report.verdict == "not checked" and "somebody compares" in report.reason
         assert running.status()["applied"] is not None
-        gate.reach(*_place(running))
-        gate.release()
+        gate.reach(hold, *_place(running))
+        gate.release(hold)
     lock.close()
     assert kept(running) is None
+    assert background.verify(source).verdict == "equal"
+
+
+def test_a_hold_of_somebody_who_takes_no_lock(
+    running: MirrorProcess, background: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left alone, and the next run goes on as if nothing had been."""
+    source = running.sources[0]
+    with running.control() as other:
+        monkeypatch.setattr(verifier, "SHARE", 1.0)  # a hold does not last for ever
+        hold = other.hold()
+        report = background.verify(source)
+        assert report.verdict == "not checked" and "somebody else holds it" in report.reason
+        other.release(hold)
+    lock = ParityLock(source_folder(running.state_dir, source))
+    assert lock.take(wait=False)
+    lock.close()
     assert background.verify(source).verdict == "equal"
 
 

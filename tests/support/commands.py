@@ -20,7 +20,8 @@ from tests.support.waiting import LIMIT
 #: A server that nobody listens as: port 1 of this machine.
 UNREACHABLE = "host=127.0.0.1 port=1 user=nobody dbname=nothing connect_timeout=2"
 #: Settings of whoever runs the tests, which would change what the commands do.
-_FOREIGN = ("ARGENT_PG_URL", "PG_URL", "ARGENT_STATE_DIR", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONPATH")
+_FOREIGN = ("PG_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONPATH")
+_FOREIGN_PREFIXES = ("ARGENT_", "CLAWDBOT_", "MIRROR_")
 
 
 class Done(NamedTuple):
@@ -60,7 +61,11 @@ class CommandLine:
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of the commands: nothing of the tests' own configuration."""
-        values = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+        values = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
+        }
         values |= {"HOME": str(self.folder), "ARGENT_STATE_DIR": str(self.folder / "argent")}
         if self.dsn is not None:
             values["ARGENT_PG_URL"] = self.dsn

@@ -30,11 +30,15 @@ class GatewayError(Exception):
 class Gateway:
     """One such program, as a child process."""
 
-    def __init__(self, database: Path, dsn: str, *, driver: str = "apsw", state: str = "state") -> None:
+    def __init__(
+        self, database: Path, dsn: str, *, driver: str = "apsw", state: str = "state", schema: str = "public"
+    ) -> None:
         self.database = resolve(database)
         self.dsn = dsn
         self.state_dir = database.parent / state
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARGENT_", "PG"))}
+        self.schema = schema
+        foreign = ("ARGENT_", "CLAWDBOT_", "MIRROR_", "PG")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self._killed = False
         self._process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), driver],
@@ -109,7 +113,7 @@ class Gateway:
         """All that is committed is in Postgres, and equal."""
         with self.control() as gate, psycopg.connect(self.dsn) as connection:
             assert gate.wait(LIMIT), gate.status()
-            report = compare(self.database, connection, "public", gate)
+            report = compare(self.database, connection, self.schema, gate)
         assert report.verdict == "equal" and report.tables, report.to_json()
 
     def sidecar_pid(self) -> int:

@@ -1,4 +1,4 @@
-"""Settings: which place wins, and what is refused."""
+"""Settings: which place wins, what each remembers of where it comes from, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,28 +8,54 @@ from typing import Any
 
 import pytest
 
-from mirror.config import Settings, load_settings
+from mirror import config as config_module
+from mirror.config import SIDECARS, Settings, StorageSettings, load_settings
+from mirror.config_files import SourceEntry, json_schema
+from mirror.config_notes import configuration_checks
 from mirror.errors import ConfigError
+from mirror.profiles import PROFILES
 from mirror.statedir import SourceLock, source_folder
 
 
 class Places:
-    """A home with an argent.json, and the environment that points there."""
+    """A home directory with ArgentOS's folder, and the environment that goes with it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.environment = {"ARGENT_STATE_DIR": str(home)}
-        self.config: str | None = None
+        self.folder = home / ".argentos"
+        self.folder.mkdir()
+        self.mirror_json = self.folder / "mirror.json"
+        self.argent_json = self.folder / "argent.json"
+        self.environment = {"HOME": str(home)}
 
-    def write(self, values: Any, path: Path | None = None) -> Path:
-        path = path or self.home / "argent.json"
+    def write(self, path: Path, values: Any) -> Path:
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(values if isinstance(values, str) else json.dumps(values))
         return path
 
+    def ours(self, **values: Any) -> Path:
+        return self.write(self.mirror_json, values)
+
+    def argent(self, **values: Any) -> Path:
+        return self.write(self.argent_json, {"storage": values})
+
     def load(
-        self, *sources: str, postgres: str | None = None, state_dir: str | None = None, **environment: str
+        self,
+        *sources: str,
+        postgres: str | None = None,
+        state_dir: str | None = None,
+        schema: str | None = None,
+        config: Path | str | None = None,
+        **environment: str,
     ) -> Settings:
-        return load_settings(sources, postgres, state_dir, "public", self.config, self.environment | environment)
+        named = None if config is None else str(config)
+        return load_settings(sources, postgres, state_dir, schema, named, self.environment | environment)
+
+    def fails(self, *sources: str, **arguments: Any) -> str:
+        with pytest.raises(ConfigError) as caught:
+            self.load(*sources, **arguments)
+        assert caught.value.next_step
+        return str(caught.value)
 
 
 @pytest.fixture
@@ -37,96 +63,255 @@ def places(folder: Path) -> Places:
     return Places(folder.resolve())
 
 
-def storage(**values: Any) -> dict[str, Any]:
-    return {"storage": values}
+# -- which place wins ----------------------------------------------------------------------------------
 
 
 def test_nothing_is_configured(places: Places) -> None:
-    assert places.load() == Settings((), None, places.home / "mirror", "public")
+    settings = places.load()
+    assert (settings.sources, settings.dsn, settings.schema) == ((), None, "public")
+    assert settings.state_dir == places.folder / "mirror"
+    assert settings.storage == StorageSettings("sqlite", "sqlite", ("sqlite",), None, None)
+    assert (settings.sidecar, settings.options, settings.config) == ("outlives", "", None)
+    assert [(file.path, file.exists) for file in settings.files] == [
+        (places.mirror_json, False),
+        (places.argent_json, False),
+    ]
+    assert all(origin.startswith("default") for origin in settings.origins.values())
+    assert not settings.notes
 
 
 def test_postgres_by_precedence(places: Places) -> None:
-    assert places.load().dsn is None
-    places.write(storage(postgres={"connectionString": "file"}))
-    assert places.load().dsn == "file"
-    assert places.load(PG_URL="pg").dsn == "pg"
-    assert places.load(PG_URL="pg", ARGENT_PG_URL="argent").dsn == "argent"
-    assert places.load(PG_URL="pg", ARGENT_PG_URL="argent", postgres="flag").dsn == "flag"
+    """From the last place to the first; each remembers where it was."""
+    key = "postgres.connectionString"
+
+    def found(**arguments: str) -> tuple[str | None, str]:
+        settings = places.load(**arguments)
+        return settings.dsn, settings.origins[key]
+
+    assert found() == (None, "default: the embedded Postgres in the state directory")
+    places.argent(postgres={"connectionString": "theirs"})
+    assert found() == ("theirs", f"{places.argent_json}: storage.{key}")
+    places.ours(storage={"postgres": {"connectionString": "instead"}})
+    assert found() == ("instead", f"{places.mirror_json}: storage.{key}")
+    places.ours(storage={"postgres": {"connectionString": "instead"}}, postgres={"connectionString": "ours"})
+    assert found() == ("ours", f"{places.mirror_json}: {key}")
+    assert found(PG_URL="pg") == ("pg", "environment PG_URL")
+    both = {"PG_URL": "pg", "ARGENT_PG_URL": "argent"}
+    assert found(**both) == ("argent", "environment ARGENT_PG_URL")
+    assert found(**both, postgres="flag") == ("flag", "--postgres")
 
 
-def test_empty_variables_count_as_unset(places: Places) -> None:
-    places.write(storage(postgres={"connectionString": "file"}))
-    assert places.load(PG_URL="", ARGENT_PG_URL="").dsn == "file"
+def test_where_the_program_has_its_data(places: Places) -> None:
+    """The mirror may write as one user of Postgres and the program read as another."""
+    places.argent(postgres={"connectionString": "program"})
+    places.ours(postgres={"connectionString": "mirror"})
+    settings = places.load()
+    assert (settings.dsn, settings.storage.dsn) == ("mirror", "program")
+    assert settings.origins["storage.postgres.connectionString"].startswith(str(places.argent_json))
+    assert places.load(PG_URL="both").storage.dsn == "both"
+    assert places.load(postgres="flag").storage.dsn == "program"
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_blank_variables_count_as_unset(places: Places, blank: str) -> None:
+    places.ours(postgres={"connectionString": "file"})
+    names = ("PG_URL", "ARGENT_PG_URL", "MIRROR_CONFIG", "MIRROR_STATE_DIR", "ARGENT_STATE_DIR", "ARGENT_CONFIG_PATH")
+    settings = places.load(**dict.fromkeys(names, blank))
+    assert (settings.dsn, settings.state_dir) == ("file", places.folder / "mirror")
 
 
 def test_sources_by_precedence(places: Places) -> None:
-    places.write(storage(mirror={"sources": [{"path": "/x/a.db", "agent": "main"}, "/x/b.db"]}))
-    assert places.load().sources == (Path("/x/a.db").resolve(), Path("/x/b.db").resolve())
-    assert places.load("/x/c.db").sources == (Path("/x/c.db").resolve(),)
+    places.argent(mirror={"sources": ["/x/older.db"]})
+    settings = places.load()
+    assert settings.sources == (Path("/x/older.db"),)
+    assert settings.origins["sources"] == f"{places.argent_json}: storage.mirror.sources"
+    places.ours(sources=["/x/a.db", {"path": "/x/b.db", "agent": "main"}])
+    settings = places.load()
+    assert settings.sources == (Path("/x/a.db"), Path("/x/b.db"))
+    assert settings.origins["sources"] == f"{places.mirror_json}: sources"
+    assert [entry.origin for entry in settings.configured] == [f"{places.mirror_json}: sources[{i}]" for i in (0, 1)]
+    settings = places.load("/x/c.db")
+    assert settings.sources == (Path("/x/c.db"),) and settings.origins["sources"] == "arguments"
+    places.ours(sources=[])
+    assert places.load().sources == (), "an empty list says none, which is not the same as nothing"
 
 
 def test_state_directory_by_precedence(places: Places) -> None:
-    assert places.load().state_dir == places.home / "mirror"
-    places.write(storage(mirror={"stateDir": str(places.home / "file")}))
-    assert places.load().state_dir == places.home / "file"
-    assert places.load(state_dir=str(places.home / "flag")).state_dir == places.home / "flag"
+    def found(**arguments: Any) -> tuple[Path, str]:
+        settings = places.load(**arguments)
+        return settings.state_dir, settings.origins["stateDir"]
+
+    assert found() == (places.folder / "mirror", "default")
+    places.argent(mirror={"stateDir": str(places.home / "older")})
+    assert found() == (places.home / "older", f"{places.argent_json}: storage.mirror.stateDir")
+    places.ours(stateDir="state")
+    assert found() == (places.folder / "state", f"{places.mirror_json}: stateDir")
+    variable = {"MIRROR_STATE_DIR": str(places.home / "variable")}
+    assert found(**variable) == (places.home / "variable", "environment MIRROR_STATE_DIR")
+    assert found(**variable, state_dir=str(places.home / "flag")) == (places.home / "flag", "--state-dir")
 
 
-def test_a_file_named_by_flag(places: Places, folder: Path) -> None:
-    """It stands in for the one in the home, and the state directory lies beside it."""
-    places.write(storage(postgres={"connectionString": "home"}))
-    (folder / "elsewhere").mkdir()
-    named = places.write(storage(postgres={"connectionString": "named"}), folder / "elsewhere" / "mine.json")
-    places.config = str(named)
+def test_sidecar_by_precedence(places: Places) -> None:
+    places.argent(mirror={"sidecar": "none"})
+    assert places.load().sidecar == "none"
+    places.ours(sidecar="follows")
     settings = places.load()
-    assert settings.dsn == "named"
-    assert settings.state_dir == places.home / "elsewhere" / "mirror"
+    assert (settings.sidecar, settings.origins["sidecar"]) == ("follows", f"{places.mirror_json}: sidecar")
+
+
+def test_what_holds_for_one_source(places: Places) -> None:
+    """Also when the source is named as an argument, and by another name."""
+    entry = {"path": "b.db", "agent": "main", "schema": "dash", "profile": "memustore"}
+    places.ours(sources=["a.db", entry, {"path": "c.db", "profile": "auto"}])
+    a, b, c = (places.folder / name for name in ("a.db", "b.db", "c.db"))
+    (places.home / "link.db").symlink_to(b)
+    for settings in (places.load(), places.load(str(places.home / "link.db"))):
+        assert settings.agents == {b: "main"}
+        assert settings.profiles == {b: "memustore"}
+        assert settings.schemas == {a: "public", b: "dash", c: "public"}
+        assert settings.schema_of(b) == "dash" and settings.schema_of(places.home / "other.db") == "public"
+    settings = places.load(schema="flag")
+    assert set(settings.schemas.values()) == {"flag"} and settings.origins["schema"] == "--schema"
+
+
+def test_storage_key_by_key(places: Places) -> None:
+    places.argent(backend="dual", redis={"port": 7000})
+    settings = places.load()
+    assert settings.storage == StorageSettings("dual", "sqlite", ("sqlite", "postgres"), None, ("127.0.0.1", 7000))
+    places.ours(storage={"readFrom": "postgres", "writeTo": ["postgres"], "redis": {"host": "cache"}})
+    settings = places.load()
+    assert settings.storage == StorageSettings("dual", "postgres", ("postgres",), None, ("cache", 7000))
+    key = "storage.redis.port"
+    assert settings.origins[key] == f"{places.argent_json}: {key}"
+    assert settings.origins["storage.readFrom"] == f"{places.mirror_json}: storage.readFrom"
+    places.argent(backend="postgres")
+    places.ours(storage={"redis": {}})
+    assert places.load().storage == StorageSettings("postgres", "postgres", ("postgres",), None, ("127.0.0.1", 6380))
+
+
+# -- files and paths -----------------------------------------------------------------------------------
+
+
+def test_the_file_by_precedence(places: Places) -> None:
+    places.ours(sidecar="none")
+    variable = places.write(places.home / "v" / "v.json", {"sidecar": "follows"})
+    flag = places.write(places.home / "f" / "f.json", {"postgres": {"connectionString": "flag"}})
+    assert places.load().sidecar == "none"
+    settings = places.load(MIRROR_CONFIG=str(variable))
+    assert (settings.sidecar, settings.config) == ("follows", variable)
+    settings = places.load(MIRROR_CONFIG=str(variable), config=flag)
+    assert (settings.sidecar, settings.dsn, settings.config) == ("outlives", "flag", flag)
+    assert settings.state_dir == flag.parent / "mirror", "beside the file that was named"
+
+
+def test_a_file_that_is_named_must_be_there(places: Places) -> None:
+    gone = places.home / "none.json"
+    assert "no such file" in places.fails(config=gone) and "check --config" in places.fails(config=gone)
+    assert "check MIRROR_CONFIG" in places.fails(MIRROR_CONFIG=str(gone))
+    assert "directory" in places.fails(config=places.home).lower()
+
+
+def test_beside_argent_json(places: Places) -> None:
+    """Where ArgentOS looks for it, whether it is there or not."""
+    elsewhere = places.home / "elsewhere"
+    places.write(elsewhere / "mirror.json", {"sidecar": "none"})
+    assert places.load(ARGENT_STATE_DIR=str(elsewhere)).sidecar == "none"
+    assert places.load(ARGENT_STATE_DIR=str(elsewhere)).state_dir == elsewhere / "mirror"
+    assert places.load(CLAWDBOT_STATE_DIR=str(elsewhere)).sidecar == "none"
+    settings = places.load(ARGENT_CONFIG_PATH=str(elsewhere / "my.json"))
+    assert settings.sidecar == "none"
+    assert settings.state_dir == places.folder / "mirror", "ArgentOS, too, keeps its data in its own folder"
+
+
+def test_beside_the_argent_json_that_is_read(places: Places) -> None:
+    """A folder that has none: ArgentOS reads the one in the home directory, and ours is beside that."""
+    places.argent(postgres={"connectionString": "home"})
+    places.ours(sidecar="none")
+    empty = places.home / "empty"
+    settings = places.load(ARGENT_STATE_DIR=str(empty))
+    assert (settings.dsn, settings.sidecar, settings.state_dir) == ("home", "none", empty / "mirror")
+    places.write(empty / "mirror.json", {"sidecar": "follows"})
+    assert places.load(ARGENT_STATE_DIR=str(empty)).sidecar == "follows"
+
+
+def test_paths_are_relative_to_the_file(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    (places.home / "work").mkdir()
+    monkeypatch.chdir(places.home / "work")
+    named = places.write(
+        places.home / "conf" / "m.json",
+        {"sources": ["a.db", {"path": "../b.db"}, "~/c.db", "/x/d.db"], "stateDir": "~/state"},
+    )
+    for config in (named, "../conf/m.json"):
+        settings = places.load(config=config)
+        found = (named.parent / "a.db", places.home / "b.db", places.home / "c.db", Path("/x/d.db"))
+        assert settings.sources == found
+        assert settings.state_dir == places.home / "state"
+    settings = places.load("a.db", state_dir="s", config=named)
+    assert settings.sources == (places.home / "work" / "a.db",), "arguments are relative to the working directory"
+    assert settings.state_dir == places.home / "work" / "s"
 
 
 def test_the_home_of_the_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder))
-    assert load_settings((), None, None, "public", None, {}).state_dir == folder.resolve() / ".argentos" / "mirror"
-    assert load_settings(("~/a.db",), None, "~/state", "public", None, {}) == Settings(
-        (folder.resolve() / "a.db",),
-        None,
-        folder.resolve() / "state",
-        "public",
-        options=f" --state-dir {folder.resolve()}/state",
+    home = folder.resolve()
+    assert load_settings((), None, None, None, None, {}).state_dir == home / ".argentos" / "mirror"
+    settings = load_settings(("~/a.db",), None, "~/state", None, None, {})
+    assert (settings.sources, settings.state_dir) == ((home / "a.db",), home / "state")
+    assert settings.options == f" --state-dir {home}/state"
+
+
+def test_comments_are_allowed(places: Places) -> None:
+    places.write(places.mirror_json, "// ours\n{sources: ['a.db',], /* later */ sidecar: 'none'}")
+    assert places.load().sources == (places.folder / "a.db",)
+
+
+def test_what_a_command_needs_to_mean_the_same_mirror(places: Places) -> None:
+    named = places.write(places.home / "my conf.json", {})
+    dsn = "host=/run dbname=x"
+    settings = places.load(state_dir="/s", schema="n", config=named, postgres=dsn)
+    assert settings.options == f" --state-dir /s --config '{named}' --schema n --postgres '{dsn}'"
+    again = places.load(
+        state_dir=settings.arguments[1],
+        config=settings.arguments[3],
+        schema=settings.arguments[5],
+        postgres=settings.arguments[7],
     )
+    assert again == settings
+    assert places.load(postgres="postgres://u:secret@h/d").options == "", "no password is printed"
+    assert places.load(ARGENT_PG_URL=dsn).options == ""
+    settings = places.load(MIRROR_CONFIG=str(named), MIRROR_STATE_DIR="/s")
+    assert settings.options == f" --state-dir /s --config '{named}'", "another terminal does not have the variables"
+    assert places.load(ARGENT_STATE_DIR=str(places.home)).options == ""
+
+
+# -- what is refused -----------------------------------------------------------------------------------
 
 
 def test_a_source_named_twice(places: Places) -> None:
     (places.home / "link.db").symlink_to("a.db")
-    with pytest.raises(ConfigError, match="named twice"):
-        places.load(str(places.home / "a.db"), str(places.home / "link.db"))
+    both = [str(places.home / "a.db"), str(places.home / "link.db")]
+    assert "named twice" in places.fails(*both)
+    places.ours(sources=["/x/b.db", *both])
+    assert f"({places.mirror_json}): sources[2]: the same file as sources[1]" in places.fails()
 
 
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ("{", "mend the file"),
-        ("[]", "not a JSON object"),
-        ({"storage": 1}, "storage is not an object"),
-        (storage(mirror=[]), "storage.mirror is not an object"),
-        (storage(postgres="dsn"), "storage.postgres is not an object"),
-        (storage(postgres={"connectionString": 5}), "connectionString is not a text"),
-        (storage(mirror={"stateDir": 5}), "stateDir is not a text"),
-        (storage(mirror={"sources": "/x/a.db"}), "sources is not a list"),
-        (storage(mirror={"sources": [{"file": "/x/a.db"}]}), "without a path"),
+        ("{", "line 1"),
+        ("[]", "expected an object, found a list"),
+        ('{"sidecar": "none", "sidecar": "none"}', "the key 'sidecar' stands twice"),
+        ({"stateDirr": "/x"}, "stateDirr: unknown key: did you mean stateDir?"),
+        ({"stateDir": 5}, "stateDir: expected a text, found the number 5"),
+        ({"sources": ["~nobody-of-this-name/a.db"]}, "write the whole path"),
+        ({"sources": ["a\0b.db"]}, "check the path"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_its_place(places: Places, values: Any, told: str) -> None:
-    path = places.write(values)
-    with pytest.raises(ConfigError) as caught:
-        places.load()
-    assert told in str(caught.value) and str(path) in str(caught.value)
-
-
-def test_only_a_file_that_was_named_must_be_there(places: Places) -> None:
-    places.load()
-    places.config = str(places.home / "none.json")
-    with pytest.raises(ConfigError, match="no such file"):
-        places.load()
+def test_a_damaged_file_of_ours(places: Places, values: Any, told: str) -> None:
+    path = places.write(places.mirror_json, values)
+    line = places.fails()
+    assert told in line
+    assert str(path) in line or "find a file" in line
 
 
 def test_known_sources(places: Places) -> None:
@@ -144,11 +329,120 @@ def test_known_sources(places: Places) -> None:
         places.load(str(places.home)).known()
 
 
-def test_agents_of_sources(places: Places) -> None:
-    """As argent.json has them, also for sources that are named."""
-    places.write(storage(mirror={"sources": [{"path": "/x/a.db", "agent": "main"}, "/x/b.db", {"path": "/x/c.db"}]}))
-    for settings in (places.load(), places.load("/x/a.db")):
-        assert settings.agents == {Path("/x/a.db"): "main"}
-    places.write(storage(mirror={"sources": [{"path": "/x/a.db", "agent": 7}]}))
-    with pytest.raises(ConfigError):
-        places.load()
+# -- storage.mirror, where our settings were before ----------------------------------------------------
+
+
+def test_older_settings_are_understood(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they were: relative to the working directory. The note has the file that means the same."""
+    (places.home / "work").mkdir()
+    monkeypatch.chdir(places.home / "work")
+    older = {"sources": ["a.db", {"path": "~/b.db", "agent": "main"}], "stateDir": "kept", "sidecar": "follows"}
+    places.argent(mirror=older, backend="sqlite")
+    settings = places.load()
+    assert settings.sources == (places.home / "work" / "a.db", places.home / "b.db")
+    (note,) = settings.notes
+    assert note.path == "storage.mirror"
+    assert str(places.argent_json) in note.detail and "drops its whole configuration" in note.detail
+    assert f"write this to {places.mirror_json}" in note.next_step and "remove storage.mirror" in note.next_step
+    (read, (level, name, detail, step)) = configuration_checks(settings)
+    assert read[:2] == ("ok", "configuration") and str(places.argent_json) in read[2]
+    assert (level, name, detail) == ("note", "storage.mirror", note.detail)
+    assert json.dumps(json.loads(note.content)) in step
+
+    places.write(places.mirror_json, note.content)
+    places.argent(backend="sqlite")
+    monkeypatch.chdir(places.home)
+    moved = places.load()
+    assert not moved.notes
+    assert [(entry.path, entry.agent) for entry in moved.configured] == [
+        (entry.path, entry.agent) for entry in settings.configured
+    ]
+    assert (moved.sources, moved.state_dir, moved.sidecar) == (settings.sources, settings.state_dir, settings.sidecar)
+
+
+def test_what_is_left_to_move(places: Places) -> None:
+    places.argent(mirror={"sources": ["/x/a.db"], "sidecar": "follows"})
+    places.ours(sidecar="none")
+    (note,) = places.load().notes
+    assert note.next_step.startswith("add this to") and json.loads(note.content) == {"sources": ["/x/a.db"]}
+    places.ours(sidecar="none", sources=["/x/a.db"])
+    (note,) = places.load().notes
+    assert note.next_step.startswith("remove it") and not note.content
+
+
+@pytest.mark.parametrize("name", ["argent.json", "mine.json"])
+def test_an_argent_json_that_is_named(places: Places, name: str) -> None:
+    """``--config`` named one until now; it is still read, from there."""
+    places.argent(postgres={"connectionString": "home"})
+    named = places.write(
+        places.home / "conf" / name,
+        {"agents": {}, "storage": {"postgres": {"connectionString": "named"}, "mirror": {"sources": ["/x/a.db"]}}},
+    )
+    settings = places.load(config=named)
+    assert (settings.dsn, settings.sources) == ("named", (Path("/x/a.db"),))
+    assert settings.state_dir == named.parent / "mirror" and settings.options == f" --config {named}"
+    (note,) = settings.notes
+    assert note.path == "storage.mirror" and str(named.parent / "mirror.json") in note.next_step
+    places.write(named.parent / "mirror.json", {"sources": ["/x/b.db"]})
+    assert places.load(config=named).sources == (Path("/x/b.db"),)
+
+
+def test_an_argent_json_that_is_named_and_has_nothing_of_ours(places: Places) -> None:
+    named = places.write(places.home / "conf" / "argent.json", {"agents": {}})
+    (note,) = places.load(config=named).notes
+    assert note.path == "--config" and "belongs to ArgentOS" in note.detail
+
+
+def test_unknown_keys_of_an_older_section(places: Places) -> None:
+    places.argent(mirror={"stateDirr": "/x", "sources": [{"file": "/x/a.db"}]})
+    line = places.fails()
+    assert "storage.mirror.stateDirr: unknown key: did you mean stateDir?" in line
+    assert "storage.mirror.sources[0].file: unknown key: did you mean path?" in line
+
+
+def test_a_password_that_others_can_read(places: Places) -> None:
+    for values in (
+        {"postgres": {"connectionString": "postgres://u:secret@h/d"}},
+        {"storage": {"postgres": {"connectionString": "host=h password=secret"}}},
+    ):
+        places.ours(**values).chmod(0o640)
+        (note,) = places.load().notes
+        assert note.next_step == f"chmod 600 {places.mirror_json}" and "secret" not in note.detail
+        places.mirror_json.chmod(0o600)
+        assert not places.load().notes
+    places.ours(postgres={"connectionString": "postgres://u@h/d"}).chmod(0o644)
+    assert not places.load().notes
+
+
+# -- the description -----------------------------------------------------------------------------------
+
+
+def test_every_key_is_documented_with_its_places() -> None:
+    """The table in the module's docstring has the keys of the schema, no more and no fewer."""
+    schema = json_schema()
+
+    def keys(part: dict[str, Any], path: str) -> list[str]:
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+        if "properties" in part:
+            inner = [keys(value, f"{path}.{key}" if path else key) for key, value in part["properties"].items()]
+            return [key for found in inner for key in found]
+        if part.get("type") == "array":
+            below = keys(part["items"], f"{path}[]")
+            return [path, *below] if below != [f"{path}[]"] else [path]
+        if "anyOf" in part:
+            return [key for option in part["anyOf"] if "$ref" in option for key in keys(option, path)]
+        return [path]
+
+    assert config_module.__doc__ is not None
+    lines = config_module.__doc__.split("\n")
+    table = [line.split("``")[1] for line in lines if line.startswith("``") and "``  " in line]
+    assert sorted(table) == sorted(keys(schema, ""))
+
+
+def test_names_that_are_written_in_two_places() -> None:
+    """The description of the file must not load the engine, so it repeats them."""
+    schema = json_schema()
+    assert set(schema["$defs"]["MirrorFile"]["properties"]["sidecar"]["enum"]) == set(SIDECARS)
+    entry = schema["$defs"][SourceEntry.__name__]["properties"]
+    assert set(entry["profile"]["enum"]) == {"auto", *PROFILES}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from mirror.hook.budget import Budget
 from mirror.hook.keys import KeyWatch
 from mirror.hook.outbox import Outbox
 from mirror.hook.watch import Watch
+from tests.support.hooked import row_told
 from tests.unit.test_hook_watch import Sent
 
 TABLES = {"t": "id", "g": "rowid", "log": "id", "child": "id", "w": "k"}
@@ -115,7 +115,7 @@ class Program:
     def told(self) -> list[list[tuple[Any, ...]] | None]:
         """The rows of each commit since the last call; None: not known."""
         messages = [message for message in self.sent.take() if message[0] == "commit"]
-        return [None if rows is None else [marshal.loads(row) for row in rows] for rows in (m[4] for m in messages)]
+        return [None if rows is None else [row_told(row) for row in rows] for rows in (m[4] for m in messages)]
 
 
 def key(table: str, rowid: int, values: tuple[Any, ...]) -> tuple[str, object]:

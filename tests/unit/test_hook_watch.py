@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import marshal
 import struct
 import weakref
 from collections.abc import Callable
@@ -17,7 +16,9 @@ import pytest
 
 from mirror.hook.budget import Budget
 from mirror.hook.outbox import Outbox
-from mirror.hook.watch import MOST_ROWS, Watch, agent
+from mirror.hook.watch import Watch, agent
+from mirror.hook.wire import MOST_ROWS
+from tests.support.hooked import row_told
 
 Told = list[tuple[Any, ...]]
 
@@ -43,8 +44,8 @@ class Sent:
 
     def rows(self) -> list[Any]:
         """The rows of each commit since the last call; None: not all are known."""
-        told = [message[4] for message in self.take() if message[0] == "commit"]
-        return [None if rows is None else [marshal.loads(row) for row in rows] for rows in told]
+        found = [message[4] for message in self.take() if message[0] == "commit"]
+        return [None if rows is None else [row_told(row) for row in rows] for rows in found]
 
     def ops(self) -> list[Any]:
         """Op, table and rowid of each row of the only commit."""
@@ -374,6 +375,22 @@ def test_set_in_the_midst_of_a_transaction(program: Program) -> None:
     again = Watch(program.db, cast("Outbox", program.sent), Budget(), rows=True)
     program.run("INSERT INTO g VALUES (2)", "COMMIT", "INSERT INTO g VALUES (3)")
     assert [rows and len(rows) for rows in program.sent.rows()] == [None, 1] and again.failures == 0
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_transaction_begins_while_hooks_are_set_again(program: Program, whole: bool) -> None:
+    """By another thread: nothing is told of its rows, and of the next one's all."""
+    set_last = program.watch._listen_to_rows
+
+    def meanwhile(connection: apsw.Connection) -> None:
+        program.run("BEGIN", "INSERT INTO g VALUES (1)", *["COMMIT", "BEGIN", "INSERT INTO g VALUES (2)"] * whole)
+        set_last(connection)
+
+    program.watch._rest(program.db, 1.0)
+    program.watch._listen_to_rows = meanwhile  # type: ignore[method-assign]
+    assert program.watch.resume()
+    program.run("INSERT INTO g VALUES (3)", "COMMIT", "INSERT INTO g VALUES (4)")
+    assert [rows and len(rows) for rows in program.sent.rows()] == [None] * (1 + whole) + [1]
 
 
 def test_removed(program: Program) -> None:

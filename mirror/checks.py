@@ -1,0 +1,101 @@
+"""One thing that was looked at, and what it means: what `mirror doctor` finds, and each guard rail of a cutover.
+
+A check has a code, which stays the same from version to version and is what programs go by; a name, a figure and a
+next step, which are for people and may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+#: ok: as it should be. note: works, and somebody should know. problem: does not work, or must not be passed over.
+Level = Literal["ok", "note", "problem"]
+
+
+class Code(StrEnum):
+    """What a check is about."""
+
+    # -- the source and where its mirror keeps its files
+    SOURCE = "source"
+    FILE = "source.file"
+    SQLITE = "source.sqlite"
+    JOURNAL_MODE = "source.journal-mode"
+    PROFILE = "source.profile"
+    STATE_DIRECTORY = "state-directory"
+    DISK = "disk"
+
+    CONFIGURATION = "configuration"
+
+    # -- its tables and columns
+    TABLE_UNMAPPED = "table.unmapped"
+    TABLE_LEFT_OUT = "table.left-out"
+    TABLE_TOO_WIDE = "table.too-wide"
+    TABLE_UNREADABLE = "table.unreadable"
+    TABLE_KEY = "table.null-in-key"
+    TABLE_LARGE = "table.looked-at-in-part"
+    TABLE_NAME = "table.name-taken"
+    TABLE_SHARED = "table.name-of-two-sources"
+    COLUMN_WIDENED = "column.becomes-jsonb"
+    COLUMN_REJECTS = "column.rejects"
+
+    # -- Postgres
+    POSTGRES = "postgres"
+    ENCODING = "postgres.encoding"
+    READ_ONLY = "postgres.read-only"
+    RIGHTS = "postgres.rights"
+    PGVECTOR = "postgres.pgvector"
+    ROW_SECURITY = "postgres.row-security"
+    INDEXES = "postgres.indexes"
+    SEQUENCE = "postgres.sequence"
+
+    # -- the mirror
+    MIRROR = "mirror"
+    LAG = "mirror.lag"
+    PARITY = "mirror.parity"
+    GAPS = "mirror.gaps-since-parity"
+    REJECTS = "mirror.rejects"
+    REFUSED = "mirror.refused-tables"
+    DISCREPANCIES = "mirror.discrepancies"
+
+    # -- the day after
+    CONSTRAINT = "constraint"
+    BACKUPS = "backups"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    code: Code
+    name: str
+    """For people; of several with one code (tables, columns, constraints) it says which."""
+    level: Level
+    detail: str
+    """What was found: the figure, where there is one."""
+    next_step: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it stands in nobody's way."""
+        return self.level != "problem"
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values. ``check`` and ``figure`` are earlier names of ``name`` and ``detail``."""
+        return {
+            "code": str(self.code),
+            "name": self.name,
+            "level": self.level,
+            "passed": self.passed,
+            "detail": self.detail,
+            "next_step": self.next_step,
+            "check": self.name,
+            "figure": self.detail,
+        }
+
+
+def all_passed(checks: Iterable[Check]) -> bool:
+    """Whether there is no problem."""
+    return all(check.passed for check in checks)

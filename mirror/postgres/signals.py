@@ -1,0 +1,38 @@
+"""What this package asks of whoever sends it rows: to send them again, in another way.
+
+These are no errors for people: each has one answer, and :func:`mirror.deliver.apply_with_answers` (a batch) and
+:class:`~mirror.postgres.snapshot.Loader` (a whole table) give it. Nothing has been applied when one is raised.
+"""
+
+from __future__ import annotations
+
+
+class Signal(Exception):  # noqa: N818 - no error, but a question with one answer
+    """Base of the signals. ``table``: the source's; ``wish``: what has to be done, for the log."""
+
+    def __init__(self, table: str, wish: str) -> None:
+        super().__init__(table, wish)
+        self.table = table
+        self.wish = wish
+
+
+class ColumnMisfit(Signal):
+    """A value does not fit the Postgres type of its column: the column must become jsonb."""
+
+    def __init__(self, table: str, column: str, detail: str) -> None:
+        super().__init__(table, f"the column {column} must become jsonb: {detail}")
+        self.column = column
+
+
+class NullInKey(Signal):
+    """A declared key holds NULL: the table must be keyed on ``_rowid``, and all its rows sent."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(table, "the table must be keyed on its rowid: NULL in the primary key")
+
+
+class RowsNeeded(Signal):
+    """A table that other agents share cannot follow a change of its definition: all its rows must be sent."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(table, "all rows must be sent: the table is shared with other agents")

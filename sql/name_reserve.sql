@@ -1,0 +1,2 @@
+-- $1 schema, $2 table: the right to make a relation of this name, until the transaction ends; false: another has it.
+SELECT pg_try_advisory_xact_lock(mirror.name_key($1::text, $2::text))

@@ -1,0 +1,47 @@
+"""A control server in the test's own process, on a pipeline whose source is not there: it ends when it is run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mirror.capture.link import CaptureLink
+from mirror.control import ControlServer
+from mirror.home import Home, SourceTask
+from mirror.pipeline import Pipeline
+from tests.support.commands import UNREACHABLE
+
+
+class Serving:
+    """The pipeline, and the folder under which it is reached."""
+
+    def __init__(self, folder: Path) -> None:
+        source = folder / "none.db"
+        self.folder = folder / "s"
+        self.home = Home(self.folder, source)
+        self.pipeline = Pipeline(SourceTask(source, self.folder, UNREACHABLE, "public"), self.home, _no_link)
+        self._thread = threading.Thread(target=self.pipeline.run)
+
+    def end(self) -> None:
+        """Have the pipeline run, which ends it: it has nothing to follow."""
+        self._thread.start()
+        self._thread.join(60)
+        assert not self._thread.is_alive() and self.pipeline.error is not None
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Serving]:
+    """Serve one until the end of the block."""
+    made = Serving(folder)
+    server = ControlServer(made.folder, made.pipeline)
+    try:
+        yield made
+    finally:
+        server.close()
+        made.home.release()
+
+
+def _no_link() -> CaptureLink:
+    raise AssertionError("there is nothing to capture")

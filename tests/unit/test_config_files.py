@@ -1,0 +1,136 @@
+"""mirror.json is checked: what is wrong is reported with its path, and what was probably meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.config_files import MirrorFile, json_schema, problems, read_mirror_file
+from mirror.errors import ConfigError
+
+EVERYTHING = {
+    "$schema": "mirror.schema.json",
+    "sources": ["memory.db", {"path": "dashboard.db", "agent": "main", "schema": "dash", "profile": "memustore"}],
+    "stateDir": "state",
+    "postgres": {"connectionString": "host=/run"},
+    "sidecar": "outlives",
+    "storage": {
+        "backend": "dual",
+        "readFrom": "sqlite",
+        "writeTo": ["sqlite", "postgres"],
+        "postgres": {"connectionString": "host=/run"},
+        "redis": {"host": "127.0.0.1", "port": 6380},
+    },
+}
+
+
+SIDECAR = "expected one of follows, none, outlives"
+PORT = "expected a whole number from 1 to 65535"
+
+
+def test_all_that_it_may_contain() -> None:
+    assert problems(EVERYTHING, MirrorFile) == []
+    assert problems({}, MirrorFile) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"sources": ["a", {"path": "b", "agnet": "x"}]}, "sources[1].agnet: unknown key: did you mean agent?"),
+        ({"sources": [{"file": "b", "path": "b"}]}, "sources[0].file: unknown key: did you mean path?"),
+        ({"state_dir": "x"}, "state_dir: unknown key: did you mean stateDir?"),
+        ({"Sources": []}, "Sources: unknown key: did you mean sources?"),
+        ({"storage": {"redis": {"prot": 1}}}, "storage.redis.prot: unknown key: did you mean port?"),
+        ({"connectionString": "x"}, "connectionString: unknown key: did you mean postgres.connectionString?"),
+        ({"postgres": {"dsn": "x"}}, "postgres.dsn: unknown key: did you mean connectionString?"),
+        ({"postgres": {"sidecar": "x"}}, "postgres.sidecar: unknown key: did you mean sidecar?"),
+        ({"agent": "x"}, "agent: unknown key: did you mean sources[].agent?"),
+        ({"zzz": 1}, "zzz: unknown key: the keys are sources, stateDir, postgres, sidecar, storage"),
+        ({"": 1}, '"": unknown key: the keys are sources, stateDir, postgres, sidecar, storage'),
+        ({"postgres": {"a.b": 1}}, 'postgres."a.b": unknown key: the keys are connectionString'),
+        ({"sources": [{"agent": "x"}]}, "sources[0].path: missing"),
+        ({"sources": "a.db"}, "sources: expected a list, found a text"),
+        ({"sources": {"path": "a.db"}}, "sources: expected a list, found an object"),
+        ({"sources": ["a", 7]}, "sources[1]: expected a text or an object, found the number 7"),
+        ({"sources": [["a"]]}, "sources[0]: expected a text or an object, found a list"),
+        ({"sources": [""]}, "sources[0]: expected a text or an object, found an empty text"),
+        ({"sources": [{"path": "a", "agent": 7}]}, "sources[0].agent: expected a text, found the number 7"),
+        ({"sources": [{"path": ""}]}, "sources[0].path: expected a text, found an empty text"),
+        ({"stateDir": None}, "stateDir: expected a text, found null"),
+        ({"stateDir": True}, "stateDir: expected a text, found true"),
+        ({"sidecar": "folows"}, f"sidecar: {SIDECAR}, found 'folows': did you mean follows?"),
+        ({"sidecar": "x"}, f"sidecar: {SIDECAR}, found 'x'"),
+        ({"storage": {"writeTo": ["sqlite", "m"]}}, "storage.writeTo[1]: expected one of postgres, sqlite, found 'm'"),
+        ({"storage": {"redis": {"port": "6380"}}}, f"storage.redis.port: {PORT}, found a text"),
+        ({"storage": {"redis": {"port": 0}}}, f"storage.redis.port: {PORT}, found the number 0"),
+        ({"storage": {"redis": {"port": 1.5}}}, f"storage.redis.port: {PORT}, found the number 1.5"),
+        ({"storage": {"redis": {"port": True}}}, f"storage.redis.port: {PORT}, found true"),
+        ({"storage": []}, "storage: expected an object, found a list"),
+        ([], "expected an object, found a list"),
+        (None, "expected an object, found null"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_has_its_path(values: Any, expected: str) -> None:
+    (problem,) = problems(values, MirrorFile)
+    assert str(problem) == expected
+
+
+def test_all_problems_are_reported_at_once(folder: Path) -> None:
+    path = folder / "mirror.json"
+    path.write_text(json.dumps({"sources": ["a", {"agnet": "x"}, 7], "sidecar": 1, "stateDir": "x", "storag": {}}))
+    with pytest.raises(ConfigError) as caught:
+        read_mirror_file(path)
+    assert caught.value.place == str(path) and "mirror config schema" in caught.value.next_step
+    found = [part.partition(": ")[0] for part in caught.value.detail.split("; ")]
+    assert found == ["sources[1].agnet", "sources[1].path", "sources[2]", "sidecar", "storag"]
+
+
+def test_a_password_is_not_repeated() -> None:
+    """A text where an object should be may be a connection string."""
+    for values in ({"postgres": "postgres://u:secret@h/d"}, {"storage": {"postgres": ["postgres://u:secret@h/d"]}}):
+        assert "secret" not in "".join(map(str, problems(values, MirrorFile)))
+
+
+def test_a_file_that_is_no_text(folder: Path) -> None:
+    path = folder / "mirror.json"
+    path.write_bytes(b'{"stateDir": "\xff"}')
+    with pytest.raises(ConfigError, match="utf-8"):
+        read_mirror_file(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_mirror_file(path)
+    path.write_bytes(b'\xef\xbb\xbf{"stateDir": "x"}')
+    assert read_mirror_file(path).state_dir == "x"
+
+
+_WORDS = "sources stateDir postgres sidecar storage path agent schema profile connectionString backend readFrom writeTo"
+_KEYS = st.sampled_from([*_WORDS.split(), "redis", "host", "port", "other", "$schema"])
+_TEXTS = st.sampled_from(["", "x", "auto", "sqlite", "postgres", "dual", "outlives", "none"])
+_LEAVES = st.none() | st.booleans() | st.integers(-1, 70_000) | st.floats() | _TEXTS
+_VALUES = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4))
+
+
+@given(st.dictionaries(_KEYS, _VALUES, max_size=5))
+def test_what_has_no_problem_can_be_used(values: dict[str, Any]) -> None:
+    """Two readings of one description agree: ours, which has the paths, and msgspec's."""
+    try:
+        msgspec.convert(values, MirrorFile)
+    except msgspec.ValidationError:
+        usable = False
+    else:
+        usable = True
+    assert (problems(values, MirrorFile) == []) == usable
+
+
+def test_the_schema_describes_every_key() -> None:
+    schema = json_schema()
+    for section in schema["$defs"].values():
+        assert section["additionalProperties"] is False and section["description"]
+        for key, value in section["properties"].items():
+            assert "$ref" in value or "description" in value or section["title"] == "StoragePostgres", key

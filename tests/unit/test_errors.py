@@ -1,0 +1,116 @@
+"""Codes that stay the same, and errors that keep their kind on their way through a socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from mirror import errors
+from mirror.errors import (
+    ConfigError,
+    ControlError,
+    FencedError,
+    FormatError,
+    MirrorError,
+    NotRunningError,
+    RefusedError,
+    RepairError,
+    ReplacedError,
+    RequestError,
+    SinkError,
+    SourceError,
+    StateError,
+)
+
+#: Programs decide by these: one may be added, none may change.
+CODES: dict[str, type[MirrorError]] = {
+    "mirror": MirrorError,
+    "source": SourceError,
+    "source.format": FormatError,
+    "source.replaced": ReplacedError,
+    "state": StateError,
+    "postgres": SinkError,
+    "postgres.fenced": FencedError,
+    "postgres.refused": RefusedError,
+    "postgres.repair": RepairError,
+    "control": ControlError,
+    "control.not_running": NotRunningError,
+    "control.request": RequestError,
+    "config": ConfigError,
+}
+
+
+def tree(kind: type[MirrorError]) -> Iterator[type[MirrorError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from tree(each)
+
+
+def made(kind: type[MirrorError], *, retryable: bool) -> MirrorError:
+    if issubclass(kind, SinkError):
+        error: MirrorError = kind("do", "there", "what", sqlstate="42501", next_step="then")
+    else:
+        error = kind("do", "there", "what", next_step="then")
+    error.retryable = retryable
+    return error
+
+
+def test_the_codes() -> None:
+    found = {kind.code: kind for kind in tree(MirrorError) if kind.__module__ == errors.__name__}
+    assert found == CODES
+    assert errors.__doc__ is not None
+    for code, kind in CODES.items():
+        assert f"{kind.__name__} " in errors.__doc__ and f"``{code}``" in errors.__doc__, "the drawing names each"
+        parent = kind.__base__
+        if parent is not MirrorError and kind is not MirrorError:
+            assert parent is not None and code.startswith(f"{CODES_OF[parent]}."), code
+
+
+CODES_OF = {kind: code for code, kind in CODES.items()}
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+@pytest.mark.parametrize("kind", CODES.values())
+def test_an_error_keeps_its_kind_and_all_it_says(kind: type[MirrorError], retryable: bool) -> None:
+    error = made(kind, retryable=retryable)
+    again = MirrorError.from_dict(json.loads(json.dumps(error.to_dict())))
+    assert type(again) is kind
+    assert str(again) == str(error) and again.retryable is retryable
+    assert vars(again) | {"retryable": retryable} == vars(error) | {"retryable": retryable}
+    assert again.args == error.args
+
+
+def test_a_class_without_a_code_of_its_own_arrives_as_the_one_above() -> None:
+    class SpecialError(StateError):
+        """Of some module."""
+
+    assert type(MirrorError.from_dict(SpecialError("do", "there").to_dict())) is StateError
+    assert type(MirrorError.from_dict(StateError("do", "there").to_dict())) is StateError
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("postgres.repair.by_hand", RepairError), ("postgres.new", SinkError), ("new", MirrorError), ("", MirrorError)],
+)
+def test_a_code_of_another_version(code: str, kind: type[MirrorError]) -> None:
+    data = {"code": code, "operation": "do", "place": "", "detail": "", "next_step": "", "retryable": True}
+    error = MirrorError.from_dict(data)
+    assert type(error) is kind and error.retryable and error.operation == "do"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"code": 7, "operation": "do", "retryable": True},
+        {"code": "state", "operation": None, "retryable": True},
+        {"code": "state", "operation": "do"},
+        {"code": "state", "operation": "do", "retryable": 1},
+        {"code": "state", "operation": "do", "retryable": False, "detail": []},
+    ],
+)
+def test_what_is_no_error(data: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="error"):
+        MirrorError.from_dict(data)
