@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mirror.capture.link import CAPTURE_MODULE, CaptureLink, CaptureProcess, CaptureTask
+from mirror.capture.link import CAPTURE_MODULE, CaptureService, CaptureTask
 from mirror.capture.shadow import SAVE_SEGMENTS
 from mirror.capture.spool import SEGMENT_BYTES
-from mirror.control import ControlServer
-from mirror.errors import ConfigError, MirrorError
+from mirror.errors import ConfigError
 from mirror.home import Home, SourceTask
 from mirror.model import Faults, no_fault
 from mirror.pipeline import Pipeline
 from mirror.statedir import resolve, source_folder
+from mirror.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30
 #: A save, which makes room, is due only after some segments: half of a full spool must hold more than those.
@@ -36,133 +36,99 @@ class AgentSettings:
     """Of sources that :attr:`schemas` does not name."""
     tenants: Mapping[Path, str] = field(default_factory=dict)
     """The agents that sources belong to, as far as that is said."""
-    profile: str | None = None
-    """How the sources are held; None: by what each is."""
-    schemas: Mapping[Path, str] = field(default_factory=dict)
-    """The Postgres schemas of sources' tables, where not all have one schema."""
+    profiles: Mapping[Path, str] = field(default_factory=dict)
+    """How sources are held, as far as that is said; others by what each is."""
     resume_only: bool = False
+    restarts: bool = True
+    """Start a source that has failed again by itself once its file has changed, as long as others are at work."""
+    schemas: Mapping[Path, str] = field(default_factory=dict)
+    """The schemas of sources that have another one than ``schema``."""
     spool_limit: int = SPOOL_LIMIT
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
 
 
 class Agent:
-    """Runs the pipelines of some sources, one thread each, until :meth:`stop`."""
+    """Mirrors some sources, each apart from the others, until :meth:`stop`."""
 
     def __init__(self, settings: AgentSettings, faults: Faults = no_fault) -> None:
         """Take the sources' locks; raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
         if settings.spool_limit < LEAST_SPOOL_LIMIT:
             least = f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes"
             raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
-        self._guard = threading.Lock()
-        self._capture: CaptureProcess | None = None
-        self._module = settings.capture
-        self._taken: set[int] = set()
-        self._servers: list[ControlServer] = []
-        self._homes: list[Home] = []
-        sources = [resolve(source) for source in settings.sources]
-        try:
-            for source in sources:
-                self._homes.append(Home(source_folder(settings.state_dir, source), source))
-        except MirrorError:
-            self._release()
-            raise
-        self._tasks = [
-            CaptureTask(source, home.folder / "spool", settings.spool_limit)
-            for source, home in zip(sources, self._homes, strict=True)
-        ]
-        self.pipelines = [
-            Pipeline(
-                SourceTask(
-                    source,
-                    home.folder,
-                    settings.dsn,
-                    settings.schemas.get(source, settings.schema),
-                    settings.tenants.get(source),
-                    settings.profile,
-                    settings.resume_only,
-                ),
-                home,
-                self._linker(index),
-                faults,
+        self._capture = CaptureService(settings.capture)
+        tasks = [
+            SourceTask(
+                source,
+                source_folder(settings.state_dir, source),
+                settings.dsn,
+                settings.schemas.get(source, settings.schema),
+                settings.tenants.get(source),
+                settings.profiles.get(source),
+                settings.resume_only,
             )
-            for index, (source, home) in enumerate(zip(sources, self._homes, strict=True))
+            for source in map(resolve, settings.sources)
         ]
-        self._threads = [
-            threading.Thread(target=pipeline.run, name=f"mirror {pipeline.task.database.name}", daemon=True)
-            for pipeline in self.pipelines
-        ]
+        homes: list[Home] = []
+        try:
+            for task in tasks:
+                homes.append(Home(task.folder, task.database))
+            restarts = settings.restarts and not settings.resume_only
+            self._sources = [
+                SupervisedSource(
+                    task,
+                    home,
+                    partial(
+                        self._capture.link, CaptureTask(task.database, task.folder / "spool", settings.spool_limit)
+                    ),
+                    faults,
+                    restarts=restarts,
+                )
+                for task, home in zip(tasks, homes, strict=True)
+            ]
+        except BaseException:
+            for home in homes:
+                home.release()
+            raise
 
-    def _linker(self, index: int) -> Callable[[], CaptureLink]:
-        """A function that gives source ``index`` its link; asked again, capture has died: restart it."""
-
-        def link() -> CaptureLink:
-            with self._guard:
-                if self._capture is None or index in self._taken:
-                    if self._capture is not None:
-                        self._capture.stop()
-                    self._capture = CaptureProcess(self._tasks, self._module)
-                    self._taken = set()
-                self._taken.add(index)
-                return self._capture.links[index]
-
-        return link
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """The sources' present pipelines, or the last one of a source that has failed."""
+        return [source.pipeline for source in self._sources]
 
     @property
     def capture_pid(self) -> int | None:
-        """Process id of the capture process."""
-        return None if self._capture is None else self._capture.pid
+        """Process id of the capture process, while there is one."""
+        return self._capture.pid
 
     def start(self) -> None:
         """Start mirroring and serving the control sockets."""
-        for index, (home, pipeline) in enumerate(zip(self._homes, self.pipelines, strict=True)):
-            self._servers.append(ControlServer(home.folder, pipeline))
-            home.renewed = partial(self._serve_again, index)
-        for thread in self._threads:
-            thread.start()
-
-    def _serve_again(self, index: int) -> None:
-        """Put back a control socket that was deleted."""
-        with self._guard:
-            if self._servers and not self._servers[index].intact:
-                self._servers[index].close()
-                self._servers[index] = ControlServer(self._homes[index].folder, self.pipelines[index])
+        for source in self._sources:
+            source.start()
 
     @property
     def running(self) -> bool:
-        """Whether any pipeline is still at work."""
-        return any(thread.is_alive() for thread in self._threads)
+        """Whether any source is still at work. (One that has failed may come back as long as others are.)"""
+        return any(source.working for source in self._sources)
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until all pipelines have ended."""
-        for thread in self._threads:
-            thread.join(timeout)
+    def restart_no_more(self) -> None:
+        """Let the end of each source be its end."""
+        for source in self._sources:
+            source.restart_no_more()
 
     def stop(self, timeout: float = 1.2) -> bool:
         """End all pipelines; False if one is inside a Postgres statement that takes longer.
 
         Whatever is cut off is found whole at the next start, as after a kill.
         """
-        for pipeline in self.pipelines:
-            pipeline.stop()
-        for thread in self._threads:
-            thread.join(timeout)
-        ended = not self.running
-        with self._guard:
-            for server in self._servers:
-                server.close()
-            self._servers.clear()
-        if self._capture is not None:
-            self._capture.stop()
-            self._capture = None
-        if ended:
-            self._release()
-        return ended
-
-    def _release(self) -> None:
-        for home in self._homes:
-            home.release()
-        self._homes.clear()
+        for source in self._sources:
+            source.stop()
+        deadline = time.monotonic() + timeout
+        ended = [source.join(max(0.0, deadline - time.monotonic())) for source in self._sources]
+        for source in self._sources:
+            source.stop_serving()
+        self._capture.stop()
+        return all(ended)
 
     def __enter__(self) -> Self:
         self.start()

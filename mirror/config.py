@@ -2,7 +2,39 @@
 
 For every value: flag > environment > mirror.json > argent.json > default. A variable that is blank counts as unset.
 
-=====================================  ==============================================================="""
+=====================================  ======================================================================
+key of mirror.json                     the places that can say it, the first one counts
+=====================================  ======================================================================
+``sources``                            arguments > mirror.json > argent.json's ``storage.mirror`` (older) > those
+                                       that the state directory knows. A path, or an object with:
+``sources[].path``                     the SQLite file
+``sources[].agent``                    ``--agent`` > the source's entry > none (for a MemuStore: argent)
+``sources[].schema``                   ``--schema`` > the source's entry > what is
+                                       remembered of the source > public
+``sources[].profile``                  ``--profile``, unless auto > the source's entry > auto
+``stateDir``                           ``--state-dir`` > ``MIRROR_STATE_DIR`` > mirror.json > ``storage.mirror`` >
+                                       the folder mirror beside the file that was named > in the folder of ArgentOS
+``postgres.connectionString``          ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > mirror.json's
+                                       ``storage.postgres`` > argent.json's ``storage.postgres`` > an embedded server
+``sidecar``                            enable_mirror(sidecar=…) > mirror.json > ``storage.mirror`` > outlives
+``storage.backend``                    mirror.json > argent.json > sqlite
+``storage.readFrom``                   mirror.json > argent.json > what backend means
+``storage.writeTo``                    mirror.json > argent.json > what backend means
+``storage.postgres.connectionString``  ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > argent.json
+``storage.redis.host``                 mirror.json > argent.json > 127.0.0.1, if redis is mentioned at all
+``storage.redis.port``                 mirror.json > argent.json > 6380, if redis is mentioned at all
+``$schema``                            ignored; editors use it
+=====================================  ======================================================================
+
+mirror.json is ours: ``--config`` > ``MIRROR_CONFIG`` > beside argent.json, whether that is there or not
+(:mod:`mirror.config_lookup`). It may have comments (JSON5). Its paths are relative to its folder; ``~`` is the home
+directory. :mod:`mirror.config_files` has the types and descriptions of the keys. argent.json belongs to ArgentOS:
+:mod:`mirror.argent` says how it is found and read. The folder of ArgentOS is ``ARGENT_STATE_DIR`` >
+``CLAWDBOT_STATE_DIR`` > ``~/.argentos``, or one of its older names that is there.
+
+An entry of ``sources`` holds for its file also when the file is named as an argument. There is no variable for the
+schema: a schema belongs to one source, a variable would speak for all.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +48,7 @@ from typing import Any
 from mirror.argent import state_folder, variable
 from mirror.config_lookup import READ, ConfigFile, Found, absolute, find_files
 from mirror.config_notes import Note, notes
-from mirror.dsn import has_password
+from mirror.dsn import without_password
 from mirror.errors import ConfigError
 from mirror.statedir import known_sources, resolve
 
@@ -165,8 +197,8 @@ def load_settings(
         arguments += ["--config", str(read.named)]
     if schema:
         arguments += ["--schema", schema]
-    if postgres and not has_password(postgres):
-        arguments += ["--postgres", postgres]
+    if postgres and (shown := without_password(postgres)):
+        arguments += ["--postgres", shown]
     return Settings(
         tuple(named),
         dsn,

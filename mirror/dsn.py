@@ -18,18 +18,27 @@ _KEYWORD = re.compile(r"(\s*)([^\s=']+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.
 
 def hide_password(dsn: str) -> str:
     """The connection string as it may be shown: each password is replaced by :data:`HIDDEN`."""
-    return _split(dsn)[0]
+    return _split(dsn, HIDDEN)[0]
+
+
+def without_password(dsn: str) -> str:
+    """The connection string with its passwords left out, to be used where another place has them (``~/.pgpass``).
+
+    Empty for what is no connection string.
+    """
+    shown, found = _split(dsn, "")
+    return "" if found and shown.startswith("(") else shown
 
 
 def has_password(dsn: str) -> bool:
     """Whether there is, or may be, a password in a connection string."""
-    return _split(dsn)[1]
+    return _split(dsn, HIDDEN)[1]
 
 
-def _split(dsn: str) -> tuple[str, bool]:
-    """The connection string without passwords, and whether it had any."""
+def _split(dsn: str, instead: str) -> tuple[str, bool]:
+    """The connection string with ``instead`` for each password (empty: left out), and whether it had one."""
     if scheme := _URI.match(dsn):
-        shown, found = _uri(dsn[scheme.end() :])
+        shown, found = _uri(dsn[scheme.end() :], instead)
         return scheme[0] + shown, found
     shown, found, at = "", False, 0
     while at < len(dsn.rstrip()):
@@ -37,24 +46,31 @@ def _split(dsn: str) -> tuple[str, bool]:
         if pair is None:
             return f"({HIDDEN}: not a connection string)", True
         secret = pair[2].lower() in _SECRETS and pair[3] not in ("", "''")
-        shown += f"{pair[1]}{pair[2]}={HIDDEN}" if secret else pair[0]
+        if not secret:
+            shown += pair[0]
+        elif instead:
+            shown += f"{pair[1]}{pair[2]}={instead}"
         found = found or secret
         at = pair.end()
     return shown.strip(), found
 
 
-def _uri(text: str) -> tuple[str, bool]:
+def _uri(text: str, instead: str) -> tuple[str, bool]:
     """What follows the scheme: ``user:password@host/database?keyword=value``."""
     found = False
     head, mark, query = text.partition("?")
-    parts = query.split("&")
-    for index, part in enumerate(parts):
+    parts = []
+    for part in query.split("&"):
         keyword, equals, value = part.partition("=")
         if unquote(keyword).lower() in _SECRETS and value:
-            parts[index], found = f"{keyword}{equals}{HIDDEN}", True
-    whole = head + mark + "&".join(parts)
+            found = True
+            if instead:
+                parts.append(f"{keyword}{equals}{instead}")
+        else:
+            parts.append(part)
+    whole = head + (mark if parts else "") + "&".join(parts)
     user, at, rest = whole.rpartition("@")
     name, colon, password = user.partition(":")
     if at and colon and password:
-        return f"{name}:{HIDDEN}@{rest}", True
+        return f"{name}{colon if instead else ''}{instead}@{rest}", True
     return whole, found

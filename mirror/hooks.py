@@ -33,6 +33,7 @@ class Hooks:
         self._replay = Replay(self.hooked, self._log, json_array)
         self._schema: Schema | None = None
         self._compared = False
+        self._settled: tuple[object, ...] = ()
 
     def begin(self, replica: Replica, found: PageBatch, *, compared: bool) -> None:
         """A batch is applied now; ``compared``: of pages that were, so that nobody knows which commits these are."""
@@ -87,11 +88,9 @@ class Hooks:
             status.discrepancies += len(found)
             logger.warning("{}: hook and file tell different things: {}", Path(status.source).name, found[0])
         self._log.settle(ledger)
-        status.hook = {
-            "writers": [str(writer) for writer in self.hooked.writers],
-            "checked": self._cross.checked,
-            "unchecked": self._cross.unchecked,
-            "waiting": self._cross.waiting,
-            "applied": self._replay.commits,
-            "lost": self.hooked.lost,
-        }
+        cross, writers = self._cross, self.hooked.writers
+        figures = (cross.checked, cross.unchecked, cross.waiting, self._replay.commits, self.hooked.lost)
+        if (now := (writers, figures)) != self._settled:
+            self._settled = now
+            names = ("checked", "unchecked", "waiting", "applied", "lost")
+            status.hook = {"writers": list(map(str, writers)), **dict(zip(names, figures, strict=True))}

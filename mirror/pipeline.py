@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -36,7 +37,7 @@ from mirror.errors import (
     StateError,
 )
 from mirror.fileformat.header import DatabaseHeader
-from mirror.home import Home, SourceTask
+from mirror.home import Home, SourceTask, located
 from mirror.hooks import Hooks
 from mirror.model import Faults, Lsn, Position, Salts, no_fault
 from mirror.postgres.sink import Sink
@@ -74,6 +75,8 @@ class Pipeline:
         self.task = task
         self.status = SourceStatus(str(task.database), task.schema)
         self.error: MirrorError | None = None
+        self.bug: Exception | None = None
+        """What has ended it, and what that was if nobody had foreseen it."""
         self._faults = faults
         self._home = home
         self._tail = Tail(task.database, link)
@@ -162,12 +165,11 @@ class Pipeline:
         except MirrorError as error:
             self._fail(error)
         except Exception as error:
-            # A bug: say where, and end this source alone; the state is as after a kill.
-            logger.exception("{}: the mirror failed", self.task.database.name)
+            # It ends this source alone; the state is as after a kill.
+            self.bug = error
             self._fail(MirrorError("run the mirror", str(self.task.database), f"{type(error).__name__}: {error}"))
         finally:
             self._close()
-            self.status.keep(self.task.folder)
 
     def _fail(self, error: MirrorError) -> None:
         self.error = error
@@ -180,9 +182,7 @@ class Pipeline:
             self._connect()
             self._follow()
         except OSError as error:
-            problem: MirrorError = StateError(
-                "use the state directory", str(self.task.folder), str(error), retryable=True
-            )
+            problem = located(error, self.task)
         except MirrorError as error:
             problem = error
         while True:
@@ -234,11 +234,13 @@ class Pipeline:
             self._replica.save()
 
     def _close(self) -> None:
-        for part in (self._desk, self._tail, self._source, self._sink, self._replica, self._mender):
-            if part is not None:
-                part.close()
-        self._images.close()
-        self._spool.close()
+        """Let go of everything, whatever goes wrong with a part of it, and write down how it ended."""
+        own = self._desk, self._tail, self._source, self._sink, self._replica, self._mender, self._images, self._spool
+        with ExitStack() as stack:
+            stack.callback(self.status.keep, self.task.folder)
+            for part in reversed(own):
+                if part is not None:
+                    stack.callback(part.close)
         with self._applied:
             self._applied.notify_all()
 
@@ -403,7 +405,7 @@ class Pipeline:
         assert self._replica is not None and self._sink is not None
         with self._applied:
             self.status.is_at(self._replica.position)
-            self.status.describes(self._replica.schema.tables.values(), self._sink.agent, self._sink.profile)
+            self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
             self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
             self._applied.notify_all()
         self.status.keep(self.task.folder)

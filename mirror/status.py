@@ -8,7 +8,7 @@ import os
 import shlex
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -84,6 +84,8 @@ class SourceStatus:
 
     def __post_init__(self) -> None:
         self._kept: tuple[object, ...] = ()
+        self._described: Mapping[str, Table] | None = None
+        self._refused: list[Refusal] = []
         #: Of each of the last seconds in which something was applied: the worst lag, and transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
 
@@ -113,15 +115,19 @@ class SourceStatus:
         """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
         return list(self._lags)
 
-    def describes(self, tables: Collection[Table], agent: str | None, profile: str | None) -> None:
-        """The source has these tables, belongs to this agent, and is held by this profile."""
+    def describes(self, tables: Mapping[str, Table], agent: str | None, profile: str | None) -> None:
+        """The source has these tables (another mapping when they change), this agent's, and is held by this profile."""
         self.agent, self.profile = agent, profile
-        self.tables = len(tables)
-        self.left_out = [f"{table.name}.{column}" for table in tables for column in table.left_out]
+        if tables is not self._described:
+            self._described = tables
+            self.tables = len(tables)
+            self.left_out = [f"{table.name}.{column}" for table in tables.values() for column in table.left_out]
 
     def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
         """So many rows are rejected, and these tables refused."""
-        self.rejects, self.refusals = rejects, [asdict(refusal) for refusal in refusals]
+        self.rejects = rejects
+        if (now := list(refusals)) != self._refused:
+            self._refused, self.refusals = now, [asdict(refusal) for refusal in now]
 
     def remembers(self, gaps: Iterable[Gap], discrepancies: int) -> None:
         """What Postgres has of the source beside its rows."""
@@ -159,8 +165,11 @@ class SourceStatus:
             temporary.write_text(json.dumps(asdict(self)))
             os.replace(temporary, folder / _FILE)
 
-    def report(self) -> dict[str, Any]:
-        """The state as JSON values, with the figures that follow from the clock."""
+    def report(self, options: str = "") -> dict[str, Any]:
+        """The state as JSON values, with the figures that follow from the clock.
+
+        ``options``: those that a command needs besides the source's name, in its next steps.
+        """
         now = time.time()
         result = asdict(self)
         result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
@@ -183,7 +192,7 @@ def next_steps(report: Mapping[str, Any], options: str = "", own_schema: str = "
     if report["phase"] == "waiting":
         steps.append("nothing, or repair what the last error names; the mirror goes on by itself")
     if report["phase"] == "failed":
-        steps.append(f"repair the cause and start `mirror up {source}` again")
+        steps.append(f"put right what the last error names, and start `mirror up {source}`")
     if report["phase"] == "stopped":
         steps.append(f"start it with `mirror up {source}`")
     taken = [refusal["table"] for refusal in report["refusals"] if refusal.get("own_schema")]

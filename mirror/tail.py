@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import select
+import contextlib
+import selectors
 import socket
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.capture.batches import Head
-from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message
+from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message, Unknown
 from mirror.capture.spool import Place
 from mirror.errors import ReplacedError, SourceError
 from mirror.model import Lsn, Salts
@@ -39,12 +40,15 @@ class Tail:
         self._restarted: Lsn | None = None
         self._marks: dict[int, Future[Lsn]] = {}
         self._questions: dict[Future[Lsn], Ask] = {}
+        self._selector = selectors.DefaultSelector()
+        self._bell: socket.socket | None = None
 
     def connect(self) -> None:
         """Have a conversation; questions that the death of capture left unanswered are asked again."""
         if self._link is not None:
             return
         self._link = self._new_link()
+        self._selector.register(self._link, selectors.EVENT_READ)
         self.attached = False
         for future, ask in self._questions.items():
             self._marks[ask(self._link)] = future
@@ -86,7 +90,7 @@ class Tail:
         return future.result()
 
     def locate(self, future: Future[Lsn], salts: Salts, frame: int) -> None:
-        """Ask for the position of a WAL frame, once it is spooled."""
+        """Ask for the position of a WAL frame, once it is spooled; an error if nobody knows its salts."""
         self._ask(future, lambda link: link.locate(salts, frame))
 
     def _ask(self, future: Future[Lsn], ask: Ask) -> None:
@@ -100,11 +104,13 @@ class Tail:
         Raises ``SourceError`` when capture has died or cannot follow, ``ReplacedError`` when other
         files stand at the source's path.
         """
-        watched: list[socket.socket | CaptureLink] = [bell]
+        if self._bell is None:
+            self._bell = bell
+            self._selector.register(bell, selectors.EVENT_READ)
         if self._link is not None:
-            watched.append(self._link)
-        ready, _, _ = select.select(watched, [], [], timeout)
-        if self._link is not None and self._link in ready:
+            self._link.flush()
+        ready = {key.fileobj for key, _ in self._selector.select(timeout)}
+        if self._link is not None and (self._link in ready or self._link.fileno() < 0):
             for message in self._read(self._link):
                 self._take(message)
         return bell in ready
@@ -113,11 +119,17 @@ class Tail:
         try:
             return link.read()
         except SourceError:
-            link.close()
-            self._link = None
+            self._hang_up()
             self.attached = False
             self._marks.clear()
             raise
+
+    def _hang_up(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            with contextlib.suppress(KeyError, ValueError):  # it was closed already
+                self._selector.unregister(link)
+            link.close()
 
     def _take(self, message: Message) -> None:
         match message:
@@ -126,16 +138,22 @@ class Tail:
                 self.until = place
                 if self.captured is None or lsn > self.captured:
                     self.captured = lsn
-                if isinstance(message, Marked) and (future := self._marks.pop(message.mark, None)) is not None:
-                    del self._questions[future]
+                if isinstance(message, Marked) and (future := self._answered(message.mark)) is not None:
                     future.set_result(lsn)
+            case Unknown(mark, text):
+                if (future := self._answered(mark)) is not None:
+                    future.set_exception(SourceError("find a commit", str(self._database), text, retryable=True))
             case Attached(gap, place, lsn, salts):
                 self.error = None
                 self.attached, self._attaching = True, False
                 self.until, self.captured = place, lsn
                 self._begin = Head(lsn, salts, time.time(), place)
                 self._restarted = None if gap is None else lsn
-            case Failed(text, _, replaced):
+            case Failed(text, retryable, replaced):
+                if not retryable:
+                    self._hang_up()
+                    self.attached = False
+                    raise SourceError("follow the source", str(self._database), text)
                 if replaced:
                     self.attached = False
                     raise ReplacedError("follow the source", str(self._database), text)
@@ -146,9 +164,18 @@ class Tail:
                     self._attaching = False
                     raise SourceError("follow the WAL", str(self._database), text, retryable=True)
 
+    def _answered(self, mark: int) -> Future[Lsn] | None:
+        """Who asked this and still waits for the answer."""
+        future = self._marks.pop(mark, None)
+        if future is None:
+            return None
+        del self._questions[future]
+        return future if future.set_running_or_notify_cancel() else None
+
     def close(self) -> None:
         """Hang up; questions are not answered any more."""
         for future in self._questions:
             future.cancel()
-        if self._link is not None:
-            self._link.close()
+        self._questions.clear()
+        self._hang_up()
+        self._selector.close()

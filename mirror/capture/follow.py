@@ -24,10 +24,10 @@ a gap), and anything about files on which the program uses exclusive locking mod
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import time
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from mirror.errors import FormatError, ReplacedError, SourceError
 from mirror.fileformat.wal import (
     FRAME_HEADER_SIZE,
     WAL_HEADER_SIZE,
+    FrameRun,
     WalHeader,
     frame_checksum,
     frame_offset,
@@ -53,6 +54,10 @@ CHUNK_BYTES = 1 << 20
 LEFTOVER_BYTES = 64 << 20
 #: Seconds between looks at whether the files were replaced, when nothing is committed and when much is.
 REPLACED_INTERVAL, REPLACED_BUSY_INTERVAL = 0.1, 1.0
+#: How long the index may be between two states, as while a writer changes it, before that is an error.
+SETTLE_SECONDS = 5.0
+#: Seconds between looks at whether a full spool has room again.
+ROOM_INTERVAL = 0.1
 _MASK = 0xFFFFFFFF
 #: Generations whose salts are remembered, so that a position given by salts can be found.
 _KNOWN_GENERATIONS = 64
@@ -71,17 +76,21 @@ class Follower:
         self._spool = spool
         self._limit = spool_limit
         self._wal = -1
-        self._shm: mmap.mmap | None = None
+        # Read at each look, 0.4 us, not mapped, 0.06 us: a map of a file that somebody cuts ends the process (SIGBUS).
+        self._shm = -1
         self._inodes: tuple[int, int, int] = (0, 0, 0)
         self._cursor: Cursor | None = spool.cursor
+        self._settled: WalIndexHeader | None = None  # what attaching goes by
+        self._unsettled_since: float | None = None
+        self._reset: Iterator[None] | None = None  # the rest of the steps that follow a reset
         self._seen = b""
         self._counted = False  # whether cursor.changes was taken from the index that is followed
         self._sealing = False  # whether this generation's frames need another checksum chain than their own
-        self._full = False
+        self._full = self._over = False
         self.awaited = False
         """Somebody cannot go on, and so make room in the spool, before all that is committed now is there."""
-        self._since_size_check = 0
-        self._open = spool.size()  # bytes spooled since the last commit; after a restart that is not known
+        self._next_measure = 0.0
+        self._open = spool.size  # bytes spooled since the last commit; after a restart that is not known
         self._looked = 0.0
         self._generations: dict[Salts, int] = {}
 
@@ -99,28 +108,19 @@ class Follower:
 
     # -- attaching ---------------------------------------------------------------------------------
 
-    def attach(self, floor: int, forced: str = "") -> str | None:
-        """Open the files and find the place to go on from.
-
-        Returns the reason when contiguity with the spool cannot be proved (a GAP was recorded then);
-        a new generation is numbered ``floor`` or higher. ``forced``: begin a new generation in any
-        case, for this reason. Raises ``SourceError``.
-        """
+    def open(self) -> None:
+        """Open the files; raises ``SourceError``."""
         self.detach()
         wal, shm = f"{self._database}-wal", f"{self._database}-shm"
         try:
-            self._wal = os.open(wal, os.O_RDONLY)
-            descriptor = os.open(shm, os.O_RDONLY)
-            try:
-                self._inodes = (
-                    os.stat(self._database).st_ino,
-                    os.fstat(self._wal).st_ino,
-                    os.fstat(descriptor).st_ino,
-                )
-                self._shm = mmap.mmap(descriptor, BOTH_COPIES, prot=mmap.PROT_READ)
-            finally:
-                os.close(descriptor)
-        except (OSError, ValueError) as error:
+            self._wal = os.open(wal, os.O_RDONLY | os.O_NONBLOCK)  # whatever stands there: opening waits for nobody
+            self._shm = os.open(shm, os.O_RDONLY | os.O_NONBLOCK)
+            self._inodes = (
+                os.stat(self._database).st_ino,
+                os.fstat(self._wal).st_ino,
+                os.fstat(self._shm).st_ino,
+            )
+        except OSError as error:
             self.detach()
             raise SourceError(
                 "open the WAL",
@@ -129,7 +129,24 @@ class Follower:
                 next_step="the database must be in WAL mode and not in exclusive locking mode",
                 retryable=True,
             ) from error
-        header = self._settled_header()
+
+    def is_ready(self) -> bool:
+        """Whether :meth:`attach` may be called; to be asked again and again, once the files are open.
+
+        Raises ``SourceError`` when the index has been between two states for long.
+        """
+        self._settled = self._header(self._index())
+        return self._settled is not None
+
+    def attach(self, floor: int, forced: str = "") -> str | None:
+        """Find the place to go on from, right after :meth:`is_ready` has said yes.
+
+        Returns the reason when contiguity with the spool cannot be proved (a GAP was recorded then);
+        a new generation is numbered ``floor`` or higher. ``forced``: begin a new generation in any
+        case, for this reason. Raises ``SourceError``.
+        """
+        header = self._settled
+        assert header is not None
         reason = forced or self._cannot_resume(self._cursor, header)
         if reason is None:
             if self.cursor.frame and (head := self._read_wal_header(header.salts)) is not None:
@@ -141,27 +158,29 @@ class Follower:
 
     def detach(self) -> None:
         """Close the files."""
-        if self._shm is not None:
-            self._shm.close()
-            self._shm = None
-        if self._wal >= 0:
-            os.close(self._wal)
-            self._wal = -1
+        for descriptor in (self._shm, self._wal):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._shm = self._wal = -1
         self._seen = b""
         self._counted = False
+        self._reset = self._settled = self._unsettled_since = None
 
-    def _settled_header(self) -> WalIndexHeader:
-        deadline = time.monotonic() + 5.0
-        while (header := WalIndexHeader.parse(self._index())) is None:
-            if time.monotonic() > deadline:
-                raise SourceError(
-                    "read the WAL index",
-                    f"{self._database}-shm",
-                    "its header never settled",
-                    next_step="a writer may have died: open the database once with the program or the shell",
-                    retryable=True,
-                )
-            time.sleep(0.001)
+    def _header(self, index: bytes) -> WalIndexHeader | None:
+        """What the index says; None while a writer is between its two copies. Raises ``SourceError`` if it stays so."""
+        header = WalIndexHeader.parse(index)
+        if header is not None:
+            self._unsettled_since = None
+        elif self._unsettled_since is None:
+            self._unsettled_since = time.monotonic()
+        elif time.monotonic() - self._unsettled_since > SETTLE_SECONDS:
+            raise SourceError(
+                "read the WAL index",
+                f"{self._database}-shm",
+                "its header never settled",
+                next_step="a writer may have died: open the database once with the program or the shell",
+                retryable=True,
+            )
         return header
 
     def _cannot_resume(self, cursor: Cursor | None, header: WalIndexHeader) -> str | None:
@@ -190,16 +209,19 @@ class Follower:
     def poll(self) -> bool:
         """Take what was committed since the last call, at most a chunk; True if there is more already.
 
-        Raises ``SourceError`` when the files were replaced or the WAL is damaged, ``StateError`` when
-        the spool cannot be written.
+        Following a reset takes several calls where there is much to read. Raises ``SourceError`` when the files were
+        replaced or the WAL is damaged, ``StateError`` when the spool cannot be written.
         """
+        if self._reset is not None:
+            self._go_on_with_reset(self._reset)
+            return True
         index = self._index()
         quiet = index == self._seen
         if time.monotonic() - self._looked >= (REPLACED_INTERVAL if quiet else REPLACED_BUSY_INTERVAL):
             self._look_for_replacement()
         if quiet:
             return False
-        header = WalIndexHeader.parse(index)
+        header = self._header(index)
         if header is None:
             return False
         waited = self._full
@@ -207,7 +229,8 @@ class Follower:
             return False
         self._full = False
         if header.salts != self.cursor.salts:
-            self._follow_reset(header, f"the spool reached its limit of {self._limit} bytes, and " if waited else "")
+            why = f"the spool reached its limit of {self._limit} bytes, and " if waited else ""
+            self._go_on_with_reset(self._follow_reset(header, why))
             return True
         if header.last_frame > self.cursor.frame:
             return self._take(header)
@@ -236,9 +259,9 @@ class Follower:
         return None if generation is None else Lsn(generation, frame)
 
     def _index(self) -> bytes:
-        if self._shm is None:
+        if self._shm < 0:
             raise SourceError("follow the WAL", str(self._database), "not attached")
-        return self._shm[:BOTH_COPIES]
+        return os.pread(self._shm, BOTH_COPIES, 0)
 
     def _look_for_replacement(self) -> None:
         self._looked = time.monotonic()
@@ -303,10 +326,7 @@ class Follower:
             self.committed = Lsn(before.generation, before.frame + whole)
             self._open = 0
         self._open += (count - whole) * size
-        self._since_size_check += len(data)
-        if self._since_size_check > self._limit // 64:
-            self._since_size_check = 0
-            self._full = self._spool.size() > self._limit
+        self._full = self._is_over_limit()
 
     def _with_wal_header(self, header: WalIndexHeader) -> Cursor | None:
         """The cursor, at frame 0 with what the WAL's header says; None if the generation went meanwhile."""
@@ -344,11 +364,19 @@ class Follower:
 
     # -- resets and gaps ---------------------------------------------------------------------------
 
-    def _follow_reset(self, header: WalIndexHeader, reason: str) -> None:
-        """``reason``: what a gap's reason begins with, if there is one."""
+    def _go_on_with_reset(self, steps: Iterator[None]) -> None:
+        """Do the next step; what is left of them is kept, unless one fails."""
+        self._reset = None
+        for _ in steps:
+            self._reset = steps
+            return
+
+    def _follow_reset(self, header: WalIndexHeader, reason: str) -> Iterator[None]:
+        """A generator: there may be much to read. ``reason``: what a gap's reason begins with, if there is one."""
         old = self.cursor
-        data, count, left = self._leftovers(old)
-        fresh = self._count_commits(header)
+        leftovers = yield from self._leftovers(old)
+        left = sum(len(run.commits) for _, run in leftovers)
+        fresh = yield from self._count_commits(header)
         if fresh is None:
             return  # reset once more: look again
         missed = (header.changes - old.changes - left - fresh) & _MASK
@@ -358,30 +386,43 @@ class Follower:
             what = "the counter of commits was set back" if missed >= 1 << 31 else f"{missed} commits overwritten"
             self._gap(f"{reason}the WAL was reset: {what}", header)
         else:
-            if count:
-                self._append(old, data, count, left, count)
+            yield from self._take_leftovers(leftovers)
             self._begin(Kind.RESET, header, old.generation + 1, self.cursor.changes, "")
             self._counted = True
 
-    def _leftovers(self, cursor: Cursor) -> tuple[bytes, int, int]:
-        """What a finished generation has behind the cursor: bytes, frames up to the last commit, commits."""
+    def _leftovers(self, cursor: Cursor) -> Generator[None, None, list[tuple[bytes, FrameRun]]]:
+        """What a finished generation has behind the cursor: chunks, each with the frames that continue the chain."""
+        found: list[tuple[bytes, FrameRun]] = []
         frame_size = FRAME_HEADER_SIZE + cursor.page_size
         offset = frame_offset(cursor.frame + 1, cursor.page_size)
         head = os.pread(self._wal, FRAME_HEADER_SIZE, offset) if cursor.page_size else b""
         if len(head) < FRAME_HEADER_SIZE or frame_salts(head) != cursor.salts:
-            return b"", 0, 0  # mostly: everything had been read
+            return found  # mostly: everything had been read
         size = max(1, CHUNK_BYTES // frame_size) * frame_size
-        data = b""
-        while len(data) < LEFTOVER_BYTES:
-            part = os.pread(self._wal, size, offset + len(data))
-            data += part
-            good, _, _ = scan_frames(part, cursor.page_size, cursor.salts)
-            if good * frame_size < size:
+        chain, read = cursor.checksum, 0
+        while read < LEFTOVER_BYTES:
+            data = os.pread(self._wal, size, offset + read)
+            run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, chain)
+            if run.count:
+                found.append((data, run))
+                chain = run.checksums[-1]
+            if run.count * frame_size < size:
                 break
-        run = verify_frames(data, cursor.page_size, cursor.big_endian, cursor.salts, cursor.checksum)
-        return data, run.commits[-1] + 1 if run.commits else 0, len(run.commits)
+            read += size
+            yield
+        return found
 
-    def _count_commits(self, header: WalIndexHeader) -> int | None:
+    def _take_leftovers(self, leftovers: list[tuple[bytes, FrameRun]]) -> Iterator[None]:
+        """Spool them, up to the last commit."""
+        while leftovers and not leftovers[-1][1].commits:
+            leftovers.pop()
+        for number, (data, run) in enumerate(leftovers, 1):
+            whole = run.commits[-1] + 1 if run.commits else 0
+            count = whole if number == len(leftovers) else run.count
+            self._append(self.cursor, data, count, len(run.commits), whole)
+            yield
+
+    def _count_commits(self, header: WalIndexHeader) -> Generator[None, None, int | None]:
         """Commits among the frames that the index says the new generation has; None if it is gone again."""
         if header.last_frame == 0:
             return 0 if self._still(header.salts) else None
@@ -390,17 +431,36 @@ class Follower:
             return None
         frame_size = FRAME_HEADER_SIZE + wal.page_size
         commits, at = 0, replace(self.cursor, frame=0, salts=wal.salts, page_size=wal.page_size)
-        while at.frame < header.last_frame:
+        while True:
             count = min(header.last_frame - at.frame, max(1, CHUNK_BYTES // frame_size))
             data = os.pread(self._wal, count * frame_size, frame_offset(at.frame + 1, wal.page_size))
             if not self._still(header.salts):
                 return None
             commits += self._committed(data, count, at, seal=False)[1]
             at = replace(at, frame=at.frame + count)
-        return commits
+            if at.frame == header.last_frame:
+                return commits
+            yield
+
+    def _is_over_limit(self) -> bool:
+        if self._spool.size <= self._limit:
+            self._over = False
+        elif not self._over or time.monotonic() >= self._next_measure:
+            self._measure()
+            self._over = self._spool.size > self._limit
+        return self._over
 
     def _has_room(self) -> bool:
-        return self.awaited or self._spool.size() - self._open <= self._limit // 2
+        """Whether a spool that was full may be filled again. A transaction that has begun is spooled to its end."""
+        if self.awaited:
+            return True
+        if self._spool.size - self._open > self._limit // 2 and time.monotonic() >= self._next_measure:
+            self._measure()
+        return self._spool.size - self._open <= self._limit // 2
+
+    def _measure(self) -> None:
+        self._spool.measure()
+        self._next_measure = time.monotonic() + ROOM_INTERVAL
 
     def _gap(self, reason: str, header: WalIndexHeader, floor: int = 0) -> None:
         previous = 0 if self._cursor is None else self._cursor.generation

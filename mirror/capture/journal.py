@@ -41,6 +41,8 @@ _LOCK_BYTES = 0x40000000, 512
 _CLOCK_REALTIME_COARSE = 5
 #: How long a hot journal may stand before it is told: a program that is just starting rolls it back itself.
 _HOT_SECONDS = 2.0
+#: How long a file may be written without a pause before that is told.
+STILL_SECONDS = 1.0
 
 
 class Stamp(NamedTuple):
@@ -67,6 +69,7 @@ class JournalFollower:
         self._journal = Path(f"{database}-journal")
         self._spool = spool
         self._file = -1
+        self._opened = 0.0
         self._cursor: Cursor | None = spool.cursor
         self._announced: Stamp | None = None
         self._latest: Stamp | None = None
@@ -92,11 +95,23 @@ class JournalFollower:
         """Open the file; raises ``SourceError``."""
         self.detach()
         try:
-            self._file = os.open(self._database, os.O_RDONLY)
+            self._file = os.open(self._database, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise SourceError("open the database", str(self._database), str(error), retryable=True) from error
+        self._opened = time.monotonic()
 
-    def attach(self, floor: int, forced: str) -> str | None:
+    def is_ready(self) -> bool:
+        """Whether :meth:`attach` may be called; to be asked again and again, once the file is open.
+
+        Raises ``SourceError`` when the file has not stood still for long, and as :meth:`poll` does.
+        """
+        if self.stands_still():
+            return True
+        if time.monotonic() > self._opened + STILL_SECONDS:
+            raise self._never_still()
+        return False
+
+    def attach(self, floor: int, forced: str = "") -> str | None:
         """What the file says now, when it stands still, is a new generation, numbered ``floor`` or higher.
 
         Returns ``forced``, or None: that pages are compared is no gap here.
@@ -104,8 +119,7 @@ class JournalFollower:
         self._announce(floor)
         return forced or None
 
-    def never_still(self) -> SourceError:
-        """The error for a file that does not stand still."""
+    def _never_still(self) -> SourceError:
         if self._hot_since is not None:
             return self._is_hot()
         if self._latest_since < time.monotonic() - self._settle:

@@ -1,12 +1,17 @@
-"""The mirror's end of the capture process: start it, talk to it, notice its death."""
+"""The mirror's end of the capture process: start it, talk to it, notice its death.
+
+One process follows all sources, each in a conversation of its own that begins and ends whenever the source wants it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +21,8 @@ from mirror.model import Lsn, Salts
 
 #: What runs in the capture process.
 CAPTURE_MODULE = "mirror.capture.process"
+#: A process, or the system, can have no more descriptors.
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +53,45 @@ class Marked:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """The answer to a locate that cannot be answered."""
+
+    mark: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """Following failed; capture goes on trying. ``replaced``: in vain until it is attached again."""
+    """Following failed.
+
+    ``retryable``: capture goes on trying; otherwise the conversation ends, because of a bug. ``replaced``: in vain
+    until it is attached again.
+    """
 
     text: str
     retryable: bool
     replaced: bool
 
 
-Message = Captured | Attached | Marked | Failed
+Message = Captured | Attached | Marked | Unknown | Failed
 
 
 class CaptureLink:
     """One source's conversation with the capture process.
 
-    ``fileno()`` makes it usable with :mod:`selectors`. Not thread-safe: the source's own thread
-    uses it alone.
+    ``fileno()`` makes it usable with :mod:`selectors`. Not thread-safe: the source's own thread uses it alone. That
+    capture has ended is noticed by :meth:`read` and nowhere else.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._socket.setblocking(False)
         self._input = b""
+        self._output = bytearray()
         self._marks = 0
 
     def fileno(self) -> int:
-        """The socket's descriptor."""
+        """The socket's descriptor; -1 when it is closed."""
         return self._socket.fileno()
 
     def attach(self, floor: int, forced: str = "") -> None:
@@ -82,7 +103,8 @@ class CaptureLink:
 
     def look(self) -> None:
         """Have capture look at once, and often for a while: somebody is about to commit."""
-        self._send("look")
+        if not self._output:
+            self._send("look")
 
     def mark(self, *, now: bool = False) -> int:
         """Ask for the position of all that is committed now; answered by :class:`Marked`.
@@ -94,22 +116,28 @@ class CaptureLink:
         return self._marks
 
     def locate(self, salts: Salts, frame: int) -> int:
-        """Ask for the position of a frame, once it is spooled; answered by :class:`Marked`."""
+        """Ask for the position of a frame, once it is spooled; answered by :class:`Marked` or :class:`Unknown`."""
         self._marks += 1
         self._send(f"locate {self._marks} {salts.salt1} {salts.salt2} {frame}")
         return self._marks
 
     def _send(self, line: str) -> None:
-        try:
-            self._socket.sendall(line.encode() + b"\n")
-        except OSError as error:
-            raise SourceError("talk to the capture process", detail=str(error), retryable=True) from error
+        self._output += line.encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what capture had no room for before; never waits."""
+        if self._output:
+            with contextlib.suppress(OSError):  # no room, or capture has ended, which is read
+                del self._output[: self._socket.send(self._output)]
 
     def read(self) -> list[Message]:
-        """The messages that have come; call when readable. Raises ``SourceError`` when capture died."""
+        """The messages that have come. Raises ``SourceError`` when capture has ended."""
         try:
             data = self._socket.recv(1 << 16)
-        except ConnectionError:
+        except BlockingIOError:
+            return []
+        except OSError:  # reset, or closed at this end
             data = b""
         if not data:
             raise SourceError("talk to the capture process", detail="it has ended", retryable=True)
@@ -117,7 +145,7 @@ class CaptureLink:
         return [_message(json.loads(line)) for line in lines]
 
     def close(self) -> None:
-        """Hang up; capture stops following this source."""
+        """Hang up; capture lets go of this source."""
         self._socket.close()
 
 
@@ -133,6 +161,8 @@ def _message(data: dict[str, object]) -> Message:
             return Attached(gap, Place(segment, offset), Lsn.parse(lsn), Salts(salt1, salt2))
         case {"mark": int(mark), "lsn": str(lsn), "place": [int(segment), int(offset)]}:
             return Marked(mark, Lsn.parse(lsn), Place(segment, offset))
+        case {"mark": int(mark), "unknown": str(text)}:
+            return Unknown(mark, text)
         case {"lsn": str(lsn), "place": [int(segment), int(offset)]}:
             return Captured(Lsn.parse(lsn), Place(segment, offset))
         case {"error": str(text), "retry": bool(retry), "replaced": bool(replaced)}:
@@ -149,43 +179,96 @@ class CaptureTask:
     limit: int
 
 
-class CaptureProcess:
-    """The running capture process."""
+class CaptureService:
+    """The capture process of one mirror, started when it is needed and again when it has died; for all threads."""
 
-    def __init__(self, tasks: Sequence[CaptureTask], module: str = CAPTURE_MODULE) -> None:
-        """``module``: what runs in it."""
-        pairs = [socket.socketpair() for _ in tasks]
-        argument = json.dumps(
-            [
-                {
-                    "database": str(task.database),
-                    "spool": str(task.spool),
-                    "limit": task.limit,
-                    "socket": theirs.fileno(),
-                }
-                for task, (_, theirs) in zip(tasks, pairs, strict=True)
-            ]
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, argument],
-            pass_fds=[theirs.fileno() for _, theirs in pairs],
-            stdin=subprocess.DEVNULL,
-        )
-        for _, theirs in pairs:
-            theirs.close()
-        self.links = [CaptureLink(ours) for ours, _ in pairs]
+    def __init__(self, module: str = CAPTURE_MODULE) -> None:
+        """``module``: what runs in the process."""
+        self._module = module
+        self._guard = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        """Over it conversations are begun; the process ends when it closes."""
+        self._stopped = False
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
+    def pid(self) -> int | None:
+        """Process id of the capture process, while there is one."""
+        with self._guard:
+            return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def link(self, task: CaptureTask) -> CaptureLink:
+        """Begin a conversation about a source; raises ``SourceError``.
+
+        One that the death of the process has ended is closed by whoever has it.
+        """
+        with self._guard:
+            if self._stopped:
+                raise SourceError("follow the source", str(task.database), "the mirror ends")
+            try:
+                return self._begin(task)
+            except OSError as error:
+                raise SourceError(
+                    "start the capture process",
+                    error.filename or "",
+                    error.strerror or str(error),
+                    next_step="raise the limit of open files (`ulimit -n`)" if error.errno in NO_DESCRIPTORS else "",
+                    retryable=True,
+                ) from error
+
+    def _begin(self, task: CaptureTask) -> CaptureLink:
+        source = {"database": str(task.database), "spool": str(task.spool), "limit": task.limit}
+        line = json.dumps(source).encode() + b"\n"
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                if self._process is not None and self._process.poll() is None:
+                    with contextlib.suppress(ConnectionError):  # it is just dying
+                        self._give(line, theirs)
+                        return CaptureLink(ours)
+                self._drop()
+                self._start()
+                self._give(line, theirs)
+                return CaptureLink(ours)
+            except BaseException:
+                ours.close()
+                raise
+
+    def _give(self, line: bytes, theirs: socket.socket) -> None:
+        assert self._socket is not None
+        # As one message: a line is much smaller than the socket's buffer.
+        socket.send_fds(self._socket, [line], [theirs.fileno()])
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", self._module, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        self._socket = ours
+
+    def _drop(self) -> None:
+        """Have no process any more: it ends when it is hung up on."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        process, self._process = self._process, None
+        if process is not None:
+            try:
+                process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def stop(self) -> None:
-        """Hang up on all sources and wait for the process to end."""
-        for link in self.links:
-            link.close()
-        try:
-            self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Have the process end, and start none any more."""
+        with self._guard:
+            self._stopped = True
+            self._drop()

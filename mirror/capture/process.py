@@ -1,30 +1,41 @@
-"""The capture process: one small loop that follows the WALs of all sources of one mirror.
+"""The capture process: one small loop that follows the files of all sources of one mirror.
 
 It runs apart from decoding and Postgres so that nothing can make it late, and holds no SQLite
-connection. Started as ``python -m mirror.capture.process '<json>'`` with one inherited socket per
-source; when a socket's other end closes, the mirror is gone and the process ends.
+connection. Started as ``python -m mirror.capture.process DESCRIPTOR`` with one inherited socket, over which come the
+conversations, one a source, each to begin and to end at any time: a line ``{"database", "spool", "limit"}`` and with it
+the descriptor of a socket. When the conversation's other end closes, its source is let go of, with its files and its
+spool; when the inherited socket's does, the mirror is gone and the process ends.
 
 Lines from the mirror            answered by (JSON, one object a line)
 ``attach <floor> [<reason>]``    ``{"attached": true, "gap": ..., "lsn": ..., "salts": ..., "place": ...}``
 ``look``                         (nothing: it looks more often for a while, as after a commit)
 ``mark <id> [now]``              ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
-``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled
+``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled, or
+                                 ``{"mark": id, "unknown": text}`` if nobody has seen these salts for some seconds
 (unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
 (unasked)                        ``{"error": text, "retry": bool, "replaced": bool}`` when following failed
+
+No source holds up another: all that may have to wait (another process has the spool, a file does not stand still) is a
+state that is looked at again, all that may be long (a large commit, the end of a spool) goes in short steps, and what
+goes wrong in one is that one's failure. ``retry`` is false for what must be a bug: then its conversation ends.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import os
 import platform
-import select
+import selectors
 import signal
 import socket
 import struct
 import sys
 import time
+import traceback
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from mirror.capture.follow import Follower
 from mirror.capture.journal import JournalFollower
@@ -36,74 +47,121 @@ from mirror.model import Faults, Lsn, Salts, no_fault
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
 BUSY_INTERVAL, QUIET_INTERVAL = 0.0003, 0.002
 QUIET_AFTER = 2.0
-#: Turns of one source before the others get theirs.
-TURNS = 8
+#: Seconds for which one source is followed before the others get their turn, and before messages are read.
+SHARED_TURN, LONE_TURN = 0.002, 0.008
 RETRY_INTERVAL = 0.2
-#: How long a database that is changed in place may be written without a pause before that is told.
-STILL_SECONDS = 1.0
+#: How long a frame whose salts nobody has seen is looked for.
+LOCATE_SECONDS = 5.0
+#: What epoll waits at least: whole milliseconds.
+_SHORTEST_SELECT = 0.001
+#: Descriptors that one message on the inherited socket may bring.
+_MOST_DESCRIPTORS = 16
 
 AnyFollower = Follower | JournalFollower
 
 
-class _Tail:
+class Conversation:
     """One source: its follower, its socket, and who waits for what."""
 
-    def __init__(self, database: Path, spool: Path, descriptor: int, limit: int, faults: Faults) -> None:
-        self.socket = socket.socket(fileno=descriptor)
+    def __init__(self, sock: socket.socket, database: Path, spool: Path, limit: int, faults: Faults) -> None:
+        self.socket = sock
         self.socket.setblocking(False)
         self._database = database
         self._folder = spool
         self._limit = limit
         self._faults = faults
         self._spool: SpoolWriter | None = None
-        self.follower: AnyFollower | None = None
-        self.attached = False
-        self._attaching: tuple[int, str, float] | None = None
-        """Floor, reason, and until when to wait for a pause."""
+        self._follower: AnyFollower | None = None
+        self._attached = False
+        self._attaching: Generator[bool, None, None] | None = None
+        """The rest of the steps of attaching."""
         self.closed = False
-        self.awake = False
-        """Somebody is about to commit, as the mirror says."""
+        self._broken = False
+        """A bug was met: what is left to do is to say so."""
+        self.lively = False
+        """Commits have come, or are about to, as the mirror says."""
         self._marks: list[tuple[int, Lsn | None]] = []
         self._awaited: set[int] = set()
         """Marks before which the mirror cannot go on."""
-        self._places: list[tuple[int, Salts, int]] = []
+        self._places: list[tuple[int, Salts, int, float]] = []
+        """Marks of frames, and until when they are looked for."""
         self._input = b""
         self._output = bytearray()
+        self._captured: Lsn | None = None
         self._told: Lsn | None = None
         self._retry_at = 0.0
         self._failing = False
+        self._last_failure: dict[str, object] = {}
 
-    @property
-    def captured(self) -> Lsn | None:
-        """The position up to which the spool has everything."""
-        return self.follower.cursor.lsn if self.follower is not None and self.attached else None
+    # -- called by the loop; nothing is raised -----------------------------------------------------
 
-    def turn(self) -> bool:
-        """Follow for a while; True if there may be more."""
+    def turn(self, seconds: float) -> bool:
+        """Follow for about so long; True if there may be more."""
+        more = False
+        if not self._broken:
+            try:
+                more = self._work(time.monotonic() + seconds)
+            except Exception as error:
+                self._break(error)
+        self._flush()
+        return more and not self.closed
+
+    def read(self) -> None:
+        """Take the mirror's lines."""
+        try:
+            data = self.socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            return
+        *lines, self._input = (self._input + data).split(b"\n")
+        try:
+            for line in lines:
+                self._obey(line.decode())
+        except Exception as error:
+            self._break(error)
+
+    def close(self) -> None:
+        """Let go of the source and hang up."""
+        self._let_go()
+        self.socket.close()
+
+    # -- following ---------------------------------------------------------------------------------
+
+    def _work(self, until: float) -> bool:
         more = False
         if self._attaching is not None:
-            self._try_to_attach(*self._attaching)
-        follower = self.follower
-        if follower is not None and self.attached and time.monotonic() >= self._retry_at:
+            more = self._go_on_attaching(self._attaching, until)
+        follower = self._follower
+        if follower is not None and self._attached and time.monotonic() >= self._retry_at:
             try:
-                if isinstance(follower, Follower):
-                    follower.awaited = bool(self._awaited)
-                for _ in range(TURNS):
-                    more = follower.poll()
-                    if not more:
-                        break
-                self._answer(follower)
-                if self._failing:
-                    self._failing, self._told = False, None  # that it goes on is told even if nothing is new
-            except MirrorError as error:
+                more = self._follow(follower, until)
+            except (MirrorError, OSError) as error:
                 self._retry_at = time.monotonic() + RETRY_INTERVAL
                 self._failing = True
-                self.attached = not isinstance(error, ReplacedError)
+                if isinstance(error, ReplacedError):
+                    self._attached = False
+                    follower.detach()
                 self._fail(error)
-                more = False
-        if follower is not None and self.attached:
+        if follower is not None and self._attached:
             self._tell(follower)
-        self._flush()
+        self._give_up_places()
+        return more
+
+    def _follow(self, follower: AnyFollower, until: float) -> bool:
+        if isinstance(follower, Follower):
+            follower.awaited = bool(self._awaited)
+        while (more := follower.poll()) and time.monotonic() < until:
+            pass
+        self._answer(follower)
+        if self._failing:
+            self._failing, self._told = False, None  # that it goes on is told even if nothing is new
+        captured = follower.cursor.lsn
+        self.lively |= captured != self._captured
+        self._captured = captured
         return more
 
     def _tell(self, follower: AnyFollower) -> None:
@@ -127,71 +185,81 @@ class _Tail:
             else:
                 waiting.append((mark, goal))
         self._marks = waiting
-        unknown = []
-        for mark, salts, frame in self._places:
+        unknown: list[tuple[int, Salts, int, float]] = []
+        for mark, salts, frame, deadline in self._places:
             goal = follower.locate(salts, frame)
-            if goal is not None and captured >= goal:
+            if goal is None:
+                unknown.append((mark, salts, frame, deadline))
+            elif captured >= goal:
                 self._say_mark(mark, goal, follower)
             else:
-                unknown.append((mark, salts, frame))
+                self._marks.append((mark, goal))
         self._places = unknown
 
-    def _say_mark(self, mark: int, lsn: Lsn, follower: AnyFollower) -> None:
-        self._awaited.discard(mark)
-        self._say({"mark": mark, "lsn": str(lsn), "place": list(follower.spool.place)})
-
-    def read(self) -> None:
-        """Take the mirror's lines."""
-        try:
-            data = self.socket.recv(65536)
-        except BlockingIOError:
+    def _give_up_places(self) -> None:
+        """Say of frames that are looked for in vain that nobody knows them."""
+        if not self._places:
             return
-        except ConnectionError:
-            data = b""
-        if not data:
-            self.closed = True
-            return
-        *lines, self._input = (self._input + data).split(b"\n")
-        for line in lines:
-            match line.decode().split():
-                case ["attach", floor, *reason]:
-                    self._attach(int(floor), " ".join(reason))
-                case ["look"]:
-                    self.awake = True
-                case ["mark", mark, *now]:
-                    self._marks.append((int(mark), None))
-                    if now:
-                        self._awaited.add(int(mark))
-                case ["locate", mark, salt1, salt2, frame]:
-                    self._places.append((int(mark), Salts(int(salt1), int(salt2)), int(frame)))
+        now, waiting = time.monotonic(), []
+        for mark, salts, frame, deadline in self._places:
+            if self._attached and isinstance(self._follower, JournalFollower):
+                self._say({"mark": mark, "unknown": "the database has no WAL"})
+            elif now > deadline:
+                self._say({"mark": mark, "unknown": f"no WAL with the salts {salts.salt1}, {salts.salt2} was seen"})
+            else:
+                waiting.append((mark, salts, frame, deadline))
+        self._places = waiting
 
-    def _attach(self, floor: int, forced: str) -> None:
-        self.attached = False
-        self._told = None
-        self._attaching = floor, forced, time.monotonic() + STILL_SECONDS
+    def _obey(self, line: str) -> None:
+        match line.split():
+            case ["attach", floor, *reason]:
+                self._stop_attaching()
+                self._attached, self._told = False, None
+                self._attaching = self._attach(int(floor), " ".join(reason))
+            case ["look"]:
+                self.lively = True
+            case ["mark", mark, *now]:
+                self._marks.append((int(mark), None))
+                if now:
+                    self._awaited.add(int(mark))
+            case ["locate", mark, salt1, salt2, frame]:
+                deadline = time.monotonic() + LOCATE_SECONDS
+                self._places.append((int(mark), Salts(int(salt1), int(salt2)), int(frame), deadline))
+
+    # -- attaching ---------------------------------------------------------------------------------
+
+    def _go_on_attaching(self, steps: Generator[bool, None, None], until: float) -> bool:
         try:
-            self.follower = self._opened()
-        except MirrorError as error:
-            self._attaching = None
+            for more in steps:
+                if not more or time.monotonic() >= until:
+                    return more
+        except (MirrorError, OSError) as error:
+            self._stop_attaching()
             self._fail(error)
-            return
-        self._try_to_attach(*self._attaching)
-
-    def _try_to_attach(self, floor: int, forced: str, deadline: float) -> None:
-        follower = self.follower
-        assert follower is not None
-        try:
-            if isinstance(follower, JournalFollower) and not follower.stands_still():
-                if time.monotonic() > deadline:
-                    raise follower.never_still()
-                return
-            reason = follower.attach(floor, forced)
-        except MirrorError as error:
-            self._attaching = None
-            self._fail(error)
-            return
         self._attaching = None
-        self.attached = True
+        return False
+
+    def _attach(self, floor: int, forced: str) -> Generator[bool, None, None]:
+        """Attach and say so. A generator: yields True where it can go on at once, False where it waits."""
+        if self._follower is not None:
+            self._follower.detach()
+        if self._spool is not None and not self._spool.intact:  # it was deleted
+            self._spool.close()
+            self._spool = None
+        if self._spool is None:
+            spool = SpoolWriter(self._folder, self._faults)
+            try:
+                yield from spool.open()
+                self._spool = spool
+            finally:
+                if self._spool is not spool:
+                    spool.close()
+        follower = self._follower = self._new_follower(self._spool)
+        follower.open()
+        while not follower.is_ready():
+            yield False
+        reason = follower.attach(floor, forced)
+        self._attached = True
         self._retry_at = 0.0
         cursor = follower.cursor
         self._say(
@@ -204,76 +272,158 @@ class _Tail:
             }
         )
 
-    def _opened(self) -> AnyFollower:
-        """A follower of the kind that the journal mode asks for; with a new spool if the old one was deleted."""
-        if self.follower is not None:
-            self.follower.detach()
-        if self._spool is not None and not self._spool.intact:
+    def _stop_attaching(self) -> None:
+        steps, self._attaching = self._attaching, None
+        if steps is not None:
+            steps.close()
+            if self._follower is not None:
+                self._follower.detach()
+
+    def _new_follower(self, spool: SpoolWriter) -> AnyFollower:
+        """A follower of the kind that the journal mode asks for."""
+        if in_wal_mode(self._database):
+            return Follower(self._database, spool, self._limit)
+        return JournalFollower(self._database, spool)
+
+    def _let_go(self) -> None:
+        """Close the source's files and the spool: another process may have them now."""
+        self._stop_attaching()
+        self._attached = False
+        if self._follower is not None:
+            self._follower.detach()
+            self._follower = None
+        if self._spool is not None:
             self._spool.close()
             self._spool = None
-        if self._spool is None:
-            self._spool = SpoolWriter(self._folder, self._faults)
-        if in_wal_mode(self._database):
-            return Follower(self._database, self._spool, self._limit)
-        follower = JournalFollower(self._database, self._spool)
-        follower.open()
-        return follower
 
-    def _fail(self, error: MirrorError) -> None:
+    # -- saying ------------------------------------------------------------------------------------
+
+    def _say_mark(self, mark: int, lsn: Lsn, follower: AnyFollower) -> None:
+        self._awaited.discard(mark)
+        self._say({"mark": mark, "lsn": str(lsn), "place": list(follower.spool.place)})
+
+    def _fail(self, error: MirrorError | OSError) -> None:
+        if isinstance(error, OSError):
+            place = error.filename or self._database
+            error = SourceError("follow the source", str(place), error.strerror or str(error))
         replaced = isinstance(error, ReplacedError)
-        self._say({"error": error.detail if replaced else str(error), "retry": error.retryable, "replaced": replaced})
+        told = {"error": error.detail if replaced else str(error), "retry": True, "replaced": replaced}
+        if not self._output or told != self._last_failure:  # while nobody reads, once is enough
+            self._say(told)
+        self._last_failure = told
+
+    def _break(self, error: Exception) -> None:
+        """A bug: say where, and end this source alone."""
+        traceback.print_exception(error)
+        self._say({"error": f"{type(error).__name__}: {error}", "retry": False, "replaced": False})
+        self._broken = True
+        self._let_go()
 
     def _say(self, message: dict[str, object]) -> None:
         self._output += json.dumps(message).encode() + b"\n"
 
     def _flush(self) -> None:
-        if not self._output:
-            return
-        try:
-            del self._output[: self.socket.send(self._output)]
-        except BlockingIOError:
-            pass  # the mirror is busy: it will read later, and only the newest progress is kept
-        except ConnectionError:
+        if self._output:
+            try:
+                del self._output[: self.socket.send(self._output)]
+            except BlockingIOError:
+                pass  # the mirror is busy: it will read later, and only the newest progress is kept
+            except OSError:
+                self.closed = True
+        if self._broken and not self._output:
             self.closed = True
 
 
 def in_wal_mode(database: Path) -> bool:
     """Whether a database's header says so; raises ``SourceError`` if it cannot be read."""
     try:
-        with open(database, "rb") as file:
-            return file.read(20)[18:] == b"\2\2"
+        descriptor = os.open(database, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return os.pread(descriptor, 2, 18) == b"\2\2"
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise SourceError("open the database", str(database), str(error), retryable=True) from error
 
 
+class Capture:
+    """All conversations of this process."""
+
+    def __init__(self, mirror: socket.socket, faults: Faults) -> None:
+        """``mirror``: over this socket come the conversations."""
+        self._mirror = mirror
+        self._mirror.setblocking(False)
+        self._faults = faults
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(mirror, selectors.EVENT_READ, self._accept)
+        self._conversations: list[Conversation] = []
+        self._input = b""
+        self._sockets: list[socket.socket] = []
+        """Of conversations that nothing else is known of yet."""
+        self._ended = False
+
+    def run(self) -> None:
+        """Follow until the mirror is gone."""
+        last = time.monotonic()
+        while not self._ended:
+            seconds = SHARED_TURN if len(self._conversations) > 1 else LONE_TURN
+            more = lively = False
+            for conversation in self._conversations:
+                more |= conversation.turn(seconds)
+                lively |= conversation.lively
+                conversation.lively = False
+            now = time.monotonic()
+            if lively:
+                last = now
+            self._read(0.0 if more else BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
+            self._drop_closed()
+
+    def _read(self, seconds: float) -> None:
+        """Wait so long for messages, and take them."""
+        if 0 < seconds < _SHORTEST_SELECT:
+            time.sleep(seconds)
+            seconds = 0.0
+        for key, _ in self._selector.select(seconds if self._conversations else None):
+            key.data()
+
+    def _accept(self) -> None:
+        """Begin the conversations that have come. Lines and descriptors come in the same order."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._mirror, 1 << 16, _MOST_DESCRIPTORS)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data, descriptors = b"", []
+        self._ended = not data
+        self._sockets += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            if self._sockets:
+                self._begin(self._sockets.pop(0), json.loads(line))
+            # Else this process can have no more descriptors, and the mirror sees that the other end is closed.
+
+    def _begin(self, sock: socket.socket, source: dict[str, Any]) -> None:
+        conversation = Conversation(
+            sock, Path(source["database"]), Path(source["spool"]), source["limit"], self._faults
+        )
+        self._selector.register(sock, selectors.EVENT_READ, conversation.read)
+        self._conversations.append(conversation)
+
+    def _drop_closed(self) -> None:
+        for conversation in [each for each in self._conversations if each.closed]:
+            self._conversations.remove(conversation)
+            self._selector.unregister(conversation.socket)
+            conversation.close()
+
+
 def main(argument: str, faults: Faults = no_fault) -> None:
-    """Follow the sources described by the JSON argument until their sockets close.
+    """Follow the sources that come over the socket with this descriptor, until that closes.
 
     ``faults`` is called with the names of places where a kill is of interest.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the mirror, which stops us
-    tails = [
-        _Tail(Path(source["database"]), Path(source["spool"]), source["socket"], source["limit"], faults)
-        for source in json.loads(argument)
-    ]
     _be_prompt()
-    last = time.monotonic()
-    while tails:
-        before = [tail.captured for tail in tails]
-        more = False
-        for tail in tails:
-            more |= tail.turn()
-        now = time.monotonic()
-        if before != [tail.captured for tail in tails] or any(tail.awake for tail in tails):
-            last = now
-            for tail in tails:
-                tail.awake = False
-        interval = 0.0 if more else (BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
-        readable, _, _ = select.select([tail.socket for tail in tails], [], [], interval)
-        for tail in tails:
-            if tail.socket in readable:
-                tail.read()
-        tails = [tail for tail in tails if not tail.closed]
+    Capture(socket.socket(fileno=int(argument)), faults).run()
 
 
 def _be_prompt() -> None:

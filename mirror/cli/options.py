@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -75,28 +74,12 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         if schema == "":
             raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
         settings = load_settings(sources, postgres, state_dir, schema, config)
-        if postgres:
-            settings = replace(settings, options=f"{settings.options}{_named_again(postgres)}")
         command(settings=settings, debug=debug, **own)
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
         made = option(made)
     return made
-
-
-def _named_again(dsn: str) -> str:
-    """``--postgres`` for a next step, without a password; nothing for what is no DSN, as connecting will say."""
-    import psycopg  # only where it is named: some commands take less time than this
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        return ""
-    if parts.get("password") is not None:
-        dsn = make_conninfo(**{name: str(value) for name, value in parts.items() if name != "password"})
-    return f" --postgres {shlex.quote(dsn)}"
 
 
 def schema_of(settings: Settings, source: Path) -> str:

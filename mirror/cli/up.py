@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import signal
 import sys
@@ -10,12 +11,10 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import click
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
@@ -32,9 +31,11 @@ from mirror.cli.options import (
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.config import Settings, require_file
-from mirror.errors import ConfigError, SourceError
+from mirror.dsn import hide_password
+from mirror.errors import ConfigError, MirrorError, SourceError
 from mirror.model import Lsn
 from mirror.pipeline import Pipeline
+from mirror.signals import Signals
 from mirror.verifier import Verifier
 
 
@@ -50,53 +51,56 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
     for source in settings.sources:
         require_file(source, "start the mirror")
     _require_one(settings.sources)
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
+    _allow_many_files()
     ending = threading.Event()
     if once:
         ending.set()
     if until_eof:
         threading.Thread(target=_set_at_eof, args=(ending,), daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
-    with postgres_of(settings) as dsn:
-        click.echo(f"Postgres: {_without_password(dsn)}")
+    gave_up: list[MirrorError] = []
+    with Signals(signal.SIGTERM, signal.SIGINT) as signals, postgres_of(settings) as dsn:
+        click.echo(f"Postgres: {hide_password(dsn)}")
         tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         schemas = {source: schema_of(settings, source) for source in settings.sources}
+        profiles = settings.profiles if profile is None else dict.fromkeys(settings.sources, profile)
         mirror = Agent(
-            AgentSettings(settings.sources, dsn, settings.state_dir, tenants=tenants, schemas=schemas, profile=profile)
+            AgentSettings(
+                settings.sources,
+                dsn,
+                settings.state_dir,
+                tenants=tenants,
+                schemas=schemas,
+                profiles=profiles,
+                restarts=not once,
+            )
         )
         verifier = Verifier(schemas, dsn, settings.state_dir)
         mirror.start()
         if not once:
             verifier.start()
         try:
-            _run(mirror, stop, ending)
+            gave_up = _run(mirror, signals, ending)
         finally:
             verifier.stop()
             ended = mirror.stop()
-    _report(mirror, settings, once)
+    _report(mirror, settings, gave_up, once)
     if not ended:
         # A statement of Postgres did not end in time. The next start finds all whole, as after a kill.
         os._exit(0)
+
+
+def _allow_many_files() -> None:
+    """Open as many files as the system allows: a source takes a dozen, and while Postgres is away some hundred more."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a system that does not allow it works as well, with fewer sources
+        if allowed != resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _set_at_eof(ending: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), 4096):
         pass
     ending.set()
-
-
-def _without_password(dsn: str) -> str:
-    """The DSN as it may stand in a log. What is none (connecting will say so) may hold a password before its ``@``."""
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        return dsn.rpartition("@")[2]
-    return make_conninfo(dsn, password="hidden") if parts.get("password") else dsn  # noqa: S106 - a placeholder
 
 
 def _require_one(sources: Sequence[Path]) -> None:
@@ -118,22 +122,28 @@ def _require_one(sources: Sequence[Path]) -> None:
         raise problem
 
 
-def _run(agent: Agent, stop: threading.Event, ending: threading.Event) -> None:
-    """Show progress until every pipeline has ended, a signal came, or, once ``ending`` is set, everything is done."""
+def _run(agent: Agent, signals: Signals, ending: threading.Event) -> list[MirrorError]:
+    """Show progress until every source has ended, a signal came, or, once ``ending`` is set, everything is done.
+
+    Returns why sources were given up that are still at work, but do not get on.
+    """
     console = Console(stderr=True)
     waiting: dict[Pipeline, None] = {}
     begun = False
     targets: dict[Pipeline, Future[Lsn]] = {}
     patience = Patience()
+    gave_up: list[MirrorError] = []
     told: set[Pipeline] = set()
     with _Bars(console) as bars:
-        while agent.running and not stop.wait(0.05):
+        while agent.running and not signals.wait(0.05):
             if ending.is_set() and not begun:
+                agent.restart_no_more()
                 waiting, begun = dict.fromkeys(agent.pipelines), True
             for pipeline in agent.pipelines:
                 bars.show(pipeline)
-                if pipeline in waiting:
-                    patience.check(pipeline)
+                if pipeline in waiting and (problem := _given_up(pipeline, patience)) is not None:
+                    gave_up.append(problem)
+                    del waiting[pipeline]
                 if pipeline.status.caught_up_at is None:
                     continue
                 if pipeline not in told:
@@ -141,19 +151,37 @@ def _run(agent: Agent, stop: threading.Event, ending: threading.Event) -> None:
                     state = pipeline.status
                     held = state.tables - len(state.refusals)
                     bars.say(f"{Path(state.source).name}: {held} tables in Postgres, following every commit")
-                if pipeline in waiting:
-                    if pipeline not in targets:
-                        targets[pipeline] = pipeline.mark()
-                    target = targets[pipeline]
-                    known = target.done() and target.exception() is None
-                    if known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0):
-                        del waiting[pipeline]
+                if pipeline in waiting and _is_drained(pipeline, targets):
+                    del waiting[pipeline]
             if begun and all(pipeline.error is not None for pipeline in waiting):
-                return
+                break
+    return gave_up
 
 
-def _report(agent: Agent, settings: Settings, once: bool) -> None:
-    failed = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
+def _given_up(pipeline: Pipeline, patience: Patience) -> MirrorError | None:
+    """Why a source that is to be drained does not get on; the others may."""
+    try:
+        patience.check(pipeline)
+    except MirrorError as error:
+        return error
+    return None
+
+
+def _is_drained(pipeline: Pipeline, targets: dict[Pipeline, Future[Lsn]]) -> bool:
+    """Whether Postgres has all that was committed when this was first asked, and its indexes."""
+    if pipeline not in targets:
+        if pipeline.error is not None:
+            return False
+        with suppress(SourceError):  # it has just ended, and says why
+            targets[pipeline] = pipeline.mark()
+        return False
+    target = targets[pipeline]
+    known = target.done() and target.exception() is None
+    return known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0)
+
+
+def _report(agent: Agent, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
+    failed = [*gave_up, *(pipeline.error for pipeline in agent.pipelines if pipeline.error is not None)]
     for pipeline in agent.pipelines:
         state = pipeline.status
         if pipeline.error is None:

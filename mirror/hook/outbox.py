@@ -4,17 +4,6 @@ Whoever puts something in never waits: what does not fit is let go, and counted;
 sleeps until it is woken, then sends all that has come, and looks again every two milliseconds for as long as more
 comes: so a busy program pays for an append, not for a wake-up, per commit.
 
-message                                                         meaning
-============================================================== ==============================================
-``("commit", time, agent, place, rows)``                       a transaction that was committed just now; rows: see
-                                                                :mod:`mirror.hook.watch`, None: not all are known,
-                                                                and it may be about to be committed
-``("lost", count)``                                            so many messages did not fit
-============================================================== ==============================================
-
-``time``: of the system-wide monotonic clock, in nanoseconds. Both ends belong to one user, and the socket to nobody
-else: what :mod:`marshal` reads there need not be distrusted.
-=======
 What goes over the socket is in :mod:`mirror.hook.wire`. It goes only to a process of our user, or root's.
 """
 

@@ -116,6 +116,8 @@ def _replica(folder: Path, source: Path, job: str, **work: object) -> tuple[Repl
     write(job, path=source, **work)
     (folder / "spool").mkdir()
     writer = SpoolWriter(folder / "spool")
+    for _ in writer.open():
+        pass
     wal = Path(f"{source}-wal").read_bytes()
     header = WalHeader.parse(wal[:WAL_HEADER_SIZE])
     cursor = Cursor(1, 0, header.salts, header.checksum, 0, page_size, header.big_endian, 0, "benchmark")

@@ -172,6 +172,7 @@ def test_hangs(mirror: MirrorProcess, proxy: Proxy, filled: Writer, then: str) -
 
 
 def test_is_killed_and_stopped_while_it_hangs(mirror: MirrorProcess, proxy: Proxy, filled: Writer) -> None:
+    mirror.stop_seconds = None
     mirror.start()
     mirror.wait_applied()
     for end in (mirror.kill, mirror.stop):

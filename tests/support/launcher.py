@@ -77,8 +77,9 @@ class _Launcher:
                     launched.returncode = report["code"]
                     launched.ended.set()
 
-    def launch(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Launched:
-        request = {"arguments": list(arguments), "environment": dict(environment)}
+    def launch(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> Launched:
+        where = None if log is None else str(log)
+        request = {"arguments": list(arguments), "environment": dict(environment), "log": where}
         with self._guard:
             os.write(self._requests, json.dumps(request).encode() + b"\n")
             return self._started.get(timeout=LIMIT)
@@ -89,6 +90,6 @@ def _launcher() -> _Launcher:
     return _Launcher()
 
 
-def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> Launched:
-    """Start ``sidecar_process.py`` with these arguments and this environment."""
-    return _launcher().launch(arguments, environment)
+def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None = None) -> Launched:
+    """Start ``sidecar_process.py`` with these arguments and this environment; ``log``: add to it what it says."""
+    return _launcher().launch(arguments, environment, log)

@@ -1,9 +1,9 @@
 """Forks mirrors from a process that has imported all that they need: the imports cost more than most tests.
 
 ``python launcher_process.py REQUESTS REPORTS``, two descriptors. Each line of REQUESTS is a JSON object with the
-``arguments`` and the ``environment`` of a :mod:`sidecar_process`; REPORTS tells of each its ``started`` and, once it
-has ended, ``ended`` (process ids) with its ``code``. Ends with REQUESTS. There is no thread here and no connection:
-what is forked is as good as new.
+``arguments`` and the ``environment`` of a :mod:`sidecar_process` and its ``log`` (or null); REPORTS tells of each its
+``started`` and, once it has ended, ``ended`` (process ids) with its ``code``. Ends with REQUESTS. There is no thread
+here and no connection: what is forked is as good as new.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def main() -> int:
                 selector.close()
                 os.close(alive)
                 os.close(reports)
+                if request["log"] is not None:
+                    os.dup2(os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 2)
                 os.environ.clear()
                 os.environ.update(request["environment"])
                 sys.argv[1:] = request["arguments"]

@@ -39,9 +39,17 @@ class MirrorProcess:
         self.schema = schema
         self.tenants: dict[Path, str] = {}
         """The agents of sources."""
+        self.schemas: dict[Path, str] = {}
+        """The schemas of sources that have another one."""
+        self.environment: dict[str, str] = {}
+        """More of the mirror's environment."""
+        self.log: Path | None = None
+        """Where what it says goes; None: to where the tests' does."""
         self.profile: str | None = None
         self.save_pages: int | None = None
         """After so many changed pages a save is due, if not as usual."""
+        self.stop_seconds: float | None = 60.0
+        """What a stop has not done by then is cut off; None: after as long as usual, which a busy machine exceeds."""
         self._process: Launched | None = None
         self.last_position: dict[Path, Lsn] = {}
 
@@ -57,6 +65,9 @@ class MirrorProcess:
             more["MIRROR_SAVE_PAGES"] = str(self.save_pages)
         if capture_at:
             more["MIRROR_CAPTURE_SEAM"] = f"{capture_at} {hit} {self.capture_killed}"
+        more["MIRROR_SCHEMAS"] = json.dumps({str(resolve(path)): name for path, name in self.schemas.items()})
+        if self.stop_seconds is not None:
+            more["MIRROR_STOP_SECONDS"] = str(self.stop_seconds)
         self._process = launch(
             [
                 self.its_dsn,
@@ -67,7 +78,8 @@ class MirrorProcess:
                 str(hit),
                 *map(str, self.sources),
             ],
-            os.environ | more,
+            os.environ | more | self.environment,
+            self.log,
         )
         if wait:
             for source in self.sources:
@@ -82,6 +94,11 @@ class MirrorProcess:
         """A conversation with the running mirror."""
         folder = source_folder(self.state_dir, source or self.sources[0])
         return wait_for_mirror(folder, LIMIT, lambda: self.alive)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -164,7 +181,7 @@ class MirrorProcess:
         """Compare every value now."""
         source = source or self.sources[0]
         with self.control(source) as gate, psycopg.connect(self.dsn) as connection:
-            return compare(source, connection, self.schema, gate)
+            return compare(source, connection, self.schemas.get(source, self.schema), gate)
 
     def check(self) -> None:
         """All that is committed is in Postgres, and every value is equal."""
@@ -180,7 +197,7 @@ class MirrorProcess:
             assert self._process is not None
             self._process.terminate()
             try:
-                self._process.wait(30)
+                self._process.wait(90)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

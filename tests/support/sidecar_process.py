@@ -3,13 +3,16 @@
 ``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
 never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
 MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
-decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due.
+decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due. MIRROR_SCHEMAS: of
+sources that have another one, as JSON. MIRROR_OPEN_FILES: so many are open already, in the capture process, too.
+MIRROR_STOP_SECONDS: what a stop may take, before what is left is cut off.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -20,6 +23,8 @@ from mirror.capture import shadow
 from mirror.capture.link import CAPTURE_MODULE
 from mirror.decode import rows
 from mirror.model import Value
+from mirror.signals import Signals
+from mirror.statedir import resolve
 
 
 def plant(text: str) -> None:
@@ -30,6 +35,16 @@ def plant(text: str) -> None:
         return [f"{text}?" if value == text else value for value in right(payload, encoding)]
 
     rows.decode_record = wrong
+
+
+def open_files() -> None:
+    """Have MIRROR_OPEN_FILES more files open than otherwise, for good."""
+    number = int(os.environ.get("MIRROR_OPEN_FILES", 0))
+    if number:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for _ in range(number):
+        os.open(os.devnull, os.O_RDONLY)
 
 
 def main() -> int:
@@ -45,15 +60,15 @@ def main() -> int:
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    capture = "tests.support.capture_process" if "MIRROR_CAPTURE_SEAM" in os.environ else CAPTURE_MODULE
+    own = {"MIRROR_CAPTURE_SEAM", "MIRROR_OPEN_FILES"} & set(os.environ)
+    capture = "tests.support.capture_process" if own else CAPTURE_MODULE
     paths = [Path(source) for source in sources]
     shadow.SAVE_PAGES = int(os.environ.get("MIRROR_SAVE_PAGES", shadow.SAVE_PAGES))
     if capture != CAPTURE_MODULE:
         os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # nobody else looks in the working directory
     if planted := os.environ.get("MIRROR_PLANTED_BUG"):
         plant(planted)
+    open_files()
     tenants = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_TENANTS", "{}")).items()}
     settings = AgentSettings(
         paths,
@@ -61,15 +76,18 @@ def main() -> int:
         Path(state_dir),
         schema,
         tenants,
-        os.environ.get("MIRROR_PROFILE"),
+        dict.fromkeys(map(resolve, paths), profile) if (profile := os.environ.get("MIRROR_PROFILE")) else {},
+        schemas={Path(path): name for path, name in json.loads(os.environ.get("MIRROR_SCHEMAS", "{}")).items()},
         spool_limit=int(limit),
         capture=capture,
     )
-    agent = Agent(settings, faults)
-    agent.start()
-    while agent.running and not stop.wait(0.05):
-        pass
-    ended = agent.stop()
+    with Signals(signal.SIGTERM) as signals:
+        agent = Agent(settings, faults)
+        agent.start()
+        while agent.running and not signals.wait(0.05):
+            pass
+        given = os.environ.get("MIRROR_STOP_SECONDS")
+        ended = agent.stop() if given is None else agent.stop(float(given))
     errors = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
     for error in errors:
         print(error, file=sys.stderr)

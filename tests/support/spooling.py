@@ -14,6 +14,20 @@ from tests.support.sqlite import reference_checksum
 PAGE_SIZE = 512
 
 
+def opened(folder: Path) -> SpoolWriter:
+    """The writer of a spool that nobody else has."""
+    writer = SpoolWriter(folder)
+    for _ in writer.open():
+        pass
+    return writer
+
+
+def size_of(spool: SpoolWriter) -> int:
+    """Bytes in all segments now."""
+    spool.measure()
+    return spool.size
+
+
 def page(pgno: int, version: int, cookie: int = 0) -> bytes:
     """An image that tells which page and version it is; page 1 carries a schema cookie."""
     image = struct.pack(">II", pgno, version) + bytes(PAGE_SIZE - 8)
@@ -26,7 +40,7 @@ class Filler:
     def __init__(self, folder: Path, spool: SpoolWriter | None = None) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        self.spool = spool or SpoolWriter(folder)
+        self.spool = spool or opened(folder)
         self.version = 0
         self.cookie = 0
         if self.spool.cursor is None:

@@ -68,7 +68,7 @@ def places(folder: Path) -> Places:
 
 def test_nothing_is_configured(places: Places) -> None:
     settings = places.load()
-    assert (settings.sources, settings.dsn, settings.schema) == ((), None, "public")
+    assert (settings.sources, settings.dsn, settings.schema) == ((), None, None)
     assert settings.state_dir == places.folder / "mirror"
     assert settings.storage == StorageSettings("sqlite", "sqlite", ("sqlite",), None, None)
     assert (settings.sidecar, settings.options, settings.config) == ("outlives", "", None)
@@ -163,15 +163,14 @@ def test_what_holds_for_one_source(places: Places) -> None:
     """Also when the source is named as an argument, and by another name."""
     entry = {"path": "b.db", "agent": "main", "schema": "dash", "profile": "memustore"}
     places.ours(sources=["a.db", entry, {"path": "c.db", "profile": "auto"}])
-    a, b, c = (places.folder / name for name in ("a.db", "b.db", "c.db"))
+    b = places.folder / "b.db"
     (places.home / "link.db").symlink_to(b)
     for settings in (places.load(), places.load(str(places.home / "link.db"))):
         assert settings.agents == {b: "main"}
         assert settings.profiles == {b: "memustore"}
-        assert settings.schemas == {a: "public", b: "dash", c: "public"}
-        assert settings.schema_of(b) == "dash" and settings.schema_of(places.home / "other.db") == "public"
+        assert settings.schemas == {b: "dash"}
     settings = places.load(schema="flag")
-    assert set(settings.schemas.values()) == {"flag"} and settings.origins["schema"] == "--schema"
+    assert settings.schema == "flag" and settings.origins["schema"] == "--schema"
 
 
 def test_storage_key_by_key(places: Places) -> None:
@@ -277,7 +276,8 @@ def test_what_a_command_needs_to_mean_the_same_mirror(places: Places) -> None:
         postgres=settings.arguments[7],
     )
     assert again == settings
-    assert places.load(postgres="postgres://u:secret@h/d").options == "", "no password is printed"
+    shown = places.load(postgres="postgres://u:secret@h/d").options
+    assert shown == " --postgres postgres://u@h/d", "the same server, and no password is printed"
     assert places.load(ARGENT_PG_URL=dsn).options == ""
     settings = places.load(MIRROR_CONFIG=str(named), MIRROR_STATE_DIR="/s")
     assert settings.options == f" --state-dir /s --config '{named}'", "another terminal does not have the variables"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from mirror.dsn import has_password, hide_password
+from mirror.dsn import has_password, hide_password, without_password
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,21 @@ def test_of_any_password_nothing_is_left(user: str, password: str) -> None:
     assert has_password(dsn)
     assert conninfo_to_dict(hide_password(dsn)) == {"user": user, "host": "h", "password": "hidden"}
     assert not has_password(make_conninfo(user=user, host="h"))
+
+
+@pytest.mark.parametrize(
+    ("dsn", "left"),
+    [
+        ("host=h password=secret user=u", "host=h user=u"),
+        ("postgresql://u:secret@h/d", "postgresql://u@h/d"),
+        ("postgresql://u@h/d?password=secret", "postgresql://u@h/d"),
+        ("postgresql://u@h/d?sslmode=require&password=secret", "postgresql://u@h/d?sslmode=require"),
+        ("host=h", "host=h"),
+        ("who knows", ""),
+    ],
+)
+def test_a_connection_string_without_its_password_is_one(dsn: str, left: str) -> None:
+    """It goes into next steps: pasted, it leads to the same server."""
+    assert without_password(dsn) == left
+    if left:
+        assert "password" not in conninfo_to_dict(left)

@@ -18,10 +18,11 @@ import pytest
 from mirror.capture import follow as follow_module
 from mirror.capture import spool as spool_module
 from mirror.capture.follow import Follower
-from mirror.capture.spool import Kind, Record, SpoolReader, SpoolWriter
+from mirror.capture.spool import Kind, Record, SpoolReader
 from mirror.errors import ReplacedError, SourceError, StateError
 from mirror.fileformat.wal import WalHeader
 from mirror.model import Lsn, Salts
+from tests.support.spooling import opened, size_of
 from tests.support.sqlite import WriterProcess
 
 LIMIT = 1 << 30
@@ -95,10 +96,13 @@ class Capture:
     def __init__(self, source: Source, folder: Path, limit: int = LIMIT) -> None:
         self.folder = folder / "spool"
         self.folder.mkdir(exist_ok=True)
-        self.spool = SpoolWriter(self.folder)
+        self.spool = opened(self.folder)
         self.follower = Follower(source.path, self.spool, limit)
 
     def attach(self, floor: int = 0, forced: str = "") -> str | None:
+        self.follower.open()
+        while not self.follower.is_ready():
+            pass
         return self.follower.attach(floor, forced)
 
     def poll(self) -> None:
@@ -735,7 +739,7 @@ def full(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         source.commit(20, 400)
         while capture.follower.poll():
             pass
-    assert 100_000 < capture.spool.size() < 150_000
+    assert 100_000 < size_of(capture.spool) < 150_000
     frame = capture.follower.cursor.frame
     source.commit()
     assert not capture.follower.poll()
@@ -785,7 +789,7 @@ def test_a_transaction_larger_than_the_spool(
     capture.poll()
     source.commit(300, 1000)
     if restarted:
-        while capture.spool.size() < 50_000:
+        while size_of(capture.spool) < 50_000:
             capture.follower.poll()
         capture.close()
         capture = Capture(source, tmp_path, limit=100_000)
@@ -793,7 +797,7 @@ def test_a_transaction_larger_than_the_spool(
     while capture.follower.poll():
         pass
     assert capture.follower.cursor.lsn == capture.follower.target() == capture.follower.committed
-    assert capture.spool.size() > 300_000
+    assert size_of(capture.spool) > 300_000
     capture.close()
 
 

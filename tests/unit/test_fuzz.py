@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirror.capture.shadow import Images, SavedPosition, Shadow
-from mirror.capture.spool import RECORD_HEADER_SIZE, SpoolReader, SpoolWriter
+from mirror.capture.spool import RECORD_HEADER_SIZE, SpoolReader
 from mirror.decode.diff import Layout, build_pagemap, decode
 from mirror.decode.pagemap import PageMap
 from mirror.decode.schema import read_schema
@@ -23,7 +23,7 @@ from mirror.fileformat.header import DatabaseHeader
 from mirror.fileformat.walindex import WalIndexHeader
 from tests import golden
 from tests.support.damage import KINDS, Damage, damaged, limited, sound_database
-from tests.support.spooling import Filler, bytes_of, restore
+from tests.support.spooling import Filler, bytes_of, opened, restore
 from tests.support.sqlite import Pages, runs, split_wal
 
 SOUND = {
@@ -203,7 +203,7 @@ def test_records_that_are_sealed_but_absurd(
     finally:
         reader.close()
     try:
-        SpoolWriter(folder).close()
+        opened(folder).close()
     except StateError:
         return
 

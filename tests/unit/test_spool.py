@@ -21,13 +21,12 @@ from mirror.capture.spool import (
     Place,
     Record,
     SpoolReader,
-    SpoolWriter,
     segment_path,
     segments,
 )
 from mirror.errors import MirrorError, StateError
 from mirror.model import Salts
-from tests.support.spooling import Filler, bytes_of, page, restore
+from tests.support.spooling import Filler, bytes_of, opened, page, restore
 
 FRAME = 512 + 24
 
@@ -186,7 +185,7 @@ def test_a_second_writer_waits_until_the_first_one_ends(spool_folder: Path) -> N
 
 def test_an_empty_spool_has_no_cursor(spool_folder: Path) -> None:
     spool_folder.mkdir()
-    assert SpoolWriter(spool_folder).cursor is None
+    assert opened(spool_folder).cursor is None
     assert SpoolReader(spool_folder).first() is None
     assert read(spool_folder, Place(1, 0)) == []
 
@@ -200,7 +199,7 @@ def test_uncommitted_frames_are_cut_off(spool_folder: Path) -> None:
     filler.frames((4, 0), (2, 0))
     filler.frames((5, 0))
     filler.spool.close()
-    writer = SpoolWriter(spool_folder)
+    writer = opened(spool_folder)
     assert (writer.cursor, writer.place) == (cursor, place)
     assert segment_path(spool_folder, 1).stat().st_size == place.offset
 
@@ -227,7 +226,7 @@ def test_a_record_is_cut_behind_its_last_commit(spool_folder: Path) -> None:
 
 def assert_recovers(folder: Path, whole: list[Record]) -> None:
     """A writer opens what is there, at a cursor that undamaged reading knows; no frame is a wrong one."""
-    writer = SpoolWriter(folder)
+    writer = opened(folder)
     records = read(folder)
     writer.close()
     frames = frames_of(records)
@@ -399,7 +398,7 @@ def test_a_failed_append_leaves_nothing(spool_folder: Path, monkeypatch: pytest.
     filler.commit(4)
     assert [frame for _, frame, _ in frames_of(read(spool_folder))] == [1, 2]
     filler.spool.close()
-    assert SpoolWriter(spool_folder).cursor == filler.cursor
+    assert opened(spool_folder).cursor == filler.cursor
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -418,7 +417,7 @@ def test_a_segment_that_could_not_be_begun(spool_folder: Path, monkeypatch: pyte
     filler.spool.close()
     frames = [frame for _, frame, _ in frames_of(read(spool_folder))]
     assert frames == list(range(1, filler.cursor.frame + 1))
-    assert SpoolWriter(spool_folder).cursor == filler.cursor
+    assert opened(spool_folder).cursor == filler.cursor
 
 
 @pytest.mark.usefixtures("small_segments")

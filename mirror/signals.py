@@ -1,0 +1,61 @@
+"""Noticing that a signal asks the process to end, without ever losing one.
+
+Python runs a signal's handler in the main thread, between any two of its instructions: also while that thread holds
+the lock of the very :class:`threading.Event` that the handler wants to set, which then waits for itself for ever. So
+the handler here does nothing but set an attribute. What ends the wait is a byte that the interpreter itself writes to
+a socket as soon as the signal arrives (:func:`signal.set_wakeup_fd`), in whichever thread that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+import socket
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Signals:
+    """Some signals, noticed from ``with`` on; the handlers that were there come back at its end.
+
+    For the main thread alone, and one at a time: a process has one wake-up descriptor.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self.came = False
+        """Whether one of them has come."""
+        self._numbers = numbers
+        self._before: list[tuple[signal.Signals, Any]] = []
+        self._wakeup_before = -1
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ring = socket.socketpair()
+        for end in (self._bell, self._ring):
+            end.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until one of them has come, at most ``timeout`` seconds; whether one has, now or before."""
+        if not self.came and self._selector.select(timeout):
+            with contextlib.suppress(BlockingIOError):
+                self._bell.recv(4096)
+        return self.came
+
+    def __enter__(self) -> Self:
+        # A full buffer is no loss: the bell is ringing already.
+        self._wakeup_before = signal.set_wakeup_fd(self._ring.fileno(), warn_on_full_buffer=False)
+        self._before = [(number, signal.signal(number, self._note)) for number in self._numbers]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._selector.close()
+        self._bell.close()
+        self._ring.close()

@@ -1,0 +1,198 @@
+"""Three sources in one mirror: two that go on, and one to which something happens."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from mirror.statedir import control_path, source_folder
+from tests.support.commands import CommandLine
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer
+
+#: Seconds in which a row of a source that goes on must be in Postgres. (It is after some ten milliseconds, beside a
+#: machine under load after some more; what blocks one source behind another takes longer.)
+LIMIT = 5.0
+FILL = (
+    "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
+    " INSERT INTO t_{2} SELECT i, 'row ' || i || hex(randomblob(50)) FROM n"
+)
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Ask until it holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.02)
+
+
+class House:
+    """``one`` and ``two`` go on, ``bad`` may not; each in a folder of its own, with a table ``t_NAME``."""
+
+    def __init__(self, folder: Path, dsn: str, make_mirror: Callable[..., MirrorProcess]) -> None:
+        self.folder = folder
+        self.dsn = dsn
+        self.paths = {name: folder / name / f"{name}.db" for name in ("one", "two", "bad")}
+        self.bad = self.paths["bad"]
+        self.writers: dict[str, Writer] = {}
+        for name, path in self.paths.items():
+            path.parent.mkdir()
+            self.writers[name] = Writer(path)
+            self.writers[name].run(
+                "PRAGMA journal_mode=WAL",
+                "PRAGMA synchronous=NORMAL",
+                f"CREATE TABLE t_{name}(id INTEGER PRIMARY KEY, v)",
+                FILL.format(1, 500, name),
+            )
+        self.mirror = make_mirror(*self.paths.values())
+        self.mirror.log = folder / "mirror.log"
+        self.cli = CommandLine(folder, dsn)
+        self.lags: list[float] = []
+
+    @property
+    def state(self) -> Path:
+        """The failing source's folder in the state directory."""
+        return source_folder(self.mirror.state_dir, self.bad.resolve())
+
+    def start(self) -> None:
+        """Have all three followed."""
+        self.mirror.start()
+        self.mirror.wait_applied()
+
+    def close(self) -> None:
+        for writer in self.writers.values():
+            writer.kill()
+        print(self.log)
+
+    # -- the two that go on ------------------------------------------------------------------------
+
+    @contextmanager
+    def others_go_on(self, *, capture_dies: bool = False) -> Iterator[None]:
+        """Meanwhile rows are written to the two others, one after the other, and each is in Postgres soon.
+
+        Nothing happens to them, unless ``capture_dies``.
+        """
+        before = {name: self.mirror.status(self.paths[name]) for name in ("one", "two")}
+        ended = threading.Event()
+        problems: list[str] = []
+        thread = threading.Thread(target=self._probe, args=(ended, problems))
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            worst, middle = max(self.lags), sorted(self.lags)[len(self.lags) // 2]
+            print(f"lag of the others: {len(self.lags)} rows, median {middle:.3f} s, worst {worst:.3f} s")
+        assert not problems, problems
+        assert self.mirror.alive
+        for name, then in before.items():
+            now = self.mirror.status(self.paths[name])
+            assert now["phase"] == "following", now
+            assert now["resyncs"] == then["resyncs"], "it was copied again"
+            assert now["gaps"] == then["gaps"]
+            assert capture_dies or now["interruptions"] == then["interruptions"], now
+
+    def _probe(self, ended: threading.Event, problems: list[str]) -> None:
+        number = 1_000_000
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            while not ended.is_set() or not self.lags:
+                number += 1
+                for name in ("one", "two"):
+                    self.writers[name].run(f"INSERT INTO t_{name} VALUES ({number}, 'marker')")
+                    written = time.monotonic()
+                    query = f"SELECT 1 FROM t_{name} WHERE id = {number}".encode()
+                    while connection.execute(query).fetchone() is None:
+                        if time.monotonic() - written > LIMIT:
+                            problems.append(f"row {number} of {name} was not in Postgres after {LIMIT} seconds")
+                            return
+                        time.sleep(0.005)
+                    self.lags.append(time.monotonic() - written)
+
+    # -- the one to which something happens --------------------------------------------------------
+
+    def status_of_bad(self) -> dict[str, Any]:
+        """As the command tells it, whoever mirrors the source or nobody."""
+        done = self.cli.run("status", self.bad, "--json", *self.options)
+        assert done.code == 0, done
+        (report,) = json.loads(done.out)["sources"]
+        return dict(report)
+
+    @property
+    def options(self) -> list[object]:
+        """What a command needs to mean this mirror's source."""
+        schema = self.mirror.schemas.get(self.bad)
+        return ["--state-dir", self.mirror.state_dir, *(() if schema is None else ("--schema", schema))]
+
+    @property
+    def log(self) -> str:
+        """What the mirror's processes have said."""
+        assert self.mirror.log is not None
+        return self.mirror.log.read_text() if self.mirror.log.exists() else ""
+
+    def errors(self) -> list[str]:
+        """The errors in the log."""
+        return [line for line in self.log.splitlines() if "| ERROR" in line]
+
+    def await_failure(self) -> str:
+        """Until the source has failed for good; what was logged."""
+        until(lambda: bool(self.errors()))
+        until(lambda: not self.is_held(self.state / "lock"))
+        (line,) = self.errors()
+        assert "bad.db" in line
+        return line
+
+    @staticmethod
+    def is_held(lock: Path) -> bool:
+        """Whether a process has the lock of a file."""
+        with open(lock, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def held_files(self) -> list[str]:
+        """Which of the source's files the mirror's processes have open: database, log, index, state."""
+        found = []
+        for process in self.mirror.processes():
+            for name in os.listdir(f"/proc/{process.pid}/fd"):
+                try:
+                    path = os.readlink(f"/proc/{process.pid}/fd/{name}")
+                except FileNotFoundError:
+                    continue
+                if path.startswith((str(self.state.resolve()), str(self.bad.parent.resolve()))):
+                    found.append(f"{process.pid}: {path}")
+        return found
+
+    def mapped_files(self) -> list[str]:
+        """Which of them are in the processes' memory."""
+        names = (str(self.state.resolve()), str(self.bad.parent.resolve()))
+        return [
+            line
+            for process in self.mirror.processes()
+            for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+            if any(name in line for name in names)
+        ]
+
+    def assert_let_go(self) -> None:
+        """Locks, socket, files and Postgres are free, while the process goes on."""
+        until(lambda: not self.held_files() and not self.is_held(self.state / "spool" / "lock"))
+        assert not self.mapped_files()
+        assert not control_path(self.state).exists()
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            query = (
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+            until(lambda: connection.execute(query, (0x6D697272,)).fetchone() == (2,))
