@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,13 +36,6 @@ def overwrite_frames(database: Path, first: int, salts: bytes) -> None:
             file.write(salts + bytes(8))
 
 
-def status_when(mirror: MirrorProcess, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first status that fulfils a condition; the test's time limit ends waiting in vain."""
-    while not good(status := mirror.status()):
-        assert mirror.alive
-    return status
-
-
 def test_damage_is_told_and_ends_with_the_next_reset(mirror: MirrorProcess, writer: Writer, database: Path) -> None:
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 'a')")
     mirror.start()
@@ -52,13 +44,13 @@ def test_damage_is_told_and_ends_with_the_next_reset(mirror: MirrorProcess, writ
     with capture_stopped(mirror):
         writer.run("INSERT INTO t VALUES (2, 'b')")
         overwrite_frames(database, frames + 1, b"nonsense")
-    status = status_when(mirror, lambda status: status["last_error"] is not None)
+    status = mirror.status_when(lambda status: status["last_error"] is not None)
     assert status["phase"] == "waiting"
     assert f"frame {frames + 1}" in status["last_error"]
     assert "checkpoint" in status["last_error"]
     writer.run("PRAGMA wal_checkpoint(RESTART)", "INSERT INTO t VALUES (3, 'c')")
     mirror.check()
-    status = status_when(mirror, lambda status: status["last_error"] is None)
+    status = mirror.status_when(lambda status: status["last_error"] is None)
     assert status["phase"] == "following"
 
 

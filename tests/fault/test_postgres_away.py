@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -15,6 +15,7 @@ from mirror.profiles import PROFILES
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy, Trap
 from tests.support.source import Writer, filling
+from tests.support.waiting import LIMIT
 
 FILL = filling("i, 'row ' || i || hex(randomblob(20)), i")
 #: So many rows of one transaction go by COPY into a temporary table.
@@ -40,13 +41,14 @@ def filled(writer: Writer) -> Writer:
 
 def wait_waiting(mirror: MirrorProcess, told: str = "") -> dict[str, object]:
     """Until the mirror says that it waits (for this reason); its status."""
-    while True:
-        assert mirror.alive
-        status = mirror.status()
+
+    def waits(status: dict[str, Any]) -> bool:
         assert status["phase"] != "failed", status
-        if status["phase"] == "waiting" and told in status["last_error"]:
-            assert any("by itself" in step for step in status["next_steps"])
-            return status
+        return status["phase"] == "waiting" and told in status["last_error"]
+
+    status = mirror.status_when(waits)
+    assert any("by itself" in step for step in status["next_steps"])
+    return status
 
 
 def restart_and_check(mirror: MirrorProcess, writer: Writer) -> None:
@@ -62,7 +64,7 @@ def test_cut_in_the_snapshots_copy(mirror: MirrorProcess, proxy: Proxy, filled: 
     filled.run(FILL.format(10_000, 10_000 + MANY))
     sprung = proxy.set_trap(Trap(True, b"COPY ", more))
     mirror.start()
-    assert sprung.wait(60)
+    assert sprung.wait(LIMIT)
     filled.run("DELETE FROM t WHERE id < 100")
     mirror.check()
     restart_and_check(mirror, filled)
@@ -74,7 +76,7 @@ def test_cut_in_the_copy_of_a_live_transaction(mirror: MirrorProcess, proxy: Pro
     mirror.wait_applied()
     sprung = proxy.set_trap(Trap(True, b"COPY ", more))
     filled.transaction(FILL.format(10_000, 10_000 + MANY), "DELETE FROM t WHERE id < 100")
-    assert sprung.wait(60)
+    assert sprung.wait(LIMIT)
     mirror.check()
     restart_and_check(mirror, filled)
 
@@ -103,7 +105,7 @@ def test_cut_before_the_answer_to_a_commit(
         _forget_snapshot(mirror)
         sprung = proxy.set_trap(trap)
         mirror.start()
-    assert sprung.wait(60)
+    assert sprung.wait(LIMIT)
     filled.run("INSERT INTO t VALUES (5001, 'afterwards', 1)")
     mirror.check()
     if not load:
@@ -141,7 +143,7 @@ def test_refuses_for_a_while(mirror: MirrorProcess, proxy: Proxy, filled: Writer
         proxy.refuse()
         for step in range(50):
             filled.run(f"INSERT INTO t(name, v) VALUES ('new {turn} {step}', 1)", f"DELETE FROM t WHERE id = {step}")
-        assert proxy.refused.wait(30)
+        assert proxy.refused.wait(LIMIT)
         status = wait_waiting(mirror)
         assert "connect" in str(status["last_error"])
         if turn == 1:
@@ -160,9 +162,8 @@ def test_hangs(mirror: MirrorProcess, proxy: Proxy, filled: Writer, then: str) -
     mirror.wait_applied()
     proxy.hang()
     filled.run("INSERT INTO t VALUES (5000, 'during', 1)")
-    assert proxy.swallowed.wait(30)
-    while (status := mirror.status())["behind_since"] is None:
-        assert mirror.alive
+    assert proxy.swallowed.wait(LIMIT)
+    status = mirror.status_when(lambda status: status["behind_since"] is not None)
     assert status["lag_seconds"] >= 0 and status["captured"] != status["applied"]
     filled.run("DELETE FROM t WHERE id = 5000", "INSERT INTO t VALUES (5001, 'during', 1)")
     proxy.flow() if then == "flows again" else proxy.cut()
@@ -171,12 +172,13 @@ def test_hangs(mirror: MirrorProcess, proxy: Proxy, filled: Writer, then: str) -
 
 
 def test_is_killed_and_stopped_while_it_hangs(mirror: MirrorProcess, proxy: Proxy, filled: Writer) -> None:
+    mirror.stop_seconds = None
     mirror.start()
     mirror.wait_applied()
     for end in (mirror.kill, mirror.stop):
         proxy.hang()
         filled.run("INSERT INTO t(v) VALUES ('during')")
-        assert proxy.swallowed.wait(30)
+        assert proxy.swallowed.wait(LIMIT)
         end()
         proxy.cut()
         filled.run("DELETE FROM t WHERE id % 5 = 0")
@@ -209,12 +211,12 @@ def test_database_is_read_only_for_a_while(mirror: MirrorProcess, filled: Writer
             "lets this user in",
         ),
         (
-            "REVOKE ALL ON SCHEMA mirror FROM clerk",
-            "GRANT ALL ON SCHEMA mirror TO clerk",
+            "REVOKE ALL ON SCHEMA mirror FROM {clerk}",
+            "GRANT ALL ON SCHEMA mirror TO {clerk}",
             "permission denied",
             "grant the mirror's user",
         ),
-        ("ALTER ROLE clerk NOLOGIN", "ALTER ROLE clerk LOGIN", "not permitted to log in", "lets this user in"),
+        ("ALTER ROLE {clerk} NOLOGIN", "ALTER ROLE {clerk} LOGIN", "not permitted to log in", "lets this user in"),
     ],
     ids=["no connections left", "rights missing", "may not log in"],
 )
@@ -240,8 +242,14 @@ def admin(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
 
 
 def about(dsn: str, command: LiteralString) -> sql.Composed:
-    """A command about the test's own database."""
-    return sql.SQL(command).format(database=sql.Identifier(str(conninfo_to_dict(dsn)["dbname"])))
+    """A command about the test's own database, or its clerk."""
+    database = str(conninfo_to_dict(dsn)["dbname"])
+    return sql.SQL(command).format(database=sql.Identifier(database), clerk=sql.Identifier(clerk_of(database)))
+
+
+def clerk_of(database: str) -> str:
+    """A role of this database alone: roles are the server's, which other tests use at the same time."""
+    return f"{database}_clerk"
 
 
 def end_sessions(connection: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -255,11 +263,9 @@ def end_sessions(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 def as_clerk(dsn: str) -> str:
     """A role that is no superuser, and owns the database."""
     with admin(dsn) as connection:
-        connection.execute(
-            "DO $$ BEGIN CREATE ROLE clerk LOGIN; EXCEPTION WHEN duplicate_object THEN ALTER ROLE clerk LOGIN; END $$"
-        )
-        connection.execute(about(dsn, "ALTER DATABASE {database} OWNER TO clerk"))
-    return make_conninfo(dsn, user="clerk")
+        connection.execute(about(dsn, "CREATE ROLE {clerk} LOGIN"))
+        connection.execute(about(dsn, "ALTER DATABASE {database} OWNER TO {clerk}"))
+    return make_conninfo(dsn, user=clerk_of(str(conninfo_to_dict(dsn)["dbname"])))
 
 
 def test_the_kernel_is_told_how_long_to_wait_for_a_network_that_drops_everything(proxy: Proxy) -> None:

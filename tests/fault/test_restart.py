@@ -17,6 +17,7 @@ import pytest
 from mirror.postgres.embedded import start_embedded
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling, put_in_place
+from tests.support.waiting import LIMIT
 
 FILL = filling("i, 'row ' || i, abs(random())")
 
@@ -142,7 +143,7 @@ def test_capture_ends_with_its_mirror(mirror: MirrorProcess, filled: Writer) -> 
     assert mirror._process is not None
     (capture,) = psutil.Process(mirror._process.pid).children()
     mirror.kill()
-    capture.wait(10)
+    capture.wait(LIMIT)
 
 
 def test_writer_killed_inside_a_transaction(mirror: MirrorProcess, filled: Writer, database: Path) -> None:
@@ -264,7 +265,7 @@ def own_server(folder: Path) -> Iterator[Callable[[str], str]]:
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(processes, 10)
+            psutil.wait_procs(processes, LIMIT)
             servers.pop()
         if not servers and action == "start":
             servers.append(start_embedded(folder / "pg"))

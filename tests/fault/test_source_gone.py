@@ -6,12 +6,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, remove
+from tests.support.waiting import LIMIT, until
 
 FILL = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {0})"
@@ -31,13 +33,12 @@ def backup(writer: Writer, database: Path, folder: Path) -> Path:
 
 def wait_for(mirror: MirrorProcess, told: str) -> None:
     """Until the mirror waits, for this reason."""
-    while True:
-        assert mirror.alive
-        status = mirror.status()
+
+    def waits(status: dict[str, Any]) -> bool:
         assert status["phase"] != "failed", status
-        if status["phase"] == "waiting" and told in status["last_error"]:
-            assert "by itself" in status["last_error"]
-            return
+        return status["phase"] == "waiting" and told in status["last_error"]
+
+    assert "by itself" in mirror.status_when(waits)["last_error"]
 
 
 def rows(dsn: str) -> list[tuple[object, ...]]:
@@ -98,8 +99,7 @@ def test_replaced_while_a_program_writes_into_the_deleted_file(
     shutil.copyfile(backup, folder / "new.db")
     os.replace(folder / "new.db", database)
     with psycopg.connect(mirror.dsn, autocommit=True) as connection:
-        while not connection.execute("SELECT 1 FROM t WHERE id = 3").fetchone():
-            assert mirror.alive
+        until(lambda: connection.execute("SELECT 1 FROM t WHERE id = 3").fetchone(), alive=lambda: mirror.alive)
     writer.kill()
     mirror.check()
 
@@ -198,7 +198,7 @@ def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, d
     remove(database)
     mirror.start(wait=False)
     assert mirror._process is not None
-    assert mirror._process.wait(30) == 2
+    assert mirror._process.wait(LIMIT) == 2
     with Writer(database) as other:
         other.run("PRAGMA journal_mode=WAL", "CREATE TABLE u(v)", "INSERT INTO u VALUES (1)")
         mirror.start()

@@ -15,6 +15,7 @@ from mirror.statedir import source_folder
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT, until
 
 
 @pytest.fixture
@@ -27,12 +28,6 @@ def proxy(dsn: str, mirror: MirrorProcess, writer: Writer) -> Iterator[Proxy]:
         proxy.accept()
         mirror.check()
         mirror.end()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Ask again and again; pytest's time limit ends what never comes to hold."""
-    while not holds():
-        pass
 
 
 def spooled(mirror: MirrorProcess) -> int:
@@ -94,7 +89,7 @@ def test_a_limit_below_what_lies_between_two_saves_is_refused(make_mirror: Calla
     mirror = make_mirror(Path("any.db"))
     mirror.spool_limit = LEAST_SPOOL_LIMIT - 1
     mirror.start(wait=False)
-    assert mirror.ends_within(30)
+    assert mirror.ends_within(LIMIT)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from mirror.capture.spool import segment_path, segments
 from mirror.statedir import source_folder
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling, put_in_place
+from tests.support.waiting import until
 
 FILL = filling("i, 'row ' || i || hex(randomblob(20)), i")
 
@@ -23,12 +24,6 @@ def filled(writer: Writer) -> Writer:
 
 def folder_of(mirror: MirrorProcess) -> Path:
     return source_folder(mirror.state_dir, mirror.sources[0])
-
-
-def settle(mirror: MirrorProcess) -> None:
-    """Until it follows: while the source is copied anew, parity could only say that it cannot check."""
-    while mirror.status()["phase"] != "following":
-        assert mirror.alive
 
 
 def flip(path: Path, chance: random.Random) -> None:
@@ -54,14 +49,13 @@ def test_bytes_flipped(mirror: MirrorProcess, filled: Writer, part: str, end: st
     for turn in range(2):
         filled.run(f"INSERT INTO t VALUES ({5000 + turn}, 'short-lived {turn}', 1)")
         mirror.wait_applied()
-        while not (folder / "status.json").exists():
-            assert mirror.alive
+        until((folder / "status.json").exists, alive=lambda: mirror.alive)
         mirror.stop() if end == "stopped" else mirror.kill()
         path = segment_path(folder / "spool", segments(folder / "spool")[-1]) if part == "spool" else folder / part
         flip(path, chance)
         filled.run(f"DELETE FROM t WHERE id = {5000 + turn}", f"UPDATE t SET v = -1 WHERE id % 50 = {turn}")
         mirror.start()
-        settle(mirror)
+        mirror.settle()
     mirror.check()
 
 
@@ -75,7 +69,7 @@ def test_bytes_of_the_copy_flipped(mirror: MirrorProcess, filled: Writer, seed: 
     filled.run(*[f"DELETE FROM t WHERE id = {chance.randrange(1000)}" for _ in range(300)])
     filled.run("UPDATE t SET v = -1 WHERE id % 2 = 0")
     mirror.start()
-    settle(mirror)
+    mirror.settle()
     mirror.check()
 
 
@@ -98,10 +92,10 @@ def test_file_replaced_by_another_database(
         writer.run("INSERT INTO o VALUES (2, 'after')")
         if not running:
             mirror.start()
-        settle(mirror)
+        mirror.settle()
         mirror.check()
         mirror.kill()
         writer.run("DELETE FROM o WHERE a = 1")
         mirror.start()
-        settle(mirror)
+        mirror.settle()
         mirror.check()

@@ -13,6 +13,7 @@ from mirror.capture.spool import SEGMENT_BYTES, segments
 from mirror.statedir import source_folder
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT
 
 
 @pytest.fixture
@@ -34,11 +35,7 @@ def remove(path: Path) -> None:
 
 
 def until_mended(mirror: MirrorProcess) -> None:
-    while True:
-        assert mirror.alive
-        status = mirror.status()
-        if status["interruptions"] and status["phase"] == "following":
-            return
+    mirror.status_when(lambda status: status["interruptions"] and status["phase"] == "following")
 
 
 @pytest.mark.parametrize("part", ["../..", ".", "lock", "spool", "spool/0000000000000001.seg"])
@@ -85,7 +82,7 @@ def test_a_second_mirror_is_refused_all_the_same(
     second = make_mirror(database, state=state)
     second.start(wait=False)
     assert second._process is not None
-    assert second._process.wait(60) != 0
+    assert second._process.wait(LIMIT) != 0
     writer.run("INSERT INTO t VALUES (4, 'four')")
     running.check()
 

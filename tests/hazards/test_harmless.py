@@ -65,6 +65,7 @@ def impatient(database: Path, filled: Writer) -> Iterator[Writer]:
         yield writer
 
 
+@pytest.mark.linux
 def test_hazard_02_no_read_transaction_is_held(mirror: MirrorProcess, impatient: Writer, database: Path) -> None:
     """From the first copy on, no checkpoint meets a read mark, and the WAL starts over as it does without a mirror."""
     wal, shm = Path(f"{database}-wal"), Path(f"{database}-shm")
@@ -119,6 +120,7 @@ def test_hazard_04_the_last_writer_to_close_does_not_delete_the_wal(
     assert mirror.status()["gaps"] == []
 
 
+@pytest.mark.linux
 def test_hazard_17_no_descriptor_is_closed_beside_a_connection(
     mirror: MirrorProcess, filled: Writer, database: Path
 ) -> None:

@@ -22,11 +22,7 @@ _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
 
 def wait_until_told(mirror: MirrorProcess, told: str) -> None:
     """Until the mirror waits, for this reason."""
-    while True:
-        assert mirror.alive
-        status = mirror.status()
-        if status["phase"] == "waiting" and told in status["last_error"]:
-            return
+    mirror.status_when(lambda status: status["phase"] == "waiting" and told in status["last_error"])
 
 
 def test_hazard_21_exclusive_locking_mode(mirror: MirrorProcess, writer: Writer, database: Path) -> None:

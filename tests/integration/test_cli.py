@@ -15,10 +15,12 @@ import pytest
 
 import mirror
 from mirror.client import ControlClient, wait_for_mirror
+from tests.support import waiting
 from tests.support.commands import UNREACHABLE, CommandLine, processes_about, stop
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT
 
 #: A mirror has this long to end after a signal.
 STOP_SECONDS = 2.0
@@ -63,10 +65,8 @@ def make_store(path: Path, table: str = "t", value: str = "a") -> Path:
 
 
 def until(client: ControlClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask a running mirror until its status is so; the test's time limit ends what never is."""
-    while not holds(status := client.status()):
-        pass
-    return status
+    """Ask a running mirror until its status is so."""
+    return waiting.until(lambda: status if holds(status := client.status()) else None) or {}
 
 
 # -- up ------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_unreachable_postgres_ends_once(cli: CommandLine, source: Path) -> None:
 
 def test_unreachable_postgres_is_waited_for_otherwise(cli: CommandLine, source: Path) -> None:
     with cli.up(source, "--postgres", UNREACHABLE, wait=False) as process:
-        with wait_for_mirror(cli.source_folder(source), 30.0, lambda: process.poll() is None) as client:
+        with wait_for_mirror(cli.source_folder(source), LIMIT, lambda: process.poll() is None) as client:
             until(client, lambda status: status["phase"] == "waiting")
         report = json.loads(cli.run("status", source, "--json").out)["sources"][0]
         assert report["phase"] == "waiting" and "Postgres" in report["last_error"]
@@ -242,7 +242,7 @@ def test_a_signal_while_a_snapshot_runs(cli: CommandLine, writer: Writer, databa
         " INSERT INTO t SELECT i, printf('%.100c', 'x') FROM n",
     )
     with cli.up(database, wait=False) as process:
-        with wait_for_mirror(cli.source_folder(database), 30.0) as client:
+        with wait_for_mirror(cli.source_folder(database), LIMIT) as client:
             until(client, lambda status: (status["progress"] or {}).get("what") == "t")
         assert stop(process, seconds=STOP_SECONDS) == 0
     assert cli.run("up", database, "--once").code == 0
@@ -539,7 +539,7 @@ def test_embedded_postgres_by_default(cli: CommandLine, source: Path, writer: Wr
     with cli.up(source) as process:
         assert cli.run("parity", source).code == 0
         assert [line for line in processes_about(cli.folder, writer.pid) if "postgres" in line]
-        assert stop(process, seconds=10) == 0
+        assert stop(process, seconds=LIMIT) == 0
     assert processes_about(cli.folder, writer.pid) == []
 
 
@@ -560,7 +560,7 @@ def on_a_terminal(cli: CommandLine, *arguments: object) -> tuple[int, str]:
     except OSError:
         pass  # Linux's way of saying that nobody has the terminal open any more
     os.close(master)
-    return process.wait(60), written.decode()
+    return process.wait(LIMIT), written.decode()
 
 
 def test_progress_on_a_terminal(cli: CommandLine, source: Path, writer: Writer) -> None:

@@ -22,7 +22,7 @@ def test_the_demo_holds_what_it_claims(folder: Path) -> None:
     cli = CommandLine(folder)
     temporary = folder / "t"
     temporary.mkdir()
-    done = cli.run("demo", env={"TMPDIR": str(temporary)}, timeout=180)
+    done = cli.run("demo", env={"TMPDIR": str(temporary)}, timeout=280)
     assert done.code == 0, done
     told = [line for line in done.out.splitlines() if line.startswith("✓")]
     assert len(told) == len(CLAIMS), done.out

@@ -160,7 +160,8 @@ def test_postgres_away_or_without_rights(cli: CommandLine, folder: Path, dsn: st
     code, report = examine(cli, folder / "memory.db", "--postgres", "host=/nowhere")
     assert code == 1 and "Postgres" in told(report, "problem")
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("DO $$ BEGIN CREATE ROLE guest LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-    code, report = examine(cli, folder / "memory.db", "--postgres", make_conninfo(dsn, user="guest"))
+        guest = f"{connection.info.dbname}_guest"
+        connection.execute(f"CREATE ROLE {guest} LOGIN".encode())
+    code, report = examine(cli, folder / "memory.db", "--postgres", make_conninfo(dsn, user=guest))
     assert code == 1 and "may not create in the database" in told(report, "problem")["rights"]
     assert cli.run("doctor").code == 2 and cli.run("doctor", folder / "none.db").code == 2

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.gateway import Gateway
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT, ended, until
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -69,9 +70,13 @@ def change_counter(database: Path) -> int:
 def writes(dsn: str, commits: int) -> dict[tuple[str, int], int]:
     """Commits by agent and process, once so many are written down, which is done about once a second."""
     query = "SELECT agent, pid, sum(commits)::int FROM mirror.writes GROUP BY 1, 2"
-    found = rows(dsn, query)
-    while sum(number for *_, number in found) < commits:
-        found = rows(dsn, query)
+    found: list[tuple[Any, ...]] = []
+
+    def all_of_them() -> bool:
+        found[:] = rows(dsn, query)
+        return sum(number for *_, number in found) >= commits
+
+    until(all_of_them)
     return {(agent, pid): number for agent, pid, number in found}
 
 
@@ -111,8 +116,8 @@ def test_killed_on_either_side(database: Path, dsn: str, mode: str) -> None:
         program.do(code(TABLES, database, mode=mode))
         program.enable(sidecar="outlives")
         program.begin(code(WORK, database, rounds=100_000))
-        while program.status()["hook"].get("checked" if mode == "wal" else "applied", 0) < 20:
-            pass
+        what = "checked" if mode == "wal" else "applied"
+        program.status_when(lambda status: status["hook"].get(what, 0) >= 20)
         program.kill()
         with Gateway(database, dsn) as second:
             second.enable(sidecar="outlives")
@@ -120,7 +125,7 @@ def test_killed_on_either_side(database: Path, dsn: str, mode: str) -> None:
             second.begin(code(WORK, database, rounds=20))
             os.kill(first, signal.SIGKILL)
             second.end()
-            second.do("answer = m.wait(60)")
+            second.do("answer = m.wait(200)")
             assert second.sidecar_pid() != first, "another was started"
             second.check()
             assert second.status()["discrepancies"] == 0
@@ -153,8 +158,7 @@ def test_a_planted_disagreement_is_recorded(database: Path, dsn: str) -> None:
                 c.execute("INSERT INTO t VALUES (?, 'right', 0.0)", (i,))
         """)
         program.check()
-        while program.status()["discrepancies"] < 3:
-            pass
+        program.status_when(lambda status: status["discrepancies"] >= 3)
         found = rows(dsn, "SELECT source_table, key, kind, wal, hook, writer FROM mirror.discrepancies ORDER BY key")
         right = [f'[{i},"right",0.0]' for i in (2, 4)]
         assert [found_[:5] for found_ in found] == [
@@ -210,8 +214,7 @@ def test_without_the_preupdate_hook(database: Path, dsn: str, mode: str) -> None
             outbox.Outbox.put = falsify
             c.execute("INSERT INTO t VALUES (7777, 'x', 0.0), (7778, 'y', 0.0)")
         """)
-        while program.status()["discrepancies"] < 1:
-            pass
+        program.status_when(lambda status: status["discrepancies"] >= 1)
         found = rows(dsn, "SELECT source_table, key, kind, wal, hook FROM mirror.discrepancies")
         assert found == [("t", "[7777]", "only the WAL", '[7777,"x",0.0]', None)]
         program.check()
@@ -237,13 +240,12 @@ def test_a_file_without_a_wal_is_kept_equal_by_the_hook_alone(database: Path, ds
                 time.sleep(max(0.0, begun + i / 160 - time.monotonic()))
         """)
         with program.control() as client:
-            assert client.wait(30.0)
+            assert client.wait(LIMIT)
         status = program.status()
         assert status["comparisons"] == before["comparisons"] and status["capture"] == "pages"
         assert status["hook"]["applied"] - before["hook"]["applied"] == change_counter(database) - counter > 1000
         program.check()
-        while (status := program.status())["comparisons"] == before["comparisons"]:
-            pass
+        status = program.status_when(lambda status: status["comparisons"] != before["comparisons"])
         assert status["discrepancies"] == 0 and status["resyncs"] == before["resyncs"]
 
 
@@ -310,8 +312,7 @@ def test_what_was_told_while_nothing_could_be_applied(database: Path, dsn: str) 
             """)
             client.release(hold)
         program.check()
-        while program.status()["comparisons"] == compared:
-            pass
+        program.status_when(lambda status: status["comparisons"] != compared)
         assert program.status()["discrepancies"] == 0
 
 
@@ -393,12 +394,11 @@ def test_one_sidecar_for_two_programs(database: Path, dsn: str) -> None:
             )
         one.await_following()
         for program in (one, other):
-            assert program.do("answer = m.wait(60)")
+            assert program.do("answer = m.wait(200)")
             program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t(v) VALUES (1)')")
             program.await_hook()
         pids = {one.sidecar_pid(), None}  # a second child, if there was one, has found the lock held and ends
-        while {program.do("answer = m.status()['sidecar']['pid']") for program in (one, other)} != pids:
-            pass
+        until(lambda: {program.do("answer = m.status()['sidecar']['pid']") for program in (one, other)} == pids)
         one.check()
 
 
@@ -412,8 +412,7 @@ def test_the_end_of_the_program(database: Path, dsn: str, follows: bool) -> None
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
         program.kill()
         if follows:
-            while os.path.exists(f"/proc/{pid}") and "zombie" not in Path(f"/proc/{pid}/status").read_text():
-                pass
+            until(lambda: ended(pid))
         else:
             program.check()
         assert rows(dsn, "SELECT v FROM t") == [("2",)]
@@ -445,16 +444,16 @@ def test_forked_children_and_other_processes(database: Path, dsn: str, driver: s
         program.do(
             code(
                 """
-                import multiprocessing
+                import multiprocessing, time
                 def child(number):
                     c = connect(PATH)
                     for i in range(20):
                         c.execute("INSERT INTO t(v) VALUES (?)", (f"{number}/{i}",))
                     if DRIVER == "apsw":
                         while not any(str(os.getpid()) in w for w in
-                                      m.status()["sources"][PATH]["hook"]["writers"]): pass
+                                      m.status()["sources"][PATH]["hook"]["writers"]): time.sleep(0.01)
                         c.execute("INSERT INTO t(v) VALUES ('hooked')")
-                        while m.status()["hook"]["sent"] < 1: pass
+                        while m.status()["hook"]["sent"] < 1: time.sleep(0.01)
                     c.close()
                 import os
                 children = [multiprocessing.get_context("fork").Process(target=child, args=(n,)) for n in range(4)]
@@ -648,8 +647,7 @@ def test_nothing_of_the_mirror_can_hurt(database: Path, dsn: str, folder: Path) 
         """)
         assert program.do("answer = answer") is False
         error = "answer = m.status()['sources'].popitem()[1]['last_error'] or ''"
-        while "connect to Postgres" not in program.do(error):
-            pass
+        until(lambda: "connect to Postgres" in program.do(error))
         program.do("mirror.disable_mirror()")
         for arguments in ("sidecar='sometimes'", "config='/nowhere.json'", ""):
             told = program.do(f"m = mirror.enable_mirror({arguments}); answer = m.status(); m.wait(0.1); m.disable()")
@@ -673,7 +671,7 @@ def test_settings_of_the_files(database: Path, dsn: str, folder: Path) -> None:
         )
         program.await_following()
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, 2, 3)')")
-        assert program.do("answer = mirror.wait(30)") is True
+        assert program.do("answer = mirror.wait(200)") is True
         assert "'enabled': True" in program.do("answer = out.getvalue()")
 
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -19,6 +18,7 @@ from mirror.client import wait_for_mirror
 from mirror.parity.compare import compare
 from mirror.statedir import resolve, source_folder
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT, ended, until
 
 WORKERS, REQUESTS = 3, 60
 APPLICATION = """
@@ -42,7 +42,7 @@ class _Server(http.client.HTTPConnection):
     """The server's Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=LIMIT)
         self._path = path
 
     def connect(self) -> None:
@@ -87,26 +87,23 @@ def test_gunicorn(gunicorn: subprocess.Popen[str], database: Path, dsn: str, fol
     source = resolve(database)
     control = source_folder(folder / "state", source)
     pids = {ask(folder / "web")}
-    with wait_for_mirror(control, 60.0) as client:
-        while client.status()["phase"] != "following":
-            pass
+    with wait_for_mirror(control, LIMIT) as client:
+        until(lambda: client.status()["phase"] == "following")
         while len(pids) < 2 or len(client.status()["hook"]["writers"]) < len(pids):
             pids.add(ask(folder / "web"))
         pids |= {ask(folder / "web") for _ in range(REQUESTS)}
-        assert client.wait(60.0)
+        assert client.wait(LIMIT)
         with psycopg.connect(dsn) as connection:
             report = compare(source, connection, "public", client)
             assert report.verdict == "equal" and report.tables, report.to_json()
-            told: set[int] = set()
-            while len(told) < 2:  # written down about once a second
-                found = connection.execute("SELECT DISTINCT pid FROM mirror.writes WHERE agent = 'web'").fetchall()
-                connection.rollback()
-                told = {pid for (pid,) in found}
+            connection.autocommit = True
+            query = "SELECT DISTINCT pid FROM mirror.writes WHERE agent = 'web'"
+            # Written down about once a second.
+            found = until(lambda: rows if len(rows := connection.execute(query).fetchall()) >= 2 else None)
+            told = {pid for (pid,) in found or ()}
         assert told <= pids, "those that wrote, and nobody else"
         assert client.status()["discrepancies"] == 0, json.dumps(client.status())
     sidecar = int((control / "lock").read_text())
     gunicorn.send_signal(signal.SIGTERM)
-    assert gunicorn.wait(30) == 0
-    with suppress(FileNotFoundError):
-        while "zombie" not in Path(f"/proc/{sidecar}/status").read_text():
-            pass
+    assert gunicorn.wait(LIMIT) == 0
+    until(lambda: ended(sidecar))

@@ -13,12 +13,7 @@ import pytest
 
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, WriterError
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Ask again and again; pytest's time limit ends what never comes to hold."""
-    while not holds():
-        pass
+from tests.support.waiting import LIMIT, until
 
 
 def rows(dsn: str, query: str) -> list[tuple[object, ...]]:
@@ -356,7 +351,7 @@ def test_a_second_mirror_of_the_same_source_is_refused(
         second = make_mirror(database, state=state)
         second.start(wait=False)
         assert second._process is not None
-        assert second._process.wait(30) != 0
+        assert second._process.wait(LIMIT) != 0
     writer.run("INSERT INTO t(v) VALUES (1)")
 
 

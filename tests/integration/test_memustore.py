@@ -39,8 +39,7 @@ def rows(dsn: str, query: str, *parameters: object) -> list[tuple[Any, ...]]:
 
 def settle(mirror: MirrorProcess) -> None:
     """Until no vector index is being built."""
-    while mirror.status()["indexing"] is not None:
-        assert mirror.alive
+    mirror.status_when(lambda status: status["indexing"] is None)
 
 
 def test_typed_columns(running: MirrorProcess, store: Writer, dsn: str) -> None:

@@ -13,7 +13,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from mirror.parity.report import Difference, ParityReport, TableReport
 from mirror.parity.target import Range, Target
 from mirror.parity.values import Cells
 from mirror.parity.views import GATE_TRIES, WalSource, open_source
-from tests.support.postgres import PostgresServer
+from tests.support.waiting import until
 
 Columns = dict[str, str]
 
@@ -226,21 +225,11 @@ class World:
         return table
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A Postgres of this module's own."""
-    running = PostgresServer()
-    yield running
-    running.stop()
-
-
 @pytest.fixture
-def conn(server: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
-    """A fresh database."""
-    dsn = server.create_database()
+def conn(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to a fresh database."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
-    server.drop_database(dsn)
 
 
 @pytest.fixture
@@ -989,7 +978,7 @@ def test_row_security_cannot_hide_rows(world: World) -> None:
     """Rows that a policy hides from the role are not called missing."""
     world.write("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)")
     world.mirror("t", {"id": "bigint"}, ["id"])
-    role = f"reader_{time.monotonic_ns()}"
+    role = f"{world.conn.info.dbname}_reader"
     world.pg(
         f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA mirror, public TO {role};"
         f"GRANT SELECT ON ALL TABLES IN SCHEMA mirror, public TO {role};"
@@ -1145,7 +1134,6 @@ def test_views_are_pinned_beside_a_writer_that_never_pauses(world: World) -> Non
         assert writer.stdout is not None
         assert writer.stdout.readline() == "started\n"
         offsets: dict[Salts, list[int]] = {}
-        deadline = time.monotonic() + 60
         while len(offsets) < 5 or sum(map(len, offsets.values())) <= 100:
             header = wal.read_bytes()[:32]
             for _ in range(30):
@@ -1154,8 +1142,7 @@ def test_views_are_pinned_beside_a_writer_that_never_pauses(world: World) -> Non
                 if commit.frame:
                     offsets.setdefault(commit.salts, []).append(number - commit.frame)
             # With no view open the writer can reset its WAL.
-            while wal.read_bytes()[:32] == header:
-                assert time.monotonic() < deadline
+            until(lambda header=header: wal.read_bytes()[:32] != header, alive=lambda: writer.poll() is None)
     finally:
         writer.kill()
         writer.wait()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -17,6 +16,7 @@ from mirror.errors import SinkError
 from mirror.postgres.migrate import migrate_profile, sql_directory
 from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess
+from tests.support.postgres import PostgresServer
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -32,10 +32,12 @@ DOCUMENTED = [
 # fmt: on
 
 
-@pytest.fixture
-def filled(make_mirror: Callable[..., MirrorProcess], folder: Path, dsn: str) -> Iterator[str]:
-    """Two agents, each with a row of the same id in some tables; the DSN of argent_app."""
-    mirror = make_mirror(folder / "ada.db", folder / "bob.db")
+@pytest.fixture(scope="module")
+def mirrored(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database with two agents, each with a row of the same id in some tables, as a mirror has left it."""
+    folder = tmp_path_factory.mktemp("stores")
+    dsn = postgres_server.create_database()
+    mirror = MirrorProcess([folder / "ada.db", folder / "bob.db"], dsn, folder / "state")
     writers = []
     for agent in ("ada", "bob"):
         mirror.tenants[folder / f"{agent}.db"] = agent
@@ -47,12 +49,31 @@ def filled(make_mirror: Callable[..., MirrorProcess], folder: Path, dsn: str) ->
             "INSERT INTO live_memory_candidates(id, role, candidate_type, fact_text, fact_hash, source_ts, expires_at)"
             " VALUES ('1', 'user', 'fact', 'f', 'h', datetime('now'), datetime('now'))",
         )
-    mirror.start()
-    mirror.check()
-    yield make_conninfo(dsn, user="argent_app")
-    for writer in writers:
-        writer.close()
-    mirror.kill()  # its tables have been written to
+    try:
+        mirror.start()
+        mirror.check()
+        for source in mirror.sources:
+            mirror.status_when(lambda status: status["indexing"] is None, source)
+    finally:
+        mirror.end()
+        for writer in writers:
+            writer.close()
+    yield dsn
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture
+def dsn(postgres_server: PostgresServer, mirrored: str) -> Iterator[str]:
+    """A copy of it for each test."""
+    dsn = postgres_server.create_database(like=mirrored)
+    yield dsn
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture
+def filled(dsn: str) -> str:
+    """The DSN of argent_app."""
+    return make_conninfo(dsn, user="argent_app")
 
 
 @pytest.fixture

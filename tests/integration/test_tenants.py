@@ -15,6 +15,7 @@ from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess
 from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT, until
 
 MakeMirror = Callable[..., MirrorProcess]
 
@@ -134,8 +135,11 @@ def test_two_sources_of_one_agent_at_the_same_time(
         if "memory_items" not in tables:
             assert mirror.parity(source).verdict == "equal"
             continue
-        while "another --agent" not in next_step_of(mirror, source, "memory_items"):
-            assert mirror.alive  # it is tried again, and then told by whom
+        # It is tried again, and then told by whom.
+        until(
+            lambda source=source: "another --agent" in next_step_of(mirror, source, "memory_items"),
+            alive=lambda: mirror.alive,
+        )
     mirror.kill()
 
 
@@ -217,7 +221,7 @@ def test_twenty_sources_one_of_them_stuck(make_mirror: MakeMirror, folder: Path,
         for number, writer in enumerate(writers[1:], 1):
             writer.run(item(f"from {number}"))
             with mirror.control(paths[number]) as client:
-                assert client.wait(20.0), client.status()
+                assert client.wait(LIMIT), client.status()
         assert rows(dsn, "SELECT count(*) FROM memory_items WHERE agent_id <> 'agent 0'") == [(19,)]
         assert rows(dsn, "SELECT count(*) FROM memory_items WHERE agent_id = 'agent 0'") == [(1,)]
         blocker.rollback()
@@ -226,7 +230,7 @@ def test_twenty_sources_one_of_them_stuck(make_mirror: MakeMirror, folder: Path,
 
 def test_what_an_administrator_has_to_do_is_told(folder: Path) -> None:
     """Of a server of its own, because roles are the server's: the extension, the role, and that it is no superuser."""
-    server = PostgresServer()
+    server = PostgresServer(own=True)
     try:
         with server.connect() as administrator, create_store(folder / "memory.db") as store:
             store.run(item("1", embedding=vector(1, 2)))
@@ -255,8 +259,4 @@ def test_what_an_administrator_has_to_do_is_told(folder: Path) -> None:
 
 def wait_waiting(mirror: MirrorProcess, told: str) -> None:
     """Until it waits, for this reason."""
-    while True:
-        assert mirror.alive
-        status = mirror.status()
-        if status["phase"] == "waiting" and told in status["last_error"]:
-            return
+    mirror.status_when(lambda status: status["phase"] == "waiting" and told in status["last_error"])

@@ -15,6 +15,7 @@ from mirror.statedir import source_folder
 from mirror.verifier import ParityLock, Verifier
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling
+from tests.support.waiting import LIMIT
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_it_runs_by_itself_and_ends(
 
     monkeypatch.setattr(background, "verify", noted)
     background.start()
-    assert done.wait(60)
+    assert done.wait(LIMIT)
     background.stop()
     assert kept(running) == "equal"
     assert not any(thread.name == "mirror verifier" for thread in threading.enumerate())

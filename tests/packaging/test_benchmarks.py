@@ -33,7 +33,7 @@ def test_all_are_here() -> None:
 def test_it_runs(name: str, folder: Path) -> None:
     figures = folder / "figures.json"
     command = [sys.executable, str(BENCH / f"{name}.py"), *TINY[name], "--json", str(figures)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     lines = json.loads(figures.read_text())["lines"]
     assert lines

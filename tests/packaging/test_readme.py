@@ -1,7 +1,7 @@
 """Every command of the README's ``sh`` blocks is run, so that none of them can be wrong.
 
-The first two blocks set up a virtual environment: what they install is checked here, what they start
-is run by ``tests/integration/test_demo.py`` and by ``.ci/run``, which takes its command from the README.
+Blocks that set up a virtual environment: what they install is checked here, what they start is run by
+``tests/integration/test_demo.py`` and by ``.ci/run``, which takes its command from the block marked ``<!-- test -->``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ ROOT = Path(__file__).parents[2]
 _DSN_OPTION = "--postgres"
 
 
-def blocks() -> list[list[list[str]]]:
-    """The ``sh`` blocks: for each line its words, comments left out."""
+def blocks(before: str = "") -> list[list[list[str]]]:
+    """The ``sh`` blocks (that follow right after ``before``): for each line its words, comments left out."""
     text = (ROOT / "README.md").read_text()
     return [
         [words for line in block.replace("\\\n", " ").splitlines() if (words := shlex.split(line, comments=True))]
-        for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for block in re.findall(rf"^{before}```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     ]
+
+
+def sets_up(block: list[list[str]]) -> bool:
+    """Whether a block makes a virtual environment."""
+    return block[0][:3] == ["python3", "-m", "venv"]
 
 
 def parts(words: list[str]) -> Iterator[list[str]]:
@@ -52,9 +57,8 @@ def parts(words: list[str]) -> Iterator[list[str]]:
 def test_the_commands_for_a_fresh_machine() -> None:
     """Nothing but Python is needed, the extras exist, and what is started is what other tests start."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    first, second = blocks()[:2]
     started = []
-    for block in (first, second):
+    for block in filter(sets_up, blocks()):
         ((make, install, start),) = (list(parts(words)) for words in block)
         assert make == ["python3", "-m", "venv", ".venv"]
         assert install[:2] == [".venv/bin/pip", "install"]
@@ -67,7 +71,25 @@ def test_the_commands_for_a_fresh_machine() -> None:
 
 def test_ci_runs_the_readmes_test_command() -> None:
     shown = subprocess.run([ROOT / ".ci" / "run", "--show"], cwd="/", capture_output=True, text=True, check=True)
-    assert [shlex.split(shown.stdout)] == blocks()[1]
+    (marked,) = blocks(before="<!-- test -->\n")
+    assert [shlex.split(shown.stdout)] == marked
+
+
+@pytest.mark.parametrize(
+    ("readme", "told"),
+    [
+        ("```sh\n.venv/bin/python -m pytest\n```\n", "there is no sh block right after a line <!-- test -->"),
+        ("<!-- test -->\n\n```sh\n.venv/bin/python -m pytest\n```\n", "there is no sh block right after"),
+        ("<!-- test -->\n```sh\nmake test\n```\n", "does not run .venv/bin/python -m pytest"),
+    ],
+)
+def test_ci_says_that_it_finds_no_test_command(folder: Path, readme: str, told: str) -> None:
+    (folder / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", folder / ".ci" / "run")
+    (folder / "README.md").write_text(readme)
+    for arguments in ([], ["--show"]):
+        done = subprocess.run([folder / ".ci" / "run", *arguments], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "") and told in done.stderr
 
 
 class Reader:
@@ -148,8 +170,8 @@ def test_every_other_command(folder: Path, dsn: str) -> None:
     )
     with ExitStack() as running:
         reader = Reader(CommandLine(folder, dsn), running)
-        for block in blocks()[2:]:
-            for words in block:
+        for block in blocks():
+            for words in block if not sets_up(block) else ():
                 reader.type(words)
         reader.end()
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from mirror.statedir import resolve, source_folder
+from tests.support.waiting import LIMIT
 
 #: A server that nobody listens as: port 1 of this machine.
 UNREACHABLE = "host=127.0.0.1 port=1 user=nobody dbname=nothing connect_timeout=2"
@@ -81,7 +82,7 @@ class CommandLine:
             text=True,
         )
 
-    def run(self, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = 90) -> Done:
+    def run(self, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = LIMIT) -> Done:
         """Run a command to its end."""
         process = self.start(*arguments, env=env)
         try:
@@ -99,7 +100,7 @@ class CommandLine:
         try:
             if wait:
                 named = [argument for argument in arguments if isinstance(argument, Path)]
-                done = self.run("wait", *named, "--timeout", 60)
+                done = self.run("wait", *named, "--timeout", LIMIT)
                 assert done.code == 0, done
             yield process
         finally:
@@ -107,7 +108,7 @@ class CommandLine:
                 stop(process)
 
 
-def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
+def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM, seconds: float = LIMIT) -> int:
     """End a process with a signal; its exit code. Fails if it takes longer."""
     process.send_signal(number)
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +18,8 @@ import psycopg
 from mirror.client import ControlClient, wait_for_mirror
 from mirror.parity.compare import compare
 from mirror.statedir import resolve, source_folder
+from tests.support.waiting import LIMIT, ended, until
 
-_psutil: Any = importlib.import_module("psutil")  # comes with the embedded Postgres
 _PROGRAM = Path(__file__).with_name("gateway_process.py")
 
 
@@ -78,34 +79,40 @@ class Gateway:
 
     def await_following(self) -> None:
         with self.control() as client:
-            while client.status()["phase"] != "following":
-                pass
+            until(lambda: client.status()["phase"] == "following")
 
     def control(self) -> ControlClient:
         """A conversation with the sidecar, once there is one."""
-        return wait_for_mirror(source_folder(self.state_dir, self.database), 30.0)
+        return wait_for_mirror(source_folder(self.state_dir, self.database), LIMIT)
 
     def status(self) -> dict[str, Any]:
         """The source's."""
         with self.control() as client:
             return client.status()
 
+    def status_when(self, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The source's first status that fulfils a condition."""
+
+        def look() -> dict[str, Any] | None:
+            status = self.status()
+            return status if good(status) else None
+
+        return until(look, alive=lambda: self._killed or self._process.poll() is None) or {}
+
     def await_hook(self) -> None:
         """Until the program's hook is connected to the sidecar."""
-        while not any(f"pid {self.pid})" in writer for writer in self.status()["hook"].get("writers", [])):
-            assert self._process.poll() is None
+        self.status_when(
+            lambda status: any(f"pid {self.pid})" in writer for writer in status["hook"].get("writers", []))
+        )
 
     def await_checked(self) -> dict[str, Any]:
         """Until all commits that were told of are checked; the hook's status."""
-        while True:
-            hook = self.status()["hook"]
-            if not hook["waiting"]:
-                return dict(hook)
+        return dict(self.status_when(lambda status: not status["hook"]["waiting"])["hook"])
 
     def check(self) -> None:
         """All that is committed is in Postgres, and equal."""
         with self.control() as gate, psycopg.connect(self.dsn) as connection:
-            assert gate.wait(60.0), gate.status()
+            assert gate.wait(LIMIT), gate.status()
             report = compare(self.database, connection, self.schema, gate)
         assert report.verdict == "equal" and report.tables, report.to_json()
 
@@ -121,17 +128,16 @@ class Gateway:
     def close(self) -> None:
         """Let it end as programs do."""
         if self._process.poll() is None:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=LIMIT)
 
     def stop_sidecar(self) -> None:
         """End whatever sidecar is left, and wait for that."""
         try:
-            process = _psutil.Process(self.sidecar_pid())
-            process.terminate()
-            while process.status() != _psutil.STATUS_ZOMBIE:
-                pass
-        except (FileNotFoundError, ValueError, _psutil.NoSuchProcess):
+            pid = self.sidecar_pid()
+            os.kill(pid, signal.SIGTERM)
+        except (FileNotFoundError, ValueError, ProcessLookupError):
             return
+        until(lambda: ended(pid))
 
     def __enter__(self) -> Self:
         return self

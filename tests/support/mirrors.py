@@ -7,8 +7,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from mirror.model import Lsn
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
 from mirror.statedir import resolve, source_folder
+from tests.support.launcher import Launched, launch
+from tests.support.waiting import LIMIT, until
 
 _psutil: Any = importlib.import_module("psutil")  # comes with the embedded Postgres
-_SIDECAR = Path(__file__).with_name("sidecar_process.py")
 
 
 class MirrorProcess:
@@ -48,7 +48,9 @@ class MirrorProcess:
         self.profile: str | None = None
         self.save_pages: int | None = None
         """After so many changed pages a save is due, if not as usual."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self.stop_seconds: float | None = 60.0
+        """What a stop has not done by then is cut off; None: after as long as usual, which a busy machine exceeds."""
+        self._process: Launched | None = None
         self.last_position: dict[Path, Lsn] = {}
 
     def start(self, *, kill_at: str = "", hit: int = 1, wait: bool = True, capture_at: str = "") -> None:
@@ -64,23 +66,21 @@ class MirrorProcess:
         if capture_at:
             more["MIRROR_CAPTURE_SEAM"] = f"{capture_at} {hit} {self.capture_killed}"
         more["MIRROR_SCHEMAS"] = json.dumps({str(resolve(path)): name for path, name in self.schemas.items()})
-        with open(self.log, "ab") if self.log is not None else nullcontext() as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(_SIDECAR),
-                    self.its_dsn,
-                    str(self.state_dir),
-                    self.schema,
-                    str(self.spool_limit),
-                    kill_at,
-                    str(hit),
-                    *map(str, self.sources),
-                ],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                env=os.environ | more | self.environment,
-            )
+        if self.stop_seconds is not None:
+            more["MIRROR_STOP_SECONDS"] = str(self.stop_seconds)
+        self._process = launch(
+            [
+                self.its_dsn,
+                str(self.state_dir),
+                self.schema,
+                str(self.spool_limit),
+                kill_at,
+                str(hit),
+                *map(str, self.sources),
+            ],
+            os.environ | more | self.environment,
+            self.log,
+        )
         if wait:
             for source in self.sources:
                 self.control(source).close()
@@ -93,7 +93,7 @@ class MirrorProcess:
     def control(self, source: Path | None = None) -> ControlClient:
         """A conversation with the running mirror."""
         folder = source_folder(self.state_dir, source or self.sources[0])
-        return wait_for_mirror(folder, 30.0, lambda: self.alive)
+        return wait_for_mirror(folder, LIMIT, lambda: self.alive)
 
     @property
     def pid(self) -> int:
@@ -115,7 +115,7 @@ class MirrorProcess:
         _, capture = self.processes()
         return capture
 
-    def wait_applied(self, timeout: float = 60.0) -> None:
+    def wait_applied(self, timeout: float = LIMIT) -> None:
         """Wait until all that is committed now is in Postgres."""
         for source in self.sources:
             with self.control(source) as client:
@@ -127,6 +127,19 @@ class MirrorProcess:
     def status(self, source: Path | None = None) -> dict[str, Any]:
         with self.control(source) as client:
             return client.status()
+
+    def status_when(self, good: Callable[[dict[str, Any]], bool], source: Path | None = None) -> dict[str, Any]:
+        """The first status that fulfils a condition."""
+
+        def look() -> dict[str, Any] | None:
+            status = self.status(source)
+            return status if good(status) else None
+
+        return until(look, alive=lambda: self.alive) or {}
+
+    def settle(self) -> None:
+        """Wait until it follows: while the source is copied again, parity could only say that it cannot check."""
+        self.status_when(lambda status: status["phase"] == "following")
 
     def ends_within(self, seconds: float) -> bool:
         """Wait so long for it to end; whether it did."""
@@ -140,7 +153,7 @@ class MirrorProcess:
     def wait_killed(self) -> None:
         """Wait for the fault seam to have killed it."""
         assert self._process is not None
-        assert self._process.wait(60) == -signal.SIGKILL
+        assert self._process.wait(LIMIT) == -signal.SIGKILL
 
     def kill(self) -> None:
         assert self._process is not None
@@ -151,8 +164,7 @@ class MirrorProcess:
     def capture_pid(self) -> int:
         """Its capture process, as soon as it has one."""
         assert self._process is not None
-        while not (children := _psutil.Process(self._process.pid).children()):
-            assert self.alive
+        children = until(_psutil.Process(self._process.pid).children, alive=lambda: self.alive)
         return int(children[0].pid)
 
     def kill_capture(self) -> None:
@@ -163,7 +175,7 @@ class MirrorProcess:
         """Stop it as a service manager does; its exit code."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(10)
+        return self._process.wait(LIMIT)
 
     def parity(self, source: Path | None = None) -> ParityReport:
         """Compare every value now."""
@@ -185,7 +197,7 @@ class MirrorProcess:
             assert self._process is not None
             self._process.terminate()
             try:
-                self._process.wait(10)
+                self._process.wait(90)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

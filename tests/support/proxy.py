@@ -147,8 +147,9 @@ class Proxy:
 
     @staticmethod
     def _wait_cut(server: socket.socket) -> None:
-        while server.recv(CHUNK):
-            pass
+        while True:
+            if not server.recv(CHUNK):
+                return
 
     def close(self) -> None:
         """End everything."""

@@ -5,6 +5,7 @@ never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process tha
 MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
 decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due. MIRROR_SCHEMAS: of
 sources that have another one, as JSON. MIRROR_OPEN_FILES: so many are open already, in the capture process, too.
+MIRROR_STOP_SECONDS: what a stop may take, before what is left is cut off.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def main() -> int:
         agent.start()
         while agent.running and not signals.wait(0.05):
             pass
-        ended = agent.stop()
+        given = os.environ.get("MIRROR_STOP_SECONDS")
+        ended = agent.stop() if given is None else agent.stop(float(given))
     errors = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
     for error in errors:
         print(error, file=sys.stderr)

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.waiting import LIMIT
+
 _PROGRAM = Path(__file__).with_name("writer_process.py")
 #: In place of a statement: write into a blob, with (table, column, rowid, offset, bytes) as its parameters.
 BLOB_WRITE = "BLOB WRITE"
@@ -86,7 +88,7 @@ class Writer:
     def close(self) -> None:
         """Let the program end, which closes its connection."""
         if self._process.poll() is None:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=LIMIT)
 
     def kill(self) -> None:
         """End the program as ``kill -9`` does."""
