@@ -82,7 +82,7 @@ class ControlServer:
         """
         self._server.shutdown()
         self._server.server_close()
-        if self._server.pipeline.ended:
+        if self._server.pipeline.requests.ended:
             self._server.end_conversations()
         if self.intact:
             self._path.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ class _Conversation(socketserver.StreamRequestHandler):
             pass  # the other end has gone: its hold ends below
         finally:
             if self._hold is not None:
-                self.server.pipeline.release(self._hold)
+                self.server.pipeline.requests.release(self._hold)
 
     def _say(self, answer: Answer) -> None:
         self.wfile.write(line_of(answer))
@@ -198,7 +198,7 @@ class _Conversation(socketserver.StreamRequestHandler):
             return _refused(MirrorError("answer a request", detail=f"{type(error).__name__}: {error}")), None
 
     def _answer_to(self, request: AnyRequest) -> Answer:
-        pipeline = self.server.pipeline
+        pipeline, requests = self.server.pipeline, self.server.pipeline.requests
         match request:
             case Status():
                 return StatusReport(pipeline.status.report())
@@ -206,30 +206,30 @@ class _Conversation(socketserver.StreamRequestHandler):
                 return HistoryReport(pipeline.status.history())
             case Mark(timeout):
                 try:
-                    return Marked(str(pipeline.mark().result(timeout)))
+                    return Marked(str(requests.mark().result(timeout)))
                 except TimeoutError:
                     return Marked(None)
             case Applied(lsn, timeout):
-                applied = pipeline.wait_applied(Lsn.parse(lsn), timeout)
-                if not applied and pipeline.ended:
+                applied = requests.wait_applied(Lsn.parse(lsn), timeout)
+                if not applied and requests.ended:
                     raise ended()
                 return WasApplied(applied)
             case Hold():
-                self._hold = _result(pipeline.hold(self._hold), BATCH_SECONDS)
+                self._hold = _result(requests.hold(self._hold), BATCH_SECONDS)
                 return Held(self._hold)
             case Reach(hold, (salt1, salt2), frame):
-                position = pipeline.reach(hold, Salts(salt1, salt2), frame).result(BATCH_SECONDS)
+                position = requests.reach(hold, Salts(salt1, salt2), frame).result(BATCH_SECONDS)
                 return Reached(str(position.lsn))
             case Release(hold):
-                pipeline.release(hold)
+                requests.release(hold)
                 if hold == self._hold:
                     self._hold = None
                 return Done()
             case Retry(timeout):
-                _result(pipeline.retry(), timeout)
+                _result(requests.retry(), timeout)
                 return Done()
             case Repair(tables, timeout):
-                return Repaired(_result(pipeline.retry(tables), timeout))
+                return Repaired(_result(requests.retry(tables), timeout))
             case Hook():
                 return Done()
 

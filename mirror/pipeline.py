@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -39,12 +38,13 @@ from mirror.errors import (
 from mirror.fileformat.header import DatabaseHeader
 from mirror.home import Home, SourceTask, located
 from mirror.hooks import Hooks
-from mirror.model import Faults, Lsn, Position, Salts, no_fault
+from mirror.model import Faults, Lsn, Position, no_fault
 from mirror.postgres.sink import Sink
 from mirror.priority import give_way
 from mirror.profiles import PROFILES
 from mirror.replay import Step
 from mirror.replica import Replica
+from mirror.requests import Requests
 from mirror.source_settings import remember_schema
 from mirror.status import SourceStatus
 from mirror.tail import Tail
@@ -59,7 +59,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 class Pipeline:
-    """One source's loop. ``run`` blocks; the other public methods may be called from other threads."""
+    """One source's loop, in the thread that calls :meth:`run`. Other threads use ``requests``, ``status``, ``stop``."""
 
     def __init__(
         self,
@@ -89,66 +89,17 @@ class Pipeline:
         self._backoff = FIRST_BACKOFF
         self._mender = Mender(task.database.name)
         self._desk = Desk()
-        self.hooks = Hooks(self._look_soon)
+        self.requests = Requests(self.status, self._desk, self._tail, self._mender)
+        """What other threads may ask."""
+        self.hooks = Hooks(self.requests.look_soon)
         self._stopping = threading.Event()
-        self._applied = threading.Condition()
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
 
-    # -- for other threads -------------------------------------------------------------------------
-
     def stop(self) -> None:
-        """Ask the loop to end; it saves the shadow and returns."""
+        """Ask the loop to end; it saves the shadow and returns. May be called from any thread."""
         self._stopping.set()
         self._desk.wake()
-
-    def mark(self) -> Future[Lsn]:
-        """The position of all that the source has committed now."""
-        return self._desk.request(self._tail.mark)
-
-    def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
-        """Wait until Postgres has everything up to a position; False if it takes longer, or the mirror ends before."""
-        with self._applied:
-            self._applied.wait_for(lambda: self._has(lsn) or self._desk.closed, timeout)
-            return self._has(lsn)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the mirror of the source has ended."""
-        return self._desk.closed
-
-    def hold(self, own: str | None = None) -> Future[str]:
-        """Apply nothing more until :meth:`release` (or for ten seconds); the result is the hold's token.
-
-        ``own``: that of a hold which this one takes the place of. ``ControlError`` (retryable) if there is another.
-        """
-        return self._desk.ask_to_hold(own)
-
-    def reach(self, hold: str, salts: Salts, frame: int) -> Future[Position]:
-        """While held: apply up to exactly this commit; the result is the position Postgres then has.
-
-        ``hold``: the token. ``SourceError`` (retryable) if that hold has ended, or Postgres has more already.
-        """
-        return self._desk.ask_to_reach(hold, lambda place: self._tail.locate(place, salts, frame))
-
-    def release(self, hold: str) -> None:
-        """End a hold, if it has not ended yet."""
-        self._desk.ask_to_release(hold)
-
-    def retry(self, repair: Collection[str] = ()) -> Future[dict[str, str]]:
-        """Try again what Postgres refused and rejected, or repair tables; done when it has been tried.
-
-        The result says what was done with each table that was to be repaired.
-        """
-        return self._desk.request(lambda future: self._mender.ask(future, repair))
-
-    def _look_soon(self) -> None:
-        """Somebody is about to commit."""
-        self._desk.post(self._tail.look)
-
-    def _has(self, lsn: Lsn) -> bool:
-        applied = self.status.applied
-        return applied is not None and Lsn.parse(applied) >= lsn
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -241,8 +192,7 @@ class Pipeline:
             for part in reversed(own):
                 if part is not None:
                     stack.callback(part.close)
-        with self._applied:
-            self._applied.notify_all()
+        self.requests.has_changed()
 
     def _connect(self) -> None:
         """Have everything open and in agreement, in whatever state the last run or error left it."""
@@ -403,11 +353,10 @@ class Pipeline:
 
     def _update_status(self) -> None:
         assert self._replica is not None and self._sink is not None
-        with self._applied:
-            self.status.is_at(self._replica.position)
-            self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
-            self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
-            self._applied.notify_all()
+        self.status.is_at(self._replica.position)
+        self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
+        self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
+        self.requests.has_changed()
         self.status.keep(self.task.folder)
 
     # -- gaps and copies ---------------------------------------------------------------------------

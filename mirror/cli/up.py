@@ -173,11 +173,11 @@ def _is_drained(pipeline: Pipeline, targets: dict[Pipeline, Future[Lsn]]) -> boo
         if pipeline.error is not None:
             return False
         with suppress(SourceError):  # it has just ended, and says why
-            targets[pipeline] = pipeline.mark()
+            targets[pipeline] = pipeline.requests.mark()
         return False
     target = targets[pipeline]
     known = target.done() and target.exception() is None
-    return known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0)
+    return known and pipeline.status.indexing is None and pipeline.requests.wait_applied(target.result(), 0.0)
 
 
 def _report(agent: Agent, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
