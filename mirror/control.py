@@ -1,4 +1,4 @@
-"""The control socket of a running mirror: its end of the conversations of :mod:`mirror.messages`.
+"""The control socket of a running mirror: its end of the conversations of :mod:`mirror.core.messages`.
 
 The socket has mode 0600, lies in a directory that is open to nobody else, and whoever connects must be our user, or
 root. Each conversation has a thread. What it says is data: whatever comes, it is answered or the conversation ends, and
@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 
 from loguru import logger
 
-from mirror.client import BATCH_SECONDS
-from mirror.desk import ended
-from mirror.errors import ControlError, MirrorError, RequestError, StateError
-from mirror.messages import (
+from mirror.core.control import BATCH_SECONDS
+from mirror.core.errors import ControlError, MirrorError, RequestError, StateError
+from mirror.core.messages import (
     MOST_REQUEST_BYTES,
     Answer,
     AnyRequest,
@@ -45,10 +44,11 @@ from mirror.messages import (
     line_of,
     request_in,
 )
-from mirror.model import Lsn, Salts
-from mirror.peer import is_trusted, peer_user
+from mirror.core.peer import is_trusted, peer_user
+from mirror.core.positions import Lsn, Salts
+from mirror.core.sockets import make_control_path
+from mirror.desk import ended
 from mirror.pipeline import Pipeline
-from mirror.statedir import make_control_path
 
 #: Seconds that are left to what was begun just when its time was up: a hold that nobody knows of would be no one's.
 _MOMENT = 1.0

@@ -9,10 +9,10 @@ from mirror.capture.copy import copy_file
 from mirror.capture.keeper import KeptSource
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
-from mirror.errors import SourceError
+from mirror.core.errors import SourceError
+from mirror.core.faults import Faults
 from mirror.fileformat.header import DatabaseHeader
 from mirror.home import SourceTask
-from mirror.model import Faults
 from mirror.replica import Replica
 from mirror.tail import Tail
 

@@ -16,10 +16,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mirror.core.positions import Lsn as Position
+from mirror.core.positions import Salts
+from mirror.core.rows import RowChange, TableChanges
+from mirror.core.tables import Table
+from mirror.core.values import Row, Value
 from mirror.hook.wire import HookedRow, decode_row
 from mirror.hooked import Hooked, HookedCommit, InWal
-from mirror.model import Discrepancy, Row, RowChange, Salts, Table, TableChanges, Value
-from mirror.model import Lsn as Position
+from mirror.postgres.ledger import Discrepancy
 from mirror.provenance import WriteLog
 
 #: A row, by the name of its table and its key.

@@ -12,10 +12,13 @@ from typing import TypeVar
 from loguru import logger
 
 from mirror.capture.batches import Head, PageBatch
+from mirror.core.errors import RefusedError, RepairError, SinkError
+from mirror.core.positions import Lsn, Position
+from mirror.core.rows import Batch, TableChanges, TableResult
+from mirror.core.tables import Table
+from mirror.core.values import Row
 from mirror.decode.diff import Decoded
-from mirror.errors import RefusedError, RepairError, SinkError
 from mirror.home import SourceTask
-from mirror.model import Batch, Lsn, Position, Row, Table, TableChanges, TableResult
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
 from mirror.postgres.snapshot import Progress

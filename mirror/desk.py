@@ -16,8 +16,8 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mirror.errors import ControlError, MirrorError, SourceError
-from mirror.model import Lsn, Position
+from mirror.core.errors import ControlError, MirrorError, SourceError
+from mirror.core.positions import Lsn, Position
 
 #: A held pipeline goes on by itself after this long, whatever became of whoever holds it.
 LONGEST_HOLD = 10.0

@@ -19,10 +19,11 @@ import apsw
 import psycopg
 
 from mirror.capture.keeper import Keeper
-from mirror.checks import Check, Code, Level, all_passed
+from mirror.core.checks import Check, Code, Level, all_passed
+from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
+from mirror.core.tables import Column, Table, TableMapping
+from mirror.core.values import BadText, Row, Value
 from mirror.decode.schema import SchemaRow, parse_schema
-from mirror.errors import ConfigError, MirrorError, SinkError, SourceError
-from mirror.model import BadText, Column, Row, Table, TableMapping, Value
 from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mirror.capture.link import NO_DESCRIPTORS
 from mirror.capture.spool import segments
-from mirror.errors import MirrorError, StateError
-from mirror.statedir import SourceLock
+from mirror.core.errors import MirrorError, StateError
+from mirror.core.locks import SourceLock
 
 #: Seconds between two looks at whether everything is still there.
 LOOK_INTERVAL = 0.5

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import NamedTuple
 
+from mirror.core.messages import Hook
+from mirror.core.positions import Salts
 from mirror.hook.wire import MOST_BLOCK_BYTES, MOST_NAME, Commit, FilePlace, Lost, WalPlace, decode_block
-from mirror.messages import Hook
-from mirror.model import Salts
 
 #: Commits that wait to be looked at, and bytes of their rows; older ones are dropped.
 MOST_COMMITS, MOST_BYTES = 50_000, 256 << 20

@@ -8,11 +8,11 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.capture.batches import GapFound, PageBatch
+from mirror.core.rows import TableChanges
 from mirror.crosscheck import CrossCheck
 from mirror.decode.schema import Schema
 from mirror.fileformat.header import schema_cookie
 from mirror.hooked import Hooked
-from mirror.model import TableChanges
 from mirror.postgres.codecs import json_array
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.sink import Sink

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import RawCursor
 
-from mirror.errors import SinkError
+from mirror.core.errors import SinkError
 from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement

@@ -24,28 +24,21 @@ from mirror.capture.link import CaptureLink
 from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
 from mirror.copying import copy_source
+from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Position
+from mirror.core.source_settings import remember_schema
 from mirror.deliver import REPAIR, Mender, deliver, is_recognised, load, may_be_known
 from mirror.desk import Desk
-from mirror.errors import (
-    FencedError,
-    FormatError,
-    MirrorError,
-    ReplacedError,
-    SinkError,
-    SourceError,
-    StateError,
-)
 from mirror.fileformat.header import DatabaseHeader
 from mirror.home import Home, SourceTask, located
 from mirror.hooks import Hooks
-from mirror.model import Faults, Lsn, Position, no_fault
 from mirror.postgres.sink import Sink
 from mirror.priority import give_way
 from mirror.profiles import PROFILES
 from mirror.replay import Step
 from mirror.replica import Replica
 from mirror.requests import Requests
-from mirror.source_settings import remember_schema
 from mirror.status import SourceStatus
 from mirror.tail import Tail
 

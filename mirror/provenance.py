@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from mirror.core.positions import Lsn
 from mirror.hooked import HookedCommit
-from mirror.model import Lsn, Writes
-from mirror.postgres.ledger import Ledger
+from mirror.postgres.ledger import Ledger, Writes
 
 #: Seconds of which one row in ``mirror.writes`` tells.
 WRITES_SECONDS = 1.0

@@ -18,9 +18,9 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
-from mirror.checks import Check, Code, all_passed
-from mirror.errors import MirrorError, SinkError
-from mirror.model import Constraint
+from mirror.core.checks import Check, Code, all_passed
+from mirror.core.errors import MirrorError, SinkError
+from mirror.core.tables import Constraint
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.profiles import PROFILES

@@ -23,11 +23,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
 
 from mirror.capture.batches import GapFound
+from mirror.core.positions import Lsn, Position, Salts
+from mirror.core.rows import Batch, RowChange, TableChanges
+from mirror.core.tables import Table
+from mirror.core.values import Row
 from mirror.crosscheck import Json, Net, differences, is_comparable, key_of, net
 from mirror.deliver import apply_with_answers
 from mirror.fileformat.header import DatabaseHeader, schema_cookie
 from mirror.hooked import MOST_COMMITS, Hooked, HookedCommit, InFile
-from mirror.model import Batch, Discrepancy, Lsn, Position, Row, RowChange, Salts, Table, TableChanges
+from mirror.postgres.ledger import Discrepancy
 from mirror.postgres.sink import Sink
 from mirror.provenance import WriteLog
 from mirror.replica import Replica

@@ -15,12 +15,15 @@ from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
 from mirror.capture.copy import ReadFile, read_rediff, rediff
 from mirror.capture.shadow import Image, Images, SavedPosition, Shadow
 from mirror.capture.spool import Kind, Place, SpoolReader
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Position
+from mirror.core.rows import RowChange
+from mirror.core.tables import Table
 from mirror.decode.diff import Decoded, Layout, build_pagemap, decode
 from mirror.decode.pagemap import PageMap
 from mirror.decode.schema import Schema, read_schema
 from mirror.fileformat.btree import Geometry
 from mirror.fileformat.header import DatabaseHeader, schema_cookie
-from mirror.model import Faults, Lsn, Position, RowChange, Table, no_fault
 
 #: Files of comparisons that may stand, and be open, before a save makes them unnecessary.
 MOST_COMPARISONS = 64

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Collection
 from concurrent.futures import Future
 
+from mirror.core.positions import Lsn, Position, Salts
 from mirror.deliver import Mender
 from mirror.desk import Desk
-from mirror.model import Lsn, Position, Salts
 from mirror.status import SourceStatus
 from mirror.tail import Tail
 

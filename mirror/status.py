@@ -14,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirror.model import Lsn, Position, Table
-from mirror.source_settings import proposed_schema
+from mirror.core.positions import Lsn, Position
+from mirror.core.source_settings import proposed_schema
+from mirror.core.tables import Table
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap

@@ -21,11 +21,11 @@ from loguru import logger
 
 from mirror.capture.link import CaptureLink
 from mirror.control import ControlServer
-from mirror.errors import ControlError, FencedError, MirrorError
+from mirror.core.errors import ControlError, FencedError, MirrorError
+from mirror.core.faults import Faults
+from mirror.core.sockets import control_path
 from mirror.home import Home, SourceTask, located
-from mirror.model import Faults
 from mirror.pipeline import Pipeline
-from mirror.statedir import control_path
 
 #: Seconds between two looks at the file of a source that has failed.
 LOOK_SECONDS = 1.0

@@ -15,8 +15,8 @@ from loguru import logger
 from mirror.capture.batches import Head
 from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message, Unknown
 from mirror.capture.spool import Place
-from mirror.errors import ReplacedError, SourceError
-from mirror.model import Lsn, Salts
+from mirror.core.errors import ReplacedError, SourceError
+from mirror.core.positions import Lsn, Salts
 
 Ask = Callable[[CaptureLink], int]
 

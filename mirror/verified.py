@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mirror.files import write_atomically
+from mirror.core.files import write_atomically
 
 if TYPE_CHECKING:
     from mirror.parity.report import Status

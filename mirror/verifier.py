@@ -17,13 +17,13 @@ from pathlib import Path
 import psycopg
 from loguru import logger
 
-from mirror.client import ControlClient
-from mirror.errors import MirrorError, SourceError
-from mirror.model import Lsn, Salts
+from mirror.core.control import ControlClient
+from mirror.core.errors import MirrorError, SourceError
+from mirror.core.folders import source_folder
+from mirror.core.positions import Lsn, Salts
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
 from mirror.parity_runs import record
-from mirror.statedir import source_folder
 
 #: The part of the time in which a background comparison works.
 SHARE = 0.03

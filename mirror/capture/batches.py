@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from mirror.capture.shadow import Image, image_at
 from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
-from mirror.errors import FormatError, SourceError
+from mirror.core.errors import FormatError, SourceError
+from mirror.core.positions import Lsn, Salts
 from mirror.fileformat.header import HEADER_SIZE, schema_cookie
 from mirror.fileformat.wal import FRAME_HEADER_SIZE
-from mirror.model import Lsn, Salts
 
 #: A batch ends at the first commit behind this many frames.
 BATCH_FRAMES = 16384

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from mirror.capture.shadow import Image, Shadow, image_at, rediff_path, sync_folder
-from mirror.errors import StateError
+from mirror.core.errors import StateError
 
 #: Reads ``(offset, amount)`` from the database file; short at its end.
 ReadFile = Callable[[int, int], bytes]

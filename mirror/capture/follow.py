@@ -32,7 +32,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
-from mirror.errors import FormatError, ReplacedError, SourceError
+from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.positions import Lsn, Salts
 from mirror.fileformat.wal import (
     FRAME_HEADER_SIZE,
     WAL_HEADER_SIZE,
@@ -46,7 +47,6 @@ from mirror.fileformat.wal import (
     verify_frames,
 )
 from mirror.fileformat.walindex import BOTH_COPIES, SALTS, SECOND_SALTS, WalIndexHeader
-from mirror.model import Lsn, Salts
 
 #: Bytes copied out of the WAL at a time.
 CHUNK_BYTES = 1 << 20

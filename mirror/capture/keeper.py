@@ -18,7 +18,7 @@ import apsw
 
 from mirror.capture.filesystem import mounts, network_filesystem
 from mirror.capture.shadow import Image, Images
-from mirror.errors import FormatError, ReplacedError, SourceError
+from mirror.core.errors import FormatError, ReplacedError, SourceError
 from mirror.fileformat.freelist import free_leaves
 from mirror.fileformat.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
 

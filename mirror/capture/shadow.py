@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mirror.capture.spool import Place, SpoolReader
-from mirror.errors import FormatError, StateError
-from mirror.model import Faults, Lsn, Salts, no_fault
+from mirror.core.errors import FormatError, StateError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Salts
 
 _ENTRY = struct.Struct("<IqQ")
 #: A save is due when the overlay has grown to this many pages, or the spool behind the saved position

@@ -45,9 +45,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.errors import FormatError, StateError
+from mirror.core.errors import FormatError, StateError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Salts
 from mirror.fileformat.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
-from mirror.model import Faults, Lsn, Salts, no_fault
 
 _HEADER = struct.Struct(">4sB?2xQQIIIdI")
 _CRC = struct.Struct(">I")

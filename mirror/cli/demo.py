@@ -13,8 +13,8 @@ import click
 from rich.console import Console
 
 from mirror.cli.output import BAD, GOOD, print_line
+from mirror.core.errors import ConfigError
 from mirror.demo.story import Story
-from mirror.errors import ConfigError
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

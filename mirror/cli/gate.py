@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror.cli.options import Patience
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.errors import NotRunningError, StateError
-from mirror.source_settings import remembered_schema
-from mirror.statedir import source_folder
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.errors import NotRunningError, StateError
+from mirror.core.folders import source_folder
+from mirror.core.source_settings import remembered_schema
 
 if TYPE_CHECKING:
     from mirror.agent import Agent

@@ -30,12 +30,12 @@ from mirror.cli.options import (
     whose_and_how,
 )
 from mirror.cli.output import GOOD, Words, print_line
-from mirror.config import Settings, require_file
-from mirror.dsn import hide_password
-from mirror.errors import ConfigError, MirrorError, SourceError
-from mirror.model import Lsn
+from mirror.core.config.settings import Settings, require_file
+from mirror.core.dsn import hide_password
+from mirror.core.errors import ConfigError, MirrorError, SourceError
+from mirror.core.positions import Lsn
+from mirror.core.signals import Signals
 from mirror.pipeline import Pipeline
-from mirror.signals import Signals
 from mirror.verifier import Verifier
 
 

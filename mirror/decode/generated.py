@@ -3,7 +3,7 @@
 The table's own CREATE statement makes an empty table in a database in memory. A row's stored values go into it, the
 generated ones come out, and the row goes again: affinities, collations and functions are those of the
 source. A function or collation that only the program has registered is unknown here; the virtual columns of
-such a table are left out (:attr:`~mirror.model.Table.left_out`).
+such a table are left out (:attr:`~mirror.core.tables.Table.left_out`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import apsw
 
-from mirror.model import BadText, Table, Uncomputed, Value
+from mirror.core.tables import Table
+from mirror.core.values import BadText, Uncomputed, Value
 
 
 def is_computable(definition: str) -> bool:
@@ -28,7 +29,7 @@ class VirtualColumns:
     """Computes the virtual columns of one table's rows."""
 
     def __init__(self, table: Table, encoding: str) -> None:
-        """Take a table whose :attr:`~mirror.model.Table.definition` is computable, and the text encoding."""
+        """Take a table whose :attr:`~mirror.core.tables.Table.definition` is computable, and the text encoding."""
         self._db = _empty(table.definition, encoding)
         self._encoding = encoding
         hidden = dict(self._db.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", (table.name,)))
@@ -46,7 +47,7 @@ class VirtualColumns:
     def of(self, values: Sequence[Value]) -> list[Value]:
         """The virtual columns of a row with these stored values, both in storage order.
 
-        All are :class:`~mirror.model.Uncomputed` where SQLite cannot compute one: no program can read that row.
+        All are :class:`~mirror.core.values.Uncomputed` where SQLite cannot compute one: no program can read that row.
         """
         given = [values[at] for at in self._given]
         marks = ",".join("CAST(? AS TEXT)" if isinstance(value, BadText) else "?" for value in given)

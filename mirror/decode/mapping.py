@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mirror.core.errors import FormatError
 from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
-from mirror.errors import FormatError
 from mirror.fileformat.btree import (
     INDEX_INTERIOR,
     INDEX_LEAF,

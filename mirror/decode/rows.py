@@ -9,12 +9,14 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from mirror.core.errors import FormatError
+from mirror.core.rows import RowChange
+from mirror.core.tables import Table
+from mirror.core.values import Row, Value
 from mirror.decode.generated import VirtualColumns
 from mirror.decode.pagemap import OVERFLOW_FIRST, MapUpdate
-from mirror.errors import FormatError
 from mirror.fileformat.btree import Cell, Geometry, ReadPage, cell_pointers
 from mirror.fileformat.record import decode_record, leading_bytes
-from mirror.model import Row, RowChange, Table, Value
 
 #: What tells a table's rows apart: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
 Key = Any

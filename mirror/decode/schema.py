@@ -1,4 +1,4 @@
-"""The source's schema at a position: the rows of ``sqlite_schema`` as :class:`~mirror.model.Table` values.
+"""The source's schema at a position: the rows of ``sqlite_schema`` as :class:`~mirror.core.tables.Table` values.
 
 SQLite itself parses the CREATE statements: they are put into the schema table of an empty
 in-memory database, which then answers the usual pragmas. So no SQL is parsed here, and names that
@@ -14,12 +14,13 @@ from functools import cached_property
 
 import apsw
 
+from mirror.core.errors import FormatError, SourceError
+from mirror.core.tables import Affinity, Column, Table
+from mirror.core.values import Value
 from mirror.decode.generated import is_computable
 from mirror.decode.rows import RowFormat
-from mirror.errors import FormatError, SourceError
 from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
 from mirror.fileformat.record import decode_record
-from mirror.model import Affinity, Column, Table, Value
 
 #: Names of the tables in which well-known modules keep a virtual table, behind ``<name>_``.
 _SHADOWS = {

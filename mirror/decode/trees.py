@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from typing import NamedTuple
 
-from mirror.errors import FormatError
+from mirror.core.errors import FormatError
 from mirror.fileformat.btree import (
     INDEX_INTERIOR,
     INDEX_LEAF,

@@ -21,10 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mirror.cli.output import print_line
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.errors import ControlError, MirrorError
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.errors import ControlError, MirrorError
+from mirror.core.folders import source_folder
 from mirror.postgres.embedded import start_embedded
-from mirror.statedir import source_folder
 
 WRITE_SECONDS = 14.0
 KILL_AFTER, DOWN_FOR = 5.0, 2.0

@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mirror.errors import FormatError
+from mirror.core.errors import FormatError
 from mirror.fileformat.varint import read_varint
 
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13

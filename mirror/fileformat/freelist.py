@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from mirror.errors import FormatError
+from mirror.core.errors import FormatError
 
 
 def free_leaves(read: Callable[[int], bytes]) -> set[int]:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from mirror.errors import FormatError
+from mirror.core.errors import FormatError
 
 MAGIC = b"SQLite format 3\0"
 HEADER_SIZE = 100

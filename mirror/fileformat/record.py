@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import struct
 
-from mirror.errors import FormatError
+from mirror.core.errors import FormatError
+from mirror.core.values import BadText, Value
 from mirror.fileformat.varint import read_varint
-from mirror.model import BadText, Value
 
 #: Size of the body by serial type, below 12.
 _SIZE = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)
@@ -36,7 +36,7 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
     """Decode one record into its values.
 
     Integers and reals come as they are stored (a REAL column stores whole numbers as integers);
-    TEXT that is not valid in ``encoding`` comes as :class:`~mirror.model.BadText`.
+    TEXT that is not valid in ``encoding`` comes as :class:`~mirror.core.values.BadText`.
     Raises ``FormatError`` for a record that SQLite cannot have written.
     """
     values: list[Value] = []

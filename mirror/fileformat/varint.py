@@ -10,7 +10,7 @@ byte    meaning
 
 from __future__ import annotations
 
-from mirror.errors import FormatError
+from mirror.core.errors import FormatError
 
 
 def read_varint(data: bytes, offset: int) -> tuple[int, int]:

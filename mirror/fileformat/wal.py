@@ -45,8 +45,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mirror.errors import FormatError
-from mirror.model import Salts
+from mirror.core.errors import FormatError
+from mirror.core.positions import Salts
 
 WAL_HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24

@@ -24,8 +24,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from mirror.core.positions import Salts
 from mirror.fileformat.wal import VERSION, checksum_words
-from mirror.model import Salts
 
 INDEX_HEADER_SIZE = 48
 #: Bytes to read: both copies.

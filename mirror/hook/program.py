@@ -24,16 +24,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from mirror.client import ControlClient
-from mirror.config import SIDECARS, Settings, load_settings
-from mirror.errors import ConfigError, MirrorError
+from mirror.core.config.settings import SIDECARS, Settings, load_settings
+from mirror.core.control import ControlClient
+from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.folders import resolve, source_folder
 from mirror.hook.budget import Budget
 from mirror.hook.keys import KeyWatch
 from mirror.hook.outbox import Outbox
 from mirror.hook.sidecar import ANSWER_SECONDS, Sidecar
 from mirror.hook.watch import Watch, agent
 from mirror.hook.wire import MOST_NAME
-from mirror.statedir import resolve, source_folder
 
 if TYPE_CHECKING:
     import apsw

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from mirror.client import ControlClient
-from mirror.config import Settings
-from mirror.errors import ControlError
-from mirror.statedir import source_folder
+from mirror.core.config.settings import Settings
+from mirror.core.control import ControlClient
+from mirror.core.errors import ControlError
+from mirror.core.folders import source_folder
 
 #: Seconds between two looks, and until one that ended is started again, at first and at most.
 LOOK_SECONDS = 0.25

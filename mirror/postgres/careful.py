@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from mirror.errors import RefusedError
-from mirror.model import RowChange, TableChanges, TableResult
+from mirror.core.errors import RefusedError
+from mirror.core.rows import RowChange, TableChanges, TableResult
 from mirror.postgres.apply import SMALL_BYTES, SMALL_ROWS, Counts, RejectFile, Transaction, change_bytes, staged_rows
 from mirror.postgres.dml import Stage
 from mirror.postgres.refusals import attempt, in_parts

@@ -27,8 +27,10 @@ from psycopg.pq import Format
 from psycopg.sql import SQL, Composed
 from psycopg.types.numeric import DecimalBinaryDumper
 
-from mirror.errors import RefusedError, SinkError, SourceError
-from mirror.model import Lsn, RowChange, Table
+from mirror.core.errors import RefusedError, SinkError, SourceError
+from mirror.core.positions import Lsn
+from mirror.core.rows import RowChange
+from mirror.core.tables import Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
 from mirror.postgres.careful import parts
@@ -45,7 +47,7 @@ from mirror.postgres.tenant import has_rows
 
 #: Called with (table, rows done, rows in all if that is known, at least roughly).
 Progress = Callable[[str, int, int | None], None]
-#: All rows of a table as inserts, decoded, with broken text as :class:`~mirror.model.BadText`.
+#: All rows of a table as inserts, decoded, with broken text as :class:`~mirror.core.values.BadText`.
 AllRows = Callable[[Table], Iterator[RowChange]]
 
 _PROGRESS_ROWS = 500

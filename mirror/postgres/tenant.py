@@ -11,8 +11,8 @@ from collections.abc import Collection
 
 from psycopg.sql import SQL, Identifier, Literal
 
-from mirror.errors import NameTakenError, RefusedError
-from mirror.model import Lsn
+from mirror.core.errors import NameTakenError, RefusedError
+from mirror.core.positions import Lsn
 from mirror.postgres import ddl
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import AGENT, Conn, Target, TargetColumn

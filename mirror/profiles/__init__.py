@@ -1,6 +1,6 @@
 """How a source's tables are held in Postgres: the generic mapping, and the profiles of known programs."""
 
-from mirror.model import Profile
+from mirror.core.tables import Profile
 from mirror.profiles import generic, memustore
 
 #: By name. ``--profile`` takes these, and ``auto``.

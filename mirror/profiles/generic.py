@@ -22,8 +22,8 @@ import hashlib
 import re
 from collections.abc import Collection
 
-from mirror.errors import ConfigError
-from mirror.model import Column, ColumnMapping, Table, TableMapping
+from mirror.core.errors import ConfigError
+from mirror.core.tables import Column, ColumnMapping, Table, TableMapping
 
 #: Longest Postgres identifier in bytes (NAMEDATALEN - 1).
 MAX_NAME_BYTES = 63

@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from mirror.errors import ConfigError
-from mirror.model import ColumnMapping, Constraint, Row, Table, TableMapping
+from mirror.core.errors import ConfigError
+from mirror.core.tables import ColumnMapping, Constraint, Table, TableMapping
+from mirror.core.values import Row
 from mirror.profiles import generic
 
 #: Whose a store is when nobody says so.

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from common import Conn, Figures, Workbench, environment, median, parser, percentile, workbench
 
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.statedir import resolve, source_folder
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.folders import resolve, source_folder
 
 
 def main() -> None:

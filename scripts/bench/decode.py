@@ -25,8 +25,8 @@ from mirror.capture.batches import Head, PageBatch
 from mirror.capture.follow import CHUNK_BYTES
 from mirror.capture.shadow import Images
 from mirror.capture.spool import Cursor, Kind, Place, SpoolReader, SpoolWriter
+from mirror.core.positions import Lsn
 from mirror.fileformat.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_checksum, verify_frames
-from mirror.model import Lsn
 from mirror.replica import Replica
 
 WARM_UP = 200

@@ -14,6 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mirror.core.rows import RowChange, SchemaChange
+from mirror.core.tables import Table
+from mirror.core.values import Row
 from mirror.decode import diff as diff_module
 from mirror.decode import rows as rows_module
 from mirror.decode.diff import SCHEMA_TABLE, Decoded, Layout, build_pagemap, decode
@@ -22,7 +25,6 @@ from mirror.decode.rows import PART_ROWS
 from mirror.decode.schema import read_schema
 from mirror.fileformat.btree import ReadPage
 from mirror.fileformat.wal import WalHeader, verify_frames
-from mirror.model import Row, RowChange, SchemaChange, Table
 from tests.support.sqlite import Pages, new_database, runs, same_row, select
 from tests.support.workload import NAMES, Work, random_commits
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from mirror.capture.spool import segments
-from mirror.client import wait_for_mirror
+from mirror.core.control import wait_for_mirror
 from mirror.fileformat.walindex import INDEX_HEADER_SIZE
 from mirror.parity.compare import compare
 from tests.support.commands import stop

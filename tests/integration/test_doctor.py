@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from mirror import doctor
 from mirror.capture import keeper
 from mirror.capture.filesystem import Mount
-from mirror.checks import Check
+from mirror.core.checks import Check
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store, item, vector
 from tests.support.source import Writer

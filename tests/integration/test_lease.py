@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from mirror.errors import FencedError
+from mirror.core.errors import FencedError
 from mirror.postgres import lease
 from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.lease import _LOCK_CLASS

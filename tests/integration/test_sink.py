@@ -13,22 +13,11 @@ import apsw
 import psycopg
 import pytest
 
-from mirror.errors import FencedError, RefusedError, SinkError, SourceError
-from mirror.model import (
-    Affinity,
-    BadText,
-    Batch,
-    Column,
-    Lsn,
-    Position,
-    Row,
-    RowChange,
-    Salts,
-    SchemaChange,
-    Table,
-    TableChanges,
-    Value,
-)
+from mirror.core.errors import FencedError, RefusedError, SinkError, SourceError
+from mirror.core.positions import Lsn, Position, Salts
+from mirror.core.rows import Batch, RowChange, SchemaChange, TableChanges
+from mirror.core.tables import Affinity, Column, Table
+from mirror.core.values import BadText, Row, Value
 from mirror.postgres.codecs import Misfit, decode, encode
 from mirror.postgres.signals import ColumnMisfit, NullInKey
 from mirror.postgres.sink import Sink

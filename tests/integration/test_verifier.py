@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from mirror import verifier
-from mirror.model import Salts
-from mirror.statedir import source_folder
+from mirror.core.folders import source_folder
+from mirror.core.positions import Salts
 from mirror.verifier import ParityLock, Verifier
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling

@@ -15,11 +15,11 @@ import psutil
 import psycopg
 
 from mirror.agent import SPOOL_LIMIT
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.model import Lsn
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.folders import resolve, source_folder
+from mirror.core.positions import Lsn
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
-from mirror.statedir import resolve, source_folder
 from tests.support.launcher import Launched, launch
 from tests.support.waiting import LIMIT, until
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from mirror.agent import Agent, AgentSettings
 from mirror.capture import shadow
 from mirror.capture.link import CAPTURE_MODULE
+from mirror.core.folders import resolve
+from mirror.core.signals import Signals
+from mirror.core.values import Value
 from mirror.decode import rows
-from mirror.model import Value
-from mirror.signals import Signals
-from mirror.statedir import resolve
 
 
 def plant(text: str) -> None:

@@ -13,9 +13,9 @@ from mirror.capture import spool as spool_module
 from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
 from mirror.capture.shadow import Images
 from mirror.capture.spool import Place, SpoolReader, segment_path
-from mirror.errors import FormatError
+from mirror.core.errors import FormatError
+from mirror.core.positions import Lsn, Salts
 from mirror.fileformat.header import schema_cookie
-from mirror.model import Lsn, Salts
 from tests.support.spooling import Filler
 
 COOKIE = bytes(4)

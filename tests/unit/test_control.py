@@ -17,13 +17,21 @@ from hypothesis import strategies as st
 from loguru import logger
 from msgspec import msgpack
 
-from mirror.client import ControlClient
 from mirror.control import ControlServer
-from mirror.errors import ControlError, MirrorError, NotRunningError, RepairError, RequestError, SourceError, StateError
+from mirror.core.control import ControlClient
+from mirror.core.errors import (
+    ControlError,
+    MirrorError,
+    NotRunningError,
+    RepairError,
+    RequestError,
+    SourceError,
+    StateError,
+)
+from mirror.core.messages import MOST_REQUEST_BYTES, StatusReport, answer_in, line_of
+from mirror.core.positions import Salts
+from mirror.core.sockets import control_path
 from mirror.hook.wire import MOST_BLOCK_BYTES, encode_block, encode_row
-from mirror.messages import MOST_REQUEST_BYTES, StatusReport, answer_in, line_of
-from mirror.model import Salts
-from mirror.statedir import control_path
 from tests.support.serving import Serving, serving
 
 ENDED = "the mirror of this source has ended"

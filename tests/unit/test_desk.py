@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mirror import desk as module
+from mirror.core.errors import ControlError, MirrorError, SourceError
+from mirror.core.positions import Lsn, Position, Salts
 from mirror.desk import Desk
-from mirror.errors import ControlError, MirrorError, SourceError
-from mirror.model import Lsn, Position, Salts
 from tests.support.serving import serving
 
 ENDED = "the mirror of this source has ended"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirror import errors
-from mirror.errors import (
+from mirror.core import errors
+from mirror.core.errors import (
     ConfigError,
     ControlError,
     FencedError,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror import verified
-from mirror.files import write_atomically
+from mirror.core.files import write_atomically
 from mirror.verified import LastRun
 
 

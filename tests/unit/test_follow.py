@@ -19,9 +19,9 @@ from mirror.capture import follow as follow_module
 from mirror.capture import spool as spool_module
 from mirror.capture.follow import Follower
 from mirror.capture.spool import Kind, Record, SpoolReader
-from mirror.errors import ReplacedError, SourceError, StateError
+from mirror.core.errors import ReplacedError, SourceError, StateError
+from mirror.core.positions import Lsn, Salts
 from mirror.fileformat.wal import WalHeader
-from mirror.model import Lsn, Salts
 from tests.support.spooling import opened, size_of
 from tests.support.sqlite import WriterProcess
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from mirror.capture.shadow import Images, SavedPosition, Shadow
 from mirror.capture.spool import RECORD_HEADER_SIZE, SpoolReader
+from mirror.core.errors import FormatError, MirrorError, SourceError, StateError
 from mirror.decode.diff import Layout, build_pagemap, decode
 from mirror.decode.pagemap import PageMap
 from mirror.decode.schema import read_schema
-from mirror.errors import FormatError, MirrorError, SourceError, StateError
 from mirror.fileformat.btree import Geometry
 from mirror.fileformat.header import DatabaseHeader
 from mirror.fileformat.walindex import WalIndexHeader

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from mirror.errors import ConfigError
-from mirror.model import Affinity, Column, Table
+from mirror.core.errors import ConfigError
+from mirror.core.tables import Affinity, Column, Table
 from mirror.profiles.generic import map_table, pg_name
 
 

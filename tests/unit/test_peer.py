@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from mirror import peer
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.errors import ControlError, NotRunningError
+from mirror.core import peer
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.errors import ControlError, NotRunningError
+from mirror.core.peer import connect, is_trusted, peer_user
+from mirror.core.sockets import control_path
 from mirror.hook.outbox import Outbox
-from mirror.peer import connect, is_trusted, peer_user
-from mirror.statedir import control_path
 from tests.support import stranger
 from tests.support.serving import serving
 

@@ -13,9 +13,9 @@ from mirror.capture.copy import read_rediff
 from mirror.capture.shadow import SAVE_SEGMENTS, Images, Shadow, image_at
 from mirror.capture.spool import Place as SpoolPlace
 from mirror.capture.spool import SpoolReader
+from mirror.core.errors import FormatError
+from mirror.core.positions import Lsn
 from mirror.decode.diff import build_pagemap
-from mirror.errors import FormatError
-from mirror.model import Lsn
 from mirror.replica import Replica
 from tests.support.spooling import Filler
 from tests.support.sqlite import Pages, new_database, runs

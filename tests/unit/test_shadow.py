@@ -15,8 +15,8 @@ from mirror.capture.batches import Head, PageBatch, next_batch
 from mirror.capture.copy import read_rediff, rediff
 from mirror.capture.shadow import Images, SavedPosition, Shadow, rediff_path
 from mirror.capture.spool import Place, SpoolReader
-from mirror.errors import FormatError, StateError
-from mirror.model import Lsn, Salts
+from mirror.core.errors import FormatError, StateError
+from mirror.core.positions import Lsn, Salts
 from tests.support.spooling import Filler, page
 
 #: The copy that all tests begin with: pages 1 to 6 at version 0.

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mirror.cli.options import own_schema_command, schema_of
-from mirror.config import Settings
-from mirror.errors import StateError
-from mirror.source_settings import proposed_schema, remember_schema, remembered_schema
-from mirror.statedir import source_folder
+from mirror.core.config.settings import Settings
+from mirror.core.errors import StateError
+from mirror.core.folders import source_folder
+from mirror.core.source_settings import proposed_schema, remember_schema, remembered_schema
 
 
 def test_remembered(tmp_path: Path) -> None:

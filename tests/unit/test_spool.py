@@ -24,8 +24,8 @@ from mirror.capture.spool import (
     segment_path,
     segments,
 )
-from mirror.errors import MirrorError, StateError
-from mirror.model import Salts
+from mirror.core.errors import MirrorError, StateError
+from mirror.core.positions import Salts
 from tests.support.spooling import Filler, bytes_of, opened, page, restore
 
 FRAME = 512 + 24

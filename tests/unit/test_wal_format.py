@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.errors import FormatError, MirrorError
+from mirror.core.errors import FormatError, MirrorError
+from mirror.core.positions import Salts
 from mirror.fileformat.wal import (
     WalHeader,
     checksum_words,
@@ -20,7 +21,6 @@ from mirror.fileformat.wal import (
     verify_frames,
 )
 from mirror.fileformat.walindex import BOTH_COPIES, INDEX_HEADER_SIZE, WalIndexHeader
-from mirror.model import Salts
 from tests.golden import load
 from tests.support.sqlite import make_wal, reference_checksum, split_wal
 

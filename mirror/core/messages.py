@@ -18,7 +18,7 @@ request                                            answer
                                                    made equal again
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is none                      ``{"answer": "refused", "error": {...}}``: as
-                                                   :meth:`mirror.errors.MirrorError.to_dict` gives it
+                                                   :meth:`mirror.core.errors.MirrorError.to_dict` gives it
 =================================================  =============================================================
 
 ``timeout``: seconds that the mirror may take. Fields that are not known are skipped.
@@ -30,7 +30,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from mirror.errors import RequestError
+from mirror.core.errors import RequestError
 
 #: Bytes of a line with a request, and of one with an answer (a status lists every gap and refused table).
 MOST_REQUEST_BYTES, MOST_ANSWER_BYTES = 1 << 20, 64 << 20

@@ -1,4 +1,4 @@
-"""Which configuration files count, found and read. Where both say something, :mod:`mirror.config` decides.
+"""Which configuration files count, found and read. Where two say something, :mod:`.settings` decides.
 
 mirror.json: ``--config`` > ``MIRROR_CONFIG`` > in the folder of ArgentOS > beside the argent.json that ArgentOS reads
 (only there, if ``ARGENT_CONFIG_PATH`` names one). A file that is named must be there. If what is named is an
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirror import argent
-from mirror.argent import Argent, home, read_argent, read_json5, variable
-from mirror.errors import ConfigError
+from mirror.core.config import argent_json as argent
+from mirror.core.config.argent_json import Argent, home, read_argent, read_json5, variable
+from mirror.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mirror.config_files import MirrorFile, OlderSection, Problem, StorageSection
+    from mirror.core.config.mirror_json import MirrorFile, OlderSection, Problem, StorageSection
 
 READ = "read the configuration"
 _NAME = "mirror.json"
@@ -75,7 +75,7 @@ def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
     theirs = ConfigFile(argent.NAMES[0], argent_path, os.path.exists(argent_path))
     found = Found(named, mirror_path, argent_path, (ours, theirs))
     if ours.exists:
-        from mirror.config_files import read_mirror_file  # loads msgspec: not where there is no file
+        from mirror.core.config.mirror_json import read_mirror_file  # loads msgspec: not where there is no file
 
         found = replace(found, ours=read_mirror_file(mirror_path, *values))
     return _with_argent(found, environment) if theirs.exists else found
@@ -109,7 +109,7 @@ def _with_argent(found: Found, environment: Mapping[str, str]) -> Found:
     found = replace(found, argent=read)
     if not read.storage:
         return found
-    from mirror.config_files import OlderSection, StorageSection, checked, problems, without
+    from mirror.core.config.mirror_json import OlderSection, StorageSection, checked, problems, without
 
     theirs, older = read.storage, None
     if isinstance(theirs, dict) and "mirror" in theirs:

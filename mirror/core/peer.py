@@ -1,8 +1,8 @@
 """Both ends of a control socket make sure of each other: the other process must be our user's, or root's.
 
-The socket lies in a directory that is open to nobody else (:mod:`mirror.statedir`). The kernel also knows which user
-is at the other end, so that neither a directory that somebody has opened nor a name that somebody else has taken first
-lets rows or requests pass between two users.
+The socket lies in a directory that is open to nobody else (:mod:`mirror.core.folders`). The kernel also knows which
+user is at the other end, so that neither a directory that somebody has opened nor a name that somebody else has taken
+first lets rows or requests pass between two users.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from mirror.errors import ControlError, NotRunningError, StateError
-from mirror.statedir import control_path, holder, require_private
+from mirror.core.errors import ControlError, NotRunningError, StateError
+from mirror.core.folders import holder
+from mirror.core.sockets import control_path, require_private
 
 #: Seconds between two tries to connect to a mirror that has as many callers as it can keep waiting.
 _PAUSE = 0.01

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirror.errors import ConfigError
+from mirror.core.errors import ConfigError
 
 #: Names of the file, and folders in the home directory: today's first, then the older ones.
 NAMES = ("argent.json", "clawdbot.json", "moltbot.json", "moldbot.json")

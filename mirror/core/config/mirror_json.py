@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, inspect
 
-from mirror.argent import read_json5
-from mirror.errors import ConfigError
+from mirror.core.config.argent_json import read_json5
+from mirror.core.errors import ConfigError
 
 Text = Annotated[str, Meta(min_length=1)]
 Database = Literal["sqlite", "postgres"]

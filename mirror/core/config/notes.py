@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mirror import argent
-from mirror.config_lookup import Found, absolute
-from mirror.dsn import has_password
+from mirror.core.config import argent_json as argent
+from mirror.core.config.lookup import Found, absolute
+from mirror.core.dsn import has_password
 
 if TYPE_CHECKING:
-    from mirror.config import Settings
-    from mirror.config_files import OlderSection
+    from mirror.core.config.mirror_json import OlderSection
+    from mirror.core.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

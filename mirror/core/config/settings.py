@@ -27,10 +27,10 @@ key of mirror.json                     the places that can say it, the first one
 =====================================  ======================================================================
 
 mirror.json is ours: ``--config`` > ``MIRROR_CONFIG`` > beside argent.json, whether that is there or not
-(:mod:`mirror.config_lookup`). It may have comments (JSON5). Its paths are relative to its folder; ``~`` is the home
-directory. :mod:`mirror.config_files` has the types and descriptions of the keys. argent.json belongs to ArgentOS:
-:mod:`mirror.argent` says how it is found and read. The folder of ArgentOS is ``ARGENT_STATE_DIR`` >
-``CLAWDBOT_STATE_DIR`` > ``~/.argentos``, or one of its older names that is there.
+(:mod:`mirror.core.config.lookup`). It may have comments (JSON5). Its paths are relative to its folder; ``~`` is the
+home directory. :mod:`mirror.core.config.mirror_json` has the types and descriptions of the keys. argent.json belongs
+to ArgentOS: :mod:`mirror.core.config.argent_json` says how it is found and read. The folder of ArgentOS is
+``ARGENT_STATE_DIR`` > ``CLAWDBOT_STATE_DIR`` > ``~/.argentos``, or one of its older names that is there.
 
 An entry of ``sources`` holds for its file also when the file is named as an argument. There is no variable for the
 schema: a schema belongs to one source, a variable would speak for all.
@@ -45,12 +45,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirror.argent import state_folder, variable
-from mirror.config_lookup import READ, ConfigFile, Found, absolute, find_files
-from mirror.config_notes import Note, notes
-from mirror.dsn import without_password
-from mirror.errors import ConfigError
-from mirror.statedir import known_sources, resolve
+from mirror.core.config.argent_json import state_folder, variable
+from mirror.core.config.lookup import READ, ConfigFile, Found, absolute, find_files
+from mirror.core.config.notes import Note, notes
+from mirror.core.dsn import without_password
+from mirror.core.errors import ConfigError
+from mirror.core.folders import known_sources, resolve
 
 #: A sidecar that a program starts goes on after the program's end, or ends with it; or none is started.
 SIDECARS = ("outlives", "follows", "none")

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mirror.errors import StateError
+from mirror.core.errors import StateError
 
 _FILE = "settings.json"
 #: Schemas that are nobody's to fill.

@@ -1,6 +1,7 @@
 """A program's end of the control socket: questions to the running mirror of one source.
 
-The requests are in :mod:`mirror.messages`. Imported by programs whose files are mirrored, so it loads next to nothing.
+The requests are in :mod:`mirror.core.messages`. Imported by programs whose files are mirrored, so it loads next to
+nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from mirror.errors import ControlError, MirrorError, NotRunningError
-from mirror.messages import (
+from mirror.core.errors import ControlError, MirrorError, NotRunningError
+from mirror.core.messages import (
     MOST_ANSWER_BYTES,
     MOST_SECONDS,
     Answer,
@@ -38,9 +39,9 @@ from mirror.messages import (
     answer_in,
     line_of,
 )
-from mirror.model import Lsn, Salts
-from mirror.peer import connect, silent
-from mirror.statedir import control_path
+from mirror.core.peer import connect, silent
+from mirror.core.positions import Lsn, Salts
+from mirror.core.sockets import control_path
 
 #: Seconds that a running mirror may take to answer what it can answer at once.
 ANSWER_SECONDS = 5.0
