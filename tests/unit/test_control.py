@@ -276,7 +276,7 @@ def test_an_error_keeps_its_kind(served: Serving, monkeypatch: pytest.MonkeyPatc
     def refuse(tables: list[str]) -> None:
         raise RepairError("repair a table", "t", "a trigger changes it", sqlstate="P0001", next_step="drop the trigger")
 
-    monkeypatch.setattr(served.pipeline, "retry", refuse)
+    monkeypatch.setattr(served.pipeline.requests, "retry", refuse)
     with ControlClient(served.folder, SECONDS) as client:
         with pytest.raises(RepairError, match="a trigger changes it -- drop the trigger") as caught:
             client.repair(["t"], 60.0)

@@ -21,7 +21,7 @@ from tests.support import stranger
 
 #: Takes a lock, says so, and keeps it until its input ends.
 _HOLDER = (
-    "import sys; from pathlib import Path; from mirror.core.folders import SourceLock;"
+    "import sys; from pathlib import Path; from mirror.core.locks import SourceLock;"
     "SourceLock(Path(sys.argv[1]), Path(sys.argv[2])); print('taken', flush=True); sys.stdin.read()"
 )
 
