@@ -11,9 +11,9 @@ from mirror.capture.shadow import Images, Shadow
 from mirror.capture.spool import SpoolReader
 from mirror.core.errors import SourceError
 from mirror.core.faults import Faults
-from mirror.fileformat.header import DatabaseHeader
 from mirror.home import SourceTask
 from mirror.replica import Replica
+from mirror.sqlite.format.header import DatabaseHeader
 from mirror.tail import Tail
 
 

@@ -17,13 +17,13 @@ from mirror.core.positions import Lsn, Position
 from mirror.core.rows import Batch, TableChanges, TableResult
 from mirror.core.tables import Table
 from mirror.core.values import Row
-from mirror.decode.diff import Decoded
 from mirror.home import SourceTask
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
 from mirror.postgres.snapshot import Progress
 from mirror.profiles import memustore
 from mirror.replica import Replica
+from mirror.sqlite.decode.diff import Decoded
 
 #: The reason for which pages are compared before a repair.
 REPAIR = "a repair was asked for"

@@ -23,13 +23,13 @@ from mirror.core.checks import Check, Code, Level, all_passed
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.tables import Column, Table, TableMapping
 from mirror.core.values import BadText, Row, Value
-from mirror.decode.schema import SchemaRow, parse_schema
 from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.typed import encoder
 from mirror.profiles import PROFILES, memustore
+from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 
 #: Rows that are read at a time.
 CHUNK_ROWS = 2_000

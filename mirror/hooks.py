@@ -10,8 +10,6 @@ from loguru import logger
 from mirror.capture.batches import GapFound, PageBatch
 from mirror.core.rows import TableChanges
 from mirror.crosscheck import CrossCheck
-from mirror.decode.schema import Schema
-from mirror.fileformat.header import schema_cookie
 from mirror.hooked import Hooked
 from mirror.postgres.codecs import json_array
 from mirror.postgres.ledger import Ledger
@@ -19,6 +17,8 @@ from mirror.postgres.sink import Sink
 from mirror.provenance import WriteLog
 from mirror.replay import Replay, Step
 from mirror.replica import Replica
+from mirror.sqlite.decode.schema import Schema
+from mirror.sqlite.format.header import schema_cookie
 from mirror.status import SourceStatus
 
 

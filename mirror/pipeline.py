@@ -30,7 +30,6 @@ from mirror.core.positions import Lsn, Position
 from mirror.core.source_settings import remember_schema
 from mirror.deliver import REPAIR, Mender, deliver, is_recognised, load, may_be_known
 from mirror.desk import Desk
-from mirror.fileformat.header import DatabaseHeader
 from mirror.home import Home, SourceTask, located
 from mirror.hooks import Hooks
 from mirror.postgres.sink import Sink
@@ -39,6 +38,7 @@ from mirror.profiles import PROFILES
 from mirror.replay import Step
 from mirror.replica import Replica
 from mirror.requests import Requests
+from mirror.sqlite.format.header import DatabaseHeader
 from mirror.status import SourceStatus
 from mirror.tail import Tail
 

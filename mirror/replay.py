@@ -29,12 +29,12 @@ from mirror.core.tables import Table
 from mirror.core.values import Row
 from mirror.crosscheck import Json, Net, differences, is_comparable, key_of, net
 from mirror.deliver import apply_with_answers
-from mirror.fileformat.header import DatabaseHeader, schema_cookie
 from mirror.hooked import MOST_COMMITS, Hooked, HookedCommit, InFile
 from mirror.postgres.ledger import Discrepancy
 from mirror.postgres.sink import Sink
 from mirror.provenance import WriteLog
 from mirror.replica import Replica
+from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
 
 #: What was announced and is not explained by then is found by comparing pages.
 PATIENCE_SECONDS = 0.2

@@ -19,11 +19,11 @@ from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
-from mirror.decode.diff import Decoded, Layout, build_pagemap, decode
-from mirror.decode.pagemap import PageMap
-from mirror.decode.schema import Schema, read_schema
-from mirror.fileformat.btree import Geometry
-from mirror.fileformat.header import DatabaseHeader, schema_cookie
+from mirror.sqlite.decode.diff import Decoded, Layout, build_pagemap, decode
+from mirror.sqlite.decode.pagemap import PageMap
+from mirror.sqlite.decode.schema import Schema, read_schema
+from mirror.sqlite.format.btree import Geometry
+from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
 
 #: Files of comparisons that may stand, and be open, before a save makes them unnecessary.
 MOST_COMPARISONS = 64

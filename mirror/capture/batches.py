@@ -9,8 +9,8 @@ from mirror.capture.shadow import Image, image_at
 from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
 from mirror.core.errors import FormatError, SourceError
 from mirror.core.positions import Lsn, Salts
-from mirror.fileformat.header import HEADER_SIZE, schema_cookie
-from mirror.fileformat.wal import FRAME_HEADER_SIZE
+from mirror.sqlite.format.header import HEADER_SIZE, schema_cookie
+from mirror.sqlite.format.wal import FRAME_HEADER_SIZE
 
 #: A batch ends at the first commit behind this many frames.
 BATCH_FRAMES = 16384

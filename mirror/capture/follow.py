@@ -34,7 +34,7 @@ from pathlib import Path
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import FormatError, ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
-from mirror.fileformat.wal import (
+from mirror.sqlite.format.wal import (
     FRAME_HEADER_SIZE,
     WAL_HEADER_SIZE,
     FrameRun,
@@ -46,7 +46,7 @@ from mirror.fileformat.wal import (
     seal_frames,
     verify_frames,
 )
-from mirror.fileformat.walindex import BOTH_COPIES, SALTS, SECOND_SALTS, WalIndexHeader
+from mirror.sqlite.format.walindex import BOTH_COPIES, SALTS, SECOND_SALTS, WalIndexHeader
 
 #: Bytes copied out of the WAL at a time.
 CHUNK_BYTES = 1 << 20

@@ -32,7 +32,7 @@ from typing import NamedTuple
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
-from mirror.fileformat.header import DatabaseHeader
+from mirror.sqlite.format.header import DatabaseHeader
 
 #: First bytes of a journal that has not been finalised (https://sqlite.org/fileformat2.html, section 3).
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")

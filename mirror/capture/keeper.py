@@ -19,8 +19,8 @@ import apsw
 from mirror.capture.filesystem import mounts, network_filesystem
 from mirror.capture.shadow import Image, Images
 from mirror.core.errors import FormatError, ReplacedError, SourceError
-from mirror.fileformat.freelist import free_leaves
-from mirror.fileformat.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
+from mirror.sqlite.format.freelist import free_leaves
+from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
 
 #: SQLite 3.7.0 to 3.51.2 can corrupt a database when a WAL reset meets another checkpoint.
 _OLDEST = 3051003

@@ -48,7 +48,7 @@ from typing import NamedTuple
 from mirror.core.errors import FormatError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Salts
-from mirror.fileformat.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
+from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
 
 _HEADER = struct.Struct(">4sB?2xQQIIIdI")
 _CRC = struct.Struct(">I")

@@ -26,8 +26,8 @@ from mirror.capture.follow import CHUNK_BYTES
 from mirror.capture.shadow import Images
 from mirror.capture.spool import Cursor, Kind, Place, SpoolReader, SpoolWriter
 from mirror.core.positions import Lsn
-from mirror.fileformat.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_checksum, verify_frames
 from mirror.replica import Replica
+from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_checksum, verify_frames
 
 WARM_UP = 200
 

@@ -24,7 +24,7 @@ from mirror.capture.link import CAPTURE_MODULE
 from mirror.core.folders import resolve
 from mirror.core.signals import Signals
 from mirror.core.values import Value
-from mirror.decode import rows
+from mirror.sqlite.decode import rows
 
 
 def plant(text: str) -> None:

@@ -15,7 +15,7 @@ from mirror.capture.shadow import Images
 from mirror.capture.spool import Place, SpoolReader, segment_path
 from mirror.core.errors import FormatError
 from mirror.core.positions import Lsn, Salts
-from mirror.fileformat.header import schema_cookie
+from mirror.sqlite.format.header import schema_cookie
 from tests.support.spooling import Filler
 
 COOKIE = bytes(4)

@@ -21,7 +21,7 @@ from mirror.capture.follow import Follower
 from mirror.capture.spool import Kind, Record, SpoolReader
 from mirror.core.errors import ReplacedError, SourceError, StateError
 from mirror.core.positions import Lsn, Salts
-from mirror.fileformat.wal import WalHeader
+from mirror.sqlite.format.wal import WalHeader
 from tests.support.spooling import opened, size_of
 from tests.support.sqlite import WriterProcess
 

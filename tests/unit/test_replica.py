@@ -15,8 +15,8 @@ from mirror.capture.spool import Place as SpoolPlace
 from mirror.capture.spool import SpoolReader
 from mirror.core.errors import FormatError
 from mirror.core.positions import Lsn
-from mirror.decode.diff import build_pagemap
 from mirror.replica import Replica
+from mirror.sqlite.decode.diff import build_pagemap
 from tests.support.spooling import Filler
 from tests.support.sqlite import Pages, new_database, runs
 

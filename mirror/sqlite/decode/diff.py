@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from mirror.core.rows import RowChange, SchemaChange, TableChanges
 from mirror.core.tables import Column, Table
-from mirror.decode.mapping import ReadRun, map_tree
-from mirror.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
-from mirror.decode.rows import RowDiff, RowFormat, RowReader
-from mirror.decode.schema import Schema, read_schema
-from mirror.decode.trees import compare_tree, walk
-from mirror.fileformat.btree import Geometry, ReadPage, is_interior
+from mirror.sqlite.decode.mapping import ReadRun, map_tree
+from mirror.sqlite.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
+from mirror.sqlite.decode.rows import RowDiff, RowFormat, RowReader
+from mirror.sqlite.decode.schema import Schema, read_schema
+from mirror.sqlite.decode.trees import compare_tree, walk
+from mirror.sqlite.format.btree import Geometry, ReadPage, is_interior
 
 #: Pages of each state that are kept while a page set is decoded.
 _KEPT_PAGES = 32

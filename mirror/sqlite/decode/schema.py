@@ -17,10 +17,10 @@ import apsw
 from mirror.core.errors import FormatError, SourceError
 from mirror.core.tables import Affinity, Column, Table
 from mirror.core.values import Value
-from mirror.decode.generated import is_computable
-from mirror.decode.rows import RowFormat
-from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
-from mirror.fileformat.record import decode_record
+from mirror.sqlite.decode.generated import is_computable
+from mirror.sqlite.decode.rows import RowFormat
+from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
+from mirror.sqlite.format.record import decode_record
 
 #: Names of the tables in which well-known modules keep a virtual table, behind ``<name>_``.
 _SHADOWS = {

@@ -15,7 +15,7 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from mirror.core.errors import FormatError
-from mirror.fileformat.btree import (
+from mirror.sqlite.format.btree import (
     INDEX_INTERIOR,
     INDEX_LEAF,
     TABLE_INTERIOR,

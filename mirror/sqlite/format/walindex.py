@@ -25,7 +25,7 @@ import struct
 from dataclasses import dataclass
 
 from mirror.core.positions import Salts
-from mirror.fileformat.wal import VERSION, checksum_words
+from mirror.sqlite.format.wal import VERSION, checksum_words
 
 INDEX_HEADER_SIZE = 48
 #: Bytes to read: both copies.

@@ -13,10 +13,10 @@ from mirror.core.errors import FormatError
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
 from mirror.core.values import Row, Value
-from mirror.decode.generated import VirtualColumns
-from mirror.decode.pagemap import OVERFLOW_FIRST, MapUpdate
-from mirror.fileformat.btree import Cell, Geometry, ReadPage, cell_pointers
-from mirror.fileformat.record import decode_record, leading_bytes
+from mirror.sqlite.decode.generated import VirtualColumns
+from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, MapUpdate
+from mirror.sqlite.format.btree import Cell, Geometry, ReadPage, cell_pointers
+from mirror.sqlite.format.record import decode_record, leading_bytes
 
 #: What tells a table's rows apart: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
 Key = Any

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirror.core.errors import FormatError
-from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
-from mirror.fileformat.btree import (
+from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
+from mirror.sqlite.format.btree import (
     INDEX_INTERIOR,
     INDEX_LEAF,
     TABLE_INTERIOR,

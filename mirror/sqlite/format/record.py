@@ -25,7 +25,7 @@ import struct
 
 from mirror.core.errors import FormatError
 from mirror.core.values import BadText, Value
-from mirror.fileformat.varint import read_varint
+from mirror.sqlite.format.varint import read_varint
 
 #: Size of the body by serial type, below 12.
 _SIZE = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)

@@ -39,7 +39,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mirror.core.errors import FormatError
-from mirror.fileformat.varint import read_varint
+from mirror.sqlite.format.varint import read_varint
 
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
 _KINDS = frozenset((INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF))
