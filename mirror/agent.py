@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Self
 
 from mirror.capture.link import CAPTURE_MODULE, CaptureService, CaptureTask
-from mirror.capture.shadow import SAVE_SEGMENTS
 from mirror.capture.spool import SEGMENT_BYTES
 from mirror.core.errors import ConfigError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
 from mirror.home import Home, SourceTask
 from mirror.pipeline import Pipeline
+from mirror.replica.shadow import SAVE_SEGMENTS
 from mirror.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30

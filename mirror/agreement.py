@@ -9,7 +9,7 @@ from mirror.capture.spool import Place
 from mirror.deliver import is_recognised, may_be_known
 from mirror.home import SourceTask
 from mirror.postgres.sink import Sink
-from mirror.replica import Replica
+from mirror.replica.replica import Replica
 
 
 class Remedy(Enum):

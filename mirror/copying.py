@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mirror.capture.batches import GapFound, PageBatch, frames_until
-from mirror.capture.copy import copy_file
-from mirror.capture.keeper import KeptSource
-from mirror.capture.shadow import Images, Shadow
-from mirror.capture.spool import SpoolReader
 from mirror.core.errors import SourceError
 from mirror.core.faults import Faults
 from mirror.home import SourceTask
-from mirror.replica import Replica
+from mirror.replica.batches import GapFound, PageBatch, frames_until
+from mirror.replica.copy import copy_file
+from mirror.replica.images import Images
+from mirror.replica.replica import Replica
+from mirror.replica.shadow import Shadow
+from mirror.replica.source_connection import KeptSource
+from mirror.replica.spool_reader import SpoolReader
 from mirror.sqlite.format.header import DatabaseHeader
 from mirror.tail import Tail
 

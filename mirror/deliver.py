@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from loguru import logger
 
-from mirror.capture.batches import Head, PageBatch
 from mirror.core.errors import RefusedError, RepairError, SinkError
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import Batch, TableChanges, TableResult
@@ -22,7 +21,8 @@ from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
 from mirror.postgres.snapshot import Progress
 from mirror.profiles import memustore
-from mirror.replica import Replica
+from mirror.replica.batches import Head, PageBatch
+from mirror.replica.replica import Replica
 from mirror.sqlite.decode.diff import Decoded
 
 #: The reason for which pages are compared before a repair.

@@ -18,7 +18,6 @@ from urllib.parse import quote
 import apsw
 import psycopg
 
-from mirror.capture.keeper import Keeper
 from mirror.core.checks import Check, Code, Level, all_passed
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.tables import Column, Table, TableMapping
@@ -29,6 +28,7 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.typed import encoder
 from mirror.profiles import PROFILES, memustore
+from mirror.replica.source_connection import Keeper
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 
 #: Rows that are read at a time.

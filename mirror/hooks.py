@@ -7,7 +7,6 @@ from pathlib import Path
 
 from loguru import logger
 
-from mirror.capture.batches import GapFound, PageBatch
 from mirror.core.rows import TableChanges
 from mirror.crosscheck import CrossCheck
 from mirror.hooked import Hooked
@@ -16,7 +15,8 @@ from mirror.postgres.ledger import Ledger
 from mirror.postgres.sink import Sink
 from mirror.provenance import WriteLog
 from mirror.replay import Replay, Step
-from mirror.replica import Replica
+from mirror.replica.batches import GapFound, PageBatch
+from mirror.replica.replica import Replica
 from mirror.sqlite.decode.schema import Schema
 from mirror.sqlite.format.header import schema_cookie
 from mirror.status import SourceStatus

@@ -18,11 +18,7 @@ from datetime import UTC, datetime
 from loguru import logger
 
 from mirror.agreement import Remedy, disagreement
-from mirror.capture.batches import GapFound, PageBatch, frames_until, last_change
-from mirror.capture.keeper import KeptSource
 from mirror.capture.link import CaptureLink
-from mirror.capture.shadow import Images, Shadow
-from mirror.capture.spool import SpoolReader
 from mirror.copying import copy_source
 from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
 from mirror.core.faults import Faults, no_fault
@@ -36,7 +32,12 @@ from mirror.postgres.sink import Sink
 from mirror.priority import give_way
 from mirror.profiles import PROFILES
 from mirror.replay import Step
-from mirror.replica import Replica
+from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
+from mirror.replica.images import Images
+from mirror.replica.replica import Replica
+from mirror.replica.shadow import Shadow
+from mirror.replica.source_connection import KeptSource
+from mirror.replica.spool_reader import SpoolReader
 from mirror.requests import Requests
 from mirror.sqlite.format.header import DatabaseHeader
 from mirror.status import SourceStatus

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
 
-from mirror.capture.batches import GapFound
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, RowChange, TableChanges
 from mirror.core.tables import Table
@@ -33,7 +32,8 @@ from mirror.hooked import MOST_COMMITS, Hooked, HookedCommit, InFile
 from mirror.postgres.ledger import Discrepancy
 from mirror.postgres.sink import Sink
 from mirror.provenance import WriteLog
-from mirror.replica import Replica
+from mirror.replica.batches import GapFound
+from mirror.replica.replica import Replica
 from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
 
 #: What was announced and is not explained by then is found by comparing pages.

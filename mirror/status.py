@@ -215,7 +215,7 @@ def next_steps(report: Mapping[str, Any], options: str = "", own_schema: str = "
 
 def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
     """The status of a source whose mirror is not running: what it wrote down last, and the position it saved."""
-    from mirror.capture.shadow import saved_position  # takes longer to load than a running mirror to answer
+    from mirror.replica.shadow import saved_position  # takes longer to load than a running mirror to answer
 
     status = SourceStatus(str(source), schema)
     known = {field.name for field in fields(SourceStatus)}

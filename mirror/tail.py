@@ -12,11 +12,11 @@ from pathlib import Path
 
 from loguru import logger
 
-from mirror.capture.batches import Head
 from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message, Unknown
 from mirror.capture.spool import Place
 from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
+from mirror.replica.batches import Head
 
 Ask = Callable[[CaptureLink], int]
 

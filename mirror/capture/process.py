@@ -37,9 +37,9 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from mirror.capture.follow import Follower
-from mirror.capture.journal import JournalFollower
+from mirror.capture.journal_follower import JournalFollower
 from mirror.capture.spool import SpoolWriter
+from mirror.capture.wal_follower import Follower
 from mirror.core.errors import MirrorError, ReplacedError, SourceError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Salts

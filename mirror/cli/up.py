@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from mirror.agent import Agent, AgentSettings
-from mirror.capture.keeper import Keeper
 from mirror.cli.options import (
     Patience,
     common,
@@ -36,6 +35,7 @@ from mirror.core.errors import ConfigError, MirrorError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
 from mirror.pipeline import Pipeline
+from mirror.replica.source_connection import Keeper
 from mirror.verifier import Verifier
 
 

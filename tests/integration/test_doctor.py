@@ -12,9 +12,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from mirror import doctor
-from mirror.capture import keeper
-from mirror.capture.filesystem import Mount
 from mirror.core.checks import Check
+from mirror.replica import source_connection as keeper
+from mirror.replica.filesystem import Mount
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store, item, vector
 from tests.support.source import Writer

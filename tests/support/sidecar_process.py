@@ -19,11 +19,11 @@ import threading
 from pathlib import Path
 
 from mirror.agent import Agent, AgentSettings
-from mirror.capture import shadow
 from mirror.capture.link import CAPTURE_MODULE
 from mirror.core.folders import resolve
 from mirror.core.signals import Signals
 from mirror.core.values import Value
+from mirror.replica import shadow
 from mirror.sqlite.decode import rows
 
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror.capture.shadow import Images, SavedPosition, Shadow
-from mirror.capture.spool import RECORD_HEADER_SIZE, SpoolReader
+from mirror.capture.spool import RECORD_HEADER_SIZE
 from mirror.core.errors import FormatError, MirrorError, SourceError, StateError
+from mirror.replica.images import Images
+from mirror.replica.shadow import SavedPosition, Shadow
+from mirror.replica.spool_reader import SpoolReader
 from mirror.sqlite.decode.diff import Layout, build_pagemap, decode
 from mirror.sqlite.decode.pagemap import PageMap
 from mirror.sqlite.decode.schema import read_schema

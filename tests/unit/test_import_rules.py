@@ -132,7 +132,7 @@ def test_parity_shares_no_code_with_capture() -> None:
 )
 def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
     allowed = (
-        "mirror.capture.keeper",
+        "mirror.replica.replica.source_connection",
         "mirror.sqlite.decode.",
         "mirror.postgres.snapshot",
         "mirror.parity.",
@@ -155,7 +155,7 @@ def test_nobody_imports_the_other_copy_of_sqlite() -> None:
 def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
     """It opens and closes the source's files, so it must hold no SQLite connection; and it starts fast."""
     loaded = set(closure("mirror.capture.process"))
-    assert "mirror.capture.follow" in loaded
+    assert "mirror.capture.wal_follower" in loaded
     for module in loaded:
         assert not outside(module) & {"apsw", "psycopg", "sqlite3"}, module
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mirror.capture.shadow import Image, Shadow, image_at, rediff_path, sync_folder
 from mirror.core.errors import StateError
+from mirror.replica.images import Image, image_at, rediff_path
+from mirror.replica.shadow import Shadow, sync_folder
 
 #: Reads ``(offset, amount)`` from the database file; short at its end.
 ReadFile = Callable[[int, int], bytes]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-from mirror.capture.shadow import Image, image_at
-from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record, SpoolReader
+from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record
 from mirror.core.errors import FormatError, SourceError
 from mirror.core.positions import Lsn, Salts
+from mirror.replica.images import Image, image_at
+from mirror.replica.spool_reader import SpoolReader
 from mirror.sqlite.format.header import HEADER_SIZE, schema_cookie
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE
 

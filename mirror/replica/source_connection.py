@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import apsw
 
-from mirror.capture.filesystem import mounts, network_filesystem
-from mirror.capture.shadow import Image, Images
 from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.replica.filesystem import mounts, network_filesystem
+from mirror.replica.images import Image, Images
 from mirror.sqlite.format.freelist import free_leaves
 from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
 

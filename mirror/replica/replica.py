@@ -11,14 +11,16 @@ from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from pathlib import Path
 
-from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
-from mirror.capture.copy import ReadFile, read_rediff, rediff
-from mirror.capture.shadow import Image, Images, SavedPosition, Shadow
-from mirror.capture.spool import Kind, Place, SpoolReader
+from mirror.capture.spool import Kind, Place
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
+from mirror.replica.batches import GapFound, Head, PageBatch, next_batch
+from mirror.replica.copy import ReadFile, read_rediff, rediff
+from mirror.replica.images import Image, Images
+from mirror.replica.shadow import SavedPosition, Shadow
+from mirror.replica.spool_reader import SpoolReader
 from mirror.sqlite.decode.diff import Decoded, Layout, build_pagemap, decode
 from mirror.sqlite.decode.pagemap import PageMap
 from mirror.sqlite.decode.schema import Schema, read_schema
@@ -142,7 +144,7 @@ class Replica:
         return self._shadow.read(pgno)
 
     def next(self, until: Place | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
-        """The next batch in the spool (see :func:`~mirror.capture.batches.next_batch`)."""
+        """The next batch in the spool (see :func:`~mirror.replica.replica.batches.next_batch`)."""
         return next_batch(self._spool, self.head, until, self._cookie, stop_at)
 
     def decode(

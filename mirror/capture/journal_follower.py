@@ -13,7 +13,7 @@ that nothing was written while pages were read:
 A stamp for which this holds is *announced*: a CHANGE record in the spool, and a generation of its own. As
 long as the file still bears that stamp, what it says is the committed state of that generation.
 
-Used in a process that holds no SQLite connection, like :mod:`mirror.capture.follow`.
+Used in a process that holds no SQLite connection, like :mod:`mirror.capture.wal_follower`.
 
 Not guaranteed: that every transaction is seen (the state after several is), and anything at all while a
 program writes without a pause that is longer than a tick and the time to read the file.
@@ -61,7 +61,7 @@ class Stamp(NamedTuple):
 
 
 class JournalFollower:
-    """Follows one database; the same calls as :class:`~mirror.capture.follow.Follower`."""
+    """Follows one database; the same calls as :class:`~mirror.capture.wal_follower.Follower`."""
 
     def __init__(self, database: Path, spool: SpoolWriter) -> None:
         self.committed: Lsn | None = None

@@ -1,0 +1,1 @@
+"""The source as of the applied position."""
