@@ -17,10 +17,10 @@ from mirror.core.rows import Batch, TableChanges, TableResult
 from mirror.core.tables import Table
 from mirror.core.values import Row
 from mirror.home import SourceTask
+from mirror.postgres.load import Progress
+from mirror.postgres.profiles import memustore
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
-from mirror.postgres.snapshot import Progress
-from mirror.profiles import memustore
 from mirror.replica.batches import Head, PageBatch
 from mirror.replica.replica import Replica
 from mirror.sqlite.decode.diff import Decoded

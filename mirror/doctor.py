@@ -26,8 +26,8 @@ from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
+from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.typed import encoder
-from mirror.profiles import PROFILES, memustore
 from mirror.replica.source_connection import Keeper
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 

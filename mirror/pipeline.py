@@ -28,9 +28,9 @@ from mirror.deliver import REPAIR, Mender, deliver, is_recognised, load, may_be_
 from mirror.desk import Desk
 from mirror.home import Home, SourceTask, located
 from mirror.hooks import Hooks
+from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
 from mirror.priority import give_way
-from mirror.profiles import PROFILES
 from mirror.replay import Step
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
 from mirror.replica.images import Images

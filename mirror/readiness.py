@@ -23,7 +23,7 @@ from mirror.core.errors import MirrorError, SinkError
 from mirror.core.tables import Constraint
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
-from mirror.profiles import PROFILES
+from mirror.postgres.profiles import PROFILES
 from mirror.verified import last_run
 
 #: The worst lag of the last minutes that reads may meet.

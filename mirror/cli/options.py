@@ -18,7 +18,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.folders import source_folder
 from mirror.core.source_settings import proposed_schema, remembered_schema
-from mirror.profiles import PROFILES
+from mirror.postgres.profiles import PROFILES
 
 if TYPE_CHECKING:
     from mirror.pipeline import Pipeline

@@ -109,7 +109,7 @@ class MapTable(Protocol):
         rowid_key: bool = ...,
         tenant: bool = ...,
     ) -> TableMapping:
-        """See :func:`mirror.profiles.generic.map_table`."""
+        """See :func:`mirror.postgres.profiles.generic.map_table`."""
 
 
 @dataclass(frozen=True, slots=True)

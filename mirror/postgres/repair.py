@@ -14,10 +14,10 @@ from mirror.core.faults import Faults
 from mirror.core.tables import Table
 from mirror.postgres.apply import Queued
 from mirror.postgres.dml import Stage
+from mirror.postgres.load import Loader
 from mirror.postgres.refusals import attempt
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.signals import Signal
-from mirror.postgres.snapshot import Loader
 from mirror.postgres.target import Conn, is_intact
 
 #: Rows that differ to a transaction.

@@ -17,7 +17,8 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import MapTable, Table
-from mirror.postgres import ddl, tenant
+from mirror.postgres import ddl
+from mirror.postgres import shared_tables as tenant
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
 from mirror.postgres.signals import RowsNeeded

@@ -23,15 +23,15 @@ from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
-from mirror.postgres.careful import CarefulTransaction
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
+from mirror.postgres.load import AllRows, Loader, Progress, open_copy
 from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.refusals import Refusal, load_refusals
 from mirror.postgres.repair import repair_by_ranges
+from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import SchemaEditor, create_schema
-from mirror.postgres.snapshot import AllRows, Loader, Progress, open_copy
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
 

@@ -15,8 +15,8 @@ from mirror.core.errors import FencedError
 from mirror.postgres import lease
 from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.lease import _LOCK_CLASS
+from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
-from mirror.profiles import PROFILES
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

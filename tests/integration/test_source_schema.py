@@ -20,8 +20,8 @@ from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import RowChange
 from mirror.core.source_settings import remembered_schema
 from mirror.core.tables import Column, Table
+from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
-from mirror.profiles import PROFILES
 from tests.support.commands import CommandLine, Done
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer

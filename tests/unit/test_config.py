@@ -15,7 +15,7 @@ from mirror.core.config.settings import SIDECARS, Settings, StorageSettings, loa
 from mirror.core.errors import ConfigError
 from mirror.core.folders import source_folder
 from mirror.core.locks import SourceLock
-from mirror.profiles import PROFILES
+from mirror.postgres.profiles import PROFILES
 
 
 class Places:

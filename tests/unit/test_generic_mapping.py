@@ -8,7 +8,7 @@ import pytest
 
 from mirror.core.errors import ConfigError
 from mirror.core.tables import Affinity, Column, Table
-from mirror.profiles.generic import map_table, pg_name
+from mirror.postgres.profiles.generic import map_table, pg_name
 
 
 def table(

@@ -134,7 +134,7 @@ def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
     allowed = (
         "mirror.replica.replica.source_connection",
         "mirror.sqlite.decode.",
-        "mirror.postgres.snapshot",
+        "mirror.postgres.load",
         "mirror.parity.",
         "mirror.doctor",
     )

@@ -33,17 +33,17 @@ from mirror.core.rows import RowChange
 from mirror.core.tables import Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
-from mirror.postgres.careful import parts
 from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit, encode, real_text
 from mirror.postgres.dml import Stage
 from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
 from mirror.postgres.refusals import attempt, in_parts
+from mirror.postgres.row_by_row import parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
+from mirror.postgres.shared_tables import has_rows
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded
 from mirror.postgres.target import Conn, Target
-from mirror.postgres.tenant import has_rows
 
 #: Called with (table, rows done, rows in all if that is known, at least roughly).
 Progress = Callable[[str, int, int | None], None]

@@ -1,7 +1,7 @@
 """How a source's tables are held in Postgres: the generic mapping, and the profiles of known programs."""
 
 from mirror.core.tables import Profile
-from mirror.profiles import generic, memustore
+from mirror.postgres.profiles import generic, memustore
 
 #: By name. ``--profile`` takes these, and ``auto``.
 PROFILES = {

@@ -16,7 +16,7 @@ from typing import Literal
 from mirror.core.errors import ConfigError
 from mirror.core.tables import ColumnMapping, Constraint, Table, TableMapping
 from mirror.core.values import Row
-from mirror.profiles import generic
+from mirror.postgres.profiles import generic
 
 #: Whose a store is when nobody says so.
 DEFAULT_AGENT = "argent"
@@ -215,7 +215,7 @@ def map_table(
     rowid_key: bool = False,
     tenant: bool = True,
 ) -> TableMapping:
-    """Say how ``table`` is held in the Postgres schema ``schema``, as :func:`mirror.profiles.generic.map_table` does.
+    """Say how ``table`` is held in the Postgres schema ``schema``, as :func:`mirror.postgres.profiles.generic.map_table` does.
 
     Raises :class:`ConfigError` as well if a listed table has another primary key.
     """
