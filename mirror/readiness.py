@@ -21,10 +21,10 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 from mirror.core.checks import Check, Code, all_passed
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.tables import Constraint
+from mirror.parity.proof import last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
-from mirror.verified import last_run
 
 #: The worst lag of the last minutes that reads may meet.
 LAG_SECONDS = 1.0

@@ -22,7 +22,7 @@ from mirror.core.checks import Code
 from mirror.core.config.notes import configuration_checks
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError
-from mirror.doctor import Report, examine
+from mirror.sidecar.doctor import Report, examine
 
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 

@@ -15,7 +15,7 @@ from mirror.core.folders import source_folder
 from mirror.core.source_settings import remembered_schema
 
 if TYPE_CHECKING:
-    from mirror.agent import Agent
+    from mirror.sidecar.supervisor import Agent
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
         if held := remembered_schema(folder):
             _require_schema(source, held, schema)
         # Only now: it brings the whole engine along, which takes longer to load than most commands to run.
-        from mirror.agent import Agent, AgentSettings
+        from mirror.sidecar.supervisor import Agent, AgentSettings
 
         agent = Agent(AgentSettings([source], dsn, state_dir, schema, resume_only=True))
         with agent, wait_for_mirror(folder, 10.0) as client:

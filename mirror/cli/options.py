@@ -21,8 +21,8 @@ from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.postgres.profiles import PROFILES
 
 if TYPE_CHECKING:
-    from mirror.pipeline import Pipeline
     from mirror.postgres.embedded import EmbeddedPostgres
+    from mirror.sidecar.pipeline import Pipeline
 
 #: How long a command that is to end by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0

@@ -24,13 +24,13 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, MirrorError
 from mirror.core.folders import source_folder
+from mirror.core.locks import ParityLock
 from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
 from mirror.parity.report import Difference, ParityReport, Status
-from mirror.parity_runs import record
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
-from mirror.verifier import ParityLock
+from mirror.sidecar.parity_runs import record
 
 #: How long a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0

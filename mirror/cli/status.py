@@ -20,8 +20,8 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import MirrorError, NotRunningError
 from mirror.core.folders import source_folder
-from mirror.status import next_steps, stopped_status
-from mirror.verified import described
+from mirror.parity.proof import described
+from mirror.sidecar.status import next_steps, stopped_status
 
 #: The phase of a source whose mirror does not answer.
 SILENT = "not answering"

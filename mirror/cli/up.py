@@ -18,7 +18,6 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
-from mirror.agent import Agent, AgentSettings
 from mirror.cli.options import (
     Patience,
     common,
@@ -34,9 +33,10 @@ from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
-from mirror.pipeline import Pipeline
 from mirror.replica.source_connection import Keeper
-from mirror.verifier import Verifier
+from mirror.sidecar.parity_watch import Verifier
+from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.supervisor import Agent, AgentSettings
 
 
 @click.command()

@@ -86,3 +86,29 @@ class SourceLock:
     def release(self) -> None:
         """Let go."""
         os.close(self._descriptor)
+
+
+_LOCK = "parity.lock"
+
+
+class ParityLock:
+    """The right to hold a source's mirror still: for a whole run of ``mirror parity``, or for one round of ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take(self, *, wait: bool) -> bool:
+        """Take it; False if another has it and ``wait`` is not set."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def give(self) -> None:
+        """Let others have it."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give it up for good."""
+        os.close(self._descriptor)

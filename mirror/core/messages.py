@@ -112,13 +112,13 @@ class Answer(msgspec.Struct, frozen=True, tag_field="answer"):
 
 
 class StatusReport(Answer, frozen=True, tag="status"):
-    """See :meth:`mirror.status.SourceStatus.report`."""
+    """See :meth:`mirror.sidecar.status.SourceStatus.report`."""
 
     status: dict[str, Any]
 
 
 class HistoryReport(Answer, frozen=True, tag="history"):
-    """See :meth:`mirror.status.SourceStatus.history`."""
+    """See :meth:`mirror.sidecar.status.SourceStatus.history`."""
 
     seconds: list[tuple[int, float, int]]
 

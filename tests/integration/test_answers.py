@@ -16,10 +16,10 @@ from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, RowChange, SchemaChange, TableChanges
 from mirror.core.tables import Column, Table
 from mirror.core.values import Row
-from mirror.deliver import apply_with_answers
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
+from mirror.sidecar.deliver import apply_with_answers
 
 ID, VALUE = Column("id", "TEXT", "TEXT"), Column("n", "INTEGER", "INTEGER")
 

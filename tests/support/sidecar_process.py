@@ -18,12 +18,12 @@ import sys
 import threading
 from pathlib import Path
 
-from mirror.agent import Agent, AgentSettings
 from mirror.capture.link import CAPTURE_MODULE
 from mirror.core.folders import resolve
 from mirror.core.signals import Signals
 from mirror.core.values import Value
 from mirror.replica import shadow
+from mirror.sidecar.supervisor import Agent, AgentSettings
 from mirror.sqlite.decode import rows
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from loguru import logger
 from msgspec import msgpack
 
-from mirror.control import ControlServer
 from mirror.core.control import ControlClient
 from mirror.core.errors import (
     ControlError,
@@ -32,6 +31,7 @@ from mirror.core.messages import MOST_REQUEST_BYTES, StatusReport, answer_in, li
 from mirror.core.positions import Salts
 from mirror.core.sockets import control_path
 from mirror.hook.wire import MOST_BLOCK_BYTES, encode_block, encode_row
+from mirror.sidecar.serve.control import ControlServer
 from tests.support.serving import Serving, serving
 
 ENDED = "the mirror of this source has ended"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mirror import desk as module
 from mirror.core.errors import ControlError, MirrorError, SourceError
 from mirror.core.positions import Lsn, Position, Salts
-from mirror.desk import Desk
+from mirror.sidecar import mailbox as module
+from mirror.sidecar.mailbox import Desk
 from tests.support.serving import serving
 
 ENDED = "the mirror of this source has ended"

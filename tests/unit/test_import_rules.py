@@ -136,7 +136,7 @@ def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
         "mirror.sqlite.decode.",
         "mirror.postgres.load",
         "mirror.parity.",
-        "mirror.doctor",
+        "mirror.sidecar.doctor",
     )
     assert module.startswith(allowed)
 

@@ -117,7 +117,7 @@ def test_the_server_answers_no_other_user(folder: Path, monkeypatch: pytest.Monk
                     assert stranger.run("say", path, b'{"op": "status"}\n'.hex()) == "\n"
                 else:
                     with monkeypatch.context() as patch:
-                        patch.setattr("mirror.control.peer_user", lambda connection: os.geteuid() + 1)
+                        patch.setattr("mirror.sidecar.serve.control.peer_user", lambda connection: os.geteuid() + 1)
                         with pytest.raises(NotRunningError), ControlClient(served.folder) as client:
                             client.status()
             with ControlClient(served.folder) as client:

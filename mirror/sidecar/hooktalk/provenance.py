@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from mirror.core.positions import Lsn
-from mirror.hooked import HookedCommit
 from mirror.postgres.ledger import Ledger, Writes
+from mirror.sidecar.hooktalk.receive import HookedCommit
 
 #: Seconds of which one row in ``mirror.writes`` tells.
 WRITES_SECONDS = 1.0

@@ -10,10 +10,10 @@ import psycopg
 from psycopg import RawCursor
 
 from mirror.core.errors import SinkError
+from mirror.parity.proof import LastRun, keep
 from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
-from mirror.verified import LastRun, keep
 
 
 def record(

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from mirror.capture.spool import Place
-from mirror.deliver import is_recognised, may_be_known
-from mirror.home import SourceTask
 from mirror.postgres.sink import Sink
 from mirror.replica.replica import Replica
+from mirror.sidecar.recognise import is_recognised, may_be_known
+from mirror.sidecar.source_folder import SourceTask
 
 
 class Remedy(Enum):

@@ -1,7 +1,7 @@
 """When a source was last compared with Postgres, and with what outcome: kept where ``mirror status`` looks.
 
-Every run is in Postgres (:mod:`mirror.parity_runs`); the last one that tells something of the whole is in the source's
-folder, so that ``status`` needs no Postgres to tell how good the proof is.
+Every run is in Postgres (:mod:`mirror.sidecar.parity_runs`); the last one that tells something of the whole is in the
+source's folder, so that ``status`` needs no Postgres to tell how good the proof is.
 """
 
 from __future__ import annotations

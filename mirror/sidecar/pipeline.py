@@ -17,31 +17,33 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
-from mirror.agreement import Remedy, disagreement
 from mirror.capture.link import CaptureLink
-from mirror.copying import copy_source
 from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.source_settings import remember_schema
-from mirror.deliver import REPAIR, Mender, deliver, is_recognised, load, may_be_known
-from mirror.desk import Desk
-from mirror.home import Home, SourceTask, located
-from mirror.hooks import Hooks
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
-from mirror.priority import give_way
-from mirror.replay import Step
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
 from mirror.replica.images import Images
 from mirror.replica.replica import Replica
 from mirror.replica.shadow import Shadow
 from mirror.replica.source_connection import KeptSource
 from mirror.replica.spool_reader import SpoolReader
-from mirror.requests import Requests
+from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.deliver import deliver
+from mirror.sidecar.first_copy import copy_source, load
+from mirror.sidecar.hooktalk.facade import Hooks
+from mirror.sidecar.hooktalk.replay import Step
+from mirror.sidecar.mailbox import Desk
+from mirror.sidecar.priority import give_way
+from mirror.sidecar.recognise import is_recognised, may_be_known
+from mirror.sidecar.reconcile import Remedy, disagreement
+from mirror.sidecar.requests import Requests
+from mirror.sidecar.source_folder import Home, SourceTask, located
+from mirror.sidecar.status import SourceStatus
+from mirror.sidecar.table_repair import REPAIR, Mender
 from mirror.sqlite.format.header import DatabaseHeader
-from mirror.status import SourceStatus
-from mirror.tail import Tail
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: A file is looked for more often than a server.

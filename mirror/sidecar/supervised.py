@@ -20,12 +20,12 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.capture.link import CaptureLink
-from mirror.control import ControlServer
 from mirror.core.errors import ControlError, FencedError, MirrorError
 from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
-from mirror.home import Home, SourceTask, located
-from mirror.pipeline import Pipeline
+from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.serve.control import ControlServer
+from mirror.sidecar.source_folder import Home, SourceTask, located
 
 #: Seconds between two looks at the file of a source that has failed.
 LOOK_SECONDS = 1.0

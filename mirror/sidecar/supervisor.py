@@ -15,10 +15,10 @@ from mirror.capture.spool import SEGMENT_BYTES
 from mirror.core.errors import ConfigError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
-from mirror.home import Home, SourceTask
-from mirror.pipeline import Pipeline
 from mirror.replica.shadow import SAVE_SEGMENTS
-from mirror.supervised import SupervisedSource
+from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.source_folder import Home, SourceTask
+from mirror.sidecar.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30
 #: A save, which makes room, is due only after some segments: half of a full spool must hold more than those.

@@ -1,6 +1,6 @@
 """What other threads may ask of the loop of one source: the one object of it that they use.
 
-Everything else of a :class:`~mirror.pipeline.Pipeline` belongs to its own thread.
+Everything else of a :class:`~mirror.sidecar.pipeline.Pipeline` belongs to its own thread.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Collection
 from concurrent.futures import Future
 
 from mirror.core.positions import Lsn, Position, Salts
-from mirror.deliver import Mender
-from mirror.desk import Desk
-from mirror.status import SourceStatus
-from mirror.tail import Tail
+from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.mailbox import Desk
+from mirror.sidecar.status import SourceStatus
+from mirror.sidecar.table_repair import Mender
 
 
 class Requests:

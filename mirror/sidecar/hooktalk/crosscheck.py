@@ -22,9 +22,9 @@ from mirror.core.rows import RowChange, TableChanges
 from mirror.core.tables import Table
 from mirror.core.values import Row, Value
 from mirror.hook.wire import HookedRow, decode_row
-from mirror.hooked import Hooked, HookedCommit, InWal
 from mirror.postgres.ledger import Discrepancy
-from mirror.provenance import WriteLog
+from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.receive import Hooked, HookedCommit, InWal
 
 #: A row, by the name of its table and its key.
 Key = tuple[str, tuple[Value, ...]]

@@ -26,14 +26,14 @@ from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, RowChange, TableChanges
 from mirror.core.tables import Table
 from mirror.core.values import Row
-from mirror.crosscheck import Json, Net, differences, is_comparable, key_of, net
-from mirror.deliver import apply_with_answers
-from mirror.hooked import MOST_COMMITS, Hooked, HookedCommit, InFile
 from mirror.postgres.ledger import Discrepancy
 from mirror.postgres.sink import Sink
-from mirror.provenance import WriteLog
 from mirror.replica.batches import GapFound
 from mirror.replica.replica import Replica
+from mirror.sidecar.deliver import apply_with_answers
+from mirror.sidecar.hooktalk.crosscheck import Json, Net, differences, is_comparable, key_of, net
+from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.receive import MOST_COMMITS, Hooked, HookedCommit, InFile
 from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
 
 #: What was announced and is not explained by then is found by comparing pages.

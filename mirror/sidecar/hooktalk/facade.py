@@ -8,18 +8,18 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.core.rows import TableChanges
-from mirror.crosscheck import CrossCheck
-from mirror.hooked import Hooked
 from mirror.postgres.codecs import json_array
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.sink import Sink
-from mirror.provenance import WriteLog
-from mirror.replay import Replay, Step
 from mirror.replica.batches import GapFound, PageBatch
 from mirror.replica.replica import Replica
+from mirror.sidecar.hooktalk.crosscheck import CrossCheck
+from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.receive import Hooked
+from mirror.sidecar.hooktalk.replay import Replay, Step
+from mirror.sidecar.status import SourceStatus
 from mirror.sqlite.decode.schema import Schema
 from mirror.sqlite.format.header import schema_cookie
-from mirror.status import SourceStatus
 
 
 class Hooks:

@@ -7,8 +7,6 @@ who runs ``mirror parity`` goes first: a background run that meets one ends, and
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -20,10 +18,11 @@ from loguru import logger
 from mirror.core.control import ControlClient
 from mirror.core.errors import MirrorError, SourceError
 from mirror.core.folders import source_folder
+from mirror.core.locks import ParityLock
 from mirror.core.positions import Lsn, Salts
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
-from mirror.parity_runs import record
+from mirror.sidecar.parity_runs import record
 
 #: The part of the time in which a background comparison works.
 SHARE = 0.03
@@ -31,31 +30,6 @@ SHARE = 0.03
 FIRST_SECONDS, BETWEEN_SECONDS = 60.0, 600.0
 #: Of one wait, so that an end is noticed soon.
 _STEP_SECONDS = 0.5
-
-_LOCK = "parity.lock"
-
-
-class ParityLock:
-    """The right to hold a source's mirror still: for a whole run of ``mirror parity``, or for one round of ours."""
-
-    def __init__(self, folder: Path) -> None:
-        self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-
-    def take(self, *, wait: bool) -> bool:
-        """Take it; False if another has it and ``wait`` is not set."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True
-
-    def give(self) -> None:
-        """Let others have it."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Give it up for good."""
-        os.close(self._descriptor)
 
 
 class _PacedGate:

@@ -47,8 +47,8 @@ from mirror.core.messages import (
 from mirror.core.peer import is_trusted, peer_user
 from mirror.core.positions import Lsn, Salts
 from mirror.core.sockets import make_control_path
-from mirror.desk import ended
-from mirror.pipeline import Pipeline
+from mirror.sidecar.mailbox import ended
+from mirror.sidecar.pipeline import Pipeline
 
 #: Seconds that are left to what was begun just when its time was up: a hold that nobody knows of would be no one's.
 _MOMENT = 1.0

@@ -1,0 +1,1 @@
+"""What is done with what hooks in programs send."""
