@@ -14,8 +14,8 @@ from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import SILENT, status_of
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
-from mirror.readiness import ACKNOWLEDGED, Readiness
-from mirror.readiness import plan as judge
+from mirror.cutover.rails import ACKNOWLEDGED, Readiness
+from mirror.cutover.rails import plan as judge
 
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 

@@ -23,7 +23,7 @@ COMMANDS = {
     "rejects": "rejects",
     "cutover": "cutover",
     "config": "config",
-    "demo": "demo",
+    "demo": "demo.command",
 }
 
 

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from mirror.cli.gate import gate_of
 from mirror.cli.options import common, own_schema_command, postgres_of, schema_of
 from mirror.cli.output import Words, print_line, print_table, text
+from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, MirrorError

@@ -144,7 +144,7 @@ class Replica:
         return self._shadow.read(pgno)
 
     def next(self, until: Place | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
-        """The next batch in the spool (see :func:`~mirror.replica.replica.batches.next_batch`)."""
+        """The next batch in the spool (see :func:`~mirror.replica.batches.next_batch`)."""
         return next_batch(self._spool, self.head, until, self._cookie, stop_at)
 
     def decode(

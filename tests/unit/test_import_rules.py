@@ -17,8 +17,9 @@ MODULES = {
     ".".join(("mirror", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-#: What each package may import of the others: a package, or one module of it. ``cli`` may import all, and nobody it.
-ALLOWED = {
+#: What each package may import of the others: a package, or one module of it. Each line names only packages above it,
+#: so all imports go one way. Nobody imports ``cli``.
+ALLOWED: dict[str, tuple[str, ...]] = {
     "core": (),
     "sqlite": ("core",),
     "capture": ("core", "sqlite.format"),
@@ -28,7 +29,10 @@ ALLOWED = {
     "hook": ("core",),
     "sidecar": ("core", "sqlite", "capture.link", "capture.spool", "replica", "postgres", "parity", "hook.wire"),
     "cutover": ("core", "postgres", "parity.proof"),
+    "cli": ("core", "sqlite", "capture", "replica", "postgres", "parity", "hook", "sidecar", "cutover"),
 }
+#: What lies in ``mirror/`` beside the packages.
+BESIDE = {"mirror", "mirror.__main__"}
 #: Standard modules that compute: no files, no clock, no network, no processes, no logging.
 PURE = frozenset(("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"))
 PURE |= frozenset(("itertools", "math", "operator", "re", "struct", "types", "typing", "zlib"))
@@ -74,10 +78,10 @@ def outside(module: str) -> set[str]:
     return {name.partition(".")[0] for name in imports(module)} - {"mirror"}
 
 
-def of(*parts: str) -> list[str]:
-    """The modules of some parts of the package."""
-    found = [module for module in MODULES if part(module) in parts]
-    assert found, parts
+def under(package: str) -> list[str]:
+    """The modules of a package, and of packages in it."""
+    found = [module for module in MODULES if f"{module}.".startswith(f"{package}.")]
+    assert found, package
     return found
 
 
@@ -94,26 +98,39 @@ def closure(module: str) -> Iterator[str]:
         waiting.append(name.rpartition(".")[0])
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if part(module) in ALLOWED and MODULES[module].parent != ROOT]
-)
+def test_every_module_lies_in_a_package_of_the_table() -> None:
+    """At most a dozen packages, and nothing else beside them."""
+    assert {part(module) for module in MODULES if module not in BESIDE} == set(ALLOWED)
+    assert len(ALLOWED) <= 12
+    names = {path.name for path in ROOT.iterdir()} - {"__pycache__"}
+    assert names == {*ALLOWED, "__init__.py", "__main__.py", "py.typed", "README.md", "HAZARDS.md"}
+    packages = list(ALLOWED)
+    for at, (package, allowed) in enumerate(ALLOWED.items()):
+        assert {name.partition(".")[0] for name in allowed} <= set(packages[:at]), package
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in BESIDE])
 def test_a_package_imports_only_what_the_table_allows(module: str) -> None:
-    """And so they import downwards: the table has no circle."""
     own = part(module)
+    prefixes = [f"mirror.{allowed}" for allowed in (own, *ALLOWED[own])]
     for name in inside(module):
-        if part(name) not in (*ALLOWED, "cli") or part(name) == own:
-            continue
-        prefixes = [f"mirror.{allowed}" for allowed in ALLOWED[own]]
-        assert any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes), (module, name)
+        assert name == "mirror" or any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes), (module, name)
 
 
-@pytest.mark.parametrize("module", of("fileformat"))
+@pytest.mark.parametrize("package", [module for module in MODULES if MODULES[module].name == "__init__.py"])
+def test_a_package_opens_with_what_it_is_for(package: str) -> None:
+    """And, where that is not all of it, with what it must not do."""
+    text = ast.get_docstring(ast.parse(MODULES[package].read_text())) or ""
+    assert len(text.split()) >= 12, package
+
+
+@pytest.mark.parametrize("module", under("mirror.sqlite.format"))
 def test_file_format_is_pure(module: str) -> None:
     """Bytes to values: pure standard modules, and numpy."""
     assert outside(module) <= PURE | {"numpy"}
 
 
-@pytest.mark.parametrize("module", of("decode"))
+@pytest.mark.parametrize("module", under("mirror.sqlite.decode"))
 def test_decode_is_pure(module: str) -> None:
     """Besides, APSW for parsing a schema in memory."""
     assert outside(module) <= PURE | {"numpy", "apsw"}
@@ -121,9 +138,8 @@ def test_decode_is_pure(module: str) -> None:
 
 def test_parity_shares_no_code_with_capture() -> None:
     """Invariant 6, also through what it imports."""
-    for module in of("parity"):
-        loaded = {part(name) for name in closure(module)}
-        assert not loaded & {"fileformat", "capture", "decode", "postgres"}, module
+    for module in under("mirror.parity"):
+        assert {part(name) for name in closure(module)} <= {"", "core", "parity"}, module
 
 
 @pytest.mark.parametrize(
@@ -132,7 +148,7 @@ def test_parity_shares_no_code_with_capture() -> None:
 )
 def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
     allowed = (
-        "mirror.replica.replica.source_connection",
+        "mirror.replica.source_connection",
         "mirror.sqlite.decode.",
         "mirror.postgres.load",
         "mirror.parity.",
@@ -147,9 +163,9 @@ def test_nobody_imports_the_other_copy_of_sqlite() -> None:
     The demo's writer stands for the user's program: a process of its own, imported by nobody.
     """
     for module in MODULES:
-        assert "sqlite3" not in outside(module) or module == "mirror.demo.writer", module
-        assert "mirror.demo.writer" not in inside(module), module
-    assert not {"apsw"} & {name for loaded in closure("mirror.demo.writer") for name in outside(loaded)}
+        assert "sqlite3" not in outside(module) or module == "mirror.cli.demo.writer", module
+        assert "mirror.cli.demo.writer" not in inside(module), module
+    assert not {"apsw"} & {name for loaded in closure("mirror.cli.demo.writer") for name in outside(loaded)}
 
 
 def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
@@ -162,7 +178,7 @@ def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
 
 def test_the_hook_chooses_no_copy_of_sqlite_for_the_program() -> None:
     """It uses APSW if the program has loaded it; it logs as the program does; and it starts fast."""
-    for module in closure("mirror.hook.program"):
+    for module in closure("mirror.hook.api"):
         assert not outside(module) & {"apsw", "psycopg", "sqlite3", "numpy", "loguru"}, module
 
 

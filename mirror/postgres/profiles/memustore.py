@@ -215,7 +215,7 @@ def map_table(
     rowid_key: bool = False,
     tenant: bool = True,
 ) -> TableMapping:
-    """Say how ``table`` is held in the Postgres schema ``schema``, as :func:`mirror.postgres.profiles.generic.map_table` does.
+    """Say how ``table`` is held in the Postgres schema ``schema``, as :func:`.generic.map_table` does.
 
     Raises :class:`ConfigError` as well if a listed table has another primary key.
     """

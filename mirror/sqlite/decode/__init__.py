@@ -1,1 +1,1 @@
-"""Page sets to row changes: bytes and values only, no files, no clock, no logging."""
+"""Pages that differ to changes of rows and of the schema: values only, no files, no clock, no logging."""

@@ -1,6 +1,6 @@
 """The program whose database the demo mirrors: plain ``sqlite3``, knowing nothing of a mirror.
 
-Run as ``python -m mirror.demo.writer FILE SECONDS``; a process of its own, never imported. It writes
+Run as ``python -m mirror.cli.demo.writer FILE SECONDS``; a process of its own, never imported. It writes
 what a gateway writes: items with embeddings, links, reinforcements, expiries, deletes, a bulk
 clean-up, and now and then a checkpoint. When done it prints the rows of each table as JSON.
 """
@@ -45,7 +45,7 @@ class _Store:
         execute("PRAGMA synchronous=NORMAL")
         execute("PRAGMA foreign_keys=ON")
         if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            self.connection.executescript(resources.files("mirror.demo").joinpath("memory_store.sql").read_text())
+            self.connection.executescript(resources.files("mirror.cli.demo").joinpath("memory_store.sql").read_text())
             execute("INSERT INTO memu_meta VALUES ('schema_version', '11')")
         self._categories = [self._category(name) for name in ("work", "people", "places", "habits")]
 

@@ -12,9 +12,9 @@ from types import FrameType
 import click
 from rich.console import Console
 
+from mirror.cli.demo.story import Story
 from mirror.cli.output import BAD, GOOD, print_line
 from mirror.core.errors import ConfigError
-from mirror.demo.story import Story
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -29,9 +29,9 @@ from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.folders import resolve, source_folder
 from mirror.hook.budget import Budget
+from mirror.hook.child import ANSWER_SECONDS, Sidecar
 from mirror.hook.keys import KeyWatch
 from mirror.hook.outbox import Outbox
-from mirror.hook.sidecar import ANSWER_SECONDS, Sidecar
 from mirror.hook.watch import Watch, agent
 from mirror.hook.wire import MOST_NAME
 

@@ -70,7 +70,7 @@ class Story:
             self._dsn = server.dsn
             self._event(f"embedded Postgres is up: {server.dsn}")
             try:
-                writer = self._python("mirror.demo.writer", str(self._database), str(WRITE_SECONDS))
+                writer = self._python("mirror.cli.demo.writer", str(self._database), str(WRITE_SECONDS))
                 self._event(f"a separate program writes {self._database.name} with plain sqlite3 (pid {writer.pid})")
                 self._wait_until(self._database.exists, "the writer to create its database")
                 self._tell_in_between(outcome, writer)
