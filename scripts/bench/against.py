@@ -1,9 +1,9 @@
 """This checkout against another revision: the same benchmarks with both builds in turn, and the ratio of each figure.
 
 ``against.py REVISION decode lag`` makes a checkout and an environment of that revision in a temporary directory, then
-runs ``all.py`` of each build with the benchmarks named (none: all), in turn, so that whatever else the machine does meets
-both.
-The ratio is this build's figure by the other's, as the median of the pairs; beside it the smallest and the largest.
+runs ``all.py`` of each build with the benchmarks named (none: all), in turn, so that whatever else the machine does
+meets both. The ratio is this build's figure by the other's, as the median of the pairs; beside it the smallest and the
+largest.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def main() -> None:
         if ratios:
             middle = [median([pair[side] for pair in values]) for side in (0, 1)]
             print(
-                f"| {name} | {middle[0]:.4g} | {middle[1]:.4g} | {median(ratios):.2f} | {ratios[0]:.2f}–{ratios[-1]:.2f} |"
+                f"| {name} | {middle[0]:.4g} | {middle[1]:.4g} | {median(ratios):.2f} |
+                {ratios[0]:.2f}–{ratios[-1]:.2f} |"
             )
     if options.json:
         Path(options.json).write_text(json.dumps(pairs))
