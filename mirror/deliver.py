@@ -26,7 +26,7 @@ from mirror.replica import Replica
 REPAIR = "a repair was asked for"
 
 Watch = Callable[[Iterable[TableChanges]], Iterable[TableChanges]]
-Answer = TypeVar("Answer")
+_Given = TypeVar("_Given")
 
 #: Seconds until tables that Postgres refuses are tried again: all their rows are sent each time.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -64,7 +64,7 @@ def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch 
             careful = True
 
 
-def _answer(given: set[Answer], answer: Answer, signal: Signal) -> None:
+def _answer(given: set[_Given], answer: _Given, signal: Signal) -> None:
     """Note an answer; raises ``SinkError`` if it was given before, and did not help."""
     if answer in given:
         raise SinkError(
