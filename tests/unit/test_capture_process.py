@@ -117,7 +117,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
-def test_the_end_of_a_conversation_lets_go_of_its_source(
+def test_the_end_of_a_conversation_releases_its_source(
     service: CaptureService, make_task: Callable[..., CaptureTask], folder: Path, mode: str
 ) -> None:
     """Its files are closed and its spool's lock is free, while the process follows the other."""
