@@ -10,7 +10,7 @@ from mirror.core.tables import Column, Table
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.refusals import Refusal
 from mirror.sidecar.hooktalk.facade import Hooks
-from mirror.sidecar.status import SourceStatus, stopped_status
+from mirror.sidecar.status import SourceStatus, next_steps, stopped_status
 
 
 class Counted(Mapping[str, Table]):
@@ -54,7 +54,7 @@ def test_refusals_are_told_again_when_they_are_others() -> None:
     status = SourceStatus("/a.db", "public")
     status.lacks(1, [Refusal("t", "why", "what")])
     told = status.refusals
-    assert told == [{"table": "t", "reason": "why", "next_step": "what"}]
+    assert told == [{"table": "t", "reason": "why", "next_step": "what", "own_schema": False}]
     status.lacks(2, [Refusal("t", "why", "what")])
     assert status.refusals is told and status.rejects == 2
     status.lacks(2, [Refusal("t", "another why", "what")])
@@ -79,8 +79,8 @@ def test_what_hooks_have_told_is_told_again_when_it_is_more() -> None:
 def test_the_next_step_names_the_same_source(tmp_path: Path) -> None:
     """Pasted into a shell: with the options, and quoted."""
     status = stopped_status(Path("/data/my notes.db"), "public", tmp_path)
-    (step,) = status.report(" --state-dir /state")["next_steps"]
+    (step,) = next_steps(status.report(), " --state-dir /state")
     assert step == "start it with `mirror up '/data/my notes.db' --state-dir /state`"
     status.phase = "failed"
-    (step,) = status.report(" --state-dir /state")["next_steps"]
+    (step,) = next_steps(status.report(), " --state-dir /state")
     assert step.endswith("start `mirror up '/data/my notes.db' --state-dir /state`")
