@@ -13,6 +13,7 @@ from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import NotRunningError, StateError
 from mirror.core.folders import source_folder
 from mirror.core.source_settings import remembered_schema
+from mirror.core.status import Phase
 
 if TYPE_CHECKING:
     from mirror.sidecar.supervisor import Agent
@@ -49,7 +50,7 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
         return
     with client:
         # One that stands still says nothing, and must not be waited for as one that works.
-        _require_schema(source, str(client.status()["schema"]), schema)
+        _require_schema(source, str(client.status().schema), schema)
         yield client
 
 
@@ -66,7 +67,7 @@ def _require_schema(source: Path, held: str, asked: str) -> None:
 
 def _catch_up(agent: Agent, client: ControlClient) -> None:
     patience = Patience()
-    while client.status()["phase"] not in ("following", "failed"):
+    while client.status().phase not in (Phase.FOLLOWING, Phase.FAILED):
         patience.check(agent.pipelines[0])
         time.sleep(0.01)
     if agent.pipelines[0].error is not None:

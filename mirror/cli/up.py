@@ -189,11 +189,11 @@ def _report(agent: Agent, settings: Settings, gave_up: Sequence[MirrorError], on
             where = f"is at {state.applied}" if state.applied else "has nothing of it yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
         for refusal in state.refusals:
-            advice = refusal["next_step"]
-            if refusal["own_schema"]:
+            advice = refusal.next_step
+            if refusal.own_schema:
                 advice = own_schema_command(settings, Path(state.source), state.schema)
             step = f" -- {advice}" if advice else ""
-            line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal['table']}: {refusal['reason']}{step}"
+            line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal.table}: {refusal.reason}{step}"
             click.secho(line, fg="red", err=True)
     for error in failed[:-1]:
         click.secho(f"mirror: {error}", fg="red", err=True)
@@ -247,11 +247,12 @@ class _Bars:
         progress = pipeline.status.progress
         if progress is None or not self._console.is_terminal:
             return
-        key = (pipeline.status.source, str(progress["what"]))
+        key = (pipeline.status.source, progress.what)
         if key not in self._tasks:
             description = f"{Path(key[0]).name}: {key[1]}"
             self._tasks[key] = self._progress.add_task(description, rate=""), time.monotonic()
         task, begun = self._tasks[key]
-        rate = progress["done"] / max(time.monotonic() - begun, 0.001)
-        unit = progress.get("unit", "rows")
-        self._progress.update(task, completed=progress["done"], total=progress["total"], rate=f"{rate:,.0f} {unit}/s")
+        rate = progress.done / max(time.monotonic() - begun, 0.001)
+        self._progress.update(
+            task, completed=progress.done, total=progress.total, rate=f"{rate:,.0f} {progress.unit}/s"
+        )

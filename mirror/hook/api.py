@@ -24,6 +24,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from msgspec import to_builtins
+
 from mirror.core.config.settings import SIDECARS, Settings, load_settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, MirrorError
@@ -166,7 +168,7 @@ class Mirror:
         for source in self.sources:
             try:
                 with self._client(source) as client:
-                    report["sources"][str(source)] = client.status()
+                    report["sources"][str(source)] = to_builtins(client.status())
             except MirrorError as error:
                 report["sources"][str(source)] = {"phase": "not running", "last_error": str(error)}
         if self._sidecar is not None:

@@ -22,6 +22,7 @@ from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedEr
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.source_settings import remember_schema
+from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
@@ -120,8 +121,7 @@ class Pipeline:
 
     def _fail(self, error: MirrorError) -> None:
         self.error = error
-        self.status.phase = "failed"
-        self.status.last_error = str(error)
+        self.status.has_failed(error)
 
     def _attempt(self) -> None:
         """Connect and follow until an error; return if trying again may help."""
@@ -152,7 +152,7 @@ class Pipeline:
             error.retryable, error.next_step = True, "the source is copied anew"
         if error.retryable and str(error) != self.status.last_error:  # once, however often it is tried again
             logger.warning("{}: {}", self.task.database.name, error)
-        self.status.is_interrupted(str(error))
+        self.status.is_interrupted(error)
         self.status.keep(self.task.folder)
         if isinstance(error, SinkError) and self._sink is not None:
             self._sink.close()
@@ -175,7 +175,7 @@ class Pipeline:
             self._pump(left)
 
     def _finish(self) -> None:
-        self.status.phase = "stopped"
+        self.status.phase = Phase.STOPPED
         if self._replica is not None and self._agreed and self._replica.changed:
             self._home.check(self._needed())
             self._replica.save()
@@ -255,7 +255,7 @@ class Pipeline:
             if self.status.capture == "pages" and not self._desk.held:
                 step = self.hooks.step(replica, self._sink, found, lambda: self._source.reader()(0, 100))
                 if step in (Step.DONE, Step.WAIT):
-                    self.status.phase = "following"
+                    self.status.phase = Phase.FOLLOWING
                     self._update_status()
                     self._pump(0.0 if step is Step.DONE else 0.002)
                     continue
@@ -270,7 +270,7 @@ class Pipeline:
             if isinstance(found, GapFound):
                 self._rediff(replica, found)
             else:
-                self.status.phase = "following"
+                self.status.phase = Phase.FOLLOWING
                 self._apply(replica, found)
             self._backoff = FIRST_BACKOFF
             self._pump(0.0)
@@ -318,7 +318,7 @@ class Pipeline:
     def _agree(self) -> None:
         """Bring replica and Postgres to one position; copy the source whole where nothing less will do."""
         assert self._sink is not None
-        self.status.phase = "catching up"
+        self.status.phase = Phase.CATCHING_UP
         remedy, reason = disagreement(self._replica, self._sink, self.task, self._tail.until, self._check)
         if remedy is Remedy.COPY:
             self._resync(reason, self._sink.position)
@@ -360,7 +360,7 @@ class Pipeline:
     def _rediff(self, replica: Replica, gap: GapFound) -> None:
         """Compare the source's pages with the shadow and apply what differs, at one position."""
         assert self._sink is not None
-        self.status.phase = "re-diff" if gap.reason else "following"
+        self.status.phase = Phase.REDIFF if gap.reason else Phase.FOLLOWING
         while True:
             gap = last_change(self._spool, gap, self._tail.until)
             replica.forget_comparisons()
@@ -409,7 +409,7 @@ class Pipeline:
         """Copy the source whole and make Postgres equal to the copy."""
         self._forbid_resync(reason)
         self._agreed = False
-        self.status.phase = "snapshot"
+        self.status.phase = Phase.SNAPSHOT
         if self._replica is not None:
             self._replica.close()
             self._replica = None
@@ -417,7 +417,7 @@ class Pipeline:
         floor = 1 + max((lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(
             self.task, self._source, self._tail, self._spool, self._images, floor, self._pump,
-            lambda done: self._progress("copy pages", done, None), self._faults,
+            lambda done: self._progress("copy pages", done, None, "bytes"), self._faults,
         )  # fmt: skip
         self._faults("snapshot:copied")
         self._load(replica, reason)
@@ -432,15 +432,15 @@ class Pipeline:
     def _load(self, replica: Replica, reason: str) -> None:
         assert self._sink is not None
         logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
-        self.status.phase = "snapshot"
+        self.status.phase = Phase.SNAPSHOT
         self.status.resyncs.append(reason)
         load(replica, self._sink, self.task, self._progress, self._check)
         self.hooks.loaded(replica, self._source.inode)
         self.status.progress = None
 
-    def _progress(self, what: str, done: int, total: int | None) -> None:
+    def _progress(self, what: str, done: int, total: int | None, unit: str = "rows") -> None:
         self._check()
-        self.status.progress = {"what": what, "done": done, "total": total}
+        self.status.progress = ProgressReport(what=what, done=done, total=total, unit=unit)
 
     def _check(self) -> None:
         """Called wherever much is read or waited for: neither a stop nor a loss waits for the end of that."""

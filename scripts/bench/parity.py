@@ -264,7 +264,7 @@ def _in_the_background(options: argparse.Namespace, figures: Figures, bench: Wor
             return [done["commits"] / took, done["commits"] / done["seconds"], took]
 
         found = _in_pairs(options.rounds, compared, unpaced)
-        gaps = len(client.status()["gaps"])
+        gaps = len(client.status().gaps)
     for place, name in enumerate(("applied", "written")):
         _both(figures, f"unpaced, {name}", found, place, "commits/s")
     figures.add("unpaced, gaps of all rounds", gaps, "")
@@ -286,8 +286,8 @@ def _agent(bench: Workbench, source: Path, schema: str) -> Iterator[ControlClien
     agent.start()
     try:
         with ControlClient(source_folder(bench.state_dir, resolve(source))) as client:
-            while (status := client.status())["phase"] != "following" or not status["caught_up_at"]:
-                if status["phase"] == "failed":
+            while (status := client.status()).phase != "following" or not status.caught_up_at:
+                if status.phase == "failed":
                     raise SystemExit(f"the mirror does not follow the source: {status}")
                 time.sleep(0.01)
             yield client

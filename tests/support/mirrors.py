@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import psycopg
 
@@ -120,13 +121,13 @@ class MirrorProcess:
         for source in self.sources:
             with self.control(source) as client:
                 assert client.wait(timeout), client.status()
-                now = Lsn.parse(client.status()["applied"])
+                now = Lsn.parse(client.status().applied)
                 assert now >= self.last_position.get(source, now), "the position went back"
                 self.last_position[source] = now
 
     def status(self, source: Path | None = None) -> dict[str, Any]:
         with self.control(source) as client:
-            return client.status()
+            return dict(msgspec.to_builtins(client.status()))
 
     def status_when(self, good: Callable[[dict[str, Any]], bool], source: Path | None = None) -> dict[str, Any]:
         """The first status that fulfils a condition."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.core.rows import TableChanges
+from mirror.core.status import HookReport
 from mirror.postgres.codecs import json_array
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.sink import Sink
@@ -92,5 +93,12 @@ class Hooks:
         figures = (cross.checked, cross.unchecked, cross.waiting, self._replay.commits, self.hooked.lost)
         if (now := (writers, figures)) != self._settled:
             self._settled = now
-            names = ("checked", "unchecked", "waiting", "applied", "lost")
-            status.hook = {"writers": list(map(str, writers)), **dict(zip(names, figures, strict=True))}
+            checked, unchecked, waiting, applied, lost = figures
+            status.hook = HookReport(
+                writers=list(map(str, writers)),
+                checked=checked,
+                unchecked=unchecked,
+                waiting=waiting,
+                applied=applied,
+                lost=lost,
+            )
