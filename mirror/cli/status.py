@@ -119,7 +119,7 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
         steps = [silent.next_step] if silent.next_step else []
     proof = described(folder)
     parity = f"mirror parity {shlex.quote(str(source))}{options}"
-    # What Postgres refuses no repair can mend: the step for that is among the others.
+    # What Postgres refuses no repair helps: the step for that is among the others.
     if proof.proof == "different" and proof.repairable:
         steps.append(f"{parity} --repair")
     elif proof.proof == "not checked":

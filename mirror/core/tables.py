@@ -107,7 +107,7 @@ class MapTable(Protocol):
         *,
         jsonb_columns: Collection[str] = ...,
         rowid_key: bool = ...,
-        tenant: bool = ...,
+        of_agent: bool = ...,
     ) -> TableMapping:
         """See :func:`mirror.postgres.profiles.generic.map_table`."""
 

@@ -231,9 +231,9 @@ class Stage:
         absent = SQL("NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})").format(
             self.table, self._same_key(SQL("t"), SQL("s"))
         )
-        if self.target.tenant is None:
+        if self.target.agent is None:
             return absent
-        return absent + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.tenant))
+        return absent + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.agent))
 
     def _differs(self) -> Composed:
         """Whether a staged row, ``s``, is not in the target, whose row is ``t``, or is another."""

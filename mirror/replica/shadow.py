@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.capture.spool import Place
+from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import FormatError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Salts
@@ -55,7 +55,7 @@ class SavedPosition:
     frame: int
     salts: Salts
     committed_at: float
-    place: Place
+    place: SpoolPlace
     """The spool from here on has all that came later."""
     page_size: int
     pages: int
@@ -193,7 +193,7 @@ class Shadow:
                 del self._overlay[pgno]
         self.pages = pages
 
-    def save_due(self, place: Place) -> bool:
+    def save_due(self, place: SpoolPlace) -> bool:
         """Whether so much has changed since the last save that one is due; ``place``: what is consumed."""
         if self._saving is not None:
             return False
@@ -204,7 +204,7 @@ class Shadow:
         """Whether a save is running or has yet to be noted."""
         return self._saving is not None
 
-    def overdue(self, place: Place) -> bool:
+    def overdue(self, place: SpoolPlace) -> bool:
         """Whether a save has been due for so long that it must not wait for a better moment.
 
         By segments too: the spool's limit is chosen so that this leaves less than half of it.
@@ -334,7 +334,7 @@ def _parse_position(data: bytes) -> SavedPosition:
         raise ValueError("the saved position is damaged")
     salt1, salt2 = values.pop("salts")
     segment, offset = values.pop("place")
-    return SavedPosition(salts=Salts(salt1, salt2), place=Place(segment, offset), **values)
+    return SavedPosition(salts=Salts(salt1, salt2), place=SpoolPlace(segment, offset), **values)
 
 
 def saved_position(folder: Path) -> SavedPosition | None:

@@ -1,7 +1,7 @@
 """The one SQLite connection to a source: it stays open, holds no transaction, and checkpoints nothing.
 
 While it is open, no other connection is the last one, whose close would delete the WAL. It also reads
-the database file for copies, through SQLite's own handle. A :class:`KeptSource` renews it when another
+the database file for copies, through SQLite's own handle. A :class:`SourceConnection` renews it when another
 file is put at the source's path.
 """
 
@@ -35,17 +35,17 @@ class FileReader:
     source's path.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: OpenSource) -> None:
+        self._open = keeper
         self._size = keeper.size()
 
     def __call__(self, offset: int, amount: int) -> bytes:
         """Bytes of the file; fewer at its end, none behind it."""
         amount = min(amount, self._size - offset)
         if amount <= 0:
-            self._keeper.size()  # still the same file, after all of it was read
+            self._open.size()  # still the same file, after all of it was read
             return b""
-        return self._keeper.read(offset, amount)
+        return self._open.read(offset, amount)
 
     def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
         """Raise ``SourceError`` if a page of the database is neither in the file as read nor in the WAL.
@@ -67,11 +67,11 @@ class FileReader:
             if missing <= free_leaves(page):
                 return
         except FormatError as error:
-            raise self._keeper.not_whole(there, pages) from error
-        raise self._keeper.not_whole(there, pages)
+            raise self._open.not_whole(there, pages) from error
+        raise self._open.not_whole(there, pages)
 
 
-class Keeper:
+class OpenSource:
     """Keeps one source connected. Use it from one thread, and close it there."""
 
     def __init__(self, database: Path) -> None:
@@ -176,7 +176,7 @@ class Keeper:
         self._connection.close()
 
 
-class KeptSource:
+class SourceConnection:
     """The connection to a source across the goings and comings of its file.
 
     At first, a file that cannot be followed is an error. One that was followed already is waited for:
@@ -185,7 +185,7 @@ class KeptSource:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._keeper: Keeper | None = None
+        self._open: OpenSource | None = None
         self._followed = False
         self._sighted: tuple[object, float] | None = None
 
@@ -194,16 +194,16 @@ class KeptSource:
 
         Raises ``SourceError``.
         """
-        if self._keeper is not None:
+        if self._open is not None:
             try:
-                self._keeper.size()
+                self._open.size()
                 return False
             except ReplacedError:
                 self.close()
         try:
             if self._followed:
                 self._let_settle()
-            self._keeper = Keeper(self._database)
+            self._open = OpenSource(self._database)
         except SourceError as error:
             if self._followed and not error.retryable:
                 error.retryable = True
@@ -215,18 +215,18 @@ class KeptSource:
     @property
     def in_wal_mode(self) -> bool:
         """Whether the database has a WAL; only while connected."""
-        assert self._keeper is not None
-        return self._keeper.in_wal_mode
+        assert self._open is not None
+        return self._open.in_wal_mode
 
     @property
     def inode(self) -> int:
         """Of the file; 0 while not connected."""
-        return 0 if self._keeper is None else self._keeper.inode
+        return 0 if self._open is None else self._open.inode
 
     def reader(self) -> FileReader:
         """What reads the database file as large as it is now; only while connected."""
-        assert self._keeper is not None
-        return self._keeper.reader()
+        assert self._open is not None
+        return self._open.reader()
 
     def _let_settle(self) -> None:
         """Wait for whoever puts the file back: connecting makes a WAL, and a log may have to come yet.
@@ -249,9 +249,9 @@ class KeptSource:
 
     def close(self) -> None:
         """Disconnect, to connect anew or for good."""
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
 
 class _Signature(NamedTuple):

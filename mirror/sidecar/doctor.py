@@ -28,7 +28,7 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.typed import encoder
-from mirror.replica.source_connection import Keeper
+from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 
 #: Rows that are read at a time.
@@ -122,7 +122,7 @@ def examine(
 
 def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
     """Look at the file and its place; returns whether it has a WAL."""
-    keeper = Keeper(source)  # raises what keeps it from being followed: network, encryption, locks, rights
+    keeper = OpenSource(source)  # raises what keeps it from being followed: network, encryption, locks, rights
     try:
         wal = keeper.in_wal_mode
         size = keeper.size()
@@ -188,7 +188,7 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
                 step = "make them STORED, if they are wanted in Postgres"
                 report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", told, step)
             try:
-                mapping = PROFILES[report.profile].map_table(table, schema, tenant=report.agent is not None)
+                mapping = PROFILES[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
                 report.fails(Code.TABLE_UNMAPPED, f"table {table.name}", error)
                 continue

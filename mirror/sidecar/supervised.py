@@ -28,7 +28,7 @@ from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.control import ControlServer
-from mirror.sidecar.source_folder import Home, SourceTask, located
+from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 
 #: Seconds between two looks at the file of a source that has failed.
 LOOK_SECONDS = 1.0
@@ -62,7 +62,7 @@ class SupervisedSource:
     """Runs one source's pipelines, one after the other, in a thread of its own."""
 
     def __init__(
-        self, task: SourceTask, home: Home, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
+        self, task: SourceTask, home: SourceFolder, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
     ) -> None:
         """``home``: the source's folder, held; from now on this object's. ``restarts``: start it again by itself."""
         self.task = task
@@ -70,7 +70,7 @@ class SupervisedSource:
         """The present one, or the last."""
         self.working = False
         """Whether it is being mirrored, or that is being tried."""
-        self._home = home
+        self._held_folder = home
         self._link = link
         self._faults = faults
         self._restarts = restarts
@@ -102,7 +102,7 @@ class SupervisedSource:
         self._look.set()
         pipeline.stop()
         if self._thread.ident is None:
-            self._home.release()
+            self._held_folder.release()
 
     def join(self, seconds: float) -> bool:
         """Wait so long for it to have ended; whether it has."""
@@ -141,7 +141,7 @@ class SupervisedSource:
 
     def _mirror(self) -> None:
         """Run the pipeline to its end, and give up all that it had."""
-        pipeline, home = self.pipeline, self._home
+        pipeline, home = self.pipeline, self._held_folder
         home.served, home.serve = self._is_served, self._serve
         try:
             pipeline.run()
@@ -212,7 +212,7 @@ class SupervisedSource:
     def _take(self) -> None:
         """Hold the folder again, with a new pipeline; raises ``MirrorError``."""
         try:
-            home = Home(self.task.folder, self.task.database)
+            home = SourceFolder(self.task.folder, self.task.database)
             try:
                 pipeline = Pipeline(self.task, home, self._link, self._faults)
             except BaseException:
@@ -221,6 +221,6 @@ class SupervisedSource:
         except OSError as error:
             raise located(error, self.task) from error
         with self._guard:
-            self._home, self.pipeline, self.working = home, pipeline, True
+            self._held_folder, self.pipeline, self.working = home, pipeline, True
             if self._stopping:
                 pipeline.stop()

@@ -34,7 +34,7 @@ class _Asked:
     """The replica is compared with the source's pages up to here, and so surely right behind it."""
 
 
-class Mender:
+class TableRepairs:
     """Tries the tables again that Postgres has refused, less and less often; repairs tables when asked."""
 
     def __init__(self, name: str) -> None:
@@ -58,7 +58,7 @@ class Mender:
         self._asked.append(_Asked(done, tables))
 
     def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
-        """Do what is asked for, and can be done yet; returns what tells whoever asked. One position, as :meth:`mend`.
+        """Do what is asked for, and can be done yet; returns what tells whoever asked. One position, as :meth:`retry_refused`.
 
         ``compare``: has all pages compared, for a reason; returns where that begins. A repair waits for it:
         its rows come from the replica, which may itself be what is wrong.
@@ -76,7 +76,7 @@ class Mender:
             self._asked.remove(asked)  # and not before: what Postgres' absence cuts off is done when it is back
         return answered
 
-    def mend(self, replica: Replica, sink: Sink) -> bool:
+    def retry_refused(self, replica: Replica, sink: Sink) -> bool:
         """Try them if it is time; True if any was tried. Replica and Postgres must be at one position."""
         refused = sink.refusals
         for table in refused.keys() - self._known:
@@ -100,6 +100,6 @@ class Mender:
     def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals
         for table in sorted(tables):
-            if sink.mend(replica.schema.tables[table], replica.rows) and table in refused:
+            if sink.reload(replica.schema.tables[table], replica.rows) and table in refused:
                 logger.info("{}: Postgres takes {} again", self._name, table)
         self._known = frozenset(sink.refusals)

@@ -195,7 +195,7 @@ class Mirror:
         }
         self.started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, str(BENCH / "_agent.py"), json.dumps(spec)],
+            [sys.executable, str(BENCH / "_sidecar.py"), json.dumps(spec)],
             stdin=subprocess.PIPE,
             env=environment(),
         )

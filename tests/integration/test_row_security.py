@@ -40,7 +40,7 @@ def mirrored(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathF
     mirror = MirrorProcess([folder / "ada.db", folder / "bob.db"], dsn, folder / "state")
     writers = []
     for agent in ("ada", "bob"):
-        mirror.tenants[folder / f"{agent}.db"] = agent
+        mirror.agents[folder / f"{agent}.db"] = agent
         writers.append(create_store(folder / f"{agent}.db"))
         writers[-1].run(
             item("1", f"{agent}'s secret", embedding=vector(1, 2)),

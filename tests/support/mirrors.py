@@ -38,7 +38,7 @@ class MirrorProcess:
         self.state_dir = state_dir
         self.spool_limit = SPOOL_LIMIT
         self.schema = schema
-        self.tenants: dict[Path, str] = {}
+        self.agents: dict[Path, str] = {}
         """The agents of sources."""
         self.schemas: dict[Path, str] = {}
         """The schemas of sources that have another one."""
@@ -59,7 +59,7 @@ class MirrorProcess:
 
         With ``capture_at`` its capture process does, once.
         """
-        more = {"MIRROR_TENANTS": json.dumps({str(resolve(path)): agent for path, agent in self.tenants.items()})}
+        more = {"MIRROR_AGENTS": json.dumps({str(resolve(path)): agent for path, agent in self.agents.items()})}
         if self.profile is not None:
             more["MIRROR_PROFILE"] = self.profile
         if self.save_pages is not None:

@@ -37,7 +37,7 @@ from mirror.capture.process import Conversation
 from mirror.core.errors import SourceError
 from mirror.core.faults import no_fault
 from mirror.core.positions import Lsn, Salts
-from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.capture_feed import CaptureFeed
 from tests.support.source import Writer, filling
 
 LIMIT = 30.0
@@ -206,7 +206,7 @@ def test_a_closed_link_is_one_that_has_ended(folder: Path) -> None:
     ours, theirs = socket.socketpair()
     bell, ring = socket.socketpair()
     link = CaptureLink(ours)
-    tail = Tail(folder / "any.db", lambda: link)
+    tail = CaptureFeed(folder / "any.db", lambda: link)
     tail.connect()
     assert not tail.wait(bell, 0.0)
     link.close()
@@ -311,7 +311,7 @@ def test_a_frame_of_a_file_without_a_log(service: CaptureService, make_task: Cal
 def test_whoever_asks_for_it_gets_an_error(service: CaptureService, make_task: Callable[..., CaptureTask]) -> None:
     task = make_task("one", "DELETE")
     bell, ring = socket.socketpair()
-    tail = Tail(task.database, lambda: service.link(task))
+    tail = CaptureFeed(task.database, lambda: service.link(task))
     tail.connect()
     tail.attach(0, "", lambda: tail.wait(bell, 1.0) and None)
     place: Future[Lsn] = Future()

@@ -12,7 +12,7 @@ from mirror.core.status import HookReport, Phase, RefusalReport
 from mirror.core.tables import Column, Table
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.refusals import Refusal
-from mirror.sidecar.hooktalk.facade import Hooks
+from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.status import SourceStatus, kept_report, next_steps
 
 
@@ -67,7 +67,7 @@ def test_refusals_are_told_again_when_they_are_others() -> None:
 
 
 def test_what_hooks_have_told_is_told_again_when_it_is_more() -> None:
-    status, hooks = SourceStatus("/a.db", "public"), Hooks(lambda: None)
+    status, hooks = SourceStatus("/a.db", "public"), HookTalk(lambda: None)
     ledger = cast("Ledger", None)  # nothing is to be written down
     hooks.settle(ledger, status)
     told = status.hook

@@ -213,14 +213,14 @@ def map_table(
     *,
     jsonb_columns: Collection[str] = frozenset(),
     rowid_key: bool = False,
-    tenant: bool = True,
+    of_agent: bool = True,
 ) -> TableMapping:
     """Say how ``table`` is held in the Postgres schema ``schema``, as :func:`.generic.map_table` does.
 
     Raises :class:`ConfigError` as well if a listed table has another primary key.
     """
     mapping = generic.map_table(
-        table, schema, jsonb_columns=jsonb_columns, rowid_key=rowid_key and table.name not in TABLES, tenant=tenant
+        table, schema, jsonb_columns=jsonb_columns, rowid_key=rowid_key and table.name not in TABLES, of_agent=of_agent
     )
     curated = TABLES.get(table.name)
     if curated is None:
