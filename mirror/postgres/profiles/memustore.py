@@ -1,4 +1,4 @@
-"""The MemuStore (``memory.db``) and its dashboard (``dashboard.db``), held as ``sql/memustore`` declares them.
+"""The MemuStore (``memory.db``) and its dashboard (``dashboard.db``), held as ``sql/profiles/memustore`` declares them.
 
 A table that is listed here goes to the curated table of its name; a column of it that is not listed (a later
 version of the store), and any other table, by the generic mapping. Columns that an older store lacks are left to
@@ -170,7 +170,7 @@ def _refers(name: str, table: str, column: str, referred: str, on_delete: Litera
 
 
 _COLLECTION: tuple[str, str, Literal["cascade"]] = ("collection_id", "knowledge_collections", "cascade")
-#: ``sql/memustore/constraints.sql``. Each contains ``agent_id``, so that the tables can be distributed by it.
+#: ``sql/profiles/memustore/constraints.sql``. Each contains ``agent_id``, so that the tables can be distributed by it.
 CONSTRAINTS: tuple[Constraint, ...] = (
     _unique("memory_categories_name_key", "memory_categories", "agent_id name"),
     _unique("entities_name_key", "entities", "agent_id name"),
