@@ -13,7 +13,8 @@ from functools import lru_cache
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.postgres.ddl import names_sql, table_sql, type_sql
-from mirror.postgres.target import AGENT, Target
+from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.target import Target
 
 #: Types in which two values can be equal and not the same, so that an upsert must set the key too.
 _INEXACT_KEY_TYPES = frozenset({"jsonb", "numeric", "double precision"})

@@ -29,6 +29,7 @@ from psycopg.types.numeric import DecimalBinaryDumper
 
 from mirror.core.errors import RefusedError, SinkError, SourceError
 from mirror.core.positions import Lsn
+from mirror.core.quote import quoted
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
 from mirror.postgres import ddl
@@ -461,11 +462,6 @@ class Loader:
 
 def _may_pass_carefully(surprise: Exception) -> bool:
     return not isinstance(surprise, RefusedError) or concerns_one_row(surprise)
-
-
-def quoted(name: str) -> str:
-    """Return a name of the source as SQLite's SQL takes it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _length(column: str) -> str:

@@ -15,7 +15,8 @@ from mirror.core.errors import NameTakenError, RefusedError
 from mirror.core.positions import Lsn
 from mirror.postgres import ddl
 from mirror.postgres.migrate import statement
-from mirror.postgres.target import AGENT, Conn, Target, TargetColumn
+from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.target import Conn, Target, TargetColumn
 
 _OWN_SCHEMA = "give this source a schema of its own with --schema"
 

@@ -16,6 +16,7 @@ import psycopg
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.tables import Table, TableMapping
 from mirror.postgres.migrate import statement
+from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.typed import LOSSY
 
 #: A connection as the sink uses it: autocommit, native placeholders, plain tuples.
@@ -23,8 +24,6 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: Name of the key column of tables without a usable declared key.
 ROWID = "_rowid"
-#: Name of the column that says whose a row is, where a source belongs to an agent.
-AGENT = "agent_id"
 #: Name of the column that keeps what typed values do not give back: see :mod:`mirror.postgres.typed`.
 ORIGINAL = "_original"
 

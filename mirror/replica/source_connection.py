@@ -12,11 +12,11 @@ import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import apsw
 
 from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.sqlite.format.freelist import free_leaves
@@ -114,7 +114,7 @@ class OpenSource:
         except FormatError as error:
             raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
         # The size last: with nothing in the WAL, a file that grows has all that its header told of before.
-        logged = _signature(Path(f"{self._database}-wal"))
+        logged = _stamp(Path(f"{self._database}-wal"))
         pages = self.size() // header.page_size
         if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):
             raise self.not_whole(pages, header.pages)
@@ -233,13 +233,13 @@ class SourceConnection:
 
         A WAL index says that a program has the file open already, or had it.
         """
-        file = _signature(self._database)
+        file = _stamp(self._database)
         if file is None:
             self._sighted = None
             raise SourceError("follow the source", str(self._database), "the file is gone", next_step="put it back")
         if os.path.exists(f"{self._database}-shm"):
             return
-        sight, now = (file, _signature(Path(f"{self._database}-wal"))), time.monotonic()
+        sight, now = (file, _stamp(Path(f"{self._database}-wal"))), time.monotonic()
         if self._sighted is None or self._sighted[0] != sight:
             self._sighted = sight, now
         if now < self._sighted[1] + _SETTLED:
@@ -254,20 +254,12 @@ class SourceConnection:
             self._open = None
 
 
-class _Signature(NamedTuple):
-    """What changes when a file is written or replaced."""
-
-    inode: int
-    size: int
-    modified: int
-
-
-def _signature(path: Path) -> _Signature | None:
+def _stamp(path: Path) -> Stamp | None:
+    """The stamp of a file, None if it cannot be seen."""
     try:
-        found = os.stat(path)
+        return Stamp.of(path)
     except OSError:
         return None
-    return _Signature(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _library_version() -> int:

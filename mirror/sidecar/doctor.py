@@ -20,7 +20,8 @@ import psycopg
 
 from mirror.core.checks import Check, Code, Level, all_passed
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
-from mirror.core.tables import Column, Table, TableMapping
+from mirror.core.quote import quoted
+from mirror.core.tables import Table, TableMapping
 from mirror.core.values import BadText, Row, Value
 from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
@@ -276,16 +277,16 @@ def _class_of(value: Value) -> str:
 def _rows(connection: apsw.Connection, table: Table) -> Iterator[Row]:
     """All rows, a chunk to a read transaction; of a WITHOUT ROWID table the first ones."""
     encoding = str(connection.pragma("encoding"))
-    names = [_quoted(column) for column in table.columns]
+    names = [quoted(column.name) for column in table.columns]
     parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
     taken = {column.name.lower() for column in table.columns}
     rowid = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
     if table.without_rowid or rowid is None:
-        query = f"SELECT 0, {', '.join(parts)} FROM {_quoted(table)} LIMIT {KEYED_ROWS}"
+        query = f"SELECT 0, {', '.join(parts)} FROM {quoted(table.name)} LIMIT {KEYED_ROWS}"
         for raw in connection.execute(query).fetchall():
             yield _decoded(raw[1:], encoding)
         return
-    query = f"SELECT {rowid}, {', '.join(parts)} FROM {_quoted(table)}"
+    query = f"SELECT {rowid}, {', '.join(parts)} FROM {quoted(table.name)}"
     chunk = connection.execute(f"{query} ORDER BY {rowid} LIMIT {CHUNK_ROWS}").fetchall()
     while chunk:
         for raw in chunk:
@@ -305,10 +306,6 @@ def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:
         else:
             values.append(value)
     return tuple(values)
-
-
-def _quoted(named: Table | Column) -> str:
-    return '"' + named.name.replace('"', '""') + '"'
 
 
 def _look_at_postgres(

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from loguru import logger
 
 from mirror.capture.link import CaptureLink
+from mirror.core.backoff import Backoff
 from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
@@ -83,7 +84,7 @@ class Pipeline:
         self._replica: Replica | None = None
         self._agreed = False
         self._distrusted = False
-        self._backoff = FIRST_BACKOFF
+        self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         self._repairs = TableRepairs(task.database.name)
         self._mailbox = Mailbox()
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
@@ -102,7 +103,6 @@ class Pipeline:
 
     def run(self) -> None:
         """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
-        self._backoff = FIRST_BACKOFF
         give_way()
         try:
             try:
@@ -138,13 +138,10 @@ class Pipeline:
                 # Fenced: whoever starts second is told so at once; whoever lost the source also ends.
                 raise problem
             try:
-                at_source = isinstance(problem, SourceError)
-                self._pause(min(self._backoff, LONGEST_SOURCE_BACKOFF if at_source else LONGEST_BACKOFF))
+                self._pause(self._backoff.next(LONGEST_SOURCE_BACKOFF if isinstance(problem, SourceError) else None))
                 return
             except MirrorError as error:
                 problem = error
-            finally:
-                self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)
 
     def _interrupted(self, error: MirrorError) -> None:
         begin_anew = isinstance(error, FormatError) and not self._distrusted
@@ -272,7 +269,7 @@ class Pipeline:
                     self._feed.attach(replica.head.lsn.generation + 1, "", self._pump)
                     continue
             if found is None:
-                self._backoff = FIRST_BACKOFF
+                self._backoff.reset()
                 self._caught_up(replica)
                 self._pump(1.0)
                 continue
@@ -281,7 +278,7 @@ class Pipeline:
             else:
                 self.status.phase = Phase.FOLLOWING
                 self._apply(replica, found)
-            self._backoff = FIRST_BACKOFF
+            self._backoff.reset()
             self._pump(0.0)
 
     def _retry_and_repair(self, replica: Replica) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.capture.link import CaptureLink
+from mirror.core.backoff import Backoff
 from mirror.core.errors import ControlError, FencedError, MirrorError
 from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
@@ -120,7 +121,7 @@ class SupervisedSource:
     # -- its own thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             begun, sight = time.monotonic(), Sight.of(self.task.database)
             self._mirror()
@@ -134,10 +135,9 @@ class SupervisedSource:
             if isinstance(error, FencedError):
                 return  # another mirror has the source in Postgres: two that take turns would copy it each time
             if time.monotonic() - begun > LONGEST_PAUSE:
-                pause = FIRST_PAUSE
+                pause.reset()
             if not self._begin_again(sight, pause):
                 return
-            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _mirror(self) -> None:
         """Run the pipeline to its end, and give up all that it had."""
@@ -184,12 +184,12 @@ class SupervisedSource:
             "{}: mirroring it has ended: {}; it begins again {}with {}", self.task.database.name, text, again, command
         )
 
-    def _begin_again(self, sight: Sight, pause: float) -> bool:
-        """Wait until the file is another than at ``sight``, for ``pause`` seconds at least, and have a new pipeline.
+    def _begin_again(self, sight: Sight, pause: Backoff) -> bool:
+        """Wait until the file is another than at ``sight``, for a pause at least, and have a new pipeline.
 
         Returns False if the mirror ends before.
         """
-        due = time.monotonic() + pause
+        due = time.monotonic() + pause.next()
         refused = ""
         while self._restarts and not self._look.wait(LOOK_SECONDS):
             now = Sight.of(self.task.database)
@@ -202,8 +202,7 @@ class SupervisedSource:
                 if str(error) != refused:
                     logger.debug("{}: not started again: {}", self.task.database.name, error)
                 refused = str(error)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                due = time.monotonic() + pause
+                due = time.monotonic() + pause.next()
                 continue
             logger.debug("{}: its file has changed: starting again", self.task.database.name)
             return True

@@ -10,6 +10,7 @@ from functools import partial
 
 from loguru import logger
 
+from mirror.core.backoff import Backoff
 from mirror.core.errors import RepairError
 from mirror.core.positions import Lsn
 from mirror.postgres.sink import Sink
@@ -42,7 +43,7 @@ class TableRepairs:
         self._asked: list[_Asked] = []
         self._name = name
         self._known: frozenset[str] = frozenset()
-        self._pause = FIRST_PAUSE
+        self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
 
     def close(self) -> None:
@@ -58,7 +59,9 @@ class TableRepairs:
         self._asked.append(_Asked(done, tables))
 
     def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
-        """Do what is asked for, and can be done yet; returns what tells whoever asked. One position, as :meth:`retry_refused`.
+        """Do what is asked for and can be done by now; returns what answers whoever asked.
+
+        Replica and Postgres must be at one position.
 
         ``compare``: has all pages compared, for a reason; returns where that begins. A repair waits for it:
         its rows come from the replica, which may itself be what is wrong.
@@ -81,13 +84,13 @@ class TableRepairs:
         refused = sink.refusals
         for table in refused.keys() - self._known:
             logger.warning("{}: Postgres refuses {}: {}", self._name, table, refused[table].reason)
-            self._pause, self._next = FIRST_PAUSE, 0.0
+            self._pause.reset()
+            self._next = 0.0
         self._known = frozenset(refused)
         if not refused or replica.leapt or time.monotonic() < self._next:
             return False
         self._try(refused, replica, sink)
-        self._next = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._next = time.monotonic() + self._pause.next()
         return True
 
     def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> dict[str, str]:
