@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mirror.hook.program import Mirror, as_agent, disable_mirror, enable_mirror
+    from mirror.hook.api import Mirror, as_agent, disable_mirror, enable_mirror
 
     __version__: str
 
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module("mirror.hook.program"), name)
+        return getattr(import_module("mirror.hook.api"), name)
     raise AttributeError(name)
 
 

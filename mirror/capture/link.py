@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.capture.spool import Place
-from mirror.errors import SourceError
-from mirror.model import Lsn, Salts
+from mirror.core.errors import SourceError
+from mirror.core.positions import Lsn, Salts
 
 #: What runs in the capture process.
 CAPTURE_MODULE = "mirror.capture.process"

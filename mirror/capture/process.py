@@ -37,11 +37,12 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from mirror.capture.follow import Follower
-from mirror.capture.journal import JournalFollower
+from mirror.capture.journal_follower import JournalFollower
 from mirror.capture.spool import SpoolWriter
-from mirror.errors import MirrorError, ReplacedError, SourceError
-from mirror.model import Faults, Lsn, Salts, no_fault
+from mirror.capture.wal_follower import Follower
+from mirror.core.errors import MirrorError, ReplacedError, SourceError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Salts
 
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.

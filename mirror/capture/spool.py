@@ -39,15 +39,16 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.errors import FormatError, StateError
-from mirror.fileformat.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
-from mirror.model import Faults, Lsn, Salts, no_fault
+from mirror.core.errors import FormatError, StateError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Salts
+from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, PAGE_SIZES, Checksum, frame_checksum, frame_salts, verify_frames
 
 _HEADER = struct.Struct(">4sB?2xQQIIIdI")
 _CRC = struct.Struct(">I")
@@ -412,72 +413,3 @@ def _after(cursor: Cursor, record: Record, count: int) -> Cursor:
         big_endian=record.big_endian,
         reason="",
     )
-
-
-class SpoolReader:
-    """Reads the spool from a place on, and single pages from anywhere in it."""
-
-    def __init__(self, folder: Path, faults: Faults = no_fault) -> None:
-        """``faults`` is called with the names of places where a kill is of interest."""
-        self._folder = folder
-        self._faults = faults
-        self._open: dict[int, int] = {}
-
-    def _descriptor(self, number: int) -> int:
-        found = self._open.get(number)
-        if found is None:
-            found = self._open[number] = os.open(segment_path(self._folder, number), os.O_RDONLY)
-        return found
-
-    def first(self) -> Place | None:
-        """Where the oldest segment begins."""
-        numbers = segments(self._folder)
-        return Place(numbers[0], 0) if numbers else None
-
-    def records(self, place: Place, until: Place | None = None) -> Iterator[Record]:
-        """The records from ``place`` to ``until`` (to the end of what is whole, if None).
-
-        Raises ``FormatError`` where a record before ``until`` is damaged.
-        """
-        while until is None or place < until:
-            try:
-                record = read_record(self._descriptor(place.segment), place)
-            except FileNotFoundError as error:
-                if until is None:
-                    return
-                raise FormatError("read the spool", f"segment {place.segment}", "it is gone") from error
-            if record is not None:
-                yield record
-                place = record.end
-            elif place.offset == os.fstat(self._descriptor(place.segment)).st_size:
-                place = Place(place.segment + 1, 0)
-            elif until is None:
-                return
-            else:
-                raise FormatError("read the spool", f"segment {place.segment}, offset {place.offset}", "it is damaged")
-
-    def page(self, place: Place, page_size: int) -> bytes:
-        """The page image at a place."""
-        return os.pread(self._descriptor(place.segment), page_size, place.offset)
-
-    def prune(self, keep: int) -> None:
-        """Delete the segments before number ``keep``."""
-        for number in segments(self._folder):
-            if number >= keep:
-                break
-            descriptor = self._open.pop(number, None)
-            if descriptor is not None:
-                os.close(descriptor)
-            segment_path(self._folder, number).unlink()
-            self._faults("prune:segment")
-
-    def sync(self, numbers: Iterable[int]) -> None:
-        """Make some segments survive a power cut."""
-        for number in numbers:
-            os.fsync(self._descriptor(number))
-
-    def close(self) -> None:
-        """Close all segments."""
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()

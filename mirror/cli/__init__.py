@@ -1,1 +1,5 @@
-"""The command line: thin commands over the package."""
+"""The command line: each command is a thin module over the other packages, loaded only when it is asked for.
+
+It prints for a person, or JSON for a script; it decides nothing that a program could not decide with the same packages.
+Nobody imports it.
+"""

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from mirror.cli.options import common
-from mirror.config import DEFAULT_SCHEMA, Settings, SourceSettings
-from mirror.dsn import hide_password
-from mirror.source_settings import remembered_schema
-from mirror.statedir import known_sources, source_folder
+from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, SourceSettings
+from mirror.core.dsn import hide_password
+from mirror.core.folders import known_sources, source_folder
+from mirror.core.source_settings import remembered_schema
 
 
 @click.group()
@@ -36,7 +36,7 @@ def show(settings: Settings, debug: bool, as_json: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON schema of mirror.json, for editors."""
-    from mirror.config_files import json_schema
+    from mirror.core.config.mirror_json import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 

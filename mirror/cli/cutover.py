@@ -12,10 +12,10 @@ from rich.console import Console
 from mirror.cli.options import common, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import SILENT, status_of
-from mirror.config import Settings
-from mirror.readiness import ACKNOWLEDGED, Readiness
-from mirror.readiness import plan as judge
-from mirror.statedir import source_folder
+from mirror.core.config.settings import Settings
+from mirror.core.folders import source_folder
+from mirror.cutover.rails import ACKNOWLEDGED, Readiness
+from mirror.cutover.rails import plan as judge
 
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 

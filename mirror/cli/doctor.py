@@ -16,13 +16,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.checks import Code
 from mirror.cli.options import common, own_schema_command, postgres_of, schema_of, whose_and_how
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
-from mirror.config import Settings, require_file
-from mirror.config_notes import configuration_checks
-from mirror.doctor import Report, examine
-from mirror.errors import ConfigError
+from mirror.core.checks import Code
+from mirror.core.config.notes import configuration_checks
+from mirror.core.config.settings import Settings, require_file
+from mirror.core.errors import ConfigError
+from mirror.sidecar.doctor import Report, examine
 
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 

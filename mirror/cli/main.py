@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from mirror.cli.options import log_to
-from mirror.errors import ConfigError, MirrorError
+from mirror.core.errors import ConfigError, MirrorError
 
 #: Each command, and the module in this package that has it.
 COMMANDS = {
@@ -23,7 +23,7 @@ COMMANDS = {
     "rejects": "rejects",
     "cutover": "cutover",
     "config": "config",
-    "demo": "demo",
+    "demo": "demo.command",
 }
 
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from loguru import logger
 
-from mirror.config import DEFAULT_SCHEMA, Settings, load_settings
-from mirror.errors import ConfigError, MirrorError
-from mirror.profiles import PROFILES
-from mirror.source_settings import proposed_schema, remembered_schema
-from mirror.statedir import source_folder
+from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
+from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.folders import source_folder
+from mirror.core.source_settings import proposed_schema, remembered_schema
+from mirror.postgres.profiles import PROFILES
 
 if TYPE_CHECKING:
-    from mirror.pipeline import Pipeline
     from mirror.postgres.embedded import EmbeddedPostgres
+    from mirror.sidecar.pipeline import Pipeline
 
 #: How long a command that is to end by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0

@@ -17,20 +17,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from mirror.cli.gate import gate_of
 from mirror.cli.options import common, own_schema_command, postgres_of, schema_of
 from mirror.cli.output import Words, print_line, print_table, text
-from mirror.client import ControlClient
-from mirror.config import Settings
-from mirror.errors import ControlError, MirrorError
+from mirror.cli.running import gate_of
+from mirror.core.config.settings import Settings
+from mirror.core.control import ControlClient
+from mirror.core.errors import ControlError, MirrorError
+from mirror.core.folders import source_folder
+from mirror.core.locks import ParityLock
 from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
 from mirror.parity.report import Difference, ParityReport, Status
-from mirror.parity_runs import record
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
-from mirror.statedir import source_folder
-from mirror.verifier import ParityLock
+from mirror.sidecar.parity_runs import record
 
 #: How long a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0

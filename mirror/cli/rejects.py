@@ -13,10 +13,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.gate import gate_of
 from mirror.cli.options import common, postgres_of, schema_of
 from mirror.cli.output import print_line, print_table, text
-from mirror.config import Settings
+from mirror.cli.running import gate_of
+from mirror.core.config.settings import Settings
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 

@@ -16,12 +16,12 @@ from rich.table import Column, Table
 
 from mirror.cli.options import common, own_schema_command, schema_of
 from mirror.cli.output import print_line, print_table, text
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.config import Settings
-from mirror.errors import MirrorError, NotRunningError
-from mirror.statedir import source_folder
-from mirror.status import next_steps, stopped_status
-from mirror.verified import described
+from mirror.core.config.settings import Settings
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.errors import MirrorError, NotRunningError
+from mirror.core.folders import source_folder
+from mirror.parity.proof import described
+from mirror.sidecar.status import next_steps, stopped_status
 
 #: The phase of a source whose mirror does not answer.
 SILENT = "not answering"

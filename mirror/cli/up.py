@@ -18,8 +18,6 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
-from mirror.agent import Agent, AgentSettings
-from mirror.capture.keeper import Keeper
 from mirror.cli.options import (
     Patience,
     common,
@@ -30,13 +28,15 @@ from mirror.cli.options import (
     whose_and_how,
 )
 from mirror.cli.output import GOOD, Words, print_line
-from mirror.config import Settings, require_file
-from mirror.dsn import hide_password
-from mirror.errors import ConfigError, MirrorError, SourceError
-from mirror.model import Lsn
-from mirror.pipeline import Pipeline
-from mirror.signals import Signals
-from mirror.verifier import Verifier
+from mirror.core.config.settings import Settings, require_file
+from mirror.core.dsn import hide_password
+from mirror.core.errors import ConfigError, MirrorError, SourceError
+from mirror.core.positions import Lsn
+from mirror.core.signals import Signals
+from mirror.replica.source_connection import Keeper
+from mirror.sidecar.parity_watch import Verifier
+from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.supervisor import Agent, AgentSettings
 
 
 @click.command()
@@ -173,11 +173,11 @@ def _is_drained(pipeline: Pipeline, targets: dict[Pipeline, Future[Lsn]]) -> boo
         if pipeline.error is not None:
             return False
         with suppress(SourceError):  # it has just ended, and says why
-            targets[pipeline] = pipeline.mark()
+            targets[pipeline] = pipeline.requests.mark()
         return False
     target = targets[pipeline]
     known = target.done() and target.exception() is None
-    return known and pipeline.status.indexing is None and pipeline.wait_applied(target.result(), 0.0)
+    return known and pipeline.status.indexing is None and pipeline.requests.wait_applied(target.result(), 0.0)
 
 
 def _report(agent: Agent, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:

@@ -1,4 +1,5 @@
-"""The mirror inside the program: one line at startup, see :mod:`mirror.hook.program`.
+"""Inside the user's program: one line at its start (:mod:`mirror.hook.api`) begins to mirror what it writes.
 
-Loads neither APSW nor the standard ``sqlite3`` module: the program has chosen one of them.
+It must never raise into the program, block it or cost it much; it loads neither APSW nor the standard ``sqlite3``
+module, because the program has chosen one of them (hazard 17), and logs through the program's own :mod:`logging`.
 """

@@ -20,10 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirror.errors import ControlError
+from mirror.core.errors import ControlError
+from mirror.core.messages import Done, Hook, answer_in, line_of
+from mirror.core.peer import connect
 from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_MESSAGES, encode_block
-from mirror.messages import Done, Hook, answer_in, line_of
-from mirror.peer import connect
 
 if TYPE_CHECKING:
     from mirror.hook.watch import Watch

@@ -46,7 +46,7 @@ _SHM_MAP_TYPE = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p
 )
 
-#: The WAL index's header: mxFrame at 16, the salts at 32; see :mod:`mirror.fileformat.walindex`.
+#: The WAL index's header: mxFrame at 16, the salts at 32; see :mod:`mirror.sqlite.format.walindex`.
 _HEADER_BYTES = 48
 _FRAME = struct.Struct("=16xI")
 _SALTS = struct.Struct(">32xII")

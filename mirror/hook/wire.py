@@ -1,6 +1,6 @@
 """What a program's hook says to the sidecar, as bytes: both ends.
 
-After a line each way (:class:`mirror.messages.Hook`) come blocks: a 4-byte big-endian length, and so many bytes of
+After a line each way (:class:`mirror.core.messages.Hook`) come blocks: a 4-byte big-endian length, and so many bytes of
 MessagePack, a list of messages:
 
 ============================================================== ==============================================

@@ -31,8 +31,8 @@ from typing import Any
 import apsw
 import psycopg
 
-from mirror.errors import MirrorError, SourceError
-from mirror.model import Lsn
+from mirror.core.errors import MirrorError, SourceError
+from mirror.core.positions import Lsn
 from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
 from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable

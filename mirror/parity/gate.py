@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mirror.model import Lsn, Salts
+from mirror.core.positions import Lsn, Salts
 
 
 class Gate(Protocol):
     """Stops the apply side at an exact commit.
 
-    Every method may raise :class:`mirror.errors.MirrorError` or ``OSError``; the comparison then
+    Every method may raise :class:`mirror.core.errors.MirrorError` or ``OSError``; the comparison then
     ends as "not checked". A gate must end a hold by itself when its caller goes away.
     """
 

@@ -12,7 +12,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mirror.model import Lsn
+from mirror.core.positions import Lsn
 
 Status = Literal["equal", "different", "not checked"]
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import apsw
 
-from mirror.errors import SourceError
-from mirror.model import BadText, Lsn
+from mirror.core.errors import SourceError
+from mirror.core.positions import Lsn
+from mirror.core.values import BadText
 from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
 from mirror.parity.values import Cell, Cells, key_text, stand_in

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from mirror.model import Lsn
+from mirror.core.positions import Lsn
 from mirror.parity.plan import Plan, key_of
 from mirror.parity.report import Difference, Status, TableReport
 from mirror.parity.source import digest

@@ -17,8 +17,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from mirror.errors import SinkError
-from mirror.model import Lsn
+from mirror.core.errors import SinkError
+from mirror.core.positions import Lsn
 from mirror.parity import digests, typed
 from mirror.parity.plan import MappedColumn, Mapping, Plan
 from mirror.parity.values import CONVERTERS, Cells

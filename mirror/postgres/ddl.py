@@ -6,7 +6,7 @@ import hashlib
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from mirror.model import Lsn
+from mirror.core.positions import Lsn
 from mirror.postgres.target import Target
 
 _MAX_NAME_BYTES = 63

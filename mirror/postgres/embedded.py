@@ -20,7 +20,7 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from mirror.errors import SinkError, StateError
+from mirror.core.errors import SinkError, StateError
 from mirror.postgres.cluster import Cluster, Postmaster
 
 #: A server that was found may be recovering for so long.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from mirror.errors import FencedError, NameTakenError, RefusedError, SinkError
+from mirror.core.errors import FencedError, NameTakenError, RefusedError, SinkError
 
 #: mirror.advance: another epoch holds the source / the position would go back.
 FENCED = "MR001"

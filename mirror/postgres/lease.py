@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mirror.errors import FencedError
+from mirror.core.errors import FencedError
 from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Literal
 
-from mirror.model import Discrepancy, Writes
 from mirror.postgres.failures import translated
 from mirror.postgres.target import Conn
 
@@ -26,7 +26,7 @@ class Gap:
 
 
 class Ledger:
-    """The ledger of one source. All methods raise :class:`~mirror.errors.SinkError`."""
+    """The ledger of one source. All methods raise :class:`~mirror.core.errors.SinkError`."""
 
     def __init__(self, conn: Conn, source_id: int, path: str) -> None:
         self._conn = conn
@@ -99,3 +99,36 @@ class Ledger:
                 " WHERE source_id = $1::bigint AND last_at < now() - make_interval(days => $2::int)",
                 (self._source_id, str(WRITES_DAYS)),
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """One row of which hook and WAL tell different things, as ``mirror.discrepancies`` has it."""
+
+    generation: int
+    frame: int
+    """With ``generation``: the position up to which both were compared."""
+    source_table: str
+    key: str
+    kind: Literal["only the WAL", "only the hook", "different"]
+    wal: str | None
+    """The row afterwards, as JSON; None: deleted."""
+    hook: str | None
+    writer: str
+
+
+@dataclass(slots=True)
+class Writes:
+    """What one process committed for one agent in about a second, as ``mirror.writes`` has it."""
+
+    first_at: float
+    last_at: float
+    first_generation: int
+    first_frame: int
+    """With ``first_generation``: the position behind which the first of the commits was made."""
+    last_generation: int
+    last_frame: int
+    commits: int
+    agent: str | None
+    pid: int
+    program: str

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import SinkError
+from mirror.core.errors import SinkError
 
 #: Advisory lock (one-key form) under which one mirror at a time migrates.
 _MIGRATION_LOCK = 0x6D6972726F72

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import psycopg
 
-from mirror.errors import NameTakenError, RefusedError
+from mirror.core.errors import NameTakenError, RefusedError
 from mirror.postgres.failures import concerns_one_row, sink_error
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn

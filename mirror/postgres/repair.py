@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import RefusedError, RepairError
-from mirror.model import Faults, Table
+from mirror.core.errors import RefusedError, RepairError
+from mirror.core.faults import Faults
+from mirror.core.tables import Table
 from mirror.postgres.apply import Queued
 from mirror.postgres.dml import Stage
+from mirror.postgres.load import Loader
 from mirror.postgres.refusals import attempt
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.signals import Signal
-from mirror.postgres.snapshot import Loader
 from mirror.postgres.target import Conn, is_intact
 
 #: Rows that differ to a transaction.
@@ -36,10 +37,10 @@ def repair_by_ranges(
 ) -> bool:
     """Make a table equal to all rows that ``loader`` has of it; False: it has to be loaded as a whole.
 
-    That is so where its definition is not what it should be, and where Postgres does not take what differs.
-    ``fence``: a statement that fails unless this mirror still holds the source; it ends each transaction.
-    Raises psycopg's errors and :class:`~mirror.errors.SinkError`, among them :class:`~mirror.errors.RepairError` where
-    something in Postgres changes what is written; the caller rolls back what was not committed.
+    That is so where its definition is not what it should be, and where Postgres does not take what differs. ``fence``:
+    a statement that fails unless this mirror still holds the source; it ends each transaction. Raises psycopg's errors
+    and :class:`~mirror.core.errors.SinkError`, among them :class:`~mirror.core.errors.RepairError` where something in
+    Postgres changes what is written; the caller rolls back what was not committed.
     """
     held = editor.targets.get(table.name)
     if held is None or table.name in editor.refusals or not is_intact(conn, held):

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mirror.model import Row, RowChange, Table, Value
+from mirror.core.rows import RowChange
+from mirror.core.tables import Table
+from mirror.core.values import Row, Value
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
     Misfit,

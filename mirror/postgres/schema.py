@@ -13,9 +13,12 @@ from functools import partial
 
 from psycopg.sql import SQL, Identifier
 
-from mirror.errors import ConfigError, RefusedError, SinkError
-from mirror.model import Lsn, MapTable, SchemaChange, Table
-from mirror.postgres import ddl, tenant
+from mirror.core.errors import ConfigError, RefusedError, SinkError
+from mirror.core.positions import Lsn
+from mirror.core.rows import SchemaChange
+from mirror.core.tables import MapTable, Table
+from mirror.postgres import ddl
+from mirror.postgres import shared_tables as tenant
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
 from mirror.postgres.signals import RowsNeeded

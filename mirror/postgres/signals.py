@@ -1,7 +1,7 @@
 """What this package asks of whoever sends it rows: to send them again, in another way.
 
-These are no errors for people: each has one answer, and :func:`mirror.deliver.apply_with_answers` (a batch) and
-:class:`~mirror.postgres.snapshot.Loader` (a whole table) give it. Nothing has been applied when one is raised.
+These are no errors for people: each has one answer, and :func:`mirror.sidecar.deliver.apply_with_answers` (a batch) and
+:class:`~mirror.postgres.load.Loader` (a whole table) give it. Nothing has been applied when one is raised.
 """
 
 from __future__ import annotations

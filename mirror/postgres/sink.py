@@ -1,7 +1,7 @@
 """The way into Postgres for one source: take it over, load it, apply batches to it.
 
 A :class:`Sink` holds one connection and the source's advisory lock. It does not reconnect: after a
-retryable :class:`~mirror.errors.SinkError` the caller closes it, opens another and asks it for the position.
+retryable :class:`~mirror.core.errors.SinkError` the caller closes it, opens another and asks it for the position.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ import psycopg
 from psycopg import RawCursor
 from psycopg.sql import SQL, Identifier, Literal
 
-from mirror.errors import FencedError, RefusedError, SinkError
-from mirror.model import Batch, Faults, Lsn, Position, Profile, Salts, Table, TableResult, no_fault
+from mirror.core.errors import FencedError, RefusedError, SinkError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Position, Salts
+from mirror.core.rows import Batch, TableResult
+from mirror.core.tables import Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
-from mirror.postgres.careful import CarefulTransaction
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
+from mirror.postgres.load import AllRows, Loader, Progress, open_copy
 from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.refusals import Refusal, load_refusals
 from mirror.postgres.repair import repair_by_ranges
+from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import SchemaEditor, create_schema
-from mirror.postgres.snapshot import AllRows, Loader, Progress, open_copy
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
 

@@ -1,6 +1,6 @@
 """How one source table is held in Postgres, as ``mirror.tables`` remembers it.
 
-A :class:`Target` is a :class:`~mirror.model.TableMapping` without the source's definition, which is
+A :class:`Target` is a :class:`~mirror.core.tables.TableMapping` without the source's definition, which is
 not known yet when a mirror starts.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 
-from mirror.errors import NameTakenError, RefusedError, SinkError
-from mirror.model import Table, TableMapping
+from mirror.core.errors import NameTakenError, RefusedError, SinkError
+from mirror.core.tables import Table, TableMapping
 from mirror.postgres.migrate import statement
 from mirror.postgres.typed import LOSSY
 

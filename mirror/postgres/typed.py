@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from mirror.model import BadText, Value
+from mirror.core.values import BadText, Value
 from mirror.postgres.codecs import (
     BAD_TEXT,
     ENCODERS,

@@ -17,7 +17,7 @@ from typing import Any
 
 from loguru import logger
 
-from mirror.agent import Agent, AgentSettings
+from mirror.sidecar.supervisor import Agent, AgentSettings
 
 
 def main(spec: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from common import Conn, Figures, Workbench, environment, median, parser, percentile, workbench
 
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.statedir import resolve, source_folder
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.folders import resolve, source_folder
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
 def _create(path: Path) -> sqlite3.Connection:
     store = sqlite3.connect(path, isolation_level=None)
     store.execute("PRAGMA journal_mode=WAL")
-    store.executescript(resources.files("mirror.demo").joinpath("memory_store.sql").read_text())
+    store.executescript(resources.files("mirror.cli.demo").joinpath("memory_store.sql").read_text())
     store.execute("INSERT INTO memu_meta VALUES ('schema_version', '11')")
     store.execute("INSERT INTO memory_items(id, memory_type, summary) VALUES ('first', 'fact', 'the first')")
     return store

@@ -32,10 +32,10 @@ sys.path.insert(0, str(ROOT))
 import psycopg  # noqa: E402
 from psycopg import RawCursor  # noqa: E402
 
-from mirror.client import ControlClient, wait_for_mirror  # noqa: E402
-from mirror.errors import ControlError  # noqa: E402
+from mirror.core.control import ControlClient, wait_for_mirror  # noqa: E402
+from mirror.core.errors import ControlError  # noqa: E402
+from mirror.core.folders import resolve, source_folder  # noqa: E402
 from mirror.postgres.embedded import start_embedded  # noqa: E402
-from mirror.statedir import resolve, source_folder  # noqa: E402
 
 Conn = psycopg.Connection[tuple[Any, ...]]
 

@@ -21,13 +21,14 @@ from pathlib import Path
 
 from common import Figures, median, parser, scratch, write
 
-from mirror.capture.batches import Head, PageBatch
-from mirror.capture.follow import CHUNK_BYTES
-from mirror.capture.shadow import Images
-from mirror.capture.spool import Cursor, Kind, Place, SpoolReader, SpoolWriter
-from mirror.fileformat.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_checksum, verify_frames
-from mirror.model import Lsn
-from mirror.replica import Replica
+from mirror.capture.spool import Cursor, Kind, Place, SpoolWriter
+from mirror.capture.wal_follower import CHUNK_BYTES
+from mirror.core.positions import Lsn
+from mirror.replica.batches import Head, PageBatch
+from mirror.replica.images import Images
+from mirror.replica.replica import Replica
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_checksum, verify_frames
 
 WARM_UP = 200
 

@@ -35,13 +35,13 @@ import psycopg
 from common import Figure, Figures, Mirror, Workbench, median, parser, percentile, workbench, write
 from loguru import logger
 
-from mirror.agent import Agent, AgentSettings
-from mirror.client import ControlClient
+from mirror.core.control import ControlClient
+from mirror.core.folders import resolve, source_folder
 from mirror.parity.compare import compare
 from mirror.parity.digests import Choice
 from mirror.parity.report import ParityReport
-from mirror.statedir import resolve, source_folder
-from mirror.verifier import Verifier
+from mirror.sidecar.parity_watch import Verifier
+from mirror.sidecar.supervisor import Agent, AgentSettings
 
 WAYS: dict[str, Callable[[Choice], bool]] = {
     "rows": lambda _: False,

@@ -14,15 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror.decode import diff as diff_module
-from mirror.decode import rows as rows_module
-from mirror.decode.diff import SCHEMA_TABLE, Decoded, Layout, build_pagemap, decode
-from mirror.decode.pagemap import NONE, OVERFLOW_FIRST, OVERFLOW_MORE
-from mirror.decode.rows import PART_ROWS
-from mirror.decode.schema import read_schema
-from mirror.fileformat.btree import ReadPage
-from mirror.fileformat.wal import WalHeader, verify_frames
-from mirror.model import Row, RowChange, SchemaChange, Table
+from mirror.core.rows import RowChange, SchemaChange
+from mirror.core.tables import Table
+from mirror.core.values import Row
+from mirror.sqlite.decode import diff as diff_module
+from mirror.sqlite.decode import rows as rows_module
+from mirror.sqlite.decode.diff import SCHEMA_TABLE, Decoded, Layout, build_pagemap, decode
+from mirror.sqlite.decode.pagemap import NONE, OVERFLOW_FIRST, OVERFLOW_MORE
+from mirror.sqlite.decode.rows import PART_ROWS
+from mirror.sqlite.decode.schema import read_schema
+from mirror.sqlite.format.btree import ReadPage
+from mirror.sqlite.format.wal import WalHeader, verify_frames
 from tests.support.sqlite import Pages, new_database, runs, same_row, select
 from tests.support.workload import NAMES, Work, random_commits
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.fileformat.walindex import BOTH_COPIES, WalIndexHeader
+from mirror.sqlite.format.walindex import BOTH_COPIES, WalIndexHeader
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from mirror.capture.spool import segment_path, segments
-from mirror.statedir import source_folder
+from mirror.core.folders import source_folder
 from tests.fault.test_postgres_away import restart_and_check, wait_waiting
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling

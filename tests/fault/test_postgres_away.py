@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
-from mirror.profiles import PROFILES
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy, Trap
 from tests.support.source import Writer, filling

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mirror.capture.spool import segment_path, segments
-from mirror.statedir import source_folder
+from mirror.core.folders import source_folder
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy
 from tests.support.source import Writer, filling

@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from mirror.capture.spool import segments
-from mirror.client import wait_for_mirror
-from mirror.fileformat.walindex import INDEX_HEADER_SIZE
+from mirror.core.control import wait_for_mirror
 from mirror.parity.compare import compare
+from mirror.sqlite.format.walindex import INDEX_HEADER_SIZE
 from tests.support.commands import stop
 from tests.support.house import FILL, House, until
 from tests.support.mirrors import MirrorProcess

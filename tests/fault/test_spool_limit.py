@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mirror.agent import LEAST_SPOOL_LIMIT
-from mirror.statedir import source_folder
+from mirror.core.folders import source_folder
+from mirror.sidecar.supervisor import LEAST_SPOOL_LIMIT
 from tests.support.mirrors import MirrorProcess
 from tests.support.proxy import Proxy
 from tests.support.source import Writer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.capture.spool import segment_path, segments
-from mirror.statedir import source_folder
+from mirror.core.folders import source_folder
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling, put_in_place
 from tests.support.waiting import until

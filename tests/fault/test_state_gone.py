@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.capture.spool import SEGMENT_BYTES, segments
-from mirror.statedir import source_folder
+from mirror.core.folders import source_folder
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT

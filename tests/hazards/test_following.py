@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mirror.fileformat.wal import (
+from mirror.sqlite.format.wal import (
     FRAME_HEADER_SIZE,
     WAL_HEADER_SIZE,
     WalHeader,
@@ -19,7 +19,7 @@ from mirror.fileformat.wal import (
     frame_checksum,
     frame_offset,
 )
-from mirror.fileformat.walindex import BOTH_COPIES, WalIndexHeader
+from mirror.sqlite.format.walindex import BOTH_COPIES, WalIndexHeader
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling, put_in_place
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mirror.capture.filesystem import Mount, mounts, network_filesystem
+from mirror.replica.filesystem import Mount, mounts, network_filesystem
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 

@@ -11,12 +11,15 @@ import apsw
 import psycopg
 import pytest
 
-from mirror.deliver import apply_with_answers
-from mirror.errors import MirrorError, SinkError
-from mirror.model import Batch, Column, Lsn, Position, Row, RowChange, Salts, SchemaChange, Table, TableChanges
+from mirror.core.errors import MirrorError, SinkError
+from mirror.core.positions import Lsn, Position, Salts
+from mirror.core.rows import Batch, RowChange, SchemaChange, TableChanges
+from mirror.core.tables import Column, Table
+from mirror.core.values import Row
+from mirror.postgres.profiles import PROFILES
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
-from mirror.profiles import PROFILES
+from mirror.sidecar.deliver import apply_with_answers
 
 ID, VALUE = Column("id", "TEXT", "TEXT"), Column("n", "INTEGER", "INTEGER")
 

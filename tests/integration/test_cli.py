@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import mirror
-from mirror.client import ControlClient, wait_for_mirror
+from mirror.core.control import ControlClient, wait_for_mirror
 from tests.support import waiting
 from tests.support.commands import UNREACHABLE, CommandLine, processes_about, stop
 from tests.support.memustore import create_dashboard, create_store

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from mirror.config_files import json_schema
-from mirror.statedir import SourceLock, resolve, source_folder
+from mirror.core.config.mirror_json import json_schema
+from mirror.core.folders import resolve, source_folder
+from mirror.core.locks import SourceLock
 from tests.support.commands import CommandLine
 from tests.support.source import Writer
 

@@ -17,10 +17,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.errors import ControlError, MirrorError, SourceError
-from mirror.model import Lsn, Salts
-from mirror.statedir import control_path, resolve, source_folder
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.errors import ControlError, MirrorError, SourceError
+from mirror.core.folders import resolve, source_folder
+from mirror.core.positions import Lsn, Salts
+from mirror.core.sockets import control_path
 from tests.support import stranger
 from tests.support.commands import UNREACHABLE, CommandLine, stop
 from tests.support.mirrors import MirrorProcess

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from mirror.checks import Code
-from mirror.model import Constraint
+from mirror.core.checks import Code
+from mirror.core.tables import Constraint
 from mirror.postgres.migrate import sql_directory
-from mirror.profiles import memustore
+from mirror.postgres.profiles import memustore
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_store, item, vector
 from tests.support.source import Writer

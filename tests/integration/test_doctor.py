@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from mirror import doctor
-from mirror.capture import keeper
-from mirror.capture.filesystem import Mount
-from mirror.checks import Check
+from mirror.core.checks import Check
+from mirror.replica import source_connection as keeper
+from mirror.replica.filesystem import Mount
+from mirror.sidecar import doctor
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store, item, vector
 from tests.support.source import Writer

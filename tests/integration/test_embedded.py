@@ -19,7 +19,7 @@ import pytest
 from loguru import logger
 
 from mirror.cli import options
-from mirror.errors import ConfigError, MirrorError, SinkError, StateError
+from mirror.core.errors import ConfigError, MirrorError, SinkError, StateError
 from mirror.postgres.cluster import Cluster
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from tests.support.commands import processes_about

@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mirror.client import wait_for_mirror
+from mirror.core.control import wait_for_mirror
+from mirror.core.folders import resolve, source_folder
 from mirror.parity.compare import compare
-from mirror.statedir import resolve, source_folder
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, ended, until
 

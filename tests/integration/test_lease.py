@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from mirror.errors import FencedError
+from mirror.core.errors import FencedError
 from mirror.postgres import lease
 from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.lease import _LOCK_CLASS
+from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
-from mirror.profiles import PROFILES
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

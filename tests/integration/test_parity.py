@@ -23,8 +23,8 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from mirror.errors import ControlError, MirrorError, SourceError
-from mirror.model import Lsn, Salts
+from mirror.core.errors import ControlError, MirrorError, SourceError
+from mirror.core.positions import Lsn, Salts
 from mirror.parity import source as source_module
 from mirror.parity.compare import compare
 from mirror.parity.digests import Choice

@@ -48,7 +48,7 @@ def stores(folder: Path) -> list[Path]:
     paths = [folder / "memory.db", folder / "other.db"]
     for path in paths:
         subprocess.run(
-            [sys.executable, "-m", "mirror.demo.writer", path, str(_WRITE_SECONDS)],
+            [sys.executable, "-m", "mirror.cli.demo.writer", path, str(_WRITE_SECONDS)],
             check=True,
             stdout=subprocess.DEVNULL,
         )

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from mirror.errors import ControlError
+from mirror.core.errors import ControlError
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess

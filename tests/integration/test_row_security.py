@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
 
-from mirror.errors import SinkError
+from mirror.core.errors import SinkError
 from mirror.postgres.migrate import migrate_profile, sql_directory
 from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess

@@ -13,28 +13,17 @@ import apsw
 import psycopg
 import pytest
 
-from mirror.errors import FencedError, RefusedError, SinkError, SourceError
-from mirror.model import (
-    Affinity,
-    BadText,
-    Batch,
-    Column,
-    Lsn,
-    Position,
-    Row,
-    RowChange,
-    Salts,
-    SchemaChange,
-    Table,
-    TableChanges,
-    Value,
-)
+from mirror.core.errors import FencedError, RefusedError, SinkError, SourceError
+from mirror.core.positions import Lsn, Position, Salts
+from mirror.core.rows import Batch, RowChange, SchemaChange, TableChanges
+from mirror.core.tables import Affinity, Column, Table
+from mirror.core.values import BadText, Row, Value
 from mirror.postgres.codecs import Misfit, decode, encode
+from mirror.postgres.profiles import PROFILES
+from mirror.postgres.profiles.generic import map_table
 from mirror.postgres.signals import ColumnMisfit, NullInKey
 from mirror.postgres.sink import Sink
 from mirror.postgres.target import Target
-from mirror.profiles import PROFILES
-from mirror.profiles.generic import map_table
 from tests.support.sqlite import decoded_rows
 
 LINEAGE = str(uuid.uuid4())
@@ -834,7 +823,7 @@ def test_a_row_that_is_too_long_is_not_read_on_the_fast_path(
     sink: Sink, reader: Reader, make: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """A message of the protocol cannot hold it; SQLite tells its length before it is read. (In small.)"""
-    monkeypatch.setattr("mirror.postgres.snapshot.MAX_ROW_BYTES", 10_000)
+    monkeypatch.setattr("mirror.postgres.load.MAX_ROW_BYTES", 10_000)
     names = [f"c{n}" for n in range(columns)]
     path = make(
         f"CREATE TABLE long (id INTEGER PRIMARY KEY, {' TEXT, '.join(names)} TEXT);"

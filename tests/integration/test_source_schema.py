@@ -15,11 +15,13 @@ import apsw
 import psycopg
 import pytest
 
-from mirror.errors import SinkError
-from mirror.model import Column, Lsn, Position, RowChange, Salts, Table
+from mirror.core.errors import SinkError
+from mirror.core.positions import Lsn, Position, Salts
+from mirror.core.rows import RowChange
+from mirror.core.source_settings import remembered_schema
+from mirror.core.tables import Column, Table
+from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
-from mirror.profiles import PROFILES
-from mirror.source_settings import remembered_schema
 from tests.support.commands import CommandLine, Done
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer

@@ -9,10 +9,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mirror import verifier
-from mirror.model import Salts
-from mirror.statedir import source_folder
-from mirror.verifier import ParityLock, Verifier
+from mirror.core.folders import source_folder
+from mirror.core.locks import ParityLock
+from mirror.core.positions import Salts
+from mirror.sidecar import parity_watch as verifier
+from mirror.sidecar.parity_watch import Verifier
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling
 from tests.support.waiting import LIMIT

@@ -166,7 +166,9 @@ class Reader:
 
 def test_every_other_command(folder: Path, dsn: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", "mirror.demo.writer", folder / "memory.db", "0.2"], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "mirror.cli.demo.writer", folder / "memory.db", "0.2"],
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     with ExitStack() as running:
         reader = Reader(CommandLine(folder, dsn), running)

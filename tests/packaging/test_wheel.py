@@ -91,7 +91,7 @@ def test_the_wheel_without_the_checkout(python: Path, dsn: str, folder: Path) ->
 
     store = folder / "memory.db"
     subprocess.run(
-        [python, "-m", "mirror.demo.writer", store, "0.2"],
+        [python, "-m", "mirror.cli.demo.writer", store, "0.2"],
         cwd=folder,
         env=cli.environment(),
         check=True,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from mirror.statedir import resolve, source_folder
+from mirror.core.folders import resolve, source_folder
 from tests.support.waiting import LIMIT
 
 #: A server that nobody listens as: port 1 of this machine.

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mirror.decode.trees import walk
-from mirror.fileformat.btree import INDEX_INTERIOR, Cell, ReadPage, cell_pointers, is_interior, page_kind
+from mirror.sqlite.decode.trees import walk
+from mirror.sqlite.format.btree import INDEX_INTERIOR, Cell, ReadPage, cell_pointers, is_interior, page_kind
 from tests.support.sqlite import Pages, new_database, read_schema
 
 #: A kind of damage, and three numbers that choose where and what.

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import psycopg
 
-from mirror.client import ControlClient, wait_for_mirror
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.folders import resolve, source_folder
 from mirror.parity.compare import compare
-from mirror.statedir import resolve, source_folder
 from tests.support.waiting import LIMIT, ended, until
 
 _PROGRAM = Path(__file__).with_name("gateway_process.py")

@@ -14,7 +14,8 @@ from typing import Any
 
 import psycopg
 
-from mirror.statedir import control_path, source_folder
+from mirror.core.folders import source_folder
+from mirror.core.sockets import control_path
 from tests.support.commands import CommandLine
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer

@@ -46,7 +46,7 @@ def statements(script: str) -> list[str]:
 
 def store_script() -> list[str]:
     """The DDL of a memory.db, statement by statement."""
-    return statements(resources.files("mirror.demo").joinpath("memory_store.sql").read_text())
+    return statements(resources.files("mirror.cli.demo").joinpath("memory_store.sql").read_text())
 
 
 def create_store(path: Path) -> Writer:

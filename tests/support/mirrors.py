@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import psycopg
 
-from mirror.agent import SPOOL_LIMIT
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.model import Lsn
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.folders import resolve, source_folder
+from mirror.core.positions import Lsn
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
-from mirror.statedir import resolve, source_folder
+from mirror.sidecar.supervisor import SPOOL_LIMIT
 from tests.support.launcher import Launched, launch
 from tests.support.waiting import LIMIT, until
 

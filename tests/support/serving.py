@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mirror.capture.link import CaptureLink
-from mirror.control import ControlServer
-from mirror.home import Home, SourceTask
-from mirror.pipeline import Pipeline
+from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.serve.control import ControlServer
+from mirror.sidecar.source_folder import Home, SourceTask
 from tests.support.commands import UNREACHABLE
 
 

@@ -18,13 +18,13 @@ import sys
 import threading
 from pathlib import Path
 
-from mirror.agent import Agent, AgentSettings
-from mirror.capture import shadow
 from mirror.capture.link import CAPTURE_MODULE
-from mirror.decode import rows
-from mirror.model import Value
-from mirror.signals import Signals
-from mirror.statedir import resolve
+from mirror.core.folders import resolve
+from mirror.core.signals import Signals
+from mirror.core.values import Value
+from mirror.replica import shadow
+from mirror.sidecar.supervisor import Agent, AgentSettings
+from mirror.sqlite.decode import rows
 
 
 def plant(text: str) -> None:

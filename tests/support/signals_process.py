@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 
-from mirror.signals import Signals
+from mirror.core.signals import Signals
 
 #: Short waits: most signals come where one ends and the next begins.
 PAUSES = (0.0,) * 50 + (0.00001,) * 20 + (0.05,)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
-from mirror.fileformat.wal import frame_checksum
-from mirror.model import Salts
+from mirror.core.positions import Salts
+from mirror.sqlite.format.wal import frame_checksum
 from tests.support.sqlite import reference_checksum
 
 PAGE_SIZE = 512

@@ -19,14 +19,17 @@ from typing import Self
 
 import apsw
 
-from mirror.decode.diff import Layout, decode
-from mirror.decode.mapping import ReadRun
-from mirror.decode.pagemap import PageMap
-from mirror.decode.schema import read_schema
-from mirror.fileformat.btree import Geometry, ReadPage
-from mirror.fileformat.header import DatabaseHeader
-from mirror.fileformat.wal import WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
-from mirror.model import BadText, Row, RowChange, Salts, Table, Value
+from mirror.core.positions import Salts
+from mirror.core.rows import RowChange
+from mirror.core.tables import Table
+from mirror.core.values import BadText, Row, Value
+from mirror.sqlite.decode.diff import Layout, decode
+from mirror.sqlite.decode.mapping import ReadRun
+from mirror.sqlite.decode.pagemap import PageMap
+from mirror.sqlite.decode.schema import read_schema
+from mirror.sqlite.format.btree import Geometry, ReadPage
+from mirror.sqlite.format.header import DatabaseHeader
+from mirror.sqlite.format.wal import WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
 
 _DRIVER = """
 import ast, sqlite3, sys

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
-from mirror.model import Value
+from mirror.core.values import Value
 
 SCHEMA = """
 CREATE TABLE a(id INTEGER PRIMARY KEY, x TEXT, y REAL, z BLOB);

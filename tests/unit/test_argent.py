@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mirror.argent import Argent, config_path, read_argent, state_folder
-from mirror.config import load_settings
-from mirror.errors import ConfigError
+from mirror.core.config.argent_json import Argent, config_path, read_argent, state_folder
+from mirror.core.config.settings import load_settings
+from mirror.core.errors import ConfigError
 
 DSN = "storage.postgres.connectionString"
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mirror.capture import batches as batches_module
 from mirror.capture import spool as spool_module
-from mirror.capture.batches import GapFound, Head, PageBatch, next_batch
-from mirror.capture.shadow import Images
-from mirror.capture.spool import Place, SpoolReader, segment_path
-from mirror.errors import FormatError
-from mirror.fileformat.header import schema_cookie
-from mirror.model import Lsn, Salts
+from mirror.capture.spool import Place, segment_path
+from mirror.core.errors import FormatError
+from mirror.core.positions import Lsn, Salts
+from mirror.replica import batches as batches_module
+from mirror.replica.batches import GapFound, Head, PageBatch, next_batch
+from mirror.replica.images import Images
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sqlite.format.header import schema_cookie
 from tests.support.spooling import Filler
 
 COOKIE = bytes(4)

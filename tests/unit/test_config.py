@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from mirror import config as config_module
-from mirror.config import SIDECARS, Settings, StorageSettings, load_settings
-from mirror.config_files import SourceEntry, json_schema
-from mirror.config_notes import configuration_checks
-from mirror.errors import ConfigError
-from mirror.profiles import PROFILES
-from mirror.statedir import SourceLock, source_folder
+from mirror.core.config import settings as config_module
+from mirror.core.config.mirror_json import SourceEntry, json_schema
+from mirror.core.config.notes import configuration_checks
+from mirror.core.config.settings import SIDECARS, Settings, StorageSettings, load_settings
+from mirror.core.errors import ConfigError
+from mirror.core.folders import source_folder
+from mirror.core.locks import SourceLock
+from mirror.postgres.profiles import PROFILES
 
 
 class Places:

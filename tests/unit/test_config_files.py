@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.config_files import MirrorFile, json_schema, problems, read_mirror_file
-from mirror.errors import ConfigError
+from mirror.core.config.mirror_json import MirrorFile, json_schema, problems, read_mirror_file
+from mirror.core.errors import ConfigError
 
 EVERYTHING = {
     "$schema": "mirror.schema.json",

@@ -17,13 +17,21 @@ from hypothesis import strategies as st
 from loguru import logger
 from msgspec import msgpack
 
-from mirror.client import ControlClient
-from mirror.control import ControlServer
-from mirror.errors import ControlError, MirrorError, NotRunningError, RepairError, RequestError, SourceError, StateError
+from mirror.core.control import ControlClient
+from mirror.core.errors import (
+    ControlError,
+    MirrorError,
+    NotRunningError,
+    RepairError,
+    RequestError,
+    SourceError,
+    StateError,
+)
+from mirror.core.messages import MOST_REQUEST_BYTES, StatusReport, answer_in, line_of
+from mirror.core.positions import Salts
+from mirror.core.sockets import control_path
 from mirror.hook.wire import MOST_BLOCK_BYTES, encode_block, encode_row
-from mirror.messages import MOST_REQUEST_BYTES, StatusReport, answer_in, line_of
-from mirror.model import Salts
-from mirror.statedir import control_path
+from mirror.sidecar.serve.control import ControlServer
 from tests.support.serving import Serving, serving
 
 ENDED = "the mirror of this source has ended"
@@ -268,7 +276,7 @@ def test_an_error_keeps_its_kind(served: Serving, monkeypatch: pytest.MonkeyPatc
     def refuse(tables: list[str]) -> None:
         raise RepairError("repair a table", "t", "a trigger changes it", sqlstate="P0001", next_step="drop the trigger")
 
-    monkeypatch.setattr(served.pipeline, "retry", refuse)
+    monkeypatch.setattr(served.pipeline.requests, "retry", refuse)
     with ControlClient(served.folder, SECONDS) as client:
         with pytest.raises(RepairError, match="a trigger changes it -- drop the trigger") as caught:
             client.repair(["t"], 60.0)

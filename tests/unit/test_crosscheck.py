@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.crosscheck import MOST_TOLD_BYTES, _Told, differences, last_ops, net
+from mirror.core.positions import Salts
+from mirror.core.tables import Column, Table
+from mirror.core.values import BadText, Row, Value
 from mirror.hook.outbox import Outbox
 from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_BLOCK_BYTES, decode_row, encode_block, encode_row
-from mirror.hooked import MOST_BYTES, HookedCommit, InWal, Writer, _Waiting
-from mirror.model import BadText, Column, Row, Salts, Table, Value
+from mirror.sidecar.hooktalk.crosscheck import MOST_TOLD_BYTES, _Told, differences, last_ops, net
+from mirror.sidecar.hooktalk.receive import MOST_BYTES, HookedCommit, InWal, Writer, _Waiting
 
 TABLE = Table(
     "t", 2, (Column("id", "INTEGER", "INTEGER"), Column("v", "", "BLOB")), ("id",), "id", False, (0, 1), ("BINARY",)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mirror import desk as module
-from mirror.desk import Desk
-from mirror.errors import ControlError, MirrorError, SourceError
-from mirror.model import Lsn, Position, Salts
+from mirror.core.errors import ControlError, MirrorError, SourceError
+from mirror.core.positions import Lsn, Position, Salts
+from mirror.sidecar import mailbox as module
+from mirror.sidecar.mailbox import Desk
 from tests.support.serving import serving
 
 ENDED = "the mirror of this source has ended"
@@ -273,13 +273,17 @@ def test_who_waits_for_a_position_is_told_of_the_end(folder: Path) -> None:
 
         def wait() -> None:
             begun.set()
-            answers.append(served.pipeline.wait_applied(Lsn(9, 9), 3600.0))
+            answers.append(served.pipeline.requests.wait_applied(Lsn(9, 9), 3600.0))
 
         threads = [threading.Thread(target=wait) for _ in range(3)]
         for thread in threads:
             thread.start()
         begun.wait(60)
-        waiting = [served.pipeline.mark(), served.pipeline.hold(), served.pipeline.retry(["t"])]
+        waiting = [
+            served.pipeline.requests.mark(),
+            served.pipeline.requests.hold(),
+            served.pipeline.requests.retry(["t"]),
+        ]
         served.end()
         for thread in threads:
             thread.join(60)
@@ -287,6 +291,6 @@ def test_who_waits_for_a_position_is_told_of_the_end(folder: Path) -> None:
         assert answers == [False] * 3
         for future in waiting:
             assert ENDED in str(error_of(future))
-        assert served.pipeline.ended
-        served.pipeline.release("token")
-        assert not served.pipeline.wait_applied(Lsn(9, 9), 3600.0), "at once"
+        assert served.pipeline.requests.ended
+        served.pipeline.requests.release("token")
+        assert not served.pipeline.requests.wait_applied(Lsn(9, 9), 3600.0), "at once"

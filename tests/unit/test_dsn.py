@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from mirror.dsn import has_password, hide_password, without_password
+from mirror.core.dsn import has_password, hide_password, without_password
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirror import errors
-from mirror.errors import (
+from mirror.core import errors
+from mirror.core.errors import (
     ConfigError,
     ControlError,
     FencedError,
     FormatError,
     MirrorError,
+    NameTakenError,
     NotRunningError,
     RefusedError,
     RepairError,
@@ -34,6 +35,7 @@ CODES: dict[str, type[MirrorError]] = {
     "postgres": SinkError,
     "postgres.fenced": FencedError,
     "postgres.refused": RefusedError,
+    "postgres.refused.name_taken": NameTakenError,
     "postgres.repair": RepairError,
     "control": ControlError,
     "control.not_running": NotRunningError,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mirror import verified
-from mirror.files import write_atomically
-from mirror.verified import LastRun
+from mirror.core.files import write_atomically
+from mirror.parity import proof as verified
+from mirror.parity.proof import LastRun
 
 
 @pytest.mark.parametrize("durable", [True, False])

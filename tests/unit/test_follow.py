@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from mirror.capture import follow as follow_module
 from mirror.capture import spool as spool_module
-from mirror.capture.follow import Follower
-from mirror.capture.spool import Kind, Record, SpoolReader
-from mirror.errors import ReplacedError, SourceError, StateError
-from mirror.fileformat.wal import WalHeader
-from mirror.model import Lsn, Salts
+from mirror.capture import wal_follower as follow_module
+from mirror.capture.spool import Kind, Record
+from mirror.capture.wal_follower import Follower
+from mirror.core.errors import ReplacedError, SourceError, StateError
+from mirror.core.positions import Lsn, Salts
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sqlite.format.wal import WalHeader
 from tests.support.spooling import opened, size_of
 from tests.support.sqlite import WriterProcess
 

@@ -12,15 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror.capture.shadow import Images, SavedPosition, Shadow
-from mirror.capture.spool import RECORD_HEADER_SIZE, SpoolReader
-from mirror.decode.diff import Layout, build_pagemap, decode
-from mirror.decode.pagemap import PageMap
-from mirror.decode.schema import read_schema
-from mirror.errors import FormatError, MirrorError, SourceError, StateError
-from mirror.fileformat.btree import Geometry
-from mirror.fileformat.header import DatabaseHeader
-from mirror.fileformat.walindex import WalIndexHeader
+from mirror.capture.spool import RECORD_HEADER_SIZE
+from mirror.core.errors import FormatError, MirrorError, SourceError, StateError
+from mirror.replica.images import Images
+from mirror.replica.shadow import SavedPosition, Shadow
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sqlite.decode.diff import Layout, build_pagemap, decode
+from mirror.sqlite.decode.pagemap import PageMap
+from mirror.sqlite.decode.schema import read_schema
+from mirror.sqlite.format.btree import Geometry
+from mirror.sqlite.format.header import DatabaseHeader
+from mirror.sqlite.format.walindex import WalIndexHeader
 from tests import golden
 from tests.support.damage import KINDS, Damage, damaged, limited, sound_database
 from tests.support.spooling import Filler, bytes_of, opened, restore

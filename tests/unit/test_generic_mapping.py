@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from mirror.errors import ConfigError
-from mirror.model import Affinity, Column, Table
-from mirror.profiles.generic import map_table, pg_name
+from mirror.core.errors import ConfigError
+from mirror.core.tables import Affinity, Column, Table
+from mirror.postgres.profiles.generic import map_table, pg_name
 
 
 def table(

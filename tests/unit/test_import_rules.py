@@ -17,27 +17,22 @@ MODULES = {
     ".".join(("mirror", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-STAGES = ("capture", "decode", "postgres", "profiles", "parity", "storage", "hot")
-#: Modules above the stages: they wire them together.
-WIRING = (
-    "pipeline",
-    "agreement",
-    "copying",
-    "deliver",
-    "hooks",
-    "replay",
-    "replica",
-    "agent",
-    "control",
-    "cutover",
-    "doctor",
-    "readiness",
-    "parity_runs",
-    "cli",
-    "demo",
-    "__main__",
-)
-SHARED = ("mirror.errors", "mirror.model")
+#: What each package may import of the others: a package, or one module of it. Each line names only packages above it,
+#: so all imports go one way. Nobody imports ``cli``.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "core": (),
+    "sqlite": ("core",),
+    "capture": ("core", "sqlite.format"),
+    "replica": ("core", "sqlite", "capture.spool"),
+    "postgres": ("core",),
+    "parity": ("core",),
+    "hook": ("core",),
+    "sidecar": ("core", "sqlite", "capture.link", "capture.spool", "replica", "postgres", "parity", "hook.wire"),
+    "cutover": ("core", "postgres", "parity.proof"),
+    "cli": ("core", "sqlite", "capture", "replica", "postgres", "parity", "hook", "sidecar", "cutover"),
+}
+#: What lies in ``mirror/`` beside the packages.
+BESIDE = {"mirror", "mirror.__main__"}
 #: Standard modules that compute: no files, no clock, no network, no processes, no logging.
 PURE = frozenset(("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"))
 PURE |= frozenset(("itertools", "math", "operator", "re", "struct", "types", "typing", "zlib"))
@@ -83,10 +78,10 @@ def outside(module: str) -> set[str]:
     return {name.partition(".")[0] for name in imports(module)} - {"mirror"}
 
 
-def of(*parts: str) -> list[str]:
-    """The modules of some parts of the package."""
-    found = [module for module in MODULES if part(module) in parts]
-    assert found, parts
+def under(package: str) -> list[str]:
+    """The modules of a package, and of packages in it."""
+    found = [module for module in MODULES if f"{module}.".startswith(f"{package}.")]
+    assert found, package
     return found
 
 
@@ -103,58 +98,48 @@ def closure(module: str) -> Iterator[str]:
         waiting.append(name.rpartition(".")[0])
 
 
-def assert_imports_only(module: str, *allowed: str) -> None:
+def test_every_module_lies_in_a_package_of_the_table() -> None:
+    """At most a dozen packages, and nothing else beside them."""
+    assert {part(module) for module in MODULES if module not in BESIDE} == set(ALLOWED)
+    assert len(ALLOWED) <= 12
+    names = {path.name for path in ROOT.iterdir()} - {"__pycache__"}
+    assert names == {*ALLOWED, "__init__.py", "__main__.py", "py.typed", "README.md", "HAZARDS.md"}
+    packages = list(ALLOWED)
+    for at, (package, allowed) in enumerate(ALLOWED.items()):
+        assert {name.partition(".")[0] for name in allowed} <= set(packages[:at]), package
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in BESIDE])
+def test_a_package_imports_only_what_the_table_allows(module: str) -> None:
+    own = part(module)
+    prefixes = [f"mirror.{allowed}" for allowed in (own, *ALLOWED[own])]
     for name in inside(module):
-        assert any(name == prefix or name.startswith(prefix + ".") for prefix in allowed), (module, name)
+        assert name == "mirror" or any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes), (module, name)
 
 
-@pytest.mark.parametrize("module", of("fileformat"))
+@pytest.mark.parametrize("package", [module for module in MODULES if MODULES[module].name == "__init__.py"])
+def test_a_package_opens_with_what_it_is_for(package: str) -> None:
+    """And, where that is not all of it, with what it must not do."""
+    text = ast.get_docstring(ast.parse(MODULES[package].read_text())) or ""
+    assert len(text.split()) >= 12, package
+
+
+@pytest.mark.parametrize("module", under("mirror.sqlite.format"))
 def test_file_format_is_pure(module: str) -> None:
-    """Bytes to values: pure standard modules, numpy, the shared values and itself."""
-    assert_imports_only(module, *SHARED, "mirror.fileformat")
+    """Bytes to values: pure standard modules, and numpy."""
     assert outside(module) <= PURE | {"numpy"}
 
 
-@pytest.mark.parametrize("module", of("decode"))
+@pytest.mark.parametrize("module", under("mirror.sqlite.decode"))
 def test_decode_is_pure(module: str) -> None:
-    """Besides, the file format, and APSW for parsing a schema in memory."""
-    assert_imports_only(module, *SHARED, "mirror.fileformat", "mirror.decode")
+    """Besides, APSW for parsing a schema in memory."""
     assert outside(module) <= PURE | {"numpy", "apsw"}
-
-
-@pytest.mark.parametrize("module", of("capture"))
-def test_capture_knows_the_file_format_and_no_other_stage(module: str) -> None:
-    assert_imports_only(module, *SHARED, "mirror.fileformat", "mirror.capture")
-
-
-@pytest.mark.parametrize("module", of("postgres", "profiles", "parity"))
-def test_a_sink_stage_imports_the_shared_values_and_itself(module: str) -> None:
-    assert_imports_only(module, *SHARED, f"mirror.{part(module)}")
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if part(module) in STAGES])
-def test_no_stage_imports_another(module: str) -> None:
-    others = {part(name) for name in inside(module)} & set(STAGES) - {part(module)}
-    assert not others
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if part(module) not in (*STAGES, *WIRING)])
-def test_only_the_wiring_imports_several_stages(module: str) -> None:
-    assert len({part(name) for name in inside(module)} & set(STAGES)) <= 1
-
-
-def test_nothing_below_imports_the_wiring() -> None:
-    """Values, file format and stages do not know who uses them."""
-    below = ("model", "errors", "fileformat", *STAGES)
-    for module in [module for module in MODULES if part(module) in below]:
-        assert not {part(name) for name in inside(module)} & set(WIRING), module
 
 
 def test_parity_shares_no_code_with_capture() -> None:
     """Invariant 6, also through what it imports."""
-    for module in of("parity"):
-        loaded = {part(name) for name in closure(module)}
-        assert not loaded & {"fileformat", "capture", "decode", "postgres"}, module
+    for module in under("mirror.parity"):
+        assert {part(name) for name in closure(module)} <= {"", "core", "parity"}, module
 
 
 @pytest.mark.parametrize(
@@ -162,7 +147,13 @@ def test_parity_shares_no_code_with_capture() -> None:
     [module for module in MODULES if "apsw" in outside(module)],
 )
 def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
-    allowed = ("mirror.capture.keeper", "mirror.decode.", "mirror.postgres.snapshot", "mirror.parity.", "mirror.doctor")
+    allowed = (
+        "mirror.replica.source_connection",
+        "mirror.sqlite.decode.",
+        "mirror.postgres.load",
+        "mirror.parity.",
+        "mirror.sidecar.doctor",
+    )
     assert module.startswith(allowed)
 
 
@@ -172,22 +163,22 @@ def test_nobody_imports_the_other_copy_of_sqlite() -> None:
     The demo's writer stands for the user's program: a process of its own, imported by nobody.
     """
     for module in MODULES:
-        assert "sqlite3" not in outside(module) or module == "mirror.demo.writer", module
-        assert "mirror.demo.writer" not in inside(module), module
-    assert not {"apsw"} & {name for loaded in closure("mirror.demo.writer") for name in outside(loaded)}
+        assert "sqlite3" not in outside(module) or module == "mirror.cli.demo.writer", module
+        assert "mirror.cli.demo.writer" not in inside(module), module
+    assert not {"apsw"} & {name for loaded in closure("mirror.cli.demo.writer") for name in outside(loaded)}
 
 
 def test_the_capture_process_loads_neither_sqlite_nor_postgres() -> None:
     """It opens and closes the source's files, so it must hold no SQLite connection; and it starts fast."""
     loaded = set(closure("mirror.capture.process"))
-    assert "mirror.capture.follow" in loaded
+    assert "mirror.capture.wal_follower" in loaded
     for module in loaded:
         assert not outside(module) & {"apsw", "psycopg", "sqlite3"}, module
 
 
 def test_the_hook_chooses_no_copy_of_sqlite_for_the_program() -> None:
     """It uses APSW if the program has loaded it; it logs as the program does; and it starts fast."""
-    for module in closure("mirror.hook.program"):
+    for module in closure("mirror.hook.api"):
         assert not outside(module) & {"apsw", "psycopg", "sqlite3", "numpy", "loguru"}, module
 
 

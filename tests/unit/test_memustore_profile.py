@@ -7,10 +7,11 @@ import re
 import apsw
 import pytest
 
-from mirror.errors import ConfigError
-from mirror.model import Column, Row, Table
+from mirror.core.errors import ConfigError
+from mirror.core.tables import Column, Table
+from mirror.core.values import Row
 from mirror.postgres.migrate import sql_directory
-from mirror.profiles.memustore import TABLES, map_table, recognise
+from mirror.postgres.profiles.memustore import TABLES, map_table, recognise
 from tests.support.memustore import DASHBOARD, statements, store_script
 
 

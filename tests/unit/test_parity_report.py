@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from mirror.cli.parity import render
-from mirror.model import Lsn
+from mirror.core.positions import Lsn
 from mirror.parity.report import Difference, ParityReport, Status, TableReport, verdict_of
 
 EQUAL = TableReport("a", "equal", source_rows=2, target_rows=2, first_lsn=Lsn(1, 2), last_lsn=Lsn(1, 9))

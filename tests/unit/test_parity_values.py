@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirror.model import BadText
+from mirror.core.values import BadText
 from mirror.parity.values import (
     Foreign,
     first_difference,

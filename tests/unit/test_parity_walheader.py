@@ -10,8 +10,8 @@ import apsw
 import psutil
 import pytest
 
-from mirror.errors import SourceError
-from mirror.model import Salts
+from mirror.core.errors import SourceError
+from mirror.core.positions import Salts
 from mirror.parity.views import WalSource, open_source
 from mirror.parity.walheader import HEADER_SIZE, Commit, WalHeader, parse
 from tests.support.locks import CONNECTED, Lock, locks

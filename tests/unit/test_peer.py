@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from mirror import peer
-from mirror.client import ControlClient, wait_for_mirror
-from mirror.errors import ControlError, NotRunningError
+from mirror.core import peer
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.errors import ControlError, NotRunningError
+from mirror.core.peer import connect, is_trusted, peer_user
+from mirror.core.sockets import control_path
 from mirror.hook.outbox import Outbox
-from mirror.peer import connect, is_trusted, peer_user
-from mirror.statedir import control_path
 from tests.support import stranger
 from tests.support.serving import serving
 
@@ -117,7 +117,7 @@ def test_the_server_answers_no_other_user(folder: Path, monkeypatch: pytest.Monk
                     assert stranger.run("say", path, b'{"op": "status"}\n'.hex()) == "\n"
                 else:
                     with monkeypatch.context() as patch:
-                        patch.setattr("mirror.control.peer_user", lambda connection: os.geteuid() + 1)
+                        patch.setattr("mirror.sidecar.serve.control.peer_user", lambda connection: os.geteuid() + 1)
                         with pytest.raises(NotRunningError), ControlClient(served.folder) as client:
                             client.status()
             with ControlClient(served.folder) as client:

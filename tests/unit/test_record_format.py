@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.decode.diff import build_pagemap, decode
-from mirror.decode.mapping import map_tree
-from mirror.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
-from mirror.decode.rows import RowFormat, RowReader, identical
-from mirror.decode.schema import read_schema
-from mirror.decode.trees import compare_tree, walk
-from mirror.errors import FormatError, MirrorError
-from mirror.fileformat.btree import Geometry, ReadPage, cell_pointers, children, page_kind
-from mirror.fileformat.header import DatabaseHeader, schema_cookie
-from mirror.fileformat.record import decode_record, leading_bytes
-from mirror.fileformat.varint import read_varint
-from mirror.model import BadText, Row, Value
+from mirror.core.errors import FormatError, MirrorError
+from mirror.core.values import BadText, Row, Value
+from mirror.sqlite.decode.diff import build_pagemap, decode
+from mirror.sqlite.decode.mapping import map_tree
+from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
+from mirror.sqlite.decode.rows import RowFormat, RowReader, identical
+from mirror.sqlite.decode.schema import read_schema
+from mirror.sqlite.decode.trees import compare_tree, walk
+from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, page_kind
+from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
+from mirror.sqlite.format.record import decode_record, leading_bytes
+from mirror.sqlite.format.varint import read_varint
 from tests.support.sqlite import Pages, new_database, runs, same_row, select
 
 # -- varints -------------------------------------------------------------------------------------------

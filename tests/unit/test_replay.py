@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from mirror.hook.wire import Commit, FilePlace, Lost
-from mirror.hooked import Hooked, Writer
-from mirror.provenance import WriteLog
-from mirror.replay import Replay
+from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.receive import Hooked, Writer
+from mirror.sidecar.hooktalk.replay import Replay
 
 
 def told(*places: tuple[int, int]) -> Replay:

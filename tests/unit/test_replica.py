@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mirror.capture.batches import GapFound, Head, PageBatch, frames_until
-from mirror.capture.copy import read_rediff
-from mirror.capture.shadow import SAVE_SEGMENTS, Images, Shadow, image_at
 from mirror.capture.spool import Place as SpoolPlace
-from mirror.capture.spool import SpoolReader
-from mirror.decode.diff import build_pagemap
-from mirror.errors import FormatError
-from mirror.model import Lsn
-from mirror.replica import Replica
+from mirror.core.errors import FormatError
+from mirror.core.positions import Lsn
+from mirror.replica.batches import GapFound, Head, PageBatch, frames_until
+from mirror.replica.copy import read_rediff
+from mirror.replica.images import Images, image_at
+from mirror.replica.replica import Replica
+from mirror.replica.shadow import SAVE_SEGMENTS, Shadow
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sqlite.decode.diff import build_pagemap
 from tests.support.spooling import Filler
 from tests.support.sqlite import Pages, new_database, runs
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from mirror.capture.batches import Head, PageBatch, next_batch
-from mirror.capture.copy import read_rediff, rediff
-from mirror.capture.shadow import Images, SavedPosition, Shadow, rediff_path
-from mirror.capture.spool import Place, SpoolReader
-from mirror.errors import FormatError, StateError
-from mirror.model import Lsn, Salts
+from mirror.capture.spool import Place
+from mirror.core.errors import FormatError, StateError
+from mirror.core.positions import Lsn, Salts
+from mirror.replica.batches import Head, PageBatch, next_batch
+from mirror.replica.copy import read_rediff, rediff
+from mirror.replica.images import Images, rediff_path
+from mirror.replica.shadow import SavedPosition, Shadow
+from mirror.replica.spool_reader import SpoolReader
 from tests.support.spooling import Filler, page
 
 #: The copy that all tests begin with: pages 1 to 6 at version 0.

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mirror.cli.options import own_schema_command, schema_of
-from mirror.config import Settings
-from mirror.errors import StateError
-from mirror.source_settings import proposed_schema, remember_schema, remembered_schema
-from mirror.statedir import source_folder
+from mirror.core.config.settings import Settings, SourceSettings
+from mirror.core.errors import StateError
+from mirror.core.folders import source_folder
+from mirror.core.source_settings import proposed_schema, remember_schema, remembered_schema
 
 
 def test_remembered(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_precedence(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
 
     def found(schema: str | None = None, entry: str = "") -> str:
-        schemas = {source: entry} if entry else {}
-        return schema_of(Settings((source,), None, tmp_path, schema, schemas=schemas), source)
+        entries = (SourceSettings(source, schema=entry),) if entry else ()
+        return schema_of(Settings((source,), None, tmp_path, schema, entries), source)
 
     assert found() == "public"
     remember_schema(folder, "remembered")
@@ -96,7 +96,8 @@ def test_proposed() -> None:
 
 def test_the_command_can_be_pasted(tmp_path: Path) -> None:
     source = tmp_path / "my shop.db"
-    settings = Settings((source,), None, tmp_path, None, options=" --state-dir '/a b'")
+    settings = Settings((source,), None, tmp_path, None, arguments=("--state-dir", "/a b"))
     assert own_schema_command(settings, source, "public") == f"mirror up '{source}' --state-dir '/a b' --schema my_shop"
-    settings = Settings((source,), None, tmp_path, "x y", options=" --state-dir /s --schema 'x y' --postgres p")
+    arguments = ("--state-dir", "/s", "--schema", "x y", "--postgres", "p")
+    settings = Settings((source,), None, tmp_path, "x y", arguments=arguments)
     assert own_schema_command(settings, source, "x y").endswith(" --state-dir /s --postgres p --schema my_shop")

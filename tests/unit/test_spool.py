@@ -14,18 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirror.capture import spool as spool_module
-from mirror.capture.spool import (
-    RECORD_HEADER_SIZE,
-    Cursor,
-    Kind,
-    Place,
-    Record,
-    SpoolReader,
-    segment_path,
-    segments,
-)
-from mirror.errors import MirrorError, StateError
-from mirror.model import Salts
+from mirror.capture.spool import RECORD_HEADER_SIZE, Cursor, Kind, Place, Record, segment_path, segments
+from mirror.core.errors import MirrorError, StateError
+from mirror.core.positions import Salts
+from mirror.replica.spool_reader import SpoolReader
 from tests.support.spooling import Filler, bytes_of, opened, page, restore
 
 FRAME = 512 + 24

@@ -12,22 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from mirror.errors import StateError
-from mirror.statedir import (
-    SourceLock,
-    control_path,
-    known_sources,
-    make_control_path,
-    require_private,
-    resolve,
-    source_folder,
-)
-from mirror.status import stopped_status
+from mirror.core.errors import StateError
+from mirror.core.folders import known_sources, resolve, source_folder
+from mirror.core.locks import SourceLock
+from mirror.core.sockets import control_path, make_control_path, require_private
+from mirror.sidecar.status import stopped_status
 from tests.support import stranger
 
 #: Takes a lock, says so, and keeps it until its input ends.
 _HOLDER = (
-    "import sys; from pathlib import Path; from mirror.statedir import SourceLock;"
+    "import sys; from pathlib import Path; from mirror.core.locks import SourceLock;"
     "SourceLock(Path(sys.argv[1]), Path(sys.argv[2])); print('taken', flush=True); sys.stdin.read()"
 )
 

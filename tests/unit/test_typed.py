@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.model import BadText, Value
+from mirror.core.values import BadText, Value
 from mirror.postgres.codecs import Reject
 from mirror.postgres.typed import decode, encoder, original
 

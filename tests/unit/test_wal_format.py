@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.errors import FormatError, MirrorError
-from mirror.fileformat.wal import (
+from mirror.core.errors import FormatError, MirrorError
+from mirror.core.positions import Salts
+from mirror.sqlite.format.wal import (
     WalHeader,
     checksum_words,
     frame_checksum,
@@ -19,8 +20,7 @@ from mirror.fileformat.wal import (
     seal_frames,
     verify_frames,
 )
-from mirror.fileformat.walindex import BOTH_COPIES, INDEX_HEADER_SIZE, WalIndexHeader
-from mirror.model import Salts
+from mirror.sqlite.format.walindex import BOTH_COPIES, INDEX_HEADER_SIZE, WalIndexHeader
 from tests.golden import load
 from tests.support.sqlite import make_wal, reference_checksum, split_wal
 

@@ -1,0 +1,242 @@
+"""Follow a database in a rollback-journal mode, without a lock: notice changes, and when it stands still.
+
+Such a database has no log to read: its file is changed in place while the journal keeps what was there
+before. So all that can be told is *that* it has changed; what has changed is found by comparing its pages
+with the shadow. A reader's lock would make a writer's commit fail, so none is taken. Instead it is proved
+that nothing was written while pages were read:
+
+* the file's stamp (inode, size, mtime, ctime) has not changed. Every write sets the ctime, by a clock that
+  moves in ticks; so a stamp counts only once it has been seen unchanged for more than a tick;
+* nobody holds a writer's lock, so no transaction has spilled pages into the file that it may take back;
+* there is no hot journal, which would mean that a writer died half-way.
+
+A stamp for which this holds is *announced*: a CHANGE record in the spool, and a generation of its own. As
+long as the file still bears that stamp, what it says is the committed state of that generation.
+
+Used in a process that holds no SQLite connection, like :mod:`mirror.capture.wal_follower`.
+
+Not guaranteed: that every transaction is seen (the state after several is), and anything at all while a
+program writes without a pause that is longer than a tick and the time to read the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from mirror.capture.spool import Cursor, Kind, SpoolWriter
+from mirror.core.errors import ReplacedError, SourceError
+from mirror.core.positions import Lsn, Salts
+from mirror.sqlite.format.header import DatabaseHeader
+
+#: First bytes of a journal that has not been finalised (https://sqlite.org/fileformat2.html, section 3).
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+#: The lock bytes of SQLite: PENDING, RESERVED, and the 510 of SHARED; a writer has a write lock on one of them.
+_LOCK_BYTES = 0x40000000, 512
+_CLOCK_REALTIME_COARSE = 5
+#: How long a hot journal may stand before it is told: a program that is just starting rolls it back itself.
+_HOT_SECONDS = 2.0
+#: How long a file may be written without a pause before that is told.
+STILL_SECONDS = 1.0
+
+
+class Stamp(NamedTuple):
+    """What every write to a file changes."""
+
+    inode: int
+    size: int
+    mtime: int
+    ctime: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """The stamp of a file now; raises ``FileNotFoundError``."""
+        found = os.stat(path)
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class JournalFollower:
+    """Follows one database; the same calls as :class:`~mirror.capture.wal_follower.Follower`."""
+
+    def __init__(self, database: Path, spool: SpoolWriter) -> None:
+        self.committed: Lsn | None = None
+        self._database = database
+        self._journal = Path(f"{database}-journal")
+        self._spool = spool
+        self._file = -1
+        self._opened = 0.0
+        self._cursor: Cursor | None = spool.cursor
+        self._announced: Stamp | None = None
+        self._latest: Stamp | None = None
+        self._latest_since = 0.0
+        self._hot_since: float | None = None
+        self._settle = _tick() + 0.001
+        self._header = b""
+        """Of the file as it stood still."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where capture is."""
+        if self._cursor is None:
+            raise SourceError("follow the database", str(self._database), "not attached")
+        return self._cursor
+
+    @property
+    def spool(self) -> SpoolWriter:
+        """Where changes are announced."""
+        return self._spool
+
+    def open(self) -> None:
+        """Open the file; raises ``SourceError``."""
+        self.detach()
+        try:
+            self._file = os.open(self._database, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise SourceError("open the database", str(self._database), str(error), retryable=True) from error
+        self._opened = time.monotonic()
+
+    def is_ready(self) -> bool:
+        """Whether :meth:`attach` may be called; to be asked again and again, once the file is open.
+
+        Raises ``SourceError`` when the file has not stood still for long, and as :meth:`poll` does.
+        """
+        if self.stands_still():
+            return True
+        if time.monotonic() > self._opened + STILL_SECONDS:
+            raise self._never_still()
+        return False
+
+    def attach(self, floor: int, forced: str = "") -> str | None:
+        """What the file says now, when it stands still, is a new generation, numbered ``floor`` or higher.
+
+        Returns ``forced``, or None: that pages are compared is no gap here.
+        """
+        self._announce(floor)
+        return forced or None
+
+    def _never_still(self) -> SourceError:
+        if self._hot_since is not None:
+            return self._is_hot()
+        if self._latest_since < time.monotonic() - self._settle:
+            detail, step = "a program holds a lock for writing all the time", "the mirror needs locking_mode=NORMAL"
+        else:
+            detail, step = "it is written without a pause", "it goes on at the next pause; in WAL mode none is needed"
+        return SourceError("follow the database", str(self._database), detail, next_step=step, retryable=True)
+
+    def detach(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self._announced = self._latest = None
+
+    def poll(self) -> bool:
+        """Announce a change, if there is one and the file stands still; never more at once.
+
+        Raises ``ReplacedError`` when another file stands at its path or it is in WAL mode now, ``SourceError``
+        when a writer has died inside a transaction, ``StateError`` when the spool cannot be written.
+        """
+        if self.stands_still() and self._latest != self._announced:
+            self._announce(0)
+        return False
+
+    def target(self) -> Lsn | None:
+        """The position of all that is committed now; None while a change has still to be announced."""
+        return self.cursor.lsn if self._stamp() == self._announced else None
+
+    def locate(self, salts: Salts, frame: int) -> Lsn | None:
+        """There are no frames to locate."""
+        return None
+
+    def _stamp(self) -> Stamp | None:
+        try:
+            return Stamp.of(self._database)
+        except FileNotFoundError:
+            return None
+
+    def stands_still(self) -> bool:
+        """Whether the file's state is a committed one, and has been for more than a tick.
+
+        Raises ``ReplacedError``, ``SourceError`` as :meth:`poll` does.
+        """
+        stamp = self._stamp()
+        if stamp is None or stamp.inode != os.fstat(self._file).st_ino:
+            raise ReplacedError("follow the database", str(self._database), "its file was replaced")
+        now = time.monotonic()
+        if stamp != self._latest:
+            self._latest, self._latest_since = stamp, now
+            return False
+        if stamp == self._announced:
+            return True
+        if now - self._latest_since < self._settle or self._is_being_written():
+            return False
+        if self._has_hot_journal(now):
+            return False
+        self._header = os.pread(self._file, 100, 0)
+        if self._header[18:20] == b"\2\2":
+            raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
+        return self._stamp() == stamp
+
+    def _announce(self, floor: int) -> None:
+        previous = 0 if self._cursor is None else self._cursor.generation
+        assert self._latest is not None
+        header = DatabaseHeader.parse(self._header) if self._latest.size else None
+        cursor = Cursor(
+            generation=max(previous + 1, floor),
+            frame=0,
+            salts=Salts(0, 0),
+            checksum=(0, 0),
+            changes=0 if header is None else header.change_counter,
+            page_size=0 if header is None else header.page_size,
+            big_endian=False,
+            inode=self._latest.inode,
+        )
+        self._spool.begin(Kind.CHANGE, cursor, time.time())
+        self._cursor = cursor
+        self._announced = self._latest
+        self.committed = cursor.lsn
+
+    def _is_being_written(self) -> bool:
+        """Whether anybody holds a writer's lock. (Asking takes none.)"""
+        start, length = _LOCK_BYTES
+        if sys.platform == "darwin":
+            form, at = "@qqihh", 3
+            asked = struct.pack(form, start, length, 0, fcntl.F_RDLCK, os.SEEK_SET)
+        else:
+            form, at = "@hhqqi", 0
+            asked = struct.pack(form, fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)
+        answer = struct.unpack(form, fcntl.fcntl(self._file, fcntl.F_GETLK, asked))
+        return bool(answer[at] != fcntl.F_UNLCK)
+
+    def _has_hot_journal(self, now: float) -> bool:
+        try:
+            with open(self._journal, "rb") as file:
+                hot = file.read(8) == _JOURNAL_MAGIC
+        except FileNotFoundError:
+            hot = False
+        if not hot:
+            self._hot_since = None
+            return False
+        self._hot_since = self._hot_since or now
+        if now - self._hot_since > _HOT_SECONDS:
+            raise self._is_hot()
+        return True
+
+    def _is_hot(self) -> SourceError:
+        return SourceError(
+            "follow the database",
+            str(self._journal),
+            "a program died inside a transaction, which has to be rolled back",
+            next_step="open the database once with the program or the sqlite3 shell",
+            retryable=True,
+        )
+
+
+def _tick() -> float:
+    """Seconds between two values of the clock that stamps files."""
+    return time.clock_getres(_CLOCK_REALTIME_COARSE) if sys.platform == "linux" else 0.01

@@ -1,0 +1,73 @@
+"""The mirror of a source, for commands that need one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror.cli.options import Patience
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.errors import NotRunningError, StateError
+from mirror.core.folders import source_folder
+from mirror.core.source_settings import remembered_schema
+
+if TYPE_CHECKING:
+    from mirror.sidecar.supervisor import Agent
+
+
+@contextmanager
+def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[ControlClient]:
+    """The running mirror of a source, or, if none is running, one that runs only meanwhile.
+
+    The latter catches up from where the last one stopped, but never copies the source anew: that
+    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from, ``ControlError`` if a
+    mirror is running and does not answer.
+    """
+    folder = source_folder(state_dir, source)
+    try:
+        client = ControlClient(folder)
+    except NotRunningError:
+        if not (folder / "shadow.json").exists():
+            raise StateError(
+                "check parity",
+                str(source),
+                "it has never been mirrored with this state directory",
+                next_step=f"run `mirror up {source}`",
+            ) from None
+        if held := remembered_schema(folder):
+            _require_schema(source, held, schema)
+        # Only now: it brings the whole engine along, which takes longer to load than most commands to run.
+        from mirror.sidecar.supervisor import Agent, AgentSettings
+
+        agent = Agent(AgentSettings([source], dsn, state_dir, schema, resume_only=True))
+        with agent, wait_for_mirror(folder, 10.0) as client:
+            _catch_up(agent, client)
+            yield client
+        return
+    with client:
+        # One that stands still says nothing, and must not be waited for as one that works.
+        _require_schema(source, str(client.status()["schema"]), schema)
+        yield client
+
+
+def _require_schema(source: Path, held: str, asked: str) -> None:
+    """Raise ``StateError`` if the source's mirror does not write into the schema that is asked for."""
+    if held != asked:
+        raise StateError(
+            "ask the mirror of a source",
+            str(source),
+            f"it mirrors into the schema {held}, not into {asked}",
+            next_step=f"leave --schema out, or say --schema {held}",
+        )
+
+
+def _catch_up(agent: Agent, client: ControlClient) -> None:
+    patience = Patience()
+    while client.status()["phase"] not in ("following", "failed"):
+        patience.check(agent.pipelines[0])
+        time.sleep(0.01)
+    if agent.pipelines[0].error is not None:
+        raise agent.pipelines[0].error

@@ -1,0 +1,291 @@
+"""What configuration files may contain: the keys of mirror.json, their types, and what is said of wrong ones.
+
+The classes are the one description: values are checked against them, ``mirror config schema`` prints them as a JSON
+schema. All that is wrong in a file is reported at once, each with its path, what was found, and what was expected; an
+unknown key with the key that was probably meant. Loading this module loads msgspec, so it is imported only where a
+file is there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, inspect
+
+from mirror.core.config.argent_json import read_json5
+from mirror.core.errors import ConfigError
+
+Text = Annotated[str, Meta(min_length=1)]
+Database = Literal["sqlite", "postgres"]
+
+
+class _Section(Struct, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
+    """An object; keys that are left out are UNSET."""
+
+
+class SourceEntry(_Section):
+    """A SQLite file, and what holds for it alone."""
+
+    path: Annotated[str, Meta(min_length=1, description="The file, relative to mirror.json.")]
+    agent: Annotated[Text, Meta(description="The agent that its rows belong to.")] | UnsetType = UNSET
+    schema: Annotated[Text, Meta(description="The Postgres schema of its tables; public.")] | UnsetType = UNSET
+    profile: (
+        Annotated[
+            Literal["auto", "generic", "memustore"],
+            Meta(description="How its tables are held: auto (the default) recognises a MemuStore and its dashboard."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class PostgresSection(_Section):
+    """The Postgres that is mirrored into."""
+
+    connection_string: (
+        Annotated[
+            Text, Meta(description="A URI or keywords, as psql takes them. Better without a password: ~/.pgpass.")
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class StoragePostgres(_Section):
+    """Where the program itself reaches Postgres."""
+
+    connection_string: str | UnsetType = UNSET
+
+
+class StorageRedis(_Section):
+    """Where the program reaches Redis."""
+
+    host: Annotated[Text, Meta(description="127.0.0.1 if only the port is given.")] | UnsetType = UNSET
+    port: Annotated[int, Meta(ge=1, le=65535, description="6380 if it is left out.")] | UnsetType = UNSET
+
+
+class StorageSection(_Section):
+    """The keys that ArgentOS has in ``storage``. In mirror.json: what is to count instead of argent.json's."""
+
+    backend: (
+        Annotated[Literal["sqlite", "dual", "postgres"], Meta(description="Where the program's data is; sqlite.")]
+        | UnsetType
+    ) = UNSET
+    read_from: Annotated[Database, Meta(description="Follows from backend.")] | UnsetType = UNSET
+    write_to: Annotated[list[Database], Meta(description="Follows from backend.")] | UnsetType = UNSET
+    postgres: StoragePostgres | UnsetType = UNSET
+    redis: StorageRedis | UnsetType = UNSET
+
+
+class OlderSection(_Section):
+    """``storage.mirror`` in argent.json: where our settings were before mirror.json."""
+
+    sources: list[Text | SourceEntry] | UnsetType = UNSET
+    state_dir: Text | UnsetType = UNSET
+    sidecar: Literal["outlives", "follows", "none"] | UnsetType = UNSET
+
+
+class MirrorFile(_Section):
+    """mirror.json. Paths are relative to the folder of the file; ~ is the home directory."""
+
+    sources: (
+        Annotated[list[Text | SourceEntry], Meta(description="The SQLite files: paths, or objects that say more.")]
+        | UnsetType
+    ) = UNSET
+    state_dir: (
+        Annotated[Text, Meta(description="Where the mirror keeps its own files; the folder mirror beside this file.")]
+        | UnsetType
+    ) = UNSET
+    postgres: PostgresSection | UnsetType = UNSET
+    sidecar: (
+        Annotated[
+            Literal["outlives", "follows", "none"],
+            Meta(
+                description="A sidecar that a program starts outlives it (the default), follows it to its end, "
+                "or is none: nothing is started."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    storage: StorageSection | UnsetType = UNSET
+    dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
+        name="$schema", default=UNSET
+    )
+
+
+#: What people write for a key that has another name.
+_MEANT = {"file": "path", "database": "path", "db": "path", "dsn": "connectionString", "url": "connectionString"}
+
+_Shape = TypeVar("_Shape", bound=_Section)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a file that is not as it must be."""
+
+    path: str
+    """Of the value, as in ``sources[1].agent``; empty: the whole file."""
+    text: str
+    unknown: bool = False
+    """Whether it is a key that is not known, rather than a value of a wrong type."""
+    guess: str = ""
+    """Of an unknown key: what was probably meant."""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.path, self.text, self.guess) if part)
+
+
+def read_mirror_file(path: Path, *values: Any) -> MirrorFile:
+    """Read a mirror.json, or take the value in it, if it has been read; raises ``ConfigError``."""
+    (value,) = values or (read_json5(path, unique=True),)
+    return checked(value, MirrorFile, path)
+
+
+def checked(values: Any, shape: type[_Shape], path: Path, section: str = "") -> _Shape:
+    """A section of a file as a value; raises ``ConfigError`` with all that is wrong in it."""
+    if found := problems(values, shape, section):
+        raise ConfigError(
+            "read the configuration",
+            str(path),
+            "; ".join(map(str, found)),
+            next_step="correct the file" + (", as `mirror config schema` describes it" if shape is MirrorFile else ""),
+        )
+    return msgspec.convert(values, shape)
+
+
+def problems(values: Any, shape: type[_Section], section: str = "") -> list[Problem]:
+    """All that is wrong in a section, in the order of the file."""
+    kind = inspect.type_info(shape)
+    return list(_problems(values, kind, section, [*_paths(kind, section)]))
+
+
+def without(values: Any, unknown: list[Problem], section: str) -> Any:
+    """A copy of a section's objects without the keys that are not known."""
+    if not isinstance(values, dict):
+        return values
+    paths = {problem.path for problem in unknown}
+    return {
+        key: without(item, unknown, _below(section, key))
+        for key, item in values.items()
+        if _below(section, key) not in paths
+    }
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of mirror.json."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(MirrorFile)}
+
+
+def _problems(value: Any, kind: inspect.Type, path: str, paths: list[str]) -> Iterator[Problem]:
+    """``paths``: of all keys, for a guess at what was meant."""
+    kind = _bare(kind)
+    if isinstance(kind, inspect.UnionType) and isinstance(value, dict):
+        kind = next((_bare(part) for part in kind.types if isinstance(_bare(part), inspect.StructType)), kind)
+    if isinstance(kind, inspect.StructType) and isinstance(value, dict):
+        fields = {field.encode_name: field for field in kind.fields}
+        for key, item in value.items():
+            below = _below(path, key)
+            if key in fields:
+                yield from _problems(item, fields[key].type, below, paths)
+            else:
+                yield Problem(below, "unknown key", unknown=True, guess=_guess(key, [*fields], paths))
+        for name, field in fields.items():
+            if field.required and name not in value:
+                yield Problem(_below(path, name), "missing")
+    elif isinstance(kind, inspect.ListType) and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _problems(item, kind.item_type, f"{path}[{index}]", paths)
+    elif not _fits(value, kind):
+        yield Problem(path, f"expected {_expected(kind)}, found {_found(value, kind)}")
+
+
+def _below(path: str, key: str) -> str:
+    """The path of a key in an object; a key that is no plain word is quoted."""
+    name = key if re.fullmatch(r"[\w$-]+", key) else json.dumps(key, ensure_ascii=False)
+    return f"{path}.{name}" if path else name
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    """Without the description."""
+    return _bare(kind.type) if isinstance(kind, inspect.Metadata) else kind
+
+
+def _fits(value: Any, kind: inspect.Type) -> bool:
+    kind = _bare(kind)
+    if isinstance(kind, inspect.UnionType):
+        return any(_fits(value, part) for part in kind.types)
+    if isinstance(kind, inspect.LiteralType):
+        return isinstance(value, str) and value in kind.values
+    if isinstance(kind, inspect.StrType):
+        return isinstance(value, str) and len(value) >= (kind.min_length or 0)
+    if isinstance(kind, inspect.IntType):
+        within = isinstance(value, int) and not isinstance(value, bool)
+        return within and (kind.ge is None or value >= kind.ge) and (kind.le is None or value <= kind.le)
+    return False  # an object or a list, and the value is neither
+
+
+def _expected(kind: inspect.Type) -> str:
+    kind = _bare(kind)
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join(_expected(part) for part in kind.types)
+    if isinstance(kind, inspect.LiteralType):
+        return f"one of {', '.join(map(str, kind.values))}"
+    if isinstance(kind, inspect.StrType):
+        return "a text"
+    if isinstance(kind, inspect.IntType):
+        return f"a whole number from {kind.ge} to {kind.le}"
+    return "a list" if isinstance(kind, inspect.ListType) else "an object"
+
+
+def _found(value: Any, kind: inspect.Type) -> str:
+    """What a value is. Texts are shown only where none can hold a password."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(kind, inspect.LiteralType):
+        near = difflib.get_close_matches(value, [str(name) for name in kind.values], 1)
+        return repr(value) + (f": did you mean {near[0]}?" if near else "")
+    return "a text" if value else "an empty text"
+
+
+def _guess(key: str, names: list[str], paths: list[str]) -> str:
+    """What was probably meant: a key of this object, or else the same key elsewhere in the file."""
+    meant = _MEANT.get(key.lower())
+    if meant in names:
+        return f"did you mean {meant}?"
+    lower = {name.lower(): name for name in names}
+    if near := difflib.get_close_matches(key.lower().replace("_", ""), lower, 1):
+        return f"did you mean {lower[near[0]]}?"
+    ends: dict[str, str] = {}
+    for path in paths:
+        ends.setdefault(path.rpartition(".")[2].lower(), path)
+    if meant is not None and meant.lower() in ends:
+        return f"did you mean {ends[meant.lower()]}?"
+    if near := difflib.get_close_matches(key.lower().replace("_", ""), ends, 1):
+        return f"did you mean {ends[near[0]]}?"
+    return f"the keys are {', '.join(name for name in names if not name.startswith('$'))}"
+
+
+def _paths(kind: inspect.Type, path: str) -> Iterator[str]:
+    """The paths of all keys that may be there."""
+    kind = _bare(kind)
+    if isinstance(kind, inspect.StructType):
+        for field in kind.fields:
+            below = _below(path, field.encode_name)
+            yield below
+            yield from _paths(field.type, below)
+    elif isinstance(kind, inspect.ListType):
+        yield from _paths(kind.item_type, f"{path}[]")
+    elif isinstance(kind, inspect.UnionType):
+        for part in kind.types:
+            yield from _paths(part, path)

@@ -1,0 +1,349 @@
+"""Settings: which values count, and where each comes from. This is the only place where places are compared.
+
+For every value: flag > environment > mirror.json > argent.json > default. A variable that is blank counts as unset.
+
+=====================================  ======================================================================
+key of mirror.json                     the places that can say it, the first one counts
+=====================================  ======================================================================
+``sources``                            arguments > mirror.json > argent.json's ``storage.mirror`` (older) > those
+                                       that the state directory knows. A path, or an object with:
+``sources[].path``                     the SQLite file
+``sources[].agent``                    ``--agent`` > the source's entry > none (for a MemuStore: argent)
+``sources[].schema``                   ``--schema`` > the source's entry > what is
+                                       remembered of the source > public
+``sources[].profile``                  ``--profile``, unless auto > the source's entry > auto
+``stateDir``                           ``--state-dir`` > ``MIRROR_STATE_DIR`` > mirror.json > ``storage.mirror`` >
+                                       the folder mirror beside the file that was named > in the folder of ArgentOS
+``postgres.connectionString``          ``--postgres`` > ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > mirror.json's
+                                       ``storage.postgres`` > argent.json's ``storage.postgres`` > an embedded server
+``sidecar``                            enable_mirror(sidecar=…) > mirror.json > ``storage.mirror`` > outlives
+``storage.backend``                    mirror.json > argent.json > sqlite
+``storage.readFrom``                   mirror.json > argent.json > what backend means
+``storage.writeTo``                    mirror.json > argent.json > what backend means
+``storage.postgres.connectionString``  ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > argent.json
+``storage.redis.host``                 mirror.json > argent.json > 127.0.0.1, if redis is mentioned at all
+``storage.redis.port``                 mirror.json > argent.json > 6380, if redis is mentioned at all
+``$schema``                            ignored; editors use it
+=====================================  ======================================================================
+
+mirror.json is ours: ``--config`` > ``MIRROR_CONFIG`` > beside argent.json, whether that is there or not
+(:mod:`mirror.core.config.lookup`). It may have comments (JSON5). Its paths are relative to its folder; ``~`` is the
+home directory. :mod:`mirror.core.config.mirror_json` has the types and descriptions of the keys. argent.json belongs
+to ArgentOS: :mod:`mirror.core.config.argent_json` says how it is found and read. The folder of ArgentOS is
+``ARGENT_STATE_DIR`` > ``CLAWDBOT_STATE_DIR`` > ``~/.argentos``, or one of its older names that is there.
+
+An entry of ``sources`` holds for its file also when the file is named as an argument. There is no variable for the
+schema: a schema belongs to one source, a variable would speak for all.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirror.core.config.argent_json import state_folder, variable
+from mirror.core.config.lookup import READ, ConfigFile, Found, absolute, find_files
+from mirror.core.config.notes import Note, notes
+from mirror.core.dsn import without_password
+from mirror.core.errors import ConfigError
+from mirror.core.folders import known_sources, resolve
+
+#: A sidecar that a program starts goes on after the program's end, or ends with it; or none is started.
+SIDECARS = ("outlives", "follows", "none")
+#: The Postgres schema of a source that nothing names one for.
+DEFAULT_SCHEMA = "public"
+
+_PG_VARIABLES = ("ARGENT_PG_URL", "PG_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """What the configuration says of one source; None: nothing."""
+
+    path: Path
+    """Absolute, links followed."""
+    agent: str | None = None
+    schema: str | None = None
+    profile: str | None = None
+    """None: recognised by the tables."""
+    origin: str = ""
+    """Where it is listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """How the program itself stores its data, as ArgentOS understands the section ``storage``."""
+
+    backend: str = "sqlite"
+    """sqlite, dual or postgres."""
+    read_from: str = "sqlite"
+    write_to: tuple[str, ...] = ("sqlite",)
+    dsn: str | None = None
+    redis: tuple[str, int] | None = None
+    """Host and port; None: no Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a command works with."""
+
+    sources: tuple[Path, ...]
+    """Absolute paths; empty when none is named anywhere."""
+    dsn: str | None
+    """None: the embedded server in the state directory."""
+    state_dir: Path
+    schema: str | None
+    """As it was named for this command; None: each source's own."""
+    configured: tuple[SourceSettings, ...] = ()
+    """The entries of the files, also of sources that were not named now."""
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    sidecar: str = SIDECARS[0]
+    """What becomes of a sidecar that a program has started when the program ends: one of :data:`SIDECARS`."""
+    arguments: tuple[str, ...] = ()
+    """What a command needs besides the source's name to mean the same mirror; never a password."""
+    config: Path | None = None
+    """The file that ``--config`` or ``MIRROR_CONFIG`` names."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each value comes from, by the key that it has in mirror.json."""
+    files: tuple[ConfigFile, ...] = ()
+    """The files that were looked for."""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def options(self) -> str:
+        """:attr:`arguments` as text for a shell, with a space before each."""
+        return "".join(f" {shlex.quote(argument)}" for argument in self.arguments)
+
+    @property
+    def agents(self) -> Mapping[Path, str]:
+        """The agents that are configured for sources."""
+        return {entry.path: entry.agent for entry in self.configured if entry.agent is not None}
+
+    @property
+    def schemas(self) -> Mapping[Path, str]:
+        """The Postgres schemas that are configured for sources; ``--schema`` comes before them."""
+        return {entry.path: entry.schema for entry in self.configured if entry.schema is not None}
+
+    @property
+    def profiles(self) -> Mapping[Path, str]:
+        """The profiles that are configured for sources."""
+        return {entry.path: entry.profile for entry in self.configured if entry.profile is not None}
+
+    def known(self) -> tuple[Path, ...]:
+        """The sources named, or else those that the state directory knows.
+
+        Raises ``ConfigError`` if there is none, or if one is named that neither is there nor ever was.
+        """
+        known = tuple(known_sources(self.state_dir))
+        for source in self.sources:
+            if source not in known:
+                require_file(source, "find the sources")
+        found = self.sources or known
+        if not found:
+            raise ConfigError(
+                "find the sources",
+                str(self.state_dir),
+                "none is named and the state directory knows none",
+                next_step="name a SQLite file, or start `mirror up FILE`",
+            )
+        return found
+
+
+def require_file(source: Path, operation: str) -> None:
+    """Raise ``ConfigError`` if there is no file of this name."""
+    if not source.is_file():
+        detail = "it is a directory" if source.is_dir() else "no such file"
+        raise ConfigError(operation, str(source), detail, next_step="check the path")
+
+
+def load_settings(
+    sources: Sequence[str],
+    postgres: str | None,
+    state_dir: str | None,
+    schema: str | None,
+    config: str | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Gather the settings of one command. What is None, or an empty text, was not given as a flag.
+
+    Raises ``ConfigError`` for a file that cannot be used, a source that is named twice, and a variable that is needed
+    and not set.
+    """
+    read = find_files(config, environment)
+    origins: dict[str, str] = {}
+    entries, origins["sources"] = _entries(read, environment)
+    if sources:
+        origins["sources"] = "arguments"
+    named = [_resolved(source, environment) for source in sources] or [entry.path for entry in entries]
+    if len(set(named)) < len(named):
+        raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
+    folder, origins["stateDir"] = _state_dir(read, state_dir, environment)
+    dsn, origins["postgres.connectionString"] = _dsn(read, postgres, environment)
+    origins["schema"] = "--schema" if schema else "default"
+    sidecar, origins["sidecar"] = _first(
+        (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
+        (_text(read.older, "sidecar"), f"{read.argent_path}: storage.mirror.sidecar"),
+        default=(SIDECARS[0], "default"),
+    )
+    storage, of_storage = _storage(read, environment)
+    arguments: list[str] = []
+    if origins["stateDir"] in ("--state-dir", "environment MIRROR_STATE_DIR"):
+        arguments += ["--state-dir", str(folder)]
+    if read.named is not None:
+        arguments += ["--config", str(read.named)]
+    if schema:
+        arguments += ["--schema", schema]
+    if postgres and (shown := without_password(postgres)):
+        arguments += ["--postgres", shown]
+    return Settings(
+        tuple(named),
+        dsn,
+        folder,
+        schema or None,
+        entries,
+        storage,
+        str(sidecar),
+        tuple(arguments),
+        read.named,
+        origins | of_storage,
+        read.files,
+        tuple(notes(read, environment)),
+    )
+
+
+# -- single values -------------------------------------------------------------------------------------
+
+
+def _first(*places: tuple[str | None, str], default: tuple[str | None, str]) -> tuple[str | None, str]:
+    """The first value that is there, and where it comes from."""
+    return next(((value, origin) for value, origin in places if value), default)
+
+
+def _text(section: Any, *names: str) -> str | None:
+    """A text in a section of a file, None if it is not there or blank."""
+    value = _at(section, *names)
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _at(section: Any, *names: str) -> Any:
+    """A value in a section of a file, None if it is not there."""
+    for name in names:
+        section = getattr(section, name, None)
+    return section if section or section == [] else None  # what is left out is UNSET, which is false
+
+
+def _of_environment(environment: Mapping[str, str], *names: str) -> list[tuple[str | None, str]]:
+    found = variable(environment, *names)
+    return [] if found is None else [(found[1], f"environment {found[0]}")]
+
+
+def _entries(read: Found, environment: Mapping[str, str]) -> tuple[tuple[SourceSettings, ...], str]:
+    """The sources that files list, and which list that is. Older entries are relative to the working directory."""
+    for section, path, key, base in (
+        (read.ours, read.mirror_path, "sources", read.mirror_path.parent),
+        (read.older, read.argent_path, "storage.mirror.sources", None),
+    ):
+        listed = _at(section, "sources")
+        if listed is None:
+            continue
+        made: dict[Path, SourceSettings] = {}
+        for index, entry in enumerate(listed):
+            name = entry if isinstance(entry, str) else entry.path
+            profile = _text(entry, "profile")
+            one = SourceSettings(
+                _resolved(name, environment, base),
+                _text(entry, "agent"),
+                _text(entry, "schema"),
+                None if profile == "auto" else profile,
+                f"{path}: {key}[{index}]",
+            )
+            if one.path in made:
+                first = made[one.path].origin.removeprefix(f"{path}: ")
+                detail = f"{key}[{index}]: the same file as {first}"
+                raise ConfigError(READ, str(path), detail, next_step="list each file once")
+            made[one.path] = one
+        return tuple(made.values()), f"{path}: {key}"
+    return (), "default: those that the state directory knows"
+
+
+def _state_dir(read: Found, flag: str | None, environment: Mapping[str, str]) -> tuple[Path, str]:
+    folder = state_folder(environment) if read.named is None else read.named.parent
+    ours = _text(read.ours, "state_dir")
+    name, origin = _first(
+        (flag, "--state-dir"),
+        *_of_environment(environment, "MIRROR_STATE_DIR"),
+        (ours and str(absolute(ours, environment, read.mirror_path.parent)), f"{read.mirror_path}: stateDir"),
+        (_text(read.older, "state_dir"), f"{read.argent_path}: storage.mirror.stateDir"),
+        default=(str(folder / "mirror"), "default"),
+    )
+    return _resolved(str(name), environment), origin
+
+
+def _dsn(read: Found, flag: str | None, environment: Mapping[str, str]) -> tuple[str | None, str]:
+    """The Postgres that is mirrored into."""
+    key = "storage.postgres.connectionString"
+    dsn, origin = _first(
+        (flag, "--postgres"),
+        *_of_environment(environment, *_PG_VARIABLES),
+        (_text(read.ours, "postgres", "connection_string"), f"{read.mirror_path}: postgres.connectionString"),
+        *_program_dsns(read),
+        default=(None, "default: the embedded Postgres in the state directory"),
+    )
+    if dsn is None and key in read.argent.missing:
+        raise ConfigError(
+            READ,
+            str(read.argent_path),
+            f"{key}: the variable {read.argent.missing[key]} is not set",
+            next_step="set it, or name Postgres: --postgres, ARGENT_PG_URL, postgres.connectionString in mirror.json",
+        )
+    return dsn, origin
+
+
+def _program_dsns(read: Found) -> list[tuple[str | None, str]]:
+    """Where files say that the program reaches Postgres."""
+    key = "storage.postgres.connectionString"
+    exported = [(read.argent.exported.get(name), f"{read.argent_path}: env.{name}") for name in _PG_VARIABLES]
+    return [
+        (_text(read.ours, "storage", "postgres", "connection_string"), f"{read.mirror_path}: {key}"),
+        *exported,
+        (_text(read.theirs, "postgres", "connection_string"), f"{read.argent_path}: {key}"),
+    ]
+
+
+def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettings, dict[str, str]]:
+    """``storage``, key by key, and where each comes from."""
+    origins: dict[str, str] = {}
+
+    def value(key: str, *names: str, default: Any) -> Any:
+        origins[f"storage.{key}"] = "default"
+        for section, path in ((_at(read.ours, "storage"), read.mirror_path), (read.theirs, read.argent_path)):
+            found = _at(section, *names)
+            if found is not None:
+                origins[f"storage.{key}"] = f"{path}: storage.{key}"
+                return found
+        return default
+
+    backend = value("backend", "backend", default="sqlite")
+    read_from = value("readFrom", "read_from", default="postgres" if backend == "postgres" else "sqlite")
+    both = ("sqlite", "postgres")
+    write_to = value("writeTo", "write_to", default=both if backend == "dual" else (backend,))
+    key = "postgres.connectionString"
+    dsn, origins[f"storage.{key}"] = _first(
+        *_of_environment(environment, *_PG_VARIABLES), *_program_dsns(read), default=(None, "default")
+    )
+    host, port = value("redis.host", "redis", "host", default=None), value("redis.port", "redis", "port", default=None)
+    mentioned = _at(read.ours, "storage", "redis") is not None or _at(read.theirs, "redis") is not None
+    redis = (host or "127.0.0.1", port or 6380) if mentioned else None
+    return StorageSettings(backend, read_from, tuple(write_to), dsn, redis), origins
+
+
+def _resolved(name: str, environment: Mapping[str, str], base: Path | None = None) -> Path:
+    """A path for good: absolute, links followed."""
+    try:
+        return resolve(absolute(name, environment, base))
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
+        raise ConfigError("find a file", name, str(error), next_step="check the path") from error

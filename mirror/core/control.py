@@ -1,0 +1,224 @@
+"""A program's end of the control socket: questions to the running mirror of one source.
+
+The requests are in :mod:`mirror.core.messages`. Imported by programs whose files are mirrored, so it loads next to
+nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from mirror.core.errors import ControlError, MirrorError, NotRunningError
+from mirror.core.messages import (
+    MOST_ANSWER_BYTES,
+    MOST_SECONDS,
+    Answer,
+    Applied,
+    Done,
+    Held,
+    History,
+    HistoryReport,
+    Hold,
+    Mark,
+    Marked,
+    Reach,
+    Reached,
+    Refused,
+    Release,
+    Repair,
+    Repaired,
+    Request,
+    Retry,
+    Status,
+    StatusReport,
+    WasApplied,
+    answer_in,
+    line_of,
+)
+from mirror.core.peer import connect, silent
+from mirror.core.positions import Lsn, Salts
+from mirror.core.sockets import control_path
+
+#: Seconds that a running mirror may take to answer what it can answer at once.
+ANSWER_SECONDS = 5.0
+#: The same for what it does between two batches, of which a large one may take its time.
+BATCH_SECONDS = 30.0
+#: What an answer may take beyond the time that its request names.
+_SLACK_SECONDS = 5.0
+
+A = TypeVar("A", bound=Answer)
+
+
+class ControlClient:
+    """A conversation with the running mirror of one source. Also a parity gate.
+
+    Every method raises ``ControlError`` if the mirror does not answer in time, or has ended (both retryable, by a new
+    conversation: this one is over), and whatever error the mirror itself answers with.
+    """
+
+    def __init__(self, folder: Path, timeout: float = ANSWER_SECONDS) -> None:
+        """Connect; raises ``NotRunningError`` (retryable) if no mirror of the source is running, ``ControlError``.
+
+        ``timeout``: seconds that connecting, and each answer that is given at once, may take.
+        """
+        self._folder, self._path = folder, control_path(folder)
+        self._timeout = timeout
+        self._socket = connect(folder, timeout)
+        self._input = bytearray()
+        self._over = False
+
+    def _ask(self, request: Request, kind: type[A], seconds: float | None = None) -> A:
+        """Send a request; return the answer, which must come within so many seconds and be of this kind."""
+        seconds = self._timeout if seconds is None else seconds
+        if self._over:
+            raise ControlError("ask the mirror", str(self._path), "the conversation is over", retryable=True)
+        try:
+            line = self._exchange(line_of(request), seconds)
+            answer = answer_in(line)
+        except TimeoutError as error:
+            self._hang_up()  # else its late answer would be taken for that of the next request
+            raise silent("ask the mirror", self._folder, seconds) from error
+        except OSError as error:
+            self._hang_up()
+            step = "start `mirror up` again, and then do this once more"
+            raise NotRunningError(
+                "ask the mirror", str(self._path), "it has ended", next_step=step, retryable=True
+            ) from error
+        except ValueError as error:
+            self._hang_up()
+            raise ControlError("understand the mirror", str(self._path), str(error)) from error
+        if isinstance(answer, Refused):
+            raise self._refusal(answer)
+        if not isinstance(answer, kind):
+            self._hang_up()
+            raise ControlError("understand the mirror", str(self._path), f"another answer: {type(answer).__name__}")
+        return answer
+
+    def _exchange(self, line: bytes, seconds: float) -> bytes:
+        """Send a line and read the next; raises ``OSError``, ``ValueError`` if it is too long."""
+        deadline = time.monotonic() + seconds
+        self._socket.settimeout(max(seconds, 0.001))
+        self._socket.sendall(line)
+        searched = 0
+        while (end := self._input.find(b"\n", searched)) < 0:
+            searched = len(self._input)
+            if searched > MOST_ANSWER_BYTES:
+                raise ValueError(f"an answer of more than {MOST_ANSWER_BYTES} bytes")
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            data = self._socket.recv(1 << 16)
+            if not data:
+                raise ConnectionResetError
+            self._input += data
+        answer = bytes(self._input[:end])
+        del self._input[: end + 1]
+        return answer
+
+    def _refusal(self, answer: Refused) -> MirrorError:
+        try:
+            return MirrorError.from_dict(answer.error)
+        except ValueError as error:
+            return ControlError("understand the mirror", str(self._path), str(error))
+
+    def status(self) -> dict[str, Any]:
+        """The source's status report."""
+        return self._ask(Status(), StatusReport).status
+
+    def history(self) -> list[tuple[int, float, int]]:
+        """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
+        return self._ask(History(), HistoryReport).seconds
+
+    def wait(self, timeout: float, slack: float = _SLACK_SECONDS) -> bool:
+        """Wait until all that was committed at the call is applied; False after ``timeout`` seconds.
+
+        Raises ``ControlError`` if the mirror does not even say so within ``slack`` seconds more, ``SourceError``
+        (retryable) as soon as the mirror of the source has ended.
+        """
+        timeout = _limited(timeout)
+        deadline = time.monotonic() + timeout
+        # Answered between two batches: a large one may take its time.
+        lsn = self._ask(Mark(timeout), Marked, timeout + slack).lsn
+        if lsn is None:
+            return False
+        left = max(0.0, deadline - time.monotonic())
+        return self._ask(Applied(lsn, left), WasApplied, left + slack).applied
+
+    def settle(self) -> Lsn:
+        """Have all that is committed now applied; returns its position. Raises ``ControlError`` (retryable) if that
+        takes longer than half a minute.
+        """
+        seconds = BATCH_SECONDS + _SLACK_SECONDS
+        lsn = self._ask(Mark(BATCH_SECONDS), Marked, seconds).lsn
+        if lsn is None or not self._ask(Applied(lsn, BATCH_SECONDS), WasApplied, seconds).applied:
+            raise ControlError("ask the mirror", str(self._path), "the source is not settled", retryable=True)
+        return Lsn.parse(lsn)
+
+    def hold(self) -> str:
+        """Have the mirror apply nothing more; returns what the hold is known by.
+
+        Raises ``ControlError`` (retryable) if another conversation holds it.
+        """
+        return self._ask(Hold(), Held, BATCH_SECONDS + _SLACK_SECONDS).hold
+
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
+        """Have the mirror apply up to exactly this commit; returns the position Postgres then shows.
+
+        Raises ``SourceError`` (retryable) if the hold has ended or Postgres has more already.
+        """
+        request = Reach(hold, (salts.salt1, salts.salt2), frame)
+        return Lsn.parse(self._ask(request, Reached, BATCH_SECONDS + _SLACK_SECONDS).lsn)
+
+    def release(self, hold: str) -> None:
+        """End a hold; harmless if it has ended already."""
+        self._ask(Release(hold), Done)
+
+    def retry(self, timeout: float) -> None:
+        """Have the mirror try again what Postgres refused or could not hold; ``timeout``: seconds that it may take."""
+        timeout = _limited(timeout)
+        self._ask(Retry(timeout), Done, timeout + _SLACK_SECONDS)
+
+    def repair(self, tables: Collection[str], timeout: float) -> dict[str, str]:
+        """Have the mirror make tables equal to the source again; returns what was done with each.
+
+        ``timeout``: seconds that it may take. Raises ``RepairError`` if something in Postgres undoes it.
+        """
+        timeout = _limited(timeout)
+        return self._ask(Repair(sorted(tables), timeout), Repaired, timeout + _SLACK_SECONDS).outcome
+
+    def _hang_up(self) -> None:
+        self._over = True
+        self._socket.close()
+
+    def close(self) -> None:
+        """End the conversation, and with it its hold."""
+        self._hang_up()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _limited(timeout: float) -> float:
+    return min(max(timeout, 0.0), MOST_SECONDS)
+
+
+def wait_for_mirror(folder: Path, timeout: float, alive: Callable[[], bool] = lambda: True) -> ControlClient:
+    """Connect to a mirror that may only just be starting; raises ``ControlError`` after ``timeout`` seconds.
+
+    ``alive``: whether it is still worth waiting. What cannot change by itself is raised at once.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return ControlClient(folder)
+        except ControlError as error:
+            if not error.retryable or time.monotonic() > deadline or not alive():
+                raise
+            time.sleep(0.02)

@@ -1,0 +1,51 @@
+"""The state directory: one folder per source, its lock, and the path of its control socket."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+#: Files in a source's folder: the source's path; where the control socket lies, if not here.
+_SOURCE, _ASIDE = "source", "control.path"
+
+
+def resolve(source: Path | str) -> Path:
+    """The name of a source for good: its absolute path, links followed."""
+    return Path(source).expanduser().resolve()
+
+
+def source_folder(state_dir: Path, source: Path) -> Path:
+    """The folder of one source (``source`` as :func:`resolve` gives it)."""
+    digest = hashlib.sha256(os.fsencode(source)).hexdigest()[:10]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
+    return state_dir / "sources" / f"{name}-{digest}"
+
+
+def known_sources(state_dir: Path) -> list[Path]:
+    """The sources that have a folder in the state directory."""
+    found = []
+    for name in sorted((state_dir / "sources").glob(f"*/{_SOURCE}")):
+        path = _path_in(name)
+        # The folder is named after the whole path: what a crash or a full disk has left of one names another folder.
+        if path is not None and source_folder(state_dir, path).name == name.parent.name:
+            found.append(path)
+    return found
+
+
+def _path_in(name: Path) -> Path | None:
+    """The absolute path that a file contains; None if it is not there, or contains anything else."""
+    try:
+        path = Path(os.fsdecode(name.read_bytes()))
+    except OSError:
+        return None
+    return path if path.is_absolute() and "\0" not in str(path) else None
+
+
+def holder(folder: Path) -> int | None:
+    """The process that holds the lock of a source, or did last, as it has written down; None: nothing is known."""
+    try:
+        return int((folder / "lock").read_bytes())
+    except (OSError, ValueError):
+        return None

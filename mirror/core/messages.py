@@ -1,0 +1,205 @@
+"""What is said over a control socket: requests and answers, one JSON object a line, each way.
+
+=================================================  =============================================================
+request                                            answer
+=================================================  =============================================================
+``{"op": "status"}``                               ``{"answer": "status", "status": {...}}``
+``{"op": "history"}``                              ``{"answer": "history", "seconds": [[second, worst lag,
+                                                   transactions], ...]}``
+``{"op": "mark", "timeout"}``                      ``{"answer": "marked", "lsn": "g:f" or null}``: all that is
+                                                   committed now; null: not known in time
+``{"op": "applied", "lsn", "timeout"}``            ``{"answer": "applied", "applied": bool}``
+``{"op": "hold"}``                                 ``{"answer": "held", "hold": token}``; ends with ``release`` or
+                                                   the conversation
+``{"op": "reach", "hold", "salts", "frame"}``      ``{"answer": "reached", "lsn": "g:f"}``: Postgres is exactly there
+``{"op": "release", "hold"}``                      ``{"answer": "done"}``
+``{"op": "retry", "timeout"}``                     ``{"answer": "done"}``: rejects and refused tables were tried again
+``{"op": "repair", "tables", "timeout"}``          ``{"answer": "repaired", "outcome": {table: text}}``: these were
+                                                   made equal again
+``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
+any of them, and what is none                      ``{"answer": "refused", "error": {...}}``: as
+                                                   :meth:`mirror.core.errors.MirrorError.to_dict` gives it
+=================================================  =============================================================
+
+``timeout``: seconds that the mirror may take. Fields that are not known are skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from mirror.core.errors import RequestError
+
+#: Bytes of a line with a request, and of one with an answer (a status lists every gap and refused table).
+MOST_REQUEST_BYTES, MOST_ANSWER_BYTES = 1 << 20, 64 << 20
+
+#: The longest ``timeout``.
+MOST_SECONDS = 7 * 86_400.0
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
+Position = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}:[0-9]{1,18}$")]
+Token = Annotated[str, msgspec.Meta(max_length=64)]
+_Word = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
+class Request(msgspec.Struct, frozen=True, tag_field="op"):
+    """Base of the requests."""
+
+
+class Status(Request, frozen=True, tag="status"):
+    """What is the source doing?"""
+
+
+class History(Request, frozen=True, tag="history"):
+    """What was applied in the last minutes?"""
+
+
+class Mark(Request, frozen=True, tag="mark"):
+    """Up to where has the source committed now?"""
+
+    timeout: Seconds
+
+
+class Applied(Request, frozen=True, tag="applied"):
+    """Wait until Postgres has everything up to a position."""
+
+    lsn: Position
+    timeout: Seconds
+
+
+class Hold(Request, frozen=True, tag="hold"):
+    """Apply nothing more."""
+
+
+class Reach(Request, frozen=True, tag="reach"):
+    """Apply up to exactly the commit that ends at a frame of the WAL with these salts."""
+
+    hold: Token
+    salts: tuple[_Word, _Word]
+    frame: _Word
+
+
+class Release(Request, frozen=True, tag="release"):
+    """Apply again."""
+
+    hold: Token
+
+
+class Retry(Request, frozen=True, tag="retry"):
+    """Try again what Postgres refused or could not hold."""
+
+    timeout: Seconds
+
+
+class Repair(Request, frozen=True, tag="repair"):
+    """Make tables equal to the source again."""
+
+    tables: list[str]
+    timeout: Seconds
+
+
+class Hook(Request, frozen=True, tag="hook"):
+    """A program that sends its commits from now on."""
+
+    pid: _Word
+    program: str
+
+
+class Answer(msgspec.Struct, frozen=True, tag_field="answer"):
+    """Base of the answers."""
+
+
+class StatusReport(Answer, frozen=True, tag="status"):
+    """See :meth:`mirror.sidecar.status.SourceStatus.report`."""
+
+    status: dict[str, Any]
+
+
+class HistoryReport(Answer, frozen=True, tag="history"):
+    """See :meth:`mirror.sidecar.status.SourceStatus.history`."""
+
+    seconds: list[tuple[int, float, int]]
+
+
+class Marked(Answer, frozen=True, tag="marked"):
+    """A position; None: it is not known yet."""
+
+    lsn: Position | None
+
+
+class WasApplied(Answer, frozen=True, tag="applied"):
+    """Whether it was, in time."""
+
+    applied: bool
+
+
+class Held(Answer, frozen=True, tag="held"):
+    """Nothing is applied; the token is needed for all that is done with the hold."""
+
+    hold: Token
+
+
+class Reached(Answer, frozen=True, tag="reached"):
+    """The position that Postgres shows."""
+
+    lsn: Position
+
+
+class Repaired(Answer, frozen=True, tag="repaired"):
+    """What was done with each table."""
+
+    outcome: dict[str, str]
+
+
+class Done(Answer, frozen=True, tag="done"):
+    """It was done."""
+
+
+class Refused(Answer, frozen=True, tag="refused"):
+    """It was not done; why."""
+
+    error: dict[str, Any]
+
+
+AnyRequest = Status | History | Mark | Applied | Hold | Reach | Release | Retry | Repair | Hook
+AnyAnswer = StatusReport | HistoryReport | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
+
+_encoder = msgspec.json.Encoder()
+_requests = msgspec.json.Decoder(AnyRequest)
+_answers = msgspec.json.Decoder(AnyAnswer)
+
+
+def line_of(message: Request | Answer) -> bytes:
+    """The line that says it, with its end. Bytes in it that are no text (of a file's name) come as ``\\xff``."""
+    try:
+        return _encoder.encode(message) + b"\n"
+    except UnicodeEncodeError:
+        return _encoder.encode(_as_text(msgspec.to_builtins(message))) + b"\n"
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(each) for key, each in value.items()}
+    return [_as_text(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def request_in(line: bytes) -> AnyRequest:
+    """The request that a line says; raises ``RequestError``."""
+    try:
+        request: AnyRequest = _requests.decode(line)
+        return request
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, and so is one of UTF-8
+        raise RequestError("understand a request", detail=str(error)) from error
+
+
+def answer_in(line: bytes) -> AnyAnswer:
+    """The answer that a line says; raises ``ValueError``."""
+    try:
+        answer: AnyAnswer = _answers.decode(line)
+        return answer
+    except RecursionError as error:
+        raise ValueError(str(error)) from error

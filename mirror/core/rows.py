@@ -1,0 +1,70 @@
+"""What changed between two positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from mirror.core.positions import Position
+from mirror.core.tables import Table
+from mirror.core.values import Row
+
+
+class RowChange(NamedTuple):
+    """What a batch did to one row: inserted (no before), deleted (no after) or updated (both)."""
+
+    rowid: int | None
+    """None for WITHOUT ROWID tables."""
+    before: Row | None
+    after: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """What a batch did to one table's definition.
+
+    ``create``: only ``after``. ``drop``: only ``before``. ``rename``: the name alone differs.
+    ``columns``: columns were renamed, dropped, or added at the end, see ``carried``; rows that the batch
+    did not touch show the new columns' defaults, and the befores of the others have the columns of ``after``.
+    ``rebuild``: anything else; the batch's :class:`TableChanges` of this table then hold *all* rows of
+    ``after`` as inserts.
+    """
+
+    kind: Literal["create", "drop", "rename", "columns", "rebuild"]
+    before: Table | None
+    after: Table | None
+    carried: tuple[int | None, ...] = ()
+    """``columns``: for each column of ``after`` its index in ``before``, None for a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """The row changes of one table in one batch.
+
+    Because both sides of the comparison are states that SQLite committed, each key stands at most
+    once among the befores and at most once among the afters. ``rows`` can be read once.
+    """
+
+    table: Table
+    rows: Iterator[RowChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One or more whole source commits, to be applied in one Postgres transaction."""
+
+    position: Position
+    commits: int
+    schema_changes: tuple[SchemaChange, ...]
+    tables: Iterable[TableChanges]
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """How many rows of one table a transaction wrote, removed and rejected."""
+
+    table: str
+    upserted: int
+    deleted: int
+    rejected: int

@@ -1,0 +1,81 @@
+"""What is remembered of one source in its state folder: the Postgres schema in which its tables are.
+
+``settings.json``, an object::
+
+    {"schema": "public"}
+
+Written when Postgres has let the mirror take the source; ``mirror.sources`` then has the same. Later commands on the
+source find its tables by it, whatever other sources of the same state directory have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mirror.core.errors import StateError
+
+_FILE = "settings.json"
+#: Schemas that are nobody's to fill.
+_RESERVED = frozenset({"public", "mirror", "information_schema"})
+
+
+def remembered_schema(folder: Path) -> str | None:
+    """The schema of the source with this state folder; None: it was never taken.
+
+    Raises ``StateError`` if what is remembered is damaged, because any guess would mean another schema's tables.
+    """
+    return _read(folder).get("schema")
+
+
+def remember_schema(folder: Path, schema: str) -> None:
+    """Remember the schema, atomically; what else is remembered stays, if it can be read. Raises ``OSError``."""
+    try:
+        known = _read(folder)
+    except StateError:
+        known = {}
+    if known.get("schema") == schema:
+        return
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{_FILE}.")
+    try:
+        with open(descriptor, "w") as file:
+            json.dump(known | {"schema": schema}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / _FILE)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / _FILE
+    try:
+        known = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or not isinstance(known.get("schema", ""), str):
+        raise StateError(
+            "read what is remembered of the source",
+            str(path),
+            "it is damaged",
+            next_step="say --schema once: mirror up then writes it again",
+        )
+    return known
+
+
+def proposed_schema(source: Path, taken: str) -> str:
+    """A name for a schema of the source's own, by the name of its file; ``taken``: not this one."""
+    name = re.sub(r"[^a-z0-9]+", "_", source.stem.lower()).strip("_")[:40]
+    if not name or name[0].isdigit() or name.startswith("pg_"):
+        name = f"mirror_{name}".rstrip("_")
+    if name == taken or name in _RESERVED:
+        name += "_" + hashlib.sha256(os.fsencode(source)).hexdigest()[:6]
+    return name

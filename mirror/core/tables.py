@@ -1,0 +1,140 @@
+"""Tables of the source, and how Postgres holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from mirror.core.values import Value
+
+Affinity = Literal["INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a source table."""
+
+    name: str
+    declared_type: str
+    """The type as written in CREATE TABLE, ``""`` when there is none."""
+    affinity: Affinity
+    """SQLite's affinity of the declared type (https://sqlite.org/datatype3.html, 3.1)."""
+    not_null: bool = False
+    default: Value = None
+    """The value of this column in records written before ADD COLUMN added it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the source, as its schema declares it at some position."""
+
+    name: str
+    root: int
+    """Page number of the root of the table's b-tree."""
+    columns: tuple[Column, ...]
+    """In declared order; virtual generated columns too, but for those of :attr:`left_out`."""
+    primary_key: tuple[str, ...]
+    """Names of the declared primary key's columns in key order; empty when there is none."""
+    rowid_alias: str | None
+    """The INTEGER PRIMARY KEY column that stands for the rowid, if there is one."""
+    without_rowid: bool
+    storage: tuple[int, ...]
+    """Indexes into ``columns`` in the order in which records store them; virtual columns are not stored."""
+    collations: tuple[str, ...] = ()
+    """WITHOUT ROWID only: collation of each primary-key column, in key order."""
+    definition: str = ""
+    """The CREATE statement, if ``columns`` has virtual ones: it says how to compute them."""
+    left_out: tuple[str, ...] = ()
+    """Virtual columns that only the source's program can compute."""
+
+    def position(self, column: str) -> int:
+        """Index of the named column in ``columns``; raises ``KeyError``."""
+        for index, candidate in enumerate(self.columns):
+            if candidate.name == column:
+                return index
+        raise KeyError(column)
+
+    def same_shape(self, other: Table) -> bool:
+        """Whether rows of both tables mean the same: all but name and root are equal.
+
+        A table with virtual columns has another shape under another name, because its definition names it.
+        """
+        return (
+            self.columns == other.columns
+            and self.primary_key == other.primary_key
+            and self.rowid_alias == other.rowid_alias
+            and self.without_rowid == other.without_rowid
+            and self.definition == other.definition
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """Where one column of the source goes in Postgres."""
+
+    name: str
+    pg_type: str
+    """bigint, double precision, text, bytea, boolean, numeric, jsonb; with a codec also a time or ``vector``."""
+    not_null: bool = False
+    codec: str = ""
+    """Empty: by the type alone, and jsonb should a value not fit. Else its type is fixed: see postgres/typed.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableMapping:
+    """How one source table is held in Postgres."""
+
+    table: Table
+    schema: str
+    name: str
+    """Name of the Postgres table."""
+    columns: tuple[ColumnMapping, ...]
+    """In the order of ``table.columns``."""
+    key: tuple[str, ...] | None
+    """Key columns; None: the key is the extra column ``_rowid bigint``. Without ``agent_id``, which leads it."""
+    curated: bool = False
+    """Whether a migration of the profile makes the table."""
+
+
+class MapTable(Protocol):
+    """A profile's function: how is this table held in Postgres?"""
+
+    def __call__(
+        self,
+        table: Table,
+        schema: str,
+        *,
+        jsonb_columns: Collection[str] = ...,
+        rowid_key: bool = ...,
+        tenant: bool = ...,
+    ) -> TableMapping:
+        """See :func:`mirror.postgres.profiles.generic.map_table`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What SQLite enforces while it is written, and Postgres has to from the day that it is written itself."""
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    referred: str = ""
+    """The table that a foreign key refers to; empty for a unique constraint."""
+    referred_columns: tuple[str, ...] = ()
+    on_delete: Literal["", "cascade", "set null"] = ""
+    """What becomes of a row whose referred row is deleted; empty: that is refused."""
+    set_null: tuple[str, ...] = ()
+    """The columns that then become NULL, where not all do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A way to hold a source's tables in Postgres."""
+
+    name: str
+    map_table: MapTable
+    migrations: str = ""
+    """The folder under ``sql/`` that makes the tables; empty: there are none but those of the sources."""
+    constraints: tuple[Constraint, ...] = ()
+    """Those of ``constraints.sql`` in that folder, which is for the day after: a test holds the two equal."""

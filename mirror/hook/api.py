@@ -1,0 +1,370 @@
+"""One line in the program: :func:`enable_mirror`.
+
+What it sets up in this process: a thread that keeps a sidecar running, and, if the program is on APSW, hooks on each
+connection to a mirrored file. If APSW is not loaded, it is not loaded here either: the standard ``sqlite3`` module
+brings its own copy of SQLite, and two copies on one file in one process drop each other's locks (facts, hazard 17).
+Such a program has no hooks, and needs none: the sidecar captures all that it writes.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from mirror.core.config.settings import SIDECARS, Settings, load_settings
+from mirror.core.control import ControlClient
+from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.folders import resolve, source_folder
+from mirror.hook.budget import Budget
+from mirror.hook.child import ANSWER_SECONDS, Sidecar
+from mirror.hook.keys import KeyWatch
+from mirror.hook.outbox import Outbox
+from mirror.hook.watch import Watch, agent
+from mirror.hook.wire import MOST_NAME
+
+if TYPE_CHECKING:
+    import apsw
+
+#: The program's own logging decides what becomes of it.
+logger = logging.getLogger("mirror")
+
+#: Seconds that a program waits at most, when the mirror is disabled, for what its hooks have told of to be sent.
+_FLUSH_SECONDS = 0.2
+
+_guard = threading.RLock()
+_current: Mirror | None = None
+
+
+def enable_mirror(
+    sources: Sequence[Path | str] = (),
+    *,
+    postgres: str | None = None,
+    state_dir: Path | str | None = None,
+    schema: str | None = None,
+    config: Path | str | None = None,
+    sidecar: str | None = None,
+    connections: Iterable[apsw.Connection] = (),
+) -> Mirror:
+    """Mirror what this process writes, from now on: to be called once, at startup.
+
+    ``sources``: SQLite files, or one; none: those that mirror.json lists. ``postgres``, ``state_dir``, ``schema``,
+    ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default), "follows" it to its end, or
+    "none": it is not started here. ``connections``: APSW connections that are open already and are to be watched, too;
+    no session of the session extension may be open on them.
+
+    Returns at once and never raises: what is wrong is logged, and told by :meth:`Mirror.status`. Called again, it
+    returns the same mirror, with the connections added.
+    """
+    global _current
+    with _guard:
+        if _current is None:
+            _current = Mirror(sources, postgres, state_dir, schema, config, sidecar)
+        made = _current
+    try:
+        for connection in connections:
+            made.watch(connection)
+    except TypeError as error:
+        logger.warning("connections are not watched: %s", error)
+    return made
+
+
+def disable_mirror() -> None:
+    """Leave this process as it was: no hooks, no threads. A sidecar that outlives the program goes on."""
+    if _current is not None:
+        _current.disable()
+
+
+@contextmanager
+def as_agent(name: str) -> Iterator[None]:
+    """What is committed in the block is the work of this agent: ``mirror.writes`` tells so."""
+    token = agent.set(str(name)[:MOST_NAME].encode(errors="replace").decode())  # it must be text
+    try:
+        yield
+    finally:
+        agent.reset(token)
+
+
+class Mirror:
+    """What :func:`enable_mirror` has set up."""
+
+    def __init__(
+        self,
+        sources: Sequence[Path | str],
+        postgres: str | None,
+        state_dir: Path | str | None,
+        schema: str | None,
+        config: Path | str | None,
+        sidecar: str | None,
+    ) -> None:
+        self.error: str | None = None
+        """What keeps it from working at all."""
+        self._settings: Settings | None = None
+        self._sidecar: Sidecar | None = None
+        self._outboxes: dict[Path, Outbox] = {}
+        self._watches: WeakSet[Watch] = WeakSet()
+        self._budget = Budget()
+        self._rows = True
+        """Whether the preupdate hook may be used."""
+        self._watcher: _ApswWatcher | None = None
+        self._session: Any = None
+        self._enabled = True
+        try:
+            if sidecar not in (None, *SIDECARS):
+                raise ConfigError("enable the mirror", "sidecar", f"{sidecar!r} is not one of {', '.join(SIDECARS)}")
+            if isinstance(sources, str | os.PathLike):
+                sources = [sources]
+            names, directory = [os.fspath(source) for source in sources], None if state_dir is None else str(state_dir)
+            named = load_settings(names, postgres, directory, schema, None if config is None else str(config))
+            self._settings = replace(named, sidecar=sidecar or named.sidecar)
+        except (MirrorError, TypeError, ValueError, RuntimeError, OSError) as error:  # arguments may be anything
+            self.error = str(error)
+            logger.warning("the mirror is not enabled: %s", error)
+            return
+        if not self._settings.sources:
+            self.error = "no source is named: name SQLite files, or list them as sources in mirror.json"
+            logger.warning("the mirror is not enabled: %s", self.error)
+            return
+        self._begin()
+        if "apsw" in sys.modules:
+            self._hook_apsw(sys.modules["apsw"])
+        else:
+            self._watcher = _ApswWatcher(self._hook_apsw)
+            sys.meta_path.insert(0, self._watcher)
+
+    def _begin(self) -> None:
+        settings = self._settings
+        assert settings is not None
+        if settings.sidecar != "none":
+            self._sidecar = Sidecar(settings)
+        self._outboxes = {}
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that are mirrored."""
+        return () if self._settings is None else self._settings.sources
+
+    # -- for the program ---------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What the mirror is doing, as JSON values: ``sources`` by path, as ``mirror status --json`` tells of them; and
+        ``hook``, about this process. Never raises.
+        """
+        report: dict[str, Any] = {"enabled": self._enabled and self.error is None, "error": self.error, "sources": {}}
+        for source in self.sources:
+            try:
+                with self._client(source) as client:
+                    report["sources"][str(source)] = client.status()
+            except MirrorError as error:
+                report["sources"][str(source)] = {"phase": "not running", "last_error": str(error)}
+        if self._sidecar is not None:
+            report["sidecar"] = {"pid": self._sidecar.pid, "error": self._sidecar.error}
+        report["hook"] = self._told()
+        return report
+
+    def _told(self) -> dict[str, Any]:
+        watches = [watch for watch in list(self._watches) if watch.connection_is_open]
+        with_rows = sum(watch.with_rows for watch in watches)
+        if "apsw" in sys.modules and self._watcher is None:
+            how = "hooks on every APSW connection to a mirrored file"
+            if not self._rows:
+                how = (
+                    "hooks that tell of rows' keys, not of values: the preupdate hook is not there, or sessions need it"
+                )
+        else:
+            how = "no hooks: this program is not on APSW; the sidecar captures all that it writes"
+        return {
+            "how": how,
+            "connections": len(watches),
+            "with_rows": with_rows,
+            "sent": sum(outbox.sent for outbox in self._outboxes.values()),
+            "let_go": sum(outbox.lost for outbox in self._outboxes.values()),
+            "failures": sum(watch.failures for watch in watches),
+            "error": next((outbox.error for outbox in self._outboxes.values() if outbox.error is not None), None),
+        }
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until Postgres has all that is committed now; False if it takes longer, or no sidecar comes up."""
+        deadline = time.monotonic() + timeout
+        for source in self.sources:
+            while True:
+                try:
+                    with self._client(source) as client:
+                        if not client.wait(max(0.0, deadline - time.monotonic()), slack=0.2):
+                            return False
+                    break
+                except MirrorError:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.02)
+        return bool(self.sources)
+
+    def watch(self, connection: apsw.Connection) -> None:
+        """Set the hooks on a connection that was open before; nothing happens if its file is not mirrored."""
+        self._hook(connection, opened_now=False)
+
+    def disable(self) -> None:
+        """See :func:`disable_mirror`."""
+        global _current
+        with _guard:
+            if not self._enabled:
+                return
+            self._enabled = False
+            if _current is self:
+                _current = None
+        if self._watcher is not None:
+            self._watcher.remove()
+        apsw: Any = sys.modules.get("apsw")
+        if apsw is not None and self._hook in apsw.connection_hooks:
+            apsw.connection_hooks.remove(self._hook)
+        if apsw is not None and self._session is not None:
+            apsw.Session = self._session
+        for watch in list(self._watches):
+            watch.remove()
+        self._watches.clear()
+        for outbox in self._outboxes.values():
+            outbox.close(_FLUSH_SECONDS)
+        if self._sidecar is not None:
+            self._sidecar.close()
+
+    def _client(self, source: Path) -> ControlClient:
+        assert self._settings is not None
+        return ControlClient(source_folder(self._settings.state_dir, source), ANSWER_SECONDS)
+
+    # -- in this process ---------------------------------------------------------------------------
+
+    def _hook_apsw(self, apsw: Any) -> None:
+        """Have each connection that is opened from now on watched, if it is to a mirrored file."""
+        self._watcher = None
+        self._rows = hasattr(apsw, "PreUpdate") and not _holds_session(apsw)
+        session = getattr(apsw, "Session", None)
+        if self._rows and session is not None:
+            self._session = session
+            apsw.Session = _guarded(session, self._give_rows_up)
+        # The first: an update hook of the program's takes the place of ours, and not the other way round.
+        apsw.connection_hooks.insert(0, self._hook)
+
+    def _hook(self, connection: apsw.Connection, *, opened_now: bool = True) -> None:
+        """Watch a connection if its file is mirrored."""
+        try:
+            name = connection.filename
+            source = resolve(name) if name else None
+            if source is None or source not in self.sources or not self._enabled:
+                return
+            if any(watch.watches(connection) for watch in list(self._watches)):
+                return
+            with _guard:
+                if source not in self._outboxes:
+                    assert self._settings is not None
+                    self._outboxes[source] = Outbox(source_folder(self._settings.state_dir, source))
+                kind = Watch if self._rows or not opened_now else KeyWatch
+                watch = kind(connection, self._outboxes[source], self._budget, rows=self._rows)
+            self._watches.add(watch)
+        except Exception as error:  # nothing of ours may reach the program
+            logger.warning("a connection is not watched, the sidecar captures what it writes: %s", error)
+
+    def _give_rows_up(self, connection: apsw.Connection) -> None:
+        for watch in list(self._watches):
+            if watch.watches(connection):
+                watch.give_rows_up()
+
+    def after_fork(self) -> None:
+        """In a child of this process: no thread has come along, and what they had open is the parent's."""
+        if not self._enabled or self._settings is None:
+            return
+        for outbox in self._outboxes.values():
+            outbox.abandon()
+        if self._sidecar is not None:
+            self._sidecar.abandon()
+        self._watches = WeakSet()  # a connection must not be used on both sides of a fork
+        self._begin()
+
+
+def _after_fork() -> None:
+    global _guard
+    _guard = threading.RLock()  # another thread may have held it, which is not here
+    if _current is not None:
+        _current.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _holds_session(apsw: ModuleType) -> bool:
+    """Whether some module has taken the session class out of APSW, so that its use cannot be noticed."""
+    session = getattr(apsw, "Session", None)
+    for name, module in list(sys.modules.items()):
+        if session is not None and name.partition(".")[0] != "apsw" and getattr(module, "Session", None) is session:
+            return True
+    return False
+
+
+def _guarded(session: Any, before: Any) -> Any:
+    """The session class, which from now on takes the preupdate hook of its connection over without a crash.
+
+    The session extension believes that whoever had the hook before it was a session, too.
+    """
+
+    class Session(session):  # type: ignore[misc]
+        def __new__(cls, db: Any, *arguments: Any, **more: Any) -> Any:
+            before(db)
+            return super().__new__(cls, db, *arguments, **more)
+
+    Session.__qualname__, Session.__module__, Session.__doc__ = "Session", session.__module__, session.__doc__
+    return Session
+
+
+class _ApswWatcher(importlib.abc.MetaPathFinder):
+    """Waits for the program to import APSW, and then calls a function with it."""
+
+    def __init__(self, then: Any) -> None:
+        self._then = then
+
+    def remove(self) -> None:
+        """Wait no more."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Let the others find it, and step in when it is loaded."""
+        if name != "apsw":
+            return None
+        self.remove()
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self._then)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    """Loads as another loader does, and then calls a function with the module."""
+
+    def __init__(self, loader: importlib.abc.Loader, then: Any) -> None:
+        self._loader = loader
+        self._then = then
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """As the loader itself."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As the loader itself; then all is as if it had been alone."""
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._then(module)

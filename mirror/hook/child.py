@@ -1,0 +1,223 @@
+"""The sidecar as a child of the program: started where none is running for a source, and again when it has ended.
+
+The right to mirror a source is a lock in its folder, which the sidecar takes: of two that are started at once by two
+programs, one ends. A thread of its own does all this, so that the program waits for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mirror.core.config.settings import Settings
+from mirror.core.control import ControlClient
+from mirror.core.errors import ControlError
+from mirror.core.folders import source_folder
+
+#: Seconds between two looks, and until one that ended is started again, at first and at most.
+LOOK_SECONDS = 0.25
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+#: Seconds between two looks at a source that our own process mirrors: we are told when that ends.
+SERVED_SECONDS = 1.0
+#: Seconds until a process that was started mirrors the first of its sources (it may have to make a Postgres first), and
+#: from then on until it mirrors the others.
+STARTING_SECONDS, OTHERS_SECONDS = 60.0, 5.0
+#: A source that is not mirrored for so long by a process that goes on has ended in it.
+GONE_SECONDS = 2.0
+#: How long a mirror that is running may take to answer.
+ANSWER_SECONDS = 2.0
+#: A log that is longer when the sidecar is started is begun anew.
+_LOG_BYTES = 1 << 20
+_LOG = "sidecar.log"
+
+
+class _Child:
+    """A process that was started for some sources."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.settled = time.monotonic() + STARTING_SECONDS
+        """From then on a source of it that is not mirrored has ended in it."""
+
+    @property
+    def lives(self) -> bool:
+        return self.process.poll() is None
+
+    def serves(self) -> None:
+        """It mirrors one of its sources, so the others will follow."""
+        self.settled = min(self.settled, time.monotonic() + OTHERS_SECONDS)
+
+    def leave(self) -> None:
+        """Hang up. It lives on, and is nobody's to wait for: else Popen would complain when it is thrown away."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.returncode = self.process.poll() or 0
+
+
+@dataclass
+class _Care:
+    """What is known of one source's mirror."""
+
+    child: _Child | None = None
+    """What we have started for it last."""
+    next: float = 0.0
+    """When to look again."""
+    pause: float = FIRST_PAUSE
+    served_since: float | None = None
+    missing_since: float | None = None
+    error: str | None = None
+    """Why the last one could not be started, or has ended."""
+
+    def is_served(self, now: float) -> None:
+        """Somebody mirrors it."""
+        self.error = self.missing_since = None
+        self.served_since = self.served_since or now
+        if now - self.served_since > LONGEST_PAUSE:
+            self.pause = FIRST_PAUSE
+        if self.child is not None and self.child.lives:
+            self.child.serves()
+            self.next = now + SERVED_SECONDS
+
+    def has_ended(self, now: float) -> bool:
+        """Nobody mirrors it: whether it has to be started, and is not just about to be mirrored."""
+        self.served_since, self.missing_since = None, self.missing_since or now
+        if self.child is None or not self.child.lives:
+            return True
+        return now > self.child.settled and now - self.missing_since > GONE_SECONDS
+
+    def put_off(self, now: float, error: str | None) -> None:
+        """It could not be started, or has ended: wait before it is started again, and longer each time."""
+        self.error = error
+        self.next = now + self.pause
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+
+
+class Sidecar:
+    """Keeps each of some sources mirrored: all in one process at first; one that has ended in it, in its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._children: list[_Child] = []
+        self._care = {source: _Care() for source in settings.sources}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mirror sidecar", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the first that this program has started, of those that still run."""
+        return next((child.process.pid for child in tuple(self._children) if child.lives), None)
+
+    @property
+    def error(self) -> str | None:
+        """Why the last one could not be started, or ended; None while all sources are mirrored."""
+        return next((care.error for care in self._care.values() if care.error is not None), None)
+
+    def close(self) -> None:
+        """Start none any more. Those that follow the program are told to end."""
+        self._stopping.set()
+        self._thread.join(2 * LOOK_SECONDS)
+        children, self._children = self._children, []
+        for child in children:
+            child.leave()
+
+    def abandon(self) -> None:
+        """In a child after a fork: the sidecars are the parent's. (Those that follow, follow both.)"""
+        for child in self._children:
+            child.process.returncode = 0
+        self._children = []
+
+    def _run(self) -> None:
+        while True:
+            self._look()
+            if self._stopping.wait(LOOK_SECONDS):
+                return
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for child in [child for child in self._children if not child.lives]:
+            self._children.remove(child)
+            self._note_end(child, now)
+        together: list[Path] = []
+        alone: list[Path] = []
+        for source, care in self._care.items():
+            if now < care.next or not os.path.isfile(source):
+                continue
+            if self._runs(source):
+                care.is_served(now)
+            elif care.has_ended(now):
+                (together if care.child is None or not care.child.lives else alone).append(source)
+        for sources in ([together] if together else []) + [[source] for source in alone]:
+            try:
+                self._start(sources)
+            except OSError as error:  # no more processes, no room for the log
+                for source in sources:
+                    self._care[source].put_off(now, str(error))
+
+    def _note_end(self, child: _Child, now: float) -> None:
+        code = child.process.returncode
+        error = f"the sidecar ended with exit code {code}: {self._last_words()}" if code else None
+        for care in self._care.values():
+            if care.child is child:
+                care.child = care.missing_since = None
+                care.put_off(now, error)
+
+    def _runs(self, source: Path) -> bool:
+        """Whether a mirror of the source is running, whoever started it."""
+        try:
+            ControlClient(source_folder(self._settings.state_dir, source), ANSWER_SECONDS).close()
+        except ControlError:
+            return False
+        return True
+
+    def _start(self, sources: Sequence[Path]) -> None:
+        # -P: not what lies in the program's working directory.
+        command = [sys.executable, "-P", "-m", "mirror", "up", *map(str, sources)]
+        command += ["--state-dir", str(self._settings.state_dir)]
+        if self._settings.schema is not None:
+            command += ["--schema", self._settings.schema]
+        if self._settings.config is not None:
+            command += ["--config", str(self._settings.config)]
+        environment = dict(os.environ)
+        if self._settings.dsn is not None:
+            environment["ARGENT_PG_URL"] = self._settings.dsn  # not on the command line, where everybody can read it
+        follows = self._settings.sidecar == "follows"
+        if follows:
+            command.append("--until-eof")
+        with self._log() as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if follows else subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # the terminal's Ctrl-C is for the program
+            )
+        child = _Child(process)
+        self._children.append(child)
+        for source in sources:
+            self._care[source].child, self._care[source].missing_since = child, None
+
+    def _log(self) -> BinaryIO:
+        folder = self._settings.state_dir
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / _LOG
+        if path.exists() and path.stat().st_size > _LOG_BYTES:
+            path.unlink()
+        return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self._settings.state_dir / _LOG).read_text(errors="replace").split("\n")
+        except FileNotFoundError:
+            return "its log was deleted"
+        except OSError as error:
+            return f"its log cannot be read: {error}"
+        return next((line for line in reversed(lines) if line), "")

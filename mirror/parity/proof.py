@@ -1,0 +1,70 @@
+"""When a source was last compared with Postgres, and with what outcome: kept where ``mirror status`` looks.
+
+Every run is in Postgres (:mod:`mirror.sidecar.parity_runs`); the last one that tells something of the whole is in the
+source's folder, so that ``status`` needs no Postgres to tell how good the proof is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mirror.core.files import write_atomically
+
+if TYPE_CHECKING:
+    from mirror.parity.report import Status
+
+#: Seconds after which a proof is old: somebody may have written to Postgres since.
+FRESH_SECONDS = 24 * 3600.0
+
+_FILE = "parity.json"
+
+Proof = Literal["verified", "stale", "different", "not checked", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The last comparison of all tables, or of a part that differed."""
+
+    verdict: Status
+    finished_at: float
+    """Seconds since the epoch."""
+    rows: int
+    headline: str
+    repairable: bool = True
+    """Whether a repair may help, if it differs: not where all that differs is tables that Postgres refuses."""
+
+    def proof(self, now: float) -> Proof:
+        """How good it is as a proof at a moment."""
+        if self.verdict != "equal":
+            return self.verdict
+        return "verified" if now - self.finished_at < FRESH_SECONDS else "stale"
+
+
+def keep(folder: Path, last: LastRun) -> None:
+    """Keep it in the source's folder. Raises ``OSError``."""
+    write_atomically(folder / _FILE, json.dumps(asdict(last)).encode(), durable=False)
+
+
+def last_run(folder: Path) -> LastRun | None:
+    """The last comparison of all tables of a source; None if there was none, or what is kept of it is damaged."""
+    try:
+        return LastRun(**json.loads((folder / _FILE).read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """The proof, as ``status`` tells it: JSON values."""
+    now, last = time.time(), last_run(folder)
+    if last is None:
+        return {"proof": "never", "age_seconds": None, "headline": None, "repairable": True}
+    return {
+        "proof": last.proof(now),
+        "age_seconds": round(now - last.finished_at, 1),
+        "headline": last.headline,
+        "repairable": last.repairable,
+    }

@@ -1,0 +1,124 @@
+"""The mapping of any table that has no profile of its own.
+
+Names stay as they are. Where Postgres cannot take a name, the change is fixed by the name alone, so
+that every run finds the same one:
+
+* longer than 63 bytes: cut at a character and ended with ``_`` and 8 hex digits of its SHA-256;
+* a Postgres system column (``xmin``, ``ctid`` and so on), or ``_rowid`` in a table that is keyed on
+  the extra column ``_rowid``: ``_`` is appended until it is free;
+* ``agent_id`` in a source that belongs to an agent, whose id has that name: ``source_agent_id``;
+* empty: ``_``.
+
+If two names of one table meet all the same, that is a :class:`ConfigError`.
+
+Types follow the declared type (see :func:`pg_type`). A declared type that SQLite gives NUMERIC
+affinity by default because it knows nothing of it (JSON, STRING, UUID) promises nothing about the
+values, so its column is jsonb, which holds them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+
+from mirror.core.errors import ConfigError
+from mirror.core.tables import Column, ColumnMapping, Table, TableMapping
+
+#: Longest Postgres identifier in bytes (NAMEDATALEN - 1).
+MAX_NAME_BYTES = 63
+
+#: The column that says whose a row is.
+AGENT = "agent_id"
+
+#: Columns that every Postgres table already has.
+_SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
+
+_BOOLEAN_TYPES = frozenset({"BOOLEAN", "BOOL"})
+_DECIMAL_TYPES = frozenset({"DECIMAL", "NUMERIC", "DEC"})
+_TIME_TYPES = frozenset({"DATE", "DATETIME", "TIMESTAMP", "TIME", "TIMESTAMPTZ"})
+
+#: The word a declared type begins with: "DECIMAL(10,2)" -> "DECIMAL", "TIMESTAMP WITH ..." -> "TIMESTAMP".
+_FIRST_WORD = re.compile(r"\s*([A-Za-z_]+)")
+
+
+def pg_type(column: Column) -> str:
+    """Take a source column and return the Postgres type that its declared type calls for."""
+    word_match = _FIRST_WORD.match(column.declared_type)
+    word = word_match.group(1).upper() if word_match else ""
+    match column.affinity:
+        case "INTEGER":
+            return "bigint"
+        case "REAL":
+            return "double precision"
+        case "TEXT":
+            return "text"
+        case "BLOB":
+            return "bytea" if "BLOB" in column.declared_type.upper() else "jsonb"
+        case _:
+            if word in _BOOLEAN_TYPES:
+                return "boolean"
+            if word in _DECIMAL_TYPES:
+                return "numeric"
+            return "text" if word in _TIME_TYPES else "jsonb"
+
+
+def pg_name(name: str) -> str:
+    """Take a name of the source and return it, or the shortened form if Postgres would cut it."""
+    raw = name.encode()
+    if not raw:
+        return "_"
+    if len(raw) <= MAX_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:8]
+    return f"{raw[: MAX_NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
+
+
+def map_table(
+    table: Table,
+    schema: str,
+    *,
+    jsonb_columns: Collection[str] = frozenset(),
+    rowid_key: bool = False,
+    tenant: bool = False,
+) -> TableMapping:
+    """Say how ``table`` is held in the Postgres schema ``schema``.
+
+    ``jsonb_columns``: source columns whose values do not fit their declared type. ``rowid_key``: key
+    the table on ``_rowid`` although it declares a primary key, because that key holds NULL. ``tenant``: the
+    rows are an agent's, and ``agent_id`` leads the table and its key.
+
+    The key is the declared primary key, else ``_rowid``. SQLite allows NULL in most declared keys;
+    the key is kept until a NULL shows up. Raises :class:`ConfigError` if two column names become
+    the same in Postgres, or if ``rowid_key`` is asked for a table that has no rowid.
+    """
+    if rowid_key and table.without_rowid:
+        raise ConfigError("map a table", table.name, "a WITHOUT ROWID table cannot be keyed on its rowid")
+    by_rowid = rowid_key or not table.primary_key
+    taken = _SYSTEM_COLUMNS | {"_rowid"} if by_rowid else _SYSTEM_COLUMNS
+    source_names = {column.name for column in table.columns}
+    if tenant:
+        taken = taken | {AGENT}
+    names: dict[str, str] = {}
+    for column in table.columns:
+        name = f"source_{AGENT}" if tenant and column.name == AGENT else pg_name(column.name)
+        while name in taken or (name != column.name and name in source_names):
+            name += "_"
+        if name in names.values():
+            raise ConfigError(
+                "map a table",
+                table.name,
+                f"two columns would be named {name!r} in Postgres",
+                next_step="rename one of the columns",
+            )
+        names[column.name] = name
+    columns = tuple(
+        ColumnMapping(
+            names[column.name],
+            "jsonb" if column.name in jsonb_columns else pg_type(column),
+            not by_rowid and column.name in table.primary_key,
+        )
+        for column in table.columns
+    )
+    key = None if by_rowid else tuple(names[name] for name in table.primary_key)
+    return TableMapping(table, schema, pg_name(table.name), columns, key)

@@ -1,0 +1,143 @@
+"""Tables that hold the rows of several agents, each the source's whose agent it is.
+
+Such a table is never renamed, dropped or rebuilt, for its other rows are none of this source's: what one source
+drops is moved out of it. Columns are only added, and only widened; both are done for all sources at once, and
+another mirror that has a column in its old type is told by Postgres and looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from psycopg.sql import SQL, Identifier, Literal
+
+from mirror.core.errors import NameTakenError, RefusedError
+from mirror.core.positions import Lsn
+from mirror.postgres import ddl
+from mirror.postgres.migrate import statement
+from mirror.postgres.target import AGENT, Conn, Target, TargetColumn
+
+_OWN_SCHEMA = "give this source a schema of its own with --schema"
+
+
+def adopt(conn: Conn, source_id: int, wanted: Target) -> Target:
+    """Have the table of a target, made if need be, with all its columns; returns the target as the table allows it.
+
+    A generic column that the table has in another type becomes jsonb. Raises :class:`RefusedError` where the table
+    is not an agents' table of the same key, or has rows of this agent from another source.
+    """
+    place = f"{wanted.schema}.{wanted.name}"
+    row = conn.execute(statement("target_shape"), (wanted.schema, wanted.name)).fetchone()
+    if row is None and not wanted.curated:
+        # Another source may be making it for the two of them: it has ended then, and its table is there.
+        conn.execute(statement("name_await"), (wanted.schema, wanted.name))
+        row = conn.execute(statement("target_shape"), (wanted.schema, wanted.name)).fetchone()
+    if row is None:
+        if wanted.curated:
+            raise RefusedError(
+                "use a table", place, f"{place} was dropped by hand", next_step="create it again, as sql/ has it"
+            )
+        conn.execute(ddl.create_table(wanted))
+        conn.execute(ddl.add_primary_key(wanted))
+        conn.execute("SELECT mirror.secure($1::text, $2::text)", (wanted.schema, wanted.name))
+        return wanted
+    _require_shared(conn, source_id, wanted, place)
+    types, uniques, _ = row
+    if sorted(wanted.key_columns) not in uniques:
+        raise NameTakenError("use a table", place, f"{place} has another key", next_step=_OWN_SCHEMA)
+    return _with_columns(conn, wanted, types)
+
+
+def _require_shared(conn: Conn, source_id: int, wanted: Target, place: str) -> None:
+    """Raise :class:`NameTakenError` unless the table is there for rows like the target's."""
+    holders = conn.execute(statement("target_holders"), (wanted.schema, wanted.name)).fetchall()
+    if not holders and not wanted.curated:
+        raise NameTakenError(
+            "create a table",
+            place,
+            f"{place} is there already and is not the mirror's",
+            next_step=f"rename or drop it, or {_OWN_SCHEMA}",
+        )
+    for holder, path, agent, curated in holders:
+        if agent is None or curated != wanted.curated:
+            raise NameTakenError(
+                "use a table", place, f"{place} mirrors a table of another kind, of {path}", next_step=_OWN_SCHEMA
+            )
+        if agent == wanted.tenant and holder != source_id:
+            raise NameTakenError(
+                "use a table",
+                place,
+                f"{place} has rows of the agent {agent} from another source, {path}",
+                next_step=f"give this source another --agent, or {_OWN_SCHEMA}",
+            )
+
+
+def _with_columns(conn: Conn, wanted: Target, types: dict[str, str]) -> Target:
+    misfits: set[str] = set()
+    for column in wanted.columns:
+        there = types.get(column.name)
+        if there is None:
+            conn.execute(ddl.add_plain_column(wanted, column.name, column.pg_type))
+        elif there != column.pg_type:
+            if column.codec:
+                place = f"{wanted.schema}.{wanted.name}.{column.name}"
+                raise RefusedError(
+                    "use a table", place, f"{place} was altered by hand: it is {there}, not {column.pg_type}"
+                )
+            misfits.add(column.source)
+    narrow = {column.name for column in wanted.columns if column.source in misfits and types[column.name] != "jsonb"}
+    if narrow:
+        widen(conn, wanted, narrow)
+    return wanted.with_jsonb(misfits)
+
+
+def widen(conn: Conn, target: Target, names: Collection[str]) -> None:
+    """Turn columns into jsonb, for all sources that have the table."""
+    conn.execute(ddl.widen_columns(target, tuple(sorted(names))))
+    conn.execute(statement("table_widened"), (target.schema, target.name, list(names)))
+
+
+def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) -> None:
+    """Have all rows of the agent show the default of a column that was just added."""
+    conn.execute(
+        SQL("UPDATE {} SET {} = {} WHERE {} = {}").format(
+            ddl.table_sql(target), Identifier(column.name), Literal(text), Identifier(AGENT), Literal(target.tenant)
+        )
+    )
+
+
+def move_out(conn: Conn, target: Target, lsn: Lsn) -> None:
+    """Keep the agent's rows in a table of their own, under a marked name, and take them out of the shared one."""
+    kept = ddl.dropped_name(f"{target.name}__{target.tenant}", lsn)
+    conn.execute(
+        SQL("CREATE TABLE {} AS SELECT * FROM {} WHERE {} = {}").format(
+            Identifier(target.schema, kept), ddl.table_sql(target), Identifier(AGENT), Literal(target.tenant)
+        )
+    )
+    take_out(conn, target)
+
+
+def take_out(conn: Conn, target: Target) -> None:
+    """Delete the agent's rows."""
+    conn.execute(
+        SQL("DELETE FROM {} WHERE {} = {}").format(ddl.table_sql(target), Identifier(AGENT), Literal(target.tenant))
+    )
+
+
+def has_rows(conn: Conn, target: Target) -> bool:
+    """Whether the table has rows of the agent."""
+    row = conn.execute(
+        SQL("SELECT EXISTS (SELECT FROM {} WHERE {} = {})").format(
+            ddl.table_sql(target), Identifier(AGENT), Literal(target.tenant)
+        )
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def drop_if_unused(conn: Conn, target: Target) -> None:
+    """Drop a generic table that no source holds any more and that is empty; its rows were moved out."""
+    if target.curated or conn.execute(statement("target_holders"), (target.schema, target.name)).fetchall():
+        return
+    empty = conn.execute(SQL("SELECT NOT EXISTS (SELECT FROM {})").format(ddl.table_sql(target))).fetchone()
+    if empty is not None and empty[0]:
+        conn.execute(ddl.drop_table(target))

@@ -1,0 +1,6 @@
+"""The source as of the position that Postgres has: what the mirror keeps of it on its own disk.
+
+``source_connection`` is the one SQLite connection to the source; ``copy`` reads its pages without a lock;
+``spool_reader`` and ``batches`` read what capture has spooled; ``images`` and ``shadow`` hold page images; ``replica``
+puts them together and moves from batch to batch. Nothing here knows Postgres.
+"""

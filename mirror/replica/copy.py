@@ -1,0 +1,136 @@
+"""Copy the source's pages while it is being written, without a lock: a fuzzy copy and the WAL.
+
+A page read from the database file is a state that some checkpoint wrote, or is just writing. Every
+page that a checkpoint can write comes from a committed frame of the generation that was current when
+the copy began, or of a later one. Capture spools exactly those frames, from the first of that
+generation on. So the pages as read, overlaid with the spooled frames up to any commit that was
+published after the last page had been read, are the database at that commit: torn or outdated
+pages included, since each of them has a frame. (The way of ``pg_basebackup``; ARIES' fuzzy dump.)
+No read transaction is held, so neither a writer nor a checkpoint ever notices.
+
+The file is read through a SQLite connection's own handle, because closing another descriptor on it
+would drop that connection's POSIX locks.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mirror.core.errors import StateError
+from mirror.replica.images import Image, image_at, rediff_path
+from mirror.replica.shadow import Shadow, sync_folder
+
+#: Reads ``(offset, amount)`` from the database file; short at its end.
+ReadFile = Callable[[int, int], bytes]
+Progress = Callable[[int], None]
+
+_BLOCK = 1 << 20
+_REDIFF_HEADER = struct.Struct(">II")
+
+
+def blocks(read: ReadFile) -> Iterator[tuple[int, bytes]]:
+    """The file's bytes in blocks: ``(offset, bytes)``, the last one shorter."""
+    offset = 0
+    while True:
+        block = read(offset, _BLOCK)
+        if not block:
+            return
+        yield offset, block
+        offset += len(block)
+
+
+def copy_file(read: ReadFile, target: Path, progress: Progress | None = None) -> None:
+    """Write the database file's bytes to ``target``. Raises ``StateError``."""
+    try:
+        with open(target, "wb") as file:
+            for offset, block in blocks(read):
+                file.write(block)
+                if progress is not None:
+                    progress(offset + len(block))
+    except OSError as error:
+        raise StateError(
+            "copy the source",
+            str(target),
+            str(error),
+            next_step="make room in the state directory",
+            retryable=True,
+        ) from error
+
+
+def rediff(
+    read: ReadFile,
+    shadow: Shadow,
+    page_size: int,
+    folder: Path,
+    generation: int,
+    check: Callable[[], None],
+) -> dict[int, Image]:
+    """Find the pages of the database file that differ from the shadow.
+
+    Their images go to the re-diff file of ``generation``; the result says where each lies. ``check``
+    is called now and then and may raise to end the work. Raises ``StateError``.
+    """
+    path = rediff_path(folder, generation)
+    found: dict[int, Image] = {}
+    try:
+        with open(path, "wb") as file:
+            at = 0
+            for offset, block in blocks(read):
+                check()
+                first = offset // page_size + 1
+                for index in _differing(block, shadow.read_run(first, len(block) // page_size), page_size):
+                    image = block[index * page_size : (index + 1) * page_size]
+                    head = _REDIFF_HEADER.pack(first + index, zlib.crc32(image))
+                    file.write(head + image)
+                    found[first + index] = image_at(-generation, at + len(head))
+                    at += len(head) + page_size
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(folder)
+    except OSError as error:
+        raise StateError(
+            "compare the source with the shadow",
+            str(path),
+            str(error),
+            next_step="make room in the state directory",
+            retryable=True,
+        ) from error
+    return found
+
+
+def _differing(ours: bytes, theirs: bytes, page_size: int) -> list[int]:
+    """Indexes of the whole pages of ``ours`` that ``theirs``, which may end earlier, does not have so."""
+    if ours == theirs:
+        return []
+    count, shared = len(ours) // page_size, min(len(ours), len(theirs)) // page_size
+    left, right = (
+        np.frombuffer(run, np.uint64, shared * page_size // 8).reshape(shared, page_size // 8) for run in (ours, theirs)
+    )
+    return [*np.flatnonzero((left != right).any(axis=1)).tolist(), *range(shared, count)]
+
+
+def read_rediff(folder: Path, generation: int, page_size: int) -> dict[int, Image] | None:
+    """The images in a re-diff file of an earlier run; None if there is none or it is damaged."""
+    path = rediff_path(folder, generation)
+    found: dict[int, Image] = {}
+    try:
+        with open(path, "rb") as file:
+            at = 0
+            while head := file.read(_REDIFF_HEADER.size):
+                image = file.read(page_size)
+                if len(head) < _REDIFF_HEADER.size or len(image) < page_size:
+                    return None
+                pgno, crc = _REDIFF_HEADER.unpack(head)
+                if zlib.crc32(image) != crc:
+                    return None
+                found[pgno] = image_at(-generation, at + len(head))
+                at += len(head) + page_size
+    except FileNotFoundError:
+        return None
+    return found

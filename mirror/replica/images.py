@@ -1,0 +1,70 @@
+"""Page images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mirror.capture.spool import Place
+from mirror.replica.spool_reader import SpoolReader
+
+#: Where a page image lies: in a spool segment (>= 0) or in the re-diff file of generation -n, and at which offset.
+#: One number, because a transaction of a gigabyte has hundreds of thousands of them (see :func:`image_at`).
+Image = int
+
+
+_OFFSET_BITS = 40
+
+
+def image_at(segment: int, offset: int) -> Image:
+    """The image at an offset, below a terabyte, of a segment."""
+    return segment << _OFFSET_BITS | offset
+
+
+def _place_of(image: Image) -> tuple[int, int]:
+    return image >> _OFFSET_BITS, image & ((1 << _OFFSET_BITS) - 1)
+
+
+def rediff_path(folder: Path, generation: int) -> Path:
+    """The file with the pages of the re-diff that began a generation."""
+    return folder / f"rediff-{generation}.pages"
+
+
+class Images:
+    """Reads page images from the spool and from re-diff files."""
+
+    def __init__(self, folder: Path, spool: SpoolReader) -> None:
+        self._folder = folder
+        self._spool = spool
+        self._files: dict[int, int] = {}
+
+    def read(self, image: Image, page_size: int) -> bytes:
+        """One page image; raises ``OSError`` when its file is gone."""
+        segment, offset = _place_of(image)
+        if segment >= 0:
+            return self._spool.page(Place(segment, offset), page_size)
+        descriptor = self._files.get(segment)
+        if descriptor is None:
+            descriptor = self._files[segment] = os.open(rediff_path(self._folder, -segment), os.O_RDONLY)
+        return os.pread(descriptor, page_size, offset)
+
+    @property
+    def comparisons(self) -> int:
+        """How many re-diff files are open."""
+        return len(self._files)
+
+    def forget_rediffs(self, *, up_to: int | None = None, above: int | None = None) -> None:
+        """Delete the re-diff files of generations up to one (saved) or above one (never applied)."""
+        for path in self._folder.glob("rediff-*.pages"):
+            generation = int(path.stem.partition("-")[2])
+            if (up_to is not None and generation <= up_to) or (above is not None and generation > above):
+                descriptor = self._files.pop(-generation, None)
+                if descriptor is not None:
+                    os.close(descriptor)
+                path.unlink()
+
+    def close(self) -> None:
+        """Close the re-diff files."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()

@@ -1,0 +1,344 @@
+"""The source as of the applied position: shadow, page map and schema, moving from batch to batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for
+from dataclasses import replace
+from pathlib import Path
+
+from mirror.capture.spool import Kind, Place
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Position
+from mirror.core.rows import RowChange
+from mirror.core.tables import Table
+from mirror.replica.batches import GapFound, Head, PageBatch, next_batch
+from mirror.replica.copy import ReadFile, read_rediff, rediff
+from mirror.replica.images import Image, Images
+from mirror.replica.shadow import SavedPosition, Shadow
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sqlite.decode.diff import Decoded, Layout, build_pagemap, decode
+from mirror.sqlite.decode.pagemap import PageMap
+from mirror.sqlite.decode.schema import Schema, read_schema
+from mirror.sqlite.format.btree import Geometry
+from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
+
+#: Files of comparisons that may stand, and be open, before a save makes them unnecessary.
+MOST_COMPARISONS = 64
+
+
+class Replica:
+    """What the mirror keeps of one source on its own disk, and the place in the spool behind it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        spool: SpoolReader,
+        images: Images,
+        shadow: Shadow,
+        pagemap: PageMap | None,
+        head: Head,
+    ) -> None:
+        """``pagemap`` None: the shadow was just made; it is mapped and written to disk meanwhile."""
+        page1 = shadow.read(1)
+        header = DatabaseHeader.parse(page1)
+        self.page_size = header.page_size
+        self.leapt = False
+        """Whether the pages are behind the position."""
+        self._paged = head.lsn.generation
+        """The generation in which the pages are."""
+        self.lineage = shadow.saved.lineage
+        self.head = head
+        self._folder = folder
+        self._spool = spool
+        self._images = images
+        self._shadow = shadow
+        self._cookie = schema_cookie(page1)
+        self._layout = Layout(Geometry(header.usable), header.encoding)
+        self.schema: Schema = read_schema(shadow.read, self._layout.geometry, self._layout.encoding)
+        self._pagemap = pagemap
+        self._finishing = _Finishing(shadow, self.schema, self._layout) if pagemap is None else None
+
+    @classmethod
+    def open(cls, folder: Path, spool: SpoolReader, images: Images, faults: Faults = no_fault) -> Replica | None:
+        """The replica as last saved; None if there is none that the spool continues.
+
+        Raises ``StateError``, ``SourceError``.
+        """
+        opened = Shadow.open(folder, images, faults)
+        if opened is None:
+            return None
+        shadow, pagemap = opened
+        saved = shadow.saved
+        place, first = saved.place, spool.first()
+        begin = None if first is None else next(spool.records(first), None)
+        if first is None:
+            place = Place(1, 0)  # the spool was lost: what will stand there begins with a gap
+        elif begin is not None and begin.kind is Kind.GAP and begin.generation > saved.generation:
+            place = first  # as above, and it does already
+        elif begin is None or begin.generation > saved.generation or place < first:
+            shadow.close()  # only a part of the spool is left, and it does not continue the shadow
+            return None
+        head = Head(saved.lsn, saved.salts, saved.committed_at, place)
+        return cls(folder, spool, images, shadow, PageMap.from_bytes(pagemap), head)
+
+    @classmethod
+    def create(
+        cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int, faults: Faults = no_fault
+    ) -> Replica:
+        """Make a replica of the copy that stands in ``shadow.db``, overlaid with spooled frames.
+
+        Its rows can be read; it counts, and can move, only after :meth:`finish`.
+        """
+        head = replace(frames.head, committed_at=frames.head.committed_at or time.time())
+        saved = _saved(str(uuid.uuid4()), head, frames.page_size, pages)
+        shadow = Shadow.create(folder, images, saved, frames.images, faults)
+        return cls(folder, spool, images, shadow, None, head)
+
+    def rows_sent(self) -> None:
+        """Told when the rows of a table have been read, so that there is time to map a copy just made."""
+        if self._finishing is not None:
+            self._finishing.map_now()
+
+    def finish(self, check: Callable[[], None]) -> None:
+        """Record that a copy just made is whole, once it is on disk and mapped; ``check`` is called meanwhile.
+
+        Raises ``FormatError``, ``OSError``.
+        """
+        if self._finishing is not None:
+            self._pagemap = self._finishing.result(check)
+            self._shadow.commit(self._pagemap.to_bytes())
+            self._finishing = None
+
+    @property
+    def _map(self) -> PageMap:
+        assert self._pagemap is not None, "the copy has not been finished"
+        return self._pagemap
+
+    @property
+    def database(self) -> Path:
+        """The copy as a SQLite file; it describes the position only right after a save."""
+        return Shadow.database(self._folder)
+
+    @property
+    def first_segment(self) -> int:
+        """The spool is needed from here on."""
+        return self._shadow.saved.place.segment
+
+    @property
+    def pages(self) -> int:
+        """Size of the source in pages."""
+        return self._shadow.pages
+
+    @property
+    def position(self) -> Position:
+        """The position that the replica describes."""
+        return Position(self.head.lsn, self.head.salts, self.head.committed_at)
+
+    def read(self, pgno: int) -> bytes:
+        """A page as of the position; empty behind the end."""
+        return self._shadow.read(pgno)
+
+    def next(self, until: Place | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
+        """The next batch in the spool (see :func:`~mirror.replica.batches.next_batch`)."""
+        return next_batch(self._spool, self.head, until, self._cookie, stop_at)
+
+    def decode(
+        self,
+        images: Mapping[int, Image],
+        rebuild: frozenset[str] = frozenset(),
+        check: Callable[[], None] | None = None,
+    ) -> Decoded:
+        """Decode a batch's pages against the replica; ``check`` is called at each page read."""
+
+        def new(pgno: int) -> bytes:
+            if check is not None:
+                check()
+            image = images.get(pgno)
+            return self.read(pgno) if image is None else self._images.read(image, self.page_size)
+
+        return decode(self.read, new, images.keys(), self.schema, self._map, self._layout, rebuild)
+
+    def rows(self, table: Table) -> Iterator[RowChange]:
+        """All rows of a table at the position, as inserts; raises ``FormatError`` while they are read."""
+        # No page differs, so nothing is looked up in the page map, which may not be there yet.
+        decoded = decode(self.read, self.read, (), self.schema, PageMap(), self._layout, frozenset((table.name,)))
+        for changes in decoded.tables:
+            yield from changes.rows
+
+    def advance(self, head: Head, images: Mapping[int, Image], pages: int, decoded: Decoded) -> None:
+        """Move to the position after a batch whose changes have all been read."""
+        decoded.update.apply(self._map)
+        self._shadow.advance(images, pages or self.pages)
+        self.schema, self.head, self.leapt = decoded.schema, head, False
+        self._paged = head.lsn.generation
+        if 1 in images:
+            self._cookie = schema_cookie(self.read(1))
+
+    def forget_comparisons(self) -> None:
+        """Remove what comparisons that were not applied have left: it describes no state that the pages came through.
+
+        Before anything is applied at a later position; a restart would take it for the way to there.
+        """
+        self._images.forget_rediffs(above=self._paged)
+
+    def leap(self, position: Position, place: Place | None) -> None:
+        """Postgres is at a position to which the pages have not come, because hooks told of the rows; they stay behind.
+
+        ``place``: in the spool, if the position stands there. Pages move on with the next comparison, and until then
+        nothing is saved.
+        """
+        self.head = Head(position.lsn, position.salts, position.committed_at, place or self.head.place)
+        self.leapt = True
+
+    def roll_forward(self, target: Lsn, until: Place | None, check: Callable[[], None]) -> bool:
+        """Move along the spool to a position without applying; False if the spool does not lead there."""
+        while self.head.lsn < target:
+            found = self.next(until, target)
+            if isinstance(found, GapFound):
+                images = read_rediff(self._folder, found.head.lsn.generation, self.page_size)
+                while images is None:
+                    # That comparison was never applied; the one after a later gap took its place.
+                    found = self._next_gap(found.head, until, target)
+                    if found is None:
+                        return False
+                    images = read_rediff(self._folder, found.head.lsn.generation, self.page_size)
+                found = self.compared(found, images, next_batch(self._spool, found.head, until, None, target))
+            if found is None:
+                return False
+            decoded = self.decode(found.images, check=check)
+            for table in decoded.tables:
+                for _ in table.rows:
+                    pass
+            self.advance(found.head, found.images, found.pages, decoded)
+        return self.head.lsn == target
+
+    def compare(self, read: ReadFile, generation: int, check: Callable[[], None]) -> dict[int, Image]:
+        """Where the pages lie, from now on, in which the source's file differs; raises ``StateError``."""
+        return rediff(read, self._shadow, self.page_size, self._folder, generation, check)
+
+    def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
+        """The batch that a comparison after a gap makes: the pages that differ, and the frames since."""
+        head, pages, commits = gap.head, 0, 0
+        if isinstance(frames, PageBatch):
+            head, pages, commits = frames.head, frames.pages, frames.commits
+            images = images | frames.images
+        if not commits:
+            # Nothing in the WAL, or just a reset of it: the file is the database, and page 1 says how long it is.
+            pages = self.pages
+            if 1 in images:
+                pages = DatabaseHeader.parse(self._images.read(images[1], self.page_size)).pages
+        kept = {pgno: image for pgno, image in images.items() if pgno <= pages}
+        return PageBatch(head, kept, pages, commits, self.page_size)
+
+    def _next_gap(self, head: Head, until: Place | None, target: Lsn) -> GapFound | None:
+        """The gap after one whose pages were not compared; the commits in between were void."""
+        found = next_batch(self._spool, head, until, None, target)
+        while isinstance(found, PageBatch):
+            found = next_batch(self._spool, found.head, until, None, target)
+        return found
+
+    def save_now_and_then(self, until: Place | None) -> None:
+        """Begin a save when one is due, note one that is done; ``until``: where the spool ends.
+
+        It begins where a segment ends, because capture still appends to the last one and syncing that
+        would hold it up; only when that does not come does it begin anywhere. To be called when nothing
+        more is spooled, too: capture may wait for room.
+        """
+        self._note_save(wait=False)
+        if self.leapt:
+            return
+        if self._shadow.save_due(self.head.place):
+            between = until is not None and self.head.place.segment < until.segment
+            if between or self._shadow.overdue(self.head.place):
+                self._begin_save()
+        elif self._images.comparisons > MOST_COMPARISONS and not self._shadow.saving:
+            self._begin_save()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the position or a page differs from what is saved."""
+        return not self.leapt and (self._shadow.changed or self._shadow.saved.lsn != self.head.lsn)
+
+    def save(self) -> None:
+        """Save position, pages and page map, and prune the spool. Raises ``StateError``."""
+        self._note_save(wait=True)
+        self._begin_save()
+        self._note_save(wait=True)
+
+    def _begin_save(self) -> None:
+        saved = _saved(self.lineage, self.head, self.page_size, self.pages)
+        self._shadow.begin_save(saved, self._map.to_bytes())
+
+    def _note_save(self, *, wait: bool) -> None:
+        if self._shadow.end_save(wait=wait):
+            saved = self._shadow.saved
+            self._images.forget_rediffs(up_to=saved.generation)
+            self._spool.prune(saved.place.segment)
+
+    def close(self) -> None:
+        """Close the shadow."""
+        if self._finishing is not None:
+            self._finishing.give_up()
+        self._shadow.close()
+
+
+class _Finishing:
+    """What a copy still needs before it counts, done by a thread of its own while the rows are loaded.
+
+    It is written to disk at once, but mapped only when told: the two threads would take the interpreter from
+    each other at every row, while Postgres waits; later, Postgres is at work on the key and the loader waits.
+    """
+
+    def __init__(self, shadow: Shadow, schema: Schema, layout: Layout) -> None:
+        self._shadow = shadow
+        self._schema = schema
+        self._layout = layout
+        self._given_up = False
+        self._map_now = threading.Event()
+        self._done: Future[PageMap] = Future()
+        # A daemon, so that whoever forgets to close a replica can still end.
+        threading.Thread(target=self._run, name="mirror finish", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._shadow.sync()
+            self._map_now.wait()
+            pagemap = build_pagemap(self._read, self._shadow.pages, self._schema, self._layout)
+        except BaseException as error:
+            self._done.set_exception(error)  # raised by whoever asks for the result
+        else:
+            self._done.set_result(pagemap)
+
+    def _read(self, pgno: int, count: int) -> bytes:
+        if self._given_up:
+            raise CancelledError
+        return self._shadow.read_run(pgno, count)
+
+    def map_now(self) -> None:
+        """Begin to map the copy, once it is on disk."""
+        self._map_now.set()
+
+    def result(self, check: Callable[[], None]) -> PageMap:
+        """The page map, once the copy is on disk; raises what went wrong, and whatever ``check`` raises."""
+        self.map_now()
+        while wait_for([self._done], 0.1).not_done:
+            check()
+        return self._done.result()
+
+    def give_up(self) -> None:
+        """End soon, and only then return."""
+        self._given_up = True
+        self.map_now()
+        wait_for([self._done])
+
+
+def _saved(lineage: str, head: Head, page_size: int, pages: int) -> SavedPosition:
+    lsn = head.lsn
+    return SavedPosition(
+        lineage, lsn.generation, lsn.frame, head.salts, head.committed_at, head.place, page_size, pages
+    )

@@ -1,0 +1,301 @@
+"""The one SQLite connection to a source: it stays open, holds no transaction, and checkpoints nothing.
+
+While it is open, no other connection is the last one, whose close would delete the WAL. It also reads
+the database file for copies, through SQLite's own handle. A :class:`KeptSource` renews it when another
+file is put at the source's path.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.replica.filesystem import mounts, network_filesystem
+from mirror.replica.images import Image, Images
+from mirror.sqlite.format.freelist import free_leaves
+from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
+
+#: SQLite 3.7.0 to 3.51.2 can corrupt a database when a WAL reset meets another checkpoint.
+_OLDEST = 3051003
+#: A file that has come back must have been left alone for so many seconds before it is opened.
+_SETTLED = 1.0
+
+
+class FileReader:
+    """Reads ``(offset, amount)`` bytes of the database file (not of the WAL), up to the size it has at first.
+
+    What is appended later comes from the WAL. Raises ``ReplacedError`` when another file stands at the
+    source's path.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._size = keeper.size()
+
+    def __call__(self, offset: int, amount: int) -> bytes:
+        """Bytes of the file; fewer at its end, none behind it."""
+        amount = min(amount, self._size - offset)
+        if amount <= 0:
+            self._keeper.size()  # still the same file, after all of it was read
+            return b""
+        return self._keeper.read(offset, amount)
+
+    def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
+        """Raise ``SourceError`` if a page of the database is neither in the file as read nor in the WAL.
+
+        Then what was read is the beginning of a copy; unless the page is free, and holds nothing.
+        """
+        there = self._size // page_size
+        lock_page = LOCK_BYTE // page_size + 1
+        missing = {pgno for pgno in range(there + 1, pages + 1) if pgno not in frames and pgno != lock_page}
+        if not missing:
+            return
+
+        def page(pgno: int) -> bytes:
+            if pgno in frames:
+                return images.read(frames[pgno], page_size)
+            return self((pgno - 1) * page_size, page_size)
+
+        try:
+            if missing <= free_leaves(page):
+                return
+        except FormatError as error:
+            raise self._keeper.not_whole(there, pages) from error
+        raise self._keeper.not_whole(there, pages)
+
+
+class Keeper:
+    """Keeps one source connected. Use it from one thread, and close it there."""
+
+    def __init__(self, database: Path) -> None:
+        """Connect; raises ``SourceError`` for a file that cannot be followed, saying why."""
+        if _library_version() < _OLDEST:
+            raise SourceError(
+                "open the source",
+                str(database),
+                f"SQLite {apsw.sqlite_lib_version()} has the WAL-reset bug",
+                next_step="install apsw 3.51.3 or newer",
+            )
+        self._database = database
+        self.inode = self._stat().st_ino
+        kind = network_filesystem(database, mounts())
+        if kind is not None:
+            raise self._refused(f"it is on a network file system ({kind})", "run program and mirror on a local disk")
+        try:
+            self._connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
+        except apsw.Error as error:
+            raise _explain(error, database) from error
+        try:
+            self.in_wal_mode = self._look().wal
+            """Otherwise no statement may be run: it would take a lock that a writer meets."""
+            if self.in_wal_mode:
+                self._prepare()
+            self.size()
+        except apsw.Error as error:
+            self._connection.close()
+            raise _explain(error, database) from error
+        except SourceError:
+            self._connection.close()
+            raise
+
+    def _look(self) -> DatabaseHeader:
+        """Refuse what is no whole database, before a statement takes a lock or makes a WAL; return its header."""
+        if self.size() == 0:
+            raise self._refused("it is empty", "create a database in it")
+        try:
+            header = DatabaseHeader.parse(self.read(0, HEADER_SIZE))
+        except FormatError as error:
+            raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
+        # The size last: with nothing in the WAL, a file that grows has all that its header told of before.
+        logged = _signature(Path(f"{self._database}-wal"))
+        pages = self.size() // header.page_size
+        if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):
+            raise self.not_whole(pages, header.pages)
+        return header
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.set_busy_timeout(2000)
+        connection.execute("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0")
+        # The first read opens the WAL and its index, creating them if need be.
+        connection.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018 - reads the row
+        mode = connection.execute("PRAGMA journal_mode").get
+        if mode != "wal":
+            raise self._refused(f"its journal mode is changing to {mode}", "try again", retryable=True)
+
+    def _refused(self, detail: str, next_step: str, *, retryable: bool = False) -> SourceError:
+        return SourceError("open the source", str(self._database), detail, next_step=next_step, retryable=retryable)
+
+    def not_whole(self, there: int, pages: int) -> SourceError:
+        """The error for a file that ends too early."""
+        detail = f"the file has {there} pages of {pages}: a copy of it is not finished"
+        return self._refused(detail, "let the copy end: the mirror goes on by itself", retryable=True)
+
+    def reader(self) -> FileReader:
+        """What reads the database file as large as it is now."""
+        return FileReader(self)
+
+    def read(self, offset: int, amount: int) -> bytes:
+        """Bytes of the database file; takes no lock."""
+        try:
+            return self._connection.read("main", 0, offset, amount)[1]
+        except apsw.Error as error:
+            raise SourceError(
+                "read the source", f"{self._database}, offset {offset}", str(error), retryable=True
+            ) from error
+
+    def size(self) -> int:
+        """The file's size; raises ``ReplacedError`` when it is not at the source's path any more."""
+        try:
+            found = self._stat()
+        except SourceError as error:
+            raise ReplacedError("read the source", str(self._database), error.detail) from error
+        if found.st_ino != self.inode:
+            raise ReplacedError("read the source", str(self._database), "another file was put at its path")
+        return found.st_size
+
+    def _stat(self) -> os.stat_result:
+        try:
+            found = os.stat(self._database)  # opens no descriptor, so no lock can be lost
+        except OSError as error:
+            raise self._refused(f"no such file ({error.strerror})", "check the path") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise self._refused("no regular file", "check the path")
+        return found
+
+    def close(self) -> None:
+        """Disconnect without a checkpoint; the WAL stays."""
+        self._connection.close()
+
+
+class KeptSource:
+    """The connection to a source across the goings and comings of its file.
+
+    At first, a file that cannot be followed is an error. One that was followed already is waited for:
+    the errors of :meth:`connect` are then retryable.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._keeper: Keeper | None = None
+        self._followed = False
+        self._sighted: tuple[object, float] | None = None
+
+    def connect(self) -> bool:
+        """Be connected to the file at the source's path; True if it was connected anew, so that all may differ.
+
+        Raises ``SourceError``.
+        """
+        if self._keeper is not None:
+            try:
+                self._keeper.size()
+                return False
+            except ReplacedError:
+                self.close()
+        try:
+            if self._followed:
+                self._let_settle()
+            self._keeper = Keeper(self._database)
+        except SourceError as error:
+            if self._followed and not error.retryable:
+                error.retryable = True
+                error.next_step += "; the mirror then goes on by itself"
+            raise
+        again, self._followed, self._sighted = self._followed, True, None
+        return again
+
+    @property
+    def in_wal_mode(self) -> bool:
+        """Whether the database has a WAL; only while connected."""
+        assert self._keeper is not None
+        return self._keeper.in_wal_mode
+
+    @property
+    def inode(self) -> int:
+        """Of the file; 0 while not connected."""
+        return 0 if self._keeper is None else self._keeper.inode
+
+    def reader(self) -> FileReader:
+        """What reads the database file as large as it is now; only while connected."""
+        assert self._keeper is not None
+        return self._keeper.reader()
+
+    def _let_settle(self) -> None:
+        """Wait for whoever puts the file back: connecting makes a WAL, and a log may have to come yet.
+
+        A WAL index says that a program has the file open already, or had it.
+        """
+        file = _signature(self._database)
+        if file is None:
+            self._sighted = None
+            raise SourceError("follow the source", str(self._database), "the file is gone", next_step="put it back")
+        if os.path.exists(f"{self._database}-shm"):
+            return
+        sight, now = (file, _signature(Path(f"{self._database}-wal"))), time.monotonic()
+        if self._sighted is None or self._sighted[0] != sight:
+            self._sighted = sight, now
+        if now < self._sighted[1] + _SETTLED:
+            raise SourceError(
+                "follow the source", str(self._database), "the file is back only just now", next_step="leave it alone"
+            )
+
+    def close(self) -> None:
+        """Disconnect, to connect anew or for good."""
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+
+
+class _Signature(NamedTuple):
+    """What changes when a file is written or replaced."""
+
+    inode: int
+    size: int
+    modified: int
+
+
+def _signature(path: Path) -> _Signature | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return _Signature(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _library_version() -> int:
+    major, minor, patch = (int(part) for part in apsw.sqlite_lib_version().split(".")[:3])
+    return major * 1_000_000 + minor * 1000 + patch
+
+
+def _explain(error: apsw.Error, database: Path) -> SourceError:
+    if isinstance(error, apsw.NotADBError):
+        return SourceError(
+            "open the source",
+            str(database),
+            "no SQLite database, or an encrypted one",
+            next_step="check the path",
+        )
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return SourceError(
+            "open the source",
+            str(database),
+            "it is locked: a program holds it in exclusive mode, or is just changing its journal mode",
+            next_step="let the program use locking_mode=NORMAL; the mirror then goes on by itself",
+            retryable=True,
+        )
+    if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
+        return SourceError(
+            "open the source",
+            str(database),
+            f"no right to write beside it ({error})",
+            next_step="a reader of a WAL shares its index: give the mirror write permission on the file and its folder",
+        )
+    return SourceError("open the source", str(database), str(error), next_step="check the file and its permissions")

@@ -1,0 +1,392 @@
+"""Preflight: what would go wrong, before anything is copied; and what will become of each column.
+
+The source is read as parity reads it: through SQL, some thousand rows at a time, so that no read transaction
+lasts. Its program may write meanwhile; each chunk then has its own state, which is good enough to find what kinds
+of values a column has. Nothing is written anywhere, except what SQLite itself makes beside a WAL database.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import apsw
+import psycopg
+
+from mirror.core.checks import Check, Code, Level, all_passed
+from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
+from mirror.core.tables import Column, Table, TableMapping
+from mirror.core.values import BadText, Row, Value
+from mirror.postgres.cluster import forbidden_in
+from mirror.postgres.codecs import Misfit, Reject
+from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
+from mirror.postgres.profiles import PROFILES, memustore
+from mirror.postgres.typed import encoder
+from mirror.replica.source_connection import Keeper
+from mirror.sqlite.decode.schema import SchemaRow, parse_schema
+
+#: Rows that are read at a time.
+CHUNK_ROWS = 2_000
+#: Of a WITHOUT ROWID table, which has no numbers to go along, only so many rows are looked at.
+KEYED_ROWS = 100_000
+#: Room that a source needs in the state directory: its copy, and as much again for what is spooled meanwhile.
+ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
+OLDEST_POSTGRES = 150_000
+#: Of a table in Postgres.
+MOST_COLUMNS = 1600
+
+
+@dataclass(slots=True)
+class ColumnReport:
+    """What a column holds, and what will become of it."""
+
+    table: str
+    column: str
+    declared: str
+    becomes: str
+    """Its type in Postgres."""
+    classes: dict[str, int] = field(default_factory=dict)
+    """Values by SQLite's storage class: null, integer, real, text, blob."""
+    rejects: dict[str, int] = field(default_factory=dict)
+    """Values that Postgres cannot hold, by the reason: their rows go to ``mirror.rejects``."""
+    misfits: int = 0
+    """Values that do not fit its type, so that it becomes jsonb."""
+
+
+@dataclass(slots=True)
+class Report:
+    """All that was found about one source."""
+
+    source: str
+    agent: str | None = None
+    profile: str | None = None
+    findings: list[Check] = field(default_factory=list)
+    columns: list[ColumnReport] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no problem."""
+        return all_passed(self.findings)
+
+    def add(self, code: Code, level: Level, name: str, detail: str, next_step: str = "") -> None:
+        """Note what was found."""
+        self.findings.append(Check(code, name, level, detail, next_step))
+
+    def fails(self, code: Code, name: str, error: MirrorError) -> None:
+        """Note an error as a problem."""
+        detail = f"{error.place}: {error.detail}" if error.place else error.detail
+        step = error.next_step or "repair it, and run mirror doctor again"
+        self.add(code, "problem", name, detail or str(error), step)
+
+
+def examine(
+    source: Path,
+    dsn: str | None,
+    state_dir: Path,
+    schema: str,
+    agent: str | None,
+    profile: str | None,
+    own_schema: str,
+) -> Report:
+    """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look.
+
+    ``own_schema``: the command that gives it a schema of its own.
+    """
+    report = Report(str(source), agent, profile)
+    if dsn is None and (found := forbidden_in(state_dir)):
+        step = "name another --state-dir, or a Postgres of your own"
+        told = f"the embedded Postgres cannot run in {state_dir}: {'a space' if found == ' ' else found}"
+        report.add(Code.STATE_DIRECTORY, "problem", "state directory", told, step)
+    mappings: list[TableMapping] = []
+    try:
+        mappings = _look_at_tables(report, source, schema, wal=_look_at_file(report, source, state_dir))
+    except MirrorError as error:
+        report.fails(Code.SOURCE, "source", error)
+    if dsn is None:
+        told = "none is configured: the embedded one will be started in the state directory"
+        report.add(Code.POSTGRES, "note", "Postgres", told, "to use another, name it: --postgres, or ARGENT_PG_URL")
+        return report
+    try:
+        with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+            _look_at_postgres(report, connection, schema, mappings, own_schema)
+    except MirrorError as error:
+        report.fails(Code.POSTGRES, "Postgres", error)
+    return report
+
+
+def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
+    """Look at the file and its place; returns whether it has a WAL."""
+    keeper = Keeper(source)  # raises what keeps it from being followed: network, encryption, locks, rights
+    try:
+        wal = keeper.in_wal_mode
+        size = keeper.size()
+    finally:
+        keeper.close()
+    told = "a SQLite database, not encrypted, on a local file system, its locks and WAL can be read"
+    report.add(Code.FILE, "ok", "file", told)
+    report.add(Code.SQLITE, "ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
+    if wal:
+        report.add(Code.JOURNAL_MODE, "ok", "journal mode", "WAL: every commit is followed")
+    else:
+        report.add(
+            Code.JOURNAL_MODE,
+            "note",
+            "journal mode",
+            "not WAL: after each change all pages are compared, which is slower",
+            "let the program say PRAGMA journal_mode=WAL, if it may",
+        )
+    above = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    free, needed = shutil.disk_usage(above).free, ROOM_FACTOR * size + ROOM_BYTES
+    told = f"{free >> 20:,} MB free for a source of {size >> 20:,} MB"
+    if free < needed:
+        step = f"make room for {needed >> 20:,} MB, or name another --state-dir"
+        report.add(Code.DISK, "problem", "disk", told, step)
+    else:
+        report.add(Code.DISK, "ok", "disk", told)
+    return wal
+
+
+def _open(source: Path, *, wal: bool) -> apsw.Connection:
+    """Open the source for reading; without a WAL, where every reader holds up writers, without any lock."""
+    if not wal:
+        name = f"file:{quote(str(source))}?immutable=1"
+        return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.set_busy_timeout(2000)
+    connection.execute("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0")
+    return connection
+
+
+def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> list[TableMapping]:
+    """Recognise the source, and look at every value of its tables; returns how they would be held."""
+    connection = _open(source, wal=wal)
+    try:
+        found: list[Any] = connection.execute(
+            "SELECT type, name, tbl_name, ifnull(rootpage, 0), sql FROM sqlite_schema"
+        ).fetchall()
+        tables = parse_schema(SchemaRow(*row) for row in found).tables
+        if report.profile is None:
+            known = memustore.recognise(tables, lambda table: _rows(connection, table))
+            report.profile = "memustore" if known else "generic"
+        if report.agent is None and report.profile == "memustore":
+            report.agent = memustore.DEFAULT_AGENT
+        held = "a MemuStore or its dashboard" if report.profile == "memustore" else "any tables"
+        whose = f", of the agent {report.agent}" if report.agent else ""
+        report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: held as {held}{whose}; {len(tables)} tables")
+        mappings = []
+        for table in tables.values():
+            if table.left_out:
+                names = ", ".join(table.left_out)
+                told = f"left out: {names}: virtual columns that only the program computes"
+                step = "make them STORED, if they are wanted in Postgres"
+                report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", told, step)
+            try:
+                mapping = PROFILES[report.profile].map_table(table, schema, tenant=report.agent is not None)
+            except ConfigError as error:
+                report.fails(Code.TABLE_UNMAPPED, f"table {table.name}", error)
+                continue
+            mappings.append(mapping)
+            if len(table.columns) > MOST_COLUMNS:
+                told = f"{len(table.columns):,} columns; Postgres takes {MOST_COLUMNS:,} at most"
+                step = "split it; all other tables are mirrored all the same"
+                report.add(Code.TABLE_TOO_WIDE, "problem", f"table {table.name}", told, step)
+                continue
+            try:
+                _look_at_values(report, connection, mapping)
+            except apsw.Error as error:
+                # A virtual column that cannot be computed; or, without a WAL, a program that writes just now.
+                told = f"its values could not be read: {error}"
+                step = "run mirror doctor again when nobody writes"
+                report.add(Code.TABLE_UNREADABLE, "note", f"table {table.name}", told, step)
+        return mappings
+    except apsw.Error as error:
+        raise SourceError("read the source", str(source), f"{type(error).__name__}: {error}") from error
+    finally:
+        connection.close()
+
+
+def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableMapping) -> None:
+    table = mapping.table
+    columns = [
+        ColumnReport(table.name, column.name, column.declared_type, held.pg_type)
+        for column, held in zip(table.columns, mapping.columns, strict=True)
+    ]
+    classes = [Counter[str]() for _ in columns]
+    rejects = [Counter[str]() for _ in columns]
+    encoders = [encoder(held.pg_type, held.codec) for held in mapping.columns]
+    keys = [at for at, held in enumerate(mapping.columns) if held.name in (mapping.key or ())]
+    null_keys = rows = 0
+    for row in _rows(connection, table):
+        rows += 1
+        null_keys += any(row[at] is None for at in keys)
+        for at, value in enumerate(row):
+            classes[at][_class_of(value)] += 1
+            try:
+                encoders[at](value)
+            except Misfit:
+                columns[at].misfits += 1
+            except Reject as reject:
+                rejects[at][reject.reason] += 1
+    report.columns += columns
+    for at, found in enumerate(columns):
+        found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
+        if found.misfits:
+            found.becomes = "jsonb"
+            told = f"becomes jsonb: {found.misfits:,} values do not fit its type"
+            step = "nothing is lost; for a typed column, change these values in the source before mirror up"
+            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", told, step)
+        for reason, count in found.rejects.items():
+            report.add(
+                Code.COLUMN_REJECTS,
+                "problem",
+                f"column {table.name}.{found.column}",
+                f"{count:,} rows would go to mirror.rejects: {reason}",
+                "change the values in the source, or take it as it is: `mirror rejects list` shows them later",
+            )
+    if null_keys and report.agent is not None:
+        report.add(
+            Code.TABLE_KEY,
+            "problem",
+            f"table {table.name}",
+            f"{null_keys:,} rows would go to mirror.rejects: NULL in the primary key",
+            "give them a key in the source",
+        )
+    elif null_keys:
+        told = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
+        step = "for its own key in Postgres, give them one in the source"
+        report.add(Code.TABLE_KEY, "note", f"table {table.name}", told, step)
+    if table.without_rowid and rows >= KEYED_ROWS:
+        told = f"only its first {KEYED_ROWS:,} rows were looked at"
+        step = "after mirror up, mirror status counts all rejected rows"
+        report.add(Code.TABLE_LARGE, "note", f"table {table.name}", told, step)
+
+
+def _class_of(value: Value) -> str:
+    kinds = {type(None): "null", int: "integer", float: "real", str: "text", BadText: "text", bytes: "blob"}
+    return kinds[type(value)]
+
+
+def _rows(connection: apsw.Connection, table: Table) -> Iterator[Row]:
+    """All rows, a chunk to a read transaction; of a WITHOUT ROWID table the first ones."""
+    encoding = str(connection.pragma("encoding"))
+    names = [_quoted(column) for column in table.columns]
+    parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
+    taken = {column.name.lower() for column in table.columns}
+    rowid = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
+    if table.without_rowid or rowid is None:
+        query = f"SELECT 0, {', '.join(parts)} FROM {_quoted(table)} LIMIT {KEYED_ROWS}"
+        for raw in connection.execute(query).fetchall():
+            yield _decoded(raw[1:], encoding)
+        return
+    query = f"SELECT {rowid}, {', '.join(parts)} FROM {_quoted(table)}"
+    chunk = connection.execute(f"{query} ORDER BY {rowid} LIMIT {CHUNK_ROWS}").fetchall()
+    while chunk:
+        for raw in chunk:
+            yield _decoded(raw[1:], encoding)
+        behind = f"{query} WHERE {rowid} > ? ORDER BY {rowid} LIMIT {CHUNK_ROWS}"
+        chunk = connection.execute(behind, (chunk[-1][0],)).fetchall()
+
+
+def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:
+    values: list[Value] = []
+    for kind, value in zip(raw[::2], raw[1::2], strict=True):
+        if kind == "text":
+            try:
+                values.append(value.decode(encoding))
+            except UnicodeDecodeError:
+                values.append(BadText(value))
+        else:
+            values.append(value)
+    return tuple(values)
+
+
+def _quoted(named: Table | Column) -> str:
+    return '"' + named.name.replace('"', '""') + '"'
+
+
+def _look_at_postgres(
+    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
+) -> None:
+    version = connection.info.server_version
+    told = f"version {version // 10000}.{version % 10000}, database {connection.info.dbname}"
+    if version < OLDEST_POSTGRES:
+        report.add(Code.POSTGRES, "problem", "Postgres", told, "use Postgres 15 or newer")
+    else:
+        report.add(Code.POSTGRES, "ok", "Postgres", told)
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        step = "create a database with ENCODING 'UTF8'"
+        report.add(Code.ENCODING, "problem", "encoding", f"the database's is {encoding}", step)
+    row = connection.execute(statement("doctor"), {"schema": schema}).fetchone()
+    if row is None:
+        raise SinkError("look at Postgres", connection.info.dbname, "no answer")
+    read_only, may_create, may_use, vector, available, app_role, app_bypasses, may_make_roles = row
+    if read_only:
+        step = "name the primary server, or end its read-only mode"
+        report.add(Code.READ_ONLY, "problem", "rights", "the database is read-only", step)
+    if not may_create or not may_use:
+        where = "the database" if not may_create else f"the schema {schema}"
+        step = "grant the mirror's user CREATE on it"
+        report.add(Code.RIGHTS, "problem", "rights", f"the user may not create in {where}", step)
+    else:
+        report.add(Code.RIGHTS, "ok", "rights", "the user may create schemas and tables")
+    if report.profile == "memustore":
+        if not vector and not available:
+            step = "install it, or use --profile generic"
+            report.add(Code.PGVECTOR, "problem", "pgvector", "the server does not have it", step)
+        else:
+            report.add(Code.PGVECTOR, "ok", "pgvector", "installed" if vector else "available")
+    if report.agent is not None:
+        if app_bypasses:
+            step = "ALTER ROLE argent_app NOSUPERUSER NOBYPASSRLS"
+            report.add(Code.ROW_SECURITY, "problem", "row security", "the role argent_app can bypass it", step)
+        elif not app_role and not may_make_roles:
+            step = "CREATE ROLE argent_app LOGIN"
+            report.add(Code.ROW_SECURITY, "problem", "row security", "the role argent_app is missing", step)
+        else:
+            told = "the role argent_app is there" if app_role else "argent_app can be made"
+            report.add(Code.ROW_SECURITY, "ok", "row security", told)
+    _look_for_collisions(report, connection, schema, mappings, own_schema)
+
+
+def _look_for_collisions(
+    report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
+) -> None:
+    """Names that are taken: by tables of other sources, and by what is not the mirror's."""
+    there = {
+        name
+        for (name,) in connection.execute(
+            "SELECT relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND relkind IN ('r', 'p', 'v', 'm', 'f')",
+            (schema,),
+        )
+    }
+    wanted = {mapping.name for mapping in mappings} | (
+        set(memustore.TABLES) if report.profile == "memustore" else set()
+    )
+    ours: set[str] = set()
+    found = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('mirror.profile_migrations'))"
+    ).fetchone()
+    if found == (True,):
+        for name, path, agent in connection.execute(statement("doctor_tables"), {"schema": schema}).fetchall():
+            ours.add(name)
+            # Tables of agents are shared, but not by two sources of one agent.
+            apart = None not in (agent, report.agent) and agent != report.agent
+            if name in wanted and path != report.source and not apart:
+                told = f"{schema}.{name} mirrors another source, {path}"
+                report.add(Code.TABLE_NAME, "problem", f"table {name}", told, own_schema)
+        ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
+        if connection.execute(ledger, (schema,)).fetchone() == (True,):
+            ours |= set(memustore.TABLES)
+    for name in sorted(wanted & there - ours):
+        told = f"{schema}.{name} is there already and is not the mirror's"
+        step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
+        report.add(Code.TABLE_NAME, "problem", f"table {name}", told, step)

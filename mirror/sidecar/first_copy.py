@@ -1,0 +1,88 @@
+"""The first copy of a source, and the one after a loss: the file's pages, and what was committed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mirror.core.errors import SourceError
+from mirror.core.faults import Faults
+from mirror.postgres.load import Progress
+from mirror.postgres.profiles import memustore
+from mirror.postgres.sink import Sink
+from mirror.replica.batches import GapFound, PageBatch, frames_until
+from mirror.replica.copy import copy_file
+from mirror.replica.images import Images
+from mirror.replica.replica import Replica
+from mirror.replica.shadow import Shadow
+from mirror.replica.source_connection import KeptSource
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.recognise import is_recognised
+from mirror.sidecar.source_folder import SourceTask
+from mirror.sqlite.format.header import DatabaseHeader
+
+
+def copy_source(
+    task: SourceTask,
+    source: KeptSource,
+    tail: Tail,
+    spool: SpoolReader,
+    images: Images,
+    floor: int,
+    pump: Callable[[], None],
+    progress: Callable[[int], None],
+    faults: Faults,
+) -> Replica:
+    """Copy the database file and overlay the frames that were committed meanwhile.
+
+    What is committed from now on is spooled as a new generation, numbered ``floor`` or higher. ``pump``: as for
+    :meth:`~mirror.sidecar.capture_feed.Tail.attach`; ``progress`` is told how many pages are copied; both may raise.
+    Raises ``SourceError``, ``StateError``.
+    """
+    begin = tail.attach(floor, "a whole copy begins", pump)
+    read = source.reader()
+    header = DatabaseHeader.parse(read(0, 100))
+    copy_file(read, Shadow.database(task.folder), progress)
+    target = tail.await_mark(pump)
+    found = frames_until(spool, begin, tail.until, target)
+    if isinstance(found, GapFound):
+        why = found.reason or "it was written meanwhile"
+        raise SourceError("copy the source", str(task.database), why, retryable=True)
+    if found is None or not found.commits:
+        # Nothing in the WAL but resets, or no WAL: the file was the database all the time.
+        found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
+    read.require_whole(found.pages, found.page_size, found.images, images)
+    return Replica.create(task.folder, spool, images, found, found.pages, faults)
+
+
+def load(replica: Replica, sink: Sink, task: SourceTask, progress: Progress, check: Callable[[], None]) -> None:
+    """Make Postgres equal to the whole replica, and have a copy just made count before that is committed.
+
+    By the profile that the task names, else the one that the source was loaded by if that is a known program's,
+    else by what the source is. ``progress`` is told how far it is; ``check`` is called while the copy is waited
+    for; both may raise.
+    """
+
+    def tell(table: str, done: int, total: int | None) -> None:
+        progress(table, done, total)
+        if done == total:
+            replica.rows_sent()
+
+    profile = task.profile
+    if profile is None:
+        held = sink.profile or "generic"
+        profile = "memustore" if held == "generic" and is_recognised(replica) else held
+    agent = task.agent or sink.agent or (memustore.DEFAULT_AGENT if profile == "memustore" else None)
+    tables = list(replica.schema.tables.values())
+    position, lineage = replica.position, replica.lineage
+    sink.load(
+        replica.database,
+        tables,
+        replica.rows,
+        position,
+        lineage,
+        tell,
+        lambda: replica.finish(check),
+        profile=profile,
+        agent=agent,
+    )

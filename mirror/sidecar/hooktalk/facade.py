@@ -1,0 +1,96 @@
+"""All that a pipeline does with what hooks tell: check it against the WAL, or apply it where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from loguru import logger
+
+from mirror.core.rows import TableChanges
+from mirror.postgres.codecs import json_array
+from mirror.postgres.ledger import Ledger
+from mirror.postgres.sink import Sink
+from mirror.replica.batches import GapFound, PageBatch
+from mirror.replica.replica import Replica
+from mirror.sidecar.hooktalk.crosscheck import CrossCheck
+from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.receive import Hooked
+from mirror.sidecar.hooktalk.replay import Replay, Step
+from mirror.sidecar.status import SourceStatus
+from mirror.sqlite.decode.schema import Schema
+from mirror.sqlite.format.header import schema_cookie
+
+
+class Hooks:
+    """The hooks of one source, as its pipeline's thread uses them."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        """``ring``: called by other threads when something was told after a quiet while, or each time, if asked for."""
+        self.hooked = Hooked(ring)
+        self._log = WriteLog()
+        self._cross = CrossCheck(self.hooked, self._log, json_array)
+        self._replay = Replay(self.hooked, self._log, json_array)
+        self._schema: Schema | None = None
+        self._compared = False
+        self._settled: tuple[object, ...] = ()
+
+    def begin(self, replica: Replica, found: PageBatch, *, compared: bool) -> None:
+        """A batch is applied now; ``compared``: of pages that were, so that nobody knows which commits these are."""
+        self._compared, self._schema = compared, replica.schema
+        if not compared:
+            self.hooked.eager = False
+            self._cross.begin(replica.head.lsn, replica.head.salts, found.commits, replica.schema.tables)
+
+    def watch(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
+        """What was decoded, which may be decoded once more if Postgres does not take it."""
+        assert self._schema is not None
+        return self._replay.watch(tables, self._schema.tables) if self._compared else self._cross.watch(tables)
+
+    def end(self, replica: Replica, inode: int) -> None:
+        """It is applied, and the replica has it. ``inode``: of the file."""
+        if self._compared:
+            self._replay.take()
+            self._replay.check(replica.head.lsn)
+            self._replay.compared(replica.read(1), inode)
+        else:
+            self._cross.end(replica.head.lsn, replica.head.salts, same_schema=replica.schema is self._schema)
+
+    def loaded(self, replica: Replica, inode: int) -> None:
+        """Postgres was made equal to the whole replica of the file with this inode."""
+        self._replay.compared(replica.read(1), inode)
+
+    def has_lost_its_way(self, page1: bytes) -> bool:
+        """Whether Postgres is ahead of the replica's pages, and the schema on the file's is not what it was."""
+        return self._replay.ahead and schema_cookie(page1) != self._replay.cookie.to_bytes(4, "big")
+
+    def step(
+        self, replica: Replica, sink: Sink, found: PageBatch | GapFound | None, header: Callable[[], bytes]
+    ) -> Step:
+        """Apply what hooks have told of a file without a WAL, if that explains what was announced."""
+        self.hooked.eager = True
+        self._replay.take()
+        if isinstance(found, PageBatch) or (found is not None and found.reason):
+            return Step.NOTHING
+        if found is not None and self._replay.is_due():
+            return Step.NOTHING
+        return self._replay.step(replica, sink, found, header)
+
+    def wants_comparison(self) -> bool:
+        """Whether pages should be compared, because nothing has been written for a while."""
+        return self._replay.is_idle()
+
+    def settle(self, ledger: Ledger, status: SourceStatus) -> None:
+        """Check what can be checked by now, and write down what that gave. Raises ``SinkError``."""
+        self._cross.look()
+        if found := self._cross.take_found() + self._replay.take_found():
+            ledger.record_discrepancies(found)
+            status.discrepancies += len(found)
+            logger.warning("{}: hook and file tell different things: {}", Path(status.source).name, found[0])
+        self._log.settle(ledger)
+        cross, writers = self._cross, self.hooked.writers
+        figures = (cross.checked, cross.unchecked, cross.waiting, self._replay.commits, self.hooked.lost)
+        if (now := (writers, figures)) != self._settled:
+            self._settled = now
+            names = ("checked", "unchecked", "waiting", "applied", "lost")
+            status.hook = {"writers": list(map(str, writers)), **dict(zip(names, figures, strict=True))}

@@ -1,0 +1,35 @@
+"""Each comparison is kept in ``mirror.parity_runs``, and the last one where ``mirror status`` looks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import RawCursor
+
+from mirror.core.errors import SinkError
+from mirror.parity.proof import LastRun, keep
+from mirror.parity.report import ParityReport
+from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
+
+
+def record(
+    conn: psycopg.Connection[Any], source: Path, schema: str, report: ParityReport, folder: Path, *, whole: bool
+) -> None:
+    """Keep what a comparison found; ``whole``: it was of all rows of all tables. Raises ``SinkError``, ``OSError``."""
+    counts = [sum(getattr(table, name) for table in report.tables) for name in ("missing", "extra", "different")]
+    values = [report.seconds, report.verdict, whole, report.rows, *counts, report.rejected]
+    with translated("keep the outcome of a comparison", str(source)):
+        conn.rollback()
+        cursor = RawCursor(conn).execute(
+            statement("parity_save"), [str(source), schema, *map(str, values), report.to_json()]
+        )
+        conn.commit()
+    if not cursor.rowcount:
+        raise SinkError("keep the outcome of a comparison", str(source), "Postgres does not know the source")
+    if whole or report.verdict == "different":  # a part proves nothing of the whole, but it can disprove it
+        repairable = any(table.status == "different" and not table.refused for table in report.tables)
+        keep(folder, LastRun(report.verdict, time.time(), report.rows, report.headline, repairable))

@@ -1,0 +1,141 @@
+"""Comparing in the background, beside a running mirror, at a rate that costs it little.
+
+The comparison is that of ``mirror parity``: exact at its positions. It works a thirtieth of the time and waits the
+rest, round by round. A difference is looked at once more, at a later position, before it is called one. Somebody
+who runs ``mirror parity`` goes first: a background run that meets one ends, and is made anew later.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+from loguru import logger
+
+from mirror.core.control import ControlClient
+from mirror.core.errors import MirrorError, SourceError
+from mirror.core.folders import source_folder
+from mirror.core.locks import ParityLock
+from mirror.core.positions import Lsn, Salts
+from mirror.parity.compare import compare
+from mirror.parity.report import ParityReport
+from mirror.sidecar.parity_runs import record
+
+#: The part of the time in which a background comparison works.
+SHARE = 0.03
+#: Seconds from the start to the first run, and between two runs.
+FIRST_SECONDS, BETWEEN_SECONDS = 60.0, 600.0
+#: Of one wait, so that an end is noticed soon.
+_STEP_SECONDS = 0.5
+
+
+class _PacedGate:
+    """A gate to the mirror that opens only so often."""
+
+    def __init__(self, client: ControlClient, lock: ParityLock, stopping: threading.Event) -> None:
+        self._client = client
+        self._lock = lock
+        self._stopping = stopping
+        self._worked_since: float | None = None
+
+    def _pace(self) -> None:
+        """Wait as long as what was done since the last time calls for; raises ``SourceError`` to end the run."""
+        now = time.monotonic()
+        if self._worked_since is not None:
+            until = now + (now - self._worked_since) * (1 / SHARE - 1)
+            while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, _STEP_SECONDS)):
+                pass
+        if self._stopping.is_set():
+            raise SourceError("compare in the background", detail="the mirror ends")
+        self._worked_since = time.monotonic()
+
+    def hold(self) -> str:
+        """See :class:`~mirror.parity.gate.Gate`."""
+        self._pace()
+        if not self._lock.take(wait=False):
+            raise SourceError("compare in the background", detail="somebody compares just now")
+        try:
+            return self._client.hold()
+        except MirrorError:
+            self._lock.give()
+            raise
+
+    def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
+        """See :class:`~mirror.parity.gate.Gate`."""
+        return self._client.reach(hold, salts, frame)
+
+    def settle(self) -> Lsn:
+        """See :class:`~mirror.parity.gate.Gate`."""
+        self._pace()
+        return self._client.settle()
+
+    def release(self, hold: str) -> None:
+        """See :class:`~mirror.parity.gate.Gate`."""
+        try:
+            self._client.release(hold)
+        finally:
+            self._lock.give()
+
+
+class Verifier:
+    """Compares the sources of a mirror, one after the other, until :meth:`stop`."""
+
+    def __init__(self, schemas: Mapping[Path, str], dsn: str, state_dir: Path) -> None:
+        """``schemas``: the sources, each with the Postgres schema of its tables."""
+        self._schemas = schemas
+        self._dsn = dsn
+        self._state_dir = state_dir
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mirror verifier", daemon=True)
+
+    def start(self) -> None:
+        """Begin, after a while."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End within a moment."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(2 * _STEP_SECONDS)
+
+    def _run(self) -> None:
+        pause = FIRST_SECONDS
+        while not self._stopping.wait(pause):
+            pause = BETWEEN_SECONDS
+            for source in self._schemas:
+                try:
+                    self.verify(source)
+                except Exception as error:
+                    if not isinstance(error, MirrorError | psycopg.Error | OSError):
+                        logger.exception("{}: comparing in the background failed", source.name)  # a bug
+                        continue
+                    # Postgres or the mirror is away, which the mirror itself tells of; a proof stays as old as it is.
+                    logger.debug("{}: not compared in the background: {}", source.name, error)
+                if self._stopping.is_set():
+                    return
+
+    def verify(self, source: Path) -> ParityReport:
+        """Compare a source now, and keep the outcome unless it could not be checked.
+
+        Raises ``MirrorError``, psycopg's errors, ``OSError``.
+        """
+        folder, schema = source_folder(self._state_dir, source), self._schemas[source]
+        lock = ParityLock(folder)
+        try:
+            with psycopg.connect(self._dsn, connect_timeout=10) as connection, ControlClient(folder) as client:
+                gate = _PacedGate(client, lock, self._stopping)
+                report = compare(source, connection, schema, gate)
+                if report.verdict == "different":
+                    wrong = [table.table for table in report.tables if table.status == "different"]
+                    again = compare(source, connection, schema, gate, tables=wrong)
+                    if again.verdict != "different":
+                        return again  # what it was is over; the next run tells
+                    logger.warning("{}: Postgres differs: {}; mirror parity shows it", source.name, ", ".join(wrong))
+                if report.verdict != "not checked":
+                    record(connection, source, schema, report, folder, whole=True)
+                return report
+        finally:
+            lock.close()

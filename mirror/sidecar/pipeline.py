@@ -1,0 +1,449 @@
+"""The only loop: one source to one Postgres, with its state, retries and back-off.
+
+Capture runs apart and spools what is committed; this loop reads the spool, decodes, applies, and
+moves the shadow on. The order of a batch is: Postgres commits rows and position in one transaction;
+then the shadow and its page map move, in memory; now and then the shadow is saved and the spool
+pruned. Postgres' position rules: after any interruption the loop asks for it, and where Postgres is
+ahead of the shadow it decodes the spool up to there without applying it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from loguru import logger
+
+from mirror.capture.link import CaptureLink
+from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.positions import Lsn, Position
+from mirror.core.source_settings import remember_schema
+from mirror.postgres.profiles import PROFILES
+from mirror.postgres.sink import Sink
+from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
+from mirror.replica.images import Images
+from mirror.replica.replica import Replica
+from mirror.replica.shadow import Shadow
+from mirror.replica.source_connection import KeptSource
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.deliver import deliver
+from mirror.sidecar.first_copy import copy_source, load
+from mirror.sidecar.hooktalk.facade import Hooks
+from mirror.sidecar.hooktalk.replay import Step
+from mirror.sidecar.mailbox import Desk
+from mirror.sidecar.priority import give_way
+from mirror.sidecar.recognise import is_recognised, may_be_known
+from mirror.sidecar.reconcile import Remedy, disagreement
+from mirror.sidecar.requests import Requests
+from mirror.sidecar.source_folder import Home, SourceTask, located
+from mirror.sidecar.status import SourceStatus
+from mirror.sidecar.table_repair import REPAIR, Mender
+from mirror.sqlite.format.header import DatabaseHeader
+
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
+#: A file is looked for more often than a server.
+LONGEST_SOURCE_BACKOFF = 1.0
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """The loop was asked to end."""
+
+
+class Pipeline:
+    """One source's loop, in the thread that calls :meth:`run`. Other threads use ``requests``, ``status``, ``stop``."""
+
+    def __init__(
+        self,
+        task: SourceTask,
+        home: Home,
+        link: Callable[[], CaptureLink],
+        faults: Faults = no_fault,
+    ) -> None:
+        """``home``: the source's folder, held. ``link``: gives the conversation with capture, which may have restarted.
+
+        ``faults`` is called with the names of places where a kill is of interest.
+        """
+        self.task = task
+        self.status = SourceStatus(str(task.database), task.schema)
+        self.error: MirrorError | None = None
+        self.bug: Exception | None = None
+        """What has ended it, and what that was if nobody had foreseen it."""
+        self._faults = faults
+        self._home = home
+        self._tail = Tail(task.database, link)
+        self._source = KeptSource(task.database)
+        self._reattach = ""
+        self._sink: Sink | None = None
+        self._replica: Replica | None = None
+        self._agreed = False
+        self._distrusted = False
+        self._backoff = FIRST_BACKOFF
+        self._mender = Mender(task.database.name)
+        self._desk = Desk()
+        self.requests = Requests(self.status, self._desk, self._tail, self._mender)
+        """What other threads may ask."""
+        self.hooks = Hooks(self.requests.look_soon)
+        self._stopping = threading.Event()
+        self._spool = SpoolReader(task.folder / "spool", faults)
+        self._images = Images(task.folder, self._spool)
+
+    def stop(self) -> None:
+        """Ask the loop to end; it saves the shadow and returns. May be called from any thread."""
+        self._stopping.set()
+        self._desk.wake()
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
+        self._backoff = FIRST_BACKOFF
+        give_way()
+        try:
+            try:
+                while True:
+                    self._attempt()
+            except Stopped:
+                self._finish()
+        except MirrorError as error:
+            self._fail(error)
+        except Exception as error:
+            # It ends this source alone; the state is as after a kill.
+            self.bug = error
+            self._fail(MirrorError("run the mirror", str(self.task.database), f"{type(error).__name__}: {error}"))
+        finally:
+            self._close()
+
+    def _fail(self, error: MirrorError) -> None:
+        self.error = error
+        self.status.phase = "failed"
+        self.status.last_error = str(error)
+
+    def _attempt(self) -> None:
+        """Connect and follow until an error; return if trying again may help."""
+        try:
+            self._connect()
+            self._follow()
+        except OSError as error:
+            problem = located(error, self.task)
+        except MirrorError as error:
+            problem = error
+        while True:
+            self._interrupted(problem)
+            if not problem.retryable or isinstance(problem, FencedError):
+                # Fenced: whoever starts second is told so at once; whoever lost the source also ends.
+                raise problem
+            try:
+                at_source = isinstance(problem, SourceError)
+                self._pause(min(self._backoff, LONGEST_SOURCE_BACKOFF if at_source else LONGEST_BACKOFF))
+                return
+            except MirrorError as error:
+                problem = error
+            finally:
+                self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)
+
+    def _interrupted(self, error: MirrorError) -> None:
+        begin_anew = isinstance(error, FormatError) and not self._distrusted
+        if begin_anew:
+            error.retryable, error.next_step = True, "the source is copied anew"
+        if error.retryable and str(error) != self.status.last_error:  # once, however often it is tried again
+            logger.warning("{}: {}", self.task.database.name, error)
+        self.status.is_interrupted(str(error))
+        self.status.keep(self.task.folder)
+        if isinstance(error, SinkError) and self._sink is not None:
+            self._sink.close()
+            self._sink = None
+        if isinstance(error, ReplacedError):
+            self._reattach = error.detail
+            self._source.close()
+        elif begin_anew:
+            # The copy of the source or what was spooled is wrong: begin anew, once.
+            self._distrusted = True
+            self._agreed = False
+            if self._replica is not None:
+                self._replica.close()
+                self._replica = None
+            Shadow.discard(self.task.folder)
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._pump(left)
+
+    def _finish(self) -> None:
+        self.status.phase = "stopped"
+        if self._replica is not None and self._agreed and self._replica.changed:
+            self._home.check(self._needed())
+            self._replica.save()
+
+    def _close(self) -> None:
+        """Let go of everything, whatever goes wrong with a part of it, and write down how it ended."""
+        own = self._desk, self._tail, self._source, self._sink, self._replica, self._mender, self._images, self._spool
+        with ExitStack() as stack:
+            stack.callback(self.status.keep, self.task.folder)
+            for part in reversed(own):
+                if part is not None:
+                    stack.callback(part.close)
+        self.requests.has_changed()
+
+    def _connect(self) -> None:
+        """Have everything open and in agreement, in whatever state the last run or error left it."""
+        if not self._home.is_whole(self._needed()):
+            self._begin_anew()
+        if self._source.connect():
+            # Inode numbers are used again: only a comparison tells what this file is.
+            self._tail.attached, self._reattach = False, self._reattach or "the database file was replaced"
+        self._tail.connect()
+        if self._replica is None:
+            self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
+        if not self._tail.attached:
+            known = self._replica.head.lsn if self._replica is not None else Lsn.parse(self.status.applied or "0:0")
+            begin = self._tail.attach(known.generation + 1, self._reattach, self._pump)
+            self._reattach = ""
+            if self._replica is not None and begin.place < self._replica.head.place:
+                why = f"it ends at {begin.lsn}, before the saved position {known}"
+                raise FormatError("go on in the spool", str(self.task.folder), why)
+        self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
+        if self._sink is None:
+            task, source = self.task, str(self.task.database)
+            self._sink = Sink.open(task.dsn, source, task.schema, PROFILES, agent=task.agent, faults=self._faults)
+            self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
+            self._agreed = False
+        if not self.task.resume_only:
+            remember_schema(self.task.folder, self.task.schema)
+        if not self._agreed:
+            self._agree()
+            self._agreed = True
+        self._update_status()
+
+    def _needed(self) -> range:
+        """Segments of the spool that must be there."""
+        if self._replica is None or self._tail.until is None:
+            return range(0)
+        return range(self._replica.first_segment, self._tail.until.segment + 1)
+
+    def _begin_anew(self) -> None:
+        """The state directory, or a part of it, was deleted: hold a new one, and go on with what is left."""
+        if self._replica is not None:
+            self._replica.close()
+            self._replica = None
+        self._images.close()
+        self._spool.close()
+        self._agreed = self._tail.attached = False
+        self._tail.until = None
+        if self._sink is not None:
+            self._sink.read_position()
+        try:
+            self._home.renew()
+        except StateError as error:
+            # Another mirror may have it now. As long as we hold the source in Postgres, that one is refused there.
+            error.retryable = self._sink is not None
+            raise
+
+    def _follow(self) -> None:
+        while True:
+            replica = self._replica
+            assert replica is not None and self._sink is not None
+            self._mend(replica)
+            self.hooks.settle(self._sink.ledger, self.status)
+            replica.save_now_and_then(self._tail.until)
+            found = self._next(replica)
+            if self.status.capture == "pages" and not self._desk.held:
+                step = self.hooks.step(replica, self._sink, found, lambda: self._source.reader()(0, 100))
+                if step in (Step.DONE, Step.WAIT):
+                    self.status.phase = "following"
+                    self._update_status()
+                    self._pump(0.0 if step is Step.DONE else 0.002)
+                    continue
+                if found is None and self.hooks.wants_comparison():
+                    self._tail.attach(replica.head.lsn.generation + 1, "", self._pump)
+                    continue
+            if found is None:
+                self._backoff = FIRST_BACKOFF
+                self._caught_up(replica)
+                self._pump(1.0)
+                continue
+            if isinstance(found, GapFound):
+                self._rediff(replica, found)
+            else:
+                self.status.phase = "following"
+                self._apply(replica, found)
+            self._backoff = FIRST_BACKOFF
+            self._pump(0.0)
+
+    def _mend(self, replica: Replica) -> None:
+        """Try again what Postgres refused, when it is time or somebody asks."""
+        assert self._sink is not None
+        if self._desk.held:
+            return
+        generation = replica.head.lsn.generation
+        if done := self._mender.answer(
+            replica, self._sink, lambda why: self._tail.attach(generation + 1, why, self._pump)
+        ):
+            self._update_status()
+            for tell in done:
+                tell()
+        if not self.task.resume_only and self._mender.mend(replica, self._sink):
+            self._update_status()
+
+    def _next(self, replica: Replica) -> PageBatch | GapFound | None:
+        limit = self._desk.limit(replica.position)
+        if limit == replica.head.lsn:
+            return None
+        return replica.next(self._tail.until, limit)
+
+    def _caught_up(self, replica: Replica) -> None:
+        captured = self._tail.captured
+        if not self._desk.held and (captured is None or replica.head.lsn >= captured):
+            self.status.has_caught_up(self._tail.error)
+            self._distrusted = False
+
+    def _pump(self, timeout: float = 1.0) -> None:
+        """Handle messages of capture and requests of other threads, waiting for one if there is none."""
+        self._check()
+        if self._tail.wait(self._desk.bell, timeout):
+            self._desk.serve()
+        if self._tail.captured is not None:
+            self.status.has_captured(self._tail.captured)
+        if self._sink is not None:
+            self.status.indexing, self.status.index_error = self._sink.indexing
+        self._check()
+
+    # -- agreeing with Postgres --------------------------------------------------------------------
+
+    def _agree(self) -> None:
+        """Bring replica and Postgres to one position; copy the source whole where nothing less will do."""
+        assert self._sink is not None
+        self.status.phase = "catching up"
+        remedy, reason = disagreement(self._replica, self._sink, self.task, self._tail.until, self._check)
+        if remedy is Remedy.COPY:
+            self._resync(reason, self._sink.position)
+        elif remedy is Remedy.LOAD and self._replica is not None:
+            if self._sink.position != self._replica.position:
+                self._forbid_resync(f"{reason}; the state directory is at {self._replica.head.lsn}")
+            self._load_again(self._replica, reason)
+
+    def _forbid_resync(self, reason: str) -> None:
+        if self.task.resume_only:
+            raise StateError("resume the mirror", str(self.task.database), reason, next_step="run `mirror up` for it")
+
+    # -- applying ----------------------------------------------------------------------------------
+
+    def _apply(self, replica: Replica, found: PageBatch, *, compared: bool = False) -> None:
+        """``compared``: pages were, so that nobody knows which commits these are."""
+        assert self._sink is not None
+        schema = replica.schema
+        self.hooks.begin(replica, found, compared=compared)
+        results = deliver(replica, self._sink, found, self._check, self.hooks.watch)
+        self.hooks.end(replica, self._source.inode)
+        self.status.commits += found.commits
+        self.status.transactions += 1
+        self.status.rows += sum(result.upserted + result.deleted for result in results)
+        if may_be_known(self.task, self._sink, results, replica.schema is not schema) and is_recognised(replica):
+            self._load_again(replica, "it turned out to be a MemuStore")
+        self._update_status()
+
+    def _update_status(self) -> None:
+        assert self._replica is not None and self._sink is not None
+        self.status.is_at(self._replica.position)
+        self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
+        self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
+        self.requests.has_changed()
+        self.status.keep(self.task.folder)
+
+    # -- gaps and copies ---------------------------------------------------------------------------
+
+    def _rediff(self, replica: Replica, gap: GapFound) -> None:
+        """Compare the source's pages with the shadow and apply what differs, at one position."""
+        assert self._sink is not None
+        self.status.phase = "re-diff" if gap.reason else "following"
+        while True:
+            gap = last_change(self._spool, gap, self._tail.until)
+            replica.forget_comparisons()
+            read = self._source.reader()
+            page_size = DatabaseHeader.parse(read(0, 100)).page_size
+            if page_size != replica.page_size:
+                self._resync_at(replica, gap, f"the page size changed from {replica.page_size} to {page_size}")
+                return
+            images = replica.compare(read, gap.head.lsn.generation, self._check)
+            self.status.comparisons += 1
+            self._faults("rediff:compared")
+            target = self._tail.await_mark(self._pump)
+            found = frames_until(self._spool, gap.head, self._tail.until, target)
+            if not isinstance(found, GapFound):
+                break
+            # One more came meanwhile: what was compared is void.
+            self._record_gap(replica.head.lsn.generation, gap.reason)
+            gap = found
+        batch = replica.compared(gap, images, found)
+        if 1 in batch.images and self.hooks.has_lost_its_way(self._images.read(batch.images[1], page_size)):
+            self._resync_at(replica, gap, "the schema changed while rows came by hooks")
+            return
+        read.require_whole(batch.pages, page_size, batch.images, self._images)
+        if not images and found is None and self._tail.began_with(gap.head):
+            # What nobody watched left no trace: nothing was lost that could be told of.
+            logger.info("{}: all pages were compared, and are as they were: {}", self.task.database.name, gap.reason)
+        else:
+            self._record_gap(replica.head.lsn.generation, gap.reason)
+        self._apply(replica, batch, compared=True)
+
+    def _resync_at(self, replica: Replica, gap: GapFound, reason: str) -> None:
+        assert self._sink is not None
+        self._record_gap(replica.head.lsn.generation, gap.reason)
+        self._resync(reason, self._sink.position)
+        self._update_status()
+
+    def _record_gap(self, generation: int, reason: str) -> None:
+        if reason in ("", REPAIR):
+            return  # the way in which a database without a WAL is followed; nothing was lost
+        assert self._sink is not None
+        logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
+        self._sink.ledger.record_gap(generation, reason)
+        self.status.add_gap(generation, reason, datetime.now(UTC))
+
+    def _resync(self, reason: str, position: Position | None) -> None:
+        """Copy the source whole and make Postgres equal to the copy."""
+        self._forbid_resync(reason)
+        self._agreed = False
+        self.status.phase = "snapshot"
+        if self._replica is not None:
+            self._replica.close()
+            self._replica = None
+        Shadow.discard(self.task.folder)
+        floor = 1 + max((lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0)
+        replica = self._replica = copy_source(
+            self.task, self._source, self._tail, self._spool, self._images, floor, self._pump,
+            lambda done: self._progress("copy pages", done, None), self._faults,
+        )  # fmt: skip
+        self._faults("snapshot:copied")
+        self._load(replica, reason)
+        self._agreed = True
+
+    def _load_again(self, replica: Replica, reason: str) -> None:
+        """Make Postgres equal to a replica that is at its position."""
+        if replica.changed:
+            replica.save()
+        self._load(replica, reason)
+
+    def _load(self, replica: Replica, reason: str) -> None:
+        assert self._sink is not None
+        logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
+        self.status.phase = "snapshot"
+        self.status.resyncs.append(reason)
+        load(replica, self._sink, self.task, self._progress, self._check)
+        self.hooks.loaded(replica, self._source.inode)
+        self.status.progress = None
+
+    def _progress(self, what: str, done: int, total: int | None) -> None:
+        self._check()
+        self.status.progress = {"what": what, "done": done, "total": total}
+
+    def _check(self) -> None:
+        """Called wherever much is read or waited for: neither a stop nor a loss waits for the end of that."""
+        if self._stopping.is_set():
+            raise Stopped
+        self._home.look(self._needed)

@@ -1,0 +1,29 @@
+"""Recognising a known program's file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mirror.core.rows import TableResult
+from mirror.core.tables import Table
+from mirror.core.values import Row
+from mirror.postgres.profiles import memustore
+from mirror.postgres.sink import Sink
+from mirror.replica.replica import Replica
+from mirror.sidecar.source_folder import SourceTask
+
+
+def is_recognised(replica: Replica) -> bool:
+    """Whether the source, as the replica has it, is a MemuStore or its dashboard."""
+
+    def rows(table: Table) -> Iterable[Row]:
+        return (change.after for change in replica.rows(table) if change.after is not None)
+
+    return memustore.recognise(replica.schema.tables, rows)
+
+
+def may_be_known(task: SourceTask, sink: Sink, results: Iterable[TableResult], schema_changed: bool) -> bool:
+    """Whether it is worth a look if a source that is held as any other has become a MemuStore."""
+    if task.profile is not None or task.resume_only or sink.profile not in (None, "generic"):
+        return False
+    return schema_changed or any(result.table == memustore.META for result in results)

@@ -1,0 +1,248 @@
+"""The control socket of a running mirror: its end of the conversations of :mod:`mirror.core.messages`.
+
+The socket has mode 0600, lies in a directory that is open to nobody else, and whoever connects must be our user, or
+root. Each conversation has a thread. What it says is data: whatever comes, it is answered or the conversation ends, and
+the others go on.
+"""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loguru import logger
+
+from mirror.core.control import BATCH_SECONDS
+from mirror.core.errors import ControlError, MirrorError, RequestError, StateError
+from mirror.core.messages import (
+    MOST_REQUEST_BYTES,
+    Answer,
+    AnyRequest,
+    Applied,
+    Done,
+    Held,
+    History,
+    HistoryReport,
+    Hold,
+    Hook,
+    Mark,
+    Marked,
+    Reach,
+    Reached,
+    Refused,
+    Release,
+    Repair,
+    Repaired,
+    Retry,
+    Status,
+    StatusReport,
+    WasApplied,
+    line_of,
+    request_in,
+)
+from mirror.core.peer import is_trusted, peer_user
+from mirror.core.positions import Lsn, Salts
+from mirror.core.sockets import make_control_path
+from mirror.sidecar.mailbox import ended
+from mirror.sidecar.pipeline import Pipeline
+
+#: Seconds that are left to what was begun just when its time was up: a hold that nobody knows of would be no one's.
+_MOMENT = 1.0
+
+T = TypeVar("T")
+
+
+class ControlServer:
+    """Serves one pipeline on its source's control socket."""
+
+    def __init__(self, folder: Path, pipeline: Pipeline) -> None:
+        """Begin to; the source's lock must be held. Raises ``StateError`` if the socket cannot be made."""
+        self._path = make_control_path(folder)
+        try:
+            self._path.unlink(missing_ok=True)  # of a mirror that was killed: we hold its lock now
+            self._server = _Server(self._path, pipeline)
+            self._inode = self._path.stat().st_ino
+        except OSError as error:
+            step = "remove what lies there, or choose another --state-dir"
+            detail = error.strerror or str(error)
+            raise StateError("make the control socket", str(self._path), detail, next_step=step) from error
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name=f"control {folder.name}", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving, and remove the socket, unless another lies in its place.
+
+        Once the pipeline has ended, each conversation ends after the answer that it is at; else they go on.
+        """
+        self._server.shutdown()
+        self._server.server_close()
+        if self._server.pipeline.requests.ended:
+            self._server.end_conversations()
+        if self.intact:
+            self._path.unlink(missing_ok=True)
+
+    @property
+    def intact(self) -> bool:
+        """Whether the socket still lies where it was made."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, path: Path, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._guard = threading.Lock()
+        self._conversations: set[socket.socket] = set()
+        self._strangers: set[int] = set()
+        super().__init__(str(path), _Conversation, bind_and_activate=False)
+        try:
+            self.server_bind()
+            path.chmod(0o600)  # before anybody can connect
+            self.server_activate()
+        except BaseException:
+            self.server_close()
+            raise
+
+    def verify_request(self, request: Any, client_address: object) -> bool:
+        """Only our user, and root."""
+        try:
+            user = peer_user(request)
+        except OSError:  # it has gone already
+            return False
+        if not is_trusted(user) and user not in self._strangers:
+            self._strangers.add(user)
+            logger.warning("{}: another user (uid {}) was turned away", self.server_address, user)
+        return is_trusted(user)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hold a conversation in a thread of its own."""
+        with self._guard:
+            self._conversations.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """It is over."""
+        with self._guard:
+            self._conversations.discard(request)
+        super().shutdown_request(request)
+
+    def end_conversations(self) -> None:
+        """Have each conversation read the end of its input."""
+        with self._guard:
+            for conversation in self._conversations:
+                try:
+                    conversation.shutdown(socket.SHUT_RD)
+                except OSError:
+                    pass  # the other end has hung up
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A bug, or no more threads: one line in the log, and the others go on."""
+        logger.exception("a conversation on the control socket failed")
+
+
+class _Conversation(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        self._hold: str | None = None
+        try:
+            while line := self.rfile.readline(MOST_REQUEST_BYTES + 1):
+                if len(line) > MOST_REQUEST_BYTES:
+                    detail = f"a line of more than {MOST_REQUEST_BYTES} bytes"
+                    self._say(_refused(RequestError("understand a request", detail=detail)))
+                    return
+                answer, hook = self._answer(line)
+                self._say(answer)
+                if hook is not None:
+                    self._listen(hook)
+                    return
+        except OSError:
+            pass  # the other end has gone: its hold ends below
+        finally:
+            if self._hold is not None:
+                self.server.pipeline.requests.release(self._hold)
+
+    def _say(self, answer: Answer) -> None:
+        self.wfile.write(line_of(answer))
+
+    def _listen(self, hook: Hook) -> None:
+        try:
+            self.server.pipeline.hooks.hooked.listen(self.rfile, hook)
+        except ValueError as error:
+            # The program begins another conversation; capture finds in the source's files what is lost here.
+            logger.warning("{} (pid {}): its hook sent what is no message: {}", hook.program[:200], hook.pid, error)
+
+    def _answer(self, line: bytes) -> tuple[Answer, Hook | None]:
+        try:
+            request = request_in(line)
+            return self._answer_to(request), request if isinstance(request, Hook) else None
+        except MirrorError as error:
+            return _refused(error), None
+        except (TimeoutError, CancelledError):
+            busy = ControlError("ask the mirror", detail="it is busy with something else", retryable=True)
+            return _refused(busy), None
+        except Exception as error:
+            logger.exception("a request on the control socket failed")  # a bug
+            return _refused(MirrorError("answer a request", detail=f"{type(error).__name__}: {error}")), None
+
+    def _answer_to(self, request: AnyRequest) -> Answer:
+        pipeline, requests = self.server.pipeline, self.server.pipeline.requests
+        match request:
+            case Status():
+                return StatusReport(pipeline.status.report())
+            case History():
+                return HistoryReport(pipeline.status.history())
+            case Mark(timeout):
+                try:
+                    return Marked(str(requests.mark().result(timeout)))
+                except TimeoutError:
+                    return Marked(None)
+            case Applied(lsn, timeout):
+                applied = requests.wait_applied(Lsn.parse(lsn), timeout)
+                if not applied and requests.ended:
+                    raise ended()
+                return WasApplied(applied)
+            case Hold():
+                self._hold = _result(requests.hold(self._hold), BATCH_SECONDS)
+                return Held(self._hold)
+            case Reach(hold, (salt1, salt2), frame):
+                position = requests.reach(hold, Salts(salt1, salt2), frame).result(BATCH_SECONDS)
+                return Reached(str(position.lsn))
+            case Release(hold):
+                requests.release(hold)
+                if hold == self._hold:
+                    self._hold = None
+                return Done()
+            case Retry(timeout):
+                _result(requests.retry(), timeout)
+                return Done()
+            case Repair(tables, timeout):
+                return Repaired(_result(requests.retry(tables), timeout))
+            case Hook():
+                return Done()
+
+
+def _result(future: Future[T], timeout: float) -> T:
+    """What was asked for, once it is done; what takes too long is not begun any more. Raises ``TimeoutError``."""
+    try:
+        return future.result(timeout)
+    except TimeoutError:
+        if future.cancel():
+            raise
+        return future.result(_MOMENT)
+
+
+def _refused(error: MirrorError) -> Refused:
+    return Refused(error.to_dict())

@@ -1,0 +1,236 @@
+"""What a mirror tells about one source, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirror.core.positions import Lsn, Position
+from mirror.core.source_settings import proposed_schema
+from mirror.core.tables import Table
+
+if TYPE_CHECKING:
+    from mirror.postgres.ledger import Gap
+    from mirror.postgres.refusals import Refusal
+
+_FILE = "status.json"
+#: Over so many minutes the worst lag is told.
+LAG_MINUTES = 5
+
+
+@dataclass
+class SourceStatus:
+    """State of one source. Written by its pipeline, read by whoever asks."""
+
+    source: str
+    schema: str
+    phase: str = "starting"
+    """starting, snapshot, catching up, following, re-diff, waiting, failed, stopped."""
+    capture: str = "WAL"
+    """How commits are captured: "WAL", or "pages" where there is no WAL: slower, by comparing all pages."""
+    captured: str | None = None
+    """Position up to which frames are in the spool."""
+    applied: str | None = None
+    """Position that Postgres has."""
+    committed_at: float | None = None
+    """When the newest applied commit was made."""
+    behind_since: float | None = None
+    """Since when there has been something captured that Postgres does not have."""
+    caught_up_at: float | None = None
+    commits: int = 0
+    """Source commits applied since the mirror started."""
+    transactions: int = 0
+    """Postgres transactions they took."""
+    rows: int = 0
+    """Rows written and deleted in Postgres since the mirror started, without the snapshot's."""
+    rejects: int = 0
+    refusals: list[dict[str, Any]] = field(default_factory=list)
+    """Tables that Postgres does not take as they are, each with the reason and the next step."""
+    tables: int = 0
+    left_out: list[str] = field(default_factory=list)
+    """Virtual generated columns (table.column) that only the source's program can compute."""
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    """Each with the generation that was left, the reason, and when it was found."""
+    comparisons: int = 0
+    """How often all pages were compared since the mirror started."""
+    resyncs: list[str] = field(default_factory=list)
+    """Why the whole source was copied (again) since the mirror started."""
+    last_error: str | None = None
+    """What is in the way at the moment, or ended the mirror."""
+    interruptions: int = 0
+    """How often something was in the way since the mirror started."""
+    agent: str | None = None
+    """The agent that the source belongs to."""
+    profile: str | None = None
+    """How its tables are held."""
+    hook: dict[str, Any] = field(default_factory=dict)
+    """The programs with hooks, and how the check of what they tell against the WAL goes."""
+    discrepancies: int = 0
+    """Rows of which hooks and the WAL told different things, ever: they are in ``mirror.discrepancies``."""
+    indexing: str | None = None
+    """The vector index that is being built beside the mirror."""
+    index_error: str | None = None
+    """Why a vector index could not be built; it is tried again at the next start."""
+    progress: dict[str, Any] | None = None
+    """While a snapshot runs: what, done, total."""
+
+    def __post_init__(self) -> None:
+        self._kept: tuple[object, ...] = ()
+        self._described: Mapping[str, Table] | None = None
+        self._refused: list[Refusal] = []
+        #: Of each of the last seconds in which something was applied: the worst lag, and transactions.
+        self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
+
+    def has_captured(self, lsn: Lsn) -> None:
+        """The spool has everything up to here."""
+        if str(lsn) != self.captured:
+            self.captured = str(lsn)
+            self.behind_since = self.behind_since or time.time()
+
+    def is_at(self, position: Position) -> None:
+        """Postgres has this position."""
+        if str(position.lsn) != self.applied and self.phase == "following":
+            self._lagged(time.time(), position.committed_at)
+        self.applied, self.committed_at = str(position.lsn), position.committed_at
+        if self.behind_since is not None:
+            # What is not applied yet was committed after what just was.
+            self.behind_since = max(self.behind_since, position.committed_at)
+
+    def _lagged(self, now: float, committed_at: float) -> None:
+        second, lag, number = int(now), now - committed_at, 1
+        if self._lags and self._lags[-1][0] == second:
+            _, worst, before = self._lags.pop()
+            lag, number = max(lag, worst), before + 1
+        self._lags.append((second, lag, number))
+
+    def history(self) -> list[tuple[int, float, int]]:
+        """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
+        return list(self._lags)
+
+    def describes(self, tables: Mapping[str, Table], agent: str | None, profile: str | None) -> None:
+        """The source has these tables (another mapping when they change), this agent's, and is held by this profile."""
+        self.agent, self.profile = agent, profile
+        if tables is not self._described:
+            self._described = tables
+            self.tables = len(tables)
+            self.left_out = [f"{table.name}.{column}" for table in tables.values() for column in table.left_out]
+
+    def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
+        """So many rows are rejected, and these tables refused."""
+        self.rejects = rejects
+        if (now := list(refusals)) != self._refused:
+            self._refused, self.refusals = now, [asdict(refusal) for refusal in now]
+
+    def remembers(self, gaps: Iterable[Gap], discrepancies: int) -> None:
+        """What Postgres has of the source beside its rows."""
+        self.gaps.clear()
+        for gap in gaps:
+            self.add_gap(gap.generation, gap.reason, gap.detected_at)
+        self.discrepancies = discrepancies
+
+    def has_caught_up(self, held_up: str | None) -> None:
+        """Postgres has all that was captured. ``held_up``: why capture cannot go on; it tries again by itself."""
+        self.behind_since = None
+        if held_up is None:
+            self.phase, self.last_error, self.caught_up_at = "following", None, time.time()
+        else:
+            self.phase, self.last_error = "waiting", held_up
+
+    def is_interrupted(self, error: str) -> None:
+        """Something is in the way; it is tried again."""
+        self.phase, self.last_error = "waiting", error
+        self.interruptions += 1
+
+    def add_gap(self, generation: int, reason: str, at: datetime) -> None:
+        """Contiguity was lost in a generation."""
+        self.gaps.append({"generation": generation, "reason": reason, "at": at.isoformat(timespec="seconds")})
+
+    def keep(self, folder: Path) -> None:
+        """Write it down for when the mirror does not run, if anything but positions and counts has changed."""
+        now = self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals
+        if now == self._kept:
+            return
+        self._kept = now
+        # What is kept is for people to read; a disk that is full must not end the mirror that waits for room.
+        with contextlib.suppress(OSError):
+            temporary = folder / f"{_FILE}.tmp"
+            temporary.write_text(json.dumps(asdict(self)))
+            os.replace(temporary, folder / _FILE)
+
+    def report(self, options: str = "") -> dict[str, Any]:
+        """The state as JSON values, with the figures that follow from the clock.
+
+        ``options``: those that a command needs besides the source's name, in its next steps.
+        """
+        now = time.time()
+        result = asdict(self)
+        result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
+        result["freshness_seconds"] = round(now - self.committed_at, 3) if self.committed_at else None
+        recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
+        worst = max([*recent, result["lag_seconds"]]) if self.caught_up_at is not None else None
+        result["worst_lag_seconds"] = None if worst is None else round(worst, 3)
+        result["next_steps"] = next_steps(result)
+        return result
+
+
+def next_steps(report: Mapping[str, Any], options: str = "", own_schema: str = "") -> list[str]:
+    """What somebody can do about a report.
+
+    ``options``: what a command needs besides the source's name. ``own_schema``: the command that gives the source a
+    schema of its own.
+    """
+    source = f"{shlex.quote(report['source'])}{options}"
+    steps = []
+    if report["phase"] == "waiting":
+        steps.append("nothing, or repair what the last error names; the mirror goes on by itself")
+    if report["phase"] == "failed":
+        steps.append(f"put right what the last error names, and start `mirror up {source}`")
+    if report["phase"] == "stopped":
+        steps.append(f"start it with `mirror up {source}`")
+    taken = [refusal["table"] for refusal in report["refusals"] if refusal.get("own_schema")]
+    if taken:
+        proposed = proposed_schema(Path(report["source"]), report["schema"])
+        command = own_schema or f"mirror up {source} --schema {proposed}"
+        steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
+    for refusal in report["refusals"]:
+        if not refusal.get("own_schema"):
+            steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
+    if report["index_error"]:
+        steps.append(f"start the mirror again to build the vector index: {report['index_error']}")
+    if report["discrepancies"]:
+        steps.append(f"hook and WAL differ: look at mirror.discrepancies, and run mirror parity {source}")
+    if report["rejects"]:
+        steps.append(f"look at the {report['rejects']} rows that Postgres cannot hold: mirror rejects list {source}")
+    return steps
+
+
+def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
+    """The status of a source whose mirror is not running: what it wrote down last, and the position it saved."""
+    from mirror.replica.shadow import saved_position  # takes longer to load than a running mirror to answer
+
+    status = SourceStatus(str(source), schema)
+    known = {field.name for field in fields(SourceStatus)}
+    try:
+        for name, value in dict(json.loads((folder / _FILE).read_bytes())).items():
+            if name in known:
+                setattr(status, name, value)
+    except FileNotFoundError:
+        pass
+    except (ValueError, TypeError) as error:
+        status.last_error = f"what the mirror wrote down last is damaged ({folder / _FILE}): {error}"
+    if status.phase != "failed":
+        status.phase = "stopped"  # or killed: its last words were others
+    status.behind_since = None
+    saved = saved_position(folder)
+    if saved is not None and (status.applied is None or Lsn.parse(status.applied) < saved.lsn):
+        status.applied, status.committed_at = str(saved.lsn), saved.committed_at
+    return status

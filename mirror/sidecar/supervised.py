@@ -1,0 +1,223 @@
+"""One source of a running mirror: its folder, its control socket and its pipeline, from each start to each end.
+
+A pipeline ends when it is asked to, or with an error that no retry can help. Then the source lets go of all that it
+has: the control socket, the folder's lock, Postgres, capture, descriptors. So somebody else may mirror it (``mirror
+up`` in another terminal, a program's sidecar), while the process goes on for its other sources. It also starts the
+source again by itself once the file has changed, as it has when somebody has put it right; unless another mirror has it
+by then, which is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from loguru import logger
+
+from mirror.capture.link import CaptureLink
+from mirror.core.errors import ControlError, FencedError, MirrorError
+from mirror.core.faults import Faults
+from mirror.core.sockets import control_path
+from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.serve.control import ControlServer
+from mirror.sidecar.source_folder import Home, SourceTask, located
+
+#: Seconds between two looks at the file of a source that has failed.
+LOOK_SECONDS = 1.0
+#: Seconds until such a source is started again, at first, and at most if it fails again and again.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What changes when somebody writes a file, or puts another in its place."""
+
+    file: tuple[int, int, int] | None
+    """Inode, size and time of the last change; None: there is no file."""
+    wal: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, database: Path) -> Sight:
+        """A file as it is now. Opens nothing: that could drop the locks of a connection to it."""
+        return cls(_stamp(database), _stamp(Path(f"{database}-wal")))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class SupervisedSource:
+    """Runs one source's pipelines, one after the other, in a thread of its own."""
+
+    def __init__(
+        self, task: SourceTask, home: Home, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
+    ) -> None:
+        """``home``: the source's folder, held; from now on this object's. ``restarts``: start it again by itself."""
+        self.task = task
+        self.pipeline = Pipeline(task, home, link, faults)
+        """The present one, or the last."""
+        self.working = False
+        """Whether it is being mirrored, or that is being tried."""
+        self._home = home
+        self._link = link
+        self._faults = faults
+        self._restarts = restarts
+        self._server: ControlServer | None = None
+        self._guard = threading.Lock()
+        self._stopping = False
+        self._look = threading.Event()
+        """Set when the file is not to be watched any longer."""
+        self._logged = ""
+        self._thread = threading.Thread(target=self._run, name=f"mirror {task.database.name}", daemon=True)
+
+    # -- for other threads -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin."""
+        self.working = True
+        self._thread.start()
+
+    def restart_no_more(self) -> None:
+        """If it has failed, or fails, let that be its end."""
+        self._restarts = False
+        self._look.set()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        with self._guard:
+            self._stopping = True
+            pipeline = self.pipeline
+        self._look.set()
+        pipeline.stop()
+        if self._thread.ident is None:
+            self._home.release()
+
+    def join(self, seconds: float) -> bool:
+        """Wait so long for it to have ended; whether it has."""
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def stop_serving(self) -> None:
+        """Remove the control socket, if there is one."""
+        with self._guard:
+            server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+    # -- its own thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            begun, sight = time.monotonic(), Sight.of(self.task.database)
+            self._mirror()
+            error = self.pipeline.error
+            self.working = False
+            if error is None or self._stopping:
+                return
+            if self.pipeline.status.caught_up_at is not None:
+                sight, self._logged = Sight.of(self.task.database), ""  # of course it has changed since it began
+            self._log(error)
+            if isinstance(error, FencedError):
+                return  # another mirror has the source in Postgres: two that take turns would copy it each time
+            if time.monotonic() - begun > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            if not self._begin_again(sight, pause):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _mirror(self) -> None:
+        """Run the pipeline to its end, and let go of everything."""
+        pipeline, home = self.pipeline, self._home
+        home.served, home.serve = self._is_served, self._serve
+        try:
+            pipeline.run()
+        except Exception as error:  # while it was closed
+            pipeline.bug = pipeline.bug or error
+            pipeline.error = pipeline.error or MirrorError(
+                "end the mirror", str(self.task.database), f"{type(error).__name__}: {error}"
+            )
+        finally:
+            self.stop_serving()
+            home.release()
+
+    def _is_served(self) -> bool:
+        with self._guard:
+            return self._server is not None and self._server.intact
+
+    def _serve(self) -> None:
+        """Make the control socket, unless it is there. Raises ``ControlError``."""
+        if self._is_served():
+            return
+        self.stop_serving()
+        try:
+            server = ControlServer(self.task.folder, self.pipeline)
+        except OSError as error:
+            place, detail = str(control_path(self.task.folder)), error.strerror or str(error)
+            raise ControlError("make the control socket", place, detail, retryable=True) from error
+        with self._guard:
+            self._server = server
+
+    def _log(self, error: MirrorError) -> None:
+        """Say once what has ended it, and what helps."""
+        text = str(error)
+        if text == self._logged:
+            return
+        self._logged = text
+        again = "when the file changes, or " if self._restarts and not isinstance(error, FencedError) else ""
+        command = f"`mirror up {shlex.quote(str(self.task.database))}`"
+        log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
+        log.error(
+            "{}: mirroring it has ended: {}; it begins again {}with {}", self.task.database.name, text, again, command
+        )
+
+    def _begin_again(self, sight: Sight, pause: float) -> bool:
+        """Wait until the file is another than at ``sight``, for ``pause`` seconds at least, and have a new pipeline.
+
+        Returns False if the mirror ends before.
+        """
+        due = time.monotonic() + pause
+        refused = ""
+        while self._restarts and not self._look.wait(LOOK_SECONDS):
+            now = Sight.of(self.task.database)
+            if time.monotonic() < due or now == sight or now.file is None:
+                continue
+            try:
+                self._take()
+            except MirrorError as error:
+                # Mostly another mirror has it, and may keep it.
+                if str(error) != refused:
+                    logger.debug("{}: not started again: {}", self.task.database.name, error)
+                refused = str(error)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                due = time.monotonic() + pause
+                continue
+            logger.debug("{}: its file has changed: starting again", self.task.database.name)
+            return True
+        return False
+
+    def _take(self) -> None:
+        """Hold the folder again, with a new pipeline; raises ``MirrorError``."""
+        try:
+            home = Home(self.task.folder, self.task.database)
+            try:
+                pipeline = Pipeline(self.task, home, self._link, self._faults)
+            except BaseException:
+                home.release()
+                raise
+        except OSError as error:
+            raise located(error, self.task) from error
+        with self._guard:
+            self._home, self.pipeline, self.working = home, pipeline, True
+            if self._stopping:
+                pipeline.stop()

@@ -1,0 +1,140 @@
+"""A running mirror: the sources of one `mirror up`, their pipelines, and the capture process they share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mirror.capture.link import CAPTURE_MODULE, CaptureService, CaptureTask
+from mirror.capture.spool import SEGMENT_BYTES
+from mirror.core.errors import ConfigError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.folders import resolve, source_folder
+from mirror.replica.shadow import SAVE_SEGMENTS
+from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.source_folder import Home, SourceTask
+from mirror.sidecar.supervised import SupervisedSource
+
+SPOOL_LIMIT = 4 << 30
+#: A save, which makes room, is due only after some segments: half of a full spool must hold more than those.
+LEAST_SPOOL_LIMIT = 2 * (SAVE_SEGMENTS + 2) * SEGMENT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What a mirror needs to know."""
+
+    sources: Sequence[Path]
+    dsn: str
+    state_dir: Path
+    schema: str = "public"
+    """Of sources that :attr:`schemas` does not name."""
+    tenants: Mapping[Path, str] = field(default_factory=dict)
+    """The agents that sources belong to, as far as that is said."""
+    profiles: Mapping[Path, str] = field(default_factory=dict)
+    """How sources are held, as far as that is said; others by what each is."""
+    resume_only: bool = False
+    restarts: bool = True
+    """Start a source that has failed again by itself once its file has changed, as long as others are at work."""
+    schemas: Mapping[Path, str] = field(default_factory=dict)
+    """The schemas of sources that have another one than ``schema``."""
+    spool_limit: int = SPOOL_LIMIT
+    capture: str = CAPTURE_MODULE
+    """The module that the capture process runs."""
+
+
+class Agent:
+    """Mirrors some sources, each apart from the others, until :meth:`stop`."""
+
+    def __init__(self, settings: AgentSettings, faults: Faults = no_fault) -> None:
+        """Take the sources' locks; raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
+        if settings.spool_limit < LEAST_SPOOL_LIMIT:
+            least = f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes"
+            raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
+        self._capture = CaptureService(settings.capture)
+        tasks = [
+            SourceTask(
+                source,
+                source_folder(settings.state_dir, source),
+                settings.dsn,
+                settings.schemas.get(source, settings.schema),
+                settings.tenants.get(source),
+                settings.profiles.get(source),
+                settings.resume_only,
+            )
+            for source in map(resolve, settings.sources)
+        ]
+        homes: list[Home] = []
+        try:
+            for task in tasks:
+                homes.append(Home(task.folder, task.database))
+            restarts = settings.restarts and not settings.resume_only
+            self._sources = [
+                SupervisedSource(
+                    task,
+                    home,
+                    partial(
+                        self._capture.link, CaptureTask(task.database, task.folder / "spool", settings.spool_limit)
+                    ),
+                    faults,
+                    restarts=restarts,
+                )
+                for task, home in zip(tasks, homes, strict=True)
+            ]
+        except BaseException:
+            for home in homes:
+                home.release()
+            raise
+
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """The sources' present pipelines, or the last one of a source that has failed."""
+        return [source.pipeline for source in self._sources]
+
+    @property
+    def capture_pid(self) -> int | None:
+        """Process id of the capture process, while there is one."""
+        return self._capture.pid
+
+    def start(self) -> None:
+        """Start mirroring and serving the control sockets."""
+        for source in self._sources:
+            source.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether any source is still at work. (One that has failed may come back as long as others are.)"""
+        return any(source.working for source in self._sources)
+
+    def restart_no_more(self) -> None:
+        """Let the end of each source be its end."""
+        for source in self._sources:
+            source.restart_no_more()
+
+    def stop(self, timeout: float = 1.2) -> bool:
+        """End all pipelines; False if one is inside a Postgres statement that takes longer.
+
+        Whatever is cut off is found whole at the next start, as after a kill.
+        """
+        for source in self._sources:
+            source.stop()
+        deadline = time.monotonic() + timeout
+        ended = [source.join(max(0.0, deadline - time.monotonic())) for source in self._sources]
+        for source in self._sources:
+            source.stop_serving()
+        self._capture.stop()
+        return all(ended)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,274 @@
+"""The decoder: two states of a database and the pages that differ, to schema changes and row changes.
+
+A batch may hold one commit or thousands: what is compared is the state before the first and after
+the last, so each row shows up at most once however often it was written between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from mirror.core.rows import RowChange, SchemaChange, TableChanges
+from mirror.core.tables import Column, Table
+from mirror.sqlite.decode.mapping import ReadRun, map_tree
+from mirror.sqlite.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
+from mirror.sqlite.decode.rows import RowDiff, RowFormat, RowReader
+from mirror.sqlite.decode.schema import Schema, read_schema
+from mirror.sqlite.decode.trees import compare_tree, walk
+from mirror.sqlite.format.btree import Geometry, ReadPage, is_interior
+
+#: Pages of each state that are kept while a page set is decoded.
+_KEPT_PAGES = 32
+#: Overflow pages whose owner is kept while a page set is sorted out: a long chain is walked once, not once a page.
+_KEPT_OWNERS = 1 << 16
+
+#: ``sqlite_schema`` itself, the table whose root is page 1.
+SCHEMA_TABLE = Table(
+    name="sqlite_schema",
+    root=1,
+    columns=(
+        Column("type", "TEXT", "TEXT"),
+        Column("name", "TEXT", "TEXT"),
+        Column("tbl_name", "TEXT", "TEXT"),
+        Column("rootpage", "INT", "INTEGER"),
+        Column("sql", "TEXT", "TEXT"),
+    ),
+    primary_key=(),
+    rowid_alias=None,
+    without_rowid=False,
+    storage=(0, 1, 2, 3, 4),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What does not change while a database keeps its page size."""
+
+    geometry: Geometry
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a page set means.
+
+    ``tables`` and the rows in it are computed while they are read; ``update`` is complete, and may
+    be applied to the page map, only once all of them have been read.
+    """
+
+    schema: Schema
+    schema_changes: tuple[SchemaChange, ...]
+    tables: Iterator[TableChanges]
+    update: MapUpdate
+
+
+def build_pagemap(read: ReadRun, pages: int, schema: Schema, layout: Layout) -> PageMap:
+    """The page map of a whole database of ``pages`` pages; raises ``FormatError``."""
+    pagemap = PageMap(pages)
+    for table in (SCHEMA_TABLE, *schema.tables.values()):
+        map_tree(table.root, read, layout.geometry, table.without_rowid, pagemap)
+    return pagemap
+
+
+def decode(
+    old: ReadPage,
+    new: ReadPage,
+    changed: Collection[int],
+    schema: Schema,
+    pagemap: PageMap,
+    layout: Layout,
+    rebuild: frozenset[str] = frozenset(),
+) -> Decoded:
+    """Decode a page set.
+
+    ``old`` and ``new`` read a page as of before and after; ``changed``: the pages that may differ.
+    ``schema`` and ``pagemap`` describe the state before. Tables named in ``rebuild`` give all their
+    rows as inserts. Raises ``FormatError`` (also while the result is read), ``SourceError``.
+    """
+    return _Decoder(old, new, changed, schema, pagemap, layout, rebuild).run()
+
+
+class _Decoder:
+    def __init__(
+        self,
+        old: ReadPage,
+        new: ReadPage,
+        changed: Collection[int],
+        schema: Schema,
+        pagemap: PageMap,
+        layout: Layout,
+        rebuild: frozenset[str],
+    ) -> None:
+        self._old: ReadPage = _Pages(old).__getitem__
+        self._new: ReadPage = _Pages(new).__getitem__
+        self._schema = schema
+        self._layout = layout
+        self._rebuild = rebuild
+        self._update = MapUpdate()
+        self._touched, self._dirty = _touched_trees(changed, pagemap)
+
+    def run(self) -> Decoded:
+        schema = self._schema
+        changes: tuple[SchemaChange, ...] = ()
+        # Page 1 is logged by many commits only for its header: then no row of the schema differs.
+        if 1 in self._touched and list(self._compare(SCHEMA_TABLE, SCHEMA_TABLE, self._schema).rows):
+            schema = read_schema(self._new, self._layout.geometry, self._layout.encoding)
+        if schema is not self._schema or self._rebuild:
+            changes = tuple(self._schema_changes(schema))
+        return Decoded(schema, changes, self._tables(schema, changes), self._update)
+
+    def _schema_changes(self, schema: Schema) -> Iterator[SchemaChange]:
+        before, after = self._schema.tables, schema.tables
+        dropped = {table.root: table for name, table in before.items() if name not in after}
+        for name, table in after.items():
+            known = before.get(name)
+            if known is None:
+                source = dropped.get(table.root)
+                if source is not None and source.same_shape(table) and name not in self._rebuild:
+                    del dropped[table.root]
+                    yield SchemaChange("rename", source, table)
+                else:
+                    yield SchemaChange("create", None, table)
+            elif name in self._rebuild or not known.same_shape(table):
+                carried = None if name in self._rebuild else carried_columns(known, table)
+                if carried is None:
+                    yield SchemaChange("rebuild", known, table)
+                else:
+                    yield SchemaChange("columns", known, table, carried)
+        for table in dropped.values():
+            yield SchemaChange("drop", table, None)
+
+    def _tables(self, schema: Schema, changes: tuple[SchemaChange, ...]) -> Iterator[TableChanges]:
+        if schema is self._schema and not changes:
+            # Most commits touch one or two tables of however many there are.
+            for root in self._touched:
+                if table := schema.by_root.get(root):
+                    yield self._compare(table, table, schema)
+            return
+        special = {change.after.name: change for change in changes if change.after is not None}
+        for change in changes:
+            if change.kind == "drop" and change.before is not None:
+                self._forget(change.before)
+        for name, table in schema.tables.items():
+            special_change = special.get(name)
+            known = self._schema.tables.get(name) if special_change is None else special_change.before
+            if known is None:
+                yield TableChanges(table, self._all_rows(table, schema))
+            elif special_change is not None and special_change.kind == "rebuild":
+                self._forget(known)
+                yield TableChanges(table, self._all_rows(table, schema))
+            elif known.root != table.root or known.root in self._touched:
+                carried = () if special_change is None else special_change.carried
+                yield self._compare(known, table, schema, carried)
+
+    def _rows(self, table: Table, schema: Schema, read: ReadPage) -> RowReader:
+        return RowReader(schema.format(table, self._layout.encoding), self._layout.geometry, read)
+
+    def _compare(
+        self, before: Table, after: Table, schema: Schema, carried: tuple[int | None, ...] = ()
+    ) -> TableChanges:
+        olds, news = self._rows(before, self._schema, self._old), self._rows(after, schema, self._new)
+        if carried:
+            olds = RowReader(RowFormat(before, self._layout.encoding, after, carried), self._layout.geometry, self._old)
+        rows = RowDiff(olds, news, self._dirty, self._update)
+        index = before.without_rowid
+        if before.root != after.root:
+            self._forget(before)
+            for pgno in walk(after.root, self._new, interior=True):
+                self._update.set(pgno, TREE, after.root)
+            return TableChanges(
+                after,
+                rows.trees(
+                    sorted(walk(before.root, self._old, interior=index)),
+                    sorted(walk(after.root, self._new, interior=index)),
+                ),
+            )
+        tree = compare_tree(before.root, self._touched[before.root], self._old, self._new, index)
+        for pgno in tree.left:
+            self._update.clear(pgno)
+        for pgno in tree.joined:
+            self._update.set(pgno, TREE, after.root)
+        if tree.paired:
+            return TableChanges(after, rows.pages(tree.old_rows))
+        return TableChanges(after, rows.trees(tree.old_rows, tree.new_rows))
+
+    def _forget(self, table: Table) -> None:
+        for pgno in walk(table.root, self._old, interior=True):
+            self._update.clear(pgno)
+
+    def _all_rows(self, table: Table, schema: Schema) -> Iterator[RowChange]:
+        rows = self._rows(table, schema, self._new)
+        for pgno in walk(table.root, self._new, interior=True):
+            self._update.set(pgno, TREE, table.root)
+            if not table.without_rowid and is_interior(self._new(pgno)[0]):
+                continue
+            for entry in rows.entries(pgno, rows.pointers(pgno)):
+                chain: list[int] = []
+                row = rows.row(entry, chain)
+                self._update.set_chain(chain, pgno)
+                yield RowChange(None if table.without_rowid else entry[0], None, row)
+
+
+class _Pages(dict[int, bytes]):
+    """The pages read last: looking for what changed and then reading it comes to most pages more than once."""
+
+    def __init__(self, read: ReadPage) -> None:
+        self._read = read
+
+    def __missing__(self, pgno: int) -> bytes:
+        if len(self) >= _KEPT_PAGES:
+            self.clear()
+        page = self[pgno] = self._read(pgno)
+        return page
+
+
+def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """By root page: the tree's pages that changed; and first page and owner of overflow chains that did."""
+    touched: dict[int, list[int]] = {}
+    dirty: dict[int, int] = {}
+    unchanged: set[int] = set()
+    owners: dict[int, Owner | None] = {}
+    for pgno in changed:
+        kind, ref = pagemap.get(pgno)
+        if kind == TREE:
+            touched.setdefault(ref, []).append(pgno)
+        elif kind != NONE:
+            if len(owners) >= _KEPT_OWNERS:
+                owners.clear()
+            owner = pagemap.chain_owner(pgno, owners)
+            if owner is not None:
+                leaf, head = owner
+                leaf_kind, root = pagemap.get(leaf)
+                if leaf_kind == TREE:
+                    dirty[head] = leaf
+                    if leaf not in changed and leaf not in unchanged:
+                        unchanged.add(leaf)
+                        touched.setdefault(root, []).append(leaf)
+    return touched, dirty
+
+
+def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | None:
+    """For each column of ``after`` its index in ``before``, None for one that was added at the end.
+
+    None instead if more than names, dropped and added columns differ: then the table counts as a new one. So it
+    does if virtual columns come or go, or stay beside others: rows that were not written have other values then.
+    """
+    if before.without_rowid or after.without_rowid or before.definition != after.definition:
+        return None
+    olds, news = before.columns, after.columns
+    places: list[int | None]
+    if len(olds) == len(news) and all(replace(old, name=new.name) == new for old, new in zip(olds, news, strict=True)):
+        places = list(range(len(news)))  # ALTER TABLE ... RENAME COLUMN changes no record, so places tell
+    else:
+        known = {column.name: at for at, column in enumerate(olds)}
+        places = [known.get(column.name) for column in news]
+        kept = [at for at in places if at is not None]
+        if places[len(kept) :] != [None] * (len(places) - len(kept)) or kept != sorted(kept):
+            return None
+        if any(olds[at] != news[to] for to, at in enumerate(kept)):
+            return None
+    names = {olds[at].name: column.name for at, column in zip(places, news, strict=True) if at is not None}
+    key = tuple(names.get(name) for name in before.primary_key)
+    alias = None if before.rowid_alias is None else names.get(before.rowid_alias)
+    return tuple(places) if (key, alias) == (after.primary_key, after.rowid_alias) else None

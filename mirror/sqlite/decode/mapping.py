@@ -1,0 +1,149 @@
+"""The page map of a whole database, for a copy that has just been made: every page of it is read once.
+
+Most of a database's pages are leaves whose cells have no overflow chain. Whether they have one follows from
+the first bytes of each cell; so pages are read and looked at in blocks, with numpy, and only cells that may
+have a chain are parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirror.core.errors import FormatError
+from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, OVERFLOW_MORE, TREE, PageMap
+from mirror.sqlite.format.btree import (
+    INDEX_INTERIOR,
+    INDEX_LEAF,
+    TABLE_INTERIOR,
+    TABLE_LEAF,
+    Geometry,
+    cell_pointers,
+    children,
+    page_kind,
+)
+
+#: Reads ``(page number, count)``: so many pages that lie one behind the other; short at the end.
+ReadRun = Callable[[int, int], bytes]
+
+_BLOCK_BYTES = 1 << 19
+#: What tells whether a cell has a chain: at most a child's number and a varint.
+_HEAD_BYTES = 13
+
+
+def map_tree(root: int, read: ReadRun, geometry: Geometry, index: bool, pagemap: PageMap) -> None:
+    """Enter all pages of a tree, and the overflow chains of its cells, into a page map.
+
+    ``index``: a WITHOUT ROWID table. Raises ``FormatError``.
+    """
+    _TreeMapper(root, read, geometry, index, pagemap).run()
+
+
+class _TreeMapper:
+    def __init__(self, root: int, read: ReadRun, geometry: Geometry, index: bool, pagemap: PageMap) -> None:
+        self._root = root
+        self._read = read
+        self._geometry = geometry
+        self._index = index
+        self._pagemap = pagemap
+        self._leaf, self._interior = (INDEX_LEAF, INDEX_INTERIOR) if index else (TABLE_LEAF, TABLE_INTERIOR)
+        self._interiors: set[int] = set()
+        self._size = len(read(root, 1))
+        if self._size < geometry.usable:
+            raise FormatError("map a b-tree", f"root page {root}", f"{self._size} bytes")
+
+    def run(self) -> None:
+        at_once = max(1, _BLOCK_BYTES // self._size)
+        # Taken from the end: what waits is at most the children of one block of pages for each level.
+        waiting = [self._root]
+        while waiting:
+            part = sorted(waiting[-at_once:])
+            del waiting[-at_once:]
+            waiting += self._map_pages(np.array(part, np.int64))
+
+    def _map_pages(self, pgnos: NDArray[np.int64]) -> list[int]:
+        """Enter some pages; return the children of those that are interior."""
+        data = self._read_pages(pgnos)
+        kinds = np.frombuffer(data, np.uint8)[:: self._size]
+        if pgnos[0] == 1:
+            kinds = kinds.copy()
+            kinds[0] = data[100]
+        interior = kinds == self._interior
+        found: list[int] = []
+        for at in np.flatnonzero(interior | (kinds != self._leaf)).tolist():
+            pgno, page = int(pgnos[at]), data[at * self._size : (at + 1) * self._size]
+            kind = page_kind(page, pgno)
+            if kind != self._interior:
+                raise FormatError("map a b-tree", f"root page {self._root}", f"page {pgno} of type {kind}")
+            if pgno in self._interiors:
+                raise FormatError("map a b-tree", f"root page {self._root}", f"page {pgno} is reached twice")
+            self._interiors.add(pgno)
+            found += children(page, pgno)
+        self._pagemap.set_all(pgnos, TREE, self._root)
+        self._map_chains(pgnos, data, ~interior)
+        if self._index:
+            self._map_chains(pgnos, data, interior)
+        return found
+
+    def _read_pages(self, pgnos: NDArray[np.int64]) -> bytes:
+        runs = np.split(pgnos, np.flatnonzero(np.diff(pgnos) != 1) + 1)
+        parts = [self._read(int(run[0]), len(run)) for run in runs]
+        for run, part in zip(runs, parts, strict=True):
+            if len(part) != len(run) * self._size:
+                missing = int(run[0]) + len(part) // self._size
+                raise FormatError("map a b-tree", f"root page {self._root}", f"page {missing} is behind the end")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _map_chains(self, pgnos: NDArray[np.int64], data: bytes, chosen: NDArray[np.bool_]) -> None:
+        """Enter the overflow chains of the chosen pages, all leaves or all interior pages of an index."""
+        geometry, pagemap = self._geometry, self._pagemap
+
+        def read(pgno: int) -> bytes:
+            return self._read(pgno, 1)
+
+        for at, pointer in self._long_cells(pgnos, data, np.flatnonzero(chosen)):
+            page = data[at * self._size : (at + 1) * self._size]
+            if self._index:
+                cell = geometry.index_cell(page, pointer, page[0] == INDEX_INTERIOR)
+            else:
+                cell = geometry.table_leaf_cell(page, pointer)
+            if cell.overflow:
+                kind, ref = OVERFLOW_FIRST, int(pgnos[at])
+                for link in geometry.chain(cell, read):
+                    pagemap.set(link, kind, ref)
+                    kind, ref = OVERFLOW_MORE, link
+
+    def _long_cells(self, pgnos: NDArray[np.int64], data: bytes, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """The cells that may have a chain: which page of the block, and the cell's offset on it."""
+        size = self._size
+        if len(rows) and pgnos[rows[0]] == 1:  # the file's header comes first there
+            yield from ((int(rows[0]), pointer) for pointer in cell_pointers(data[:size], 1))
+            rows = rows[1:]
+        if not len(rows):
+            return
+        array = np.frombuffer(data, np.uint8)
+        inside = array[rows[0] * size] == INDEX_INTERIOR
+        start, before = (12, 4) if inside else (8, 0)
+        block = array.reshape(-1, size)
+        counts = block[rows, 3].astype(np.int64) << 8 | block[rows, 4]
+        ends = start + 2 * counts
+        wrong = ends > size
+        if not wrong.any():
+            most = int(counts.max())
+            bytes_ = block[rows, start : start + 2 * most].astype(np.int64)
+            pairs = bytes_[:, 0::2] << 8 | bytes_[:, 1::2]
+            pointers = pairs[np.arange(most) < counts[:, None]]
+            owners = np.repeat(np.arange(len(rows)), counts)
+            wrong[owners[(pointers < ends[owners]) | (pointers > size - 4)]] = True
+        for at in rows[wrong].tolist():
+            cell_pointers(data[at * size : (at + 1) * size], int(pgnos[at]))  # raises, and says what is wrong
+        # A cell so near to the end of its page that its head may leave it is parsed.
+        parsed = pointers > size - _HEAD_BYTES
+        heads = rows[owners] * size + np.where(parsed, 0, pointers + before)
+        first, second = array[heads].astype(np.int64), array[heads + 1].astype(np.int64)
+        payload = np.where(first < 0x80, first, (first & 0x7F) << 7 | second)
+        limit = self._geometry.index_max if self._index else self._geometry.table_max
+        parsed |= (payload > limit) | ((first >= 0x80) & (second >= 0x80))
+        yield from zip(rows[owners[parsed]].tolist(), pointers[parsed].tolist(), strict=True)

@@ -1,0 +1,368 @@
+"""Cells to rows, and two sets of cells to row changes."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from mirror.core.errors import FormatError
+from mirror.core.rows import RowChange
+from mirror.core.tables import Table
+from mirror.core.values import Row, Value
+from mirror.sqlite.decode.generated import VirtualColumns
+from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, MapUpdate
+from mirror.sqlite.format.btree import Cell, Geometry, ReadPage, cell_pointers
+from mirror.sqlite.format.record import decode_record, leading_bytes
+
+#: What tells a table's rows apart: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
+Key = Any
+
+#: WITHOUT ROWID: so many old rows are held against the new ones at a time, with about 200 bytes each.
+PART_ROWS = 1 << 17
+#: A longer primary key is held as its hash, which is one byte longer still.
+_SHORT_KEY = 32
+#: Pages of which it is kept which cells differ.
+_KEPT = 32
+#: Cells whose bytes are compared together before each is compared by itself.
+_TOGETHER = 8
+#: If more cells than this differ on both sides, it is worth looking whether they only moved.
+_MOVED = 4
+
+
+class RowFormat:
+    """How the records of one table are read as rows."""
+
+    __slots__ = (
+        "_added",
+        "_alias",
+        "_defaults",
+        "_encoding",
+        "_keys",
+        "_order",
+        "_reals",
+        "_stored",
+        "_virtual",
+        "table",
+    )
+
+    def __init__(
+        self, table: Table, encoding: str, after: Table | None = None, carried: Sequence[int | None] = ()
+    ) -> None:
+        """``after``, ``carried``: give the rows the columns that the table has after a change of them."""
+        self.table = table
+        self._encoding = encoding
+        self._keys = len(table.collations)
+        self._stored = len(table.storage)
+        self._defaults: list[Value] = [table.columns[i].default for i in table.storage]
+        self._reals = [at for at, i in enumerate(table.storage) if table.columns[i].affinity == "REAL"]
+        alias = table.rowid_alias
+        self._alias = None if alias is None else table.storage.index(table.position(alias))
+        self._virtual = VirtualColumns(table, encoding) if table.definition else None
+        # A key that names a column with two collations stores it twice.
+        computed = [i for i in range(len(table.columns)) if i not in table.storage]
+        inverse = [(*table.storage, *computed).index(i) for i in range(len(table.columns))]
+        self._order: list[int] | None = None if inverse == list(range(self._stored)) else inverse
+        self._added: list[Value] = []
+        if after is not None:
+            self._order = [inverse[at] for at in carried if at is not None]
+            self._added = [column.default for column in after.columns[len(self._order) :]]
+
+    def row(self, payload: bytes, rowid: Key) -> Row:
+        """The row in a whole payload. Raises ``FormatError``."""
+        values = decode_record(payload, self._encoding)
+        if len(values) != self._stored:
+            if len(values) > self._stored:
+                raise FormatError("decode a row", self.table.name, f"{len(values)} values for {self._stored} columns")
+            values.extend(self._defaults[len(values) :])
+        for at in self._reals:
+            if type(values[at]) is int:
+                values[at] = float(values[at])  # type: ignore[arg-type]
+        if self._alias is not None:
+            values[self._alias] = rowid
+        if self._virtual is not None:
+            values += self._virtual.of(values)
+        if self._order is not None:
+            values = [values[at] for at in self._order] + self._added
+        return tuple(values)
+
+    def key(self, payload: bytes) -> bytes | None:
+        """WITHOUT ROWID: what names the row; None if the payload goes on elsewhere and the key with it.
+
+        The primary key's columns are the first of the record.
+        """
+        key = leading_bytes(payload, self._keys)
+        if key is None or len(key) <= _SHORT_KEY:
+            return key
+        return blake2b(key, digest_size=_SHORT_KEY + 1).digest()
+
+
+class Long(NamedTuple):
+    """A cell whose payload goes on on overflow pages."""
+
+    cell: Cell
+    page: bytes
+    pgno: int
+
+
+#: Key and payload of a row; only the start of the payload if the third is not None.
+Entry = tuple[Key, bytes, Long | None]
+#: A row and where it is: page and offset in one number.
+Placed = tuple[int, Entry]
+
+
+class RowReader:
+    """The rows of one table in one state of the database."""
+
+    __slots__ = ("_geometry", "form", "read")
+
+    def __init__(self, form: RowFormat, geometry: Geometry, read: ReadPage) -> None:
+        self.form = form
+        self._geometry = geometry
+        self.read = read
+
+    def pointers(self, pgno: int) -> Sequence[int]:
+        """Offsets of the cells on a page, in key order. Raises ``FormatError``."""
+        return cell_pointers(self.read(pgno), pgno)
+
+    def entries(self, pgno: int, pointers: Collection[int]) -> list[Entry]:
+        """The rows in the cells at some offsets of a page, in that order. Raises ``FormatError``."""
+        found: list[Entry] = []
+        if not pointers:
+            return found
+        page = self.read(pgno)
+        for rowid, payload, cell in self._geometry.payloads(page, pgno, pointers):
+            key: Key = rowid
+            if self.form.table.without_rowid:
+                key = self.form.key(payload)
+                if key is None and cell is not None:
+                    key = self.form.key(self._geometry.payload(page, cell, self.read))
+                if key is None:
+                    raise FormatError("read a key", f"page {pgno}", "the record ends too early")
+            found.append((key, payload, None if cell is None else Long(cell, page, pgno)))
+        return found
+
+    def row(self, entry: Entry, chain: list[int] | None = None) -> Row:
+        """The row of an entry; its overflow pages are added to ``chain``. Raises ``FormatError``."""
+        key, payload, long = entry
+        if long is not None:
+            payload = self._geometry.payload(long.page, long.cell, self.read, chain)
+        return self.form.row(payload, key)
+
+
+class RowDiff:
+    """Compares cells of an old and a new state of one table and yields the rows that differ.
+
+    ``dirty``: first pages of overflow chains that the page set touches, with the pages whose cells they
+    belonged to: a cell with such a chain may have changed although its own bytes are the same. Overflow
+    chains that come, go or move are recorded in ``update``. What is held in memory does not grow with the
+    number of rows.
+    """
+
+    def __init__(self, old: RowReader, new: RowReader, dirty: Mapping[int, int], update: MapUpdate) -> None:
+        self._old = old
+        self._new = new
+        self._dirty = dirty
+        self._update = update
+        self._index = old.form.table.without_rowid
+        self._differing = _Differing(old, new, frozenset(dirty.values()))
+
+    def pages(self, pages: Iterable[int]) -> Iterator[RowChange]:
+        """Compare each page with itself: for trees whose pages stayed where they were."""
+        for pgno in pages:
+            gone, come = self._differing[pgno]
+            yield from self._match(self._old.entries(pgno, gone), self._new.entries(pgno, come))
+
+    def trees(self, old_pages: Sequence[int], new_pages: Sequence[int]) -> Iterator[RowChange]:
+        """Compare the rows on two sets of pages, each in order of their numbers, by key."""
+        if self._index:
+            parts = 1 + sum(len(self._old.pointers(pgno)) for pgno in old_pages) // PART_ROWS
+            for part in range(parts):
+                yield from self._match_places(
+                    _placed(self._old, old_pages, part, parts), _placed(self._new, new_pages, part, parts)
+                )
+            return
+        olds, news = self._ordered(0, old_pages, new_pages), self._ordered(1, new_pages, old_pages)
+        for some_olds, some_news in _windows(olds, news):
+            yield from self._match(some_olds, some_news)
+
+    def _ordered(self, side: int, pages: Sequence[int], others: Sequence[int]) -> Iterator[list[Entry]]:
+        """The rows on leaves of a rowid tree before (0) or after (1), in key order.
+
+        Leaves do not overlap, so their first rowids order them. A cell that stayed on its page, which is one of
+        the ``others`` then, is left out.
+        """
+        rows = (self._old, self._new)[side]
+
+        def first(pgno: int) -> Key:
+            found = rows.entries(pgno, rows.pointers(pgno)[:1])
+            return found[0][0] if found else 0
+
+        for pgno in sorted(pages, key=first):
+            pointers = rows.pointers(pgno)
+            at = bisect_left(others, pgno)
+            if at < len(others) and others[at] == pgno:
+                differing = self._differing[pgno][side]
+                pointers = [pointer for pointer in pointers if pointer in differing]
+            if pointers:
+                yield rows.entries(pgno, pointers)
+
+    def _match(self, olds: list[Entry], news: list[Entry]) -> Iterator[RowChange]:
+        """The changes from some rows to others, if none of them is anywhere else."""
+        gone = {old[0]: old for old in olds}
+        for new in news:
+            old = gone.pop(new[0], None)
+            if old is None:
+                yield self._inserted(new)
+            elif not self._same(old, new) and (change := self._updated(old, new)):
+                yield change
+        for old in gone.values():
+            yield self._deleted(old)
+
+    def _match_places(self, olds: Iterator[Placed], news: Iterator[Placed]) -> Iterator[RowChange]:
+        """The same, holding only key and place of the old rows: for more rows, and in any order."""
+        places = {entry[0]: place for place, entry in olds}
+        for _, new in news:
+            place = places.pop(new[0], None)
+            yield from self._match([] if place is None else [self._at(place)], [new])
+        for place in places.values():
+            yield self._deleted(self._at(place))
+
+    def _at(self, place: int) -> Entry:
+        return self._old.entries(place >> 16, (place & 0xFFFF,))[0]
+
+    def _same(self, old: Entry, new: Entry) -> bool:
+        _, old_payload, old_long = old
+        _, new_payload, new_long = new
+        if old_long is None or new_long is None:
+            return old_payload == new_payload and old_long is new_long
+        one, other = old_long.cell, new_long.cell
+        if one.size != other.size or one.overflow != other.overflow or one.overflow in self._dirty:
+            return False
+        if old_payload != new_payload:
+            return False
+        if old_long.pgno != new_long.pgno:
+            self._update.set(other.overflow, OVERFLOW_FIRST, new_long.pgno)
+        return True
+
+    def _inserted(self, new: Entry) -> RowChange:
+        return RowChange(None if self._index else new[0], None, self._come(new))
+
+    def _deleted(self, old: Entry) -> RowChange:
+        return RowChange(None if self._index else old[0], self._gone(old), None)
+
+    def _updated(self, old: Entry, new: Entry) -> RowChange | None:
+        before, after = self._gone(old), self._come(new)
+        return None if identical(before, after) else RowChange(None if self._index else new[0], before, after)
+
+    def _gone(self, old: Entry) -> Row:
+        if old[2] is None:
+            return self._old.form.row(old[1], old[0])
+        chain: list[int] = []
+        row = self._old.row(old, chain)
+        self._update.clear_chain(chain)
+        return row
+
+    def _come(self, new: Entry) -> Row:
+        if new[2] is None:
+            return self._new.form.row(new[1], new[0])
+        chain: list[int] = []
+        row = self._new.row(new, chain)
+        self._update.set_chain(chain, new[2].pgno)
+        return row
+
+
+class _Differing(dict[int, tuple[set[int], set[int]]]):
+    """By page: offsets of the cells that are only in the old state, and only in the new; the last few are kept.
+
+    ``dirty``: pages of which all cells are to be looked at.
+    """
+
+    def __init__(self, old: RowReader, new: RowReader, dirty: frozenset[int]) -> None:
+        self._old = old
+        self._new = new
+        self._dirty = dirty
+
+    def __missing__(self, pgno: int) -> tuple[set[int], set[int]]:
+        if len(self) >= _KEPT:
+            self.clear()
+        before, after = self._old.read(pgno), self._new.read(pgno)
+        kind = 100 if pgno == 1 else 0
+        if pgno in self._dirty or before[kind] != after[kind]:
+            found = set(self._old.pointers(pgno)), set(self._new.pointers(pgno))
+        else:
+            found = differing_cells(before, after, pgno)
+        self[pgno] = found
+        return found
+
+
+def _windows(olds: Iterator[list[Entry]], news: Iterator[list[Entry]]) -> Iterator[tuple[list[Entry], list[Entry]]]:
+    """Cut two runs of rows, both in the order of their rowids, into pieces with the same rowids."""
+    old, new = next(olds, []), next(news, [])
+    while old or new:
+        old_cut, new_cut = len(old), len(new)
+        if old and new:
+            old_last, new_last = old[-1][0], new[-1][0]
+            if old_last > new_last:
+                old_cut = bisect_right(old, new_last, key=itemgetter(0))
+            else:
+                new_cut = bisect_right(new, old_last, key=itemgetter(0))
+        yield old[:old_cut], new[:new_cut]
+        old, new = old[old_cut:] or next(olds, []), new[new_cut:] or next(news, [])
+
+
+def _placed(rows: RowReader, pages: Iterable[int], part: int, parts: int) -> Iterator[Placed]:
+    """The rows on some pages whose keys belong to a part."""
+    for pgno in pages:
+        pointers = rows.pointers(pgno)
+        for pointer, entry in zip(pointers, rows.entries(pgno, pointers), strict=True):
+            if hash(entry[0]) % parts == part:
+                yield pgno << 16 | pointer, entry
+
+
+def identical(before: Row, after: Row) -> bool:
+    """Whether two rows are the same to the bit: 1 is not 1.0, -0.0 is not 0.0."""
+    if before != after:
+        return False
+    for one, other in zip(before, after, strict=True):
+        if type(one) is not type(other) or (type(one) is float and one == 0.0 and str(one) != str(other)):
+            return False
+    return True
+
+
+def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[int]]:
+    """Offsets of the cells of a leaf that are not the same in two images of the page.
+
+    A cell at the same offset in both images is the same unless a byte differs between its offset
+    and the next cell's (of either image). So only what changed has to be parsed.
+    """
+    old_at, new_at = set(cell_pointers(old, pgno)), set(cell_pointers(new, pgno))
+    common = old_at & new_at
+    # A new row mostly lies below all others, which are as they were.
+    lowest = min(common, default=len(old))
+    if old[lowest:] != new[lowest:]:
+        bounds = sorted(old_at | new_at)
+        bounds.append(len(old))
+        for first in range(0, len(bounds) - 1, _TOGETHER):
+            some = bounds[first : first + _TOGETHER + 1]
+            if old[some[0] : some[-1]] != new[some[0] : some[-1]]:
+                for start, end in pairwise(some):
+                    if old[start:end] != new[start:end]:
+                        common.discard(start)
+    gone, come = old_at - common, new_at - common
+    if len(gone) > _MOVED and len(come) > _MOVED:
+        # SQLite has put the page in order: most cells only moved.
+        olds, news = _extents(old, old_at, gone), _extents(new, new_at, come)
+        gone = {at for extent, at in olds.items() if extent not in news}
+        come = {at for extent, at in news.items() if extent not in olds}
+    return gone, come
+
+
+def _extents(page: bytes, pointers: set[int], wanted: set[int]) -> dict[bytes, int]:
+    """The bytes from some cells to what follows on the page. Where these are equal, so are the cells."""
+    bounds = sorted(pointers)
+    bounds.append(len(page))
+    return {page[start:end]: start for start, end in pairwise(bounds) if start in wanted}

@@ -1,0 +1,96 @@
+"""The database header: the first 100 bytes of page 1, all integers big-endian.
+
+======  ====  =====================================================================
+offset  size  field
+======  ====  =====================================================================
+0       16    ``SQLite format 3\\0``
+16      2     page size; 1 stands for 65536
+18      1     write version: 1 rollback journal, 2 WAL
+19      1     read version: 1 rollback journal, 2 WAL
+20      1     reserved bytes at the end of each page
+21      3     64, 32, 32 (payload fractions, fixed)
+24      4     file change counter
+28      4     size of the database in pages
+32      8     first freelist trunk page, number of freelist pages
+40      4     schema cookie: goes up at every schema change
+44      4     schema format, 1 to 4
+52      4     largest root page in an auto-vacuum database, else 0
+56      4     text encoding: 1 UTF-8, 2 UTF-16le, 3 UTF-16be; 0 in an empty file
+64      4     not 0: incremental vacuum
+92      4     change counter for which the size at 28 is valid
+96      4     version number of the library that wrote it
+======  ====  =====================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from mirror.core.errors import FormatError
+
+MAGIC = b"SQLite format 3\0"
+HEADER_SIZE = 100
+#: The page that holds byte 2**30 is never used: SQLite keeps its POSIX locks there.
+LOCK_BYTE = 1 << 30
+
+_ENCODINGS = {0: "utf-8", 1: "utf-8", 2: "utf-16-le", 3: "utf-16-be"}
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHeader:
+    """The fields of the header that a reader of pages needs."""
+
+    page_size: int
+    reserved: int
+    wal: bool
+    change_counter: int
+    pages: int
+    """Size in pages; trustworthy only if ``size_valid``."""
+    size_valid: bool
+    schema_cookie: int
+    encoding: str
+    """Python's codec name of the text encoding."""
+    auto_vacuum: bool
+
+    @property
+    def usable(self) -> int:
+        """Bytes of each page that b-trees and overflow chains may use."""
+        return self.page_size - self.reserved
+
+    @classmethod
+    def parse(cls, page1: bytes) -> DatabaseHeader:
+        """Parse and validate the first 100 bytes of page 1; raises ``FormatError``."""
+        if len(page1) < HEADER_SIZE or page1[:16] != MAGIC:
+            raise FormatError(
+                "read the database header",
+                "page 1",
+                f"starts with {page1[:16]!r}",
+                next_step="the file is empty, encrypted or no SQLite database",
+            )
+        (size,) = struct.unpack_from(">H", page1, 16)
+        page_size = 65536 if size == 1 else size
+        reserved = page1[20]
+        if page_size < 512 or page_size & (page_size - 1) or page_size - reserved < 480:
+            raise FormatError("read the database header", "page 1", f"page size {size}, reserved {reserved}")
+        change, pages, _, _, cookie = struct.unpack_from(">IIIII", page1, 24)
+        auto_root, encoding = struct.unpack_from(">II", page1, 52)
+        (valid_for,) = struct.unpack_from(">I", page1, 92)
+        if encoding not in _ENCODINGS:
+            raise FormatError("read the database header", "page 1", f"text encoding {encoding}")
+        return cls(
+            page_size=page_size,
+            reserved=reserved,
+            wal=page1[19] == 2,
+            change_counter=change,
+            pages=pages,
+            size_valid=pages > 0 and valid_for == change,
+            schema_cookie=cookie,
+            encoding=_ENCODINGS[encoding],
+            auto_vacuum=auto_root != 0,
+        )
+
+
+def schema_cookie(page1: bytes) -> bytes:
+    """The four bytes of the schema cookie, for comparing two versions of page 1."""
+    return page1[40:44]
