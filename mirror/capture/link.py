@@ -145,7 +145,7 @@ class CaptureLink:
         return [_message(json.loads(line)) for line in lines]
 
     def close(self) -> None:
-        """Hang up; capture lets go of this source."""
+        """Hang up; capture then closes this source's files and its spool."""
         self._socket.close()
 
 

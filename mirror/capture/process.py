@@ -3,8 +3,8 @@
 It runs apart from decoding and Postgres so that nothing can make it late, and holds no SQLite
 connection. Started as ``python -m mirror.capture.process DESCRIPTOR`` with one inherited socket, over which come the
 conversations, one a source, each to begin and to end at any time: a line ``{"database", "spool", "limit"}`` and with it
-the descriptor of a socket. When the conversation's other end closes, its source is let go of, with its files and its
-spool; when the inherited socket's does, the mirror is gone and the process ends.
+the descriptor of a socket. When the other end of a conversation closes, so are the files and the spool of its source;
+when that of the inherited socket closes, the mirror is gone and the process ends.
 
 Lines from the mirror            answered by (JSON, one object a line)
 ``attach <floor> [<reason>]``    ``{"attached": true, "gap": ..., "lsn": ..., "salts": ..., "place": ...}``
@@ -126,8 +126,8 @@ class Conversation:
             self._break(error)
 
     def close(self) -> None:
-        """Let go of the source and hang up."""
-        self._let_go()
+        """Close the source's files, its spool and the socket."""
+        self._release()
         self.socket.close()
 
     # -- following ---------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Conversation:
         return more
 
     def _tell(self, follower: AnyFollower) -> None:
-        # Only whole commits are told of: the reader would look at a large transaction again and again.
+        # Only whole commits are reported: the reader would look at a large transaction again and again.
         committed = follower.committed
         if not self._output and committed is not None and committed != self._told:
             self._told = committed
@@ -286,7 +286,7 @@ class Conversation:
             return Follower(self._database, spool, self._limit)
         return JournalFollower(self._database, spool)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """Close the source's files and the spool: another process may have them now."""
         self._stop_attaching()
         self._attached = False
@@ -318,7 +318,7 @@ class Conversation:
         traceback.print_exception(error)
         self._say({"error": f"{type(error).__name__}: {error}", "retry": False, "replaced": False})
         self._broken = True
-        self._let_go()
+        self._release()
 
     def _say(self, message: dict[str, object]) -> None:
         self._output += json.dumps(message).encode() + b"\n"

@@ -83,7 +83,7 @@ class Follower:
         self._settled: WalIndexHeader | None = None  # what attaching goes by
         self._unsettled_since: float | None = None
         self._reset: Iterator[None] | None = None  # the rest of the steps that follow a reset
-        self._seen = b""
+        self._seen: bytes | None = None  # the index as it was when there was nothing new in it
         self._counted = False  # whether cursor.changes was taken from the index that is followed
         self._sealing = False  # whether this generation's frames need another checksum chain than their own
         self._full = self._over = False
@@ -162,7 +162,7 @@ class Follower:
             if descriptor >= 0:
                 os.close(descriptor)
         self._shm = self._wal = -1
-        self._seen = b""
+        self._seen = None
         self._counted = False
         self._reset = self._settled = self._unsettled_since = None
 
@@ -483,7 +483,7 @@ class Follower:
         self._cursor, self._open = cursor, 0
         self.committed = self._cursor.lsn
         self._remember(self._cursor)
-        self._seen = b""
+        self._seen = None
         self._sealing = False
 
     def _remember(self, cursor: Cursor) -> None:

@@ -44,7 +44,11 @@ SELECT t.source_table, t.target_schema, t.target_table, t.columns::text, t.key::
 FROM mirror.tables t JOIN mirror.sources s USING (source_id) WHERE source_id = %s
 """
 
-_REFUSALS = "SELECT source_table, reason, next_step, own_schema FROM mirror.refusals WHERE source_id = %s"
+# The last column may be missing while a mirror of an earlier version still runs.
+_REFUSALS = """
+SELECT source_table, reason, next_step, coalesce((to_jsonb(r) ->> 'own_schema')::boolean, false)
+FROM mirror.refusals r WHERE source_id = %s
+"""
 
 # Where else the source's path is recorded, and whether that is where the mirror said it is.
 _ELSEWHERE = """

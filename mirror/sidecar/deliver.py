@@ -15,7 +15,7 @@ from mirror.replica.replica import Replica
 from mirror.sqlite.decode.diff import Decoded
 
 Watch = Callable[[Iterable[TableChanges]], Iterable[TableChanges]]
-Answer = TypeVar("Answer")
+_Given = TypeVar("_Given")
 
 
 def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch | None]) -> list[TableResult] | None:
@@ -50,7 +50,7 @@ def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch 
             careful = True
 
 
-def _answer(given: set[Answer], answer: Answer, signal: Signal) -> None:
+def _answer(given: set[_Given], answer: _Given, signal: Signal) -> None:
     """Note an answer; raises ``SinkError`` if it was given before, and did not help."""
     if answer in given:
         raise SinkError(

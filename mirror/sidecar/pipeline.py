@@ -181,7 +181,7 @@ class Pipeline:
             self._replica.save()
 
     def _close(self) -> None:
-        """Let go of everything, whatever goes wrong with a part of it, and write down how it ended."""
+        """Close everything, whatever goes wrong with a part of it, and write down how it ended."""
         own = self._desk, self._tail, self._source, self._sink, self._replica, self._mender, self._images, self._spool
         with ExitStack() as stack:
             stack.callback(self.status.keep, self.task.folder)

@@ -1,10 +1,13 @@
 """One source of a running mirror: its folder, its control socket and its pipeline, from each start to each end.
 
-A pipeline ends when it is asked to, or with an error that no retry can help. Then the source lets go of all that it
-has: the control socket, the folder's lock, Postgres, capture, descriptors. So somebody else may mirror it (``mirror
-up`` in another terminal, a program's sidecar), while the process goes on for its other sources. It also starts the
-source again by itself once the file has changed, as it has when somebody has put it right; unless another mirror has it
-by then, which is left alone.
+A pipeline ends when it is asked to, or with an error that no retry can help. Then the source gives up all that it has:
+the control socket, the folder's lock, Postgres, capture, descriptors. So somebody else may mirror it (``mirror up`` in
+another terminal, a program's sidecar), while the process goes on for its other sources. It also starts the source again
+by itself once the file has changed, as it has when somebody has put it right; unless another mirror has it by then,
+which is left alone.
+
+Each start is as that of a new process: the folder's lock first, then a conversation with capture, which opens the spool
+only when the last one has closed it, then lock and epoch in Postgres. So a source never has two pipelines.
 """
 
 from __future__ import annotations
@@ -137,7 +140,7 @@ class SupervisedSource:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _mirror(self) -> None:
-        """Run the pipeline to its end, and let go of everything."""
+        """Run the pipeline to its end, and give up all that it had."""
         pipeline, home = self.pipeline, self._home
         home.served, home.serve = self._is_served, self._serve
         try:

@@ -59,11 +59,9 @@ def main() -> None:
     for name, values in sorted(pairs.items()):
         ratios = sorted(mine / other for mine, other in values if other)
         if ratios:
-            middle = [median([pair[side] for pair in values]) for side in (0, 1)]
-            print(
-                f"| {name} | {middle[0]:.4g} | {middle[1]:.4g} | {median(ratios):.2f} |
-                {ratios[0]:.2f}–{ratios[-1]:.2f} |"
-            )
+            mine, other = (median([pair[side] for pair in values]) for side in (0, 1))
+            spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+            print(f"| {name} | {mine:.4g} | {other:.4g} | {median(ratios):.2f} | {spread} |")
     if options.json:
         Path(options.json).write_text(json.dumps(pairs))
 

@@ -63,7 +63,7 @@ def assert_equal(house: House, schema: str = "public") -> None:
 
 
 def test_garbage_in_its_place(house: House) -> None:
-    """It fails for good: once logged, told by ``status``, all let go; and it is back when the file is put right."""
+    """It fails for good: logged once, told by ``status``, all released; and it is back when the file is put right."""
     house.start()
     good, bad = house.folder / "good.db", house.folder / "garbage.db"
     house.writers["bad"].run("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -74,7 +74,7 @@ def test_garbage_in_its_place(house: House) -> None:
         put_in_place(bad, house.bad)
         line = house.await_failure()
         assert "malformed" in line and f"when the file changes, or with `mirror up {house.bad}`" in line
-        house.assert_let_go()
+        house.assert_released()
         start_again(house)
         # Touched, but no better: it is tried again, and that is not logged once more.
         os.utime(house.bad)
@@ -97,7 +97,7 @@ def test_its_schema_is_taken_away(house: House) -> None:
             connection.execute('DROP SCHEMA "its own" CASCADE')
         house.writers["bad"].run("INSERT INTO t_bad(v) VALUES ('nowhere to go')")
         house.await_failure()
-        house.assert_let_go()
+        house.assert_released()
         command = start_again(house)
         other = house.cli.start(*command)
         try:
@@ -122,7 +122,7 @@ def test_its_place_in_postgres_is_taken_away(house: House) -> None:
             house.writers["bad"].run("INSERT INTO t_bad(v) VALUES ('nowhere to go')")
             assert "with `mirror up" in house.await_failure()
             connection.execute("DROP TABLE t_bad")
-        house.assert_let_go()
+        house.assert_released()
         with house.cli.up(*start_again(house)[1:], wait=False):
             assert_equal(house)
     house.mirror.end()
@@ -224,7 +224,7 @@ def test_a_bug_in_capture_ends_one_source(house: House) -> None:
     with house.others_go_on():
         house.writers["bad"].run("PRAGMA wal_checkpoint(RESTART)", "INSERT INTO t_bad(v) VALUES ('a reset')")
         assert "ZeroDivisionError: a bug" in house.await_failure()
-        house.assert_let_go()
+        house.assert_released()
         assert "Traceback" in house.log, "on capture's stderr"
         house.writers["bad"].run("INSERT INTO t_bad(v) VALUES ('changed')")
         assert_equal(house)

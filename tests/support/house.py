@@ -186,7 +186,7 @@ class House:
             if any(name in line for name in names)
         ]
 
-    def assert_let_go(self) -> None:
+    def assert_released(self) -> None:
         """Locks, socket, files and Postgres are free, while the process goes on."""
         until(lambda: not self.held_files() and not self.is_held(self.state / "spool" / "lock"))
         assert not self.mapped_files()

@@ -17,7 +17,7 @@ import pytest
 
 from mirror.capture import spool as spool_module
 from mirror.capture import wal_follower as follow_module
-from mirror.capture.spool import Kind, Record
+from mirror.capture.spool import Kind, Record, SpoolWriter
 from mirror.capture.wal_follower import Follower
 from mirror.core.errors import ReplacedError, SourceError, StateError
 from mirror.core.positions import Lsn, Salts
@@ -858,3 +858,151 @@ def test_a_full_disk_at_a_reset_loses_nothing(
         assert history[3:] == ["1 commits"]
     else:
         assert history[1:] == [f"{3 + unread} commits", "reset", "1 commits"]
+
+
+# -- nothing holds up whoever follows other files as well -----------------------------------------------
+
+
+def test_a_reset_is_followed_in_steps(source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much stands in the old generation and in the new one, each call reads and writes no more than a chunk."""
+    monkeypatch.setattr(follow_module, "CHUNK_BYTES", 20_000)
+    source.commit(150, 900)
+    capture.poll()
+    base = capture.records()
+    for _ in range(30):
+        source.commit(20, 50)
+    moved = 0
+    real = {"pread": os.pread, "pwritev": os.pwritev}
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        nonlocal moved
+        data: bytes = real["pread"](descriptor, size, offset)  # type: ignore[operator]
+        moved += len(data)
+        return data
+
+    def pwritev(descriptor: int, parts: Sequence[bytes], offset: int) -> int:
+        nonlocal moved
+        moved += sum(map(len, parts))
+        return int(real["pwritev"](descriptor, parts, offset))  # type: ignore[operator]
+
+    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    source.checkpoint("RESTART")
+    source.commit(60, 900)  # does not reach the leftovers
+    calls, most, more = 0, 0, True
+    while more:
+        moved = 0
+        more = capture.follower.poll()
+        calls, most = calls + 1, max(most, moved)
+    assert calls > 10
+    assert most < 2 * 20_000 + 5_000, "a chunk is read, and spooled"
+    assert capture.history() == [FIRST[0], "33 commits", "reset", "1 commits"]
+    assert len(capture.records()) > len(base) + 3
+
+
+def test_a_step_of_a_reset_that_fails_is_done_again(
+    source: Source, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full in the midst of the leftovers: none is lost, none comes twice."""
+    monkeypatch.setattr(follow_module, "CHUNK_BYTES", 5_000)
+    source.commit(100, 100)
+    capture.poll()
+    for _ in range(30):
+        source.commit(20, 50)
+    source.checkpoint("RESTART")
+    source.commit()
+    real, left = os.pwritev, 3
+
+    def full(*args: object) -> object:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "pwritev", full)
+    for _ in range(2):
+        with pytest.raises(StateError):
+            capture.poll()
+    monkeypatch.setattr(os, "pwritev", real)
+    capture.poll()
+    assert capture.history() == [FIRST[0], "33 commits", "reset", "1 commits"]
+
+
+@pytest.fixture
+def left_alone(source: Source, tmp_path: Path) -> Path:
+    """A copy of the source's files, which no program has open."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for suffix in ("", "-wal", "-shm"):
+        shutil.copyfile(f"{source.path}{suffix}", folder / f"source.db{suffix}")
+    return folder / "source.db"
+
+
+@pytest.mark.parametrize("size", [0, 50])
+def test_an_index_that_was_cut(left_alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A map of it would end this process; what is read is an index that does not settle, which is told."""
+    (tmp_path / "spool").mkdir()
+    spool = opened(tmp_path / "spool")
+    follower = Follower(left_alone, spool, LIMIT)
+    follower.open()
+    assert follower.is_ready()
+    follower.attach(0)
+    while follower.poll():
+        pass
+    os.truncate(f"{left_alone}-shm", size)
+    assert not follower.poll()
+    monkeypatch.setattr(follow_module, "SETTLE_SECONDS", 0.0)
+    with pytest.raises(SourceError, match="never settled") as caught:
+        follower.poll()
+    assert caught.value.retryable
+    follower.detach()
+    spool.close()
+
+
+def test_an_index_that_does_not_settle_is_asked_again(
+    left_alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attaching waits for a writer that is between the two copies of the header, without waiting in the call."""
+    (tmp_path / "spool").mkdir()
+    spool = opened(tmp_path / "spool")
+    index = Path(f"{left_alone}-shm")
+    whole = index.read_bytes()
+    index.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    follower = Follower(left_alone, spool, LIMIT)
+    follower.open()
+    assert not follower.is_ready()
+    assert not follower.is_ready()
+    index.write_bytes(whole)
+    assert follower.is_ready()
+    assert follower.attach(0) == "first sight of the source"
+    monkeypatch.setattr(follow_module, "SETTLE_SECONDS", 0.0)
+    index.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    follower.open()
+    assert not follower.is_ready()
+    with pytest.raises(SourceError, match="never settled"):
+        follower.is_ready()
+    follower.detach()
+    spool.close()
+
+
+def test_a_full_spool_is_not_measured_at_each_look(full: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres may be away for hours, and the program writes: a look comes every other millisecond."""
+    measured = 0
+    real = SpoolWriter.measure
+
+    def measure(spool: SpoolWriter) -> None:
+        nonlocal measured
+        measured += 1
+        real(spool)
+
+    monkeypatch.setattr(SpoolWriter, "measure", measure)
+    monkeypatch.setattr(follow_module, "ROOM_INTERVAL", 1000.0)
+    assert not any(full.follower.poll() for _ in range(200))
+    assert measured <= 1
+    reader = SpoolReader(full.folder)
+    reader.prune(full.spool.place.segment)
+    monkeypatch.setattr(follow_module, "ROOM_INTERVAL", 0.0)
+    full.follower._next_measure = 0.0
+    full.poll()
+    assert full.follower.cursor.lsn == full.follower.target()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirror.capture import spool as spool_module
-from mirror.capture.spool import RECORD_HEADER_SIZE, Cursor, Kind, Place, Record, segment_path, segments
+from mirror.capture.spool import RECORD_HEADER_SIZE, Cursor, Kind, Place, Record, SpoolWriter, segment_path, segments
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.positions import Salts
 from mirror.replica.spool_reader import SpoolReader
@@ -165,14 +164,47 @@ def test_a_writer_goes_on_where_the_last_one_stopped(spool_folder: Path) -> None
 
 
 def test_a_second_writer_waits_until_the_first_one_ends(spool_folder: Path) -> None:
-    """Two would overwrite each other's records; the lock goes with the process that has it."""
+    """Two would overwrite each other's records. It waits without holding up whoever asks."""
+    first = Filler(spool_folder)
+    first.commit(2, 3)
+    second = SpoolWriter(spool_folder)
+    steps = second.open()
+    assert [next(steps) for _ in range(3)] == [False] * 3
+    first.spool.close()
+    assert all(steps)
+    assert (second.cursor, second.place) == (first.cursor, first.spool.place)
+    second.close()
+
+
+def test_a_spool_that_stays_held_is_an_error(spool_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that may pass; and nothing of it is open then."""
+    first = Filler(spool_folder)
+    monkeypatch.setattr(spool_module, "LOCK_SECONDS", 0.0)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(StateError, match="another process holds its lock") as caught:
+        opened(spool_folder)
+    assert caught.value.retryable
+    assert os.listdir("/proc/self/fd") == before
+    first.spool.close()
+
+
+def test_opening_is_done_in_steps(spool_folder: Path) -> None:
+    """A record at a time; given up in between, nothing is open and the lock is free."""
     filler = Filler(spool_folder)
-    with open(spool_folder / "lock", "rb") as lock:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        filler.spool.close()
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for _ in range(50):
+        filler.commit(2, 3)
     filler.spool.close()
+    before = os.listdir("/proc/self/fd")
+    writer = SpoolWriter(spool_folder)
+    steps = writer.open()
+    assert next(steps) and next(steps)
+    steps.close()
+    writer.close()
+    assert os.listdir("/proc/self/fd") == before
+    again = SpoolWriter(spool_folder)
+    assert len(list(again.open())) >= 50
+    assert again.cursor == filler.cursor
+    again.close()
 
 
 def test_an_empty_spool_has_no_cursor(spool_folder: Path) -> None:

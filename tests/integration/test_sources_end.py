@@ -1,0 +1,160 @@
+"""``mirror up`` and a program's sidecar with several sources, of which one ends: what is said, and what goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mirror.core.control import wait_for_mirror
+from mirror.core.folders import resolve, source_folder
+from mirror.parity.compare import compare
+from tests.support.commands import CommandLine
+from tests.support.gateway import Gateway
+from tests.support.house import until
+from tests.support.source import Writer
+
+NAMES = ("bad", "good")
+
+
+@pytest.fixture
+def writers(folder: Path) -> Iterator[dict[str, Writer]]:
+    """The programs of two sources, by name; the file of each is named as it is."""
+    made = {name: Writer(folder / f"{name}.db") for name in NAMES}
+    for name, writer in made.items():
+        writer.run("PRAGMA journal_mode=WAL", f"CREATE TABLE t_{name}(id INTEGER PRIMARY KEY, v)")
+        writer.run(f"INSERT INTO t_{name} VALUES (1, 'first')")
+    yield made
+    for writer in made.values():
+        writer.close()
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    return CommandLine(folder, dsn)
+
+
+def count(dsn: str, name: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        (found,) = connection.execute(f"SELECT count(*) FROM t_{name}".encode()).fetchone() or (0,)
+    return int(found)
+
+
+def take_away(dsn: str, source: Path) -> None:
+    """Take a source's place in Postgres away: its mirror ends at the next commit, for good."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DELETE FROM mirror.sources WHERE path = %s", (str(resolve(source)),))
+
+
+def is_mirrored(folder: Path) -> bool:
+    """Whether a process has the lock of a source's folder."""
+    with open(folder / "lock", "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_the_error_of_one_is_told_and_the_others_are_drained(
+    cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str
+) -> None:
+    """At the end of standard input: the source that has failed after it had caught up is not asked any more."""
+    bad, good = (folder / f"{name}.db" for name in NAMES)
+    process = cli.start("up", bad, good, "--until-eof", stdin=subprocess.PIPE)
+    for source in (bad, good):
+        assert cli.run("wait", source, "--timeout", 60).code == 0
+    take_away(dsn, bad)
+    writers["bad"].run("INSERT INTO t_bad VALUES (2, 'nowhere to go')")
+    until(lambda: not is_mirrored(cli.source_folder(bad)))
+    writers["good"].run("INSERT INTO t_good VALUES (2, 'the last one')")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2, error
+    assert "is held by epoch" in error.splitlines()[-1] and "bad.db" in error.splitlines()[-1], error
+    assert "Traceback" not in error
+    assert count(dsn, "good") == 2
+
+
+def test_the_last_one_to_fail_ends_it(cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str) -> None:
+    """When none is at work any more, nothing is waited for: the errors of all are told, and the exit code."""
+    sources = [folder / f"{name}.db" for name in NAMES]
+    process = cli.start("up", *sources)
+    for source in sources:
+        assert cli.run("wait", source, "--timeout", 60).code == 0
+    for name in NAMES:
+        assert process.poll() is None
+        take_away(dsn, folder / f"{name}.db")
+        writers[name].run(f"INSERT INTO t_{name} VALUES (2, 'nowhere to go')")
+        until(lambda name=name: not is_mirrored(cli.source_folder(folder / f"{name}.db")))  # type: ignore[misc]
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2, error
+    assert {line.partition("(")[2].partition(")")[0] for line in error.splitlines()[-2:]} == set(map(str, sources))
+
+
+def test_one_that_does_not_get_on_is_given_up_alone(
+    cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str
+) -> None:
+    """With ``--once``: another process has its spool. The others are mirrored all the same."""
+    bad, good = (folder / f"{name}.db" for name in NAMES)
+    spool = cli.source_folder(bad) / "spool"
+    spool.mkdir(parents=True)
+    with open(spool / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = cli.run("up", bad, good, "--once")
+    assert done.code == 2, done
+    assert "another process holds its lock" in done.err.splitlines()[-1] and "bad.db" in done.err.splitlines()[-1]
+    assert count(dsn, "good") == 1
+    assert cli.run("up", bad, good, "--once").code == 0
+    assert count(dsn, "bad") == 1
+
+
+def test_one_that_has_ended_in_a_programs_sidecar_gets_its_own(
+    writers: dict[str, Writer], folder: Path, dsn: str
+) -> None:
+    """The sidecar goes on for the other source; and neither is started twice."""
+    bad, good = (folder / f"{name}.db" for name in NAMES)
+    with Gateway(good, dsn) as program:
+        sources = [str(bad), str(good)]
+        program.do(
+            "import mirror\n"
+            f"m = mirror.enable_mirror({sources!r}, postgres={dsn!r}, state_dir={str(program.state_dir)!r},"
+            " sidecar='follows')"
+        )
+
+        def pid_of(source: Path) -> int:
+            return int((source_folder(program.state_dir, resolve(source)) / "lock").read_text() or 0)
+
+        def wait(source: Path) -> None:
+            with wait_for_mirror(source_folder(program.state_dir, resolve(source)), 60.0) as client:
+                assert client.wait(60.0)
+
+        for source in (bad, good):
+            wait(source)
+        first = pid_of(good)
+        assert pid_of(bad) == first == program.do("answer = m.status()['sidecar']['pid']")
+        take_away(dsn, bad)
+        writers["bad"].run("INSERT INTO t_bad VALUES (2, 'nowhere to go')")
+        until(lambda: not is_mirrored(source_folder(program.state_dir, resolve(bad))))
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("DROP TABLE t_bad")  # what is there and not the mirror's would be left alone
+        until(lambda: pid_of(bad) != first and is_mirrored(source_folder(program.state_dir, resolve(bad))))
+        wait(bad)
+        assert count(dsn, "bad") == 2
+        assert pid_of(good) == first, "the other source's sidecar has gone on"
+        writers["good"].run("INSERT INTO t_good VALUES (2, 'it goes on')")
+        wait(good)
+        status = program.do("answer = m.status()['sidecar']")
+        assert status == {"pid": first, "error": None}
+        second = pid_of(bad)
+        with wait_for_mirror(source_folder(program.state_dir, resolve(bad)), 30.0) as client:
+            with psycopg.connect(dsn) as connection:
+                report = compare(bad, connection, "public", client)
+            assert report.verdict == "equal" and report.tables, report.to_json()
+        os.kill(second, 0)
+        assert pid_of(bad) == second and pid_of(good) == first
+    until(lambda: not any(map(is_mirrored, (source_folder(program.state_dir, resolve(each)) for each in (bad, good)))))
