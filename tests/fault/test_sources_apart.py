@@ -20,9 +20,13 @@ from mirror.core.control import wait_for_mirror
 from mirror.parity.compare import compare
 from mirror.sqlite.format.walindex import INDEX_HEADER_SIZE
 from tests.support.commands import stop
-from tests.support.house import FILL, House, until
+from tests.support.house import FILL, House
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, put_in_place
+from tests.support.waiting import until
+
+#: What processes have open, and who waits for a lock.
+pytestmark = pytest.mark.linux
 
 
 @pytest.fixture

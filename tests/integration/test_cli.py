@@ -23,8 +23,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT
 
-#: A mirror has this long to end after a signal.
-STOP_SECONDS = 2.0
+#: A mirror has this long to end after a signal, whatever else the machine does.
+STOP_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_signal_ends_the_mirror_cleanly(
     assert processes_about(cli.folder, writer.pid) == [], "the capture process has ended too"
 
 
-def test_a_signal_while_a_snapshot_runs(cli: CommandLine, writer: Writer, database: Path) -> None:
+def test_a_signal_while_a_snapshot_runs(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
     writer.run(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)",
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000)"
@@ -248,6 +248,7 @@ def test_a_signal_while_a_snapshot_runs(cli: CommandLine, writer: Writer, databa
         with wait_for_mirror(cli.source_folder(database), LIMIT) as client:
             until(client, lambda status: status.progress is not None and status.progress.what == "t")
         assert stop(process, seconds=STOP_SECONDS) == 0
+    assert sql(dsn, "SELECT to_regclass('public.t')") == [(None,)], "it was cut short"
     assert cli.run("up", database, "--once").code == 0
     assert cli.run("parity", database).code == 0
 

@@ -19,6 +19,7 @@ from mirror.core.sockets import control_path
 from tests.support.commands import CommandLine
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
+from tests.support.waiting import until
 
 #: Seconds in which a row of a source that goes on must be in Postgres. (It is after some ten milliseconds, beside a
 #: machine under load after some more; what blocks one source behind another takes longer.)
@@ -27,14 +28,6 @@ FILL = (
     "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
     " INSERT INTO t_{2} SELECT i, 'row ' || i || hex(randomblob(50)) FROM n"
 )
-
-
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Ask until it holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.02)
 
 
 class House:

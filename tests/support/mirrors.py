@@ -51,7 +51,7 @@ class MirrorProcess:
         """After so many changed pages a save is due, if not as usual."""
         self.stop_seconds: float | None = 60.0
         """What a stop has not done by then is cut off; None: after as long as usual, which a busy machine exceeds."""
-        self._process: Launched | None = None
+        self._process: Launched | subprocess.Popen[bytes] | None = None
         self.last_position: dict[Path, Lsn] = {}
 
     def start(self, *, kill_at: str = "", hit: int = 1, wait: bool = True, capture_at: str = "") -> None:

@@ -39,6 +39,7 @@ from mirror.core.faults import no_fault
 from mirror.core.positions import Lsn, Salts
 from mirror.sidecar.capture_feed import CaptureFeed
 from tests.support.source import Writer, filling
+from tests.support.waiting import ended, until
 
 LIMIT = 30.0
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -106,16 +107,10 @@ def open_files(pid: int, within: Path) -> list[str]:
     return found
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.01)
-
-
 # -- beginning and ending ------------------------------------------------------------------------------
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 def test_the_end_of_a_conversation_releases_its_source(
     service: CaptureService, make_task: Callable[..., CaptureTask], folder: Path, mode: str
@@ -143,6 +138,7 @@ def test_the_end_of_a_conversation_releases_its_source(
     talks[1].link.close()
 
 
+@pytest.mark.linux
 def test_a_conversation_that_ends_while_it_waits_for_the_spool(
     service: CaptureService, make_task: Callable[..., CaptureTask], folder: Path
 ) -> None:
@@ -167,7 +163,7 @@ def test_the_process_ends_with_the_mirror(service: CaptureService, make_task: Ca
     talk.attach()
     pid = service.pid
     service.stop()
-    assert not os.path.exists(f"/proc/{pid}")
+    assert pid is not None and ended(pid)
     with pytest.raises(SourceError, match="the mirror ends"):
         service.link(make_task("two"))
     talk.link.close()
@@ -226,13 +222,13 @@ def test_a_process_that_cannot_be_started(
 ) -> None:
     """The error names what could not be started, not the state directory."""
     task = make_task("one")
-    before = os.listdir("/proc/self/fd")
+    before = os.listdir("/dev/fd")
     monkeypatch.setattr(link_module.sys, "executable", "/nowhere/python")  # type: ignore[attr-defined]
     with pytest.raises(SourceError) as caught:
         service.link(task)
     assert str(caught.value).startswith("start the capture process (/nowhere/python): No such file")
     assert caught.value.retryable
-    assert os.listdir("/proc/self/fd") == before
+    assert os.listdir("/dev/fd") == before
 
 
 #: Starts the loop of a capture process that can have no more descriptors; then lets it have some.

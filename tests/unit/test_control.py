@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +33,7 @@ from mirror.core.status import StatusReport
 from mirror.hook.wire import MOST_BLOCK_BYTES, encode_block, encode_row
 from mirror.sidecar.serve.control import ControlServer
 from tests.support.serving import Serving, serving
+from tests.support.waiting import until
 
 ENDED = "the mirror of this source has ended"
 #: Nothing that is said may take longer.
@@ -202,9 +202,7 @@ def test_a_block_that_no_hook_sends_ends_the_conversation(
     hooked = ended.pipeline.hooks.hooked
     hooked.take()
     assert codes(say(ended, HELLO + block + encode_block([_COMMIT]))) in (["done"], [])
-    deadline = time.monotonic() + SECONDS
-    while hooked.writers or not log:
-        assert time.monotonic() < deadline
+    until(lambda: log and not hooked.writers)
     assert hooked.take() == [], "nothing of it, nor of what came behind it, is taken"
     (line,) = log
     assert (
