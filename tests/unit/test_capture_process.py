@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 import mirror
@@ -37,6 +38,7 @@ from mirror.capture.process import Conversation
 from mirror.errors import SourceError
 from mirror.model import Lsn, Salts, no_fault
 from mirror.tail import Tail
+from tests.support.descriptors import mapped_files, open_files, own_descriptors
 from tests.support.source import Writer, filling
 
 LIMIT = 30.0
@@ -92,19 +94,6 @@ class Talk:
         return self.await_one(Attached)
 
 
-def open_files(pid: int, within: Path) -> list[str]:
-    """What a process has open in a folder."""
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            path = os.readlink(f"/proc/{pid}/fd/{name}")
-        except FileNotFoundError:
-            continue
-        if path.startswith(str(within)):
-            found.append(path)
-    return found
-
-
 def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + LIMIT
     while not holds():
@@ -129,7 +118,7 @@ def test_the_end_of_a_conversation_releases_its_source(
     assert any("one" in path for path in open_files(pid, folder))
     talks[0].link.close()
     until(lambda: not any("one" in path for path in open_files(pid, folder)))
-    assert "one.db" not in Path(f"/proc/{pid}/maps").read_text()
+    assert not mapped_files(pid, one.database)
     with open(one.spool / "lock", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert service.pid == pid
@@ -166,7 +155,7 @@ def test_the_process_ends_with_the_mirror(service: CaptureService, make_task: Ca
     talk.attach()
     pid = service.pid
     service.stop()
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not psutil.pid_exists(pid or 0)
     with pytest.raises(SourceError, match="the mirror ends"):
         service.link(make_task("two"))
     talk.link.close()
@@ -225,13 +214,13 @@ def test_a_process_that_cannot_be_started(
 ) -> None:
     """The error names what could not be started, not the state directory."""
     task = make_task("one")
-    before = os.listdir("/proc/self/fd")
+    before = own_descriptors()
     monkeypatch.setattr(link_module.sys, "executable", "/nowhere/python")  # type: ignore[attr-defined]
     with pytest.raises(SourceError) as caught:
         service.link(task)
     assert str(caught.value).startswith("start the capture process (/nowhere/python): No such file")
     assert caught.value.retryable
-    assert os.listdir("/proc/self/fd") == before
+    assert own_descriptors() == before
 
 
 #: Starts the loop of a capture process that can have no more descriptors; then lets it have some.
