@@ -17,6 +17,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class SupervisedSource:
         self.working = False
         """Whether it is being mirrored, or that is being tried."""
         self._held_folder = home
+        home.served, home.serve = self._is_served, self._serve
         self._link = link
         self._faults = faults
         self._restarts = restarts
@@ -86,8 +88,10 @@ class SupervisedSource:
     # -- for other threads -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, with the control socket in its place."""
         self.working = True
+        with suppress(MirrorError):  # the pipeline tries it again, and says what is wrong
+            self._serve()
         self._thread.start()
 
     def restart_no_more(self) -> None:
@@ -142,7 +146,6 @@ class SupervisedSource:
     def _mirror(self) -> None:
         """Run the pipeline to its end, and give up all that it had."""
         pipeline, home = self.pipeline, self._held_folder
-        home.served, home.serve = self._is_served, self._serve
         try:
             pipeline.run()
         except Exception as error:  # while it was closed
@@ -221,5 +224,6 @@ class SupervisedSource:
             raise located(error, self.task) from error
         with self._guard:
             self._held_folder, self.pipeline, self.working = home, pipeline, True
+            home.served, home.serve = self._is_served, self._serve
             if self._stopping:
                 pipeline.stop()

@@ -26,6 +26,7 @@ from mirror.capture.spool import (
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.positions import Salts
 from mirror.replica.spool_reader import SpoolReader
+from tests.support.descriptors import own_descriptors
 from tests.support.spooling import Filler, bytes_of, opened, page, restore
 
 FRAME = 512 + 24
@@ -189,11 +190,11 @@ def test_a_spool_that_stays_held_is_an_error(spool_folder: Path, monkeypatch: py
     """One that may pass; and nothing of it is open then."""
     first = Filler(spool_folder)
     monkeypatch.setattr(spool_module, "LOCK_SECONDS", 0.0)
-    before = os.listdir("/dev/fd")
+    before = own_descriptors()
     with pytest.raises(StateError, match="another process holds its lock") as caught:
         opened(spool_folder)
     assert caught.value.retryable
-    assert os.listdir("/dev/fd") == before
+    assert own_descriptors() == before
     first.spool.close()
 
 
@@ -203,13 +204,13 @@ def test_opening_is_done_in_steps(spool_folder: Path) -> None:
     for _ in range(50):
         filler.commit(2, 3)
     filler.spool.close()
-    before = os.listdir("/dev/fd")
+    before = own_descriptors()
     writer = SpoolWriter(spool_folder)
     steps = writer.open()
     assert next(steps) and next(steps)
     steps.close()
     writer.close()
-    assert os.listdir("/dev/fd") == before
+    assert own_descriptors() == before
     again = SpoolWriter(spool_folder)
     assert len(list(again.open())) >= 50
     assert again.cursor == filler.cursor
