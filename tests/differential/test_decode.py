@@ -223,7 +223,7 @@ def test_memory_does_not_grow_with_a_transaction_without_rowids(monkeypatch: pyt
     connection.create_collation("mine", lambda a, b: (a[::-1] > b[::-1]) - (a[::-1] < b[::-1]))
     connection.execute("CREATE TABLE t(k TEXT COLLATE mine PRIMARY KEY, v) WITHOUT ROWID")
     peaks = []
-    for count in (2000, 16000):
+    for count in (2000, 8000):
         connection.execute("DELETE FROM t")
         connection.executemany("INSERT INTO t VALUES (?, 'old')", ((f"{i:09}{'k' * 40}",) for i in range(count)))
         before = Pages.take(connection)

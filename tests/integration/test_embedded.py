@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from mirror.core.errors import ConfigError, MirrorError, SinkError, StateError
 from mirror.postgres.cluster import Cluster
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from tests.support.commands import processes_about
+from tests.support.waiting import ended, until
 
 SECONDS = 60.0
 
@@ -43,20 +43,6 @@ def rows(server: EmbeddedPostgres, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
-
-
-def await_(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def program(text: str, state: Path) -> subprocess.Popen[str]:
@@ -92,7 +78,7 @@ def test_many_start_it_at_once(state: Path) -> None:
     with start_embedded(state) as server:
         assert f"{server.pid}\n" == said[0]
     programs[0].communicate(timeout=SECONDS)
-    await_(lambda: ended(int(said[0])))
+    until(lambda: ended(int(said[0])))
 
 
 def test_a_killed_owner_leaves_it_running(state: Path) -> None:
@@ -104,7 +90,7 @@ def test_a_killed_owner_leaves_it_running(state: Path) -> None:
     server = start_embedded(state)
     assert server.pid == pid
     assert server.stop() and not server.stop()
-    await_(lambda: ended(pid))
+    until(lambda: ended(pid))
 
 
 def test_data_outlive_it(state: Path) -> None:
@@ -221,7 +207,7 @@ def test_what_keeps_it_from_starting_is_told(state: Path, folder: Path) -> None:
 def test_one_that_was_half_made_is_made_again(state: Path) -> None:
     """Killed while the directory was made: what it left is not in the way."""
     making = program("", state)
-    await_(lambda: list(state.glob("postgres.new-*/PG_VERSION")))
+    until(lambda: list(state.glob("postgres.new-*/PG_VERSION")))
     family = [making.pid, *(child.pid for child in psutil.Process(making.pid).children(recursive=True))]
     for pid in family:
         with contextlib.suppress(ProcessLookupError):
@@ -243,7 +229,7 @@ def test_it_is_kept_running(state: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     try:
         keeper.start()
         kill(server)
-        await_(lambda: server.runs() and "the embedded Postgres runs again" in "".join(lines))
+        until(lambda: server.runs() and "the embedded Postgres runs again" in "".join(lines))
         assert rows(server, "SELECT 1") == [(1,)]
 
         away = state / "away"
@@ -256,7 +242,7 @@ def test_it_is_kept_running(state: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             raise PermissionError("not yours") if looks > 5 else SinkError("start it", detail="not now")
 
         monkeypatch.setattr(server, "start_again", fails)
-        await_(lambda: looks > 20)
+        until(lambda: looks > 20)
         assert keeper.is_alive()
         assert [line for line in lines if "not now" in line or "not yours" in line] == [
             "WARNING the embedded Postgres is away: start it: not now\n",
@@ -266,7 +252,7 @@ def test_it_is_kept_running(state: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(MirrorError, match="its directory is gone"):
             server.start_again()
         os.rename(away, state / "postgres")
-        await_(server.runs)
+        until(server.runs)
         assert keeper.is_alive()
     finally:
         logger.remove(sink)

@@ -10,11 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling
+from tests.support.waiting import LIMIT
 
 FILL = filling("i, 'row ' || i, i * 0.1, zeroblob(3)")
 
@@ -71,7 +73,8 @@ def test_damage_of_every_kind(cli: CommandLine, folder: Path, dsn: str) -> None:
                 assert f"repaired t: {len(kinds):,} rows, each in mirror.repairs" in done.err
                 assert sorted(kind for kind, *_ in repairs(dsn)) == sorted(kinds), command
                 writer.run("UPDATE t SET name = 'goes on ' || id")
-                assert cli.run("wait", path).code == 0
+                with ControlClient(cli.source_folder(path)) as client:
+                    assert client.wait(LIMIT)
             assert cli.run("parity", path).code == 0
 
 

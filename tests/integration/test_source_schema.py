@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +24,15 @@ from mirror.postgres.sink import Sink
 from tests.support.commands import CommandLine, Done
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
+from tests.support.waiting import until
 
 T = Table("t", 2, (Column("id", "INTEGER", "INTEGER"),), ("id",), None, False, (0,))
 SECONDS = 60.0
+#: Somebody in this database waits for a lock of a kind.
+WAITING = (
+    "SELECT 1 FROM pg_stat_activity JOIN pg_locks USING (pid)"
+    " WHERE datname = current_database() AND NOT granted AND locktype LIKE '{}'"
+)
 
 
 @pytest.fixture
@@ -255,7 +260,7 @@ def test_while_the_first_makes_it_the_second_is_told(
     assert refusal.own_schema and "--schema" in refusal.next_step
     first.finish()
     assert isinstance(first.error, ZeroDivisionError if fail else type(None))
-    assert other.mend(T, rows) == fail
+    assert other.reload(T, rows) == fail
     if not fail:
         assert other.refusals["t"].reason == "public.t mirrors another source, /a.db"
     assert sql(dsn, "SELECT id FROM t") == [(1,)]
@@ -266,9 +271,7 @@ def test_agents_share_what_both_make_at_once(sinks: tuple[Sink, Sink], empty: Pa
     first = Loading(one, empty, "ada")
     assert first.made.wait(SECONDS)
     second = Loading(other, empty, "bob")
-    deadline = time.monotonic() + SECONDS
-    while not sql(dsn, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-        assert time.monotonic() < deadline and second.error is None
+    until(lambda: sql(dsn, WAITING.format("advisory")), alive=lambda: second.error is None)
     first.finish()
     second.finish()
     assert (first.error, second.error, other.refusals) == (None, None, {})
@@ -280,9 +283,7 @@ def test_a_table_that_somebody_else_makes_at_the_same_moment(sinks: tuple[Sink, 
     with psycopg.connect(dsn) as somebody:
         somebody.execute("CREATE TABLE t(x int)")
         loading = Loading(sinks[0], empty)
-        deadline = time.monotonic() + SECONDS
-        while not sql(dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"):
-            assert time.monotonic() < deadline and loading.error is None
+        until(lambda: sql(dsn, WAITING.format("%")), alive=lambda: loading.error is None)
         somebody.commit()
     loading.finish()
     assert isinstance(loading.error, SinkError) and loading.error.retryable

@@ -26,7 +26,7 @@ TINY = {
 
 def test_all_are_here() -> None:
     scripts = {path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("_")}
-    assert scripts == {*TINY, "common", "all"}
+    assert scripts == {*TINY, "common", "all", "against"}
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -6,16 +6,19 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
 from tests.support.waiting import LIMIT
 
 _PROGRAM = Path(__file__).with_name("launcher_process.py")
+_SIDECAR = Path(__file__).with_name("sidecar_process.py")
 
 
 class Launched:
@@ -48,25 +51,23 @@ class Launched:
 
 class _Launcher:
     def __init__(self) -> None:
-        theirs, self._requests = os.pipe()
-        reports, also_theirs = os.pipe()
+        self._talk, theirs = socket.socketpair()
         # One thread: of a process with more, a fork has only one.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, str(_PROGRAM), str(theirs), str(also_theirs)],
+            [sys.executable, str(_PROGRAM), str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs, also_theirs),
+            pass_fds=[theirs.fileno()],
             env=environment,
         )
-        os.close(theirs)
-        os.close(also_theirs)
+        theirs.close()
         self._running: dict[int, Launched] = {}
         self._started: queue.SimpleQueue[Launched] = queue.SimpleQueue()
         self._guard = threading.Lock()
-        threading.Thread(target=self._listen, args=(reports,), daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _listen(self, reports: int) -> None:
-        with os.fdopen(reports, "rb") as lines:
+    def _listen(self) -> None:
+        with self._talk.makefile("rb") as lines:
             for line in lines:
                 report = json.loads(line)
                 if "started" in report:
@@ -77,11 +78,12 @@ class _Launcher:
                     launched.returncode = report["code"]
                     launched.ended.set()
 
-    def launch(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> Launched:
-        where = None if log is None else str(log)
-        request = {"arguments": list(arguments), "environment": dict(environment), "log": where}
+    def launch(self, arguments: Sequence[str], environment: Mapping[str, str], stderr: int) -> Launched:
+        request = {"arguments": list(arguments), "environment": dict(environment)}
+        line = json.dumps(request).encode() + b"\n"
         with self._guard:
-            os.write(self._requests, json.dumps(request).encode() + b"\n")
+            sent = socket.send_fds(self._talk, [line], [stderr])
+            self._talk.sendall(line[sent:])
             return self._started.get(timeout=LIMIT)
 
 
@@ -90,6 +92,17 @@ def _launcher() -> _Launcher:
     return _Launcher()
 
 
-def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None = None) -> Launched:
-    """Start ``sidecar_process.py`` with these arguments and this environment; ``log``: add to it what it says."""
-    return _launcher().launch(arguments, environment, log)
+def launch(
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path | None = None
+) -> Launched | subprocess.Popen[bytes]:
+    """Start ``sidecar_process.py`` with these arguments and this environment.
+
+    What it says on stderr is added to ``log``, or goes where the caller's goes at this moment.
+    """
+    with open(log, "ab") if log is not None else nullcontext() as file:
+        stderr = 2 if file is None else file.fileno()
+        if sys.platform == "linux":
+            return _launcher().launch(arguments, environment, stderr)
+        # Elsewhere what libraries of the system do in a fork is not safe.
+        command = [sys.executable, str(_SIDECAR), *arguments]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, env=environment)

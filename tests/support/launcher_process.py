@@ -1,9 +1,9 @@
 """Forks mirrors from a process that has imported all that they need: the imports cost more than most tests.
 
-``python launcher_process.py REQUESTS REPORTS``, two descriptors. Each line of REQUESTS is a JSON object with the
-``arguments`` and the ``environment`` of a :mod:`sidecar_process` and its ``log`` (or null); REPORTS tells of each its
-``started`` and, once it has ended, ``ended`` (process ids) with its ``code``. Ends with REQUESTS. There is no thread
-here and no connection: what is forked is as good as new.
+``python launcher_process.py SOCKET``, a descriptor. Each line from it is a JSON object with the ``arguments`` and the
+``environment`` of a :mod:`sidecar_process`, and comes with a descriptor for its stderr. What goes back tells of each
+its ``started`` and, once it has ended, ``ended`` (process ids) with its ``code``. Ends with the conversation. There is
+no thread here and no connection: what is forked is as good as new.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import selectors
+import socket
 import sys
 
 import apsw
@@ -19,46 +20,48 @@ import sidecar_process
 
 
 def main() -> int:
-    requests, reports = map(int, sys.argv[1:])
-    lines = os.fdopen(requests, "rb")
+    talk = socket.socket(fileno=int(sys.argv[1]))
     selector = selectors.DefaultSelector()
-    selector.register(lines, selectors.EVENT_READ)
+    selector.register(talk, selectors.EVENT_READ)
     gc.freeze()
 
     def report(**what: int) -> None:
-        os.write(reports, json.dumps(what).encode() + b"\n")
+        talk.sendall(json.dumps(what).encode() + b"\n")
 
     while True:
         for key, _ in selector.select():
-            if key.fileobj is not lines:
+            if key.fileobj is not talk:
                 # The other end of the pipe, which only the child has, is closed.
                 _, status = os.waitpid(key.data, 0)
                 selector.unregister(key.fileobj)
                 os.close(key.fd)
                 report(ended=key.data, code=os.waitstatus_to_exitcode(status))
                 continue
-            line = lines.readline()
+            line, descriptors, _, _ = socket.recv_fds(talk, 1 << 16, 1)
             if not line:
                 return 0
+            (stderr,) = descriptors
+            while not line.endswith(b"\n"):
+                line += talk.recv(1 << 16)
             request = json.loads(line)
             alive, lives = os.pipe()
             pid = os.fork()
             if not pid:
                 for other in [*selector.get_map().values()]:
-                    if other.fileobj is not lines:
+                    if other.fileobj is not talk:
                         os.close(other.fd)
-                lines.close()
+                talk.close()
                 selector.close()
                 os.close(alive)
-                os.close(reports)
-                if request["log"] is not None:
-                    os.dup2(os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 2)
+                os.dup2(stderr, 2)
+                os.close(stderr)
                 os.environ.clear()
                 os.environ.update(request["environment"])
                 sys.argv[1:] = request["arguments"]
                 apsw.randomness(0)  # seeded once more
                 return sidecar_process.main()
             os.close(lives)
+            os.close(stderr)
             selector.register(alive, selectors.EVENT_READ, pid)
             report(started=pid)
 

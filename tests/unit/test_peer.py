@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from mirror.core.sockets import control_path
 from mirror.hook.outbox import Outbox
 from tests.support import stranger
 from tests.support.serving import serving
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -90,10 +90,8 @@ def test_rows_do_not_go_to_another_user(
     with listening_stranger(folder, control_path(near), monkeypatch) as read:
         outbox = Outbox(near)
         outbox.put(("commit", 1, None, ("wal", 1, 2, 3), [b"secret"]), 100)
-        deadline = time.monotonic() + 60
-        while outbox.error is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: outbox.error is not None)
+        assert outbox.error is not None
         assert "belongs to another user" in outbox.error and outbox.sent == 0 and outbox.lost == 1
         outbox.close(30.0)
     assert b"".join(read) == b""
@@ -121,7 +119,7 @@ def test_the_server_answers_no_other_user(folder: Path, monkeypatch: pytest.Monk
                         with pytest.raises(NotRunningError), ControlClient(served.folder) as client:
                             client.status()
             with ControlClient(served.folder) as client:
-                assert client.status()["phase"] == "starting", "the others go on"
+                assert client.status().phase == "starting", "the others go on"
     finally:
         logger.remove(sink)
     assert len(warnings) == 1 and "was turned away" in warnings[0], "once for each"
