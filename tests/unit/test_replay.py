@@ -24,7 +24,7 @@ def told(*places: tuple[int, int]) -> Replay:
 
 
 def chain(replay: Replay, until: int | None) -> list[int]:
-    return [commit.behind[0] for commit in replay._chain(until) if commit.behind is not None]
+    return [commit.previous[0] for commit in replay._chain(until) if commit.previous is not None]
 
 
 def test_those_that_follow_each_other() -> None:
