@@ -316,7 +316,7 @@ def test_a_damaged_file_of_ours(places: Places, values: Any, told: str) -> None:
 
 
 def test_known_sources(places: Places) -> None:
-    with pytest.raises(ConfigError, match="none is named"):
+    with pytest.raises(ConfigError, match="no source is named"):
         places.load().known()
     gone, there = places.home / "gone.db", places.home / "there.db"
     there.touch()
