@@ -301,7 +301,7 @@ def test_a_source_named_twice(places: Places) -> None:
     [
         ("{", "line 1"),
         ("[]", "expected an object, found a list"),
-        ('{"sidecar": "none", "sidecar": "none"}', "the key 'sidecar' stands twice"),
+        ('{"sidecar": "none", "sidecar": "none"}', "the key 'sidecar' is twice"),
         ({"stateDirr": "/x"}, "stateDirr: unknown key: did you mean stateDir?"),
         ({"stateDir": 5}, "stateDir: expected a text, found the number 5"),
         ({"sources": ["~nobody-of-this-name/a.db"]}, "write the whole path"),

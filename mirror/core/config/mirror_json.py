@@ -39,7 +39,7 @@ class SourceEntry(_Section):
     profile: (
         Annotated[
             Literal["auto", "generic", "memustore"],
-            Meta(description="How its tables are held: auto (the default) recognises a MemuStore and its dashboard."),
+            Meta(description="How its tables are stored: auto (the default) recognises a MemuStore and its dashboard."),
         ]
         | UnsetType
     ) = UNSET
