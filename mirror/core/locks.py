@@ -1,4 +1,7 @@
-"""Locks."""
+"""Locks of a source's state folder: the right to mirror it, and the right to hold its mirror for a comparison.
+
+Both are ``flock`` locks, which the kernel drops when the process ends.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mirror.core.folders import _SOURCE, holder
 
 
 class SourceLock:
-    """The right to mirror a source with this state directory; the kernel drops it with the process."""
+    """The right to mirror a source with this state directory."""
 
     def __init__(self, folder: Path, source: Path) -> None:
         """Take it; raises ``StateError`` at once if another mirror has it."""
@@ -23,7 +26,7 @@ class SourceLock:
     def _take(self) -> int:
         folder = self._folder
         try:
-            self._furnish()
+            self._make_folder()
             descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unusable(error) from error
@@ -31,7 +34,7 @@ class SourceLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            self._name()
+            self._write_name()
         except BlockingIOError:
             os.close(descriptor)
             raise StateError(
@@ -45,13 +48,13 @@ class SourceLock:
             raise self._unusable(error) from error
         return descriptor
 
-    def _furnish(self) -> None:
-        """Make what every folder has. Raises ``OSError``."""
+    def _make_folder(self) -> None:
+        """Create the folder and what every one contains. Raises ``OSError``."""
         (self._folder / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder.chmod(0o700)  # it holds a copy of the source, which may be private
+        self._folder.chmod(0o700)  # it contains a copy of the source, which may be private
 
-    def _name(self) -> None:
-        """Write down the source's name; the lock must be held. Raises ``OSError``."""
+    def _write_name(self) -> None:
+        """Write the source's path into its file; the lock must be held. Raises ``OSError``."""
         name = os.fsencode(self._source)
         path = self._folder / _SOURCE
         if not path.exists() or path.read_bytes() != name:
@@ -71,11 +74,11 @@ class SourceLock:
             return False
 
     def renew(self) -> None:
-        """Make a folder that was deleted anew, and take its lock; raises ``StateError`` as at first."""
+        """Create a folder that was deleted again, and take its lock; raises ``StateError`` as the first time."""
         if self.intact:
             try:
-                self._furnish()
-                self._name()
+                self._make_folder()
+                self._write_name()
             except OSError as error:
                 raise self._unusable(error) from error
             return
@@ -84,7 +87,7 @@ class SourceLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let go."""
+        """Release it."""
         os.close(self._descriptor)
 
 
@@ -92,13 +95,13 @@ _LOCK = "parity.lock"
 
 
 class ParityLock:
-    """The right to hold a source's mirror still: for a whole run of ``mirror parity``, or for one round of ours."""
+    """The right to hold a source's mirror: for a whole ``mirror parity``, or for one round in the background."""
 
     def __init__(self, folder: Path) -> None:
         self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self, *, wait: bool) -> bool:
-        """Take it; False if another has it and ``wait`` is not set."""
+        """Take it; False if another process has it and ``wait`` is not set."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -106,9 +109,9 @@ class ParityLock:
         return True
 
     def give(self) -> None:
-        """Let others have it."""
+        """Release it; it can be taken again."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give it up for good."""
+        """Release it and close its file; it cannot be taken again."""
         os.close(self._descriptor)

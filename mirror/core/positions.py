@@ -47,8 +47,8 @@ class Position:
     """When capture saw the commit (seconds since the epoch)."""
 
     def is_same(self, other: Position) -> bool:
-        """Whether both name one commit, not two that were given the same number because a power cut took the first.
+        """Whether both name one commit, not two with the same number because a power cut took the first.
 
-        The time tells them apart, to the microsecond that Postgres keeps of it.
+        The time distinguishes them, to the microsecond, which is what Postgres stores.
         """
         return self.lsn == other.lsn and abs(self.committed_at - other.committed_at) < 2e-6

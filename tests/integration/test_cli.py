@@ -115,7 +115,7 @@ def test_agents_and_profiles(cli: CommandLine, folder: Path, dsn: str) -> None:
     assert sql(dsn, "SELECT agent_id FROM agents") == [("main",)]
     assert cli.run("parity").code == 0
     assert (
-        '"agent": "main"' in cli.run("status", "--json").out and "memory.db: of the agent main" in cli.run("status").out
+        '"agent": "main"' in cli.run("status", "--json").out and "memory.db: agent: main" in cli.run("status").out
     )
     refused = cli.run("up", paths[0], "--agent", "other", "--once")
     assert refused.code == 2 and "mirrored for the agent main, not for other" in refused.err
@@ -290,7 +290,7 @@ def test_wait_for_a_mirror_that_only_just_starts(cli: CommandLine, source: Path,
 @pytest.mark.parametrize("command", ["wait", "status", "parity"])
 def test_a_source_that_is_not_there(cli: CommandLine, folder: Path, command: str) -> None:
     assert "no such file" in cli.run(command, folder / "none.db").error
-    assert "none is named" in cli.run(command).error
+    assert "no source is named" in cli.run(command).error
 
 
 # -- status --------------------------------------------------------------------------------------------

@@ -324,7 +324,7 @@ def test_the_end_of_the_server_ends_its_conversations(folder: Path, capfd: pytes
     for client in clients:
         with pytest.raises(NotRunningError, match="it has ended"):
             client.status()
-        with pytest.raises(ControlError, match="the conversation is over"):
+        with pytest.raises(ControlError, match="the connection was closed"):
             client.status()
     assert hook.recv(100) == b""
     hook.close()
@@ -383,7 +383,7 @@ def test_a_mirror_that_does_not_answer(silent: Silent) -> None:
         client.status()
     with suppress(BrokenPipeError):
         silent.accept().sendall(b'{"answer":"history","seconds":[]}\n')
-    with pytest.raises(ControlError, match="the conversation is over") as caught:
+    with pytest.raises(ControlError, match="the connection was closed") as caught:
         client.history()
     assert caught.value.retryable
     client.close()
