@@ -176,7 +176,7 @@ def _message(data: dict[str, object]) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class CaptureTask:
-    """What the capture process has to follow, and into which spool of at most ``limit`` bytes."""
+    """What the capture process has to follow, and its spool; ``limit``: bytes in it at which capture waits."""
 
     database: Path
     spool: Path
