@@ -65,8 +65,8 @@ class Unknown:
 class Failed:
     """Following failed.
 
-    ``retryable``: capture goes on trying; otherwise the conversation ends, because of a bug. ``replaced``: trying again
-    fails until the mirror has attached again.
+    ``retryable``: capture goes on trying; otherwise the conversation ends, because of a bug. ``replaced``: it fails
+    until the mirror has attached again.
     """
 
     text: str
