@@ -91,5 +91,5 @@ def _launcher() -> _Launcher:
 
 
 def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None = None) -> Launched:
-    """Start ``sidecar_process.py`` with these arguments and this environment; ``log``: add to it what it says."""
+    """Start ``sidecar_process.py`` with these arguments and this environment; ``log``: a file for its output."""
     return _launcher().launch(arguments, environment, log)

@@ -1,9 +1,9 @@
 """Forks mirrors from a process that has imported all that they need: the imports cost more than most tests.
 
 ``python launcher_process.py REQUESTS REPORTS``, two descriptors. Each line of REQUESTS is a JSON object with the
-``arguments`` and the ``environment`` of a :mod:`sidecar_process` and its ``log`` (or null); REPORTS tells of each its
-``started`` and, once it has ended, ``ended`` (process ids) with its ``code``. Ends with REQUESTS. There is no thread
-here and no connection: what is forked is as good as new.
+``arguments`` and the ``environment`` of a :mod:`sidecar_process` and its ``log`` (or null). For each, REPORTS gets a
+line with its process id as ``started`` and, once it has ended, one with it as ``ended`` and its exit ``code``. Ends
+when REQUESTS is closed. There is no thread here and no connection: a forked process is the same as a started one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> int:
                 os.environ.clear()
                 os.environ.update(request["environment"])
                 sys.argv[1:] = request["arguments"]
-                apsw.randomness(0)  # seeded once more
+                apsw.randomness(0)  # seeded again
                 return sidecar_process.main()
             os.close(lives)
             selector.register(alive, selectors.EVENT_READ, pid)
