@@ -8,8 +8,8 @@ checksum chain is the second proof; the spool's reader tests it. For frames that
 without salts and checksum (see ``seal_frames``) the index is the only proof, and the chain is computed again.
 
 After a reset the old generation's frames stay in the file until new ones overwrite them, from the
-start. So what was not read yet is read then, as far as the old chain goes. Whether that is all there
-was is proved by counting: ``iChange`` must have gone up by exactly the commits among these
+start. So the frames that were not read yet are read after it, as far as the old chain goes. Counting
+proves whether these are all: ``iChange`` must have gone up by exactly the commits among these
 leftovers plus those of the new generation. (The chain alone does not show that the sync of a commit failed,
 and does not distinguish a finished generation from one that was overwritten up to the saved place.) Anything
 else is a gap; a gap is recorded with its reason, and no guess is made instead.

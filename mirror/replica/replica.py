@@ -156,7 +156,10 @@ class Replica:
         rebuild: frozenset[str] = frozenset(),
         check: Callable[[], None] | None = None,
     ) -> Decoded:
-        """Decode a batch's pages against the replica; ``check`` is called at each page read."""
+        """Decode a batch's pages against the replica; ``check`` is called at each page read and may raise.
+
+        Raises ``FormatError`` and ``SourceError``, also while the result is read.
+        """
 
         def new(pgno: int) -> bytes:
             if check is not None:
@@ -174,7 +177,7 @@ class Replica:
             yield from changes.rows
 
     def advance(self, head: Head, images: Mapping[int, Image], pages: int, decoded: Decoded) -> None:
-        """Move to the position after a batch whose changes have all been read."""
+        """Move to the position after a batch, once all its changes have been read."""
         decoded.update.apply(self._map)
         self._shadow.advance(images, pages or self.pages)
         self.schema, self.head, self.leapt = decoded.schema, head, False
