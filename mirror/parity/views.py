@@ -30,7 +30,7 @@ from mirror.parity.walheader import Commit, WalHeader
 #: pause about every second try succeeds.
 VIEW_TRIES = 20_000
 VIEW_SECONDS = 2.0
-#: How often the mirror is asked to hold and to reach a view's commit, and seconds to wait in between.
+#: How often to try to hold the mirror at a view's commit, and seconds to wait in between.
 GATE_TRIES, GATE_SECONDS = 5, 0.05
 #: How long (seconds) to try for a view of a file that is changed in place.
 STILL_SECONDS = 20.0

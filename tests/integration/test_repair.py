@@ -207,7 +207,7 @@ def test_a_trigger_that_undoes_a_repair(cli: CommandLine, folder: Path, dsn: str
                 "CREATE TRIGGER undo BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION undo()",
             )
             done = cli.run("parity", path, "--repair")
-            assert done.code == 2 and "a trigger, a rule or a policy changes it" in done.err, done
+            assert done.code == 2 and "a trigger, a rule or a policy changes them" in done.err, done
             assert repairs(dsn) == []
             damage(dsn, "DROP TRIGGER undo ON t")
             assert cli.run("parity", path, "--repair").code == 0
