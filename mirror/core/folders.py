@@ -1,4 +1,8 @@
-"""The state directory: one folder per source, its lock, and the path of its control socket."""
+"""The folders in the state directory: one for each source, and what is read from its files.
+
+``sources/NAME-DIGEST/`` contains ``source`` (the source's absolute path), ``lock`` (the process id of its mirror, see
+:mod:`mirror.core.locks`), ``control.path`` (see :mod:`mirror.core.sockets`), ``spool/`` and the saved copy.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Positions in the history of one source."""
+"""Positions in the history of one source.
+
+A position (:class:`Lsn`) names one commit; a :class:`Position` adds the salts of its WAL generation, which prove that a
+WAL continues it, and the time of the commit.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ class Salts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A commit of the source, with what proves that a WAL continues it."""
+    """A commit of the source, with the salts that prove that a WAL continues it."""
 
     lsn: Lsn
     salts: Salts

@@ -1,4 +1,7 @@
-"""What changed between two positions."""
+"""What changed between two positions: rows, table definitions, and batches of both.
+
+Decoding makes a :class:`Batch`; the apply side writes it to Postgres and returns a :class:`TableResult` for each table.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mirror.core.values import Row
 
 
 class RowChange(NamedTuple):
-    """What a batch did to one row: inserted (no before), deleted (no after) or updated (both)."""
+    """What a batch did to one row: inserted (no ``before``), deleted (no ``after``) or updated (both)."""
 
     rowid: int | None
     """None for WITHOUT ROWID tables."""

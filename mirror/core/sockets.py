@@ -62,7 +62,7 @@ def make_control_path(folder: Path) -> Path:
 def require_private(directory: Path, *, user: int | None = None, next_step: str = "") -> None:
     """Raise ``StateError`` unless a directory belongs to us, is closed to other users, and is no link.
 
-    ``user``: its owner; None: our effective user. ``next_step``: of the error.
+    ``user``: uid that must own it; None: the effective user. ``next_step``: of the error.
     """
     owner = os.geteuid() if user is None else user
     try:

@@ -33,7 +33,7 @@ class Table:
     root: int
     """Page number of the root of the table's b-tree."""
     columns: tuple[Column, ...]
-    """In declared order; virtual generated columns too, but for those of :attr:`left_out`."""
+    """In declared order; virtual generated columns too, except those of :attr:`left_out`."""
     primary_key: tuple[str, ...]
     """Names of the declared primary key's columns in key order; empty when there is none."""
     rowid_alias: str | None
@@ -44,7 +44,7 @@ class Table:
     collations: tuple[str, ...] = ()
     """WITHOUT ROWID only: collation of each primary-key column, in key order."""
     definition: str = ""
-    """The CREATE statement, if ``columns`` has virtual ones: it says how to compute them."""
+    """The CREATE statement, if ``columns`` has virtual ones: it contains their expressions."""
     left_out: tuple[str, ...] = ()
     """Virtual columns that only the source's own program can compute."""
 
@@ -78,7 +78,7 @@ class ColumnMapping:
     """bigint, double precision, text, bytea, boolean, numeric, jsonb; with a codec also a time or ``vector``."""
     not_null: bool = False
     codec: str = ""
-    """Empty: by the type alone, and jsonb should a value not fit. Else its type is fixed: see postgres/typed.py."""
+    """Empty: by the type alone, and jsonb if a value does not fit. Else its type is fixed: see postgres/typed.py."""
 
 
 @dataclass(frozen=True, slots=True)

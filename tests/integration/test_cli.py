@@ -114,9 +114,7 @@ def test_agents_and_profiles(cli: CommandLine, folder: Path, dsn: str) -> None:
     assert done.code == 0, done
     assert sql(dsn, "SELECT agent_id FROM agents") == [("main",)]
     assert cli.run("parity").code == 0
-    assert (
-        '"agent": "main"' in cli.run("status", "--json").out and "memory.db: agent: main" in cli.run("status").out
-    )
+    assert '"agent": "main"' in cli.run("status", "--json").out and "memory.db: agent: main" in cli.run("status").out
     refused = cli.run("up", paths[0], "--agent", "other", "--once")
     assert refused.code == 2 and "mirrored for the agent main, not for other" in refused.err
     assert cli.run("up", paths[0], "--agent", "", "--once").code == 2
