@@ -211,6 +211,7 @@ class Pipeline:
         if self._source.connect():
             # Inode numbers are reused: only a comparison of pages shows what this file is.
             self._feed.attached, self._reattach = False, self._reattach or "the database file was replaced"
+            self.hooks.reopened()
         self._feed.connect()
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)

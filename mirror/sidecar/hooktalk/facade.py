@@ -60,6 +60,10 @@ class HookTalk:
         else:
             self._cross.end(replica.head.lsn, replica.head.salts, same_schema=replica.schema is self._schema)
 
+    def reopened(self) -> None:
+        """The file at the source's path was opened again, and may be another one."""
+        self._replay.reopened()
+
     def loaded(self, replica: Replica, inode: int) -> None:
         """Postgres was made equal to the whole replica, of the file with this inode."""
         self._replay.compared(replica.read(1), inode)

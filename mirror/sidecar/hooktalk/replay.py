@@ -75,6 +75,8 @@ class Replay:
         self.cookie = 0
         """The schema cookie of what Postgres has."""
         self._inode = self._unnamed = 0
+        self._opened_at = 0
+        """When the file was opened: the hooks' clock, see :mod:`mirror.hook.wire`."""
         self._touched: Net = {}
         self._checkable = True
         """Whether hooks have sent all commits since the last comparison."""
@@ -111,11 +113,23 @@ class Replay:
         for counter in [counter for counter in self._pending if _is_before(counter, header.change_counter)]:
             del self._pending[counter]
 
+    def reopened(self) -> None:
+        """The file at the source's path was opened again, and may be another one.
+
+        Its inode number may be that of the file before, which was closed and deleted; then neither that number nor a
+        change counter says what Postgres has of this file, and what hooks sent before now is of another. So the pages
+        are compared next.
+        """
+        self._counter = None
+        self._pending.clear()
+        self._opened_at = time.monotonic_ns()
+        self._checkable, self._waiting_since = False, None
+
     def take(self) -> None:
         """Take what hooks have sent."""
         for commit in self._hooked.take_of_files():
             assert isinstance(commit.previous, InFile)
-            if commit.previous.inode != self._inode:
+            if commit.previous.inode != self._inode or commit.sent_at < self._opened_at:
                 continue  # of a file that was here before, or of one that has not been compared yet
             known = self._pending.get(commit.previous.counter)
             if known is None or known.sent_at < commit.sent_at:
