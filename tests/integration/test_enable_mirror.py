@@ -345,7 +345,7 @@ def test_a_file_without_a_wal_whose_lock_is_kept(database: Path, dsn: str) -> No
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_file_without_a_wal_that_is_made_again(database: Path, dsn: str, gone: bool) -> None:
-    """Its commits have the same numbers as those of the old one. ``gone``: the mirror sees that there is none between."""
+    """Its commits have the same numbers as those of the old one. ``gone``: the mirror sees that there is no file."""
     with Gateway(database, dsn) as program:
         program.do(code(TABLES, database, mode="delete"))
         program.enable()

@@ -54,7 +54,7 @@ def test_another_file_with_the_inode_number_of_the_one_before() -> None:
     replay = told((7, 5), (8, 5), (9, 5))
     replay.reopened()
     found = GapFound(Head(Lsn(2, 0), Salts(0, 0), 0.0, SpoolPlace(0, 0)), "", counter=6, inode=9)
-    step = replay.step(cast(Replica, None), cast(Sink, None), found, lambda: b"")
+    step = replay.step(cast("Replica", None), cast("Sink", None), found, lambda: b"")
     assert step is Step.NOTHING, "pages are compared"
     page1 = bytearray(100)
     page1[:16] = b"SQLite format 3\0"
