@@ -577,7 +577,7 @@ def test_a_fork_while_a_connection_is_being_opened(database: Path, dsn: str) -> 
         program.enable()
         program.do(f"""
             import os
-            from mirror.hook import program as its
+            from mirror.hook import api as its
             held, done = threading.Event(), threading.Event()
             def hold():
                 with its._guard:
