@@ -27,37 +27,22 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import ReplacedError, SourceError
+from mirror.core.files import Stamp
 from mirror.core.positions import Lsn, Salts
-from mirror.sqlite.format.header import DatabaseHeader
+from mirror.sqlite.format.header import LOCK_BYTE, DatabaseHeader, is_wal
 
 #: First bytes of a journal that has not been finalised (https://sqlite.org/fileformat2.html, section 3).
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 #: The lock bytes of SQLite: PENDING, RESERVED, and the 510 of SHARED; a writer has a write lock on one of them.
-_LOCK_BYTES = 0x40000000, 512
+_LOCK_BYTES = LOCK_BYTE, 512
 _CLOCK_REALTIME_COARSE = 5
 #: How long a hot journal may stand before it is told: a program that is just starting rolls it back itself.
 _HOT_SECONDS = 2.0
 #: How long a file may be written without a pause before that is told.
 STILL_SECONDS = 1.0
-
-
-class Stamp(NamedTuple):
-    """What every write to a file changes."""
-
-    inode: int
-    size: int
-    mtime: int
-    ctime: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp:
-        """The stamp of a file now; raises ``FileNotFoundError``."""
-        found = os.stat(path)
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class JournalFollower:
@@ -178,7 +163,7 @@ class JournalFollower:
         if self._has_hot_journal(now):
             return False
         self._header = os.pread(self._file, 100, 0)
-        if self._header[18:20] == b"\2\2":
+        if is_wal(self._header):
             raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
         return self._stamp() == stamp
 

@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.capture.spool import Place
+from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import SourceError
 from mirror.core.positions import Lsn, Salts
 
@@ -30,7 +30,7 @@ class Captured:
     """Frames up to this position are in the spool, up to this place."""
 
     lsn: Lsn
-    place: Place
+    place: SpoolPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Attached:
     """Capture follows the WAL; ``gap``: why it does not continue what was spooled, None if it does."""
 
     gap: str | None
-    place: Place
+    place: SpoolPlace
     lsn: Lsn
     salts: Salts
 
@@ -49,7 +49,7 @@ class Marked:
 
     mark: int
     lsn: Lsn
-    place: Place
+    place: SpoolPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +158,13 @@ def _message(data: dict[str, object]) -> Message:
             "salts": [int(salt1), int(salt2)],
             "place": [int(segment), int(offset)],
         }:
-            return Attached(gap, Place(segment, offset), Lsn.parse(lsn), Salts(salt1, salt2))
+            return Attached(gap, SpoolPlace(segment, offset), Lsn.parse(lsn), Salts(salt1, salt2))
         case {"mark": int(mark), "lsn": str(lsn), "place": [int(segment), int(offset)]}:
-            return Marked(mark, Lsn.parse(lsn), Place(segment, offset))
+            return Marked(mark, Lsn.parse(lsn), SpoolPlace(segment, offset))
         case {"mark": int(mark), "unknown": str(text)}:
             return Unknown(mark, text)
         case {"lsn": str(lsn), "place": [int(segment), int(offset)]}:
-            return Captured(Lsn.parse(lsn), Place(segment, offset))
+            return Captured(Lsn.parse(lsn), SpoolPlace(segment, offset))
         case {"error": str(text), "retry": bool(retry), "replaced": bool(replaced)}:
             return Failed(text, retry, replaced)
     raise SourceError("talk to the capture process", detail=f"unexpected message {data!r}")

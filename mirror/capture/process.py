@@ -43,6 +43,7 @@ from mirror.capture.wal_follower import Follower
 from mirror.core.errors import MirrorError, ReplacedError, SourceError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Salts
+from mirror.sqlite.format.header import is_wal
 
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
@@ -340,7 +341,7 @@ def in_wal_mode(database: Path) -> bool:
     try:
         descriptor = os.open(database, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            return os.pread(descriptor, 2, 18) == b"\2\2"
+            return is_wal(os.pread(descriptor, 20, 0))
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -109,7 +109,7 @@ class Cursor:
         return cls(salts=Salts(salt1, salt2), checksum=(first, second), **values)
 
 
-class Place(NamedTuple):
+class SpoolPlace(NamedTuple):
     """A place in the spool: segment number and offset in it."""
 
     segment: int
@@ -128,8 +128,8 @@ class Record:
     payload: bytes
     big_endian: bool
     sums: Checksum
-    place: Place
-    end: Place
+    place: SpoolPlace
+    end: SpoolPlace
 
     def cursor(self) -> Cursor:
         """The cursor of a record that is not FRAMES; raises ``FormatError``."""
@@ -150,7 +150,7 @@ def segments(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.seg"))
 
 
-def read_record(descriptor: int, place: Place) -> Record | None:
+def read_record(descriptor: int, place: SpoolPlace) -> Record | None:
     """Read one record from an open segment; None where no whole, undamaged record stands."""
     head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
     if len(head) < RECORD_HEADER_SIZE or zlib.crc32(head[: _HEADER.size]) != _CRC.unpack_from(head, _HEADER.size)[0]:
@@ -172,7 +172,7 @@ def read_record(descriptor: int, place: Place) -> Record | None:
             return None
     elif zlib.crc32(payload) != sum1:
         return None
-    end = Place(place.segment, place.offset + RECORD_HEADER_SIZE + size)
+    end = SpoolPlace(place.segment, place.offset + RECORD_HEADER_SIZE + size)
     return Record(Kind(kind), generation, first, count, time, payload, big_endian, (sum1, sum2), place, end)
 
 
@@ -196,7 +196,7 @@ class SpoolWriter:
         self._faults = faults
         self._descriptor = -1
         self.cursor: Cursor | None = None
-        self.place = Place(0, 0)
+        self.place = SpoolPlace(0, 0)
         self.size = 0
         """Bytes in all segments at the last look (:meth:`measure`), and those appended since: so many at most."""
         self._lock = -1
@@ -269,8 +269,8 @@ class SpoolWriter:
             if self._descriptor != descriptor:
                 os.close(descriptor)
 
-    def _find_end(self, descriptor: int, number: int) -> Generator[bool, None, Place | None]:
-        place = Place(number, 0)
+    def _find_end(self, descriptor: int, number: int) -> Generator[bool, None, SpoolPlace | None]:
+        place = SpoolPlace(number, 0)
         cursor: Cursor | None = None
         last: tuple[Record, int, Cursor] | None = None
         while (record := read_record(descriptor, place)) is not None:
@@ -295,7 +295,7 @@ class SpoolWriter:
         size = whole * (len(record.payload) // record.count)
         before = record.generation, record.first_frame, whole, record.sums, record.time
         os.pwrite(descriptor, _head(Kind.FRAMES, record.big_endian, *before, size), record.place.offset)
-        return Place(number, record.place.offset + RECORD_HEADER_SIZE + size)
+        return SpoolPlace(number, record.place.offset + RECORD_HEADER_SIZE + size)
 
     def begin(self, kind: Kind, cursor: Cursor, time: float) -> None:
         """Append the record that begins a generation: RESET or GAP. Raises ``StateError``."""
@@ -348,7 +348,7 @@ class SpoolWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor
-        self.place = Place(self.place.segment + 1, size)
+        self.place = SpoolPlace(self.place.segment + 1, size)
         self.size += size
 
     def _append(self, record: tuple[bytes, bytes]) -> None:
@@ -360,7 +360,7 @@ class SpoolWriter:
         except OSError as error:
             raise self._no_room(segment_path(self._folder, self.place.segment), error) from error
         self._faults("spool:appended")
-        self.place = Place(self.place.segment, self.place.offset + size)
+        self.place = SpoolPlace(self.place.segment, self.place.offset + size)
         self.size += size
 
     @staticmethod

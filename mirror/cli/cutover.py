@@ -11,9 +11,10 @@ from rich.console import Console
 
 from mirror.cli.options import common, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
-from mirror.cli.status import SILENT, status_of
+from mirror.cli.status import status_of
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
+from mirror.core.status import Phase
 from mirror.cutover.rails import ACKNOWLEDGED, Readiness
 from mirror.cutover.rails import plan as judge
 
@@ -42,8 +43,8 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
         for source in settings.known():
             folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
             status = status_of(source, settings)
-            if status["phase"] == SILENT:
-                click.secho(f"mirror: {status['last_error']}", fg="red", err=True)
+            if status.phase is Phase.SILENT:
+                click.secho(f"mirror: {status.last_error}", fg="red", err=True)
             verdicts.append(judge(source, status, folder, dsn, schema, acknowledged, settings.options))
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:

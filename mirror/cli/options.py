@@ -18,6 +18,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.folders import source_folder
 from mirror.core.source_settings import proposed_schema, remembered_schema
+from mirror.core.status import Phase
 from mirror.postgres.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Patience:
     def check(self, pipeline: Pipeline) -> None:
         """Raise ``MirrorError`` if it has been interrupted for long without applying anything."""
         status = pipeline.status
-        if status.phase != "waiting":
+        if status.phase is not Phase.WAITING:
             return
         applied, since = self._waiting.get(pipeline, (None, 0.0))
         now = time.monotonic()

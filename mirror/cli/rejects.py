@@ -65,9 +65,9 @@ def retry(settings: Settings, debug: bool, timeout: float) -> None:
             with gate_of(source, dsn, settings.state_dir, schema_of(settings, source)) as mirror:
                 mirror.retry(timeout)
                 status = mirror.status()
-            left += status["rejects"] + len(status["refusals"])
-            refused = f", {len(status['refusals'])} tables refused" if status["refusals"] else ""
-            click.echo(f"{source.name}: {status['rejects']} rows that Postgres cannot hold{refused}")
+            left += status.rejects + len(status.refusals)
+            refused = f", {len(status.refusals)} tables refused" if status.refusals else ""
+            click.echo(f"{source.name}: {status.rejects} rows that Postgres cannot hold{refused}")
     sys.exit(1 if left else 0)
 
 

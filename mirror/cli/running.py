@@ -13,9 +13,10 @@ from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import NotRunningError, StateError
 from mirror.core.folders import source_folder
 from mirror.core.source_settings import remembered_schema
+from mirror.core.status import Phase
 
 if TYPE_CHECKING:
-    from mirror.sidecar.supervisor import Agent
+    from mirror.sidecar.supervisor import Supervisor
 
 
 @contextmanager
@@ -40,16 +41,16 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
         if held := remembered_schema(folder):
             _require_schema(source, held, schema)
         # Only now: it brings the whole engine along, which takes longer to load than most commands to run.
-        from mirror.sidecar.supervisor import Agent, AgentSettings
+        from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
-        agent = Agent(AgentSettings([source], dsn, state_dir, schema, resume_only=True))
-        with agent, wait_for_mirror(folder, 10.0) as client:
-            _catch_up(agent, client)
+        supervisor = Supervisor(SupervisorSettings([source], dsn, state_dir, schema, resume_only=True))
+        with supervisor, wait_for_mirror(folder, 10.0) as client:
+            _catch_up(supervisor, client)
             yield client
         return
     with client:
         # One that stands still says nothing, and must not be waited for as one that works.
-        _require_schema(source, str(client.status()["schema"]), schema)
+        _require_schema(source, str(client.status().schema), schema)
         yield client
 
 
@@ -64,10 +65,10 @@ def _require_schema(source: Path, held: str, asked: str) -> None:
         )
 
 
-def _catch_up(agent: Agent, client: ControlClient) -> None:
+def _catch_up(supervisor: Supervisor, client: ControlClient) -> None:
     patience = Patience()
-    while client.status()["phase"] not in ("following", "failed"):
-        patience.check(agent.pipelines[0])
+    while client.status().phase not in (Phase.FOLLOWING, Phase.FAILED):
+        patience.check(supervisor.pipelines[0])
         time.sleep(0.01)
-    if agent.pipelines[0].error is not None:
-        raise agent.pipelines[0].error
+    if supervisor.pipelines[0].error is not None:
+        raise supervisor.pipelines[0].error

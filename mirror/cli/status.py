@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
+import msgspec
+from msgspec.structs import replace
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
@@ -20,11 +20,9 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import MirrorError, NotRunningError
 from mirror.core.folders import source_folder
+from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.parity.proof import described
-from mirror.sidecar.status import next_steps, stopped_status
-
-#: The phase of a source whose mirror does not answer.
-SILENT = "not answering"
+from mirror.sidecar.status import kept_report, next_steps
 
 
 @click.command()
@@ -52,55 +50,56 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show what the mirror of each source is doing."""
     reports = [status_of(source, settings) for source in settings.known()]
     if as_json:
-        click.echo(json.dumps({"version": 1, "sources": reports}, indent=2))
+        document = encode(StatusDocument(sources=reports))
+        click.echo(msgspec.json.format(document, indent=2).decode())
         return
     console = Console()
     headings = ("phase", "lag", "fresh", "captured", "applied", "commits", "rejects", "gaps")
     table = Table(Column("source", overflow="fold"), *headings, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for report in reports:
-        fresh = report["freshness_seconds"]
+        fresh, lag = report.freshness_seconds, report.lag_seconds
         table.add_row(
-            text(Path(report["source"]).name),
-            report["phase"],
-            f"{report['lag_seconds'] * 1000:.0f} ms",
+            text(Path(report.source).name),
+            report.phase.value,
+            "-" if lag is None else f"{lag * 1000:.0f} ms",
             "-" if fresh is None else f"{fresh:,.1f} s",
-            report["captured"] or "-",
-            report["applied"] or "-",
-            f"{report['commits']:,}",
-            str(report["rejects"]),
-            str(len(report["gaps"])),
+            report.captured or "-",
+            report.applied or "-",
+            f"{report.commits:,}",
+            str(report.rejects),
+            str(len(report.gaps)),
         )
     print_table(console, table)
     for report in reports:
         _render_notes(report, console)
 
 
-def _render_notes(report: dict[str, Any], console: Console) -> None:
+def _render_notes(report: StatusReport, console: Console) -> None:
     """What does not fit into a table."""
-    name = Path(report["source"]).name
-    if report["capture"] == "pages":
+    name = Path(report.source).name
+    if report.capture == "pages":
         print_line(console, f"{name}: not in WAL mode: after each change all its pages are compared, which is slower")
-    parity = report["parity"]
-    age = "" if parity["age_seconds"] is None else f", {parity['age_seconds'] / 3600:.1f} hours ago"
-    print_line(console, f"{name}: parity: {parity['proof']}{age}")
-    if report["agent"]:
-        print_line(console, f"{name}: of the agent {report['agent']} ({report['profile']})")
-    if report["indexing"]:
-        print_line(console, f"{name}: building a vector index: {report['indexing']}")
-    if report["left_out"]:
-        left_out = ", ".join(report["left_out"])
+    parity = report.parity
+    age = "" if parity.age_seconds is None else f", {parity.age_seconds / 3600:.1f} hours ago"
+    print_line(console, f"{name}: parity: {parity.proof}{age}")
+    if report.agent:
+        print_line(console, f"{name}: of the agent {report.agent} ({report.profile})")
+    if report.indexing:
+        print_line(console, f"{name}: building a vector index: {report.indexing}")
+    if report.left_out:
+        left_out = ", ".join(report.left_out)
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program can compute")
-    for gap in report["gaps"][-3:]:
-        print_line(console, f"{name}: gap: {gap['reason']} ({gap['at']})")
-    for refusal in report["refusals"]:
-        print_line(console, f"{name}: refused: {refusal['table']}: {refusal['reason']}", style="red")
-    if report["last_error"]:
-        print_line(console, f"{name}: last error: {report['last_error']}", style="red")
-    for step in report["next_steps"]:
+    for gap in report.gaps[-3:]:
+        print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
+    for refusal in report.refusals:
+        print_line(console, f"{name}: refused: {refusal.table}: {refusal.reason}", style="red")
+    if report.last_error:
+        print_line(console, f"{name}: last error: {report.last_error}", style="red")
+    for step in report.next_steps:
         print_line(console, f"{name}: next: {step}", style="yellow")
 
 
-def status_of(source: Path, settings: Settings) -> dict[str, Any]:
+def status_of(source: Path, settings: Settings) -> StatusReport:
     """What the mirror of a source says, or wrote down last; and how good the last comparison is as a proof."""
     folder, options = source_folder(settings.state_dir, source), settings.options
     silent: MirrorError | None = None
@@ -108,25 +107,23 @@ def status_of(source: Path, settings: Settings) -> dict[str, Any]:
         with ControlClient(folder) as client:
             report = client.status()
     except NotRunningError:
-        report = stopped_status(source, schema_of(settings, source), folder).report()
+        report = kept_report(source, schema_of(settings, source), folder)
     except MirrorError as error:
         # It may well be running: what it wrote down last is all that is known.
-        report = stopped_status(source, schema_of(settings, source), folder).report()
-        report["phase"], report["last_error"], silent = SILENT, str(error), error
+        report = kept_report(source, schema_of(settings, source), folder)
+        report = replace(report, phase=Phase.SILENT, last_error=str(error), error=error.to_dict())
+        silent = error
     if silent is None:
-        report["next_steps"] = next_steps(report, options, own_schema_command(settings, source, report["schema"]))
+        steps = next_steps(report, options, own_schema_command(settings, source, report.schema))
     else:
-        report["next_steps"] = [silent.next_step] if silent.next_step else []
-    report["parity"] = described(folder)
-    quoted = shlex.quote(str(source))
-    steps = {
-        "different": f"mirror parity {quoted}{options} --repair",
-        "not checked": f"mirror parity {quoted}{options}  # the last comparison could not check all",
-        "stale": f"mirror parity {quoted}{options}  # the last comparison is more than a day old",
-    }
-    # What Postgres refuses no repair can mend: the step for that is among the others.
-    if not report["parity"]["repairable"]:
-        del steps["different"]
-    if step := steps.get(report["parity"]["proof"]):
-        report["next_steps"].append(step)
-    return report
+        steps = [silent.next_step] if silent.next_step else []
+    proof = described(folder)
+    parity = f"mirror parity {shlex.quote(str(source))}{options}"
+    # What Postgres refuses no repair helps: the step for that is among the others.
+    if proof.proof == "different" and proof.repairable:
+        steps.append(f"{parity} --repair")
+    elif proof.proof == "not checked":
+        steps.append(f"{parity}  # the last comparison could not check all")
+    elif proof.proof == "stale":
+        steps.append(f"{parity}  # the last comparison is more than a day old")
+    return replace(report, parity=proof, next_steps=steps)

@@ -33,10 +33,10 @@ from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
-from mirror.replica.source_connection import Keeper
-from mirror.sidecar.parity_watch import Verifier
+from mirror.replica.source_connection import OpenSource
+from mirror.sidecar.parity_watch import ParityWatch
 from mirror.sidecar.pipeline import Pipeline
-from mirror.sidecar.supervisor import Agent, AgentSettings
+from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 
 @click.command()
@@ -60,21 +60,21 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
     gave_up: list[MirrorError] = []
     with Signals(signal.SIGTERM, signal.SIGINT) as signals, postgres_of(settings) as dsn:
         click.echo(f"Postgres: {hide_password(dsn)}")
-        tenants = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
+        agents = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         schemas = {source: schema_of(settings, source) for source in settings.sources}
         profiles = settings.profiles if profile is None else dict.fromkeys(settings.sources, profile)
-        mirror = Agent(
-            AgentSettings(
+        mirror = Supervisor(
+            SupervisorSettings(
                 settings.sources,
                 dsn,
                 settings.state_dir,
-                tenants=tenants,
+                agents=agents,
                 schemas=schemas,
                 profiles=profiles,
                 restarts=not once,
             )
         )
-        verifier = Verifier(schemas, dsn, settings.state_dir)
+        verifier = ParityWatch(schemas, dsn, settings.state_dir)
         mirror.start()
         if not once:
             verifier.start()
@@ -111,7 +111,7 @@ def _require_one(sources: Sequence[Path]) -> None:
     problem: SourceError | None = None
     for source in sources:
         try:
-            Keeper(source).close()
+            OpenSource(source).close()
         except SourceError as error:
             if error.retryable:
                 return
@@ -122,7 +122,7 @@ def _require_one(sources: Sequence[Path]) -> None:
         raise problem
 
 
-def _run(agent: Agent, signals: Signals, ending: threading.Event) -> list[MirrorError]:
+def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> list[MirrorError]:
     """Show progress until every source has ended, a signal came, or, once ``ending`` is set, everything is done.
 
     Returns why sources were given up that are still at work, but do not get on.
@@ -135,11 +135,11 @@ def _run(agent: Agent, signals: Signals, ending: threading.Event) -> list[Mirror
     gave_up: list[MirrorError] = []
     told: set[Pipeline] = set()
     with _Bars(console) as bars:
-        while agent.running and not signals.wait(0.05):
+        while supervisor.running and not signals.wait(0.05):
             if ending.is_set() and not begun:
-                agent.restart_no_more()
-                waiting, begun = dict.fromkeys(agent.pipelines), True
-            for pipeline in agent.pipelines:
+                supervisor.restart_no_more()
+                waiting, begun = dict.fromkeys(supervisor.pipelines), True
+            for pipeline in supervisor.pipelines:
                 bars.show(pipeline)
                 if pipeline in waiting and (problem := _given_up(pipeline, patience)) is not None:
                     gave_up.append(problem)
@@ -180,26 +180,26 @@ def _is_drained(pipeline: Pipeline, targets: dict[Pipeline, Future[Lsn]]) -> boo
     return known and pipeline.status.indexing is None and pipeline.requests.wait_applied(target.result(), 0.0)
 
 
-def _report(agent: Agent, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
-    failed = [*gave_up, *(pipeline.error for pipeline in agent.pipelines if pipeline.error is not None)]
-    for pipeline in agent.pipelines:
+def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
+    failed = [*gave_up, *(pipeline.error for pipeline in supervisor.pipelines if pipeline.error is not None)]
+    for pipeline in supervisor.pipelines:
         state = pipeline.status
         if pipeline.error is None:
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
             where = f"is at {state.applied}" if state.applied else "has nothing of it yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
         for refusal in state.refusals:
-            advice = refusal["next_step"]
-            if refusal["own_schema"]:
+            advice = refusal.next_step
+            if refusal.own_schema:
                 advice = own_schema_command(settings, Path(state.source), state.schema)
             step = f" -- {advice}" if advice else ""
-            line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal['table']}: {refusal['reason']}{step}"
+            line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal.table}: {refusal.reason}{step}"
             click.secho(line, fg="red", err=True)
     for error in failed[:-1]:
         click.secho(f"mirror: {error}", fg="red", err=True)
     if failed:
         raise failed[-1]
-    if once and any(pipeline.status.refusals for pipeline in agent.pipelines):
+    if once and any(pipeline.status.refusals for pipeline in supervisor.pipelines):
         sys.exit(2)
     click.echo(f"Next: `mirror parity {shlex.quote(str(settings.sources[0]))}{settings.options}` compares every value.")
 
@@ -247,11 +247,12 @@ class _Bars:
         progress = pipeline.status.progress
         if progress is None or not self._console.is_terminal:
             return
-        key = (pipeline.status.source, str(progress["what"]))
+        key = (pipeline.status.source, progress.what)
         if key not in self._tasks:
             description = f"{Path(key[0]).name}: {key[1]}"
             self._tasks[key] = self._progress.add_task(description, rate=""), time.monotonic()
         task, begun = self._tasks[key]
-        rate = progress["done"] / max(time.monotonic() - begun, 0.001)
-        unit = progress.get("unit", "rows")
-        self._progress.update(task, completed=progress["done"], total=progress["total"], rate=f"{rate:,.0f} {unit}/s")
+        rate = progress.done / max(time.monotonic() - begun, 0.001)
+        self._progress.update(
+            task, completed=progress.done, total=progress.total, rate=f"{rate:,.0f} {progress.unit}/s"
+        )

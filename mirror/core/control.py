@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from mirror.core.errors import ControlError, MirrorError, NotRunningError
 from mirror.core.messages import (
@@ -21,7 +21,7 @@ from mirror.core.messages import (
     Done,
     Held,
     History,
-    HistoryReport,
+    HistoryAnswer,
     Hold,
     Mark,
     Marked,
@@ -34,7 +34,7 @@ from mirror.core.messages import (
     Request,
     Retry,
     Status,
-    StatusReport,
+    StatusAnswer,
     WasApplied,
     answer_in,
     line_of,
@@ -42,6 +42,7 @@ from mirror.core.messages import (
 from mirror.core.peer import connect, silent
 from mirror.core.positions import Lsn, Salts
 from mirror.core.sockets import control_path
+from mirror.core.status import StatusReport
 
 #: Seconds that a running mirror may take to answer what it can answer at once.
 ANSWER_SECONDS = 5.0
@@ -123,13 +124,13 @@ class ControlClient:
         except ValueError as error:
             return ControlError("understand the mirror", str(self._path), str(error))
 
-    def status(self) -> dict[str, Any]:
-        """The source's status report."""
-        return self._ask(Status(), StatusReport).status
+    def status(self) -> StatusReport:
+        """What the mirror says of itself."""
+        return self._ask(Status(), StatusAnswer).status
 
     def history(self) -> list[tuple[int, float, int]]:
         """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
-        return self._ask(History(), HistoryReport).seconds
+        return self._ask(History(), HistoryAnswer).seconds
 
     def wait(self, timeout: float, slack: float = _SLACK_SECONDS) -> bool:
         """Wait until all that was committed at the call is applied; False after ``timeout`` seconds.

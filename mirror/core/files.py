@@ -1,4 +1,4 @@
-"""Replacing a file's content, whole or not at all."""
+"""Files: what every write to one changes, and replacing the content of one, whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,32 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Stamp(NamedTuple):
+    """What every write to a file changes, and its replacement too."""
+
+    inode: int
+    size: int
+    mtime: int
+    """Nanoseconds since the epoch, as ``ctime``."""
+    ctime: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """The stamp of a file now; raises ``OSError``."""
+        found = os.stat(path)
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut. Raises ``OSError``."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool) -> None:
@@ -28,8 +54,4 @@ def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool) -> N
             os.unlink(temporary)
         raise
     if durable:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)

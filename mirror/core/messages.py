@@ -31,6 +31,7 @@ from typing import Annotated, Any
 import msgspec
 
 from mirror.core.errors import RequestError
+from mirror.core.status import StatusReport, encode
 
 #: Bytes of a line with a request, and of one with an answer (a status lists every gap and refused table).
 MOST_REQUEST_BYTES, MOST_ANSWER_BYTES = 1 << 20, 64 << 20
@@ -111,13 +112,13 @@ class Answer(msgspec.Struct, frozen=True, tag_field="answer"):
     """Base of the answers."""
 
 
-class StatusReport(Answer, frozen=True, tag="status"):
-    """See :meth:`mirror.sidecar.status.SourceStatus.report`."""
+class StatusAnswer(Answer, frozen=True, tag="status"):
+    """What the mirror of a source says of itself."""
 
-    status: dict[str, Any]
+    status: StatusReport
 
 
-class HistoryReport(Answer, frozen=True, tag="history"):
+class HistoryAnswer(Answer, frozen=True, tag="history"):
     """See :meth:`mirror.sidecar.status.SourceStatus.history`."""
 
     seconds: list[tuple[int, float, int]]
@@ -164,27 +165,15 @@ class Refused(Answer, frozen=True, tag="refused"):
 
 
 AnyRequest = Status | History | Mark | Applied | Hold | Reach | Release | Retry | Repair | Hook
-AnyAnswer = StatusReport | HistoryReport | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
+AnyAnswer = StatusAnswer | HistoryAnswer | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
 
-_encoder = msgspec.json.Encoder()
 _requests = msgspec.json.Decoder(AnyRequest)
 _answers = msgspec.json.Decoder(AnyAnswer)
 
 
 def line_of(message: Request | Answer) -> bytes:
     """The line that says it, with its end. Bytes in it that are no text (of a file's name) come as ``\\xff``."""
-    try:
-        return _encoder.encode(message) + b"\n"
-    except UnicodeEncodeError:
-        return _encoder.encode(_as_text(msgspec.to_builtins(message))) + b"\n"
-
-
-def _as_text(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    if isinstance(value, dict):
-        return {_as_text(key): _as_text(each) for key, each in value.items()}
-    return [_as_text(each) for each in value] if isinstance(value, list | tuple) else value
+    return encode(message) + b"\n"
 
 
 def request_in(line: bytes) -> AnyRequest:

@@ -107,7 +107,7 @@ class MapTable(Protocol):
         *,
         jsonb_columns: Collection[str] = ...,
         rowid_key: bool = ...,
-        tenant: bool = ...,
+        of_agent: bool = ...,
     ) -> TableMapping:
         """See :func:`mirror.postgres.profiles.generic.map_table`."""
 
@@ -135,6 +135,6 @@ class Profile:
     name: str
     map_table: MapTable
     migrations: str = ""
-    """The folder under ``sql/`` that makes the tables; empty: there are none but those of the sources."""
+    """The folder under ``sql/profiles/`` that makes the tables; empty: there are none but those of the sources."""
     constraints: tuple[Constraint, ...] = ()
     """Those of ``constraints.sql`` in that folder, which is for the day after: a test holds the two equal."""

@@ -20,6 +20,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.core.checks import Check, Code, all_passed
 from mirror.core.errors import MirrorError, SinkError
+from mirror.core.status import Phase, StatusReport
 from mirror.core.tables import Constraint
 from mirror.parity.proof import last_run
 from mirror.postgres.failures import translated
@@ -70,7 +71,7 @@ class Readiness:
 
 def plan(
     source: Path,
-    status: dict[str, Any],
+    status: StatusReport,
     folder: Path,
     dsn: str,
     schema: str,
@@ -95,11 +96,11 @@ def plan(
     return found
 
 
-def _look_at_mirror(found: Readiness, status: dict[str, Any], folder: Path) -> None:
-    following = status["phase"] == "following"
+def _look_at_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
+    following = status.phase is Phase.FOLLOWING
     step = f"run `{found.command('up')}`, and wait until it follows"
-    found.add(Code.MIRROR, "mirror", following, str(status["phase"]), step)
-    worst = status["worst_lag_seconds"]
+    found.add(Code.MIRROR, "mirror", following, str(status.phase), step)
+    worst = status.worst_lag_seconds
     lag = "not measured" if worst is None else f"{worst * 1000:,.0f} ms at worst in the last minutes"
     enough = following and worst is not None and worst <= LAG_SECONDS
     step = f"find what slows it: reads would wait; the limit is {LAG_SECONDS:g} s"
@@ -109,8 +110,8 @@ def _look_at_mirror(found: Readiness, status: dict[str, Any], folder: Path) -> N
     told = "never compared" if last is None else f"{proof}: {last.headline}"
     repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
     found.add(Code.PARITY, "parity", proof == "verified", told, found.command("parity", repair))
-    gaps = status["gaps"]
-    copied = [gap for gap in gaps if last is not None and _seconds(gap["at"]) > last.finished_at]
+    gaps = status.gaps
+    copied = [gap for gap in gaps if last is not None and _seconds(gap.at) > last.finished_at]
     told, step = f"{len(copied)} of {len(gaps)}", f"compare once more: {found.command('parity')}"
     found.add(Code.GAPS, "gaps since parity", last is not None and not copied, told, step)
     there = next(path for path in (folder, *folder.parents) if path.exists())

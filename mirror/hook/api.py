@@ -24,15 +24,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from msgspec import to_builtins
+
 from mirror.core.config.settings import SIDECARS, Settings, load_settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.folders import resolve, source_folder
 from mirror.hook.budget import Budget
 from mirror.hook.child import ANSWER_SECONDS, Sidecar
-from mirror.hook.keys import KeyWatch
+from mirror.hook.keys import KeyHooks
 from mirror.hook.outbox import Outbox
-from mirror.hook.watch import Watch, agent
+from mirror.hook.watch import ConnectionHooks, agent
 from mirror.hook.wire import MOST_NAME
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ class Mirror:
         self._settings: Settings | None = None
         self._sidecar: Sidecar | None = None
         self._outboxes: dict[Path, Outbox] = {}
-        self._watches: WeakSet[Watch] = WeakSet()
+        self._watches: WeakSet[ConnectionHooks] = WeakSet()
         self._budget = Budget()
         self._rows = True
         """Whether the preupdate hook may be used."""
@@ -166,7 +168,7 @@ class Mirror:
         for source in self.sources:
             try:
                 with self._client(source) as client:
-                    report["sources"][str(source)] = client.status()
+                    report["sources"][str(source)] = to_builtins(client.status())
             except MirrorError as error:
                 report["sources"][str(source)] = {"phase": "not running", "last_error": str(error)}
         if self._sidecar is not None:
@@ -257,7 +259,7 @@ class Mirror:
         apsw.connection_hooks.insert(0, self._hook)
 
     def _hook(self, connection: apsw.Connection, *, opened_now: bool = True) -> None:
-        """Watch a connection if its file is mirrored."""
+        """ConnectionHooks a connection if its file is mirrored."""
         try:
             name = connection.filename
             source = resolve(name) if name else None
@@ -269,7 +271,7 @@ class Mirror:
                 if source not in self._outboxes:
                     assert self._settings is not None
                     self._outboxes[source] = Outbox(source_folder(self._settings.state_dir, source))
-                kind = Watch if self._rows or not opened_now else KeyWatch
+                kind = ConnectionHooks if self._rows or not opened_now else KeyHooks
                 watch = kind(connection, self._outboxes[source], self._budget, rows=self._rows)
             self._watches.add(watch)
         except Exception as error:  # nothing of ours may reach the program

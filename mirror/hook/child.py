@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from mirror.core.backoff import Backoff
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
@@ -69,7 +70,7 @@ class _Care:
     """What we have started for it last."""
     next: float = 0.0
     """When to look again."""
-    pause: float = FIRST_PAUSE
+    pause: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, LONGEST_PAUSE))
     served_since: float | None = None
     missing_since: float | None = None
     error: str | None = None
@@ -80,7 +81,7 @@ class _Care:
         self.error = self.missing_since = None
         self.served_since = self.served_since or now
         if now - self.served_since > LONGEST_PAUSE:
-            self.pause = FIRST_PAUSE
+            self.pause.reset()
         if self.child is not None and self.child.lives:
             self.child.serves()
             self.next = now + SERVED_SECONDS
@@ -95,8 +96,7 @@ class _Care:
     def put_off(self, now: float, error: str | None) -> None:
         """It could not be started, or has ended: wait before it is started again, and longer each time."""
         self.error = error
-        self.next = now + self.pause
-        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        self.next = now + self.pause.next()
 
 
 class Sidecar:

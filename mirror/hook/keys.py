@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mirror.hook.watch import MOST_BYTES, Watch
+from mirror.hook.watch import MOST_BYTES, ConnectionHooks
 from mirror.hook.wire import MOST_ROWS, encode_row
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _OPS = {9: "DELETE", 18: "INSERT", 23: "UPDATE"}  # SQLITE_DELETE, SQLITE_INSERT, SQLITE_UPDATE
 
 
-class KeyWatch(Watch):
+class KeyHooks(ConnectionHooks):
     """The hooks on one connection that was opened just now. Used by the thread that uses the connection."""
 
     _hooked = _deaf = False

@@ -26,7 +26,7 @@ from mirror.core.peer import connect
 from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_MESSAGES, encode_block
 
 if TYPE_CHECKING:
-    from mirror.hook.watch import Watch
+    from mirror.hook.watch import ConnectionHooks
 
 #: Of the program's own logging.
 logger = logging.getLogger("mirror")
@@ -58,7 +58,7 @@ class Outbox:
         self._socket: socket.socket | None = None
         self._told = 0
         """How many lost ones the sidecar knows of."""
-        self._resting: deque[tuple[float, Watch]] = deque()
+        self._resting: deque[tuple[float, ConnectionHooks]] = deque()
         self._asleep = True
         self._closed = False
         self._ring = threading.Event()
@@ -75,7 +75,7 @@ class Outbox:
         if self._asleep:
             self._ring.set()
 
-    def resume(self, watch: Watch, seconds: float) -> None:
+    def resume(self, watch: ConnectionHooks, seconds: float) -> None:
         """Have a connection that rests told of again after so many seconds, as soon as it is not in use."""
         self._resting.append((time.monotonic() + seconds, watch))
         self._ring.set()

@@ -75,7 +75,7 @@ _TRANSACTIONS = frozenset(("BEGIN", "COMMIT", "END", "SAVEPOINT", "ROLLBACK", "R
 _INTERNAL = re.compile(r"(?:INSERT|REPLACE|DELETE|UPDATE)[A-Z ]*\s['\"]main['\"]\.['\"]([^'\"]+)['\"]", re.IGNORECASE)
 
 
-class Watch:
+class ConnectionHooks:
     """The hooks on one connection. Used by the thread that uses the connection."""
 
     def __init__(self, connection: apsw.Connection, outbox: Outbox, budget: Budget, *, rows: bool) -> None:

@@ -10,9 +10,10 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mirror.core.files import write_atomically
+from mirror.core.status import ProofReport
 
 if TYPE_CHECKING:
     from mirror.parity.report import Status
@@ -57,14 +58,10 @@ def last_run(folder: Path) -> LastRun | None:
         return None
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """The proof, as ``status`` tells it: JSON values."""
+def described(folder: Path) -> ProofReport:
+    """The proof, as the status has it."""
     now, last = time.time(), last_run(folder)
     if last is None:
-        return {"proof": "never", "age_seconds": None, "headline": None, "repairable": True}
-    return {
-        "proof": last.proof(now),
-        "age_seconds": round(now - last.finished_at, 1),
-        "headline": last.headline,
-        "repairable": last.repairable,
-    }
+        return ProofReport()
+    age = round(now - last.finished_at, 1)
+    return ProofReport(proof=last.proof(now), age_seconds=age, headline=last.headline, repairable=last.repairable)

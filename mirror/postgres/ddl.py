@@ -7,9 +7,8 @@ import hashlib
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.core.positions import Lsn
+from mirror.postgres.profiles.generic import MAX_NAME_BYTES
 from mirror.postgres.target import Target
-
-_MAX_NAME_BYTES = 63
 
 _TYPES: dict[str, SQL] = {
     "bigint": SQL("bigint"),
@@ -107,7 +106,7 @@ def dropped_name(name: str, lsn: Lsn) -> str:
     """Take a table's name and where it was dropped; return the name under which it is kept."""
     suffix = f"__dropped_{lsn.generation}_{lsn.frame}"
     raw = name.encode()
-    if len(raw) + len(suffix) > _MAX_NAME_BYTES:
+    if len(raw) + len(suffix) > MAX_NAME_BYTES:
         suffix = f"_{hashlib.sha256(raw).hexdigest()[:8]}{suffix}"
-        name = raw[: _MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
+        name = raw[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
     return name + suffix

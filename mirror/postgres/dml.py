@@ -13,7 +13,8 @@ from functools import lru_cache
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.postgres.ddl import names_sql, table_sql, type_sql
-from mirror.postgres.target import AGENT, Target
+from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.target import Target
 
 #: Types in which two values can be equal and not the same, so that an upsert must set the key too.
 _INEXACT_KEY_TYPES = frozenset({"jsonb", "numeric", "double precision"})
@@ -231,9 +232,9 @@ class Stage:
         absent = SQL("NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})").format(
             self.table, self._same_key(SQL("t"), SQL("s"))
         )
-        if self.target.tenant is None:
+        if self.target.agent is None:
             return absent
-        return absent + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.tenant))
+        return absent + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.agent))
 
     def _differs(self) -> Composed:
         """Whether a staged row, ``s``, is not in the target, whose row is ``t``, or is another."""

@@ -18,7 +18,7 @@ _UNIQUE, _DUPLICATE_TABLE = "23505", "42P07"
 
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
-#: lock_not_available (what a server says while it starts or stops is class 57 already), and what somebody can mend
+#: lock_not_available (what a server says while it starts or stops is class 57 already), and what somebody can put right
 #: while the mirror waits: missing rights, a database that is read-only.
 _RETRYABLE_STATES = frozenset({"55P03", "42501", "25006", "MR003"})
 #: Postgres works, but not with this statement: unsupported, data, constraint, dependent objects, names and types,
@@ -40,7 +40,7 @@ _NEXT_STEPS = {
     "23": "drop the constraint, which is not the mirror's",
     "54": "make the row or the table smaller, or drop the index that is named",
     "54011": "split the table: Postgres takes 1,600 columns at most",
-    "P0": "mend or drop the trigger that raised it",
+    "P0": "repair or drop the trigger that raised it",
     "42P07": "rename or drop what has that name, or give this source a schema of its own with --schema",
     "MR003": "as an administrator: CREATE ROLE argent_app LOGIN, or ALTER ROLE argent_app NOSUPERUSER NOBYPASSRLS",
     WENT_BACK: "another copy of the state directory has been applied further; start from that one",

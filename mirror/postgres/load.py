@@ -29,6 +29,7 @@ from psycopg.types.numeric import DecimalBinaryDumper
 
 from mirror.core.errors import RefusedError, SinkError, SourceError
 from mirror.core.positions import Lsn
+from mirror.core.quote import quoted
 from mirror.core.rows import RowChange
 from mirror.core.tables import Table
 from mirror.postgres import ddl
@@ -219,8 +220,8 @@ class SourceCopy:
                     next_step="rename one of the columns rowid, _rowid_, oid",
                 )
             results.insert(0, rowid)
-        if target.tenant is not None:
-            results.insert(0, "'" + target.tenant.replace("'", "''") + "'")
+        if target.agent is not None:
+            results.insert(0, "'" + target.agent.replace("'", "''") + "'")
         # Before the row is read: the texts of one that is too long need not be held at all.
         too_long = " OR ".join(self._limits(target))
         if too_long:
@@ -346,11 +347,11 @@ class Loader:
         if target is None:
             self._forget_rejects(table)
             target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
-            if target.tenant is None or not has_rows(self._conn, target):
+            if target.agent is None or not has_rows(self._conn, target):
                 names = ddl.names_sql(tuple(name for name, _ in target.stored))
                 into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
                 self._fill(table, target, into, careful)
-                if target.tenant is None:
+                if target.agent is None:
                     self._conn.execute(ddl.add_primary_key(target))
                 if not any(column.codec == "vector" for column in target.columns):  # see vectors.py
                     self._conn.execute(_ANALYZE.format(ddl.table_sql(target)))
@@ -461,11 +462,6 @@ class Loader:
 
 def _may_pass_carefully(surprise: Exception) -> bool:
     return not isinstance(surprise, RefusedError) or concerns_one_row(surprise)
-
-
-def quoted(name: str) -> str:
-    """Return a name of the source as SQLite's SQL takes it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _length(column: str) -> str:

@@ -29,15 +29,15 @@ def sql_directory() -> Path:
     """Return where the SQL files are: in the installed package, else in the checkout."""
     package = Path(__file__).resolve().parent.parent
     for candidate in (package / "sql", package.parent / "sql"):
-        if (candidate / "bootstrap.sql").is_file():
+        if (candidate / "queries" / "bootstrap.sql").is_file():
             return candidate
     raise SinkError("read the SQL files", str(package), "sql/ is missing", next_step="install the package again")
 
 
 @cache
 def statement(name: str) -> bytes:
-    """Take a query's name; return the text of ``sql/<name>.sql``."""
-    return (sql_directory() / f"{name}.sql").read_bytes()
+    """Take a query's name; return the text of ``sql/queries/<name>.sql``."""
+    return (sql_directory() / "queries" / f"{name}.sql").read_bytes()
 
 
 def migrate(conn: psycopg.Connection[tuple[object, ...]], directory: Path | None = None) -> list[int]:
@@ -49,7 +49,7 @@ def migrate(conn: psycopg.Connection[tuple[object, ...]], directory: Path | None
     applied: list[int] = []
     conn.execute("SELECT pg_advisory_lock($1::bigint)", (str(_MIGRATION_LOCK),))
     try:
-        for found in _missing(directory or sql_directory(), _known(conn)):
+        for found in _missing(directory or sql_directory() / "migrations", _known(conn)):
             with conn.transaction():
                 conn.execute(found.text)
                 conn.execute(
@@ -66,12 +66,12 @@ def migrate(conn: psycopg.Connection[tuple[object, ...]], directory: Path | None
 def migrate_profile(
     conn: psycopg.Connection[tuple[object, ...]], profile: str, schema: str, directory: Path | None = None
 ) -> list[int]:
-    """Apply the missing migrations of ``sql/<profile>`` to a schema, inside the caller's transaction.
+    """Apply the missing migrations of ``sql/profiles/<profile>`` to a schema, inside the caller's transaction.
 
     Returns their versions. Raises :class:`SinkError` as :func:`migrate` does, or where the extension ``vector``
     is not to be had; psycopg's errors as they come.
     """
-    directory = directory or sql_directory() / profile
+    directory = directory or sql_directory() / "profiles" / profile
     if not _missing(directory, _known_of_profile(conn, profile, schema)):
         return []
     # Whoever comes second waits for the first one's transaction, and then finds all done.

@@ -65,7 +65,7 @@ class RowPlanner:
         self.key_places = [stored.index(name) for name in target.key_columns]
         """Where the key columns are among the stored ones."""
         self._by_rowid = target.key is None
-        self._agent: tuple[str | None, ...] = () if target.tenant is None else (target.tenant,)
+        self._agent: tuple[str | None, ...] = () if target.agent is None else (target.agent,)
         self._encoders = [encoder(column.pg_type, column.codec) for column in target.columns]
         self._lossy = [
             (at, column.codec, column.source) for at, column in enumerate(target.columns) if column.codec in LOSSY

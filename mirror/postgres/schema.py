@@ -17,8 +17,7 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import MapTable, Table
-from mirror.postgres import ddl
-from mirror.postgres import shared_tables as tenant
+from mirror.postgres import ddl, shared_tables
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
 from mirror.postgres.signals import RowsNeeded
@@ -142,7 +141,7 @@ class SchemaEditor:
         rowid_key = rowid_key and bool(table.primary_key) and not table.without_rowid
         target = self.mapped(table, jsonb_columns, rowid_key)
         if self._agent is not None:
-            target = tenant.adopt(self._conn, self._source_id, target)
+            target = shared_tables.adopt(self._conn, self._source_id, target)
             self._remember(target)
             return target
         require_free(self._conn, target.schema, target.name)
@@ -157,7 +156,7 @@ class SchemaEditor:
         target = self._held(table)
         narrow = [c for c in target.columns if c.source in columns and c.widenable]
         if narrow:
-            tenant.widen(self._conn, target, [c.name for c in narrow])
+            shared_tables.widen(self._conn, target, [c.name for c in narrow])
             target = target.with_jsonb({c.source for c in narrow})
             self._remember(target)
         return target
@@ -168,13 +167,13 @@ class SchemaEditor:
         Of a table that is shared, the agent's rows.
         """
         target = self.targets[table]
-        if target.tenant is not None:
+        if target.agent is not None:
             if drop:
-                tenant.take_out(self._conn, target)
+                shared_tables.take_out(self._conn, target)
             else:
-                tenant.move_out(self._conn, target, lsn)
+                shared_tables.move_out(self._conn, target, lsn)
             self.forget(table)
-            tenant.drop_if_unused(self._conn, target)
+            shared_tables.drop_if_unused(self._conn, target)
             return
         if drop:
             self._conn.execute(ddl.drop_table(target))
@@ -216,12 +215,12 @@ class SchemaEditor:
         added = range(len(held.columns), len(table.columns))
         shown = [_shown_default(table, index, mapped.columns[index]) for index in added]
         wanted = replace(held, columns=(*held.columns, *(column for column, _ in shown)))
-        target = tenant.adopt(self._conn, self._source_id, wanted)
+        target = shared_tables.adopt(self._conn, self._source_id, wanted)
         for index, (column, text) in zip(added, shown, strict=True):
             if target.columns[index] != column or original(column.codec, table.columns[index].default, text):
                 raise RowsNeeded(table.name)  # a text for this type of column, but not the one to show
             if text is not None:
-                tenant.show_default(self._conn, target, column, text)
+                shared_tables.show_default(self._conn, target, column, text)
         self._remember(target)
         return target
 
@@ -327,7 +326,7 @@ class SchemaEditor:
                 self._schema,
                 jsonb_columns=frozenset(jsonb_columns),
                 rowid_key=rowid_key,
-                tenant=self._agent is not None,
+                of_agent=self._agent is not None,
             )
         except ConfigError as error:
             raise RefusedError(error.operation, error.place, error.detail, next_step=error.next_step) from error

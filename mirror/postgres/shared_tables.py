@@ -15,7 +15,8 @@ from mirror.core.errors import NameTakenError, RefusedError
 from mirror.core.positions import Lsn
 from mirror.postgres import ddl
 from mirror.postgres.migrate import statement
-from mirror.postgres.target import AGENT, Conn, Target, TargetColumn
+from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.target import Conn, Target, TargetColumn
 
 _OWN_SCHEMA = "give this source a schema of its own with --schema"
 
@@ -63,7 +64,7 @@ def _require_shared(conn: Conn, source_id: int, wanted: Target, place: str) -> N
             raise NameTakenError(
                 "use a table", place, f"{place} mirrors a table of another kind, of {path}", next_step=_OWN_SCHEMA
             )
-        if agent == wanted.tenant and holder != source_id:
+        if agent == wanted.agent and holder != source_id:
             raise NameTakenError(
                 "use a table",
                 place,
@@ -101,17 +102,17 @@ def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) ->
     """Have all rows of the agent show the default of a column that was just added."""
     conn.execute(
         SQL("UPDATE {} SET {} = {} WHERE {} = {}").format(
-            ddl.table_sql(target), Identifier(column.name), Literal(text), Identifier(AGENT), Literal(target.tenant)
+            ddl.table_sql(target), Identifier(column.name), Literal(text), Identifier(AGENT), Literal(target.agent)
         )
     )
 
 
 def move_out(conn: Conn, target: Target, lsn: Lsn) -> None:
     """Keep the agent's rows in a table of their own, under a marked name, and take them out of the shared one."""
-    kept = ddl.dropped_name(f"{target.name}__{target.tenant}", lsn)
+    kept = ddl.dropped_name(f"{target.name}__{target.agent}", lsn)
     conn.execute(
         SQL("CREATE TABLE {} AS SELECT * FROM {} WHERE {} = {}").format(
-            Identifier(target.schema, kept), ddl.table_sql(target), Identifier(AGENT), Literal(target.tenant)
+            Identifier(target.schema, kept), ddl.table_sql(target), Identifier(AGENT), Literal(target.agent)
         )
     )
     take_out(conn, target)
@@ -120,7 +121,7 @@ def move_out(conn: Conn, target: Target, lsn: Lsn) -> None:
 def take_out(conn: Conn, target: Target) -> None:
     """Delete the agent's rows."""
     conn.execute(
-        SQL("DELETE FROM {} WHERE {} = {}").format(ddl.table_sql(target), Identifier(AGENT), Literal(target.tenant))
+        SQL("DELETE FROM {} WHERE {} = {}").format(ddl.table_sql(target), Identifier(AGENT), Literal(target.agent))
     )
 
 
@@ -128,7 +129,7 @@ def has_rows(conn: Conn, target: Target) -> bool:
     """Whether the table has rows of the agent."""
     row = conn.execute(
         SQL("SELECT EXISTS (SELECT FROM {} WHERE {} = {})").format(
-            ddl.table_sql(target), Identifier(AGENT), Literal(target.tenant)
+            ddl.table_sql(target), Identifier(AGENT), Literal(target.agent)
         )
     ).fetchone()
     return row is not None and bool(row[0])

@@ -304,7 +304,7 @@ class Sink:
     def repair(self, table: Table, rows: AllRows) -> str:
         """Make a table equal to the source at the applied position, noting in ``mirror.repairs`` what is changed.
 
-        Returns what was done. See :mod:`~mirror.postgres.repair`; ``rows`` and errors as for :meth:`mend`.
+        Returns what was done. See :mod:`~mirror.postgres.repair`; ``rows`` and errors as for :meth:`reload`.
         """
         position = self._position
         assert position is not None
@@ -315,13 +315,13 @@ class Sink:
         with self._transaction("repair a table"):
             whole = not repair_by_ranges(self._conn, self._source_id, editor, loader, table, fence, self._faults)
             self._rejects = self._count_rejects()
-        if whole and not self.mend(table, rows, log=True):
+        if whole and not self.reload(table, rows, log=True):
             return f"Postgres refuses it: {self._refusals[table.name].reason}"
         if noted := self.ledger.repairs() - noted:
             return f"{noted:,} rows, each in mirror.repairs"
         return "made anew; what it was is kept under another name" if whole else "nothing differed"
 
-    def mend(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
+    def reload(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
         """Make a table equal to the source at the applied position, in one transaction, or have it refused.
 
         Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is noted in
@@ -329,7 +329,7 @@ class Sink:
         """
         position = self._position
         assert position is not None
-        with self._transaction("mend a table"):
+        with self._transaction("reload a table"):
             self._conn.execute("BEGIN")
             editor = self._editor()
             held = editor.targets.get(table.name)

@@ -16,6 +16,7 @@ import psycopg
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.tables import Table, TableMapping
 from mirror.postgres.migrate import statement
+from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.typed import LOSSY
 
 #: A connection as the sink uses it: autocommit, native placeholders, plain tuples.
@@ -23,8 +24,6 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: Name of the key column of tables without a usable declared key.
 ROWID = "_rowid"
-#: Name of the column that says whose a row is, where a source belongs to an agent.
-AGENT = "agent_id"
 #: Name of the column that keeps what typed values do not give back: see :mod:`mirror.postgres.typed`.
 ORIGINAL = "_original"
 
@@ -56,19 +55,19 @@ class Target:
     """In the source's column order; without ``_rowid``."""
     key: tuple[str, ...] | None
     """Postgres names of the key columns, without ``agent_id``; None: the extra column ``_rowid``."""
-    tenant: str | None = None
+    agent: str | None = None
     """The agent whose rows they are, beside those of others; None: the table is the source's alone."""
     curated: bool = False
     """Whether a migration of the profile makes the table."""
 
     @classmethod
-    def of(cls, mapping: TableMapping, tenant: str | None) -> Target:
+    def of(cls, mapping: TableMapping, agent: str | None) -> Target:
         """Take a mapping; return what of it is remembered."""
         columns = tuple(
             TargetColumn(column.name, held.name, held.pg_type, held.codec)
             for column, held in zip(mapping.table.columns, mapping.columns, strict=True)
         )
-        return cls(mapping.table.name, mapping.schema, mapping.name, columns, mapping.key, tenant, mapping.curated)
+        return cls(mapping.table.name, mapping.schema, mapping.name, columns, mapping.key, agent, mapping.curated)
 
     def require_columns(self, table: Table) -> None:
         """Raise :class:`SinkError` if the columns of the source's definition are not the ones that are held."""
@@ -88,7 +87,7 @@ class Target:
     @property
     def stored(self) -> tuple[tuple[str, str], ...]:
         """Name and type of the columns that are written: ``agent_id`` and ``_rowid`` first, ``_original`` last."""
-        agent = () if self.tenant is None else ((AGENT, "text"),)
+        agent = () if self.agent is None else ((AGENT, "text"),)
         rowid = () if self.key is not None else ((ROWID, "bigint"),)
         original = ((ORIGINAL, "jsonb"),) if self.keeps_original else ()
         return (*agent, *rowid, *((c.name, c.pg_type) for c in self.columns), *original)
@@ -97,7 +96,7 @@ class Target:
     def key_columns(self) -> tuple[str, ...]:
         """Postgres names of the key's columns, also ``agent_id`` and ``_rowid``."""
         own = self.key if self.key is not None else (ROWID,)
-        return own if self.tenant is None else (AGENT, *own)
+        return own if self.agent is None else (AGENT, *own)
 
     def with_jsonb(self, sources: Collection[str]) -> Target:
         """Return this target with the named source columns as jsonb."""
@@ -105,7 +104,7 @@ class Target:
         return replace(self, columns=columns)
 
 
-def load_targets(conn: Conn, source_id: int, tenant: str | None) -> dict[str, Target]:
+def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Target]:
     """Return the targets of a source, which belongs to an agent, by the name of the source table."""
     rows = conn.execute(
         "SELECT source_table, target_schema, target_table, columns, key, curated"
@@ -117,7 +116,7 @@ def load_targets(conn: Conn, source_id: int, tenant: str | None) -> dict[str, Ta
         held = tuple(
             TargetColumn(c.get("source", c["name"]), c["name"], c["type"], c.get("codec", "")) for c in columns
         )
-        targets[source] = Target(source, schema, name, held, None if key is None else tuple(key), tenant, curated)
+        targets[source] = Target(source, schema, name, held, None if key is None else tuple(key), agent, curated)
     return targets
 
 
@@ -131,7 +130,7 @@ def save_target(conn: Conn, source_id: int, target: Target) -> None:
     conn.execute(
         statement("table_save"),
         (str(source_id), target.source, target.schema, target.name, json.dumps(columns),
-         json.dumps(target.key), "t" if target.curated else "f", target.tenant),
+         json.dumps(target.key), "t" if target.curated else "f", target.agent),
     )  # fmt: skip
 
 

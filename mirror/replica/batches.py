@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Place, Record
+from mirror.capture.spool import RECORD_HEADER_SIZE, Kind, Record, SpoolPlace
 from mirror.core.errors import FormatError, SourceError
 from mirror.core.positions import Lsn, Salts
 from mirror.replica.images import Image, image_at
@@ -25,7 +25,7 @@ class Head:
     lsn: Lsn
     salts: Salts
     committed_at: float
-    place: Place
+    place: SpoolPlace
     """Reading goes on here, without the frames up to ``lsn``."""
 
 
@@ -60,7 +60,7 @@ class GapFound:
 def next_batch(
     spool: SpoolReader,
     head: Head,
-    until: Place | None,
+    until: SpoolPlace | None,
     cookie: bytes | None,
     stop_at: Lsn | None = None,
 ) -> PageBatch | GapFound | None:
@@ -137,7 +137,7 @@ def next_batch(
     return result()
 
 
-def last_change(spool: SpoolReader, found: GapFound, until: Place | None) -> GapFound:
+def last_change(spool: SpoolReader, found: GapFound, until: SpoolPlace | None) -> GapFound:
     """The last of several changes of a database without a WAL: one comparison serves them all."""
     while not found.reason:
         later = next_batch(spool, found.head, until, None)
@@ -147,7 +147,7 @@ def last_change(spool: SpoolReader, found: GapFound, until: Place | None) -> Gap
     return found
 
 
-def frames_until(spool: SpoolReader, start: Head, until: Place | None, target: Lsn) -> PageBatch | GapFound | None:
+def frames_until(spool: SpoolReader, start: Head, until: SpoolPlace | None, target: Lsn) -> PageBatch | GapFound | None:
     """All commits from the start of a generation to ``target`` as one batch; None if there are none.
 
     :class:`GapFound` if contiguity was lost in between. Raises ``SourceError`` if the spool ends before.

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from mirror.core.errors import StateError
+from mirror.core.files import sync_folder
 from mirror.replica.images import Image, image_at, rediff_path
-from mirror.replica.shadow import Shadow, sync_folder
+from mirror.replica.shadow import Shadow
 
 #: Reads ``(offset, amount)`` from the database file; short at its end.
 ReadFile = Callable[[int, int], bytes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mirror.capture.spool import Place
+from mirror.capture.spool import SpoolPlace
 from mirror.replica.spool_reader import SpoolReader
 
 #: Where a page image lies: in a spool segment (>= 0) or in the re-diff file of generation -n, and at which offset.
@@ -42,7 +42,7 @@ class Images:
         """One page image; raises ``OSError`` when its file is gone."""
         segment, offset = _place_of(image)
         if segment >= 0:
-            return self._spool.page(Place(segment, offset), page_size)
+            return self._spool.page(SpoolPlace(segment, offset), page_size)
         descriptor = self._files.get(segment)
         if descriptor is None:
             descriptor = self._files[segment] = os.open(rediff_path(self._folder, -segment), os.O_RDONLY)

@@ -11,7 +11,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from pathlib import Path
 
-from mirror.capture.spool import Kind, Place
+from mirror.capture.spool import Kind, SpoolPlace
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import RowChange
@@ -77,7 +77,7 @@ class Replica:
         place, first = saved.place, spool.first()
         begin = None if first is None else next(spool.records(first), None)
         if first is None:
-            place = Place(1, 0)  # the spool was lost: what will stand there begins with a gap
+            place = SpoolPlace(1, 0)  # the spool was lost: what will stand there begins with a gap
         elif begin is not None and begin.kind is Kind.GAP and begin.generation > saved.generation:
             place = first  # as above, and it does already
         elif begin is None or begin.generation > saved.generation or place < first:
@@ -143,7 +143,7 @@ class Replica:
         """A page as of the position; empty behind the end."""
         return self._shadow.read(pgno)
 
-    def next(self, until: Place | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
+    def next(self, until: SpoolPlace | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
         """The next batch in the spool (see :func:`~mirror.replica.batches.next_batch`)."""
         return next_batch(self._spool, self.head, until, self._cookie, stop_at)
 
@@ -186,7 +186,7 @@ class Replica:
         """
         self._images.forget_rediffs(above=self._paged)
 
-    def leap(self, position: Position, place: Place | None) -> None:
+    def leap(self, position: Position, place: SpoolPlace | None) -> None:
         """Postgres is at a position to which the pages have not come, because hooks told of the rows; they stay behind.
 
         ``place``: in the spool, if the position stands there. Pages move on with the next comparison, and until then
@@ -195,7 +195,7 @@ class Replica:
         self.head = Head(position.lsn, position.salts, position.committed_at, place or self.head.place)
         self.leapt = True
 
-    def roll_forward(self, target: Lsn, until: Place | None, check: Callable[[], None]) -> bool:
+    def roll_forward(self, target: Lsn, until: SpoolPlace | None, check: Callable[[], None]) -> bool:
         """Move along the spool to a position without applying; False if the spool does not lead there."""
         while self.head.lsn < target:
             found = self.next(until, target)
@@ -235,14 +235,14 @@ class Replica:
         kept = {pgno: image for pgno, image in images.items() if pgno <= pages}
         return PageBatch(head, kept, pages, commits, self.page_size)
 
-    def _next_gap(self, head: Head, until: Place | None, target: Lsn) -> GapFound | None:
+    def _next_gap(self, head: Head, until: SpoolPlace | None, target: Lsn) -> GapFound | None:
         """The gap after one whose pages were not compared; the commits in between were void."""
         found = next_batch(self._spool, head, until, None, target)
         while isinstance(found, PageBatch):
             found = next_batch(self._spool, found.head, until, None, target)
         return found
 
-    def save_now_and_then(self, until: Place | None) -> None:
+    def save_now_and_then(self, until: SpoolPlace | None) -> None:
         """Begin a save when one is due, note one that is done; ``until``: where the spool ends.
 
         It begins where a segment ends, because capture still appends to the last one and syncing that

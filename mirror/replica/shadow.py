@@ -32,9 +32,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.capture.spool import Place
+from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import FormatError, StateError
 from mirror.core.faults import Faults, no_fault
+from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Salts
 from mirror.replica.images import Image, Images, _place_of, image_at
 from mirror.replica.spool_reader import SpoolReader
@@ -55,7 +56,7 @@ class SavedPosition:
     frame: int
     salts: Salts
     committed_at: float
-    place: Place
+    place: SpoolPlace
     """The spool from here on has all that came later."""
     page_size: int
     pages: int
@@ -106,6 +107,7 @@ class Shadow:
         ``StateError`` for those that cannot be read.
         """
         try:
+            _remove_leftovers(folder)
             redo = folder / "shadow.redo"
             if redo.exists():
                 _finish_save(folder, redo)
@@ -150,14 +152,15 @@ class Shadow:
     def commit(self, pagemap: bytes) -> None:
         """Record that a copy just made is whole."""
         self.sync()
-        _write_file(self._folder / "shadow.map", _sealed(pagemap))
-        _write_file(self._folder / "shadow.json", _position_json(self.saved))
+        write_atomically(self._folder / "shadow.map", _sealed(pagemap), durable=True)
+        write_atomically(self._folder / "shadow.json", _position_json(self.saved), durable=True)
 
     @staticmethod
     def discard(folder: Path) -> None:
         """Delete the shadow; the position goes first, so that a half-deleted one is none."""
         for name in ("shadow.json", "shadow.redo", "shadow.map", "shadow.db"):
             (folder / name).unlink(missing_ok=True)
+        _remove_leftovers(folder)
         for path in folder.glob("rediff-*.pages"):
             path.unlink()
 
@@ -193,7 +196,7 @@ class Shadow:
                 del self._overlay[pgno]
         self.pages = pages
 
-    def save_due(self, place: Place) -> bool:
+    def save_due(self, place: SpoolPlace) -> bool:
         """Whether so much has changed since the last save that one is due; ``place``: what is consumed."""
         if self._saving is not None:
             return False
@@ -204,7 +207,7 @@ class Shadow:
         """Whether a save is running or has yet to be noted."""
         return self._saving is not None
 
-    def overdue(self, place: Place) -> bool:
+    def overdue(self, place: SpoolPlace) -> bool:
         """Whether a save has been due for so long that it must not wait for a better moment.
 
         By segments too: the spool's limit is chosen so that this leaves less than half of it.
@@ -244,14 +247,14 @@ class Shadow:
         try:
             spool.sync({_place_of(image)[0] for image in overlay.values() if image >= 0})
             self._faults("save:begun")
-            _write_file(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, overlay)))
+            write_atomically(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, overlay)), durable=True)
             self._faults("save:redo")
             _write_pages(self._base, images, overlay, saved)
             os.fsync(self._base)
             self._faults("save:pages")
-            _write_file(self._folder / "shadow.map", _sealed(pagemap))
+            write_atomically(self._folder / "shadow.map", _sealed(pagemap), durable=True)
             self._faults("save:map")
-            _write_file(self._folder / "shadow.json", _position_json(saved))
+            write_atomically(self._folder / "shadow.json", _position_json(saved), durable=True)
             self._faults("save:position")
             (self._folder / "shadow.redo").unlink()
         except OSError as error:
@@ -314,8 +317,8 @@ def _finish_save(folder: Path, redo: Path) -> None:
         os.close(base)
         images.close()
         spool.close()
-    _write_file(folder / "shadow.map", _sealed(data[at:]))
-    _write_file(folder / "shadow.json", _position_json(saved))
+    write_atomically(folder / "shadow.map", _sealed(data[at:]), durable=True)
+    write_atomically(folder / "shadow.json", _position_json(saved), durable=True)
     redo.unlink()
 
 
@@ -334,7 +337,7 @@ def _parse_position(data: bytes) -> SavedPosition:
         raise ValueError("the saved position is damaged")
     salt1, salt2 = values.pop("salts")
     segment, offset = values.pop("place")
-    return SavedPosition(salts=Salts(salt1, salt2), place=Place(segment, offset), **values)
+    return SavedPosition(salts=Salts(salt1, salt2), place=SpoolPlace(segment, offset), **values)
 
 
 def saved_position(folder: Path) -> SavedPosition | None:
@@ -349,21 +352,7 @@ def _sealed(data: bytes | bytearray) -> bytes | bytearray:
     return data + zlib.crc32(data).to_bytes(4, "big")
 
 
-def _write_file(path: Path, data: bytes | bytearray) -> None:
-    """Replace a file's content, whole or not at all, and make it last."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a kill in the midst of replacing a file has left."""
+    for path in folder.glob(".shadow.*.tmp"):
+        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The one SQLite connection to a source: it stays open, holds no transaction, and checkpoints nothing.
 
 While it is open, no other connection is the last one, whose close would delete the WAL. It also reads
-the database file for copies, through SQLite's own handle. A :class:`KeptSource` renews it when another
+the database file for copies, through SQLite's own handle. A :class:`SourceConnection` renews it when another
 file is put at the source's path.
 """
 
@@ -12,11 +12,11 @@ import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import apsw
 
 from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.sqlite.format.freelist import free_leaves
@@ -35,17 +35,17 @@ class FileReader:
     source's path.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: OpenSource) -> None:
+        self._open = keeper
         self._size = keeper.size()
 
     def __call__(self, offset: int, amount: int) -> bytes:
         """Bytes of the file; fewer at its end, none behind it."""
         amount = min(amount, self._size - offset)
         if amount <= 0:
-            self._keeper.size()  # still the same file, after all of it was read
+            self._open.size()  # still the same file, after all of it was read
             return b""
-        return self._keeper.read(offset, amount)
+        return self._open.read(offset, amount)
 
     def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
         """Raise ``SourceError`` if a page of the database is neither in the file as read nor in the WAL.
@@ -67,11 +67,11 @@ class FileReader:
             if missing <= free_leaves(page):
                 return
         except FormatError as error:
-            raise self._keeper.not_whole(there, pages) from error
-        raise self._keeper.not_whole(there, pages)
+            raise self._open.not_whole(there, pages) from error
+        raise self._open.not_whole(there, pages)
 
 
-class Keeper:
+class OpenSource:
     """Keeps one source connected. Use it from one thread, and close it there."""
 
     def __init__(self, database: Path) -> None:
@@ -114,7 +114,7 @@ class Keeper:
         except FormatError as error:
             raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
         # The size last: with nothing in the WAL, a file that grows has all that its header told of before.
-        logged = _signature(Path(f"{self._database}-wal"))
+        logged = _stamp(Path(f"{self._database}-wal"))
         pages = self.size() // header.page_size
         if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):
             raise self.not_whole(pages, header.pages)
@@ -176,7 +176,7 @@ class Keeper:
         self._connection.close()
 
 
-class KeptSource:
+class SourceConnection:
     """The connection to a source across the goings and comings of its file.
 
     At first, a file that cannot be followed is an error. One that was followed already is waited for:
@@ -185,7 +185,7 @@ class KeptSource:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._keeper: Keeper | None = None
+        self._open: OpenSource | None = None
         self._followed = False
         self._sighted: tuple[object, float] | None = None
 
@@ -194,16 +194,16 @@ class KeptSource:
 
         Raises ``SourceError``.
         """
-        if self._keeper is not None:
+        if self._open is not None:
             try:
-                self._keeper.size()
+                self._open.size()
                 return False
             except ReplacedError:
                 self.close()
         try:
             if self._followed:
                 self._let_settle()
-            self._keeper = Keeper(self._database)
+            self._open = OpenSource(self._database)
         except SourceError as error:
             if self._followed and not error.retryable:
                 error.retryable = True
@@ -215,31 +215,31 @@ class KeptSource:
     @property
     def in_wal_mode(self) -> bool:
         """Whether the database has a WAL; only while connected."""
-        assert self._keeper is not None
-        return self._keeper.in_wal_mode
+        assert self._open is not None
+        return self._open.in_wal_mode
 
     @property
     def inode(self) -> int:
         """Of the file; 0 while not connected."""
-        return 0 if self._keeper is None else self._keeper.inode
+        return 0 if self._open is None else self._open.inode
 
     def reader(self) -> FileReader:
         """What reads the database file as large as it is now; only while connected."""
-        assert self._keeper is not None
-        return self._keeper.reader()
+        assert self._open is not None
+        return self._open.reader()
 
     def _let_settle(self) -> None:
         """Wait for whoever puts the file back: connecting makes a WAL, and a log may have to come yet.
 
         A WAL index says that a program has the file open already, or had it.
         """
-        file = _signature(self._database)
+        file = _stamp(self._database)
         if file is None:
             self._sighted = None
             raise SourceError("follow the source", str(self._database), "the file is gone", next_step="put it back")
         if os.path.exists(f"{self._database}-shm"):
             return
-        sight, now = (file, _signature(Path(f"{self._database}-wal"))), time.monotonic()
+        sight, now = (file, _stamp(Path(f"{self._database}-wal"))), time.monotonic()
         if self._sighted is None or self._sighted[0] != sight:
             self._sighted = sight, now
         if now < self._sighted[1] + _SETTLED:
@@ -249,25 +249,17 @@ class KeptSource:
 
     def close(self) -> None:
         """Disconnect, to connect anew or for good."""
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
 
-class _Signature(NamedTuple):
-    """What changes when a file is written or replaced."""
-
-    inode: int
-    size: int
-    modified: int
-
-
-def _signature(path: Path) -> _Signature | None:
+def _stamp(path: Path) -> Stamp | None:
+    """The stamp of a file, None if it cannot be seen."""
     try:
-        found = os.stat(path)
+        return Stamp.of(path)
     except OSError:
         return None
-    return _Signature(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _library_version() -> int:

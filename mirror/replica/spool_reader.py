@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mirror.capture.spool import Place, Record, read_record, segment_path, segments
+from mirror.capture.spool import Record, SpoolPlace, read_record, segment_path, segments
 from mirror.core.errors import FormatError
 from mirror.core.faults import Faults, no_fault
 
@@ -26,12 +26,12 @@ class SpoolReader:
             found = self._open[number] = os.open(segment_path(self._folder, number), os.O_RDONLY)
         return found
 
-    def first(self) -> Place | None:
+    def first(self) -> SpoolPlace | None:
         """Where the oldest segment begins."""
         numbers = segments(self._folder)
-        return Place(numbers[0], 0) if numbers else None
+        return SpoolPlace(numbers[0], 0) if numbers else None
 
-    def records(self, place: Place, until: Place | None = None) -> Iterator[Record]:
+    def records(self, place: SpoolPlace, until: SpoolPlace | None = None) -> Iterator[Record]:
         """The records from ``place`` to ``until`` (to the end of what is whole, if None).
 
         Raises ``FormatError`` where a record before ``until`` is damaged.
@@ -47,13 +47,13 @@ class SpoolReader:
                 yield record
                 place = record.end
             elif place.offset == os.fstat(self._descriptor(place.segment)).st_size:
-                place = Place(place.segment + 1, 0)
+                place = SpoolPlace(place.segment + 1, 0)
             elif until is None:
                 return
             else:
                 raise FormatError("read the spool", f"segment {place.segment}, offset {place.offset}", "it is damaged")
 
-    def page(self, place: Place, page_size: int) -> bytes:
+    def page(self, place: SpoolPlace, page_size: int) -> bytes:
         """The page image at a place."""
         return os.pread(self._descriptor(place.segment), page_size, place.offset)
 

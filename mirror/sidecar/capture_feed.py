@@ -13,7 +13,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message, Unknown
-from mirror.capture.spool import Place
+from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
 from mirror.replica.batches import Head
@@ -21,12 +21,12 @@ from mirror.replica.batches import Head
 Ask = Callable[[CaptureLink], int]
 
 
-class Tail:
+class CaptureFeed:
     """What capture has told about one source. Used by the pipeline's thread alone."""
 
     def __init__(self, database: Path, link: Callable[[], CaptureLink]) -> None:
         """``link``: gives the conversation with the (possibly restarted) capture process."""
-        self.until: Place | None = None
+        self.until: SpoolPlace | None = None
         """Up to here the spool is whole."""
         self.captured: Lsn | None = None
         self.attached = False

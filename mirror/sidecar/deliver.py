@@ -14,7 +14,7 @@ from mirror.replica.batches import PageBatch
 from mirror.replica.replica import Replica
 from mirror.sqlite.decode.diff import Decoded
 
-Watch = Callable[[Iterable[TableChanges]], Iterable[TableChanges]]
+OnRows = Callable[[Iterable[TableChanges]], Iterable[TableChanges]]
 _Given = TypeVar("_Given")
 
 
@@ -64,7 +64,7 @@ def _answer(given: set[_Given], answer: _Given, signal: Signal) -> None:
 
 
 def deliver(
-    replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], None], watch: Watch = lambda tables: tables
+    replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], None], on_rows: OnRows = lambda tables: tables
 ) -> list[TableResult]:
     """Decode a batch, apply it, and move the replica on.
 
@@ -79,7 +79,7 @@ def deliver(
     def make_batch(whole: frozenset[str]) -> Batch:
         decoded = replica.decode(found.images, whole, check)
         last[:] = [decoded]
-        return Batch(position, found.commits, decoded.schema_changes, watch(decoded.tables))
+        return Batch(position, found.commits, decoded.schema_changes, on_rows(decoded.tables))
 
     results = apply_with_answers(sink, make_batch)
     assert results is not None  # a batch could be made every time

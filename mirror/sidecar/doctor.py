@@ -20,7 +20,8 @@ import psycopg
 
 from mirror.core.checks import Check, Code, Level, all_passed
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
-from mirror.core.tables import Column, Table, TableMapping
+from mirror.core.quote import quoted
+from mirror.core.tables import Table, TableMapping
 from mirror.core.values import BadText, Row, Value
 from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
@@ -28,7 +29,7 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.typed import encoder
-from mirror.replica.source_connection import Keeper
+from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 
 #: Rows that are read at a time.
@@ -122,7 +123,7 @@ def examine(
 
 def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
     """Look at the file and its place; returns whether it has a WAL."""
-    keeper = Keeper(source)  # raises what keeps it from being followed: network, encryption, locks, rights
+    keeper = OpenSource(source)  # raises what keeps it from being followed: network, encryption, locks, rights
     try:
         wal = keeper.in_wal_mode
         size = keeper.size()
@@ -188,7 +189,7 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
                 step = "make them STORED, if they are wanted in Postgres"
                 report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", told, step)
             try:
-                mapping = PROFILES[report.profile].map_table(table, schema, tenant=report.agent is not None)
+                mapping = PROFILES[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
                 report.fails(Code.TABLE_UNMAPPED, f"table {table.name}", error)
                 continue
@@ -276,16 +277,16 @@ def _class_of(value: Value) -> str:
 def _rows(connection: apsw.Connection, table: Table) -> Iterator[Row]:
     """All rows, a chunk to a read transaction; of a WITHOUT ROWID table the first ones."""
     encoding = str(connection.pragma("encoding"))
-    names = [_quoted(column) for column in table.columns]
+    names = [quoted(column.name) for column in table.columns]
     parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
     taken = {column.name.lower() for column in table.columns}
     rowid = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
     if table.without_rowid or rowid is None:
-        query = f"SELECT 0, {', '.join(parts)} FROM {_quoted(table)} LIMIT {KEYED_ROWS}"
+        query = f"SELECT 0, {', '.join(parts)} FROM {quoted(table.name)} LIMIT {KEYED_ROWS}"
         for raw in connection.execute(query).fetchall():
             yield _decoded(raw[1:], encoding)
         return
-    query = f"SELECT {rowid}, {', '.join(parts)} FROM {_quoted(table)}"
+    query = f"SELECT {rowid}, {', '.join(parts)} FROM {quoted(table.name)}"
     chunk = connection.execute(f"{query} ORDER BY {rowid} LIMIT {CHUNK_ROWS}").fetchall()
     while chunk:
         for raw in chunk:
@@ -305,10 +306,6 @@ def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:
         else:
             values.append(value)
     return tuple(values)
-
-
-def _quoted(named: Table | Column) -> str:
-    return '"' + named.name.replace('"', '""') + '"'
 
 
 def _look_at_postgres(

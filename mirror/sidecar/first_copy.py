@@ -14,9 +14,9 @@ from mirror.replica.copy import copy_file
 from mirror.replica.images import Images
 from mirror.replica.replica import Replica
 from mirror.replica.shadow import Shadow
-from mirror.replica.source_connection import KeptSource
+from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
-from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.recognise import is_recognised
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sqlite.format.header import DatabaseHeader
@@ -24,8 +24,8 @@ from mirror.sqlite.format.header import DatabaseHeader
 
 def copy_source(
     task: SourceTask,
-    source: KeptSource,
-    tail: Tail,
+    source: SourceConnection,
+    tail: CaptureFeed,
     spool: SpoolReader,
     images: Images,
     floor: int,
@@ -36,8 +36,8 @@ def copy_source(
     """Copy the database file and overlay the frames that were committed meanwhile.
 
     What is committed from now on is spooled as a new generation, numbered ``floor`` or higher. ``pump``: as for
-    :meth:`~mirror.sidecar.capture_feed.Tail.attach`; ``progress`` is told how many pages are copied; both may raise.
-    Raises ``SourceError``, ``StateError``.
+    :meth:`~mirror.sidecar.capture_feed.CaptureFeed.attach`; ``progress`` is told how many pages are copied; both may
+    raise. Raises ``SourceError``, ``StateError``.
     """
     begin = tail.attach(floor, "a whole copy begins", pump)
     read = source.reader()

@@ -33,7 +33,7 @@ class _Hold:
     reached: Future[Position] | None = None
 
 
-class Desk:
+class Mailbox:
     """Requests of other threads, carried out by the pipeline's own; ``bell`` is readable when there are some."""
 
     def __init__(self) -> None:

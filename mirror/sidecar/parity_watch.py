@@ -80,7 +80,7 @@ class _PacedGate:
             self._lock.give()
 
 
-class Verifier:
+class ParityWatch:
     """Compares the sources of a mirror, one after the other, until :meth:`stop`."""
 
     def __init__(self, schemas: Mapping[Path, str], dsn: str, state_dir: Path) -> None:

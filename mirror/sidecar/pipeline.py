@@ -18,31 +18,33 @@ from datetime import UTC, datetime
 from loguru import logger
 
 from mirror.capture.link import CaptureLink
+from mirror.core.backoff import Backoff
 from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.source_settings import remember_schema
+from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
 from mirror.replica.images import Images
 from mirror.replica.replica import Replica
 from mirror.replica.shadow import Shadow
-from mirror.replica.source_connection import KeptSource
+from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
-from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
-from mirror.sidecar.hooktalk.facade import Hooks
+from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
-from mirror.sidecar.mailbox import Desk
+from mirror.sidecar.mailbox import Mailbox
 from mirror.sidecar.priority import give_way
 from mirror.sidecar.recognise import is_recognised, may_be_known
 from mirror.sidecar.reconcile import Remedy, disagreement
 from mirror.sidecar.requests import Requests
-from mirror.sidecar.source_folder import Home, SourceTask, located
+from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
-from mirror.sidecar.table_repair import REPAIR, Mender
+from mirror.sidecar.table_repair import REPAIR, TableRepairs
 from mirror.sqlite.format.header import DatabaseHeader
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
@@ -60,7 +62,7 @@ class Pipeline:
     def __init__(
         self,
         task: SourceTask,
-        home: Home,
+        home: SourceFolder,
         link: Callable[[], CaptureLink],
         faults: Faults = no_fault,
     ) -> None:
@@ -74,20 +76,20 @@ class Pipeline:
         self.bug: Exception | None = None
         """What has ended it, and what that was if nobody had foreseen it."""
         self._faults = faults
-        self._home = home
-        self._tail = Tail(task.database, link)
-        self._source = KeptSource(task.database)
+        self._held_folder = home
+        self._feed = CaptureFeed(task.database, link)
+        self._source = SourceConnection(task.database)
         self._reattach = ""
         self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = False
         self._distrusted = False
-        self._backoff = FIRST_BACKOFF
-        self._mender = Mender(task.database.name)
-        self._desk = Desk()
-        self.requests = Requests(self.status, self._desk, self._tail, self._mender)
+        self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
+        self._repairs = TableRepairs(task.database.name)
+        self._mailbox = Mailbox()
+        self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
         """What other threads may ask."""
-        self.hooks = Hooks(self.requests.look_soon)
+        self.hooks = HookTalk(self.requests.look_soon)
         self._stopping = threading.Event()
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
@@ -95,13 +97,12 @@ class Pipeline:
     def stop(self) -> None:
         """Ask the loop to end; it saves the shadow and returns. May be called from any thread."""
         self._stopping.set()
-        self._desk.wake()
+        self._mailbox.wake()
 
     # -- the loop ----------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
-        self._backoff = FIRST_BACKOFF
         give_way()
         try:
             try:
@@ -120,8 +121,7 @@ class Pipeline:
 
     def _fail(self, error: MirrorError) -> None:
         self.error = error
-        self.status.phase = "failed"
-        self.status.last_error = str(error)
+        self.status.has_failed(error)
 
     def _attempt(self) -> None:
         """Connect and follow until an error; return if trying again may help."""
@@ -138,13 +138,10 @@ class Pipeline:
                 # Fenced: whoever starts second is told so at once; whoever lost the source also ends.
                 raise problem
             try:
-                at_source = isinstance(problem, SourceError)
-                self._pause(min(self._backoff, LONGEST_SOURCE_BACKOFF if at_source else LONGEST_BACKOFF))
+                self._pause(self._backoff.next(LONGEST_SOURCE_BACKOFF if isinstance(problem, SourceError) else None))
                 return
             except MirrorError as error:
                 problem = error
-            finally:
-                self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)
 
     def _interrupted(self, error: MirrorError) -> None:
         begin_anew = isinstance(error, FormatError) and not self._distrusted
@@ -152,7 +149,7 @@ class Pipeline:
             error.retryable, error.next_step = True, "the source is copied anew"
         if error.retryable and str(error) != self.status.last_error:  # once, however often it is tried again
             logger.warning("{}: {}", self.task.database.name, error)
-        self.status.is_interrupted(str(error))
+        self.status.is_interrupted(error)
         self.status.keep(self.task.folder)
         if isinstance(error, SinkError) and self._sink is not None:
             self._sink.close()
@@ -175,14 +172,23 @@ class Pipeline:
             self._pump(left)
 
     def _finish(self) -> None:
-        self.status.phase = "stopped"
+        self.status.phase = Phase.STOPPED
         if self._replica is not None and self._agreed and self._replica.changed:
-            self._home.check(self._needed())
+            self._held_folder.check(self._needed())
             self._replica.save()
 
     def _close(self) -> None:
         """Close everything, whatever goes wrong with a part of it, and write down how it ended."""
-        own = self._desk, self._tail, self._source, self._sink, self._replica, self._mender, self._images, self._spool
+        own = (
+            self._mailbox,
+            self._feed,
+            self._source,
+            self._sink,
+            self._replica,
+            self._repairs,
+            self._images,
+            self._spool,
+        )
         with ExitStack() as stack:
             stack.callback(self.status.keep, self.task.folder)
             for part in reversed(own):
@@ -192,17 +198,17 @@ class Pipeline:
 
     def _connect(self) -> None:
         """Have everything open and in agreement, in whatever state the last run or error left it."""
-        if not self._home.is_whole(self._needed()):
+        if not self._held_folder.is_whole(self._needed()):
             self._begin_anew()
         if self._source.connect():
             # Inode numbers are used again: only a comparison tells what this file is.
-            self._tail.attached, self._reattach = False, self._reattach or "the database file was replaced"
-        self._tail.connect()
+            self._feed.attached, self._reattach = False, self._reattach or "the database file was replaced"
+        self._feed.connect()
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
-        if not self._tail.attached:
+        if not self._feed.attached:
             known = self._replica.head.lsn if self._replica is not None else Lsn.parse(self.status.applied or "0:0")
-            begin = self._tail.attach(known.generation + 1, self._reattach, self._pump)
+            begin = self._feed.attach(known.generation + 1, self._reattach, self._pump)
             self._reattach = ""
             if self._replica is not None and begin.place < self._replica.head.place:
                 why = f"it ends at {begin.lsn}, before the saved position {known}"
@@ -222,9 +228,9 @@ class Pipeline:
 
     def _needed(self) -> range:
         """Segments of the spool that must be there."""
-        if self._replica is None or self._tail.until is None:
+        if self._replica is None or self._feed.until is None:
             return range(0)
-        return range(self._replica.first_segment, self._tail.until.segment + 1)
+        return range(self._replica.first_segment, self._feed.until.segment + 1)
 
     def _begin_anew(self) -> None:
         """The state directory, or a part of it, was deleted: hold a new one, and go on with what is left."""
@@ -233,12 +239,12 @@ class Pipeline:
             self._replica = None
         self._images.close()
         self._spool.close()
-        self._agreed = self._tail.attached = False
-        self._tail.until = None
+        self._agreed = self._feed.attached = False
+        self._feed.until = None
         if self._sink is not None:
             self._sink.read_position()
         try:
-            self._home.renew()
+            self._held_folder.renew()
         except StateError as error:
             # Another mirror may have it now. As long as we hold the source in Postgres, that one is refused there.
             error.retryable = self._sink is not None
@@ -248,67 +254,67 @@ class Pipeline:
         while True:
             replica = self._replica
             assert replica is not None and self._sink is not None
-            self._mend(replica)
+            self._retry_and_repair(replica)
             self.hooks.settle(self._sink.ledger, self.status)
-            replica.save_now_and_then(self._tail.until)
+            replica.save_now_and_then(self._feed.until)
             found = self._next(replica)
-            if self.status.capture == "pages" and not self._desk.held:
+            if self.status.capture == "pages" and not self._mailbox.held:
                 step = self.hooks.step(replica, self._sink, found, lambda: self._source.reader()(0, 100))
                 if step in (Step.DONE, Step.WAIT):
-                    self.status.phase = "following"
+                    self.status.phase = Phase.FOLLOWING
                     self._update_status()
                     self._pump(0.0 if step is Step.DONE else 0.002)
                     continue
                 if found is None and self.hooks.wants_comparison():
-                    self._tail.attach(replica.head.lsn.generation + 1, "", self._pump)
+                    self._feed.attach(replica.head.lsn.generation + 1, "", self._pump)
                     continue
             if found is None:
-                self._backoff = FIRST_BACKOFF
+                self._backoff.reset()
                 self._caught_up(replica)
                 self._pump(1.0)
                 continue
             if isinstance(found, GapFound):
                 self._rediff(replica, found)
             else:
-                self.status.phase = "following"
+                self.status.phase = Phase.FOLLOWING
                 self._apply(replica, found)
-            self._backoff = FIRST_BACKOFF
+            self._backoff.reset()
             self._pump(0.0)
 
-    def _mend(self, replica: Replica) -> None:
+    def _retry_and_repair(self, replica: Replica) -> None:
         """Try again what Postgres refused, when it is time or somebody asks."""
         assert self._sink is not None
-        if self._desk.held:
+        if self._mailbox.held:
             return
         generation = replica.head.lsn.generation
-        if done := self._mender.answer(
-            replica, self._sink, lambda why: self._tail.attach(generation + 1, why, self._pump)
+        if done := self._repairs.answer(
+            replica, self._sink, lambda why: self._feed.attach(generation + 1, why, self._pump)
         ):
             self._update_status()
             for tell in done:
                 tell()
-        if not self.task.resume_only and self._mender.mend(replica, self._sink):
+        if not self.task.resume_only and self._repairs.retry_refused(replica, self._sink):
             self._update_status()
 
     def _next(self, replica: Replica) -> PageBatch | GapFound | None:
-        limit = self._desk.limit(replica.position)
+        limit = self._mailbox.limit(replica.position)
         if limit == replica.head.lsn:
             return None
-        return replica.next(self._tail.until, limit)
+        return replica.next(self._feed.until, limit)
 
     def _caught_up(self, replica: Replica) -> None:
-        captured = self._tail.captured
-        if not self._desk.held and (captured is None or replica.head.lsn >= captured):
-            self.status.has_caught_up(self._tail.error)
+        captured = self._feed.captured
+        if not self._mailbox.held and (captured is None or replica.head.lsn >= captured):
+            self.status.has_caught_up(self._feed.error)
             self._distrusted = False
 
     def _pump(self, timeout: float = 1.0) -> None:
         """Handle messages of capture and requests of other threads, waiting for one if there is none."""
         self._check()
-        if self._tail.wait(self._desk.bell, timeout):
-            self._desk.serve()
-        if self._tail.captured is not None:
-            self.status.has_captured(self._tail.captured)
+        if self._feed.wait(self._mailbox.bell, timeout):
+            self._mailbox.serve()
+        if self._feed.captured is not None:
+            self.status.has_captured(self._feed.captured)
         if self._sink is not None:
             self.status.indexing, self.status.index_error = self._sink.indexing
         self._check()
@@ -318,8 +324,8 @@ class Pipeline:
     def _agree(self) -> None:
         """Bring replica and Postgres to one position; copy the source whole where nothing less will do."""
         assert self._sink is not None
-        self.status.phase = "catching up"
-        remedy, reason = disagreement(self._replica, self._sink, self.task, self._tail.until, self._check)
+        self.status.phase = Phase.CATCHING_UP
+        remedy, reason = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check)
         if remedy is Remedy.COPY:
             self._resync(reason, self._sink.position)
         elif remedy is Remedy.LOAD and self._replica is not None:
@@ -338,7 +344,7 @@ class Pipeline:
         assert self._sink is not None
         schema = replica.schema
         self.hooks.begin(replica, found, compared=compared)
-        results = deliver(replica, self._sink, found, self._check, self.hooks.watch)
+        results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows)
         self.hooks.end(replica, self._source.inode)
         self.status.commits += found.commits
         self.status.transactions += 1
@@ -360,9 +366,9 @@ class Pipeline:
     def _rediff(self, replica: Replica, gap: GapFound) -> None:
         """Compare the source's pages with the shadow and apply what differs, at one position."""
         assert self._sink is not None
-        self.status.phase = "re-diff" if gap.reason else "following"
+        self.status.phase = Phase.REDIFF if gap.reason else Phase.FOLLOWING
         while True:
-            gap = last_change(self._spool, gap, self._tail.until)
+            gap = last_change(self._spool, gap, self._feed.until)
             replica.forget_comparisons()
             read = self._source.reader()
             page_size = DatabaseHeader.parse(read(0, 100)).page_size
@@ -372,8 +378,8 @@ class Pipeline:
             images = replica.compare(read, gap.head.lsn.generation, self._check)
             self.status.comparisons += 1
             self._faults("rediff:compared")
-            target = self._tail.await_mark(self._pump)
-            found = frames_until(self._spool, gap.head, self._tail.until, target)
+            target = self._feed.await_mark(self._pump)
+            found = frames_until(self._spool, gap.head, self._feed.until, target)
             if not isinstance(found, GapFound):
                 break
             # One more came meanwhile: what was compared is void.
@@ -384,7 +390,7 @@ class Pipeline:
             self._resync_at(replica, gap, "the schema changed while rows came by hooks")
             return
         read.require_whole(batch.pages, page_size, batch.images, self._images)
-        if not images and found is None and self._tail.began_with(gap.head):
+        if not images and found is None and self._feed.began_with(gap.head):
             # What nobody watched left no trace: nothing was lost that could be told of.
             logger.info("{}: all pages were compared, and are as they were: {}", self.task.database.name, gap.reason)
         else:
@@ -409,15 +415,15 @@ class Pipeline:
         """Copy the source whole and make Postgres equal to the copy."""
         self._forbid_resync(reason)
         self._agreed = False
-        self.status.phase = "snapshot"
+        self.status.phase = Phase.SNAPSHOT
         if self._replica is not None:
             self._replica.close()
             self._replica = None
         Shadow.discard(self.task.folder)
-        floor = 1 + max((lsn.generation for lsn in (self._tail.captured, position and position.lsn) if lsn), default=0)
+        floor = 1 + max((lsn.generation for lsn in (self._feed.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(
-            self.task, self._source, self._tail, self._spool, self._images, floor, self._pump,
-            lambda done: self._progress("copy pages", done, None), self._faults,
+            self.task, self._source, self._feed, self._spool, self._images, floor, self._pump,
+            lambda done: self._progress("copy pages", done, None, "bytes"), self._faults,
         )  # fmt: skip
         self._faults("snapshot:copied")
         self._load(replica, reason)
@@ -432,18 +438,18 @@ class Pipeline:
     def _load(self, replica: Replica, reason: str) -> None:
         assert self._sink is not None
         logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
-        self.status.phase = "snapshot"
+        self.status.phase = Phase.SNAPSHOT
         self.status.resyncs.append(reason)
         load(replica, self._sink, self.task, self._progress, self._check)
         self.hooks.loaded(replica, self._source.inode)
         self.status.progress = None
 
-    def _progress(self, what: str, done: int, total: int | None) -> None:
+    def _progress(self, what: str, done: int, total: int | None, unit: str = "rows") -> None:
         self._check()
-        self.status.progress = {"what": what, "done": done, "total": total}
+        self.status.progress = ProgressReport(what=what, done=done, total=total, unit=unit)
 
     def _check(self) -> None:
         """Called wherever much is read or waited for: neither a stop nor a loss waits for the end of that."""
         if self._stopping.is_set():
             raise Stopped
-        self._home.look(self._needed)
+        self._held_folder.look(self._needed)

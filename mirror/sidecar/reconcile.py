@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from mirror.capture.spool import Place
+from mirror.capture.spool import SpoolPlace
 from mirror.postgres.sink import Sink
 from mirror.replica.replica import Replica
 from mirror.sidecar.recognise import is_recognised, may_be_known
@@ -24,7 +24,7 @@ class Remedy(Enum):
 
 
 def disagreement(
-    replica: Replica | None, sink: Sink, task: SourceTask, until: Place | None, check: Callable[[], None]
+    replica: Replica | None, sink: Sink, task: SourceTask, until: SpoolPlace | None, check: Callable[[], None]
 ) -> tuple[Remedy, str]:
     """Roll the replica forward to Postgres' position if the spool, up to ``until``, leads there.
 

@@ -50,7 +50,7 @@ def located(error: OSError, task: SourceTask) -> MirrorError:
     return MirrorError("run the mirror", place or str(task.database), detail, retryable=True)
 
 
-class Home:
+class SourceFolder:
     """The folder, its lock, and what must lie in it. Used by one source's thread, once that runs."""
 
     def __init__(self, folder: Path, source: Path) -> None:

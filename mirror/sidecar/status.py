@@ -1,10 +1,12 @@
-"""What a mirror tells about one source, while it runs and afterwards."""
+"""The state of one source's mirror as its loop records it, and as it is reported while it runs and afterwards.
+
+The loop changes a :class:`SourceStatus`; everybody else reads a :class:`~mirror.core.status.StatusReport`, which is
+made from it, is sent over the control socket, and lies in the source's folder when the mirror does not run.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shlex
 import time
 from collections import deque
@@ -14,8 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec.structs import replace
+
+from mirror.core.errors import MirrorError, SourceError
+from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position
 from mirror.core.source_settings import proposed_schema
+from mirror.core.status import GapReport, HookReport, Phase, ProgressReport, RefusalReport, StatusReport, encode
 from mirror.core.tables import Table
 
 if TYPE_CHECKING:
@@ -33,8 +41,7 @@ class SourceStatus:
 
     source: str
     schema: str
-    phase: str = "starting"
-    """starting, snapshot, catching up, following, re-diff, waiting, failed, stopped."""
+    phase: Phase = Phase.STARTING
     capture: str = "WAL"
     """How commits are captured: "WAL", or "pages" where there is no WAL: slower, by comparing all pages."""
     captured: str | None = None
@@ -53,12 +60,12 @@ class SourceStatus:
     rows: int = 0
     """Rows written and deleted in Postgres since the mirror started, without the snapshot's."""
     rejects: int = 0
-    refusals: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[RefusalReport] = field(default_factory=list)
     """Tables that Postgres does not take as they are, each with the reason and the next step."""
     tables: int = 0
     left_out: list[str] = field(default_factory=list)
     """Virtual generated columns (table.column) that only the source's program can compute."""
-    gaps: list[dict[str, Any]] = field(default_factory=list)
+    gaps: list[GapReport] = field(default_factory=list)
     """Each with the generation that was left, the reason, and when it was found."""
     comparisons: int = 0
     """How often all pages were compared since the mirror started."""
@@ -66,22 +73,24 @@ class SourceStatus:
     """Why the whole source was copied (again) since the mirror started."""
     last_error: str | None = None
     """What is in the way at the moment, or ended the mirror."""
+    error: dict[str, Any] | None = None
+    """The same, as :meth:`~mirror.core.errors.MirrorError.to_dict` gives it."""
     interruptions: int = 0
     """How often something was in the way since the mirror started."""
     agent: str | None = None
     """The agent that the source belongs to."""
     profile: str | None = None
     """How its tables are held."""
-    hook: dict[str, Any] = field(default_factory=dict)
-    """The programs with hooks, and how the check of what they tell against the WAL goes."""
+    hook: HookReport = field(default_factory=HookReport)
+    """The programs with hooks, and how the comparison of what they send with the WAL goes."""
     discrepancies: int = 0
     """Rows of which hooks and the WAL told different things, ever: they are in ``mirror.discrepancies``."""
     indexing: str | None = None
     """The vector index that is being built beside the mirror."""
     index_error: str | None = None
     """Why a vector index could not be built; it is tried again at the next start."""
-    progress: dict[str, Any] | None = None
-    """While a snapshot runs: what, done, total."""
+    progress: ProgressReport | None = None
+    """While a snapshot runs."""
 
     def __post_init__(self) -> None:
         self._kept: tuple[object, ...] = ()
@@ -98,7 +107,7 @@ class SourceStatus:
 
     def is_at(self, position: Position) -> None:
         """Postgres has this position."""
-        if str(position.lsn) != self.applied and self.phase == "following":
+        if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING:
             self._lagged(time.time(), position.committed_at)
         self.applied, self.committed_at = str(position.lsn), position.committed_at
         if self.behind_since is not None:
@@ -128,7 +137,7 @@ class SourceStatus:
         """So many rows are rejected, and these tables refused."""
         self.rejects = rejects
         if (now := list(refusals)) != self._refused:
-            self._refused, self.refusals = now, [asdict(refusal) for refusal in now]
+            self._refused, self.refusals = now, [RefusalReport(**asdict(refusal)) for refusal in now]
 
     def remembers(self, gaps: Iterable[Gap], discrepancies: int) -> None:
         """What Postgres has of the source beside its rows."""
@@ -141,18 +150,27 @@ class SourceStatus:
         """Postgres has all that was captured. ``held_up``: why capture cannot go on; it tries again by itself."""
         self.behind_since = None
         if held_up is None:
-            self.phase, self.last_error, self.caught_up_at = "following", None, time.time()
+            self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
+            self.last_error = self.error = None
         else:
-            self.phase, self.last_error = "waiting", held_up
+            self._stands(Phase.WAITING, SourceError("follow the source", self.source, held_up, retryable=True))
+            self.last_error = held_up
 
-    def is_interrupted(self, error: str) -> None:
+    def is_interrupted(self, error: MirrorError) -> None:
         """Something is in the way; it is tried again."""
-        self.phase, self.last_error = "waiting", error
+        self._stands(Phase.WAITING, error)
         self.interruptions += 1
+
+    def has_failed(self, error: MirrorError) -> None:
+        """It has ended with an error that no retry helps."""
+        self._stands(Phase.FAILED, error)
+
+    def _stands(self, phase: Phase, error: MirrorError) -> None:
+        self.phase, self.last_error, self.error = phase, str(error), error.to_dict()
 
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
         """Contiguity was lost in a generation."""
-        self.gaps.append({"generation": generation, "reason": reason, "at": at.isoformat(timespec="seconds")})
+        self.gaps.append(GapReport(generation=generation, reason=reason, at=at.isoformat(timespec="seconds")))
 
     def keep(self, folder: Path) -> None:
         """Write it down for when the mirror does not run, if anything but positions and counts has changed."""
@@ -162,75 +180,80 @@ class SourceStatus:
         self._kept = now
         # What is kept is for people to read; a disk that is full must not end the mirror that waits for room.
         with contextlib.suppress(OSError):
-            temporary = folder / f"{_FILE}.tmp"
-            temporary.write_text(json.dumps(asdict(self)))
-            os.replace(temporary, folder / _FILE)
+            write_atomically(folder / _FILE, encode(self.report()), durable=False)
 
-    def report(self, options: str = "") -> dict[str, Any]:
-        """The state as JSON values, with the figures that follow from the clock.
-
-        ``options``: those that a command needs besides the source's name, in its next steps.
-        """
+    def report(self) -> StatusReport:
+        """The state now, with the figures that follow from the clock."""
         now = time.time()
-        result = asdict(self)
-        result["lag_seconds"] = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
-        result["freshness_seconds"] = round(now - self.committed_at, 3) if self.committed_at else None
+        lag = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
         recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
-        worst = max([*recent, result["lag_seconds"]]) if self.caught_up_at is not None else None
-        result["worst_lag_seconds"] = None if worst is None else round(worst, 3)
-        result["next_steps"] = next_steps(result)
-        return result
+        worst = max([*recent, lag]) if self.caught_up_at is not None else None
+        report = StatusReport(
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            lag_seconds=lag,
+            freshness_seconds=round(now - self.committed_at, 3) if self.committed_at else None,
+            worst_lag_seconds=None if worst is None else round(worst, 3),
+        )
+        return replace(report, next_steps=next_steps(report))
 
 
-def next_steps(report: Mapping[str, Any], options: str = "", own_schema: str = "") -> list[str]:
+def next_steps(report: StatusReport, options: str = "", own_schema: str = "") -> list[str]:
     """What somebody can do about a report.
 
     ``options``: what a command needs besides the source's name. ``own_schema``: the command that gives the source a
     schema of its own.
     """
-    source = f"{shlex.quote(report['source'])}{options}"
+    source = f"{shlex.quote(report.source)}{options}"
     steps = []
-    if report["phase"] == "waiting":
+    if report.phase is Phase.WAITING:
         steps.append("nothing, or repair what the last error names; the mirror goes on by itself")
-    if report["phase"] == "failed":
+    if report.phase is Phase.FAILED:
         steps.append(f"put right what the last error names, and start `mirror up {source}`")
-    if report["phase"] == "stopped":
+    if report.phase is Phase.STOPPED:
         steps.append(f"start it with `mirror up {source}`")
-    taken = [refusal["table"] for refusal in report["refusals"] if refusal.get("own_schema")]
+    taken = [refusal.table for refusal in report.refusals if refusal.own_schema]
     if taken:
-        proposed = proposed_schema(Path(report["source"]), report["schema"])
+        proposed = proposed_schema(Path(report.source), report.schema)
         command = own_schema or f"mirror up {source} --schema {proposed}"
         steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
-    for refusal in report["refusals"]:
-        if not refusal.get("own_schema"):
-            steps.append(f"{refusal['table']}: {refusal['next_step'] or refusal['reason']}")
-    if report["index_error"]:
-        steps.append(f"start the mirror again to build the vector index: {report['index_error']}")
-    if report["discrepancies"]:
+    for refusal in report.refusals:
+        if not refusal.own_schema:
+            steps.append(f"{refusal.table}: {refusal.next_step or refusal.reason}")
+    if report.index_error:
+        steps.append(f"start the mirror again to build the vector index: {report.index_error}")
+    if report.discrepancies:
         steps.append(f"hook and WAL differ: look at mirror.discrepancies, and run mirror parity {source}")
-    if report["rejects"]:
-        steps.append(f"look at the {report['rejects']} rows that Postgres cannot hold: mirror rejects list {source}")
+    if report.rejects:
+        steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: mirror rejects list {source}")
     return steps
 
 
-def stopped_status(source: Path, schema: str, folder: Path) -> SourceStatus:
-    """The status of a source whose mirror is not running: what it wrote down last, and the position it saved."""
+def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
+    """The status of a source whose mirror does not run: what it wrote down last, and the position it saved."""
     from mirror.replica.shadow import saved_position  # takes longer to load than a running mirror to answer
 
-    status = SourceStatus(str(source), schema)
-    known = {field.name for field in fields(SourceStatus)}
+    report = StatusReport(source=str(source), schema=schema)
     try:
-        for name, value in dict(json.loads((folder / _FILE).read_bytes())).items():
-            if name in known:
-                setattr(status, name, value)
+        report = msgspec.json.decode((folder / _FILE).read_bytes(), type=StatusReport)
     except FileNotFoundError:
         pass
-    except (ValueError, TypeError) as error:
-        status.last_error = f"what the mirror wrote down last is damaged ({folder / _FILE}): {error}"
-    if status.phase != "failed":
-        status.phase = "stopped"  # or killed: its last words were others
-    status.behind_since = None
+    except ValueError as error:
+        told = f"what the mirror wrote down last is damaged ({folder / _FILE}): {error}"
+        report = replace(report, last_error=told)
+    # Stopped, or killed: then its last words were others.
+    phase = report.phase if report.phase is Phase.FAILED else Phase.STOPPED
+    applied, committed_at = report.applied, report.committed_at
     saved = saved_position(folder)
-    if saved is not None and (status.applied is None or Lsn.parse(status.applied) < saved.lsn):
-        status.applied, status.committed_at = str(saved.lsn), saved.committed_at
-    return status
+    if saved is not None and (applied is None or Lsn.parse(applied) < saved.lsn):
+        applied, committed_at = str(saved.lsn), saved.committed_at
+    report = replace(
+        report,
+        phase=phase,
+        applied=applied,
+        committed_at=committed_at,
+        behind_since=None,
+        lag_seconds=None,
+        worst_lag_seconds=None,
+        freshness_seconds=round(time.time() - committed_at, 3) if committed_at else None,
+    )
+    return replace(report, next_steps=next_steps(report))

@@ -17,18 +17,20 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from loguru import logger
 
 from mirror.capture.link import CaptureLink
+from mirror.core.backoff import Backoff
 from mirror.core.errors import ControlError, FencedError, MirrorError
 from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.control import ControlServer
-from mirror.sidecar.source_folder import Home, SourceTask, located
+from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 
 #: Seconds between two looks at the file of a source that has failed.
 LOOK_SECONDS = 1.0
@@ -62,7 +64,7 @@ class SupervisedSource:
     """Runs one source's pipelines, one after the other, in a thread of its own."""
 
     def __init__(
-        self, task: SourceTask, home: Home, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
+        self, task: SourceTask, home: SourceFolder, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
     ) -> None:
         """``home``: the source's folder, held; from now on this object's. ``restarts``: start it again by itself."""
         self.task = task
@@ -70,7 +72,8 @@ class SupervisedSource:
         """The present one, or the last."""
         self.working = False
         """Whether it is being mirrored, or that is being tried."""
-        self._home = home
+        self._held_folder = home
+        home.served, home.serve = self._is_served, self._serve
         self._link = link
         self._faults = faults
         self._restarts = restarts
@@ -85,8 +88,10 @@ class SupervisedSource:
     # -- for other threads -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, with the control socket in its place."""
         self.working = True
+        with suppress(MirrorError):  # the pipeline tries it again, and says what is wrong
+            self._serve()
         self._thread.start()
 
     def restart_no_more(self) -> None:
@@ -102,7 +107,7 @@ class SupervisedSource:
         self._look.set()
         pipeline.stop()
         if self._thread.ident is None:
-            self._home.release()
+            self._held_folder.release()
 
     def join(self, seconds: float) -> bool:
         """Wait so long for it to have ended; whether it has."""
@@ -120,7 +125,7 @@ class SupervisedSource:
     # -- its own thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             begun, sight = time.monotonic(), Sight.of(self.task.database)
             self._mirror()
@@ -134,15 +139,13 @@ class SupervisedSource:
             if isinstance(error, FencedError):
                 return  # another mirror has the source in Postgres: two that take turns would copy it each time
             if time.monotonic() - begun > LONGEST_PAUSE:
-                pause = FIRST_PAUSE
+                pause.reset()
             if not self._begin_again(sight, pause):
                 return
-            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _mirror(self) -> None:
         """Run the pipeline to its end, and give up all that it had."""
-        pipeline, home = self.pipeline, self._home
-        home.served, home.serve = self._is_served, self._serve
+        pipeline, home = self.pipeline, self._held_folder
         try:
             pipeline.run()
         except Exception as error:  # while it was closed
@@ -184,12 +187,12 @@ class SupervisedSource:
             "{}: mirroring it has ended: {}; it begins again {}with {}", self.task.database.name, text, again, command
         )
 
-    def _begin_again(self, sight: Sight, pause: float) -> bool:
-        """Wait until the file is another than at ``sight``, for ``pause`` seconds at least, and have a new pipeline.
+    def _begin_again(self, sight: Sight, pause: Backoff) -> bool:
+        """Wait until the file is another than at ``sight``, for a pause at least, and have a new pipeline.
 
         Returns False if the mirror ends before.
         """
-        due = time.monotonic() + pause
+        due = time.monotonic() + pause.next()
         refused = ""
         while self._restarts and not self._look.wait(LOOK_SECONDS):
             now = Sight.of(self.task.database)
@@ -202,8 +205,7 @@ class SupervisedSource:
                 if str(error) != refused:
                     logger.debug("{}: not started again: {}", self.task.database.name, error)
                 refused = str(error)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                due = time.monotonic() + pause
+                due = time.monotonic() + pause.next()
                 continue
             logger.debug("{}: its file has changed: starting again", self.task.database.name)
             return True
@@ -212,7 +214,7 @@ class SupervisedSource:
     def _take(self) -> None:
         """Hold the folder again, with a new pipeline; raises ``MirrorError``."""
         try:
-            home = Home(self.task.folder, self.task.database)
+            home = SourceFolder(self.task.folder, self.task.database)
             try:
                 pipeline = Pipeline(self.task, home, self._link, self._faults)
             except BaseException:
@@ -221,6 +223,7 @@ class SupervisedSource:
         except OSError as error:
             raise located(error, self.task) from error
         with self._guard:
-            self._home, self.pipeline, self.working = home, pipeline, True
+            self._held_folder, self.pipeline, self.working = home, pipeline, True
+            home.served, home.serve = self._is_served, self._serve
             if self._stopping:
                 pipeline.stop()

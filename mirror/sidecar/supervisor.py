@@ -17,7 +17,7 @@ from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
 from mirror.replica.shadow import SAVE_SEGMENTS
 from mirror.sidecar.pipeline import Pipeline
-from mirror.sidecar.source_folder import Home, SourceTask
+from mirror.sidecar.source_folder import SourceFolder, SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30
@@ -26,7 +26,7 @@ LEAST_SPOOL_LIMIT = 2 * (SAVE_SEGMENTS + 2) * SEGMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class AgentSettings:
+class SupervisorSettings:
     """What a mirror needs to know."""
 
     sources: Sequence[Path]
@@ -34,7 +34,7 @@ class AgentSettings:
     state_dir: Path
     schema: str = "public"
     """Of sources that :attr:`schemas` does not name."""
-    tenants: Mapping[Path, str] = field(default_factory=dict)
+    agents: Mapping[Path, str] = field(default_factory=dict)
     """The agents that sources belong to, as far as that is said."""
     profiles: Mapping[Path, str] = field(default_factory=dict)
     """How sources are held, as far as that is said; others by what each is."""
@@ -48,10 +48,10 @@ class AgentSettings:
     """The module that the capture process runs."""
 
 
-class Agent:
+class Supervisor:
     """Mirrors some sources, each apart from the others, until :meth:`stop`."""
 
-    def __init__(self, settings: AgentSettings, faults: Faults = no_fault) -> None:
+    def __init__(self, settings: SupervisorSettings, faults: Faults = no_fault) -> None:
         """Take the sources' locks; raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
         if settings.spool_limit < LEAST_SPOOL_LIMIT:
             least = f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes"
@@ -63,16 +63,16 @@ class Agent:
                 source_folder(settings.state_dir, source),
                 settings.dsn,
                 settings.schemas.get(source, settings.schema),
-                settings.tenants.get(source),
+                settings.agents.get(source),
                 settings.profiles.get(source),
                 settings.resume_only,
             )
             for source in map(resolve, settings.sources)
         ]
-        homes: list[Home] = []
+        homes: list[SourceFolder] = []
         try:
             for task in tasks:
-                homes.append(Home(task.folder, task.database))
+                homes.append(SourceFolder(task.folder, task.database))
             restarts = settings.restarts and not settings.resume_only
             self._sources = [
                 SupervisedSource(

@@ -10,6 +10,7 @@ from functools import partial
 
 from loguru import logger
 
+from mirror.core.backoff import Backoff
 from mirror.core.errors import RepairError
 from mirror.core.positions import Lsn
 from mirror.postgres.sink import Sink
@@ -34,7 +35,7 @@ class _Asked:
     """The replica is compared with the source's pages up to here, and so surely right behind it."""
 
 
-class Mender:
+class TableRepairs:
     """Tries the tables again that Postgres has refused, less and less often; repairs tables when asked."""
 
     def __init__(self, name: str) -> None:
@@ -42,7 +43,7 @@ class Mender:
         self._asked: list[_Asked] = []
         self._name = name
         self._known: frozenset[str] = frozenset()
-        self._pause = FIRST_PAUSE
+        self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
 
     def close(self) -> None:
@@ -58,7 +59,9 @@ class Mender:
         self._asked.append(_Asked(done, tables))
 
     def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
-        """Do what is asked for, and can be done yet; returns what tells whoever asked. One position, as :meth:`mend`.
+        """Do what is asked for and can be done by now; returns what answers whoever asked.
+
+        Replica and Postgres must be at one position.
 
         ``compare``: has all pages compared, for a reason; returns where that begins. A repair waits for it:
         its rows come from the replica, which may itself be what is wrong.
@@ -76,18 +79,18 @@ class Mender:
             self._asked.remove(asked)  # and not before: what Postgres' absence cuts off is done when it is back
         return answered
 
-    def mend(self, replica: Replica, sink: Sink) -> bool:
+    def retry_refused(self, replica: Replica, sink: Sink) -> bool:
         """Try them if it is time; True if any was tried. Replica and Postgres must be at one position."""
         refused = sink.refusals
         for table in refused.keys() - self._known:
             logger.warning("{}: Postgres refuses {}: {}", self._name, table, refused[table].reason)
-            self._pause, self._next = FIRST_PAUSE, 0.0
+            self._pause.reset()
+            self._next = 0.0
         self._known = frozenset(refused)
         if not refused or replica.leapt or time.monotonic() < self._next:
             return False
         self._try(refused, replica, sink)
-        self._next = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._next = time.monotonic() + self._pause.next()
         return True
 
     def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> dict[str, str]:
@@ -100,6 +103,6 @@ class Mender:
     def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals
         for table in sorted(tables):
-            if sink.mend(replica.schema.tables[table], replica.rows) and table in refused:
+            if sink.reload(replica.schema.tables[table], replica.rows) and table in refused:
                 logger.info("{}: Postgres takes {} again", self._name, table)
         self._known = frozenset(sink.refusals)

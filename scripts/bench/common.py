@@ -29,6 +29,7 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parents[1]
 sys.path.insert(0, str(ROOT))
 
+import msgspec  # noqa: E402
 import psycopg  # noqa: E402
 from psycopg import RawCursor  # noqa: E402
 
@@ -194,7 +195,7 @@ class Mirror:
         }
         self.started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, str(BENCH / "_agent.py"), json.dumps(spec)],
+            [sys.executable, str(BENCH / "_sidecar.py"), json.dumps(spec)],
             stdin=subprocess.PIPE,
             env=environment(),
         )
@@ -204,8 +205,8 @@ class Mirror:
         """Wait until it follows the source; seconds since it was started."""
         deadline = time.monotonic() + timeout
         with wait_for_mirror(self.folder, 20.0, lambda: self._process.poll() is None) as client:
-            while (status := client.status())["phase"] != "following" or not status["caught_up_at"]:
-                if time.monotonic() > deadline or status["phase"] == "failed":
+            while (status := client.status()).phase != "following" or not status.caught_up_at:
+                if time.monotonic() > deadline or status.phase == "failed":
                     raise SystemExit(f"the mirror does not follow the source: {status}")
                 time.sleep(0.01)
         return time.monotonic() - self.started
@@ -213,7 +214,7 @@ class Mirror:
     def status(self) -> dict[str, Any]:
         """Its status report."""
         with ControlClient(self.folder) as client:
-            return client.status()
+            return dict(msgspec.to_builtins(client.status()))
 
     def wait(self, timeout: float = 300.0) -> None:
         """Wait until all that is committed now is in Postgres."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common import Figures, median, parser, scratch, write
 
-from mirror.capture.spool import Cursor, Kind, Place, SpoolWriter
+from mirror.capture.spool import Cursor, Kind, SpoolPlace, SpoolWriter
 from mirror.capture.wal_follower import CHUNK_BYTES
 from mirror.core.positions import Lsn
 from mirror.replica.batches import Head, PageBatch
@@ -106,7 +106,7 @@ def _large(options: argparse.Namespace, table: str, op: str) -> float:
         return rows / seconds
 
 
-def _replica(folder: Path, source: Path, job: str, **work: object) -> tuple[Replica, list[Place], int]:
+def _replica(folder: Path, source: Path, job: str, **work: object) -> tuple[Replica, list[SpoolPlace], int]:
     """A replica of the database as it stands; then ``job`` is done, and its commits are spooled.
 
     Returns where each commit ends in the spool, and how many frames there are.

@@ -40,8 +40,8 @@ from mirror.core.folders import resolve, source_folder
 from mirror.parity.compare import compare
 from mirror.parity.digests import Choice
 from mirror.parity.report import ParityReport
-from mirror.sidecar.parity_watch import Verifier
-from mirror.sidecar.supervisor import Agent, AgentSettings
+from mirror.sidecar.parity_watch import ParityWatch
+from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 WAYS: dict[str, Callable[[Choice], bool]] = {
     "rows": lambda _: False,
@@ -251,10 +251,10 @@ def _in_the_background(options: argparse.Namespace, figures: Figures, bench: Wor
     reports: list[ParityReport] = []
 
     def compared() -> Beside:
-        verifier = Verifier({source: "background"}, bench.dsn, bench.state_dir)
+        verifier = ParityWatch({source: "background"}, bench.dsn, bench.state_dir)
         return _repeated(partial(verifier.verify, source), reports, verifier.stop)
 
-    with _agent(bench, source, "background") as client:
+    with _sidecar(bench, source, "background") as client:
 
         def unpaced(number: int) -> list[float]:
             done = write("commits", seed=number, **work)
@@ -264,7 +264,7 @@ def _in_the_background(options: argparse.Namespace, figures: Figures, bench: Wor
             return [done["commits"] / took, done["commits"] / done["seconds"], took]
 
         found = _in_pairs(options.rounds, compared, unpaced)
-        gaps = len(client.status()["gaps"])
+        gaps = len(client.status().gaps)
     for place, name in enumerate(("applied", "written")):
         _both(figures, f"unpaced, {name}", found, place, "commits/s")
     figures.add("unpaced, gaps of all rounds", gaps, "")
@@ -280,19 +280,19 @@ def _in_the_background(options: argparse.Namespace, figures: Figures, bench: Wor
 
 
 @contextmanager
-def _agent(bench: Workbench, source: Path, schema: str) -> Iterator[ControlClient]:
+def _sidecar(bench: Workbench, source: Path, schema: str) -> Iterator[ControlClient]:
     """Mirror a source in this process; a conversation with the mirror, which follows the source."""
-    agent = Agent(AgentSettings([source], bench.dsn, bench.state_dir, schema))
-    agent.start()
+    supervisor = Supervisor(SupervisorSettings([source], bench.dsn, bench.state_dir, schema))
+    supervisor.start()
     try:
         with wait_for_mirror(source_folder(bench.state_dir, resolve(source)), 30.0) as client:
-            while (status := client.status())["phase"] != "following" or not status["caught_up_at"]:
-                if status["phase"] == "failed":
+            while (status := client.status()).phase != "following" or not status.caught_up_at:
+                if status.phase == "failed":
                     raise SystemExit(f"the mirror does not follow the source: {status}")
                 time.sleep(0.01)
             yield client
     finally:
-        agent.stop(timeout=20.0)
+        supervisor.stop(timeout=20.0)
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ def test_random_schemas_of_an_agent(
     """In tables that others could have rows in, which are never rebuilt or renamed."""
     with programs_on(database, setting) as programs:
         mirror = make_mirror(database)
-        mirror.tenants = {database: "ada"}
+        mirror.agents = {database: "ada"}
         mirror.start()
         work_and_compare(mirror, programs, 30)
         assert programs.taken > 100
@@ -238,7 +238,7 @@ def test_soak(
         with programs_on(path, setting) as programs:
             mirror = make_mirror(path, state=f"state{rounds}", schema=f"soak{rounds}")
             if r.random() < 0.4:
-                mirror.tenants = {path: "ada"}
+                mirror.agents = {path: "ada"}
             mirror.start()
             work_and_compare(mirror, programs, SOAK_EXAMPLES, r.randrange(2**32))
             taken += programs.taken

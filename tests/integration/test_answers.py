@@ -115,5 +115,5 @@ def test_a_shared_table_that_cannot_be_extended_is_sent_whole(dsn: str, folder: 
             sink.load(empty, [], lambda _: iter(()), at(1), lineage, agent=agent)
             sink.apply(Batch(at(2), 1, (SchemaChange("create", None, held),), []))
         wider = table(ID, Column("n", "REAL", "REAL", default=1.5))
-        assert bob.mend(wider, lambda _: iter([RowChange(1, None, ("a", 1.5))]))
+        assert bob.reload(wider, lambda _: iter([RowChange(1, None, ("a", 1.5))]))
         assert rows(dsn, "SELECT agent_id, id, n FROM t") == [("bob", "a", 1.5)]

@@ -15,6 +15,7 @@ import pytest
 
 import mirror
 from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.status import StatusReport
 from tests.support import waiting
 from tests.support.commands import UNREACHABLE, CommandLine, processes_about, stop
 from tests.support.memustore import create_dashboard, create_store
@@ -64,9 +65,11 @@ def make_store(path: Path, table: str = "t", value: str = "a") -> Path:
     )
 
 
-def until(client: ControlClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+def until(client: ControlClient, holds: Callable[[StatusReport], bool]) -> StatusReport:
     """Ask a running mirror until its status is so."""
-    return waiting.until(lambda: status if holds(status := client.status()) else None) or {}
+    found = waiting.until(lambda: status if holds(status := client.status()) else None)
+    assert found is not None
+    return found
 
 
 # -- up ------------------------------------------------------------------------------------------------
@@ -207,7 +210,7 @@ def test_unreachable_postgres_ends_once(cli: CommandLine, source: Path) -> None:
 def test_unreachable_postgres_is_waited_for_otherwise(cli: CommandLine, source: Path) -> None:
     with cli.up(source, "--postgres", UNREACHABLE, wait=False) as process:
         with wait_for_mirror(cli.source_folder(source), LIMIT, lambda: process.poll() is None) as client:
-            until(client, lambda status: status["phase"] == "waiting")
+            until(client, lambda status: status.phase == "waiting")
         report = json.loads(cli.run("status", source, "--json").out)["sources"][0]
         assert report["phase"] == "waiting" and "Postgres" in report["last_error"]
         done = cli.run("wait", source, "--timeout", 0.2)
@@ -243,7 +246,7 @@ def test_a_signal_while_a_snapshot_runs(cli: CommandLine, writer: Writer, databa
     )
     with cli.up(database, wait=False) as process:
         with wait_for_mirror(cli.source_folder(database), LIMIT) as client:
-            until(client, lambda status: (status["progress"] or {}).get("what") == "t")
+            until(client, lambda status: status.progress is not None and status.progress.what == "t")
         assert stop(process, seconds=STOP_SECONDS) == 0
     assert sql(dsn, "SELECT to_regclass('public.t')") == [(None,)], "it was cut short"
     assert cli.run("up", database, "--once").code == 0

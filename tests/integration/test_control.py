@@ -174,7 +174,7 @@ def test_a_conversation_with_a_mirror_that_stands_still(running: MirrorProcess) 
     """Begun while it worked."""
     (process, *_) = running.processes()
     with ControlClient(source_folder(running.state_dir, running.sources[0]), 0.5) as client:
-        assert client.status()["phase"] == "following"
+        assert client.status().phase == "following"
         process.suspend()
         try:
             with pytest.raises(ControlError, match="it does not answer"):

@@ -146,7 +146,7 @@ def test_the_constraints_of_the_day_after_are_those_of_the_file(cli: CommandLine
     with psycopg.connect(dsn) as connection:
         before = catalog(connection, "scratch")
         connection.execute("SET search_path = scratch")
-        connection.execute((sql_directory() / "memustore" / "constraints.sql").read_bytes())
+        connection.execute((sql_directory() / "profiles" / "memustore" / "constraints.sql").read_bytes())
         added = catalog(connection, "scratch") - before
     assert added == set(memustore.CONSTRAINTS)
     assert len(memustore.CONSTRAINTS) == len(added), "none is listed twice"

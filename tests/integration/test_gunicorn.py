@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import signal
 import socket
 import subprocess
@@ -88,8 +87,8 @@ def test_gunicorn(gunicorn: subprocess.Popen[str], database: Path, dsn: str, fol
     control = source_folder(folder / "state", source)
     pids = {ask(folder / "web")}
     with wait_for_mirror(control, LIMIT) as client:
-        until(lambda: client.status()["phase"] == "following")
-        while len(pids) < 2 or len(client.status()["hook"]["writers"]) < len(pids):
+        until(lambda: client.status().phase == "following")
+        while len(pids) < 2 or len(client.status().hook.writers) < len(pids):
             pids.add(ask(folder / "web"))
         pids |= {ask(folder / "web") for _ in range(REQUESTS)}
         assert client.wait(LIMIT)
@@ -102,7 +101,7 @@ def test_gunicorn(gunicorn: subprocess.Popen[str], database: Path, dsn: str, fol
             found = until(lambda: rows if len(rows := connection.execute(query).fetchall()) >= 2 else None)
             told = {pid for (pid,) in found or ()}
         assert told <= pids, "those that wrote, and nobody else"
-        assert client.status()["discrepancies"] == 0, json.dumps(client.status())
+        assert client.status().discrepancies == 0, client.status()
     sidecar = int((control / "lock").read_text())
     gunicorn.send_signal(signal.SIGTERM)
     assert gunicorn.wait(LIMIT) == 0

@@ -356,7 +356,7 @@ def test_dashboard(make_mirror: MakeMirror, folder: Path, dsn: str) -> None:
         writer.run("INSERT INTO team_members(team_id, session_key, joined_at) VALUES ('t', 's', 1732320304442)")
         writer.run("INSERT INTO tasks(id, title, created_at, updated_at, agent_id) VALUES ('a', 'x', -1, 0, 'someone')")
         mirror = make_mirror(folder / "dashboard.db")
-        mirror.tenants[folder / "dashboard.db"] = "main"
+        mirror.agents[folder / "dashboard.db"] = "main"
         mirror.start()
         mirror.check()
         joined = datetime(2024, 11, 23, 0, 5, 4, 442000, tzinfo=UTC)

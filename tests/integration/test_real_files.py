@@ -86,7 +86,7 @@ def test_real_stores_as_what_they_are(stores: list[Path], make_mirror: Callable[
     mirror = make_mirror(*stores[:2])
     if len(stores) > 2 or stores[1].name == "other.db":
         mirror = make_mirror(stores[0])
-    mirror.tenants = dict.fromkeys(stores, "main")
+    mirror.agents = dict.fromkeys(stores, "main")
     mirror.start()
     mirror.check()
     with psycopg.connect(dsn) as connection:

@@ -40,7 +40,7 @@ def mirrored(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathF
     mirror = MirrorProcess([folder / "ada.db", folder / "bob.db"], dsn, folder / "state")
     writers = []
     for agent in ("ada", "bob"):
-        mirror.tenants[folder / f"{agent}.db"] = agent
+        mirror.agents[folder / f"{agent}.db"] = agent
         writers.append(create_store(folder / f"{agent}.db"))
         writers[-1].run(
             item("1", f"{agent}'s secret", embedding=vector(1, 2)),
@@ -290,7 +290,7 @@ def test_shared_by_a_grant(app: Connection) -> None:
 def test_migrations_are_applied_once(filled: str, dsn: str) -> None:
     """They are in a ledger with their checksums, and are an error if they have changed since."""
     with psycopg.connect(dsn, cursor_factory=RawCursor) as owner:
-        names = sorted(path.stem for path in (sql_directory() / "memustore").glob("0*.sql"))
+        names = sorted(path.stem for path in (sql_directory() / "profiles" / "memustore").glob("0*.sql"))
         ledger = owner.execute("SELECT name FROM mirror.profile_migrations WHERE schema_name = 'public' ORDER BY 1")
         assert [name for (name,) in ledger.fetchall()] == names
         assert migrate_profile(owner, "memustore", "public") == []
@@ -302,7 +302,7 @@ def test_migrations_are_applied_once(filled: str, dsn: str) -> None:
 def test_every_constraint_contains_the_agent(filled: str, dsn: str) -> None:
     """So that all can be distributed by it; those that hold from the cutover on as well."""
     with psycopg.connect(dsn) as owner:
-        owner.execute((sql_directory() / "memustore" / "constraints.sql").read_bytes())
+        owner.execute((sql_directory() / "profiles" / "memustore" / "constraints.sql").read_bytes())
         found = owner.execute(
             "SELECT conrelid::regclass::text, conname, contype::text, (SELECT array_agg(attname::text ORDER BY attname)"
             " FROM pg_attribute WHERE attrelid = conrelid AND attnum = ANY (conkey)) FROM pg_constraint"

@@ -992,9 +992,9 @@ def test_a_refused_change_of_a_table_is_made_up_for(sink: Sink, reader: Reader) 
         assert wanted is ITEMS
         return (insert(*row) for row in after.values())
 
-    assert not sink.mend(ITEMS, current)
+    assert not sink.reload(ITEMS, current)
     reader.execute("DROP VIEW seen")
-    assert sink.mend(ITEMS, current)
+    assert sink.reload(ITEMS, current)
     assert rows(sink, reader) == list(after.values())
     assert (sink.refusals, sink.position) == ({}, at(2))
 
@@ -1020,7 +1020,7 @@ def test_a_table_changed_by_hand_is_made_anew(sink: Sink, reader: Reader, damage
         return
     assert sink.refusals.keys() == {"items"}
     both = [("a", 1, 1.0), ("b", big, 2.0)]
-    assert sink.mend(ITEMS, lambda _: (insert(*row) for row in both))
+    assert sink.reload(ITEMS, lambda _: (insert(*row) for row in both))
     assert rows(sink, reader) == both
 
 
@@ -1031,7 +1031,7 @@ def test_a_constraint_that_somebody_added_refuses_the_table(sink: Sink, reader: 
     assert "once" in sink.refusals["items"].reason
     assert sink.refusals["items"].next_step == "drop the constraint, which is not the mirror's"
     reader.execute("DROP INDEX once")
-    assert sink.mend(ITEMS, lambda _: iter([insert("a", 1, 1.0), insert("b", 1, 2.0)]))
+    assert sink.reload(ITEMS, lambda _: iter([insert("a", 1, 1.0), insert("b", 1, 2.0)]))
     assert rows(sink, reader) == [("a", 1, 1.0), ("b", 1, 2.0)]
 
 
@@ -1054,5 +1054,5 @@ def test_a_rename_onto_a_name_that_is_taken(sink: Sink, reader: Reader) -> None:
     assert sink.mappings == {}
     assert reader.execute("SELECT id FROM items__dropped_1_2").fetchall() == [("a",)]
     reader.execute("DROP TABLE taken")
-    assert sink.mend(taken, lambda _: iter([insert("a", 1, 1.0)]))
+    assert sink.reload(taken, lambda _: iter([insert("a", 1, 1.0)]))
     assert rows(sink, reader, "taken") == [("a", 1, 1.0)]

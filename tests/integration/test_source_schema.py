@@ -260,7 +260,7 @@ def test_while_the_first_makes_it_the_second_is_told(
     assert refusal.own_schema and "--schema" in refusal.next_step
     first.finish()
     assert isinstance(first.error, ZeroDivisionError if fail else type(None))
-    assert other.mend(T, rows) == fail
+    assert other.reload(T, rows) == fail
     if not fail:
         assert other.refusals["t"].reason == "public.t mirrors another source, /a.db"
     assert sql(dsn, "SELECT id FROM t") == [(1,)]

@@ -13,7 +13,7 @@ from mirror.core.folders import source_folder
 from mirror.core.locks import ParityLock
 from mirror.core.positions import Salts
 from mirror.sidecar import parity_watch as verifier
-from mirror.sidecar.parity_watch import Verifier
+from mirror.sidecar.parity_watch import ParityWatch
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling
 from tests.support.waiting import LIMIT
@@ -28,8 +28,8 @@ def running(mirror: MirrorProcess, writer: Writer) -> MirrorProcess:
 
 
 @pytest.fixture
-def background(running: MirrorProcess) -> Verifier:
-    return Verifier(dict.fromkeys(running.sources, running.schema), running.dsn, running.state_dir)
+def background(running: MirrorProcess) -> ParityWatch:
+    return ParityWatch(dict.fromkeys(running.sources, running.schema), running.dsn, running.state_dir)
 
 
 def kept(mirror: MirrorProcess) -> str | None:
@@ -37,7 +37,7 @@ def kept(mirror: MirrorProcess) -> str | None:
     return str(json.loads(path.read_text())["verdict"]) if path.exists() else None
 
 
-def test_equal_and_different(running: MirrorProcess, background: Verifier, writer: Writer, dsn: str) -> None:
+def test_equal_and_different(running: MirrorProcess, background: ParityWatch, writer: Writer, dsn: str) -> None:
     source = running.sources[0]
     writer.send(*["UPDATE t SET name = name || 'x' WHERE id = 1"] * 500)
     assert background.verify(source).verdict == "equal"
@@ -56,7 +56,7 @@ def test_equal_and_different(running: MirrorProcess, background: Verifier, write
     assert runs == [("equal",), ("different",), ("equal",)]
 
 
-def test_whoever_asks_goes_first(running: MirrorProcess, background: Verifier) -> None:
+def test_whoever_asks_goes_first(running: MirrorProcess, background: ParityWatch) -> None:
     """It neither holds up another comparison nor ends its hold."""
     source = running.sources[0]
     lock = ParityLock(source_folder(running.state_dir, source))
@@ -74,7 +74,7 @@ def test_whoever_asks_goes_first(running: MirrorProcess, background: Verifier) -
 
 
 def test_a_hold_of_somebody_who_takes_no_lock(
-    running: MirrorProcess, background: Verifier, monkeypatch: pytest.MonkeyPatch
+    running: MirrorProcess, background: ParityWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is left alone, and the next run goes on as if nothing had been."""
     source = running.sources[0]
@@ -97,7 +97,7 @@ def _place(mirror: MirrorProcess) -> tuple[Salts, int]:
 
 
 def test_it_runs_by_itself_and_ends(
-    running: MirrorProcess, background: Verifier, monkeypatch: pytest.MonkeyPatch
+    running: MirrorProcess, background: ParityWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = threading.Event()
     monkeypatch.setattr(verifier, "FIRST_SECONDS", 0.0)

@@ -21,6 +21,7 @@ import pytest
 
 from mirror.cli.main import COMMANDS
 from mirror.cli.main import cli as commands
+from mirror.core.config.settings import load_settings
 from tests.support.commands import CommandLine, stop
 from tests.support.memustore import create_dashboard
 
@@ -29,9 +30,9 @@ ROOT = Path(__file__).parents[2]
 _DSN_OPTION = "--postgres"
 
 
-def blocks(before: str = "") -> list[list[list[str]]]:
+def blocks(before: str = "", readme: str = "README.md") -> list[list[list[str]]]:
     """The ``sh`` blocks (that follow right after ``before``): for each line its words, comments left out."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / readme).read_text()
     return [
         [words for line in block.replace("\\\n", " ").splitlines() if (words := shlex.split(line, comments=True))]
         for block in re.findall(rf"^{before}```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -114,6 +115,8 @@ class Reader:
                     self._help_of(script)
                 case ["python" | "python3" | ".venv/bin/python", "-m", "pytest", *arguments]:
                     self._collect(arguments)
+                case [".", ".venv/bin/activate"]:
+                    pass  # every virtual environment has it
                 case [".ci/run" | "scripts/check" as script]:
                     subprocess.run(["bash", "-n", ROOT / script], check=True)
                     assert (ROOT / script).stat().st_mode & 0o100, f"{script} cannot be started"
@@ -176,6 +179,31 @@ def test_every_other_command(folder: Path, dsn: str) -> None:
             for words in block if not sets_up(block) else ():
                 reader.type(words)
         reader.end()
+
+
+@pytest.mark.parametrize("readme", ["scripts/bench/README.md", "CONTRIBUTING.md"])
+def test_every_command_of_another_readme(readme: str, folder: Path) -> None:
+    with ExitStack() as running:
+        reader = Reader(CommandLine(folder), running)
+        for block in blocks(readme=readme):
+            for words in block:
+                reader.type(words)
+
+
+def test_a_newcomer_reads_it_to_the_end() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_configuration_in_it_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```json\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "mirror.json").write_text(example)
+    settings = load_settings((), None, None, None, str(tmp_path / "mirror.json"), {"HOME": str(tmp_path)})
+    memory, dashboard = settings.sources
+    assert memory == (tmp_path / "memory.db").resolve() and settings.agents == {dashboard: "main"}
+    assert settings.schemas == {dashboard: "dash"} and settings.dsn == "host=db.example user=mirror dbname=app"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import psycopg
 
 from mirror.core.control import ControlClient, wait_for_mirror
@@ -79,7 +80,7 @@ class Gateway:
 
     def await_following(self) -> None:
         with self.control() as client:
-            until(lambda: client.status()["phase"] == "following")
+            until(lambda: client.status().phase == "following")
 
     def control(self) -> ControlClient:
         """A conversation with the sidecar, once there is one."""
@@ -88,7 +89,7 @@ class Gateway:
     def status(self) -> dict[str, Any]:
         """The source's."""
         with self.control() as client:
-            return client.status()
+            return dict(msgspec.to_builtins(client.status()))
 
     def status_when(self, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The source's first status that fulfils a condition."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import psycopg
 from mirror.core.folders import source_folder
 from mirror.core.sockets import control_path
 from tests.support.commands import CommandLine
+from tests.support.descriptors import mapped_files, open_files
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 from tests.support.waiting import until
@@ -157,32 +157,18 @@ class House:
         return False
 
     def held_files(self) -> list[str]:
-        """Which of the source's files the mirror's processes have open: database, log, index, state."""
-        found = []
-        for process in self.mirror.processes():
-            for name in os.listdir(f"/proc/{process.pid}/fd"):
-                try:
-                    path = os.readlink(f"/proc/{process.pid}/fd/{name}")
-                except FileNotFoundError:
-                    continue
-                if path.startswith((str(self.state.resolve()), str(self.bad.parent.resolve()))):
-                    found.append(f"{process.pid}: {path}")
-        return found
-
-    def mapped_files(self) -> list[str]:
-        """Which of them are in the processes' memory."""
-        names = (str(self.state.resolve()), str(self.bad.parent.resolve()))
+        """Which of the source's files the mirror's processes have open, or mapped: database, log, index, state."""
+        folders = self.state.resolve(), self.bad.parent.resolve()
         return [
-            line
+            f"{process.pid}: {path}"
             for process in self.mirror.processes()
-            for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
-            if any(name in line for name in names)
+            for folder in folders
+            for path in (*open_files(process.pid, folder), *mapped_files(process.pid, folder))
         ]
 
     def assert_released(self) -> None:
         """Locks, socket, files and Postgres are free, while the process goes on."""
         until(lambda: not self.held_files() and not self.is_held(self.state / "spool" / "lock"))
-        assert not self.mapped_files()
         assert not control_path(self.state).exists()
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             query = (

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import psycopg
 
@@ -37,7 +38,7 @@ class MirrorProcess:
         self.state_dir = state_dir
         self.spool_limit = SPOOL_LIMIT
         self.schema = schema
-        self.tenants: dict[Path, str] = {}
+        self.agents: dict[Path, str] = {}
         """The agents of sources."""
         self.schemas: dict[Path, str] = {}
         """The schemas of sources that have another one."""
@@ -58,7 +59,7 @@ class MirrorProcess:
 
         With ``capture_at`` its capture process does, once.
         """
-        more = {"MIRROR_TENANTS": json.dumps({str(resolve(path)): agent for path, agent in self.tenants.items()})}
+        more = {"MIRROR_AGENTS": json.dumps({str(resolve(path)): agent for path, agent in self.agents.items()})}
         if self.profile is not None:
             more["MIRROR_PROFILE"] = self.profile
         if self.save_pages is not None:
@@ -120,13 +121,13 @@ class MirrorProcess:
         for source in self.sources:
             with self.control(source) as client:
                 assert client.wait(timeout), client.status()
-                now = Lsn.parse(client.status()["applied"])
+                now = Lsn.parse(client.status().applied)
                 assert now >= self.last_position.get(source, now), "the position went back"
                 self.last_position[source] = now
 
     def status(self, source: Path | None = None) -> dict[str, Any]:
         with self.control(source) as client:
-            return client.status()
+            return dict(msgspec.to_builtins(client.status()))
 
     def status_when(self, good: Callable[[dict[str, Any]], bool], source: Path | None = None) -> dict[str, Any]:
         """The first status that fulfils a condition."""

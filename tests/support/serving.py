@@ -10,7 +10,7 @@ from pathlib import Path
 from mirror.capture.link import CaptureLink
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.control import ControlServer
-from mirror.sidecar.source_folder import Home, SourceTask
+from mirror.sidecar.source_folder import SourceFolder, SourceTask
 from tests.support.commands import UNREACHABLE
 
 
@@ -20,7 +20,7 @@ class Serving:
     def __init__(self, folder: Path) -> None:
         source = folder / "none.db"
         self.folder = folder / "s"
-        self.home = Home(self.folder, source)
+        self.home = SourceFolder(self.folder, source)
         self.pipeline = Pipeline(SourceTask(source, self.folder, UNREACHABLE, "public"), self.home, _no_link)
         self._thread = threading.Thread(target=self.pipeline.run)
 

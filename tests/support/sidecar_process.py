@@ -2,7 +2,7 @@
 
 ``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
 never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
-MIRROR_TENANTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
+MIRROR_AGENTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
 decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due. MIRROR_SCHEMAS: of
 sources that have another one, as JSON. MIRROR_OPEN_FILES: so many are open already, in the capture process, too.
 MIRROR_STOP_SECONDS: what a stop may take, before what is left is cut off.
@@ -23,7 +23,7 @@ from mirror.core.folders import resolve
 from mirror.core.signals import Signals
 from mirror.core.values import Value
 from mirror.replica import shadow
-from mirror.sidecar.supervisor import Agent, AgentSettings
+from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 from mirror.sqlite.decode import rows
 
 
@@ -69,26 +69,26 @@ def main() -> int:
     if planted := os.environ.get("MIRROR_PLANTED_BUG"):
         plant(planted)
     open_files()
-    tenants = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_TENANTS", "{}")).items()}
-    settings = AgentSettings(
+    agents = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_AGENTS", "{}")).items()}
+    settings = SupervisorSettings(
         paths,
         dsn,
         Path(state_dir),
         schema,
-        tenants,
+        agents,
         dict.fromkeys(map(resolve, paths), profile) if (profile := os.environ.get("MIRROR_PROFILE")) else {},
         schemas={Path(path): name for path, name in json.loads(os.environ.get("MIRROR_SCHEMAS", "{}")).items()},
         spool_limit=int(limit),
         capture=capture,
     )
     with Signals(signal.SIGTERM) as signals:
-        agent = Agent(settings, faults)
-        agent.start()
-        while agent.running and not signals.wait(0.05):
+        supervisor = Supervisor(settings, faults)
+        supervisor.start()
+        while supervisor.running and not signals.wait(0.05):
             pass
         given = os.environ.get("MIRROR_STOP_SECONDS")
-        ended = agent.stop() if given is None else agent.stop(float(given))
-    errors = [pipeline.error for pipeline in agent.pipelines if pipeline.error is not None]
+        ended = supervisor.stop() if given is None else supervisor.stop(float(given))
+    errors = [pipeline.error for pipeline in supervisor.pipelines if pipeline.error is not None]
     for error in errors:
         print(error, file=sys.stderr)
     if not ended:

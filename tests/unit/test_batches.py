@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.capture import spool as spool_module
-from mirror.capture.spool import Place, segment_path
+from mirror.capture.spool import SpoolPlace, segment_path
 from mirror.core.errors import FormatError
 from mirror.core.positions import Lsn, Salts
 from mirror.replica import batches as batches_module
@@ -20,7 +20,7 @@ from mirror.sqlite.format.header import schema_cookie
 from tests.support.spooling import Filler
 
 COOKIE = bytes(4)
-START = Head(Lsn(0, 0), Salts(0, 0), 0.0, Place(1, 0))
+START = Head(Lsn(0, 0), Salts(0, 0), 0.0, SpoolPlace(1, 0))
 
 
 class Source:
@@ -40,7 +40,7 @@ class Source:
         self,
         head: Head,
         cookie: bytes | None = COOKIE,
-        until: Place | None = None,
+        until: SpoolPlace | None = None,
         stop_at: Lsn | None = None,
     ) -> PageBatch | GapFound | None:
         return next_batch(self.reader, head, until, cookie, stop_at)
@@ -49,7 +49,7 @@ class Source:
         self,
         head: Head,
         cookie: bytes | None = COOKIE,
-        until: Place | None = None,
+        until: SpoolPlace | None = None,
         stop_at: Lsn | None = None,
     ) -> PageBatch:
         """The next batch, which must be one of commits or of a reset."""

@@ -37,7 +37,8 @@ from mirror.capture.process import Conversation
 from mirror.core.errors import SourceError
 from mirror.core.faults import no_fault
 from mirror.core.positions import Lsn, Salts
-from mirror.sidecar.capture_feed import Tail
+from mirror.sidecar.capture_feed import CaptureFeed
+from tests.support.descriptors import mapped_files, open_files, own_descriptors
 from tests.support.source import Writer, filling
 from tests.support.waiting import ended, until
 
@@ -94,19 +95,6 @@ class Talk:
         return self.await_one(Attached)
 
 
-def open_files(pid: int, within: Path) -> list[str]:
-    """What a process has open in a folder."""
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            path = os.readlink(f"/proc/{pid}/fd/{name}")
-        except FileNotFoundError:
-            continue
-        if path.startswith(str(within)):
-            found.append(path)
-    return found
-
-
 # -- beginning and ending ------------------------------------------------------------------------------
 
 
@@ -125,7 +113,7 @@ def test_the_end_of_a_conversation_releases_its_source(
     assert any("one" in path for path in open_files(pid, folder))
     talks[0].link.close()
     until(lambda: not any("one" in path for path in open_files(pid, folder)))
-    assert "one.db" not in Path(f"/proc/{pid}/maps").read_text()
+    assert not mapped_files(pid, one.database)
     with open(one.spool / "lock", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert service.pid == pid
@@ -202,7 +190,7 @@ def test_a_closed_link_is_one_that_has_ended(folder: Path) -> None:
     ours, theirs = socket.socketpair()
     bell, ring = socket.socketpair()
     link = CaptureLink(ours)
-    tail = Tail(folder / "any.db", lambda: link)
+    tail = CaptureFeed(folder / "any.db", lambda: link)
     tail.connect()
     assert not tail.wait(bell, 0.0)
     link.close()
@@ -222,13 +210,13 @@ def test_a_process_that_cannot_be_started(
 ) -> None:
     """The error names what could not be started, not the state directory."""
     task = make_task("one")
-    before = os.listdir("/dev/fd")
+    before = own_descriptors()
     monkeypatch.setattr(link_module.sys, "executable", "/nowhere/python")  # type: ignore[attr-defined]
     with pytest.raises(SourceError) as caught:
         service.link(task)
     assert str(caught.value).startswith("start the capture process (/nowhere/python): No such file")
     assert caught.value.retryable
-    assert os.listdir("/dev/fd") == before
+    assert own_descriptors() == before
 
 
 #: Starts the loop of a capture process that can have no more descriptors; then lets it have some.
@@ -307,7 +295,7 @@ def test_a_frame_of_a_file_without_a_log(service: CaptureService, make_task: Cal
 def test_whoever_asks_for_it_gets_an_error(service: CaptureService, make_task: Callable[..., CaptureTask]) -> None:
     task = make_task("one", "DELETE")
     bell, ring = socket.socketpair()
-    tail = Tail(task.database, lambda: service.link(task))
+    tail = CaptureFeed(task.database, lambda: service.link(task))
     tail.connect()
     tail.attach(0, "", lambda: tail.wait(bell, 1.0) and None)
     place: Future[Lsn] = Future()

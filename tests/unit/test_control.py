@@ -26,9 +26,10 @@ from mirror.core.errors import (
     SourceError,
     StateError,
 )
-from mirror.core.messages import MOST_REQUEST_BYTES, StatusReport, answer_in, line_of
+from mirror.core.messages import MOST_REQUEST_BYTES, StatusAnswer, answer_in, line_of
 from mirror.core.positions import Salts
 from mirror.core.sockets import control_path
+from mirror.core.status import StatusReport
 from mirror.hook.wire import MOST_BLOCK_BYTES, encode_block, encode_row
 from mirror.sidecar.serve.control import ControlServer
 from tests.support.serving import Serving, serving
@@ -86,7 +87,7 @@ def codes(lines: list[bytes]) -> list[str]:
 
 def goes_on(served: Serving) -> bool:
     with ControlClient(served.folder, SECONDS) as client:
-        return client.status()["phase"] in ("starting", "failed")
+        return client.status().phase in ("starting", "failed")
 
 
 # -- what is no request --------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ def test_any_blocks(ended: Serving, data: st.DataObject) -> None:
 
 def test_every_request_of_a_mirror_that_has_ended_is_answered(ended: Serving) -> None:
     with ControlClient(ended.folder, SECONDS) as client:
-        assert client.status()["phase"] == "failed" and client.history() == []
+        assert client.status().phase == "failed" and client.history() == []
         for ask in (
             lambda: client.wait(3600.0),
             client.settle,
@@ -279,7 +280,7 @@ def test_an_error_keeps_its_kind(served: Serving, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(RepairError, match="a trigger changes it -- drop the trigger") as caught:
             client.repair(["t"], 60.0)
         assert not caught.value.retryable and caught.value.sqlstate == "P0001"
-        assert client.status()["phase"] == "starting", "the conversation goes on"
+        assert client.status().phase == "starting", "the conversation goes on"
 
 
 def test_a_bug_is_answered_too(
@@ -294,7 +295,7 @@ def test_a_bug_is_answered_too(
             with pytest.raises(MirrorError, match="ZeroDivisionError: oh") as caught:
                 client.status()
         assert caught.value.code == "mirror" and not caught.value.retryable
-        assert client.status()["phase"] == "starting"
+        assert client.status().phase == "starting"
     (line,) = log
     assert "a request on the control socket failed" in line and "in fail" in line, "said once, with its place"
     assert "Exception occurred during processing" not in capfd.readouterr().err
@@ -302,10 +303,10 @@ def test_a_bug_is_answered_too(
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     """A file's name may have any bytes."""
-    line = line_of(StatusReport({"source": "/x/caf\udce9.db", "gaps": [{"reason": "\udcff"}]}))
+    line = line_of(StatusAnswer(StatusReport(source="/x/caf\udce9.db", schema="public", resyncs=["\udcff"])))
     answer = answer_in(line)
-    assert isinstance(answer, StatusReport)
-    assert answer.status == {"source": "/x/caf\\xe9.db", "gaps": [{"reason": "\\xff"}]}
+    assert isinstance(answer, StatusAnswer)
+    assert (answer.status.source, answer.status.resyncs) == ("/x/caf\\xe9.db", ["\\xff"])
 
 
 def test_the_end_of_the_server_ends_its_conversations(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -334,13 +335,13 @@ def test_the_end_of_the_server_ends_its_conversations(folder: Path, capfd: pytes
 def test_a_socket_that_is_put_back_ends_no_conversation(folder: Path, served: Serving) -> None:
     """As when the state directory was deleted: whoever waits for something goes on to do so."""
     with ControlClient(served.folder, SECONDS) as client:
-        assert client.status()["phase"] == "starting"
+        assert client.status().phase == "starting"
         control_path(served.folder).unlink()
         first = ControlServer(served.folder, served.pipeline)
         with ControlClient(served.folder, SECONDS) as other:
-            assert other.status()["phase"] == "starting"
+            assert other.status().phase == "starting"
             first.close()
-            assert client.status()["phase"] == other.status()["phase"] == "starting"
+            assert client.status().phase == other.status().phase == "starting"
 
 
 # -- time limits ---------------------------------------------------------------------------------------
@@ -400,7 +401,7 @@ def test_an_answer_that_is_none(silent: Silent, answer: bytes) -> None:
 
 
 def test_an_answer_in_pieces(silent: Silent) -> None:
-    answer = line_of(StatusReport({"text": "x" * 300_000}))
+    answer = line_of(StatusAnswer(StatusReport(source="x" * 300_000, schema="public")))
     with ControlClient(silent.folder, SECONDS) as client:
         connection = silent.accept()
 
@@ -410,7 +411,7 @@ def test_an_answer_in_pieces(silent: Silent) -> None:
 
         thread = threading.Thread(target=send)
         thread.start()
-        assert client.status() == {"text": "x" * 300_000}
+        assert client.status().source == "x" * 300_000
         thread.join()
 
 
@@ -450,5 +451,5 @@ def test_many_conversations_at_once(ended: Serving) -> None:
     """As many callers as a busy machine has are not turned away."""
     clients: list[Any] = [ControlClient(ended.folder, SECONDS) for _ in range(60)]
     for client in clients:
-        assert client.status()["phase"] == "failed"
+        assert client.status().phase == "failed"
         client.close()

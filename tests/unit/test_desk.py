@@ -15,7 +15,7 @@ import pytest
 from mirror.core.errors import ControlError, MirrorError, SourceError
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.sidecar import mailbox as module
-from mirror.sidecar.mailbox import Desk
+from mirror.sidecar.mailbox import Mailbox
 from tests.support.serving import serving
 
 ENDED = "the mirror of this source has ended"
@@ -30,7 +30,7 @@ def at(frame: int) -> Callable[[Future[Lsn]], None]:
     return lambda place: place.set_result(Lsn(1, frame))
 
 
-def rings(desk: Desk) -> bool:
+def rings(desk: Mailbox) -> bool:
     return bool(select.select([desk.bell], [], [], 0)[0])
 
 
@@ -40,7 +40,7 @@ def error_of(future: Future[Any], kind: type[MirrorError] = SourceError) -> Mirr
     return error
 
 
-def held(desk: Desk, own: str | None = None) -> str:
+def held(desk: Mailbox, own: str | None = None) -> str:
     future = desk.ask_to_hold(own)
     desk.serve()
     return future.result(0)
@@ -50,7 +50,7 @@ def held(desk: Desk, own: str | None = None) -> str:
 
 
 def test_the_bell_rings_until_all_is_served() -> None:
-    desk = Desk()
+    desk = Mailbox()
     assert not rings(desk)
     futures: list[Future[int]] = [desk.request(lambda future, n=n: future.set_result(n)) for n in range(3)]
     assert rings(desk)
@@ -63,7 +63,7 @@ def test_the_bell_rings_until_all_is_served() -> None:
 @pytest.mark.parametrize("error", [SourceError("talk to the capture process", retryable=True), RuntimeError("a bug")])
 def test_one_that_fails_leaves_none_behind(error: Exception) -> None:
     """The bell has rung for all of them: those after it would wait until somebody else asks."""
-    desk = Desk()
+    desk = Mailbox()
 
     def fail(future: Future[int]) -> None:
         raise error
@@ -83,7 +83,7 @@ def test_one_that_fails_leaves_none_behind(error: Exception) -> None:
 
 
 def test_what_is_asked_after_the_end() -> None:
-    desk = Desk()
+    desk = Mailbox()
     desk.close()
     for ask in (
         lambda: desk.request(lambda future: None),
@@ -101,7 +101,7 @@ def test_what_is_asked_after_the_end() -> None:
 
 def test_the_end_answers_all_that_waits() -> None:
     """What is queued, what was handed over to be answered later, and who waits for a position in a hold."""
-    desk = Desk()
+    desk = Mailbox()
     token = held(desk)
     places: list[Future[Lsn]] = []
     unknown = desk.ask_to_reach(token, places.append)
@@ -119,11 +119,11 @@ def test_the_end_answers_all_that_waits() -> None:
 def test_none_is_lost_between_the_last_look_and_the_end() -> None:
     """Many ask while it ends: each is told at once that it is too late, or is answered."""
     for _ in range(30):
-        desk = Desk()
+        desk = Mailbox()
         answers: list[BaseException | int | None] = []
         begin = threading.Barrier(9)
 
-        def ask(desk: Desk = desk, answers: list[Any] = answers, begin: threading.Barrier = begin) -> None:
+        def ask(desk: Mailbox = desk, answers: list[Any] = answers, begin: threading.Barrier = begin) -> None:
             begin.wait(60)
             for _ in range(20):
                 try:
@@ -147,7 +147,7 @@ def test_none_is_lost_between_the_last_look_and_the_end() -> None:
 
 
 def test_who_does_not_wait_any_more_is_not_served() -> None:
-    desk = Desk()
+    desk = Mailbox()
     done: list[int] = []
     future: Future[None] = desk.request(lambda future: done.append(1))
     assert future.cancel()
@@ -164,7 +164,7 @@ def test_who_does_not_wait_any_more_is_not_served() -> None:
 
 
 def test_a_hold_and_what_is_reached_in_it() -> None:
-    desk = Desk()
+    desk = Mailbox()
     assert desk.limit(position(3)) is None
     token = held(desk)
     assert desk.held and desk.limit(position(3)) == Lsn(1, 3)
@@ -184,7 +184,7 @@ def test_a_hold_and_what_is_reached_in_it() -> None:
 
 
 def test_it_belongs_to_whoever_took_it() -> None:
-    desk = Desk()
+    desk = Mailbox()
     token = held(desk)
     other = desk.ask_to_hold(None)
     stranger = desk.ask_to_hold("made up")
@@ -206,7 +206,7 @@ def test_it_belongs_to_whoever_took_it() -> None:
 
 
 def test_who_holds_may_hold_again() -> None:
-    desk = Desk()
+    desk = Mailbox()
     token = held(desk)
     waiting = desk.ask_to_reach(token, at(9))
     desk.serve()
@@ -223,7 +223,7 @@ def test_who_holds_may_hold_again() -> None:
 
 
 def test_it_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk()
+    desk = Mailbox()
     monkeypatch.setattr(module, "LONGEST_HOLD", -1.0)
     token = held(desk)
     late = desk.ask_to_reach(token, at(9))
@@ -235,7 +235,7 @@ def test_it_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_end_of_a_hold_ends_what_waits_in_it() -> None:
-    desk = Desk()
+    desk = Mailbox()
     token = held(desk)
     first, second = desk.ask_to_reach(token, at(8)), desk.ask_to_reach(token, at(9))
     desk.serve()
@@ -247,7 +247,7 @@ def test_the_end_of_a_hold_ends_what_waits_in_it() -> None:
 
 
 def test_a_place_that_is_not_found(caplog: pytest.LogCaptureFixture) -> None:
-    desk = Desk()
+    desk = Mailbox()
     token = held(desk)
     places: list[Future[Lsn]] = []
     futures = [desk.ask_to_reach(token, places.append) for _ in range(3)]

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from mirror.hook.budget import Budget
-from mirror.hook.keys import KeyWatch
+from mirror.hook.keys import KeyHooks
 from mirror.hook.outbox import Outbox
 from tests.unit.test_hook_watch import Sent
 
@@ -32,7 +32,7 @@ class Program:
     def __init__(self, path: Path, mode: str) -> None:
         self.db = apsw.Connection(str(path))
         self.sent = Sent()
-        self.watch = KeyWatch(self.db, cast("Outbox", self.sent), Budget(), rows=False)
+        self.watch = KeyHooks(self.db, cast("Outbox", self.sent), Budget(), rows=False)
         self.db.create_scalar_function("logged", self._logged)
         for sql in (f"PRAGMA journal_mode={mode}", *TABLES):
             self.db.execute(sql).fetchall()

@@ -11,9 +11,9 @@ import apsw
 import pytest
 
 from mirror.hook.budget import Budget
-from mirror.hook.keys import KeyWatch
+from mirror.hook.keys import KeyHooks
 from mirror.hook.outbox import Outbox
-from mirror.hook.watch import Watch
+from mirror.hook.watch import ConnectionHooks
 from tests.support.hooked import row_told
 from tests.unit.test_hook_watch import Sent
 
@@ -71,13 +71,13 @@ State = dict[tuple[str, object], tuple[Any, ...]]
 class Program:
     """A connection with hooks, and another that sees what was committed."""
 
-    def __init__(self, path: Path, mode: str, kind: type[Watch], seed: int) -> None:
+    def __init__(self, path: Path, mode: str, kind: type[ConnectionHooks], seed: int) -> None:
         self.random = random.Random(seed)
         self.db = apsw.Connection(str(path))
         self.outside = apsw.Connection(str(path))
         self.sent = Sent()
         self.half: list[apsw.Cursor] = []
-        self.watch = kind(self.db, cast("Outbox", self.sent), Budget(), rows=kind is Watch)
+        self.watch = kind(self.db, cast("Outbox", self.sent), Budget(), rows=kind is ConnectionHooks)
         self.db.create_scalar_function("logged", self._logged)
         self.db.create_scalar_function("back", lambda: self.db.execute("ROLLBACK TO s").fetchall() or None)
         for sql in (f"PRAGMA journal_mode={mode}", *SCHEMA, "PRAGMA foreign_keys=ON", "PRAGMA recursive_triggers=ON"):
@@ -122,10 +122,10 @@ def key(table: str, rowid: int, values: tuple[Any, ...]) -> tuple[str, object]:
     return table, values[0] if table == "w" else rowid
 
 
-@pytest.mark.parametrize("kind", [Watch, KeyWatch])
+@pytest.mark.parametrize("kind", [ConnectionHooks, KeyHooks])
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 @pytest.mark.parametrize("seed", range(6))
-def test_what_is_told_is_so(folder: Path, mode: str, kind: type[Watch], seed: int) -> None:
+def test_what_is_told_is_so(folder: Path, mode: str, kind: type[ConnectionHooks], seed: int) -> None:
     """All values are right; where only keys are told, rows that are new are told of and deleted ones are gone."""
     program = Program(folder / "p.db", mode, kind, seed)
     before, known = program.state(), 0
@@ -136,11 +136,11 @@ def test_what_is_told_is_so(folder: Path, mode: str, kind: type[Watch], seed: in
             continue
         after, commits = program.state(), program.told()
         if not commits:
-            assert kind is KeyWatch or after == before, steps
+            assert kind is KeyHooks or after == before, steps
         elif None not in commits:
             rows = [row for commit in commits for row in commit or () if row[1] in TABLES]
             known += 1
-            if kind is Watch:
+            if kind is ConnectionHooks:
                 expected = dict(before)
                 for _, table, rowid, new_rowid, old, new in rows:
                     if old is not None:

@@ -16,7 +16,7 @@ import pytest
 
 from mirror.hook.budget import Budget
 from mirror.hook.outbox import Outbox
-from mirror.hook.watch import Watch, agent
+from mirror.hook.watch import ConnectionHooks, agent
 from mirror.hook.wire import MOST_ROWS
 from tests.support.hooked import row_told
 
@@ -28,10 +28,10 @@ class Sent:
 
     def __init__(self) -> None:
         self.messages: Told = []
-        self.resting: list[tuple[Watch, float]] = []
+        self.resting: list[tuple[ConnectionHooks, float]] = []
         self.connected = True
 
-    def resume(self, watch: Watch, seconds: float) -> None:
+    def resume(self, watch: ConnectionHooks, seconds: float) -> None:
         self.resting.append((watch, seconds))
 
     def put(self, message: tuple[Any, ...], size: int) -> None:
@@ -61,7 +61,7 @@ class Program:
         self.db = apsw.Connection(str(path))
         self.run(f"PRAGMA journal_mode={mode}")
         self.sent = Sent()
-        self.watch = Watch(self.db, cast("Outbox", self.sent), Budget(), rows=True)
+        self.watch = ConnectionHooks(self.db, cast("Outbox", self.sent), Budget(), rows=True)
 
     def run(self, *statements: str) -> None:
         for statement in statements:
@@ -372,7 +372,7 @@ def test_a_connection_that_is_thrown_away_is_closed(program: Program) -> None:
 def test_set_in_the_midst_of_a_transaction(program: Program) -> None:
     program.watch.remove()
     program.run("BEGIN", "INSERT INTO g VALUES (1)")
-    again = Watch(program.db, cast("Outbox", program.sent), Budget(), rows=True)
+    again = ConnectionHooks(program.db, cast("Outbox", program.sent), Budget(), rows=True)
     program.run("INSERT INTO g VALUES (2)", "COMMIT", "INSERT INTO g VALUES (3)")
     assert [rows and len(rows) for rows in program.sent.rows()] == [None, 1] and again.failures == 0
 
@@ -405,7 +405,7 @@ def test_removed(program: Program) -> None:
 def test_connections_without_a_file(make: Callable[[object], apsw.Connection]) -> None:
     """Whose commits cannot be named."""
     db, sent = make(None), Sent()
-    watch = Watch(db, cast("Outbox", sent), Budget(), rows=True)
+    watch = ConnectionHooks(db, cast("Outbox", sent), Budget(), rows=True)
     db.execute("CREATE TABLE g(x)")
     db.execute("INSERT INTO g VALUES (1)")
     assert [message[3] for message in sent.take()] == [None] and watch.failures == 0
@@ -415,7 +415,7 @@ def test_a_heap_memory_index_is_left_alone(folder: Path) -> None:
     """``locking_mode=EXCLUSIVE`` keeps the WAL index out of shared memory: asking for it would make a file."""
     db, sent = apsw.Connection(str(folder / "x.db")), Sent()
     db.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL").fetchall()
-    watch = Watch(db, cast("Outbox", sent), Budget(), rows=True)
+    watch = ConnectionHooks(db, cast("Outbox", sent), Budget(), rows=True)
     db.execute("CREATE TABLE g(x)")
     db.execute("INSERT INTO g VALUES (1)")
     assert not (folder / "x.db-shm").exists() and watch.failures == 0
@@ -528,7 +528,7 @@ def test_rows_that_are_still_read(program: Program) -> None:
     assert len(program.sent.ops()) == 2
     cursor = program.db.execute("INSERT INTO u VALUES (11), (12) RETURNING a")
     next(cursor)
-    again = Watch(program.db, cast("Outbox", program.sent), Budget(), rows=True)
+    again = ConnectionHooks(program.db, cast("Outbox", program.sent), Budget(), rows=True)
     program.watch.remove()
     cursor.fetchall()
     assert again.failures == 0 and [rows for rows in program.sent.rows() if rows is not None] == []

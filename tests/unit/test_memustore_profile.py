@@ -60,7 +60,7 @@ def test_every_column_of_the_stores_is_known() -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_sql_has_each_column_in_its_type(name: str) -> None:
-    script = (sql_directory() / "memustore" / "0001_tables.sql").read_text()
+    script = (sql_directory() / "profiles" / "memustore" / "0001_tables.sql").read_text()
     body = re.search(rf"CREATE TABLE {name} \((.*?)\n\);", script, re.S)
     assert body is not None
     declared = dict(

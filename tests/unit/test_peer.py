@@ -119,7 +119,7 @@ def test_the_server_answers_no_other_user(folder: Path, monkeypatch: pytest.Monk
                         with pytest.raises(NotRunningError), ControlClient(served.folder) as client:
                             client.status()
             with ControlClient(served.folder) as client:
-                assert client.status()["phase"] == "starting", "the others go on"
+                assert client.status().phase == "starting", "the others go on"
     finally:
         logger.remove(sink)
     assert len(warnings) == 1 and "was turned away" in warnings[0], "once for each"

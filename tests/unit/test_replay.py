@@ -6,13 +6,13 @@ import json
 
 from mirror.hook.wire import Commit, FilePlace, Lost
 from mirror.sidecar.hooktalk.provenance import WriteLog
-from mirror.sidecar.hooktalk.receive import Hooked, Writer
+from mirror.sidecar.hooktalk.receive import HookReceiver, Writer
 from mirror.sidecar.hooktalk.replay import Replay
 
 
 def told(*places: tuple[int, int]) -> Replay:
     """What a hook has told of commits behind these counters and schema cookies; Postgres is at counter 7, cookie 5."""
-    hooked = Hooked(lambda: None)
+    hooked = HookReceiver(lambda: None)
     messages: list[Commit | Lost] = [
         Commit(number, None, FilePlace(*place, 9), []) for number, place in enumerate(places)
     ]

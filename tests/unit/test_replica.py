@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.capture.spool import Place as SpoolPlace
+from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import FormatError
 from mirror.core.positions import Lsn
 from mirror.replica.batches import GapFound, Head, PageBatch, frames_until
@@ -22,7 +22,7 @@ from tests.support.spooling import Filler
 from tests.support.sqlite import Pages, new_database, runs
 
 
-class Place:
+class State:
     """A state directory with a copy of a database in it."""
 
     def __init__(self, folder: Path, data: bytes) -> None:
@@ -55,13 +55,13 @@ def database() -> bytes:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path, database())
+def place(tmp_path: Path) -> Iterator[State]:
+    made = State(tmp_path, database())
     yield made
     made.close()
 
 
-def test_a_copy_counts_when_it_is_finished(place: Place) -> None:
+def test_a_copy_counts_when_it_is_finished(place: State) -> None:
     replica = place.create()
     (table,) = replica.schema.tables.values()
     assert sum(1 for _ in replica.rows(table)) == 3000
@@ -79,7 +79,7 @@ def test_a_copy_counts_when_it_is_finished(place: Place) -> None:
     again.close()
 
 
-def test_a_copy_given_up_does_not_count(place: Place) -> None:
+def test_a_copy_given_up_does_not_count(place: State) -> None:
     place.create().close()
     assert place.saved() is None
 
@@ -89,7 +89,7 @@ def test_a_copy_that_is_damaged_never_counts(tmp_path: Path) -> None:
     data = bytearray(database())
     leaf = next(at for at in range(512 * 5, len(data), 512) if data[at] == 13)
     data[leaf] = 10
-    place = Place(tmp_path, bytes(data))
+    place = State(tmp_path, bytes(data))
     replica = place.create()
     with pytest.raises(FormatError):
         replica.finish(lambda: None)
@@ -98,7 +98,7 @@ def test_a_copy_that_is_damaged_never_counts(tmp_path: Path) -> None:
     place.close()
 
 
-def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: Place) -> None:
+def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: State) -> None:
     """A batch without commits says nothing of the database's size: the pages that differ all count."""
     replica = place.create()
     place.filler.gap("the WAL was reset: 9 commits overwritten")
@@ -113,7 +113,7 @@ def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: Place) ->
     replica.close()
 
 
-def test_a_comparison_that_was_not_applied_goes_when_postgres_leaps(place: Place) -> None:
+def test_a_comparison_that_was_not_applied_goes_when_postgres_leaps(place: State) -> None:
     """Rows came by hooks instead. Left behind, a restart would take its pages for the way to a later position."""
     replica = place.create()
     replica.finish(lambda: None)
@@ -129,7 +129,7 @@ def test_a_comparison_that_was_not_applied_goes_when_postgres_leaps(place: Place
 
 @pytest.mark.parametrize("between", [True, False], ids=["where a segment ends", "within one"])
 def test_the_spool_is_pruned_although_nothing_more_comes(
-    place: Place, between: bool, monkeypatch: pytest.MonkeyPatch
+    place: State, between: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Capture may be waiting for that."""
     monkeypatch.setattr("mirror.capture.spool.SEGMENT_BYTES", 1000)
@@ -149,7 +149,7 @@ def test_the_spool_is_pruned_although_nothing_more_comes(
     replica.close()
 
 
-def test_two_gaps_with_nothing_committed_between_them(place: Place) -> None:
+def test_two_gaps_with_nothing_committed_between_them(place: State) -> None:
     """Postgres got what was compared after the second. Frames behind the first are in the spool, void."""
     replica = place.create()
     replica.finish(lambda: None)

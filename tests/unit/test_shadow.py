@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.capture.spool import Place
+from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import FormatError, StateError
 from mirror.core.positions import Lsn, Salts
 from mirror.replica.batches import Head, PageBatch, next_batch
@@ -121,7 +121,7 @@ def test_a_copy_is_overlaid_with_the_frames_since(tmp_path: Path) -> None:
     written = filler.commit(*range(1, 9), size=8)
     reader = SpoolReader(tmp_path / "spool")
     images = Images(tmp_path, reader)
-    head = Head(Lsn(1, 0), filler.cursor.salts, 0.0, Place(1, 0))
+    head = Head(Lsn(1, 0), filler.cursor.salts, 0.0, SpoolPlace(1, 0))
     batch = next_batch(reader, head, None, None)
     assert isinstance(batch, PageBatch)
     saved = SavedPosition("lineage", 1, 8, head.salts, 1.0, batch.head.place, 512, 8)

@@ -13,16 +13,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirror.capture import spool as spool_module
-from mirror.capture.spool import RECORD_HEADER_SIZE, Cursor, Kind, Place, Record, SpoolWriter, segment_path, segments
+from mirror.capture.spool import (
+    RECORD_HEADER_SIZE,
+    Cursor,
+    Kind,
+    Record,
+    SpoolPlace,
+    SpoolWriter,
+    segment_path,
+    segments,
+)
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.positions import Salts
 from mirror.replica.spool_reader import SpoolReader
+from tests.support.descriptors import own_descriptors
 from tests.support.spooling import Filler, bytes_of, opened, page, restore
 
 FRAME = 512 + 24
 
 
-def read(folder: Path, place: Place | None = None, until: Place | None = None) -> list[Record]:
+def read(folder: Path, place: SpoolPlace | None = None, until: SpoolPlace | None = None) -> list[Record]:
     """All records that a reader finds."""
     reader = SpoolReader(folder)
     first = place or reader.first()
@@ -106,8 +116,8 @@ def test_segments_begin_with_where_they_are(spool_folder: Path) -> None:
     frames = [(generation, frame) for generation, frame, _ in frames_of(records)]
     assert frames == [(1, n) for n in range(1, 13)] + [(2, n) for n in range(1, 17)] + [(3, n) for n in range(1, 4)]
     for number in numbers[1:]:
-        start = read(spool_folder, Place(number, 0))[0]
-        before = [record for record in records if record.place < Place(number, 0) and record.count]
+        start = read(spool_folder, SpoolPlace(number, 0))[0]
+        before = [record for record in records if record.place < SpoolPlace(number, 0) and record.count]
         assert start.kind is Kind.START
         assert start.cursor().frame == before[-1].first_frame + before[-1].count - 1
 
@@ -119,7 +129,7 @@ def test_pages_are_read_from_where_they_lie(spool_folder: Path) -> None:
     for record in read(spool_folder):
         for index in range(record.count):
             offset = record.place.offset + RECORD_HEADER_SIZE + index * FRAME + 24
-            image = reader.page(Place(record.place.segment, offset), 512)
+            image = reader.page(SpoolPlace(record.place.segment, offset), 512)
             assert image == record.payload[index * FRAME + 24 : (index + 1) * FRAME]
     reader.close()
 
@@ -131,7 +141,7 @@ def test_reading_stops_at_the_given_place(spool_folder: Path) -> None:
     records = read(spool_folder)
     for count, record in enumerate(records, start=1):
         assert read(spool_folder, until=record.end) == records[:count]
-        following = Place(record.end.segment + 1, 0)
+        following = SpoolPlace(record.end.segment + 1, 0)
         if following in [other.place for other in records]:
             assert read(spool_folder, until=following)[:count] == records[:count]
 
@@ -147,8 +157,8 @@ def test_pruning_deletes_whole_segments(spool_folder: Path) -> None:
     kept = [record for record in read(spool_folder) if record.place.segment >= keep]
     reader.sync({keep, segments(spool_folder)[-1]})
     reader.prune(keep)
-    assert reader.first() == Place(keep, 0)
-    assert list(reader.records(Place(keep, 0))) == kept
+    assert reader.first() == SpoolPlace(keep, 0)
+    assert list(reader.records(SpoolPlace(keep, 0))) == kept
     reader.close()
 
 
@@ -180,11 +190,11 @@ def test_a_spool_that_stays_held_is_an_error(spool_folder: Path, monkeypatch: py
     """One that may pass; and nothing of it is open then."""
     first = Filler(spool_folder)
     monkeypatch.setattr(spool_module, "LOCK_SECONDS", 0.0)
-    before = os.listdir("/dev/fd")
+    before = own_descriptors()
     with pytest.raises(StateError, match="another process holds its lock") as caught:
         opened(spool_folder)
     assert caught.value.retryable
-    assert os.listdir("/dev/fd") == before
+    assert own_descriptors() == before
     first.spool.close()
 
 
@@ -194,13 +204,13 @@ def test_opening_is_done_in_steps(spool_folder: Path) -> None:
     for _ in range(50):
         filler.commit(2, 3)
     filler.spool.close()
-    before = os.listdir("/dev/fd")
+    before = own_descriptors()
     writer = SpoolWriter(spool_folder)
     steps = writer.open()
     assert next(steps) and next(steps)
     steps.close()
     writer.close()
-    assert os.listdir("/dev/fd") == before
+    assert own_descriptors() == before
     again = SpoolWriter(spool_folder)
     assert len(list(again.open())) >= 50
     assert again.cursor == filler.cursor
@@ -211,7 +221,7 @@ def test_an_empty_spool_has_no_cursor(spool_folder: Path) -> None:
     spool_folder.mkdir()
     assert opened(spool_folder).cursor is None
     assert SpoolReader(spool_folder).first() is None
-    assert read(spool_folder, Place(1, 0)) == []
+    assert read(spool_folder, SpoolPlace(1, 0)) == []
 
 
 def test_uncommitted_frames_are_cut_off(spool_folder: Path) -> None:
@@ -237,7 +247,7 @@ def test_a_record_is_cut_behind_its_last_commit(spool_folder: Path) -> None:
     again = Filler(spool_folder)
     assert again.cursor.frame == 3
     assert again.cursor.changes == 2
-    assert again.spool.place == Place(1, before[1].place.offset + RECORD_HEADER_SIZE + 3 * FRAME)
+    assert again.spool.place == SpoolPlace(1, before[1].place.offset + RECORD_HEADER_SIZE + 3 * FRAME)
     again.frames((5, 0), (7, 9))
     frames = frames_of(read(spool_folder))
     assert frames[:3] == frames_of(before)[:3]
@@ -379,9 +389,9 @@ def test_damage_in_the_middle_is_never_passed_over(spool_folder: Path) -> None:
     path.write_bytes(damaged)
     reader = SpoolReader(spool_folder)
     found: list[Record] = []
-    assert list(reader.records(Place(1, 0))) == whole[: whole.index(victim)]
+    assert list(reader.records(SpoolPlace(1, 0))) == whole[: whole.index(victim)]
     with pytest.raises(MirrorError):
-        found.extend(reader.records(Place(1, 0), whole[-1].end))
+        found.extend(reader.records(SpoolPlace(1, 0), whole[-1].end))
     assert found == whole[: whole.index(victim)]
     reader.close()
 

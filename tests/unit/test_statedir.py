@@ -16,7 +16,7 @@ from mirror.core.errors import StateError
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.locks import SourceLock
 from mirror.core.sockets import control_path, make_control_path, require_private
-from mirror.sidecar.status import stopped_status
+from mirror.sidecar.status import kept_report
 from tests.support import stranger
 
 #: Takes a lock, says so, and keeps it until its input ends.
@@ -275,6 +275,6 @@ def test_a_state_directory_that_cannot_be_used(folder: Path) -> None:
 def test_status_of_a_stopped_mirror_whose_files_are_damaged(tmp_path: Path, damage: bytes) -> None:
     for name in ("status.json", "shadow.json"):
         (tmp_path / name).write_bytes(damage)
-    status = stopped_status(tmp_path / "source.db", "public", tmp_path)
+    status = kept_report(tmp_path / "source.db", "public", tmp_path)
     assert (status.phase, status.applied) == ("stopped", None)
     assert status.last_error is not None and "damaged" in status.last_error

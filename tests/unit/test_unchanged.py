@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
+from msgspec.structs import replace
+
+from mirror.core.status import HookReport, Phase, RefusalReport
 from mirror.core.tables import Column, Table
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.refusals import Refusal
-from mirror.sidecar.hooktalk.facade import Hooks
-from mirror.sidecar.status import SourceStatus, next_steps, stopped_status
+from mirror.sidecar.hooktalk.facade import HookTalk
+from mirror.sidecar.status import SourceStatus, kept_report, next_steps
 
 
 class Counted(Mapping[str, Table]):
@@ -54,33 +57,32 @@ def test_refusals_are_told_again_when_they_are_others() -> None:
     status = SourceStatus("/a.db", "public")
     status.lacks(1, [Refusal("t", "why", "what")])
     told = status.refusals
-    assert told == [{"table": "t", "reason": "why", "next_step": "what", "own_schema": False}]
+    assert told == [RefusalReport(table="t", reason="why", next_step="what")]
     status.lacks(2, [Refusal("t", "why", "what")])
     assert status.refusals is told and status.rejects == 2
     status.lacks(2, [Refusal("t", "another why", "what")])
-    assert status.refusals[0]["reason"] == "another why"
+    assert status.refusals[0].reason == "another why"
     status.lacks(0, [])
     assert status.refusals == []
 
 
 def test_what_hooks_have_told_is_told_again_when_it_is_more() -> None:
-    status, hooks = SourceStatus("/a.db", "public"), Hooks(lambda: None)
+    status, hooks = SourceStatus("/a.db", "public"), HookTalk(lambda: None)
     ledger = cast("Ledger", None)  # nothing is to be written down
     hooks.settle(ledger, status)
     told = status.hook
-    assert told == {"writers": [], "checked": 0, "unchecked": 0, "waiting": 0, "applied": 0, "lost": 0}
+    assert told == HookReport()
     hooks.settle(ledger, status)
     assert status.hook is told
     hooks.hooked.lost += 1
     hooks.settle(ledger, status)
-    assert status.hook["lost"] == 1
+    assert status.hook.lost == 1
 
 
 def test_the_next_step_names_the_same_source(tmp_path: Path) -> None:
     """Pasted into a shell: with the options, and quoted."""
-    status = stopped_status(Path("/data/my notes.db"), "public", tmp_path)
-    (step,) = next_steps(status.report(), " --state-dir /state")
+    report = kept_report(Path("/data/my notes.db"), "public", tmp_path)
+    (step,) = next_steps(report, " --state-dir /state")
     assert step == "start it with `mirror up '/data/my notes.db' --state-dir /state`"
-    status.phase = "failed"
-    (step,) = next_steps(status.report(), " --state-dir /state")
+    (step,) = next_steps(replace(report, phase=Phase.FAILED), " --state-dir /state")
     assert step.endswith("start `mirror up '/data/my notes.db' --state-dir /state`")

@@ -24,6 +24,7 @@ from mirror.cli.output import print_line
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError
 from mirror.core.folders import source_folder
+from mirror.core.status import StatusReport
 from mirror.postgres.embedded import start_embedded
 
 WRITE_SECONDS = 14.0
@@ -90,24 +91,24 @@ class Story:
             os.kill(self._sidecar_pid, signal.SIGKILL)
             self._process.wait()
             outcome.add("the sidecar was killed with -9 while the program was writing", writer.poll() is None)
-            self._event(f"kill -9 of the sidecar (pid {self._sidecar_pid}) at position {before['applied']}")
+            self._event(f"kill -9 of the sidecar (pid {self._sidecar_pid}) at position {before.applied}")
             self._watch(live, DOWN_FOR)
             restarted = time.monotonic()
             self._start_sidecar()
             first = self._caught_up()
             self._event(
                 f"a new sidecar caught up in {time.monotonic() - restarted:.1f} s from where Postgres was:"
-                f" {before['applied']} → {first['applied']}"
+                f" {before.applied} → {first.applied}"
             )
-            outcome.add("it went on from the old position, without copying the source again", not first["resyncs"])
+            outcome.add("it went on from the old position, without copying the source again", not first.resyncs)
             self._watch(live, 60.0, until=lambda: writer.poll() is not None)
         written = json.loads(writer.communicate()[0])
         self._event(f"the program made {written['calls']:,} calls and ended")
         with ControlClient(self._source_folder) as client:
             outcome.add("everything committed is in Postgres", client.wait(20.0))
             last = client.status()
-        for gap in last["gaps"]:
-            self._event(f"while nobody watched: {gap['reason']}; all pages were compared")
+        for gap in last.gaps:
+            self._event(f"while nobody watched: {gap.reason}; all pages were compared")
         counts = self._counts(list(written["rows"]))
         same = all(counts.get(table) == rows for table, rows in written["rows"].items() if "_fts" not in table)
         outcome.add("each table has as many rows as the program says", same)
@@ -150,12 +151,12 @@ class Story:
     def _where(self) -> list[str]:
         return ["--state-dir", str(self._state), "--postgres", self._dsn]
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> StatusReport:
         with ControlClient(self._source_folder) as client:
             return client.status()
 
-    def _caught_up(self) -> dict[str, Any]:
-        self._wait_until(lambda: self._status()["caught_up_at"] is not None, "the sidecar to catch up")
+    def _caught_up(self) -> StatusReport:
+        self._wait_until(lambda: self._status().caught_up_at is not None, "the sidecar to catch up")
         return self._status()
 
     def _wait_until(self, true: Callable[[], bool], what: str) -> None:
@@ -213,7 +214,7 @@ class Story:
         except ControlError:
             position, lag = "sidecar is down", "-"
         else:
-            position, lag = status["applied"] or "-", f"{status['lag_seconds'] * 1000:.0f} ms"
+            position, lag = status.applied or "-", f"{(status.lag_seconds or 0.0) * 1000:.0f} ms"
         table.add_row("rows", *(f"{counts.get(name, 0):,}" for name in _SHOWN), position, lag)
         return table
 

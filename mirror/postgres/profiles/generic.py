@@ -80,12 +80,12 @@ def map_table(
     *,
     jsonb_columns: Collection[str] = frozenset(),
     rowid_key: bool = False,
-    tenant: bool = False,
+    of_agent: bool = False,
 ) -> TableMapping:
     """Say how ``table`` is held in the Postgres schema ``schema``.
 
     ``jsonb_columns``: source columns whose values do not fit their declared type. ``rowid_key``: key
-    the table on ``_rowid`` although it declares a primary key, because that key holds NULL. ``tenant``: the
+    the table on ``_rowid`` although it declares a primary key, because that key holds NULL. ``of_agent``: the
     rows are an agent's, and ``agent_id`` leads the table and its key.
 
     The key is the declared primary key, else ``_rowid``. SQLite allows NULL in most declared keys;
@@ -97,11 +97,11 @@ def map_table(
     by_rowid = rowid_key or not table.primary_key
     taken = _SYSTEM_COLUMNS | {"_rowid"} if by_rowid else _SYSTEM_COLUMNS
     source_names = {column.name for column in table.columns}
-    if tenant:
+    if of_agent:
         taken = taken | {AGENT}
     names: dict[str, str] = {}
     for column in table.columns:
-        name = f"source_{AGENT}" if tenant and column.name == AGENT else pg_name(column.name)
+        name = f"source_{AGENT}" if of_agent and column.name == AGENT else pg_name(column.name)
         while name in taken or (name != column.name and name in source_names):
             name += "_"
         if name in names.values():

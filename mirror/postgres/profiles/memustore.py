@@ -1,4 +1,4 @@
-"""The MemuStore (``memory.db``) and its dashboard (``dashboard.db``), held as ``sql/memustore`` declares them.
+"""The MemuStore (``memory.db``) and its dashboard (``dashboard.db``), held as ``sql/profiles/memustore`` declares them.
 
 A table that is listed here goes to the curated table of its name; a column of it that is not listed (a later
 version of the store), and any other table, by the generic mapping. Columns that an older store lacks are left to
@@ -170,7 +170,7 @@ def _refers(name: str, table: str, column: str, referred: str, on_delete: Litera
 
 
 _COLLECTION: tuple[str, str, Literal["cascade"]] = ("collection_id", "knowledge_collections", "cascade")
-#: ``sql/memustore/constraints.sql``. Each contains ``agent_id``, so that the tables can be distributed by it.
+#: ``sql/profiles/memustore/constraints.sql``. Each contains ``agent_id``, so that the tables can be distributed by it.
 CONSTRAINTS: tuple[Constraint, ...] = (
     _unique("memory_categories_name_key", "memory_categories", "agent_id name"),
     _unique("entities_name_key", "entities", "agent_id name"),
@@ -213,14 +213,14 @@ def map_table(
     *,
     jsonb_columns: Collection[str] = frozenset(),
     rowid_key: bool = False,
-    tenant: bool = True,
+    of_agent: bool = True,
 ) -> TableMapping:
     """Say how ``table`` is held in the Postgres schema ``schema``, as :func:`.generic.map_table` does.
 
     Raises :class:`ConfigError` as well if a listed table has another primary key.
     """
     mapping = generic.map_table(
-        table, schema, jsonb_columns=jsonb_columns, rowid_key=rowid_key and table.name not in TABLES, tenant=tenant
+        table, schema, jsonb_columns=jsonb_columns, rowid_key=rowid_key and table.name not in TABLES, of_agent=of_agent
     )
     curated = TABLES.get(table.name)
     if curated is None:

@@ -24,7 +24,7 @@ from mirror.core.values import Row, Value
 from mirror.hook.wire import HookedRow, decode_row
 from mirror.postgres.ledger import Discrepancy
 from mirror.sidecar.hooktalk.provenance import WriteLog
-from mirror.sidecar.hooktalk.receive import Hooked, HookedCommit, InWal
+from mirror.sidecar.hooktalk.receive import HookedCommit, HookReceiver, InWal
 
 #: A row, by the name of its table and its key.
 Key = tuple[str, tuple[Value, ...]]
@@ -104,7 +104,7 @@ class _Told:
 class CrossCheck:
     """The check of one source. Used by its pipeline's thread."""
 
-    def __init__(self, hooked: Hooked, log: WriteLog, json: Json) -> None:
+    def __init__(self, hooked: HookReceiver, log: WriteLog, json: Json) -> None:
         """``json``: how values are told of."""
         self._hooked = hooked
         self._log = log
@@ -129,7 +129,7 @@ class CrossCheck:
         elif self._hooked.writers:
             self.unchecked += commits
 
-    def watch(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
+    def on_rows(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
         """What was decoded, which may be decoded once more if Postgres does not take it."""
         window = self._open
         if window is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.core.rows import TableChanges
+from mirror.core.status import HookReport
 from mirror.postgres.codecs import json_array
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.sink import Sink
@@ -15,19 +16,19 @@ from mirror.replica.batches import GapFound, PageBatch
 from mirror.replica.replica import Replica
 from mirror.sidecar.hooktalk.crosscheck import CrossCheck
 from mirror.sidecar.hooktalk.provenance import WriteLog
-from mirror.sidecar.hooktalk.receive import Hooked
+from mirror.sidecar.hooktalk.receive import HookReceiver
 from mirror.sidecar.hooktalk.replay import Replay, Step
 from mirror.sidecar.status import SourceStatus
 from mirror.sqlite.decode.schema import Schema
 from mirror.sqlite.format.header import schema_cookie
 
 
-class Hooks:
+class HookTalk:
     """The hooks of one source, as its pipeline's thread uses them."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
         """``ring``: called by other threads when something was told after a quiet while, or each time, if asked for."""
-        self.hooked = Hooked(ring)
+        self.hooked = HookReceiver(ring)
         self._log = WriteLog()
         self._cross = CrossCheck(self.hooked, self._log, json_array)
         self._replay = Replay(self.hooked, self._log, json_array)
@@ -42,10 +43,10 @@ class Hooks:
             self.hooked.eager = False
             self._cross.begin(replica.head.lsn, replica.head.salts, found.commits, replica.schema.tables)
 
-    def watch(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
+    def on_rows(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
         """What was decoded, which may be decoded once more if Postgres does not take it."""
         assert self._schema is not None
-        return self._replay.watch(tables, self._schema.tables) if self._compared else self._cross.watch(tables)
+        return self._replay.on_rows(tables, self._schema.tables) if self._compared else self._cross.on_rows(tables)
 
     def end(self, replica: Replica, inode: int) -> None:
         """It is applied, and the replica has it. ``inode``: of the file."""
@@ -92,5 +93,12 @@ class Hooks:
         figures = (cross.checked, cross.unchecked, cross.waiting, self._replay.commits, self.hooked.lost)
         if (now := (writers, figures)) != self._settled:
             self._settled = now
-            names = ("checked", "unchecked", "waiting", "applied", "lost")
-            status.hook = {"writers": list(map(str, writers)), **dict(zip(names, figures, strict=True))}
+            checked, unchecked, waiting, applied, lost = figures
+            status.hook = HookReport(
+                writers=list(map(str, writers)),
+                checked=checked,
+                unchecked=unchecked,
+                waiting=waiting,
+                applied=applied,
+                lost=lost,
+            )

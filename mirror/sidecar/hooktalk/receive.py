@@ -102,7 +102,7 @@ class _Waiting:
         return found
 
 
-class Hooked:
+class HookReceiver:
     """The hooks of one source."""
 
     def __init__(self, ring: Callable[[], None]) -> None:

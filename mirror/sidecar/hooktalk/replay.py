@@ -33,7 +33,7 @@ from mirror.replica.replica import Replica
 from mirror.sidecar.deliver import apply_with_answers
 from mirror.sidecar.hooktalk.crosscheck import Json, Net, differences, is_comparable, key_of, net
 from mirror.sidecar.hooktalk.provenance import WriteLog
-from mirror.sidecar.hooktalk.receive import MOST_COMMITS, Hooked, HookedCommit, InFile
+from mirror.sidecar.hooktalk.receive import MOST_COMMITS, HookedCommit, HookReceiver, InFile
 from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
 
 #: What was announced and is not explained by then is found by comparing pages.
@@ -62,7 +62,7 @@ class Step(Enum):
 class Replay:
     """The commits that hooks have told of a file without a WAL. Used by its pipeline's thread."""
 
-    def __init__(self, hooked: Hooked, log: WriteLog, json: Json) -> None:
+    def __init__(self, hooked: HookReceiver, log: WriteLog, json: Json) -> None:
         self._hooked = hooked
         self._log = log
         self._json = json
@@ -205,7 +205,7 @@ class Replay:
 
     # -- when pages are compared -------------------------------------------------------------------
 
-    def watch(self, tables: Iterable[TableChanges], known: Mapping[str, Table]) -> Iterable[TableChanges]:
+    def on_rows(self, tables: Iterable[TableChanges], known: Mapping[str, Table]) -> Iterable[TableChanges]:
         """What the pages tell, as the way from what Postgres has, which is ahead of the replica's pages.
 
         ``known``: all tables as of those pages.

@@ -26,7 +26,7 @@ from mirror.core.messages import (
     Done,
     Held,
     History,
-    HistoryReport,
+    HistoryAnswer,
     Hold,
     Hook,
     Mark,
@@ -39,7 +39,7 @@ from mirror.core.messages import (
     Repaired,
     Retry,
     Status,
-    StatusReport,
+    StatusAnswer,
     WasApplied,
     line_of,
     request_in,
@@ -201,9 +201,9 @@ class _Conversation(socketserver.StreamRequestHandler):
         pipeline, requests = self.server.pipeline, self.server.pipeline.requests
         match request:
             case Status():
-                return StatusReport(pipeline.status.report())
+                return StatusAnswer(pipeline.status.report())
             case History():
-                return HistoryReport(pipeline.status.history())
+                return HistoryAnswer(pipeline.status.history())
             case Mark(timeout):
                 try:
                     return Marked(str(requests.mark().result(timeout)))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import apsw
 
+from mirror.core.quote import quoted
 from mirror.core.tables import Table
 from mirror.core.values import BadText, Uncomputed, Value
 
@@ -36,11 +37,11 @@ class VirtualColumns:
         stored = [table.columns[index].name for index in table.storage]
         # A stored generated column takes no value: it is computed like the virtual ones.
         self._given = [at for at, name in enumerate(stored) if not hidden[name]]
-        self._names = ", ".join(_quoted(stored[at]) for at in self._given)
-        virtual = [_quoted(column.name) for column in table.columns if hidden[column.name] == 2]
+        self._names = ", ".join(quoted(stored[at]) for at in self._given)
+        virtual = [quoted(column.name) for column in table.columns if hidden[column.name] == 2]
         # As bytes, because SQLite would repair broken UTF-16 on the way out.
         results = (f"typeof({c}), CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END" for c in virtual)
-        self._table = _quoted(table.name)
+        self._table = quoted(table.name)
         self._returning = ", ".join(results)
         self._width = len(virtual)
 
@@ -83,7 +84,3 @@ def _empty(definition: str, encoding: str) -> apsw.Connection:
         database.close()
         raise
     return database
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -81,7 +81,7 @@ class DatabaseHeader:
         return cls(
             page_size=page_size,
             reserved=reserved,
-            wal=page1[19] == 2,
+            wal=is_wal(page1),
             change_counter=change,
             pages=pages,
             size_valid=pages > 0 and valid_for == change,
@@ -89,6 +89,11 @@ class DatabaseHeader:
             encoding=_ENCODINGS[encoding],
             auto_vacuum=auto_root != 0,
         )
+
+
+def is_wal(header: bytes) -> bool:
+    """Whether a database is in WAL mode, by the first 20 bytes of its header: SQLite goes by the read version."""
+    return header[19:20] == b"\2"
 
 
 def schema_cookie(page1: bytes) -> bytes:

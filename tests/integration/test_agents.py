@@ -42,7 +42,7 @@ def test_equal_ids_live_side_by_side(
 ) -> None:
     first, second = two
     mirror = make_mirror(folder / "a.db", folder / "b.db")
-    mirror.tenants = {folder / "a.db": "ada", folder / "b.db": "bob"}
+    mirror.agents = {folder / "a.db": "ada", folder / "b.db": "bob"}
     first.run(item("1", "of ada"))
     second.run(item("1", "of bob"))
     mirror.start()
@@ -67,7 +67,7 @@ def test_a_load_of_one_leaves_the_others_alone(
     """Also the load of a source whose state directory is lost, which compares all of Postgres' rows."""
     first, second = two
     mirror = make_mirror(folder / "a.db", folder / "b.db")
-    mirror.tenants = {folder / "a.db": "ada", folder / "b.db": "bob"}
+    mirror.agents = {folder / "a.db": "ada", folder / "b.db": "bob"}
     first.run(item("1"), item("2"))
     second.run(item("1"), item("3"))
     mirror.start()
@@ -89,13 +89,13 @@ def test_a_source_is_bound_to_its_agent(
     two: tuple[Writer, Writer], make_mirror: MakeMirror, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mirror = make_mirror(folder / "a.db")
-    mirror.tenants = {folder / "a.db": "ada"}
+    mirror.agents = {folder / "a.db": "ada"}
     mirror.start()
     mirror.check()
     mirror.stop()
-    mirror.tenants = {folder / "a.db": "bob"}
+    mirror.agents = {folder / "a.db": "bob"}
     ends_with(mirror, capfd, "it is mirrored for the agent ada, not for bob -- leave --agent as it was")
-    mirror.tenants = {}
+    mirror.agents = {}
     mirror.start()
     mirror.check()
     assert mirror.status()["agent"] == "ada"
@@ -157,7 +157,7 @@ def test_tables_without_a_profile_are_shared_too(make_mirror: MakeMirror, folder
             )
             writer.run("INSERT INTO notes VALUES (1, 1, 'x')", "CREATE TABLE log(line)", "INSERT INTO log VALUES ('l')")
         one, other = make_mirror(folder / "a.db"), make_mirror(folder / "b.db", state="b")
-        one.tenants, other.tenants = {folder / "a.db": "ada"}, {folder / "b.db": "bob"}
+        one.agents, other.agents = {folder / "a.db": "ada"}, {folder / "b.db": "bob"}
         for mirror in (one, other):
             mirror.start()
             mirror.check()
@@ -187,7 +187,7 @@ def test_a_table_of_another_kind_is_refused(
         other.run("PRAGMA journal_mode=WAL", "CREATE TABLE memory_items(id TEXT PRIMARY KEY, summary)")
         other.run("INSERT INTO memory_items VALUES ('x', 'not a memory')", "CREATE TABLE fine(id INTEGER PRIMARY KEY)")
         curated, generic = make_mirror(folder / "a.db"), make_mirror(folder / "b.db", state="b")
-        generic.tenants = {folder / "b.db": "bob"}
+        generic.agents = {folder / "b.db": "bob"}
         if kind == "curated":
             curated.start()
             curated.check()
@@ -209,7 +209,7 @@ def test_twenty_sources_one_of_them_stuck(make_mirror: MakeMirror, folder: Path,
     with ExitStack() as stack:
         writers = [stack.enter_context(create_store(path)) for path in paths]
         mirror = make_mirror(*paths)
-        mirror.tenants = {path: f"agent {number}" for number, path in enumerate(paths)}
+        mirror.agents = {path: f"agent {number}" for number, path in enumerate(paths)}
         mirror.start()
         mirror.wait_applied()
         blocker = stack.enter_context(psycopg.connect(dsn))

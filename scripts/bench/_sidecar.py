@@ -1,6 +1,6 @@
 """The mirror as `mirror up` runs it, in a process of its own, with a clock at its commits.
 
-``python _agent.py JSON`` runs until its standard input closes, then writes what it noted: for each
+``python _sidecar.py JSON`` runs until its standard input closes, then writes what it noted: for each
 Postgres transaction the time at which Postgres had acknowledged it (``time.monotonic()``, the same
 clock in all processes of one machine) and how many source commits had been applied before it. The clock
 sits in the engine's own fault seam, so the engine runs as it is, and costs about a microsecond.
@@ -17,7 +17,7 @@ from typing import Any
 
 from loguru import logger
 
-from mirror.sidecar.supervisor import Agent, AgentSettings
+from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 
 def main(spec: dict[str, Any]) -> None:
@@ -31,12 +31,12 @@ def main(spec: dict[str, Any]) -> None:
             times.append(time.monotonic())
             applied.append(pipeline.status.commits)
 
-    settings = AgentSettings([Path(spec["source"])], spec["dsn"], Path(spec["state_dir"]), spec["schema"])
-    agent = Agent(settings, seam)
-    (pipeline,) = agent.pipelines
-    agent.start()
+    settings = SupervisorSettings([Path(spec["source"])], spec["dsn"], Path(spec["state_dir"]), spec["schema"])
+    supervisor = Supervisor(settings, seam)
+    (pipeline,) = supervisor.pipelines
+    supervisor.start()
     sys.stdin.read()
-    agent.stop(timeout=20.0)
+    supervisor.stop(timeout=20.0)
     times.append(time.monotonic())
     applied.append(pipeline.status.commits)
     Path(spec["trace"]).write_bytes(times.tobytes() + applied.tobytes())

@@ -1,0 +1,158 @@
+"""What a mirror says about one source: the value that commands, guard rails, programs and monitoring all read.
+
+A running mirror sends it over its control socket; a stopped one has left the last one in its state folder. Its JSON
+form is described by ``status.schema.json`` beside this module, which a test compares with these types.
+:data:`STATUS_VERSION` grows when a field changes its meaning or goes away; a reader ignores fields that it does not
+know, so new ones may be added.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+#: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
+STATUS_VERSION = 1
+
+
+class Phase(StrEnum):
+    """What the mirror of a source is doing."""
+
+    STARTING = "starting"
+    """It has the source's lock and connects."""
+    SNAPSHOT = "snapshot"
+    """The whole source is copied and loaded into Postgres."""
+    CATCHING_UP = "catching up"
+    """Its own copy and Postgres are brought to one position."""
+    FOLLOWING = "following"
+    """Commits are applied as they come."""
+    REDIFF = "re-diff"
+    """All pages are compared, because contiguity could not be proved."""
+    WAITING = "waiting"
+    """Something is in the way; it tries again by itself. ``last_error`` says what."""
+    FAILED = "failed"
+    """It has ended with an error that no retry helps. ``last_error`` says which."""
+    STOPPED = "stopped"
+    """It does not run."""
+    SILENT = "not answering"
+    """Its process is there and does not answer; the rest is what it wrote down last."""
+
+
+class GapReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A place where contiguity with what was captured before could not be proved; healed by comparing pages."""
+
+    generation: Annotated[int, Meta(description="generation that was left")]
+    reason: str
+    at: Annotated[str, Meta(description="when it was found, ISO 8601")]
+
+
+class RefusalReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that Postgres does not take as it is."""
+
+    table: str
+    reason: str
+    next_step: str = ""
+    own_schema: Annotated[bool, Meta(description="its name is taken: a schema of its own for the source helps")] = False
+
+
+class ProgressReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a copy or a load is."""
+
+    what: Annotated[str, Meta(description="the table, or what is copied")]
+    done: int
+    total: Annotated[int | None, Meta(description="null: not known")] = None
+    unit: Annotated[str, Meta(description="rows or bytes")] = "rows"
+
+
+class HookReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What programs with hooks send, and how its comparison with the log goes; counts since the mirror started."""
+
+    writers: Annotated[list[str], Meta(description="programs that are connected, with their process ids")] = []
+    checked: Annotated[int, Meta(description="commits that hook and log were compared of")] = 0
+    unchecked: Annotated[int, Meta(description="commits of which only the log is known")] = 0
+    waiting: Annotated[int, Meta(description="batches that wait for what hooks send of them")] = 0
+    applied: Annotated[int, Meta(description="commits applied from hooks alone, of a file without a WAL")] = 0
+    lost: Annotated[int, Meta(description="messages that did not fit into a queue")] = 0
+
+
+class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the last comparison is as a proof."""
+
+    proof: Annotated[str, Meta(description="verified, stale, different, not checked or never")] = "never"
+    age_seconds: float | None = None
+    headline: str | None = None
+    repairable: Annotated[bool, Meta(description="whether mirror parity --repair can help where it differs")] = True
+
+
+class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
+    """State of the mirror of one source at one moment. Counts are since it started, unless they say otherwise."""
+
+    version: int = STATUS_VERSION
+    source: Annotated[str, Meta(description="absolute path of the SQLite file")]
+    schema: Annotated[str, Meta(description="Postgres schema of its tables")]
+    phase: Phase = Phase.STARTING
+    agent: Annotated[str | None, Meta(description="the agent that its rows belong to")] = None
+    profile: Annotated[str | None, Meta(description="how its tables are held: generic or memustore")] = None
+    capture: Annotated[str, Meta(description="WAL, or pages: the file has no WAL and all pages are compared")] = "WAL"
+    captured: Annotated[str | None, Meta(description="position up to which commits are in the spool")] = None
+    applied: Annotated[str | None, Meta(description="position that Postgres has")] = None
+    committed_at: Annotated[float | None, Meta(description="when that was committed, seconds since the epoch")] = None
+    behind_since: Annotated[float | None, Meta(description="since when something captured is not applied")] = None
+    caught_up_at: Annotated[float | None, Meta(description="when everything captured was applied last")] = None
+    lag_seconds: Annotated[float | None, Meta(description="age of the oldest commit not applied; null: unknown")] = None
+    freshness_seconds: Annotated[float | None, Meta(description="age of the newest commit that is applied")] = None
+    worst_lag_seconds: Annotated[float | None, Meta(description="worst lag of the last five minutes")] = None
+    commits: Annotated[int, Meta(description="source commits applied")] = 0
+    transactions: Annotated[int, Meta(description="Postgres transactions that they took")] = 0
+    rows: Annotated[int, Meta(description="rows written and deleted, without the snapshot's")] = 0
+    tables: int = 0
+    rejects: Annotated[int, Meta(description="rows that Postgres cannot hold: in mirror.rejects")] = 0
+    refusals: list[RefusalReport] = []
+    left_out: Annotated[list[str], Meta(description="virtual columns that only the program can compute")] = []
+    gaps: list[GapReport] = []
+    comparisons: Annotated[int, Meta(description="how often all pages were compared")] = 0
+    resyncs: Annotated[list[str], Meta(description="why the whole source was copied (again)")] = []
+    interruptions: Annotated[int, Meta(description="how often something was in the way")] = 0
+    last_error: Annotated[str | None, Meta(description="what is in the way, or ended the mirror, in one line")] = None
+    error: Annotated[dict[str, Any] | None, Meta(description="the same with its stable code, as errors have it")] = None
+    discrepancies: Annotated[int, Meta(description="rows on which hook and log disagreed, ever")] = 0
+    hook: HookReport = HookReport()
+    indexing: Annotated[str | None, Meta(description="the vector index that is being built")] = None
+    index_error: Annotated[str | None, Meta(description="why one could not be built")] = None
+    progress: ProgressReport | None = None
+    parity: ProofReport = ProofReport()
+    next_steps: Annotated[list[str], Meta(description="what a person can do, the most useful first")] = []
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``mirror status --json`` prints."""
+
+    version: int = STATUS_VERSION
+    sources: list[StatusReport]
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """A value as JSON. Bytes of a file's name that are no text come as ``\\xff``."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(_as_text(msgspec.to_builtins(value)))
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(each) for key, each in value.items()}
+    return [_as_text(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of :class:`StatusDocument`, as ``status.schema.json`` has it."""
+    return msgspec.json.schema(StatusDocument)
