@@ -35,7 +35,7 @@ import psycopg
 from common import Figure, Figures, Mirror, Workbench, median, parser, percentile, workbench, write
 from loguru import logger
 
-from mirror.core.control import ControlClient
+from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.folders import resolve, source_folder
 from mirror.parity.compare import compare
 from mirror.parity.digests import Choice
@@ -285,7 +285,7 @@ def _sidecar(bench: Workbench, source: Path, schema: str) -> Iterator[ControlCli
     supervisor = Supervisor(SupervisorSettings([source], bench.dsn, bench.state_dir, schema))
     supervisor.start()
     try:
-        with ControlClient(source_folder(bench.state_dir, resolve(source))) as client:
+        with wait_for_mirror(source_folder(bench.state_dir, resolve(source)), 30.0) as client:
             while (status := client.status()).phase != "following" or not status.caught_up_at:
                 if status.phase == "failed":
                     raise SystemExit(f"the mirror does not follow the source: {status}")

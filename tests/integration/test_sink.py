@@ -177,7 +177,10 @@ def test_unreachable_server() -> None:
 def test_lost_connection_is_retryable(sink: Sink, reader: Reader, dsn: str, size: int) -> None:
     """A connection that is cut: SinkError, retryable, nothing applied; a new sink goes on."""
     sink.apply(batch(1, schema=create(ITEMS)))
-    reader.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mirror'")
+    reader.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'mirror' AND datname = current_database()"
+    )
     with pytest.raises(SinkError) as lost:
         sink.apply(batch(2, (ITEMS, [insert(f"k{i}", i, 1.0) for i in range(size)])))
     assert lost.value.retryable

@@ -26,6 +26,7 @@ TINY = {
 
 def test_all_are_here() -> None:
     scripts = {path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("_")}
+    # The last one makes another checkout and its environment.
     assert scripts == {*TINY, "common", "all", "against"}
 
 

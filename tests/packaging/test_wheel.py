@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-import sysconfig
 import tomllib
 import venv
 import zipfile
@@ -52,7 +51,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (packages,) = folder.glob("lib/*/site-packages")
     # Read after the venv's own packages; an editable install's link in there is not followed.
-    paths = dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib"))
+    paths = dict.fromkeys(path for path in sys.path if Path(path).name in ("site-packages", "dist-packages"))
     (packages / "others.pth").write_text("".join(f"{path}\n" for path in paths))
     return python
 
