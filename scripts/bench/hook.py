@@ -70,7 +70,7 @@ def _measure(
         ratio = median([one / other for one, other in zip(rates[side], rates["none"], strict=True)])
         line = Figure(f"{synchronous}, hooks, {side}", median(rates[side]), "commits/s", "without, by pairs", ratio)
         figures.lines.append(line)
-        figures.add(f"{synchronous}, {side}, told of", 100 * told[side] / (options.rounds * (commits + 100)), "%")
+        figures.add(f"{synchronous}, {side}, reported", 100 * told[side] / (options.rounds * (commits + 100)), "%")
 
 
 def _pace(
@@ -90,7 +90,7 @@ def _pace(
     for side in SIDES[1:]:
         more = median([one - other for one, other in zip(found[side], found["none"], strict=True)])
         figures.add(f"{what}, {side}, longer by", more, "us a commit")
-        figures.add(f"{what}, {side}, told of", 100 * told[side] / (rounds * (options.paced + 100)), "%")
+        figures.add(f"{what}, {side}, reported", 100 * told[side] / (rounds * (options.paced + 100)), "%")
 
 
 _seeds = itertools.count(1).__next__

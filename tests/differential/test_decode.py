@@ -449,7 +449,7 @@ def test_a_commit_that_changes_no_row_gives_none() -> None:
 
 
 def test_named_tables_are_given_whole() -> None:
-    """``rebuild``: the sink asks for all rows of a table anew."""
+    """``rebuild``: the sink asks for all rows of a table again."""
     connection = Setting().connect()
     work = Work(connection, 512)
     work.prepare()

@@ -87,10 +87,10 @@ def test_killed_while_there_was_no_room_for_the_spool(running: MirrorProcess, wr
 
 @pytest.mark.linux
 def test_no_room_for_the_copy(running: MirrorProcess, writer: Writer) -> None:
-    """The source is copied anew, here because its copy was deleted; the attempt with room succeeds."""
+    """The source is copied again, here because its copy was deleted; the attempt with room succeeds."""
     own, _ = processes(running)
     with full(own, 50_000):
-        # At once: the mirror makes it anew as soon as it sees that something is gone.
+        # At once: the mirror makes it again as soon as it sees that something is gone.
         shutil.rmtree(folder_of(running).rename(folder_of(running).with_name("deleted")))
         writer.run("INSERT INTO t VALUES (5000, 'no room', 1)")
         status = wait_waiting(running, "File too large")

@@ -157,7 +157,7 @@ def test_refuses_for_a_while(mirror: MirrorProcess, proxy: Proxy, filled: Writer
 
 @pytest.mark.parametrize("then", ["flows again", "is cut"])
 def test_hangs(mirror: MirrorProcess, proxy: Proxy, filled: Writer, then: str) -> None:
-    """An answer that does not come is waited for; what lags is told meanwhile, and the mirror can be stopped."""
+    """The mirror waits for an answer that does not come; status shows the lag meanwhile, and it can be stopped."""
     mirror.start()
     mirror.wait_applied()
     proxy.hang()

@@ -190,7 +190,7 @@ def test_stops_while_it_waits(mirror: MirrorProcess, database: Path, backup: Pat
 
 
 def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, database: Path, backup: Path) -> None:
-    """At its start nothing is waited for: the path may be wrong."""
+    """At its start the mirror waits for nothing: the path may be wrong."""
     mirror.start()
     mirror.wait_applied()
     mirror.stop()

@@ -1,4 +1,4 @@
-"""The state directory, or a part of it, is deleted under a running mirror: it notices, and begins anew by itself."""
+"""The state directory, or a part of it, is deleted under a running mirror: it notices, and begins again by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the golden files anew: ``python -m tests.golden.make``. Salts are random, so every byte changes.
+"""Makes the golden files again: ``python -m tests.golden.make``. Salts are random, so every byte changes.
 
 It may open the files beside its own connection, because nothing else uses them.
 """

@@ -608,7 +608,7 @@ def test_rejects_are_listed_and_tried_again(cli: CommandLine, writer: Writer, da
     assert json.loads(reject["row"]) == {"id": 1, "v": "a\0[b]"}
     again = cli.run("rejects", "retry", database)
     assert again.code == 1 and "1 rows that Postgres cannot hold" in again.out
-    writer.run("UPDATE t SET v = 'mended'")
+    writer.run("UPDATE t SET v = 'repaired'")
     assert cli.run("rejects", "retry", database).code == 0
-    assert sql(dsn, "SELECT v FROM t") == [("mended",)]
+    assert sql(dsn, "SELECT v FROM t") == [("repaired",)]
     assert "no rejects" in cli.run("rejects", "list", database).out

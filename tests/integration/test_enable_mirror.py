@@ -86,7 +86,7 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_dozen_threads(database: Path, dsn: str, driver: str) -> None:
-    """All is captured; on APSW each commit is told of, checked against the WAL, and whose it was is known."""
+    """All is captured; on APSW each commit is reported, checked against the WAL, and whose it was is known."""
     with Gateway(database, dsn, driver=driver) as program:
         program.do(code(TABLES, database))
         program.enable()
@@ -103,7 +103,7 @@ def test_a_dozen_threads(database: Path, dsn: str, driver: str) -> None:
             assert program.do("import sys; answer = 'apsw' in sys.modules") is False, "one copy of SQLite in a process"
             return
         hook = program.await_checked()
-        # Not all need be told of: what that may cost has a limit.
+        # Not all need be reported: what that may cost has a limit.
         assert status["hook"]["let_go"] == 0 and hook["checked"] > 100, (status, hook)
         assert program.status()["discrepancies"] == 0
         assert set(writes(dsn, hook["checked"])) == {(f"agent {n}", program.pid) for n in range(3)}
@@ -187,7 +187,7 @@ def test_without_the_preupdate_hook(database: Path, dsn: str, mode: str) -> None
         program.await_hook()
         program.do("""
             from mirror.hook import budget
-            budget.SHARE = budget.BURST = 1000.0  # that all are told of
+            budget.SHARE = budget.BURST = 1000.0  # that all are reported
             with mirror.as_agent("maya"):
                 for i in range(100):
                     c.execute("INSERT OR REPLACE INTO t(id, v) VALUES (?, ?)", (i % 30, i))

@@ -1,4 +1,4 @@
-"""Generated columns: stored ones are read, virtual ones are computed, and those that cannot be are told of."""
+"""Generated columns: stored ones are read, virtual ones are computed, and those that cannot be are reported."""
 
 from __future__ import annotations
 

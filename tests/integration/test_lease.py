@@ -26,7 +26,7 @@ def take(dsn: str) -> Sink:
 
 
 def name_of_another_process(*, alive: bool = False) -> tuple[int, str, subprocess.Popen[str]]:
-    """Process id and name of a process of this host, ended (and waited for) or still there."""
+    """Process id and name of a process of this host, ended (and reaped) or still there."""
     program = "import sys; from mirror.postgres.holder import this_process; print(this_process(), flush=True)"
     process = subprocess.Popen(
         [sys.executable, "-c", f"{program}; sys.stdin.read()"],

@@ -195,7 +195,7 @@ def test_values_that_do_not_fit_their_column(mirror: MirrorProcess, writer: Writ
     mirror.wait_applied()
     assert rows(dsn, "SELECT id, n FROM t ORDER BY id") == [(1, 2), (2, "no number")]
     assert mirror.status()["rejects"] == 1
-    writer.run("UPDATE t SET x = 'mended' WHERE id = 3")
+    writer.run("UPDATE t SET x = 'repaired' WHERE id = 3")
     mirror.wait_applied()
     assert mirror.status()["rejects"] == 0
 
@@ -235,7 +235,7 @@ def test_a_table_dropped_in_postgres_comes_back(mirror: MirrorProcess, writer: W
 
 
 def test_a_table_that_postgres_cannot_hold_until_it_is_rebuilt(mirror: MirrorProcess, writer: Writer) -> None:
-    """1,700 columns are too many; the source is mended while the mirror runs, and once while it does not."""
+    """1,700 columns are too many; the source is corrected while the mirror runs, and once while it does not."""
     columns = ", ".join(f"c{n}" for n in range(1700))
     writer.run(f"CREATE TABLE wide({columns})", "INSERT INTO wide(c0) VALUES (1)")
     mirror.start()

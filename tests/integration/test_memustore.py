@@ -109,7 +109,7 @@ def test_a_typed_value_is_compared_beside_its_original(
 
 
 def test_what_does_not_fit_is_rejected(running: MirrorProcess, store: Writer, dsn: str) -> None:
-    """Each with its row as it was; mended in the source, it comes."""
+    """Each with its row as it was; corrected in the source, it comes."""
     wrong = {
         "time": item("a", happened_at="last week"),
         "json": item("b", extra="{not json"),

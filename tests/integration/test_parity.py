@@ -1,6 +1,6 @@
 """Parity against a real SQLite file in WAL mode and a real Postgres, with every kind of damage.
 
-The source is written by another process with the standard library's ``sqlite3`` (facts, hazard 17). Postgres
+The source is written by another process with the standard library's ``sqlite3`` (hazard 17). Postgres
 is filled by hand in the layout of ``mirror.sources``, ``mirror.tables`` and ``mirror.rejects``; the gate is
 a stand-in that plays the apply side. Nothing is claimed here about the real mirror.
 """

@@ -1,4 +1,4 @@
-"""``mirror parity --repair``: what was damaged in Postgres is found, named, mended, noted, and proved equal."""
+"""``mirror parity --repair``: what was damaged in Postgres is found, named, repaired, noted, and proved equal."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_the_error_of_one_is_told_and_the_others_are_drained(
 
 
 def test_the_last_one_to_fail_ends_it(cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str) -> None:
-    """When none is at work any more, nothing is waited for: the errors of all are told, and the exit code."""
+    """When none is at work any more, the command ends, with the errors of all and the exit code."""
     sources = [folder / f"{name}.db" for name in NAMES]
     process = cli.start("up", *sources)
     for source in sources:

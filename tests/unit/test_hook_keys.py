@@ -92,7 +92,7 @@ def test_where_the_update_hook_is_silent_or_wrong_no_keys_are_told(program: Prog
             program.run(statement)
     assert program.told() == [None]
     program.run("INSERT INTO t VALUES (20, 20)")
-    assert program.told() == [["+t20"]], "the next transaction is told of again"
+    assert program.told() == [["+t20"]], "the next transaction is sent again"
 
 
 def test_a_commit_that_fails_is_not_told_of(folder: Path) -> None:

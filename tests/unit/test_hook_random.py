@@ -1,4 +1,4 @@
-"""Whatever a program does: what its hooks tell of a transaction is what it has done, or nothing is told of rows."""
+"""Whatever a program does: what its hooks tell of a transaction is what it has done, or no rows are sent."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def key(table: str, rowid: int, values: tuple[Any, ...]) -> tuple[str, object]:
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_told_is_so(folder: Path, mode: str, kind: type[ConnectionHooks], seed: int) -> None:
-    """All values are right; where only keys are told, rows that are new are told of and deleted ones are gone."""
+    """All values are right; where only keys are told, rows that are new are named and deleted ones are gone."""
     program = Program(folder / "p.db", mode, kind, seed)
     before, known = program.state(), 0
     steps: list[str] = []

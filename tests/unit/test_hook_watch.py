@@ -143,7 +143,7 @@ def test_a_statement_that_fails_half_way(program: Program) -> None:
 
 
 def test_triggers_and_full_text(program: Program) -> None:
-    """Statements inside of statements; where it is not sure what a failed one has left, nothing is told of rows."""
+    """Statements inside of statements; where it is not sure what a failed one has left, no rows are sent."""
     program.run(
         "CREATE VIRTUAL TABLE f USING fts5(v, content='t', content_rowid='id')",
         "CREATE TRIGGER i AFTER INSERT ON t BEGIN INSERT INTO f(rowid, v) VALUES (new.id, new.v); END",
@@ -257,7 +257,7 @@ def test_other_databases_are_left_out(program: Program, folder: Path) -> None:
 
 
 def test_a_commit_is_named_by_the_one_before(program: Program) -> None:
-    """Also when the log begins anew, and when other connections write in between."""
+    """Also when the log begins again, and when other connections write in between."""
     other = apsw.Connection(str(program.path))
     places = []
     for number in range(30):
@@ -309,7 +309,7 @@ def test_readers_in_the_way_of_a_commit(folder: Path) -> None:
 
 
 def test_a_commit_that_the_program_refuses(program: Program) -> None:
-    """Its own commit hook says no: whichever is asked first, nothing is told of."""
+    """Its own commit hook says no: whichever is asked first, nothing is sent."""
     program.db.set_commit_hook(lambda: True, id="own")
     with pytest.raises(apsw.ConstraintError):
         program.run("INSERT INTO g VALUES (1)")
@@ -379,7 +379,7 @@ def test_set_in_the_midst_of_a_transaction(program: Program) -> None:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_transaction_begins_while_hooks_are_set_again(program: Program, whole: bool) -> None:
-    """By another thread: nothing is told of its rows, and of the next one's all."""
+    """By another thread: none of its rows is sent, and all of the next one's."""
     set_last = program.watch._listen_to_rows
 
     def meanwhile(connection: apsw.Connection) -> None:
@@ -423,7 +423,7 @@ def test_a_heap_memory_index_is_left_alone(folder: Path) -> None:
 
 
 def test_a_program_that_commits_without_a_pause(folder: Path) -> None:
-    """It is told of in bursts, and has no hooks in between; of each burst every commit."""
+    """It is reported in bursts, and has no hooks in between; of each burst every commit."""
     program = Program(folder / "p.db", "wal")
     program.run("PRAGMA synchronous=OFF", "CREATE TABLE g(x)")
     program.sent.take()

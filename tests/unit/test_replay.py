@@ -1,4 +1,4 @@
-"""Which commits of a file without a WAL are applied as hooks have told of them."""
+"""Which commits of a file without a WAL are applied as hooks sent them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mirror.sidecar.hooktalk.replay import Replay, Step
 
 
 def told(*places: tuple[int, int]) -> Replay:
-    """What a hook has told of commits behind these counters and schema cookies; Postgres is at counter 7, cookie 5."""
+    """What a hook has sent of commits behind these counters and schema cookies; Postgres is at counter 7, cookie 5."""
     hooked = HookReceiver(lambda: None)
     messages: list[Commit | Lost] = [
         Commit(number, None, FilePlace(*place, 9), []) for number, place in enumerate(places)

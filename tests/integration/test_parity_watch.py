@@ -48,7 +48,7 @@ def test_equal_and_different(running: MirrorProcess, background: ParityWatch, wr
     report = background.verify(source)
     assert report.verdict == "different" and report.tables[0].missing == 1
     assert kept(running) == "different"
-    writer.run("UPDATE t SET name = 'mended' WHERE id = 77")
+    writer.run("UPDATE t SET name = 'repaired' WHERE id = 77")
     running.wait_applied()
     assert background.verify(source).verdict == "equal"
     with psycopg.connect(dsn) as connection:
