@@ -1,19 +1,20 @@
 """Follow a database in a rollback-journal mode, without a lock: notice changes, and when it stands still.
 
 Such a database has no log to read: its file is changed in place while the journal keeps what was there
-before. So all that can be told is *that* it has changed; what has changed is found by comparing its pages
+before. So all that can be known is *that* it has changed; what has changed is found by comparing its pages
 with the shadow. A reader's lock would make a writer's commit fail, so none is taken. Instead it is proved
 that nothing was written while pages were read:
 
 * the file's stamp (inode, size, mtime, ctime) has not changed. Every write sets the ctime, by a clock that
   moves in ticks; so a stamp counts only once it has been seen unchanged for more than a tick;
-* nobody holds a writer's lock, so no transaction has spilled pages into the file that it may take back;
+* no process holds a writer's lock, so no transaction has spilled pages into the file that it may roll back;
 * there is no hot journal, which would mean that a writer died half-way.
 
 A stamp for which this holds is *announced*: a CHANGE record in the spool, and a generation of its own. As
-long as the file still bears that stamp, what it says is the committed state of that generation.
+long as the file still has that stamp, its content is the committed state of that generation.
 
-Used in a process that holds no SQLite connection, like :mod:`mirror.capture.wal_follower`.
+Used in a process that holds no SQLite connection (hazard 17, mirror/HAZARDS.md), like
+:mod:`mirror.capture.wal_follower`.
 
 Not guaranteed: that every transaction is seen (the state after several is), and anything at all while a
 program writes without a pause that is longer than a tick and the time to read the file.
@@ -39,9 +40,9 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 #: The lock bytes of SQLite: PENDING, RESERVED, and the 510 of SHARED; a writer has a write lock on one of them.
 _LOCK_BYTES = LOCK_BYTE, 512
 _CLOCK_REALTIME_COARSE = 5
-#: How long a hot journal may stand before it is told: a program that is just starting rolls it back itself.
+#: Seconds for which a hot journal may exist before it is reported: a program that is starting rolls it back itself.
 _HOT_SECONDS = 2.0
-#: How long a file may be written without a pause before that is told.
+#: Seconds for which a file may be written without a pause before that is reported.
 STILL_SECONDS = 1.0
 
 
@@ -62,18 +63,18 @@ class JournalFollower:
         self._hot_since: float | None = None
         self._settle = _tick() + 0.001
         self._header = b""
-        """Of the file as it stood still."""
+        """First 100 bytes of the file when it stood still."""
 
     @property
     def cursor(self) -> Cursor:
-        """Where capture is."""
+        """The place up to which changes are announced; raises ``SourceError`` when not attached."""
         if self._cursor is None:
             raise SourceError("follow the database", str(self._database), "not attached")
         return self._cursor
 
     @property
     def spool(self) -> SpoolWriter:
-        """Where changes are announced."""
+        """The spool in which changes are announced."""
         return self._spool
 
     def open(self) -> None:
@@ -86,7 +87,7 @@ class JournalFollower:
         self._opened = time.monotonic()
 
     def is_ready(self) -> bool:
-        """Whether :meth:`attach` may be called; to be asked again and again, once the file is open.
+        """Whether :meth:`attach` may be called; to be called again and again, once the file is open.
 
         Raises ``SourceError`` when the file has not stood still for long, and as :meth:`poll` does.
         """
@@ -97,9 +98,10 @@ class JournalFollower:
         return False
 
     def attach(self, floor: int, forced: str = "") -> str | None:
-        """What the file says now, when it stands still, is a new generation, numbered ``floor`` or higher.
+        """Begin a new generation, numbered ``floor`` or higher, with what the file has now, while it stands still.
 
-        Returns ``forced``, or None: that pages are compared is no gap here.
+        Returns the reason of a gap: ``forced``, or None, because comparing pages is the usual way here. Raises
+        ``FormatError`` for a damaged header, ``StateError`` when the spool cannot be written.
         """
         self._announce(floor)
         return forced or None
@@ -121,9 +123,9 @@ class JournalFollower:
         self._announced = self._latest = None
 
     def poll(self) -> bool:
-        """Announce a change, if there is one and the file stands still; never more at once.
+        """Announce a change, if there is one and the file stands still; always returns False: there is never more.
 
-        Raises ``ReplacedError`` when another file stands at its path or it is in WAL mode now, ``SourceError``
+        Raises ``ReplacedError`` when another file is at its path or it is in WAL mode now, ``SourceError``
         when a writer has died inside a transaction, ``StateError`` when the spool cannot be written.
         """
         if self.stands_still() and self._latest != self._announced:
@@ -145,7 +147,7 @@ class JournalFollower:
             return None
 
     def stands_still(self) -> bool:
-        """Whether the file's state is a committed one, and has been for more than a tick.
+        """Whether the file's state is a committed one, and has been unchanged for more than a tick of the clock.
 
         Raises ``ReplacedError``, ``SourceError`` as :meth:`poll` does.
         """
@@ -187,7 +189,7 @@ class JournalFollower:
         self.committed = cursor.lsn
 
     def _is_being_written(self) -> bool:
-        """Whether anybody holds a writer's lock. (Asking takes none.)"""
+        """Whether any process holds a writer's lock. (Asking takes none.)"""
         start, length = _LOCK_BYTES
         if sys.platform == "darwin":
             form, at = "@qqihh", 3

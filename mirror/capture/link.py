@@ -1,6 +1,7 @@
 """The mirror's end of the capture process: start it, talk to it, notice its death.
 
-One process follows all sources, each in a conversation of its own that begins and ends whenever the source wants it.
+One process follows all sources, each in a conversation of its own, which the mirror begins and ends at any time. The
+messages are listed in :mod:`mirror.capture.process`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import SourceError
 from mirror.core.positions import Lsn, Salts
 
-#: What runs in the capture process.
+#: The module that runs in the capture process.
 CAPTURE_MODULE = "mirror.capture.process"
-#: A process, or the system, can have no more descriptors.
+#: Error numbers of a process, or a system, that can open no more descriptors.
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
@@ -64,8 +65,8 @@ class Unknown:
 class Failed:
     """Following failed.
 
-    ``retryable``: capture goes on trying; otherwise the conversation ends, because of a bug. ``replaced``: in vain
-    until it is attached again.
+    ``retryable``: capture goes on trying; otherwise the conversation ends, because of a bug. ``replaced``: it fails
+    until the mirror has attached again.
     """
 
     text: str
@@ -79,8 +80,8 @@ Message = Captured | Attached | Marked | Unknown | Failed
 class CaptureLink:
     """One source's conversation with the capture process.
 
-    ``fileno()`` makes it usable with :mod:`selectors`. Not thread-safe: the source's own thread uses it alone. That
-    capture has ended is noticed by :meth:`read` and nowhere else.
+    ``fileno()`` makes it usable with :mod:`selectors`. That capture has ended is noticed by :meth:`read` only. Thread:
+    the source's own; not thread-safe.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -97,19 +98,19 @@ class CaptureLink:
     def attach(self, floor: int, forced: str = "") -> None:
         """Ask capture to open the source's files; answered by :class:`Attached` or :class:`Failed`.
 
-        A new generation is numbered ``floor`` or higher; ``forced``: the reason to begin one anyway.
+        A new generation is numbered ``floor`` or higher; ``forced``: the reason to begin one in any case.
         """
         self._send(f"attach {floor} {forced}")
 
     def look(self) -> None:
-        """Have capture look at once, and often for a while: somebody is about to commit."""
+        """Have capture look at once, and often for a while: a program is about to commit."""
         if not self._output:
             self._send("look")
 
     def mark(self, *, now: bool = False) -> int:
         """Ask for the position of all that is committed now; answered by :class:`Marked`.
 
-        ``now``: even if the spool is full, because nobody can make room in it before.
+        ``now``: even if the spool is full, because no room can be made in it before the answer.
         """
         self._marks += 1
         self._send(f"mark {self._marks} {'now' * now}")
@@ -128,11 +129,14 @@ class CaptureLink:
     def flush(self) -> None:
         """Send what capture had no room for before; never waits."""
         if self._output:
-            with contextlib.suppress(OSError):  # no room, or capture has ended, which is read
+            with contextlib.suppress(OSError):  # no room, or capture has ended, which read() notices
                 del self._output[: self._socket.send(self._output)]
 
     def read(self) -> list[Message]:
-        """The messages that have come. Raises ``SourceError`` when capture has ended."""
+        """The messages that have come, possibly none; never waits.
+
+        Raises ``SourceError`` when capture has ended.
+        """
         try:
             data = self._socket.recv(1 << 16)
         except BlockingIOError:
@@ -172,7 +176,7 @@ def _message(data: dict[str, object]) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class CaptureTask:
-    """What the capture process has to follow."""
+    """What the capture process has to follow, and its spool; ``limit``: bytes in it at which capture waits."""
 
     database: Path
     spool: Path
@@ -180,7 +184,10 @@ class CaptureTask:
 
 
 class CaptureService:
-    """The capture process of one mirror, started when it is needed and again when it has died; for all threads."""
+    """The capture process of one mirror, started when it is needed and again when it has died.
+
+    Thread: any.
+    """
 
     def __init__(self, module: str = CAPTURE_MODULE) -> None:
         """``module``: what runs in the process."""
@@ -188,7 +195,7 @@ class CaptureService:
         self._guard = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        """Over it conversations are begun; the process ends when it closes."""
+        """Conversations are begun over this socket; the process ends when it is closed."""
         self._stopped = False
 
     @property
@@ -200,7 +207,7 @@ class CaptureService:
     def link(self, task: CaptureTask) -> CaptureLink:
         """Begin a conversation about a source; raises ``SourceError``.
 
-        One that the death of the process has ended is closed by whoever has it.
+        A conversation that the death of the process has ended is closed by the caller that began it.
         """
         with self._guard:
             if self._stopped:
@@ -255,7 +262,7 @@ class CaptureService:
         self._socket = ours
 
     def _drop(self) -> None:
-        """Have no process any more: it ends when it is hung up on."""
+        """End the process by closing its socket, and kill it if it takes more than a second."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -268,7 +275,7 @@ class CaptureService:
                 process.wait()
 
     def stop(self) -> None:
-        """Have the process end, and start none any more."""
+        """End the process, and start no other: later calls of :meth:`link` raise ``SourceError``."""
         with self._guard:
             self._stopped = True
             self._drop()

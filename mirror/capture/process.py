@@ -1,23 +1,24 @@
 """The capture process: one small loop that follows the files of all sources of one mirror.
 
-It runs apart from decoding and Postgres so that nothing can make it late, and holds no SQLite
-connection. Started as ``python -m mirror.capture.process DESCRIPTOR`` with one inherited socket, over which come the
-conversations, one a source, each to begin and to end at any time: a line ``{"database", "spool", "limit"}`` and with it
-the descriptor of a socket. When the other end of a conversation closes, so are the files and the spool of its source;
-when that of the inherited socket closes, the mirror is gone and the process ends.
+It runs apart from decoding and Postgres so that nothing can make it late, and holds no SQLite connection (hazard 17,
+mirror/HAZARDS.md). It is started as ``python -m mirror.capture.process DESCRIPTOR`` with one inherited socket.
+Conversations, one a source, come over this socket at any time: each is a line ``{"database", "spool", "limit"}`` and
+with it the descriptor of a socket. When the other end of a conversation is closed, the files and the spool of its
+source are closed too; when the other end of the inherited socket is closed, the mirror is gone and the process ends.
 
 Lines from the mirror            answered by (JSON, one object a line)
 ``attach <floor> [<reason>]``    ``{"attached": true, "gap": ..., "lsn": ..., "salts": ..., "place": ...}``
 ``look``                         (nothing: it looks more often for a while, as after a commit)
 ``mark <id> [now]``              ``{"mark": id, "lsn": "g:f"}`` once all that was committed is spooled
 ``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled, or
-                                 ``{"mark": id, "unknown": text}`` if nobody has seen these salts for some seconds
+                                 ``{"mark": id, "unknown": text}`` if these salts were not seen for some seconds
 (unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
 (unasked)                        ``{"error": text, "retry": bool, "replaced": bool}`` when following failed
 
-No source holds up another: all that may have to wait (another process has the spool, a file does not stand still) is a
-state that is looked at again, all that may be long (a large commit, the end of a spool) goes in short steps, and what
-goes wrong in one is that one's failure. ``retry`` is false for what must be a bug: then its conversation ends.
+No source holds up another: where one has to wait (another process has the spool, a file does not stand still), the
+condition is tested again at the next turn; long work (a large commit, the end of a spool) is done in short steps; an
+error in one source is reported for that source alone. ``retry`` is false for what must be a bug: then the
+conversation ends.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ from mirror.sqlite.format.header import is_wal
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
 BUSY_INTERVAL, QUIET_INTERVAL = 0.0003, 0.002
 QUIET_AFTER = 2.0
-#: Seconds for which one source is followed before the others get their turn, and before messages are read.
+#: Seconds for which one source is followed before the others get their turn and messages are read.
 SHARED_TURN, LONE_TURN = 0.002, 0.008
 RETRY_INTERVAL = 0.2
-#: How long a frame whose salts nobody has seen is looked for.
+#: Seconds for which a frame is looked for that has salts not seen yet.
 LOCATE_SECONDS = 5.0
-#: What epoll waits at least: whole milliseconds.
+#: Seconds that epoll waits at least: it takes whole milliseconds.
 _SHORTEST_SELECT = 0.001
 #: Descriptors that one message on the inherited socket may bring.
 _MOST_DESCRIPTORS = 16
@@ -63,7 +64,7 @@ AnyFollower = Follower | JournalFollower
 
 
 class Conversation:
-    """One source: its follower, its socket, and who waits for what."""
+    """One source: its follower, its socket, and the questions that are not answered yet."""
 
     def __init__(self, sock: socket.socket, database: Path, spool: Path, limit: int, faults: Faults) -> None:
         self.socket = sock
@@ -79,7 +80,7 @@ class Conversation:
         """The rest of the steps of attaching."""
         self.closed = False
         self._broken = False
-        """A bug was met: what is left to do is to say so."""
+        """A bug was met: all that is left to do is to report it."""
         self.lively = False
         """Commits have come, or are about to, as the mirror says."""
         self._marks: list[tuple[int, Lsn | None]] = []
@@ -90,7 +91,7 @@ class Conversation:
         self._input = b""
         self._output = bytearray()
         self._captured: Lsn | None = None
-        self._told: Lsn | None = None
+        self._reported: Lsn | None = None
         self._retry_at = 0.0
         self._failing = False
         self._last_failure: dict[str, object] = {}
@@ -149,7 +150,7 @@ class Conversation:
                     follower.detach()
                 self._fail(error)
         if follower is not None and self._attached:
-            self._tell(follower)
+            self._report(follower)
         self._give_up_places()
         return more
 
@@ -160,18 +161,18 @@ class Conversation:
             pass
         self._answer(follower)
         if self._failing:
-            self._failing, self._told = False, None  # that it goes on is told even if nothing is new
+            self._failing, self._reported = False, None  # that it goes on is reported even if nothing is new
         captured = follower.cursor.lsn
         self.lively |= captured != self._captured
         self._captured = captured
         return more
 
-    def _tell(self, follower: AnyFollower) -> None:
+    def _report(self, follower: AnyFollower) -> None:
         # Only whole commits are reported: the reader would look at a large transaction again and again.
         committed = follower.committed
-        if not self._output and committed is not None and committed != self._told:
-            self._told = committed
-            self._say({"lsn": str(self._told), "place": list(follower.spool.place)})
+        if not self._output and committed is not None and committed != self._reported:
+            self._reported = committed
+            self._say({"lsn": str(committed), "place": list(follower.spool.place)})
 
     def _answer(self, follower: AnyFollower) -> None:
         if not self._marks and not self._places:
@@ -182,7 +183,7 @@ class Conversation:
         for mark, target in self._marks:
             goal = now if target is None else target
             if goal is not None and captured >= goal:
-                # The goal, not the cursor: that may stand inside a large transaction.
+                # The goal, not the cursor, which may be inside a large transaction.
                 self._say_mark(mark, goal, follower)
             else:
                 waiting.append((mark, goal))
@@ -199,7 +200,7 @@ class Conversation:
         self._places = unknown
 
     def _give_up_places(self) -> None:
-        """Say of frames that are looked for in vain that nobody knows them."""
+        """Answer that frames are unknown which were looked for long enough."""
         if not self._places:
             return
         now, waiting = time.monotonic(), []
@@ -216,7 +217,7 @@ class Conversation:
         match line.split():
             case ["attach", floor, *reason]:
                 self._stop_attaching()
-                self._attached, self._told = False, None
+                self._attached, self._reported = False, None
                 self._attaching = self._attach(int(floor), " ".join(reason))
             case ["look"]:
                 self.lively = True
@@ -242,10 +243,10 @@ class Conversation:
         return False
 
     def _attach(self, floor: int, forced: str) -> Generator[bool, None, None]:
-        """Attach and say so. A generator: yields True where it can go on at once, False where it waits."""
+        """Attach and report it. A generator: yields True where it can go on at once, False where it has to wait."""
         if self._follower is not None:
             self._follower.detach()
-        if self._spool is not None and not self._spool.intact:  # it was deleted
+        if self._spool is not None and not self._spool.intact:  # it was deleted on disk
             self._spool.close()
             self._spool = None
         if self._spool is None:
@@ -282,7 +283,7 @@ class Conversation:
                 self._follower.detach()
 
     def _new_follower(self, spool: SpoolWriter) -> AnyFollower:
-        """A follower of the kind that the journal mode asks for."""
+        """The follower for the database's journal mode."""
         if in_wal_mode(self._database):
             return Follower(self._database, spool, self._limit)
         return JournalFollower(self._database, spool)
@@ -298,7 +299,7 @@ class Conversation:
             self._spool.close()
             self._spool = None
 
-    # -- saying ------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------
 
     def _say_mark(self, mark: int, lsn: Lsn, follower: AnyFollower) -> None:
         self._awaited.discard(mark)
@@ -309,13 +310,13 @@ class Conversation:
             place = error.filename or self._database
             error = SourceError("follow the source", str(place), error.strerror or str(error))
         replaced = isinstance(error, ReplacedError)
-        told = {"error": error.detail if replaced else str(error), "retry": True, "replaced": replaced}
-        if not self._output or told != self._last_failure:  # while nobody reads, once is enough
-            self._say(told)
-        self._last_failure = told
+        failure = {"error": error.detail if replaced else str(error), "retry": True, "replaced": replaced}
+        if not self._output or failure != self._last_failure:  # while the mirror does not read, once is enough
+            self._say(failure)
+        self._last_failure = failure
 
     def _break(self, error: Exception) -> None:
-        """A bug: say where, and end this source alone."""
+        """A bug: print the traceback, and end this source alone."""
         traceback.print_exception(error)
         self._say({"error": f"{type(error).__name__}: {error}", "retry": False, "replaced": False})
         self._broken = True
@@ -337,7 +338,7 @@ class Conversation:
 
 
 def in_wal_mode(database: Path) -> bool:
-    """Whether a database's header says so; raises ``SourceError`` if it cannot be read."""
+    """Whether a database is in WAL mode by its header; raises ``SourceError`` if it cannot be read."""
     try:
         descriptor = os.open(database, os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -352,7 +353,7 @@ class Capture:
     """All conversations of this process."""
 
     def __init__(self, mirror: socket.socket, faults: Faults) -> None:
-        """``mirror``: over this socket come the conversations."""
+        """``mirror``: the socket over which conversations come."""
         self._mirror = mirror
         self._mirror.setblocking(False)
         self._faults = faults
@@ -361,7 +362,7 @@ class Capture:
         self._conversations: list[Conversation] = []
         self._input = b""
         self._sockets: list[socket.socket] = []
-        """Of conversations that nothing else is known of yet."""
+        """Descriptors of conversations that have not sent their line yet."""
         self._ended = False
 
     def run(self) -> None:
@@ -381,7 +382,7 @@ class Capture:
             self._drop_closed()
 
     def _read(self, seconds: float) -> None:
-        """Wait so long for messages, and take them."""
+        """Wait at most ``seconds`` for messages, and take them."""
         if 0 < seconds < _SHORTEST_SELECT:
             time.sleep(seconds)
             seconds = 0.0
@@ -402,7 +403,7 @@ class Capture:
         for line in lines:
             if self._sockets:
                 self._begin(self._sockets.pop(0), json.loads(line))
-            # Else this process can have no more descriptors, and the mirror sees that the other end is closed.
+            # Otherwise this process can have no more descriptors, and the mirror sees that the other end is closed.
 
     def _begin(self, sock: socket.socket, source: dict[str, Any]) -> None:
         conversation = Conversation(
@@ -419,9 +420,9 @@ class Capture:
 
 
 def main(argument: str, faults: Faults = no_fault) -> None:
-    """Follow the sources that come over the socket with this descriptor, until that closes.
+    """Follow the sources that come over the socket with this descriptor, until its other end is closed.
 
-    ``faults`` is called with the names of places where a kill is of interest.
+    ``faults`` is called with the name of each place at which tests kill the process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the mirror, which stops us
     _be_prompt()
@@ -431,9 +432,9 @@ def main(argument: str, faults: Faults = no_fault) -> None:
 def _be_prompt() -> None:
     """Ask Linux (6.12 and newer) to run this process soon after it wakes, for a short slice each time.
 
-    A process with a slice of 0.1 ms is let in before others that compute for milliseconds on end; it
-    gets no more processor time than any other. Needs no privilege. Elsewhere nothing happens: capture
-    then is as prompt as the scheduler makes it.
+    A process with a slice of 0.1 ms runs before others that compute for milliseconds without a pause; it
+    gets no more processor time than any other. Needs no privilege. On other systems nothing happens: capture
+    is then as prompt as the scheduler makes it.
     """
     number = {"x86_64": 314, "aarch64": 274}.get(platform.machine())
     if sys.platform != "linux" or number is None:

@@ -1,7 +1,8 @@
 """The spool: committed frames copied out of the WAL, in append-only segment files.
 
-One process appends (capture), another reads (the pipeline) and prunes. Segment ``N`` is the file
-``N.seg`` with N of 16 digits; each is a row of records:
+One process appends with this module (capture); another reads and prunes (the mirror's own), with
+:mod:`mirror.replica.spool_reader`. Segment ``N`` is the file ``N.seg`` with N of 16 digits; each is a sequence of
+records:
 
 ======  ====  =====================================================================
 offset  size  field (big-endian)
@@ -20,14 +21,14 @@ offset  size  field (big-endian)
 52      --    payload
 ======  ====  =====================================================================
 
-FRAMES: the frames as they stand in the WAL (header and page). They carry SQLite's own chain of
-checksums, which the reader tests; so the process that must never be late need not. START (first in each segment), RESET
-GAP and CHANGE: a :class:`Cursor` as JSON, the place at which the frames behind it go on. RESET says that
-the new generation continues the old one with nothing missed, GAP that this cannot be proved, CHANGE that
-there are no frames, because the database has no WAL: its pages have to be compared.
+FRAMES: the frames as they are in the WAL (header and page). They carry SQLite's own chain of checksums, which the
+reader tests; so the process that must never be late need not. START (first in each segment), RESET, GAP and CHANGE: a
+:class:`Cursor` as JSON, the place at which the frames after it go on. RESET means that the new generation continues
+the old one with nothing missed, GAP that this cannot be proved, CHANGE that there are no frames, because the database
+has no WAL: its pages have to be compared.
 
 Not guaranteed: that what was appended last survives a power cut (nothing is synced here; a torn
-record is found by its CRC and cut off), and that a transaction lies in one record.
+record is found by its CRC and cut off), and that a transaction is in one record.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _CRC = struct.Struct(">I")
 RECORD_HEADER_SIZE = _HEADER.size + _CRC.size
 _MAGIC = b"MSPL"
 SEGMENT_BYTES = 16 << 20
-#: How long another process may have the spool that is to be opened before that is an error.
+#: Seconds for which another process may have the spool that is to be opened before that is an error.
 LOCK_SECONDS = 5.0
 
 
@@ -74,7 +75,7 @@ _KINDS = frozenset(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in the WAL, with all that is needed to go on from there and to prove it."""
+    """A place in the WAL, with all that is needed to go on from there and to prove that nothing is missing."""
 
     generation: int
     frame: int
@@ -93,7 +94,7 @@ class Cursor:
 
     @property
     def lsn(self) -> Lsn:
-        """The position as the rest of the program knows it."""
+        """The position, in the form that the rest of the program uses."""
         return Lsn(self.generation, self.frame)
 
     def to_json(self) -> bytes:
@@ -151,7 +152,7 @@ def segments(folder: Path) -> list[int]:
 
 
 def read_record(descriptor: int, place: SpoolPlace) -> Record | None:
-    """Read one record from an open segment; None where no whole, undamaged record stands."""
+    """Read one record from an open segment; None where there is no whole, undamaged record."""
     head = os.pread(descriptor, RECORD_HEADER_SIZE, place.offset)
     if len(head) < RECORD_HEADER_SIZE or zlib.crc32(head[: _HEADER.size]) != _CRC.unpack_from(head, _HEADER.size)[0]:
         return None
@@ -184,25 +185,25 @@ def _head(
 
 
 class SpoolWriter:
-    """Appends to the spool, once it is open. One process at a time has one.
+    """Appends to the spool, once it is open. One process at a time has it open, by a lock on the folder's lock file.
 
-    Opening cuts off what a kill left behind the last commit; ``cursor`` is then the place in the WAL
+    Opening cuts off what a kill left after the last commit; ``cursor`` is then the place in the WAL
     where capture goes on, None in an empty spool.
     """
 
     def __init__(self, folder: Path, faults: Faults = no_fault) -> None:
-        """``faults`` is called with the names of places where a kill is of interest."""
+        """``faults`` is called with the name of each place at which tests kill the process."""
         self._folder = folder
         self._faults = faults
         self._descriptor = -1
         self.cursor: Cursor | None = None
         self.place = SpoolPlace(0, 0)
         self.size = 0
-        """Bytes in all segments at the last look (:meth:`measure`), and those appended since: so many at most."""
+        """Bytes in all segments at the last :meth:`measure` and those appended since: an upper bound."""
         self._lock = -1
 
     def open(self) -> Iterator[bool]:
-        """Take the spool and read its end, in short steps, so that whoever has more to do is not held up.
+        """Lock the spool and read its end, in short steps, so that a caller with other work is not held up.
 
         A generator, to be run to its end. It yields True where it can go on at once, False while another process has
         the spool: the capture process of a mirror that was killed may live a moment longer than that mirror. Raises
@@ -212,7 +213,7 @@ class SpoolWriter:
             self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             yield from self._take_lock()
             numbers = segments(self._folder)
-            # A crash can leave a newest segment without its START record: it holds nothing then.
+            # A crash can leave a newest segment without its START record: it has nothing in it then.
             while numbers and not (yield from self._recover(numbers[-1])):
                 segment_path(self._folder, numbers.pop()).unlink()
             self.measure()
@@ -291,21 +292,27 @@ class SpoolWriter:
         record, whole, self.cursor = last
         if whole == record.count:
             return record.end
-        # Its first commits may have been applied: they stay where they are, under a shorter header.
+        # Its first commits may have been applied: they stay at their place, under a shorter header.
         size = whole * (len(record.payload) // record.count)
         before = record.generation, record.first_frame, whole, record.sums, record.time
         os.pwrite(descriptor, _head(Kind.FRAMES, record.big_endian, *before, size), record.place.offset)
         return SpoolPlace(number, record.place.offset + RECORD_HEADER_SIZE + size)
 
     def begin(self, kind: Kind, cursor: Cursor, time: float) -> None:
-        """Append the record that begins a generation: RESET or GAP. Raises ``StateError``."""
+        """Append the record that begins a generation: RESET, GAP or CHANGE. Raises ``StateError``.
+
+        ``time``: seconds since the epoch.
+        """
         self._faults("spool:begin")
         self._room(time)
         self._append(self._cursor_record(kind, cursor, time))
         self.cursor = cursor
 
     def append(self, before: Cursor, after: Cursor, frames: bytes, time: float) -> None:
-        """Append the frames that lead from one cursor to another. Raises ``StateError``."""
+        """Append the frames that lead from one cursor to another. Raises ``StateError``.
+
+        ``frames``: whole frames, header and page, in order; ``time``: seconds since the epoch.
+        """
         self._room(time)
         count = after.frame - before.frame
         head = _head(
@@ -374,7 +381,7 @@ class SpoolWriter:
         )
 
     def measure(self) -> None:
-        """Look how many bytes all segments have: others prune. (With 256 of them this takes 1.6 ms.)"""
+        """Add up the bytes of all segments: the reader prunes them. (With 256 of them this takes 1.6 ms.)"""
         total = 0
         for path in self._folder.glob("*.seg"):
             with contextlib.suppress(FileNotFoundError):  # pruned just now
@@ -382,7 +389,7 @@ class SpoolWriter:
         self.size = total
 
     def close(self) -> None:
-        """Close the segment and let others append. May be called twice."""
+        """Close the segment and release the lock, so that another process can append. May be called twice."""
         for descriptor in (self._descriptor, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -400,7 +407,7 @@ def _frames_to_commit(record: Record) -> int:
 
 
 def _after(cursor: Cursor, record: Record, count: int) -> Cursor:
-    """The cursor behind the first ``count`` frames of a FRAMES record."""
+    """The cursor after the first ``count`` frames of a FRAMES record."""
     size = len(record.payload) // record.count
     heads = [record.payload[at : at + FRAME_HEADER_SIZE] for at in range(0, count * size, size)]
     commits = sum(head[4:8] != b"\0\0\0\0" for head in heads)

@@ -3,19 +3,20 @@
 The WAL index (``-shm``) says what is committed: salts, last frame, and ``iChange``, which every
 commit raises by one and no reset touches. Frames up to the last one are copied out and their salts
 tested; salts in the index that are the same before and after the copy mean that nothing was
-overwritten meanwhile, because a reset publishes new salts before it writes its first frame. The
-checksum chain is the second proof; whoever reads the spool tests it. For frames that SQLite left
-without salts and checksum (see ``seal_frames``) the index alone vouches, and the chain is made anew.
+overwritten during it, because a reset publishes new salts before it writes its first frame. The
+checksum chain is the second proof; the spool's reader tests it. For frames that SQLite left
+without salts and checksum (see ``seal_frames``) the index is the only proof, and the chain is computed again.
 
 After a reset the old generation's frames stay in the file until new ones overwrite them, from the
-start. So what was not read yet is read then, as far as the old chain goes. Whether that is all there
-was is proved by counting: ``iChange`` must have gone up by exactly the commits among these
-leftovers plus those of the new generation. (The chain alone cannot tell a commit whose sync failed,
-and cannot tell a finished generation from one that was overwritten up to the saved place.) Anything
-else is a gap; a gap is recorded with its reason and never guessed over.
+start. So the frames that were not read yet are read after it, as far as the old chain goes. Counting
+proves whether these are all: ``iChange`` must have gone up by exactly the commits among these
+leftovers plus those of the new generation. (The chain alone does not show that the sync of a commit failed,
+and does not distinguish a finished generation from one that was overwritten up to the saved place.) Anything
+else is a gap; a gap is recorded with its reason, and no guess is made instead.
 
 This module is used in a process that holds no SQLite connection: it may open and close the files
-(closing a descriptor on the database or the ``-shm`` drops the POSIX locks of the whole process).
+(closing a descriptor on the database or the ``-shm`` drops the POSIX locks of the whole process:
+hazard 17, mirror/HAZARDS.md).
 
 Not guaranteed: that every generation is seen (a reader that is late for more than a generation gets
 a gap), and anything about files on which the program uses exclusive locking mode, which have no
@@ -50,13 +51,13 @@ from mirror.sqlite.format.walindex import BOTH_COPIES, SALTS, SECOND_SALTS, WalI
 
 #: Bytes copied out of the WAL at a time.
 CHUNK_BYTES = 1 << 20
-#: Leftovers of a finished generation that are kept in memory until it is proved that they are all.
+#: Bytes of leftovers of a finished generation that are kept in memory until it is proved that they are all.
 LEFTOVER_BYTES = 64 << 20
-#: Seconds between looks at whether the files were replaced, when nothing is committed and when much is.
+#: Seconds between two tests of whether the files were replaced, when nothing is committed and when much is.
 REPLACED_INTERVAL, REPLACED_BUSY_INTERVAL = 0.1, 1.0
-#: How long the index may be between two states, as while a writer changes it, before that is an error.
+#: Seconds for which the index may be between two states, as while a writer changes it, before that is an error.
 SETTLE_SECONDS = 5.0
-#: Seconds between looks at whether a full spool has room again.
+#: Seconds between two tests of whether a full spool has room again.
 ROOM_INTERVAL = 0.1
 _MASK = 0xFFFFFFFF
 #: Generations whose salts are remembered, so that a position given by salts can be found.
@@ -64,9 +65,10 @@ _KNOWN_GENERATIONS = 64
 
 
 class Follower:
-    """Follows one source's WAL. ``spool_limit``: bytes the spool may hold before capture waits for half of it to go.
+    """Follows one source's WAL.
 
-    A transaction that has begun is spooled to its end: nobody could apply a part of it, and so make room.
+    ``spool_limit``: bytes in the spool at which capture waits until half of them are pruned. A transaction that has
+    begun is spooled to its end: a part of it cannot be applied, so waiting would make no room.
     """
 
     def __init__(self, database: Path, spool: SpoolWriter, spool_limit: int) -> None:
@@ -76,11 +78,11 @@ class Follower:
         self._spool = spool
         self._limit = spool_limit
         self._wal = -1
-        # Read at each look, 0.4 us, not mapped, 0.06 us: a map of a file that somebody cuts ends the process (SIGBUS).
+        # Read at each look (0.4 us) instead of mapped (0.06 us): if a program cuts a mapped file, SIGBUS ends us.
         self._shm = -1
         self._inodes: tuple[int, int, int] = (0, 0, 0)
         self._cursor: Cursor | None = spool.cursor
-        self._settled: WalIndexHeader | None = None  # what attaching goes by
+        self._settled: WalIndexHeader | None = None  # the index that attaching uses
         self._unsettled_since: float | None = None
         self._reset: Iterator[None] | None = None  # the rest of the steps that follow a reset
         self._seen: bytes | None = None  # the index as it was when there was nothing new in it
@@ -88,7 +90,7 @@ class Follower:
         self._sealing = False  # whether this generation's frames need another checksum chain than their own
         self._full = self._over = False
         self.awaited = False
-        """Somebody cannot go on, and so make room in the spool, before all that is committed now is there."""
+        """The mirror cannot go on, and so make room in the spool, before all that is committed now is in it."""
         self._next_measure = 0.0
         self._open = spool.size  # bytes spooled since the last commit; after a restart that is not known
         self._looked = 0.0
@@ -96,14 +98,14 @@ class Follower:
 
     @property
     def cursor(self) -> Cursor:
-        """Where capture is."""
+        """The place in the WAL up to which frames are spooled; raises ``SourceError`` when not attached."""
         if self._cursor is None:
             raise SourceError("follow the WAL", str(self._database), "not attached")
         return self._cursor
 
     @property
     def spool(self) -> SpoolWriter:
-        """Where the frames go."""
+        """The spool to which frames are appended."""
         return self._spool
 
     # -- attaching ---------------------------------------------------------------------------------
@@ -113,7 +115,7 @@ class Follower:
         self.detach()
         wal, shm = f"{self._database}-wal", f"{self._database}-shm"
         try:
-            self._wal = os.open(wal, os.O_RDONLY | os.O_NONBLOCK)  # whatever stands there: opening waits for nobody
+            self._wal = os.open(wal, os.O_RDONLY | os.O_NONBLOCK)  # never waits, even at a FIFO
             self._shm = os.open(shm, os.O_RDONLY | os.O_NONBLOCK)
             self._inodes = (
                 os.stat(self._database).st_ino,
@@ -131,7 +133,7 @@ class Follower:
             ) from error
 
     def is_ready(self) -> bool:
-        """Whether :meth:`attach` may be called; to be asked again and again, once the files are open.
+        """Whether :meth:`attach` may be called; to be called again and again, once the files are open.
 
         Raises ``SourceError`` when the index has been between two states for long.
         """
@@ -139,7 +141,7 @@ class Follower:
         return self._settled is not None
 
     def attach(self, floor: int, forced: str = "") -> str | None:
-        """Find the place to go on from, right after :meth:`is_ready` has said yes.
+        """Find the place to go on from, right after :meth:`is_ready` has returned True.
 
         Returns the reason when contiguity with the spool cannot be proved (a GAP was recorded then);
         a new generation is numbered ``floor`` or higher. ``forced``: begin a new generation in any
@@ -189,8 +191,8 @@ class Follower:
         if cursor.inode != self._inodes[0]:
             return "the database file was replaced"
         if header.salts == (0, 0):
-            # Nor does the database's header: its change counter moves only when page 1 is written anyway.
-            return "the WAL is empty and does not tell what was written before"
+            # Nor does the database's header: its change counter goes up only when page 1 is written anyway.
+            return "the WAL is empty and does not show what was written before"
         if cursor.salts != header.salts:
             return "the WAL was reset while nobody followed it"
         if cursor.frame > header.last_frame:
@@ -245,7 +247,7 @@ class Follower:
     def target(self) -> Lsn | None:
         """The position of all that is committed now; None while a reset has still to be followed.
 
-        Now is what stands at the source's path: raises ``ReplacedError`` if that is not what is followed.
+        Raises ``ReplacedError`` if another file than the followed one is at the source's path.
         """
         self._look_for_replacement()
         header = WalIndexHeader.parse(self._index())
@@ -292,9 +294,10 @@ class Follower:
         return True
 
     def _committed(self, data: bytes, count: int, at: Cursor, *, seal: bool) -> tuple[bytes, int, int]:
-        """``count`` frames behind ``at`` that the index, the same before and after they were read, calls committed.
+        """``count`` frames after ``at`` that the index, the same before and after they were read, calls committed.
 
-        Returns them, sealed if told to or if some need it, their number of commits, and the frames up to the last one.
+        Returns them, sealed if ``seal`` or if some need it, their number of commits, and the frames up to the last
+        commit. Raises ``SourceError`` if the WAL is damaged.
         """
         good, commits, whole = scan_frames(data, at.page_size, at.salts)
         if good == count and not seal:
@@ -329,7 +332,7 @@ class Follower:
         self._full = self._is_over_limit()
 
     def _with_wal_header(self, header: WalIndexHeader) -> Cursor | None:
-        """The cursor, at frame 0 with what the WAL's header says; None if the generation went meanwhile."""
+        """The cursor, at frame 0 with what the WAL's header says; None if the WAL was reset during the read."""
         if self.cursor.frame:
             return self.cursor
         wal = self._read_wal_header(header.salts)
@@ -372,13 +375,13 @@ class Follower:
             return
 
     def _follow_reset(self, header: WalIndexHeader, reason: str) -> Iterator[None]:
-        """A generator: there may be much to read. ``reason``: what a gap's reason begins with, if there is one."""
+        """Follow a reset, step by step: there may be much to read. ``reason``: the beginning of a gap's reason."""
         old = self.cursor
         leftovers = yield from self._leftovers(old)
         left = sum(len(run.commits) for _, run in leftovers)
         fresh = yield from self._count_commits(header)
         if fresh is None:
-            return  # reset once more: look again
+            return  # reset once more: the next poll looks again
         missed = (header.changes - old.changes - left - fresh) & _MASK
         if not self._counted:
             self._gap(f"{reason}the WAL was reset before capture had caught up with it", header)
@@ -391,13 +394,13 @@ class Follower:
             self._counted = True
 
     def _leftovers(self, cursor: Cursor) -> Generator[None, None, list[tuple[bytes, FrameRun]]]:
-        """What a finished generation has behind the cursor: chunks, each with the frames that continue the chain."""
+        """What a finished generation has after the cursor: chunks, each with the frames that continue the chain."""
         found: list[tuple[bytes, FrameRun]] = []
         frame_size = FRAME_HEADER_SIZE + cursor.page_size
         offset = frame_offset(cursor.frame + 1, cursor.page_size)
         head = os.pread(self._wal, FRAME_HEADER_SIZE, offset) if cursor.page_size else b""
         if len(head) < FRAME_HEADER_SIZE or frame_salts(head) != cursor.salts:
-            return found  # mostly: everything had been read
+            return found  # the usual case: everything had been read
         size = max(1, CHUNK_BYTES // frame_size) * frame_size
         chain, read = cursor.checksum, 0
         while read < LEFTOVER_BYTES:

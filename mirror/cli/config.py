@@ -1,4 +1,4 @@
-"""``mirror config``: which settings count, and where each comes from."""
+"""``mirror config``: the settings that apply, and where each comes from."""
 
 from __future__ import annotations
 
@@ -9,23 +9,36 @@ from typing import Any
 
 import click
 
-from mirror.cli.options import common
+from mirror.cli.options import common, help_end, json_option
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, SourceSettings
 from mirror.core.dsn import hide_password
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import remembered_schema
 
 
-@click.group()
+@click.group(
+    short_help="Show settings and where they come from.",
+    epilog=help_end("mirror config show", "mirror config schema"),
+)
 def config() -> None:
     """Show the settings and where they come from."""
 
 
-@config.command(short_help="Print each setting and where it comes from.")
+@config.command(
+    short_help="Print each setting and where it comes from.",
+    epilog=help_end(
+        "mirror config show",
+        "mirror config show --json",
+        codes={0: "the settings were printed", 2: "a file cannot be used: one line on stderr says why"},
+    ),
+)
 @common
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def show(settings: Settings, debug: bool, as_json: bool) -> None:
-    """Print every setting that counts now, and the place that it comes from. Passwords are hidden."""
+    """Print every setting that applies now, and where it comes from. Passwords are hidden.
+
+    A flag comes before an environment variable, then mirror.json, then argent.json, then the default.
+    """
     report = report_of(settings)
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -33,7 +46,10 @@ def show(settings: Settings, debug: bool, as_json: bool) -> None:
         _render(report, shutil.get_terminal_size().columns)
 
 
-@config.command()
+@config.command(
+    short_help="Print the JSON schema of mirror.json.",
+    epilog=help_end("mirror config schema", codes={0: "the schema was printed"}),
+)
 def schema() -> None:
     """Print the JSON schema of mirror.json, for editors."""
     from mirror.core.config.mirror_json import json_schema
@@ -82,7 +98,7 @@ def _valued(value: Any, origin: str) -> dict[str, Any]:
 
 
 def _source(settings: Settings, entry: SourceSettings) -> dict[str, Any]:
-    """What holds for one source."""
+    """The settings of one source."""
 
     def own(value: str | None, key: str, default: str | None, origin: str = "default") -> dict[str, Any]:
         return _valued(default, origin) if value is None else _valued(value, f"{entry.origin}.{key}")
@@ -103,10 +119,10 @@ def _source(settings: Settings, entry: SourceSettings) -> dict[str, Any]:
 
 
 def _render(report: dict[str, Any], width: int) -> None:
-    """Lines that are never cut: a path or a connection string can be copied."""
+    """Print the report. Lines are never cut, so that a path or a connection string can be copied."""
     click.secho("files", bold=True)
     for file in report["files"]:
-        click.echo(f"  {file['path']}{'' if file['exists'] else ' (not there)'}")
+        click.echo(f"  {file['path']}{'' if file['exists'] else ' (no such file)'}")
     click.secho("settings", bold=True)
     for key, found in report["settings"].items():
         _line("  ", key, found, width)
@@ -117,7 +133,7 @@ def _render(report: dict[str, Any], width: int) -> None:
             _line("    ", key, source[key], width)
         click.echo(f"    state folder: {source['state_dir']}")
     if not report["sources"]:
-        click.echo("  none: name a SQLite file, or list it as sources in mirror.json")
+        click.echo("  no source: name a SQLite file, or list it under sources in mirror.json")
     if report["notes"]:
         click.secho("to be changed", bold=True)
     for note in report["notes"]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from mirror.cli.options import common, postgres_of, schema_of
+from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import status_of
 from mirror.core.config.settings import Settings
@@ -21,23 +21,34 @@ from mirror.cutover.rails import plan as judge
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
-@click.group()
+@click.group(short_help="Check whether reads may move to Postgres.", epilog=help_end("mirror cutover plan memory.db"))
 def cutover() -> None:
-    """Move reads, and then writes, from SQLite to Postgres."""
+    """Check whether programs may read from Postgres instead of SQLite."""
 
 
-@cutover.command()
+@cutover.command(
+    short_help="Print READY or NOT READY, with the reasons.",
+    epilog=help_end(
+        "mirror cutover plan memory.db",
+        "mirror cutover plan memory.db --acknowledge backups",
+        codes={0: "READY", 1: "NOT READY"},
+    ),
+)
 @common
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @click.option(
     "--acknowledge",
     "acknowledged",
     multiple=True,
     type=click.Choice(ACKNOWLEDGED),
-    help="What you answer for yourself (may be repeated).",
+    help="Count this guard rail as passed, because you have checked it yourself (may be repeated).",
 )
 def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...]) -> None:
-    """Print READY or NOT READY, with each guard rail's verdict and figure (exit code 1: not ready)."""
+    """Print READY or NOT READY: may programs read from Postgres instead of SQLite?
+
+    Each guard rail is shown with its verdict, its figure and, where it does not hold, a next step: the mirror runs,
+    its worst lag, parity, rejects, indexes, foreign keys, sequences, disk, backups.
+    """
     verdicts = []
     with postgres_of(settings) as dsn:
         for source in settings.known():
@@ -48,8 +59,8 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
             verdicts.append(judge(source, status, folder, dsn, schema, acknowledged, settings.options))
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:
-        told = [_told(verdict) for verdict in verdicts]
-        click.echo(json.dumps({"version": 1, "ready": ready, "sources": told}, indent=2))
+        sources = [_as_json(verdict) for verdict in verdicts]
+        click.echo(json.dumps({"version": 1, "ready": ready, "sources": sources}, indent=2))
     else:
         console = Console()
         for verdict in verdicts:
@@ -57,7 +68,7 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     sys.exit(0 if ready else 1)
 
 
-def _told(verdict: Readiness) -> dict[str, Any]:
+def _as_json(verdict: Readiness) -> dict[str, Any]:
     return {
         "source": verdict.source,
         "rails": [rail.as_json() for rail in verdict.rails],

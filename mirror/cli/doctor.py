@@ -16,7 +16,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common, own_schema_command, postgres_of, schema_of, whose_and_how
+from mirror.cli.options import (
+    agent_and_profile,
+    common,
+    help_end,
+    json_option,
+    own_schema_command,
+    postgres_of,
+    schema_of,
+)
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
 from mirror.core.checks import Code
 from mirror.core.config.notes import configuration_checks
@@ -27,23 +35,34 @@ from mirror.sidecar.doctor import Report, examine
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
-@click.command()
+@click.command(
+    short_help="Check a file before anything is copied.",
+    epilog=help_end(
+        "mirror doctor memory.db",
+        "mirror doctor memory.db --postgres postgresql://localhost/app --json",
+        codes={0: "no problem: notes (•) do not keep a mirror from working", 1: "a problem (✗)"},
+    ),
+)
 @common
-@whose_and_how
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@agent_and_profile
+@json_option
 def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | None, as_json: bool) -> None:
-    """Say what would go wrong, and what becomes of each column, before anything is copied (exit code 1: a problem)."""
+    """Check a SQLite file, Postgres and the settings before anything is copied.
+
+    Prints what would go wrong, with a next step for each problem, and for each column the kinds of values that it
+    has and the Postgres type that it gets. Copies nothing.
+    """
     if not settings.sources:
         raise ConfigError("look at the sources", detail="no source is named", next_step="mirror doctor FILE.db")
     for source in settings.sources:
         require_file(source, "look at the sources")
     reports: list[tuple[str, Report]] = []
-    with _postgres_there_is(settings) as dsn:
+    with _existing_postgres(settings) as dsn:
         for source in settings.sources:
-            whose = agent or settings.agents.get(source)
-            how, schema = profile or settings.profiles.get(source), schema_of(settings, source)
+            owner = agent or settings.agents.get(source)
+            taken_for, schema = profile or settings.profiles.get(source), schema_of(settings, source)
             command = own_schema_command(settings, source, schema)
-            report = examine(source, dsn, settings.state_dir, schema, whose, how, command)
+            report = examine(source, dsn, settings.state_dir, schema, owner, taken_for, command)
             for check in configuration_checks(settings) if not reports else ():
                 report.add(Code.CONFIGURATION, *check)
             for others, other in reports:
@@ -53,13 +72,13 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
             if not as_json:
                 _render(report, settings.options, Console())
     if as_json:
-        click.echo(json.dumps({"version": 1, "reports": [_told(report) for _, report in reports]}, indent=2))
+        click.echo(json.dumps({"version": 1, "reports": [_as_json(report) for _, report in reports]}, indent=2))
     sys.exit(0 if all(report.healthy for _, report in reports) else 1)
 
 
 @contextmanager
-def _postgres_there_is(settings: Settings) -> Iterator[str | None]:
-    """The server to look at: the embedded one, too, if it has been made before."""
+def _existing_postgres(settings: Settings) -> Iterator[str | None]:
+    """The server to look at; None if there is none yet. The embedded one counts if an earlier run has made it."""
     if settings.dsn is None and (settings.state_dir / "postgres").exists():
         with postgres_of(settings) as dsn:
             yield dsn
@@ -72,11 +91,11 @@ def _look_for_shared_names(report: Report, other: Report, own_schema: str) -> No
     if report.agent is None and other.agent is None:
         shared = {column.table for column in report.columns} & {column.table for column in other.columns}
         for name in sorted(shared):
-            told = f"{other.source} has one of this name, too"
-            report.add(Code.TABLE_SHARED, "problem", f"table {name}", told, own_schema)
+            detail = f"{other.source} has a table of this name, too, and both would use one schema"
+            report.add(Code.TABLE_SHARED, "problem", f"table {name}", detail, own_schema)
 
 
-def _told(report: Report) -> dict[str, Any]:
+def _as_json(report: Report) -> dict[str, Any]:
     steps = [finding.next_step for finding in report.findings if finding.next_step]
     findings = [finding.as_json() for finding in report.findings]
     return asdict(report) | {

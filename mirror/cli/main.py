@@ -13,7 +13,7 @@ import click
 from mirror.cli.options import log_to
 from mirror.core.errors import ConfigError, MirrorError
 
-#: Each command, and the module in this package that has it.
+#: Each command, and the module of this package that defines it.
 COMMANDS = {
     "doctor": "doctor",
     "up": "up",
@@ -26,9 +26,28 @@ COMMANDS = {
     "demo": "demo.command",
 }
 
+_EPILOG = """\b
+Example:
+  mirror doctor memory.db  # what would be copied, and how
+  mirror up memory.db      # copy it, and follow every commit
+  mirror status            # in another terminal: what the mirror does
+
+\b
+Exit codes of all commands (COMMAND --help has the details):
+  0    done, and as it should be
+  1    done, and the answer is no: different, not ready, late, a problem
+  2    not done: one line on stderr says what, where, why, and what to do next
+  130  interrupted by Ctrl-C (`mirror up` stops cleanly instead, with 0)
+
+Settings come from flags, environment variables, mirror.json and argent.json, in this order. `mirror config show`
+prints each one and where it comes from; the help of a command names its variables and defaults.
+
+Read on: `mirror COMMAND --help`; README.md of the project for an introduction; `mirror demo` to see all of it work.
+"""
+
 
 class _Commands(click.Group):
-    """Loads only the command that is asked for: `mirror wait` need not know of all that `mirror up` does."""
+    """Loads only the command that is run: `mirror wait` need not load what `mirror up` needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -40,10 +59,14 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="mirror", prog_name="mirror")
 def cli() -> None:
-    """Keep a Postgres database equal to a live SQLite file, without touching the program that writes it."""
+    """Keep a Postgres database equal to a live SQLite file, without changing the program that writes it."""
 
 
 def main() -> None:
@@ -54,7 +77,7 @@ def main() -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read has gone. 1 would mean a difference, and what was found was not told.
+        # The reader of the output has ended. Not 1: that would mean a difference, and it was not reported.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
     except click.exceptions.Exit as error:
@@ -64,7 +87,7 @@ def main() -> None:
         _print_json(ConfigError("read the command line", detail=error.format_message()))
         sys.exit(2)
     except Exception as error:
-        # Also a bug: 1 would mean that parity has found a difference.
+        # A bug, too, is 2: 1 would mean that parity has found a difference.
         shown = error if isinstance(error, MirrorError) else _unexpected(error)
         if "--debug" in sys.argv:
             traceback.print_exc()
@@ -83,6 +106,6 @@ def _unexpected(error: Exception) -> MirrorError:
 
 
 def _print_json(error: MirrorError) -> None:
-    """Print an error that ends a command with ``--json``, which then prints nothing else there."""
+    """Print the error that ends a command with ``--json``, which then prints nothing else on stdout."""
     if "--json" in sys.argv:
         click.echo(json.dumps({"version": 1, "error": error.to_dict()}, indent=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from mirror.postgres.embedded import EmbeddedPostgres
     from mirror.sidecar.pipeline import Pipeline
 
-#: How long a command that is to end by itself tries again before it gives up.
+#: Seconds for which a command that ends by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
-#: How often it is looked whether the embedded Postgres still runs.
+#: Seconds between two checks that the embedded Postgres still runs.
 LOOK_SECONDS = 0.5
 
 _OPTIONS = (
@@ -35,28 +35,47 @@ _OPTIONS = (
     click.option(
         "--postgres",
         metavar="DSN",
-        help="Postgres to mirror into. Other users can see it in the list of processes: better put a password into the "
-        "variable, or into ~/.pgpass.  [env var: ARGENT_PG_URL, PG_URL; default: an embedded server]",
+        help="Postgres to mirror into, as a URI or as keywords. Other users can read it in the list of processes, so "
+        "put a password into the variable or into ~/.pgpass.  [env var: ARGENT_PG_URL, PG_URL; default: an embedded "
+        "server]",
     ),
     click.option(
         "--state-dir",
         metavar="DIR",
-        help="Where the mirror keeps its files.  [env var: MIRROR_STATE_DIR; default: ~/.argentos/mirror, or mirror "
-        "beside the file that --config names]",
+        help="Directory where the mirror keeps its own files.  [env var: MIRROR_STATE_DIR; default: "
+        "~/.argentos/mirror, or mirror beside the file that --config names]",
     ),
     click.option(
         "--schema",
         metavar="NAME",
-        help="Postgres schema of the tables.  [default: what mirror.json says of the source, or public]",
+        help="Postgres schema of the source's tables.  [default: what mirror.json says, or the schema that the source "
+        "has already, or public]",
     ),
     click.option(
         "--config",
         metavar="FILE",
-        help="mirror.json to read; `mirror config show` prints what counts.  [env var: MIRROR_CONFIG; default: "
-        "mirror.json in ARGENT_STATE_DIR or ~/.argentos]",
+        help="mirror.json to read. `mirror config show` prints the settings that apply.  [env var: MIRROR_CONFIG; "
+        "default: mirror.json in ARGENT_STATE_DIR or ~/.argentos]",
     ),
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
+    click.option("--debug", is_flag=True, help="Show the Python traceback of an error."),
 )
+
+#: The option of commands that can print for a script.
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, for scripts, instead of text for people."
+)
+
+
+def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:
+    """The end of a command's help: its examples, one command line each, and what its exit codes mean.
+
+    ``codes``: besides 2, which is the same for every command; None for a group, where each command has its own.
+    """
+    parts = ["\b\nExample:\n" + "\n".join(f"  {example}" for example in examples)]
+    if codes is not None:
+        shown = codes if 2 in codes else {**codes, 2: "it could not be done: one line on stderr says why"}
+        parts.append("\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in shown.items()))
+    return "\n\n".join(parts)
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,18 +113,18 @@ def schema_of(settings: Settings, source: Path) -> str:
 
 def own_schema_command(settings: Settings, source: Path, schema: str) -> str:
     """The command that gives a source a schema of its own, in place of this one."""
-    said = "" if settings.schema is None else f" --schema {shlex.quote(settings.schema)}"
-    others = settings.options.replace(said, "", 1) if said else settings.options
+    named = "" if settings.schema is None else f" --schema {shlex.quote(settings.schema)}"
+    others = settings.options.replace(named, "", 1) if named else settings.options
     return f"mirror up {shlex.quote(str(source))}{others} --schema {proposed_schema(source, schema)}"
 
 
-def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--agent`` and ``--profile``; the command gets ``agent`` and ``profile``, None if nothing is said."""
+def agent_and_profile(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--agent`` and ``--profile``; the command gets ``agent`` and ``profile``, None for one that is not given."""
 
     @wraps(command)
     def with_both(agent: str | None, profile: str, **own: Any) -> None:
         if agent == "":
-            raise ConfigError("name the agent", "--agent", "its id is empty", next_step="name one, or leave it out")
+            raise ConfigError("name the agent", "--agent", "it is empty", next_step="name one, or leave it out")
         command(agent=agent, profile=None if profile == "auto" else profile, **own)
 
     made: Callable[..., Any] = click.option(
@@ -113,14 +132,14 @@ def whose_and_how(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["auto", *PROFILES]),
         default="auto",
         show_default=True,
-        help="How the tables are held: as those of a MemuStore (the memory of ArgentOS) and its dashboard, or as "
-        "those of any program. auto: what mirror.json says of the source, or else recognised by the tables.",
+        help="How to store the tables: memustore (the memory store of ArgentOS and its dashboard: typed columns, "
+        "vectors, search) or generic (those of any program). auto: what mirror.json says, or else by the tables found.",
     )(with_both)
-    whose = (
-        "The agent that the rows belong to.  [default: what mirror.json says of the source, or none; for a MemuStore: "
-        "argent]"
+    agent_help = (
+        "Agent that owns the rows, where several agents share one Postgres.  [default: what mirror.json says, or else "
+        "argent for the memory store of ArgentOS, none for other files]"
     )
-    return click.option("--agent", metavar="ID", help=whose)(made)
+    return click.option("--agent", metavar="ID", help=agent_help)(made)
 
 
 @contextmanager
@@ -144,9 +163,9 @@ def postgres_of(settings: Settings) -> Iterator[str]:
 
 
 def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:
-    """Start the embedded server again, at the same address, when somebody has killed it, until ``done``.
+    """Start the embedded server again, at the same address, when it was killed, until ``done`` is set.
 
-    What keeps it from starting is logged once, however often it is tried.
+    What keeps it from starting is logged once, however often that is tried.
     """
     logged = ""
     while not done.wait(LOOK_SECONDS):
@@ -164,24 +183,24 @@ def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:
             if str(error) == logged:
                 continue
             logged = str(error) or type(error).__name__
-            logger.opt(exception=None if known else error).warning("the embedded Postgres is away: {}", error)
+            logger.opt(exception=None if known else error).warning("the embedded Postgres does not run: {}", error)
 
 
 def log_to(write: TextIO | Callable[[str], None]) -> None:
-    """Send the log there, and nowhere else."""
+    """Send the log to ``write``, and nowhere else."""
     logger.remove()
     line = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}"
     logger.add(write, format=line, level="INFO", backtrace=False, diagnose=False)
 
 
 class Patience:
-    """For commands that are to end by themselves: notices pipelines that cannot get on."""
+    """For commands that end by themselves: notices pipelines that make no progress."""
 
     def __init__(self) -> None:
         self._waiting: dict[Pipeline, tuple[str | None, float]] = {}
 
     def check(self, pipeline: Pipeline) -> None:
-        """Raise ``MirrorError`` if it has been interrupted for long without applying anything."""
+        """Raise ``MirrorError`` if it has been waiting for :data:`PATIENCE_SECONDS` without applying anything."""
         status = pipeline.status
         if status.phase is not Phase.WAITING:
             return

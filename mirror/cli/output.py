@@ -1,8 +1,8 @@
-"""What commands print for people: whatever comes from outside is printed as it is.
+"""What commands print for people: text that comes from outside is printed literally.
 
-Rich takes words in brackets for markup, and a terminal takes control characters for orders; the name of a file or
-table, or a reason, may have both. So nothing is printed but through the functions here (a test holds that): they take
-text for text, and show what cannot be printed by its code.
+Rich reads words in brackets as markup, and a terminal reads control characters as commands; the name of a file or
+table, or a reason, may contain both. So commands print only through the functions here (a test holds that): they
+interpret nothing, and show a character that cannot be printed as its escape.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from rich.progress import ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
-#: How a line begins: as it should be, worth knowing, a problem.
+#: How a line begins: all right, worth knowing, a problem.
 GOOD, NOTE, BAD = Text("✓", "green"), Text("•", "yellow"), Text("✗", "red")
 
 
@@ -23,7 +23,7 @@ def text(value: object, style: str = "") -> Text:
 
 
 def print_line(console: Console, *parts: object, style: str = "") -> None:
-    """Print a line of parts, one behind the other. It is not broken, so that what is in it can be copied."""
+    """Print the parts as one line. It is not wrapped, so that commands and paths in it can be copied."""
     line = Text("", style)
     for part in parts:
         line.append_text(part if isinstance(part, Text) else text(part))
@@ -31,7 +31,7 @@ def print_line(console: Console, *parts: object, style: str = "") -> None:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table, whose cells are made by :func:`text` where they come from outside."""
+    """Print a table. Cells that come from outside must be made by :func:`text`."""
     console.print(table, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""``mirror parity``."""
+"""``mirror parity``: compare every value in SQLite with its copy in Postgres."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from mirror.cli.options import common, own_schema_command, postgres_of, schema_of
+from mirror.cli.options import common, help_end, json_option, own_schema_command, postgres_of, schema_of
 from mirror.cli.output import Words, print_line, print_table, text
 from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
@@ -32,22 +32,33 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.sidecar.parity_runs import record
 
-#: How long a repair may take: it sends all rows of a table that differs.
+#: Seconds that a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0
-#: From this width on a terminal has room for positions and the first characters of digests.
+#: Characters: from this width on a terminal has room for positions and the first characters of digests.
 _WIDE, _DIGEST = 120, 8
 _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checked": "yellow"}
 
 
-@click.command()
-@common
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
-@click.option("--html", "html_file", metavar="FILE", help="Write the report there, too, as one page for a browser.")
-@click.option(
-    "--sample", metavar="N", type=click.IntRange(1, 1_000_000), help="Compare only about N rows of a table, for a look."
+@click.command(
+    short_help="Compare every value of every row.",
+    epilog=help_end(
+        "mirror parity memory.db",
+        "mirror parity memory.db --table notes --html report.html",
+        "mirror parity memory.db --repair",
+        codes={0: "equal", 1: "different", 2: "could not compare all: the reason is shown"},
+    ),
 )
-@click.option("--repair", is_flag=True, help="Make tables that differ equal again, and compare once more.")
+@common
+@json_option
+@click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
+@click.option("--html", "html_file", metavar="FILE", help="Also write the report to FILE, as one page for a browser.")
+@click.option(
+    "--sample",
+    metavar="N",
+    type=click.IntRange(1, 1_000_000),
+    help="Compare only about N rows of each table: quick, but no proof.",
+)
+@click.option("--repair", is_flag=True, help="Write rows that differ to Postgres again, and then compare once more.")
 def parity(
     settings: Settings,
     debug: bool,
@@ -57,7 +68,11 @@ def parity(
     sample: int | None,
     repair: bool,
 ) -> None:
-    """Compare every value of every row (exit codes: 0 equal, 1 different, 2 could not check)."""
+    """Compare every value of every row in SQLite with Postgres, while programs go on writing.
+
+    The mirror may be running or not; the source must have been mirrored before. Each comparison is also recorded in
+    the table mirror.parity_runs.
+    """
     if sample is not None and repair:
         raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")
     named = settings.known()
@@ -68,7 +83,7 @@ def parity(
             try:
                 report = _compare(source, dsn, settings, tables, sample, repair=repair)
             except MirrorError as error:
-                # The others are compared all the same, and a difference found there counts.
+                # The other sources are still compared, and a difference found there counts.
                 if debug:
                     raise
                 click.secho(f"mirror: {error}", fg="red", err=True)
@@ -91,13 +106,13 @@ def parity(
 
 
 def _console() -> Console:
-    """Standard output; wide enough for all columns where it is no terminal, whose width would be made up."""
+    """Standard output; wide enough for all columns where it is not a terminal, because its width is then not known."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
 
 
 def _history(source: Path, settings: Settings) -> list[Second]:
-    """What the running mirror of a source did in the last minutes; nothing, if none is running."""
+    """What the running mirror of a source did in the last minutes; empty if none is running."""
     try:
         with ControlClient(source_folder(settings.state_dir, source)) as client:
             return [Second(*second) for second in client.history()]
@@ -110,13 +125,13 @@ def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) ->
         path.write_text(page(reports), encoding="utf-8")
     except OSError as error:
         raise MirrorError("write the report", str(path), str(error), next_step="name another file") from error
-    click.echo(f"The report is in {path}", err=True)
+    click.echo(f"report written to {path}", err=True)
 
 
 def _compare(
     source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], sample: int | None, *, repair: bool
 ) -> ParityReport:
-    """Compare and keep the outcome; with ``repair``, repair what differs, and compare and keep that, too."""
+    """Compare and record the outcome; with ``repair``, repair what differs, then compare and record again."""
     schema = schema_of(settings, source)
     own_schema = own_schema_command(settings, source, schema)
     with (
@@ -124,7 +139,7 @@ def _compare(
         gate_of(source, dsn, settings.state_dir, schema) as gate,
         closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
-        if not lock.take(wait=False):  # a comparison in the background has it for a moment only
+        if not lock.take(wait=False):  # a comparison in the background keeps it for a moment only
             time.sleep(0.2)
             if not lock.take(wait=False):
                 click.echo(f"{source.name}: waiting for another comparison to end", err=True)
@@ -143,7 +158,7 @@ def _compare(
                     progress=bar.show,
                 )
             report = replace(report, repaired=repaired, options=settings.options, own_schema=own_schema)
-            if not report.reason:  # else it may be Postgres that is away
+            if not report.reason:  # otherwise Postgres may be unreachable
                 record(connection, source, schema, report, folder, whole=not tables and sample is None)
             return report
 
@@ -157,10 +172,10 @@ def _compare(
 
 
 class _Bar:
-    """How far a comparison is, on a terminal; nothing elsewhere."""
+    """A progress bar for a comparison, on a terminal; nothing elsewhere."""
 
     def __init__(self, connection: psycopg.Connection[Any], source: Path, schema: str, *, counted: bool) -> None:
-        """``counted``: all rows are compared, so that Postgres knows about how many."""
+        """``counted``: all rows are compared, so Postgres' own estimate of the number of rows is the total."""
         console = Console(stderr=True)
         self._progress = Progress(
             Words(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -176,7 +191,7 @@ class _Bar:
         self._rows: dict[str, int] = {}
 
     def show(self, table: str, rows: int) -> None:
-        """So many rows of a table are compared."""
+        """Show that so many rows of a table are compared."""
         self._rows[table] = rows
         self._progress.update(self._task, completed=sum(self._rows.values()), description=f"comparing {table}")
 
@@ -201,7 +216,7 @@ def render(report: ParityReport, console: Console) -> None:
         for name in ("missing", "extra", "different", "rejected")
         if any(getattr(table, name) for table in report.tables)
     ]
-    # Positions and digests only where there is room; the JSON form has all.
+    # Positions and digests only where there is room; the JSON form always has them.
     wide = console.width >= _WIDE
     grid = Table(title=text(f"parity of {report.source}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     grid.add_column("table", overflow="fold")

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common, postgres_of, schema_of
+from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import print_line, print_table, text
 from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
@@ -24,17 +24,32 @@ from mirror.postgres.migrate import statement
 _SHOWN = 60
 
 
-@click.group()
+@click.group(
+    short_help="List or retry rows Postgres cannot hold.",
+    epilog=help_end("mirror rejects list", "mirror rejects retry memory.db"),
+)
 def rejects() -> None:
-    """Rows that Postgres cannot hold: they are kept whole in mirror.rejects."""
+    """List, or try again, rows that Postgres cannot hold.
+
+    Such a row (a NUL in its text, say) is kept whole in the table mirror.rejects. It moves into its own table as soon
+    as it is changed in SQLite to something that Postgres can hold.
+    """
 
 
-@rejects.command("list")
+@rejects.command(
+    "list",
+    short_help="List rows that Postgres cannot hold.",
+    epilog=help_end(
+        "mirror rejects list",
+        "mirror rejects list memory.db --table notes --json",
+        codes={0: "they were listed, also if there are none"},
+    ),
+)
 @common
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--table", "tables", multiple=True, help="Only this table (may be repeated).")
+@json_option
+@click.option("--table", "tables", multiple=True, help="List only the rows of this table (may be repeated).")
 def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
-    """Show them, with the reason and the row; --json shows the rows whole."""
+    """List the rows that Postgres cannot hold, each with its key and the reason. --json shows the rows whole."""
     with postgres_of(settings) as dsn:
         found = [row for source in settings.known() for row in _rejects(dsn, source, schema_of(settings, source))]
     found = [row for row in found if not tables or row["table"] in tables]
@@ -43,7 +58,7 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
         return
     console = Console()
     if not found:
-        print_line(console, "none: Postgres holds every row")
+        print_line(console, "no rejects: Postgres has every row")
         return
     table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "row", box=SIMPLE_HEAD)
     for row in found:
@@ -54,11 +69,17 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
     print_line(console, "next: change the rows in the source; `mirror rejects retry` tries all of them again")
 
 
-@rejects.command()
+@rejects.command(
+    short_help="Send rejected rows and tables again.",
+    epilog=help_end("mirror rejects retry memory.db", codes={0: "no rejects are left", 1: "some are left"}),
+)
 @common
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most, for each source.")
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds that each source may take.")
 def retry(settings: Settings, debug: bool, timeout: float) -> None:
-    """Send the tables with rejects, and those that Postgres refused, once more (exit code 1: some are left)."""
+    """Send tables with rejected rows, and tables that Postgres refused, to Postgres again.
+
+    Useful after a change in Postgres. A row that was changed in SQLite is sent again by itself.
+    """
     left = 0
     with postgres_of(settings) as dsn:
         for source in settings.known():

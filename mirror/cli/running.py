@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[ControlClient]:
-    """The running mirror of a source, or, if none is running, one that runs only meanwhile.
+    """The running mirror of a source, or, if none is running, one that runs for the duration of the block.
 
-    The latter catches up from where the last one stopped, but never copies the source anew: that
-    would hide what parity is to find. Raises ``StateError`` if there is nothing to go on from, ``ControlError`` if a
-    mirror is running and does not answer.
+    The latter catches up from where the last one stopped, but never copies the source again: that would hide what
+    parity is to find. Raises ``StateError`` if there is no saved position to go on from, or the source is mirrored
+    into another schema, ``ControlError`` if a mirror is running and does not answer.
     """
     folder = source_folder(state_dir, source)
     try:
@@ -38,9 +38,9 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
                 "it has never been mirrored with this state directory",
                 next_step=f"run `mirror up {source}`",
             ) from None
-        if held := remembered_schema(folder):
-            _require_schema(source, held, schema)
-        # Only now: it brings the whole engine along, which takes longer to load than most commands to run.
+        if remembered := remembered_schema(folder):
+            _require_schema(source, remembered, schema)
+        # Imported here: it loads the whole engine, which takes longer than most commands take to run.
         from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
         supervisor = Supervisor(SupervisorSettings([source], dsn, state_dir, schema, resume_only=True))
@@ -49,19 +49,19 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
             yield client
         return
     with client:
-        # One that stands still says nothing, and must not be waited for as one that works.
+        # First a status request: a mirror that does not answer fails here, within seconds.
         _require_schema(source, str(client.status().schema), schema)
         yield client
 
 
-def _require_schema(source: Path, held: str, asked: str) -> None:
+def _require_schema(source: Path, actual: str, asked: str) -> None:
     """Raise ``StateError`` if the source's mirror does not write into the schema that is asked for."""
-    if held != asked:
+    if actual != asked:
         raise StateError(
             "ask the mirror of a source",
             str(source),
-            f"it mirrors into the schema {held}, not into {asked}",
-            next_step=f"leave --schema out, or say --schema {held}",
+            f"it mirrors into the schema {actual}, not into {asked}",
+            next_step=f"leave --schema out, or use --schema {actual}",
         )
 
 

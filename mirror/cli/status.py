@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common, own_schema_command, schema_of
+from mirror.cli.options import common, help_end, json_option, own_schema_command, schema_of
 from mirror.cli.output import print_line, print_table, text
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
@@ -25,11 +25,21 @@ from mirror.parity.proof import described
 from mirror.sidecar.status import kept_report, next_steps
 
 
-@click.command()
+@click.command(
+    short_help="Wait until all commits are in Postgres.",
+    epilog=help_end(
+        "mirror wait memory.db --timeout 60",
+        codes={0: "everything is in Postgres", 1: "not in time, or no mirror of the source runs"},
+    ),
+)
 @common
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait, for all sources together.")
 def wait(settings: Settings, debug: bool, timeout: float) -> None:
-    """Wait until all that was committed at the call is in Postgres (exit code 1: not in time)."""
+    """Wait until Postgres has everything that was committed to SQLite before this command began.
+
+    Prints nothing if that succeeds. Without SOURCE it waits for the sources that
+    mirror.json lists, or else for all that the state directory knows.
+    """
     deadline = time.monotonic() + timeout
     for source in settings.known():
         try:
@@ -39,15 +49,31 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
             click.secho(f"mirror: {error}", fg="red", err=True)
             sys.exit(1)
         if not applied:
-            click.secho(f"mirror: {source}: not applied within {timeout:g} seconds", fg="red", err=True)
+            click.secho(
+                f"mirror: {source}: Postgres does not have everything after {timeout:g} seconds", fg="red", err=True
+            )
             sys.exit(1)
 
 
-@click.command()
+@click.command(
+    short_help="Show what the mirror of each source does.",
+    epilog=help_end(
+        "mirror status",
+        "mirror status memory.db --json",
+        codes={0: "it was shown, also if the mirror has failed or is stopped"},
+    ),
+)
 @common
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def status(settings: Settings, debug: bool, as_json: bool) -> None:
-    """Show what the mirror of each source is doing."""
+    """Show what the mirror of each source is doing, what is wrong, and what to do next.
+
+    Without SOURCE it shows the sources that mirror.json lists, or else all that the state directory knows.
+
+    lag: how old the oldest commit is that Postgres does
+    not have yet. fresh: how old the newest commit is that Postgres has. captured, applied: positions in the source's
+    log, generation:frame. gaps: how often the log was not complete, so that pages were compared.
+    """
     reports = [status_of(source, settings) for source in settings.known()]
     if as_json:
         document = encode(StatusDocument(sources=reports))
@@ -78,17 +104,19 @@ def _render_notes(report: StatusReport, console: Console) -> None:
     """What does not fit into a table."""
     name = Path(report.source).name
     if report.capture == "pages":
-        print_line(console, f"{name}: not in WAL mode: after each change all its pages are compared, which is slower")
+        print_line(
+            console, f"{name}: not in WAL mode: after each change all pages of the file are compared, which is slower"
+        )
     parity = report.parity
     age = "" if parity.age_seconds is None else f", {parity.age_seconds / 3600:.1f} hours ago"
     print_line(console, f"{name}: parity: {parity.proof}{age}")
     if report.agent:
-        print_line(console, f"{name}: of the agent {report.agent} ({report.profile})")
+        print_line(console, f"{name}: agent: {report.agent} (profile {report.profile})")
     if report.indexing:
         print_line(console, f"{name}: building a vector index: {report.indexing}")
     if report.left_out:
         left_out = ", ".join(report.left_out)
-        print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program can compute")
+        print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
     for gap in report.gaps[-3:]:
         print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
     for refusal in report.refusals:
@@ -100,7 +128,7 @@ def _render_notes(report: StatusReport, console: Console) -> None:
 
 
 def status_of(source: Path, settings: Settings) -> StatusReport:
-    """What the mirror of a source says, or wrote down last; and how good the last comparison is as a proof."""
+    """The status that the mirror of a source reports, or saved last; with the last comparison and the next steps."""
     folder, options = source_folder(settings.state_dir, source), settings.options
     silent: MirrorError | None = None
     try:
@@ -109,7 +137,7 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
     except NotRunningError:
         report = kept_report(source, schema_of(settings, source), folder)
     except MirrorError as error:
-        # It may well be running: what it wrote down last is all that is known.
+        # It may well be running: only what it saved last is known.
         report = kept_report(source, schema_of(settings, source), folder)
         report = replace(report, phase=Phase.SILENT, last_error=str(error), error=error.to_dict())
         silent = error
@@ -119,7 +147,7 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
         steps = [silent.next_step] if silent.next_step else []
     proof = described(folder)
     parity = f"mirror parity {shlex.quote(str(source))}{options}"
-    # What Postgres refuses no repair helps: the step for that is among the others.
+    # A repair does not help against what Postgres refuses: the step for that is among the others.
     if proof.proof == "different" and proof.repairable:
         steps.append(f"{parity} --repair")
     elif proof.proof == "not checked":

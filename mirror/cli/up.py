@@ -20,12 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeR
 
 from mirror.cli.options import (
     Patience,
+    agent_and_profile,
     common,
+    help_end,
     log_to,
     own_schema_command,
     postgres_of,
     schema_of,
-    whose_and_how,
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.core.config.settings import Settings, require_file
@@ -39,13 +40,33 @@ from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 
-@click.command()
+@click.command(
+    short_help="Mirror SQLite files into Postgres.",
+    epilog=help_end(
+        "mirror up memory.db",
+        "mirror up memory.db dashboard.db --postgres postgresql://localhost/app",
+        "mirror up memory.db --once",
+        codes={
+            0: "stopped by Ctrl-C or SIGTERM; with --once: all is in Postgres",
+            2: "an error; with --once also: Postgres refuses a table",
+        },
+    ),
+)
 @common
-@click.option("--once", is_flag=True, help="Snapshot, catch up with what is committed, and exit.")
-@click.option("--until-eof", is_flag=True, help="Do so when standard input ends: with the program that holds it open.")
-@whose_and_how
+@click.option("--once", is_flag=True, help="Copy the sources, wait until Postgres has all that is committed, and exit.")
+@click.option(
+    "--until-eof",
+    is_flag=True,
+    help="Run until standard input ends (the program that keeps it open exits), then do as with --once.",
+)
+@agent_and_profile
 def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str | None, profile: str | None) -> None:
-    """Mirror SQLite files into Postgres while other programs write them."""
+    """Mirror SQLite files into Postgres while other programs write them.
+
+    Copies each file, then follows every commit until Ctrl-C or SIGTERM. Started again, it goes on where it stopped.
+    Without --postgres and its variables it starts a Postgres of its own. Without SOURCE it mirrors the sources that
+    mirror.json lists.
+    """
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
     for source in settings.sources:
@@ -85,12 +106,12 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
             ended = mirror.stop()
     _report(mirror, settings, gave_up, once)
     if not ended:
-        # A statement of Postgres did not end in time. The next start finds all whole, as after a kill.
+        # A statement in Postgres did not end in time. The next start recovers, as after a kill.
         os._exit(0)
 
 
 def _allow_many_files() -> None:
-    """Open as many files as the system allows: a source takes a dozen, and while Postgres is away some hundred more."""
+    """Raise the limit of open files: a source needs a dozen, and some hundred more while Postgres is unreachable."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # a system that does not allow it works as well, with fewer sources
         if allowed != resource.RLIM_INFINITY:
@@ -104,9 +125,9 @@ def _set_at_eof(ending: threading.Event) -> None:
 
 
 def _require_one(sources: Sequence[Path]) -> None:
-    """Raise the last ``SourceError`` if none of the sources can be followed: before anything is started.
+    """Raise the last ``SourceError`` if none of the sources can be followed, before anything is started.
 
-    If only some cannot, the others are mirrored all the same.
+    If only some cannot be followed, the others are mirrored.
     """
     problem: SourceError | None = None
     for source in sources:
@@ -123,9 +144,9 @@ def _require_one(sources: Sequence[Path]) -> None:
 
 
 def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> list[MirrorError]:
-    """Show progress until every source has ended, a signal came, or, once ``ending`` is set, everything is done.
+    """Show progress until every source has ended, a signal came, or, once ``ending`` is set, everything is applied.
 
-    Returns why sources were given up that are still at work, but do not get on.
+    Returns the errors of sources that still run, but make no progress and were given up.
     """
     console = Console(stderr=True)
     waiting: dict[Pipeline, None] = {}
@@ -133,7 +154,7 @@ def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> l
     targets: dict[Pipeline, Future[Lsn]] = {}
     patience = Patience()
     gave_up: list[MirrorError] = []
-    told: set[Pipeline] = set()
+    announced: set[Pipeline] = set()
     with _Bars(console) as bars:
         while supervisor.running and not signals.wait(0.05):
             if ending.is_set() and not begun:
@@ -146,11 +167,11 @@ def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> l
                     del waiting[pipeline]
                 if pipeline.status.caught_up_at is None:
                     continue
-                if pipeline not in told:
-                    told.add(pipeline)
+                if pipeline not in announced:
+                    announced.add(pipeline)
                     state = pipeline.status
-                    held = state.tables - len(state.refusals)
-                    bars.say(f"{Path(state.source).name}: {held} tables in Postgres, following every commit")
+                    mirrored = state.tables - len(state.refusals)
+                    bars.say(f"{Path(state.source).name}: {mirrored} tables in Postgres, following every commit")
                 if pipeline in waiting and _is_drained(pipeline, targets):
                     del waiting[pipeline]
             if begun and all(pipeline.error is not None for pipeline in waiting):
@@ -159,7 +180,7 @@ def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> l
 
 
 def _given_up(pipeline: Pipeline, patience: Patience) -> MirrorError | None:
-    """Why a source that is to be drained does not get on; the others may."""
+    """The error of a source that makes no progress while all of it is to be applied; None if it does."""
     try:
         patience.check(pipeline)
     except MirrorError as error:
@@ -168,7 +189,7 @@ def _given_up(pipeline: Pipeline, patience: Patience) -> MirrorError | None:
 
 
 def _is_drained(pipeline: Pipeline, targets: dict[Pipeline, Future[Lsn]]) -> bool:
-    """Whether Postgres has all that was committed when this was first asked, and its indexes."""
+    """Whether Postgres has all that was committed at the first call, and its indexes."""
     if pipeline not in targets:
         if pipeline.error is not None:
             return False
@@ -186,7 +207,7 @@ def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[Mirror
         state = pipeline.status
         if pipeline.error is None:
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
-            where = f"is at {state.applied}" if state.applied else "has nothing of it yet"
+            where = f"is at {state.applied}" if state.applied else "has nothing yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
         for refusal in state.refusals:
             advice = refusal.next_step
@@ -205,7 +226,7 @@ def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[Mirror
 
 
 class _Bars:
-    """One progress bar a snapshot, on a terminal; nothing elsewhere."""
+    """A progress bar for each step of a snapshot, on a terminal; nothing elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -243,7 +264,7 @@ class _Bars:
             click.echo(line)
 
     def show(self, pipeline: Pipeline) -> None:
-        """Move the bar of what the pipeline's snapshot is at."""
+        """Update the bar of the step that the pipeline's snapshot is at."""
         progress = pipeline.status.progress
         if progress is None or not self._console.is_terminal:
             return

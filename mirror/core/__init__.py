@@ -1,5 +1,5 @@
-"""What all parts share: values, errors, settings, the state directory, locks, the client of the control socket.
+"""What all packages share: values, errors, settings, the state directory, locks, the client of the control socket.
 
-Here is no work on anybody's database. It imports no other package of the mirror, and little else: programs whose files
-are mirrored load it, too (:mod:`mirror.hook`).
+It must not open a database. It imports no other package of the mirror, and little else, because programs that have
+their files mirrored load it, too (:mod:`mirror.hook`).
 """

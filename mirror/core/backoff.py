@@ -1,10 +1,10 @@
-"""How long to wait before the same is tried again: twice as long each time, up to a limit."""
+"""Back-off: how long to wait before a retry. Twice as long each time, up to a limit."""
 
 from __future__ import annotations
 
 
 class Backoff:
-    """Pauses between tries. Not for use from two threads at once."""
+    """Pauses between retries, in seconds. Thread: one thread at a time."""
 
     def __init__(self, first: float, longest: float) -> None:
         """``first``, ``longest``: seconds."""
@@ -19,5 +19,5 @@ class Backoff:
         return pause if longest is None else min(pause, longest)
 
     def reset(self) -> None:
-        """It has worked: begin with the first pause the next time."""
+        """After a success: begin with the first pause again."""
         self._next = self._first

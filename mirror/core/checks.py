@@ -1,7 +1,7 @@
-"""One thing that was looked at, and what it means: what `mirror doctor` finds, and each guard rail of a cutover.
+"""Checks: what `mirror doctor` finds, and the guard rails of a cutover.
 
-A check has a code, which stays the same from version to version and is what programs go by; a name, a figure and a
-next step, which are for people and may change.
+A check has a code, which is for programs and stays the same from version to version; and a name, a figure and a next
+step, which are for people and may change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-#: ok: as it should be. note: works, and somebody should know. problem: does not work, or must not be passed over.
+#: ok: as it should be. note: works, but an operator should know. problem: does not work, or must be solved first.
 Level = Literal["ok", "note", "problem"]
 
 
@@ -67,11 +67,11 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was checked, and the outcome."""
 
     code: Code
     name: str
-    """For people; of several with one code (tables, columns, constraints) it says which."""
+    """For people. It also says which of several things with one code (tables, columns, constraints) was checked."""
     level: Level
     detail: str
     """What was found: the figure, where there is one."""
@@ -79,11 +79,11 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether it stands in nobody's way."""
+        """Whether it is no problem."""
         return self.level != "problem"
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON values. ``check`` and ``figure`` are earlier names of ``name`` and ``detail``."""
+        """The check as JSON values. ``check`` and ``figure`` are earlier names of ``name`` and ``detail``."""
         return {
             "code": str(self.code),
             "name": self.name,

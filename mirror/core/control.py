@@ -1,7 +1,7 @@
-"""A program's end of the control socket: questions to the running mirror of one source.
+"""The client of the control socket: requests to the running mirror of one source.
 
-The requests are in :mod:`mirror.core.messages`. Imported by programs whose files are mirrored, so it loads next to
-nothing.
+The requests are in :mod:`mirror.core.messages`. Programs that have their files mirrored import this, so it loads next
+to nothing.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ from mirror.core.status import StatusReport
 
 #: Seconds that a running mirror may take to answer what it can answer at once.
 ANSWER_SECONDS = 5.0
-#: The same for what it does between two batches, of which a large one may take its time.
+#: The same for what it answers between two batches; a large batch takes longer.
 BATCH_SECONDS = 30.0
-#: What an answer may take beyond the time that its request names.
+#: Seconds that an answer may take beyond the timeout that its request names.
 _SLACK_SECONDS = 5.0
 
 A = TypeVar("A", bound=Answer)
 
 
 class ControlClient:
-    """A conversation with the running mirror of one source. Also a parity gate.
+    """A connection to the running mirror of one source. Also a parity gate.
 
-    Every method raises ``ControlError`` if the mirror does not answer in time, or has ended (both retryable, by a new
-    conversation: this one is over), and whatever error the mirror itself answers with.
+    Every method raises ``ControlError`` if the mirror does not answer in time or has ended (both retryable, with a new
+    connection: this one is closed), and any error that the mirror itself answers with. Thread: one at a time.
     """
 
     def __init__(self, folder: Path, timeout: float = ANSWER_SECONDS) -> None:
@@ -76,16 +76,16 @@ class ControlClient:
         """Send a request; return the answer, which must come within so many seconds and be of this kind."""
         seconds = self._timeout if seconds is None else seconds
         if self._over:
-            raise ControlError("ask the mirror", str(self._path), "the conversation is over", retryable=True)
+            raise ControlError("ask the mirror", str(self._path), "the connection was closed", retryable=True)
         try:
             line = self._exchange(line_of(request), seconds)
             answer = answer_in(line)
         except TimeoutError as error:
-            self._hang_up()  # else its late answer would be taken for that of the next request
+            self._hang_up()  # otherwise its late answer would be read as that of the next request
             raise silent("ask the mirror", self._folder, seconds) from error
         except OSError as error:
             self._hang_up()
-            step = "start `mirror up` again, and then do this once more"
+            step = "start `mirror up` again, then try this again"
             raise NotRunningError(
                 "ask the mirror", str(self._path), "it has ended", next_step=step, retryable=True
             ) from error
@@ -96,7 +96,7 @@ class ControlClient:
             raise self._refusal(answer)
         if not isinstance(answer, kind):
             self._hang_up()
-            raise ControlError("understand the mirror", str(self._path), f"another answer: {type(answer).__name__}")
+            raise ControlError("understand the mirror", str(self._path), f"unexpected answer: {type(answer).__name__}")
         return answer
 
     def _exchange(self, line: bytes, seconds: float) -> bytes:
@@ -125,22 +125,24 @@ class ControlClient:
             return ControlError("understand the mirror", str(self._path), str(error))
 
     def status(self) -> StatusReport:
-        """What the mirror says of itself."""
+        """The status of the mirror."""
         return self._ask(Status(), StatusAnswer).status
 
     def history(self) -> list[tuple[int, float, int]]:
-        """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
+        """For each second of the last minutes in which something was applied: the second (since the epoch), the worst
+        lag in it (seconds), and the number of transactions.
+        """
         return self._ask(History(), HistoryAnswer).seconds
 
     def wait(self, timeout: float, slack: float = _SLACK_SECONDS) -> bool:
         """Wait until all that was committed at the call is applied; False after ``timeout`` seconds.
 
-        Raises ``ControlError`` if the mirror does not even say so within ``slack`` seconds more, ``SourceError``
+        Raises ``ControlError`` if the mirror does not answer at all within ``slack`` seconds more, ``SourceError``
         (retryable) as soon as the mirror of the source has ended.
         """
         timeout = _limited(timeout)
         deadline = time.monotonic() + timeout
-        # Answered between two batches: a large one may take its time.
+        # Answered between two batches, and a large one takes long.
         lsn = self._ask(Mark(timeout), Marked, timeout + slack).lsn
         if lsn is None:
             return False
@@ -148,8 +150,9 @@ class ControlClient:
         return self._ask(Applied(lsn, left), WasApplied, left + slack).applied
 
     def settle(self) -> Lsn:
-        """Have all that is committed now applied; returns its position. Raises ``ControlError`` (retryable) if that
-        takes longer than half a minute.
+        """Wait until all that is committed now is applied; returns its position.
+
+        Raises ``ControlError`` (retryable) if that takes longer than half a minute.
         """
         seconds = BATCH_SECONDS + _SLACK_SECONDS
         lsn = self._ask(Mark(BATCH_SECONDS), Marked, seconds).lsn
@@ -158,14 +161,14 @@ class ControlClient:
         return Lsn.parse(lsn)
 
     def hold(self) -> str:
-        """Have the mirror apply nothing more; returns what the hold is known by.
+        """Have the mirror apply nothing until the hold is released; returns the token of the hold.
 
-        Raises ``ControlError`` (retryable) if another conversation holds it.
+        Raises ``ControlError`` (retryable) if another connection has a hold.
         """
         return self._ask(Hold(), Held, BATCH_SECONDS + _SLACK_SECONDS).hold
 
     def reach(self, hold: str, salts: Salts, frame: int) -> Lsn:
-        """Have the mirror apply up to exactly this commit; returns the position Postgres then shows.
+        """Have the mirror apply up to exactly this commit; returns the position that Postgres then has.
 
         Raises ``SourceError`` (retryable) if the hold has ended or Postgres has more already.
         """
@@ -173,11 +176,11 @@ class ControlClient:
         return Lsn.parse(self._ask(request, Reached, BATCH_SECONDS + _SLACK_SECONDS).lsn)
 
     def release(self, hold: str) -> None:
-        """End a hold; harmless if it has ended already."""
+        """Release a hold; harmless if it has ended already."""
         self._ask(Release(hold), Done)
 
     def retry(self, timeout: float) -> None:
-        """Have the mirror try again what Postgres refused or could not hold; ``timeout``: seconds that it may take."""
+        """Have the mirror send refused tables and rejected rows again; ``timeout``: seconds that it may take."""
         timeout = _limited(timeout)
         self._ask(Retry(timeout), Done, timeout + _SLACK_SECONDS)
 
@@ -194,7 +197,7 @@ class ControlClient:
         self._socket.close()
 
     def close(self) -> None:
-        """End the conversation, and with it its hold."""
+        """Close the connection, which also ends its hold."""
         self._hang_up()
 
     def __enter__(self) -> Self:
@@ -211,9 +214,9 @@ def _limited(timeout: float) -> float:
 
 
 def wait_for_mirror(folder: Path, timeout: float, alive: Callable[[], bool] = lambda: True) -> ControlClient:
-    """Connect to a mirror that may only just be starting; raises ``ControlError`` after ``timeout`` seconds.
+    """Connect to a mirror that may still be starting; raises ``ControlError`` after ``timeout`` seconds.
 
-    ``alive``: whether it is still worth waiting. What cannot change by itself is raised at once.
+    ``alive``: whether it is still worth waiting. An error that is not retryable is raised at once.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -1,6 +1,6 @@
 """Passwords in connection strings: found and hidden without a driver, so that a program can do it before it has one.
 
-A string that is neither a URI nor keywords is hidden as a whole: what it holds is not known.
+A string that is neither a URI nor keywords is hidden as a whole, because it may contain anything.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ HIDDEN = "hidden"
 
 _SECRETS = frozenset(("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"))
 _URI = re.compile(r"postgres(?:ql)?://")
-#: A keyword and its value, quoted or not; a backslash takes the next character as it is.
+#: A keyword and its value, quoted or not; a backslash escapes the next character.
 _KEYWORD = re.compile(r"(\s*)([^\s=']+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
 
 
 def hide_password(dsn: str) -> str:
-    """The connection string as it may be shown: each password is replaced by :data:`HIDDEN`."""
+    """The connection string for display: each password is replaced by :data:`HIDDEN`."""
     return _split(dsn, HIDDEN)[0]
 
 
 def without_password(dsn: str) -> str:
-    """The connection string with its passwords left out, to be used where another place has them (``~/.pgpass``).
+    """The connection string without its passwords, for use where they are found elsewhere (``~/.pgpass``).
 
-    Empty for what is no connection string.
+    Empty if ``dsn`` is not a connection string.
     """
     shown, found = _split(dsn, "")
     return "" if found and shown.startswith("(") else shown

@@ -1,23 +1,23 @@
 """The one tree of errors. Each class has a code that stays the same from version to version: programs decide by it.
 
-MirrorError            ``mirror``                anything else, a bug included
+MirrorError            ``mirror``                anything else, also a bug
 ├── SourceError        ``source``                the SQLite file: missing, not a database, wrong mode, locked, encrypted
 │   ├── FormatError    ``source.format``         bytes that are not what SQLite writes, with their place
-│   └── ReplacedError  ``source.replaced``       another file was put at the source's path (answered by a re-diff)
+│   └── ReplacedError  ``source.replaced``       another file was put at the source's path (handled by a re-diff)
 ├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
 │   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
 │   ├── RefusedError   ``postgres.refused``      a row, a table or a change of one that Postgres will not take
-│   │   │                                        (answered by going on without it)
-│   │   └── NameTakenError ``postgres.refused.name_taken``  a name in the schema is another's
-│   └── RepairError    ``postgres.repair``       what a repair has written is not what Postgres then has
+│   │   │                                        (handled by going on without it)
+│   │   └── NameTakenError ``postgres.refused.name_taken``  a name in the schema belongs to another
+│   └── RepairError    ``postgres.repair``       Postgres does not have what a repair has written
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
-│   ├── NotRunningError ``control.not_running``  nobody listens: no mirror of the source is running
-│   └── RequestError   ``control.request``       what was asked of it is no request
+│   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
+│   └── RequestError   ``control.request``       what was sent to it is not a request
 └── ConfigError        ``config``                mirror.json, argent.json, the environment or the flags
 
-An error says which operation failed, at which place, what to do next, and whether trying the same
-again can help. The command line prints it as one line, and with ``--json`` as an object, too.
+An error says which operation failed, at which place, what to do next, and whether a retry can
+help. The command line prints it as one line, and with ``--json`` as an object, too.
 :meth:`MirrorError.to_dict` and :meth:`MirrorError.from_dict` carry it over a socket.
 """
 
@@ -32,13 +32,13 @@ class MirrorError(Exception):
 
     ``operation``: what was being done, as a verb phrase. ``place``: file, page, table or server.
     ``detail``: what was found. ``next_step``: what a person can do. ``retryable``: whether the same
-    call may succeed later without anybody doing anything.
+    call may succeed later without any change.
     """
 
     code: ClassVar[str] = "mirror"
-    """Stable; that of a subclass begins with its parent's and a dot, except right below this class."""
+    """Stable; a subclass's code begins with its parent's and a dot, except directly below this class."""
     more: ClassVar[tuple[str, ...]] = ()
-    """Names of the attributes that the class has beside those of all."""
+    """Names of the attributes that the class has in addition to those of every error."""
 
     retryable = False
 
@@ -70,24 +70,24 @@ class MirrorError(Exception):
         return " ".join(text.split())
 
     def to_dict(self) -> dict[str, Any]:
-        """All that it says, as JSON values: ``code``, ``operation``, ``place``, ``detail``, ``next_step``,
-        ``retryable``, and what its class has besides (``sqlstate``: of what Postgres said, or None).
+        """The error as JSON values: ``code``, ``operation``, ``place``, ``detail``, ``next_step``,
+        ``retryable``, and what its class adds (``sqlstate``: the code that Postgres gave, or None).
         """
         names = ("code", "operation", "place", "detail", "next_step", "retryable", *self.more)
         return {name: getattr(self, name) for name in names}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> MirrorError:
-        """The error of which :meth:`to_dict` gave ``data``, of its class.
+        """The error that :meth:`to_dict` turned into ``data``, as an instance of its class.
 
-        A code that is not known here, of another version, gives the nearest class above it. Raises ``ValueError`` if
-        ``data`` is no such thing.
+        A code that is not known here, of another version, gives the nearest known class above it. Raises
+        ``ValueError`` if ``data`` is not an error.
         """
         code = data.get("code")
         texts = [data.get(name, "") for name in ("operation", "place", "detail", "next_step")]
         retryable = data.get("retryable")
         if not isinstance(code, str) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"no error: {data!r:.200}")
+            raise ValueError(f"not an error: {data!r:.200}")
         if not isinstance(retryable, bool):
             raise ValueError(f"an error that does not say whether it is retryable: {data!r:.200}")
         classes = {kind.code: kind for kind in _tree(MirrorError) if "code" in kind.__dict__}
@@ -122,7 +122,7 @@ class FormatError(SourceError):
 
 
 class ReplacedError(SourceError):
-    """Other files stand at the source's path: connect anew and compare."""
+    """Another file is at the source's path: connect again and compare."""
 
     code = "source.replaced"
     retryable = True
@@ -167,13 +167,13 @@ class RefusedError(SinkError):
 
 
 class NameTakenError(RefusedError):
-    """A name in the Postgres schema is another's: a schema of its own for the source helps."""
+    """A name in the Postgres schema belongs to another: give the source a schema of its own."""
 
     code = "postgres.refused.name_taken"
 
 
 class RepairError(SinkError):
-    """A repair that something in Postgres undoes or changes."""
+    """Something in Postgres undoes or changes what a repair writes."""
 
     code = "postgres.repair"
 
@@ -185,13 +185,13 @@ class ControlError(MirrorError):
 
 
 class NotRunningError(ControlError):
-    """Nobody listens at the control socket, or not any more."""
+    """Nothing listens at the control socket, or not any more."""
 
     code = "control.not_running"
 
 
 class RequestError(ControlError):
-    """What came over the control socket is no request, or too long for one."""
+    """What came over the control socket is not a request, or too long for one."""
 
     code = "control.request"
 

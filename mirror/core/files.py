@@ -1,4 +1,4 @@
-"""Files: what every write to one changes, and replacing the content of one, whole or not at all."""
+"""Files: a stamp that every write changes, and an atomic write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """What every write to a file changes, and its replacement too."""
+    """Values of which every write to a file changes one, and so does replacing it."""
 
     inode: int
     size: int
@@ -35,11 +35,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool) -> None:
-    """Have a file contain ``data``: whoever reads it meanwhile finds what it was before, or all of this.
+    """Replace the content of a file with ``data``: a reader finds either all of the old content or all of the new.
 
-    Several may do so at once; the last one's content stays. The file is readable by its owner alone. ``durable``: it
-    survives a power cut once this returns; else a power cut may leave the old content, or an empty file. Raises
-    ``OSError``; the file is then as it was. A process that is killed in between leaves a file ``.NAME.*.tmp`` behind.
+    Several may do so at once; the last one's content stays. Only its owner can read the file. ``durable``: it
+    survives a power cut once this returns; otherwise a power cut may leave the old content, or an empty file. Raises
+    ``OSError``; the file is then unchanged. A process that is killed in between leaves a file ``.NAME.*.tmp``.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
@@ -50,7 +50,7 @@ def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool) -> N
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):  # the folder was deleted, say: then this is gone, too
+        with suppress(OSError):  # if the folder was deleted, so was this file
             os.unlink(temporary)
         raise
     if durable:

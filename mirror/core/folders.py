@@ -1,4 +1,8 @@
-"""The state directory: one folder per source, its lock, and the path of its control socket."""
+"""The folders in the state directory: one for each source, and what is read from its files.
+
+``sources/NAME-DIGEST/`` contains ``source`` (the source's absolute path), ``lock`` (the process id of its mirror, see
+:mod:`mirror.core.locks`), ``control.path`` (see :mod:`mirror.core.sockets`), ``spool/`` and the saved copy.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ import os
 import re
 from pathlib import Path
 
-#: Files in a source's folder: the source's path; where the control socket lies, if not here.
+#: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
 _SOURCE, _ASIDE = "source", "control.path"
 
 
 def resolve(source: Path | str) -> Path:
-    """The name of a source for good: its absolute path, links followed."""
+    """The name by which a source is known: its absolute path, links followed."""
     return Path(source).expanduser().resolve()
 
 
@@ -28,7 +32,7 @@ def known_sources(state_dir: Path) -> list[Path]:
     found = []
     for name in sorted((state_dir / "sources").glob(f"*/{_SOURCE}")):
         path = _path_in(name)
-        # The folder is named after the whole path: what a crash or a full disk has left of one names another folder.
+        # The folder is named after the whole path: a path that a crash or a full disk has cut names another folder.
         if path is not None and source_folder(state_dir, path).name == name.parent.name:
             found.append(path)
     return found
@@ -44,7 +48,7 @@ def _path_in(name: Path) -> Path | None:
 
 
 def holder(folder: Path) -> int | None:
-    """The process that holds the lock of a source, or did last, as it has written down; None: nothing is known."""
+    """Process id in the lock file of a source: of the mirror that holds the lock, or held it last; None: not known."""
     try:
         return int((folder / "lock").read_bytes())
     except (OSError, ValueError):

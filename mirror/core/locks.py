@@ -1,4 +1,59 @@
-"""Locks."""
+"""Locks between processes: the two that are files in a source's folder, and a table of all locks of the mirror.
+
+F: an exclusive ``flock`` on a file, which the kernel drops when its process ends in any way. S: an advisory lock of a
+Postgres session, which Postgres drops when the session ends. T: an advisory lock of a Postgres transaction, which
+Postgres drops at COMMIT or ROLLBACK. Advisory locks are per database. A server notices that a client process was killed
+when it next reads from or writes to the connection, so after the statement that runs; that a machine is gone, by TCP
+keep-alives within a minute.
+
+Source lock: F, ``lock`` in the source's folder (:class:`SourceLock`)
+    Protects the folder (shadow, spool, socket): one mirror of a source per state directory. Taken without waiting by
+    the sidecar for each source (``sidecar/source_folder.py``), kept while its pipeline runs; another mirror gets
+    ``StateError`` with the process id. Holder killed: the next mirror takes it at once.
+Parity lock: F, ``parity.lock`` in the source's folder (:class:`ParityLock`)
+    Protects a comparison's holds: one comparison of a source at a time. Taken by ``mirror parity``, which waits, for a
+    whole run with its repair, and by the comparison in the background, which does not wait, for one hold (some 20 ms
+    of reading, and the apply up to there; without a WAL there is no hold, and it takes no lock). Holder killed: the
+    next one takes it at once; the hold itself ends with the killed process's control connection.
+Spool lock: F, ``lock`` in the spool's folder (``capture/spool.py``)
+    Protects the segments: one process appends. Taken by the capture process, from opening a spool until closing it; it
+    tries for 5 s, then reports ``StateError`` and tries again. Holder killed: the next capture process takes it and
+    cuts off what follows the last whole commit. The reader takes no lock.
+Embedded server: a *shared* ``flock`` on ``postgres.lock`` in the state directory (``postgres/embedded.py``)
+    Protects a running server from being stopped. Taken by every process that uses the server, for as long as it does.
+    A process that ends tries to turn it into an exclusive one: if that succeeds it was the last, and stops the server
+    (others wait for that). Holder killed: the server runs on, and the next start attaches to it.
+Start of the embedded server: F, ``postgres.start.lock`` in the state directory (``postgres/embedded.py``)
+    Protects making and starting a server. Taken, with waiting, while a process looks for the server, makes its
+    directory or starts it. Holder killed: a directory half made has another name, and the next one removes it.
+Source in Postgres: S, two keys, ``0x6D697272`` and the source's id (``postgres/lease.py``)
+    Protects a source's tables: one mirror writes them, also across machines and state directories. Taken by
+    ``Sink.open``, kept until its connection closes; another mirror gets ``FencedError`` (at once where the holder is
+    known, else after 5 s). Holder killed: a mirror in the same boot and process namespace ends the session that is
+    left; others get it when the server notices.
+Epoch of a source: no lock but a number, ``epoch`` in ``mirror.sources`` (``postgres/lease.py``, ``mirror.advance``)
+    Protects the position from a mirror that has lost the lock above without noticing. Raised by each ``Sink.open``,
+    checked by the statement that moves the position in every transaction; a mirror with an older one gets
+    ``FencedError`` (SQLSTATE MR001 from ``mirror.advance``), and its transaction is rolled back. Nothing to release:
+    the next mirror raises it.
+Migrations: S, one key, ``0x6D6972726F72`` (``postgres/migrate.py``)
+    Protects the schema ``mirror``. Taken, with waiting, by each ``Sink.open`` while it looks for and applies missing
+    migrations. Holder killed: the migration that ran is rolled back with its transaction, and the next one applies it.
+Profile's tables: T, one key, ``0x6D6972726F73`` (``postgres/migrate.py``)
+    Protects a profile's tables while they are made. Taken, with waiting, only where migrations of the profile are
+    missing; kept until the first load's transaction ends. Holder killed: rolled back, and the next one makes them.
+Index builds: S, one key, ``0x6D6972726F74`` (``postgres/vectors.py``)
+    Protects vector indexes: one mirror of a database builds at a time. Taken by the indexer's own connection, which
+    tries every 0.2 s, for all builds of one pass. Holder killed: an index that was not completed stays invalid, and
+    the next pass drops it and builds it again.
+Name of a table: T, one key, ``mirror.name_key(schema, table)`` (``postgres/target.py``, ``postgres/shared_tables.py``)
+    Protects a name in a schema that a source is about to create or rename a table to. Taken without waiting for a
+    source's own table (another source gets ``NameTakenError``, and the table is tried again), with waiting for a table
+    that agents share; kept until the transaction ends. Holder killed: rolled back, and the name is free.
+
+Locks between threads of one process are not in this table. No lock of SQLite is taken that a writer of the source
+waits for (hazards 2 and 17, mirror/HAZARDS.md).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +67,7 @@ from mirror.core.folders import _SOURCE, holder
 
 
 class SourceLock:
-    """The right to mirror a source with this state directory; the kernel drops it with the process."""
+    """The right to mirror a source with this state directory; the kernel drops it when the process ends."""
 
     def __init__(self, folder: Path, source: Path) -> None:
         """Take it; raises ``StateError`` at once if another mirror has it."""
@@ -23,7 +78,7 @@ class SourceLock:
     def _take(self) -> int:
         folder = self._folder
         try:
-            self._furnish()
+            self._make_folder()
             descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unusable(error) from error
@@ -31,7 +86,7 @@ class SourceLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            self._name()
+            self._write_name()
         except BlockingIOError:
             os.close(descriptor)
             raise StateError(
@@ -45,13 +100,13 @@ class SourceLock:
             raise self._unusable(error) from error
         return descriptor
 
-    def _furnish(self) -> None:
-        """Make what every folder has. Raises ``OSError``."""
+    def _make_folder(self) -> None:
+        """Make the folder and its spool folder, if they are missing. Raises ``OSError``."""
         (self._folder / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder.chmod(0o700)  # it holds a copy of the source, which may be private
+        self._folder.chmod(0o700)  # it contains a copy of the source, which may be private
 
-    def _name(self) -> None:
-        """Write down the source's name; the lock must be held. Raises ``OSError``."""
+    def _write_name(self) -> None:
+        """Write the source's path into its file; the lock must be held. Raises ``OSError``."""
         name = os.fsencode(self._source)
         path = self._folder / _SOURCE
         if not path.exists() or path.read_bytes() != name:
@@ -71,11 +126,11 @@ class SourceLock:
             return False
 
     def renew(self) -> None:
-        """Make a folder that was deleted anew, and take its lock; raises ``StateError`` as at first."""
+        """Make a folder that was deleted again, and take its lock; raises ``StateError`` as ``__init__`` does."""
         if self.intact:
             try:
-                self._furnish()
-                self._name()
+                self._make_folder()
+                self._write_name()
             except OSError as error:
                 raise self._unusable(error) from error
             return
@@ -84,7 +139,7 @@ class SourceLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let go."""
+        """Release it. May be called once."""
         os.close(self._descriptor)
 
 
@@ -92,13 +147,13 @@ _LOCK = "parity.lock"
 
 
 class ParityLock:
-    """The right to hold a source's mirror still: for a whole run of ``mirror parity``, or for one round of ours."""
+    """The right to compare a source: for a run of ``mirror parity``, or for one round of a background comparison."""
 
     def __init__(self, folder: Path) -> None:
         self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self, *, wait: bool) -> bool:
-        """Take it; False if another has it and ``wait`` is not set."""
+        """Take it; False if another process has it and ``wait`` is not set."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -106,9 +161,9 @@ class ParityLock:
         return True
 
     def give(self) -> None:
-        """Let others have it."""
+        """Release it; it can be taken again."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give it up for good."""
+        """Release it, if it is taken, and close its file."""
         os.close(self._descriptor)

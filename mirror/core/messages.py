@@ -1,4 +1,4 @@
-"""What is said over a control socket: requests and answers, one JSON object a line, each way.
+"""The protocol of the control socket: requests and answers, one JSON object a line, each way.
 
 =================================================  =============================================================
 request                                            answer
@@ -10,18 +10,18 @@ request                                            answer
                                                    committed now; null: not known in time
 ``{"op": "applied", "lsn", "timeout"}``            ``{"answer": "applied", "applied": bool}``
 ``{"op": "hold"}``                                 ``{"answer": "held", "hold": token}``; ends with ``release`` or
-                                                   the conversation
+                                                   the connection
 ``{"op": "reach", "hold", "salts", "frame"}``      ``{"answer": "reached", "lsn": "g:f"}``: Postgres is exactly there
 ``{"op": "release", "hold"}``                      ``{"answer": "done"}``
 ``{"op": "retry", "timeout"}``                     ``{"answer": "done"}``: rejects and refused tables were tried again
 ``{"op": "repair", "tables", "timeout"}``          ``{"answer": "repaired", "outcome": {table: text}}``: these were
                                                    made equal again
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
-any of them, and what is none                      ``{"answer": "refused", "error": {...}}``: as
+any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
 =================================================  =============================================================
 
-``timeout``: seconds that the mirror may take. Fields that are not known are skipped.
+``timeout``: seconds that the mirror may take. Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Request(msgspec.Struct, frozen=True, tag_field="op"):
 
 
 class Status(Request, frozen=True, tag="status"):
-    """What is the source doing?"""
+    """What is the mirror of the source doing?"""
 
 
 class History(Request, frozen=True, tag="history"):
@@ -71,7 +71,7 @@ class Applied(Request, frozen=True, tag="applied"):
 
 
 class Hold(Request, frozen=True, tag="hold"):
-    """Apply nothing more."""
+    """Apply nothing until the hold is released."""
 
 
 class Reach(Request, frozen=True, tag="reach"):
@@ -83,13 +83,13 @@ class Reach(Request, frozen=True, tag="reach"):
 
 
 class Release(Request, frozen=True, tag="release"):
-    """Apply again."""
+    """End a hold: apply again."""
 
     hold: Token
 
 
 class Retry(Request, frozen=True, tag="retry"):
-    """Try again what Postgres refused or could not hold."""
+    """Send refused tables and rejected rows again."""
 
     timeout: Seconds
 
@@ -113,7 +113,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="answer"):
 
 
 class StatusAnswer(Answer, frozen=True, tag="status"):
-    """What the mirror of a source says of itself."""
+    """The status of the mirror of a source."""
 
     status: StatusReport
 
@@ -137,7 +137,7 @@ class WasApplied(Answer, frozen=True, tag="applied"):
 
 
 class Held(Answer, frozen=True, tag="held"):
-    """Nothing is applied; the token is needed for all that is done with the hold."""
+    """Nothing is applied; requests about the hold need its token."""
 
     hold: Token
 
@@ -172,12 +172,12 @@ _answers = msgspec.json.Decoder(AnyAnswer)
 
 
 def line_of(message: Request | Answer) -> bytes:
-    """The line that says it, with its end. Bytes in it that are no text (of a file's name) come as ``\\xff``."""
+    """A message as a line, with its newline. Bytes that are not text (of a file's name) come as ``\\xff``."""
     return encode(message) + b"\n"
 
 
 def request_in(line: bytes) -> AnyRequest:
-    """The request that a line says; raises ``RequestError``."""
+    """The request in a line; raises ``RequestError``."""
     try:
         request: AnyRequest = _requests.decode(line)
         return request
@@ -186,7 +186,7 @@ def request_in(line: bytes) -> AnyRequest:
 
 
 def answer_in(line: bytes) -> AnyAnswer:
-    """The answer that a line says; raises ``ValueError``."""
+    """The answer in a line; raises ``ValueError``."""
     try:
         answer: AnyAnswer = _answers.decode(line)
         return answer

@@ -1,8 +1,8 @@
-"""Both ends of a control socket make sure of each other: the other process must be our user's, or root's.
+"""Both ends of a control socket check each other: the other process must belong to our user, or to root.
 
-The socket lies in a directory that is open to nobody else (:mod:`mirror.core.folders`). The kernel also knows which
-user is at the other end, so that neither a directory that somebody has opened nor a name that somebody else has taken
-first lets rows or requests pass between two users.
+The socket is in a directory that is closed to other users (:mod:`mirror.core.sockets`). In addition the kernel says
+which user is at the other end, so that no rows or requests pass between two users even if that directory was opened to
+others, or another user was the first to create it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirror.core.errors import ControlError, NotRunningError, StateError
 from mirror.core.folders import holder
 from mirror.core.sockets import control_path, require_private
 
-#: Seconds between two tries to connect to a mirror that has as many callers as it can keep waiting.
+#: Seconds between two tries to connect to a mirror that has its queue of connections full.
 _PAUSE = 0.01
 
 # struct ucred of unix(7): pid, uid, gid.
@@ -42,7 +42,7 @@ def peer_user(connection: socket.socket) -> int:
 
 
 def is_trusted(user: int) -> bool:
-    """Whether the other end may see what ours does: it is the same user's, or root's, who sees everything anyway."""
+    """Whether the other end may see our data: it is the same user, or root, who can read everything anyway."""
     return user in (os.geteuid(), 0)
 
 
@@ -50,8 +50,8 @@ def connect(folder: Path, timeout: float) -> socket.socket:
     """Connect to the running mirror of the source with this folder in the state directory.
 
     ``timeout``: seconds that it may take to accept; also the timeout that the socket then has. Raises
-    ``NotRunningError`` (retryable) if nobody listens there, ``ControlError`` for anything else that is in the way;
-    retryable if the mirror is there and only does not accept.
+    ``NotRunningError`` (retryable) if nothing listens there, ``ControlError`` for any other obstacle; it is retryable
+    if the mirror is there but does not accept.
     """
     path = control_path(folder)
     if path.parent != folder:
@@ -69,7 +69,7 @@ def connect(folder: Path, timeout: float) -> socket.socket:
         _connect(connection, path, timeout)
         user = peer_user(connection)
         if not is_trusted(user):
-            step = "run this as the user that runs the mirror, and end what else listens there"
+            step = "run this as the user that runs the mirror, or end the process that listens there"
             detail = f"what listens there belongs to another user (uid {user})"
             raise ControlError("reach the mirror", str(path), detail, next_step=step)
         connection.settimeout(timeout)
@@ -82,7 +82,7 @@ def connect(folder: Path, timeout: float) -> socket.socket:
     except PermissionError as error:
         connection.close()
         step = "run this as the user that runs the mirror"
-        raise ControlError("reach the mirror", str(path), "it may not be opened", next_step=step) from error
+        raise ControlError("reach the mirror", str(path), "you may not open it", next_step=step) from error
     except OSError as error:
         connection.close()
         raise ControlError("reach the mirror", str(path), error.strerror or str(error), retryable=True) from error
@@ -99,7 +99,7 @@ def _connect(connection: socket.socket, path: Path, timeout: float) -> None:
         try:
             connection.connect(str(path))
             return
-        except BlockingIOError:  # its queue is full: it is busy, or stands still
+        except BlockingIOError:  # its queue is full: it is busy, or stopped
             if time.monotonic() > deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "not accepted") from None
             time.sleep(_PAUSE)
@@ -116,7 +116,7 @@ def _not_running(path: Path) -> NotRunningError:
 
 
 def silent(operation: str, folder: Path, seconds: float) -> ControlError:
-    """The error for a mirror that is there and does not answer within so many seconds. ``folder``: of its source."""
+    """The error for a mirror that does not answer within ``seconds``. ``folder``: the state folder of its source."""
     process = "its process" if (pid := holder(folder)) is None else f"its process (pid {pid})"
     return ControlError(
         operation,

@@ -1,4 +1,8 @@
-"""Positions in the history of one source."""
+"""Positions in the history of one source.
+
+A position (:class:`Lsn`) names one commit; a :class:`Position` adds the salts of its WAL generation, which prove that a
+WAL continues it, and the time of the commit.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ class Salts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A commit of the source, with what proves that a WAL continues it."""
+    """A commit of the source, with the salts that prove that a WAL continues it."""
 
     lsn: Lsn
     salts: Salts
@@ -47,8 +51,8 @@ class Position:
     """When capture saw the commit (seconds since the epoch)."""
 
     def is_same(self, other: Position) -> bool:
-        """Whether both name one commit, not two that were given the same number because a power cut took the first.
+        """Whether both name one commit, not two with the same number because a power cut took the first.
 
-        The time tells them apart, to the microsecond that Postgres keeps of it.
+        The time distinguishes them, to the microsecond, which is what Postgres stores.
         """
         return self.lsn == other.lsn and abs(self.committed_at - other.committed_at) < 2e-6

@@ -1,4 +1,7 @@
-"""What changed between two positions."""
+"""What changed between two positions: rows, table definitions, and batches of both.
+
+Decoding makes a :class:`Batch`; the apply side writes it to Postgres and returns a :class:`TableResult` for each table.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mirror.core.values import Row
 
 
 class RowChange(NamedTuple):
-    """What a batch did to one row: inserted (no before), deleted (no after) or updated (both)."""
+    """What a batch did to one row: inserted (no ``before``), deleted (no ``after``) or updated (both)."""
 
     rowid: int | None
     """None for WITHOUT ROWID tables."""
@@ -27,7 +30,7 @@ class SchemaChange:
     ``create``: only ``after``. ``drop``: only ``before``. ``rename``: the name alone differs.
     ``columns``: columns were renamed, dropped, or added at the end, see ``carried``; rows that the batch
     did not touch show the new columns' defaults, and the befores of the others have the columns of ``after``.
-    ``rebuild``: anything else; the batch's :class:`TableChanges` of this table then hold *all* rows of
+    ``rebuild``: anything else; the batch's :class:`TableChanges` of this table then have *all* rows of
     ``after`` as inserts.
     """
 
@@ -42,7 +45,7 @@ class SchemaChange:
 class TableChanges:
     """The row changes of one table in one batch.
 
-    Because both sides of the comparison are states that SQLite committed, each key stands at most
+    Because both sides of the comparison are states that SQLite committed, each key is at most
     once among the befores and at most once among the afters. ``rows`` can be read once.
     """
 

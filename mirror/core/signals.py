@@ -1,8 +1,8 @@
-"""Noticing that a signal asks the process to end, without ever losing one.
+"""Signals that ask the process to end: noticed, and never lost.
 
 Python runs a signal's handler in the main thread, between any two of its instructions: also while that thread holds
-the lock of the very :class:`threading.Event` that the handler wants to set, which then waits for itself for ever. So
-the handler here does nothing but set an attribute. What ends the wait is a byte that the interpreter itself writes to
+the lock of the very :class:`threading.Event` that the handler wants to set, which would be a deadlock. So
+the handler here only sets an attribute. What ends the wait is a byte that the interpreter itself writes to
 a socket as soon as the signal arrives (:func:`signal.set_wakeup_fd`), in whichever thread that is.
 """
 
@@ -17,9 +17,9 @@ from typing import Any, Self
 
 
 class Signals:
-    """Some signals, noticed from ``with`` on; the handlers that were there come back at its end.
+    """Notices some signals inside a ``with`` block; at its end the earlier handlers are restored.
 
-    For the main thread alone, and one at a time: a process has one wake-up descriptor.
+    Thread: the main thread only, and one block at a time, because a process has one wake-up descriptor.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:
@@ -38,14 +38,14 @@ class Signals:
         self.came = True
 
     def wait(self, timeout: float) -> bool:
-        """Wait until one of them has come, at most ``timeout`` seconds; whether one has, now or before."""
+        """Wait until one of them has come, at most ``timeout`` seconds; returns whether one has, now or before."""
         if not self.came and self._selector.select(timeout):
             with contextlib.suppress(BlockingIOError):
                 self._bell.recv(4096)
         return self.came
 
     def __enter__(self) -> Self:
-        # A full buffer is no loss: the bell is ringing already.
+        # A full buffer loses nothing: the socket is readable already.
         self._wakeup_before = signal.set_wakeup_fd(self._ring.fileno(), warn_on_full_buffer=False)
         self._before = [(number, signal.signal(number, self._note)) for number in self._numbers]
         return self

@@ -1,4 +1,4 @@
-"""Where the control socket of a source lies."""
+"""The path of a source's control socket."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mirror.core.errors import StateError
 from mirror.core.files import write_atomically
 from mirror.core.folders import _ASIDE, _path_in
 
-#: sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the final zero.
+#: Bytes of a path. sockaddr_un has room for 108 on Linux and 104 on macOS, with the final zero.
 _LONGEST_SOCKET = 100
 
 
 _SOCKETS = "use the directory of the control socket"
 
 
-_SHORTER = "see who has made it, and remove it; or name a --state-dir with a shorter path, and the socket lies there"
+_SHORTER = "see who made it, and remove it; or choose a --state-dir with a shorter path, which then has the socket"
 
 
 def control_path(folder: Path) -> Path:
-    """Where the control socket of a source lies, for whoever wants to connect to it.
+    """The path of a source's control socket, for a client that connects to it. ``folder``: the source's state folder.
 
-    In the source's folder; or, if that name is too long for a socket, where the source's mirror has written that it
-    lies, because its environment may be another than ours.
+    In that folder; or, if its path is too long for a socket, where the source's mirror has written that the socket is,
+    because its environment may be another than ours.
     """
     path = folder / "control.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET:
@@ -36,11 +36,11 @@ def control_path(folder: Path) -> Path:
 
 
 def make_control_path(folder: Path) -> Path:
-    """Where the mirror of a source is to put its control socket; whoever looks for it by :func:`control_path` finds it.
+    """The path at which the mirror of a source puts its control socket; :func:`control_path` then returns it.
 
-    It lies in a directory that is ours and open to nobody else: the source's folder, or, if the name is too long,
-    ``$XDG_RUNTIME_DIR/mirror``, or ``mirror-UID`` in the directory for temporary files, which is made if need be.
-    Raises ``StateError`` if that directory is another user's, or open to others: then it is left as it is.
+    It is in a directory that belongs to us and is closed to other users: the source's folder, or, if that path is too
+    long, ``$XDG_RUNTIME_DIR/mirror``, or ``mirror-UID`` in the directory for temporary files, which is created if
+    needed. Raises ``StateError`` if that directory is another user's, or open to others; it is then left unchanged.
     """
     path = folder / "control.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET:
@@ -60,9 +60,9 @@ def make_control_path(folder: Path) -> Path:
 
 
 def require_private(directory: Path, *, user: int | None = None, next_step: str = "") -> None:
-    """Raise ``StateError`` unless a directory belongs to us, is open to nobody else, and is no link.
+    """Raise ``StateError`` unless a directory belongs to us, is closed to other users, and is no link.
 
-    ``user``: its owner; None: our effective user. ``next_step``: of the error.
+    ``user``: uid that must own it; None: the effective user. ``next_step``: of the error.
     """
     owner = os.geteuid() if user is None else user
     try:
@@ -71,9 +71,9 @@ def require_private(directory: Path, *, user: int | None = None, next_step: str 
         detail = error.strerror or str(error)
     else:
         if stat.S_ISLNK(found.st_mode):
-            detail = "it is a link, which somebody else may have made"
+            detail = "it is a link, which another user may have made"
         elif not stat.S_ISDIR(found.st_mode):
-            detail = "it is no directory"
+            detail = "it is not a directory"
         elif found.st_uid != owner:
             detail = f"it belongs to another user (uid {found.st_uid}, not {owner})"
         elif found.st_mode & 0o077:
@@ -84,10 +84,10 @@ def require_private(directory: Path, *, user: int | None = None, next_step: str 
 
 
 def _aside(folder: Path) -> Path:
-    """Where the socket lies by our environment, if its name would be too long in the source's folder."""
+    """The path of the socket by our environment, for a source whose folder has too long a path."""
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    shared = ["/tmp"]  # noqa: S108 - what is made there must turn out to be ours
-    with suppress(FileNotFoundError):  # none can be written to
+    shared = ["/tmp"]  # noqa: S108 - require_private checks that it is ours
+    with suppress(FileNotFoundError):  # no such directory can be written to
         shared.insert(0, tempfile.gettempdir())
     candidates = [Path(directory) / f"mirror-{os.geteuid()}" for directory in shared]
     if (runtime := _runtime_directory()) is not None:
@@ -97,7 +97,7 @@ def _aside(folder: Path) -> Path:
 
 
 def _runtime_directory() -> Path | None:
-    """What ``XDG_RUNTIME_DIR`` names, if that is ours alone; the variable may be left over from another user."""
+    """The directory ``XDG_RUNTIME_DIR``, if it is ours alone; the variable may be left over from another user."""
     name = os.environ.get("XDG_RUNTIME_DIR", "")
     if not os.path.isabs(name):
         return None

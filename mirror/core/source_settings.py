@@ -4,8 +4,8 @@
 
     {"schema": "public"}
 
-Written when Postgres has let the mirror take the source; ``mirror.sources`` then has the same. Later commands on the
-source find its tables by it, whatever other sources of the same state directory have.
+Written once the mirror has registered the source in Postgres; ``mirror.sources`` then has the same schema. Later
+commands on the source find its tables by it, independently of other sources in the same state directory.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Any
 from mirror.core.errors import StateError
 
 _FILE = "settings.json"
-#: Schemas that are nobody's to fill.
+#: Schemas that are never proposed.
 _RESERVED = frozenset({"public", "mirror", "information_schema"})
 
 
 def remembered_schema(folder: Path) -> str | None:
-    """The schema of the source with this state folder; None: it was never taken.
+    """The schema of the source with this state folder; None: it was never mirrored.
 
-    Raises ``StateError`` if what is remembered is damaged, because any guess would mean another schema's tables.
+    Raises ``StateError`` if what is remembered is damaged, because a guess could mean the tables of another schema.
     """
     return _read(folder).get("schema")
 
 
 def remember_schema(folder: Path, schema: str) -> None:
-    """Remember the schema, atomically; what else is remembered stays, if it can be read. Raises ``OSError``."""
+    """Remember the schema, atomically; other remembered values stay, if they can be read. Raises ``OSError``."""
     try:
         known = _read(folder)
     except StateError:
@@ -66,13 +66,13 @@ def _read(folder: Path) -> dict[str, Any]:
             "read what is remembered of the source",
             str(path),
             "it is damaged",
-            next_step="say --schema once: mirror up then writes it again",
+            next_step="name the schema once: `mirror up SOURCE --schema NAME` writes it again",
         )
     return known
 
 
 def proposed_schema(source: Path, taken: str) -> str:
-    """A name for a schema of the source's own, by the name of its file; ``taken``: not this one."""
+    """A name for a schema of the source's own, made from the name of its file; ``taken``: one that it must not be."""
     name = re.sub(r"[^a-z0-9]+", "_", source.stem.lower()).strip("_")[:40]
     if not name or name[0].isdigit() or name.startswith("pg_"):
         name = f"mirror_{name}".rstrip("_")

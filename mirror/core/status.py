@@ -1,9 +1,9 @@
-"""What a mirror says about one source: the value that commands, guard rails, programs and monitoring all read.
+"""The status of the mirror of one source: commands, guard rails, programs and monitoring all read this value.
 
-A running mirror sends it over its control socket; a stopped one has left the last one in its state folder. Its JSON
+A running mirror sends it over its control socket; a stopped one has saved its last in the state folder. Its JSON
 form is described by ``status.schema.json`` beside this module, which a test compares with these types.
-:data:`STATUS_VERSION` grows when a field changes its meaning or goes away; a reader ignores fields that it does not
-know, so new ones may be added.
+:data:`STATUS_VERSION` grows when a field changes its meaning or is removed; a reader ignores fields that it does not
+know, so fields may be added.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Phase(StrEnum):
     REDIFF = "re-diff"
     """All pages are compared, because contiguity could not be proved."""
     WAITING = "waiting"
-    """Something is in the way; it tries again by itself. ``last_error`` says what."""
+    """It cannot go on, and tries again by itself. ``last_error`` says why."""
     FAILED = "failed"
-    """It has ended with an error that no retry helps. ``last_error`` says which."""
+    """It has ended with an error that a retry does not solve. ``last_error`` says which."""
     STOPPED = "stopped"
-    """It does not run."""
+    """No process mirrors the source."""
     SILENT = "not answering"
-    """Its process is there and does not answer; the rest is what it wrote down last."""
+    """Its process is there and does not answer; the rest of the status is what it saved last."""
 
 
 class GapReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +71,9 @@ class HookReport(msgspec.Struct, frozen=True, kw_only=True):
     """What programs with hooks send, and how its comparison with the log goes; counts since the mirror started."""
 
     writers: Annotated[list[str], Meta(description="programs that are connected, with their process ids")] = []
-    checked: Annotated[int, Meta(description="commits that hook and log were compared of")] = 0
-    unchecked: Annotated[int, Meta(description="commits of which only the log is known")] = 0
-    waiting: Annotated[int, Meta(description="batches that wait for what hooks send of them")] = 0
+    checked: Annotated[int, Meta(description="commits for which hook and log were compared")] = 0
+    unchecked: Annotated[int, Meta(description="commits that only the log has")] = 0
+    waiting: Annotated[int, Meta(description="batches that wait for what hooks send about them")] = 0
     applied: Annotated[int, Meta(description="commits applied from hooks alone, of a file without a WAL")] = 0
     lost: Annotated[int, Meta(description="messages that did not fit into a queue")] = 0
 
@@ -95,7 +95,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     schema: Annotated[str, Meta(description="Postgres schema of its tables")]
     phase: Phase = Phase.STARTING
     agent: Annotated[str | None, Meta(description="the agent that its rows belong to")] = None
-    profile: Annotated[str | None, Meta(description="how its tables are held: generic or memustore")] = None
+    profile: Annotated[str | None, Meta(description="how its tables are stored: generic or memustore")] = None
     capture: Annotated[str, Meta(description="WAL, or pages: the file has no WAL and all pages are compared")] = "WAL"
     captured: Annotated[str | None, Meta(description="position up to which commits are in the spool")] = None
     applied: Annotated[str | None, Meta(description="position that Postgres has")] = None
@@ -115,8 +115,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     gaps: list[GapReport] = []
     comparisons: Annotated[int, Meta(description="how often all pages were compared")] = 0
     resyncs: Annotated[list[str], Meta(description="why the whole source was copied (again)")] = []
-    interruptions: Annotated[int, Meta(description="how often something was in the way")] = 0
-    last_error: Annotated[str | None, Meta(description="what is in the way, or ended the mirror, in one line")] = None
+    interruptions: Annotated[int, Meta(description="how often it could not go on")] = 0
+    last_error: Annotated[str | None, Meta(description="why it cannot go on, or has ended, in one line")] = None
     error: Annotated[dict[str, Any] | None, Meta(description="the same with its stable code, as errors have it")] = None
     discrepancies: Annotated[int, Meta(description="rows on which hook and log disagreed, ever")] = 0
     hook: HookReport = HookReport()
@@ -138,7 +138,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(value: msgspec.Struct) -> bytes:
-    """A value as JSON. Bytes of a file's name that are no text come as ``\\xff``."""
+    """A value as JSON. Bytes of a file's name that are not text come as ``\\xff``."""
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Tables of the source, and how Postgres holds them."""
+"""Tables of the source, and how they are stored in Postgres."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Table:
     root: int
     """Page number of the root of the table's b-tree."""
     columns: tuple[Column, ...]
-    """In declared order; virtual generated columns too, but for those of :attr:`left_out`."""
+    """In declared order; virtual generated columns too, except those of :attr:`left_out`."""
     primary_key: tuple[str, ...]
     """Names of the declared primary key's columns in key order; empty when there is none."""
     rowid_alias: str | None
-    """The INTEGER PRIMARY KEY column that stands for the rowid, if there is one."""
+    """The INTEGER PRIMARY KEY column that is an alias of the rowid, if there is one."""
     without_rowid: bool
     storage: tuple[int, ...]
     """Indexes into ``columns`` in the order in which records store them; virtual columns are not stored."""
     collations: tuple[str, ...] = ()
     """WITHOUT ROWID only: collation of each primary-key column, in key order."""
     definition: str = ""
-    """The CREATE statement, if ``columns`` has virtual ones: it says how to compute them."""
+    """The CREATE statement, if ``columns`` has virtual ones: it contains their expressions."""
     left_out: tuple[str, ...] = ()
-    """Virtual columns that only the source's program can compute."""
+    """Virtual columns that only the source's own program can compute."""
 
     def position(self, column: str) -> int:
         """Index of the named column in ``columns``; raises ``KeyError``."""
@@ -78,12 +78,12 @@ class ColumnMapping:
     """bigint, double precision, text, bytea, boolean, numeric, jsonb; with a codec also a time or ``vector``."""
     not_null: bool = False
     codec: str = ""
-    """Empty: by the type alone, and jsonb should a value not fit. Else its type is fixed: see postgres/typed.py."""
+    """Empty: by the type alone, and jsonb if a value does not fit. Else its type is fixed: see postgres/typed.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableMapping:
-    """How one source table is held in Postgres."""
+    """How one source table is stored in Postgres."""
 
     table: Table
     schema: str
@@ -98,7 +98,7 @@ class TableMapping:
 
 
 class MapTable(Protocol):
-    """A profile's function: how is this table held in Postgres?"""
+    """A profile's function: how is this table stored in Postgres?"""
 
     def __call__(
         self,
@@ -114,7 +114,7 @@ class MapTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What SQLite enforces while it is written, and Postgres has to from the day that it is written itself."""
+    """What SQLite enforces while programs write to it, and Postgres must enforce once they write to Postgres."""
 
     table: str
     name: str
@@ -123,18 +123,18 @@ class Constraint:
     """The table that a foreign key refers to; empty for a unique constraint."""
     referred_columns: tuple[str, ...] = ()
     on_delete: Literal["", "cascade", "set null"] = ""
-    """What becomes of a row whose referred row is deleted; empty: that is refused."""
+    """What happens to a row when the row that it refers to is deleted; empty: the delete is refused."""
     set_null: tuple[str, ...] = ()
-    """The columns that then become NULL, where not all do."""
+    """The columns that then become NULL, if not all do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A way to hold a source's tables in Postgres."""
+    """A way to store a source's tables in Postgres."""
 
     name: str
     map_table: MapTable
     migrations: str = ""
-    """The folder under ``sql/profiles/`` that makes the tables; empty: there are none but those of the sources."""
+    """The folder under ``sql/profiles/`` that makes the tables; empty: only the tables of the sources exist."""
     constraints: tuple[Constraint, ...] = ()
-    """Those of ``constraints.sql`` in that folder, which is for the day after: a test holds the two equal."""
+    """The same as ``constraints.sql`` in that folder, which is run after a cutover: a test holds the two equal."""

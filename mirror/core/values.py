@@ -1,4 +1,8 @@
-"""One SQLite value, and one row of them."""
+"""One SQLite value, and one row of them.
+
+``None``, ``int``, ``float``, ``str`` and ``bytes`` stand for SQLite's storage classes (https://sqlite.org/datatype3.html).
+Two more classes stand for values that cannot be read as one of these.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BadText:
-    """A TEXT value whose bytes are not valid in the database's encoding."""
+    """A TEXT value of which the bytes, ``raw``, are not valid in the database's encoding."""
 
     raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Uncomputed:
-    """A virtual generated column's value where its expression fails, so that SQLite cannot read the row either."""
+    """A virtual generated column's value where its expression fails with ``error``: SQLite cannot read it either."""
 
     error: str
 

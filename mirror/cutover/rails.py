@@ -1,7 +1,8 @@
-"""Guard rails before reads move to Postgres: each with a verdict, its figure, and what to do.
+"""Guard rails before reads move to Postgres: each with a verdict, its figure, and the next step.
 
-Nothing is changed. A guard rail that cannot be looked at is not passed. What SQLite enforces and Postgres does not
-yet (foreign keys, unique names) is looked for as rows that would break it: the constraints of the source's profile.
+Nothing is changed. A guard rail that cannot be checked is not passed. The constraints that SQLite enforces and
+Postgres does not yet (foreign keys, unique names: those of the source's profile) are checked by finding rows that would
+break them.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
 
-#: The worst lag of the last minutes that reads may meet.
+#: Seconds. The worst lag of the last minutes that is still good enough for reads.
 LAG_SECONDS = 1.0
-#: Free space that the state directory must keep.
+#: Bytes that must be free for the state directory.
 ROOM_BYTES = 1 << 30
-#: What an operator may answer for: a copy that can be restored; rows that Postgres will not have; commits of which
-#: the hook and the WAL told different things, when it is known why.
+#: Guard rails that an operator may acknowledge: backups that can be restored; rows that Postgres will not have; commits
+#: on which the hook and the WAL disagreed, when it is known why.
 ACKNOWLEDGED = ("backups", "rejects", "discrepancies")
-#: Examples of orphans that are named.
+#: Rows that are named as examples.
 _EXAMPLES = 3
 
 
@@ -44,7 +45,7 @@ class Readiness:
 
     source: str
     options: str = ""
-    """What a command needs besides the source's name to mean this mirror."""
+    """The options that a command needs to reach this mirror, with a space in front."""
     acknowledged: Collection[str] = ()
     rails: list[Check] = field(default_factory=list)
 
@@ -54,18 +55,18 @@ class Readiness:
         return all_passed(self.rails)
 
     def add(self, code: Code, name: str, passed: bool, figure: str, next_step: str) -> None:
-        """Note a guard rail; the next step counts only if it is not passed."""
+        """Add a guard rail; ``next_step`` is kept only if it is not passed."""
         self.rails.append(Check(code, name, "ok" if passed else "problem", figure, "" if passed else next_step))
 
     def add_or_acknowledge(self, code: Code, name: str, passed: bool, figure: str, next_step: str) -> None:
-        """Note a guard rail that an operator may answer for, which is then told."""
+        """Add a guard rail that an operator may acknowledge, which the figure then says."""
         if passed or name not in self.acknowledged:
             self.add(code, name, passed, figure, next_step)
         else:
             self.rails.append(Check(code, name, "note", f"{figure}, acknowledged"))
 
     def command(self, what: str, more: str = "") -> str:
-        """A command on this source, as one can paste it."""
+        """A command for this source that can be pasted into a shell: ``mirror``, ``what``, the source, ``more``."""
         return f"mirror {what} {shlex.quote(self.source)}{self.options}{more}"
 
 
@@ -78,42 +79,43 @@ def plan(
     acknowledged: Collection[str],
     options: str = "",
 ) -> Readiness:
-    """Judge whether reads of a source may move. ``status``: its status report. ``folder``: its state folder.
+    """Judge whether reads of a source may move to Postgres. Errors of Postgres become guard rails that are not passed.
 
-    ``options``: what commands need besides its name, for the next steps.
+    ``status``: its status report. ``folder``: its folder in the state directory. ``acknowledged``: names of
+    :data:`ACKNOWLEDGED`. ``options``: the options that commands need besides its name, for the next steps.
     """
     found = Readiness(str(source), options, acknowledged)
-    _look_at_mirror(found, status, folder)
+    _check_mirror(found, status, folder)
     try:
         with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            _look_at_postgres(found, connection, source, schema)
+            _check_postgres(found, connection, source, schema)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")
     known = "backups" in acknowledged
     figure = "acknowledged" if known else "not acknowledged"
-    step = "back up Postgres and the SQLite file, try to restore both, and say --acknowledge backups"
+    step = "back up Postgres and the SQLite file, try to restore both, and add --acknowledge backups"
     found.add(Code.BACKUPS, "backups", known, figure, step)
     return found
 
 
-def _look_at_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
+def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     following = status.phase is Phase.FOLLOWING
     step = f"run `{found.command('up')}`, and wait until it follows"
     found.add(Code.MIRROR, "mirror", following, str(status.phase), step)
     worst = status.worst_lag_seconds
     lag = "not measured" if worst is None else f"{worst * 1000:,.0f} ms at worst in the last minutes"
     enough = following and worst is not None and worst <= LAG_SECONDS
-    step = f"find what slows it: reads would wait; the limit is {LAG_SECONDS:g} s"
+    step = f"find what slows the mirror: reads would be that old; the limit is {LAG_SECONDS:g} s"
     found.add(Code.LAG, "lag", enough, lag, step if following else "it is measured while the mirror follows")
     last = last_run(folder)
     proof = "never" if last is None else last.proof(time.time())
-    told = "never compared" if last is None else f"{proof}: {last.headline}"
+    figure = "never compared" if last is None else f"{proof}: {last.headline}"
     repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
-    found.add(Code.PARITY, "parity", proof == "verified", told, found.command("parity", repair))
+    found.add(Code.PARITY, "parity", proof == "verified", figure, found.command("parity", repair))
     gaps = status.gaps
     copied = [gap for gap in gaps if last is not None and _seconds(gap.at) > last.finished_at]
-    told, step = f"{len(copied)} of {len(gaps)}", f"compare once more: {found.command('parity')}"
-    found.add(Code.GAPS, "gaps since parity", last is not None and not copied, told, step)
+    figure, step = f"{len(copied)} of {len(gaps)}", f"compare again: {found.command('parity')}"
+    found.add(Code.GAPS, "gaps since parity", last is not None and not copied, figure, step)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"
@@ -124,39 +126,39 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _look_at_postgres(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
-    with translated("look at Postgres", str(source)):
+def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
+    with translated("check Postgres", str(source)):
         row = connection.execute(statement("readiness"), {"path": str(source), "schema": schema}).fetchone()
         if row is None:
-            step = f"run `{found.command('up')}`"
-            raise SinkError("look at Postgres", str(source), f"it is not mirrored into {schema} here", next_step=step)
-        rejects, refused, discrepancies, held_by, agent, vector, invalid = row
-        profile = PROFILES.get(held_by or "generic")
+            step, why = f"run `{found.command('up')}`", f"it is not mirrored into the schema {schema} here"
+            raise SinkError("check Postgres", str(source), why, next_step=step)
+        rejects, refused, discrepancies, profile_name, agent, vector, invalid = row
+        profile = PROFILES.get(profile_name or "generic")
         if profile is None:
-            why = f"its profile is {held_by}, of a later version of the mirror"
-            raise SinkError("look at Postgres", str(source), why, next_step="use that version")
-        step = f"{found.command('rejects list')}; change the rows in the source, or say --acknowledge rejects"
+            why = f"its profile is {profile_name}, of a later version of the mirror"
+            raise SinkError("check Postgres", str(source), why, next_step="use that version")
+        step = f"{found.command('rejects list')}; change the rows in the source, or add --acknowledge rejects"
         found.add_or_acknowledge(Code.REJECTS, "rejects", not rejects, f"{rejects:,} rows", step)
-        told = ", ".join(refused) or "none"
-        found.add(Code.REFUSED, "refused tables", not refused, told, f"{found.command('status')} says why")
-        step = "look at mirror.discrepancies, run mirror parity, and say --acknowledge discrepancies"
-        told = f"{discrepancies:,} between hook and WAL"
-        found.add_or_acknowledge(Code.DISCREPANCIES, "discrepancies", not discrepancies, told, step)
-        told = f"invalid: {', '.join(invalid)}" if invalid else "all valid"
-        found.add(Code.INDEXES, "indexes", not invalid, told, "REINDEX them")
+        figure = ", ".join(refused) or "none"
+        found.add(Code.REFUSED, "refused tables", not refused, figure, f"{found.command('status')} says why")
+        step = "look at mirror.discrepancies, run `mirror parity`, and add --acknowledge discrepancies"
+        figure = f"{discrepancies:,} between hook and WAL"
+        found.add_or_acknowledge(Code.DISCREPANCIES, "discrepancies", not discrepancies, figure, step)
+        figure = f"invalid: {', '.join(invalid)}" if invalid else "all valid"
+        found.add(Code.INDEXES, "indexes", not invalid, figure, "REINDEX the invalid ones")
         if profile.migrations:
-            told = "installed" if vector else "missing"
-            found.add(Code.PGVECTOR, "pgvector", bool(vector), told, "CREATE EXTENSION vector")
+            figure = "installed" if vector else "missing"
+            found.add(Code.PGVECTOR, "pgvector", bool(vector), figure, "CREATE EXTENSION vector")
         for constraint in profile.constraints:
-            _look_for_breaches(found, connection, schema, agent, constraint)
+            _find_breaches(found, connection, schema, agent, constraint)
         for table, column, sequence in connection.execute(statement("identities"), {"schema": schema}).fetchall():
-            _look_at_sequence(found, connection, schema, table, column, sequence)
+            _check_sequence(found, connection, schema, table, column, sequence)
 
 
-def _look_for_breaches(
+def _find_breaches(
     found: Readiness, connection: psycopg.Connection[Any], schema: str, agent: str, wanted: Constraint
 ) -> None:
-    """Rows that a constraint would not allow."""
+    """Find rows that a constraint would not allow."""
     table, own = Identifier(schema, wanted.table), [name for name in wanted.columns if name != "agent_id"]
     keys = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in own)
     given = SQL(" AND ").join(SQL("t.{} IS NOT NULL").format(Identifier(name)) for name in own)
@@ -178,12 +180,12 @@ def _look_for_breaches(
     examples = connection.execute(query).fetchall()
     count = examples[0][0] if examples else 0
     named = "; ".join(", ".join(map(str, example[1:])) for example in examples)
-    told = f"{count:,} {what} in {wanted.table}: {named}" if count else "no row is in its way"
+    figure = f"{count:,} {what} in {wanted.table}: {named}" if count else "no row breaks it"
     step = "change the rows in the source, or leave this constraint out"
-    found.add(Code.CONSTRAINT, wanted.name, not count, told, step)
+    found.add(Code.CONSTRAINT, wanted.name, not count, figure, step)
 
 
-def _look_at_sequence(
+def _check_sequence(
     found: Readiness, connection: psycopg.Connection[Any], schema: str, table: str, column: str, sequence: str
 ) -> None:
     query = SQL("SELECT (SELECT max({}) FROM {}), (SELECT CASE WHEN is_called THEN last_value END FROM {})").format(
@@ -191,10 +193,10 @@ def _look_at_sequence(
     )
     row = connection.execute(query).fetchone()
     highest, last = row if row is not None else (None, None)
-    told = f"at {last or 'its start'}, the highest value is {highest or 'none'}"
+    figure = f"at {last or 'its start'}, the highest value is {highest or 'none'}"
     step = f"SELECT setval('{sequence}', {highest})"
     passed = highest is None or (last is not None and last >= highest)
-    found.add(Code.SEQUENCE, f"sequence of {table}.{column}", passed, told, step)
+    found.add(Code.SEQUENCE, f"sequence of {table}.{column}", passed, figure, step)
 
 
 def _sequence(connection: psycopg.Connection[Any], name: str) -> Composable:

@@ -2,8 +2,8 @@
 
 What it sets up in this process: a thread that keeps a sidecar running, and, if the program is on APSW, hooks on each
 connection to a mirrored file. If APSW is not loaded, it is not loaded here either: the standard ``sqlite3`` module
-brings its own copy of SQLite, and two copies on one file in one process drop each other's locks (facts, hazard 17).
-Such a program has no hooks, and needs none: the sidecar captures all that it writes.
+brings its own copy of SQLite, and two copies on one file in one process drop each other's locks (hazard 17,
+mirror/HAZARDS.md). Such a program has no hooks, and needs none: the sidecar captures all that it writes.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from mirror.hook.wire import MOST_NAME
 if TYPE_CHECKING:
     import apsw
 
-#: The program's own logging decides what becomes of it.
+#: Handled by the program's own logging configuration.
 logger = logging.getLogger("mirror")
 
-#: Seconds that a program waits at most, when the mirror is disabled, for what its hooks have told of to be sent.
+#: Seconds for which :func:`disable_mirror` waits at most until everything that hooks have queued is sent.
 _FLUSH_SECONDS = 0.2
 
 _guard = threading.RLock()
@@ -60,14 +60,14 @@ def enable_mirror(
     sidecar: str | None = None,
     connections: Iterable[apsw.Connection] = (),
 ) -> Mirror:
-    """Mirror what this process writes, from now on: to be called once, at startup.
+    """Mirror what this process writes, from now on. Call it once, at startup.
 
-    ``sources``: SQLite files, or one; none: those that mirror.json lists. ``postgres``, ``state_dir``, ``schema``,
+    ``sources``: SQLite files, or one; empty: those that mirror.json lists. ``postgres``, ``state_dir``, ``schema``,
     ``config``: as for ``mirror up``. ``sidecar``: "outlives" the program (the default), "follows" it to its end, or
-    "none": it is not started here. ``connections``: APSW connections that are open already and are to be watched, too;
+    "none": it is not started here. ``connections``: APSW connections that are open already and should be watched, too;
     no session of the session extension may be open on them.
 
-    Returns at once and never raises: what is wrong is logged, and told by :meth:`Mirror.status`. Called again, it
+    Returns at once and never raises: what is wrong is logged, and shown by :meth:`Mirror.status`. Called again, it
     returns the same mirror, with the connections added.
     """
     global _current
@@ -91,7 +91,7 @@ def disable_mirror() -> None:
 
 @contextmanager
 def as_agent(name: str) -> Iterator[None]:
-    """What is committed in the block is the work of this agent: ``mirror.writes`` tells so."""
+    """What is committed in the block is recorded in ``mirror.writes`` as the work of this agent."""
     token = agent.set(str(name)[:MOST_NAME].encode(errors="replace").decode())  # it must be text
     try:
         yield
@@ -112,7 +112,7 @@ class Mirror:
         sidecar: str | None,
     ) -> None:
         self.error: str | None = None
-        """What keeps it from working at all."""
+        """Why it does not work at all; None if it does."""
         self._settings: Settings | None = None
         self._sidecar: Sidecar | None = None
         self._outboxes: dict[Path, Outbox] = {}
@@ -161,7 +161,7 @@ class Mirror:
     # -- for the program ---------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """What the mirror is doing, as JSON values: ``sources`` by path, as ``mirror status --json`` tells of them; and
+        """What the mirror is doing, as JSON values: ``sources`` by path, as ``mirror status --json`` prints them; and
         ``hook``, about this process. Never raises.
         """
         report: dict[str, Any] = {"enabled": self._enabled and self.error is None, "error": self.error, "sources": {}}
@@ -173,18 +173,16 @@ class Mirror:
                 report["sources"][str(source)] = {"phase": "not running", "last_error": str(error)}
         if self._sidecar is not None:
             report["sidecar"] = {"pid": self._sidecar.pid, "error": self._sidecar.error}
-        report["hook"] = self._told()
+        report["hook"] = self._hook_report()
         return report
 
-    def _told(self) -> dict[str, Any]:
+    def _hook_report(self) -> dict[str, Any]:
         watches = [watch for watch in list(self._watches) if watch.connection_is_open]
         with_rows = sum(watch.with_rows for watch in watches)
         if "apsw" in sys.modules and self._watcher is None:
             how = "hooks on every APSW connection to a mirrored file"
             if not self._rows:
-                how = (
-                    "hooks that tell of rows' keys, not of values: the preupdate hook is not there, or sessions need it"
-                )
+                how = "hooks that send only the keys of rows: there is no preupdate hook, or sessions need it"
         else:
             how = "no hooks: this program is not on APSW; the sidecar captures all that it writes"
         return {
@@ -198,7 +196,9 @@ class Mirror:
         }
 
     def wait(self, timeout: float) -> bool:
-        """Wait until Postgres has all that is committed now; False if it takes longer, or no sidecar comes up."""
+        """Wait until Postgres has all that is committed now; False if it takes longer than ``timeout`` seconds, or no
+        sidecar starts.
+        """
         deadline = time.monotonic() + timeout
         for source in self.sources:
             while True:
@@ -248,18 +248,18 @@ class Mirror:
     # -- in this process ---------------------------------------------------------------------------
 
     def _hook_apsw(self, apsw: Any) -> None:
-        """Have each connection that is opened from now on watched, if it is to a mirrored file."""
+        """Watch each connection that is opened from now on, if it is to a mirrored file."""
         self._watcher = None
         self._rows = hasattr(apsw, "PreUpdate") and not _holds_session(apsw)
         session = getattr(apsw, "Session", None)
         if self._rows and session is not None:
             self._session = session
             apsw.Session = _guarded(session, self._give_rows_up)
-        # The first: an update hook of the program's takes the place of ours, and not the other way round.
+        # First in the list, so that an update hook of the program replaces ours, and not the other way round.
         apsw.connection_hooks.insert(0, self._hook)
 
     def _hook(self, connection: apsw.Connection, *, opened_now: bool = True) -> None:
-        """ConnectionHooks a connection if its file is mirrored."""
+        """Set the hooks on a connection if its file is mirrored."""
         try:
             name = connection.filename
             source = resolve(name) if name else None
@@ -274,7 +274,7 @@ class Mirror:
                 kind = ConnectionHooks if self._rows or not opened_now else KeyHooks
                 watch = kind(connection, self._outboxes[source], self._budget, rows=self._rows)
             self._watches.add(watch)
-        except Exception as error:  # nothing of ours may reach the program
+        except Exception as error:  # no error of ours may reach the program
             logger.warning("a connection is not watched, the sidecar captures what it writes: %s", error)
 
     def _give_rows_up(self, connection: apsw.Connection) -> None:
@@ -283,7 +283,7 @@ class Mirror:
                 watch.give_rows_up()
 
     def after_fork(self) -> None:
-        """In a child of this process: no thread has come along, and what they had open is the parent's."""
+        """In a forked child: the threads do not exist here, and their sockets belong to the parent."""
         if not self._enabled or self._settings is None:
             return
         for outbox in self._outboxes.values():
@@ -296,7 +296,7 @@ class Mirror:
 
 def _after_fork() -> None:
     global _guard
-    _guard = threading.RLock()  # another thread may have held it, which is not here
+    _guard = threading.RLock()  # a thread that does not exist here may have held it
     if _current is not None:
         _current.after_fork()
 
@@ -305,7 +305,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _holds_session(apsw: ModuleType) -> bool:
-    """Whether some module has taken the session class out of APSW, so that its use cannot be noticed."""
+    """Whether a module has a reference of its own to APSW's session class, so that its use cannot be noticed."""
     session = getattr(apsw, "Session", None)
     for name, module in list(sys.modules.items()):
         if session is not None and name.partition(".")[0] != "apsw" and getattr(module, "Session", None) is session:
@@ -314,9 +314,10 @@ def _holds_session(apsw: ModuleType) -> bool:
 
 
 def _guarded(session: Any, before: Any) -> Any:
-    """The session class, which from now on takes the preupdate hook of its connection over without a crash.
+    """A session class that takes the preupdate hook of its connection over without a crash.
 
-    The session extension believes that whoever had the hook before it was a session, too.
+    The session extension believes that an earlier preupdate hook belongs to a session, too, so ``before(connection)``
+    must remove ours.
     """
 
     class Session(session):  # type: ignore[misc]
@@ -335,14 +336,14 @@ class _ApswWatcher(importlib.abc.MetaPathFinder):
         self._then = then
 
     def remove(self) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Let the others find it, and step in when it is loaded."""
+        """Leave the search to the other finders, and wrap the loader that they give."""
         if name != "apsw":
             return None
         self.remove()
@@ -360,11 +361,11 @@ class _Loader(importlib.abc.Loader):
         self._then = then
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """As the loader itself."""
+        """Create the module as the wrapped loader does."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """As the loader itself; then all is as if it had been alone."""
+        """Load as the wrapped loader does, and leave no trace of this one in the module."""
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader

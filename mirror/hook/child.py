@@ -1,7 +1,7 @@
 """The sidecar as a child of the program: started where none is running for a source, and again when it has ended.
 
-The right to mirror a source is a lock in its folder, which the sidecar takes: of two that are started at once by two
-programs, one ends. A thread of its own does all this, so that the program waits for nothing.
+The right to mirror a source is a lock in its folder, which the sidecar takes: if two programs start one at the same
+time, one of the two ends. A thread does all this, so that the program never waits.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
 from mirror.core.folders import source_folder
 
-#: Seconds between two looks, and until one that ended is started again, at first and at most.
+#: Seconds between two checks; and until a sidecar that ended is started again, at first and at most.
 LOOK_SECONDS = 0.25
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-#: Seconds between two looks at a source that our own process mirrors: we are told when that ends.
+#: Seconds between two checks of a source that our own child mirrors: we notice when that child ends.
 SERVED_SECONDS = 1.0
 #: Seconds until a process that was started mirrors the first of its sources (it may have to make a Postgres first), and
 #: from then on until it mirrors the others.
 STARTING_SECONDS, OTHERS_SECONDS = 60.0, 5.0
-#: A source that is not mirrored for so long by a process that goes on has ended in it.
+#: If a process that goes on does not mirror its source for so many seconds, the source has ended in it.
 GONE_SECONDS = 2.0
-#: How long a mirror that is running may take to answer.
+#: Seconds that a mirror that is running may take to answer.
 ANSWER_SECONDS = 2.0
-#: A log that is longer when the sidecar is started is begun anew.
+#: Bytes. A log that is longer when the sidecar is started is deleted and begun again.
 _LOG_BYTES = 1 << 20
 _LOG = "sidecar.log"
 
@@ -45,7 +45,7 @@ class _Child:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.settled = time.monotonic() + STARTING_SECONDS
-        """From then on a source of it that is not mirrored has ended in it."""
+        """When (monotonic) all its sources should be mirrored: from then on one that is not has ended in it."""
 
     @property
     def lives(self) -> bool:
@@ -56,7 +56,7 @@ class _Child:
         self.settled = min(self.settled, time.monotonic() + OTHERS_SECONDS)
 
     def leave(self) -> None:
-        """Hang up. It lives on, and is nobody's to wait for: else Popen would complain when it is thrown away."""
+        """Close our end. The process goes on and is not waited for; without a return code Popen would warn about it."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.returncode = self.process.poll() or 0
@@ -64,20 +64,20 @@ class _Child:
 
 @dataclass
 class _Care:
-    """What is known of one source's mirror."""
+    """What is known about the mirror of one source."""
 
     child: _Child | None = None
-    """What we have started for it last."""
+    """The last process that we started for it."""
     next: float = 0.0
-    """When to look again."""
+    """When (monotonic) to check again."""
     pause: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, LONGEST_PAUSE))
     served_since: float | None = None
     missing_since: float | None = None
     error: str | None = None
-    """Why the last one could not be started, or has ended."""
+    """Why the last process could not be started, or has ended."""
 
     def is_served(self, now: float) -> None:
-        """Somebody mirrors it."""
+        """Note that some process mirrors it."""
         self.error = self.missing_since = None
         self.served_since = self.served_since or now
         if now - self.served_since > LONGEST_PAUSE:
@@ -87,20 +87,20 @@ class _Care:
             self.next = now + SERVED_SECONDS
 
     def has_ended(self, now: float) -> bool:
-        """Nobody mirrors it: whether it has to be started, and is not just about to be mirrored."""
+        """Note that no process mirrors it; returns whether one must be started, because none is about to mirror it."""
         self.served_since, self.missing_since = None, self.missing_since or now
         if self.child is None or not self.child.lives:
             return True
         return now > self.child.settled and now - self.missing_since > GONE_SECONDS
 
     def put_off(self, now: float, error: str | None) -> None:
-        """It could not be started, or has ended: wait before it is started again, and longer each time."""
+        """Note that it could not be started, or has ended: wait before the next start, longer each time."""
         self.error = error
         self.next = now + self.pause.next()
 
 
 class Sidecar:
-    """Keeps each of some sources mirrored: all in one process at first; one that has ended in it, in its own."""
+    """Keeps some sources mirrored: at first all in one process; a source that ended in it gets a process of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -112,7 +112,7 @@ class Sidecar:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the first that this program has started, of those that still run."""
+        """Process id of the first sidecar started by this program that still runs; None if there is none."""
         return next((child.process.pid for child in tuple(self._children) if child.lives), None)
 
     @property
@@ -121,7 +121,7 @@ class Sidecar:
         return next((care.error for care in self._care.values() if care.error is not None), None)
 
     def close(self) -> None:
-        """Start none any more. Those that follow the program are told to end."""
+        """Start no sidecar any more. Those that follow the program end, because their standard input ends."""
         self._stopping.set()
         self._thread.join(2 * LOOK_SECONDS)
         children, self._children = self._children, []
@@ -170,7 +170,7 @@ class Sidecar:
                 care.put_off(now, error)
 
     def _runs(self, source: Path) -> bool:
-        """Whether a mirror of the source is running, whoever started it."""
+        """Whether a mirror of the source is running, also one that another process started."""
         try:
             ControlClient(source_folder(self._settings.state_dir, source), ANSWER_SECONDS).close()
         except ControlError:
@@ -178,7 +178,7 @@ class Sidecar:
         return True
 
     def _start(self, sources: Sequence[Path]) -> None:
-        # -P: not what lies in the program's working directory.
+        # -P: import nothing from the program's working directory.
         command = [sys.executable, "-P", "-m", "mirror", "up", *map(str, sources)]
         command += ["--state-dir", str(self._settings.state_dir)]
         if self._settings.schema is not None:
@@ -187,7 +187,7 @@ class Sidecar:
             command += ["--config", str(self._settings.config)]
         environment = dict(os.environ)
         if self._settings.dsn is not None:
-            environment["ARGENT_PG_URL"] = self._settings.dsn  # not on the command line, where everybody can read it
+            environment["ARGENT_PG_URL"] = self._settings.dsn  # not on the command line, which every user can read
         follows = self._settings.sidecar == "follows"
         if follows:
             command.append("--until-eof")

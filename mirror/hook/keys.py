@@ -1,17 +1,17 @@
-"""What one APSW connection writes, where its SQLite has no preupdate hook: which rows, but not what is in them.
+"""What one APSW connection writes, where its SQLite has no preupdate hook: the keys of rows, but not their values.
 
-The update hook tells of the key of a row that is inserted, updated or deleted, and of nothing else
-(https://sqlite.org/c3ref/update_hook.html): not of rows that ``REPLACE`` deletes to make room, not when a ``DELETE``
-empties a table, not of tables WITHOUT ROWID. So at the end of each statement its rows are counted against
-``total_changes``: if they are not as many, the transaction is told of without rows. Neither counts what ``REPLACE``
-deletes; so deletes that nobody has told of are no disagreement. All else is as in :mod:`mirror.hook.watch`.
+The update hook gives the key of a row that is inserted, updated or deleted, and nothing else
+(https://sqlite.org/c3ref/update_hook.html). It is not called for rows that ``REPLACE`` deletes to make room, for a
+``DELETE`` that empties a table, and for tables WITHOUT ROWID. So at the end of each statement its rows are counted
+against ``total_changes``: if the numbers differ, the transaction is sent without rows. Neither counts what ``REPLACE``
+deletes; so a delete that no hook has sent is not a discrepancy. All else is as in :mod:`mirror.hook.watch`.
 
-What is in the rows the sidecar reads at the commit: in the WAL, or, without one, by comparing pages. Here it could not
-be read: a commit hook must not use its connection (https://sqlite.org/c3ref/commit_hook.html), and after it another
+The sidecar reads the values at the commit: from the WAL, or, without one, by comparing pages. They could not be read
+here: a commit hook must not use its connection (https://sqlite.org/c3ref/commit_hook.html), and after it another
 connection may have committed.
 
-There is one update hook for each connection. It is set when the connection is opened and then left alone: if the
-program sets one of its own, that takes its place, nothing more is counted, and commits are told of without rows.
+A connection has one update hook. It is set when the connection is opened and then left alone: if the program sets one
+of its own, that replaces it, nothing more is counted, and commits are sent without rows.
 
 Each row is ``(op, table, rowid)``, encoded as :mod:`mirror.hook.wire` says; after an update, the rowid is the new one.
 """
@@ -30,7 +30,7 @@ _OPS = {9: "DELETE", 18: "INSERT", 23: "UPDATE"}  # SQLITE_DELETE, SQLITE_INSERT
 
 
 class KeyHooks(ConnectionHooks):
-    """The hooks on one connection that was opened just now. Used by the thread that uses the connection."""
+    """The hooks on one connection that was opened just now. Thread: the one that uses the connection."""
 
     _hooked = _deaf = False
 
@@ -45,7 +45,7 @@ class KeyHooks(ConnectionHooks):
         super()._deafen(connection)
 
     @property
-    def _tells_rows(self) -> bool:
+    def _sends_rows(self) -> bool:
         return True
 
     def _key(self, op: int, database: str, table: str, rowid: int) -> None:
@@ -56,14 +56,14 @@ class KeyHooks(ConnectionHooks):
             return
         try:
             if len(self._rows) >= MOST_ROWS or self._size > MOST_BYTES:
-                self._let_go()
+                self._drop_rows()
                 return
             row = encode_row((_OPS[op], table, rowid))
             self._rows.append(row)
             self._size += len(row)
-        except Exception:  # nothing of ours may reach the program
+        except Exception:  # no error of ours may reach the program
             self.failures += 1
-            self._let_go()
+            self._drop_rows()
 
-    def _stands(self, connection: apsw.Connection, counted: int, sql: str) -> bool:
+    def _rows_are_right(self, connection: apsw.Connection, counted: int, sql: str) -> bool:
         return counted == self._own and (not self._own or connection.changes() > 0)

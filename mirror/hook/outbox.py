@@ -1,10 +1,10 @@
 """From the program's threads to the sidecar: a bounded queue, and one thread that sends what is in it.
 
-Whoever puts something in never waits: what does not fit is let go, and counted; the WAL has everything. The thread
-sleeps until it is woken, then sends all that has come, and looks again every two milliseconds for as long as more
-comes: so a busy program pays for an append, not for a wake-up, per commit.
+Putting a message in never waits: what does not fit is dropped, and counted; the WAL has everything. The thread sleeps
+until it is woken, then sends all that is queued, and looks again every two milliseconds as long as more comes: so a
+busy program pays for an append per commit, not for a wake-up.
 
-What goes over the socket is in :mod:`mirror.hook.wire`. It goes only to a process of our user, or root's.
+The format is in :mod:`mirror.hook.wire`. It is sent only to a process of our user, or of root.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_MESSAGES, encod
 if TYPE_CHECKING:
     from mirror.hook.watch import ConnectionHooks
 
-#: Of the program's own logging.
+#: Handled by the program's own logging configuration.
 logger = logging.getLogger("mirror")
 
-#: Seconds between two looks while messages come, until the thread sleeps again, and between two tries to connect.
+#: Seconds: between two looks while messages come; without a message until the thread sleeps; between two connects.
 _LOOK, _AWAKE, _RETRY = 0.002, 0.02, 1.0
-#: Seconds between two tries to set the hooks of a connection that is in use, which a busy program's nearly always is.
+#: Seconds between two tries to set the hooks of a connection that is in use, as a busy program's nearly always is.
 _RESUME = 0.05
 _SEND_SECONDS = 10.0
 #: Bytes of the answer to our first line.
@@ -41,10 +41,10 @@ _MOST_ANSWER_BYTES = 1 << 16
 
 
 class Outbox:
-    """What is to be sent of one source."""
+    """The queue of messages about one source, and the thread that sends them."""
 
     def __init__(self, folder: Path) -> None:
-        """``folder``: of the source in the state directory."""
+        """``folder``: the source's folder in the state directory."""
         self._folder = folder
         self._queue: deque[tuple[tuple[Any, ...], int]] = deque()
         self._waiting = 0
@@ -52,12 +52,12 @@ class Outbox:
         self.lost = 0
         self.sent = 0
         self.error: str | None = None
-        """What has gone wrong in sending last, if it was more than a sidecar that is not there."""
+        """The last error in sending, other than that no sidecar is there."""
         self.connected = True
-        """Whether a sidecar listens, as far as is known: what is told before the first answer is kept for it."""
+        """Whether a sidecar listens, as far as is known: messages before the first answer are queued for it."""
         self._socket: socket.socket | None = None
-        self._told = 0
-        """How many lost ones the sidecar knows of."""
+        self._reported = 0
+        """How many of the lost messages were reported to the sidecar."""
         self._resting: deque[tuple[float, ConnectionHooks]] = deque()
         self._asleep = True
         self._closed = False
@@ -66,7 +66,7 @@ class Outbox:
         self._thread.start()
 
     def put(self, message: tuple[Any, ...], size: int) -> None:
-        """Have a message sent, or let it go if there is no room; never waits. ``size``: its bytes, roughly."""
+        """Queue a message, or drop it if there is no room; never waits. ``size``: its bytes, roughly."""
         if self._waiting + size > LIMIT_BYTES or not self.connected:
             self.lost += 1
             return
@@ -76,25 +76,25 @@ class Outbox:
             self._ring.set()
 
     def resume(self, watch: ConnectionHooks, seconds: float) -> None:
-        """Have a connection that rests told of again after so many seconds, as soon as it is not in use."""
+        """Set the hooks of a connection that rests again after so many seconds, as soon as it is not in use."""
         self._resting.append((time.monotonic() + seconds, watch))
         self._ring.set()
 
     def abandon(self) -> None:
-        """In a child after a fork: neither the thread nor the conversation is ours."""
+        """In a forked child: the thread does not exist here, and the socket belongs to the parent."""
         self._closed = True
         self.connected = False
         if self._socket is not None:
             self._socket.close()
 
     def close(self, timeout: float = 0.0) -> None:
-        """Send what is there if that takes no longer than ``timeout`` seconds, and end."""
+        """Send what is queued if that takes no longer than ``timeout`` seconds, and end."""
         self._closed = True
         self._ring.set()
         if timeout:
             self._thread.join(timeout)
             if self._thread.is_alive() and (connection := self._socket) is not None:
-                with suppress(OSError):  # a sidecar that stands still: the thread waits for it
+                with suppress(OSError):  # the sidecar is stopped, and the thread waits for it
                     connection.shutdown(socket.SHUT_RDWR)
                 self._thread.join(timeout)
 
@@ -106,11 +106,11 @@ class Outbox:
                     self._resting = deque((0.0, watch) for _, watch in self._resting)
                     self._send_all(connection)
             except OSError:
-                pass  # the sidecar has ended: what it missed, the WAL has
+                pass  # the sidecar has ended: the WAL has what it missed
             except ControlError as error:
-                if not error.retryable:  # else there is no sidecar, or it is busy
+                if not error.retryable:  # otherwise there is no sidecar, or it is busy
                     self._has_failed(str(error))
-            except Exception as error:  # a bug: the program must not see it, nor its connections rest for ever
+            except Exception as error:  # a bug: the program must not see it, and its connections must not rest for ever
                 self._has_failed(f"{type(error).__name__}: {error}")
             finally:
                 self.connected = False
@@ -129,7 +129,7 @@ class Outbox:
     def _connect(self) -> socket.socket:
         connection = self._socket = connect(self._folder, _SEND_SECONDS)
         try:
-            program = os.path.basename(str(sys.argv[0])) if sys.argv else ""  # whose own it is
+            program = os.path.basename(str(sys.argv[0])) if sys.argv else ""
             connection.sendall(line_of(Hook(os.getpid(), program or "python")))
             with connection.makefile("rb", 0) as file:
                 line = file.readline(_MOST_ANSWER_BYTES)
@@ -160,7 +160,7 @@ class Outbox:
                 last = time.monotonic()
 
     def _resume_some(self) -> float:
-        """Have those told of whose rest is over; returns for how many seconds there is nothing of the kind to do."""
+        """Set the hooks of connections again that have rested long enough; returns the seconds until the next one."""
         now, wait = time.monotonic(), _RETRY
         for _ in range(len(self._resting)):
             until, watch = self._resting.popleft()
@@ -179,13 +179,13 @@ class Outbox:
             block.append(message)
         if not self._queue:
             self._waiting = 0
-        if self.lost > self._told:
-            block.append(("lost", self.lost - self._told))
-            self._told = self.lost
+        if self.lost > self._reported:
+            block.append(("lost", self.lost - self._reported))
+            self._reported = self.lost
         return block
 
     def _sleep(self, connection: socket.socket) -> None:
-        """Until something is put in, or the sidecar has ended."""
+        """Sleep until a message is queued, or the sidecar has ended."""
         self._ring.clear()
         self._asleep = True
         try:

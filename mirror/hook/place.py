@@ -1,6 +1,6 @@
-"""Which commit is about to be made? Asked in the commit hook, when the connection holds the writer's lock.
+"""Names the commit that is about to be made. Used in the commit hook, when the connection holds the writer's lock.
 
-Nobody else can commit then. So the commit to come is named by the one before it, which cannot change any more:
+No other connection can commit then. So the commit is named by the one before it, which cannot change any more:
 
 ============ ==================================================================================================
 journal mode the commit before
@@ -10,12 +10,12 @@ rollback     the file change counter, bytes 24..27 of the database file, which e
              schema cookie, bytes 40..43, and the inode that the file had when the connection was first seen
 ============ ==================================================================================================
 
-(A WAL hook would tell the frame afterwards, but there is room for one only, and it takes the place of the automatic
+(A WAL hook would give the frame afterwards, but a connection can have only one, and it replaces the automatic
 checkpoint: the program would notice.) Both are read through SQLite's own file object; the shared memory with the method
 that its interface for file systems publishes (https://sqlite.org/c3ref/io_methods.html). No file is opened: closing a
-descriptor on a database drops the locks of all connections in the process (facts, hazard 17).
+descriptor on a database drops the locks of all connections in the process (hazard 17, mirror/HAZARDS.md).
 
-What is returned is None where a commit cannot be named: a file system without shared memory, a heap-memory WAL index
+The result is None where a commit cannot be named: a file system without shared memory, a heap-memory WAL index
 (``locking_mode=EXCLUSIVE``), or a transaction so large that pages of it are in the file already.
 """
 
@@ -38,7 +38,7 @@ _SHARED, _EXCLUSIVE = 1, 4
 # https://sqlite.org/c3ref/c_dbstatus_options.html
 _STATUS_CACHE_SPILL = 12
 
-#: The methods of a file behind ``iVersion``, by their places: xShmMap is the thirteenth.
+#: Place of xShmMap among the methods of a file, which come after ``iVersion``.
 _SHM_MAP = 13
 _REGION_BYTES = 32768
 
@@ -54,7 +54,7 @@ _COUNTER_AND_COOKIE = struct.Struct(">I12xI")
 
 
 class CommitPlace:
-    """Names the commits of one connection's main database. For use in its commit hook. Does not hold the connection."""
+    """Names the commits of one connection's main database, in its commit hook. Keeps no reference to the connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         try:
@@ -63,7 +63,7 @@ class CommitPlace:
             self._inode = 0  # in memory
         self._keeps_lock = False
         self._spilled = 0
-        """Pages that were written in the midst of transactions so far."""
+        """Pages that were written before their transaction was committed, so far."""
         self._value = ctypes.c_int64()
         self._value_at = ctypes.addressof(self._value)
         self._pointer = ctypes.c_void_p()
@@ -78,7 +78,7 @@ class CommitPlace:
                 self._shm_map = _SHM_MAP_TYPE(table[_SHM_MAP])
 
     def look_at_lock(self, connection: apsw.Connection) -> None:
-        """Between two transactions: does the connection keep its lock? Then no commit raises the change counter."""
+        """Between two transactions: note whether the connection keeps its lock: then no commit raises the counter."""
         if self._file and connection.file_control("main", _FCNTL_LOCKSTATE, self._value_at):
             self._keeps_lock = self._value.value & 0xFFFFFFFF == _EXCLUSIVE
 
@@ -87,7 +87,7 @@ class CommitPlace:
         if not self._file or not connection.file_control("main", _FCNTL_LOCKSTATE, self._value_at):
             return None
         lock = self._value.value & 0xFFFFFFFF
-        if lock == _SHARED:  # with a rollback journal, who writes has more than that
+        if lock == _SHARED:  # with a rollback journal, a writer has more than that
             if self._shm_map(self._file, 0, _REGION_BYTES, 0, self._pointer_at) or not self._pointer.value:
                 return None
             header = ctypes.string_at(self._pointer.value, _HEADER_BYTES)

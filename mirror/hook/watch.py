@@ -1,28 +1,28 @@
 """What one APSW connection writes to its main database, transaction by transaction.
 
-The preupdate hook tells of each row, with its values before and after. It does not tell of rows that are taken back
-inside a transaction. Those are found by the trace of statements, which tells when each begins and when it ends:
+The preupdate hook is called for each row, with its values before and after. It is not called when rows are taken back
+inside a transaction. Those are found by the trace of statements, which is called when a statement begins and ends:
 
-* at its end SQLite says how many rows the statement changed itself (``changes``), and how many all have
-  (``total_changes``). If the first is what was told of, its rows stand;
-* ``ROLLBACK TO``: the rows since its savepoint go.
+* at its end SQLite gives the number of rows that the statement itself changed (``changes``), and that all statements
+  have changed (``total_changes``). If the first is the number of rows that the hook saw, its rows are right;
+* after ``ROLLBACK TO``, the rows since its savepoint are removed.
 
-Wherever that is not sure, the transaction is told of without its rows: a statement that failed, because SQLite does
-not always take back what it did; one that others run beside before it has ended (``RETURNING``, half read); one inside
-of another's function; a blob that is written in place, text that is not valid, too many rows. A foreign key's action
-is no statement: it comes with the number of one that has not ended.
+Where that is not certain, the transaction is sent without its rows: after a statement that failed, because SQLite does
+not always take back what it did; a statement during which others run (``RETURNING``, half read); one inside a function
+called by another; a blob that is written in place, text that is not valid, too many rows. A foreign key's action is not
+a statement: it comes with the number of one that has not ended.
 
-The trace marks what runs inside of a statement with ``--``, so it marks a statement that begins with such a comment,
-too. That one is taken for itself if no other is open.
+The trace marks what runs inside a statement with ``--``, so it also marks a statement that begins with such a comment.
+That one counts as a statement of its own if no other is open.
 
-The commit hook names the commit (:mod:`mirror.hook.place`). When the statement that made it has ended, and the
-connection is in no transaction, it was made: then the sidecar is told.
+The commit hook names the commit (:mod:`mirror.hook.place`). Once the statement that made it has ended, and the
+connection is in no transaction, the commit was made, and is sent to the sidecar.
 
-Each row is encoded at once, as :mod:`mirror.hook.wire` says: then what waits takes a known number of bytes and cannot
-change any more.
+Each row is encoded at once, as :mod:`mirror.hook.wire` says, so that what is queued takes a known number of bytes and
+cannot change any more.
 
-Nothing here may raise into the program or wait: what goes wrong is counted, and the WAL has everything. Nor may it take
-much of its time: see :mod:`mirror.hook.budget`.
+Nothing here may raise into the program or wait: errors are counted, and the WAL has everything. Nor may it take much of
+the program's time: see :mod:`mirror.hook.budget`.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from mirror.hook.wire import MOST_ROWS, encode_row
 if TYPE_CHECKING:
     import apsw
 
-#: Whose work is done, as :func:`mirror.as_agent` says.
+#: The agent that works now, as :func:`mirror.as_agent` sets it.
 agent: ContextVar[str | None] = ContextVar("mirror agent", default=None)
 
-#: Of one transaction's rows; of a larger one, only the commit is sent.
+#: Bytes of one transaction's rows; of a larger one, only the commit is sent.
 MOST_BYTES = 8 << 20
 
-#: While no sidecar listens, nothing is told for so long.
+#: Seconds without hooks after a commit that no sidecar listened to.
 UNHEARD_SECONDS = 0.1
 
 _TRACE_BEGINS, _TRACE_ENDS = 1, 2  # SQLITE_TRACE_STMT, SQLITE_TRACE_PROFILE
 _TXN_WRITE = 2  # SQLITE_TXN_WRITE
-#: Statements between two looks at what they cost, and that cost each.
+#: Statements between two checks of what they cost, and the seconds that each costs.
 _STATEMENTS, _STATEMENT_SECONDS = 256, 3e-6
 
 _BLANK = r"(?:[\s;\ufeff]|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))"
@@ -67,7 +67,7 @@ _SAVEPOINT = re.compile(
 _ROLLBACK = re.compile(rf"{_BLANK}*ROLLBACK(?:{_BLANK}+TRANSACTION)?{_BLANK}*$", re.IGNORECASE | re.DOTALL)
 #: SQLite folds no other letters in names.
 _FOLDED = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
-#: How statements begin that do none of that, mostly.
+#: The first two letters of the statements that do none of that and are most common.
 _PLAIN = frozenset(("SE", "IN", "UP", "DE", "PR", "CR", "se", "in", "up", "de", "pr", "cr"))
 #: First words of statements that begin or end a part of a transaction.
 _TRANSACTIONS = frozenset(("BEGIN", "COMMIT", "END", "SAVEPOINT", "ROLLBACK", "RELEASE"))
@@ -76,15 +76,13 @@ _INTERNAL = re.compile(r"(?:INSERT|REPLACE|DELETE|UPDATE)[A-Z ]*\s['\"]main['\"]
 
 
 class ConnectionHooks:
-    """The hooks on one connection. Used by the thread that uses the connection."""
+    """The hooks on one connection. Thread: the one that uses the connection."""
 
     def __init__(self, connection: apsw.Connection, outbox: Outbox, budget: Budget, *, rows: bool) -> None:
-        """Set the hooks. ``rows``: whether the preupdate hook may be used; without it only commits are told of, and by
-        whom.
-        """
-        self._connection = weakref.ref(connection)  # it holds us: a circle would keep it open when it is thrown away
+        """Set the hooks. ``rows``: whether the preupdate hook may be used; if not, only commits and agents are sent."""
+        self._connection = weakref.ref(connection)  # it refers to us: a cycle would keep it open after its last use
         self.failures = 0
-        """How often something went wrong here."""
+        """How many errors there were in the hooks."""
         self.with_rows = rows
         self._budget = budget
         self._removed = False
@@ -95,25 +93,25 @@ class ConnectionHooks:
         self._rows: list[bytes] = []
         self._size = 0
         self._whole = True
-        """Whether the rows are all there are."""
+        """Whether ``_rows`` has all rows of the transaction."""
         self._listening = False
         """Whether all hooks are set."""
         self._internal: set[str] = set()
-        """The tables in which modules of virtual tables keep them."""
+        """The tables in which modules of virtual tables keep their data."""
         self._open: set[object] = set()
         """The statements that have begun and not ended."""
         self._inner: set[object] = set()
-        """Those of them that run inside of another."""
+        """Those of them that run inside another."""
         self._statement: object = None
-        """The last that does not."""
+        """The last one that does not run inside another."""
         self._own = self._direct = self._deleted = 0
-        """Of the rows since it began, those that are no module's; of these, those that no trigger wrote; and of these
-        the deletes."""
+        """Numbers of rows since it began: without those of modules; of these, without those of triggers; of these, the
+        deletes."""
         self._changes = 0
         self._statements = 0
         self._savepoints: list[tuple[str, int]] = []
         self._made: tuple[Place | None, float] | None = None
-        """What names the commit whose statement has not ended yet, and the seconds that it took to find out."""
+        """The place of a commit made by a statement that has not ended yet, and the seconds that finding it took."""
         self._listen(connection)
 
     def remove(self) -> None:
@@ -131,17 +129,17 @@ class ConnectionHooks:
 
     def _listen(self, connection: apsw.Connection) -> None:
         """Set the hooks. Statements that were prepared before are prepared again when they are used next: SQLite would
-        go on to delete all rows of a table without telling of each.
+        otherwise go on to delete all rows of a table without calling the hook for each.
         """
         self._listening = False
-        self._let_go()  # a transaction may have begun, or begin before all hooks are set
+        self._drop_rows()  # a transaction may have begun, or begin before all hooks are set
         self._open.clear()
         self._inner.clear()
         self._statement, self._made = None, None
         self._changes = connection.total_changes()
         if self.with_rows:
             if (saved := connection.authorizer) is None or saved is _allow_all:
-                connection.authorizer = _allow_all  # should the next line fail, this one does no harm
+                connection.authorizer = _allow_all  # does no harm if the next line fails
                 connection.authorizer = None
             else:
                 connection.authorizer = saved
@@ -165,7 +163,7 @@ class ConnectionHooks:
     def resume(self) -> bool:
         """Set the hooks again after a rest, from the outbox's thread; False if the connection is in use just now.
 
-        Only between two transactions; one that begins just then is told of without rows.
+        Only between two transactions; one that begins at that moment is sent without rows.
         """
         connection = self._connection()
         if connection is None or self._removed:
@@ -194,20 +192,20 @@ class ConnectionHooks:
         return self._connection() is connection
 
     def give_rows_up(self) -> None:
-        """Only tell of commits from now on: the connection's preupdate hook is needed by the session extension."""
+        """Send only commits from now on: the session extension needs the connection's preupdate hook."""
         connection = self._connection()
         if self.with_rows and connection is not None:
             self.with_rows = False
             connection.preupdate_hook(None, id=self)
             if self._rows:
-                self._let_go()
+                self._drop_rows()
 
     def _row(self, update: apsw.PreUpdate) -> None:
         try:
             if not self._whole or self._removed or update.database_name != "main":
                 return
             if update.blob_write >= 0 or len(self._rows) >= MOST_ROWS or self._size > MOST_BYTES:
-                self._let_go()
+                self._drop_rows()
                 return
             op = update.op
             if update.table_name not in self._internal:
@@ -227,11 +225,11 @@ class ConnectionHooks:
             )
             self._rows.append(row)
             self._size += len(row)
-        except Exception:  # broken text; nothing of ours may reach the program
+        except Exception:  # text that is not valid; no error of ours may reach the program
             self.failures += 1
-            self._let_go()
+            self._drop_rows()
 
-    def _let_go(self) -> None:
+    def _drop_rows(self) -> None:
         self._whole = False
         self._rows.clear()
         self._size = 0
@@ -248,12 +246,12 @@ class ConnectionHooks:
                 self._begin(connection, event)
         except Exception:
             self.failures += 1
-            self._let_go()
+            self._drop_rows()
 
     def _begin(self, connection: apsw.Connection, event: dict[str, Any]) -> None:
         statement = event["id"]
         if statement in self._open:
-            return  # a trigger of it, or a foreign key's action
+            return  # its trigger, or a foreign key's action
         inner = event["trigger"] and bool(self._open)
         self._open.add(statement)
         if inner:
@@ -262,7 +260,7 @@ class ConnectionHooks:
                 self._begin_inner(event["sql"])
             return
         if self._own:
-            self._let_go()  # the last one, which has told of rows, has not ended
+            self._drop_rows()  # the last one, which has rows, has not ended
         alone = not connection.in_transaction
         if alone and self._made is not None:
             self._end_commit(connection, *self._made)
@@ -274,10 +272,10 @@ class ConnectionHooks:
             self._place.look_at_lock(connection)
 
     def _begin_inner(self, sql: str) -> None:
-        """A statement inside of another: of a module that keeps a virtual table, or of a function of the program."""
+        """A statement inside another: of the module of a virtual table, or of a function of the program."""
         found = _INTERNAL.match(sql)
         if found is None:
-            self._let_go()
+            self._drop_rows()
         else:
             self._internal.add(found[1])
 
@@ -287,36 +285,36 @@ class ConnectionHooks:
         if statement in self._inner:
             self._inner.discard(statement)
             if _first_word(sql) in _TRANSACTIONS:
-                self._let_go()
+                self._drop_rows()
         elif statement == self._statement:
             self._statement = None
-            if not self._stands(connection, event["total_changes"] - self._changes, sql):
-                self._let_go()
+            if not self._rows_are_right(connection, event["total_changes"] - self._changes, sql):
+                self._drop_rows()
             self._own = 0
             if sql[:2] not in _PLAIN and (word := _first_word(sql)) in _TRANSACTIONS:
                 self._end_savepoint(word, sql)
         if self._made is not None:
             if connection.in_transaction:
                 self._made = None
-                self._let_go()  # the commit has failed, and may be tried again
+                self._drop_rows()  # the commit has failed, and may be tried again
             else:
                 self._end_commit(connection, *self._made)
         self._statements += 1
         if self._statements >= _STATEMENTS:
             self._rest_from_statements(connection)
 
-    def _stands(self, connection: apsw.Connection, counted: int, sql: str) -> bool:
-        """Whether what a statement that has ended has told of is what it did; all have changed ``counted`` rows."""
+    def _rows_are_right(self, connection: apsw.Connection, counted: int, sql: str) -> bool:
+        """Whether the rows of a statement that has ended are what it did. ``counted``: rows that all changed."""
         if not self._own:
             return True
         changes = connection.changes()
         if not changes or counted < changes:
             return False
-        # SQLite does not count the rows that make room.
+        # SQLite does not count rows that REPLACE deletes to make room.
         return changes == self._direct or (changes == self._direct - self._deleted and "REPLACE" in sql.upper())
 
     def _rest_from_statements(self, connection: apsw.Connection) -> None:
-        """Those that do not commit cost something, too."""
+        """Spend the cost of statements that do not commit, and rest if the budget is used up."""
         self._statements = 0
         pause = self._budget.spend(time.perf_counter(), _STATEMENTS * _STATEMENT_SECONDS)
         if pause and not self._files and _is_idle(connection):
@@ -326,7 +324,7 @@ class ConnectionHooks:
         if (found := _SAVEPOINT.match(sql)) is not None:
             self._savepoint(*found.groups())
         elif word in ("SAVEPOINT", "RELEASE") or (word == "ROLLBACK" and _ROLLBACK.match(sql) is None):
-            self._let_go()
+            self._drop_rows()
 
     def _savepoint(self, begin: str | None, back: str | None, release: str | None, name: str) -> None:
         name = (name[1:-1] if name[0] in "\"'`[" else name).translate(_FOLDED)
@@ -337,7 +335,7 @@ class ConnectionHooks:
         if release:
             del self._savepoints[known or 0 :]
         elif known is None:
-            self._let_go()
+            self._drop_rows()
         else:
             if self._whole:
                 del self._rows[self._savepoints[known][1] :]
@@ -353,20 +351,20 @@ class ConnectionHooks:
                 named = self._rows or not self._whole or not self.with_rows
                 self._made = self._place.before(connection) if named else None, time.perf_counter() - begun
                 if not self._open:
-                    # A blob's, or that of a statement that ends before its time: no end will come that tells whether
-                    # it was made. Without rows it does no harm if it was not.
-                    self._let_go()
+                    # The commit of a blob, or of a statement that was ended early: no later event shows whether it was
+                    # made. Without rows it does no harm if it was not.
+                    self._drop_rows()
                     self._end_commit(connection, *self._made)
         except Exception:
             self.failures += 1
         return False
 
     def _end_commit(self, connection: apsw.Connection, place: Place | None, spent: float) -> None:
-        """It was made: have the sidecar told. ``spent``: seconds that our work on it took so far."""
+        """The commit was made: send it. ``spent``: seconds that our work on it took so far."""
         begun = time.perf_counter() - spent
         if self._own:
-            self._let_go()  # the statement has begun before there were hooks
-        rows, size = (self._rows, self._size) if self._whole and self._tells_rows else (None, 0)
+            self._drop_rows()  # the statement has begun before there were hooks
+        rows, size = (self._rows, self._size) if self._whole and self._sends_rows else (None, 0)
         self._clear()
         if rows == []:
             return
@@ -374,18 +372,18 @@ class ConnectionHooks:
         self._outbox.put(message, 100 + size)
         pause = self._budget.spend(begun) if self._outbox.connected else UNHEARD_SECONDS
         self._files = place is not None and place[0] == "file"
-        # Of a file without a WAL nothing else tells as well; and its commits take long enough.
+        # Without a WAL the hooks are the best source, and beside such slow commits they cost little.
         if pause and not self._files:
             self._rest(connection, pause)
 
     @property
-    def _tells_rows(self) -> bool:
+    def _sends_rows(self) -> bool:
         return self.with_rows
 
     def _rest(self, connection: apsw.Connection, seconds: float) -> None:
-        """Have no hooks for a while. Between two transactions, so that none is seen in part."""
+        """Remove the hooks for some seconds. Between two transactions, so that none is seen in part."""
         if getattr(connection, "is_async", False):
-            return  # another thread could not set them again
+            return  # no other thread could set the hooks again
         self._deafen(connection)
         self._outbox.resume(self, seconds)
 

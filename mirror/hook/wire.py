@@ -1,7 +1,7 @@
-"""What a program's hook says to the sidecar, as bytes: both ends.
+"""The format of what a program's hooks send to the sidecar, for both ends.
 
 After a line each way (:class:`mirror.core.messages.Hook`) come blocks: a 4-byte big-endian length, and so many bytes of
-MessagePack, a list of messages:
+MessagePack, which are a list of messages:
 
 ============================================================== ==============================================
 message                                                         meaning
@@ -16,7 +16,8 @@ message                                                         meaning
 ``("wal", salt1, salt2, frame)``, ``("file", counter, cookie, inode)``
     the commit before it: see :mod:`mirror.hook.place`.
 
-A row is a MessagePack array for itself, so that what waits in the program has a known size and cannot change any more:
+Each row is encoded as a MessagePack array of its own, so that what is queued in the program has a known size and
+cannot change any more:
 
 ``(op, table, rowid, new rowid, before, after)``
     ``op``: INSERT, UPDATE or DELETE; ``before`` and ``after``: the values in the order of the table's columns, or None
@@ -26,8 +27,8 @@ A row is a MessagePack array for itself, so that what waits in the program has a
 A value is what SQLite has: None, an integer of 64 bits, a float (with its sign at zero, and infinite, but never NaN),
 text that is valid, bytes.
 
-Tuples go in, and what comes out is checked: a ``ValueError`` for anything that no program's hook says, and for more
-than was agreed. Nothing that is read here is run.
+Tuples are encoded, and what is decoded is checked: a ``ValueError`` for anything that no hook sends, and for more than
+the limits below. Nothing that is read here is executed.
 """
 
 from __future__ import annotations
@@ -80,13 +81,13 @@ class Commit(msgspec.Struct, frozen=True, array_like=True, tag="commit"):
 
 
 class Lost(msgspec.Struct, frozen=True, array_like=True, tag="lost"):
-    """Messages that did not fit."""
+    """Messages that did not fit into the queue."""
 
     count: _Count
 
 
 class HookedRow(msgspec.Struct, frozen=True, array_like=True):
-    """A row that a transaction has written."""
+    """A row that a transaction has written, as its hook sent it."""
 
     op: Literal["INSERT", "UPDATE", "DELETE"]
     table: str
@@ -97,8 +98,8 @@ class HookedRow(msgspec.Struct, frozen=True, array_like=True):
     after: _Values | None = None
 
 
-#: Encodes a row, given as a tuple: for each that a program writes, so nothing comes before it. Raises ``TypeError``,
-#: ``ValueError`` (text that is not valid), ``OverflowError``.
+#: Encodes a row, given as a tuple. Called for each row that a program writes, so without a wrapper. Raises
+#: ``TypeError``, ``ValueError`` (text that is not valid), ``OverflowError``.
 encode_row = msgspec.msgpack.Encoder().encode
 _encode = msgspec.msgpack.Encoder().encode
 _rows = msgspec.msgpack.Decoder(HookedRow)
@@ -106,13 +107,13 @@ _blocks = msgspec.msgpack.Decoder(Annotated[list[Commit | Lost], msgspec.Meta(ma
 
 
 def encode_block(messages: list[tuple[Any, ...]]) -> bytes:
-    """A block, with its length."""
+    """A block of messages, with its length in front."""
     data = _encode(messages)
     return len(data).to_bytes(4, "big") + data
 
 
 def decode_block(data: bytes) -> list[Commit | Lost]:
-    """The messages of a block (without its length), with their rows still encoded, and right. Raises ``ValueError``."""
+    """The messages of a block (without its length); their rows are checked but stay encoded. Raises ``ValueError``."""
     messages: list[Commit | Lost] = _decoded(_blocks, data)
     for message in messages:
         if isinstance(message, Commit):
@@ -122,7 +123,7 @@ def decode_block(data: bytes) -> list[Commit | Lost]:
 
 
 def decode_row(data: bytes) -> HookedRow:
-    """A row. Raises ``ValueError``."""
+    """Decode a row and check it. Raises ``ValueError``."""
     row: HookedRow = _decoded(_rows, data)
     if row.new_rowid is None:
         if row.before is not None or row.after is not None:
@@ -143,11 +144,11 @@ def _is_sqlites(value: Any) -> bool:
         return True
     if kind is float:
         return not math.isnan(value)
-    return kind is int and bool(value < 1 << 63)  # MessagePack has them up to 64 bits without a sign
+    return kind is int and bool(value < 1 << 63)  # MessagePack's unsigned integers go up to 64 bits
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[Any], data: bytes) -> Any:
     try:
         return decoder.decode(data)
-    except (RecursionError, TypeError) as error:  # nested without an end; a list as a key
+    except (RecursionError, TypeError) as error:  # nested too deeply; a list as a key
         raise ValueError(str(error)) from error

@@ -1,10 +1,10 @@
-"""Compare a live SQLite database with its mirror: every row, exact at a position, writers not held up.
+"""Compare a live SQLite database with its mirror: every row, exact at a position, without blocking writers.
 
-The comparison goes in rounds. A round stops the apply side, opens a read view on the source and learns
-which commit it shows, reads rows from it for some milliseconds and closes it; then the apply side goes
-to exactly that commit, a Postgres snapshot is taken there, and the apply side runs on. So both sides
-of every slice are the same commit, and nothing that is written meanwhile can look like a difference.
-The slow part, reading and comparing Postgres' rows, holds up nobody.
+The comparison goes in rounds. A round stops the apply side, opens a read view on the source and reads
+which commit it shows, reads rows from it for some milliseconds and closes it; then the apply side applies
+up to exactly that commit, a Postgres snapshot is taken there, and the apply side runs on. So both sides
+of every slice are at the same commit, and a write during the comparison cannot look like a difference.
+The slow part, reading and comparing Postgres' rows, blocks neither the writers nor the apply side.
 
 ::
 
@@ -12,12 +12,11 @@ The slow part, reading and comparing Postgres' rows, holds up nobody.
 
 (In a rollback-journal mode: settle at P ─▶ rows ─▶ still at P? ─▶ snapshot at P ─▶ compare.)
 
-A table's definition may change between rounds; the table then starts over. What is *not* guaranteed:
-one position for the whole report (each slice has its own), and anything about tables that come into
-being during the run.
+A table's definition may change between rounds; the table then starts over. *Not* guaranteed: one position for the
+whole report (each slice has its own), and anything about tables that are created during the run.
 
-A *sample* compares, in place of all keys, some ranges of them: the first from the beginning, the others
-from behind a row taken at random.
+A *sample* compares some ranges of keys instead of all keys: the first range from the beginning, the others
+from after a row taken at random.
 """
 
 from __future__ import annotations
@@ -57,21 +56,21 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """How far a table is read, and how far it is to be."""
+    """How far a table has been read, and how much is left."""
 
     after: Cells | None = None
     """The last key that was read from the source."""
     lower: Cells | None = None
-    """The last of them that Postgres can hold."""
+    """The last key read that Postgres can hold."""
     rows: int | None = None
-    """Rows that are left of this range of a sample; None: the table is compared as a whole."""
+    """Rows that are left of this range of a sample; None: all rows are compared."""
     ranges: int = 0
     """Ranges of a sample that are left."""
 
 
 @dataclass(slots=True)
 class _Job:
-    """One table on its way."""
+    """The comparison of one table."""
 
     table: str
     mapping: Mapping | None
@@ -81,7 +80,7 @@ class _Job:
     whole: str = ""
     """Why the table is read as a whole, although its keys have a common order."""
     note: str = ""
-    """What of the table is not compared."""
+    """What part of the table is not compared."""
     restarts: int = 0
     seconds: float = 0.0
     refusal: Refusal | None = None
@@ -109,7 +108,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Reading:
-    """What one view gave of one table."""
+    """What was read of one table in one view."""
 
     job: _Job
     exists: bool = True
@@ -135,9 +134,9 @@ def compare(
 ) -> ParityReport:
     """Compare all mirrored tables of ``source`` (or just ``tables``) with Postgres.
 
-    ``sample``: of a table with more rows, only about so many. ``conn`` must be idle.
+    ``sample``: about how many rows to compare of a table that has more. ``conn`` must be idle.
     ``progress`` is called with a table and the number of its rows compared so
-    far. Never raises for a failure of source, Postgres or gate: the report then says "not checked".
+    far. Does not raise if source, Postgres or gate fail: the report then says "not checked".
     """
     started = time.perf_counter()
     run = _Run(Path(source).resolve(), conn, schema, gate, tables, sample, progress)
@@ -145,7 +144,7 @@ def compare(
     try:
         run.run()
     except (MirrorError, psycopg.Error, apsw.Error, OSError) as error:
-        reason = _told(error)
+        reason = _in_one_line(error)
     reports = tuple(sorted(run.reports(reason), key=lambda report: report.table))
     return ParityReport(
         source=str(source),
@@ -160,7 +159,7 @@ def compare(
 
 
 class _Run:
-    """One comparison; :meth:`reports` is valid after :meth:`run`, however it ended."""
+    """One comparison; :meth:`reports` is valid after :meth:`run`, also if that raised."""
 
     def __init__(
         self,
@@ -184,7 +183,7 @@ class _Run:
         self.longest_view = 0.0
 
     def run(self) -> None:
-        """Compare; raises what breaks the run off."""
+        """Compare; raises the error that ends the run early."""
         source = open_source(self._path)
         try:
             with self._target.connected(self._path, self._schema):
@@ -224,7 +223,7 @@ class _Run:
         self._jobs += [_Job(table, mappings.get(table)) for table in sorted(names)]
 
     def _round(self, source: Source, pending: list[_Job]) -> None:
-        """Read slices at one position, as many as fit in the time, and compare them there."""
+        """Read as many slices at one position as :data:`READ_SECONDS` allows, and compare them there."""
         readings: list[_Reading] = []
 
         def read() -> None:
@@ -249,13 +248,13 @@ class _Run:
             self._target.end()
 
     def _read(self, source: Source, job: _Job, deadline: float) -> _Reading:
-        """Read what the table is and its next rows; a failure is kept, for it may be out of date."""
+        """Read a table's definition and its next rows; an error is kept, because a changed mapping may explain it."""
         reading = _Reading(job)
         started = time.perf_counter()
         try:
             self._read_rows(source, reading, deadline)
         except (SourceError, apsw.Error) as error:
-            reading.unreadable = _told(error)
+            reading.unreadable = _in_one_line(error)
         job.seconds += time.perf_counter() - started
         return reading
 
@@ -283,11 +282,11 @@ class _Run:
         else:
             reading.digests, reading.source_rows = source.read_whole(plan)
         if shape.left_out:
-            notes.append(f"not compared, for only the program can compute it: {', '.join(shape.left_out)}")
+            notes.append(f"not compared, because only the program can compute it: {', '.join(shape.left_out)}")
         job.note = "; ".join(notes)
 
     def _place(self, source: Source, place: _Place | None, plan: Plan) -> _Place:
-        """Where to read on; with no rows left where a sample can have no more."""
+        """Where to read next; no rows are left where a sample is complete."""
         sample = self._sample
         if place is None:
             if sample is None or plan.shape.rowid is None or not source.has_more_rows(plan, sample):
@@ -298,7 +297,7 @@ class _Run:
             return place
         for ranges in reversed(range(place.ranges)):
             key = source.random_key(plan)
-            if key is not None and plan.fits(key):  # else Postgres could not say what lies behind it
+            if key is not None and plan.fits(key):  # else Postgres cannot read from after it
                 return _Place(key, key, -(-sample // min(SAMPLE_RANGES, sample)), ranges)
         return place
 
@@ -343,10 +342,11 @@ class _Run:
         except psycopg.Error as error:
             if self._target.gone:
                 raise
-            if isinstance(error, psycopg.DataError):  # of what the mirror has written nothing fails
-                job.finish("different", f"a value in Postgres cannot be read as the mirror wrote it: {_told(error)}")
+            if isinstance(error, psycopg.DataError):  # no value that the mirror has written fails
+                why = "a value in Postgres cannot be read as the mirror wrote it"
+                job.finish("different", f"{why}: {_in_one_line(error)}")
             else:
-                job.finish("not checked", _told(error))
+                job.finish("not checked", _in_one_line(error))
 
     def _compare_whole(self, reading: _Reading) -> None:
         job, plan = reading.job, reading.plan
@@ -358,7 +358,7 @@ class _Run:
     def _compare_slice(self, reading: _Reading, slice_: Slice, lsn: Lsn) -> None:
         job, plan, place = reading.job, reading.plan, reading.place
         assert plan is not None
-        if place.rows == 0:  # no more of a sample
+        if place.rows == 0:  # the sample is complete
             job.finish()
             return
         upper = None if slice_.exhausted else _last_that_fits(plan, slice_.rows) or place.lower
@@ -376,7 +376,7 @@ class _Run:
         left = None if place.rows is None else place.rows - len(slice_.rows)
         job.place = _Place(after, upper, left, place.ranges)
         if None in after:
-            # No comparison with NULL is true, so there is no way to go on from here.
+            # No comparison with NULL is true, so no range can start after this key.
             job.whole = "the key holds NULL"
             job.start_over(job.mapping)
 
@@ -400,7 +400,7 @@ def _last_that_fits(plan: Plan, rows: list[Cells]) -> Cells | None:
     return next((key for key in keys if plan.fits(key)), None)
 
 
-def _told(error: Exception) -> str:
+def _in_one_line(error: Exception) -> str:
     """An error in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, psycopg.Error) and error.sqlstate:

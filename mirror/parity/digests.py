@@ -1,7 +1,7 @@
-"""Comparing a range of keys by one digest from each side, where rows would take longer to come.
+"""Comparing a range of keys by one digest from each side, where reading the rows would take longer.
 
-Postgres makes the digest of what it holds itself, so that 32 bytes come instead of the rows. The digest is SHA-256
-of the images of all rows in key order, and the image of a row is that of its values, one after the other:
+Postgres makes the digest of its rows itself, so that 32 bytes are sent instead of the rows. The digest is SHA-256
+of the images of all rows in key order, and the image of a row is the images of its values, one after the other:
 
 ================================ ============================================================
 value                            image
@@ -9,12 +9,12 @@ value                            image
 NULL                             00
 bigint, boolean                  01, int64 big-endian
 double precision                 01, IEEE 754 big-endian
-all else                         01, SHA-256 of: text in UTF-8; the bytes of a bytea; what
+any other                        01, SHA-256 of: text in UTF-8; the bytes of a bytea; what
                                  ``vector_send`` gives; the text of numeric, jsonb and milliseconds
 ================================ ============================================================
 
-Equal digests mean equal rows, because each image names one value of the source. Different ones mean little: one
-value may have several texts in jsonb. The rows themselves are then compared.
+Equal digests mean equal rows, because each image stands for one value of the source. Different ones prove nothing,
+because one value may have several texts in jsonb: then the rows themselves are compared.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ _INTEGER = Struct(">q")
 _REAL = Struct(">d")
 _VECTOR_HEAD = Struct(">HH")
 
-#: Slices of fewer rows that took less time tell little of what a row costs.
+#: A slice of fewer rows that took less time does not count as a measurement.
 _LEAST_ROWS, _LEAST_SECONDS = 1000, 0.05
-#: Every so many slices the way that lost is tried again.
+#: Slices after which the slower way is measured again.
 _TRY_AGAIN = 64
 
 
 class Choice:
-    """Which way to compare the next slice: the one that cost less a row when it was last taken."""
+    """Which way to compare the next slice: the one that took less time a row when it was last measured."""
 
     def __init__(self) -> None:
         self._seconds: dict[bool, float] = {}
         self._slices = 0
 
     def by_digest(self) -> bool:
-        """Whether to ask for a digest."""
+        """Whether to compare the next slice by its digest."""
         if len(self._seconds) < 2:
             return False in self._seconds
         better = self._seconds[True] < self._seconds[False]
         return better is not (self._slices % _TRY_AGAIN == 0)
 
     def took(self, rows: int, seconds: float, *, by_digest: bool) -> None:
-        """A slice was compared, this way, in this time."""
+        """Record how long (in seconds) a slice of so many rows took, and which way."""
         if rows >= _LEAST_ROWS or (rows and seconds >= _LEAST_SECONDS):
             self._slices += 1
             self._seconds[by_digest] = seconds / rows
@@ -67,7 +67,7 @@ class Choice:
 def expression(column: MappedColumn) -> LiteralString:
     """SQL for the image of a column.
 
-    ``{e}`` is what parity selects for it, ``{c}`` the column, ``{v}`` pgvector's schema.
+    ``{e}`` is the expression that parity selects for it, ``{c}`` the column, ``{v}`` pgvector's schema.
     """
     if column.codec == "vector":
         value: LiteralString = "sha256({v}.vector_send({c}))"
@@ -92,8 +92,8 @@ def digest_of(columns: Sequence[MappedColumn], rows: Sequence[Cells]) -> bytes |
         return None
 
 
-class _NoImage(Exception):  # noqa: N818 - it is no error
-    """A value that Postgres cannot hold in this column, or not under one name."""
+class _NoImage(Exception):  # noqa: N818 - not an error
+    """A value that Postgres cannot hold in this column, or that has no text of its own there."""
 
 
 def _images(encode: Callable[[Cell], bytes], values: Sequence[Cell]) -> list[bytes]:
@@ -101,7 +101,7 @@ def _images(encode: Callable[[Cell], bytes], values: Sequence[Cell]) -> list[byt
 
 
 def _encoder(column: MappedColumn) -> Callable[[Cell], bytes]:
-    """What makes the image of a value that is not NULL, or raises :class:`_NoImage`."""
+    """The function that makes the image of a value that is not NULL, or raises :class:`_NoImage`."""
     return _BY_CODEC.get(column.codec) or _BY_TYPE.get(column.pg_type, _text)
 
 
@@ -130,7 +130,7 @@ def _blob(value: Cell) -> bytes:
 
 
 def _numeric(value: Cell) -> bytes:
-    # A numeric has no name of its own for a double that is an integer of SQLite's.
+    # A whole double has the same text in numeric as SQLite's integer of that value.
     if not isinstance(value, int | float) or (
         isinstance(value, float) and value.is_integer() and INT64_MIN <= value <= INT64_MAX
     ):

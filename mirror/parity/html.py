@@ -1,7 +1,7 @@
-"""A comparison as one page that needs nothing else: no script, no font, no picture from anywhere.
+"""A comparison as one HTML page that loads nothing: no script, no font, no picture.
 
-The verdict is at the top; then each source's tables with bars, its lag and throughput of the last minutes, and the rows
-that differ, both values side by side. Whatever comes from a database is escaped.
+The verdict is at the top; then each source's tables with bars, the rows that differ, both values side by side, and its
+lag and throughput of the last minutes. All text from a database is escaped.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Second:
     at: int
     """Seconds since the epoch."""
     lag: float
-    """The worst, in seconds."""
+    """The longest, in seconds."""
     transactions: int
-    """Of Postgres."""
+    """How many were committed in Postgres."""
 
 
 def page(reports: Sequence[tuple[ParityReport, Sequence[Second]]]) -> str:
-    """The whole page; with each report what the mirror did in the last minutes, the oldest first."""
+    """The whole page; ``reports``: each with what the mirror did in the last minutes, the oldest second first."""
     verdict = verdict_of(tuple(TableReport(report.source, report.verdict) for report, _ in reports))
     rows = sum(report.rows for report, _ in reports)
     made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
@@ -98,13 +98,13 @@ def _tables(report: ParityReport) -> str:
 
 
 def _bar(table: TableReport) -> str:
-    """Equal rows, then those that are wrong, then those that Postgres cannot hold, by their share."""
+    """Equal rows, then rows that differ, then rows that Postgres cannot hold, by their share."""
     wrong = table.missing + table.extra + table.different
     whole = (table.source_rows or 0) + table.extra
     shares = [("i", whole - wrong - table.rejected), ("b", wrong), ("u", table.rejected)]
     if table.status == "not checked":
         shares = []
-    # What is there shows, however small its share.
+    # A part is at least 3 pixels wide, however small its share.
     parts = "".join(f'<{tag} style="width:max({100 * n / whole:.2f}%,3px)"></{tag}>' for tag, n in shares if n > 0)
     return f'<div class="bar">{parts}</div>'
 

@@ -1,8 +1,8 @@
-"""How one table is walked: what the mirror says of it, what the source says, and the common order.
+"""How one table is read: its mapping, its definition in the source, and the common order of its keys.
 
 A table is compared chunk by chunk where a range of keys means the same rows on both sides. SQLite
 orders by storage class (numbers, text, blobs) and collation; Postgres by type. Each
-:class:`KeyColumn` holds the Postgres expressions that sort like SQLite does:
+:class:`KeyColumn` has the Postgres expressions that sort as SQLite does:
 
 ================ =====================================================================
 type             expressions
@@ -67,7 +67,7 @@ _JSONB_ORDER: tuple[tuple[LiteralString, LiteralString], ...] = (
 
 
 class MappedColumn(NamedTuple):
-    """One column as the mirror holds it."""
+    """One column as the mirror stores it."""
 
     source: str
     """Its name in the source."""
@@ -75,7 +75,7 @@ class MappedColumn(NamedTuple):
     """Its name in Postgres."""
     pg_type: str
     codec: str = ""
-    """How a column of a fixed type holds SQLite's values; empty or ``strict``: as the generic mapping does."""
+    """How a column of a fixed type stores SQLite's values; empty or ``strict``: as the generic mapping does."""
 
 
 _ROWID = MappedColumn("", "_rowid", "bigint")
@@ -93,7 +93,7 @@ class Mapping:
     key: tuple[str, ...] | None
     """Postgres names; None: the extra column ``_rowid``."""
     agent: str | None = None
-    """Whose rows are the source's, in a table that other agents have rows in."""
+    """The agent that owns the source's rows, in a table that other agents have rows in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class SourceKey:
 
     name: str
     collation: str
-    """Upper case; the index's, which may differ from the column's."""
+    """In upper case; of the index, which may differ from the column's."""
     descending: bool
     own_collation: bool
     """Whether the column itself has that collation, so that it need not be written."""
@@ -113,9 +113,9 @@ class Shape:
     """One table of the source as its schema declares it."""
 
     columns: tuple[str, ...]
-    """In declared order, but for ``left_out``."""
+    """In declared order, except those of ``left_out``."""
     rowid: str | None
-    """A name of the rowid that no column hides; None, too, for a WITHOUT ROWID table."""
+    """A name of the rowid that no column hides; None if there is no such name, and for a WITHOUT ROWID table."""
     key: tuple[SourceKey, ...]
     """The primary key in index order; empty without one and for an INTEGER PRIMARY KEY."""
     integer_key: str | None
@@ -126,7 +126,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """One key column of an ordered walk."""
+    """One key column of a common order."""
 
     name: str
     pg_type: str
@@ -134,7 +134,7 @@ class KeyColumn:
     write_collation: bool
 
     def fits(self, value: object) -> bool:
-        """Whether Postgres can hold this value as this key column (what cannot is missing there)."""
+        """Whether Postgres can hold this value in this key column (a row with another value is not in Postgres)."""
         match value:
             case int():
                 return self.pg_type in ("bigint", "numeric", "jsonb") or (self.pg_type == "boolean" and value in (0, 1))
@@ -150,7 +150,7 @@ class KeyColumn:
     def order(self, *, bytewise: bool) -> tuple[tuple[LiteralString, LiteralString], ...]:
         """Postgres expressions (``{c}`` is the column) and the types of their bounds.
 
-        ``bytewise``: Postgres orders the column by bytes without being told to.
+        ``bytewise``: Postgres orders the column by bytes by default.
         """
         match self.pg_type:
             case "text" if self.collation == "NOCASE":
@@ -187,7 +187,7 @@ class KeyColumn:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to read one table on both sides and how to walk it."""
+    """How to read one table on both sides, and in which order."""
 
     mapping: Mapping
     shape: Shape
@@ -198,7 +198,7 @@ class Plan:
 
     @property
     def key_positions(self) -> tuple[int, ...]:
-        """Where the key stands in a row; the rowid, where it is the key, leads the row."""
+        """Indexes of the key in a row; the rowid, where it is the key, is the row's first value."""
         if self.mapping.key is None:
             return (0,)
         names = [column.name for column in self.mapping.columns]
@@ -206,7 +206,7 @@ class Plan:
 
     @property
     def row_columns(self) -> tuple[MappedColumn, ...]:
-        """What the values of a row are, in order."""
+        """The columns of a row's values, in order."""
         if self.mapping.key is None:
             return (_ROWID, *self.mapping.columns)
         return self.mapping.columns
@@ -218,7 +218,7 @@ class Plan:
 
     @property
     def key_sources(self) -> tuple[str, ...]:
-        """The key's columns as the source calls them; none where the rowid is the key."""
+        """The source's names of the key columns; empty where the rowid is the key."""
         names = {column.name: column.source for column in self.mapping.columns}
         return tuple(names[name] for name in self.mapping.key or ())
 
@@ -227,12 +227,12 @@ class Plan:
         return replace(self, order=(), unordered=reason)
 
     def fits(self, key: Sequence[object]) -> bool:
-        """Whether Postgres can hold a row with this key at all."""
+        """Whether Postgres can hold a row with this key."""
         return all(column.fits(value) for column, value in zip(self.order, key, strict=True))
 
 
 def obstacle(mapping: Mapping, shape: Shape) -> str:
-    """Why the source's table is not what the mirror holds; empty when it is."""
+    """Why the source's table is not what the mirror stores; empty when it is."""
     mirrored = tuple(column.source for column in mapping.columns)
     if mirrored == shape.columns:
         return ""
@@ -259,7 +259,7 @@ def unreadable(mapping: Mapping, shape: Shape) -> str:
 
 
 def make_plan(mapping: Mapping, shape: Shape, *, bytewise_text: bool) -> Plan:
-    """Plan the walk; ``bytewise_text``: both databases keep text as UTF-8."""
+    """Plan the comparison of a table; ``bytewise_text``: both databases keep text as UTF-8."""
     if mapping.key is None and shape.rowid is not None:
         rowid = KeyColumn(shape.rowid, "bigint", "BINARY", write_collation=False)
         return Plan(mapping, shape, (rowid,), "")
@@ -296,7 +296,7 @@ def _no_order(key: tuple[KeyColumn, ...], *, bytewise_text: bool) -> str:
 
 def _decimal(value: Cell) -> Decimal:
     # As the encoding writes numbers: whole doubles below 1e19 digit by digit, others in shortest form.
-    # Those are what Postgres compares with, so the bound must be the same number.
+    # Postgres compares with those numbers, so the bound must be the same number.
     if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e19):
         return Decimal(repr(value))
     return Decimal(value) if isinstance(value, int | float) else Decimal(0)

@@ -1,7 +1,7 @@
-"""When a source was last compared with Postgres, and with what outcome: kept where ``mirror status`` looks.
+"""When a source was last compared with Postgres, and the outcome: saved where ``mirror status`` reads it.
 
-Every run is in Postgres (:mod:`mirror.sidecar.parity_runs`); the last one that tells something of the whole is in the
-source's folder, so that ``status`` needs no Postgres to tell how good the proof is.
+Every run is in Postgres (:mod:`mirror.sidecar.parity_runs`); the last one of all tables, or with a difference, is also
+in ``parity.json`` in the source's folder, so that ``status`` can show the proof without Postgres.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mirror.core.status import ProofReport
 if TYPE_CHECKING:
     from mirror.parity.report import Status
 
-#: Seconds after which a proof is old: somebody may have written to Postgres since.
+#: Seconds after which a proof is stale: another program may have written to Postgres since.
 FRESH_SECONDS = 24 * 3600.0
 
 _FILE = "parity.json"
@@ -36,22 +36,22 @@ class LastRun:
     rows: int
     headline: str
     repairable: bool = True
-    """Whether a repair may help, if it differs: not where all that differs is tables that Postgres refuses."""
+    """Whether a repair may help, if it differs: not where Postgres refuses all tables that differ."""
 
     def proof(self, now: float) -> Proof:
-        """How good it is as a proof at a moment."""
+        """How good it is as a proof at the time ``now`` (seconds since the epoch)."""
         if self.verdict != "equal":
             return self.verdict
         return "verified" if now - self.finished_at < FRESH_SECONDS else "stale"
 
 
 def keep(folder: Path, last: LastRun) -> None:
-    """Keep it in the source's folder. Raises ``OSError``."""
+    """Save it in the source's folder. Raises ``OSError``."""
     write_atomically(folder / _FILE, json.dumps(asdict(last)).encode(), durable=False)
 
 
 def last_run(folder: Path) -> LastRun | None:
-    """The last comparison of all tables of a source; None if there was none, or what is kept of it is damaged."""
+    """The last comparison of all tables of a source; None if there was none, or its file is damaged."""
     try:
         return LastRun(**json.loads((folder / _FILE).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):

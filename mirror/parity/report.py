@@ -1,7 +1,7 @@
 """What a comparison found: frozen values and their JSON form.
 
-Three verdicts, never mixed up: *equal* (proved), *different* (proved), *not checked* (nothing is
-known, with the reason). A run that breaks off is *not checked* as a whole, whatever it had found by
+Three verdicts, always kept apart: *equal* (proved), *different* (proved), *not checked* (nothing is
+known, with the reason). A run that ends early is *not checked* as a whole, whatever it had found by
 then; the tables that were finished keep their own status.
 """
 
@@ -16,7 +16,7 @@ from mirror.core.positions import Lsn
 
 Status = Literal["equal", "different", "not checked"]
 
-#: Version of the JSON form; it grows when a field changes its meaning or goes away.
+#: Version of the JSON form; it is raised when a field changes its meaning or is removed.
 JSON_VERSION = 1
 
 _EXIT_CODES: dict[Status, int] = {"equal": 0, "different": 1, "not checked": 2}
@@ -28,7 +28,7 @@ class Difference:
 
     ``missing``: only the source has the row; ``extra``: only Postgres has it; ``different``: both
     have it, ``column`` differs. Keys and values are JSON text in the lossless encoding of the
-    rejects, shortened where they are long; None stands for "not known" or "no such row".
+    rejects, shortened where they are long; None means "not known" or "no such row".
     """
 
     kind: Literal["missing", "extra", "different"]
@@ -42,12 +42,12 @@ class Difference:
 class TableReport:
     """The outcome for one table.
 
-    ``different`` counts rows that both sides have with other contents; ``rejected`` counts rows that
+    ``different`` counts rows that both sides have with different values; ``rejected`` counts rows that
     only the source has and that ``mirror.rejects`` keeps. The counts are None where rows were not
     compared. ``first_lsn`` and ``last_lsn`` bound the positions at which the chunks were compared.
     The digests (BLAKE2b, 128 bits, hexadecimal) stand for the rows of each side in key order, or are sums of
     the rows' digests where there is no order; they can be compared between runs of one version of the mirror.
-    They differ, too, where rows are rejected: only the source has those.
+    They also differ where rows are rejected, because only the source has those.
     """
 
     table: str
@@ -65,11 +65,11 @@ class TableReport:
     source_digest: str = ""
     target_digest: str = ""
     next_step: str = ""
-    """What helps this table in particular."""
+    """What an operator can do for this table in particular."""
     refused: bool = False
     """Whether Postgres does not take the table as it is, so that no repair helps."""
     own_schema: bool = False
-    """Whether a schema of its own for the source does: the table's name is another's."""
+    """Whether a schema of its own for the source helps: the table's name is taken."""
     examples: tuple[Difference, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class ParityReport:
     repaired: bool = False
     """Whether this is what was found after a repair."""
     options: str = ""
-    """What a command needs besides the source's name to mean this mirror."""
+    """The options that a command needs besides the source's name to address this mirror."""
     own_schema: str = ""
     """The command that gives the source a schema of its own."""
 
@@ -143,7 +143,7 @@ class ParityReport:
 
     @property
     def next_steps(self) -> tuple[str, ...]:
-        """What a person can do about this outcome; empty when there is nothing to do."""
+        """What an operator can do about this outcome; empty when there is nothing to do."""
         steps = []
         named = f"{shlex.quote(self.source)}{self.options}"
         if self.reason:
@@ -166,8 +166,8 @@ class ParityReport:
             steps.append(f"mirror parity {named} --repair  # different: {', '.join(wrong)}")
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
-            told = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
-            steps.append(f"resolve this, then run parity again: {told}")
+            reasons = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
+            steps.append(f"resolve this, then run parity again: {reasons}")
         if self.rejected:
             steps.append(f"mirror rejects list {named}  # {counted(self.rejected, 'row')} that Postgres cannot hold")
         return tuple(steps)
@@ -211,7 +211,7 @@ class ParityReport:
 
 
 def verdict_of(tables: tuple[TableReport, ...]) -> Status:
-    """The verdict of a run that came to its end: a proved difference outweighs an unknown."""
+    """The verdict of a run that was completed: a proved difference takes precedence over a table not checked."""
     statuses = {table.status for table in tables}
     if "different" in statuses:
         return "different"

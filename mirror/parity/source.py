@@ -1,7 +1,7 @@
 """The source, read through SQL: tables' shapes, slices of rows.
 
-Never load the standard library's ``sqlite3`` beside this in one process: two copies of SQLite do not
-know of each other's locks (facts, hazard 17).
+Never load the standard library's ``sqlite3`` in the same process: two copies of SQLite do not
+know of each other's locks (hazard 17, mirror/HAZARDS.md).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
 from mirror.parity.values import Cell, Cells, key_text, stand_in
 
-#: Rows to fetch between two looks at the clock, at most.
+#: Rows to fetch between two checks of the time, at most.
 _LARGEST_FETCH = 512
 
-#: A table that has no common key order is read as a whole: this long and this many rows at most.
+#: A table that has no common key order is read as a whole: at most so many seconds and rows.
 WHOLE_SECONDS = 1.0
 WHOLE_ROWS = 1_000_000
 
@@ -43,15 +43,15 @@ class TooLargeError(SourceError):
 class Slice:
     """Consecutive rows of one table in key order.
 
-    In the view only their values are kept, one behind the other; the rows are made of them when it has ended. So many
-    tuples would set off a full collection of garbage there, which lengthens a read transaction by what that takes in
-    a process with many objects (measured beside a load: 25 ms became 110).
+    While the view is open only their values are kept, in one list; the rows are made of them when it has ended. So many
+    tuples would start a full garbage collection in the view, which lengthens the read transaction by what that takes in
+    a process with many objects (measured during a load: 25 ms became 110).
     """
 
     def __init__(
         self, values: list[Any], width: int, *, exhausted: bool, decode: Callable[[Sequence[Any]], Cells] | None = None
     ) -> None:
-        """``values``: of rows of ``width`` each. ``decode``: makes a row of what was selected."""
+        """``values``: of all rows, ``width`` each. ``decode``: makes a row of the values that were selected."""
         self._values = values
         self._width = width
         self._decode = decode
@@ -60,7 +60,7 @@ class Slice:
 
     @cached_property
     def rows(self) -> list[Cells]:
-        """The rows; to be asked for when the view has ended."""
+        """The rows; to be read when the view has ended."""
         rows: list[Cells] = list(zip(*[iter(self._values)] * self._width, strict=True))
         self._values = []
         return rows if self._decode is None else [self._decode(row) for row in rows]
@@ -72,7 +72,7 @@ class Source(ABC):
     def __init__(self, path: Path, db: apsw.Connection) -> None:
         self.path = path
         self.longest_view = 0.0
-        """Seconds for which a read transaction was open."""
+        """Seconds for which the longest read transaction was open."""
         self._shapes: dict[str, Shape | None] = {}
         self._schema_version = -1
         self._use(db)
@@ -85,10 +85,10 @@ class Source(ABC):
 
     @abstractmethod
     def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
-        """Call ``read`` in a view, and ``begin`` with the position of Postgres that shows the same commit.
+        """Call ``read`` in a view, and ``begin`` with the position at which Postgres shows the same commit.
 
-        ``read`` may be called more than once: the last time counts. ``begin`` raises ``SinkError`` if Postgres
-        is elsewhere. Raises :class:`SourceError` when no view could be pinned to a commit.
+        ``read`` may be called more than once: the last call counts. ``begin`` raises ``SinkError`` if Postgres
+        is at another position. Raises :class:`SourceError` when no view could be pinned to a commit.
         """
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Source(ABC):
         self._db.close()
 
     def _began(self) -> None:
-        """A view has begun: forget what is known of tables if the schema has changed."""
+        """A view has begun: drop the shapes read before if the schema has changed."""
         [(version,)] = self._db.execute("PRAGMA schema_version")
         if version != self._schema_version:
             self._shapes.clear()
@@ -105,9 +105,9 @@ class Source(ABC):
     # The methods below are used inside a view.
 
     def ordinary_tables(self) -> set[str]:
-        """Names of the tables that a mirror must hold."""
+        """Names of the tables that a mirror must store."""
         listed = list(self._db.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main'"))
-        # table_list knows shadow tables only while their module is loaded, and vec0 is not: its names tell.
+        # table_list knows shadow tables only while their module is loaded, and vec0 is not: found by their names.
         vectors = [
             name.lower()
             for (name,) in self._db.execute(
@@ -170,7 +170,7 @@ class Source(ABC):
         return tuple(key)
 
     def has_more_rows(self, plan: Plan, number: int) -> bool:
-        """Whether the table has more rows than that."""
+        """Whether the table has more than ``number`` rows."""
         table = quoted(plan.mapping.source_table)
         counted = f"SELECT count(*) > ?1 FROM (SELECT 1 FROM main.{table} LIMIT ?1 + 1)"
         return bool(self._db.execute(counted, (number,)).get)
@@ -178,7 +178,7 @@ class Source(ABC):
     def random_key(self, plan: Plan) -> Cells | None:
         """The key of a row taken at random, of a table with rowids; None if it has no row.
 
-        A row behind rowids that are not taken is more likely.
+        A row that follows unused rowids is more likely.
         """
         table, rowid = quoted(plan.mapping.source_table), quoted(plan.shape.rowid or "")
         ends = f"SELECT (SELECT min({rowid}) FROM main.{table}), (SELECT max({rowid}) FROM main.{table})"
@@ -193,7 +193,7 @@ class Source(ABC):
         return self._decoded(next(iter(found)))
 
     def read(self, plan: Plan, after: Cells | None, deadline: float, limit: int | None = None) -> Slice:
-        """Rows in key order behind ``after``: until none is left, there are ``limit``, or it is past ``deadline``."""
+        """Rows in key order after ``after``: until the last, or ``limit`` rows, or ``deadline`` (``perf_counter``)."""
         if self.encoding == "UTF-8":
             try:
                 cursor = self._db.execute(_select(plan, after, careful=False), _bindings(after))
@@ -241,7 +241,7 @@ class Source(ABC):
         for kind, value in zip(raw[::2], raw[1::2], strict=True):
             if kind == "text":
                 try:
-                    # The strict codec; SQLite's own conversion from UTF-16 repairs what is broken.
+                    # Python's strict codec; SQLite's own conversion from UTF-16 repairs broken text.
                     values.append(value.decode(self.encoding))
                 except UnicodeDecodeError:
                     values.append(BadText(value))
@@ -262,7 +262,7 @@ def _stands_alone(definition: str) -> bool:
 
 
 def digest(row: Cells) -> bytes:
-    """16 bytes that stand for a row."""
+    """The digest of a row, 16 bytes (BLAKE2b of :func:`~mirror.parity.values.stand_in`)."""
     return blake2b(stand_in((row,)), digest_size=16).digest()
 
 
@@ -301,7 +301,7 @@ def _where(conditions: list[str]) -> str:
 
 
 def _ordered(column: KeyColumn) -> str:
-    # Written only where it is needed: SQLite then knows that it may use the index.
+    # Written only where it is needed: otherwise SQLite would not use the index.
     return quoted(column.name) + (f" COLLATE {quoted(column.collation)}" if column.write_collation else "")
 
 
@@ -321,7 +321,7 @@ def _fetch(
     size = min(1, limit)
     now = time.perf_counter()
     budget = deadline - now
-    # A statement that is not finished keeps the read transaction open, past ROLLBACK even.
+    # A statement that is not finished keeps the read transaction open, even after ROLLBACK.
     with closing(cursor):
         while True:
             before = len(values)
@@ -332,12 +332,12 @@ def _fetch(
             got = len(values) // width
             if now >= deadline or got >= limit:
                 return Slice(values, width, exhausted=False, decode=decode)
-            # Large rows are slow, so that few are fetched between two looks at the clock.
+            # Large rows are slow, so that few are fetched between two checks of the time.
             size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)
             size = min(size, limit - got)
 
 
 def _of_vectors(name: str, owner: str) -> bool:
-    """Whether a table is one in which vec0 keeps the virtual table ``owner``."""
+    """Whether a table is one in which vec0 stores the virtual table ``owner``."""
     kept = r"_(info|chunks|rowids|auxiliary|vector_chunks\d+|metadatachunks\d+|metadatatext\d+)"
     return re.fullmatch(re.escape(owner) + kept, name) is not None

@@ -16,49 +16,49 @@ from mirror.parity.values import Cells, first_difference, image, key_text, liter
 #: Examples kept per table.
 EXAMPLES = 10
 
-#: Those of the given keys that the rejects hold.
+#: Returns those of the given keys that ``mirror.rejects`` has.
 Rejected = Callable[[Collection[str]], set[str]]
 
 
-#: Of the digests of a table.
+#: Size of a table's digest.
 DIGEST_BYTES = 16
 
 
 class Digests:
-    """What stands for all rows of one table: one digest a side."""
+    """The digests of all rows of one table, one for each side."""
 
     def __init__(self) -> None:
         self._source = blake2b(digest_size=DIGEST_BYTES)
         self._target: blake2b | None = None
-        """None while both are the same."""
+        """None while both sides are equal."""
         self._sums: tuple[int, int] | None = None
 
     def same(self, data: bytes) -> None:
-        """Both sides have these rows next."""
+        """Add rows that both sides have next."""
         self._source.update(data)
         if self._target is not None:
             self._target.update(data)
 
     def differ(self) -> None:
-        """From here on each side has its own rows."""
+        """From now on the sides differ, and each adds its own rows."""
         if self._target is None:
             self._target = self._source.copy()
 
     def source(self, data: bytes) -> None:
-        """The source has these rows next; after :meth:`differ`."""
+        """Add rows that the source has next; after :meth:`differ`."""
         self._source.update(data)
 
     def target(self, data: bytes) -> None:
-        """Postgres has these rows next; after :meth:`differ`."""
+        """Add rows that Postgres has next; after :meth:`differ`."""
         assert self._target is not None
         self._target.update(data)
 
     def sums(self, source: int, target: int) -> None:
-        """Of rows in no order: the sums of their digests."""
+        """Set the sums of the rows' digests, for rows in no order."""
         self._sums = source, target
 
     def hexadecimal(self) -> tuple[str, str]:
-        """The source's and Postgres'."""
+        """The digests of the source and of Postgres, in hexadecimal."""
         if self._sums is not None:
             mine, theirs = (value.to_bytes(2 * DIGEST_BYTES, "big")[DIGEST_BYTES:].hex() for value in self._sums)
             return mine, theirs
@@ -97,8 +97,8 @@ class Tally:
     def add_slice(self, plan: Plan, rows: list[Cells], theirs: Iterable[list[Cells]], rejected: Rejected) -> None:
         """Compare the source's rows of a key range with Postgres' rows of the same range.
 
-        While both come in step, whole batches are compared at once. From the first batch that is not
-        identical on, the rest of the slice goes by key.
+        While both have the same rows, whole batches are compared at once. From the first batch that is not
+        identical, the rest of the slice is compared by key.
         """
         positions = plan.key_positions
         self.source_rows += len(rows)
@@ -117,7 +117,7 @@ class Tally:
                 left = {}
                 for row in rows[done:]:
                     key = key_of(row, positions)
-                    # Keys that Postgres cannot hold need not be unique: NULL is not.
+                    # Keys that Postgres cannot hold may occur more than once: NULL does.
                     if plan.fits(key):
                         left[key] = row
                     else:
@@ -178,7 +178,7 @@ class Tally:
         self._missing(list(digests), rejected)
 
     def report(self, table: str, status: Status | None, reason: str, seconds: float) -> TableReport:
-        """The table's report; without a status the counts decide."""
+        """The table's report; ``status`` None: by the counts."""
         if status is None:
             status = "different" if self.missing or self.extra or self.different else "equal"
         mine, theirs = self.digests.hexadecimal() if self.first_lsn is not None else ("", "")
@@ -231,7 +231,7 @@ class Tally:
             self.examples.append(example)
 
     def _chosen(self) -> tuple[Difference, ...]:
-        """So many examples, and of each kind some: many of one must not hide that there are others."""
+        """At most :data:`EXAMPLES`, with some of each kind: many of one kind must not hide the others."""
         left, chosen = EXAMPLES, set[int]()
         for most in (EXAMPLES // 3, EXAMPLES):
             kinds = Counter[str]()

@@ -1,6 +1,6 @@
 """The Postgres side: snapshots at a known position, the mirror's catalog, ranges of rows.
 
-Rows are fetched in binary through a server-side cursor, so that neither a range nor a table has to fit
+Rows are fetched in binary form through a server-side cursor, so that neither a range nor a table has to fit
 into memory.
 """
 
@@ -23,7 +23,7 @@ from mirror.parity import digests, typed
 from mirror.parity.plan import MappedColumn, Mapping, Plan
 from mirror.parity.values import CONVERTERS, Cells
 
-#: Rows to a round trip.
+#: Rows in one round trip.
 FETCH_ROWS = 4000
 
 # row_security = off makes a policy that would hide rows an error instead of missing rows.
@@ -50,7 +50,7 @@ SELECT source_table, reason, next_step, coalesce((to_jsonb(r) ->> 'own_schema'):
 FROM mirror.refusals r WHERE source_id = %s
 """
 
-# Where else the source's path is recorded, and whether that is where the mirror said it is.
+# Other schemas that the source's path is recorded with, and whether they are at the position of the mirror.
 _ELSEWHERE = """
 SELECT o.schema_name, (o.generation, o.frame) IS NOT DISTINCT FROM (%s::bigint, %s::bigint)
 FROM mirror.sources o JOIN mirror.sources s USING (path)
@@ -75,7 +75,7 @@ WHERE n.nspname = %s AND t.relname = %s AND a.attnum > 0
         AND (d.datlocprovider = 'b' OR (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')))))
 """
 
-# The types as the mirror names them: without modifiers, and of pgvector's without a schema.
+# The types as the mirror names them: without modifiers, and pgvector's without its schema.
 _COLUMNS = """
 SELECT a.attname, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull
 FROM pg_attribute a
@@ -89,7 +89,7 @@ SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n O
 WHERE e.extname = 'vector'
 """
 
-#: What a table is called in a query.
+#: Alias of a table in a query.
 _ROW = "mirror_row"
 
 _CASTS = {
@@ -101,7 +101,7 @@ _CASTS = {
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Keys to read: above ``lower``, up to and with ``upper``; None is without bound."""
+    """Keys to read: after ``lower``, up to and including ``upper``; None: no bound."""
 
     lower: Cells | None
     upper: Cells | None
@@ -118,14 +118,14 @@ class Refusal:
 
 
 class Target:
-    """One source's tables in Postgres. The connection must be idle; it is left idle, as it was."""
+    """One source's tables in Postgres. The connection must be idle, and is left idle."""
 
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self._conn = conn
         self._source_id: Any = None
         self._vectors: str | None = None
         self._nullable: dict[tuple[str, str], list[str]] = {}
-        """Columns of a table's key that somebody has let be NULL."""
+        """Columns of a table's key that may be NULL, because they were altered by hand."""
         self._bytewise: dict[tuple[str, str], frozenset[str]] = {}
 
     @contextmanager
@@ -186,7 +186,7 @@ class Target:
             )
 
     def end(self) -> None:
-        """Give the snapshot up, if there is one."""
+        """End the snapshot, if there is one."""
         if self._conn.closed:
             return
         if self._conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
@@ -194,7 +194,7 @@ class Target:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """A block whose failure leaves the snapshot usable."""
+        """Run the block in a savepoint, so that an error in it leaves the snapshot usable."""
         with self._conn.transaction():
             yield
 
@@ -223,13 +223,13 @@ class Target:
         return {table: Refusal(*rest) for table, *rest in self._query(_REFUSALS, (self._source_id,))}
 
     def rejected(self, table: str, keys: Collection[str]) -> set[str]:
-        """Those of the keys (in the rejects' encoding) that ``mirror.rejects`` holds."""
+        """Those of the keys (in the rejects' encoding) that ``mirror.rejects`` has."""
         if not keys:
             return set()
         return {row[0] for row in self._query(_REJECTED, (self._source_id, table, list(keys)))}
 
     def altered(self, plan: Plan) -> str:
-        """What of the table is not as the mirror has made it; empty if nothing. Rows might mean something else then."""
+        """How the table differs from what the mirror made; empty: not at all. Its rows may then mean something else."""
         found = self._columns(plan.mapping)
         names = [plan.row_columns[position].name for position in plan.key_positions]
         place = plan.mapping.target_schema, plan.mapping.target_table
@@ -245,9 +245,9 @@ class Target:
         return ""
 
     def null_keys(self, plan: Plan) -> int:
-        """How many rows have NULL in their key: none of the mirror's has, and a range of keys has none of them.
+        """How many rows have NULL in their key: the mirror writes no such row, and no range of keys includes one.
 
-        After :meth:`altered`.
+        To be called after :meth:`altered`.
         """
         mapping = plan.mapping
         nullable = self._nullable[mapping.target_schema, mapping.target_table]
@@ -336,7 +336,7 @@ class Target:
         for position, column in zip(plan.key_positions, plan.order, strict=True):
             name = plan.row_columns[position].name
             for expression, bound_type in column.order(bytewise=name in bytewise):
-                # Of the row: a bare name would mean what is selected under it, which may sort in another way.
+                # Qualified: a bare name would mean the selected expression of that name, which may sort differently.
                 expressions.append(sql.SQL(expression).format(c=_of_row(name)))
                 types.append(sql.SQL("%s::" + bound_type))
         keys = sql.SQL(", ").join(expressions)
@@ -367,7 +367,7 @@ def _where(conditions: list[sql.Composable]) -> sql.Composed:
 
 
 def _identifier(*names: str) -> sql.Identifier:
-    # psycopg looks for placeholders in names, too.
+    # psycopg also looks for placeholders in names.
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 

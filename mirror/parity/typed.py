@@ -1,11 +1,11 @@
-"""Columns whose type a profile fixes, turned back into what SQLite had: in SQL, apart from the apply side's codecs.
+"""Columns with a type that a profile fixes, turned back into SQLite's values in SQL, without the apply side's codecs.
 
-A row of such a table has ``_original``: by source column, SQLite's text where the typed value does not give it
-back. Otherwise the canonical form holds: of a time, ``YYYY-MM-DD HH:MM:SS`` for a whole second, else ``…T…Z`` with
-milliseconds (or all six digits); of JSON, the compact form in jsonb's order of members.
+A row of such a table has ``_original``: by source column, SQLite's text where the typed value cannot be turned back
+into it. Otherwise the value is the canonical form: of a time, ``YYYY-MM-DD HH:MM:SS`` for a whole second, else
+``…T…Z`` with milliseconds (or all six digits); of JSON, the compact form in jsonb's order of members.
 
-The typed value is what queries see. So where there is an original, Postgres is asked, too, whether the typed value is
-what becomes of it; if not, what is selected equals no value of SQLite's.
+Queries see the typed value. So where there is an original, Postgres also checks that the typed value is the original
+converted; if not, what is selected equals no value of SQLite's.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _TIME: LiteralString = (
     ' ELSE \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\' END) END'
 )
 
-#: By codec: what to select for column {c} whose original stands under {s}. The session's time zone is UTC.
+#: By codec: what to select for column {c}, of which {s} is the name in ``_original``. The session's time zone is UTC.
 EXPRESSIONS: dict[str, LiteralString] = {
-    # Digits behind the sixth of a second are cut off, where a cast would round.
+    # Digits after the sixth of a second are cut off, where a cast would round.
     "time": (
         "CASE WHEN _original ->> {s} IS NULL THEN " + _TIME + " WHEN {c} IS NOT DISTINCT FROM"
         " regexp_replace(_original ->> {s}, '([.][0-9]{{6}})[0-9]+', '\\1')::timestamptz THEN _original ->> {s}"
         " ELSE 'kept as ' || (_original ->> {s}) || ', but ' || coalesce(" + _TIME + ", 'NULL') END"
     ),
     "millis": "trim_scale(extract(epoch FROM {c}) * 1000)::text",
-    # The first character tells which it is.
+    # The first character: ``~`` the typed value, ``=`` the original, ``!`` a typed value that is not the original.
     "json": (
         "CASE WHEN _original ->> {s} IS NULL THEN '~' || {c}::text"
         " WHEN (_original ->> {s})::jsonb::text IS NOT DISTINCT FROM {c}::text THEN '=' || (_original ->> {s})"
@@ -62,7 +62,7 @@ def _from_json(text: str | None) -> Cell:
 
 
 def posted_json(text: str) -> str:
-    """What :data:`EXPRESSIONS` select for a text of JSON, as far as one can tell without Postgres."""
+    """What :data:`EXPRESSIONS` select for a text of JSON, as far as it can be computed without Postgres."""
     try:
         value = json.loads(text, parse_int=_Number, parse_float=_Number)
         given_back = _written(_in_order(value)) == text
@@ -72,7 +72,7 @@ def posted_json(text: str) -> str:
 
 
 def _in_order(value: Any) -> Any:
-    """The same with the members of objects in jsonb's order: by their names' length in bytes, then byte by byte."""
+    """The value with the members of objects in jsonb's order: by their names' length in bytes, then byte by byte."""
     match value:
         case list():
             return [_in_order(item) for item in value]

@@ -1,11 +1,16 @@
-"""One canonical Python value for each SQLite value, from either side, and how to tell two apart.
+"""One canonical Python value for each SQLite value, from either side, and how to compare two.
 
-Both sides end as None, ``int``, ``float``, ``str``, ``bytes`` or :class:`~mirror.core.values.BadText`. What
-Postgres gives and no SQLite value stands for (a jsonb array, a numeric that is no double) becomes
-:class:`Foreign`, which equals nothing of SQLite's.
+Both sides are turned into None, ``int``, ``float``, ``str``, ``bytes`` or :class:`~mirror.core.values.BadText`. A value
+of Postgres that no SQLite value is stored as (a jsonb array, a numeric that is not a double) becomes
+:class:`Foreign`, which equals no value of SQLite's.
 
 Equality is to the bit: 1 is not 1.0, 0.0 is not -0.0, a text is not a blob. Python's own ``==`` does
-not know that, so rows are compared through :func:`image`.
+not distinguish these, so rows are compared through :func:`image`.
+
+``marshal`` is only a fast way to make the bytes that :func:`image` returns. They are compared and hashed in the one
+process that made them, never loaded, and never written to a file or a socket, so that it does not matter that
+``marshal.loads`` is unsafe with foreign bytes. (A report's digests are hashes of them, which is one reason why digests
+can be compared only between runs of one version.)
 
 This codec is written apart from the apply side's on purpose (invariant 6): an error in one must not
 hide in the other.
@@ -29,21 +34,21 @@ from mirror.core.values import BadText
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
 
-# marshal tells the types apart and writes doubles by their bits. Version 2 is the last one without
-# back references, which would make the bytes depend on object identity. Nothing of it is ever stored.
+# marshal distinguishes the types and writes doubles by their bits. Version 2 is the last one without
+# back references, which would make the bytes depend on object identity.
 _MARSHAL_VERSION = 2
-#: Of a sequence: its kind and its length.
+#: Bytes before the items of a sequence: its kind and its length.
 _HEAD = 5
 
 _SPECIAL_REALS = {"-0.0": -0.0, "Infinity": math.inf, "-Infinity": -math.inf}
 
-#: Longest text of a value in an example.
+#: Longest text of a value in an example, in characters.
 SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A Postgres value that no SQLite value stands for; ``text`` is its text form."""
+    """A Postgres value that no SQLite value is stored as; ``text`` is its text form."""
 
     text: str
 
@@ -56,21 +61,21 @@ Cells = tuple[Cell, ...]
 def image(rows: Sequence[Cells]) -> bytes | None:
     """Bytes that are equal exactly for equal rows; None where a value has no such form.
 
-    Those of two lists one after the other are those of both lists in one.
+    The bytes of two lists, one after the other, are the bytes of both lists joined.
     """
     try:
-        # Typed as it may be: BadText and Foreign are what raises.
+        # BadText and Foreign raise ValueError.
         return marshal.dumps(cast("Any", rows), _MARSHAL_VERSION)[_HEAD:]
     except ValueError:
         return None
 
 
 def stand_in(rows: Sequence[Cells]) -> bytes:
-    """As :func:`image`, for whatever values: what stands for rows in a digest."""
+    """As :func:`image`, for any values: the bytes of rows in a digest."""
     data = image(rows)
     if data is not None:
         return data
-    if len(rows) == 1:  # a text that is not valid, or what no SQLite value can equal
+    if len(rows) == 1:  # a text that is not valid, or a Foreign
         return b"\0" + key_text(rows[0]).encode()
     return b"".join(stand_in((row,)) for row in rows)
 
@@ -96,12 +101,12 @@ def first_difference(left: Cells, right: Cells) -> int | None:
 
 
 def from_numeric(text: str | None) -> Cell:
-    """The value that a ``numeric`` stands for: an integer where it is one, else a double."""
+    """The SQLite value of a ``numeric``: an integer where it is one, else a double."""
     return None if text is None else _number(text, whole_is_integer=True)
 
 
 def from_jsonb(text: str | None) -> Cell:
-    """The value that a ``jsonb`` stands for; ``1`` is an integer, ``1.0`` a double."""
+    """The SQLite value of a ``jsonb``; ``1`` is an integer, ``1.0`` a double."""
     if text is None:
         return None
     first = text[0]
@@ -127,7 +132,7 @@ def _number(text: str, *, whole_is_integer: bool) -> Cell:
     real = float(number)
     if math.isinf(real):
         return real if number.is_infinite() else Foreign(text)
-    # Both are exact names of a double: its shortest text, and its value written out.
+    # Both are exact texts of a double: its shortest one, and its value written out.
     if Decimal(repr(real)) == number or Decimal(real) == number:
         return real
     return Foreign(text)
@@ -174,7 +179,7 @@ def literal(value: Cell) -> str:
 
 
 def key_text(key: Cells) -> str:
-    """A key as ``mirror.rejects`` holds it."""
+    """A key as ``mirror.rejects`` has it."""
     return f"[{','.join(map(literal, key))}]"
 
 
@@ -184,7 +189,7 @@ def shown(text: str) -> str:
 
 
 def shown_apart(left: str, right: str) -> tuple[str, str]:
-    """Two different texts for an example: where both are long, from a little before they part."""
+    """Two different texts for an example: where both are long, from a little before the first difference."""
     at = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
     if at < SHOWN // 2:
         return shown(left), shown(right)

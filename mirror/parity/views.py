@@ -1,11 +1,11 @@
-"""Views of the source that show one known commit, and do nothing to whoever writes it.
+"""Views of the source that show one known commit, without an effect on the programs that write it.
 
 The connections write nothing and run no checkpoint, not even when they are closed. A view is open only
-while rows are read; its length is measured (:attr:`Source.longest_view`).
+while rows are read; how long is measured (:attr:`Source.longest_view`).
 
 In WAL mode a view is a short read transaction, pinned to a commit by the WAL index. In a rollback-journal
-mode a reader's lock would make a writer's commit fail, so none is taken: rows are read as if nobody could
-write, and count only if the mirror says afterwards that the file has stood still.
+mode a reader's lock would make a writer's commit fail, so no lock is taken: rows are read as if no program could
+write, and count only if the mirror confirms afterwards that the file has not changed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mirror.parity.gate import Gate
 from mirror.parity.source import Source
 from mirror.parity.walheader import Commit, WalHeader
 
-#: How often and how long to try for a view whose commit is known. A writer that commits without a
-#: pause lets about every second try through.
+#: How often and how long (seconds) to try for a view of a known commit. Beside a writer that commits without a
+#: pause about every second try succeeds.
 VIEW_TRIES = 20_000
 VIEW_SECONDS = 2.0
-#: How often the mirror is asked to come to where a view is, and how long to wait in between.
+#: How often to try to hold the mirror at a view's commit, and seconds to wait in between.
 GATE_TRIES, GATE_SECONDS = 5, 0.05
-#: How long to try for a view of a file that is changed in place.
+#: How long (seconds) to try for a view of a file that is changed in place.
 STILL_SECONDS = 20.0
 
 _BUSY_TIMEOUT_MS = 200
@@ -53,7 +53,7 @@ def open_source(path: Path) -> Source:
 
 
 class WalSource(Source):
-    """A database in WAL mode. A view is a read transaction, and takes no lock that a writer meets."""
+    """A database in WAL mode. A view is a read transaction, and takes no lock that a writer waits for."""
 
     def __init__(self, path: Path, db: apsw.Connection) -> None:
         try:
@@ -70,14 +70,14 @@ class WalSource(Source):
             raise
 
     def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
-        """See :meth:`Source.at_commit`: what is applied is held at the commit that the view shows."""
+        """See :meth:`Source.at_commit`: the mirror applies up to the commit that the view shows, and stops there."""
         left = GATE_TRIES
         while True:
             left -= 1
             try:
                 hold = gate.hold()
             except MirrorError as error:
-                _wait_unless_lasting(error, left)  # somebody else holds it
+                _wait_unless_lasting(error, left)  # there is another hold
                 continue
             try:
                 with self.view() as commit:
@@ -85,7 +85,7 @@ class WalSource(Source):
                 try:
                     lsn = gate.reach(hold, commit.salts, commit.frame)
                 except MirrorError as error:
-                    _wait_unless_lasting(error, left)  # the mirror compared pages, say, and is past the view
+                    _wait_unless_lasting(error, left)  # the mirror is past the view, after comparing pages for example
                     continue
                 begin(lsn)
                 return lsn
@@ -110,7 +110,7 @@ class WalSource(Source):
     def _pin(self) -> tuple[Commit, float]:
         self._check_identity()
         deadline = time.perf_counter() + VIEW_SECONDS
-        trouble = "a writer committed in between every time"
+        trouble = "a writer committed during every try"
         for _ in range(VIEW_TRIES):
             self._db.execute("BEGIN")
             before = self._header.raw()
@@ -147,13 +147,13 @@ class WalSource(Source):
 
 
 class StillSource(Source):
-    """A database in a rollback-journal mode. A view takes no lock at all, and is proved afterwards."""
+    """A database in a rollback-journal mode. A view takes no lock, and is proved afterwards."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _open_unlocked(path))
 
     def at_commit(self, gate: Gate, begin: Callable[[Lsn], None], read: Callable[[], None]) -> Lsn:
-        """See :meth:`Source.at_commit`: tried until nothing was written from before until after it."""
+        """See :meth:`Source.at_commit`: tried until nothing is written from before the view until after it."""
         deadline = time.monotonic() + STILL_SECONDS
         while True:
             lsn = gate.settle()
@@ -167,17 +167,17 @@ class StillSource(Source):
                 trouble = str(error)
             else:
                 # A position stands for one stamp of the file, which any write changes, also one that is
-                # taken back: so nothing was written in between.
+                # rolled back: so nothing was written in between.
                 if gate.settle() == lsn:
                     try:
                         begin(lsn)
                     except SinkError:
-                        trouble = "something was committed meanwhile"
+                        trouble = "a writer committed during the read"
                     else:
                         return lsn
             if time.monotonic() > deadline:
                 raise SourceError(
-                    "read the source while it stands still",
+                    "read the source while it does not change",
                     str(self.path),
                     trouble,
                     next_step="try again when the writer pauses",
@@ -186,7 +186,7 @@ class StillSource(Source):
 
 
 def _wait_unless_lasting(error: MirrorError, left: int) -> None:
-    """Wait before the mirror is asked once more; raise its error if that cannot help, or there are no tries left."""
+    """Wait before the next request; raise the mirror's error if it is not retryable, or no tries are left."""
     if not error.retryable or left <= 0:
         raise error
     time.sleep(GATE_SECONDS)

@@ -1,14 +1,14 @@
-"""Which commit does a read view show? The header of the wal-index (``-shm``) knows.
+"""The commit that a read view shows, from the header of the wal-index (``-shm``).
 
-Layout, native byte order unless noted; two copies of 48 bytes back to back, then the checkpoint
-block, which is of no interest here:
+Layout (https://sqlite.org/walformat.html), native byte order unless noted; two copies of 48 bytes, then the
+checkpoint block, which is not read here:
 
 ====== ==== ==========================================================
 offset size field
 ====== ==== ==========================================================
 0      4    iVersion, 3007000
 4      4    unused
-8      4    iChange, goes up with every commit
+8      4    iChange, raised by every commit
 12     1    isInit, 1 once the index is valid
 13     1    bigEndCksum
 14     2    szPage
@@ -19,14 +19,15 @@ offset size field
 40     8    aCksum over bytes 0..39
 ====== ==== ==========================================================
 
-A reader copies this header, checks it and thereby fixes what it sees. So a header that is the same
+A reader of SQLite copies this header and checks it, and so fixes what it sees. So a header that is the same
 before and after a view was opened is the one that the view copied: ``iChange`` and the frame checksum
-make sure that it was not another one in between.
+exclude another one in between.
 
-It is read where SQLite itself has it mapped, through the interface that SQLite has for its own use of it
-(``xShmMap``, https://sqlite.org/c3ref/io_methods.html), and **no descriptor is opened**: POSIX gives up all locks of
-a process on a file when any of its descriptors on that file is closed, SQLite's own locks included (hazard 17). Where
-one process compares for months beside other connections, a descriptor could be neither closed nor kept.
+It is read from SQLite's own mapping, through the interface that SQLite uses for it
+(``xShmMap``, https://sqlite.org/c3ref/io_methods.html), and **no descriptor is opened**: POSIX drops all locks of
+a process on a file when any of its descriptors on that file is closed, SQLite's own locks included (hazard 17,
+mirror/HAZARDS.md). In a process that compares for months and has other connections, a descriptor could be neither
+closed nor kept.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _CHECKED_WORDS = struct.Struct("=10I")
 
 #: SQLite maps the file in parts of this size.
 _REGION = 32768
-#: What xShmMap returns where this process may only read the file; it is mapped then, too.
+#: What xShmMap returns where this process may only read the file; it is mapped then as well.
 _READONLY = 8
 
 
@@ -85,7 +86,7 @@ class WalHeader:
         self._path = f"{database}-shm"
         self._db = db
         try:
-            # As long as this connection has it open, nobody who keeps to SQLite's locks puts another in its place.
+            # While this connection has it open, no program that respects SQLite's locks replaces it.
             self._identity = _identity(self._path)
             self.raw()
         except (OSError, apsw.Error) as error:
@@ -97,7 +98,10 @@ class WalHeader:
             ) from error
 
     def raw(self) -> bytes:
-        """Both copies of the header as they are now. Raises ``apsw.Error`` once the connection is closed."""
+        """Both copies of the header as they are now, 96 bytes.
+
+        Raises :class:`SourceError` if SQLite has no wal-index, ``apsw.Error`` once the connection is closed.
+        """
         pointer = c_void_p()
         self._db.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, addressof(pointer))
         methods = cast(pointer, POINTER(_File)).contents.methods.contents
@@ -108,7 +112,7 @@ class WalHeader:
         return string_at(region.value, 2 * HEADER_SIZE)
 
     def check_identity(self) -> None:
-        """Raise unless the path still leads to the file that is being read."""
+        """Raise :class:`SourceError` unless the path still names the file that is being read."""
         try:
             same = _identity(self._path) == self._identity
         except OSError:

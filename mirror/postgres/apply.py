@@ -2,8 +2,7 @@
 
 Statements are queued and sent in one pipeline, which for a small batch is one round trip: BEGIN, the
 rows, the position, COMMIT (for a single row, all of it is one statement). A table with many changes
-is streamed by COPY into a temporary table instead. Nothing of a batch is held in memory beyond one
-such queue.
+is streamed by COPY into a temporary table instead. Of a batch, at most one such queue is in memory.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def _joined(change: bytes, move: bytes, parameters: int) -> bytes:
 
 
 def change_bytes(change: RowChange) -> int:
-    """Return about how many bytes a change holds."""
+    """Return about how many bytes a change takes."""
     size = 64
     for row in (change.before, change.after):
         for value in row or ():
@@ -71,7 +70,7 @@ class Transaction:
         refuse: Callable[[str, RefusedError], None],
     ) -> None:
         """``rejects``: by source table, how many entries ``mirror.rejects`` has before. ``planners``: a
-        cache that outlives the transaction. ``refuse``: told of tables that are left out, if that is allowed.
+        cache that outlives the transaction. ``refuse``: called with each table that is left out, if that is allowed.
         """
         self.refuse = refuse
         self.conn = conn
@@ -135,7 +134,7 @@ class Transaction:
         return self._queue_rows(planner, target, buffered, size)
 
     def _queue_rows(self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int) -> TableResult:
-        """Queue single statements: what goes first, then what comes, so that keys can move around."""
+        """Queue single statements: all deletes, then all upserts, so that a key can go from one row to another."""
         statements = planner.statements
         count = Counts()
         plans = []
@@ -158,7 +157,7 @@ class Transaction:
         return count.result(target.source)
 
     def queue_upserts(self, planner: RowPlanner, planned: list[tuple[RowChange, RowPlan]], count: Counts) -> None:
-        """Queue the rows that come."""
+        """Queue the upserts of the planned rows."""
         for _, plan in planned:
             if plan.upsert is not None:
                 self.queue(planner.statements.upsert, tuple(plan.upsert))
@@ -172,7 +171,7 @@ class Transaction:
         self.conn.execute(stage.create())
         count = Counts()
         tracked = self.rejects.get(target.source, 0) > 0
-        # Rejects wait for the end of the COPY: on disk, should they be many.
+        # Rejects wait for the end of the COPY: on disk if they are many.
         with RejectFile() as rejected:
             deleting = self.copy_changes(stage, planner, _planned(planner, changes, count), tracked, count, rejected)
             if tracked:
@@ -223,7 +222,7 @@ class Transaction:
 
 
 def advance(source_id: int, epoch: int, position: Position, commits: int) -> Queued:
-    """The statement that moves the position of a source, if ``epoch`` still holds it."""
+    """The statement that moves the position of a source; it fails (MR001) if ``epoch`` is not the source's any more."""
     lsn, salts = position.lsn, position.salts
     values = (source_id, epoch, lsn.generation, lsn.frame, salts.salt1, salts.salt2)
     return statement("source_advance"), (*map(str, values), repr(position.committed_at), str(commits))
@@ -236,14 +235,14 @@ class Counts:
         self.upserted = self.deleted = self.rejected = 0
 
     def add(self, plan: RowPlan) -> RowPlan:
-        """Count what a plan asks for."""
+        """Count what a plan needs; returns the plan."""
         self.upserted += plan.upsert is not None
         self.deleted += plan.gone
         self.rejected += plan.rejected is not None
         return plan
 
     def refused(self, plan: RowPlan) -> RowPlan:
-        """A row that was counted as coming turned out to be a reject."""
+        """Count a row that was counted as an upsert as a reject instead."""
         self.upserted -= 1
         self.rejected += 1
         return plan
@@ -254,13 +253,13 @@ class Counts:
 
 
 class RejectFile:
-    """Rejects that wait, in memory or, should they be many, on disk. They can be read once."""
+    """Rejects that wait to be saved, in memory or, if they are many, on disk. They can be read once."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES, "w+", encoding="utf-8")  # noqa: SIM115
 
     def add(self, rejected: Rejected) -> None:
-        """Keep one more."""
+        """Add one."""
         self._file.write(json.dumps(rejected) + "\n")
 
     def __iter__(self) -> Iterator[Rejected]:
@@ -285,7 +284,7 @@ def _planned(planner: RowPlanner, changes: Iterator[RowChange], count: Counts) -
 def staged_rows(
     planner: RowPlanner, change: RowChange, plan: RowPlan, tracked: bool
 ) -> Iterator[tuple[str | None, ...]]:
-    """The rows that say in a stage what a change asks for; its reject is not among them."""
+    """The rows of a stage for what a change needs; its reject is not among them."""
     width = planner.width
     if tracked:
         for reject_key in planner.reject_keys(change):
@@ -300,10 +299,10 @@ def staged_rows(
 
 
 def apply_rows(transaction: Transaction, batch: Batch, target_of: Callable[[str], Target | None]) -> list[TableResult]:
-    """Apply all row changes of a batch; ``target_of`` finds where a source table is held.
+    """Apply all row changes of a batch; ``target_of`` finds where a source table is stored.
 
-    It returns None for a table that is refused: its rows are passed over, but read, as the batch's
-    page map needs.
+    It returns None for a table that is refused: its rows are skipped, but read, because the batch's
+    page map needs that.
     """
     results = []
     for changes in batch.tables:

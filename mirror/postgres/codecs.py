@@ -3,7 +3,7 @@
 An encoder takes one SQLite value and returns Postgres' text form of it (``None`` for NULL): one form
 for prepared statements, where the server knows each parameter's type, and for COPY. It raises
 :class:`Misfit` where the column would have to be jsonb to hold the value, and :class:`Reject` where
-Postgres cannot hold it at all.
+Postgres cannot hold it at all. What else a new codec needs: "Adding a codec" in ``mirror/README.md``.
 
 The lossless JSON encoding, used in jsonb columns and in ``mirror.rejects``: integer -> integer
 literal; real -> a number with a fraction or an exponent, so that 1 and 1.0 stay apart; -0.0 and
@@ -26,13 +26,13 @@ from mirror.core.values import BadText, Uncomputed, Value
 
 Encoder = Callable[[Value], "str | None"]
 
-#: A btree entry of Postgres ends at 2,704 bytes; a longer key is refused before the server does.
+#: A btree entry of Postgres has at most 2,704 bytes; a longer key is rejected here, before the server refuses it.
 MAX_KEY_BYTES = 2600
 
 #: jsonb refuses strings past 256 MB, and a bytea doubles in its text form below the 1 GB limit.
 MAX_VALUE_BYTES = 250_000_000
 
-#: A message of the protocol, and so the text form of a row, ends at 1 GB.
+#: A message of the protocol, and so the text form of a row, has at most 1 GB.
 MAX_ROW_BYTES = 1_000_000_000
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
@@ -43,7 +43,7 @@ NUL_TEXT = "text with a NUL character"
 
 
 class Unfit(Exception):  # noqa: N818 - not an error of the program
-    """A value that its column cannot hold; ``column`` is filled in by who knows it."""
+    """A value that its column cannot hold; ``column`` is empty, or filled in by a caller that knows it."""
 
     def __init__(self, reason: str, column: str = "") -> None:
         self.reason = reason

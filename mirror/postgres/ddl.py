@@ -71,9 +71,9 @@ def add_plain_column(target: Target, name: str, pg_type: str) -> Composed:
 
 
 def add_column(target: Target, name: str, pg_type: str, default: str | None) -> list[Composed]:
-    """Add a column in which every row that is there shows ``default`` (in text form).
+    """Add a column in which every row that is there has ``default`` (in text form).
 
-    The default does not stay: later rows come with their own value.
+    The default is dropped again: later rows come with their own value.
     """
     table, column = table_sql(target), Identifier(name)
     if default is None:
@@ -90,7 +90,7 @@ def rename_column(target: Target, old: str, new: str) -> Composed:
 
 
 def drop_column(target: Target, name: str, lsn: Lsn) -> list[Composed]:
-    """Keep a column that the source has dropped, under a marked name, for rows that do not have it any more."""
+    """Rename a column that the source has dropped to :func:`dropped_name`; new rows have NULL in it."""
     kept = dropped_name(name, lsn)
     optional = SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table_sql(target), Identifier(kept))
     return [rename_column(target, name, kept), optional]
@@ -103,7 +103,7 @@ def widen_columns(target: Target, names: tuple[str, ...]) -> Composed:
 
 
 def dropped_name(name: str, lsn: Lsn) -> str:
-    """Take a table's name and where it was dropped; return the name under which it is kept."""
+    """Take the name of a table or column and the position of its drop; return the name under which it is kept."""
     suffix = f"__dropped_{lsn.generation}_{lsn.frame}"
     raw = name.encode()
     if len(raw) + len(suffix) > MAX_NAME_BYTES:

@@ -2,7 +2,7 @@
 
 Comparisons of whole rows use the record *image* operator ``*<>``: for Postgres 0.0 = -0.0, and 1 = 1.0
 in numeric and jsonb, but for the mirror those are changes. (The casts to ``record`` keep the parser from
-taking the operator apart into one comparison a column.)
+splitting the operator into one comparison a column.)
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def row_statements(target: Target) -> RowStatements:
 
 
 def _on_conflict(target: Target) -> Composable:
-    """DO UPDATE of all that can have changed, or DO NOTHING where that is nothing."""
+    """DO UPDATE of the columns that can have changed, or DO NOTHING where no column can."""
     settable = _settable(target)
     if not settable:
         return SQL("DO NOTHING")
@@ -80,7 +80,7 @@ class Stage:
         self._staged = {name: Identifier(f"c{index}") for index, name in enumerate(self._names)}
 
     def create(self) -> Composed:
-        """CREATE TEMP TABLE; it goes with the transaction."""
+        """CREATE TEMP TABLE; it is dropped when the transaction ends."""
         columns: list[Composable] = [SQL('op "char"'), SQL("k text")]
         for name, pg_type in self.target.stored:
             column = SQL("{} {}").format(self._staged[name], type_sql(pg_type))
@@ -98,7 +98,7 @@ class Stage:
         return SQL("COPY {} ({}) FROM STDIN").format(self.table, columns)
 
     def analyze(self) -> Composed:
-        """ANALYZE of what joins use: the server knows nothing of a new temporary table."""
+        """ANALYZE of the columns that joins use: the server has no statistics of a new temporary table."""
         keys = [self._staged[name] for name in self.target.key_columns]
         return SQL("ANALYZE {} ({})").format(self.table, SQL(", ").join([SQL("op"), *keys]))
 
@@ -152,8 +152,8 @@ class Stage:
     def create_different(self, name: str, size: int) -> Composed:
         """CREATE TEMP TABLE for what :meth:`delete_absent` and :meth:`upsert_different` would do, row by row.
 
-        Its columns are ``range``, 0 for the first ``size`` rows in key order, and those of a stage; it stays behind
-        the end of the transaction.
+        Its columns are ``range``, 0 for the first ``size`` rows in key order, and those of a stage; it outlives the
+        transaction.
         """
         keys = self.target.key_columns
         gone = [SQL("t.{}").format(Identifier(n)) if n in keys else SQL("NULL") for n in self._names]
@@ -182,7 +182,7 @@ class Stage:
         )
 
     def count_different(self) -> Composed:
-        """SELECT how many staged rows the target has otherwise, or still, after :meth:`upsert_changed`."""
+        """SELECT how many staged rows differ from the target, or are still in it, after :meth:`upsert_changed`."""
         return SQL(
             "SELECT count(*) FROM {stage} AS s LEFT JOIN {target} AS t ON {joined}"
             " WHERE CASE WHEN s.op = 'd' THEN t.{first} IS NOT NULL ELSE {differs} END"
@@ -195,7 +195,7 @@ class Stage:
         )
 
     def log_repairs(self, *, whole: bool) -> tuple[Composed, Composed]:
-        """INSERT into ``mirror.repairs`` what is going to be done. $1 source.
+        """INSERT into ``mirror.repairs`` what is about to be changed. $1 source.
 
         By :meth:`delete_absent` and :meth:`upsert_different` if the stage holds the ``whole`` table, else by
         :meth:`delete_changed` and :meth:`upsert_changed`.
@@ -237,7 +237,7 @@ class Stage:
         return absent + SQL(" AND t.{} = {}").format(Identifier(AGENT), Literal(self.target.agent))
 
     def _differs(self) -> Composed:
-        """Whether a staged row, ``s``, is not in the target, whose row is ``t``, or is another."""
+        """Whether a staged row, ``s``, is not in the target, or differs from the target's row, ``t``."""
         old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names)
         new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
         return SQL("(t.{} IS NULL OR ROW({})::record *<> ROW({})::record)").format(
@@ -245,13 +245,13 @@ class Stage:
         )
 
     def delete_absent(self) -> Composed:
-        """DELETE the rows whose key is not staged (the stage holds the whole table, or all of the agent's rows)."""
+        """DELETE the rows with a key that is not staged (the stage has the whole table, or all of the agent's rows)."""
         return SQL("DELETE FROM {} AS t WHERE {}").format(table_sql(self.target), self._absent())
 
     def upsert_different(self) -> Composed:
         """INSERT or update only the staged rows that differ from the target's.
 
-        They are found by a join first: ON CONFLICT would lock, and so write, every row it meets.
+        A join finds them first: ON CONFLICT would lock, and so write, every row with the same key.
         """
         new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
         return SQL(

@@ -1,9 +1,10 @@
-"""The Postgres that pip installs, run in the state directory for whoever has no server.
+"""The Postgres that pip installs, run in the state directory when no server is configured.
 
-Everybody who uses the server holds a shared ``flock`` beside its data directory; whoever leaves and can turn that
+Each process that uses the server holds a shared ``flock`` beside its data directory; one that leaves and can turn that
 into an exclusive one is the last and stops the server. The kernel drops the lock of a killed process, so a killed
-owner can neither keep the server up for good nor stop it under another. After a ``kill -9`` the server runs on, and
-the next start attaches to it. A second lock lets one process at a time look for the server, make it and start it.
+process can neither keep the server running forever nor stop it while others use it. After a ``kill -9`` the server runs
+on, and the next start attaches to it. A second lock lets one process at a time look for the server, make it and start
+it (:mod:`mirror.core.locks` lists both).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from psycopg.conninfo import make_conninfo
 from mirror.core.errors import SinkError, StateError
 from mirror.postgres.cluster import Cluster, Postmaster
 
-#: A server that was found may be recovering for so long.
+#: Seconds to wait for a server that was found and may be recovering.
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.01
 
@@ -45,7 +46,7 @@ class EmbeddedPostgres:
         return self._postmaster.pid
 
     def runs(self) -> bool:
-        """Whether the server runs: a process with its id that is another one does not count."""
+        """Whether the server runs; another process with its id does not count."""
         return self._cluster.postmaster() is not None
 
     def start_again(self) -> None:
@@ -65,7 +66,7 @@ class EmbeddedPostgres:
         _await_connection(self.dsn, self._cluster.data)
 
     def stop(self) -> bool:
-        """Leave the server, and stop it if nobody else uses it; return whether it was stopped.
+        """Leave the server, and stop it if no other process uses it; return whether it was stopped.
 
         Sessions that are still open are ended (fast mode). May be called twice. Raises
         :class:`SinkError` if the server does not end.
@@ -97,7 +98,7 @@ def start_embedded(state_dir: Path) -> EmbeddedPostgres:
     """Start Postgres in ``state_dir/postgres``, or attach to the one that runs there.
 
     Raises :class:`ConfigError` if the package is not installed or the path cannot be used, :class:`StateError` if the
-    state directory cannot, :class:`SinkError` if the server cannot be started.
+    state directory cannot be used, :class:`SinkError` if the server cannot be started.
     """
     data = (state_dir / "postgres").resolve()
     try:
@@ -116,7 +117,7 @@ def start_embedded(state_dir: Path) -> EmbeddedPostgres:
 def _start(cluster: Cluster, data: Path) -> EmbeddedPostgres:
     lock = _open(data.with_name("postgres.lock"))
     try:
-        # Waits for whoever is stopping the server right now.
+        # Waits while another process stops the server.
         fcntl.flock(lock, fcntl.LOCK_SH)
         with _alone(data):
             if not cluster.made:
@@ -135,7 +136,7 @@ def _open(path: Path) -> int:
 
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
-    """Nobody else makes or starts the server meanwhile."""
+    """No other process makes or starts the server while the block runs."""
     lock = _open(data.with_name("postgres.start.lock"))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -149,7 +150,7 @@ def _dsn(postmaster: Postmaster) -> str:
 
 
 def _await_connection(dsn: str, data: Path) -> None:
-    """Return once the server takes connections: one that was found may still be recovering."""
+    """Return once the server takes connections: one that was found may still be recovering. Raises ``SinkError``."""
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:

@@ -9,22 +9,22 @@ import psycopg
 
 from mirror.core.errors import FencedError, NameTakenError, RefusedError, SinkError
 
-#: mirror.advance: another epoch holds the source / the position would go back.
+#: mirror.advance: the source has another epoch / the position would go back.
 FENCED = "MR001"
 WENT_BACK = "MR002"
-#: unique_violation: of the catalog itself, where two sessions have made something of one name at the same time.
+#: unique_violation: of the catalog itself, where two sessions have made objects of one name at the same time.
 #: duplicate_table: there is one already.
 _UNIQUE, _DUPLICATE_TABLE = "23505", "42P07"
 
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
-#: lock_not_available (what a server says while it starts or stops is class 57 already), and what somebody can put right
-#: while the mirror waits: missing rights, a database that is read-only.
+#: lock_not_available (the errors of a server that starts or stops are of class 57), and what an operator can put right
+#: while the mirror waits: missing rights, a database that is read-only, the role argent_app (MR003).
 _RETRYABLE_STATES = frozenset({"55P03", "42501", "25006", "MR003"})
 #: Postgres works, but not with this statement: unsupported, data, constraint, dependent objects, names and types,
 #: WITH CHECK OPTION, limits, an exception that a trigger raised.
 _REFUSING_CLASSES = frozenset({"0A", "22", "23", "2B", "42", "44", "54", "P0"})
-#: Of these, what is about one row and no other: its data, its size, a CHECK or NOT NULL that somebody added.
+#: Of these, those about one row and no other: its data, its size, a CHECK or NOT NULL that an operator added.
 _ROW_CLASSES, _ROW_STATES = frozenset({"22", "54"}), frozenset({"23502", "23514"})
 
 _NEXT_STEPS = {
@@ -48,7 +48,7 @@ _NEXT_STEPS = {
 
 
 def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkError:
-    """Take a psycopg error; return the :class:`SinkError` that says the same, with its SQLSTATE."""
+    """Take a psycopg error; return the :class:`SinkError` for it, with its SQLSTATE."""
     state = error.sqlstate
     detail = error.diag.message_primary or str(error)
     if error.diag.message_detail:
@@ -56,9 +56,9 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
     if state == FENCED:
         return FencedError(operation, place, detail, sqlstate=state, next_step="stop the other mirror")
     if state == _UNIQUE and error.diag.schema_name == "pg_catalog":
-        why = "somebody has made something of the same name at the same moment"
-        return SinkError(operation, place, why, sqlstate=state, next_step="it is tried again", retryable=True)
-    # Without a SQLSTATE the server did not answer: the connection is what failed.
+        why = "another session made an object of the same name at the same moment"
+        return SinkError(operation, place, why, sqlstate=state, next_step="the mirror tries it again", retryable=True)
+    # Without a SQLSTATE the server did not answer: the connection failed.
     lost = state is None and isinstance(error, psycopg.OperationalError)
     next_step = "" if state is None else _NEXT_STEPS.get(state, _NEXT_STEPS.get(state[:2], ""))
     if state is not None and state[:2] in _REFUSING_CLASSES and state not in _RETRYABLE_STATES:

@@ -1,8 +1,8 @@
-"""Which process holds a source: named so that no other one, of any machine or container, has the same name.
+"""Which process holds a source: a name that no other process, on any machine or in any container, has.
 
-A host name and a process id do not do: containers share both. A name here is the boot of the machine, the namespace
-of process ids in it, the id, and when the process began. Only a name of this very boot and namespace can be judged:
-the process is gone if none with that id is there, or one that began at another time.
+A host name and a process id are not enough: containers share both. A name here is the boot of the machine, the
+namespace of process ids in it, the id, and when the process began. Only a name of this boot and namespace can be
+judged: the process is gone if no process has that id, or one has it that began at another time.
 
 =======  =========================================  ==========================================
 system   boot and namespace                         when a process began
@@ -11,8 +11,8 @@ Linux    ``boot_id``, inode of ``/proc/self/ns/pid``  ticks after the boot (fiel
 macOS    ``kern.bootsessionuuid``                   seconds, as the kernel has them
 =======  =========================================  ==========================================
 
-An inode of a namespace may be used again, but only when all processes of the first one have ended.
-Not covered: copies of one running virtual machine, which have everything in common.
+An inode of a namespace may be used again, but only when all processes of the first namespace have ended.
+Not covered: copies of one running virtual machine, which have the same boot, namespace and processes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pathlib import Path
 import psutil
 
 _LINUX = sys.platform == "linux"
-#: Where the fields of ``/proc/PID/stat`` are, counted from behind the name, which may hold anything.
+#: Indexes of the fields of ``/proc/PID/stat`` after the program's name, which may contain any character.
 _STATE, _STARTED = 0, 19
 
 
 def this_process() -> str:
-    """The name of this process; empty where the system does not tell what it takes, so that nobody can judge it."""
+    """The name of this process; empty where the system does not show its parts: then no process can judge it."""
     system, started = _system(), _started(os.getpid())
     return f"{system} {os.getpid()} {started}" if system and started else ""
 
 
 def is_gone(holder: str | None) -> bool:
-    """Whether the process of this name has surely ended; False also where that cannot be told from here."""
+    """Whether the process of this name has ended for certain; False also where this process cannot know."""
     system, _, rest = (holder or "").partition(" ")
     number, _, began = rest.partition(" ")
     if not system or system != _system() or not number.isdecimal() or not began:
@@ -47,13 +47,13 @@ def is_gone(holder: str | None) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # another user's: it may have begun at another time all the same
+        pass  # another user's process, which may still have begun at another time
     started = _started(pid)
     return started is not None and started != began
 
 
 def _system() -> str:
-    """This boot of this machine, and the namespace of its process ids; empty if it does not tell."""
+    """This boot of this machine, and the namespace of its process ids; empty if the system does not show them."""
     try:
         if _LINUX:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -65,7 +65,7 @@ def _system() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began; "ended" for a zombie; None if there is none, or it does not show itself."""
+    """When a process began; "ended" for a zombie; None if there is no such process, or it cannot be seen."""
     try:
         if _LINUX:
             fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

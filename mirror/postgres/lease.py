@@ -1,8 +1,9 @@
-"""The right to write a source's tables: an advisory lock that Postgres drops with the connection that has it.
+"""The right to write a source's tables: an advisory lock that Postgres drops when its connection ends.
 
-A connection is known by its *backend*, a text: the server's process id and when that process began. Ids alone are
-used again, by a server that was restarted from the lowest on. Who holds a source is in ``mirror.sources``: the
-holder's process (see :mod:`~mirror.postgres.holder`) and its backend.
+A connection is named by its *backend*, a text: the server's process id and when that process began. An id alone is not
+enough: a server that was restarted uses ids again. The process that holds a source is in ``mirror.sources``: its name
+(see :mod:`~mirror.postgres.holder`) and its backend. :mod:`mirror.core.locks` lists this lock and the epoch with all
+others.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from mirror.postgres.target import Conn
 #: First key of the two-key advisory locks of sources; the second is the source's id. ("mirr")
 _LOCK_CLASS = 0x6D697272
 
-#: Backends of connections that this process has given up, the last ones: one that the server has not noticed yet to
-#: be without a client may hold a source's lock. It is ours to end.
+#: The last backends of connections that this process has closed or lost. The server may not have noticed yet that such
+#: a backend has no client, so that it still holds a source's lock: this process may end it.
 _LEFT_BEHIND: deque[str] = deque(maxlen=1000)
 
-#: How long to wait for a dead mirror's backend to end.
+#: How long to wait for the backend of a mirror that has ended to end too.
 _DEAD_HOLDER_SECONDS = 5.0
 
 
@@ -38,22 +39,22 @@ class Holder(NamedTuple):
     process: str | None
     """See :func:`~mirror.postgres.holder.this_process`; None: a mirror of an earlier version."""
     backend: str | None
-    """Its connection's; None as well if the user may not see it."""
+    """Of its connection; None also if the user may not see it."""
 
 
 def own_backend(conn: Conn) -> str | None:
-    """The backend of a connection; None if the server does not tell."""
+    """The backend of a connection; None if the server does not show it."""
     row = conn.execute("SELECT mirror.backend(pg_catalog.pg_backend_pid())").fetchone()
     return None if row is None else row[0]
 
 
 def take(conn: Conn, source_id: int, path: str, backend: str | None, last_holder: Callable[[], Holder]) -> int:
-    """Take a source's lock, and note who holds it now; returns the new epoch.
+    """Take a source's lock, and record this process as its holder; returns the new epoch.
 
-    A backend that a dead mirror has left behind is ended: one of this process, or one whose process ran here (same
-    boot, same namespace of process ids) and is gone. ``backend``: this connection's. ``last_holder``: reads who took
-    the source last. Raises :class:`FencedError` if another mirror holds it, or one of which nobody here can say
-    whether it lives.
+    A backend without a client that still has the lock is ended: one of a connection that this process has closed, or
+    one of a process that ran in this boot and namespace of process ids and is gone. ``backend``: this connection's.
+    ``last_holder``: reads who took the source last. Raises :class:`FencedError` if another mirror holds it: at once
+    where that mirror is the recorded one, after 5 s where it is not known which one it is.
     """
     deadline = time.monotonic() + _DEAD_HOLDER_SECONDS
     keys = (str(_LOCK_CLASS), str(source_id))
@@ -61,7 +62,7 @@ def take(conn: Conn, source_id: int, path: str, backend: str | None, last_holder
         last = last_holder()
         found = conn.execute(statement("lock_holder"), keys).fetchone()
         theirs: str | None = found[0] if found is not None else None
-        # Else somebody has it from this moment on, and is about to write that down.
+        # Else another mirror has just taken it, and has not yet recorded itself.
         known = theirs is not None and theirs == last.backend
         left = theirs in _LEFT_BEHIND or (known and is_gone(last.process))
         if (known and not left) or time.monotonic() > deadline:
@@ -86,6 +87,6 @@ def _text(value: object) -> str | None:
 
 
 def leave(backend: str | None) -> None:
-    """Note that this process gives up the connection of a backend."""
+    """Note that this process closes the connection of a backend."""
     if backend is not None:
         _LEFT_BEHIND.append(backend)

@@ -1,4 +1,4 @@
-"""What is written down about a source beside its rows: gaps, discrepancies between hook and WAL, who wrote."""
+"""What Postgres records about a source besides its rows: gaps, discrepancies between hook and WAL, writers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 from mirror.postgres.failures import translated
 from mirror.postgres.target import Conn
 
-#: Days for which it is kept who wrote.
+#: Days for which the records of writers are kept.
 WRITES_DAYS = 7
 
 
@@ -34,7 +34,7 @@ class Ledger:
         self._path = path
 
     def record_gap(self, generation: int, reason: str) -> None:
-        """Remember that contiguity was lost in ``generation``; healed when the position leaves it."""
+        """Record that contiguity was lost in ``generation``; it is healed when the position leaves that generation."""
         with translated("record a gap", self._path):
             self._conn.execute(
                 "INSERT INTO mirror.gaps (source_id, generation, reason) VALUES ($1::bigint, $2::bigint, $3::text)",
@@ -52,7 +52,7 @@ class Ledger:
         return [Gap(*row) for row in rows]
 
     def record_discrepancies(self, found: Iterable[Discrepancy]) -> None:
-        """Write down where hook and WAL told different things."""
+        """Record rows that hook and WAL reported differently."""
         rows = [asdict(each) for each in found]
         with translated("record discrepancies", self._path):
             self._conn.execute(
@@ -65,7 +65,7 @@ class Ledger:
             )
 
     def discrepancies(self) -> int:
-        """How many are written down."""
+        """How many discrepancies are recorded."""
         with translated("count discrepancies", self._path):
             row = self._conn.execute(
                 "SELECT count(*) FROM mirror.discrepancies WHERE source_id = $1::bigint", (self._source_id,)
@@ -81,7 +81,7 @@ class Ledger:
         return int(row[0]) if row is not None else 0
 
     def record_writes(self, found: Iterable[Writes]) -> None:
-        """Write down who wrote, and forget what is old."""
+        """Record who wrote, and delete records older than :data:`WRITES_DAYS`."""
         rows = [asdict(each) for each in found]
         with translated("record who wrote", self._path):
             self._conn.execute(
@@ -103,7 +103,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One row of which hook and WAL tell different things, as ``mirror.discrepancies`` has it."""
+    """One row that hook and WAL report differently, as ``mirror.discrepancies`` has it."""
 
     generation: int
     frame: int
@@ -125,7 +125,7 @@ class Writes:
     last_at: float
     first_generation: int
     first_frame: int
-    """With ``first_generation``: the position behind which the first of the commits was made."""
+    """With ``first_generation``: the position after which the first of the commits was made."""
     last_generation: int
     last_frame: int
     commits: int

@@ -2,12 +2,12 @@
 
 A new table is filled by COPY and gets its key afterwards. A table that is there is compared with a
 temporary copy, and only the rows that differ are written, so that readers see one committed state
-and then the other. The fast path hands SQLite's values to COPY in binary form and expects them to fit
-their columns. The first that does not ends it: SQLite's query, psycopg or Postgres refuses it, and nothing of
-the table stays. One aggregate query then looks at all values at once, and the table is begun anew, with other
-types or another key; or, where neither explains it (NUL, broken UTF-8, a row that is too big, a virtual column
-that cannot be computed), on the careful path: with rows that the caller has decoded, each looked at by the
-codecs. A table that Postgres does not take even so is refused, and the others are loaded.
+and then the other. The fast path sends SQLite's values to COPY in binary form and expects them to fit
+their columns. The first value that does not fit ends it: SQLite's query, psycopg or Postgres refuses it, and the
+table is rolled back. One aggregate query then checks all values at once, and the table is loaded again, with other
+types or another key; or, where neither explains the error (NUL, broken UTF-8, a row that is too big, a virtual column
+that cannot be computed), on the careful path: with rows that the caller has decoded, each checked by the
+codecs. A table that Postgres does not take even then is refused, and the others are loaded.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from mirror.postgres.shared_tables import has_rows
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded
 from mirror.postgres.target import Conn, Target
 
-#: Called with (table, rows done, rows in all if that is known, at least roughly).
+#: Called with (table, rows done, about how many rows in all; None: not known).
 Progress = Callable[[str, int, int | None], None]
 #: All rows of a table as inserts, decoded, with broken text as :class:`~mirror.core.values.BadText`.
 AllRows = Callable[[Table], Iterator[RowChange]]
 
 _PROGRESS_ROWS = 500
-#: No row takes less of a file: its offset, its size, its rowid and an empty record.
+#: The least bytes that a row takes in a file: its offset, its size, its rowid and an empty record.
 _LEAST_ROW_BYTES = 5
-#: Columns looked at in one aggregate query: SQLite returns at most 2,000 results.
+#: Columns checked in one aggregate query: SQLite returns at most 2,000 results.
 _SCANNED_COLUMNS = 400
 
 #: By Postgres type: an SQL condition on column {0} that is true where a value does not fit.
@@ -69,8 +69,8 @@ _MISFIT_TESTS = {
     "jsonb": "0",
 }
 
-#: From a small sample, a tenth of the work, so that the first queries have a good plan. Autovacuum looks again
-#: soon, because the table has rows that it has not counted.
+#: From a small sample, a tenth of the work, so that the first queries have a good plan. Autovacuum analyzes the table
+#: again soon, because it has rows that are not counted yet.
 _ANALYZE = SQL("SET LOCAL default_statistics_target = 20; ANALYZE {}")
 
 _BINARY_TYPES = {"double precision": "float8", "bigint": "int8", "boolean": "bool"}
@@ -78,15 +78,15 @@ _BINARY_TYPES = {"double precision": "float8", "bigint": "int8", "boolean": "boo
 #: Where psycopg would turn a value that does not fit into one that does; other types' dumpers refuse it.
 _CONVERTED_TYPES = frozenset({"boolean", "double precision", "numeric"})
 
-#: What psycopg's dumpers raise for a value of another type: in C the first, in Python any of them.
+#: What psycopg's dumpers raise for a value of another type: those in C the first, those in Python any of them.
 _DUMPER_ERRORS = (TypeError, AttributeError, struct.error)
 
 #: Bytes in an index entry for each byte of the value, where it is not of fixed size.
 _KEY_WEIGHTS = {"text": 1, "bytea": 1, "jsonb": 6}
 
 
-class _Surprise(Exception):  # noqa: N818 - no error, only news
-    """The fast path has met a row that is not what its table promises."""
+class _Surprise(Exception):  # noqa: N818 - not an error: another path follows
+    """The fast path has read a row that does not fit its table's types, key or limits."""
 
 
 def _surprise(*_: object) -> NoReturn:
@@ -148,7 +148,7 @@ class SourceCopy:
         self._db.close()
 
     def scan(self, table: Table, target: Target) -> Scan:
-        """Look at every value's type, in one pass over the table for most tables."""
+        """Check every value's type, in one pass over the table for most tables."""
         found = Scan()
         try:
             self._scan(table, target, found)
@@ -183,7 +183,7 @@ class SourceCopy:
         found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES // 2
 
     def rows_at_most(self, table: Table) -> int | None:
-        """Roughly how many rows a table has, without reading it; None if that cannot be told."""
+        """Roughly how many rows a table has, without reading it; None if that cannot be estimated."""
         rowid, name = self._rowid_name(table), quoted(table.name)
         if rowid is None:
             return None
@@ -192,7 +192,7 @@ class SourceCopy:
         return span if span <= self._size // _LEAST_ROW_BYTES else None  # else most rowids are not taken
 
     def _longest_row(self, table: Table) -> int:
-        """At most so many bytes one row has."""
+        """An upper bound of the bytes of one row."""
         if self._size < MAX_ROW_BYTES // 2:
             return self._size
         length = _sum([_length(column.name) for column in table.columns])
@@ -222,14 +222,14 @@ class SourceCopy:
             results.insert(0, rowid)
         if target.agent is not None:
             results.insert(0, "'" + target.agent.replace("'", "''") + "'")
-        # Before the row is read: the texts of one that is too long need not be held at all.
+        # Before the row is read: the texts of one that is too long are then never in memory.
         too_long = " OR ".join(self._limits(target))
         if too_long:
             results[0] = _unless(too_long, results[0])
         return iter(self._db.execute(f"SELECT {', '.join(results)} FROM {quoted(table.name)}"))
 
     def _limits(self, target: Target) -> Iterator[str]:
-        """SQL conditions that are true of a row that must be looked at before Postgres has it."""
+        """SQL conditions that are true of a row that the careful path must check before it is sent."""
         measured = [column for column in target.columns if column.pg_type in _KEY_WEIGHTS]
         key = target.key or ()
         weighed = [f"{_KEY_WEIGHTS[c.pg_type]} * {_length(c.source)}" for c in measured if c.name in key]
@@ -240,7 +240,7 @@ class SourceCopy:
             yield f"{_sum([_length(column.source) for column in measured])} > {MAX_ROW_BYTES // 2}"
 
     def _rowid_name(self, table: Table) -> str | None:
-        """Return the name for the rowid that no column hides; None if there is none."""
+        """Return a name of the rowid that no column hides; None if there is no such name."""
         if table.without_rowid:
             return None
         taken = {str(row[1]).lower() for row in self._db.execute(f"PRAGMA table_xinfo({quoted(table.name)})")}
@@ -249,13 +249,13 @@ class SourceCopy:
 
 
 class Scan:
-    """What one look at a table found: columns that need jsonb, the state of its key."""
+    """What a scan of a table found: columns that need jsonb, NULL in its key, rows that may be too long."""
 
     def __init__(self) -> None:
         self.misfits: set[str] = set()
         self.null_key = False
         self.careful = False
-        """Whether a row or a key may be too long, so that each has to be looked at."""
+        """Whether a row or a key may be too long, so that each row has to be checked."""
 
 
 class Loader:
@@ -275,7 +275,7 @@ class Loader:
     ) -> None:
         """``copy``: the source as a SQLite file, for the fast path; None: there is only the careful one.
 
-        ``log``: what is changed of a table that is there goes to ``mirror.repairs``, row by row.
+        ``log``: each row that is changed in a table that is there is recorded in ``mirror.repairs``.
         """
         self._log = log
         self._conn = conn
@@ -287,7 +287,7 @@ class Loader:
         self._progress = progress or (lambda table, done, total: None)
         self._stages = 0
         self.dimensions: set[tuple[str, str, int]] = set()
-        """Tables, columns of vectors, and the dimensions that they have had."""
+        """Postgres table, column of vectors, and a dimension that it has."""
 
     def load(self, table: Table) -> None:
         """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors."""
@@ -295,7 +295,7 @@ class Loader:
         held = editor.targets.get(table.name)
         jsonb: set[str] = set(held.jsonb_columns if held else ())
         by_rowid = held is not None and held.key is None and bool(table.primary_key)
-        # In a UTF-16 database SQLite repairs broken text on the way out, so nothing would refuse it.
+        # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
         unseen = self._copy
         before = dict(editor.targets)
@@ -330,7 +330,7 @@ class Loader:
                 careful = True  # the types do not explain it
 
     def stage(self, table: Table, stage: Stage, *, careful: bool = True) -> None:
-        """Stage all rows of a table, which is held as the stage's target, and keep its rejects anew."""
+        """Stage all rows of a table, which is stored as the stage's target, and save its rejects again."""
         self._forget_rejects(table)
         self._conn.execute(stage.create())
         self._fill(table, stage.target, stage.copy_rows(), careful)
@@ -367,7 +367,7 @@ class Loader:
         self._conn.execute(SQL("DROP TABLE {}").format(stage.table))
 
     def _prepared(self, table: Table, wanted: Target) -> Target | None:
-        """Bring the held table to the wanted shape; None if it has to be made anew."""
+        """Change the table that is there to the wanted shape; None if it has to be created again."""
         held = self._editor.targets.get(table.name)
         if held is None:
             return None
@@ -386,7 +386,7 @@ class Loader:
         if len(wanted.columns) > len(held.columns):
             try:
                 held = self._editor.extend(table, wanted.jsonb_columns)
-            except RowsNeeded:  # all of them come anyway
+            except RowsNeeded:  # a load has all of them
                 self._editor.retire(table.name, self._lsn)
                 return None
         if held != wanted:  # a default made a new column jsonb
@@ -401,7 +401,7 @@ class Loader:
         self._progress(table.name, done, done)
 
     def _fill_fast(self, copy: SourceCopy, table: Table, target: Target, into: Composed) -> int:
-        """COPY in binary form, with no Python code per value; return the number of rows."""
+        """COPY in binary form, without Python code for each value; return the number of rows."""
         total = copy.rows_at_most(table)
         done = 0
         with self._conn.cursor() as cursor:

@@ -1,6 +1,6 @@
-"""The SQL files, and bringing the ``mirror`` schema up to date with them.
+"""The SQL files, and the migrations of the ``mirror`` schema and of profiles.
 
-Does not guarantee downgrades: a database that a newer mirror has migrated is left as it is.
+Not guaranteed: downgrades. A database that a newer mirror has migrated is left as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mirror.core.errors import SinkError
 
 #: Advisory lock (one-key form) under which one mirror at a time migrates.
 _MIGRATION_LOCK = 0x6D6972726F72
-#: Another for the tables of profiles, because it is held for as long as the first load takes.
+#: Another one for the tables of profiles, because it is held until the first load's transaction ends.
 _PROFILE_LOCK = 0x6D6972726F73
 
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
@@ -44,7 +44,7 @@ def migrate(conn: psycopg.Connection[tuple[object, ...]], directory: Path | None
     """Apply the mirror's own migrations that are missing, each in one transaction, and return their versions.
 
     ``conn`` must be in autocommit mode. Raises :class:`SinkError` if a file that has been applied
-    has changed since, and psycopg's errors as they come.
+    has changed since, and psycopg's errors untranslated.
     """
     applied: list[int] = []
     conn.execute("SELECT pg_advisory_lock($1::bigint)", (str(_MIGRATION_LOCK),))
@@ -68,13 +68,13 @@ def migrate_profile(
 ) -> list[int]:
     """Apply the missing migrations of ``sql/profiles/<profile>`` to a schema, inside the caller's transaction.
 
-    Returns their versions. Raises :class:`SinkError` as :func:`migrate` does, or where the extension ``vector``
-    is not to be had; psycopg's errors as they come.
+    Returns their versions. Raises :class:`SinkError` as :func:`migrate` does, or where the server does not have the
+    extension ``vector`` or the user may not create it; psycopg's errors untranslated.
     """
     directory = directory or sql_directory() / "profiles" / profile
     if not _missing(directory, _known_of_profile(conn, profile, schema)):
         return []
-    # Whoever comes second waits for the first one's transaction, and then finds all done.
+    # The second mirror waits for the first one's transaction, and then finds everything applied.
     conn.execute("SELECT pg_advisory_xact_lock($1::bigint)", (str(_PROFILE_LOCK),))
     missing = _missing(directory, _known_of_profile(conn, profile, schema))
     _require_vector(conn, schema)
@@ -92,7 +92,7 @@ def migrate_profile(
 
 
 def _require_vector(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> None:
-    """Have the extension ``vector``, in this schema if it is not there yet; raises :class:`SinkError`."""
+    """Create the extension ``vector`` in this schema, unless the database has it; raises :class:`SinkError`."""
     there = conn.execute(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector'),"
         " EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'vector')"
@@ -119,7 +119,7 @@ def _require_vector(conn: psycopg.Connection[tuple[object, ...]], schema: str) -
 
 
 def _search_path(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> str:
-    """The schema, in which new objects go, and the one of the extension ``vector``."""
+    """The schema that new objects go to, and the one of the extension ``vector``, as a ``search_path``."""
     row = conn.execute(
         "SELECT concat_ws(', ', quote_ident($1::text), quote_ident(n.nspname)) FROM pg_catalog.pg_extension e"
         " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",

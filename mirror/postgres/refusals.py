@@ -1,9 +1,9 @@
-"""What Postgres will not take, and going on without it.
+"""Rows and tables that Postgres refuses, while all others go on.
 
-A row that is refused goes to ``mirror.rejects``. A table that is refused, or a change of one, goes to
-``mirror.refusals``: its rows are left alone from then on, at the state they had (or without a table at
-all), while all other tables go on; it is tried again until it is equal. So one statement that Postgres
-does not like stops nothing else, and nothing is dropped in silence.
+A row that is refused goes to ``mirror.rejects``. A table that is refused, or a change of its definition, goes to
+``mirror.refusals``: its rows are not changed from then on (or there is no table at all), while all other tables go
+on; it is tried again until it is equal. So a statement that Postgres refuses stops nothing else, and nothing is
+dropped in silence (invariant 4).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why one source table is not kept equal at the moment, and what somebody can do about it."""
+    """Why one source table is not kept equal at the moment, and what an operator can do about it."""
 
     table: str
     reason: str
     next_step: str
     own_schema: bool = False
-    """Whether a schema of its own for the source helps: a name in this one is another's."""
+    """Whether a schema of its own for the source helps: a name in this one is taken."""
 
     @classmethod
     def of(cls, table: str, error: RefusedError) -> Refusal:
@@ -49,14 +49,14 @@ def load_refusals(conn: Conn, source_id: int) -> dict[str, Refusal]:
 
 
 def save_refusal(conn: Conn, source_id: int, refusal: Refusal) -> None:
-    """Remember a refusal, in place of an earlier one of the same table."""
+    """Save a refusal, in place of an earlier one of the same table."""
     own_schema = "t" if refusal.own_schema else "f"
     values = (str(source_id), refusal.table, refusal.reason, refusal.next_step, own_schema)
     conn.execute(statement("refusal_save"), values)
 
 
 def forget_refusal(conn: Conn, source_id: int, table: str) -> None:
-    """Forget the refusal of a table, if there is one."""
+    """Delete the refusal of a table, if there is one."""
     conn.execute(
         "DELETE FROM mirror.refusals WHERE source_id = $1::bigint AND source_table = $2::text", (str(source_id), table)
     )
@@ -66,7 +66,7 @@ def forget_refusal(conn: Conn, source_id: int, table: str) -> None:
 def attempt(conn: Conn, operation: str, place: str) -> Iterator[None]:
     """Run the block; if it raises anything, undo what it did in the transaction.
 
-    What Postgres refuses is raised as :class:`RefusedError`; anything else comes as it is.
+    Raises :class:`RefusedError` for what Postgres refuses, and any other error unchanged.
     """
     conn.execute("SAVEPOINT mirror_attempt")
     try:
@@ -88,7 +88,7 @@ def in_parts(
     run: Callable[[list[Item]], None],
     refuse: Callable[[Item, RefusedError], None],
 ) -> None:
-    """Run ``items`` together; those that Postgres refuses are found by halving and handed to ``refuse``.
+    """Run ``items`` together; those that Postgres refuses are found by halving and passed to ``refuse``.
 
     A refusal that is not about one row is raised.
     """

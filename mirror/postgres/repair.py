@@ -1,8 +1,8 @@
-"""Making a table that is held equal to the source again with the smallest change, a range of keys at a time.
+"""Repair: makes a table equal to the source again with the smallest change, a range of keys at a time.
 
-All rows of the source are staged once and compared where they are, in Postgres. What differs is kept apart, in key
-order, and written in ranges: each is a transaction of its own, with what is changed in ``mirror.repairs`` row by row.
-So a repair of many rows holds no lock for long, and what was done of one that broke off stays done.
+All rows of the source are staged once and compared in Postgres. The rows that differ are put in a temporary table, in
+key order, and written in ranges: each range is a transaction of its own, with each changed row in ``mirror.repairs``.
+So a repair of many rows holds no lock for long, and the ranges done before an interruption stay repaired.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.signals import Signal
 from mirror.postgres.target import Conn, is_intact
 
-#: Rows that differ to a transaction.
+#: Rows that differ, in one transaction.
 RANGE_ROWS = 1000
 
 _DIFFERENT = "mirror_different"
@@ -37,10 +37,10 @@ def repair_by_ranges(
 ) -> bool:
     """Make a table equal to all rows that ``loader`` has of it; False: it has to be loaded as a whole.
 
-    That is so where its definition is not what it should be, and where Postgres does not take what differs. ``fence``:
+    False where its definition is not the mapped one, and where Postgres does not take a row that differs. ``fence``:
     a statement that fails unless this mirror still holds the source; it ends each transaction. Raises psycopg's errors
-    and :class:`~mirror.core.errors.SinkError`, among them :class:`~mirror.core.errors.RepairError` where something in
-    Postgres changes what is written; the caller rolls back what was not committed.
+    and :class:`~mirror.core.errors.SinkError`, among them :class:`~mirror.core.errors.RepairError` where a trigger, a
+    rule or a policy changes what is written; the caller rolls back what was not committed.
     """
     held = editor.targets.get(table.name)
     if held is None or table.name in editor.refusals or not is_intact(conn, held):
@@ -71,8 +71,8 @@ def repair_by_ranges(
                 conn.execute(part.upsert_changed())
                 left = conn.execute(part.count_different()).fetchone()
                 if left is not None and left[0]:
-                    why = "what was written is not what is there: a trigger, a rule or a policy changes it"
-                    raise RepairError("repair rows", table.name, why, next_step=f"look at what \\d {held.name} shows")
+                    why = "the rows are not as they were written: a trigger, a rule or a policy changes them"
+                    raise RepairError("repair rows", table.name, why, next_step=f"look at \\d {held.name} in psql")
             conn.execute(*fence)
             conn.execute("COMMIT")
             faults("repair:range")

@@ -1,7 +1,7 @@
-"""A batch that Postgres has refused, applied once more: table by table and, where need be, row by row.
+"""A batch that Postgres has refused, applied again: table by table and, where needed, row by row.
 
-Costs savepoints, so it is done only after the plain way has failed. A row that is refused becomes a
-reject; a table that is refused is left as it is, and remembered.
+It takes savepoints, so it is done only after :class:`~mirror.postgres.apply.Transaction` has failed. A row that is
+refused becomes a reject; a table that is refused is left as it is, and its refusal is saved.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Planned = tuple[RowChange, RowPlan]
 
 
 class CarefulTransaction(Transaction):
-    """See :class:`~mirror.postgres.apply.Transaction`."""
+    """A :class:`~mirror.postgres.apply.Transaction` that keeps what Postgres refuses aside, and applies the rest."""
 
     def apply_table(self, changes: TableChanges, target: Target) -> TableResult:
-        """Apply the changes of one table, or none of them; raises ColumnMisfit and NullInKey as before."""
+        """Apply the changes of one table, or refuse the table; raises ColumnMisfit, NullInKey."""
         self.flush()
         rows = iter(changes.rows)
         try:
@@ -40,7 +40,7 @@ class CarefulTransaction(Transaction):
             return TableResult(target.source, 0, 0, 0)
 
     def queue_upserts(self, planner: RowPlanner, planned: list[Planned], count: Counts) -> None:
-        """Write the rows that come, those that are refused as rejects."""
+        """Write the upserts of the planned rows; those that are refused become rejects."""
         self.flush()
 
         def write(part: list[Planned]) -> None:
@@ -52,7 +52,7 @@ class CarefulTransaction(Transaction):
             assert refused is not None
             plan = count.refused(planner.refused(change, error.detail))
             assert plan.rejected is not None
-            # Only the new key: another row may have come to the old one meanwhile.
+            # Only the new key: another row of the batch may have the old one by now.
             self.queue(planner.statements.delete, tuple(refused[at] for at in planner.key_places))
             self.save_reject(planner.target.source, plan.rejected)
             self.flush()
@@ -94,7 +94,7 @@ class CarefulTransaction(Transaction):
 
 
 def parts(planned: Iterator[Planned]) -> Iterator[list[Planned]]:
-    """Cut into lists of a size that may be tried, and halved, together."""
+    """Cut into lists of at most :data:`SMALL_ROWS` rows and about :data:`SMALL_BYTES` bytes, to be tried together."""
     while part := list(islice(planned, 1)):
         size = change_bytes(part[0][0])
         while len(part) < SMALL_ROWS and size < SMALL_BYTES and (more := next(planned, None)) is not None:

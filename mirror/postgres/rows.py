@@ -1,4 +1,4 @@
-"""Row changes as what Postgres has to do: which keys to delete, what to upsert, what to reject."""
+"""Row changes to Postgres' parameters: which keys to delete, what to upsert, what to reject."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class Rejected(NamedTuple):
 
 
 class RowPlan(NamedTuple):
-    """What one change asks for."""
+    """What has to be done for one change."""
 
     deletes: tuple[tuple[str | None, ...], ...]
-    """Encoded keys whose rows go."""
+    """Encoded keys of the rows to delete."""
     upsert: list[str | None] | None
-    """Encoded stored columns of the row that comes."""
+    """Encoded stored columns of the row to insert or update."""
     rejected: Rejected | None
     gone: bool
-    """Whether the source has the row no longer."""
+    """Whether the source does not have the row any more."""
 
 
 class RowPlanner:
     """Plans the changes of one table for one target."""
 
     def __init__(self, table: Table, target: Target) -> None:
-        """Take the source's definition and where its rows are held.
+        """``table``: the source's definition. ``target``: where its rows are stored.
 
         Raises :class:`SinkError` if the columns do not agree.
         """
@@ -63,7 +63,7 @@ class RowPlanner:
         stored = [name for name, _ in target.stored]
         self.width = len(stored)
         self.key_places = [stored.index(name) for name in target.key_columns]
-        """Where the key columns are among the stored ones."""
+        """Indexes of the key columns in the stored ones."""
         self._by_rowid = target.key is None
         self._agent: tuple[str | None, ...] = () if target.agent is None else (target.agent,)
         self._encoders = [encoder(column.pg_type, column.codec) for column in target.columns]
@@ -73,14 +73,14 @@ class RowPlanner:
         held = [column.name for column in target.columns]
         self._vectors = [(at, column.name) for at, column in enumerate(target.columns) if column.codec == "vector"]
         self.dimensions: set[tuple[str, int]] = set()
-        """Columns of vectors, and the dimensions that theirs have had."""
+        """Column of vectors, and a dimension that it has."""
         self._key_at = [held.index(name) for name in target.key or ()]
         self._key_types = ["text" for _ in self._agent] + [target.columns[index].pg_type for index in self._key_at]
-        # Only these can be too long, and only they are worth measuring row by row.
+        # Only these types can be too long, so only they are measured row by row.
         self._measured = any(pg_type in ("text", "bytea", "jsonb") for pg_type in self._key_types)
 
     def plan(self, change: RowChange) -> RowPlan:
-        """Take a change; return what it asks for.
+        """Take a change; return what has to be done for it.
 
         Raises :class:`ColumnMisfit` if a column must become jsonb first, :class:`NullInKey` if the
         table must be keyed on its rowid first.
@@ -95,7 +95,7 @@ class RowPlanner:
         return RowPlan(() if old_key is None or old_key == key else (old_key,), values, None, False)
 
     def refused(self, change: RowChange, reason: str) -> RowPlan:
-        """Take a change whose new row Postgres cannot hold; return what it asks for then."""
+        """Take a change with a new row that Postgres cannot hold; return what has to be done: delete, and reject."""
         assert change.after is not None
         rows = (row for row in (change.before, change.after) if row is not None)
         keys = (self._held_key(row, change.rowid) for row in rows)
@@ -143,7 +143,7 @@ class RowPlanner:
         return values
 
     def _blame(self, row: Row) -> None:
-        """Find the value that does not fit and raise for it. A misfit counts before a reject."""
+        """Find the value that does not fit and raise for it. A misfit takes precedence over a reject."""
         reject: Reject | None = None
         for name, encode, value in zip(self._names, self._encoders, row, strict=True):
             try:
@@ -156,7 +156,7 @@ class RowPlanner:
             raise reject
 
     def _held_key(self, row: Row, rowid: int | None) -> tuple[str | None, ...] | None:
-        """Encode the key under which Postgres may hold a row; None if no row can be under it."""
+        """Encode the key under which Postgres may have a row; None if no row can have it."""
         if self._by_rowid:
             return (*self._agent, str(rowid))
         if self._has_null_key(row):

@@ -1,8 +1,8 @@
 """A batch's schema changes, applied to Postgres inside the batch's transaction.
 
-Names are vacated before they are filled, so that chained and swapped renames (t -> old, new -> t) need no
+Old names are freed before new ones are taken, so that chained and swapped renames (t -> old, new -> t) need no
 order of their own. What the source drops is kept in Postgres under another name. A table that is refused
-(see :mod:`~mirror.postgres.refusals`) may be held all the same, at an older state.
+(see :mod:`~mirror.postgres.refusals`) may still be in Postgres, at an older state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mirror.postgres.typed import encoder, original
 
 
 class SchemaEditor:
-    """Edits the tables of one source; ``targets`` and ``refusals`` are the caller's working copies and kept current."""
+    """Edits the tables of one source, and keeps ``targets`` and ``refusals``, the caller's working copies, current."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class SchemaEditor:
         refusals: dict[str, Refusal],
         agent: str | None = None,
     ) -> None:
-        """``agent``: whose rows the source's are, in tables shared with other agents; None: its tables are its own."""
+        """``agent``: owner of the source's rows, in tables shared with other agents; None: its tables are its own."""
         self._conn = conn
         self._agent = agent
         self._source_id = source_id
@@ -66,7 +66,7 @@ class SchemaEditor:
         """Make the changes; then widen the columns named in ``widen`` (source table, source column).
 
         Tables in ``rekey`` are rebuilt on ``_rowid``. ``careful``: what Postgres refuses is undone and
-        remembered; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RowsNeeded`.
+        saved as a refusal; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RowsNeeded`.
         """
         changes = list(changes)
         if self._agent is not None:
@@ -89,7 +89,7 @@ class SchemaEditor:
                 if not done and held.source != table.name:
                     self._keep_parked(held, lsn)
                 continue
-            # Once keyed on the rowid, a table stays so: the NULL may be there still.
+            # Once keyed on the rowid, a table stays so: the NULL may still be there.
             by_rowid = (held is not None and held.key is None) or table.name in rekey
             self._try(table.name, partial(self.create, table, jsonb_columns=jsonb, rowid_key=by_rowid), careful)
             fresh.add(table.name)
@@ -98,7 +98,7 @@ class SchemaEditor:
             self._try(name, partial(self.widen, name, columns), careful)
 
     def _try(self, table: str, action: Callable[[], object], careful: bool) -> bool:
-        """Do something to a table; with ``careful``, a refusal of it is undone and remembered: False then."""
+        """Run a change of a table; with ``careful``, one that is refused is undone and saved, and False returned."""
         if not careful:
             action()
             return True
@@ -114,7 +114,7 @@ class SchemaEditor:
         return True
 
     def refuse(self, table: str, error: RefusedError) -> None:
-        """Remember that a table is not kept equal from here on."""
+        """Save that a table is not kept equal from now on."""
         self._remember_refusal(Refusal.of(table, error))
 
     def _remember_refusal(self, refusal: Refusal) -> None:
@@ -122,7 +122,7 @@ class SchemaEditor:
         save_refusal(self._conn, self._source_id, refusal)
 
     def lift(self, table: str) -> None:
-        """Forget a refusal, if there is one."""
+        """Delete a refusal, if there is one."""
         if self.refusals.pop(table, None) is not None:
             forget_refusal(self._conn, self._source_id, table)
 
@@ -134,7 +134,7 @@ class SchemaEditor:
         rowid_key: bool = False,
         primary_key: bool = True,
     ) -> Target:
-        """Create and remember the table; with ``primary_key=False`` the caller adds the key later.
+        """Create and save the table; with ``primary_key=False`` the caller adds the key later.
 
         For an agent's source it may be there already, with other agents' rows, and then has its key.
         """
@@ -152,7 +152,7 @@ class SchemaEditor:
         return target
 
     def widen(self, table: str, columns: Collection[str]) -> Target:
-        """Turn source columns of a held table into jsonb, with what is in them."""
+        """Turn source columns of a table into jsonb, with their values."""
         target = self._held(table)
         narrow = [c for c in target.columns if c.source in columns and c.widenable]
         if narrow:
@@ -162,9 +162,9 @@ class SchemaEditor:
         return target
 
     def retire(self, table: str, lsn: Lsn, *, drop: bool = False) -> None:
-        """Forget a held table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it.
+        """Stop mirroring a table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it.
 
-        Of a table that is shared, the agent's rows.
+        Of a table that is shared, only the agent's rows.
         """
         target = self.targets[table]
         if target.agent is not None:
@@ -183,7 +183,7 @@ class SchemaEditor:
         self.forget(table)
 
     def forget(self, table: str) -> None:
-        """Forget a table and its rejects; what is in Postgres stays as it is."""
+        """Delete the records of a table and its rejects; the table itself stays as it is."""
         self.targets.pop(table, None)
         self._forget_rejects(table)
         forget_target(self._conn, self._source_id, table)
@@ -195,7 +195,7 @@ class SchemaEditor:
         )
 
     def extend(self, table: Table, jsonb_columns: Collection[str] = ()) -> Target:
-        """Add the columns that ``table`` has more than the held one, showing their defaults."""
+        """Add the columns that ``table`` has and the table in Postgres has not, filled with their defaults."""
         held = self._held(table.name)
         mapped = self._mapped_like(table, held, jsonb_columns)
         if self._agent is not None:
@@ -211,21 +211,21 @@ class SchemaEditor:
         return target
 
     def _extend_shared(self, table: Table, held: Target, mapped: Target) -> Target:
-        """Add the columns that other agents' sources have not brought yet; the agent's rows show the defaults."""
+        """Add the columns that other agents' sources have not added yet; the agent's rows get the defaults."""
         added = range(len(held.columns), len(table.columns))
         shown = [_shown_default(table, index, mapped.columns[index]) for index in added]
         wanted = replace(held, columns=(*held.columns, *(column for column, _ in shown)))
         target = shared_tables.adopt(self._conn, self._source_id, wanted)
         for index, (column, text) in zip(added, shown, strict=True):
             if target.columns[index] != column or original(column.codec, table.columns[index].default, text):
-                raise RowsNeeded(table.name)  # a text for this type of column, but not the one to show
+                raise RowsNeeded(table.name)  # the default fits this type, but with another text
             if text is not None:
                 shared_tables.show_default(self._conn, target, column, text)
         self._remember(target)
         return target
 
     def _vacate(self, change: SchemaChange, lsn: Lsn, rekey: Collection[str]) -> Target | None:
-        """Free the names that a change gives up; return the target that it started from.
+        """Free the old name of a changed table; return the target before the change.
 
         None for a new table, and for one that was refused.
         """
@@ -264,9 +264,9 @@ class SchemaEditor:
             self.extend(table, jsonb)
 
     def _rename_columns(self, table: Table, held: Target, carried: Sequence[int | None], lsn: Lsn) -> None:
-        """Rename columns that were renamed, and those that were dropped, which keep what is in them.
+        """Rename columns that were renamed, and those that were dropped, which keep their values.
 
-        Names are vacated first, as with tables.
+        Old names are freed first, as with tables.
         """
         kept = [held.columns[at] for at in carried if at is not None]
         wanted = self._mapped_names(table, held)
@@ -296,13 +296,13 @@ class SchemaEditor:
         return {column.source: column.name for column in self._mapped_like(table, held, ()).columns}
 
     def _keep_parked(self, held: Target, lsn: Lsn) -> None:
-        """Keep a table whose new name is refused as one that was dropped."""
+        """Keep a table, of which the new name is refused, like one that was dropped."""
         parked = self._parked(held.source)
         self._conn.execute(ddl.rename_table(held.schema, parked, ddl.dropped_name(held.name, lsn)))
         self._forget_rejects(parked)
 
     def _parked(self, source: str) -> str:
-        """Name of a table between the two halves of its rename: no source table is called so."""
+        """Name of a table between the two halves of its rename; no source table has it."""
         return ddl.dropped_name(f"mirror_renaming_{source}", Lsn(self._source_id, 0))
 
     def _rename_rejects(self, old: str, new: str) -> None:
@@ -313,13 +313,13 @@ class SchemaEditor:
         )
 
     def _mapped_like(self, table: Table, held: Target, jsonb_columns: Collection[str]) -> Target:
-        """Map ``table`` with the decisions made for ``held``: its jsonb columns and its key."""
+        """Map ``table`` with the jsonb columns and the kind of key that ``held`` has."""
         return self.mapped(
             table, held.jsonb_columns | frozenset(jsonb_columns), held.key is None and bool(table.primary_key)
         )
 
     def mapped(self, table: Table, jsonb_columns: Collection[str], rowid_key: bool) -> Target:
-        """Where the profile wants a table held; raises :class:`RefusedError` if it cannot be."""
+        """Where the profile stores a table; raises :class:`RefusedError` if it cannot."""
         try:
             mapping = self._map_table(
                 table,
@@ -335,7 +335,7 @@ class SchemaEditor:
     def _held(self, table: str) -> Target:
         target = self.targets.get(table)
         if target is None:
-            raise SinkError("change a table", table, "it is not held in Postgres")
+            raise SinkError("change a table", table, "it is not stored in Postgres")
         return target
 
     def _remember(self, target: Target) -> None:
@@ -344,7 +344,7 @@ class SchemaEditor:
 
 
 def _only_adds(change: SchemaChange) -> bool:
-    """Whether all that a change does is to add columns at the end."""
+    """Whether a change only adds columns at the end."""
     if change.kind != "columns" or change.before is None or change.after is None:
         return False
     kept = len(change.before.columns)
@@ -370,7 +370,7 @@ def _shown_default(table: Table, index: int, column: TargetColumn) -> tuple[Targ
 
 
 def schema_exists(conn: Conn, schema: str) -> bool:
-    """Whether the Postgres schema is there (asked first: CREATE ... IF NOT EXISTS needs a privilege)."""
+    """Whether the Postgres schema is there (checked first: CREATE ... IF NOT EXISTS needs a privilege)."""
     row = conn.execute(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text)", (schema,)
     ).fetchone()

@@ -1,8 +1,8 @@
-"""Tables that hold the rows of several agents, each the source's whose agent it is.
+"""Tables with the rows of several agents; each source writes only its agent's rows.
 
-Such a table is never renamed, dropped or rebuilt, for its other rows are none of this source's: what one source
-drops is moved out of it. Columns are only added, and only widened; both are done for all sources at once, and
-another mirror that has a column in its old type is told by Postgres and looks again.
+Such a table is never renamed, dropped or rebuilt, because its other rows belong to other sources: what one source
+drops is moved out of it. Columns are only added, and only widened; both are done for all sources at once. Another
+mirror that still uses a column's old type gets an error from Postgres, and reads the table's definition again.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _OWN_SCHEMA = "give this source a schema of its own with --schema"
 
 
 def adopt(conn: Conn, source_id: int, wanted: Target) -> Target:
-    """Have the table of a target, made if need be, with all its columns; returns the target as the table allows it.
+    """Create the table of a target unless it is there, and add missing columns; returns the target as it then is.
 
     A generic column that the table has in another type becomes jsonb. Raises :class:`RefusedError` where the table
-    is not an agents' table of the same key, or has rows of this agent from another source.
+    is not shared by agents with the same key, or has rows of this agent from another source.
     """
     place = f"{wanted.schema}.{wanted.name}"
     row = conn.execute(statement("target_shape"), (wanted.schema, wanted.name)).fetchone()
     if row is None and not wanted.curated:
-        # Another source may be making it for the two of them: it has ended then, and its table is there.
+        # Another source may be making the shared table: once its transaction has ended, the table is there.
         conn.execute(statement("name_await"), (wanted.schema, wanted.name))
         row = conn.execute(statement("target_shape"), (wanted.schema, wanted.name)).fetchone()
     if row is None:
@@ -50,7 +50,7 @@ def adopt(conn: Conn, source_id: int, wanted: Target) -> Target:
 
 
 def _require_shared(conn: Conn, source_id: int, wanted: Target, place: str) -> None:
-    """Raise :class:`NameTakenError` unless the table is there for rows like the target's."""
+    """Raise :class:`NameTakenError` unless the table is one that the target's agent may share."""
     holders = conn.execute(statement("target_holders"), (wanted.schema, wanted.name)).fetchall()
     if not holders and not wanted.curated:
         raise NameTakenError(
@@ -99,7 +99,7 @@ def widen(conn: Conn, target: Target, names: Collection[str]) -> None:
 
 
 def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) -> None:
-    """Have all rows of the agent show the default of a column that was just added."""
+    """Set a column that was just added to its default in all rows of the agent."""
     conn.execute(
         SQL("UPDATE {} SET {} = {} WHERE {} = {}").format(
             ddl.table_sql(target), Identifier(column.name), Literal(text), Identifier(AGENT), Literal(target.agent)
@@ -108,7 +108,7 @@ def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) ->
 
 
 def move_out(conn: Conn, target: Target, lsn: Lsn) -> None:
-    """Keep the agent's rows in a table of their own, under a marked name, and take them out of the shared one."""
+    """Move the agent's rows from the shared table to one of their own, ``<table>__<agent>__dropped_<lsn>``."""
     kept = ddl.dropped_name(f"{target.name}__{target.agent}", lsn)
     conn.execute(
         SQL("CREATE TABLE {} AS SELECT * FROM {} WHERE {} = {}").format(
@@ -136,7 +136,7 @@ def has_rows(conn: Conn, target: Target) -> bool:
 
 
 def drop_if_unused(conn: Conn, target: Target) -> None:
-    """Drop a generic table that no source holds any more and that is empty; its rows were moved out."""
+    """Drop a generic table that no source uses any more and that is empty; its rows were moved out."""
     if target.curated or conn.execute(statement("target_holders"), (target.schema, target.name)).fetchall():
         return
     empty = conn.execute(SQL("SELECT NOT EXISTS (SELECT FROM {})").format(ddl.table_sql(target))).fetchone()

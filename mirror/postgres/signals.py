@@ -1,14 +1,14 @@
-"""What this package asks of whoever sends it rows: to send them again, in another way.
+"""Requests of this package to the caller that sends rows: to send them again, in another way.
 
-These are no errors for people: each has one answer, and :func:`mirror.sidecar.deliver.apply_with_answers` (a batch) and
-:class:`~mirror.postgres.load.Loader` (a whole table) give it. Nothing has been applied when one is raised.
+These are not errors for people: each has one answer, which :func:`mirror.sidecar.deliver.apply_with_answers` (a batch)
+or :class:`~mirror.postgres.load.Loader` (a whole table) gives. Nothing has been applied when one is raised.
 """
 
 from __future__ import annotations
 
 
-class Signal(Exception):  # noqa: N818 - no error, but a question with one answer
-    """Base of the signals. ``table``: the source's; ``wish``: what has to be done, for the log."""
+class Signal(Exception):  # noqa: N818 - not an error, but a request with one answer
+    """Base of the signals. ``table``: name of the source table; ``wish``: what has to be done, for the log."""
 
     def __init__(self, table: str, wish: str) -> None:
         super().__init__(table, wish)

@@ -1,7 +1,7 @@
-"""The way into Postgres for one source: take it over, load it, apply batches to it.
+"""The entry point to Postgres for one source: take the source over, load it, apply batches.
 
 A :class:`Sink` holds one connection and the source's advisory lock. It does not reconnect: after a
-retryable :class:`~mirror.core.errors.SinkError` the caller closes it, opens another and asks it for the position.
+retryable :class:`~mirror.core.errors.SinkError` the caller closes it, opens another and reads its position.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SESSION = (
     "SET statement_timeout = 0",
     "SET client_min_messages = warning",
     "SET maintenance_work_mem = '256MB'",
-    # So that the server notices within a minute that the machine of this mirror is gone, and its lock ends.
+    # So that the server notices within a minute that the machine of this mirror is gone, and drops its lock.
     "SET tcp_keepalives_idle = 30",
     "SET tcp_keepalives_interval = 10",
     "SET tcp_keepalives_count = 3",
@@ -59,7 +59,7 @@ class Sink:
         agent: str | None,
         faults: Faults = no_fault,
     ) -> None:
-        """Use :meth:`open`. ``faults`` is called with the names of places where a kill is of interest."""
+        """Use :meth:`open`. ``faults``: see :mod:`~mirror.core.faults`."""
         self._conn = conn
         self._path = path
         self._schema = schema
@@ -94,9 +94,9 @@ class Sink:
     ) -> Sink:
         """Connect, migrate and take the source over.
 
-        ``path``: the source's name for good, its absolute path. ``schema``: where its tables go.
-        ``profiles``: by name, the ways to hold them. ``agent``: whose the rows are; None: as before, or as the
-        profile has it. Raises :class:`FencedError` if another mirror holds the source,
+        ``path``: the source's permanent name, its absolute path. ``schema``: where its tables go.
+        ``profiles``: by name, the ways to store them. ``agent``: owner of the rows; None: as before, or the
+        profile's default. Raises :class:`FencedError` if another mirror holds the source,
         :class:`SinkError` if Postgres cannot be used, or if the source is bound to another agent.
         """
         with translated("connect to Postgres"):
@@ -110,7 +110,7 @@ class Sink:
                 keepalives_idle=30,
                 keepalives_interval=10,
                 keepalives_count=3,
-                # Linux: what is sent and not acknowledged either; otherwise it is sent again for a quarter of an hour.
+                # Linux: the same for data that is not acknowledged, which is otherwise sent again for 15 minutes.
                 tcp_user_timeout=60_000,
             )
         sink = cls(conn, dsn, path, schema, profiles, agent, faults)
@@ -144,16 +144,16 @@ class Sink:
         self._read_source()
         self._require_binding()
         self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source)
-        # Again, now that nobody else can change it.
+        # Again, now that no other mirror can change it.
         self._read_source()
         self._targets = load_targets(conn, self._source_id, self._agent)
         self._refusals = load_refusals(conn, self._source_id)
         self._rejects = self._count_rejects()
         if self._profiles[self._profile or "generic"].migrations:
-            self._indexer.wake()  # an earlier build may have been broken off
+            self._indexer.wake()  # an earlier build may have been interrupted
 
     def _read_source(self) -> lease.Holder:
-        """Read the source's row; return the mirror that last held it."""
+        """Read the source's row; return the mirror that last took it."""
         row = self._conn.execute(statement("source_read"), (self._path, self._schema)).fetchone()
         if row is None:
             raise SinkError("read the position", self._path, "the source's row is gone")
@@ -166,7 +166,7 @@ class Sink:
         return lease.Holder(*holder)
 
     def _require_binding(self) -> None:
-        """Raise :class:`SinkError` if the source was loaded for another agent than the one that is asked for."""
+        """Raise :class:`SinkError` if the source was loaded for another agent than the requested one."""
         if self._profile is None or self._wanted_agent in (None, self._agent):
             return
         held = "without an agent" if self._agent is None else f"for the agent {self._agent}"
@@ -194,7 +194,7 @@ class Sink:
 
     @property
     def profile(self) -> str | None:
-        """Name of the profile by which the source is held; None: there is no snapshot yet."""
+        """Name of the source's profile; None: there is no snapshot yet."""
         return self._profile
 
     @property
@@ -204,12 +204,12 @@ class Sink:
 
     @property
     def indexing(self) -> tuple[str | None, str | None]:
-        """The vector index that is being built, and why one could not be built."""
+        """The vector index that is being built, and why the last build failed; each None if not so."""
         return self._indexer.busy, self._indexer.error
 
     @property
     def mappings(self) -> dict[str, Target]:
-        """Where the source's tables are held, by source table."""
+        """Where the source's tables are stored, by source table."""
         return dict(self._targets)
 
     @property
@@ -219,7 +219,7 @@ class Sink:
 
     @property
     def rejects(self) -> dict[str, int]:
-        """How many rows Postgres could not hold, by source table; tables without any are not in it."""
+        """How many rows Postgres could not hold, by source table; tables without rejects are not in it."""
         return dict(self._rejects)
 
     @property
@@ -241,11 +241,11 @@ class Sink:
     ) -> None:
         """Make Postgres equal to a SQLite file, and the position with it, in one transaction.
 
-        ``database``: a private copy that nobody writes. ``tables``: all tables to hold; those held so
-        far and not among them are renamed as dropped. ``rows``: the decoded rows of one of them.
-        ``profile``, ``agent``: how they are held from now on, and whose they are; what another profile held is
-        dropped, because all of it comes again.
-        ``before_commit``: called last; what it raises undoes everything. Raises
+        ``database``: a private copy that no process writes. ``tables``: all tables to store; tables that are in
+        Postgres and not among them are renamed as dropped. ``rows``: the decoded rows of one of them.
+        ``profile``, ``agent``: how they are stored from now on, and their owner; the tables of another profile are
+        dropped, because all rows are loaded again.
+        ``before_commit``: called last; an error that it raises undoes everything. Raises
         :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
         """
         with self._transaction("load a source"), open_copy(database) as copy:
@@ -271,7 +271,7 @@ class Sink:
             ).fetchone()  # fmt: skip
             if moved is None:
                 raise FencedError("load a source", self._path, "another mirror has taken it over")
-            # A whole copy needs no history: what was lost does not matter any more.
+            # After a whole copy, no earlier gap matters any more.
             self._conn.execute(statement("gap_heal"), (str(self._source_id), str(2**63 - 1)))
             rejects = self._count_rejects()
             before_commit()
@@ -282,7 +282,7 @@ class Sink:
         self._faults("load:after-commit")
 
     def _bind(self, editor: SchemaEditor, profile: str, agent: str | None, lsn: Lsn) -> SchemaEditor:
-        """Hold the source by a profile, for an agent, from now on; returns the editor for that."""
+        """Use a profile and an agent for the source from now on; returns the editor for them."""
         for name in list(editor.targets):
             editor.retire(name, lsn, drop=True)
         chosen = self._profiles[profile]
@@ -302,9 +302,10 @@ class Sink:
         return self._editor(profile, agent)
 
     def repair(self, table: Table, rows: AllRows) -> str:
-        """Make a table equal to the source at the applied position, noting in ``mirror.repairs`` what is changed.
+        """Make a table equal to the source at the applied position; each change is recorded in ``mirror.repairs``.
 
-        Returns what was done. See :mod:`~mirror.postgres.repair`; ``rows`` and errors as for :meth:`reload`.
+        Returns what was done, in words for the report. See :mod:`~mirror.postgres.repair`; ``rows`` and errors as for
+        :meth:`reload`.
         """
         position = self._position
         assert position is not None
@@ -319,12 +320,12 @@ class Sink:
             return f"Postgres refuses it: {self._refusals[table.name].reason}"
         if noted := self.ledger.repairs() - noted:
             return f"{noted:,} rows, each in mirror.repairs"
-        return "made anew; what it was is kept under another name" if whole else "nothing differed"
+        return "created again; the old table is kept under another name" if whole else "nothing differed"
 
     def reload(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
-        """Make a table equal to the source at the applied position, in one transaction, or have it refused.
+        """Make a table equal to the source at the applied position, in one transaction, or refuse it.
 
-        Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is noted in
+        Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is recorded in
         ``mirror.repairs``. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
         """
         position = self._position
@@ -343,14 +344,14 @@ class Sink:
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
             rejects = self._count_rejects()
-            # Goes nowhere, but only for the mirror that holds the source.
+            # Moves the position nowhere, but fails unless this mirror holds the source.
             self._conn.execute(*advance(self._source_id, self._epoch, position, 0))
             self._conn.execute("COMMIT")
         self._took(editor, rejects)
         return table.name not in self._refusals
 
     def _took(self, editor: SchemaEditor, rejects: dict[str, int]) -> None:
-        """It is committed."""
+        """Take over what a committed transaction has changed."""
         self._targets, self._refusals, self._rejects = editor.targets, editor.refusals, rejects
         if self._noted:
             self._dimensions |= self._noted
@@ -368,9 +369,10 @@ class Sink:
         """Apply one batch and its position in one transaction; return what it did to each table.
 
         ``widen``: (source table, source column) that become jsonb first. ``rekey``: tables that the
-        batch rebuilds because their declared key holds NULL. ``careful``: what Postgres refuses is kept
-        aside, and the rest applied. After :class:`ColumnMisfit`, :class:`NullInKey` or
-        :class:`RefusedError` nothing has been applied; decode the batch again and say so here.
+        batch rebuilds because their declared key has NULL. ``careful``: what Postgres refuses is saved as rejects
+        and refusals, and the rest applied. After :class:`ColumnMisfit`, :class:`NullInKey` or
+        :class:`RefusedError` nothing has been applied; decode the batch again and call this with ``widen``,
+        ``rekey`` or ``careful``.
         Raises :class:`FencedError` if another mirror took over, :class:`SinkError` otherwise.
         """
         with self._transaction("apply a batch"):
@@ -403,7 +405,7 @@ class Sink:
         return {(planner.target.name, *found) for planner in planners for found in planner.dimensions}
 
     def _new_dimensions(self, seen: set[tuple[str, str, int]]) -> list[Queued]:
-        """The statements that note dimensions of vectors that were not seen before."""
+        """The statements that save dimensions of vectors that were not seen before."""
         self._noted = seen - self._dimensions
         values = [(self._schema, table, column, str(dimension)) for table, column, dimension in sorted(self._noted)]
         return [(statement("dimension_save"), value) for value in values]
@@ -416,11 +418,11 @@ class Sink:
 
     @property
     def ledger(self) -> Ledger:
-        """What is written down about the source beside its rows."""
+        """What Postgres records about the source besides its rows."""
         return Ledger(self._conn, self._source_id, self._path)
 
     def close(self) -> None:
-        """Close the connection, which also lets go of the source. May be called twice."""
+        """Close the connection, which also releases the source. May be called twice."""
         lease.leave(self._backend)
         self._conn.close()
         self._indexer.close()
@@ -434,7 +436,7 @@ class Sink:
         self.close()
 
     def _editor(self, profile: str | None = None, agent: str | None = None) -> SchemaEditor:
-        """An editor of the tables as they are held, or of none, for another profile and agent."""
+        """An editor of the tables as they are; or, for another profile and agent, of no tables yet."""
         if profile is None:
             profile, agent, targets = self._profile or "generic", self._agent, dict(self._targets)
         else:
@@ -451,7 +453,7 @@ class Sink:
 
     @contextmanager
     def _transaction(self, operation: str) -> Iterator[None]:
-        """Roll back whatever the block has begun if it fails; psycopg's errors become SinkError."""
+        """Roll back the block's transaction if the block fails; psycopg's errors become SinkError."""
         try:
             yield
         except BaseException as error:
@@ -460,7 +462,7 @@ class Sink:
                 if isinstance(error, RefusedError | psycopg.ProgrammingError):
                     self._require_unchanged(operation)
             except psycopg.Error:
-                # The connection is what failed; the server rolls back by itself. The first error tells.
+                # The connection failed; the server rolls back by itself. The first error is the one to raise.
                 self._conn.close()
             if isinstance(error, psycopg.Error):
                 raise sink_error(error, operation, self._path) from error
@@ -478,5 +480,5 @@ def _held(editor: SchemaEditor, table: str) -> Target | None:
         return None
     target = editor.targets.get(table)
     if target is None:
-        raise SinkError("apply a batch", table, "the table is not held in Postgres")
+        raise SinkError("apply a batch", table, "the table is not stored in Postgres")
     return target

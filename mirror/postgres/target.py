@@ -1,4 +1,4 @@
-"""How one source table is held in Postgres, as ``mirror.tables`` remembers it.
+"""How one source table is stored in Postgres, as ``mirror.tables`` records it.
 
 A :class:`Target` is a :class:`~mirror.core.tables.TableMapping` without the source's definition, which is
 not known yet when a mirror starts.
@@ -24,7 +24,7 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: Name of the key column of tables without a usable declared key.
 ROWID = "_rowid"
-#: Name of the column that keeps what typed values do not give back: see :mod:`mirror.postgres.typed`.
+#: Name of the column with the texts that typed values cannot be turned back into: see :mod:`mirror.postgres.typed`.
 ORIGINAL = "_original"
 
 
@@ -56,13 +56,13 @@ class Target:
     key: tuple[str, ...] | None
     """Postgres names of the key columns, without ``agent_id``; None: the extra column ``_rowid``."""
     agent: str | None = None
-    """The agent whose rows they are, beside those of others; None: the table is the source's alone."""
+    """The agent that owns the rows, in a table shared with others; None: the table is the source's alone."""
     curated: bool = False
     """Whether a migration of the profile makes the table."""
 
     @classmethod
     def of(cls, mapping: TableMapping, agent: str | None) -> Target:
-        """Take a mapping; return what of it is remembered."""
+        """Take a mapping; return the part of it that ``mirror.tables`` records."""
         columns = tuple(
             TargetColumn(column.name, held.name, held.pg_type, held.codec)
             for column, held in zip(mapping.table.columns, mapping.columns, strict=True)
@@ -70,13 +70,13 @@ class Target:
         return cls(mapping.table.name, mapping.schema, mapping.name, columns, mapping.key, agent, mapping.curated)
 
     def require_columns(self, table: Table) -> None:
-        """Raise :class:`SinkError` if the columns of the source's definition are not the ones that are held."""
+        """Raise :class:`SinkError` if the columns of the source's definition are not those of this target."""
         if tuple(c.name for c in table.columns) != tuple(c.source for c in self.columns):
-            raise SinkError("map a table", self.source, "its columns are not those held in Postgres")
+            raise SinkError("map a table", self.source, "its columns are not those stored in Postgres")
 
     @property
     def jsonb_columns(self) -> frozenset[str]:
-        """Source names of the columns held as jsonb, as any value is."""
+        """Source names of the columns that are jsonb, and so can have any value."""
         return frozenset(c.source for c in self.columns if c.pg_type == "jsonb" and not c.codec)
 
     @property
@@ -121,7 +121,7 @@ def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Tar
 
 
 def save_target(conn: Conn, source_id: int, target: Target) -> None:
-    """Remember a target, in place of what was remembered of its source table."""
+    """Save a target, in place of an earlier one of its source table."""
     forget_target(conn, source_id, target.source)
     columns = [
         {"name": c.name, "type": c.pg_type, "source": c.source} | ({"codec": c.codec} if c.codec else {})
@@ -135,7 +135,7 @@ def save_target(conn: Conn, source_id: int, target: Target) -> None:
 
 
 def forget_target(conn: Conn, source_id: int, source_table: str) -> None:
-    """Forget where a source table is held."""
+    """Delete the record of where a source table is stored."""
     conn.execute(
         "DELETE FROM mirror.tables WHERE source_id = $1::bigint AND source_table = $2::text",
         (str(source_id), source_table),
@@ -143,18 +143,18 @@ def forget_target(conn: Conn, source_id: int, source_table: str) -> None:
 
 
 def require_free(conn: Conn, schema: str, name: str) -> None:
-    """Raise :class:`NameTakenError` if ``schema.name`` is taken, saying by whom and what to do.
+    """Raise :class:`NameTakenError`, with the owner and what to do, if ``schema.name`` is taken.
 
-    Else it is ours to make: until the caller's transaction ends, no other mirror does.
+    Else the name is reserved: until the caller's transaction ends, no other mirror creates such a table.
     """
     place = f"{schema}.{name}"
     if conn.execute(statement("name_reserve"), (schema, name)).fetchone() != (True,):
         holder = conn.execute(statement("name_holder"), (schema, name)).fetchone()
-        whose = f"of another source, {holder[0]}" if holder is not None else "of another source"
+        owner = f"of another source, {holder[0]}" if holder is not None else "of another source"
         raise NameTakenError(
             "create a table",
             place,
-            f"{place} is being made just now for a table {whose}",
+            f"{place} is being created at this moment for a table {owner}",
             next_step="give this source a schema of its own with --schema",
         )
     row = conn.execute(statement("target_owner"), (schema, name)).fetchone()
@@ -187,7 +187,7 @@ def is_intact(conn: Conn, target: Target) -> bool | None:
 
 
 def require_intact(conn: Conn, target: Target) -> None:
-    """Raise :class:`RefusedError` if somebody has dropped or altered the table of a target."""
+    """Raise :class:`RefusedError` if the table of a target was dropped or altered by hand."""
     if not is_intact(conn, target):
         place = f"{target.schema}.{target.name}"
-        raise RefusedError("write to a table", place, f"{place} was dropped or altered by hand; it is copied anew")
+        raise RefusedError("write to a table", place, f"{place} was dropped or altered by hand; it is copied again")

@@ -1,4 +1,4 @@
-"""Codecs of columns whose type a profile fixes: a value that does not fit is rejected, never widened to jsonb.
+"""Codecs of columns with a type that a profile fixes: a value that does not fit is rejected, never widened to jsonb.
 
 ====== =================================== ============================ ===================================
 codec  SQLite                              Postgres                     canonical SQLite form
@@ -12,9 +12,10 @@ vector blob, little-endian float32         vector (pgvector)            the valu
 ====== =================================== ============================ ===================================
 
 The first form of a time is what SQLite's ``datetime('now')`` writes, the second what JavaScript's
-``toISOString`` does; the compact JSON is what ``JSON.stringify`` writes. Where the canonical form of what
-Postgres then has is not the text that SQLite had, the codec says so (:func:`original`) and the row keeps that
-text in ``_original``, so that every value can be turned back into what it was.
+``toISOString`` does; the compact JSON is what ``JSON.stringify`` writes. Where the canonical form of the value in
+Postgres is not the text that SQLite had, :func:`original` returns that text and the row keeps it in ``_original``, so
+that every value can be turned back into what it was. What else a new codec needs: "Adding a codec" in
+``mirror/README.md``.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
-#: A number whose digits jsonb keeps as they are.
+#: A number of which jsonb keeps the digits as they are.
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,99})(?:\.\d{1,99})?")
 
 
 def encoder(pg_type: str, codec: str) -> Encoder:
-    """The encoder of a column; raises ``KeyError`` for a type or codec that there is not."""
+    """The encoder of a column; raises ``KeyError`` for an unknown type or codec."""
     if not codec:
         return ENCODERS[pg_type]
     if codec == "strict":
@@ -64,7 +65,7 @@ def encoder(pg_type: str, codec: str) -> Encoder:
 
 
 def original(codec: str, value: Value, encoded: str | None) -> str | None:
-    """The text that must be kept beside an encoded value, because its canonical form is another; None if none."""
+    """The text to keep in ``_original``, because the encoded value's canonical form differs; None: it does not."""
     if not isinstance(value, str) or encoded is None:
         return None
     if codec == "time":
@@ -109,7 +110,7 @@ def _time(value: Value) -> str | None:
     text = _text_of(value, "a time")
     match = _TIME.fullmatch(text)
     if match is None:
-        raise Reject("a text that is no time in ISO 8601")
+        raise Reject("a text that is not a time in ISO 8601")
     day, clock, seconds, fraction, offset = match.groups()
     digits = (fraction or "").ljust(6, "0")
     zone = "+00:00" if offset in (None, "Z") else offset
@@ -155,7 +156,7 @@ def _json(value: Value) -> str | None:
     try:
         parsed = json.loads(text, parse_constant=_no_constant, parse_int=_Number, parse_float=_Number)
     except ValueError as error:
-        raise Reject("a text that is no JSON") from error
+        raise Reject("a text that is not JSON") from error
     except RecursionError as error:
         raise Reject("JSON that is nested too deeply") from error
     if "\\u" in text and "\\u0000" in text and _holds_nul(parsed):
@@ -199,7 +200,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _compact(value: Any) -> str:
-    """JSON as ``JSON.stringify`` writes it; numbers are :class:`_Number`."""
+    """JSON as ``JSON.stringify`` writes it; numbers are :class:`_Number`, and written as they were."""
     if isinstance(value, _Number):
         return str(value)
     if isinstance(value, dict):
@@ -218,13 +219,13 @@ def _vector(value: Value) -> str | None:
     if type(value) is not bytes:
         raise Reject(f"{kind_of(value)} in a column of vectors")
     if not value or len(value) % 4:
-        raise Reject(f"a blob of {len(value)} bytes, which is no float32 vector")
+        raise Reject(f"a blob of {len(value)} bytes, which is not a float32 vector")
     if len(value) > 4 * MAX_DIMENSIONS:
         raise Reject(f"a vector of {len(value) // 4} dimensions; pgvector holds {MAX_DIMENSIONS}")
     numbers = np.frombuffer(value, dtype="<f4")
     if not np.isfinite(numbers).all():
         raise Reject("a vector with NaN or infinity")
-    # Each is exact as a double, and pgvector's parser rounds to the nearest float32, which is the one it was.
+    # Each is exact as a double, and pgvector's parser rounds to the nearest float32, which is the same one.
     return json.dumps(numbers.tolist())
 
 

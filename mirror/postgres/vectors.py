@@ -1,6 +1,6 @@
-"""HNSW indexes of vectors: one for each dimension in use, built beside the mirror, which goes on meanwhile.
+"""HNSW indexes of vectors: one for each dimension in use, built in the background while the mirror goes on.
 
-An HNSW index holds vectors of one dimension, so each is partial: a query uses it that says
+An HNSW index has vectors of one dimension, so each is partial; Postgres uses it for queries with
 ``WHERE vector_dims(embedding) = 768 ORDER BY embedding::vector(768) <=> $1``.
 """
 
@@ -25,7 +25,7 @@ MAX_INDEXED = 2_000
 #: Advisory lock under which one mirror at a time builds indexes.
 _INDEX_LOCK = 0x6D6972726F74
 
-#: Seconds between two attempts to get it, and after an error that may pass.
+#: Seconds between two attempts to get it, and after a retryable error.
 _LOCK_SECONDS, _RETRY_SECONDS = 0.2, 1.0
 
 _CREATE = SQL(
@@ -35,14 +35,14 @@ _CREATE = SQL(
 
 
 def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], closing: Event) -> None:
-    """Build the indexes that a schema's vectors still need, one after the other, without holding up writes.
+    """Build the indexes that a schema's vectors still need, one after the other, without blocking writes.
 
-    ``conn`` must be in autocommit mode. ``progress`` is told of each that begins. One that an end of the server or
-    of the mirror left invalid is built anew. ``closing``: set to end the wait for others that build. Raises
-    psycopg's errors.
+    ``conn`` must be in autocommit mode. ``progress`` is called with the name of each as it begins. An index that is
+    invalid, because the server or the mirror ended while it was built, is built again. ``closing``: set to end the
+    wait for other mirrors that build. Raises psycopg's errors.
     """
     conn.execute(statement("session_search_path"))
-    # Not waiting for the lock inside of a statement: the build that has it waits for all statements to end.
+    # No wait for the lock inside a statement: the build that has it waits for all running statements to end.
     while conn.execute("SELECT pg_try_advisory_lock($1::bigint)", (str(_INDEX_LOCK),)).fetchone() != (True,):
         if closing.wait(_LOCK_SECONDS):
             return
@@ -50,7 +50,7 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
         for table, column, dimension, name, valid in conn.execute(statement("vector_indexes"), (schema,)).fetchall():
             if valid or dimension > MAX_INDEXED:
                 continue
-            # A load of many vectors leaves this to us: inside of its transaction it could meet another's build.
+            # A load does not analyze tables of vectors: its transaction could conflict with another mirror's build.
             conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
             progress(f"{table}.{column}, {dimension} dimensions")
             if valid is not None:
@@ -87,13 +87,13 @@ class VectorIndexer:
 
     @property
     def busy(self) -> str | None:
-        """What it does; None: all indexes are there, or an attempt has failed."""
+        """What is being built or looked for; None: all indexes are there, or the last attempt has failed."""
         if self._building is not None:
             return self._building
         return None if self._thread is None else "looking for missing indexes"
 
     def wake(self) -> None:
-        """Look for what is missing, now or when the present build is done."""
+        """Look for missing indexes, now or when the present build is done."""
         with self._guard:
             self._again = True
             if self._thread is None and not self._closing.is_set():
@@ -101,7 +101,7 @@ class VectorIndexer:
                 self._thread.start()
 
     def close(self) -> None:
-        """Break off what is being built; the next start builds it anew."""
+        """Cancel what is being built; the next start builds it again."""
         with self._guard:
             self._closing.set()
             thread, conn = self._thread, self._conn
@@ -140,8 +140,8 @@ class VectorIndexer:
                 if self._closing.is_set():
                     return
                 self._conn = conn
-            build_missing(conn, self._schema, self._tell, self._closing)
+            build_missing(conn, self._schema, self._progress, self._closing)
 
-    def _tell(self, what: str) -> None:
+    def _progress(self, what: str) -> None:
         self._building = what
         logger.info("{}: building the vector index of {}", self._name, what)

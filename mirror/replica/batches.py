@@ -13,7 +13,7 @@ from mirror.replica.spool_reader import SpoolReader
 from mirror.sqlite.format.header import HEADER_SIZE, schema_cookie
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE
 
-#: A batch ends at the first commit behind this many frames.
+#: A batch ends at the first commit after this many frames.
 BATCH_FRAMES = 16384
 _FRAME = struct.Struct(">II").unpack_from
 
@@ -45,16 +45,16 @@ class PageBatch:
 
 @dataclass(frozen=True, slots=True)
 class GapFound:
-    """The spool goes on behind a place where pages have to be compared."""
+    """The next record of the spool begins a generation for which pages have to be compared."""
 
     head: Head
     """The start of the new generation."""
     reason: str
     """Why contiguity could not be proved; empty for a database that has no WAL: it changed, nothing was lost."""
     counter: int = 0
-    """A database without a WAL: its change counter then,"""
+    """For a database without a WAL: its change counter then."""
     inode: int = 0
-    """and the file's inode."""
+    """For a database without a WAL: the file's inode."""
 
 
 def next_batch(
@@ -64,13 +64,13 @@ def next_batch(
     cookie: bytes | None,
     stop_at: Lsn | None = None,
 ) -> PageBatch | GapFound | None:
-    """Read the next batch behind ``head``; None when there is no whole commit up to ``until``.
+    """Read the next batch after ``head``; None when there is no whole commit up to ``until``.
 
     A commit that changes the schema (its page 1 has another cookie than ``cookie``) makes a batch of
     its own, so that each schema change is applied at its commit; with ``cookie`` None it does not, and
-    the batch goes on to the end. ``stop_at``: no commit behind this position is taken.
-    A batch also ends with its segment, if a commit does. One without commits, which only follows a
-    reset, has no images. Raises ``FormatError`` where the spool is damaged.
+    the batch goes on to the end. ``stop_at``: no commit after this position is taken.
+    A batch also ends where its segment ends, if a commit ends there. A batch without commits, which only a
+    reset makes, has no images. Raises ``FormatError`` where the spool is damaged.
     """
     images: dict[int, Image] = {}
     pending: dict[int, Image] = {}
@@ -84,7 +84,7 @@ def next_batch(
     for record in spool.records(head.place, until):
         if record.kind is Kind.START:
             if commits and cookie is not None:
-                return result()  # so that a position lies between two segments now and then
+                return result()  # so that now and then a position is between two segments
             continue
         if record.kind is not Kind.FRAMES:
             if record.generation <= head.lsn.generation:
@@ -95,14 +95,14 @@ def next_batch(
                 break
             if record.kind in (Kind.GAP, Kind.CHANGE):
                 return result() or GapFound(start, cursor.reason, cursor.changes, cursor.inode)
-            # Frames behind the last commit of a finished generation were never committed.
+            # Frames after the last commit of a finished generation were never committed.
             pending = {}
             at = replace(start, committed_at=at.committed_at)
             seen = start.lsn.generation, 0
             continue
         if (record.generation, record.first_frame) > (seen[0], seen[1] + 1):
-            # Somebody has deleted what was in between: never to be taken for contiguous.
-            raise FormatError("read the spool", f"segment {record.place.segment}", f"it goes on elsewhere than {seen}")
+            # What was in between was deleted: this is never taken for contiguous.
+            raise FormatError("read the spool", f"segment {record.place.segment}", f"records after {seen} are missing")
         seen = max(seen, (record.generation, record.first_frame + record.count - 1))
         step = len(record.payload) // record.count
         page_size = step - FRAME_HEADER_SIZE
@@ -138,7 +138,7 @@ def next_batch(
 
 
 def last_change(spool: SpoolReader, found: GapFound, until: SpoolPlace | None) -> GapFound:
-    """The last of several changes of a database without a WAL: one comparison serves them all."""
+    """The last of several changes of a database without a WAL: one comparison is enough for all of them."""
     while not found.reason:
         later = next_batch(spool, found.head, until, None)
         if not isinstance(later, GapFound) or later.reason:
@@ -163,7 +163,7 @@ def frames_until(spool: SpoolReader, start: Head, until: SpoolPlace | None, targ
 
 
 def _wanted(record: Record, after: Lsn, until: Lsn | None) -> tuple[int, int]:
-    """Which frames of a record lie behind one position and not behind another: a range of their indexes."""
+    """Which frames of a record are after one position and not after another: a range of their indexes."""
     first, last = 0, record.count
     if record.generation <= after.generation:
         first = last if record.generation < after.generation else max(0, after.frame + 1 - record.first_frame)

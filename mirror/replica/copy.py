@@ -5,11 +5,14 @@ page that a checkpoint can write comes from a committed frame of the generation 
 the copy began, or of a later one. Capture spools exactly those frames, from the first of that
 generation on. So the pages as read, overlaid with the spooled frames up to any commit that was
 published after the last page had been read, are the database at that commit: torn or outdated
-pages included, since each of them has a frame. (The way of ``pg_basebackup``; ARIES' fuzzy dump.)
-No read transaction is held, so neither a writer nor a checkpoint ever notices.
+pages included, since each of them has a frame. (``pg_basebackup`` does the same; ARIES calls it a fuzzy dump.)
+No read transaction is held, so no writer and no checkpoint is affected.
 
 The file is read through a SQLite connection's own handle, because closing another descriptor on it
-would drop that connection's POSIX locks.
+would drop that connection's POSIX locks (hazard 17, mirror/HAZARDS.md).
+
+A re-diff file has the pages that a comparison of the file with the shadow found to differ, for each, big-endian: 4
+bytes page number, 4 bytes CRC-32 of the page, the page.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from mirror.core.files import sync_folder
 from mirror.replica.images import Image, image_at, rediff_path
 from mirror.replica.shadow import Shadow
 
-#: Reads ``(offset, amount)`` from the database file; short at its end.
+#: Reads ``(offset, amount)``, in bytes, from the database file; returns fewer bytes at its end.
 ReadFile = Callable[[int, int], bytes]
 Progress = Callable[[int], None]
 
@@ -47,7 +50,10 @@ def blocks(read: ReadFile) -> Iterator[tuple[int, bytes]]:
 
 
 def copy_file(read: ReadFile, target: Path, progress: Progress | None = None) -> None:
-    """Write the database file's bytes to ``target``. Raises ``StateError``."""
+    """Write the database file's bytes to ``target``; ``progress`` is called with the bytes written so far.
+
+    Raises ``StateError``.
+    """
     try:
         with open(target, "wb") as file:
             for offset, block in blocks(read):
@@ -74,8 +80,8 @@ def rediff(
 ) -> dict[int, Image]:
     """Find the pages of the database file that differ from the shadow.
 
-    Their images go to the re-diff file of ``generation``; the result says where each lies. ``check``
-    is called now and then and may raise to end the work. Raises ``StateError``.
+    Their images are written to the re-diff file of ``generation``; the result gives the place of each by page
+    number. ``check`` is called now and then and may raise to end the work. Raises ``StateError``.
     """
     path = rediff_path(folder, generation)
     found: dict[int, Image] = {}
@@ -106,7 +112,7 @@ def rediff(
 
 
 def _differing(ours: bytes, theirs: bytes, page_size: int) -> list[int]:
-    """Indexes of the whole pages of ``ours`` that ``theirs``, which may end earlier, does not have so."""
+    """Indexes of the whole pages of ``ours`` that differ in ``theirs``, or are missing there: it may end earlier."""
     if ours == theirs:
         return []
     count, shared = len(ours) // page_size, min(len(ours), len(theirs)) // page_size

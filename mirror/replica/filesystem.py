@@ -1,8 +1,8 @@
-"""On what kind of file system a file lies.
+"""The kind of file system that a file is on.
 
 Programs on one machine agree on the WAL's state through shared memory, the ``-shm`` file mapped by each. Over a network
-a mapping shows the own machine's writes only, so a commit made elsewhere would not be seen: SQLite forbids WAL
-there (https://sqlite.org/wal.html), and file locks and times are not to be trusted either.
+a mapping shows only what the same machine writes, so a commit made on another would not be seen: SQLite forbids WAL
+there (https://sqlite.org/wal.html), and file locks and times cannot be trusted either (hazard 21, mirror/HAZARDS.md).
 """
 
 from __future__ import annotations

@@ -27,12 +27,15 @@ from mirror.sqlite.decode.schema import Schema, read_schema
 from mirror.sqlite.format.btree import Geometry
 from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
 
-#: Files of comparisons that may stand, and be open, before a save makes them unnecessary.
+#: Re-diff files that may exist, and be open, before a save makes them unnecessary.
 MOST_COMPARISONS = 64
 
 
 class Replica:
-    """What the mirror keeps of one source on its own disk, and the place in the spool behind it."""
+    """What the mirror keeps of one source on its own disk, and the place in the spool that follows it.
+
+    Thread: the source's own (the loop).
+    """
 
     def __init__(
         self,
@@ -43,14 +46,14 @@ class Replica:
         pagemap: PageMap | None,
         head: Head,
     ) -> None:
-        """``pagemap`` None: the shadow was just made; it is mapped and written to disk meanwhile."""
+        """``pagemap`` None: the shadow was just made; a thread maps it and writes it to disk."""
         page1 = shadow.read(1)
         header = DatabaseHeader.parse(page1)
         self.page_size = header.page_size
         self.leapt = False
-        """Whether the pages are behind the position."""
+        """Whether the pages are older than the position."""
         self._paged = head.lsn.generation
-        """The generation in which the pages are."""
+        """The generation of the pages."""
         self.lineage = shadow.saved.lineage
         self.head = head
         self._folder = folder
@@ -77,7 +80,7 @@ class Replica:
         place, first = saved.place, spool.first()
         begin = None if first is None else next(spool.records(first), None)
         if first is None:
-            place = SpoolPlace(1, 0)  # the spool was lost: what will stand there begins with a gap
+            place = SpoolPlace(1, 0)  # the spool was lost: what will be in it begins with a gap
         elif begin is not None and begin.kind is Kind.GAP and begin.generation > saved.generation:
             place = first  # as above, and it does already
         elif begin is None or begin.generation > saved.generation or place < first:
@@ -90,7 +93,7 @@ class Replica:
     def create(
         cls, folder: Path, spool: SpoolReader, images: Images, frames: PageBatch, pages: int, faults: Faults = no_fault
     ) -> Replica:
-        """Make a replica of the copy that stands in ``shadow.db``, overlaid with spooled frames.
+        """Make a replica of the copy that is in ``shadow.db``, overlaid with spooled frames.
 
         Its rows can be read; it counts, and can move, only after :meth:`finish`.
         """
@@ -100,12 +103,12 @@ class Replica:
         return cls(folder, spool, images, shadow, None, head)
 
     def rows_sent(self) -> None:
-        """Told when the rows of a table have been read, so that there is time to map a copy just made."""
+        """Called when the rows of a table have been read, because then there is time to map a copy just made."""
         if self._finishing is not None:
             self._finishing.map_now()
 
     def finish(self, check: Callable[[], None]) -> None:
-        """Record that a copy just made is whole, once it is on disk and mapped; ``check`` is called meanwhile.
+        """Record that a copy just made is whole, once it is on disk and mapped; until then ``check`` is called.
 
         Raises ``FormatError``, ``OSError``.
         """
@@ -140,7 +143,7 @@ class Replica:
         return Position(self.head.lsn, self.head.salts, self.head.committed_at)
 
     def read(self, pgno: int) -> bytes:
-        """A page as of the position; empty behind the end."""
+        """A page as of the position; empty after the end."""
         return self._shadow.read(pgno)
 
     def next(self, until: SpoolPlace | None, stop_at: Lsn | None = None) -> PageBatch | GapFound | None:
@@ -153,7 +156,10 @@ class Replica:
         rebuild: frozenset[str] = frozenset(),
         check: Callable[[], None] | None = None,
     ) -> Decoded:
-        """Decode a batch's pages against the replica; ``check`` is called at each page read."""
+        """Decode a batch's pages against the replica; ``check`` is called at each page read and may raise.
+
+        Raises ``FormatError`` and ``SourceError``, also while the result is read.
+        """
 
         def new(pgno: int) -> bytes:
             if check is not None:
@@ -171,7 +177,7 @@ class Replica:
             yield from changes.rows
 
     def advance(self, head: Head, images: Mapping[int, Image], pages: int, decoded: Decoded) -> None:
-        """Move to the position after a batch whose changes have all been read."""
+        """Move to the position after a batch, once all its changes have been read."""
         decoded.update.apply(self._map)
         self._shadow.advance(images, pages or self.pages)
         self.schema, self.head, self.leapt = decoded.schema, head, False
@@ -180,23 +186,26 @@ class Replica:
             self._cookie = schema_cookie(self.read(1))
 
     def forget_comparisons(self) -> None:
-        """Remove what comparisons that were not applied have left: it describes no state that the pages came through.
+        """Delete the files of comparisons that were not applied: they describe no state that the pages went through.
 
-        Before anything is applied at a later position; a restart would take it for the way to there.
+        Called before anything is applied at a later position: a restart would take them for the way to it.
         """
         self._images.forget_rediffs(above=self._paged)
 
     def leap(self, position: Position, place: SpoolPlace | None) -> None:
-        """Postgres is at a position to which the pages have not come, because hooks told of the rows; they stay behind.
+        """Move the position alone: Postgres has the rows from hooks, and the pages stay at an older position.
 
-        ``place``: in the spool, if the position stands there. Pages move on with the next comparison, and until then
+        ``place``: in the spool, if the position is there. The pages move on with the next comparison, and until then
         nothing is saved.
         """
         self.head = Head(position.lsn, position.salts, position.committed_at, place or self.head.place)
         self.leapt = True
 
     def roll_forward(self, target: Lsn, until: SpoolPlace | None, check: Callable[[], None]) -> bool:
-        """Move along the spool to a position without applying; False if the spool does not lead there."""
+        """Move along the spool to a position without applying; False if the spool does not lead there.
+
+        Raises ``FormatError`` where the spool is damaged.
+        """
         while self.head.lsn < target:
             found = self.next(until, target)
             if isinstance(found, GapFound):
@@ -218,7 +227,10 @@ class Replica:
         return self.head.lsn == target
 
     def compare(self, read: ReadFile, generation: int, check: Callable[[], None]) -> dict[int, Image]:
-        """Where the pages lie, from now on, in which the source's file differs; raises ``StateError``."""
+        """Compare the source's file with the shadow: the images of the pages that differ, by page number.
+
+        Raises ``StateError``, and what ``check`` raises.
+        """
         return rediff(read, self._shadow, self.page_size, self._folder, generation, check)
 
     def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
@@ -246,8 +258,8 @@ class Replica:
         """Begin a save when one is due, note one that is done; ``until``: where the spool ends.
 
         It begins where a segment ends, because capture still appends to the last one and syncing that
-        would hold it up; only when that does not come does it begin anywhere. To be called when nothing
-        more is spooled, too: capture may wait for room.
+        would hold it up; it begins elsewhere only when no segment ends for long. To be called also when nothing
+        more is spooled: capture may wait for room. Raises ``StateError``.
         """
         self._note_save(wait=False)
         if self.leapt:
@@ -281,7 +293,7 @@ class Replica:
             self._spool.prune(saved.place.segment)
 
     def close(self) -> None:
-        """Close the shadow."""
+        """Close the shadow, after the thread that finishes a copy has ended."""
         if self._finishing is not None:
             self._finishing.give_up()
         self._shadow.close()
@@ -290,8 +302,9 @@ class Replica:
 class _Finishing:
     """What a copy still needs before it counts, done by a thread of its own while the rows are loaded.
 
-    It is written to disk at once, but mapped only when told: the two threads would take the interpreter from
-    each other at every row, while Postgres waits; later, Postgres is at work on the key and the loader waits.
+    The copy is written to disk at once, but mapped only after :meth:`map_now`: before that the two threads would take
+    the interpreter from each other at every row, while Postgres waits; later Postgres builds the key and the loader
+    waits.
     """
 
     def __init__(self, shadow: Shadow, schema: Schema, layout: Layout) -> None:
@@ -301,7 +314,7 @@ class _Finishing:
         self._given_up = False
         self._map_now = threading.Event()
         self._done: Future[PageMap] = Future()
-        # A daemon, so that whoever forgets to close a replica can still end.
+        # A daemon, so that a program that does not close its replica can still end.
         threading.Thread(target=self._run, name="mirror finish", daemon=True).start()
 
     def _run(self) -> None:
@@ -310,7 +323,7 @@ class _Finishing:
             self._map_now.wait()
             pagemap = build_pagemap(self._read, self._shadow.pages, self._schema, self._layout)
         except BaseException as error:
-            self._done.set_exception(error)  # raised by whoever asks for the result
+            self._done.set_exception(error)  # result() raises it
         else:
             self._done.set_result(pagemap)
 
@@ -324,14 +337,14 @@ class _Finishing:
         self._map_now.set()
 
     def result(self, check: Callable[[], None]) -> PageMap:
-        """The page map, once the copy is on disk; raises what went wrong, and whatever ``check`` raises."""
+        """The page map, once the copy is on disk; raises what the thread raised, and what ``check`` raises."""
         self.map_now()
         while wait_for([self._done], 0.1).not_done:
             check()
         return self._done.result()
 
     def give_up(self) -> None:
-        """End soon, and only then return."""
+        """End the thread, and return when it has ended."""
         self._given_up = True
         self.map_now()
         wait_for([self._done])

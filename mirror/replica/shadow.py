@@ -4,12 +4,19 @@ Files in the source's state directory::
 
     shadow.db       page images: a byte-exact copy of the source at the saved position
     shadow.map      the page map at that position
-    shadow.json     the position and where in the spool it lies
+    shadow.json     the position and its place in the spool
     shadow.redo     while a save runs: the pages it is about to write
+    rediff-N.pages  pages that the comparison of generation N found to differ (format: :mod:`mirror.replica.copy`)
+
+``shadow.json`` is a :class:`SavedPosition` as JSON, and ``crc``: the CRC-32 of that JSON without it. ``shadow.map`` is
+a page map as bytes (:meth:`~mirror.sqlite.decode.pagemap.PageMap.to_bytes`). ``shadow.redo``, little-endian: 4 bytes
+size of a position, 4 bytes number of pages, the position as in ``shadow.json``, for each page 4 bytes number, 8 bytes
+segment and 8 bytes offset of its image (:func:`~mirror.replica.images.place_of`), then the page map. The last two files
+end with the CRC-32 of the rest, 4 bytes, big-endian.
 
 Pages that changed since the saved position are not copied: an overlay in memory says where in the
-spool (or in a re-diff's file) their newest image lies. A save writes them into ``shadow.db``, in a
-thread of its own: whoever reads meanwhile finds those pages in the overlay, so it does not matter
+spool (or in a re-diff file) their newest image is. A save writes them into ``shadow.db``, in a
+thread of its own: reads during a save find those pages in the overlay, so it does not matter
 whether they have been written. A save cut short by a kill is finished at the next start from
 ``shadow.redo``. So at any kill the files describe one exact position, and the spool from there on
 leads to any later one.
@@ -37,11 +44,11 @@ from mirror.core.errors import FormatError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Salts
-from mirror.replica.images import Image, Images, _place_of, image_at
+from mirror.replica.images import Image, Images, image_at, place_of
 from mirror.replica.spool_reader import SpoolReader
 
 _ENTRY = struct.Struct("<IqQ")
-#: A save is due when the overlay has grown to this many pages, or the spool behind the saved position
+#: A save is due when the overlay has grown to this many pages, or the spool after the saved position
 #: to this many segments.
 SAVE_PAGES, SAVE_SEGMENTS = 8192, 4
 
@@ -51,13 +58,13 @@ class SavedPosition:
     """The position that the files describe."""
 
     lineage: str
-    """Random name of this copy; Postgres has it too, so that the two can be told to belong together."""
+    """Random name of this copy; Postgres has it too, which shows that the two belong together."""
     generation: int
     frame: int
     salts: Salts
     committed_at: float
     place: SpoolPlace
-    """The spool from here on has all that came later."""
+    """From here on the spool has everything that was committed later."""
     page_size: int
     pages: int
 
@@ -73,15 +80,18 @@ class _Saving(NamedTuple):
     done: Future[None]
 
 
-#: Saves of all sources of a process, one at a time: what they wait for is the same disk.
+#: Saves of all sources of a process, one at a time: they all wait for the same disk.
 _writers = ThreadPoolExecutor(1, "mirror save")
 
 
 class Shadow:
-    """The shadow of one source; only the pipeline's thread uses it."""
+    """The shadow of one source.
+
+    Thread: the source's own (the loop). Another may call :meth:`sync` and :meth:`read_run` while a copy is finished.
+    """
 
     def __init__(self, folder: Path, images: Images, saved: SavedPosition, faults: Faults = no_fault) -> None:
-        """``faults`` is called with the names of places in a save where a kill is of interest."""
+        """``faults`` is called with the name of each place in a save at which tests kill the process."""
         self._faults = faults
         self._folder = folder
         self._images = images
@@ -157,7 +167,7 @@ class Shadow:
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Delete the shadow; the position goes first, so that a half-deleted one is none."""
+        """Delete the shadow; the position first, so that a shadow deleted in part counts as none."""
         for name in ("shadow.json", "shadow.redo", "shadow.map", "shadow.db"):
             (folder / name).unlink(missing_ok=True)
         _remove_leftovers(folder)
@@ -167,7 +177,7 @@ class Shadow:
     # -- reading and advancing ---------------------------------------------------------------------
 
     def read(self, pgno: int) -> bytes:
-        """The image of a page at the applied position; empty behind the end."""
+        """The image of a page at the applied position; empty after the end."""
         image = self._overlay.get(pgno)
         if image is not None:
             return self._images.read(image, self._page_size)
@@ -176,7 +186,7 @@ class Shadow:
         return os.pread(self._base, self._page_size, (pgno - 1) * self._page_size)
 
     def read_run(self, pgno: int, count: int) -> bytes:
-        """Pages that lie one behind the other, up to the end."""
+        """The bytes of at most ``count`` consecutive pages, fewer at the end."""
         numbers = range(pgno, min(pgno + count - 1, self.pages) + 1)
         newer = [number for number in numbers if number in self._overlay] if self._overlay else []
         run = os.pread(self._base, len(numbers) * self._page_size, (pgno - 1) * self._page_size)
@@ -197,7 +207,7 @@ class Shadow:
         self.pages = pages
 
     def save_due(self, place: SpoolPlace) -> bool:
-        """Whether so much has changed since the last save that one is due; ``place``: what is consumed."""
+        """Whether so much has changed since the last save that one is due; ``place``: up to here the spool is read."""
         if self._saving is not None:
             return False
         return len(self._overlay) >= SAVE_PAGES or place.segment - self.saved.place.segment >= SAVE_SEGMENTS
@@ -220,12 +230,12 @@ class Shadow:
         return bool(self._overlay) or self.pages != self.saved.pages
 
     def begin_save(self, saved: SavedPosition, pagemap: bytes) -> None:
-        """Begin to write the overlay into the files, so that they describe ``saved``, where we are."""
+        """Begin to write the overlay into the files, so that they describe ``saved``, the present position."""
         overlay = dict(self._overlay)
         self._saving = _Saving(saved, overlay, _writers.submit(self._save, saved, pagemap, overlay))
 
     def end_save(self, *, wait: bool) -> bool:
-        """Take note of a save that is done, waiting for it if asked; True if one was.
+        """Note a save that is done; True if there was one. ``wait``: until a running one is done.
 
         Raises ``StateError`` if it failed; the files then describe what they did before.
         """
@@ -241,11 +251,11 @@ class Shadow:
         return True
 
     def _save(self, saved: SavedPosition, pagemap: bytes, overlay: dict[int, Image]) -> None:
-        # A spool reader and descriptors of its own: the pipeline's thread goes on reading with its.
+        # A spool reader and descriptors of its own: the loop's thread goes on reading with its own.
         spool = SpoolReader(self._folder / "spool")
         images = Images(self._folder, spool)
         try:
-            spool.sync({_place_of(image)[0] for image in overlay.values() if image >= 0})
+            spool.sync({place_of(image)[0] for image in overlay.values() if image >= 0})
             self._faults("save:begun")
             write_atomically(self._folder / "shadow.redo", _sealed(_redo_bytes(saved, pagemap, overlay)), durable=True)
             self._faults("save:redo")
@@ -270,7 +280,7 @@ class Shadow:
             spool.close()
 
     def close(self) -> None:
-        """Close the file, after a save that still runs."""
+        """Close the file, after the save that still runs has ended."""
         if self._saving is not None:
             wait_for([self._saving.done])
         os.close(self._base)
@@ -288,7 +298,7 @@ def _redo_bytes(saved: SavedPosition, pagemap: bytes, overlay: Mapping[int, Imag
     head = _position_json(saved)
     data = bytearray(struct.pack("<II", len(head), len(overlay)) + head)
     for pgno, image in overlay.items():
-        data += _ENTRY.pack(pgno, *_place_of(image))
+        data += _ENTRY.pack(pgno, *place_of(image))
     data += pagemap
     return data
 
@@ -353,6 +363,6 @@ def _sealed(data: bytes | bytearray) -> bytes | bytearray:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what a kill in the midst of replacing a file has left."""
+    """Remove what a kill during the replacement of a file has left."""
     for path in folder.glob(".shadow.*.tmp"):
         path.unlink(missing_ok=True)

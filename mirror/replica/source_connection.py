@@ -1,8 +1,8 @@
 """The one SQLite connection to a source: it stays open, holds no transaction, and checkpoints nothing.
 
-While it is open, no other connection is the last one, whose close would delete the WAL. It also reads
-the database file for copies, through SQLite's own handle. A :class:`SourceConnection` renews it when another
-file is put at the source's path.
+While it is open, no other connection is the last one to close, which would delete the WAL (hazard 4,
+mirror/HAZARDS.md). It also reads the database file for copies, through SQLite's own handle. A
+:class:`SourceConnection` renews it when another file is put at the source's path.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
 
 #: SQLite 3.7.0 to 3.51.2 can corrupt a database when a WAL reset meets another checkpoint.
 _OLDEST = 3051003
-#: A file that has come back must have been left alone for so many seconds before it is opened.
+#: Seconds for which a file that was put back must have been unchanged before it is opened.
 _SETTLED = 1.0
 
 
 class FileReader:
     """Reads ``(offset, amount)`` bytes of the database file (not of the WAL), up to the size it has at first.
 
-    What is appended later comes from the WAL. Raises ``ReplacedError`` when another file stands at the
-    source's path.
+    What is appended later comes from the WAL. Raises ``ReplacedError`` when another file is at the source's path,
+    ``SourceError`` when it cannot be read.
     """
 
     def __init__(self, keeper: OpenSource) -> None:
@@ -40,7 +40,7 @@ class FileReader:
         self._size = keeper.size()
 
     def __call__(self, offset: int, amount: int) -> bytes:
-        """Bytes of the file; fewer at its end, none behind it."""
+        """Bytes of the file; fewer at its end, none after it."""
         amount = min(amount, self._size - offset)
         if amount <= 0:
             self._open.size()  # still the same file, after all of it was read
@@ -50,7 +50,8 @@ class FileReader:
     def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
         """Raise ``SourceError`` if a page of the database is neither in the file as read nor in the WAL.
 
-        Then what was read is the beginning of a copy; unless the page is free, and holds nothing.
+        Then what was read is the beginning of a file that is still being copied. A missing page that is free does not
+        count: it has nothing in it.
         """
         there = self._size // page_size
         lock_page = LOCK_BYTE // page_size + 1
@@ -72,7 +73,10 @@ class FileReader:
 
 
 class OpenSource:
-    """Keeps one source connected. Use it from one thread, and close it there."""
+    """Keeps one source connected.
+
+    Thread: one, which also closes it.
+    """
 
     def __init__(self, database: Path) -> None:
         """Connect; raises ``SourceError`` for a file that cannot be followed, saying why."""
@@ -94,7 +98,7 @@ class OpenSource:
             raise _explain(error, database) from error
         try:
             self.in_wal_mode = self._look().wal
-            """Otherwise no statement may be run: it would take a lock that a writer meets."""
+            """Otherwise no statement may be run: its lock would make a writer's commit fail or wait."""
             if self.in_wal_mode:
                 self._prepare()
             self.size()
@@ -106,14 +110,17 @@ class OpenSource:
             raise
 
     def _look(self) -> DatabaseHeader:
-        """Refuse what is no whole database, before a statement takes a lock or makes a WAL; return its header."""
+        """The database's header, read before a statement takes a lock or makes a WAL.
+
+        Raises ``SourceError`` for what is no whole database.
+        """
         if self.size() == 0:
             raise self._refused("it is empty", "create a database in it")
         try:
             header = DatabaseHeader.parse(self.read(0, HEADER_SIZE))
         except FormatError as error:
             raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
-        # The size last: with nothing in the WAL, a file that grows has all that its header told of before.
+        # The size last: with nothing in the WAL, a growing file has by now all pages that its header named before.
         logged = _stamp(Path(f"{self._database}-wal"))
         pages = self.size() // header.page_size
         if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):
@@ -140,11 +147,11 @@ class OpenSource:
         return self._refused(detail, "let the copy end: the mirror goes on by itself", retryable=True)
 
     def reader(self) -> FileReader:
-        """What reads the database file as large as it is now."""
+        """A reader of the database file, up to its present size; raises ``ReplacedError``."""
         return FileReader(self)
 
     def read(self, offset: int, amount: int) -> bytes:
-        """Bytes of the database file; takes no lock."""
+        """``amount`` bytes of the database file; takes no lock. Raises ``SourceError``."""
         try:
             return self._connection.read("main", 0, offset, amount)[1]
         except apsw.Error as error:
@@ -153,7 +160,7 @@ class OpenSource:
             ) from error
 
     def size(self) -> int:
-        """The file's size; raises ``ReplacedError`` when it is not at the source's path any more."""
+        """The file's size in bytes; raises ``ReplacedError`` when it is not at the source's path any more."""
         try:
             found = self._stat()
         except SourceError as error:
@@ -177,10 +184,10 @@ class OpenSource:
 
 
 class SourceConnection:
-    """The connection to a source across the goings and comings of its file.
+    """The connection to a source, made again when its file was replaced, or deleted and put back.
 
-    At first, a file that cannot be followed is an error. One that was followed already is waited for:
-    the errors of :meth:`connect` are then retryable.
+    At first, a file that cannot be followed is an error. Once a file was followed, the errors of :meth:`connect`
+    are retryable, so that the mirror waits for it.
     """
 
     def __init__(self, database: Path) -> None:
@@ -190,9 +197,9 @@ class SourceConnection:
         self._sighted: tuple[object, float] | None = None
 
     def connect(self) -> bool:
-        """Be connected to the file at the source's path; True if it was connected anew, so that all may differ.
+        """Connect to the file at the source's path, unless connected to it; True if that was done again.
 
-        Raises ``SourceError``.
+        Then everything in the file may be different. Raises ``SourceError``.
         """
         if self._open is not None:
             try:
@@ -220,18 +227,18 @@ class SourceConnection:
 
     @property
     def inode(self) -> int:
-        """Of the file; 0 while not connected."""
+        """The file's inode; 0 while not connected."""
         return 0 if self._open is None else self._open.inode
 
     def reader(self) -> FileReader:
-        """What reads the database file as large as it is now; only while connected."""
+        """A reader of the database file, up to its present size; only while connected. Raises ``ReplacedError``."""
         assert self._open is not None
         return self._open.reader()
 
     def _let_settle(self) -> None:
-        """Wait for whoever puts the file back: connecting makes a WAL, and a log may have to come yet.
+        """Raise ``SourceError`` until the file that was put back is complete: its WAL may be put back after it.
 
-        A WAL index says that a program has the file open already, or had it.
+        Connecting before that would make a new WAL. A WAL index shows that a program has the file open, or had it.
         """
         file = _stamp(self._database)
         if file is None:
@@ -244,11 +251,14 @@ class SourceConnection:
             self._sighted = sight, now
         if now < self._sighted[1] + _SETTLED:
             raise SourceError(
-                "follow the source", str(self._database), "the file is back only just now", next_step="leave it alone"
+                "follow the source",
+                str(self._database),
+                "the file was put back a moment ago",
+                next_step="leave it alone",
             )
 
     def close(self) -> None:
-        """Disconnect, to connect anew or for good."""
+        """Disconnect; :meth:`connect` may follow. May be called twice."""
         if self._open is not None:
             self._open.close()
             self._open = None

@@ -1,4 +1,14 @@
-"""Reading the spool."""
+"""Read the spool: records in order, single page images at a place, and pruning.
+
+Capture appends to the segments in another process at the same time. The format of the records, and what capture
+guarantees of them, is in :mod:`mirror.capture.spool`.
+
+Guaranteed: a record is given only if it is whole and undamaged; what is damaged before a place that capture has
+reported is an error, never the end. Segments are deleted here only, in ascending order.
+
+Not guaranteed: that a page image read by its place is undamaged (:meth:`SpoolReader.page` tests nothing), and that
+what capture appends is on disk: :meth:`SpoolReader.sync` does that.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +22,13 @@ from mirror.core.faults import Faults, no_fault
 
 
 class SpoolReader:
-    """Reads the spool from a place on, and single pages from anywhere in it."""
+    """Reads the spool from a place on, and single pages at any place in it.
+
+    Keeps the segments that it has read open until they are pruned. Thread: one at a time.
+    """
 
     def __init__(self, folder: Path, faults: Faults = no_fault) -> None:
-        """``faults`` is called with the names of places where a kill is of interest."""
+        """``faults`` is called with the name of each place at which tests kill the process."""
         self._folder = folder
         self._faults = faults
         self._open: dict[int, int] = {}
@@ -27,7 +40,7 @@ class SpoolReader:
         return found
 
     def first(self) -> SpoolPlace | None:
-        """Where the oldest segment begins."""
+        """The start of the oldest segment; None for an empty spool."""
         numbers = segments(self._folder)
         return SpoolPlace(numbers[0], 0) if numbers else None
 
@@ -54,11 +67,11 @@ class SpoolReader:
                 raise FormatError("read the spool", f"segment {place.segment}, offset {place.offset}", "it is damaged")
 
     def page(self, place: SpoolPlace, page_size: int) -> bytes:
-        """The page image at a place."""
+        """``page_size`` bytes at a place; raises ``FileNotFoundError`` when its segment was pruned."""
         return os.pread(self._descriptor(place.segment), page_size, place.offset)
 
     def prune(self, keep: int) -> None:
-        """Delete the segments before number ``keep``."""
+        """Delete the segments before number ``keep``; raises ``OSError``."""
         for number in segments(self._folder):
             if number >= keep:
                 break
@@ -69,7 +82,7 @@ class SpoolReader:
             self._faults("prune:segment")
 
     def sync(self, numbers: Iterable[int]) -> None:
-        """Make some segments survive a power cut."""
+        """Write the segments with these numbers to disk, so that they survive a power cut; raises ``OSError``."""
         for number in numbers:
             os.fsync(self._descriptor(number))
 

@@ -1,4 +1,4 @@
-"""The pipeline's side of capture: where the spool ends, and questions about the source's position."""
+"""The pipeline's connection to capture: where the spool ends, and queries for the source's position."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
 from mirror.replica.batches import Head
 
-Ask = Callable[[CaptureLink], int]
+Query = Callable[[CaptureLink], int]
 
 
 class CaptureFeed:
-    """What capture has told about one source. Used by the pipeline's thread alone."""
+    """What capture has reported about one source.
+
+    Thread: the pipeline's alone.
+    """
 
     def __init__(self, database: Path, link: Callable[[], CaptureLink]) -> None:
-        """``link``: gives the conversation with the (possibly restarted) capture process."""
+        """``link``: opens a connection to the capture process, which may have been restarted."""
         self.until: SpoolPlace | None = None
-        """Up to here the spool is whole."""
+        """Up to here the spool is complete."""
         self.captured: Lsn | None = None
         self.attached = False
         self.error: str | None = None
-        """What keeps capture from following at the moment."""
+        """Why capture cannot follow the source now; None: it can."""
         self._database = database
         self._new_link = link
         self._link: CaptureLink | None = None
@@ -39,24 +42,25 @@ class CaptureFeed:
         self._attaching = False
         self._restarted: Lsn | None = None
         self._marks: dict[int, Future[Lsn]] = {}
-        self._questions: dict[Future[Lsn], Ask] = {}
+        self._queries: dict[Future[Lsn], Query] = {}
         self._selector = selectors.DefaultSelector()
         self._bell: socket.socket | None = None
 
     def connect(self) -> None:
-        """Have a conversation; questions that the death of capture left unanswered are asked again."""
+        """Connect to capture, unless connected; queries left unanswered by a capture that died are sent again."""
         if self._link is not None:
             return
         self._link = self._new_link()
         self._selector.register(self._link, selectors.EVENT_READ)
         self.attached = False
-        for future, ask in self._questions.items():
+        for future, ask in self._queries.items():
             self._marks[ask(self._link)] = future
 
     def attach(self, floor: int, forced: str, pump: Callable[[], None]) -> Head:
-        """Have capture follow the files; returns where it goes on (behind the gap, if forced).
+        """Make capture follow the files; returns where it continues (after the gap, if one is forced).
 
-        ``pump`` is called until the answer is there. Raises ``SourceError``.
+        ``floor``: the lowest number that a new generation may get. ``forced``: the reason for a gap; "" for none.
+        ``pump``: called until the answer has come. Raises ``SourceError``.
         """
         assert self._link is not None
         self.attached, self._attaching = False, True
@@ -67,21 +71,23 @@ class CaptureFeed:
         return self._begin
 
     def began_with(self, gap: Head) -> bool:
-        """Whether a gap is the one with which capture began to follow, not one that it came to later."""
+        """Whether a gap is the one at which capture began to follow, not a later one."""
         return self._restarted == gap.lsn
 
-    def look(self) -> None:
-        """Have capture look at once, and often for a while."""
+    def poll_soon(self) -> None:
+        """Make capture poll the source now, and often for a while."""
         if self._link is not None:
             self._link.look()
 
     def mark(self, future: Future[Lsn]) -> None:
-        """Ask for the position of all that is committed now, once it is spooled."""
+        """Set ``future`` to the position of everything committed by now, once that is spooled."""
         self._ask(future, lambda link: link.mark())
 
     def await_mark(self, pump: Callable[[], None]) -> Lsn:
-        """The position of all that is committed now, once it is spooled, even if the spool is full: whoever waits here
-        makes room in it only afterwards. ``pump`` as for :meth:`attach`.
+        """The position of everything committed by now, once that is spooled, even if the spool is full.
+
+        A full spool must not block it: the caller frees room in the spool only after this returns. ``pump``: as for
+        :meth:`attach`.
         """
         future: Future[Lsn] = Future()
         self._ask(future, lambda link: link.mark(now=True))
@@ -90,19 +96,22 @@ class CaptureFeed:
         return future.result()
 
     def locate(self, future: Future[Lsn], salts: Salts, frame: int) -> None:
-        """Ask for the position of a WAL frame, once it is spooled; an error if nobody knows its salts."""
+        """Set ``future`` to the position of a WAL frame, once it is spooled.
+
+        The future gets ``SourceError`` (retryable) if the salts are unknown.
+        """
         self._ask(future, lambda link: link.locate(salts, frame))
 
-    def _ask(self, future: Future[Lsn], ask: Ask) -> None:
-        self._questions[future] = ask
+    def _ask(self, future: Future[Lsn], ask: Query) -> None:
+        self._queries[future] = ask
         if self._link is not None:
             self._marks[ask(self._link)] = future
 
     def wait(self, bell: socket.socket, timeout: float) -> bool:
-        """Take capture's messages, waiting for one or for the bell; True if the bell rang.
+        """Handle capture's messages; waits up to ``timeout`` seconds for one, or for the bell. True if the bell rang.
 
-        Raises ``SourceError`` when capture has died or cannot follow, ``ReplacedError`` when other
-        files stand at the source's path.
+        Raises ``SourceError`` when capture has died or cannot follow, ``ReplacedError`` when other files are at the
+        source's path.
         """
         if self._bell is None:
             self._bell = bell
@@ -119,15 +128,15 @@ class CaptureFeed:
         try:
             return link.read()
         except SourceError:
-            self._hang_up()
+            self._disconnect()
             self.attached = False
             self._marks.clear()
             raise
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         link, self._link = self._link, None
         if link is not None:
-            with contextlib.suppress(KeyError, ValueError):  # it was closed already
+            with contextlib.suppress(KeyError, ValueError):  # already closed
                 self._selector.unregister(link)
             link.close()
 
@@ -151,7 +160,7 @@ class CaptureFeed:
                 self._restarted = None if gap is None else lsn
             case Failed(text, retryable, replaced):
                 if not retryable:
-                    self._hang_up()
+                    self._disconnect()
                     self.attached = False
                     raise SourceError("follow the source", str(self._database), text)
                 if replaced:
@@ -165,17 +174,17 @@ class CaptureFeed:
                     raise SourceError("follow the WAL", str(self._database), text, retryable=True)
 
     def _answered(self, mark: int) -> Future[Lsn] | None:
-        """Who asked this and still waits for the answer."""
+        """The future that still waits for this answer; None if there is none."""
         future = self._marks.pop(mark, None)
         if future is None:
             return None
-        del self._questions[future]
+        del self._queries[future]
         return None if future.done() else future
 
     def close(self) -> None:
-        """Hang up; questions are not answered any more."""
-        for future in self._questions:
+        """Disconnect; unanswered queries are cancelled."""
+        for future in self._queries:
             future.cancel()
-        self._questions.clear()
-        self._hang_up()
+        self._queries.clear()
+        self._disconnect()
         self._selector.close()

@@ -1,4 +1,4 @@
-"""From the replica into Postgres: one batch at a time, and tables that were refused before."""
+"""From the replica into Postgres: decoding and applying one batch, and what to do when Postgres refuses part of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ _Given = TypeVar("_Given")
 
 
 def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch | None]) -> list[TableResult] | None:
-    """Apply a batch, and answer what Postgres says about it by applying it differently, until it is applied.
+    """Apply a batch; where Postgres refuses it, apply it again in another way, until it is applied.
 
-    The one policy for what Postgres refuses: a value that does not fit its column makes that column jsonb; NULL in a
-    key, and a shared table that cannot follow a change, have all rows of the table sent; a row or a table that is
-    refused is left aside, and everything else applied.
+    This is the only policy for what Postgres refuses: when a value does not fit its column, the column becomes jsonb;
+    for NULL in a key, or a shared table that cannot follow a change, all rows of the table are sent; a row or a table
+    that is refused is left out, and the rest is applied.
 
-    ``make_batch``: makes the batch, again each time, with all rows of the tables that it is given; None: it cannot,
-    and None is returned, with nothing applied. Raises ``SinkError``, also where the same answer is asked for twice.
+    ``make_batch``: makes the batch for each try, with all rows of the tables that are named in its argument. It returns
+    None if it cannot: then None is returned, and nothing has been applied. Raises ``SinkError``, also where Postgres
+    asks twice for the same change.
     """
     widen: set[tuple[str, str]] = set()
     rekey: set[str] = set()
@@ -51,13 +52,13 @@ def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch 
 
 
 def _answer(given: set[_Given], answer: _Given, signal: Signal) -> None:
-    """Note an answer; raises ``SinkError`` if it was given before, and did not help."""
+    """Add an answer; raises ``SinkError`` if it was given before and did not help."""
     if answer in given:
         raise SinkError(
             "apply a batch",
             signal.table,
-            f"done already, and asked for again: {signal.wish}",
-            next_step="report this with the table's definition; the mirror tries again by itself",
+            f"tried already, without effect: {signal.wish}",
+            next_step="report this with the table's definition; the mirror retries by itself",
             retryable=True,
         ) from signal
     given.add(answer)
@@ -66,11 +67,11 @@ def _answer(given: set[_Given], answer: _Given, signal: Signal) -> None:
 def deliver(
     replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], None], on_rows: OnRows = lambda tables: tables
 ) -> list[TableResult]:
-    """Decode a batch, apply it, and move the replica on.
+    """Decode a batch, apply it, and advance the replica.
 
-    What Postgres says about it is answered by decoding again: see :func:`apply_with_answers`. ``check`` is called
-    while pages are read and may raise to end the work: then nothing has been applied. ``watch`` is given what is
-    decoded, each time, and gives it back.
+    Where Postgres refuses something, the batch is decoded again: see :func:`apply_with_answers`. ``check``: called
+    while pages are read; may raise to end the work, and then nothing has been applied. ``on_rows``: gets what is
+    decoded, each time, and returns what is to be applied. Raises ``SinkError``.
     """
     head = found.head
     position = Position(head.lsn, head.salts, head.committed_at)

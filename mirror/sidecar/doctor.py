@@ -1,8 +1,8 @@
-"""Preflight: what would go wrong, before anything is copied; and what will become of each column.
+"""Preflight: what would go wrong, before anything is copied; and the Postgres type that each column gets.
 
-The source is read as parity reads it: through SQL, some thousand rows at a time, so that no read transaction
-lasts. Its program may write meanwhile; each chunk then has its own state, which is good enough to find what kinds
-of values a column has. Nothing is written anywhere, except what SQLite itself makes beside a WAL database.
+The source is read as parity reads it: through SQL, some thousand rows at a time, so that no read transaction lasts
+long. Its program may write during that: each chunk then shows another state, which is good enough to find what kinds of
+values a column has. Nothing is written anywhere, except the files that SQLite itself makes beside a WAL database.
 """
 
 from __future__ import annotations
@@ -32,20 +32,22 @@ from mirror.postgres.typed import encoder
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 
-#: Rows that are read at a time.
+#: Rows read at a time.
 CHUNK_ROWS = 2_000
-#: Of a WITHOUT ROWID table, which has no numbers to go along, only so many rows are looked at.
+#: Rows checked of a WITHOUT ROWID table, which has no rowid by which it can be read in chunks.
 KEYED_ROWS = 100_000
-#: Room that a source needs in the state directory: its copy, and as much again for what is spooled meanwhile.
+#: Room that a source needs in the state directory, as a factor of its size and bytes more: for its copy, and as much
+#: again for what is spooled during the copy.
 ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
+#: As ``server_version_num``.
 OLDEST_POSTGRES = 150_000
-#: Of a table in Postgres.
+#: Postgres' limit for one table.
 MOST_COLUMNS = 1600
 
 
 @dataclass(slots=True)
 class ColumnReport:
-    """What a column holds, and what will become of it."""
+    """The values of a column, and the Postgres type that it gets."""
 
     table: str
     column: str
@@ -53,16 +55,16 @@ class ColumnReport:
     becomes: str
     """Its type in Postgres."""
     classes: dict[str, int] = field(default_factory=dict)
-    """Values by SQLite's storage class: null, integer, real, text, blob."""
+    """Number of values by SQLite's storage class: null, integer, real, text, blob."""
     rejects: dict[str, int] = field(default_factory=dict)
-    """Values that Postgres cannot hold, by the reason: their rows go to ``mirror.rejects``."""
+    """Number of values that Postgres cannot hold, by the reason: their rows go to ``mirror.rejects``."""
     misfits: int = 0
-    """Values that do not fit its type, so that it becomes jsonb."""
+    """Number of values that do not fit its type, because of which it becomes jsonb."""
 
 
 @dataclass(slots=True)
 class Report:
-    """All that was found about one source."""
+    """Everything that was found about one source."""
 
     source: str
     agent: str | None = None
@@ -72,17 +74,17 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no problem."""
+        """Whether no finding is a problem."""
         return all_passed(self.findings)
 
     def add(self, code: Code, level: Level, name: str, detail: str, next_step: str = "") -> None:
-        """Note what was found."""
+        """Add a finding."""
         self.findings.append(Check(code, name, level, detail, next_step))
 
     def fails(self, code: Code, name: str, error: MirrorError) -> None:
-        """Note an error as a problem."""
+        """Add an error as a problem."""
         detail = f"{error.place}: {error.detail}" if error.place else error.detail
-        step = error.next_step or "repair it, and run mirror doctor again"
+        step = error.next_step or "repair it, and run `mirror doctor` again"
         self.add(code, "problem", name, detail or str(error), step)
 
 
@@ -95,42 +97,44 @@ def examine(
     profile: str | None,
     own_schema: str,
 ) -> Report:
-    """Look at a source and at where it is to go. ``dsn`` None: the embedded server, which needs no look.
+    """Check a source, and the Postgres that it is to be mirrored to. Errors become findings.
 
-    ``own_schema``: the command that gives it a schema of its own.
+    ``dsn``: None for the embedded server, which is not checked. ``schema``, ``agent``, ``profile``: as for `mirror up`.
+    ``own_schema``: the command that gives the source a schema of its own.
     """
     report = Report(str(source), agent, profile)
     if dsn is None and (found := forbidden_in(state_dir)):
         step = "name another --state-dir, or a Postgres of your own"
-        told = f"the embedded Postgres cannot run in {state_dir}: {'a space' if found == ' ' else found}"
-        report.add(Code.STATE_DIRECTORY, "problem", "state directory", told, step)
+        detail = f"the embedded Postgres cannot run in {state_dir}: {'a space' if found == ' ' else found}"
+        report.add(Code.STATE_DIRECTORY, "problem", "state directory", detail, step)
     mappings: list[TableMapping] = []
     try:
-        mappings = _look_at_tables(report, source, schema, wal=_look_at_file(report, source, state_dir))
+        mappings = _check_tables(report, source, schema, wal=_check_file(report, source, state_dir))
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
     if dsn is None:
-        told = "none is configured: the embedded one will be started in the state directory"
-        report.add(Code.POSTGRES, "note", "Postgres", told, "to use another, name it: --postgres, or ARGENT_PG_URL")
+        detail = "no server is configured: the embedded one will be started in the state directory"
+        step = "to use another server, name it: --postgres, or ARGENT_PG_URL"
+        report.add(Code.POSTGRES, "note", "Postgres", detail, step)
         return report
     try:
         with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            _look_at_postgres(report, connection, schema, mappings, own_schema)
+            _check_postgres(report, connection, schema, mappings, own_schema)
     except MirrorError as error:
         report.fails(Code.POSTGRES, "Postgres", error)
     return report
 
 
-def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
-    """Look at the file and its place; returns whether it has a WAL."""
-    keeper = OpenSource(source)  # raises what keeps it from being followed: network, encryption, locks, rights
+def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
+    """Check the file and its place; returns whether it is in WAL mode. Raises ``SourceError``."""
+    opened = OpenSource(source)  # raises if it cannot be followed: network, encryption, locks, rights
     try:
-        wal = keeper.in_wal_mode
-        size = keeper.size()
+        wal = opened.in_wal_mode
+        size = opened.size()
     finally:
-        keeper.close()
-    told = "a SQLite database, not encrypted, on a local file system, its locks and WAL can be read"
-    report.add(Code.FILE, "ok", "file", told)
+        opened.close()
+    detail = "a SQLite database, not encrypted, on a local file system, its locks and WAL can be read"
+    report.add(Code.FILE, "ok", "file", detail)
     report.add(Code.SQLITE, "ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
     if wal:
         report.add(Code.JOURNAL_MODE, "ok", "journal mode", "WAL: every commit is followed")
@@ -140,21 +144,21 @@ def _look_at_file(report: Report, source: Path, state_dir: Path) -> bool:
             "note",
             "journal mode",
             "not WAL: after each change all pages are compared, which is slower",
-            "let the program say PRAGMA journal_mode=WAL, if it may",
+            "have the program run PRAGMA journal_mode=WAL, if possible",
         )
     above = next(path for path in (state_dir, *state_dir.parents) if path.exists())
     free, needed = shutil.disk_usage(above).free, ROOM_FACTOR * size + ROOM_BYTES
-    told = f"{free >> 20:,} MB free for a source of {size >> 20:,} MB"
+    detail = f"{free >> 20:,} MB free for a source of {size >> 20:,} MB"
     if free < needed:
         step = f"make room for {needed >> 20:,} MB, or name another --state-dir"
-        report.add(Code.DISK, "problem", "disk", told, step)
+        report.add(Code.DISK, "problem", "disk", detail, step)
     else:
-        report.add(Code.DISK, "ok", "disk", told)
+        report.add(Code.DISK, "ok", "disk", detail)
     return wal
 
 
 def _open(source: Path, *, wal: bool) -> apsw.Connection:
-    """Open the source for reading; without a WAL, where every reader holds up writers, without any lock."""
+    """Open the source for reading; outside WAL mode, where every reader blocks writers, without any lock."""
     if not wal:
         name = f"file:{quote(str(source))}?immutable=1"
         return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
@@ -165,8 +169,8 @@ def _open(source: Path, *, wal: bool) -> apsw.Connection:
     return connection
 
 
-def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> list[TableMapping]:
-    """Recognise the source, and look at every value of its tables; returns how they would be held."""
+def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> list[TableMapping]:
+    """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
     connection = _open(source, wal=wal)
     try:
         found: list[Any] = connection.execute(
@@ -178,16 +182,16 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
             report.profile = "memustore" if known else "generic"
         if report.agent is None and report.profile == "memustore":
             report.agent = memustore.DEFAULT_AGENT
-        held = "a MemuStore or its dashboard" if report.profile == "memustore" else "any tables"
-        whose = f", of the agent {report.agent}" if report.agent else ""
-        report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: held as {held}{whose}; {len(tables)} tables")
+        kind = "a MemuStore or its dashboard" if report.profile == "memustore" else "any SQLite tables"
+        owner = f", of the agent {report.agent}" if report.agent else ""
+        report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")
         mappings = []
         for table in tables.values():
             if table.left_out:
                 names = ", ".join(table.left_out)
-                told = f"left out: {names}: virtual columns that only the program computes"
+                detail = f"left out: {names}: virtual columns that only the program computes"
                 step = "make them STORED, if they are wanted in Postgres"
-                report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", told, step)
+                report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", detail, step)
             try:
                 mapping = PROFILES[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
@@ -195,17 +199,17 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
                 continue
             mappings.append(mapping)
             if len(table.columns) > MOST_COLUMNS:
-                told = f"{len(table.columns):,} columns; Postgres takes {MOST_COLUMNS:,} at most"
-                step = "split it; all other tables are mirrored all the same"
-                report.add(Code.TABLE_TOO_WIDE, "problem", f"table {table.name}", told, step)
+                detail = f"{len(table.columns):,} columns; Postgres takes {MOST_COLUMNS:,} at most"
+                step = "split it; all other tables are mirrored"
+                report.add(Code.TABLE_TOO_WIDE, "problem", f"table {table.name}", detail, step)
                 continue
             try:
-                _look_at_values(report, connection, mapping)
+                _check_values(report, connection, mapping)
             except apsw.Error as error:
-                # A virtual column that cannot be computed; or, without a WAL, a program that writes just now.
-                told = f"its values could not be read: {error}"
-                step = "run mirror doctor again when nobody writes"
-                report.add(Code.TABLE_UNREADABLE, "note", f"table {table.name}", told, step)
+                # A virtual column that cannot be computed; or, outside WAL mode, a program that is writing.
+                detail = f"its values could not be read: {error}"
+                step = "run `mirror doctor` again when no program writes"
+                report.add(Code.TABLE_UNREADABLE, "note", f"table {table.name}", detail, step)
         return mappings
     except apsw.Error as error:
         raise SourceError("read the source", str(source), f"{type(error).__name__}: {error}") from error
@@ -213,16 +217,16 @@ def _look_at_tables(report: Report, source: Path, schema: str, *, wal: bool) -> 
         connection.close()
 
 
-def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableMapping) -> None:
+def _check_values(report: Report, connection: apsw.Connection, mapping: TableMapping) -> None:
     table = mapping.table
     columns = [
-        ColumnReport(table.name, column.name, column.declared_type, held.pg_type)
-        for column, held in zip(table.columns, mapping.columns, strict=True)
+        ColumnReport(table.name, column.name, column.declared_type, target.pg_type)
+        for column, target in zip(table.columns, mapping.columns, strict=True)
     ]
     classes = [Counter[str]() for _ in columns]
     rejects = [Counter[str]() for _ in columns]
-    encoders = [encoder(held.pg_type, held.codec) for held in mapping.columns]
-    keys = [at for at, held in enumerate(mapping.columns) if held.name in (mapping.key or ())]
+    encoders = [encoder(target.pg_type, target.codec) for target in mapping.columns]
+    keys = [at for at, target in enumerate(mapping.columns) if target.name in (mapping.key or ())]
     null_keys = rows = 0
     for row in _rows(connection, table):
         rows += 1
@@ -240,16 +244,16 @@ def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableM
         found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
         if found.misfits:
             found.becomes = "jsonb"
-            told = f"becomes jsonb: {found.misfits:,} values do not fit its type"
-            step = "nothing is lost; for a typed column, change these values in the source before mirror up"
-            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", told, step)
+            detail = f"becomes jsonb: {found.misfits:,} values do not fit its type"
+            step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
+            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
         for reason, count in found.rejects.items():
             report.add(
                 Code.COLUMN_REJECTS,
                 "problem",
                 f"column {table.name}.{found.column}",
                 f"{count:,} rows would go to mirror.rejects: {reason}",
-                "change the values in the source, or take it as it is: `mirror rejects list` shows them later",
+                "change the values in the source, or accept it: `mirror rejects list` shows the rows later",
             )
     if null_keys and report.agent is not None:
         report.add(
@@ -257,16 +261,16 @@ def _look_at_values(report: Report, connection: apsw.Connection, mapping: TableM
             "problem",
             f"table {table.name}",
             f"{null_keys:,} rows would go to mirror.rejects: NULL in the primary key",
-            "give them a key in the source",
+            "give these rows a key in the source",
         )
     elif null_keys:
-        told = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
-        step = "for its own key in Postgres, give them one in the source"
-        report.add(Code.TABLE_KEY, "note", f"table {table.name}", told, step)
+        detail = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
+        step = "for its own key in Postgres, give these rows a key in the source"
+        report.add(Code.TABLE_KEY, "note", f"table {table.name}", detail, step)
     if table.without_rowid and rows >= KEYED_ROWS:
-        told = f"only its first {KEYED_ROWS:,} rows were looked at"
-        step = "after mirror up, mirror status counts all rejected rows"
-        report.add(Code.TABLE_LARGE, "note", f"table {table.name}", told, step)
+        detail = f"only its first {KEYED_ROWS:,} rows were checked"
+        step = "after `mirror up`, `mirror status` counts all rejected rows"
+        report.add(Code.TABLE_LARGE, "note", f"table {table.name}", detail, step)
 
 
 def _class_of(value: Value) -> str:
@@ -275,7 +279,7 @@ def _class_of(value: Value) -> str:
 
 
 def _rows(connection: apsw.Connection, table: Table) -> Iterator[Row]:
-    """All rows, a chunk to a read transaction; of a WITHOUT ROWID table the first ones."""
+    """All rows, one read transaction a chunk; of a WITHOUT ROWID table the first :data:`KEYED_ROWS`."""
     encoding = str(connection.pragma("encoding"))
     names = [quoted(column.name) for column in table.columns]
     parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
@@ -291,8 +295,8 @@ def _rows(connection: apsw.Connection, table: Table) -> Iterator[Row]:
     while chunk:
         for raw in chunk:
             yield _decoded(raw[1:], encoding)
-        behind = f"{query} WHERE {rowid} > ? ORDER BY {rowid} LIMIT {CHUNK_ROWS}"
-        chunk = connection.execute(behind, (chunk[-1][0],)).fetchall()
+        following = f"{query} WHERE {rowid} > ? ORDER BY {rowid} LIMIT {CHUNK_ROWS}"
+        chunk = connection.execute(following, (chunk[-1][0],)).fetchall()
 
 
 def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:
@@ -308,22 +312,22 @@ def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:
     return tuple(values)
 
 
-def _look_at_postgres(
+def _check_postgres(
     report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
     version = connection.info.server_version
-    told = f"version {version // 10000}.{version % 10000}, database {connection.info.dbname}"
+    detail = f"version {version // 10000}.{version % 10000}, database {connection.info.dbname}"
     if version < OLDEST_POSTGRES:
-        report.add(Code.POSTGRES, "problem", "Postgres", told, "use Postgres 15 or newer")
+        report.add(Code.POSTGRES, "problem", "Postgres", detail, "use Postgres 15 or newer")
     else:
-        report.add(Code.POSTGRES, "ok", "Postgres", told)
+        report.add(Code.POSTGRES, "ok", "Postgres", detail)
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         step = "create a database with ENCODING 'UTF8'"
         report.add(Code.ENCODING, "problem", "encoding", f"the database's is {encoding}", step)
     row = connection.execute(statement("doctor"), {"schema": schema}).fetchone()
     if row is None:
-        raise SinkError("look at Postgres", connection.info.dbname, "no answer")
+        raise SinkError("check Postgres", connection.info.dbname, "no answer")
     read_only, may_create, may_use, vector, available, app_role, app_bypasses, may_make_roles = row
     if read_only:
         step = "name the primary server, or end its read-only mode"
@@ -348,15 +352,15 @@ def _look_at_postgres(
             step = "CREATE ROLE argent_app LOGIN"
             report.add(Code.ROW_SECURITY, "problem", "row security", "the role argent_app is missing", step)
         else:
-            told = "the role argent_app is there" if app_role else "argent_app can be made"
-            report.add(Code.ROW_SECURITY, "ok", "row security", told)
-    _look_for_collisions(report, connection, schema, mappings, own_schema)
+            detail = "the role argent_app exists" if app_role else "the role argent_app can be created"
+            report.add(Code.ROW_SECURITY, "ok", "row security", detail)
+    _find_collisions(report, connection, schema, mappings, own_schema)
 
 
-def _look_for_collisions(
+def _find_collisions(
     report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
-    """Names that are taken: by tables of other sources, and by what is not the mirror's."""
+    """Find names that are taken: by tables of other sources, and by what is not the mirror's."""
     there = {
         name
         for (name,) in connection.execute(
@@ -378,12 +382,12 @@ def _look_for_collisions(
             # Tables of agents are shared, but not by two sources of one agent.
             apart = None not in (agent, report.agent) and agent != report.agent
             if name in wanted and path != report.source and not apart:
-                told = f"{schema}.{name} mirrors another source, {path}"
-                report.add(Code.TABLE_NAME, "problem", f"table {name}", told, own_schema)
+                detail = f"{schema}.{name} mirrors another source, {path}"
+                report.add(Code.TABLE_NAME, "problem", f"table {name}", detail, own_schema)
         ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
         if connection.execute(ledger, (schema,)).fetchone() == (True,):
             ours |= set(memustore.TABLES)
     for name in sorted(wanted & there - ours):
-        told = f"{schema}.{name} is there already and is not the mirror's"
+        detail = f"{schema}.{name} exists already and is not the mirror's"
         step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
-        report.add(Code.TABLE_NAME, "problem", f"table {name}", told, step)
+        report.add(Code.TABLE_NAME, "problem", f"table {name}", detail, step)

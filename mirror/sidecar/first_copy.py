@@ -1,4 +1,4 @@
-"""The first copy of a source, and the one after a loss: the file's pages, and what was committed meanwhile."""
+"""Copying a source whole, at the start or after a loss: the file's pages, and what is committed during the copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mirror.sqlite.format.header import DatabaseHeader
 def copy_source(
     task: SourceTask,
     source: SourceConnection,
-    tail: CaptureFeed,
+    feed: CaptureFeed,
     spool: SpoolReader,
     images: Images,
     floor: int,
@@ -33,45 +33,45 @@ def copy_source(
     progress: Callable[[int], None],
     faults: Faults,
 ) -> Replica:
-    """Copy the database file and overlay the frames that were committed meanwhile.
+    """Copy the database file and overlay the frames that are committed during the copy.
 
     What is committed from now on is spooled as a new generation, numbered ``floor`` or higher. ``pump``: as for
-    :meth:`~mirror.sidecar.capture_feed.CaptureFeed.attach`; ``progress`` is told how many pages are copied; both may
-    raise. Raises ``SourceError``, ``StateError``.
+    :meth:`~mirror.sidecar.capture_feed.CaptureFeed.attach`; ``progress``: called with the number of bytes copied; both
+    may raise. Raises ``SourceError``, ``StateError``.
     """
-    begin = tail.attach(floor, "a whole copy begins", pump)
+    begin = feed.attach(floor, "a whole copy begins", pump)
     read = source.reader()
     header = DatabaseHeader.parse(read(0, 100))
     copy_file(read, Shadow.database(task.folder), progress)
-    target = tail.await_mark(pump)
-    found = frames_until(spool, begin, tail.until, target)
+    target = feed.await_mark(pump)
+    found = frames_until(spool, begin, feed.until, target)
     if isinstance(found, GapFound):
-        why = found.reason or "it was written meanwhile"
+        why = found.reason or "it was written during the copy"
         raise SourceError("copy the source", str(task.database), why, retryable=True)
     if found is None or not found.commits:
-        # Nothing in the WAL but resets, or no WAL: the file was the database all the time.
+        # Nothing in the WAL but resets, or no WAL: the file alone was the database all the time.
         found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
     read.require_whole(found.pages, found.page_size, found.images, images)
     return Replica.create(task.folder, spool, images, found, found.pages, faults)
 
 
 def load(replica: Replica, sink: Sink, task: SourceTask, progress: Progress, check: Callable[[], None]) -> None:
-    """Make Postgres equal to the whole replica, and have a copy just made count before that is committed.
+    """Make Postgres equal to the whole replica; a copy just made is durable before Postgres commits.
 
-    By the profile that the task names, else the one that the source was loaded by if that is a known program's,
-    else by what the source is. ``progress`` is told how far it is; ``check`` is called while the copy is waited
-    for; both may raise.
+    The profile is the one that the task names; else that of the last load, if it is a known program's; else the one
+    that recognises the source. ``progress``: called with table, rows done and total; ``check``: called while the save
+    of the copy is awaited; both may raise. Raises ``SinkError``.
     """
 
-    def tell(table: str, done: int, total: int | None) -> None:
+    def report(table: str, done: int, total: int | None) -> None:
         progress(table, done, total)
         if done == total:
             replica.rows_sent()
 
     profile = task.profile
     if profile is None:
-        held = sink.profile or "generic"
-        profile = "memustore" if held == "generic" and is_recognised(replica) else held
+        last = sink.profile or "generic"
+        profile = "memustore" if last == "generic" and is_recognised(replica) else last
     agent = task.agent or sink.agent or (memustore.DEFAULT_AGENT if profile == "memustore" else None)
     tables = list(replica.schema.tables.values())
     position, lineage = replica.position, replica.lineage
@@ -81,7 +81,7 @@ def load(replica: Replica, sink: Sink, task: SourceTask, progress: Progress, che
         replica.rows,
         position,
         lineage,
-        tell,
+        report,
         lambda: replica.finish(check),
         profile=profile,
         agent=agent,

@@ -1,7 +1,7 @@
-"""Where other threads hand their requests to a pipeline, and what holds it still.
+"""The queue of other threads' requests to a pipeline, and holds, during which nothing is applied.
 
-Every request is answered: by the pipeline, or, when that ends, with an error that says so. A hold belongs to whoever
-took it: it has a token, without which it can be neither used nor ended.
+Every request is answered: by the pipeline, or with an error when the pipeline ends first. A hold belongs to the client
+that took it: it has a token, and without the token it can be neither used nor ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from mirror.core.errors import ControlError, MirrorError, SourceError
 from mirror.core.positions import Lsn, Position
 
-#: A held pipeline goes on by itself after this long, whatever became of whoever holds it.
+#: Seconds after which a hold ends by itself, whatever became of the client that took it.
 LONGEST_HOLD = 10.0
 
 T = TypeVar("T")
@@ -34,14 +34,14 @@ class _Hold:
 
 
 class Mailbox:
-    """Requests of other threads, carried out by the pipeline's own; ``bell`` is readable when there are some."""
+    """Requests of other threads, carried out by the pipeline's thread; ``bell`` is readable when there are some."""
 
     def __init__(self) -> None:
         self.bell, self._ring = socket.socketpair()
         self.bell.setblocking(False)
         self._ring.setblocking(False)
         self._guard = threading.Lock()
-        """Held to look at ``_closed`` and to change these two."""
+        """Locked to read ``_closed`` and to change the next two."""
         self._requests: deque[tuple[Future[Any] | None, Callable[[], None]]] = deque()
         self._unanswered: set[Future[Any]] = set()
         self._closed = False
@@ -50,16 +50,16 @@ class Mailbox:
     # -- any thread --------------------------------------------------------------------------------
 
     def request(self, action: Callable[[Future[T]], None]) -> Future[T]:
-        """Have the pipeline's thread do something soon, and answer by the future that it is given.
+        """Have the pipeline's thread run ``action`` soon, which answers through the future that it is given.
 
-        Raises ``SourceError`` (retryable) when the pipeline has ended; if it ends later, that is the answer.
+        Raises ``SourceError`` (retryable) when the pipeline has ended; if it ends later, the future gets that error.
         """
         future: Future[T] = Future()
         self._put(future, lambda: action(future))
         return future
 
     def post(self, action: Callable[[], None]) -> None:
-        """Have the pipeline's thread do something soon that has no answer; nothing happens when it has ended."""
+        """Have the pipeline's thread run ``action`` soon, without an answer; nothing happens if it has ended."""
         try:
             self._put(None, action)
         except SourceError:
@@ -81,16 +81,17 @@ class Mailbox:
             self._unanswered.discard(future)
 
     def ask_to_hold(self, own: str | None) -> Future[str]:
-        """Have nothing more applied; the token of the hold, once that is so.
+        """Stop applying; the result is the token of the hold, once nothing is being applied.
 
-        ``own``: that of a hold which this one takes the place of. ``ControlError`` (retryable) if there is another.
+        ``own``: the token of a hold that this one replaces. ``ControlError`` (retryable) if another client has one.
         """
         return self.request(lambda future: future.set_result(self._begin(own)))
 
     def ask_to_reach(self, token: str, locate: Callable[[Future[Lsn]], None]) -> Future[Position]:
-        """Apply up to exactly the position that ``locate`` finds out, in the pipeline's thread; that is the result.
+        """Apply up to exactly the position that ``locate`` finds; the result is that position.
 
-        ``SourceError`` (retryable) if the hold has ended, or Postgres has more already.
+        ``locate``: called in the pipeline's thread, sets the future that it is given. ``SourceError`` (retryable) if
+        the hold has ended, or Postgres already has more.
         """
 
         def begin(reached: Future[Position]) -> None:
@@ -105,11 +106,11 @@ class Mailbox:
         return self.request(begin)
 
     def ask_to_release(self, token: str) -> None:
-        """Have a hold ended; nothing happens if it has ended, or the pipeline has."""
+        """End a hold; does nothing if the hold or the pipeline has ended."""
         self.post(lambda: self._end_hold(token))
 
     def wake(self) -> None:
-        """Let the pipeline's thread look up."""
+        """Wake the pipeline's thread."""
         with self._guard:
             if self._closed:
                 return
@@ -126,10 +127,10 @@ class Mailbox:
     # -- the pipeline's thread ---------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Carry out all that was requested; then raise the first error, if something went wrong with an action.
+        """Run all that was requested; then raise the first error of an action, if there was one.
 
-        That is also the answer, unless it is retryable: then the link to capture is down, which keeps the question and
-        asks it again when it is up.
+        The error is also the answer, unless it is retryable: then the connection to capture is down, and the feed
+        keeps the query and sends it again when the connection is back.
         """
         try:
             self.bell.recv(4096)
@@ -142,7 +143,7 @@ class Mailbox:
                     break
                 future, action = self._requests.popleft()
             if future is not None and not future.set_running_or_notify_cancel():
-                continue  # whoever asked does not wait any more
+                continue  # cancelled: nobody waits for it any more
             try:
                 action()
             except _RefusalError as refusal:
@@ -157,29 +158,29 @@ class Mailbox:
             raise problem
 
     def _begin(self, own: str | None) -> str:
-        """Nothing more is to be applied."""
+        """Begin a hold; returns its token."""
         self._expire()
         if self._hold is not None and self._hold.token != own:
             raise _RefusalError(
                 ControlError(
                     "hold the mirror",
-                    detail="somebody else holds it",
-                    next_step=f"try again; a hold lasts {LONGEST_HOLD:g} seconds at most",
+                    detail="another client holds it",
+                    next_step=f"retry; a hold lasts {LONGEST_HOLD:g} seconds at most",
                     retryable=True,
                 )
             )
-        self._let_go()
+        self._drop_hold()
         self._hold = _Hold(secrets.token_hex(8), time.monotonic() + LONGEST_HOLD)
         return self._hold.token
 
     def _require(self, token: str) -> _Hold:
         self._expire()
         if self._hold is None or self._hold.token != token:
-            raise _RefusalError(_hold_hasended())
+            raise _RefusalError(_hold_has_ended())
         return self._hold
 
     def _located(self, token: str, place: Future[Lsn], reached: Future[Position]) -> None:
-        """It is known where to go, or never will be."""
+        """The position to apply up to has been found, or cannot be."""
         if place.cancelled():
             error: BaseException | None = SourceError(
                 "apply up to a position", detail="it was not found in time", retryable=True
@@ -195,24 +196,24 @@ class Mailbox:
             _fail(reached, refusal.error)
             return
         if hold.reached is not None:
-            _fail(hold.reached, _hold_hasended())
+            _fail(hold.reached, _hold_has_ended())
         hold.target, hold.reached = place.result(), reached
 
     def _end_hold(self, token: str) -> None:
         if self._hold is not None and self._hold.token == token:
-            self._let_go()
+            self._drop_hold()
 
     def _expire(self) -> None:
         if self._hold is not None and time.monotonic() > self._hold.until:
-            self._let_go()
+            self._drop_hold()
 
-    def _let_go(self) -> None:
+    def _drop_hold(self) -> None:
         hold, self._hold = self._hold, None
         if hold is not None and hold.reached is not None:
-            _fail(hold.reached, _hold_hasended())
+            _fail(hold.reached, _hold_has_ended())
 
     def limit(self, position: Position) -> Lsn | None:
-        """How far the pipeline may go from where it is: None for as far as it can."""
+        """The position up to which the pipeline may apply; ``position``: where it is. None: no limit."""
         self._expire()
         hold = self._hold
         if hold is None:
@@ -232,11 +233,11 @@ class Mailbox:
 
     @property
     def held(self) -> bool:
-        """Whether somebody holds the pipeline."""
+        """Whether a hold is on."""
         return self._hold is not None
 
     def close(self) -> None:
-        """Nobody is served any more; whoever waits for an answer gets the error that the pipeline has ended."""
+        """End the service; every unanswered request gets the error that the pipeline has ended."""
         with self._guard:
             self._closed = True
             unanswered = list(self._unanswered)
@@ -249,7 +250,7 @@ class Mailbox:
 
 
 class _RefusalError(Exception):
-    """What was asked for cannot be done; that is the answer."""
+    """The request cannot be carried out: its error is the answer, and the pipeline goes on."""
 
     def __init__(self, error: MirrorError) -> None:
         super().__init__(error)
@@ -257,7 +258,7 @@ class _RefusalError(Exception):
 
 
 def ended() -> SourceError:
-    """The error for whoever asks a pipeline that has ended, or ends before the answer."""
+    """The error of a request to a pipeline that has ended, or that ends before it answers."""
     return SourceError(
         "ask the mirror",
         detail="the mirror of this source has ended",
@@ -266,13 +267,13 @@ def ended() -> SourceError:
     )
 
 
-def _hold_hasended() -> SourceError:
+def _hold_has_ended() -> SourceError:
     return SourceError("apply up to a position", detail="the hold has ended", retryable=True)
 
 
 def _fail(future: Future[Any], error: BaseException) -> None:
-    """Answer with an error, unless there is an answer already."""
+    """Answer with an error, unless there is an answer already or the request was cancelled."""
     try:
         future.set_exception(error)
     except InvalidStateError:
-        pass  # answered, or nobody waits any more
+        pass  # answered or cancelled already

@@ -1,4 +1,4 @@
-"""Each comparison is kept in ``mirror.parity_runs``, and the last one where ``mirror status`` looks."""
+"""Recording comparisons: each in ``mirror.parity_runs``, and the last one in the file that ``mirror status`` reads."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from mirror.postgres.migrate import statement
 def record(
     conn: psycopg.Connection[Any], source: Path, schema: str, report: ParityReport, folder: Path, *, whole: bool
 ) -> None:
-    """Keep what a comparison found; ``whole``: it was of all rows of all tables. Raises ``SinkError``, ``OSError``."""
+    """Record the outcome of a comparison.
+
+    ``folder``: the source's folder in the state directory. ``whole``: it compared all rows of all tables. Raises
+    ``SinkError``, ``OSError``.
+    """
     counts = [sum(getattr(table, name) for table in report.tables) for name in ("missing", "extra", "different")]
     values = [report.seconds, report.verdict, whole, report.rows, *counts, report.rejected]
-    with translated("keep the outcome of a comparison", str(source)):
+    with translated("record a comparison", str(source)):
         conn.rollback()
         cursor = RawCursor(conn).execute(
             statement("parity_save"), [str(source), schema, *map(str, values), report.to_json()]
         )
         conn.commit()
     if not cursor.rowcount:
-        raise SinkError("keep the outcome of a comparison", str(source), "Postgres does not know the source")
-    if whole or report.verdict == "different":  # a part proves nothing of the whole, but it can disprove it
+        raise SinkError("record a comparison", str(source), "Postgres does not know the source")
+    if whole or report.verdict == "different":  # a part cannot prove the whole equal, but it can disprove it
         repairable = any(table.status == "different" and not table.refused for table in report.tables)
         keep(folder, LastRun(report.verdict, time.time(), report.rows, report.headline, repairable))

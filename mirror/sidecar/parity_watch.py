@@ -1,8 +1,8 @@
 """Comparing in the background, beside a running mirror, at a rate that costs it little.
 
-The comparison is that of ``mirror parity``: exact at its positions. It works a thirtieth of the time and waits the
-rest, round by round. A difference is looked at once more, at a later position, before it is called one. Somebody
-who runs ``mirror parity`` goes first: a background run that meets one ends, and is made anew later.
+The comparison is that of ``mirror parity``: exact at its positions. It works about a thirtieth of the time and waits
+the rest, chunk by chunk. A difference is compared once more, at a later position, before it is reported.
+``mirror parity`` has priority: a background run that meets one ends, and is tried again later.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
 from mirror.sidecar.parity_runs import record
 
-#: The part of the time in which a background comparison works.
+#: Fraction of the time in which a background comparison works.
 SHARE = 0.03
 #: Seconds from the start to the first run, and between two runs.
 FIRST_SECONDS, BETWEEN_SECONDS = 60.0, 600.0
-#: Of one wait, so that an end is noticed soon.
+#: Seconds of one wait at most, so that a stop is noticed soon.
 _STEP_SECONDS = 0.5
 
 
 class _PacedGate:
-    """A gate to the mirror that opens only so often."""
+    """A gate to the mirror that is used only :data:`SHARE` of the time."""
 
     def __init__(self, client: ControlClient, lock: ParityLock, stopping: threading.Event) -> None:
         self._client = client
@@ -42,21 +42,21 @@ class _PacedGate:
         self._worked_since: float | None = None
 
     def _pace(self) -> None:
-        """Wait as long as what was done since the last time calls for; raises ``SourceError`` to end the run."""
+        """Wait in proportion to the work done since the last wait; raises ``SourceError`` when the run has to end."""
         now = time.monotonic()
         if self._worked_since is not None:
             until = now + (now - self._worked_since) * (1 / SHARE - 1)
             while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, _STEP_SECONDS)):
                 pass
         if self._stopping.is_set():
-            raise SourceError("compare in the background", detail="the mirror ends")
+            raise SourceError("compare in the background", detail="the mirror is stopping")
         self._worked_since = time.monotonic()
 
     def hold(self) -> str:
         """See :class:`~mirror.parity.gate.Gate`."""
         self._pace()
         if not self._lock.take(wait=False):
-            raise SourceError("compare in the background", detail="somebody compares just now")
+            raise SourceError("compare in the background", detail="another comparison is running")
         try:
             return self._client.hold()
         except MirrorError:
@@ -81,7 +81,7 @@ class _PacedGate:
 
 
 class ParityWatch:
-    """Compares the sources of a mirror, one after the other, until :meth:`stop`."""
+    """Compares the sources of a mirror, one after another, until :meth:`stop`."""
 
     def __init__(self, schemas: Mapping[Path, str], dsn: str, state_dir: Path) -> None:
         """``schemas``: the sources, each with the Postgres schema of its tables."""
@@ -92,11 +92,11 @@ class ParityWatch:
         self._thread = threading.Thread(target=self._run, name="mirror verifier", daemon=True)
 
     def start(self) -> None:
-        """Begin, after a while."""
+        """Start; the first run begins after :data:`FIRST_SECONDS`."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End within a moment."""
+        """End; waits up to a second for a run to end."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(2 * _STEP_SECONDS)
@@ -112,13 +112,13 @@ class ParityWatch:
                     if not isinstance(error, MirrorError | psycopg.Error | OSError):
                         logger.exception("{}: comparing in the background failed", source.name)  # a bug
                         continue
-                    # Postgres or the mirror is away, which the mirror itself tells of; a proof stays as old as it is.
+                    # Postgres or the mirror is away, which the mirror itself reports; the last proof keeps its age.
                     logger.debug("{}: not compared in the background: {}", source.name, error)
                 if self._stopping.is_set():
                     return
 
     def verify(self, source: Path) -> ParityReport:
-        """Compare a source now, and keep the outcome unless it could not be checked.
+        """Compare a source now, and record the outcome unless it could not be checked.
 
         Raises ``MirrorError``, psycopg's errors, ``OSError``.
         """
@@ -132,8 +132,9 @@ class ParityWatch:
                     wrong = [table.table for table in report.tables if table.status == "different"]
                     again = compare(source, connection, schema, gate, tables=wrong)
                     if again.verdict != "different":
-                        return again  # what it was is over; the next run tells
-                    logger.warning("{}: Postgres differs: {}; mirror parity shows it", source.name, ", ".join(wrong))
+                        return again  # the difference has gone; the next run compares everything again
+                    text = "{}: Postgres differs: {}; `mirror parity` shows the rows"
+                    logger.warning(text, source.name, ", ".join(wrong))
                 if report.verdict != "not checked":
                     record(connection, source, schema, report, folder, whole=True)
                 return report

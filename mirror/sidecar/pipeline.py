@@ -1,18 +1,19 @@
 """The only loop: one source to one Postgres, with its state, retries and back-off.
 
-Capture runs apart and spools what is committed; this loop reads the spool, decodes, applies, and
-moves the shadow on. The order of a batch is: Postgres commits rows and position in one transaction;
-then the shadow and its page map move, in memory; now and then the shadow is saved and the spool
-pruned. Postgres' position rules: after any interruption the loop asks for it, and where Postgres is
-ahead of the shadow it decodes the spool up to there without applying it.
+Capture runs in another process and spools what is committed; this loop reads the spool, decodes, applies, and advances
+the shadow. The order of a batch is: Postgres commits rows and position in one transaction; then the shadow and its page
+map advance, in memory; now and then the shadow is saved and the spool pruned. Postgres' position is authoritative:
+after any interruption the loop reads it, and where Postgres is ahead of the shadow it decodes the spool up to there
+without applying it.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -38,7 +39,6 @@ from mirror.sidecar.first_copy import copy_source, load
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
-from mirror.sidecar.priority import give_way
 from mirror.sidecar.recognise import is_recognised, may_be_known
 from mirror.sidecar.reconcile import Remedy, disagreement
 from mirror.sidecar.requests import Requests
@@ -48,35 +48,40 @@ from mirror.sidecar.table_repair import REPAIR, TableRepairs
 from mirror.sqlite.format.header import DatabaseHeader
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
-#: A file is looked for more often than a server.
+#: Shorter than for a server: looking for a file costs little.
 LONGEST_SOURCE_BACKOFF = 1.0
+#: Of the loop's thread: lower priority than the program that is mirrored, and than capture.
+NICENESS = 5
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
+class Stopped(Exception):  # noqa: N818 - not an error
     """The loop was asked to end."""
 
 
 class Pipeline:
-    """One source's loop, in the thread that calls :meth:`run`. Other threads use ``requests``, ``status``, ``stop``."""
+    """One source's loop.
+
+    Thread: the one that calls :meth:`run`. Other threads use ``requests``, ``status`` and :meth:`stop` only.
+    """
 
     def __init__(
         self,
         task: SourceTask,
-        home: SourceFolder,
+        folder: SourceFolder,
         link: Callable[[], CaptureLink],
         faults: Faults = no_fault,
     ) -> None:
-        """``home``: the source's folder, held. ``link``: gives the conversation with capture, which may have restarted.
+        """``folder``: the source's folder, locked. ``link``: connects to capture, which may have been restarted.
 
-        ``faults`` is called with the names of places where a kill is of interest.
+        ``faults``: called with the names of the places where tests kill the process.
         """
         self.task = task
         self.status = SourceStatus(str(task.database), task.schema)
         self.error: MirrorError | None = None
         self.bug: Exception | None = None
-        """What has ended it, and what that was if nobody had foreseen it."""
+        """``error``: why the loop has ended; ``bug``: the exception behind it, if it was an unexpected one."""
         self._faults = faults
-        self._held_folder = home
+        self._folder = folder
         self._feed = CaptureFeed(task.database, link)
         self._source = SourceConnection(task.database)
         self._reattach = ""
@@ -88,22 +93,25 @@ class Pipeline:
         self._repairs = TableRepairs(task.database.name)
         self._mailbox = Mailbox()
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
-        """What other threads may ask."""
+        """The requests of other threads."""
         self.hooks = HookTalk(self.requests.look_soon)
         self._stopping = threading.Event()
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
 
     def stop(self) -> None:
-        """Ask the loop to end; it saves the shadow and returns. May be called from any thread."""
+        """Ask the loop to end: it saves the shadow and returns.
+
+        Thread: any.
+        """
         self._stopping.set()
         self._mailbox.wake()
 
     # -- the loop ----------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Mirror until :meth:`stop`; an error that no retry can help ends it and stays in ``error``."""
-        give_way()
+        """Mirror until :meth:`stop`; an error that no retry can help ends the loop and stays in ``error``."""
+        _lower_priority()
         try:
             try:
                 while True:
@@ -113,7 +121,7 @@ class Pipeline:
         except MirrorError as error:
             self._fail(error)
         except Exception as error:
-            # It ends this source alone; the state is as after a kill.
+            # It ends only this source; the state is as after a kill.
             self.bug = error
             self._fail(MirrorError("run the mirror", str(self.task.database), f"{type(error).__name__}: {error}"))
         finally:
@@ -135,7 +143,7 @@ class Pipeline:
         while True:
             self._interrupted(problem)
             if not problem.retryable or isinstance(problem, FencedError):
-                # Fenced: whoever starts second is told so at once; whoever lost the source also ends.
+                # Fenced: a mirror that starts second ends with this error at once; so does one that lost the source.
                 raise problem
             try:
                 self._pause(self._backoff.next(LONGEST_SOURCE_BACKOFF if isinstance(problem, SourceError) else None))
@@ -144,10 +152,10 @@ class Pipeline:
                 problem = error
 
     def _interrupted(self, error: MirrorError) -> None:
-        begin_anew = isinstance(error, FormatError) and not self._distrusted
-        if begin_anew:
-            error.retryable, error.next_step = True, "the source is copied anew"
-        if error.retryable and str(error) != self.status.last_error:  # once, however often it is tried again
+        start_over = isinstance(error, FormatError) and not self._distrusted
+        if start_over:
+            error.retryable, error.next_step = True, "nothing: the source is copied again"
+        if error.retryable and str(error) != self.status.last_error:  # once, however often it is retried
             logger.warning("{}: {}", self.task.database.name, error)
         self.status.is_interrupted(error)
         self.status.keep(self.task.folder)
@@ -157,8 +165,8 @@ class Pipeline:
         if isinstance(error, ReplacedError):
             self._reattach = error.detail
             self._source.close()
-        elif begin_anew:
-            # The copy of the source or what was spooled is wrong: begin anew, once.
+        elif start_over:
+            # The copy of the source or the spool is wrong: copy the source again, once.
             self._distrusted = True
             self._agreed = False
             if self._replica is not None:
@@ -174,11 +182,11 @@ class Pipeline:
     def _finish(self) -> None:
         self.status.phase = Phase.STOPPED
         if self._replica is not None and self._agreed and self._replica.changed:
-            self._held_folder.check(self._needed())
+            self._folder.check(self._needed())
             self._replica.save()
 
     def _close(self) -> None:
-        """Close everything, whatever goes wrong with a part of it, and write down how it ended."""
+        """Close everything, even if closing one part fails, and save the final status."""
         own = (
             self._mailbox,
             self._feed,
@@ -197,12 +205,13 @@ class Pipeline:
         self.requests.has_changed()
 
     def _connect(self) -> None:
-        """Have everything open and in agreement, in whatever state the last run or error left it."""
-        if not self._held_folder.is_whole(self._needed()):
-            self._begin_anew()
+        """Open whatever is not open, and agree with Postgres, in whatever state the last run or error left things."""
+        if not self._folder.is_whole(self._needed()):
+            self._renew_folder()
         if self._source.connect():
-            # Inode numbers are used again: only a comparison tells what this file is.
+            # Inode numbers are reused: only a comparison of pages shows what this file is.
             self._feed.attached, self._reattach = False, self._reattach or "the database file was replaced"
+            self.hooks.reopened()
         self._feed.connect()
         if self._replica is None:
             self._replica = Replica.open(self.task.folder, self._spool, self._images, self._faults)
@@ -227,13 +236,13 @@ class Pipeline:
         self._update_status()
 
     def _needed(self) -> range:
-        """Segments of the spool that must be there."""
+        """Numbers of the spool segments that must exist."""
         if self._replica is None or self._feed.until is None:
             return range(0)
         return range(self._replica.first_segment, self._feed.until.segment + 1)
 
-    def _begin_anew(self) -> None:
-        """The state directory, or a part of it, was deleted: hold a new one, and go on with what is left."""
+    def _renew_folder(self) -> None:
+        """The state directory, or a part of it, was deleted: make and lock it again, and go on with what is left."""
         if self._replica is not None:
             self._replica.close()
             self._replica = None
@@ -244,9 +253,9 @@ class Pipeline:
         if self._sink is not None:
             self._sink.read_position()
         try:
-            self._held_folder.renew()
+            self._folder.renew()
         except StateError as error:
-            # Another mirror may have it now. As long as we hold the source in Postgres, that one is refused there.
+            # Another mirror may have it now. While we have the source's lock in Postgres, that one is refused there.
             error.retryable = self._sink is not None
             raise
 
@@ -255,7 +264,7 @@ class Pipeline:
             replica = self._replica
             assert replica is not None and self._sink is not None
             self._retry_and_repair(replica)
-            self.hooks.settle(self._sink.ledger, self.status)
+            self.hooks.check(self._sink.ledger, self.status)
             replica.save_now_and_then(self._feed.until)
             found = self._next(replica)
             if self.status.capture == "pages" and not self._mailbox.held:
@@ -282,7 +291,7 @@ class Pipeline:
             self._pump(0.0)
 
     def _retry_and_repair(self, replica: Replica) -> None:
-        """Try again what Postgres refused, when it is time or somebody asks."""
+        """Retry what Postgres refused, when it is due or requested."""
         assert self._sink is not None
         if self._mailbox.held:
             return
@@ -291,8 +300,8 @@ class Pipeline:
             replica, self._sink, lambda why: self._feed.attach(generation + 1, why, self._pump)
         ):
             self._update_status()
-            for tell in done:
-                tell()
+            for answer in done:
+                answer()
         if not self.task.resume_only and self._repairs.retry_refused(replica, self._sink):
             self._update_status()
 
@@ -309,7 +318,10 @@ class Pipeline:
             self._distrusted = False
 
     def _pump(self, timeout: float = 1.0) -> None:
-        """Handle messages of capture and requests of other threads, waiting for one if there is none."""
+        """Handle messages of capture and requests of other threads; waits up to ``timeout`` seconds for one.
+
+        Raises :class:`Stopped`, ``StateError``, and what capture reports.
+        """
         self._check()
         if self._feed.wait(self._mailbox.bell, timeout):
             self._mailbox.serve()
@@ -322,7 +334,7 @@ class Pipeline:
     # -- agreeing with Postgres --------------------------------------------------------------------
 
     def _agree(self) -> None:
-        """Bring replica and Postgres to one position; copy the source whole where nothing less will do."""
+        """Bring replica and Postgres to one position; copies the source whole only where nothing less helps."""
         assert self._sink is not None
         self.status.phase = Phase.CATCHING_UP
         remedy, reason = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check)
@@ -340,7 +352,7 @@ class Pipeline:
     # -- applying ----------------------------------------------------------------------------------
 
     def _apply(self, replica: Replica, found: PageBatch, *, compared: bool = False) -> None:
-        """``compared``: pages were, so that nobody knows which commits these are."""
+        """Apply a batch. ``compared``: it comes from comparing pages, so its commits are not known one by one."""
         assert self._sink is not None
         schema = replica.schema
         self.hooks.begin(replica, found, compared=compared)
@@ -350,7 +362,7 @@ class Pipeline:
         self.status.transactions += 1
         self.status.rows += sum(result.upserted + result.deleted for result in results)
         if may_be_known(self.task, self._sink, results, replica.schema is not schema) and is_recognised(replica):
-            self._load_again(replica, "it turned out to be a MemuStore")
+            self._load_again(replica, "it was recognised as a MemuStore")
         self._update_status()
 
     def _update_status(self) -> None:
@@ -382,17 +394,17 @@ class Pipeline:
             found = frames_until(self._spool, gap.head, self._feed.until, target)
             if not isinstance(found, GapFound):
                 break
-            # One more came meanwhile: what was compared is void.
+            # Another gap came during the comparison: its result is void.
             self._record_gap(replica.head.lsn.generation, gap.reason)
             gap = found
         batch = replica.compared(gap, images, found)
-        if 1 in batch.images and self.hooks.has_lost_its_way(self._images.read(batch.images[1], page_size)):
+        if 1 in batch.images and self.hooks.has_another_schema(self._images.read(batch.images[1], page_size)):
             self._resync_at(replica, gap, "the schema changed while rows came by hooks")
             return
         read.require_whole(batch.pages, page_size, batch.images, self._images)
         if not images and found is None and self._feed.began_with(gap.head):
-            # What nobody watched left no trace: nothing was lost that could be told of.
-            logger.info("{}: all pages were compared, and are as they were: {}", self.task.database.name, gap.reason)
+            # While capture was not running nothing was changed: no gap to record.
+            logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, gap.reason)
         else:
             self._record_gap(replica.head.lsn.generation, gap.reason)
         self._apply(replica, batch, compared=True)
@@ -405,7 +417,7 @@ class Pipeline:
 
     def _record_gap(self, generation: int, reason: str) -> None:
         if reason in ("", REPAIR):
-            return  # the way in which a database without a WAL is followed; nothing was lost
+            return  # a database without a WAL is always followed this way, or a repair was requested; nothing was lost
         assert self._sink is not None
         logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
         self._sink.ledger.record_gap(generation, reason)
@@ -430,7 +442,7 @@ class Pipeline:
         self._agreed = True
 
     def _load_again(self, replica: Replica, reason: str) -> None:
-        """Make Postgres equal to a replica that is at its position."""
+        """Make Postgres equal to a replica that is at the same position."""
         if replica.changed:
             replica.save()
         self._load(replica, reason)
@@ -449,7 +461,13 @@ class Pipeline:
         self.status.progress = ProgressReport(what=what, done=done, total=total, unit=unit)
 
     def _check(self) -> None:
-        """Called wherever much is read or waited for: neither a stop nor a loss waits for the end of that."""
+        """Called in every long read or wait, so that a stop or a deleted folder interrupts it. Raises for either."""
         if self._stopping.is_set():
             raise Stopped
-        self._held_folder.look(self._needed)
+        self._folder.check_now_and_then(self._needed)
+
+
+def _lower_priority() -> None:
+    """Let the program, and capture above all, run before this thread where there are too few cores."""
+    with suppress(OSError):  # a system that does not allow it works as well, only with less regard for others
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

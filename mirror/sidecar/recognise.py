@@ -1,4 +1,4 @@
-"""Recognising a known program's file."""
+"""Recognising the file of a known program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_recognised(replica: Replica) -> bool:
 
 
 def may_be_known(task: SourceTask, sink: Sink, results: Iterable[TableResult], schema_changed: bool) -> bool:
-    """Whether it is worth a look if a source that is held as any other has become a MemuStore."""
+    """Whether a source stored by the generic profile may have become a MemuStore, so that it pays to check."""
     if task.profile is not None or task.resume_only or sink.profile not in (None, "generic"):
         return False
     return schema_changed or any(result.table == memustore.META for result in results)

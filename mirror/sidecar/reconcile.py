@@ -1,4 +1,7 @@
-"""Do the replica and Postgres describe one state of the source, and what helps if not? Postgres' position rules."""
+"""Whether the replica and Postgres are at one state of the source, and the remedy if not.
+
+Postgres' position is authoritative.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from mirror.sidecar.source_folder import SourceTask
 
 
 class Remedy(Enum):
-    """What makes them agree."""
+    """What makes replica and Postgres agree."""
 
     NONE = auto()
-    """They do; the replica has been rolled forward to where Postgres is."""
+    """Nothing: they agree; the replica has been rolled forward to Postgres' position."""
     LOAD = auto()
     """Load the whole replica into Postgres again."""
     COPY = auto()
@@ -26,29 +29,29 @@ class Remedy(Enum):
 def disagreement(
     replica: Replica | None, sink: Sink, task: SourceTask, until: SpoolPlace | None, check: Callable[[], None]
 ) -> tuple[Remedy, str]:
-    """Roll the replica forward to Postgres' position if the spool, up to ``until``, leads there.
+    """Roll the replica forward to Postgres' position if the spool, up to ``until``, reaches it.
 
-    Returns what else has to be done, and why. ``check`` is called meanwhile and may raise.
+    Returns what else has to be done, and why. ``check``: called during the work; may raise.
     """
     if replica is None:
         return Remedy.COPY, "there is no copy of the source in the state directory"
     position = sink.position
     if position is None:
-        # Not from the copy that is there: what kept it from being loaded may be mended in the source.
+        # Not from the existing copy: what kept it from being loaded may have been repaired in the source.
         return Remedy.COPY, "Postgres has no snapshot of the source"
     if task.profile not in (None, sink.profile):
-        return Remedy.COPY, f"it is to be held by the profile {task.profile}"
+        return Remedy.COPY, f"the profile is now {task.profile}"
     ours, theirs = replica.head.lsn, position.lsn
     if theirs < ours:
-        # Pages that are behind the position (see Replica.leap) are no state to load.
+        # Pages that are older than the position (see Replica.leap) cannot be loaded.
         return Remedy.COPY if replica.leapt else Remedy.LOAD, f"Postgres went back to {theirs}"
     if sink.lineage != replica.lineage:
         return Remedy.COPY, "Postgres' snapshot belongs to another state directory"
     if not replica.roll_forward(theirs, until, check):
         reached = replica.head.lsn
         return Remedy.COPY, f"Postgres is at {theirs}; the state directory reaches only {reached}"
-    if not replica.position.is_same(position):  # it got one that a power cut took from the source
-        return Remedy.COPY, f"Postgres got another commit as {theirs} than the one in the spool"
+    if not replica.position.is_same(position):  # it has one that a power cut took from the source
+        return Remedy.COPY, f"Postgres has another commit at {theirs} than the spool"
     if may_be_known(task, sink, (), True) and is_recognised(replica):
-        return Remedy.LOAD, "it turned out to be a MemuStore"
+        return Remedy.LOAD, "it was recognised as a MemuStore"
     return Remedy.NONE, ""

@@ -1,6 +1,6 @@
-"""What other threads may ask of the loop of one source: the one object of it that they use.
+"""The requests that other threads may make of one source's loop.
 
-Everything else of a :class:`~mirror.sidecar.pipeline.Pipeline` belongs to its own thread.
+Everything else of a :class:`~mirror.sidecar.pipeline.Pipeline`, but its status, belongs to its own thread.
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ from mirror.sidecar.table_repair import TableRepairs
 
 
 class Requests:
-    """Requests to the loop of one source. Each method may be called from any thread."""
+    """Requests to the loop of one source.
 
-    def __init__(self, status: SourceStatus, desk: Mailbox, tail: CaptureFeed, mender: TableRepairs) -> None:
+    Thread: any, for each method.
+    """
+
+    def __init__(self, status: SourceStatus, mailbox: Mailbox, feed: CaptureFeed, repairs: TableRepairs) -> None:
         self._status = status
-        self._mailbox = desk
-        self._feed = tail
-        self._repairs = mender
+        self._mailbox = mailbox
+        self._feed = feed
+        self._repairs = repairs
         self._applied = threading.Condition()
 
     def mark(self) -> Future[Lsn]:
-        """The position of all that the source has committed now."""
+        """The position of everything that the source has committed by now, once it is spooled."""
         return self._mailbox.request(self._feed.mark)
 
     def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
-        """Wait until Postgres has everything up to a position; False if it takes longer, or the mirror ends before."""
+        """Wait up to ``timeout`` seconds until Postgres has everything up to a position.
+
+        Returns False if it takes longer, or the mirror ends before.
+        """
         with self._applied:
             self._applied.wait_for(lambda: self._has(lsn) or self._mailbox.closed, timeout)
             return self._has(lsn)
@@ -42,16 +48,16 @@ class Requests:
         return self._mailbox.closed
 
     def hold(self, own: str | None = None) -> Future[str]:
-        """Apply nothing more until :meth:`release` (or for ten seconds); the result is the hold's token.
+        """Apply nothing until :meth:`release`, or for ten seconds; the result is the hold's token.
 
-        ``own``: that of a hold which this one takes the place of. ``ControlError`` (retryable) if there is another.
+        ``own``: the token of a hold that this one replaces. ``ControlError`` (retryable) if another client has one.
         """
         return self._mailbox.ask_to_hold(own)
 
     def reach(self, hold: str, salts: Salts, frame: int) -> Future[Position]:
-        """While held: apply up to exactly this commit; the result is the position Postgres then has.
+        """During a hold: apply up to exactly this commit; the result is the position that Postgres then has.
 
-        ``hold``: the token. ``SourceError`` (retryable) if that hold has ended, or Postgres has more already.
+        ``hold``: the token. ``SourceError`` (retryable) if that hold has ended, or Postgres already has more.
         """
         return self._mailbox.ask_to_reach(hold, lambda place: self._feed.locate(place, salts, frame))
 
@@ -60,21 +66,21 @@ class Requests:
         self._mailbox.ask_to_release(hold)
 
     def retry(self, repair: Collection[str] = ()) -> Future[dict[str, str]]:
-        """Try again what Postgres refused and rejected, or repair tables; done when it has been tried.
+        """Retry what Postgres refused and rejected, or repair the tables ``repair``; done when it has been tried.
 
-        The result says what was done with each table that was to be repaired.
+        The result says, by table, what the repair did. ``RepairError`` if a table cannot be repaired.
         """
         return self._mailbox.request(lambda future: self._repairs.ask(future, repair))
 
     def look_soon(self) -> None:
-        """Somebody is about to commit: have capture look at once."""
-        self._mailbox.post(self._feed.look)
+        """A program is about to commit: make capture poll the source now."""
+        self._mailbox.post(self._feed.poll_soon)
 
     def _has(self, lsn: Lsn) -> bool:
         applied = self._status.applied
         return applied is not None and Lsn.parse(applied) >= lsn
 
     def has_changed(self) -> None:
-        """The position has changed, or the loop has ended: wake who waits."""
+        """The position has changed, or the loop has ended: wake :meth:`wait_applied`."""
         with self._applied:
             self._applied.notify_all()

@@ -1,4 +1,4 @@
-"""A source's folder in the state directory, held by a running mirror; made anew when somebody deletes it."""
+"""A source's folder in the state directory, locked by a running mirror, and made again when it was deleted."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mirror.capture.spool import segments
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.locks import SourceLock
 
-#: Seconds between two looks at whether everything is still there.
-LOOK_INTERVAL = 0.5
-#: Errors of descriptors that only a disk has; those that a source's loop writes to are in the state directory.
+#: Seconds between two checks that nothing has been deleted.
+CHECK_INTERVAL = 0.5
+#: Errors that only a disk gives. The descriptors that a source's loop writes to are all in the state directory.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTask:
-    """What one pipeline has to do."""
+    """The task of one pipeline: which source goes where, and how."""
 
     database: Path
     folder: Path
@@ -30,15 +30,15 @@ class SourceTask:
     dsn: str
     schema: str
     agent: str | None = None
-    """Whose the source is; None: as before, or as its profile has it."""
+    """The agent that owns the source's rows; None: as before, or as the profile has it."""
     profile: str | None = None
-    """How it is held; None: by what it is."""
+    """The profile by which its tables are stored; None: the one that recognises it."""
     resume_only: bool = False
-    """Never copy the source whole: fail instead. (For checking a mirror without changing it.)"""
+    """Fail instead of copying the source whole. (For checking a mirror without changing it.)"""
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:
-    """An error that the system gave to a source's loop, told with the place where it happened; retryable."""
+    """The error for an ``OSError`` in a source's loop, with the place where it happened; retryable."""
     named = isinstance(error.filename, str | bytes)
     place = str(Path(os.fsdecode(error.filename))) if named else ""
     detail = error.strerror or str(error)
@@ -51,32 +51,35 @@ def located(error: OSError, task: SourceTask) -> MirrorError:
 
 
 class SourceFolder:
-    """The folder, its lock, and what must lie in it. Used by one source's thread, once that runs."""
+    """The folder, its lock, and the files that must be in it.
+
+    Thread: the source's own, once that runs.
+    """
 
     def __init__(self, folder: Path, source: Path) -> None:
-        """Take it; raises ``StateError`` at once if another mirror has it."""
+        """Make and lock it; raises ``StateError`` at once if another mirror has it."""
         self.folder = folder
         self.served: Callable[[], bool] = lambda: True
-        """Whether our control socket lies in its place."""
+        """Returns whether our control socket is in its place."""
         self.serve: Callable[[], None] = lambda: None
-        """Puts it there. Called when it, or anything else, is missing: so at the start, too."""
+        """Makes the control socket. Called when it, or anything else, is missing; so at the start, too."""
         self._lock = SourceLock(folder, source)
         self._lost = self._released = False
-        self._next_look = 0.0
+        self._next_check = 0.0
 
-    def look(self, needed: Callable[[], range]) -> None:
-        """Raise ``StateError``, once, when something has been deleted; looks only now and then.
+    def check_now_and_then(self, needed: Callable[[], range]) -> None:
+        """Call :meth:`check` if the last one is :data:`CHECK_INTERVAL` ago; not again after it has raised.
 
-        ``needed``: tells the segments of the spool that must be there.
+        ``needed``: returns the numbers of the spool segments that must exist. Raises ``StateError``.
         """
         now = time.monotonic()
-        if self._lost or now < self._next_look:
+        if self._lost or now < self._next_check:
             return
-        self._next_look = now + LOOK_INTERVAL
+        self._next_check = now + CHECK_INTERVAL
         self.check(needed())
 
     def check(self, needed: range) -> None:
-        """Raise ``StateError`` if something has been deleted."""
+        """Raise ``StateError`` (retryable) if the folder, or something in it, was deleted."""
         if self.is_whole(needed):
             return
         self._lost = True
@@ -84,24 +87,24 @@ class SourceFolder:
             "use the state directory",
             str(self.folder),
             "it, or a part of it, was deleted while the mirror ran",
-            next_step="the mirror makes it anew by itself",
+            next_step="nothing: the mirror makes it again by itself",
             retryable=True,
         )
 
     def is_whole(self, needed: range) -> bool:
-        """Whether everything is there, and is ours."""
+        """Whether everything is there, and is ours. ``needed``: as for :meth:`check_now_and_then`, the numbers."""
         if self._lost or not self._lock.intact or not self.served():
             return False
         return set(needed) <= set(segments(self.folder / "spool"))
 
     def renew(self) -> None:
-        """Make the folder anew and hold it again; raises ``StateError``, also if another mirror has it now."""
+        """Make the folder again and lock it; raises ``StateError``, also if another mirror has it now."""
         self._lock.renew()
         self.serve()
         self._lost = False
 
     def release(self) -> None:
-        """Give the folder up; may be called twice."""
+        """Unlock the folder; may be called twice."""
         if not self._released:
             self._released = True
             self._lock.release()

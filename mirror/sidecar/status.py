@@ -1,7 +1,7 @@
 """The state of one source's mirror as its loop records it, and as it is reported while it runs and afterwards.
 
-The loop changes a :class:`SourceStatus`; everybody else reads a :class:`~mirror.core.status.StatusReport`, which is
-made from it, is sent over the control socket, and lies in the source's folder when the mirror does not run.
+The loop changes a :class:`SourceStatus`. Everything else reads a :class:`~mirror.core.status.StatusReport`, which is
+made from it, sent over the control socket, and kept in the source's folder for when the mirror does not run.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from mirror.postgres.refusals import Refusal
 
 _FILE = "status.json"
-#: Over so many minutes the worst lag is told.
+#: Minutes over which the worst lag is reported.
 LAG_MINUTES = 5
 
 
 @dataclass
 class SourceStatus:
-    """State of one source. Written by its pipeline, read by whoever asks."""
+    """State of one source.
+
+    Thread: written by its pipeline's, read by any.
+    """
 
     source: str
     schema: str
@@ -51,17 +54,17 @@ class SourceStatus:
     committed_at: float | None = None
     """When the newest applied commit was made."""
     behind_since: float | None = None
-    """Since when there has been something captured that Postgres does not have."""
+    """Since when something is captured that Postgres does not have; None: Postgres has everything."""
     caught_up_at: float | None = None
     commits: int = 0
     """Source commits applied since the mirror started."""
     transactions: int = 0
-    """Postgres transactions they took."""
+    """Postgres transactions that applied them."""
     rows: int = 0
     """Rows written and deleted in Postgres since the mirror started, without the snapshot's."""
     rejects: int = 0
     refusals: list[RefusalReport] = field(default_factory=list)
-    """Tables that Postgres does not take as they are, each with the reason and the next step."""
+    """Tables that Postgres refuses, each with the reason and the next step."""
     tables: int = 0
     left_out: list[str] = field(default_factory=list)
     """Virtual generated columns (table.column) that only the source's program can compute."""
@@ -72,23 +75,23 @@ class SourceStatus:
     resyncs: list[str] = field(default_factory=list)
     """Why the whole source was copied (again) since the mirror started."""
     last_error: str | None = None
-    """What is in the way at the moment, or ended the mirror."""
+    """The error that the mirror retries now, or that ended it."""
     error: dict[str, Any] | None = None
-    """The same, as :meth:`~mirror.core.errors.MirrorError.to_dict` gives it."""
+    """The same error, as :meth:`~mirror.core.errors.MirrorError.to_dict` gives it."""
     interruptions: int = 0
-    """How often something was in the way since the mirror started."""
+    """How often an error interrupted the mirror since it started."""
     agent: str | None = None
     """The agent that the source belongs to."""
     profile: str | None = None
-    """How its tables are held."""
+    """The profile by which its tables are stored."""
     hook: HookReport = field(default_factory=HookReport)
-    """The programs with hooks, and how the comparison of what they send with the WAL goes."""
+    """The programs with hooks, and the result of comparing what they send with the WAL."""
     discrepancies: int = 0
-    """Rows of which hooks and the WAL told different things, ever: they are in ``mirror.discrepancies``."""
+    """Rows on which hooks and the WAL disagreed, since the first start: they are in ``mirror.discrepancies``."""
     indexing: str | None = None
-    """The vector index that is being built beside the mirror."""
+    """The vector index that is being built while the mirror runs."""
     index_error: str | None = None
-    """Why a vector index could not be built; it is tried again at the next start."""
+    """Why a vector index could not be built; the next start tries again."""
     progress: ProgressReport | None = None
     """While a snapshot runs."""
 
@@ -96,7 +99,7 @@ class SourceStatus:
         self._kept: tuple[object, ...] = ()
         self._described: Mapping[str, Table] | None = None
         self._refused: list[Refusal] = []
-        #: Of each of the last seconds in which something was applied: the worst lag, and transactions.
+        #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
 
     def has_captured(self, lsn: Lsn) -> None:
@@ -122,11 +125,11 @@ class SourceStatus:
         self._lags.append((second, lag, number))
 
     def history(self) -> list[tuple[int, float, int]]:
-        """Seconds of the last minutes in which something was applied: when, the worst lag, transactions."""
+        """The seconds in which something was applied, oldest first: Unix time, worst lag in seconds, transactions."""
         return list(self._lags)
 
     def describes(self, tables: Mapping[str, Table], agent: str | None, profile: str | None) -> None:
-        """The source has these tables (another mapping when they change), this agent's, and is held by this profile."""
+        """The source has these tables (another mapping object when they change), this agent and this profile."""
         self.agent, self.profile = agent, profile
         if tables is not self._described:
             self._described = tables
@@ -140,50 +143,53 @@ class SourceStatus:
             self._refused, self.refusals = now, [RefusalReport(**asdict(refusal)) for refusal in now]
 
     def remembers(self, gaps: Iterable[Gap], discrepancies: int) -> None:
-        """What Postgres has of the source beside its rows."""
+        """Postgres has these gaps of the source recorded, and so many discrepancies."""
         self.gaps.clear()
         for gap in gaps:
             self.add_gap(gap.generation, gap.reason, gap.detected_at)
         self.discrepancies = discrepancies
 
     def has_caught_up(self, held_up: str | None) -> None:
-        """Postgres has all that was captured. ``held_up``: why capture cannot go on; it tries again by itself."""
+        """Postgres has all that was captured.
+
+        ``held_up``: why capture cannot go on, which it retries by itself; None: it can.
+        """
         self.behind_since = None
         if held_up is None:
             self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
             self.last_error = self.error = None
         else:
-            self._stands(Phase.WAITING, SourceError("follow the source", self.source, held_up, retryable=True))
+            self._set_error(Phase.WAITING, SourceError("follow the source", self.source, held_up, retryable=True))
             self.last_error = held_up
 
     def is_interrupted(self, error: MirrorError) -> None:
-        """Something is in the way; it is tried again."""
-        self._stands(Phase.WAITING, error)
+        """An error has interrupted the mirror, which retries."""
+        self._set_error(Phase.WAITING, error)
         self.interruptions += 1
 
     def has_failed(self, error: MirrorError) -> None:
-        """It has ended with an error that no retry helps."""
-        self._stands(Phase.FAILED, error)
+        """The mirror has ended with an error that no retry can help."""
+        self._set_error(Phase.FAILED, error)
 
-    def _stands(self, phase: Phase, error: MirrorError) -> None:
+    def _set_error(self, phase: Phase, error: MirrorError) -> None:
         self.phase, self.last_error, self.error = phase, str(error), error.to_dict()
 
     def add_gap(self, generation: int, reason: str, at: datetime) -> None:
-        """Contiguity was lost in a generation."""
+        """The log was not contiguous at the end of a generation."""
         self.gaps.append(GapReport(generation=generation, reason=reason, at=at.isoformat(timespec="seconds")))
 
     def keep(self, folder: Path) -> None:
-        """Write it down for when the mirror does not run, if anything but positions and counts has changed."""
+        """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals
         if now == self._kept:
             return
         self._kept = now
-        # What is kept is for people to read; a disk that is full must not end the mirror that waits for room.
+        # The file is only for people to read: a full disk must not end a mirror that waits for room.
         with contextlib.suppress(OSError):
             write_atomically(folder / _FILE, encode(self.report()), durable=False)
 
     def report(self) -> StatusReport:
-        """The state now, with the figures that follow from the clock."""
+        """The state now, with the figures that depend on the clock."""
         now = time.time()
         lag = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
         recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
@@ -198,10 +204,10 @@ class SourceStatus:
 
 
 def next_steps(report: StatusReport, options: str = "", own_schema: str = "") -> list[str]:
-    """What somebody can do about a report.
+    """What the user can do about a report, one step an item.
 
-    ``options``: what a command needs besides the source's name. ``own_schema``: the command that gives the source a
-    schema of its own.
+    ``options``: what a command needs besides the source's name, with a space in front. ``own_schema``: the command that
+    gives the source a schema of its own.
     """
     source = f"{shlex.quote(report.source)}{options}"
     steps = []
@@ -222,15 +228,19 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:
-        steps.append(f"hook and WAL differ: look at mirror.discrepancies, and run mirror parity {source}")
+        steps.append(f"hook and WAL disagree: look at mirror.discrepancies, and run `mirror parity {source}`")
     if report.rejects:
-        steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: mirror rejects list {source}")
+        steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
     return steps
 
 
 def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
-    """The status of a source whose mirror does not run: what it wrote down last, and the position it saved."""
-    from mirror.replica.shadow import saved_position  # takes longer to load than a running mirror to answer
+    """The status of a source that is not being mirrored: from the last report and the last position that were saved.
+
+    ``folder``: the source's folder in the state directory.
+    """
+    # Imported here: it takes longer to load than a running mirror takes to answer.
+    from mirror.replica.shadow import saved_position
 
     report = StatusReport(source=str(source), schema=schema)
     try:
@@ -238,9 +248,8 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
     except FileNotFoundError:
         pass
     except ValueError as error:
-        told = f"what the mirror wrote down last is damaged ({folder / _FILE}): {error}"
-        report = replace(report, last_error=told)
-    # Stopped, or killed: then its last words were others.
+        report = replace(report, last_error=f"the saved status is damaged ({folder / _FILE}): {error}")
+    # Stopped, or killed: then the saved phase is an earlier one.
     phase = report.phase if report.phase is Phase.FAILED else Phase.STOPPED
     applied, committed_at = report.applied, report.committed_at
     saved = saved_position(folder)

@@ -1,13 +1,13 @@
 """One source of a running mirror: its folder, its control socket and its pipeline, from each start to each end.
 
-A pipeline ends when it is asked to, or with an error that no retry can help. Then the source gives up all that it has:
-the control socket, the folder's lock, Postgres, capture, descriptors. So somebody else may mirror it (``mirror up`` in
-another terminal, a program's sidecar), while the process goes on for its other sources. It also starts the source again
-by itself once the file has changed, as it has when somebody has put it right; unless another mirror has it by then,
-which is left alone.
+A pipeline ends when it is asked to, or with an error that no retry can help. Then the source releases all that it has:
+the control socket, the folder's lock, Postgres, capture, descriptors. So another process may mirror it (``mirror up``
+in another terminal, a program's sidecar), while this one goes on with its other sources. This process also starts the
+source again by itself once the file has changed, for example because it was repaired; unless another mirror has the
+source by then.
 
-Each start is as that of a new process: the folder's lock first, then a conversation with capture, which opens the spool
-only when the last one has closed it, then lock and epoch in Postgres. So a source never has two pipelines.
+Each start is like that of a new process: the folder's lock first; then a connection to capture, which opens the spool
+only when the last connection has closed it; then lock and epoch in Postgres. So a source never has two pipelines.
 """
 
 from __future__ import annotations
@@ -32,23 +32,25 @@ from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.control import ControlServer
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 
-#: Seconds between two looks at the file of a source that has failed.
-LOOK_SECONDS = 1.0
+#: Seconds between two checks of the file of a source that has failed.
+CHECK_SECONDS = 1.0
 #: Seconds until such a source is started again, at first, and at most if it fails again and again.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What changes when somebody writes a file, or puts another in its place."""
+class _Stamps:
+    """What changes when a source is written, or replaced by another file."""
 
     file: tuple[int, int, int] | None
-    """Inode, size and time of the last change; None: there is no file."""
+    """Inode, size in bytes and modification time in nanoseconds; None: there is no file."""
     wal: tuple[int, int, int] | None
 
     @classmethod
-    def of(cls, database: Path) -> Sight:
-        """A file as it is now. Opens nothing: that could drop the locks of a connection to it."""
+    def of(cls, database: Path) -> _Stamps:
+        """A source's files as they are now. Opens nothing: closing it would drop the locks of a connection to the file
+        (hazard 17, mirror/HAZARDS.md).
+        """
         return cls(_stamp(database), _stamp(Path(f"{database}-wal")))
 
 
@@ -61,56 +63,59 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 class SupervisedSource:
-    """Runs one source's pipelines, one after the other, in a thread of its own."""
+    """Runs one source's pipelines, one after another, in a thread of its own."""
 
     def __init__(
-        self, task: SourceTask, home: SourceFolder, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
+        self, task: SourceTask, folder: SourceFolder, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
     ) -> None:
-        """``home``: the source's folder, held; from now on this object's. ``restarts``: start it again by itself."""
+        """``folder``: the source's folder, locked, which this object then owns. ``link``: as for :class:`Pipeline`.
+
+        ``restarts``: start the source again when its file has changed.
+        """
         self.task = task
-        self.pipeline = Pipeline(task, home, link, faults)
-        """The present one, or the last."""
+        self.pipeline = Pipeline(task, folder, link, faults)
+        """The current one, or the last."""
         self.working = False
-        """Whether it is being mirrored, or that is being tried."""
-        self._held_folder = home
-        home.served, home.serve = self._is_served, self._serve
+        """Whether the source is being mirrored, or the mirror retries."""
+        self._folder = folder
+        folder.served, folder.serve = self._is_served, self._serve
         self._link = link
         self._faults = faults
         self._restarts = restarts
         self._server: ControlServer | None = None
         self._guard = threading.Lock()
         self._stopping = False
-        self._look = threading.Event()
-        """Set when the file is not to be watched any longer."""
+        self._unwatch = threading.Event()
+        """Set when the file of a failed source is not to be watched any longer."""
         self._logged = ""
         self._thread = threading.Thread(target=self._run, name=f"mirror {task.database.name}", daemon=True)
 
     # -- for other threads -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, with the control socket in its place."""
+        """Start the source's thread, with the control socket in its place."""
         self.working = True
         with suppress(MirrorError):  # the pipeline tries it again, and says what is wrong
             self._serve()
         self._thread.start()
 
     def restart_no_more(self) -> None:
-        """If it has failed, or fails, let that be its end."""
+        """Do not start the source again once it has failed."""
         self._restarts = False
-        self._look.set()
+        self._unwatch.set()
 
     def stop(self) -> None:
-        """Ask it to end."""
+        """Ask it to end; returns at once."""
         with self._guard:
             self._stopping = True
             pipeline = self.pipeline
-        self._look.set()
+        self._unwatch.set()
         pipeline.stop()
         if self._thread.ident is None:
-            self._held_folder.release()
+            self._folder.release()
 
     def join(self, seconds: float) -> bool:
-        """Wait so long for it to have ended; whether it has."""
+        """Wait up to ``seconds`` for its end; returns whether it has ended."""
         if self._thread.ident is not None:
             self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -127,35 +132,36 @@ class SupervisedSource:
     def _run(self) -> None:
         pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            begun, sight = time.monotonic(), Sight.of(self.task.database)
+            begun, seen = time.monotonic(), _Stamps.of(self.task.database)
             self._mirror()
             error = self.pipeline.error
             self.working = False
             if error is None or self._stopping:
                 return
             if self.pipeline.status.caught_up_at is not None:
-                sight, self._logged = Sight.of(self.task.database), ""  # of course it has changed since it began
+                # It has changed since it began, as it was followed.
+                seen, self._logged = _Stamps.of(self.task.database), ""
             self._log(error)
             if isinstance(error, FencedError):
-                return  # another mirror has the source in Postgres: two that take turns would copy it each time
+                return  # another mirror has the source in Postgres: two that took turns would copy it each time
             if time.monotonic() - begun > LONGEST_PAUSE:
                 pause.reset()
-            if not self._begin_again(sight, pause):
+            if not self._begin_again(seen, pause):
                 return
 
     def _mirror(self) -> None:
-        """Run the pipeline to its end, and give up all that it had."""
-        pipeline, home = self.pipeline, self._held_folder
+        """Run the pipeline to its end, and release all that it had."""
+        pipeline, folder = self.pipeline, self._folder
         try:
             pipeline.run()
-        except Exception as error:  # while it was closed
+        except Exception as error:  # while it was being closed
             pipeline.bug = pipeline.bug or error
             pipeline.error = pipeline.error or MirrorError(
                 "end the mirror", str(self.task.database), f"{type(error).__name__}: {error}"
             )
         finally:
             self.stop_serving()
-            home.release()
+            folder.release()
 
     def _is_served(self) -> bool:
         with self._guard:
@@ -175,33 +181,33 @@ class SupervisedSource:
             self._server = server
 
     def _log(self, error: MirrorError) -> None:
-        """Say once what has ended it, and what helps."""
+        """Log once why it has ended, and what starts it again."""
         text = str(error)
         if text == self._logged:
             return
         self._logged = text
-        again = "when the file changes, or " if self._restarts and not isinstance(error, FencedError) else ""
+        again = "by itself when the file changes, or " if self._restarts and not isinstance(error, FencedError) else ""
         command = f"`mirror up {shlex.quote(str(self.task.database))}`"
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
         log.error(
-            "{}: mirroring it has ended: {}; it begins again {}with {}", self.task.database.name, text, again, command
+            "{}: mirroring has ended: {}; it starts again {}with {}", self.task.database.name, text, again, command
         )
 
-    def _begin_again(self, sight: Sight, pause: Backoff) -> bool:
-        """Wait until the file is another than at ``sight``, for a pause at least, and have a new pipeline.
+    def _begin_again(self, seen: _Stamps, pause: Backoff) -> bool:
+        """Wait until the files differ from ``seen``, for a pause at least, and make a new pipeline.
 
         Returns False if the mirror ends before.
         """
         due = time.monotonic() + pause.next()
         refused = ""
-        while self._restarts and not self._look.wait(LOOK_SECONDS):
-            now = Sight.of(self.task.database)
-            if time.monotonic() < due or now == sight or now.file is None:
+        while self._restarts and not self._unwatch.wait(CHECK_SECONDS):
+            now = _Stamps.of(self.task.database)
+            if time.monotonic() < due or now == seen or now.file is None:
                 continue
             try:
-                self._take()
+                self._reopen()
             except MirrorError as error:
-                # Mostly another mirror has it, and may keep it.
+                # In most cases another mirror has it, and may keep it.
                 if str(error) != refused:
                     logger.debug("{}: not started again: {}", self.task.database.name, error)
                 refused = str(error)
@@ -211,19 +217,19 @@ class SupervisedSource:
             return True
         return False
 
-    def _take(self) -> None:
-        """Hold the folder again, with a new pipeline; raises ``MirrorError``."""
+    def _reopen(self) -> None:
+        """Lock the folder again, with a new pipeline. Raises ``MirrorError``."""
         try:
-            home = SourceFolder(self.task.folder, self.task.database)
+            folder = SourceFolder(self.task.folder, self.task.database)
             try:
-                pipeline = Pipeline(self.task, home, self._link, self._faults)
+                pipeline = Pipeline(self.task, folder, self._link, self._faults)
             except BaseException:
-                home.release()
+                folder.release()
                 raise
         except OSError as error:
             raise located(error, self.task) from error
         with self._guard:
-            self._held_folder, self.pipeline, self.working = home, pipeline, True
-            home.served, home.serve = self._is_served, self._serve
+            self._folder, self.pipeline, self.working = folder, pipeline, True
+            folder.served, folder.serve = self._is_served, self._serve
             if self._stopping:
                 pipeline.stop()

@@ -1,4 +1,4 @@
-"""A running mirror: the sources of one `mirror up`, their pipelines, and the capture process they share."""
+"""A running mirror: the sources of one ``mirror up``, their pipelines, and the capture process that they share."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ from mirror.sidecar.source_folder import SourceFolder, SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30
-#: A save, which makes room, is due only after some segments: half of a full spool must hold more than those.
+#: Bytes. Room is made by a save, which is due only after some segments: half of a full spool must be more than those.
 LEAST_SPOOL_LIMIT = 2 * (SAVE_SEGMENTS + 2) * SEGMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSettings:
-    """What a mirror needs to know."""
+    """The settings of a running mirror."""
 
     sources: Sequence[Path]
     dsn: str
     state_dir: Path
     schema: str = "public"
-    """Of sources that :attr:`schemas` does not name."""
+    """Postgres schema of sources that :attr:`schemas` does not name."""
     agents: Mapping[Path, str] = field(default_factory=dict)
-    """The agents that sources belong to, as far as that is said."""
+    """The agents that own sources, where configured."""
     profiles: Mapping[Path, str] = field(default_factory=dict)
-    """How sources are held, as far as that is said; others by what each is."""
+    """The profiles of sources, where configured; others get the one that recognises them."""
     resume_only: bool = False
+    """Fail instead of copying a source whole."""
     restarts: bool = True
-    """Start a source that has failed again by itself once its file has changed, as long as others are at work."""
+    """Restart a failed source by itself once its file has changed, as long as other sources are running."""
     schemas: Mapping[Path, str] = field(default_factory=dict)
-    """The schemas of sources that have another one than ``schema``."""
+    """The Postgres schemas of sources that have another one than ``schema``."""
     spool_limit: int = SPOOL_LIMIT
+    """Bytes of one source's spool; :data:`LEAST_SPOOL_LIMIT` or more."""
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
 
@@ -52,7 +54,7 @@ class Supervisor:
     """Mirrors some sources, each apart from the others, until :meth:`stop`."""
 
     def __init__(self, settings: SupervisorSettings, faults: Faults = no_fault) -> None:
-        """Take the sources' locks; raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
+        """Lock the sources' folders. Raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
         if settings.spool_limit < LEAST_SPOOL_LIMIT:
             least = f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes"
             raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
@@ -69,31 +71,31 @@ class Supervisor:
             )
             for source in map(resolve, settings.sources)
         ]
-        homes: list[SourceFolder] = []
+        folders: list[SourceFolder] = []
         try:
             for task in tasks:
-                homes.append(SourceFolder(task.folder, task.database))
+                folders.append(SourceFolder(task.folder, task.database))
             restarts = settings.restarts and not settings.resume_only
             self._sources = [
                 SupervisedSource(
                     task,
-                    home,
+                    folder,
                     partial(
                         self._capture.link, CaptureTask(task.database, task.folder / "spool", settings.spool_limit)
                     ),
                     faults,
                     restarts=restarts,
                 )
-                for task, home in zip(tasks, homes, strict=True)
+                for task, folder in zip(tasks, folders, strict=True)
             ]
         except BaseException:
-            for home in homes:
-                home.release()
+            for folder in folders:
+                folder.release()
             raise
 
     @property
     def pipelines(self) -> list[Pipeline]:
-        """The sources' present pipelines, or the last one of a source that has failed."""
+        """The sources' current pipelines; of a source that has failed, the last one."""
         return [source.pipeline for source in self._sources]
 
     @property
@@ -102,24 +104,24 @@ class Supervisor:
         return self._capture.pid
 
     def start(self) -> None:
-        """Start mirroring and serving the control sockets."""
+        """Start mirroring, and serving the control sockets."""
         for source in self._sources:
             source.start()
 
     @property
     def running(self) -> bool:
-        """Whether any source is still at work. (One that has failed may come back as long as others are.)"""
+        """Whether any source is still being mirrored. (A failed one may come back as long as one is.)"""
         return any(source.working for source in self._sources)
 
     def restart_no_more(self) -> None:
-        """Let the end of each source be its end."""
+        """Do not start any source again once it has failed."""
         for source in self._sources:
             source.restart_no_more()
 
     def stop(self, timeout: float = 1.2) -> bool:
-        """End all pipelines; False if one is inside a Postgres statement that takes longer.
+        """End all pipelines, within ``timeout`` seconds; False if one is in a Postgres statement that takes longer.
 
-        Whatever is cut off is found whole at the next start, as after a kill.
+        Work that is cut off so is completed at the next start, as after a kill.
         """
         for source in self._sources:
             source.stop()

@@ -1,4 +1,4 @@
-"""Tables that Postgres refused, and repairs."""
+"""Retrying tables that Postgres refused, and repairing tables on request."""
 
 from __future__ import annotations
 
@@ -20,67 +20,71 @@ from mirror.replica.replica import Replica
 #: The reason for which pages are compared before a repair.
 REPAIR = "a repair was asked for"
 
-
-#: Seconds until tables that Postgres refuses are tried again: all their rows are sent each time.
+#: Seconds until tables that Postgres refuses are tried again, at first and at most: all their rows are sent each time.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 @dataclass(slots=True)
-class _Asked:
-    """What somebody wants to have tried: all that was refused, or the repair of tables."""
+class _Request:
+    """A request to retry all that was refused, or to repair tables."""
 
     done: Future[dict[str, str]]
     tables: Collection[str]
     since: Lsn | None = None
-    """The replica is compared with the source's pages up to here, and so surely right behind it."""
+    """Where the comparison of the source's pages begins: the replica is surely right after it. None: none yet."""
 
 
 class TableRepairs:
-    """Tries the tables again that Postgres has refused, less and less often; repairs tables when asked."""
+    """Retries the tables that Postgres has refused, less and less often; repairs tables on request.
+
+    Thread: the pipeline's alone.
+    """
 
     def __init__(self, name: str) -> None:
-        """``name``: of the source, for the log."""
-        self._asked: list[_Asked] = []
+        """``name``: the source's, for the log."""
+        self._requests: list[_Request] = []
         self._name = name
         self._known: frozenset[str] = frozenset()
         self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
 
     def close(self) -> None:
-        """Nothing is tried any more."""
-        for asked in self._asked:
-            asked.done.cancel()
+        """Cancel all requests."""
+        for request in self._requests:
+            request.done.cancel()
 
     def ask(self, done: Future[dict[str, str]], tables: Collection[str]) -> None:
-        """Have :meth:`answer` try again what Postgres refused and rejected, or repair ``tables``.
+        """Have :meth:`answer` retry what Postgres refused and rejected, or repair ``tables``.
 
-        ``done`` then has, of each table that was repaired, what was done.
+        ``done`` then gets, by table, what the repair did.
         """
-        self._asked.append(_Asked(done, tables))
+        self._requests.append(_Request(done, tables))
 
     def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
-        """Do what is asked for and can be done by now; returns what answers whoever asked.
+        """Carry out the requests that can be by now; returns the calls that answer them.
 
-        Replica and Postgres must be at one position.
-
-        ``compare``: has all pages compared, for a reason; returns where that begins. A repair waits for it:
-        its rows come from the replica, which may itself be what is wrong.
+        Replica and Postgres must be at one position. ``compare``: starts a comparison of all pages, with the given
+        reason, and returns where it begins. A repair waits for it: its rows come from the replica, which may itself be
+        wrong. Raises ``SinkError``, after which the request is carried out again by the next call.
         """
         answered: list[Callable[[], None]] = []
-        for asked in list(self._asked):
-            if asked.since is None and (asked.tables or replica.leapt):
-                asked.since = compare(REPAIR).lsn
-            if replica.leapt or (asked.since is not None and replica.head.lsn < asked.since):
+        for request in list(self._requests):
+            if request.since is None and (request.tables or replica.leapt):
+                request.since = compare(REPAIR).lsn
+            if replica.leapt or (request.since is not None and replica.head.lsn < request.since):
                 continue
             try:
-                answered.append(partial(asked.done.set_result, self._retry(replica, sink, asked.tables)))
+                answered.append(partial(request.done.set_result, self._retry(replica, sink, request.tables)))
             except RepairError as error:
-                answered.append(partial(asked.done.set_exception, error))
-            self._asked.remove(asked)  # and not before: what Postgres' absence cuts off is done when it is back
+                answered.append(partial(request.done.set_exception, error))
+            self._requests.remove(request)  # not earlier: what the loss of Postgres cuts off is done when it is back
         return answered
 
     def retry_refused(self, replica: Replica, sink: Sink) -> bool:
-        """Try them if it is time; True if any was tried. Replica and Postgres must be at one position."""
+        """Retry the refused tables if it is due; True if any was tried.
+
+        Replica and Postgres must be at one position. Raises ``SinkError``.
+        """
         refused = sink.refusals
         for table in refused.keys() - self._known:
             logger.warning("{}: Postgres refuses {}: {}", self._name, table, refused[table].reason)
@@ -94,7 +98,7 @@ class TableRepairs:
         return True
 
     def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> dict[str, str]:
-        """Try them now, and the tables with rows that were rejected; or make tables equal that are to be repaired."""
+        """Retry the refused tables and those with rejected rows now; or repair tables: make them equal again."""
         tables = replica.schema.tables
         if not repair:
             self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
@@ -104,5 +108,5 @@ class TableRepairs:
         refused = sink.refusals
         for table in sorted(tables):
             if sink.reload(replica.schema.tables[table], replica.rows) and table in refused:
-                logger.info("{}: Postgres takes {} again", self._name, table)
+                logger.info("{}: Postgres accepts {} again", self._name, table)
         self._known = frozenset(sink.refusals)

@@ -1,4 +1,4 @@
--- schema: may the user work in this database, and is there what a profile needs?
+-- schema: whether the user may work in this database, and whether it has what a profile needs.
 SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
        has_database_privilege(current_database(), 'CREATE'),
        coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s), true),

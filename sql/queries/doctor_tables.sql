@@ -1,4 +1,4 @@
--- schema: the tables that mirrors hold in it, each with its source and the agent that this one belongs to.
+-- schema: the tables in it that mirrors write, each with its source and the source's agent.
 SELECT t.target_table, s.path, s.agent_id
   FROM mirror.tables t JOIN mirror.sources s USING (source_id)
  WHERE t.target_schema = %(schema)s

@@ -1,4 +1,4 @@
--- $1 schema, $2 table: the source whose mirror has the right to make a relation of this name just now.
+-- $1 schema, $2 table: the source of the mirror that has reserved this name for a relation at this moment.
 SELECT s.path
   FROM pg_catalog.pg_locks l
   JOIN mirror.sources s ON s.backend = mirror.backend(l.pid)

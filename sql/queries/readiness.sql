@@ -1,4 +1,4 @@
--- source, schema: what stands in the way of reading from Postgres alone, as far as Postgres can tell.
+-- source, schema: what Postgres records of what keeps programs from reading from Postgres alone.
 SELECT (SELECT count(*) FROM mirror.rejects r WHERE r.source_id = s.source_id),
        (SELECT coalesce(jsonb_agg(f.source_table ORDER BY f.source_table), '[]') FROM mirror.refusals f
          WHERE f.source_id = s.source_id),

@@ -1,11 +1,13 @@
-"""One test for each of the 26 known hazards of following a SQLite file that other programs own.
+"""One test for each of the 26 known hazards of following a SQLite file that other programs write.
+
+mirror/HAZARDS.md says what the mirror does about each.
 
 ===  ======================================================================  ====================
  1   the WAL is reset before it was read                                      test_following
- 2   a read transaction that is held hurts the writer                         test_harmless
+ 2   a read transaction that stays open hurts the writer                      test_harmless
  3   taking over checkpoints stalls the writer                                test_harmless
- 4   staying disconnected: the last to close deletes the WAL                  test_harmless
- 5   resets while nobody watched                                              test_following
+ 4   the last connection to close deletes the WAL                             test_harmless
+ 5   resets while no mirror ran                                               test_following
  6   a spilled transaction that is not committed                              test_following
  7   a commit frame that is not published yet                                 test_following
  8   a WAL rewritten at the same size                                         test_following
@@ -23,12 +25,12 @@
 20   a power cut puts Postgres ahead of the source                            test_following
 21   exclusive mode, journal-mode flips, network file systems, encryption     test_refused
 22   no right to write the WAL index                                          test_refused
-23   pages behind the end, the lock page, reserved bytes, UTF-16, page sizes  test_decoding
+23   pages beyond the end, the lock page, reserved bytes, UTF-16, page sizes  test_decoding
 24   the file is replaced                                                     test_following
 25   what a record stores is not what the row shows                           test_decoding
 26   virtual tables and their shadow tables                                   test_decoding
 ===  ======================================================================  ====================
 
-Each is shown end to end: a program writes, the mirror follows, every value is compared. More about many of them
-is in the tests of the part that has to deal with it.
+Each is tested end to end: a program writes, the mirror follows, every value is compared. The unit tests of the parts
+concerned test many of them in more detail.
 """

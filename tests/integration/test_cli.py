@@ -114,9 +114,7 @@ def test_agents_and_profiles(cli: CommandLine, folder: Path, dsn: str) -> None:
     assert done.code == 0, done
     assert sql(dsn, "SELECT agent_id FROM agents") == [("main",)]
     assert cli.run("parity").code == 0
-    assert (
-        '"agent": "main"' in cli.run("status", "--json").out and "memory.db: of the agent main" in cli.run("status").out
-    )
+    assert '"agent": "main"' in cli.run("status", "--json").out and "memory.db: agent: main" in cli.run("status").out
     refused = cli.run("up", paths[0], "--agent", "other", "--once")
     assert refused.code == 2 and "mirrored for the agent main, not for other" in refused.err
     assert cli.run("up", paths[0], "--agent", "", "--once").code == 2
@@ -290,7 +288,7 @@ def test_wait_for_a_mirror_that_only_just_starts(cli: CommandLine, source: Path,
 @pytest.mark.parametrize("command", ["wait", "status", "parity"])
 def test_a_source_that_is_not_there(cli: CommandLine, folder: Path, command: str) -> None:
     assert "no such file" in cli.run(command, folder / "none.db").error
-    assert "none is named" in cli.run(command).error
+    assert "no source is named" in cli.run(command).error
 
 
 # -- status --------------------------------------------------------------------------------------------
@@ -613,4 +611,4 @@ def test_rejects_are_listed_and_tried_again(cli: CommandLine, writer: Writer, da
     writer.run("UPDATE t SET v = 'mended'")
     assert cli.run("rejects", "retry", database).code == 0
     assert sql(dsn, "SELECT v FROM t") == [("mended",)]
-    assert "none" in cli.run("rejects", "list", database).out
+    assert "no rejects" in cli.run("rejects", "list", database).out

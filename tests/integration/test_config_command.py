@@ -65,7 +65,7 @@ def test_without_any_file(cli: CommandLine, folder: Path) -> None:
     assert report["settings"]["stateDir"] == {"value": str(cli.state_dir), "origin": "default"}
     assert report["settings"]["postgres.connectionString"]["value"] is None
     text = lines(cli)
-    assert f"  {home}/mirror.json (not there)" in text
+    assert f"  {home}/mirror.json (no such file)" in text
     assert "  postgres.connectionString: none" in text
     assert not cli.state_dir.exists(), "showing makes nothing"
 
@@ -222,6 +222,6 @@ def test_doctor_says_what_must_move(cli: CommandLine, folder: Path, sources: lis
 
 def test_doctor_knows_the_schema_of_each_source(cli: CommandLine, folder: Path, sources: list[Path]) -> None:
     path = write(folder / "argent" / "mirror.json", {"sources": list(map(str, sources))})
-    assert "has one of this name, too" in str(findings(cli, 1))
+    assert "has a table of this name, too" in str(findings(cli, 1))
     write(path, {"sources": [str(sources[0]), {"path": str(sources[1]), "schema": "dash"}]})
-    assert "has one of this name, too" not in str(findings(cli, 0))
+    assert "has a table of this name, too" not in str(findings(cli, 0))

@@ -61,7 +61,7 @@ def test_a_hold_is_nobody_elses(running: MirrorProcess, writer: Writer) -> None:
     with running.control() as one:
         hold = one.hold()
         with running.control() as other:
-            with pytest.raises(ControlError, match="somebody else holds it") as refused:
+            with pytest.raises(ControlError, match="another client holds it") as refused:
                 other.hold()
             assert refused.value.retryable
             with pytest.raises(SourceError, match="the hold has ended"):
@@ -74,7 +74,7 @@ def test_a_hold_is_nobody_elses(running: MirrorProcess, writer: Writer) -> None:
         again = one.hold()
         assert again != hold, "who holds may hold again"
         one.release(hold)  # of the one that was
-        with running.control() as other, pytest.raises(ControlError, match="somebody else"):
+        with running.control() as other, pytest.raises(ControlError, match="another client"):
             other.hold()
         one.release(again)
         with running.control() as other:

@@ -89,9 +89,9 @@ def test_a_store_with_what_does_not_fit(cli: CommandLine, folder: Path) -> None:
         code, report = examine(cli, folder / "memory.db")
         assert code == 1
         problems = told(report, "problem")
-        assert "no time" in problems["column memory_items.happened_at"]
-        assert "no JSON" in problems["column memory_items.extra"]
-        assert "no float32 vector" in problems["column memory_items.embedding"]
+        assert "not a time" in problems["column memory_items.happened_at"]
+        assert "not JSON" in problems["column memory_items.extra"]
+        assert "not a float32 vector" in problems["column memory_items.embedding"]
         assert examine(cli, folder / "memory.db", "--profile", "generic")[0] == 0
 
 

@@ -245,8 +245,8 @@ def test_it_is_kept_running(state: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         until(lambda: looks > 20)
         assert keeper.is_alive()
         assert [line for line in lines if "not now" in line or "not yours" in line] == [
-            "WARNING the embedded Postgres is away: start it: not now\n",
-            "WARNING the embedded Postgres is away: not yours\n",
+            "WARNING the embedded Postgres does not run: start it: not now\n",
+            "WARNING the embedded Postgres does not run: not yours\n",
         ]
         monkeypatch.undo()
         with pytest.raises(MirrorError, match="its directory is gone"):

@@ -343,8 +343,9 @@ def test_a_file_without_a_wal_whose_lock_is_kept(database: Path, dsn: str) -> No
         assert program.status()["discrepancies"] == 0
 
 
-def test_a_file_without_a_wal_that_is_made_anew(database: Path, dsn: str) -> None:
-    """Its commits have the numbers of the old one's, and are none of its."""
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_without_a_wal_that_is_made_again(database: Path, dsn: str, gone: bool) -> None:
+    """Its commits have the same numbers as those of the old one. ``gone``: the mirror sees that there is no file."""
     with Gateway(database, dsn) as program:
         program.do(code(TABLES, database, mode="delete"))
         program.enable()
@@ -354,6 +355,8 @@ def test_a_file_without_a_wal_that_is_made_anew(database: Path, dsn: str) -> Non
             program.do(f"for i in range(8): c.execute('INSERT INTO t(v) VALUES ({turn})')")
             program.check()
             program.do(f"c.close(); os.unlink({str(database)!r})")
+            if gone:  # so that the new file can have the old one's inode number, too
+                program.status_when(lambda status: "gone" in (status["last_error"] or ""))
             program.do(code(TABLES, database, mode="delete"))
             program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t(v) VALUES (9)')")
             program.check()

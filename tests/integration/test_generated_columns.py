@@ -130,4 +130,4 @@ def test_columns_that_only_the_program_can_compute(
     assert rows(dsn, "SELECT * FROM t ORDER BY id") == [(1, 1), (2, 2)]
     assert mirror.status()["left_out"] == ["t.twice", "t.w"]
     [table] = mirror.parity().tables
-    assert table.reason == "not compared, for only the program can compute it: twice, w"
+    assert table.reason == "not compared, because only the program can compute it: twice, w"

@@ -161,17 +161,17 @@ def test_no_false_alarm_under_heavy_writes(
         (
             ["ALTER TABLE t ALTER name TYPE varchar", "UPDATE t SET name = 'x' WHERE id = 1"],
             "the column name is character varying in Postgres, not text",
-            "made anew",
+            "created again",
         ),
-        (["ALTER TABLE t ALTER id TYPE numeric"], "the column id is numeric in Postgres, not bigint", "made anew"),
-        (["ALTER TABLE t DROP COLUMN r"], "the column r is missing in Postgres", "made anew"),
+        (["ALTER TABLE t ALTER id TYPE numeric"], "the column id is numeric in Postgres, not bigint", "created again"),
+        (["ALTER TABLE t DROP COLUMN r"], "the column r is missing in Postgres", "created again"),
         (
             [
                 "ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER id DROP NOT NULL",
                 "INSERT INTO t SELECT FROM generate_series(1, 5)",
             ],
             "",
-            "made anew",
+            "created again",
         ),
         (["UPDATE t SET name = 'x'", "ALTER TABLE t ADD CHECK (name IS NOT NULL)"], "", "1,000 rows"),
     ],
@@ -210,7 +210,7 @@ def test_a_trigger_that_undoes_a_repair(cli: CommandLine, folder: Path, dsn: str
                 "CREATE TRIGGER undo BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION undo()",
             )
             done = cli.run("parity", path, "--repair")
-            assert done.code == 2 and "a trigger, a rule or a policy changes it" in done.err, done
+            assert done.code == 2 and "a trigger, a rule or a policy changes them" in done.err, done
             assert repairs(dsn) == []
             damage(dsn, "DROP TRIGGER undo ON t")
             assert cli.run("parity", path, "--repair").code == 0

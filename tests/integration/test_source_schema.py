@@ -256,7 +256,7 @@ def test_while_the_first_makes_it_the_second_is_told(
     assert first.made.wait(SECONDS)
     load(other, empty)
     refusal = other.refusals["t"]
-    assert refusal.reason == "public.t is being made just now for a table of another source, /a.db"
+    assert refusal.reason == "public.t is being created at this moment for a table of another source, /a.db"
     assert refusal.own_schema and "--schema" in refusal.next_step
     first.finish()
     assert isinstance(first.error, ZeroDivisionError if fail else type(None))

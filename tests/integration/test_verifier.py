@@ -64,7 +64,7 @@ def test_whoever_asks_goes_first(running: MirrorProcess, background: ParityWatch
     with running.control() as gate:
         hold = gate.hold()
         report = background.verify(source)
-        assert report.verdict == "not checked" and "somebody compares" in report.reason
+        assert report.verdict == "not checked" and "another comparison is running" in report.reason
         assert running.status()["applied"] is not None
         gate.reach(hold, *_place(running))
         gate.release(hold)
@@ -82,7 +82,7 @@ def test_a_hold_of_somebody_who_takes_no_lock(
         monkeypatch.setattr(verifier, "SHARE", 1.0)  # a hold does not last for ever
         hold = other.hold()
         report = background.verify(source)
-        assert report.verdict == "not checked" and "somebody else holds it" in report.reason
+        assert report.verdict == "not checked" and "another client holds it" in report.reason
         other.release(hold)
     lock = ParityLock(source_folder(running.state_dir, source))
     assert lock.take(wait=False)

@@ -1,8 +1,9 @@
-"""The capture process, with something to go wrong in it at a fault seam: once, however often it is started.
+"""The capture process, with a fault at a fault seam: once, however often it is started.
 
-MIRROR_CAPTURE_SEAM in the environment: the seam, at which time, and a file that says that it has been done.
-MIRROR_CAPTURE_FAULT: what happens there: ``kill`` (the process is killed; so without it), ``bug`` (an exception that
-nobody expects), or the name of an error of the system. MIRROR_OPEN_FILES: so many are open before it begins.
+MIRROR_CAPTURE_SEAM in the environment: the seam, at which visit of it, and a file that records that it was done.
+MIRROR_CAPTURE_FAULT: what happens there: ``kill`` (the process is killed; the default), ``bug`` (an unexpected
+exception), or the name of a system error such as ``ENOSPC``. MIRROR_OPEN_FILES: the number of files that are open
+before it begins.
 """
 
 from __future__ import annotations

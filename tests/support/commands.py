@@ -17,9 +17,9 @@ import psutil
 from mirror.core.folders import resolve, source_folder
 from tests.support.waiting import LIMIT
 
-#: A server that nobody listens as: port 1 of this machine.
+#: A server that does not exist: nothing listens on port 1 of this machine.
 UNREACHABLE = "host=127.0.0.1 port=1 user=nobody dbname=nothing connect_timeout=2"
-#: Settings of whoever runs the tests, which would change what the commands do.
+#: Settings of the person who runs the tests, which would change what the commands do.
 _FOREIGN = ("PG_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONPATH")
 _FOREIGN_PREFIXES = ("ARGENT_", "CLAWDBOT_", "MIRROR_")
 
@@ -52,7 +52,7 @@ class CommandLine:
 
     @property
     def state_dir(self) -> Path:
-        """Where the commands keep their state unless told otherwise."""
+        """Where the commands keep their state by default."""
         return resolve(self.folder) / "argent" / "mirror"
 
     def source_folder(self, source: Path) -> Path:
@@ -95,7 +95,10 @@ class CommandLine:
 
     @contextmanager
     def up(self, *arguments: object, wait: bool = True) -> Iterator[subprocess.Popen[str]]:
-        """``mirror up`` in the background, ended with the block; ``wait`` until all of now is applied."""
+        """``mirror up`` in the background, ended with the block.
+
+        ``wait``: until all that is committed now is applied.
+        """
         process = self.start("up", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             if wait:
@@ -120,7 +123,7 @@ def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM
 
 
 def processes_about(folder: Path, *others: int) -> list[str]:
-    """The command lines of running processes that name a folder, or work in it; ``others``: not these."""
+    """The command lines of running processes that name a folder, or work in it; ``others``: ids to leave out."""
     found = []
     for process in psutil.process_iter():
         if process.pid in others:

@@ -1,4 +1,4 @@
-"""Damage to a database where it does most: every kind of pointer, size and type that its pages hold."""
+"""Damage to a database where it has the most effect: every kind of pointer, size and type on its pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.sqlite import Pages, new_database, read_schema
 
 #: A kind of damage, and three numbers that choose where and what.
 Damage = tuple[str, int, int, int]
-#: Bytes that mean much where a varint, a size or a type is expected.
+#: Bytes with a special meaning where a varint, a size or a type is expected.
 _BYTES = (b"\0", b"\xff" * 9, b"\x80" * 9, b"\x80\x80\x01", b"\x81\x00", b"\x7f", b"\xff\x7f", b"\x0a", b"\x0b\x0c")
 
 
@@ -71,7 +71,7 @@ def sound_database(page_size: int, encoding: str = "UTF-8", reserved: int = 0, a
 
 
 def damaged(sound: Sound, damages: list[Damage]) -> bytes:
-    """The database with some damage done to it, one after the other."""
+    """The bytes of the database after some damage, done in order."""
     data = bytearray(sound.pages.data)
     for kind, where, which, what in damages:
         _KINDS[kind](data, sound, where, which, what)
@@ -79,7 +79,7 @@ def damaged(sound: Sound, damages: list[Damage]) -> bytes:
 
 
 def limited(read: ReadPage, most: int) -> ReadPage:
-    """The same, but it must not be called more often than that."""
+    """The same, but it fails when it is called more than ``most`` times."""
     left = most
 
     def counted(pgno: int) -> bytes:

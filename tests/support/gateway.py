@@ -66,13 +66,13 @@ class Gateway:
 
     def end(self) -> Any:
         assert self._process.stdout is not None
-        told = json.loads(self._process.stdout.readline())
-        if "error" in told:
-            raise GatewayError(told["error"])
-        return told["answer"]
+        answer = json.loads(self._process.stdout.readline())
+        if "error" in answer:
+            raise GatewayError(answer["error"])
+        return answer["answer"]
 
     def enable(self, *, sidecar: str = "follows") -> None:
-        """Say the line, and wait until a sidecar follows."""
+        """Run the one line that enables the mirror, and wait until a sidecar follows."""
         arguments = f"[{str(self.database)!r}], postgres={self.dsn!r}, state_dir={str(self.state_dir)!r}"
         self.do(f"import mirror\nm = mirror.enable_mirror({arguments}, sidecar={sidecar!r})")
         if sidecar != "none":
@@ -87,7 +87,7 @@ class Gateway:
         return wait_for_mirror(source_folder(self.state_dir, self.database), LIMIT)
 
     def status(self) -> dict[str, Any]:
-        """The source's."""
+        """The source's status."""
         with self.control() as client:
             return dict(msgspec.to_builtins(client.status()))
 
@@ -101,13 +101,13 @@ class Gateway:
         return until(look, alive=lambda: self._killed or self._process.poll() is None) or {}
 
     def await_hook(self) -> None:
-        """Until the program's hook is connected to the sidecar."""
+        """Wait until the program's hook is connected to the sidecar."""
         self.status_when(
             lambda status: any(f"pid {self.pid})" in writer for writer in status["hook"].get("writers", []))
         )
 
     def await_checked(self) -> dict[str, Any]:
-        """Until all commits that were told of are checked; the hook's status."""
+        """Wait until all commits that hooks have sent are checked; return the hook's status."""
         return dict(self.status_when(lambda status: not status["hook"]["waiting"])["hook"])
 
     def check(self) -> None:
@@ -118,7 +118,7 @@ class Gateway:
         assert report.verdict == "equal" and report.tables, report.to_json()
 
     def sidecar_pid(self) -> int:
-        """Of the one that holds the source."""
+        """Process id of the sidecar that holds the source's lock."""
         return int((source_folder(self.state_dir, self.database) / "lock").read_text())
 
     def kill(self) -> None:
@@ -132,7 +132,7 @@ class Gateway:
             self._process.communicate(timeout=LIMIT)
 
     def stop_sidecar(self) -> None:
-        """End whatever sidecar is left, and wait for that."""
+        """End the sidecar that is left, if there is one, and wait until it has ended."""
         try:
             pid = self.sidecar_pid()
             os.kill(pid, signal.SIGTERM)

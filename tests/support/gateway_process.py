@@ -1,6 +1,6 @@
-"""A program whose files are mirrored: runs the Python code that comes on standard input, and answers with ``answer``.
+"""A program with mirrored files: runs the Python code that comes on standard input, and replies with its ``answer``.
 
-``DRIVER`` is the module it is on, ``connect(path)`` opens a connection as programs do.
+``DRIVER`` is the SQLite module that it uses; ``connect(path)`` opens a connection as programs do.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ def main(driver: str) -> None:
     for line in sys.stdin:
         try:
             exec(compile(json.loads(line), "<test>", "exec"), names)
-            told = {"answer": names["answer"]}
+            reply = {"answer": names["answer"]}
         except Exception:
-            told = {"error": traceback.format_exc()}
-        print(json.dumps(told), flush=True)
+            reply = {"error": traceback.format_exc()}
+        print(json.dumps(reply), flush=True)
 
 
 def _apsw(path: str) -> Any:

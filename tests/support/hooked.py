@@ -1,4 +1,4 @@
-"""What hooks tell, as tests compare it."""
+"""What hooks send, in the form in which tests compare it."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 from tests.support.waiting import until
 
-#: Seconds in which a row of a source that goes on must be in Postgres. (It is after some ten milliseconds, beside a
-#: machine under load after some more; what blocks one source behind another takes longer.)
+#: Seconds within which a row of a source that goes on must be in Postgres. (It takes some ten milliseconds, more on a
+#: machine under load; if one source had to wait for another, it would take longer than this.)
 LIMIT = 5.0
 FILL = (
     "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n WHERE i < {1})"
@@ -72,9 +72,9 @@ class House:
 
     @contextmanager
     def others_go_on(self, *, capture_dies: bool = False) -> Iterator[None]:
-        """Meanwhile rows are written to the two others, one after the other, and each is in Postgres soon.
+        """During the block, write rows to the two others in turn, and check that each is in Postgres soon.
 
-        Nothing happens to them, unless ``capture_dies``.
+        They must not be interrupted either, unless ``capture_dies``.
         """
         before = {name: self.mirror.status(self.paths[name]) for name in ("one", "two")}
         ended = threading.Event()
@@ -116,7 +116,7 @@ class House:
     # -- the one to which something happens --------------------------------------------------------
 
     def status_of_bad(self) -> dict[str, Any]:
-        """As the command tells it, whoever mirrors the source or nobody."""
+        """The failing source's status, as the command reports it, also when no process mirrors it."""
         done = self.cli.run("status", self.bad, "--json", *self.options)
         assert done.code == 0, done
         (report,) = json.loads(done.out)["sources"]
@@ -124,13 +124,13 @@ class House:
 
     @property
     def options(self) -> list[object]:
-        """What a command needs to mean this mirror's source."""
+        """The options with which a command finds this mirror's source."""
         schema = self.mirror.schemas.get(self.bad)
         return ["--state-dir", self.mirror.state_dir, *(() if schema is None else ("--schema", schema))]
 
     @property
     def log(self) -> str:
-        """What the mirror's processes have said."""
+        """What the mirror's processes have logged."""
         assert self.mirror.log is not None
         return self.mirror.log.read_text() if self.mirror.log.exists() else ""
 
@@ -139,7 +139,7 @@ class House:
         return [line for line in self.log.splitlines() if "| ERROR" in line]
 
     def await_failure(self) -> str:
-        """Until the source has failed for good; what was logged."""
+        """Wait until the source has failed and is not retried; return the line that was logged."""
         until(lambda: bool(self.errors()))
         until(lambda: not self.is_held(self.state / "lock"))
         (line,) = self.errors()

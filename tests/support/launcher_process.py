@@ -58,7 +58,7 @@ def main() -> int:
                 os.environ.clear()
                 os.environ.update(request["environment"])
                 sys.argv[1:] = request["arguments"]
-                apsw.randomness(0)  # seeded once more
+                apsw.randomness(0)  # seeded again
                 return sidecar_process.main()
             os.close(lives)
             os.close(stderr)

@@ -1,4 +1,4 @@
-"""Which locks the kernel holds on a file, for whom."""
+"""The locks on a file, and the processes that hold them, as the kernel shows them."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class MirrorProcess:
         self.sources = [resolve(source) for source in sources]
         self.dsn = dsn
         self.its_dsn = dsn
-        """How the mirror itself comes to Postgres, if by another way."""
+        """The connection string of the mirror itself, if it is another one."""
         self.state_dir = state_dir
         self.spool_limit = SPOOL_LIMIT
         self.schema = schema
@@ -43,19 +43,19 @@ class MirrorProcess:
         self.schemas: dict[Path, str] = {}
         """The schemas of sources that have another one."""
         self.environment: dict[str, str] = {}
-        """More of the mirror's environment."""
+        """Additional environment variables of the mirror."""
         self.log: Path | None = None
-        """Where what it says goes; None: to where the tests' does."""
+        """File for its output; None: the output of the tests."""
         self.profile: str | None = None
         self.save_pages: int | None = None
-        """After so many changed pages a save is due, if not as usual."""
+        """Number of changed pages after which a save is due; None: the default."""
         self.stop_seconds: float | None = 60.0
         """What a stop has not done by then is cut off; None: after as long as usual, which a busy machine exceeds."""
         self._process: Launched | subprocess.Popen[bytes] | None = None
         self.last_position: dict[Path, Lsn] = {}
 
     def start(self, *, kill_at: str = "", hit: int = 1, wait: bool = True, capture_at: str = "") -> None:
-        """Start it; with ``kill_at``, it kills itself when it comes to that fault seam for the ``hit``-th time.
+        """Start it; with ``kill_at``, it kills itself when it reaches that fault seam for the ``hit``-th time.
 
         With ``capture_at`` its capture process does, once.
         """
@@ -88,7 +88,7 @@ class MirrorProcess:
 
     @property
     def capture_killed(self) -> Path:
-        """There is this file when the capture process has killed itself."""
+        """This file exists once the capture process has killed itself."""
         return self.state_dir.with_name("capture-killed")
 
     def control(self, source: Path | None = None) -> ControlClient:
@@ -139,11 +139,11 @@ class MirrorProcess:
         return until(look, alive=lambda: self.alive) or {}
 
     def settle(self) -> None:
-        """Wait until it follows: while the source is copied again, parity could only say that it cannot check."""
+        """Wait until it follows: while the source is copied again, parity would report that it could not check."""
         self.status_when(lambda status: status["phase"] == "following")
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait so long for it to end; whether it did."""
+        """Whether it ends within some seconds."""
         assert self._process is not None
         try:
             self._process.wait(seconds)
@@ -152,7 +152,7 @@ class MirrorProcess:
         return True
 
     def wait_killed(self) -> None:
-        """Wait for the fault seam to have killed it."""
+        """Wait until the fault seam has killed it."""
         assert self._process is not None
         assert self._process.wait(LIMIT) == -signal.SIGKILL
 

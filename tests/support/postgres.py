@@ -22,21 +22,21 @@ from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 
 #: Names a server to use.
 VARIABLE = "MIRROR_TEST_POSTGRES"
-#: Nobody connects to it, so any number of databases can be made of it at once.
+#: No session connects to it, so any number of databases can be made of it at once.
 _TEMPLATE = "template0"
-#: Files in memory, where there is room: a database more is three times as fast. Otherwise the usual place.
+#: Files in memory, if there is room: creating a database then takes a third of the time. Otherwise the default place.
 _IN_MEMORY, _LEAST_ROOM = Path("/dev/shm"), 4 << 30
-#: All may be changed while the server runs.
+#: Settings; all may be changed while the server runs.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
 
 
 class PostgresServer:
-    """A server; one of its own in a directory of its own (short, because a socket's path may have 107 bytes)."""
+    """A server; a started one has a directory of its own (short, because a socket's path may have 107 bytes)."""
 
     def __init__(self, *, own: bool = False) -> None:
-        """Use the server that the environment names, or start one, as ``own`` asks for in any case.
+        """Use the server that the environment names, or start one; ``own``: start one in any case.
 
-        What is started has no durability: its data goes with the tests.
+        A started server has no durability: its data is deleted after the tests.
         """
         self._numbers = itertools.count(1)
         self._prefix = f"test_{os.getpid()}_{secrets.token_hex(3)}"
@@ -59,7 +59,7 @@ class PostgresServer:
         return psycopg.connect(dsn or self.dsn, autocommit=True)
 
     def create_database(self, like: str | None = None) -> str:
-        """Create an empty database, or a copy of one that nobody is connected to; return its connection string."""
+        """Create an empty database, or a copy of one without connections; return its connection string."""
         name = f"{self._prefix}_{next(self._numbers)}"
         template = _TEMPLATE if like is None else str(conninfo_to_dict(like)["dbname"])
         with self.connect() as conn:

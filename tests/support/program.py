@@ -1,6 +1,6 @@
 """A program that does anything SQLite allows: random tables, rows and changes of the schema.
 
-What it does next depends on the schema that SQLite tells at that moment, so nothing is kept in mind here and a
+What it does next depends on the schema that SQLite reports at that moment, so no state is kept here and a
 statement that SQLite refuses does no harm. A step is a name and a seed; so a failing one can be shrunk and named.
 """
 
@@ -124,7 +124,7 @@ def random_table(r: random.Random, name: str, others: Sequence[Shape] = ()) -> s
             text += f" REFERENCES {other.sql}({quoted((other.keys or other.columns)[0])}) ON DELETE {action}"
         parts.append(text)
     if generated:
-        # In a STRICT table newer libraries do not read a row whose virtual column computes another type.
+        # In a STRICT table newer libraries do not read a row in which a virtual column computes another type.
         kind = "ANY" if strict else r.choice(kinds)
         expression = r.choice(EXPRESSIONS).format(quoted(r.choice(names)))
         made = f"{quoted(generated)} {kind} AS ({expression}) {r.choice(('STORED', 'VIRTUAL', 'VIRTUAL'))}"
@@ -138,7 +138,7 @@ def random_table(r: random.Random, name: str, others: Sequence[Shape] = ()) -> s
 
 
 class Program:
-    """Plans steps: each is a list of statements for whichever writer is to run them."""
+    """Plans steps: each is a list of statements that any writer can run."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -241,7 +241,7 @@ class Program:
         return [(BLOB_WRITE, (shape.name, column, rowid, r.randrange(length - 3), r.randbytes(3)))]
 
     def savepoint(self, r: random.Random, shapes: list[Shape]) -> list[Statement]:
-        """What is taken back leaves pages in the log and dead cells behind."""
+        """What is rolled back leaves pages in the log, and dead cells."""
         taken_back = [self.many(r, shapes), self.change(r, shapes), self.empty(r, shapes), self.add_column(r, shapes)]
         inner = r.choice(taken_back)
         return ["SAVEPOINT s", *self.insert(r, shapes), "SAVEPOINT z", *inner, "ROLLBACK TO z", "RELEASE s"]
@@ -368,14 +368,14 @@ STEPS = (*_ROWS, *_ROWS, *_ROWS, *_RARE, *_RARE, "checkpoint", *_SCHEMA, "drop")
 
 
 def run(writer: Writer, statements: Sequence[Statement]) -> int:
-    """Run statements one by one, also behind one that SQLite refuses; how many it took."""
+    """Run statements one by one, also after one that SQLite refuses; return how many it accepted."""
     for statement in statements:
         writer.send(statement)
     return collect(writer, len(statements))
 
 
 def collect(writer: Writer, count: int) -> int:
-    """Await so many answers; how many statements SQLite took."""
+    """Wait for ``count`` answers; return how many statements SQLite accepted."""
     done = 0
     for _ in range(count):
         try:

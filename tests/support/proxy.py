@@ -16,21 +16,21 @@ CHUNK = 1 << 16
 
 @dataclass
 class Trap:
-    """Cuts a connection ``more`` bytes behind the end of a pattern (before it, if negative)."""
+    """Cuts a connection ``more`` bytes after the end of a pattern (before it, if negative)."""
 
     to_server: bool
     pattern: bytes
     more: int = 0
     leave_server: bool = False
-    """Cut the mirror's side alone: the server does not notice."""
+    """Cut only the mirror's side: the server does not notice."""
     sprung: threading.Event = field(default_factory=threading.Event)
 
 
 class Proxy:
-    """Forwards TCP connections to a Postgres until told otherwise. Its methods may be called at any time."""
+    """Forwards TCP connections to a Postgres, unless a test stops it. Its methods may be called at any time."""
 
     def __init__(self, dsn: str) -> None:
-        """``dsn``: of the Postgres behind it."""
+        """``dsn``: connection string of the Postgres to which it forwards."""
         target = conninfo_to_dict(dsn)
         host, port = str(target["host"]), int(str(target.get("port") or 5432))
         self._unix = host.startswith("/")
@@ -45,13 +45,13 @@ class Proxy:
         self._guard = threading.Lock()
         self._ends: list[socket.socket] = []
         self.refused = threading.Event()
-        """Somebody has come while it refused."""
+        """A client has connected while it refused."""
         self.swallowed = threading.Event()
-        """Something has come that was not forwarded, because of :meth:`hang`."""
+        """Bytes have come that were not forwarded, because of :meth:`hang`."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def set_trap(self, trap: Trap) -> threading.Event:
-        """Set a trap for any connection; the event tells that it has sprung, which it does once."""
+        """Set a trap for any connection; the event is set when it has sprung, which it does once."""
         self._trap = trap
         return trap.sprung
 
@@ -64,13 +64,13 @@ class Proxy:
         self._flowing.set()
 
     def refuse(self) -> None:
-        """Cut all connections, and hang up on whoever comes."""
+        """Cut all connections, and close new ones at once."""
         self.refused.clear()
         self._refusing = True
         self.cut()
 
     def accept(self) -> None:
-        """No longer refuse."""
+        """Accept connections again."""
         self._refusing = False
 
     def hang(self) -> None:
@@ -79,7 +79,7 @@ class Proxy:
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Forward again, what came meanwhile first."""
+        """Forward again, first what came since :meth:`hang`."""
         self._flowing.set()
 
     def _accept(self) -> None:

@@ -1,4 +1,4 @@
-"""A control server in the test's own process, on a pipeline whose source is not there: it ends when it is run."""
+"""A control server in the test's own process, with a pipeline that has no source file: it ends when it is run."""
 
 from __future__ import annotations
 

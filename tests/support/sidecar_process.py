@@ -1,11 +1,16 @@
 """A mirror that can kill itself at a fault seam.
 
 ``python sidecar_process.py DSN STATE_DIR SCHEMA SPOOL_LIMIT SEAM HIT SOURCE...``; runs until SIGTERM. An empty SEAM:
-never. With MIRROR_CAPTURE_SEAM in the environment it is the capture process that kills itself, once (see there).
-MIRROR_AGENTS: the sources' agents, as JSON; MIRROR_PROFILE: how all are held. MIRROR_PLANTED_BUG: a text that is
-decoded wrongly wherever it stands. MIRROR_SAVE_PAGES: after so many changed pages a save is due. MIRROR_SCHEMAS: of
-sources that have another one, as JSON. MIRROR_OPEN_FILES: so many are open already, in the capture process, too.
-MIRROR_STOP_SECONDS: what a stop may take, before what is left is cut off.
+never. With MIRROR_CAPTURE_SEAM in the environment the capture process has the fault instead, once (see
+:mod:`tests.support.capture_process`). Other variables:
+
+MIRROR_AGENTS         the sources' agents, as JSON
+MIRROR_PROFILE        the profile of all sources
+MIRROR_PLANTED_BUG    a text that is decoded wrongly wherever it occurs
+MIRROR_SAVE_PAGES     number of changed pages after which a save is due
+MIRROR_SCHEMAS        schemas of sources that have another one, as JSON
+MIRROR_OPEN_FILES     number of files that are open from the start, here and in the capture process
+MIRROR_STOP_SECONDS   seconds that a stop may take before what is left is cut off
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ def plant(text: str) -> None:
 
 
 def open_files() -> None:
-    """Have MIRROR_OPEN_FILES more files open than otherwise, for good."""
+    """Open MIRROR_OPEN_FILES additional files, which are never closed."""
     number = int(os.environ.get("MIRROR_OPEN_FILES", 0))
     if number:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -65,7 +70,7 @@ def main() -> int:
     paths = [Path(source) for source in sources]
     shadow.SAVE_PAGES = int(os.environ.get("MIRROR_SAVE_PAGES", shadow.SAVE_PAGES))
     if capture != CAPTURE_MODULE:
-        os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # nobody else looks in the working directory
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # capture runs with -P
     if planted := os.environ.get("MIRROR_PLANTED_BUG"):
         plant(planted)
     open_files()

@@ -1,6 +1,6 @@
-"""Waits for SIGTERM over and over and says each time that it came; ends when it has come so often.
+"""Waits for SIGTERM again and again and reports each one; ends after ``TIMES`` of them.
 
-``python signals_process.py TIMES [event]``: with ``event`` as the handler of the past did, which sets an event.
+``python signals_process.py TIMES [event]``: with ``event``, the handler sets an event, as an earlier one did.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAUSES = (0.0,) * 50 + (0.00001,) * 20 + (0.05,)
 
 
 class EventSignals:
-    """What loses signals: a handler that takes a lock."""
+    """A handler that takes a lock, and so loses signals."""
 
     def __init__(self) -> None:
         self._event = threading.Event()

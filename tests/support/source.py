@@ -33,7 +33,7 @@ def remove(database: Path) -> None:
 
 
 def put_in_place(other: Path, database: Path) -> None:
-    """Put another database where one stands, by a rename."""
+    """Replace a database by another one, by a rename."""
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").unlink(missing_ok=True)
     os.replace(other, database)
@@ -59,7 +59,7 @@ class Writer:
         return self._process.pid
 
     def run(self, *statements: str | tuple[str, tuple[Any, ...]]) -> list[list[Any]]:
-        """Run statements one after the other; the rows of the last one."""
+        """Run statements in order; return the rows of the last one."""
         self.send(*statements)
         return self.answer()
 

@@ -15,7 +15,7 @@ PAGE_SIZE = 512
 
 
 def opened(folder: Path) -> SpoolWriter:
-    """The writer of a spool that nobody else has."""
+    """The writer of a spool that no other process has open."""
     writer = SpoolWriter(folder)
     for _ in writer.open():
         pass
@@ -29,7 +29,7 @@ def size_of(spool: SpoolWriter) -> int:
 
 
 def page(pgno: int, version: int, cookie: int = 0) -> bytes:
-    """An image that tells which page and version it is; page 1 carries a schema cookie."""
+    """An image that shows which page and version it is; page 1 has a schema cookie."""
     image = struct.pack(">II", pgno, version) + bytes(PAGE_SIZE - 8)
     return image[:40] + struct.pack(">I", cookie) + image[44:] if pgno == 1 else image
 

@@ -2,7 +2,7 @@
 
 A test that follows a live WAL has all SQLite in a :class:`WriterProcess`. A test that decodes pages
 uses APSW in its own process, takes the pages with ``serialize`` or ``Connection.read``, and never opens
-the file itself (hazard 17).
+the file itself (hazard 17, mirror/HAZARDS.md).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Pages:
         return len(self.data) // self.header.page_size
 
     def read(self, pgno: int) -> bytes:
-        """A page; empty behind the end, as the shadow gives it."""
+        """A page; empty after the end, as the shadow gives it."""
         assert pgno > 0
         size = self.header.page_size
         return self.data[(pgno - 1) * size : pgno * size]
@@ -142,7 +142,7 @@ class Pages:
 
 
 def runs(read: ReadPage) -> ReadRun:
-    """Reads pages that lie one behind the other, as the shadow does, from what reads one."""
+    """A function that reads consecutive pages, as the shadow does, made of one that reads one page."""
     return lambda pgno, count: b"".join(map(read, range(pgno, pgno + count)))
 
 

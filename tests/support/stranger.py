@@ -1,7 +1,7 @@
-"""Another user of this machine, as far as tests can have one: a process that has become ``nobody``.
+"""Another user of this machine, as far as tests can have one: a process that runs as the user ``nobody``.
 
 Only root can start it (the tests of CI run as root). ``python stranger.py listen PATH``: binds a socket there, says
-``ready``, and prints as hex all that whoever connects sends until it hangs up. ``python stranger.py say PATH HEX``:
+``ready``, and prints as hex all that the first client sends until it closes. ``python stranger.py say PATH HEX``:
 connects, sends that, and prints as hex all that is answered.
 """
 
@@ -14,20 +14,20 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-#: ``nobody``; when we are that, the test runs as no root, and there is no other user.
+#: The user ``nobody``; a test that is not run by root cannot become another user.
 NOBODY = 65534
 IS_ROOT = os.geteuid() == 0
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    """Start one."""
+    """Start such a process."""
     assert IS_ROOT
     command = [sys.executable, "-P", str(Path(__file__)), *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
 
 
 def run(*arguments: object) -> str:
-    """Run one to its end; what it has printed."""
+    """Run such a process to its end; return what it has printed."""
     process = start(*arguments)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -35,7 +35,7 @@ def run(*arguments: object) -> str:
 
 
 def main() -> None:
-    """Be one."""
+    """Run in the process."""
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
@@ -52,7 +52,7 @@ def main() -> None:
             own.connect(path)
             connection = own
         read = b""
-        with connection, suppress(ConnectionError):  # it was hung up on us
+        with connection, suppress(ConnectionError):  # the other end was closed
             connection.settimeout(60)
             if what == "say":
                 own.sendall(bytes.fromhex(more[0]))

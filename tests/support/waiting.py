@@ -1,4 +1,4 @@
-"""Waiting in tests: for an event, with a limit that only ends a test which would hang."""
+"""Waiting in tests: for an event, with a limit that only ends a test that would hang."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TypeVar
 
 import psutil
 
-#: Seconds after which what has not happened is taken for something that never will, however busy the machine.
+#: Seconds after which an event counts as one that will never come, however busy the machine.
 LIMIT = 200.0
-#: Seconds between two looks: whatever is waited for needs the processor, too.
+#: Seconds between two looks: the awaited process needs the processor, too.
 PAUSE = 0.01
 
 T = TypeVar("T")
 
 
 def until(look: Callable[[], T], *, alive: Callable[[], bool] = lambda: True, seconds: float = LIMIT) -> T:
-    """Look again and again until what is seen is true, and return it.
+    """Call ``look`` again and again until it returns something true, and return that.
 
-    Fails when ``alive`` says that it cannot come any more, or after ``seconds``.
+    Fails when ``alive`` returns False, because it cannot come any more, or after ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while not (seen := look()):
@@ -30,7 +30,7 @@ def until(look: Callable[[], T], *, alive: Callable[[], bool] = lambda: True, se
 
 
 def ended(pid: int) -> bool:
-    """Whether a process runs no more; its parent need not have asked for it yet."""
+    """Whether a process has ended, even if its parent has not waited for it yet."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

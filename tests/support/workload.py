@@ -46,7 +46,7 @@ class Work:
         OPERATIONS[name](self, random.Random(seed))
 
     def commit(self, operations: Sequence[tuple[str, int]]) -> None:
-        """Do some operations in one transaction; VACUUM, which cannot be in one, for itself."""
+        """Do some operations in one transaction; VACUUM, which cannot be in one, outside of it."""
         self.run("BEGIN")
         for name, seed in operations:
             if name == "vacuum":

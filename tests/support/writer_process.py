@@ -1,7 +1,7 @@
 """A program that writes a SQLite file and knows nothing of a mirror.
 
 ``python writer_process.py (sqlite3|apsw) FILE BUSY_MILLISECONDS``: reads requests as JSON lines, each a list
-of [sql, parameters] run one after the other, and answers each line with the rows of the last
+of [sql, parameters] that are run in order, and answers each line with the rows of the last
 statement, or with an error. A blob is {"blob": base64}. In place of a statement, ``BLOB WRITE`` with (table, column,
 rowid, offset, bytes) writes into a blob without writing its row.
 """

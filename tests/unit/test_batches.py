@@ -294,7 +294,7 @@ def test_frames_that_do_not_follow_are_never_taken_for_contiguous(source: Source
     reset = source.filler.spool.place
     source.filler.commit(5)
     for place in (second.head.place, reset):
-        with pytest.raises(FormatError, match="goes on elsewhere"):
+        with pytest.raises(FormatError, match="are missing"):
             source.next(replace(first.head, place=place))
 
 

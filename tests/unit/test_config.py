@@ -301,7 +301,7 @@ def test_a_source_named_twice(places: Places) -> None:
     [
         ("{", "line 1"),
         ("[]", "expected an object, found a list"),
-        ('{"sidecar": "none", "sidecar": "none"}', "the key 'sidecar' stands twice"),
+        ('{"sidecar": "none", "sidecar": "none"}', "the key 'sidecar' is twice"),
         ({"stateDirr": "/x"}, "stateDirr: unknown key: did you mean stateDir?"),
         ({"stateDir": 5}, "stateDir: expected a text, found the number 5"),
         ({"sources": ["~nobody-of-this-name/a.db"]}, "write the whole path"),
@@ -316,7 +316,7 @@ def test_a_damaged_file_of_ours(places: Places, values: Any, told: str) -> None:
 
 
 def test_known_sources(places: Places) -> None:
-    with pytest.raises(ConfigError, match="none is named"):
+    with pytest.raises(ConfigError, match="no source is named"):
         places.load().known()
     gone, there = places.home / "gone.db", places.home / "there.db"
     there.touch()

@@ -161,9 +161,9 @@ def test_what_a_hook_tells_comes_in(ended: Serving) -> None:
     other = ("commit", 2, None, ("file", 7, 8, 9), None)
     assert codes(say(ended, HELLO + encode_block([_COMMIT, other, ("lost", 3)]))) == ["done"]
     (commit,), (of_file,) = hooked.take(), hooked.take_of_files()
-    assert (str(commit.writer), commit.agent, commit.told_at) == ("some.py (pid 7)", "ada", 1)
-    assert commit.behind == (Salts(1, 2), 3) and commit.rows == [_ROW]
-    assert of_file.behind == (7, 8, 9) and of_file.rows is None and hooked.lost >= 3
+    assert (str(commit.writer), commit.agent, commit.sent_at) == ("some.py (pid 7)", "ada", 1)
+    assert commit.previous == (Salts(1, 2), 3) and commit.rows == [_ROW]
+    assert of_file.previous == (7, 8, 9) and of_file.rows is None and hooked.lost >= 3
 
 
 def _block(message: object) -> bytes:
@@ -207,7 +207,7 @@ def test_a_block_that_no_hook_sends_ends_the_conversation(
     (line,) = log
     assert (
         "some.py (pid 7)" in line
-        and "sent what is no message" in line
+        and "sent an invalid message" in line
         and "Traceback" not in line + capfd.readouterr().err
     )
     assert goes_on(ended)
@@ -324,7 +324,7 @@ def test_the_end_of_the_server_ends_its_conversations(folder: Path, capfd: pytes
     for client in clients:
         with pytest.raises(NotRunningError, match="it has ended"):
             client.status()
-        with pytest.raises(ControlError, match="the conversation is over"):
+        with pytest.raises(ControlError, match="the connection was closed"):
             client.status()
     assert hook.recv(100) == b""
     hook.close()
@@ -383,7 +383,7 @@ def test_a_mirror_that_does_not_answer(silent: Silent) -> None:
         client.status()
     with suppress(BrokenPipeError):
         silent.accept().sendall(b'{"answer":"history","seconds":[]}\n')
-    with pytest.raises(ControlError, match="the conversation is over") as caught:
+    with pytest.raises(ControlError, match="the connection was closed") as caught:
         client.history()
     assert caught.value.retryable
     client.close()

@@ -14,7 +14,7 @@ from mirror.core.tables import Column, Table
 from mirror.core.values import BadText, Row, Value
 from mirror.hook.outbox import Outbox
 from mirror.hook.wire import FULL_BLOCK_BYTES, LIMIT_BYTES, MOST_BLOCK_BYTES, decode_row, encode_block, encode_row
-from mirror.sidecar.hooktalk.crosscheck import MOST_TOLD_BYTES, _Told, differences, last_ops, net
+from mirror.sidecar.hooktalk.crosscheck import MOST_SENT_BYTES, _Sent, differences, last_ops, net
 from mirror.sidecar.hooktalk.receive import MOST_BYTES, HookedCommit, InWal, Writer, _Waiting
 
 TABLE = Table(
@@ -121,16 +121,16 @@ def test_what_waits_has_a_limit() -> None:
     assert [waiting.add(large) for _ in range(6)] == [0, 0, 0, 0, 1, 1]
     assert len(waiting.take()) == 4 and not waiting and waiting.take() == []
     assert [waiting.add(large) for _ in range(4)] == [0, 0, 0, 0]
-    told = _Told()
+    sent = _Sent()
     for frame in range(8):
-        told.add(frame, HookedCommit(Writer(1, "p"), 1, None, None, [bytes(MOST_TOLD_BYTES // 4)]))
-        told.add(frame, HookedCommit(Writer(1, "p"), 2, None, None, [bytes(MOST_TOLD_BYTES // 4)]))
-    assert len(told.between(0, None)) == 4
-    told.forget(6)
-    assert len(told.between(0, None)) == 2
+        sent.add(frame, HookedCommit(Writer(1, "p"), 1, None, None, [bytes(MOST_SENT_BYTES // 4)]))
+        sent.add(frame, HookedCommit(Writer(1, "p"), 2, None, None, [bytes(MOST_SENT_BYTES // 4)]))
+    assert len(sent.between(0, None)) == 4
+    sent.forget(6)
+    assert len(sent.between(0, None)) == 2
     for frame in (8, 9):
-        told.add(frame, large)
-    assert len(told.between(0, None)) == 4
+        sent.add(frame, large)
+    assert len(sent.between(0, None)) == 4
 
 
 def test_a_block_as_large_as_may_be_sent_is_not_too_large_to_be_read(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_it_belongs_to_whoever_took_it() -> None:
     desk.ask_to_release("made up")
     desk.serve()
     for future in (other, stranger):
-        assert "somebody else holds it" in str(error_of(future, ControlError))
+        assert "another client holds it" in str(error_of(future, ControlError))
     assert "the hold has ended" in str(error_of(reach))
     assert desk.held and desk.limit(position(3)) == Lsn(1, 3), "nothing has become of the first"
     mine = desk.ask_to_reach(token, at(3))

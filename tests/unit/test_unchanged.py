@@ -69,13 +69,13 @@ def test_refusals_are_told_again_when_they_are_others() -> None:
 def test_what_hooks_have_told_is_told_again_when_it_is_more() -> None:
     status, hooks = SourceStatus("/a.db", "public"), HookTalk(lambda: None)
     ledger = cast("Ledger", None)  # nothing is to be written down
-    hooks.settle(ledger, status)
+    hooks.check(ledger, status)
     told = status.hook
     assert told == HookReport()
-    hooks.settle(ledger, status)
+    hooks.check(ledger, status)
     assert status.hook is told
     hooks.hooked.lost += 1
-    hooks.settle(ledger, status)
+    hooks.check(ledger, status)
     assert status.hook.lost == 1
 
 

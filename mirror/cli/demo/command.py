@@ -1,4 +1,4 @@
-"""``mirror demo``: the whole story in a minute."""
+"""``mirror demo``: everything the mirror does, in a minute."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from mirror.cli.demo.story import Story
+from mirror.cli.options import help_end
 from mirror.cli.output import BAD, GOOD, print_line
 from mirror.core.errors import ConfigError
 
@@ -21,23 +22,35 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-@click.command()
-@click.option("--keep", metavar="DIR", help="Keep database and state in this new folder.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.command(
+    short_help="See it work, with a crash, in a minute.",
+    epilog=help_end(
+        "mirror demo", "mirror demo --keep demo-files", codes={0: "every claim was true", 1: "a claim was not true"}
+    ),
+)
+@click.option(
+    "--keep",
+    metavar="DIR",
+    help="Keep the database and the state directory in this new folder.  [default: a temporary one]",
+)
+@click.option("--debug", is_flag=True, help="Show the Python traceback of an error.")
 def demo(keep: str | None, debug: bool) -> None:
-    """Write a memory store, mirror it live, kill the mirror, recover, and prove that all is equal."""
+    """Write a SQLite database, mirror it live, kill the mirror, recover, and prove that all is equal.
+
+    It starts a Postgres of its own and removes everything at the end, unless --keep names a folder.
+    """
     console = Console()
-    signal.signal(signal.SIGTERM, _interrupt)  # so that nothing that was started stays behind
+    signal.signal(signal.SIGTERM, _interrupt)  # so that no process that was started is left running
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mirror-", ignore_cleanup_errors=True) as temporary:
         folder = Path(keep).resolve() if keep else Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise ConfigError("run the demo", str(folder), "the folder is not empty", next_step="name a new one")
-        outcome = Story(folder, console).tell()
+        outcome = Story(folder, console).run()
     for claim, holds in outcome.claims:
         print_line(console, GOOD if holds else BAD, f" {claim}")
-    verdict = "All of it held" if outcome.held else "Not all of it held"
+    verdict = "All of it is true" if outcome.all_true else "Not all of it is true"
     print_line(console, f"{verdict}; {time.monotonic() - begun:.0f} s.")
     print_line(console, "Next: `mirror up YOUR.db` does the same for your file.")
-    sys.exit(0 if outcome.held else 1)
+    sys.exit(0 if outcome.all_true else 1)

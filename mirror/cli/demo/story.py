@@ -43,7 +43,7 @@ class Outcome:
         self.claims.append((claim, holds))
 
     @property
-    def held(self) -> bool:
+    def all_true(self) -> bool:
         """Whether everything was true."""
         return all(holds for _, holds in self.claims)
 
@@ -56,15 +56,15 @@ class Story:
         self._state = folder / "state"
         self._state.mkdir()
         self._source_folder = source_folder(self._state, self._database)
-        self._log = open(folder / "sidecar.log", "ab")  # noqa: SIM115 - for the processes' whole life
+        self._log = open(folder / "sidecar.log", "ab")  # noqa: SIM115 - open as long as the processes run
         self._console = console
         self._dsn = ""
         self._sidecar: subprocess.Popen[bytes] | None = None
         self._events: list[str] = []
         self._begun = time.monotonic()
 
-    def tell(self) -> Outcome:
-        """Run the story; the outcome says what was true. Raises ``MirrorError`` if it cannot be told."""
+    def run(self) -> Outcome:
+        """Run the story; the outcome says which claims were true. Raises ``MirrorError`` if it cannot be run."""
         outcome = Outcome([])
         writer: subprocess.Popen[bytes] | None = None
         with start_embedded(self._state) as server:
@@ -74,7 +74,7 @@ class Story:
                 writer = self._python("mirror.cli.demo.writer", str(self._database), str(WRITE_SECONDS))
                 self._event(f"a separate program writes {self._database.name} with plain sqlite3 (pid {writer.pid})")
                 self._wait_until(self._database.exists, "the writer to create its database")
-                self._tell_in_between(outcome, writer)
+                self._kill_and_recover(outcome, writer)
             finally:
                 for process in (self._sidecar, writer):
                     if process is not None and process.poll() is None:
@@ -83,7 +83,7 @@ class Story:
                 self._log.close()
         return outcome
 
-    def _tell_in_between(self, outcome: Outcome, writer: subprocess.Popen[bytes]) -> None:
+    def _kill_and_recover(self, outcome: Outcome, writer: subprocess.Popen[bytes]) -> None:
         with Live(console=self._console, refresh_per_second=8, transient=True) as live:
             self._start_sidecar()
             self._watch(live, KILL_AFTER)
@@ -108,7 +108,7 @@ class Story:
             outcome.add("everything committed is in Postgres", client.wait(20.0))
             last = client.status()
         for gap in last.gaps:
-            self._event(f"while nobody watched: {gap.reason}; all pages were compared")
+            self._event(f"while no mirror ran: {gap.reason}; all pages were compared, and what differed was sent")
         counts = self._counts(list(written["rows"]))
         same = all(counts.get(table) == rows for table, rows in written["rows"].items() if "_fts" not in table)
         outcome.add("each table has as many rows as the program says", same)
@@ -167,7 +167,7 @@ class Story:
             time.sleep(0.02)
 
     def _search(self) -> tuple[list[str], list[str]]:
-        """What a search in words and meaning finds as the store's own agent, and as others."""
+        """What a search by words and meaning finds as the store's own agent, and as others: two lists of lines."""
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             near = connection.execute(
                 "SELECT embedding::text FROM memory_items WHERE embedding IS NOT NULL ORDER BY created_at DESC LIMIT 1"
@@ -175,13 +175,13 @@ class Story:
             connection.execute("SET ROLE argent_app")
             self._event("SET ROLE argent_app; SELECT * FROM search_memories('deploy OR vector', <768 numbers>, 3)")
             found: dict[str, list[str]] = {}
-            for agent in ("", "somebody else", "argent"):
+            for agent in ("", "another agent", "argent"):
                 connection.execute("SELECT set_config('app.agent_id', %s, false)", (agent,))
                 rows = connection.execute(
                     "SELECT score, summary FROM search_memories('deploy OR vector', %s::vector, 3)", near
                 )
                 found[agent] = [f"{score:.4f}  {summary[:60]}" for score, summary in rows]
-        return found["argent"], found[""] + found["somebody else"]
+        return found["argent"], found[""] + found["another agent"]
 
     def _parity(self) -> dict[str, Any]:
         done = subprocess.run(

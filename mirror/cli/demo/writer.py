@@ -1,6 +1,6 @@
-"""The program whose database the demo mirrors: plain ``sqlite3``, knowing nothing of a mirror.
+"""The program whose database the demo mirrors: plain ``sqlite3``, without any knowledge of a mirror.
 
-Run as ``python -m mirror.cli.demo.writer FILE SECONDS``; a process of its own, never imported. It writes
+Run as ``python -m mirror.cli.demo.writer FILE SECONDS``: a process of its own, never imported. It writes
 what a gateway writes: items with embeddings, links, reinforcements, expiries, deletes, a bulk
 clean-up, and now and then a checkpoint. When done it prints the rows of each table as JSON.
 """

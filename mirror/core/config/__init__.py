@@ -1,4 +1,4 @@
 """Settings: ``mirror.json``, what ``argent.json`` says, environment variables and flags.
 
-:mod:`.settings` alone decides which place counts; the other modules find and read the files. Nothing here writes one.
+Only :mod:`.settings` decides which place counts; the other modules find and read the files. Nothing here writes one.
 """

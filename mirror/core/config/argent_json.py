@@ -5,13 +5,13 @@ folder that ``ARGENT_STATE_DIR`` (or ``CLAWDBOT_STATE_DIR``) names, in ``~/.arge
 names, under each of its names (:data:`NAMES`). A variable that is blank counts as unset.
 
 What it may contain: JSON5 (comments, trailing commas, unquoted keys); ``$include`` with one file or a list in any
-object, relative to the file that has it, merged in order, then the keys beside it (objects are merged, lists are put
-one after the other, anything else is replaced); ``${VAR}`` in texts, names in capitals only, ``$${VAR}`` for a literal
+object, relative to the file that has it, merged in order, then the keys beside it (objects are merged, lists are
+concatenated, anything else is replaced); ``${VAR}`` in texts, names in capitals only, ``$${VAR}`` for a literal
 ``${VAR}``. A variable is looked up in the environment, then in the file's own ``env`` (and ``env.vars``).
 
 Only ``storage`` is used, and ``env`` for its variables. Nothing else in the file is checked or needed: includes in
-other sections are not read and variables there are not looked up, because the mirror often runs in another
-environment than the program. An include that may hold one of the two and cannot be read is an error, as for ArgentOS.
+other sections are not read and variables there are not looked up, because the mirror often runs in another environment
+than the program. An include that may contain one of the two and cannot be read is an error, as for ArgentOS.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from mirror.core.errors import ConfigError
 #: Names of the file, and folders in the home directory: today's first, then the older ones.
 NAMES = ("argent.json", "clawdbot.json", "moltbot.json", "moldbot.json")
 FOLDERS = (".argentos", ".clawdbot", ".moltbot", ".moldbot")
-#: Variables that name the file, and the folder, each in the order in which they count.
+#: Variables that name the file, and the folder; the first one that is set counts.
 PATH_VARIABLES = ("ARGENT_CONFIG_PATH", "CLAWDBOT_CONFIG_PATH")
 FOLDER_VARIABLES = ("ARGENT_STATE_DIR", "CLAWDBOT_STATE_DIR")
 #: One of these set to 1, true, yes or on: ArgentOS itself uses ``env``. Without, recent versions ignore it.
 ENV_VARIABLES = ("ARGENT_ALLOW_CONFIG_ENV_VARS", "ARGENT_LEGACY_CONFIG_ENV_IMPORT")
-#: A file that is included by one that is included … and so on, at most so deep.
+#: How deep includes may be nested.
 MOST_INCLUDES = 10
 
 _READ = "read the configuration"
@@ -232,7 +232,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in pairs:
         if key in made:
-            raise ValueError(f"the key {key!r} stands twice in one object")
+            raise ValueError(f"the key {key!r} is twice in one object")
         made[key] = value
     return made
 

@@ -1,8 +1,8 @@
-"""Which configuration files count, found and read. Where two say something, :mod:`.settings` decides.
+"""Finds and reads the configuration files. Where two set the same value, :mod:`.settings` decides.
 
 mirror.json: ``--config`` > ``MIRROR_CONFIG`` > in the folder of ArgentOS > beside the argent.json that ArgentOS reads
-(only there, if ``ARGENT_CONFIG_PATH`` names one). A file that is named must be there. If what is named is an
-argent.json (by its name, or because it has ``storage.mirror``), it takes the place of the one that ArgentOS reads, and
+(only there, if ``ARGENT_CONFIG_PATH`` names one). A file that is named must exist. If the named file is an
+argent.json (by its name, or because it has ``storage.mirror``), it replaces the one that ArgentOS reads, and
 mirror.json is looked for beside it.
 """
 
@@ -37,7 +37,7 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The files that were found, and what they say."""
+    """The files that were found, and their content."""
 
     named: Path | None
     """What ``--config`` or ``MIRROR_CONFIG`` names."""
@@ -75,7 +75,7 @@ def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
     theirs = ConfigFile(argent.NAMES[0], argent_path, os.path.exists(argent_path))
     found = Found(named, mirror_path, argent_path, (ours, theirs))
     if ours.exists:
-        from mirror.core.config.mirror_json import read_mirror_file  # loads msgspec: not where there is no file
+        from mirror.core.config.mirror_json import read_mirror_file  # loads msgspec, so only if there is a file
 
         found = replace(found, ours=read_mirror_file(mirror_path, *values))
     return _with_argent(found, environment) if theirs.exists else found
@@ -83,9 +83,9 @@ def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
 
 def _named(config: str | None, environment: Mapping[str, str]) -> tuple[Path | None, tuple[Any, ...]]:
     """The file that was named, and the value in it."""
-    name, told = config, "--config"
+    name, origin = config, "--config"
     if not name and (found := variable(environment, "MIRROR_CONFIG")):
-        told, name = found
+        origin, name = found
     if not name:
         return None, ()
     path = absolute(name, environment)
@@ -93,7 +93,7 @@ def _named(config: str | None, environment: Mapping[str, str]) -> tuple[Path | N
         path.stat()
     except OSError as error:
         detail = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        raise ConfigError(READ, str(path), detail, next_step=f"check {told}") from error
+        raise ConfigError(READ, str(path), detail, next_step=f"check {origin}") from error
     return path, (read_json5(path, unique=path.name not in argent.NAMES),)
 
 
@@ -104,7 +104,7 @@ def _is_argent(path: Path, values: Any) -> bool:
 
 
 def _with_argent(found: Found, environment: Mapping[str, str]) -> Found:
-    """Read argent.json, too. Unknown keys are only wrong in our own section."""
+    """Read argent.json, too. Unknown keys are errors only in our own section."""
     read = read_argent(found.argent_path, environment)
     found = replace(found, argent=read)
     if not read.storage:

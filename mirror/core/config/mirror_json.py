@@ -1,8 +1,8 @@
-"""What configuration files may contain: the keys of mirror.json, their types, and what is said of wrong ones.
+"""What configuration files may contain: the keys of mirror.json, their types, and the errors for wrong ones.
 
-The classes are the one description: values are checked against them, ``mirror config schema`` prints them as a JSON
-schema. All that is wrong in a file is reported at once, each with its path, what was found, and what was expected; an
-unknown key with the key that was probably meant. Loading this module loads msgspec, so it is imported only where a
+The classes are the only description: values are checked against them, and ``mirror config schema`` prints them as a
+JSON schema. All errors of a file are reported at once, each with its path, what was found, and what was expected; for
+an unknown key, the key that was probably meant. Loading this module loads msgspec, so it is imported only where a
 file is there.
 """
 
@@ -31,7 +31,7 @@ class _Section(Struct, forbid_unknown_fields=True, omit_defaults=True, rename="c
 
 
 class SourceEntry(_Section):
-    """A SQLite file, and what holds for it alone."""
+    """A SQLite file, and its own settings."""
 
     path: Annotated[str, Meta(min_length=1, description="The file, relative to mirror.json.")]
     agent: Annotated[Text, Meta(description="The agent that its rows belong to.")] | UnsetType = UNSET
@@ -39,7 +39,7 @@ class SourceEntry(_Section):
     profile: (
         Annotated[
             Literal["auto", "generic", "memustore"],
-            Meta(description="How its tables are held: auto (the default) recognises a MemuStore and its dashboard."),
+            Meta(description="How its tables are stored: auto (the default) recognises a MemuStore and its dashboard."),
         ]
         | UnsetType
     ) = UNSET
@@ -70,7 +70,7 @@ class StorageRedis(_Section):
 
 
 class StorageSection(_Section):
-    """The keys that ArgentOS has in ``storage``. In mirror.json: what is to count instead of argent.json's."""
+    """The keys that ArgentOS has in ``storage``. In mirror.json: values that replace argent.json's."""
 
     backend: (
         Annotated[Literal["sqlite", "dual", "postgres"], Meta(description="Where the program's data is; sqlite.")]
@@ -94,7 +94,7 @@ class MirrorFile(_Section):
     """mirror.json. Paths are relative to the folder of the file; ~ is the home directory."""
 
     sources: (
-        Annotated[list[Text | SourceEntry], Meta(description="The SQLite files: paths, or objects that say more.")]
+        Annotated[list[Text | SourceEntry], Meta(description="The SQLite files: paths, or objects with more settings.")]
         | UnsetType
     ) = UNSET
     state_dir: (
@@ -118,7 +118,7 @@ class MirrorFile(_Section):
     )
 
 
-#: What people write for a key that has another name.
+#: Keys that people write by mistake, and the right ones.
 _MEANT = {"file": "path", "database": "path", "db": "path", "dsn": "connectionString", "url": "connectionString"}
 
 _Shape = TypeVar("_Shape", bound=_Section)
@@ -126,7 +126,7 @@ _Shape = TypeVar("_Shape", bound=_Section)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a file that is not as it must be."""
+    """An error in a configuration file."""
 
     path: str
     """Of the value, as in ``sources[1].agent``; empty: the whole file."""
@@ -147,7 +147,7 @@ def read_mirror_file(path: Path, *values: Any) -> MirrorFile:
 
 
 def checked(values: Any, shape: type[_Shape], path: Path, section: str = "") -> _Shape:
-    """A section of a file as a value; raises ``ConfigError`` with all that is wrong in it."""
+    """A section of a file as a value; raises ``ConfigError`` with all errors in it."""
     if found := problems(values, shape, section):
         raise ConfigError(
             "read the configuration",
@@ -159,7 +159,7 @@ def checked(values: Any, shape: type[_Shape], path: Path, section: str = "") -> 
 
 
 def problems(values: Any, shape: type[_Section], section: str = "") -> list[Problem]:
-    """All that is wrong in a section, in the order of the file."""
+    """All errors in a section, in the order of the file."""
     kind = inspect.type_info(shape)
     return list(_problems(values, kind, section, [*_paths(kind, section)]))
 
@@ -243,7 +243,7 @@ def _expected(kind: inspect.Type) -> str:
 
 
 def _found(value: Any, kind: inspect.Type) -> str:
-    """What a value is. Texts are shown only where none can hold a password."""
+    """What a value is. A text is shown only where it cannot contain a password."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""What works in a configuration, but should be changed: for ``mirror doctor`` and ``mirror config show``."""
+"""What works in a configuration but should be changed: shown by ``mirror doctor`` and ``mirror config show``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def notes(found: Found, environment: Mapping[str, str]) -> Iterator[Note]:
         detail = f"{found.named} is named as the mirror's configuration, but belongs to ArgentOS"
         yield Note("--config", detail, f"name {found.mirror_path}, or leave it out")
     if _shows_password(found):
-        detail = f"{found.mirror_path} holds a password, and other users of this machine can read it"
+        detail = f"{found.mirror_path} contains a password, and other users of this machine can read it"
         yield Note("mirror.json", detail, f"chmod 600 {shlex.quote(str(found.mirror_path))}")
     for problem in found.unknown:
         detail = f"{found.argent_path} has this key, and ArgentOS does not know it: it drops its whole configuration"

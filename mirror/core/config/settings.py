@@ -1,16 +1,16 @@
-"""Settings: which values count, and where each comes from. This is the only place where places are compared.
+"""Settings: which values count, and where each comes from. Only this module compares the places.
 
 For every value: flag > environment > mirror.json > argent.json > default. A variable that is blank counts as unset.
 
 =====================================  ======================================================================
-key of mirror.json                     the places that can say it, the first one counts
+key of mirror.json                     the places that can set it; the first one counts
 =====================================  ======================================================================
 ``sources``                            arguments > mirror.json > argent.json's ``storage.mirror`` (older) > those
                                        that the state directory knows. A path, or an object with:
 ``sources[].path``                     the SQLite file
 ``sources[].agent``                    ``--agent`` > the source's entry > none (for a MemuStore: argent)
-``sources[].schema``                   ``--schema`` > the source's entry > what is
-                                       remembered of the source > public
+``sources[].schema``                   ``--schema`` > the source's entry > the schema
+                                       that the source has already > public
 ``sources[].profile``                  ``--profile``, unless auto > the source's entry > auto
 ``stateDir``                           ``--state-dir`` > ``MIRROR_STATE_DIR`` > mirror.json > ``storage.mirror`` >
                                        the folder mirror beside the file that was named > in the folder of ArgentOS
@@ -32,8 +32,8 @@ home directory. :mod:`mirror.core.config.mirror_json` has the types and descript
 to ArgentOS: :mod:`mirror.core.config.argent_json` says how it is found and read. The folder of ArgentOS is
 ``ARGENT_STATE_DIR`` > ``CLAWDBOT_STATE_DIR`` > ``~/.argentos``, or one of its older names that is there.
 
-An entry of ``sources`` holds for its file also when the file is named as an argument. There is no variable for the
-schema: a schema belongs to one source, a variable would speak for all.
+An entry of ``sources`` applies to its file also when the file is named as an argument. There is no variable for the
+schema: a schema belongs to one source, and a variable would apply to all.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from mirror.core.dsn import without_password
 from mirror.core.errors import ConfigError
 from mirror.core.folders import known_sources, resolve
 
-#: A sidecar that a program starts goes on after the program's end, or ends with it; or none is started.
+#: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
 SIDECARS = ("outlives", "follows", "none")
-#: The Postgres schema of a source that nothing names one for.
+#: The Postgres schema of a source for which no place sets one.
 DEFAULT_SCHEMA = "public"
 
 _PG_VARIABLES = ("ARGENT_PG_URL", "PG_URL")
@@ -62,7 +62,7 @@ _PG_VARIABLES = ("ARGENT_PG_URL", "PG_URL")
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """What the configuration says of one source; None: nothing."""
+    """The configuration of one source; None: not set."""
 
     path: Path
     """Absolute, links followed."""
@@ -89,7 +89,7 @@ class StorageSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a command works with."""
+    """The settings of one command."""
 
     sources: tuple[Path, ...]
     """Absolute paths; empty when none is named anywhere."""
@@ -102,9 +102,9 @@ class Settings:
     """The entries of the files, also of sources that were not named now."""
     storage: StorageSettings = field(default_factory=StorageSettings)
     sidecar: str = SIDECARS[0]
-    """What becomes of a sidecar that a program has started when the program ends: one of :data:`SIDECARS`."""
+    """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
-    """What a command needs besides the source's name to mean the same mirror; never a password."""
+    """The options with which another command means the same mirror; never a password."""
     config: Path | None = None
     """The file that ``--config`` or ``MIRROR_CONFIG`` names."""
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class Settings:
     def known(self) -> tuple[Path, ...]:
         """The sources named, or else those that the state directory knows.
 
-        Raises ``ConfigError`` if there is none, or if one is named that neither is there nor ever was.
+        Raises ``ConfigError`` if there is none, or if one is named that does not exist and was never mirrored.
         """
         known = tuple(known_sources(self.state_dir))
         for source in self.sources:
@@ -147,7 +147,7 @@ class Settings:
             raise ConfigError(
                 "find the sources",
                 str(self.state_dir),
-                "none is named and the state directory knows none",
+                "no source is named, and the state directory knows none",
                 next_step="name a SQLite file, or start `mirror up FILE`",
             )
         return found
@@ -168,7 +168,7 @@ def load_settings(
     config: str | None,
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Gather the settings of one command. What is None, or an empty text, was not given as a flag.
+    """Gather the settings of one command. An argument that is None, or an empty text, was not given as a flag.
 
     Raises ``ConfigError`` for a file that cannot be used, a source that is named twice, and a variable that is needed
     and not set.
@@ -342,7 +342,7 @@ def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettin
 
 
 def _resolved(name: str, environment: Mapping[str, str], base: Path | None = None) -> Path:
-    """A path for good: absolute, links followed."""
+    """A path as an absolute one, links followed."""
     try:
         return resolve(absolute(name, environment, base))
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL

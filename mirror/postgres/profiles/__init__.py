@@ -1,4 +1,4 @@
-"""How a source's tables are held in Postgres: the generic mapping, and profiles of known programs (the MemuStore)."""
+"""How a source's tables are stored in Postgres: the generic mapping, and profiles of known programs (the MemuStore)."""
 
 from mirror.core.tables import Profile
 from mirror.postgres.profiles import generic, memustore

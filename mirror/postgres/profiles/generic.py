@@ -1,19 +1,19 @@
 """The mapping of any table that has no profile of its own.
 
-Names stay as they are. Where Postgres cannot take a name, the change is fixed by the name alone, so
+Names stay as they are. Where Postgres cannot take a name, the changed name depends on the name only, so
 that every run finds the same one:
 
 * longer than 63 bytes: cut at a character and ended with ``_`` and 8 hex digits of its SHA-256;
 * a Postgres system column (``xmin``, ``ctid`` and so on), or ``_rowid`` in a table that is keyed on
   the extra column ``_rowid``: ``_`` is appended until it is free;
-* ``agent_id`` in a source that belongs to an agent, whose id has that name: ``source_agent_id``;
+* ``agent_id`` in a source that belongs to an agent, because the agent's id has that name: ``source_agent_id``;
 * empty: ``_``.
 
-If two names of one table meet all the same, that is a :class:`ConfigError`.
+If two names of one table become equal all the same, that is a :class:`ConfigError`.
 
 Types follow the declared type (see :func:`pg_type`). A declared type that SQLite gives NUMERIC
-affinity by default because it knows nothing of it (JSON, STRING, UUID) promises nothing about the
-values, so its column is jsonb, which holds them all.
+affinity by default because it does not know it (JSON, STRING, UUID) says nothing about the
+values, so its column is jsonb, which holds any value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mirror.core.tables import Column, ColumnMapping, Table, TableMapping
 #: Longest Postgres identifier in bytes (NAMEDATALEN - 1).
 MAX_NAME_BYTES = 63
 
-#: The column that says whose a row is.
+#: The column with the agent that owns a row.
 AGENT = "agent_id"
 
 #: Columns that every Postgres table already has.
@@ -64,7 +64,7 @@ def pg_type(column: Column) -> str:
 
 
 def pg_name(name: str) -> str:
-    """Take a name of the source and return it, or the shortened form if Postgres would cut it."""
+    """Take a name of the source and return it, or a shortened form if it is too long for Postgres."""
     raw = name.encode()
     if not raw:
         return "_"
@@ -82,14 +82,14 @@ def map_table(
     rowid_key: bool = False,
     of_agent: bool = False,
 ) -> TableMapping:
-    """Say how ``table`` is held in the Postgres schema ``schema``.
+    """Return how ``table`` is stored in the Postgres schema ``schema``.
 
-    ``jsonb_columns``: source columns whose values do not fit their declared type. ``rowid_key``: key
-    the table on ``_rowid`` although it declares a primary key, because that key holds NULL. ``of_agent``: the
-    rows are an agent's, and ``agent_id`` leads the table and its key.
+    ``jsonb_columns``: source columns with values that do not fit their declared type. ``rowid_key``: key
+    the table on ``_rowid`` although it declares a primary key, because that key has NULL. ``of_agent``: the
+    rows are an agent's, and ``agent_id`` is the first column of the table and of its key.
 
     The key is the declared primary key, else ``_rowid``. SQLite allows NULL in most declared keys;
-    the key is kept until a NULL shows up. Raises :class:`ConfigError` if two column names become
+    the declared key is used until a row has NULL in it. Raises :class:`ConfigError` if two column names become
     the same in Postgres, or if ``rowid_key`` is asked for a table that has no rowid.
     """
     if rowid_key and table.without_rowid:

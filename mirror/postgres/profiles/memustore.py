@@ -1,7 +1,7 @@
-"""The MemuStore (``memory.db``) and its dashboard (``dashboard.db``), held as ``sql/profiles/memustore`` declares them.
+"""The MemuStore (``memory.db``) and its dashboard (``dashboard.db``), stored as ``sql/profiles/memustore`` declares.
 
-A table that is listed here goes to the curated table of its name; a column of it that is not listed (a later
-version of the store), and any other table, by the generic mapping. Columns that an older store lacks are left to
+A table that is listed here goes to the curated table of its name; a column of it that is not listed (of a later
+version of the store), and any other table, is mapped by the generic mapping. Columns that an older store lacks have
 their defaults.
 
 A MemuStore is known by the schema version in its ``memu_meta``, a dashboard by its three tables.
@@ -18,10 +18,10 @@ from mirror.core.tables import ColumnMapping, Constraint, Table, TableMapping
 from mirror.core.values import Row
 from mirror.postgres.profiles import generic
 
-#: Whose a store is when nobody says so.
+#: The agent that owns a store, unless --agent names another.
 DEFAULT_AGENT = "argent"
 
-#: The table that says which version of the store it is.
+#: The table with the version of the store.
 META = "memu_meta"
 _VERSION_KEY = "schema_version"
 _DASHBOARD = {
@@ -30,7 +30,7 @@ _DASHBOARD = {
     "team_members": {"team_id", "session_key"},
 }
 
-#: Columns of curated tables that the source has not; one of a later store is held with ``_`` behind its name.
+#: Columns of curated tables that the source does not have; a later store's column of that name gets ``_`` appended.
 _NATIVE = frozenset({"visibility", "search", "_original"})
 
 #: By kind: Postgres type and codec.
@@ -165,7 +165,7 @@ def _unique(name: str, table: str, columns: str) -> Constraint:
 
 
 def _refers(name: str, table: str, column: str, referred: str, on_delete: Literal["", "cascade"] = "") -> Constraint:
-    """A foreign key to the ``id`` of another table, of the same agent's."""
+    """A foreign key to the ``id`` of another table, within one agent's rows."""
     return Constraint(table, name, ("agent_id", column), referred, ("agent_id", "id"), on_delete)
 
 
@@ -215,9 +215,9 @@ def map_table(
     rowid_key: bool = False,
     of_agent: bool = True,
 ) -> TableMapping:
-    """Say how ``table`` is held in the Postgres schema ``schema``, as :func:`.generic.map_table` does.
+    """Return how ``table`` is stored in the Postgres schema ``schema``, as :func:`.generic.map_table` does.
 
-    Raises :class:`ConfigError` as well if a listed table has another primary key.
+    Raises :class:`ConfigError` also if a listed table has another primary key.
     """
     mapping = generic.map_table(
         table, schema, jsonb_columns=jsonb_columns, rowid_key=rowid_key and table.name not in TABLES, of_agent=of_agent

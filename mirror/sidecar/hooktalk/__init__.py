@@ -1,6 +1,7 @@
-"""What the loop does with what hooks in programs send (:mod:`mirror.hook`).
+"""The loop's use of the commits that hooks in programs send (:mod:`mirror.hook`).
 
-``receive`` takes it from the sockets; ``crosscheck`` compares it with what the WAL says of the same commits; ``replay``
-applies it where there is no WAL; ``provenance`` keeps who wrote; ``facade`` is all of that as the loop uses it. Nothing
-here is needed for completeness in WAL mode: what does not come, the files say.
+``receive`` reads them from the sockets; ``crosscheck`` compares them with the same commits decoded from the WAL;
+``replay`` applies them where there is no WAL; ``provenance`` records who wrote; ``facade`` is all of that as the loop
+uses it. In WAL mode nothing here is needed for completeness: a commit that no hook sends is found in the source's
+files.
 """

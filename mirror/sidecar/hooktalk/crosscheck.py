@@ -1,9 +1,9 @@
-"""Two independent captures of the same commits must agree: the rows that hooks tell of, and those decoded from the WAL.
+"""Two independent captures of the same commits must agree: the rows that hooks send, and those decoded from the WAL.
 
-What the decoder gives is the net effect of some commits, from one position to another. It is compared with the net
-effect of what hooks have told of the commits in between, if they have told of each of them; if a program without a hook
-has written as well, or one has told of a commit without its rows, nothing can be said, and the commits count as
-unchecked. (So do those that change the schema.) Where hooks know only keys, keys are compared.
+The decoder gives the net effect of some commits, from one position to another. It is compared with the net effect of
+the same commits as hooks sent them, if they sent every one. If a program without a hook has written as well, or a hook
+sent a commit without its rows, there is nothing to compare with, and the commits count as unchecked. (So do those that
+change the schema.) Where hooks know only keys, keys are compared.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mirror.core.positions import Lsn as Position
-from mirror.core.positions import Salts
+from mirror.core.positions import Lsn, Salts
 from mirror.core.rows import RowChange, TableChanges
 from mirror.core.tables import Table
 from mirror.core.values import Row, Value
@@ -29,45 +28,45 @@ from mirror.sidecar.hooktalk.receive import HookedCommit, HookReceiver, InWal
 #: A row, by the name of its table and its key.
 Key = tuple[str, tuple[Value, ...]]
 Kind = Literal["only the WAL", "only the hook", "different"]
-#: What is to be told of a row: JSON of its key and of the row.
+#: Encodes the values of a key or of a row as JSON, for the record of a discrepancy.
 Json = Callable[[tuple[Value, ...]], str]
 
-#: Rows of one batch that are kept for the check, batches, and seconds for which both are.
+#: Limits of what waits for the check: rows of one batch, batches, and seconds.
 MOST_ROWS, MOST_WINDOWS, KEPT_SECONDS = 5_000, 128, 3.0
-#: Seconds between two looks at batches of which nothing more was told.
-_AGAIN_SECONDS = 0.1
-#: Commits of one generation that are kept until the WAL tells of them, and bytes of their rows.
-MOST_TOLD, MOST_TOLD_BYTES = 50_000, 256 << 20
-#: Nothing was decoded for so long.
+#: Seconds between two checks of waiting batches while hooks send nothing more.
+_RETRY_SECONDS = 0.1
+#: Commits sent for one generation that are kept until they are decoded from the WAL, and bytes of their rows.
+MOST_SENT, MOST_SENT_BYTES = 50_000, 256 << 20
+#: Seconds without a decoded commit after which the source counts as quiet.
 QUIET_SECONDS = 0.5
-#: What was told of commits that are never seen is kept for so many seconds.
+#: Seconds for which commits are kept that hooks sent and the WAL never shows.
 FORGOTTEN_SECONDS = 60.0
-#: Discrepancies that are written down of one batch.
+#: Discrepancies of one batch that are recorded.
 MOST_FOUND = 100
 
 
 @dataclass(slots=True)
 class Window:
-    """What the WAL tells of the commits between two positions."""
+    """The commits between two positions, as decoded from the WAL."""
 
-    begin: Position
+    begin: Lsn
     begin_salts: Salts
     commits: int
     tables: Mapping[str, Table]
-    end: Position = field(default_factory=lambda: Position(0, 0))
+    end: Lsn = field(default_factory=lambda: Lsn(0, 0))
     end_salts: Salts = field(default_factory=lambda: Salts(0, 0))
     changes: dict[Key, tuple[Row | None, Row | None]] | None = field(default_factory=dict)
-    """Each row before and after; None: too many."""
+    """Each row before and after; None: more than :data:`MOST_ROWS`."""
     closed_at: float = 0.0
 
-    def position(self, behind: InWal) -> Position:
-        """The position that ``behind`` names."""
-        generation = (self.begin if behind.salts == self.begin_salts else self.end).generation
-        return Position(generation, behind.frame)
+    def position(self, place: InWal) -> Lsn:
+        """The position that a place in the WAL names."""
+        generation = (self.begin if place.salts == self.begin_salts else self.end).generation
+        return Lsn(generation, place.frame)
 
 
-class _Told:
-    """What hooks have told of the commits of one generation, by the frame of the commit before."""
+class _Sent:
+    """The commits of one generation that hooks have sent, by the frame of the commit before."""
 
     def __init__(self) -> None:
         self._frames: list[int] = []
@@ -77,24 +76,24 @@ class _Told:
         """When something was added."""
 
     def add(self, frame: int, commit: HookedCommit) -> None:
-        """Add one; of two behind the same commit the later counts: the earlier one has failed, or wrote nothing."""
+        """Add one; of two after the same commit the later one counts: the earlier one failed, or wrote nothing."""
         known = self._commits.get(frame)
         if known is None:
             insort(self._frames, frame)
-        if known is None or known.told_at < commit.told_at:
+        if known is None or known.sent_at < commit.sent_at:
             self._bytes += commit.size - (0 if known is None else known.size)
             self._commits[frame] = commit
         self.last = time.monotonic()
-        while len(self._frames) > MOST_TOLD or (self._bytes > MOST_TOLD_BYTES and len(self._frames) > 1):
+        while len(self._frames) > MOST_SENT or (self._bytes > MOST_SENT_BYTES and len(self._frames) > 1):
             self._bytes -= self._commits.pop(self._frames.pop(0)).size
 
     def between(self, first: int, last: int | None) -> list[HookedCommit]:
-        """Those behind frames from ``first`` up to, and without, ``last``."""
+        """Those after frames from ``first`` up to, and without, ``last``; in order."""
         end = len(self._frames) if last is None else bisect_left(self._frames, last)
         return [self._commits[frame] for frame in self._frames[bisect_left(self._frames, first) : end]]
 
     def forget(self, last: int) -> None:
-        """Forget those behind frames before ``last``."""
+        """Forget those after frames before ``last``."""
         end = bisect_left(self._frames, last)
         for frame in self._frames[:end]:
             self._bytes -= self._commits.pop(frame).size
@@ -102,35 +101,38 @@ class _Told:
 
 
 class CrossCheck:
-    """The check of one source. Used by its pipeline's thread."""
+    """The check of one source.
+
+    Thread: its pipeline's alone.
+    """
 
     def __init__(self, hooked: HookReceiver, log: WriteLog, json: Json) -> None:
-        """``json``: how values are told of."""
+        """``json``: encodes values for the record of a discrepancy."""
         self._hooked = hooked
         self._log = log
         self._json = json
         self._open: Window | None = None
         self._windows: deque[Window] = deque()
-        self._told: dict[Salts, _Told] = {}
+        self._sent: dict[Salts, _Sent] = {}
         self._found: list[Discrepancy] = []
-        self._look_again = self._begun = 0.0
+        self._next_check = self._begun = 0.0
         self.checked = 0
-        """Commits of which both captures told the same, or a discrepancy was found."""
+        """Number of commits that both captures gave: they agreed, or a discrepancy was recorded."""
         self.unchecked = 0
 
-    def begin(self, begin: Position, salts: Salts, commits: int, tables: Mapping[str, Table]) -> None:
-        """Some commits behind a position are decoded now."""
+    def begin(self, begin: Lsn, salts: Salts, commits: int, tables: Mapping[str, Table]) -> None:
+        """The ``commits`` after a position are about to be decoded."""
         now = time.monotonic()
         quiet, self._begun = now - self._begun > QUIET_SECONDS, now
         self._open = None
-        # After a quiet while the file may be faster than the hook.
+        # After a quiet time the file may be faster than the hook.
         if commits and (self._hooked.talking or (quiet and self._hooked.writers)):
             self._open = Window(begin, salts, commits, tables)
         elif self._hooked.writers:
             self.unchecked += commits
 
     def on_rows(self, tables: Iterable[TableChanges]) -> Iterable[TableChanges]:
-        """What was decoded, which may be decoded once more if Postgres does not take it."""
+        """Pass on the decoded rows, and note them; it is called again if Postgres refuses them."""
         window = self._open
         if window is None:
             return tables
@@ -147,8 +149,8 @@ class CrossCheck:
                     _note(window.changes, table, row)
             yield row
 
-    def end(self, end: Position, salts: Salts, *, same_schema: bool) -> None:
-        """They are applied."""
+    def end(self, end: Lsn, salts: Salts, *, same_schema: bool) -> None:
+        """The commits have been applied. ``same_schema``: none of them changed the schema."""
         window, self._open = self._open, None
         if window is None:
             return
@@ -160,69 +162,70 @@ class CrossCheck:
         if len(self._windows) > MOST_WINDOWS:
             self.unchecked += self._windows.popleft().commits
 
-    def look(self) -> None:
-        """Check what can be checked by now."""
+    def check(self) -> None:
+        """Check the batches that can be checked by now."""
         now = time.monotonic()
         taken = self._hooked.take()
         if not self._windows and not taken:
             return
-        if not taken and now < self._look_again:
+        if not taken and now < self._next_check:
             return
-        self._look_again = now + _AGAIN_SECONDS
+        self._next_check = now + _RETRY_SECONDS
         for commit in taken:
-            if isinstance(commit.behind, InWal):
-                self._told.setdefault(commit.behind.salts, _Told()).add(commit.behind.frame, commit)
+            if isinstance(commit.previous, InWal):
+                self._sent.setdefault(commit.previous.salts, _Sent()).add(commit.previous.frame, commit)
         if not self._windows:
             return
         last = self._windows[-1]
-        self._windows = deque(window for window in self._windows if not self._is_settled(window, now))
+        self._windows = deque(window for window in self._windows if not self._is_done(window, now))
         self._forget(self._windows[0] if self._windows else None, last, now)
 
-    def _is_settled(self, window: Window, now: float) -> bool:
-        told = self._told_of(window)
-        if len(told) < window.commits and now - window.closed_at < KEPT_SECONDS:
+    def _is_done(self, window: Window, now: float) -> bool:
+        """Check a batch if hooks have sent all of it, or it has waited long enough; False: it waits."""
+        sent = self._sent_in(window)
+        if len(sent) < window.commits and now - window.closed_at < KEPT_SECONDS:
             return False
-        if len(told) == window.commits:
-            self._compare(window, told)
+        if len(sent) == window.commits:
+            self._compare(window, sent)
         else:
             self.unchecked += window.commits
-        for commit in told:
-            assert isinstance(commit.behind, InWal)
-            self._log.note(commit, window.position(commit.behind))
+        for commit in sent:
+            assert isinstance(commit.previous, InWal)
+            self._log.note(commit, window.position(commit.previous))
         return True
 
-    def _told_of(self, window: Window) -> list[HookedCommit]:
-        """What hooks have told of the commits in a window, in order."""
+    def _sent_in(self, window: Window) -> list[HookedCommit]:
+        """The commits in a window that hooks have sent, in order."""
         found: list[HookedCommit] = []
         same = window.begin_salts == window.end_salts
-        if (told := self._told.get(window.begin_salts)) is not None:
-            found += told.between(window.begin.frame, window.end.frame if same else None)
-        if not same and (told := self._told.get(window.end_salts)) is not None:
-            found += told.between(0, window.end.frame)
+        if (sent := self._sent.get(window.begin_salts)) is not None:
+            found += sent.between(window.begin.frame, window.end.frame if same else None)
+        if not same and (sent := self._sent.get(window.end_salts)) is not None:
+            found += sent.between(0, window.end.frame)
         return found
 
     def _forget(self, waiting: Window | None, last: Window, now: float) -> None:
-        """Forget what was told of commits in front of the first window that waits, or of the last one's end."""
+        """Forget commits before the first window that waits, or before the end of the last one if none waits."""
         salts, frame = (
             (last.end_salts, last.end.frame) if waiting is None else (waiting.begin_salts, waiting.begin.frame)
         )
-        if (told := self._told.get(salts)) is not None:
-            told.forget(frame)
-        for salts in [salts for salts, told in self._told.items() if now - told.last > FORGOTTEN_SECONDS]:
-            del self._told[salts]
+        if (sent := self._sent.get(salts)) is not None:
+            sent.forget(frame)
+        for salts in [salts for salts, sent in self._sent.items() if now - sent.last > FORGOTTEN_SECONDS]:
+            del self._sent[salts]
 
-    def _compare(self, window: Window, told: list[HookedCommit]) -> None:
+    def _compare(self, window: Window, sent: list[HookedCommit]) -> None:
         found: list[Found] | None = None
         if window.changes is not None:
-            if (hooked := net(told, window.tables)) is not None:
+            if (hooked := net(sent, window.tables)) is not None:
                 found = list(differences(window.changes, hooked))
-            elif (keys := last_ops(told, window.tables)) is not None:
+            elif (keys := last_ops(sent, window.tables)) is not None:
                 found = list(key_differences(window.changes, keys, window.tables))
         if found is None:
             self.unchecked += window.commits
             return
         self.checked += window.commits
-        writers = ", ".join(dict.fromkeys(str(commit.writer) for commit in told))
+        writers = ", ".join(dict.fromkeys(str(commit.writer) for commit in sent))
         for (table, key), kind, wal, hook in found[:MOST_FOUND]:
             self._found.append(
                 Discrepancy(
@@ -239,7 +242,7 @@ class CrossCheck:
 
     @property
     def waiting(self) -> int:
-        """Batches that were applied and wait for what hooks tell of them."""
+        """Number of applied batches for which hooks may still send commits."""
         return len(self._windows)
 
     def take_found(self) -> list[Discrepancy]:
@@ -249,7 +252,7 @@ class CrossCheck:
 
 
 Net = dict[Key, tuple[Row | None, Row | None]]
-#: A row of which two captures tell different things, with what each tells of it afterwards.
+#: A row on which two captures disagree: its key, how, and the row afterwards by the WAL and by the hook.
 Found = tuple[Key, Kind, Row | None, Row | None]
 
 
@@ -260,9 +263,9 @@ def _rows(commits: Iterable[HookedCommit]) -> Iterator[HookedRow]:
 
 
 def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole: bool = False) -> Net | None:
-    """The net effect of what hooks have told: each row before and after; None if that cannot be said.
+    """The net effect of commits that hooks have sent: each row before and after; None if it cannot be known.
 
-    ``whole``: of all tables; otherwise rows of tables that cannot be compared are left out.
+    ``whole``: it must be of all tables; otherwise rows of tables that cannot be compared are left out.
     """
     found: Net = {}
     if any(commit.rows is None for commit in commits):
@@ -287,13 +290,13 @@ def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole
 
 
 def is_comparable(table: Table) -> bool:
-    """Whether the hook's rows of a table can be told from the decoder's by plain equality."""
+    """Whether the hook's rows of a table can be compared with the decoder's by plain equality."""
     plain = all(collation.upper() == "BINARY" for collation in table.collations)
     return plain and not table.definition and not table.left_out
 
 
 def differences(wal: Net, hook: Net) -> Iterator[Found]:
-    """The rows of which two captures tell different things."""
+    """The rows on which two captures disagree."""
     for key, (before, after) in wal.items():
         theirs = hook.get(key)
         if theirs is None:
@@ -307,9 +310,9 @@ def differences(wal: Net, hook: Net) -> Iterator[Found]:
 
 
 def last_ops(commits: Collection[HookedCommit], tables: Mapping[str, Table]) -> dict[Key, bool] | None:
-    """Whether each row that hooks have told of was there at last, of tables with a rowid; None if that cannot be said.
+    """For each row that hooks have sent, of tables with a rowid: whether it exists after the commits; None if unknown.
 
-    This is known without the rows' values, too, but for rows that ``REPLACE`` has deleted (:mod:`mirror.hook.keys`).
+    It is known without the rows' values, too, except for rows that ``REPLACE`` has deleted (:mod:`mirror.hook.keys`).
     """
     found: dict[Key, bool] = {}
     if any(commit.rows is None for commit in commits):
@@ -324,17 +327,17 @@ def last_ops(commits: Collection[HookedCommit], tables: Mapping[str, Table]) -> 
     return found
 
 
-def key_differences(wal: Net, told: Mapping[Key, bool], tables: Mapping[str, Table]) -> Iterator[Found]:
-    """As :func:`differences`, where only keys are told: rows that nobody told of, and deleted rows that are there.
+def key_differences(wal: Net, sent: Mapping[Key, bool], tables: Mapping[str, Table]) -> Iterator[Found]:
+    """As :func:`differences`, where hooks sent only keys: new rows that no hook sent, and deleted rows that exist.
 
-    Of an updated row nobody may have told: it was a blob written in place.
+    An updated row that no hook sent is no difference: it can be a blob that was written in place.
     """
     for key, (before, after) in wal.items():
         if after is None or tables[key[0]].without_rowid:
             continue
-        if key not in told and before is None:
+        if key not in sent and before is None:
             yield key, "only the WAL", after, None
-        elif not told.get(key, True):
+        elif not sent.get(key, True):
             yield key, "different", after, None
 
 
@@ -360,7 +363,7 @@ def _merge(into: Net, table: Table, row: RowChange) -> None:
 
 
 def key_of(table: Table, rowid: int | None, row: Row) -> tuple[Value, ...]:
-    """What tells a row from the others of its table in SQLite."""
+    """The key of a row in SQLite: the rowid, or the primary key in a WITHOUT ROWID table."""
     if table.without_rowid:
         return tuple(row[table.position(name)] for name in table.primary_key)
     return (rowid,)

@@ -1,4 +1,4 @@
-"""Who wrote: what hooks tell of commits, gathered for ``mirror.writes``."""
+"""Who wrote: the writers of the commits that hooks send, collected for ``mirror.writes``."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from mirror.core.positions import Lsn
 from mirror.postgres.ledger import Ledger, Writes
 from mirror.sidecar.hooktalk.receive import HookedCommit
 
-#: Seconds of which one row in ``mirror.writes`` tells.
+#: Seconds that one row in ``mirror.writes`` covers.
 WRITES_SECONDS = 1.0
 
 
 class WriteLog:
-    """The commits of one source by writer and agent. Used by its pipeline's thread."""
+    """The commits of one source by writer and agent.
+
+    Thread: its pipeline's alone.
+    """
 
     def __init__(self) -> None:
         self._writes: dict[tuple[str | None, int, str], Writes] = {}
 
-    def note(self, commit: HookedCommit, behind: Lsn) -> None:
-        """A commit was made right behind a position."""
+    def note(self, commit: HookedCommit, previous: Lsn) -> None:
+        """Count a commit that was made right after the position ``previous``."""
         now = time.time()
         who = commit.agent, *commit.writer
         known = self._writes.get(who)
         if known is None:
-            at, frame, writer = behind.generation, behind.frame, commit.writer
+            at, frame, writer = previous.generation, previous.frame, commit.writer
             self._writes[who] = Writes(now, now, at, frame, at, frame, 1, commit.agent, writer.pid, writer.program)
         else:
-            known.last_at, known.last_generation, known.last_frame = now, behind.generation, behind.frame
+            known.last_at, known.last_generation, known.last_frame = now, previous.generation, previous.frame
             known.commits += 1
 
-    def settle(self, ledger: Ledger) -> None:
-        """Write it down, once a second of it is full. Raises ``SinkError``."""
+    def flush(self, ledger: Ledger) -> None:
+        """Record the counts in Postgres, once they are a second old. Raises ``SinkError``."""
         if self._writes and time.time() - min(each.first_at for each in self._writes.values()) > WRITES_SECONDS:
             ledger.record_writes(self._writes.values())
             self._writes.clear()

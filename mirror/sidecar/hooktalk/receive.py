@@ -1,8 +1,9 @@
-"""What the hooks in programs tell of one source's commits: taken from their sockets, kept until it is looked at.
+"""The commits that hooks in programs send of one source: read from their sockets, and kept until they are taken.
 
-The other end is :mod:`mirror.hook.outbox`. Each conversation has a thread of the control server; the source's own
-thread takes what has come. Nothing here is needed for completeness: what does not come, the source's files tell.
-What comes is checked here, where it ends a conversation at most; whoever takes it may rely on it.
+The other end is :mod:`mirror.hook.outbox`. Each connection has a thread of the control server; the source's own thread
+takes what has come. Nothing here is needed for completeness: a commit that does not come is found in the source's
+files. Messages are validated here, where an invalid one ends only its connection; what :meth:`HookReceiver.take`
+returns is valid.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from mirror.core.messages import Hook
 from mirror.core.positions import Salts
 from mirror.hook.wire import MOST_BLOCK_BYTES, MOST_NAME, Commit, FilePlace, Lost, WalPlace, decode_block
 
-#: Commits that wait to be looked at, and bytes of their rows; older ones are dropped.
+#: Commits that wait to be taken, and bytes of their rows; beyond that the oldest are dropped.
 MOST_COMMITS, MOST_BYTES = 50_000, 256 << 20
-#: The source is looked at at once if nothing came for so many seconds before: capture then looks less often.
+#: Seconds without a message after which the next one makes capture poll at once: it polls less often by then.
 _QUIET_SECONDS = 1.0
 
-
-#: What is applied so long after something was told is not checked: nobody tells of it, or only too late.
+#: Seconds after the last message in which applied commits are still checked: hooks may send them soon.
 _TALK_SECONDS = 0.5
 
 
@@ -40,14 +40,14 @@ class Writer(NamedTuple):
 
 
 class InWal(NamedTuple):
-    """A commit by the one before it in the WAL."""
+    """The place of a commit in the WAL: the commit frame before it, 0 for none."""
 
     salts: Salts
     frame: int
 
 
 class InFile(NamedTuple):
-    """A commit by the file change counter before it, with the schema cookie before it, and the file's inode."""
+    """The place of a commit in a file without a WAL: change counter and schema cookie before it, and the inode."""
 
     counter: int
     cookie: int
@@ -56,16 +56,16 @@ class InFile(NamedTuple):
 
 @dataclass(slots=True)
 class HookedCommit:
-    """A transaction that a hook has told of, after it was committed; one without rows perhaps just before."""
+    """A transaction that a hook has sent, after it was committed; one without rows may come just before that."""
 
     writer: Writer
-    told_at: int
-    """Of the system's monotonic clock, in nanoseconds."""
+    sent_at: int
+    """When the hook made the message: nanoseconds of the system's monotonic clock."""
     agent: str | None
-    behind: InWal | InFile | None
+    previous: InWal | InFile | None
     """The commit before it; None: unknown."""
     rows: list[bytes] | None
-    """Encoded, and known to be right (:func:`mirror.hook.wire.decode_row`); None: not all are known."""
+    """Encoded, and known to be valid (:func:`mirror.hook.wire.decode_row`); None: not all are known."""
 
     @property
     def size(self) -> int:
@@ -74,7 +74,7 @@ class HookedCommit:
 
 
 class _Waiting:
-    """Commits that nobody has looked at yet."""
+    """Commits that have not been taken yet."""
 
     def __init__(self) -> None:
         self._commits: deque[tuple[HookedCommit, int]] = deque()
@@ -84,7 +84,7 @@ class _Waiting:
         return bool(self._commits)
 
     def add(self, commit: HookedCommit) -> int:
-        """Add one; returns how many older ones had to go for it."""
+        """Add one; returns how many older ones were dropped to make room."""
         size = commit.size
         self._commits.append((commit, size))
         self._bytes += size
@@ -95,7 +95,7 @@ class _Waiting:
         return gone
 
     def take(self) -> list[HookedCommit]:
-        """All of them; then there are none."""
+        """Remove all of them, and return them in order."""
         found = [commit for commit, _ in self._commits]
         self._commits.clear()
         self._bytes = 0
@@ -103,24 +103,30 @@ class _Waiting:
 
 
 class HookReceiver:
-    """The hooks of one source."""
+    """The receiver of what the hooks of one source send.
+
+    Thread: :meth:`listen` runs in those of the control server, everything else in the source's.
+    """
 
     def __init__(self, ring: Callable[[], None]) -> None:
-        """``ring``: called when something was committed after a quiet while."""
+        """``ring``: called, in a thread of the control server, when a message comes after a quiet time."""
         self._ring = ring
         self._guard = threading.Lock()
         self._commits, self._of_files = _Waiting(), _Waiting()
         self.eager = False
-        """Whether to ring each time: the source has no WAL that would tell."""
+        """Whether to ring for each message: the source has no WAL from which capture would know."""
         self._connected: dict[BufferedIOBase, Writer] = {}
         self._last = 0.0
         self.unnamed = 0
-        """Commits that could not be named."""
+        """Number of commits of which the commit before is unknown."""
         self.lost = 0
-        """Messages that did not fit into a program's queue, or into ours."""
+        """Number of messages dropped because a program's queue, or ours, was full."""
 
     def listen(self, stream: BufferedIOBase, hello: Hook) -> None:
-        """Take what one process sends until it hangs up. Raises ``ValueError`` for what is no message, ``OSError``."""
+        """Receive what one process sends until it disconnects.
+
+        Raises ``ValueError`` for an invalid message, ``OSError``.
+        """
         writer = Writer(hello.pid, _clean(hello.program))
         with self._guard:
             self._connected[stream] = writer
@@ -142,12 +148,12 @@ class HookReceiver:
         with self._guard:
             for message in block:
                 match message:
-                    case Commit(told_at, agent, place, rows):
-                        behind = _behind(place)
-                        self.unnamed += behind is None
-                        queue = self._of_files if isinstance(behind, InFile) else self._commits
+                    case Commit(sent_at, agent, place, rows):
+                        previous = _previous(place)
+                        self.unnamed += previous is None
+                        queue = self._of_files if isinstance(previous, InFile) else self._commits
                         who = None if agent is None else _clean(agent)
-                        self.lost += queue.add(HookedCommit(writer, told_at, who, behind, rows))
+                        self.lost += queue.add(HookedCommit(writer, sent_at, who, previous, rows))
                     case Lost(count):
                         self.lost += count
             last, self._last = self._last, time.monotonic()
@@ -164,28 +170,28 @@ class HookReceiver:
 
     @property
     def talking(self) -> bool:
-        """Whether any process has told something just now, or something that was not looked at."""
+        """Whether any process sent something in the last half second, or something that has not been taken yet."""
         return bool(self._commits) or time.monotonic() - self._last < _TALK_SECONDS
 
     def take(self) -> list[HookedCommit]:
-        """What has come since the last call."""
+        """The commits in a WAL, or of unknown place, that have come since the last call."""
         if not self._commits:
             return []
         with self._guard:
             return self._commits.take()
 
     def take_of_files(self) -> list[HookedCommit]:
-        """The same of commits that are named by a change counter."""
+        """The commits in a file without a WAL that have come since the last call."""
         with self._guard:
             return self._of_files.take()
 
 
 def _clean(name: object) -> str:
-    """A name as Postgres takes it, of no more characters than it may have."""
+    """A name as Postgres accepts it, cut to :data:`~mirror.hook.wire.MOST_NAME` characters."""
     return str(name)[:MOST_NAME].encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
-def _behind(place: WalPlace | FilePlace | None) -> InWal | InFile | None:
+def _previous(place: WalPlace | FilePlace | None) -> InWal | InFile | None:
     match place:
         case WalPlace(salt1, salt2, frame):
             return InWal(Salts(salt1, salt2), frame)

@@ -1,19 +1,19 @@
-"""Files in rollback-journal mode: applying what hooks tell, in place of comparing all pages after each change.
+"""Files in rollback-journal mode: applying what hooks send, instead of comparing all pages after each change.
 
 Such a file has no log. But each commit raises the change counter in its header by one, and a hook names its commit by
-the counter before it. So the commits that hooks have told of are all there were as long as their counters follow each
-other up to the one in the file. Then their rows go to Postgres as they are; where one is missing (a program without a
-hook, a change of the schema, a transaction whose rows are not all known) the pages are compared as always.
+the counter before it. So hooks have sent every commit as long as the counters are consecutive, up to the one in the
+file. Then their rows go to Postgres as they are; where a commit is missing (a program without a hook, a change of the
+schema, a transaction of which not all rows are known) the pages are compared as always.
 
-Whether a commit has changed the schema is told by the next one, or by the file when it stands still with that counter,
-as capture announces; only then it is applied. The position of a commit that came this way is the generation's, with the
-number of such commits in place of a frame.
+Whether a commit has changed the schema is known from the next one, or from the file once it is unchanged at that
+counter, as capture reports; only then the commit is applied. The position of such a commit has the generation's number,
+and in place of a frame the number of such commits.
 
-The replica's pages stay what they were meanwhile. So it is noted which rows have changed since: when pages are compared
-again, what differs from the old pages is corrected by that, and Postgres still goes from one committed state to the
-next. That is done, too, when the file has been left alone for a while: then every row that hooks have told of must be
-among those that differ, and no other; what is not is a discrepancy, and mended. After a kill the rows are not known any
-more, and the source is copied anew.
+The replica's pages do not change during this. So the rows that have changed since are kept: when pages are compared
+again, the differences from the old pages are corrected by these rows, and Postgres still goes from one committed state
+to the next. Pages are also compared when the file has not been written for a while: then exactly the rows that hooks
+have sent must differ; any other difference is a discrepancy, which is recorded and repaired. After a kill the kept rows
+are lost, and the source is copied again.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from mirror.sidecar.hooktalk.provenance import WriteLog
 from mirror.sidecar.hooktalk.receive import MOST_COMMITS, HookedCommit, HookReceiver, InFile
 from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
 
-#: What was announced and is not explained by then is found by comparing pages.
+#: Seconds after which a change that capture reported and hooks have not explained is found by comparing pages.
 PATIENCE_SECONDS = 0.2
-#: Pages are compared when nothing has been written for so long.
+#: Seconds without a write after which pages are compared.
 IDLE_SECONDS = 2.0
-#: Rows that may have changed since the last comparison.
+#: Rows that may change between two comparisons.
 MOST_TOUCHED = 200_000
-#: Discrepancies that are written down of one comparison.
+#: Discrepancies of one comparison that are recorded.
 MOST_FOUND = 100
-#: The counter is of 32 bits.
+#: The change counter has 32 bits.
 _COUNTERS = 1 << 32
 
 
 class Step(Enum):
-    """What became of a look at what hooks have told."""
+    """The outcome of :meth:`Replay.step`."""
 
     NOTHING = auto()
-    """Nothing: what was announced has to be found by comparing pages."""
+    """Nothing was applied: a change that capture reported has to be found by comparing pages."""
     DONE = auto()
     """The replica's position has moved, and Postgres' with it."""
     WAIT = auto()
@@ -60,30 +60,35 @@ class Step(Enum):
 
 
 class Replay:
-    """The commits that hooks have told of a file without a WAL. Used by its pipeline's thread."""
+    """The commits that hooks have sent of a file without a WAL.
+
+    Thread: its pipeline's alone.
+    """
 
     def __init__(self, hooked: HookReceiver, log: WriteLog, json: Json) -> None:
         self._hooked = hooked
         self._log = log
         self._json = json
-        self._told: dict[int, HookedCommit] = {}
+        self._pending: dict[int, HookedCommit] = {}
         self._counter: int | None = None
         """The change counter of what Postgres has; None: unknown, before pages are compared."""
         self.cookie = 0
         """The schema cookie of what Postgres has."""
         self._inode = self._unnamed = 0
+        self._opened_at = 0
+        """When the file was opened: the hooks' clock, see :mod:`mirror.hook.wire`."""
         self._touched: Net = {}
         self._checkable = True
-        """Whether hooks have told of all commits since the last comparison."""
+        """Whether hooks have sent all commits since the last comparison."""
         self._waiting_since: float | None = None
         self._last = 0.0
-        """When something was applied."""
+        """When something was last applied, by the monotonic clock."""
         self._used: set[object] = set()
         self._wal: Net = {}
         self._tables: Mapping[str, Table] = {}
         self._found: list[Discrepancy] = []
         self.commits = 0
-        """Applied since the mirror started."""
+        """Number of commits applied since the mirror started."""
 
     @property
     def ahead(self) -> bool:
@@ -91,45 +96,57 @@ class Replay:
         return bool(self._touched)
 
     def is_idle(self) -> bool:
-        """Whether pages should be compared, because nothing was written for a while."""
-        return self.ahead and not self._told and time.monotonic() - self._last > IDLE_SECONDS
+        """Whether pages should be compared because nothing was written for :data:`IDLE_SECONDS`."""
+        return self.ahead and not self._pending and time.monotonic() - self._last > IDLE_SECONDS
 
     def is_due(self) -> bool:
-        """Whether pages should be compared at the next opportunity: for that, or because many rows have changed."""
+        """Whether pages should be compared at the next opportunity: :meth:`is_idle`, or many rows have changed."""
         return self.is_idle() or len(self._touched) > MOST_TOUCHED
 
     def compared(self, page1: bytes, inode: int) -> None:
-        """The replica is what the file with this inode says now, and Postgres with it."""
+        """Replica and Postgres are now equal to the file with this inode. ``page1``: its first page."""
         header = DatabaseHeader.parse(page1)
         self._inode, self._unnamed = inode, self._hooked.unnamed
         self._counter, self.cookie = header.change_counter, header.schema_cookie
         self._touched.clear()
         self._checkable, self._waiting_since = True, None
-        for counter in [counter for counter in self._told if _behind(counter, header.change_counter)]:
-            del self._told[counter]
+        for counter in [counter for counter in self._pending if _is_before(counter, header.change_counter)]:
+            del self._pending[counter]
+
+    def reopened(self) -> None:
+        """The file at the source's path was opened again, and may be another one.
+
+        Its inode number may be that of the file before, which was closed and deleted; then neither that number nor a
+        change counter says what Postgres has of this file, and what hooks sent before now is of another. So the pages
+        are compared next.
+        """
+        self._counter = None
+        self._pending.clear()
+        self._opened_at = time.monotonic_ns()
+        self._checkable, self._waiting_since = False, None
 
     def take(self) -> None:
-        """Take what hooks have told."""
+        """Take what hooks have sent."""
         for commit in self._hooked.take_of_files():
-            assert isinstance(commit.behind, InFile)
-            if commit.behind.inode != self._inode:
-                continue  # of a file that was here before, or one that was not compared yet
-            known = self._told.get(commit.behind.counter)
-            if known is None or known.told_at < commit.told_at:
-                self._told[commit.behind.counter] = commit
-        if len(self._told) > MOST_COMMITS:  # of which none follows what Postgres has
-            self._told.clear()
+            assert isinstance(commit.previous, InFile)
+            if commit.previous.inode != self._inode or commit.sent_at < self._opened_at:
+                continue  # of a file that was here before, or of one that has not been compared yet
+            known = self._pending.get(commit.previous.counter)
+            if known is None or known.sent_at < commit.sent_at:
+                self._pending[commit.previous.counter] = commit
+        if len(self._pending) > MOST_COMMITS:  # none of them follows the state that Postgres has
+            self._pending.clear()
 
     def step(self, replica: Replica, sink: Sink, found: GapFound | None, header: Callable[[], bytes]) -> Step:
-        """Apply what can be applied.
+        """Apply what can be applied. To be called after :meth:`take`.
 
-        After :meth:`take`. ``found``: the file stood still in this generation. ``header``: reads the file's. Raises
-        ``SinkError``.
+        ``found``: capture's report that the file was unchanged for a moment, which began this generation. ``header``:
+        reads the file's header. Raises ``SinkError``.
         """
         if self._counter is None or len(self._touched) > 2 * MOST_TOUCHED:
             return Step.NOTHING
         if found is not None and (found.inode != self._inode or self._hooked.unnamed != self._unnamed):
-            # Another file, whose counter may be the same; or a commit that has not raised it.
+            # Another file, which may have the same counter; or a commit that has not raised the counter.
             return self._give_up()
         until = None if found is None else found.counter
         commits = self._chain(until)
@@ -137,7 +154,7 @@ class Replay:
         if rows is None:
             return Step.NOTHING if found is None else self._give_up()
         reached = (self._counter + len(commits)) % _COUNTERS
-        explained = until is not None and not _behind(reached, until)
+        explained = until is not None and not _is_before(reached, until)
         if explained and schema_cookie(header()) != self.cookie.to_bytes(4, "big"):
             return self._give_up()
         if not commits and not explained:
@@ -154,25 +171,25 @@ class Replay:
         return Step.DONE
 
     def _chain(self, until: int | None) -> list[HookedCommit]:
-        """The commits behind what Postgres has, one behind the other, that have not changed the schema."""
+        """The consecutive commits after the state that Postgres has, up to one that may have changed the schema."""
         assert self._counter is not None
         found: list[HookedCommit] = []
         counter = self._counter
-        while (commit := self._told.get(counter)) is not None and commit.rows is not None:
+        while (commit := self._pending.get(counter)) is not None and commit.rows is not None:
             after = (counter + 1) % _COUNTERS
-            following = self._told.get(after)
+            following = self._pending.get(after)
             if following is not None:
-                assert isinstance(following.behind, InFile)
-                if following.behind.cookie != self.cookie:
+                assert isinstance(following.previous, InFile)
+                if following.previous.cookie != self.cookie:
                     break  # it has changed the schema
             elif until != after:
-                break  # whether it has, nobody tells yet, or a program without a hook has written behind it
+                break  # it is not known yet whether it has, or a program without a hook has written after it
             found.append(commit)
             counter = after
         return found
 
     def _wait(self, found: GapFound | None) -> Step:
-        """What was announced is not explained yet."""
+        """The change that capture reported is not explained yet."""
         if found is None:
             return Step.NOTHING
         now = time.monotonic()
@@ -193,8 +210,8 @@ class Replay:
 
     def _applied(self, commits: list[HookedCommit], rows: Net, reached: int) -> None:
         for commit in commits:
-            assert isinstance(commit.behind, InFile)
-            del self._told[commit.behind.counter]
+            assert isinstance(commit.previous, InFile)
+            del self._pending[commit.previous.counter]
         for key, (before, after) in rows.items():
             known = self._touched.get(key)
             self._touched[key] = (before if known is None else known[0], after)
@@ -206,9 +223,9 @@ class Replay:
     # -- when pages are compared -------------------------------------------------------------------
 
     def on_rows(self, tables: Iterable[TableChanges], known: Mapping[str, Table]) -> Iterable[TableChanges]:
-        """What the pages tell, as the way from what Postgres has, which is ahead of the replica's pages.
+        """The rows that the pages gave, as changes of the state that Postgres has.
 
-        ``known``: all tables as of those pages.
+        That state is ahead of the replica's pages. ``known``: all tables as of those pages.
         """
         self._used, self._wal, self._tables = set(), {}, known
         return self._corrected(tables) if self._touched else tables
@@ -220,7 +237,7 @@ class Replay:
             yield TableChanges(changes.table, self._rows(changes))
         for name in {name for name, _ in self._touched} - seen:
             table = self._tables[name]
-            yield TableChanges(table, self._left(table))
+            yield TableChanges(table, self._unchanged(table))
 
     def _rows(self, changes: TableChanges) -> Iterator[RowChange]:
         table = changes.table
@@ -238,10 +255,10 @@ class Replay:
                 continue
             self._used.add(key)
             yield from _change(row.rowid, self._touched[key][1], row.after)
-        yield from self._left(table)
+        yield from self._unchanged(table)
 
-    def _left(self, table: Table) -> Iterator[RowChange]:
-        """Rows that hooks have told of and that are on the pages what they were: so they must be in Postgres."""
+    def _unchanged(self, table: Table) -> Iterator[RowChange]:
+        """Rows that hooks have sent but that have not changed on the pages: in Postgres they must go back."""
         for key, (first, last) in self._touched.items():
             if key[0] == table.name and key not in self._used:
                 rowid = None if table.without_rowid else key[1][0]
@@ -249,14 +266,14 @@ class Replay:
                 yield from _change(rowid, last, first)
 
     def check(self, lsn: Lsn) -> None:
-        """Pages were compared: what they tell must be what hooks have told, if those have told of every commit."""
-        if not self._checkable or self._told:
-            return  # some commits were not told of, or were told of and are on these pages already
+        """Pages were compared: their changes must be those that hooks have sent, if hooks have sent every commit."""
+        if not self._checkable or self._pending:
+            return  # some commits were not sent, or were sent and are on these pages already
         for (table, key), kind, wal, hook in list(differences(self._wal, self._touched))[:MOST_FOUND]:
-            told = [None if row is None else self._json(row) for row in (wal, hook)]
+            rows = [None if row is None else self._json(row) for row in (wal, hook)]
             writers = ", ".join(str(writer) for writer in self._hooked.writers) or "a program that has ended"
             self._found.append(
-                Discrepancy(lsn.generation, lsn.frame, table, self._json(key), kind, told[0], told[1], writers)
+                Discrepancy(lsn.generation, lsn.frame, table, self._json(key), kind, rows[0], rows[1], writers)
             )
 
     def take_found(self) -> list[Discrepancy]:
@@ -270,13 +287,13 @@ def _change(rowid: int | None, before: Row | None, after: Row | None) -> Iterato
         yield RowChange(rowid, before, after)
 
 
-def _behind(one: int, other: int) -> bool:
-    """Whether a counter comes before another; they begin anew at 2**32."""
+def _is_before(one: int, other: int) -> bool:
+    """Whether a change counter comes before another; after 2**32 - 1 comes 0."""
     return 0 < (other - one) % _COUNTERS < _COUNTERS // 2
 
 
 def _deliver(sink: Sink, replica: Replica, position: Position, commits: int, rows: Net) -> bool:
-    """Apply rows that hooks have told of; False if Postgres wants more than is known of them."""
+    """Apply rows that hooks have sent; False if Postgres needs more rows than are known."""
 
     def make_batch(whole: frozenset[str]) -> Batch | None:
         return None if whole else Batch(position, commits, (), _tables(replica, rows))

@@ -1,5 +1,5 @@
-"""What a running mirror serves to other processes of the same user: today its control socket.
+"""The services of a running mirror to other processes of the same user: today its control socket.
 
-A conversation has a thread of its own and asks the loop through :class:`~mirror.sidecar.requests.Requests`; it must not
-touch anything else of the loop.
+Each connection has a thread of its own, and makes requests to the loop through
+:class:`~mirror.sidecar.requests.Requests`; it must not touch anything else of the loop.
 """

@@ -1,8 +1,8 @@
-"""The control socket of a running mirror: its end of the conversations of :mod:`mirror.core.messages`.
+"""The control socket of a running mirror: the server of the protocol in :mod:`mirror.core.messages`.
 
-The socket has mode 0600, lies in a directory that is open to nobody else, and whoever connects must be our user, or
-root. Each conversation has a thread. What it says is data: whatever comes, it is answered or the conversation ends, and
-the others go on.
+The socket has mode 0600 and is in a directory that only our user can open; a client must be our user, or root. Each
+connection has a thread. What a client sends is data: it is answered, or the connection ends, and the other connections
+go on.
 """
 
 from __future__ import annotations
@@ -50,24 +50,27 @@ from mirror.core.sockets import make_control_path
 from mirror.sidecar.mailbox import ended
 from mirror.sidecar.pipeline import Pipeline
 
-#: Seconds that are left to what was begun just when its time was up: a hold that nobody knows of would be no one's.
+#: Seconds more for a request that was begun just when its time was up: its result, such as a hold, must not be lost.
 _MOMENT = 1.0
 
 T = TypeVar("T")
 
 
 class ControlServer:
-    """Serves one pipeline on its source's control socket."""
+    """Serves one pipeline on its source's control socket.
+
+    Thread: its own, and one for each connection.
+    """
 
     def __init__(self, folder: Path, pipeline: Pipeline) -> None:
-        """Begin to; the source's lock must be held. Raises ``StateError`` if the socket cannot be made."""
+        """Start serving; the source's folder must be locked. Raises ``StateError`` if the socket cannot be made."""
         self._path = make_control_path(folder)
         try:
             self._path.unlink(missing_ok=True)  # of a mirror that was killed: we hold its lock now
             self._server = _Server(self._path, pipeline)
             self._inode = self._path.stat().st_ino
         except OSError as error:
-            step = "remove what lies there, or choose another --state-dir"
+            step = "remove what is there, or choose another --state-dir"
             detail = error.strerror or str(error)
             raise StateError("make the control socket", str(self._path), detail, next_step=step) from error
         self._thread = threading.Thread(
@@ -76,20 +79,20 @@ class ControlServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving, and remove the socket, unless another lies in its place.
+        """Stop serving, and remove the socket, unless another is in its place.
 
-        Once the pipeline has ended, each conversation ends after the answer that it is at; else they go on.
+        If the pipeline has ended, each connection ends after the answer in progress; else connections go on.
         """
         self._server.shutdown()
         self._server.server_close()
         if self._server.pipeline.requests.ended:
-            self._server.end_conversations()
+            self._server.end_connections()
         if self.intact:
             self._path.unlink(missing_ok=True)
 
     @property
     def intact(self) -> bool:
-        """Whether the socket still lies where it was made."""
+        """Whether the socket is still where it was made."""
         try:
             return self._path.stat().st_ino == self._inode
         except OSError:
@@ -104,9 +107,9 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._guard = threading.Lock()
-        self._conversations: set[socket.socket] = set()
+        self._connections: set[socket.socket] = set()
         self._strangers: set[int] = set()
-        super().__init__(str(path), _Conversation, bind_and_activate=False)
+        super().__init__(str(path), _Connection, bind_and_activate=False)
         try:
             self.server_bind()
             path.chmod(0o600)  # before anybody can connect
@@ -116,10 +119,10 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             raise
 
     def verify_request(self, request: Any, client_address: object) -> bool:
-        """Only our user, and root."""
+        """Accept only our user, and root."""
         try:
             user = peer_user(request)
-        except OSError:  # it has gone already
+        except OSError:  # the client has gone already
             return False
         if not is_trusted(user) and user not in self._strangers:
             self._strangers.add(user)
@@ -127,32 +130,32 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         return is_trusted(user)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Hold a conversation in a thread of its own."""
+        """Serve a connection in a thread of its own."""
         with self._guard:
-            self._conversations.add(request)
+            self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """It is over."""
+        """A connection has ended."""
         with self._guard:
-            self._conversations.discard(request)
+            self._connections.discard(request)
         super().shutdown_request(request)
 
-    def end_conversations(self) -> None:
-        """Have each conversation read the end of its input."""
+    def end_connections(self) -> None:
+        """Shut down the input of each connection, so that it ends."""
         with self._guard:
-            for conversation in self._conversations:
+            for connection in self._connections:
                 try:
-                    conversation.shutdown(socket.SHUT_RD)
+                    connection.shutdown(socket.SHUT_RD)
                 except OSError:
                     pass  # the other end has hung up
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A bug, or no more threads: one line in the log, and the others go on."""
-        logger.exception("a conversation on the control socket failed")
+        logger.exception("a connection on the control socket failed")
 
 
-class _Conversation(socketserver.StreamRequestHandler):
+class _Connection(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
@@ -161,28 +164,28 @@ class _Conversation(socketserver.StreamRequestHandler):
             while line := self.rfile.readline(MOST_REQUEST_BYTES + 1):
                 if len(line) > MOST_REQUEST_BYTES:
                     detail = f"a line of more than {MOST_REQUEST_BYTES} bytes"
-                    self._say(_refused(RequestError("understand a request", detail=detail)))
+                    self._send(_refused(RequestError("understand a request", detail=detail)))
                     return
                 answer, hook = self._answer(line)
-                self._say(answer)
+                self._send(answer)
                 if hook is not None:
                     self._listen(hook)
                     return
         except OSError:
-            pass  # the other end has gone: its hold ends below
+            pass  # the client has gone: its hold ends below
         finally:
             if self._hold is not None:
                 self.server.pipeline.requests.release(self._hold)
 
-    def _say(self, answer: Answer) -> None:
+    def _send(self, answer: Answer) -> None:
         self.wfile.write(line_of(answer))
 
     def _listen(self, hook: Hook) -> None:
         try:
             self.server.pipeline.hooks.hooked.listen(self.rfile, hook)
         except ValueError as error:
-            # The program begins another conversation; capture finds in the source's files what is lost here.
-            logger.warning("{} (pid {}): its hook sent what is no message: {}", hook.program[:200], hook.pid, error)
+            # The program connects again; capture finds in the source's files what is lost here.
+            logger.warning("{} (pid {}): its hook sent an invalid message: {}", hook.program[:200], hook.pid, error)
 
     def _answer(self, line: bytes) -> tuple[Answer, Hook | None]:
         try:
@@ -235,7 +238,10 @@ class _Conversation(socketserver.StreamRequestHandler):
 
 
 def _result(future: Future[T], timeout: float) -> T:
-    """What was asked for, once it is done; what takes too long is not begun any more. Raises ``TimeoutError``."""
+    """Wait ``timeout`` seconds for a result; a request that has not begun by then is cancelled.
+
+    Raises ``TimeoutError``, and the error that is the answer.
+    """
     try:
         return future.result(timeout)
     except TimeoutError:

@@ -1,7 +1,7 @@
-"""The decoder: two states of a database and the pages that differ, to schema changes and row changes.
+"""The decoder: turns two states of a database and the pages that differ into schema changes and row changes.
 
 A batch may hold one commit or thousands: what is compared is the state before the first and after
-the last, so each row shows up at most once however often it was written between.
+the last, so each row is given at most once, however often it was written in between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from mirror.sqlite.format.btree import Geometry, ReadPage, is_interior
 
 #: Pages of each state that are kept while a page set is decoded.
 _KEPT_PAGES = 32
-#: Overflow pages whose owner is kept while a page set is sorted out: a long chain is walked once, not once a page.
+#: Overflow pages of which the owner is kept while a page set is assigned to trees: a long chain is walked once, not
+#: once a page.
 _KEPT_OWNERS = 1 << 16
 
 #: ``sqlite_schema`` itself, the table whose root is page 1.
@@ -43,7 +44,7 @@ SCHEMA_TABLE = Table(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What does not change while a database keeps its page size."""
+    """What stays the same as long as a database keeps its page size: payload limits and text encoding."""
 
     geometry: Geometry
     encoding: str
@@ -51,7 +52,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a page set means.
+    """The changes that a page set contains.
 
     ``tables`` and the rows in it are computed while they are read; ``update`` is complete, and may
     be applied to the page map, only once all of them have been read.
@@ -211,7 +212,7 @@ class _Decoder:
 
 
 class _Pages(dict[int, bytes]):
-    """The pages read last: looking for what changed and then reading it comes to most pages more than once."""
+    """The pages read last: most pages are read more than once, to find what changed and to decode it."""
 
     def __init__(self, read: ReadPage) -> None:
         self._read = read
@@ -224,7 +225,7 @@ class _Pages(dict[int, bytes]):
 
 
 def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int, list[int]], dict[int, int]]:
-    """By root page: the tree's pages that changed; and first page and owner of overflow chains that did."""
+    """By root page, the tree's pages that changed; and by first page, the owner of overflow chains that changed."""
     touched: dict[int, list[int]] = {}
     dirty: dict[int, int] = {}
     unchanged: set[int] = set()
@@ -251,15 +252,16 @@ def _touched_trees(changed: Collection[int], pagemap: PageMap) -> tuple[dict[int
 def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | None:
     """For each column of ``after`` its index in ``before``, None for one that was added at the end.
 
-    None instead if more than names, dropped and added columns differ: then the table counts as a new one. So it
-    does if virtual columns come or go, or stay beside others: rows that were not written have other values then.
+    None instead if more than names, dropped and added columns differ: then the table counts as a new one. The same
+    if virtual columns are added or dropped, or stay while others are: rows that were not written then have other
+    values.
     """
     if before.without_rowid or after.without_rowid or before.definition != after.definition:
         return None
     olds, news = before.columns, after.columns
     places: list[int | None]
     if len(olds) == len(news) and all(replace(old, name=new.name) == new for old, new in zip(olds, news, strict=True)):
-        places = list(range(len(news)))  # ALTER TABLE ... RENAME COLUMN changes no record, so places tell
+        places = list(range(len(news)))  # ALTER TABLE ... RENAME COLUMN changes no record: compare by place
     else:
         known = {column.name: at for at, column in enumerate(olds)}
         places = [known.get(column.name) for column in news]

@@ -1,7 +1,7 @@
 """Virtual generated columns: SQLite does not store them, so SQLite computes them here too.
 
-The table's own CREATE statement makes an empty table in a database in memory. A row's stored values go into it, the
-generated ones come out, and the row goes again: affinities, collations and functions are those of the
+The table's own CREATE statement makes an empty table in a database in memory. A row's stored values are inserted, the
+generated ones are returned, and the row is deleted: affinities, collations and functions are those of the
 source. A function or collation that only the program has registered is unknown here; the virtual columns of
 such a table are left out (:attr:`~mirror.core.tables.Table.left_out`).
 """
@@ -30,7 +30,7 @@ class VirtualColumns:
     """Computes the virtual columns of one table's rows."""
 
     def __init__(self, table: Table, encoding: str) -> None:
-        """Take a table whose :attr:`~mirror.core.tables.Table.definition` is computable, and the text encoding."""
+        """``table``: its :attr:`~mirror.core.tables.Table.definition` is computable; ``encoding``: of its text."""
         self._db = _empty(table.definition, encoding)
         self._encoding = encoding
         hidden = dict(self._db.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", (table.name,)))
@@ -77,7 +77,7 @@ def _empty(definition: str, encoding: str) -> apsw.Connection:
         database.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 1)  # as the program's library may have had it
         database.pragma("encoding", encoding.replace("16-", "16"))
         database.execute(definition)
-        # These have been checked, by whatever functions the program has.
+        # The program's own library has checked these, with the functions that the program has.
         database.pragma("ignore_check_constraints", True)
         database.execute("BEGIN")
     except apsw.Error:

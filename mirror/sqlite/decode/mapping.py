@@ -1,7 +1,7 @@
-"""The page map of a whole database, for a copy that has just been made: every page of it is read once.
+"""Make the page map of a whole database, for a copy just made: every page of it is read once.
 
-Most of a database's pages are leaves whose cells have no overflow chain. Whether they have one follows from
-the first bytes of each cell; so pages are read and looked at in blocks, with numpy, and only cells that may
+Most of a database's pages are leaves with cells that have no overflow chain. Whether a cell has one follows from
+its first bytes; so pages are read and tested in blocks, with numpy, and only cells that may
 have a chain are parsed.
 """
 
@@ -25,11 +25,11 @@ from mirror.sqlite.format.btree import (
     page_kind,
 )
 
-#: Reads ``(page number, count)``: so many pages that lie one behind the other; short at the end.
+#: Reads ``(page number, count)``: the bytes of consecutive pages; fewer at the end.
 ReadRun = Callable[[int, int], bytes]
 
 _BLOCK_BYTES = 1 << 19
-#: What tells whether a cell has a chain: at most a child's number and a varint.
+#: Bytes at the start of a cell that show whether it has a chain: at most a child's number and a varint.
 _HEAD_BYTES = 13
 
 
@@ -56,7 +56,7 @@ class _TreeMapper:
 
     def run(self) -> None:
         at_once = max(1, _BLOCK_BYTES // self._size)
-        # Taken from the end: what waits is at most the children of one block of pages for each level.
+        # Taken from the end: the list has at most the children of one block of pages for each level.
         waiting = [self._root]
         while waiting:
             part = sorted(waiting[-at_once:])
@@ -93,7 +93,7 @@ class _TreeMapper:
         for run, part in zip(runs, parts, strict=True):
             if len(part) != len(run) * self._size:
                 missing = int(run[0]) + len(part) // self._size
-                raise FormatError("map a b-tree", f"root page {self._root}", f"page {missing} is behind the end")
+                raise FormatError("map a b-tree", f"root page {self._root}", f"page {missing} is after the end")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _map_chains(self, pgnos: NDArray[np.int64], data: bytes, chosen: NDArray[np.bool_]) -> None:
@@ -116,9 +116,9 @@ class _TreeMapper:
                     kind, ref = OVERFLOW_MORE, link
 
     def _long_cells(self, pgnos: NDArray[np.int64], data: bytes, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """The cells that may have a chain: which page of the block, and the cell's offset on it."""
+        """The cells that may have a chain: the index of the page in the block, and the cell's offset on it."""
         size = self._size
-        if len(rows) and pgnos[rows[0]] == 1:  # the file's header comes first there
+        if len(rows) and pgnos[rows[0]] == 1:  # page 1 begins with the file's header
             yield from ((int(rows[0]), pointer) for pointer in cell_pointers(data[:size], 1))
             rows = rows[1:]
         if not len(rows):
@@ -139,7 +139,7 @@ class _TreeMapper:
             wrong[owners[(pointers < ends[owners]) | (pointers > size - 4)]] = True
         for at in rows[wrong].tolist():
             cell_pointers(data[at * size : (at + 1) * size], int(pgnos[at]))  # raises, and says what is wrong
-        # A cell so near to the end of its page that its head may leave it is parsed.
+        # A cell so near to the end of its page that its head may be cut off is parsed.
         parsed = pointers > size - _HEAD_BYTES
         heads = rows[owners] * size + np.where(parsed, 0, pointers + before)
         first, second = array[heads].astype(np.int64), array[heads + 1].astype(np.int64)

@@ -1,18 +1,18 @@
-"""Which b-tree each page of the source belongs to: the kinds of SQLite's own pointer map.
+"""The page map: which b-tree each page of the source belongs to, with the kinds of SQLite's own pointer map.
 
 One entry a page, kept beside the shadow's images:
 
 ==============  ==================================  ===========================================
 kind            reference                           pages
 ==============  ==================================  ===========================================
-NONE            --                                  indexes, freelist, whatever is not mirrored
+NONE            --                                  indexes, freelist, all that is not mirrored
 TREE            root page of the table's b-tree     its interior and leaf pages, root included
 OVERFLOW_FIRST  the b-tree page with the cell       first page of an overflow chain
 OVERFLOW_MORE   the overflow page before            the rest of the chain
 ==============  ==================================  ===========================================
 
 A page that no table can reach any more may keep a stale OVERFLOW entry: following it ends at a
-page whose cells are then compared and found equal. A stale TREE entry cannot stay: the page that
+page, where cells are then compared and found equal. A stale TREE entry cannot stay: the page that
 referred to it was logged, and comparing its children clears it.
 """
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 NONE, TREE, OVERFLOW_FIRST, OVERFLOW_MORE = 0, 1, 2, 3
 
 
-#: Of an overflow chain: the b-tree page with the cell, and the chain's first page.
+#: The owner of an overflow chain: the b-tree page with the cell, and the chain's first page.
 Owner = tuple[int, int]
 
 
@@ -48,7 +48,7 @@ class PageMap:
     __hash__ = None  # type: ignore[assignment]
 
     def get(self, pgno: int) -> tuple[int, int]:
-        """``(kind, reference)`` of a page; NONE for a page behind the end."""
+        """``(kind, reference)`` of a page; NONE for a page after the end."""
         if pgno >= len(self.kinds):
             return NONE, 0
         return self.kinds[pgno], self.refs[pgno]
@@ -63,7 +63,7 @@ class PageMap:
         self.refs[pgno] = ref
 
     def set_all(self, pgnos: NDArray[np.int64], kind: int, ref: int) -> None:
-        """Record that all of these pages are the same."""
+        """Record one kind and reference for all of these pages."""
         last = int(pgnos.max())
         self.set(last, kind, ref)  # grows
         np.frombuffer(self.kinds, np.uint8)[pgnos] = kind
@@ -78,7 +78,7 @@ class PageMap:
     def chain_owner(self, pgno: int, known: dict[int, Owner | None] | None = None) -> Owner | None:
         """For an overflow page: ``(b-tree page, first page of its chain)``; None if stale.
 
-        ``known``: owners found before; those of the pages that are passed are added.
+        ``known``: owners found before; those of the pages on the way are added.
         """
         known = {} if known is None else known
         passed = []
@@ -135,7 +135,7 @@ class MapUpdate:
         self._cleared.append(pgno)
 
     def set(self, pgno: int, kind: int, ref: int) -> None:
-        """The page is now this."""
+        """The page now has this kind and reference."""
         self._set.extend((pgno, kind, ref))
 
     def set_chain(self, chain: list[int], owner: int) -> None:

@@ -1,4 +1,4 @@
-"""Cells to rows, and two sets of cells to row changes."""
+"""Turn cells into rows, and two sets of cells into row changes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, MapUpdate
 from mirror.sqlite.format.btree import Cell, Geometry, ReadPage, cell_pointers
 from mirror.sqlite.format.record import decode_record, leading_bytes
 
-#: What tells a table's rows apart: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
+#: What identifies a row of a table: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
 Key = Any
 
-#: WITHOUT ROWID: so many old rows are held against the new ones at a time, with about 200 bytes each.
+#: WITHOUT ROWID: the number of old rows compared with the new ones at a time, with about 200 bytes in memory each.
 PART_ROWS = 1 << 17
-#: A longer primary key is held as its hash, which is one byte longer still.
+#: Bytes; of a longer primary key only the hash is kept, which is one byte longer than this.
 _SHORT_KEY = 32
-#: Pages of which it is kept which cells differ.
+#: Number of pages for which the result of comparing their cells is kept.
 _KEPT = 32
 #: Cells whose bytes are compared together before each is compared by itself.
 _TOGETHER = 8
-#: If more cells than this differ on both sides, it is worth looking whether they only moved.
+#: If more cells than this differ on both sides, it is tested whether they only moved.
 _MOVED = 4
 
 
@@ -52,7 +52,7 @@ class RowFormat:
     def __init__(
         self, table: Table, encoding: str, after: Table | None = None, carried: Sequence[int | None] = ()
     ) -> None:
-        """``after``, ``carried``: give the rows the columns that the table has after a change of them."""
+        """``after``, ``carried``: give the rows the columns of this later table (see ``diff.carried_columns``)."""
         self.table = table
         self._encoding = encoding
         self._keys = len(table.collations)
@@ -90,7 +90,7 @@ class RowFormat:
         return tuple(values)
 
     def key(self, payload: bytes) -> bytes | None:
-        """WITHOUT ROWID: what names the row; None if the payload goes on elsewhere and the key with it.
+        """WITHOUT ROWID: the row's key as bytes; None if the payload is the start of a longer one and cuts the key off.
 
         The primary key's columns are the first of the record.
         """
@@ -101,7 +101,7 @@ class RowFormat:
 
 
 class Long(NamedTuple):
-    """A cell whose payload goes on on overflow pages."""
+    """A cell that has a part of its payload on overflow pages."""
 
     cell: Cell
     page: bytes
@@ -110,7 +110,7 @@ class Long(NamedTuple):
 
 #: Key and payload of a row; only the start of the payload if the third is not None.
 Entry = tuple[Key, bytes, Long | None]
-#: A row and where it is: page and offset in one number.
+#: A row's key and its place: page and offset in one number.
 Placed = tuple[int, Entry]
 
 
@@ -156,10 +156,9 @@ class RowReader:
 class RowDiff:
     """Compares cells of an old and a new state of one table and yields the rows that differ.
 
-    ``dirty``: first pages of overflow chains that the page set touches, with the pages whose cells they
-    belonged to: a cell with such a chain may have changed although its own bytes are the same. Overflow
-    chains that come, go or move are recorded in ``update``. What is held in memory does not grow with the
-    number of rows.
+    ``dirty``: first pages of overflow chains that the page set touches, each with the page that had the cell:
+    a cell with such a chain may have changed although its own bytes are the same. Overflow
+    chains that are new, gone or moved are recorded in ``update``. Memory does not grow with the number of rows.
     """
 
     def __init__(self, old: RowReader, new: RowReader, dirty: Mapping[int, int], update: MapUpdate) -> None:
@@ -171,7 +170,7 @@ class RowDiff:
         self._differing = _Differing(old, new, frozenset(dirty.values()))
 
     def pages(self, pages: Iterable[int]) -> Iterator[RowChange]:
-        """Compare each page with itself: for trees whose pages stayed where they were."""
+        """Compare each page with itself: for trees of which no page moved."""
         for pgno in pages:
             gone, come = self._differing[pgno]
             yield from self._match(self._old.entries(pgno, gone), self._new.entries(pgno, come))
@@ -211,7 +210,7 @@ class RowDiff:
                 yield rows.entries(pgno, pointers)
 
     def _match(self, olds: list[Entry], news: list[Entry]) -> Iterator[RowChange]:
-        """The changes from some rows to others, if none of them is anywhere else."""
+        """The changes from some rows to others, if none of them is on any other page."""
         gone = {old[0]: old for old in olds}
         for new in news:
             old = gone.pop(new[0], None)
@@ -223,7 +222,7 @@ class RowDiff:
             yield self._deleted(old)
 
     def _match_places(self, olds: Iterator[Placed], news: Iterator[Placed]) -> Iterator[RowChange]:
-        """The same, holding only key and place of the old rows: for more rows, and in any order."""
+        """The same, with only key and place of the old rows in memory: for more rows, and in any order."""
         places = {entry[0]: place for place, entry in olds}
         for _, new in news:
             place = places.pop(new[0], None)
@@ -278,7 +277,7 @@ class RowDiff:
 class _Differing(dict[int, tuple[set[int], set[int]]]):
     """By page: offsets of the cells that are only in the old state, and only in the new; the last few are kept.
 
-    ``dirty``: pages of which all cells are to be looked at.
+    ``dirty``: pages of which all cells are to be compared.
     """
 
     def __init__(self, old: RowReader, new: RowReader, dirty: frozenset[int]) -> None:
@@ -315,7 +314,7 @@ def _windows(olds: Iterator[list[Entry]], news: Iterator[list[Entry]]) -> Iterat
 
 
 def _placed(rows: RowReader, pages: Iterable[int], part: int, parts: int) -> Iterator[Placed]:
-    """The rows on some pages whose keys belong to a part."""
+    """The rows on some pages that belong to part ``part`` of ``parts``, by the hash of their keys."""
     for pgno in pages:
         pointers = rows.pointers(pgno)
         for pointer, entry in zip(pointers, rows.entries(pgno, pointers), strict=True):
@@ -341,7 +340,7 @@ def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[in
     """
     old_at, new_at = set(cell_pointers(old, pgno)), set(cell_pointers(new, pgno))
     common = old_at & new_at
-    # A new row mostly lies below all others, which are as they were.
+    # A new row is mostly stored below all others, which are unchanged.
     lowest = min(common, default=len(old))
     if old[lowest:] != new[lowest:]:
         bounds = sorted(old_at | new_at)
@@ -354,7 +353,7 @@ def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[in
                         common.discard(start)
     gone, come = old_at - common, new_at - common
     if len(gone) > _MOVED and len(come) > _MOVED:
-        # SQLite has put the page in order: most cells only moved.
+        # SQLite has defragmented the page: most cells only moved.
         olds, news = _extents(old, old_at, gone), _extents(new, new_at, come)
         gone = {at for extent, at in olds.items() if extent not in news}
         come = {at for extent, at in news.items() if extent not in olds}
@@ -362,7 +361,7 @@ def differing_cells(old: bytes, new: bytes, pgno: int) -> tuple[set[int], set[in
 
 
 def _extents(page: bytes, pointers: set[int], wanted: set[int]) -> dict[bytes, int]:
-    """The bytes from some cells to what follows on the page. Where these are equal, so are the cells."""
+    """Offsets of cells by the bytes up to the next cell on the page. Where these are equal, so are the cells."""
     bounds = sorted(pointers)
     bounds.append(len(page))
     return {page[start:end]: start for start, end in pairwise(bounds) if start in wanted}

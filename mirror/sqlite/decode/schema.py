@@ -2,7 +2,7 @@
 
 SQLite itself parses the CREATE statements: they are put into the schema table of an empty
 in-memory database, which then answers the usual pragmas. So no SQL is parsed here, and names that
-only the program knows (functions in CHECK constraints, collations, modules) do no harm.
+only the program knows (functions in CHECK constraints, collations, modules) are no obstacle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mirror.sqlite.decode.rows import RowFormat
 from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
 from mirror.sqlite.format.record import decode_record
 
-#: Names of the tables in which well-known modules keep a virtual table, behind ``<name>_``.
+#: Endings, after ``<name>_``, of the names of the tables in which well-known modules keep a virtual table.
 _SHADOWS = {
     "fts3": r"content|segments|segdir|docsize|stat",
     "fts4": r"content|segments|segdir|docsize|stat",
@@ -97,7 +97,7 @@ def is_shadow_name(name: str, virtual: dict[str, str]) -> bool:
     lower = name.lower()
     for owner, module in virtual.items():
         if lower.startswith(owner + "_"):
-            # A module that is not known keeps no tables that we know of: better one table too many.
+            # Of an unknown module no tables are known: rather one table too many is mirrored.
             suffixes = _SHADOWS.get(module)
             if suffixes is not None and re.fullmatch(suffixes, lower[len(owner) + 1 :]):
                 return True

@@ -3,8 +3,8 @@
 Pages that a DELETE frees are not logged, and a logged page may hold another table's dead rows. So
 the pages in the log are not enough: what counts is which pages each tree *reaches* before and
 after. Whenever a page joins or leaves a tree, the interior page that points to it is logged;
-comparing the children of the logged interior pages, old against new, and following what came and
-went downwards, finds every page that joined or left, at a cost that depends on the change alone.
+comparing the children of the logged interior pages, old against new, and following the differences
+downwards, finds every page that joined or left, at a cost that depends on the change alone.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from mirror.sqlite.format.btree import (
 class TreeChange(NamedTuple):
     """The part of one b-tree that a page set touches.
 
-    ``old_rows`` / ``new_rows``, in order: pages whose cells must be compared, as reached before and after (with
-    interior pages in index b-trees, whose rows lie there too). ``left`` / ``joined``: pages that the
-    tree does not reach any more, or newly. ``paired``: no page moved, so each page's rows can be
+    ``old_rows`` / ``new_rows``, in order: pages on which cells must be compared, as reached before and after (with
+    interior pages in index b-trees, which have rows too). ``left`` / ``joined``: pages that the
+    tree does not reach any more, or did not reach before. ``paired``: no page moved, so each page's rows can be
     compared with the same page's.
     """
 
@@ -51,7 +51,7 @@ _NONE = array("I")
 
 
 class _Children:
-    """Children of interior pages of one tree in one state, parsed once. (Leaves are too many to be kept.)"""
+    """Children of interior pages of one tree in one state, parsed once. (There are too many leaves to keep them.)"""
 
     def __init__(self, read: ReadPage, index: bool) -> None:
         self._read = read
@@ -73,7 +73,7 @@ class _Children:
                     raise FormatError("compare a b-tree", f"page {pgno}", f"page type {kind}")
                 found = array("I", children(page, pgno))
             except FormatError as error:
-                # Without its traceback, whose frames would keep the page in memory.
+                # Without its traceback: the frames in it would keep the page in memory.
                 self._wrong[pgno] = error.with_traceback(None)
             self._known[pgno] = found
         return found
@@ -87,10 +87,10 @@ class _Children:
 
 
 def compare_tree(root: int, touched: Sequence[int], old: ReadPage, new: ReadPage, index: bool) -> TreeChange:
-    """Compare one tree whose root stayed where it is.
+    """Compare one tree that has the same root page before and after.
 
     ``touched``: pages of this tree, as the old state reaches it, that the page set replaces (or
-    whose overflow chains it touches). ``index``: a WITHOUT ROWID table. Raises ``FormatError``.
+    of which it touches overflow chains). ``index``: a WITHOUT ROWID table. Raises ``FormatError``.
     """
     leaf = INDEX_LEAF if index else TABLE_LEAF
     # Nearly all touched pages were leaves and still are. What follows looks at the others alone.
@@ -101,7 +101,7 @@ def compare_tree(root: int, touched: Sequence[int], old: ReadPage, new: ReadPage
         pages = tuple(sorted(touched))
         return TreeChange(pages, pages, removed, joined, True)
     before, after = _Children(old, index), _Children(new, index)
-    # Each round sees what the last one found to have come or gone, one level further down.
+    # Each round follows what the last one found to have joined or left, one level further down.
     for _ in range(2 * 20 * (len(touched) + 2)):
         gone: set[int] = set()
         come: set[int] = set()

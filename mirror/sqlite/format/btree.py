@@ -13,7 +13,7 @@ offset  size  field
 8       4     interior pages only: the right-most child
 ======  ====  ====================================================================================
 
-Behind it an array of 2-byte cell offsets in key order. Cells:
+After it an array of 2-byte cell offsets in key order. Cells:
 
 =================  ====================================================================
 page               cell
@@ -26,7 +26,7 @@ interior index 2   4-byte left child, varint payload size, payload, [4-byte over
 
 Of a payload of P bytes on pages of U usable bytes the page holds all if P <= X, with X = U-35
 (table leaf) or (U-12)*64/255-23 (index); else K = M+(P-M) % (U-4) bytes if K <= X, else M bytes,
-with M = (U-12)*32/255-23. The rest lies in a chain of overflow pages: 4 bytes number of the next
+with M = (U-12)*32/255-23. The rest is in a chain of overflow pages: 4 bytes number of the next
 page (0: the last), then up to U-4 bytes.
 """
 
@@ -48,7 +48,7 @@ ReadPage = Callable[[int], bytes]
 
 
 class Cell(NamedTuple):
-    """Where one cell's payload lies on its page."""
+    """The place of one cell's payload on its page; offsets and sizes in bytes."""
 
     rowid: int
     """0 for cells of index b-trees."""
@@ -61,11 +61,11 @@ class Cell(NamedTuple):
     overflow: int
     """First overflow page, 0 when all payload is on the page."""
     end: int
-    """Offset behind the cell."""
+    """Offset after the cell."""
 
 
-#: A cell as rows are told apart by it: rowid (0 in index b-trees), the payload on the page, and the cell's
-#: description where that is not all of the payload.
+#: What identifies a row: rowid (0 in index b-trees), the payload on the page, and the cell's description where the
+#: payload on the page is not all of it.
 Payload = tuple[int, bytes, Cell | None]
 
 
@@ -74,7 +74,7 @@ def page_kind(page: bytes, pgno: int) -> int:
     at = 100 if pgno == 1 else 0
     kind = page[at] if at < len(page) else -1
     if kind not in _KINDS:
-        raise FormatError("read a b-tree page", f"page {pgno}", f"page type {kind}" if page else "behind the end")
+        raise FormatError("read a b-tree page", f"page {pgno}", f"page type {kind}" if page else "after the end")
     return kind
 
 
@@ -97,7 +97,7 @@ def cell_pointers(page: bytes, pgno: int) -> tuple[int, ...]:
     if pointers and min(pointers) < start + 2 * count:
         raise FormatError("read a b-tree page", f"page {pgno}", f"cell pointer {min(pointers)} inside the header")
     if pointers and max(pointers) > len(page) - 4:  # no cell is shorter than 4 bytes
-        raise FormatError("read a b-tree page", f"page {pgno}", f"cell pointer {max(pointers)} behind the page")
+        raise FormatError("read a b-tree page", f"page {pgno}", f"cell pointer {max(pointers)} outside the page")
     return pointers
 
 
@@ -147,11 +147,11 @@ class Geometry:
             else:
                 at += 1
         except IndexError:
-            raise FormatError("read a cell", f"offset {offset}", "it starts behind the page") from None
+            raise FormatError("read a cell", f"offset {offset}", "it starts outside the page") from None
         return self._cell(page, rowid, size, at, self.table_max)
 
     def index_cell(self, page: bytes, offset: int, interior: bool) -> Cell:
-        """The index cell at ``offset`` (behind its child pointer if ``interior``); raises ``FormatError``."""
+        """The index cell at ``offset`` (if ``interior``, a child pointer comes first); raises ``FormatError``."""
         size, at = read_varint(page, offset + 4 if interior else offset)
         return self._cell(page, 0, size, at, self.index_max)
 
@@ -170,7 +170,7 @@ class Geometry:
     def payloads(self, page: bytes, pgno: int, pointers: Iterable[int]) -> list[Payload]:
         """The cells at some offsets of a page with payloads; raises ``FormatError`` when one leaves the page.
 
-        What the two methods above do, for many cells: short ones, as most are, are parsed right here.
+        Gives the same as the two methods above, for many cells: short ones, which most are, are parsed inline.
         """
         kind = page[100 if pgno == 1 else 0]
         table, child = kind == TABLE_LEAF, 4 if kind == INDEX_INTERIOR else 0
@@ -192,7 +192,7 @@ class Geometry:
                     rowid = page[at]
                     at += 1
                     if rowid >= 0x80:
-                        # Two and three bytes are right here too: they go up to two million.
+                        # Two and three bytes are parsed inline too: they go up to two million.
                         second, third = page[at], page[at + 1]
                         if second < 0x80:
                             rowid = (rowid & 0x7F) << 7 | second
@@ -210,7 +210,7 @@ class Geometry:
                 local = page[cell.start : cell.start + cell.local]
                 found.append((cell.rowid, local, cell if cell.local < cell.size else None))
         except IndexError:
-            raise FormatError("read a cell", f"page {pgno}", "it starts behind the page") from None
+            raise FormatError("read a cell", f"page {pgno}", "it starts outside the page") from None
         return found
 
     def chain(self, cell: Cell, read: ReadPage) -> Iterator[int]:

@@ -5,10 +5,10 @@ offset   size trunk page
 ======== ==== =============================================================
 0        4    page number of the next trunk page; 0: this is the last one
 4        4    number of leaf pages that follow, n
-8        4·n  page numbers of leaf pages; these hold nothing that anybody reads
+8        4·n  page numbers of leaf pages; what these contain is never read
 ======== ==== =============================================================
 
-The first trunk page stands in the database header (page 1, offset 32).
+The number of the first trunk page is in the database header (page 1, offset 32).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def free_leaves(read: Callable[[int], bytes]) -> set[int]:
     while trunk:
         page = read(trunk)
         if trunk in seen or len(page) < 8:
-            raise FormatError("read the free list", f"page {trunk}", "it is missing, or stands in the list twice")
+            raise FormatError("read the free list", f"page {trunk}", "it is missing, or in the list twice")
         seen.add(trunk)
         following, count = struct.unpack_from(">II", page)
         if 8 + 4 * count > len(page):

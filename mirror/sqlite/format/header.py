@@ -92,7 +92,7 @@ class DatabaseHeader:
 
 
 def is_wal(header: bytes) -> bool:
-    """Whether a database is in WAL mode, by the first 20 bytes of its header: SQLite goes by the read version."""
+    """Whether a database is in WAL mode, by the first 20 bytes of its header: the read version decides."""
     return header[19:20] == b"\2"
 
 

@@ -14,7 +14,7 @@ from mirror.core.errors import FormatError
 
 
 def read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """Read the varint at ``offset``: its value as a signed 64-bit integer, and the offset behind it.
+    """Read the varint at ``offset``: its value as a signed 64-bit integer, and the offset after it.
 
     Raises ``FormatError`` when the data ends inside the varint.
     """

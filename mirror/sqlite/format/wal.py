@@ -132,7 +132,7 @@ class FrameRun:
 
 
 def verify_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, seed: Checksum) -> FrameRun:
-    """Test the frames in ``data`` (whole frames, back to back) against salts and checksum chain.
+    """Test the frames in ``data`` (whole frames, consecutive) against salts and checksum chain.
 
     ``seed``: the chain's value just before the first frame. Trailing bytes that make no whole
     frame are ignored.
@@ -169,11 +169,11 @@ def _added(raw: NDArray[np.uint32], page_size: int, big_endian: bool, data: byte
 
 
 def seal_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, seed: Checksum) -> bytes | None:
-    """Whole frames with a checksum chain made anew; None if some have neither these salts nor none at all.
+    """Whole frames with the checksum chain computed again; None if some have other salts than these or zero.
 
-    For committed frames that have lost theirs: SQLite (3.40 does, 3.54 does not) leaves salts and sums zero on frames
+    For committed frames without salts and checksums: SQLite (3.40 does, 3.54 does not) leaves them zero on frames
     that it wrote again after it rolled back to a savepoint in a transaction larger than its cache, and
-    begins the chain anew behind them.
+    begins the chain again after them.
     """
     frame_size = FRAME_HEADER_SIZE + page_size
     total = len(data) // frame_size
@@ -191,7 +191,7 @@ def seal_frames(data: bytes, page_size: int, big_endian: bool, salts: Salts, see
 
 
 def scan_frames(data: bytes, page_size: int, salts: Salts) -> tuple[int, int, int]:
-    """Look at the headers alone of the frames in ``data`` (whole frames, back to back).
+    """Read only the headers of the frames in ``data`` (whole frames, consecutive).
 
     Returns the number of frames from the start that carry ``salts``, how many of them are commits, and
     the number of frames up to the last commit.

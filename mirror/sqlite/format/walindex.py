@@ -30,7 +30,7 @@ from mirror.sqlite.format.wal import VERSION, checksum_words
 INDEX_HEADER_SIZE = 48
 #: Bytes to read: both copies.
 BOTH_COPIES = 2 * INDEX_HEADER_SIZE
-#: Where the salts lie in the two copies.
+#: Where the salts are in the two copies.
 SALTS, SECOND_SALTS = slice(32, 40), slice(80, 88)
 
 
@@ -48,7 +48,7 @@ class WalIndexHeader:
 
     @classmethod
     def parse(cls, data: bytes) -> WalIndexHeader | None:
-        """Parse both copies (96 bytes); None while a writer is between the two or none has begun."""
+        """Parse both copies (96 bytes); None while they differ, because a writer is between them, or are not valid."""
         first = data[:INDEX_HEADER_SIZE]
         if len(data) < BOTH_COPIES or first != data[INDEX_HEADER_SIZE:BOTH_COPIES]:
             return None
