@@ -58,7 +58,7 @@ def connect(folder: Path, timeout: float) -> socket.socket:
         try:
             require_private(path.parent)
         except StateError as error:
-            if not os.path.lexists(path.parent):
+            if isinstance(error.__cause__, FileNotFoundError):
                 raise _not_running(path) from error
             raise ControlError("reach the mirror", str(path), str(error)) from error
     try:

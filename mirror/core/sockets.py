@@ -62,24 +62,25 @@ def make_control_path(folder: Path) -> Path:
 def require_private(directory: Path, *, user: int | None = None, next_step: str = "") -> None:
     """Raise ``StateError`` unless a directory belongs to us, is closed to other users, and is no link.
 
-    ``user``: uid that must own it; None: the effective user. ``next_step``: of the error.
+    ``user``: uid that must own it; None: the effective user. ``next_step``: of the error, whose cause is the
+    ``OSError`` if the directory cannot be seen.
     """
     owner = os.geteuid() if user is None else user
     try:
         found = os.lstat(directory)
     except OSError as error:
         detail = error.strerror or str(error)
+        raise StateError(_SOCKETS, str(directory), detail, next_step=next_step or _SHORTER) from error
+    if stat.S_ISLNK(found.st_mode):
+        detail = "it is a link, which another user may have made"
+    elif not stat.S_ISDIR(found.st_mode):
+        detail = "it is not a directory"
+    elif found.st_uid != owner:
+        detail = f"it belongs to another user (uid {found.st_uid}, not {owner})"
+    elif found.st_mode & 0o077:
+        detail = f"other users may open it (mode {stat.S_IMODE(found.st_mode):04o}, not 0700)"
     else:
-        if stat.S_ISLNK(found.st_mode):
-            detail = "it is a link, which another user may have made"
-        elif not stat.S_ISDIR(found.st_mode):
-            detail = "it is not a directory"
-        elif found.st_uid != owner:
-            detail = f"it belongs to another user (uid {found.st_uid}, not {owner})"
-        elif found.st_mode & 0o077:
-            detail = f"other users may open it (mode {stat.S_IMODE(found.st_mode):04o}, not 0700)"
-        else:
-            return
+        return
     raise StateError(_SOCKETS, str(directory), detail, next_step=next_step or _SHORTER)
 
 

@@ -173,8 +173,8 @@ def test_beside_a_mirror_that_stands_still(cli: CommandLine, source: Path) -> No
 def test_a_conversation_with_a_mirror_that_stands_still(running: MirrorProcess) -> None:
     """Begun while it worked."""
     (process, *_) = running.processes()
-    with ControlClient(source_folder(running.state_dir, running.sources[0]), 0.5) as client:
-        assert client.status().phase == "following"
+    with ControlClient(source_folder(running.state_dir, running.sources[0]), 2.0) as client:
+        assert client.status().source == str(running.sources[0])
         process.suspend()
         try:
             with pytest.raises(ControlError, match="it does not answer"):
