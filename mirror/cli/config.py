@@ -12,6 +12,7 @@ import click
 from mirror.cli.options import common, help_end, json_option
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, SourceSettings
 from mirror.core.dsn import hide_password
+from mirror.core.errors import StateError
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import remembered_schema
 
@@ -104,11 +105,16 @@ def _source(settings: Settings, entry: SourceSettings) -> dict[str, Any]:
         return _valued(default, origin) if value is None else _valued(value, f"{entry.origin}.{key}")
 
     folder = source_folder(settings.state_dir, entry.path)
-    remembered = remembered_schema(folder)
     if settings.schema is not None:
         schema = _valued(settings.schema, "--schema")
+    elif entry.schema is not None:
+        schema = own(entry.schema, "schema", None)
     else:
-        schema = own(entry.schema, "schema", remembered or DEFAULT_SCHEMA, "remembered" if remembered else "default")
+        try:
+            remembered = remembered_schema(folder)
+            schema = _valued(remembered or DEFAULT_SCHEMA, "remembered" if remembered else "default")
+        except StateError as error:  # the other settings, and those of other sources, are known
+            schema = _valued(None, f"not known: {error}")
     return {
         "path": str(entry.path),
         "agent": own(entry.agent, "agent", None, "default: argent, if it is a MemuStore"),

@@ -83,7 +83,8 @@ def retry(settings: Settings, debug: bool, timeout: float) -> None:
     left = 0
     with postgres_of(settings) as dsn:
         for source in settings.known():
-            with gate_of(source, dsn, settings.state_dir, schema_of(settings, source)) as mirror:
+            schema = schema_of(settings, source)
+            with gate_of(source, dsn, settings.state_dir, schema, settings.options) as mirror:
                 mirror.retry(timeout)
                 status = mirror.status()
             left += status.rejects + len(status.refusals)

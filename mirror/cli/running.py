@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[ControlClient]:
+def gate_of(source: Path, dsn: str, state_dir: Path, schema: str, options: str = "") -> Iterator[ControlClient]:
     """The running mirror of a source, or, if none is running, one that runs for the duration of the block.
 
     The latter catches up from where the last one stopped, but never copies the source again: that would hide what
     parity is to find. Raises ``StateError`` if there is no saved position to go on from, or the source is mirrored
-    into another schema, ``ControlError`` if a mirror is running and does not answer.
+    into another schema, ``ControlError`` if a mirror is running and does not answer. ``options``: what the command that
+    starts the mirror needs besides the source's name, with a space in front.
     """
     folder = source_folder(state_dir, source)
     try:
@@ -36,7 +38,7 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str) -> Iterator[Co
                 "check parity",
                 str(source),
                 "it has never been mirrored with this state directory",
-                next_step=f"run `mirror up {source}`",
+                next_step=f"run `mirror up {shlex.quote(str(source))}{options}`",
             ) from None
         if remembered := remembered_schema(folder):
             _require_schema(source, remembered, schema)

@@ -16,9 +16,9 @@ from rich.table import Column, Table
 
 from mirror.cli.options import common, help_end, json_option, own_schema_command, schema_of
 from mirror.cli.output import print_line, print_table, text
-from mirror.core.config.settings import Settings
+from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
-from mirror.core.errors import MirrorError, NotRunningError
+from mirror.core.errors import MirrorError, NotRunningError, StateError
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.parity.proof import described
@@ -131,17 +131,21 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
     """The status that the mirror of a source reports, or saved last; with the last comparison and the next steps."""
     folder, options = source_folder(settings.state_dir, source), settings.options
     silent: MirrorError | None = None
+    unknown: MirrorError | None = None
     try:
         with ControlClient(folder) as client:
             report = client.status()
     except NotRunningError:
-        report = kept_report(source, schema_of(settings, source), folder)
+        report, unknown = _kept(source, settings, folder)
     except MirrorError as error:
         # It may well be running: only what it saved last is known.
-        report = kept_report(source, schema_of(settings, source), folder)
+        report, _ = _kept(source, settings, folder)
         report = replace(report, phase=Phase.SILENT, last_error=str(error), error=error.to_dict())
         silent = error
-    if silent is None:
+    if unknown is not None:
+        report = replace(report, phase=Phase.FAILED, last_error=str(unknown), error=unknown.to_dict())
+        steps = [unknown.next_step] if unknown.next_step else []
+    elif silent is None:
         steps = next_steps(report, options, own_schema_command(settings, source, report.schema))
     else:
         steps = [silent.next_step] if silent.next_step else []
@@ -155,3 +159,22 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
     elif proof.proof == "stale":
         steps.append(f"{parity}  # the last comparison is more than a day old")
     return replace(report, parity=proof, next_steps=steps)
+
+
+def _kept(source: Path, settings: Settings, folder: Path) -> tuple[StatusReport, MirrorError | None]:
+    """What was saved last of a source; and, if that cannot be read, why."""
+    problem: MirrorError
+    schema = settings.schema or settings.schemas.get(source) or DEFAULT_SCHEMA
+    try:
+        schema = schema_of(settings, source)
+        return kept_report(source, schema, folder), None
+    except MirrorError as error:
+        problem = error
+    except OSError as error:
+        step = "run it as the user that runs the mirror, or let this user read the file"
+        place, detail = str(error.filename or folder), error.strerror or str(error)
+        problem = StateError("read the saved status", place, detail, next_step=step)
+    try:
+        return kept_report(source, schema, folder), problem
+    except OSError:
+        return StatusReport(source=str(source), schema=schema), problem

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -69,8 +70,6 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
     """
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
-    for source in settings.sources:
-        require_file(source, "start the mirror")
     _require_one(settings.sources)
     _allow_many_files()
     ending = threading.Event()
@@ -82,7 +81,6 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
     with Signals(signal.SIGTERM, signal.SIGINT) as signals, postgres_of(settings) as dsn:
         click.echo(f"Postgres: {hide_password(dsn)}")
         agents = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
-        schemas = {source: schema_of(settings, source) for source in settings.sources}
         profiles = settings.profiles if profile is None else dict.fromkeys(settings.sources, profile)
         mirror = Supervisor(
             SupervisorSettings(
@@ -90,12 +88,13 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
                 dsn,
                 settings.state_dir,
                 agents=agents,
-                schemas=schemas,
+                schema_of=partial(schema_of, settings),
+                options=settings.options,
                 profiles=profiles,
                 restarts=not once,
             )
         )
-        verifier = ParityWatch(schemas, dsn, settings.state_dir)
+        verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         mirror.start()
         if not once:
             verifier.start()
@@ -125,15 +124,16 @@ def _set_at_eof(ending: threading.Event) -> None:
 
 
 def _require_one(sources: Sequence[Path]) -> None:
-    """Raise the last ``SourceError`` if none of the sources can be followed, before anything is started.
+    """Raise the last ``MirrorError`` if none of the sources can be followed, before anything is started.
 
     If only some cannot be followed, the others are mirrored.
     """
-    problem: SourceError | None = None
+    problem: MirrorError | None = None
     for source in sources:
         try:
+            require_file(source, "start the mirror")
             OpenSource(source).close()
-        except SourceError as error:
+        except MirrorError as error:
             if error.retryable:
                 return
             problem = error
@@ -202,7 +202,7 @@ def _is_drained(pipeline: Pipeline, targets: dict[Pipeline, Future[Lsn]]) -> boo
 
 
 def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
-    failed = [*gave_up, *(pipeline.error for pipeline in supervisor.pipelines if pipeline.error is not None)]
+    failed = [*gave_up, *supervisor.errors]
     for pipeline in supervisor.pipelines:
         state = pipeline.status
         if pipeline.error is None:

@@ -11,6 +11,8 @@ import os
 import re
 from pathlib import Path
 
+from mirror.core.errors import StateError
+
 #: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
 _SOURCE, _ASIDE = "source", "control.path"
 
@@ -28,20 +30,49 @@ def source_folder(state_dir: Path, source: Path) -> Path:
 
 
 def known_sources(state_dir: Path) -> list[Path]:
-    """The sources that have a folder in the state directory."""
-    found = []
-    for name in sorted((state_dir / "sources").glob(f"*/{_SOURCE}")):
-        path = _path_in(name)
+    """The sources that have a folder in the state directory; a folder that this user may not look into is left out.
+
+    Raises ``StateError`` if it cannot be read which folders there are, or if none of them may be looked into.
+    """
+    found, hidden = [], None
+    try:
+        names = sorted(os.listdir(state_dir / "sources"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(state_dir / "sources", error) from error
+    for name in names:
+        try:
+            path = _path_in(state_dir / "sources" / name / _SOURCE)
+        except PermissionError as error:
+            hidden = error
+            continue
         # The folder is named after the whole path: a path that a crash or a full disk has cut names another folder.
-        if path is not None and source_folder(state_dir, path).name == name.parent.name:
+        if path is not None and source_folder(state_dir, path).name == name:
             found.append(path)
+    if hidden is not None and not found:
+        raise _unreadable(state_dir / "sources", hidden) from hidden
     return found
 
 
+def _unreadable(place: Path, error: OSError) -> StateError:
+    return StateError(
+        "read the state directory",
+        str(place),
+        error.strerror or str(error),
+        next_step="run it as the user that runs the mirror, or name that user's right --state-dir",
+    )
+
+
 def _path_in(name: Path) -> Path | None:
-    """The absolute path that a file contains; None if it is not there, or contains anything else."""
+    """The absolute path that a file contains; None if it is not there, or contains anything else.
+
+    Raises ``PermissionError``.
+    """
     try:
         path = Path(os.fsdecode(name.read_bytes()))
+    except PermissionError:
+        raise
     except OSError:
         return None
     return path if path.is_absolute() and "\0" not in str(path) else None

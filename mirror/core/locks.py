@@ -59,6 +59,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from pathlib import Path
 
 from mirror.core.errors import StateError
@@ -93,7 +94,8 @@ class SourceLock:
                 "mirror a source",
                 str(self._source),
                 f"another mirror of it is running (pid {holder(folder) or 'unknown'})",
-                next_step="stop that one first; `mirror status` shows it",
+                next_step=f"stop that one first; `mirror status {shlex.quote(str(self._source))}"
+                f" --state-dir {shlex.quote(str(folder.parent.parent))}` shows it",
             ) from None
         except OSError as error:
             os.close(descriptor)

@@ -14,11 +14,11 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from mirror.core.errors import StateError
+from mirror.core.files import write_atomically
 
 _FILE = "settings.json"
 #: Schemas that are never proposed.
@@ -28,7 +28,8 @@ _RESERVED = frozenset({"public", "mirror", "information_schema"})
 def remembered_schema(folder: Path) -> str | None:
     """The schema of the source with this state folder; None: it was never mirrored.
 
-    Raises ``StateError`` if what is remembered is damaged, because a guess could mean the tables of another schema.
+    Raises ``StateError`` if what is remembered is damaged or cannot be read, because a guess could mean the tables of
+    another schema.
     """
     return _read(folder).get("schema")
 
@@ -41,16 +42,7 @@ def remember_schema(folder: Path, schema: str) -> None:
         known = {}
     if known.get("schema") == schema:
         return
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{_FILE}.")
-    try:
-        with open(descriptor, "w") as file:
-            json.dump(known | {"schema": schema}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / _FILE)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_atomically(folder / _FILE, json.dumps(known | {"schema": schema}).encode(), durable=True)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -59,6 +51,13 @@ def _read(folder: Path) -> dict[str, Any]:
         known = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise StateError(
+            "read what is remembered of the source",
+            str(path),
+            error.strerror or str(error),
+            next_step="run it as the user that runs the mirror, or let this user read the file",
+        ) from error
     except ValueError:
         known = None
     if not isinstance(known, dict) or not isinstance(known.get("schema", ""), str):

@@ -84,7 +84,7 @@ class ParityWatch:
     """Compares the sources of a mirror, one after another, until :meth:`stop`."""
 
     def __init__(self, schemas: Mapping[Path, str], dsn: str, state_dir: Path) -> None:
-        """``schemas``: the sources, each with the Postgres schema of its tables."""
+        """``schemas``: the sources, each with the Postgres schema of its tables; read again for each run."""
         self._schemas = schemas
         self._dsn = dsn
         self._state_dir = state_dir
@@ -105,7 +105,7 @@ class ParityWatch:
         pause = FIRST_SECONDS
         while not self._stopping.wait(pause):
             pause = BETWEEN_SECONDS
-            for source in self._schemas:
+            for source in list(self._schemas):
                 try:
                     self.verify(source)
                 except Exception as error:

@@ -1,5 +1,7 @@
 """One source of a running mirror: its folder, its control socket and its pipeline, from each start to each end.
 
+A source that cannot begin (another mirror has it, its state is damaged) is logged once, and waits until it can.
+
 A pipeline ends when it is asked to, or with an error that no retry can help. Then the source releases all that it has:
 the control socket, the folder's lock, Postgres, capture, descriptors. So another process may mirror it (``mirror up``
 in another terminal, a program's sidecar), while this one goes on with its other sources. This process also starts the
@@ -18,7 +20,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from loguru import logger
@@ -36,6 +39,8 @@ from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 CHECK_SECONDS = 1.0
 #: Seconds until such a source is started again, at first, and at most if it fails again and again.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+#: Seconds between two attempts, at most, to begin with a source that could not begin: an attempt costs little.
+LONGEST_WAIT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +71,34 @@ class SupervisedSource:
     """Runs one source's pipelines, one after another, in a thread of its own."""
 
     def __init__(
-        self, task: SourceTask, folder: SourceFolder, link: Callable[[], CaptureLink], faults: Faults, *, restarts: bool
+        self,
+        task: SourceTask,
+        schema: Callable[[], str],
+        link: Callable[[], CaptureLink],
+        faults: Faults,
+        *,
+        restarts: bool,
+        options: str = "",
     ) -> None:
-        """``folder``: the source's folder, locked, which this object then owns. ``link``: as for :class:`Pipeline`.
+        """``schema``: returns the schema that the source has now; may raise ``MirrorError``. ``link``: as for
+        :class:`Pipeline`.
 
-        ``restarts``: start the source again when its file has changed.
+        ``restarts``: start the source again when its file has changed, or when it could not begin. ``options``: what
+        the command that starts it needs besides its name.
         """
         self.task = task
-        self.pipeline = Pipeline(task, folder, link, faults)
-        """The current one, or the last."""
+        self.pipeline: Pipeline | None = None
+        """The current one, or the last; None: the source has not begun yet."""
+        self._problem: MirrorError | None = None
+        """Why it could not begin."""
         self.working = False
         """Whether the source is being mirrored, or the mirror retries."""
-        self._folder = folder
-        folder.served, folder.serve = self._is_served, self._serve
+        self._folder: SourceFolder | None = None
+        self._schema = schema
         self._link = link
         self._faults = faults
         self._restarts = restarts
+        self._options = options
         self._server: ControlServer | None = None
         self._guard = threading.Lock()
         self._stopping = False
@@ -92,11 +109,24 @@ class SupervisedSource:
 
     # -- for other threads -------------------------------------------------------------------------
 
+    @property
+    def error(self) -> MirrorError | None:
+        """Why it could not begin, or has ended; None: it is being mirrored, or was stopped."""
+        return self._problem if self.pipeline is None else self.pipeline.error
+
+    def open(self) -> None:
+        """Lock the source's folder, before :meth:`start`; what keeps it from that is in :attr:`error` then."""
+        try:
+            self._open()
+        except MirrorError as error:
+            self._problem = error
+
     def start(self) -> None:
         """Start the source's thread, with the control socket in its place."""
-        self.working = True
-        with suppress(MirrorError):  # the pipeline tries it again, and says what is wrong
-            self._serve()
+        if self.pipeline is not None:
+            self.working = True
+            with suppress(MirrorError):  # the pipeline tries it again, and says what is wrong
+                self._serve(self.pipeline)
         self._thread.start()
 
     def restart_no_more(self) -> None:
@@ -110,8 +140,9 @@ class SupervisedSource:
             self._stopping = True
             pipeline = self.pipeline
         self._unwatch.set()
-        pipeline.stop()
-        if self._thread.ident is None:
+        if pipeline is not None:
+            pipeline.stop()
+        if self._thread.ident is None and self._folder is not None:
             self._folder.release()
 
     def join(self, seconds: float) -> bool:
@@ -130,15 +161,19 @@ class SupervisedSource:
     # -- its own thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if self._problem is not None:
+            self._log(self._problem)
+            if not self._begin_again(None, Backoff(FIRST_PAUSE, LONGEST_WAIT)):
+                return
         pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        while True:
+        while (pipeline := self.pipeline) is not None:
             begun, seen = time.monotonic(), _Stamps.of(self.task.database)
-            self._mirror()
-            error = self.pipeline.error
+            self._mirror(pipeline)
+            error = pipeline.error
             self.working = False
             if error is None or self._stopping:
                 return
-            if self.pipeline.status.caught_up_at is not None:
+            if pipeline.status.caught_up_at is not None:
                 # It has changed since it began, as it was followed.
                 seen, self._logged = _Stamps.of(self.task.database), ""
             self._log(error)
@@ -149,9 +184,9 @@ class SupervisedSource:
             if not self._begin_again(seen, pause):
                 return
 
-    def _mirror(self) -> None:
+    def _mirror(self, pipeline: Pipeline) -> None:
         """Run the pipeline to its end, and release all that it had."""
-        pipeline, folder = self.pipeline, self._folder
+        folder = self._folder
         try:
             pipeline.run()
         except Exception as error:  # while it was being closed
@@ -161,19 +196,20 @@ class SupervisedSource:
             )
         finally:
             self.stop_serving()
-            folder.release()
+            if folder is not None:
+                folder.release()
 
     def _is_served(self) -> bool:
         with self._guard:
             return self._server is not None and self._server.intact
 
-    def _serve(self) -> None:
-        """Make the control socket, unless it is there. Raises ``ControlError``."""
+    def _serve(self, pipeline: Pipeline) -> None:
+        """Make the pipeline's control socket, unless it is there. Raises ``ControlError``."""
         if self._is_served():
             return
         self.stop_serving()
         try:
-            server = ControlServer(self.task.folder, self.pipeline)
+            server = ControlServer(self.task.folder, pipeline)
         except OSError as error:
             place, detail = str(control_path(self.task.folder)), error.strerror or str(error)
             raise ControlError("make the control socket", place, detail, retryable=True) from error
@@ -181,55 +217,73 @@ class SupervisedSource:
             self._server = server
 
     def _log(self, error: MirrorError) -> None:
-        """Log once why it has ended, and what starts it again."""
+        """Log once why it could not begin, or has ended, and what starts it."""
         text = str(error)
         if text == self._logged:
             return
         self._logged = text
+        command = f"`mirror up {shlex.quote(str(self.task.database))}{self._options}`"
+        if self.pipeline is None:
+            again = "by itself when that is put right, or " if self._restarts else ""
+            logger.error(
+                "{}: mirroring could not begin: {}; it begins {}with {}", self.task.database.name, text, again, command
+            )
+            return
         again = "by itself when the file changes, or " if self._restarts and not isinstance(error, FencedError) else ""
-        command = f"`mirror up {shlex.quote(str(self.task.database))}`"
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
         log.error(
             "{}: mirroring has ended: {}; it starts again {}with {}", self.task.database.name, text, again, command
         )
 
-    def _begin_again(self, seen: _Stamps, pause: Backoff) -> bool:
+    def _begin_again(self, seen: _Stamps | None, pause: Backoff) -> bool:
         """Wait until the files differ from ``seen``, for a pause at least, and make a new pipeline.
 
-        Returns False if the mirror ends before.
+        ``seen``: None for a source that could not begin, where it is not the file that has to change. Returns False if
+        the mirror ends before.
         """
         due = time.monotonic() + pause.next()
         refused = ""
         while self._restarts and not self._unwatch.wait(CHECK_SECONDS):
+            if time.monotonic() < due:
+                continue
             now = _Stamps.of(self.task.database)
-            if time.monotonic() < due or now == seen or now.file is None:
+            if seen is not None and (now == seen or now.file is None):
                 continue
             try:
-                self._reopen()
+                self._open()
             except MirrorError as error:
+                due = time.monotonic() + pause.next()
+                if seen is None:
+                    self._problem = error
+                    self._log(error)
+                    continue
                 # In most cases another mirror has it, and may keep it.
                 if str(error) != refused:
                     logger.debug("{}: not started again: {}", self.task.database.name, error)
                 refused = str(error)
-                due = time.monotonic() + pause.next()
                 continue
-            logger.debug("{}: its file has changed: starting again", self.task.database.name)
+            if seen is None:
+                logger.info("{}: mirroring begins now", self.task.database.name)
+            else:
+                logger.debug("{}: its file has changed: starting again", self.task.database.name)
             return True
         return False
 
-    def _reopen(self) -> None:
-        """Lock the folder again, with a new pipeline. Raises ``MirrorError``."""
+    def _open(self) -> None:
+        """Lock the folder, with a new pipeline. Raises ``MirrorError``."""
         try:
             folder = SourceFolder(self.task.folder, self.task.database)
             try:
-                pipeline = Pipeline(self.task, folder, self._link, self._faults)
+                task = replace(self.task, schema=self._schema())
+                pipeline = Pipeline(task, folder, self._link, self._faults)
             except BaseException:
                 folder.release()
                 raise
         except OSError as error:
             raise located(error, self.task) from error
         with self._guard:
-            self._folder, self.pipeline, self.working = folder, pipeline, True
-            folder.served, folder.serve = self._is_served, self._serve
+            self.working = self._thread.ident is not None
+            self._folder, self.pipeline, self._problem = folder, pipeline, None
+            folder.served, folder.serve = self._is_served, partial(self._serve, pipeline)
             if self._stopping:
                 pipeline.stop()

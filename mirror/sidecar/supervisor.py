@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from loguru import logger
+
 from mirror.capture.link import CAPTURE_MODULE, CaptureService, CaptureTask
 from mirror.capture.spool import SEGMENT_BYTES
-from mirror.core.errors import ConfigError
+from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
 from mirror.replica.shadow import SAVE_SEGMENTS
 from mirror.sidecar.pipeline import Pipeline
-from mirror.sidecar.source_folder import SourceFolder, SourceTask
+from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30
@@ -44,6 +46,11 @@ class SupervisorSettings:
     """Restart a failed source by itself once its file has changed, as long as other sources are running."""
     schemas: Mapping[Path, str] = field(default_factory=dict)
     """The Postgres schemas of sources that have another one than ``schema``."""
+    schema_of: Callable[[Path], str] | None = None
+    """Returns a source's schema, instead of the two above; called each time that a source begins. May raise
+    ``MirrorError``: then this source waits."""
+    options: str = ""
+    """What the command that starts the same mirror needs besides a source's name, with a space in front."""
     spool_limit: int = SPOOL_LIMIT
     """Bytes of one source's spool; :data:`LEAST_SPOOL_LIMIT` or more."""
     capture: str = CAPTURE_MODULE
@@ -54,7 +61,11 @@ class Supervisor:
     """Mirrors some sources, each apart from the others, until :meth:`stop`."""
 
     def __init__(self, settings: SupervisorSettings, faults: Faults = no_fault) -> None:
-        """Lock the sources' folders. Raises ``StateError`` if another mirror has one of them, ``ConfigError``."""
+        """Lock the sources' folders. A source that cannot begin, because another mirror has it or its state is damaged,
+        waits until it can, while the others are mirrored.
+
+        Raises the first one's ``MirrorError`` if none can begin, and ``ConfigError``.
+        """
         if settings.spool_limit < LEAST_SPOOL_LIMIT:
             least = f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes"
             raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
@@ -71,32 +82,45 @@ class Supervisor:
             )
             for source in map(resolve, settings.sources)
         ]
-        folders: list[SourceFolder] = []
+        self.schemas: dict[Path, str] = {}
+        """The schema of each source that has begun."""
+        restarts = settings.restarts and not settings.resume_only
+        self._sources = [
+            SupervisedSource(
+                task,
+                partial(self._schema_of, settings, task),
+                partial(self._capture.link, CaptureTask(task.database, task.folder / "spool", settings.spool_limit)),
+                faults,
+                restarts=restarts,
+                options=settings.options,
+            )
+            for task in tasks
+        ]
         try:
-            for task in tasks:
-                folders.append(SourceFolder(task.folder, task.database))
-            restarts = settings.restarts and not settings.resume_only
-            self._sources = [
-                SupervisedSource(
-                    task,
-                    folder,
-                    partial(
-                        self._capture.link, CaptureTask(task.database, task.folder / "spool", settings.spool_limit)
-                    ),
-                    faults,
-                    restarts=restarts,
-                )
-                for task, folder in zip(tasks, folders, strict=True)
-            ]
+            for source in self._sources:
+                source.open()
         except BaseException:
-            for folder in folders:
-                folder.release()
+            self.stop()
             raise
+        if (errors := self.errors) and len(errors) == len(self._sources):
+            for error in errors[1:]:
+                logger.error("{}", error)
+            raise errors[0]
+
+    def _schema_of(self, settings: SupervisorSettings, task: SourceTask) -> str:
+        schema = task.schema if settings.schema_of is None else settings.schema_of(task.database)
+        self.schemas[task.database] = schema
+        return schema
 
     @property
     def pipelines(self) -> list[Pipeline]:
-        """The sources' current pipelines; of a source that has failed, the last one."""
-        return [source.pipeline for source in self._sources]
+        """The current pipelines of the sources that have begun; of a source that has failed, the last one."""
+        return [source.pipeline for source in self._sources if source.pipeline is not None]
+
+    @property
+    def errors(self) -> list[MirrorError]:
+        """Why sources are not mirrored: those that have failed, and those that could not begin."""
+        return [error for source in self._sources if (error := source.error) is not None]
 
     @property
     def capture_pid(self) -> int | None:

@@ -290,3 +290,41 @@ def test_a_table_that_somebody_else_makes_at_the_same_moment(sinks: tuple[Sink, 
     assert "pg_type" not in str(loading.error) and "same name" in str(loading.error)
     load(sinks[0], empty)
     assert sinks[0].refusals["t"].own_schema
+
+
+def test_what_was_never_mirrored_gets_the_whole_command(cli: CommandLine, two: tuple[Path, Path], folder: Path) -> None:
+    """With the state directory, and the name as a shell needs it."""
+    state = ("--state-dir", folder / "my state")
+    assert cli.run("up", two[0], "--once", *state).code == 0
+    step = f"run `mirror up {two[1]} --state-dir '{folder / 'my state'}'`"
+    for command in (("parity",), ("rejects", "retry")):
+        assert cli.run(*command, two[1], *state).error.endswith(f" -- {step}")
+
+
+@pytest.mark.parametrize("content", ["{", None])
+def test_damaged_settings_of_one_source_leave_the_others_alone(
+    cli: CommandLine, two: tuple[Path, Path], content: str | None
+) -> None:
+    """While nothing runs: every source is shown, and the damaged one with what to do. None: it cannot be read."""
+    bad, good = two
+    assert cli.run("up", good, "--once", "--schema", "good").code == 0
+    assert cli.run("up", bad, "--once", "--schema", "bad").code == 0
+    settings = cli.source_folder(bad) / "settings.json"
+    settings.unlink()
+    if content is None:
+        settings.mkdir()
+    else:
+        settings.write_text(content)
+    done = cli.run("status", "--json")
+    assert done.code == 0, done
+    reports = {Path(report["source"]).name: report for report in json.loads(done.out)["sources"]}
+    assert reports["two.db"]["phase"] == "stopped" and reports["two.db"]["schema"] == "good"
+    assert reports["one.db"]["phase"] == "failed" and "settings.json" in reports["one.db"]["last_error"]
+    assert reports["one.db"]["next_steps"]
+    assert cli.run("status").code == 0
+    done = cli.run("config", "show", "--json")
+    assert done.code == 0, done
+    schemas = {Path(source["path"]).name: source["schema"] for source in json.loads(done.out)["sources"]}
+    assert schemas["two.db"] == {"value": "good", "origin": "remembered"}
+    assert schemas["one.db"]["value"] is None and "settings.json" in schemas["one.db"]["origin"]
+    assert cli.run("config", "show").code == 0

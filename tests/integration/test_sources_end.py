@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from mirror.core.control import wait_for_mirror
 from mirror.core.folders import resolve, source_folder
+from mirror.core.source_settings import remember_schema
 from mirror.parity.compare import compare
-from tests.support.commands import CommandLine
+from tests.support.commands import CommandLine, stop
 from tests.support.gateway import Gateway
 from tests.support.house import until
 from tests.support.source import Writer
@@ -158,3 +163,117 @@ def test_one_that_has_ended_in_a_programs_sidecar_gets_its_own(
         os.kill(second, 0)
         assert pid_of(bad) == second and pid_of(good) == first
     until(lambda: not any(map(is_mirrored, (source_folder(program.state_dir, resolve(each)) for each in (bad, good)))))
+
+
+@contextmanager
+def beside(cli: CommandLine, sources: list[Path], log: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
+    """``mirror up`` with its log in a file."""
+    with open(log, "w") as file:
+        process = cli.start("up", *sources, *options, stdout=subprocess.DEVNULL, stderr=file)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                stop(process)
+
+
+def status_of(cli: CommandLine, source: Path) -> dict[str, Any]:
+    (report,) = json.loads(cli.run("status", source, "--json").out)["sources"]
+    return dict(report)
+
+
+def wait(cli: CommandLine, source: Path) -> None:
+    done = cli.run("wait", source, "--timeout", 60)
+    assert done.code == 0, done
+
+
+def errors_of(log: Path) -> list[str]:
+    return [line for line in log.read_text().splitlines() if " ERROR " in line]
+
+
+def test_one_that_is_missing_at_the_start_begins_when_it_is_there(
+    cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str
+) -> None:
+    bad, good, log = folder / "bad.db", folder / "good.db", folder / "log"
+    writers["bad"].run("PRAGMA wal_checkpoint(TRUNCATE)")
+    writers["bad"].close()
+    os.rename(bad, folder / "away")
+    assert cli.run("up", bad, good, "--once").code == 2
+    assert count(dsn, "good") == 1
+    state = ("--state-dir", cli.state_dir)
+    with beside(cli, [bad, good], log, *state) as process:
+        wait(cli, good)
+        until(lambda: errors_of(log))
+        report = status_of(cli, bad)
+        assert report["phase"] == "failed" and "no such file" in report["last_error"]
+        assert [step for step in report["next_steps"] if f"mirror up {bad}" in step]
+        (line,) = errors_of(log)
+        assert f"mirror up {bad} --state-dir {shlex.quote(str(cli.state_dir))}`" in line, "as it has to be started"
+        os.rename(folder / "away", bad)
+        wait(cli, bad)
+        assert count(dsn, "bad") == 1
+        assert len(errors_of(log)) == 1
+        writers["good"].run("INSERT INTO t_good VALUES (2, 'it goes on')")
+        wait(cli, good)
+        assert process.poll() is None
+    writers["bad"] = Writer(bad)
+
+
+def test_one_that_another_mirror_has_at_the_start_begins_when_that_ends(
+    cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str
+) -> None:
+    bad, good, log = folder / "bad.db", folder / "good.db", folder / "log"
+    with cli.up(bad) as first:
+        done = cli.run("up", bad, good, "--once")
+        assert done.code == 2 and f"pid {first.pid}" in done.err.splitlines()[-1], done
+        assert count(dsn, "good") == 1
+        with beside(cli, [bad, good], log) as second:
+            wait(cli, good)
+            until(lambda: errors_of(log))
+            (line,) = errors_of(log)
+            assert f"pid {first.pid}" in line and f"--state-dir {shlex.quote(str(cli.state_dir))}`" in line
+            assert status_of(cli, bad)["phase"] == "following", "the other mirror says so"
+            assert stop(first) == 0
+            until(lambda: (cli.source_folder(bad) / "lock").read_text() == f"{second.pid}\n")
+            writers["bad"].run("INSERT INTO t_bad VALUES (2, 'to the second')")
+            wait(cli, bad)
+            assert count(dsn, "bad") == 2
+            assert len(errors_of(log)) == 1
+            assert stop(second) == 0
+
+
+def test_one_with_damaged_settings_at_the_start_begins_when_they_are_put_right(
+    cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str
+) -> None:
+    """Meanwhile nothing of it is copied into another schema, and every other command works on the others."""
+    bad, good, log = folder / "bad.db", folder / "good.db", folder / "log"
+    settings = cli.source_folder(bad) / "settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("{")
+    done = cli.run("up", bad, good, "--once")
+    assert done.code == 2 and "it is damaged" in done.err.splitlines()[-1], done
+    assert count(dsn, "good") == 1
+    with beside(cli, [bad, good], log) as process:
+        wait(cli, good)
+        until(lambda: errors_of(log))
+        (line,) = errors_of(log)
+        assert "it is damaged" in line and f"mirror up {bad}" in line
+        report = status_of(cli, bad)
+        assert report["phase"] == "failed" and "it is damaged" in report["last_error"]
+        assert [step for step in report["next_steps"] if "--schema" in step]
+        remember_schema(settings.parent, "its own")
+        wait(cli, bad)
+        assert status_of(cli, bad)["schema"] == "its own"
+        assert len(errors_of(log)) == 1
+        assert process.poll() is None
+
+
+def test_none_that_can_begin_ends_it_at_once(cli: CommandLine, writers: dict[str, Writer], folder: Path) -> None:
+    bad, good = folder / "bad.db", folder / "good.db"
+    assert "no such file" in cli.run("up", folder / "none.db", folder / "nor this.db").error
+    for source in (bad, good):
+        (folder_of := cli.source_folder(source)).mkdir(parents=True)
+        (folder_of / "settings.json").write_text("{")
+    assert "it is damaged" in cli.run("up", bad).error
+    done = cli.run("up", bad, good)
+    assert done.code == 2 and done.err.count("it is damaged") == 2, done

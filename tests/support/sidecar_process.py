@@ -93,7 +93,7 @@ def main() -> int:
             pass
         given = os.environ.get("MIRROR_STOP_SECONDS")
         ended = supervisor.stop() if given is None else supervisor.stop(float(given))
-    errors = [pipeline.error for pipeline in supervisor.pipelines if pipeline.error is not None]
+    errors = supervisor.errors
     for error in errors:
         print(error, file=sys.stderr)
     if not ended:

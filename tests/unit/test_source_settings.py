@@ -11,7 +11,7 @@ import pytest
 from mirror.cli.options import own_schema_command, schema_of
 from mirror.core.config.settings import Settings, SourceSettings
 from mirror.core.errors import StateError
-from mirror.core.folders import source_folder
+from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import proposed_schema, remember_schema, remembered_schema
 
 
@@ -101,3 +101,16 @@ def test_the_command_can_be_pasted(tmp_path: Path) -> None:
     arguments = ("--state-dir", "/s", "--schema", "x y", "--postgres", "p")
     settings = Settings((source,), None, tmp_path, "x y", arguments=arguments)
     assert own_schema_command(settings, source, "x y").endswith(" --state-dir /s --postgres p --schema my_shop")
+
+
+def test_what_cannot_be_read_is_an_error_of_the_source(tmp_path: Path) -> None:
+    """No guess, and no bug either: any error of the system, here the one of a folder in the file's place."""
+    (tmp_path / "settings.json").mkdir()
+    with pytest.raises(StateError, match=r"settings\.json.*: Is a directory -- run it as the user"):
+        remembered_schema(tmp_path)
+
+
+def test_a_list_of_sources_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "sources").symlink_to("sources")
+    with pytest.raises(StateError, match="symbolic links"):
+        known_sources(tmp_path)
