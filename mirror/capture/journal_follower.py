@@ -29,6 +29,7 @@ import sys
 import time
 from pathlib import Path
 
+from mirror.capture.database_file import begins_a_database, overwritten
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.files import Stamp
@@ -165,6 +166,8 @@ class JournalFollower:
         if self._has_hot_journal(now):
             return False
         self._header = os.pread(self._file, 100, 0)
+        if self._announced is not None and self._latest.size and not begins_a_database(self._header):
+            raise overwritten(self._database)
         if is_wal(self._header):
             raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
         return self._stamp() == stamp

@@ -424,7 +424,10 @@ def main(argument: str, faults: Faults = no_fault) -> None:
 
     ``faults`` is called with the name of each place at which tests kill the process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the mirror, which stops us
+    # A terminal's Ctrl-C, `timeout` and systemd signal all processes of a group. The mirror, which has the signal, too,
+    # stops us when it needs us no more; without the mirror the socket's other end is closed, and we end by that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _be_prompt()
     Capture(socket.socket(fileno=int(argument)), faults).run()
 

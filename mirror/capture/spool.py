@@ -37,6 +37,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import struct
 import time
 import zlib
@@ -236,15 +237,31 @@ class SpoolWriter:
                     yield False
                     continue
                 self.close()
+                detail, step = self._holder()
                 raise StateError(
                     "open the spool",
                     str(self._folder),
-                    "another process holds its lock",
-                    next_step="end the capture process that an earlier mirror left behind (`pgrep -f mirror.capture`);"
-                    " the mirror then goes on by itself",
+                    detail,
+                    next_step=step,
                     retryable=True,
                 ) from None
+            with contextlib.suppress(OSError):  # no room: it only helps to find the holder
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
             return
+
+    def _holder(self) -> tuple[str, str]:
+        """Which process holds the lock, and how to end it: in most cases one that an earlier mirror left behind."""
+        path = self._folder / "lock"
+        detail, goes_on = "another process holds its lock", "the mirror then goes on by itself"
+        try:
+            pid = int(path.read_bytes())
+            if pid == os.getpid():  # we had it before somebody else took it
+                raise ProcessLookupError
+            os.kill(pid, 0)
+        except (OSError, ValueError):
+            return detail, f"end the process that has this file open (`fuser {shlex.quote(str(path))}`); {goes_on}"
+        return f"{detail} (pid {pid})", f"end that process (`kill -KILL {pid}`); {goes_on}"
 
     @property
     def intact(self) -> bool:

@@ -32,6 +32,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from mirror.capture.database_file import DatabaseFile
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import FormatError, ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
@@ -75,6 +76,7 @@ class Follower:
         self.committed: Lsn | None = None
         """The last commit that was spooled since attaching, or the start of the generation."""
         self._database = database
+        self._file = DatabaseFile(database)
         self._spool = spool
         self._limit = spool_limit
         self._wal = -1
@@ -118,7 +120,7 @@ class Follower:
             self._wal = os.open(wal, os.O_RDONLY | os.O_NONBLOCK)  # never waits, even at a FIFO
             self._shm = os.open(shm, os.O_RDONLY | os.O_NONBLOCK)
             self._inodes = (
-                os.stat(self._database).st_ino,
+                self._file.open(),
                 os.fstat(self._wal).st_ino,
                 os.fstat(self._shm).st_ino,
             )
@@ -160,6 +162,7 @@ class Follower:
 
     def detach(self) -> None:
         """Close the files."""
+        self._file.close()
         for descriptor in (self._shm, self._wal):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -211,8 +214,8 @@ class Follower:
     def poll(self) -> bool:
         """Take what was committed since the last call, at most a chunk; True if there is more already.
 
-        Following a reset takes several calls where there is much to read. Raises ``SourceError`` when the files were
-        replaced or the WAL is damaged, ``StateError`` when the spool cannot be written.
+        Following a reset takes several calls where there is much to read. Raises ``SourceError`` when a file was
+        replaced or overwritten or the WAL is damaged, ``StateError`` when the spool cannot be written.
         """
         if self._reset is not None:
             self._go_on_with_reset(self._reset)
@@ -266,7 +269,6 @@ class Follower:
         return os.pread(self._shm, BOTH_COPIES, 0)
 
     def _look_for_replacement(self) -> None:
-        self._looked = time.monotonic()
         try:
             inodes = tuple(os.stat(f"{self._database}{suffix}").st_ino for suffix in ("", "-wal", "-shm"))
         except OSError as error:
@@ -274,6 +276,8 @@ class Follower:
             raise ReplacedError("follow the WAL", str(self._database), gone) from error
         if inodes != self._inodes:
             raise ReplacedError("follow the WAL", str(self._database), "its files were replaced")
+        self._file.check()
+        self._looked = time.monotonic()  # only now: nothing is taken before what is wrong is put right
 
     def _take(self, header: WalIndexHeader) -> bool:
         cursor = self._with_wal_header(header)

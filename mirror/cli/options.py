@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from loguru import logger
 
+from mirror.cli.output import printable
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.folders import source_folder
@@ -22,6 +23,8 @@ from mirror.core.status import Phase
 from mirror.postgres.profiles import PROFILES
 
 if TYPE_CHECKING:
+    from loguru import Record
+
     from mirror.postgres.embedded import EmbeddedPostgres
     from mirror.sidecar.pipeline import Pipeline
 
@@ -187,10 +190,19 @@ def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:
 
 
 def log_to(write: TextIO | Callable[[str], None]) -> None:
-    """Send the log to ``write``, and nowhere else."""
+    """Send the log to ``write``, and nowhere else.
+
+    Messages contain names that come from outside (of programs, files, tables), so each is one line without control
+    characters, whatever they are.
+    """
     logger.remove()
+    logger.configure(patcher=_make_printable)
     line = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}"
     logger.add(write, format=line, level="INFO", backtrace=False, diagnose=False)
+
+
+def _make_printable(record: Record) -> None:
+    record["message"] = printable(record["message"])
 
 
 class Patience:

@@ -16,10 +16,16 @@ from rich.text import Text
 GOOD, NOTE, BAD = Text("✓", "green"), Text("•", "yellow"), Text("✗", "red")
 
 
+def printable(value: str) -> str:
+    """A text on one line, in which each character that cannot be printed is shown as its escape."""
+    if value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+
+
 def text(value: object, style: str = "") -> Text:
     """A value as text, for a line or the cell of a table; without markup, on one line."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
-    return Text(shown, style)
+    return Text(printable(str(value)), style)
 
 
 def print_line(console: Console, *parts: object, style: str = "") -> None:

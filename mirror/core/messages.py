@@ -40,7 +40,8 @@ MOST_REQUEST_BYTES, MOST_ANSWER_BYTES = 1 << 20, 64 << 20
 MOST_SECONDS = 7 * 86_400.0
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
-Position = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}:[0-9]{1,18}$")]
+#: (``$`` would accept a line break at the end, too.)
+Position = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}:[0-9]{1,18}\Z")]
 Token = Annotated[str, msgspec.Meta(max_length=64)]
 _Word = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 

@@ -9,13 +9,17 @@ know, so fields may be added.
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
 STATUS_VERSION = 1
+#: The file in a source's folder in which its mirror saves its last report.
+STATUS_FILE = "status.json"
 
 
 class Phase(StrEnum):
@@ -132,6 +136,22 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int = STATUS_VERSION
     sources: list[StatusReport]
+
+
+def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
+    """The report that a mirror saved last in a source's folder, as it was then; a new one if there is none.
+
+    A file that is damaged or cannot be read is named in ``last_error``.
+    """
+    path = folder / STATUS_FILE
+    report = StatusReport(source=str(source), schema=schema)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=StatusReport)
+    except FileNotFoundError:
+        return report
+    except (ValueError, OSError) as error:
+        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
+        return replace(report, last_error=f"the saved status {what} ({path}): {error}")
 
 
 _encoder = msgspec.json.Encoder()

@@ -8,6 +8,7 @@ mirror/HAZARDS.md). Such a program has no hooks, and needs none: the sidecar cap
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -18,18 +19,19 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
-from mirror.core.config.settings import SIDECARS, Settings, load_settings
+from mirror.core.config.settings import DEFAULT_SCHEMA, SIDECARS, Settings, load_settings
 from mirror.core.control import ControlClient
-from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.folders import resolve, source_folder
+from mirror.core.status import Phase, StatusReport, saved_report
 from mirror.hook.budget import Budget
 from mirror.hook.child import ANSWER_SECONDS, Sidecar
 from mirror.hook.keys import KeyHooks
@@ -130,7 +132,7 @@ class Mirror:
                 sources = [sources]
             names, directory = [os.fspath(source) for source in sources], None if state_dir is None else str(state_dir)
             named = load_settings(names, postgres, directory, schema, None if config is None else str(config))
-            self._settings = replace(named, sidecar=sidecar or named.sidecar)
+            self._settings = dataclasses.replace(named, sidecar=sidecar or named.sidecar)
         except (MirrorError, TypeError, ValueError, RuntimeError, OSError) as error:  # arguments may be anything
             self.error = str(error)
             logger.warning("the mirror is not enabled: %s", error)
@@ -162,19 +164,39 @@ class Mirror:
 
     def status(self) -> dict[str, Any]:
         """What the mirror is doing, as JSON values: ``sources`` by path, as ``mirror status --json`` prints them; and
-        ``hook``, about this process. Never raises.
+        ``hook``, about this process. For a source that no mirror answers for, what was saved last, with the phase
+        "stopped", "failed" or "not answering", and the reason in ``last_error``. Never raises.
         """
         report: dict[str, Any] = {"enabled": self._enabled and self.error is None, "error": self.error, "sources": {}}
         for source in self.sources:
-            try:
-                with self._client(source) as client:
-                    report["sources"][str(source)] = to_builtins(client.status())
-            except MirrorError as error:
-                report["sources"][str(source)] = {"phase": "not running", "last_error": str(error)}
+            report["sources"][str(source)] = to_builtins(self._report_of(source))
         if self._sidecar is not None:
             report["sidecar"] = {"pid": self._sidecar.pid, "error": self._sidecar.error}
         report["hook"] = self._hook_report()
         return report
+
+    def _report_of(self, source: Path) -> StatusReport:
+        try:
+            with self._client(source) as client:
+                return client.status()
+        except MirrorError as error:
+            silent = error
+        assert self._settings is not None
+        folder = source_folder(self._settings.state_dir, source)
+        report = saved_report(source, self._settings.schema or DEFAULT_SCHEMA, folder)
+        if not isinstance(silent, NotRunningError):
+            return replace(report, phase=Phase.SILENT, last_error=str(silent), error=silent.to_dict())
+        ended = None if self._sidecar is None else self._sidecar.error_of(source)
+        if not os.path.isfile(source):
+            phase, reason = Phase.STOPPED, "there is no such file: it is mirrored as soon as there is one"
+        elif report.phase is Phase.FAILED or ended is not None:
+            phase, reason = Phase.FAILED, report.last_error or ended or ""
+        else:
+            phase, reason = Phase.STOPPED, report.last_error or str(silent)
+        # How far it is behind is not known while nothing runs.
+        return replace(
+            report, phase=phase, last_error=reason, behind_since=None, lag_seconds=None, worst_lag_seconds=None
+        )
 
     def _hook_report(self) -> dict[str, Any]:
         watches = [watch for watch in list(self._watches) if watch.connection_is_open]

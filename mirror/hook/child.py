@@ -6,6 +6,7 @@ time, one of the two ends. A thread does all this, so that the program never wai
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
 from mirror.core.folders import source_folder
+
+#: Handled by the program's own logging configuration.
+logger = logging.getLogger("mirror")
 
 #: Seconds between two checks; and until a sidecar that ended is started again, at first and at most.
 LOOK_SECONDS = 0.25
@@ -66,6 +70,7 @@ class _Child:
 class _Care:
     """What is known about the mirror of one source."""
 
+    source: Path
     child: _Child | None = None
     """The last process that we started for it."""
     next: float = 0.0
@@ -75,6 +80,8 @@ class _Care:
     missing_since: float | None = None
     error: str | None = None
     """Why the last process could not be started, or has ended."""
+    logged: bool = False
+    """Whether that was logged, since a process last mirrored it for long."""
 
     def is_served(self, now: float) -> None:
         """Note that some process mirrors it."""
@@ -82,6 +89,7 @@ class _Care:
         self.served_since = self.served_since or now
         if now - self.served_since > LONGEST_PAUSE:
             self.pause.reset()
+            self.logged = False
         if self.child is not None and self.child.lives:
             self.child.serves()
             self.next = now + SERVED_SECONDS
@@ -92,6 +100,12 @@ class _Care:
         if self.child is None or not self.child.lives:
             return True
         return now > self.child.settled and now - self.missing_since > GONE_SECONDS
+
+    def log(self) -> None:
+        """Log why no process mirrors it, once, however often one is started again."""
+        if self.error is not None and not self.logged:
+            self.logged = True
+            logger.warning("%s is not mirrored, which is tried again and again: %s", self.source, self.error)
 
     def put_off(self, now: float, error: str | None) -> None:
         """Note that it could not be started, or has ended: wait before the next start, longer each time."""
@@ -105,7 +119,7 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._children: list[_Child] = []
-        self._care = {source: _Care() for source in settings.sources}
+        self._care = {source: _Care(source) for source in settings.sources}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror sidecar", daemon=True)
         self._thread.start()
@@ -119,6 +133,10 @@ class Sidecar:
     def error(self) -> str | None:
         """Why the last one could not be started, or ended; None while all sources are mirrored."""
         return next((care.error for care in self._care.values() if care.error is not None), None)
+
+    def error_of(self, source: Path) -> str | None:
+        """Why the last one for a source could not be started, or ended; None while the source is mirrored."""
+        return self._care[source].error
 
     def close(self) -> None:
         """Start no sidecar any more. Those that follow the program end, because their standard input ends."""
@@ -153,6 +171,7 @@ class Sidecar:
             if self._runs(source):
                 care.is_served(now)
             elif care.has_ended(now):
+                care.log()  # only now: a process of another program may have had it
                 (together if care.child is None or not care.child.lives else alone).append(source)
         for sources in ([together] if together else []) + [[source] for source in alone]:
             try:

@@ -16,21 +16,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec.structs import replace
 
 from mirror.core.errors import MirrorError, SourceError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position
 from mirror.core.source_settings import proposed_schema
-from mirror.core.status import GapReport, HookReport, Phase, ProgressReport, RefusalReport, StatusReport, encode
+from mirror.core.status import (
+    STATUS_FILE,
+    GapReport,
+    HookReport,
+    Phase,
+    ProgressReport,
+    RefusalReport,
+    StatusReport,
+    encode,
+    saved_report,
+)
 from mirror.core.tables import Table
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap
     from mirror.postgres.refusals import Refusal
 
-_FILE = "status.json"
 #: Minutes over which the worst lag is reported.
 LAG_MINUTES = 5
 
@@ -186,7 +194,7 @@ class SourceStatus:
         self._kept = now
         # The file is only for people to read: a full disk must not end a mirror that waits for room.
         with contextlib.suppress(OSError):
-            write_atomically(folder / _FILE, encode(self.report()), durable=False)
+            write_atomically(folder / STATUS_FILE, encode(self.report()), durable=False)
 
     def report(self) -> StatusReport:
         """The state now, with the figures that depend on the clock."""
@@ -242,13 +250,7 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
     # Imported here: it takes longer to load than a running mirror takes to answer.
     from mirror.replica.shadow import saved_position
 
-    report = StatusReport(source=str(source), schema=schema)
-    try:
-        report = msgspec.json.decode((folder / _FILE).read_bytes(), type=StatusReport)
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        report = replace(report, last_error=f"the saved status is damaged ({folder / _FILE}): {error}")
+    report = saved_report(source, schema, folder)
     # Stopped, or killed: then the saved phase is an earlier one.
     phase = report.phase if report.phase is Phase.FAILED else Phase.STOPPED
     applied, committed_at = report.applied, report.committed_at

@@ -137,6 +137,23 @@ def test_capture_killed(mirror: MirrorProcess, filled: Writer) -> None:
     assert mirror.status()["gaps"] == []
 
 
+def test_a_signal_to_the_whole_group(mirror: MirrorProcess, filled: Writer, folder: Path) -> None:
+    """As `timeout` and service managers send it: capture may have it first, and is stopped by the mirror alone."""
+    mirror.log = folder / "log"
+    mirror.start()
+    mirror.wait_applied()
+    (capture,) = psutil.Process(mirror.pid).children()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        capture.send_signal(number)
+    churn(filled, 1)
+    mirror.wait_applied()
+    assert mirror.capture_pid == capture.pid and mirror.status()["interruptions"] == 0
+    capture.send_signal(signal.SIGTERM)
+    assert mirror.stop() == 0
+    capture.wait(LIMIT)
+    assert "it has ended" not in mirror.log.read_text()
+
+
 def test_capture_ends_with_its_mirror(mirror: MirrorProcess, filled: Writer) -> None:
     mirror.start()
     mirror.wait_applied()

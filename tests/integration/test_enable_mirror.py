@@ -10,9 +10,11 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
+from mirror.core.status import StatusReport
 from tests.support.gateway import Gateway
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, ended, until
@@ -700,3 +702,32 @@ def test_a_file_that_is_named(database: Path, dsn: str, folder: Path, name: str)
         assert program.do("answer = m.wait(30)") is True
         assert program.do("answer = m.status()['error']") is None
         assert rows(dsn, "SELECT count(*) FROM own.t") == [(1,)]
+
+
+@pytest.mark.parametrize("what", ["garbage", "missing"])
+def test_a_source_that_cannot_be_mirrored(database: Path, dsn: str, what: str, tmp_path: Path) -> None:
+    """Its status has the form of any other, and says why; and that is logged once, however often it is tried again."""
+    with Gateway(database, dsn) as program:
+        if what == "garbage":
+            database.write_bytes(b"\xa5" * 40_000)
+        log = tmp_path / "program.log"
+        program.do(f"import logging; logging.basicConfig(filename={str(log)!r})")
+        arguments = f"[{str(program.database)!r}], postgres={dsn!r}, state_dir={str(program.state_dir)!r}"
+        program.do(f"import mirror\nm = mirror.enable_mirror({arguments}, sidecar='follows')")
+        found: list[StatusReport] = []
+
+        def reason() -> bool:
+            report = program.do("answer = m.status()['sources']")[str(program.database)]
+            found[:] = [msgspec.convert(report, StatusReport)]
+            return found[0].phase == ("failed" if what == "garbage" else "stopped") and bool(found[0].last_error)
+
+        until(reason)
+        (report,) = found
+        assert report.last_error is not None
+        assert ("no SQLite database" if what == "garbage" else "no such file") in report.last_error, report
+        if what == "garbage":
+            sidecar = program.state_dir / "sidecar.log"
+            until(lambda: len(sidecar.read_text().splitlines()) >= 4)  # it was tried again some times
+            (line,) = [line for line in log.read_text().splitlines() if "is not mirrored" in line]
+            assert str(program.database) in line
+            assert "no SQLite database" in line

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from loguru import logger
 from msgspec import msgpack
 
+from mirror.cli.options import log_to
 from mirror.core.control import ControlClient
 from mirror.core.errors import (
     ControlError,
@@ -31,6 +34,7 @@ from mirror.core.positions import Salts
 from mirror.core.sockets import control_path
 from mirror.core.status import StatusReport
 from mirror.hook.wire import MOST_BLOCK_BYTES, encode_block, encode_row
+from mirror.sidecar.serve import control as control_module
 from mirror.sidecar.serve.control import ControlServer
 from tests.support.serving import Serving, serving
 from tests.support.waiting import until
@@ -68,15 +72,19 @@ def say(served: Serving, data: bytes) -> list[bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(SECONDS)
         connection.connect(str(control_path(served.folder)))
-        read = b""
-        try:
+        with suppress(ConnectionError):  # it was too much
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
-            while more := connection.recv(1 << 16):
-                read += more
-        except ConnectionError:
-            pass  # it was too much
-        return read.splitlines()
+        return _rest(connection)
+
+
+def _rest(connection: socket.socket) -> list[bytes]:
+    """The lines that are answered until the other end hangs up."""
+    read = b""
+    with suppress(ConnectionError):  # something that was sent had not been read
+        while more := connection.recv(1 << 16):
+            read += more
+    return read.splitlines()
 
 
 def codes(lines: list[bytes]) -> list[str]:
@@ -99,6 +107,7 @@ def goes_on(served: Serving) -> bool:
         b"[]", b"7", b"null", b'"status"', b"{}", b"", b" ", b"{", b"\xff\xfe", b"status", b'{"op": []}', b'{"op": 7}',
         b'{"op": "none"}', b'{"op": "mark"}', b'{"op": "mark", "timeout": "1"}', b'{"op": "mark", "timeout": -1}',
         b'{"op": "mark", "timeout": 1e999}', b'{"op": "mark", "timeout": NaN}', b'{"op": "mark", "timeout": 1e12}',
+        b'{"op": "applied", "lsn": "1:1\\n", "timeout": 0}',
         b'{"op": "applied", "lsn": "1", "timeout": 1}', b'{"op": "applied", "lsn": 1, "timeout": 1}',
         b'{"op": "reach", "hold": "a", "salts": [1], "frame": 1}',
         b'{"op": "reach", "hold": "a", "salts": [1, 4294967296], "frame": 1}',
@@ -146,6 +155,39 @@ def test_any_bytes(ended: Serving, lines: list[bytes]) -> None:
         if answer["answer"] == "refused":
             assert isinstance(MirrorError.from_dict(answer["error"]), RequestError | SourceError), answer
     assert goes_on(ended)
+
+
+def test_a_request_that_does_not_end(ended: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds a thread for a limited time, also if its bytes come one by one; who says nothing may stay."""
+    monkeypatch.setattr(control_module, "REQUEST_SECONDS", 0.3)
+    with ControlClient(ended.folder, SECONDS) as idle, contextlib.ExitStack() as stack:
+        half, slow = (stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(2))
+        for connection in (half, slow):
+            connection.settimeout(SECONDS)
+            connection.connect(str(control_path(ended.folder)))
+        half.sendall(b'{"op": "status"}\n{"op": "sta')
+        deadline, answered = time.monotonic() + SECONDS, threading.Event()
+
+        def trickle() -> None:
+            with suppress(OSError):
+                while not answered.wait(0.05) and time.monotonic() < deadline:
+                    slow.sendall(b" ")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            for connection, said in ((half, ["status", "control.request"]), (slow, ["control.request"])):
+                assert codes(_rest(connection)) == said
+        finally:
+            answered.set()
+            thread.join()
+        assert idle.status().phase == "failed"
+
+
+def test_a_large_request_in_many_parts(ended: Serving) -> None:
+    """As long as its time is not up it may come in parts, of which one ends a line and begins the next."""
+    line = b'{"op": "status", "x": "' + b"y" * 100_000 + b'"}\n'
+    assert codes(say(ended, line * 3 + b'{"op": "history"}\n')) == ["status"] * 3 + ["history"]
 
 
 # -- what a hook says ----------------------------------------------------------------------------------
@@ -211,6 +253,22 @@ def test_a_block_that_no_hook_sends_ends_the_conversation(
         and "Traceback" not in line + capfd.readouterr().err
     )
     assert goes_on(ended)
+
+
+def test_a_program_with_a_name_that_is_no_name(ended: Serving) -> None:
+    """It cannot begin a line of its own in the log, nor give the terminal a command."""
+    lines: list[str] = []
+    log_to(lines.append)
+    try:
+        name = "\x1b[2Jx.py\n12:00:00.000 ERROR   all is lost\r\u202e"
+        hello = json.dumps({"op": "hook", "pid": 7, "program": name}).encode()
+        say(ended, hello + b"\n" + _block(7))
+        until(lambda: lines)
+    finally:
+        logger.remove()
+    (line,) = lines
+    assert line.endswith("\n") and line[:-1].isprintable(), line
+    assert "\\x1b[2Jx.py\\n12:00" in line and "sent an invalid message" in line
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

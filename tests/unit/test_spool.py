@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -194,8 +196,28 @@ def test_a_spool_that_stays_held_is_an_error(spool_folder: Path, monkeypatch: py
     with pytest.raises(StateError, match="another process holds its lock") as caught:
         opened(spool_folder)
     assert caught.value.retryable
+    assert "fuser" in caught.value.next_step, "the process in the lock file is this one: it does not have the lock"
     assert own_descriptors() == before
     first.spool.close()
+
+
+def test_the_holder_of_a_spool_is_named(spool_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its process id: other capture processes that run must not be ended."""
+    monkeypatch.setattr(spool_module, "LOCK_SECONDS", 0.0)
+    spool_folder.mkdir(exist_ok=True)
+    code = (
+        "import sys; from pathlib import Path; from mirror.capture.spool import SpoolWriter\n"
+        "spool = SpoolWriter(Path(sys.argv[1])); assert all(spool.open()); print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(spool_folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"open\n"
+        with pytest.raises(StateError, match=f"another process holds its lock .pid {other.pid}.") as caught:
+            opened(spool_folder)
+        assert f"`kill -KILL {other.pid}`" in caught.value.next_step and "pgrep" not in caught.value.next_step
+        other.kill()
+    opened(spool_folder).close()
 
 
 def test_opening_is_done_in_steps(spool_folder: Path) -> None:

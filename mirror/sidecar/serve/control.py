@@ -10,7 +10,9 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
+import time
 from concurrent.futures import CancelledError, Future
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +52,8 @@ from mirror.core.sockets import make_control_path
 from mirror.sidecar.mailbox import ended
 from mirror.sidecar.pipeline import Pipeline
 
+#: Seconds in which the rest of a request must come once it has begun, and in which a client must read an answer.
+REQUEST_SECONDS, READ_SECONDS = 10.0, 60.0
 #: Seconds more for a request that was begun just when its time was up: its result, such as a hold, must not be lost.
 _MOMENT = 1.0
 
@@ -157,14 +161,18 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 class _Connection(socketserver.StreamRequestHandler):
     server: _Server
+    rfile: BufferedReader
 
     def handle(self) -> None:
         self._hold: str | None = None
         try:
-            while line := self.rfile.readline(MOST_REQUEST_BYTES + 1):
-                if len(line) > MOST_REQUEST_BYTES:
-                    detail = f"a line of more than {MOST_REQUEST_BYTES} bytes"
-                    self._send(_refused(RequestError("understand a request", detail=detail)))
+            while True:
+                try:
+                    line = self._line()
+                except RequestError as error:
+                    self._send(_refused(error))
+                    return
+                if not line:
                     return
                 answer, hook = self._answer(line)
                 self._send(answer)
@@ -177,8 +185,33 @@ class _Connection(socketserver.StreamRequestHandler):
             if self._hold is not None:
                 self.server.pipeline.requests.release(self._hold)
 
+    def _line(self) -> bytes:
+        """The next line, for which no limit of time holds until it begins; empty when the client has hung up.
+
+        Raises ``RequestError`` when it is too long or its rest does not come in time, ``OSError``.
+        """
+        line = bytearray()
+        deadline: float | None = None
+        try:
+            # What is buffered is returned at once; else it waits for more.
+            while not line.endswith(b"\n") and (buffered := self.rfile.peek()):
+                deadline = deadline or time.monotonic() + REQUEST_SECONDS
+                line += self.rfile.read(buffered.find(b"\n") + 1 or len(buffered))
+                if len(line) > MOST_REQUEST_BYTES:
+                    detail = f"a line of more than {MOST_REQUEST_BYTES} bytes"
+                    raise RequestError("understand a request", detail=detail)
+                self.connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        except TimeoutError as error:
+            detail = f"its rest did not come within {REQUEST_SECONDS:g} s"
+            raise RequestError("understand a request", detail=detail) from error
+        finally:
+            self.connection.settimeout(None)
+        return bytes(line)
+
     def _send(self, answer: Answer) -> None:
+        self.connection.settimeout(READ_SECONDS)
         self.wfile.write(line_of(answer))
+        self.connection.settimeout(None)
 
     def _listen(self, hook: Hook) -> None:
         try:

@@ -31,6 +31,8 @@ from mirror.core.errors import FormatError
 
 MAGIC = b"SQLite format 3\0"
 HEADER_SIZE = 100
+#: The bytes of the page size.
+PAGE_SIZE_AT = slice(16, 18)
 #: The page that holds byte 2**30 is never used: SQLite keeps its POSIX locks there.
 LOCK_BYTE = 1 << 30
 

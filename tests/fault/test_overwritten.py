@@ -1,0 +1,72 @@
+"""The source's file is overwritten in place while programs have it open: that is reported, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer, filling
+
+FILL = filling("i, 'row ' || i")
+
+
+def overwrite(database: Path, data: bytes) -> None:
+    """As ``head -c ... > database`` and ``cp backup database`` do: the same file, with other content."""
+    with open(database, "r+b") as file:
+        file.truncate(0)
+        file.write(data)
+
+
+def is_reported(status: dict[str, Any]) -> bool:
+    return status["phase"] == "waiting" and "no database any more" in (status["last_error"] or "")
+
+
+def rows(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute("SELECT count(*) FROM t").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+# (An empty file is an empty database in the other modes.)
+@pytest.mark.parametrize(("mode", "what"), [("WAL", "noise"), ("WAL", "nothing"), ("DELETE", "noise")])
+def test_the_header_is_no_database(
+    mirror: MirrorProcess, writer: Writer, database: Path, dsn: str, mode: str, what: str
+) -> None:
+    """A failure with a next step, logged once; Postgres keeps its rows; it goes on once the file is put right."""
+    writer.run(f"PRAGMA journal_mode={mode}", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", FILL.format(1, 500))
+    mirror.start()
+    mirror.wait_applied()
+    if mode == "WAL":
+        writer.run("PRAGMA wal_checkpoint(PASSIVE)")
+    right = database.read_bytes()
+    overwrite(database, os.urandom(40_000) if what == "noise" else b"")
+    report = mirror.status_when(is_reported)
+    assert "put the file back" in report["last_error"] and "by itself" in report["last_error"]
+    assert rows(dsn) == 500
+    overwrite(database, right)
+    mirror.status_when(lambda status: bool(status["phase"] == "following" and status["last_error"] is None))
+    writer.run("INSERT INTO t VALUES (1000, 'and on')")
+    mirror.check()
+    assert rows(dsn) == 501
+
+
+def test_another_database_is_put_back(mirror: MirrorProcess, writer: Writer, database: Path, dsn: str) -> None:
+    """What is put back need not be what was there: pages are compared, because no WAL shows what has changed."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", FILL.format(1, 500), "PRAGMA wal_checkpoint(TRUNCATE)")
+    backup = database.read_bytes()
+    writer.run("DELETE FROM t WHERE id > 400", "PRAGMA wal_checkpoint(TRUNCATE)")
+    mirror.start()
+    mirror.wait_applied()
+    assert rows(dsn) == 400
+    overwrite(database, b"\xa5" * 40_000)
+    mirror.status_when(is_reported)
+    overwrite(database, backup)
+    mirror.status_when(lambda status: bool(status["phase"] == "following" and status["last_error"] is None))
+    mirror.check()
+    assert rows(dsn) == 500
