@@ -87,7 +87,7 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
         table.add_row(
             text(Path(report.source).name),
             report.phase.value,
-            "-" if lag is None else f"{lag * 1000:.0f} ms",
+            "?" if lag is None else f"{lag * 1000:.0f} ms",
             "-" if fresh is None else f"{fresh:,.1f} s",
             report.captured or "-",
             report.applied or "-",
