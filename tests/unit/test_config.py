@@ -234,6 +234,19 @@ def test_what_is_there_and_cannot_be_read_is_not_passed_over(
     assert told in failed and name in failed
 
 
+def test_variables_are_not_put_into_our_file(places: Places) -> None:
+    """Unlike argent.json's. Taken literally it would be a folder or a host of that name."""
+    for values, place in (
+        ({"stateDir": "${HOME}/state"}, "stateDir: it has ${HOME}"),
+        ({"postgres": {"connectionString": "host=${PGH}"}}, "postgres.connectionString: it has ${PGH}"),
+        ({"sources": ["a.db", {"path": "${DATA}/b.db"}]}, "sources[1].path: it has ${DATA}"),
+    ):
+        places.ours(**values)
+        assert place in places.fails()
+    places.ours(postgres={"connectionString": "host=h password=a$b{c}"})
+    assert places.load().dsn == "host=h password=a$b{c}"
+
+
 def test_a_link_to_a_file_is_followed(places: Places) -> None:
     places.write(places.home / "kept.json", {"sidecar": "none"})
     places.mirror_json.symlink_to(places.home / "kept.json")
