@@ -18,7 +18,7 @@ from mirror.cli.options import common, help_end, json_option, own_schema_command
 from mirror.cli.output import print_line, print_table, text
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
-from mirror.core.errors import MirrorError, NotRunningError
+from mirror.core.errors import ControlError, MirrorError, NotRunningError
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.parity.proof import described
@@ -29,7 +29,7 @@ from mirror.sidecar.status import kept_report, next_steps
     short_help="Wait until all commits are in Postgres.",
     epilog=help_end(
         "mirror wait memory.db --timeout 60",
-        codes={0: "everything is in Postgres", 1: "not in time, or no mirror of the source runs"},
+        codes={0: "everything is in Postgres", 1: "not in time; also if no mirror runs until then"},
     ),
 )
 @common
@@ -45,7 +45,10 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
         try:
             with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
-        except MirrorError as error:
+        except ControlError as error:
+            # What could still have come right, had there been more time, is the answer no; the rest are errors.
+            if not error.retryable or time.monotonic() < deadline:
+                raise
             click.secho(f"mirror: {error}", fg="red", err=True)
             sys.exit(1)
         if not applied:
