@@ -18,7 +18,7 @@ from mirror.cli.options import common, help_end, json_option, own_schema_command
 from mirror.cli.output import print_line, print_table, text
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
-from mirror.core.errors import MirrorError, NotRunningError, StateError
+from mirror.core.errors import ControlError, MirrorError, NotRunningError, StateError
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.parity.proof import described
@@ -29,7 +29,7 @@ from mirror.sidecar.status import kept_report, next_steps
     short_help="Wait until all commits are in Postgres.",
     epilog=help_end(
         "mirror wait memory.db --timeout 60",
-        codes={0: "everything is in Postgres", 1: "not in time, or no mirror of the source runs"},
+        codes={0: "everything is in Postgres", 1: "not in time; also if no mirror runs until then"},
     ),
 )
 @common
@@ -45,7 +45,10 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
         try:
             with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
-        except MirrorError as error:
+        except ControlError as error:
+            # What could still have come right, had there been more time, is the answer no; the rest are errors.
+            if not error.retryable or time.monotonic() < deadline:
+                raise
             click.secho(f"mirror: {error}", fg="red", err=True)
             sys.exit(1)
         if not applied:
@@ -87,7 +90,7 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
         table.add_row(
             text(Path(report.source).name),
             report.phase.value,
-            "-" if lag is None else f"{lag * 1000:.0f} ms",
+            "?" if lag is None else f"{lag * 1000:.0f} ms",
             "-" if fresh is None else f"{fresh:,.1f} s",
             report.captured or "-",
             report.applied or "-",

@@ -58,6 +58,10 @@ _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 #: Characters that a path must not have, because settings and addresses with a folder's name are lists.
 _FORBIDDEN = frozenset("\"'\\,\n\t ")
 
+#: Sessions that the server takes: each source needs one, and sometimes a second, so initdb's 100 are soon used up. It
+#: reserves 99 MB of shared memory for that instead of 75 MB.
+MAX_CONNECTIONS = 1000
+
 _MAKE_SECONDS, _START_SECONDS, _STOP_SECONDS = 300.0, 60.0, 10.0
 _POLL_SECONDS = 0.01
 
@@ -171,7 +175,10 @@ class Cluster:
         if owner is not None:
             _let_pass(self.data)
         self._forget_another()
-        command = (self._programs / "postgres", "-D", self.data, "-h", "", "-k", self._socket_directory(owner))
+        command = (
+            *(self._programs / "postgres", "-D", self.data, "-h", "", "-k", self._socket_directory(owner)),
+            *("-c", f"max_connections={MAX_CONNECTIONS}"),
+        )
         with open(self.data / "log", "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log:
             process = self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_as(owner)

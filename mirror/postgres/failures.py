@@ -16,6 +16,8 @@ WENT_BACK = "MR002"
 #: duplicate_table: there is one already.
 _UNIQUE, _DUPLICATE_TABLE = "23505", "42P07"
 
+#: Where the mirror's own tables are.
+_OWN_SCHEMA = "mirror"
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
 #: lock_not_available (the errors of a server that starts or stops are of class 57), and what an operator can put right
@@ -58,6 +60,10 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
     if state == _UNIQUE and error.diag.schema_name == "pg_catalog":
         why = "another session made an object of the same name at the same moment"
         return SinkError(operation, place, why, sqlstate=state, next_step="the mirror tries it again", retryable=True)
+    if state is not None and state[:2] == "23" and error.diag.schema_name == _OWN_SCHEMA:
+        # Not about the source's tables: the mirror's own rows about this source were changed or deleted meanwhile.
+        step = "do not change the tables in schema mirror; run `mirror up` again: it registers the source again"
+        return SinkError(operation, place, detail, sqlstate=state, next_step=step)
     # Without a SQLSTATE the server did not answer: the connection failed.
     lost = state is None and isinstance(error, psycopg.OperationalError)
     next_step = "" if state is None else _NEXT_STEPS.get(state, _NEXT_STEPS.get(state[:2], ""))
@@ -66,7 +72,11 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         return kind(operation, place, detail, sqlstate=state, next_step=next_step)
     retryable = lost or (state is not None and (state[:2] in _RETRYABLE_CLASSES or state in _RETRYABLE_STATES))
     if lost:
-        next_step = "check that Postgres is up and lets this user in, and that the DSN is right"
+        # libpq gives no SQLSTATE for a connection that was refused: the step must hold for every reason.
+        next_step = (
+            "check that Postgres is up and lets this user in, that it has a connection free (max_connections, or the "
+            "limit of the database or the user), and that the DSN is right"
+        )
     return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
 
 

@@ -196,12 +196,21 @@ class SourceStatus:
         with contextlib.suppress(OSError):
             write_atomically(folder / STATUS_FILE, encode(self.report()), durable=False)
 
+    def _lag(self, now: float) -> float | None:
+        """Seconds for which the oldest commit that is not applied has waited; None: unknown.
+
+        That nothing captured waits means no lag only while capture works: what it has not seen may be of any age.
+        """
+        if self.behind_since is not None:
+            return round(now - self.behind_since, 3)
+        return 0.0 if self.phase is Phase.FOLLOWING else None
+
     def report(self) -> StatusReport:
         """The state now, with the figures that depend on the clock."""
         now = time.time()
-        lag = round(now - self.behind_since, 3) if self.behind_since is not None else 0.0
+        lag = self._lag(now)
         recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
-        worst = max([*recent, lag]) if self.caught_up_at is not None else None
+        worst = max([*recent, lag]) if lag is not None and self.caught_up_at is not None else None
         report = StatusReport(
             **{field.name: getattr(self, field.name) for field in fields(self)},
             lag_seconds=lag,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -277,6 +278,22 @@ def test_wait_without_a_mirror_gives_up_in_time(cli: CommandLine, source: Path) 
     done = cli.run("wait", source, "--timeout", "0.2")
     assert done.code == 1
     assert len(done.err.splitlines()) == 1 and "mirror up" in done.err
+
+
+def test_wait_beside_a_mirror_that_ends_is_an_error(cli: CommandLine, source: Path) -> None:
+    """The time limit is not over: whether everything is in Postgres cannot be said."""
+    with cli.up(source) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        asking = cli.start("wait", source, "--timeout", 300)
+        try:
+            waiting.until(
+                lambda: psutil.Process(asking.pid).net_connections("unix"), alive=lambda: asking.poll() is None
+            )
+        finally:
+            process.kill()
+        out, err = asking.communicate(timeout=60)
+    assert (asking.returncode, out) == (2, ""), err
+    assert len(err.splitlines()) == 1 and "mirror up" in err
 
 
 def test_wait_for_a_mirror_that_only_just_starts(cli: CommandLine, source: Path, dsn: str) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from mirror.cli.demo import story
 from tests.support.commands import CommandLine, processes_about
 
 CLAIMS = (
@@ -37,3 +42,12 @@ def test_it_wants_a_folder_of_its_own(folder: Path) -> None:
     (folder / "kept").mkdir()
     (folder / "kept" / "something").touch()
     assert "not empty" in CommandLine(folder).run("demo", "--keep", folder / "kept").error
+
+
+def test_it_waits_for_the_first_copy_before_it_kills(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the copy takes longer than any fixed time; here there is no time at all."""
+    for name in ("KILL_AFTER", "DOWN_FOR", "END_AFTER"):
+        monkeypatch.setattr(story, name, 0.0)
+    outcome = story.Story(folder, Console(file=io.StringIO())).run()
+    assert [claim for claim, holds in outcome.claims if not holds] == []
+    assert processes_about(folder) == []

@@ -92,6 +92,14 @@ def test_a_killed_owner_leaves_it_running(state: Path) -> None:
     until(lambda: ended(pid))
 
 
+def test_it_has_room_for_hundreds_of_sources(state: Path) -> None:
+    """Each of them takes a connection or two."""
+    with start_embedded(state) as server, contextlib.ExitStack() as sessions:
+        for _ in range(320):
+            sessions.enter_context(psycopg.connect(server.dsn))
+        assert rows(server, "SHOW max_connections") == [("1000",)]
+
+
 def test_data_outlive_it(state: Path) -> None:
     with start_embedded(state) as server:
         rows(server, "CREATE TABLE t AS SELECT 1 AS a")

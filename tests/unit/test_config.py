@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,46 @@ def test_a_file_that_is_named_must_be_there(places: Places) -> None:
     assert "no such file" in places.fails(config=gone) and "check --config" in places.fails(config=gone)
     assert "check MIRROR_CONFIG" in places.fails(MIRROR_CONFIG=str(gone))
     assert "directory" in places.fails(config=places.home).lower()
+
+
+@pytest.mark.parametrize("name", ["mirror.json", "argent.json"])
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path.symlink_to("gone"), "a symbolic link to a file that does not exist"),
+        (lambda path: path.symlink_to(path.name), "symbolic links"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/null"), "not a regular file"),
+        (lambda path: path.mkdir(), "a directory"),
+    ],
+    ids=["dangling", "circular", "pipe", "device", "directory"],
+)
+def test_what_is_there_and_cannot_be_read_is_not_passed_over(
+    places: Places, name: str, make: Callable[[Path], None], told: str
+) -> None:
+    """To go on without it would drop its sources and its Postgres in silence; a pipe would be waited for, for ever."""
+    make(places.folder / name)
+    failed = places.fails()
+    assert told in failed and name in failed
+
+
+def test_variables_are_not_put_into_our_file(places: Places) -> None:
+    """Unlike argent.json's. Taken literally it would be a folder or a host of that name."""
+    for values, place in (
+        ({"stateDir": "${HOME}/state"}, "stateDir: it has ${HOME}"),
+        ({"postgres": {"connectionString": "host=${PGH}"}}, "postgres.connectionString: it has ${PGH}"),
+        ({"sources": ["a.db", {"path": "${DATA}/b.db"}]}, "sources[1].path: it has ${DATA}"),
+    ):
+        places.ours(**values)
+        assert place in places.fails()
+    places.ours(postgres={"connectionString": "host=h password=a$b{c}"})
+    assert places.load().dsn == "host=h password=a$b{c}"
+
+
+def test_a_link_to_a_file_is_followed(places: Places) -> None:
+    places.write(places.home / "kept.json", {"sidecar": "none"})
+    places.mirror_json.symlink_to(places.home / "kept.json")
+    assert places.load().sidecar == "none"
 
 
 def test_beside_argent_json(places: Places) -> None:

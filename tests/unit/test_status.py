@@ -14,6 +14,7 @@ from msgspec.structs import fields
 
 from mirror.core import status as status_module
 from mirror.core.errors import SinkError
+from mirror.core.positions import Lsn
 from mirror.core.status import (
     STATUS_VERSION,
     GapReport,
@@ -99,6 +100,22 @@ def test_an_error_comes_with_its_code() -> None:
     assert report.phase is Phase.WAITING and report.error is not None
     assert report.error["code"] == "postgres" and report.error["retryable"] is True
     assert report.last_error == "connect to Postgres (host): refused"
+
+
+def test_the_lag_is_unknown_where_capture_cannot_see() -> None:
+    """Nothing captured waits to be applied, but what was committed meanwhile may be of any age."""
+    status = SourceStatus("/data/notes.db", "public")
+    for phase in (Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP, Phase.REDIFF):
+        status.phase = phase
+        assert status.report().lag_seconds is None, phase
+    status.has_caught_up(None)
+    assert status.report().lag_seconds == status.report().worst_lag_seconds == 0.0
+    status.has_caught_up("the spool is locked")
+    assert status.phase is Phase.WAITING
+    assert status.report().lag_seconds is None and status.report().worst_lag_seconds is None
+    status.has_captured(Lsn(1, 2))
+    lag = status.report().lag_seconds
+    assert lag is not None and lag >= 0.0
 
 
 def test_nobody_writes_a_phase_as_a_text() -> None:

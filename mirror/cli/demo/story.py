@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -27,8 +28,12 @@ from mirror.core.folders import source_folder
 from mirror.core.status import StatusReport
 from mirror.postgres.embedded import start_embedded
 
-WRITE_SECONDS = 14.0
-KILL_AFTER, DOWN_FOR = 5.0, 2.0
+#: Seconds that the program writes at most, if it is never asked to end.
+WRITE_SECONDS = 900.0
+#: Seconds to watch: a mirror that follows, none, and the new one.
+KILL_AFTER, DOWN_FOR, END_AFTER = 5.0, 2.0, 5.0
+#: Seconds that anything may take that is waited for, also beside other programs on a slow machine.
+PATIENCE = 120.0
 _SHOWN = ("memory_items", "category_items", "live_memory_candidates", "memory_categories")
 
 
@@ -79,13 +84,14 @@ class Story:
                 for process in (self._sidecar, writer):
                     if process is not None and process.poll() is None:
                         process.terminate()
-                        process.wait(5)
+                        process.wait(PATIENCE)
                 self._log.close()
         return outcome
 
     def _kill_and_recover(self, outcome: Outcome, writer: subprocess.Popen[bytes]) -> None:
         with Live(console=self._console, refresh_per_second=8, transient=True) as live:
             self._start_sidecar()
+            self._past(None, live)  # before the first copy is complete there is no position to go on from
             self._watch(live, KILL_AFTER)
             before = self._status()
             os.kill(self._sidecar_pid, signal.SIGKILL)
@@ -95,17 +101,18 @@ class Story:
             self._watch(live, DOWN_FOR)
             restarted = time.monotonic()
             self._start_sidecar()
-            first = self._caught_up()
+            first = self._past(before.applied, live)
             self._event(
-                f"a new sidecar caught up in {time.monotonic() - restarted:.1f} s from where Postgres was:"
+                f"a new sidecar went on after {time.monotonic() - restarted:.1f} s from where Postgres was:"
                 f" {before.applied} → {first.applied}"
             )
             outcome.add("it went on from the old position, without copying the source again", not first.resyncs)
-            self._watch(live, 60.0, until=lambda: writer.poll() is not None)
-        written = json.loads(writer.communicate()[0])
+            self._watch(live, END_AFTER)
+        writer.terminate()
+        written = json.loads(writer.communicate(timeout=PATIENCE)[0])
         self._event(f"the program made {written['calls']:,} calls and ended")
         with ControlClient(self._source_folder) as client:
-            outcome.add("everything committed is in Postgres", client.wait(20.0))
+            outcome.add("everything committed is in Postgres", client.wait(PATIENCE))
             last = client.status()
         for gap in last.gaps:
             self._event(f"while no mirror ran: {gap.reason}; all pages were compared, and what differed was sent")
@@ -120,7 +127,7 @@ class Story:
         verdict = self._parity()
         outcome.add(f"parity: {verdict['rows']:,} rows, every value equal", verdict["verdict"] == "equal")
         self._process.terminate()
-        outcome.add("the sidecar stopped cleanly", self._process.wait(10) == 0)
+        outcome.add("the sidecar stopped cleanly", self._process.wait(PATIENCE) == 0)
 
     # -- the sidecar -------------------------------------------------------------------------------
 
@@ -145,7 +152,7 @@ class Story:
             stderr=self._log,
             stdin=subprocess.DEVNULL,
         )
-        wait_for_mirror(self._source_folder, 20.0, lambda: self._process.poll() is None).close()
+        wait_for_mirror(self._source_folder, PATIENCE, lambda: self._process.poll() is None).close()
         self._event(f"mirror up (pid {self._sidecar.pid})")
 
     def _where(self) -> list[str]:
@@ -155,12 +162,27 @@ class Story:
         with ControlClient(self._source_folder) as client:
             return client.status()
 
-    def _caught_up(self) -> StatusReport:
-        self._wait_until(lambda: self._status().caught_up_at is not None, "the sidecar to catch up")
-        return self._status()
+    def _past(self, position: str | None, live: Live) -> StatusReport:
+        """The status once Postgres has a position that is not this one, shown until then.
+
+        Not once it has everything: beside a writer without pauses a busy machine may never get there.
+        """
+        seen: list[StatusReport] = []
+
+        def went_on() -> bool:
+            if self._process.poll() is not None:
+                raise MirrorError("run the demo", detail=f"the sidecar ended with code {self._process.returncode}")
+            with contextlib.suppress(ControlError):  # it may take long to answer
+                seen.append(self._status())
+            return bool(seen) and seen[-1].applied not in (None, position)
+
+        self._watch(live, PATIENCE, until=went_on)
+        if not went_on():
+            raise MirrorError("run the demo", detail="gave up waiting for the sidecar to go on")
+        return seen[-1]
 
     def _wait_until(self, true: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 30.0
+        deadline = time.monotonic() + PATIENCE
         while not true():
             if time.monotonic() > deadline:
                 raise MirrorError("run the demo", detail=f"gave up waiting for {what}")
@@ -214,7 +236,8 @@ class Story:
         except ControlError:
             position, lag = "sidecar is down", "-"
         else:
-            position, lag = status.applied or "-", f"{(status.lag_seconds or 0.0) * 1000:.0f} ms"
+            lag = "?" if status.lag_seconds is None else f"{status.lag_seconds * 1000:.0f} ms"
+            position = status.applied or "-"
         table.add_row("rows", *(f"{counts.get(name, 0):,}" for name in _SHOWN), position, lag)
         return table
 

@@ -2,7 +2,7 @@
 
 Run as ``python -m mirror.cli.demo.writer FILE SECONDS``: a process of its own, never imported. It writes
 what a gateway writes: items with embeddings, links, reinforcements, expiries, deletes, a bulk
-clean-up, and now and then a checkpoint. When done it prints the rows of each table as JSON.
+clean-up, and now and then a checkpoint. After SECONDS, or SIGTERM, it prints the rows of each table as JSON.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import signal
 import sqlite3
 import struct
 import sys
+import threading
 import time
 import uuid
 from importlib import resources
@@ -130,11 +132,13 @@ class _Store:
 
 
 def main(path: str, seconds: float) -> None:
-    """Write for some seconds, then print the rows of each ordinary table."""
+    """Write for some seconds, or until SIGTERM, then print the rows of each ordinary table."""
+    asked_to_end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: asked_to_end.set())
     store = _Store(path)
     end = time.monotonic() + seconds
     calls = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end and not asked_to_end.is_set():
         store.step()
         calls += 1
         time.sleep(0.001)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os.path
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,7 @@ def state_folder(environment: Mapping[str, str]) -> Path:
     if named := variable(environment, *FOLDER_VARIABLES):
         return _user_path(named[1], environment)
     folders = [home(environment) / name for name in FOLDERS]
-    return next((folder for folder in folders if os.path.exists(folder)), folders[0])
+    return next((folder for folder in folders if os.path.lexists(folder)), folders[0])
 
 
 def config_path(environment: Mapping[str, str]) -> Path:
@@ -80,7 +81,8 @@ def config_path(environment: Mapping[str, str]) -> Path:
     if named := variable(environment, *FOLDER_VARIABLES):
         folders.insert(0, _user_path(named[1], environment))
     candidates = [folder / name for folder in folders for name in NAMES]
-    return next((path for path in candidates if os.path.exists(path)), state_folder(environment) / NAMES[0])
+    # A link that leads nowhere is there: to go on without it would drop in silence what it says.
+    return next((path for path in candidates if os.path.lexists(path)), state_folder(environment) / NAMES[0])
 
 
 def home(environment: Mapping[str, str]) -> Path:
@@ -91,10 +93,14 @@ def home(environment: Mapping[str, str]) -> Path:
 def read_json5(path: Path, *, unique: bool = False) -> Any:
     """The value in a file of JSON or JSON5. ``unique``: an object with one key twice is an error.
 
-    Raises ``ConfigError`` for a file that cannot be read.
+    Raises ``ConfigError`` for a file that cannot be read, and for what is not a regular file: a pipe could keep the
+    reader waiting for ever.
     """
     pairs: Callable[[Iterable[tuple[str, Any]]], dict[str, Any]] = _unique if unique else dict
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            detail = "it is a directory" if path.is_dir() else "not a regular file"
+            raise ConfigError(_READ, str(path), detail, next_step="put a regular file there, or remove it")
         text = path.read_text("utf-8-sig", errors="strict" if unique else "replace")
         try:
             return json.loads(text, object_pairs_hook=pairs)
@@ -103,6 +109,9 @@ def read_json5(path: Path, *, unique: bool = False) -> Any:
 
             return json5.loads(text, object_pairs_hook=pairs)
     except FileNotFoundError as error:
+        if path.is_symlink():
+            detail, step = "a symbolic link to a file that does not exist", "correct the link, or remove it"
+            raise ConfigError(_READ, str(path), detail, next_step=step) from error
         raise ConfigError(_READ, str(path), "no such file", next_step="check the path") from error
     except RecursionError as error:
         raise ConfigError(_READ, str(path), "nested too deeply", next_step="correct the file") from error

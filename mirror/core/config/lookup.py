@@ -66,13 +66,13 @@ def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
         if variable(environment, *argent.PATH_VARIABLES) is None:
             folders.insert(0, argent.state_folder(environment))
         places = [folder / _NAME for folder in folders]
-        mirror_path = next((place for place in places if os.path.exists(place)), places[0])
+        mirror_path = next((place for place in places if os.path.lexists(place)), places[0])
     elif _is_argent(named, *values):
         argent_path, mirror_path, values = named, named.parent / _NAME, ()
     else:
         mirror_path = named
-    ours = ConfigFile(_NAME, mirror_path, os.path.exists(mirror_path))
-    theirs = ConfigFile(argent.NAMES[0], argent_path, os.path.exists(argent_path))
+    ours = ConfigFile(_NAME, mirror_path, os.path.lexists(mirror_path))
+    theirs = ConfigFile(argent.NAMES[0], argent_path, os.path.lexists(argent_path))
     found = Found(named, mirror_path, argent_path, (ours, theirs))
     if ours.exists:
         from mirror.core.config.mirror_json import read_mirror_file  # loads msgspec, so only if there is a file

@@ -118,6 +118,8 @@ class MirrorFile(_Section):
     )
 
 
+#: A variable, as argent.json has them.
+_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 #: Keys that people write by mistake, and the right ones.
 _MEANT = {"file": "path", "database": "path", "db": "path", "dsn": "connectionString", "url": "connectionString"}
 
@@ -143,7 +145,27 @@ class Problem:
 def read_mirror_file(path: Path, *values: Any) -> MirrorFile:
     """Read a mirror.json, or take the value in it, if it has been read; raises ``ConfigError``."""
     (value,) = values or (read_json5(path, unique=True),)
-    return checked(value, MirrorFile, path)
+    made = checked(value, MirrorFile, path)
+    if found := [f"{place}: it has {name}" for place, name in _references(value)]:
+        raise ConfigError(
+            "read the configuration",
+            str(path),
+            "; ".join(found) + ": variables are not put into mirror.json, unlike argent.json",
+            next_step="write the value itself, or set ARGENT_PG_URL, MIRROR_STATE_DIR, or an argument instead",
+        )
+    return made
+
+
+def _references(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """The texts that were written as if variables were put in: the path of each, and the variable."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _references(item, _below(place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _references(item, f"{place}[{index}]")
+    elif isinstance(value, str) and (found := _REFERENCE.search(value)):
+        yield place, found.group()
 
 
 def checked(values: Any, shape: type[_Shape], path: Path, section: str = "") -> _Shape:
