@@ -61,8 +61,11 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         why = "another session made an object of the same name at the same moment"
         return SinkError(operation, place, why, sqlstate=state, next_step="the mirror tries it again", retryable=True)
     if state is not None and state[:2] == "23" and error.diag.schema_name == _OWN_SCHEMA:
-        # Not about the source's tables: the mirror's own rows about this source were changed or deleted meanwhile.
-        step = "do not change the tables in schema mirror; run `mirror up` again: it registers the source again"
+        # Not about the source's tables: somebody has changed the mirror's own.
+        step = (
+            "its rows in schema mirror were changed or deleted: run `mirror up` again, which registers the source "
+            "again and says what to do about tables that are there already"
+        )
         return SinkError(operation, place, detail, sqlstate=state, next_step=step)
     # Without a SQLSTATE the server did not answer: the connection failed.
     lost = state is None and isinstance(error, psycopg.OperationalError)
