@@ -5,6 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -23,6 +26,9 @@ from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.parity.proof import described
 from mirror.sidecar.status import kept_report, next_steps
+
+#: Mirrors that are asked at the same time.
+_AT_ONCE = 256
 
 
 @click.command(
@@ -77,7 +83,10 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     not have yet. fresh: how old the newest commit is that Postgres has. captured, applied: positions in the source's
     log, generation:frame. gaps: how often the log was not complete, so that pages were compared.
     """
-    reports = [status_of(source, settings) for source in settings.known()]
+    sources = settings.known()
+    # All at once: a mirror that does not answer takes seconds, for each of its sources.
+    with ThreadPoolExecutor(min(len(sources), _AT_ONCE)) as asking:
+        reports = list(asking.map(partial(status_of, settings=settings), sources))
     if as_json:
         document = encode(StatusDocument(sources=reports))
         click.echo(msgspec.json.format(document, indent=2).decode())
@@ -85,10 +94,11 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     console = Console()
     headings = ("phase", "lag", "fresh", "captured", "applied", "commits", "rejects", "gaps")
     table = Table(Column("source", overflow="fold"), *headings, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    names = names_apart(report.source for report in reports)
     for report in reports:
         fresh, lag = report.freshness_seconds, report.lag_seconds
         table.add_row(
-            text(Path(report.source).name),
+            text(names[report.source]),
             report.phase.value,
             "?" if lag is None else f"{lag * 1000:.0f} ms",
             "-" if fresh is None else f"{fresh:,.1f} s",
@@ -100,12 +110,27 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
         )
     print_table(console, table)
     for report in reports:
-        _render_notes(report, console)
+        _render_notes(names[report.source], report, console)
 
 
-def _render_notes(report: StatusReport, console: Console) -> None:
-    """What does not fit into a table."""
-    name = Path(report.source).name
+def names_apart(sources: Iterable[str]) -> dict[str, str]:
+    """A short name for each path: that of the file, with as many of its folders as make it differ from the others."""
+    paths = {source: Path(source).parts for source in sources}
+    return {
+        source: _shortest(parts, [other for other in paths.values() if other != parts])
+        for source, parts in paths.items()
+    }
+
+
+def _shortest(parts: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
+    for number in range(1, len(parts)):
+        if all(other[-number:] != parts[-number:] for other in others):
+            return str(Path(*parts[-number:]))
+    return str(Path(*parts))
+
+
+def _render_notes(name: str, report: StatusReport, console: Console) -> None:
+    """What does not fit into a table; ``name``: the source's in the table."""
     if report.capture == "pages":
         print_line(
             console, f"{name}: not in WAL mode: after each change all pages of the file are compared, which is slower"

@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import shlex
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -277,3 +279,34 @@ def test_none_that_can_begin_ends_it_at_once(cli: CommandLine, writers: dict[str
     assert "it is damaged" in cli.run("up", bad).error
     done = cli.run("up", bad, good)
     assert done.code == 2 and done.err.count("it is damaged") == 2, done
+
+
+def test_status_asks_all_at_once(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """A mirror that does not answer costs its time once, however many sources it has."""
+    sources = [folder / f"{number}.db" for number in range(8)]
+    for source in sources:
+        with Writer(source) as writer:
+            writer.run("PRAGMA journal_mode=WAL", f"CREATE TABLE t_{source.stem}(id INTEGER PRIMARY KEY)")
+    with cli.up(*sources) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            done = cli.run("status", "--json", timeout=120)
+            seconds = time.monotonic() - begun
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+    assert [report["phase"] for report in json.loads(done.out)["sources"]] == ["not answering"] * 8
+    assert seconds < 30, "5 seconds each"
+
+
+def test_sources_of_one_name_are_told_apart(cli: CommandLine, folder: Path) -> None:
+    """By as much of their paths as it takes."""
+    for name in ("x", "y"):
+        (folder / name).mkdir()
+        with Writer(folder / name / "m.db") as writer:
+            writer.run("PRAGMA journal_mode=WAL", f"CREATE TABLE t_{name}(id INTEGER PRIMARY KEY)")
+    assert cli.run("up", folder / "x" / "m.db", folder / "y" / "m.db", "--once").code == 0
+    lines = cli.run("status", env={"COLUMNS": "200"}).out.splitlines()
+    for name in ("x/m.db", "y/m.db"):
+        assert [line for line in lines if line.split()[:1] == [name]], "in the table"
+        assert [line for line in lines if line.startswith(f"{name}: parity")], "in the notes"
