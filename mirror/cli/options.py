@@ -110,8 +110,13 @@ def schema_of(settings: Settings, source: Path) -> str:
 
     Raises ``StateError`` if what is remembered is damaged.
     """
+    return named_schema(settings, source) or DEFAULT_SCHEMA
+
+
+def named_schema(settings: Settings, source: Path) -> str | None:
+    """As :func:`schema_of`, and None where that is the default."""
     named = settings.schema or settings.schemas.get(source)
-    return named or remembered_schema(source_folder(settings.state_dir, source)) or DEFAULT_SCHEMA
+    return named or remembered_schema(source_folder(settings.state_dir, source))
 
 
 def own_schema_command(settings: Settings, source: Path, schema: str) -> str:

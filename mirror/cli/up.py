@@ -25,9 +25,9 @@ from mirror.cli.options import (
     common,
     help_end,
     log_to,
+    named_schema,
     own_schema_command,
     postgres_of,
-    schema_of,
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.core.config.settings import Settings, require_file
@@ -88,7 +88,7 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
                 dsn,
                 settings.state_dir,
                 agents=agents,
-                schema_of=partial(schema_of, settings),
+                schema_of=partial(named_schema, settings),
                 options=settings.options,
                 profiles=profiles,
                 restarts=not once,

@@ -9,13 +9,14 @@ others.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mirror.core.errors import FencedError
+from mirror.core.errors import FencedError, SinkError
 from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
@@ -90,3 +91,20 @@ def leave(backend: str | None) -> None:
     """Note that this process closes the connection of a backend."""
     if backend is not None:
         _LEFT_BEHIND.append(backend)
+
+
+def require_no_other_schema(conn: Conn, path: str, schema: str) -> None:
+    """Raise ``SinkError`` if a source was mirrored, but never into this schema, which nobody has named.
+
+    A second copy would be made there, and whoever reads the first would see a table that does not change any more.
+    """
+    before = [str(row[0]) for row in conn.execute(statement("source_schemas"), (path,))]
+    if not before or schema in before:
+        return
+    raise SinkError(
+        "find the schema of a source",
+        path,
+        f"it was mirrored into {', '.join(before)} before, which this state directory does not know",
+        next_step=f"name the schema once: `--schema {shlex.quote(before[0])}` goes on there, "
+        f"`--schema {shlex.quote(schema)}` begins in {schema}",
+    )

@@ -90,14 +90,17 @@ class Sink:
         profiles: Mapping[str, Profile],
         *,
         agent: str | None = None,
+        unnamed: bool = False,
         faults: Faults = no_fault,
     ) -> Sink:
         """Connect, migrate and take the source over.
 
         ``path``: the source's permanent name, its absolute path. ``schema``: where its tables go.
-        ``profiles``: by name, the ways to store them. ``agent``: owner of the rows; None: as before, or the
-        profile's default. Raises :class:`FencedError` if another mirror holds the source,
-        :class:`SinkError` if Postgres cannot be used, or if the source is bound to another agent.
+        ``unnamed``: nobody has named that schema, it is the default. ``profiles``: by name, the ways to store them.
+        ``agent``: owner of the rows; None: as before, or the profile's default.
+
+        Raises :class:`FencedError` if another mirror holds the source, :class:`SinkError` if Postgres cannot be used,
+        if the source is bound to another agent, or if it was mirrored into other schemas only and none is named.
         """
         with translated("connect to Postgres"):
             conn: Conn = psycopg.Connection.connect(
@@ -116,14 +119,14 @@ class Sink:
         sink = cls(conn, dsn, path, schema, profiles, agent, faults)
         try:
             with translated("prepare Postgres for a source", path):
-                sink._prepare()
+                sink._prepare(unnamed=unnamed)
         except BaseException:
             lease.leave(sink._backend)
             conn.close()
             raise
         return sink
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, unnamed: bool) -> None:
         conn = self._conn
         encoding = conn.info.parameter_status("server_encoding")
         if encoding != "UTF8":
@@ -139,6 +142,8 @@ class Sink:
         conn.prepared_max = 500
         migrate(conn)
         self._backend = lease.own_backend(conn)
+        if unnamed:
+            lease.require_no_other_schema(conn, self._path, self._schema)
         create_schema(conn, self._schema)
         conn.execute(statement("source_register"), (self._path, self._schema))
         self._read_source()

@@ -225,7 +225,9 @@ class Pipeline:
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
             task, source = self.task, str(self.task.database)
-            self._sink = Sink.open(task.dsn, source, task.schema, PROFILES, agent=task.agent, faults=self._faults)
+            self._sink = Sink.open(
+                task.dsn, source, task.schema, PROFILES, agent=task.agent, unnamed=task.unnamed, faults=self._faults
+            )
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
             self._agreed = False
         if not self.task.resume_only:

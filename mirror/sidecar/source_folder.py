@@ -35,6 +35,8 @@ class SourceTask:
     """The profile by which its tables are stored; None: the one that recognises it."""
     resume_only: bool = False
     """Fail instead of copying the source whole. (For checking a mirror without changing it.)"""
+    unnamed: bool = False
+    """Nobody has named the schema: it is the default."""
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:

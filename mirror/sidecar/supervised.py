@@ -73,15 +73,15 @@ class SupervisedSource:
     def __init__(
         self,
         task: SourceTask,
-        schema: Callable[[], str],
+        schema: Callable[[], str | None],
         link: Callable[[], CaptureLink],
         faults: Faults,
         *,
         restarts: bool,
         options: str = "",
     ) -> None:
-        """``schema``: returns the schema that the source has now; may raise ``MirrorError``. ``link``: as for
-        :class:`Pipeline`.
+        """``schema``: returns the schema that is named for the source now, None: the task's; may raise ``MirrorError``.
+        ``link``: as for :class:`Pipeline`.
 
         ``restarts``: start the source again when its file has changed, or when it could not begin. ``options``: what
         the command that starts it needs besides its name.
@@ -274,7 +274,8 @@ class SupervisedSource:
         try:
             folder = SourceFolder(self.task.folder, self.task.database)
             try:
-                task = replace(self.task, schema=self._schema())
+                named = self._schema()
+                task = replace(self.task, schema=named or self.task.schema, unnamed=named is None)
                 pipeline = Pipeline(task, folder, self._link, self._faults)
             except BaseException:
                 folder.release()

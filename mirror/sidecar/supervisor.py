@@ -46,9 +46,9 @@ class SupervisorSettings:
     """Restart a failed source by itself once its file has changed, as long as other sources are running."""
     schemas: Mapping[Path, str] = field(default_factory=dict)
     """The Postgres schemas of sources that have another one than ``schema``."""
-    schema_of: Callable[[Path], str] | None = None
-    """Returns a source's schema, instead of the two above; called each time that a source begins. May raise
-    ``MirrorError``: then this source waits."""
+    schema_of: Callable[[Path], str | None] | None = None
+    """Returns the schema that is named for a source, instead of ``schemas``; None: nobody has named one, so it is
+    ``schema``. Called each time that a source begins. May raise ``MirrorError``: then this source waits."""
     options: str = ""
     """What the command that starts the same mirror needs besides a source's name, with a space in front."""
     spool_limit: int = SPOOL_LIMIT
@@ -107,10 +107,10 @@ class Supervisor:
                 logger.error("{}", error)
             raise errors[0]
 
-    def _schema_of(self, settings: SupervisorSettings, task: SourceTask) -> str:
-        schema = task.schema if settings.schema_of is None else settings.schema_of(task.database)
-        self.schemas[task.database] = schema
-        return schema
+    def _schema_of(self, settings: SupervisorSettings, task: SourceTask) -> str | None:
+        named = task.schema if settings.schema_of is None else settings.schema_of(task.database)
+        self.schemas[task.database] = named or task.schema
+        return named
 
     @property
     def pipelines(self) -> list[Pipeline]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -299,6 +300,24 @@ def test_what_was_never_mirrored_gets_the_whole_command(cli: CommandLine, two: t
     step = f"run `mirror up {two[1]} --state-dir '{folder / 'my state'}'`"
     for command in (("parity",), ("rejects", "retry")):
         assert cli.run(*command, two[1], *state).error.endswith(f" -- {step}")
+
+
+def test_the_schema_is_not_forgotten_with_the_state_directory(
+    cli: CommandLine, two: tuple[Path, Path], dsn: str
+) -> None:
+    """Postgres knows it: no second copy is made somewhere else without a word. What is named goes."""
+    source = two[0]
+    for named in ("its own", "public"):
+        assert cli.run("up", source, "--once", "--schema", "its own").code == 0
+        shutil.rmtree(cli.state_dir)
+        done = cli.run("up", source, "--once")
+        assert done.code == 2 and "it was mirrored into its own before" in done.err.splitlines()[-1], done
+        assert "`--schema 'its own'` goes on there" in done.err and "`--schema public` begins" in done.err
+        assert sql(dsn, "SELECT to_regclass('public.t')") == [(None,)]
+        assert cli.run("up", source, "--once", "--schema", named).code == 0
+    assert sql(dsn, "SELECT v FROM public.t") == [("one",)]
+    shutil.rmtree(cli.state_dir)
+    assert cli.run("up", source, "--once").code == 0, "it was in the default one, too"
 
 
 @pytest.mark.parametrize("content", ["{", None])
