@@ -82,6 +82,16 @@ class CommitPlace:
         if self._file and connection.file_control("main", _FCNTL_LOCKSTATE, self._value_at):
             self._keeps_lock = self._value.value & 0xFFFFFFFF == _EXCLUSIVE
 
+    def after(self, connection: apsw.Connection, place: Place | None) -> Place | None:
+        """The place of a commit that was made; None if the connection keeps its lock after all.
+
+        Such a commit raises the counter, and those behind it under the same lock do not: none is named by it.
+        """
+        if place is None or place[0] != "file":
+            return place
+        self.look_at_lock(connection)
+        return None if self._keeps_lock else place
+
     def before(self, connection: apsw.Connection) -> Place | None:
         """The commit before the one that is about to be made; the transaction has written to the main database."""
         if not self._file or not connection.file_control("main", _FCNTL_LOCKSTATE, self._value_at):

@@ -263,7 +263,7 @@ class ConnectionHooks:
             self._drop_rows()  # the last one, which has rows, has not ended
         alone = not connection.in_transaction
         if alone and self._made is not None:
-            self._end_commit(connection, *self._made)
+            self._end_commit(connection, self._place.after(connection, self._made[0]), self._made[1])
         if (self._rows or self._savepoints or not self._whole) and _is_idle(connection):
             self._clear()  # of a transaction that was rolled back, had nothing to commit, or was seen in part
         self._statement, self._own, self._direct, self._deleted = statement, 0, 0, 0
@@ -298,7 +298,7 @@ class ConnectionHooks:
                 self._made = None
                 self._drop_rows()  # the commit has failed, and may be tried again
             else:
-                self._end_commit(connection, *self._made)
+                self._end_commit(connection, self._place.after(connection, self._made[0]), self._made[1])
         self._statements += 1
         if self._statements >= _STATEMENTS:
             self._rest_from_statements(connection)

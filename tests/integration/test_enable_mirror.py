@@ -229,7 +229,8 @@ def test_without_the_preupdate_hook(database: Path, dsn: str, mode: str) -> None
 def test_a_file_without_a_wal_is_kept_equal_by_the_hook_alone(database: Path, dsn: str) -> None:
     """200 commits a second, for some seconds: no page is compared, and nothing differs when they are at last.
 
-    On a busy machine the hook may tell later than the mirror waits for it; a part in which it did does not count.
+    On a busy machine rows may come later than the mirror waits for them, or while a comparison that began before the
+    part still reads pages; such a part does not count.
     """
     with Gateway(database, dsn) as program:
         program.do(code(TABLES, database, mode="delete"))
@@ -258,9 +259,9 @@ def test_a_file_without_a_wal_is_kept_equal_by_the_hook_alone(database: Path, ds
             with program.control() as client:
                 assert client.wait(LIMIT)
             status = program.status()
-            if status["comparisons"] == before["comparisons"]:
-                applied = status["hook"]["applied"] - before["hook"]["applied"]
-                assert applied == change_counter(database) - counter
+            applied, made = status["hook"]["applied"] - before["hook"]["applied"], change_counter(database) - counter
+            assert applied <= made
+            if status["comparisons"] == before["comparisons"] and applied == made:
                 by_hook += applied
         assert status["capture"] == "pages"
         program.check()

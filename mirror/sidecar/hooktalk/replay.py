@@ -72,6 +72,8 @@ class Replay:
         self._pending: dict[int, HookedCommit] = {}
         self._counter: int | None = None
         """The change counter of what Postgres has; None: unknown, before pages are compared."""
+        self._reported: int | None = None
+        """The counter that the file had when capture last reported a change, or when its pages were compared."""
         self.cookie = 0
         """The schema cookie of what Postgres has."""
         self._inode = self._unnamed = 0
@@ -108,6 +110,7 @@ class Replay:
         header = DatabaseHeader.parse(page1)
         self._inode, self._unnamed = inode, self._hooked.unnamed
         self._counter, self.cookie = header.change_counter, header.schema_cookie
+        self._reported = self._counter
         self._touched.clear()
         self._checkable, self._waiting_since = True, None
         for counter in [counter for counter in self._pending if _is_before(counter, header.change_counter)]:
@@ -131,6 +134,8 @@ class Replay:
             assert isinstance(commit.previous, InFile)
             if commit.previous.inode != self._inode or commit.sent_at < self._opened_at:
                 continue  # of a file that was here before, or of one that has not been compared yet
+            if self._counter is not None and _is_before(commit.previous.counter, self._counter):
+                continue  # it was found on pages before it came
             known = self._pending.get(commit.previous.counter)
             if known is None or known.sent_at < commit.sent_at:
                 self._pending[commit.previous.counter] = commit
@@ -149,6 +154,8 @@ class Replay:
             # Another file, which may have the same counter; or a commit that has not raised the counter.
             return self._give_up()
         until = None if found is None else found.counter
+        if until is not None and until == self._counter == self._reported:
+            return self._give_up()  # it has changed, and its counter has not: a commit under a lock that is kept
         commits = self._chain(until)
         rows = net(commits, replica.schema.tables, whole=True) if commits else {}
         if rows is None:
@@ -160,6 +167,7 @@ class Replay:
         if not commits and not explained:
             return self._wait(found)
         if explained:
+            self._reported = until
             replica.forget_comparisons()
         position = self._position(replica, found if explained else None, len(commits))
         if not _deliver(sink, replica, position, len(commits), rows):
