@@ -167,7 +167,6 @@ class Replay:
         if not commits and not explained:
             return self._wait(found)
         if explained:
-            self._reported = until
             replica.forget_comparisons()
         position = self._position(replica, found if explained else None, len(commits))
         if not _deliver(sink, replica, position, len(commits), rows):
@@ -175,6 +174,8 @@ class Replay:
         for number, commit in enumerate(commits):
             self._log.note(commit, Lsn(replica.head.lsn.generation, replica.head.lsn.frame + number))
         self._applied(commits, rows, reached)
+        if explained:
+            self._reported = until  # only now: if Postgres fails, the same report comes again
         replica.leap(position, found.head.place if found is not None and explained else None)
         return Step.DONE
 
