@@ -14,31 +14,12 @@ import os
 import time
 from pathlib import Path
 
-from mirror.core.errors import ReplacedError, SourceError
-from mirror.sqlite.format.header import MAGIC, PAGE_SIZE_AT
-from mirror.sqlite.format.wal import PAGE_SIZES
+from mirror.core.errors import ReplacedError, overwritten
+from mirror.sqlite.format.header import PAGE_SIZE_AT, begins_a_database
 
 #: Seconds for which a file that was put right must stand still: it may be just copied. After the second number it is
 #: compared in any case, because checkpoints change it, too.
 STILL_SECONDS, LONGEST_SECONDS = 1.0, 10.0
-
-
-def overwritten(database: Path) -> SourceError:
-    """The error for a file that was a database and is none now."""
-    return SourceError(
-        "follow the source",
-        str(database),
-        "the file is no database any more: it does not begin with the header of one, so it was overwritten or damaged",
-        next_step="put the file back from a backup; the mirror then goes on by itself, and until then Postgres keeps"
-        " what it has",
-        retryable=True,
-    )
-
-
-def begins_a_database(head: bytes) -> bool:
-    """Whether the first bytes of a file (18 at least) are those of a database."""
-    size = int.from_bytes(head[PAGE_SIZE_AT], "big")
-    return head.startswith(MAGIC) and (65536 if size == 1 else size) in PAGE_SIZES
 
 
 class DatabaseFile:

@@ -24,6 +24,7 @@ help. The command line prints it as one line, and with ``--json`` as an object, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -200,3 +201,15 @@ class ConfigError(MirrorError):
     """The configuration cannot be used."""
 
     code = "config"
+
+
+def overwritten(database: Path) -> SourceError:
+    """The error for a file that was a database and is none now."""
+    return SourceError(
+        "follow the source",
+        str(database),
+        "the file is no database any more: it does not begin with the header of one, so it was overwritten or damaged",
+        next_step="put the file back from a backup; the mirror then goes on by itself, and until then Postgres keeps"
+        " what it has",
+        retryable=True,
+    )

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import apsw
 
-from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.errors import FormatError, ReplacedError, SourceError, overwritten
 from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.sqlite.format.freelist import free_leaves
-from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader
+from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader, begins_a_database
 
 #: SQLite 3.7.0 to 3.51.2 can corrupt a database when a WAL reset meets another checkpoint.
 _OLDEST = 3051003
@@ -46,6 +46,17 @@ class FileReader:
             self._open.size()  # still the same file, after all of it was read
             return b""
         return self._open.read(offset, amount)
+
+    def header(self) -> bytes:
+        """The database header, unparsed: 100 bytes.
+
+        Raises ``SourceError`` (retryable) when the file is no database any more: what the mirror has is right, and the
+        file is not.
+        """
+        head = self(0, HEADER_SIZE)
+        if len(head) < HEADER_SIZE or not begins_a_database(head):
+            raise overwritten(self._open.database)
+        return head
 
     def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
         """Raise ``SourceError`` if a page of the database is neither in the file as read nor in the WAL.
@@ -87,7 +98,7 @@ class OpenSource:
                 f"SQLite {apsw.sqlite_lib_version()} has the WAL-reset bug",
                 next_step="install apsw 3.51.3 or newer",
             )
-        self._database = database
+        self.database = database
         self.inode = self._stat().st_ino
         kind = network_filesystem(database, mounts())
         if kind is not None:
@@ -121,7 +132,7 @@ class OpenSource:
         except FormatError as error:
             raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
         # The size last: with nothing in the WAL, a growing file has by now all pages that its header named before.
-        logged = _stamp(Path(f"{self._database}-wal"))
+        logged = _stamp(Path(f"{self.database}-wal"))
         pages = self.size() // header.page_size
         if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):
             raise self.not_whole(pages, header.pages)
@@ -139,7 +150,7 @@ class OpenSource:
             raise self._refused(f"its journal mode is changing to {mode}", "try again", retryable=True)
 
     def _refused(self, detail: str, next_step: str, *, retryable: bool = False) -> SourceError:
-        return SourceError("open the source", str(self._database), detail, next_step=next_step, retryable=retryable)
+        return SourceError("open the source", str(self.database), detail, next_step=next_step, retryable=retryable)
 
     def not_whole(self, there: int, pages: int) -> SourceError:
         """The error for a file that ends too early."""
@@ -156,7 +167,7 @@ class OpenSource:
             return self._connection.read("main", 0, offset, amount)[1]
         except apsw.Error as error:
             raise SourceError(
-                "read the source", f"{self._database}, offset {offset}", str(error), retryable=True
+                "read the source", f"{self.database}, offset {offset}", str(error), retryable=True
             ) from error
 
     def size(self) -> int:
@@ -164,14 +175,14 @@ class OpenSource:
         try:
             found = self._stat()
         except SourceError as error:
-            raise ReplacedError("read the source", str(self._database), error.detail) from error
+            raise ReplacedError("read the source", str(self.database), error.detail) from error
         if found.st_ino != self.inode:
-            raise ReplacedError("read the source", str(self._database), "another file was put at its path")
+            raise ReplacedError("read the source", str(self.database), "another file was put at its path")
         return found.st_size
 
     def _stat(self) -> os.stat_result:
         try:
-            found = os.stat(self._database)  # opens no descriptor, so no lock can be lost
+            found = os.stat(self.database)  # opens no descriptor, so no lock can be lost
         except OSError as error:
             raise self._refused(f"no such file ({error.strerror})", "check the path") from error
         if not stat.S_ISREG(found.st_mode):

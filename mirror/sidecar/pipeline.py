@@ -270,7 +270,7 @@ class Pipeline:
             replica.save_now_and_then(self._feed.until)
             found = self._next(replica)
             if self.status.capture == "pages" and not self._mailbox.held:
-                step = self.hooks.step(replica, self._sink, found, lambda: self._source.reader()(0, 100))
+                step = self.hooks.step(replica, self._sink, found, lambda: self._source.reader().header())
                 if step in (Step.DONE, Step.WAIT):
                     self.status.phase = Phase.FOLLOWING
                     self._update_status()
@@ -385,7 +385,7 @@ class Pipeline:
             gap = last_change(self._spool, gap, self._feed.until)
             replica.forget_comparisons()
             read = self._source.reader()
-            page_size = DatabaseHeader.parse(read(0, 100)).page_size
+            page_size = DatabaseHeader.parse(read.header()).page_size
             if page_size != replica.page_size:
                 self._resync_at(replica, gap, f"the page size changed from {replica.page_size} to {page_size}")
                 return

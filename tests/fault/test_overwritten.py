@@ -49,6 +49,11 @@ def test_the_header_is_no_database(
     report = mirror.status_when(is_reported)
     assert "put the file back" in report["last_error"] and "by itself" in report["last_error"]
     assert rows(dsn) == 500
+    # Whoever looks at the file next says the same, and does not take what is there for an empty database.
+    before = report["interruptions"]
+    mirror.kill_capture()
+    mirror.status_when(lambda status: status["interruptions"] > before + 2 and is_reported(status))
+    assert rows(dsn) == 500
     overwrite(database, right)
     mirror.status_when(lambda status: bool(status["phase"] == "following" and status["last_error"] is None))
     writer.run("INSERT INTO t VALUES (1000, 'and on')")

@@ -28,6 +28,7 @@ import struct
 from dataclasses import dataclass
 
 from mirror.core.errors import FormatError
+from mirror.sqlite.format.wal import PAGE_SIZES
 
 MAGIC = b"SQLite format 3\0"
 HEADER_SIZE = 100
@@ -37,6 +38,12 @@ PAGE_SIZE_AT = slice(16, 18)
 LOCK_BYTE = 1 << 30
 
 _ENCODINGS = {0: "utf-8", 1: "utf-8", 2: "utf-16-le", 3: "utf-16-be"}
+
+
+def begins_a_database(head: bytes) -> bool:
+    """Whether the first bytes of a file (18 at least) are those of a database."""
+    size = int.from_bytes(head[PAGE_SIZE_AT], "big")
+    return head.startswith(MAGIC) and (65536 if size == 1 else size) in PAGE_SIZES
 
 
 @dataclass(frozen=True, slots=True)
