@@ -197,6 +197,24 @@ class RequestError(ControlError):
     code = "control.request"
 
 
+class StorageError(MirrorError):
+    """What a program asked of its storage adapter cannot be done as it was asked."""
+
+    code = "storage"
+
+
+class ConstraintError(StorageError):
+    """A row would break a constraint of its table: a name that is taken, a reference to nothing."""
+
+    code = "storage.constraint"
+
+
+class UnsupportedError(StorageError):
+    """The store in use does not have what was asked for; another one does."""
+
+    code = "storage.unsupported"
+
+
 class ConfigError(MirrorError):
     """The configuration cannot be used."""
 

@@ -1,0 +1,363 @@
+"""Statements as SQL for SQLite, and values as SQLite stores them in a MemuStore.
+
+Times in texts come in two forms (``2026-11-23T00:05:04.442Z`` and ``2026-11-23 00:05:04``), which do not sort as text.
+So they are compared and ordered as ``julianday``. An index on the text still serves a limited list: times of different
+days sort the same either way, so only the days of the rows that count are sorted again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mirror.core.errors import SourceError
+from mirror.core.quote import quoted as quote_identifier
+from mirror.storage.statements import (
+    Add,
+    All,
+    Any_,
+    Compare,
+    Condition,
+    Contains,
+    Count,
+    CountBy,
+    CountOf,
+    Delete,
+    Insert,
+    Linked,
+    Not,
+    OneOf,
+    SameName,
+    Select,
+    StartsWith,
+    Unexpired,
+    Update,
+)
+from mirror.storage.tables import Column, Embedding, Table
+
+_OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+Sql = tuple[str, list[Any]]
+
+
+# -- values --------------------------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> str:
+    """JSON as ``JSON.stringify`` writes it: no spaces, no escapes that are not needed, 1 for 1.0."""
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def stored(column: Column, value: Any) -> Any:
+    """A value as the column has it."""
+    if value is None:
+        return None
+    match column.kind:
+        case "json":
+            return to_json(value)
+        case "vector":
+            return value.to_bytes()
+        case "flag":
+            return int(value)
+        case "real":
+            return float(value)
+        case _:
+            return value
+
+
+def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
+    """A function that makes a table's row of a row of SQLite, which has the table's columns in order."""
+    converters = [(at, _loader(column)) for at, column in enumerate(table.columns)]
+    special = [(at, load) for at, load in converters if load is not None]
+    row_type = table.row
+    if not special:
+        return lambda row: row_type(*row)
+
+    def read(row: tuple[Any, ...]) -> Any:
+        values = list(row)
+        for at, load in special:
+            values[at] = load(values[at])
+        return row_type(*values)
+
+    return read
+
+
+def _loader(column: Column) -> Callable[[Any], Any] | None:
+    match column.kind:
+        case "json":
+            return _texts if column.sequence else _object if not column.optional else _any_json
+        case "vector":
+            return lambda blob: Embedding.from_bytes(blob) if blob else None
+        case "flag":
+            return bool
+        case _:
+            return None
+
+
+def _parse(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise SourceError("read a row", detail=f"not JSON: {text!r:.60}", next_step="correct the row") from error
+
+
+def _any_json(text: Any) -> Any:
+    return None if text is None or text == "" else _parse(text)
+
+
+def _object(text: Any) -> Any:
+    return {} if text is None or text == "" else _parse(text)
+
+
+def _texts(text: Any) -> Any:
+    if text is None or text == "":
+        return ()
+    found = _parse(text)
+    return tuple(found) if isinstance(found, list) else ()
+
+
+# -- conditions ----------------------------------------------------------------------------------------
+
+
+def where(table: Table, condition: Condition) -> Sql:
+    """A condition as SQL, never NULL, and its parameters."""
+    parameters: list[Any] = []
+    return _condition(table, condition, parameters), parameters
+
+
+def _condition(table: Table, condition: Condition, out: list[Any]) -> str:
+    match condition:
+        case All(parts):
+            made = [_condition(table, part, out) for part in parts]
+            return " AND ".join(f"({part})" if " OR " in part else part for part in made) or "TRUE"
+        case Any_(parts):
+            return "(" + " OR ".join(_condition(table, part, out) for part in parts) + ")" if parts else "FALSE"
+        case Not(part):
+            return f"({_condition(table, part, out)}) IS NOT TRUE"
+        case Compare(name, operator, value):
+            return _compare(table, name, operator, value, out)
+        case OneOf(name, among):
+            if not among:
+                return "FALSE"
+            expression, convert = _operand(table, name)
+            out.extend(convert(value) for value in among)
+            marks = ", ".join(_mark(table, name) for _ in among)
+            return f"{expression} IN ({marks})"
+        case Contains(name, part):
+            column, dot, member = name.partition(".")
+            if table.by_name[column].sequence:
+                out.append(part)
+                return f"EXISTS (SELECT 1 FROM json_each({_valid(column)}) WHERE value = ?)"
+            if dot:
+                out += [_path(member), part, _path(member), part]
+                valid = _valid(column)
+                return (
+                    f"(instr(lower(CAST(json_extract({valid}, ?) AS TEXT)), lower(?)) > 0"
+                    f" OR EXISTS (SELECT 1 FROM json_each({valid}, ?) WHERE value = ?))"
+                )
+            out.append(part)
+            return f"instr(lower({quote_identifier(column)}), lower(?)) > 0"
+        case SameName(name, text):
+            out.append(text)
+            return f"{quote_identifier(name)} = ? COLLATE NOCASE"
+        case StartsWith(name, prefix):
+            out += [len(prefix), prefix]
+            return f"substr({quote_identifier(name)}, 1, ?) = ?"
+        case Linked(name, other, linked, inner):
+            inside = _condition(other, inner, out)
+            return (
+                f"{quote_identifier(name)} IN (SELECT {quote_identifier(linked)} FROM {quote_identifier(other.name)}"
+                f" WHERE {inside})"
+            )
+        case Unexpired(now):
+            out.append(now)
+            return (
+                "(instr(coalesce(extra, ''), '\"expiresAt\"') = 0 OR"
+                f" coalesce(json_extract({_valid('extra')}, '$.expiresAt') <= ?, 0) = 0)"
+            )
+    raise TypeError(f"no condition: {condition!r}")
+
+
+def _compare(table: Table, name: str, operator: str, value: Any, out: list[Any]) -> str:
+    expression, convert = _operand(table, name)
+    if value is None:
+        return f"{expression} IS {'NOT ' if operator == 'ne' else ''}NULL"
+    out.append(convert(value))
+    mark = _mark(table, name)
+    if operator in ("eq", "ne"):
+        return f"{expression} IS {'NOT ' if operator == 'ne' else ''}{mark}"
+    column, dot, member = name.partition(".")
+    if dot:  # numbers and texts are not compared with each other
+        kind = "('text')" if isinstance(value, str) else "('integer', 'real')"
+        valid = _valid(column)
+        out[-1:] = [_path(member), _path(member), value]
+        return f"(json_type({valid}, ?) IN {kind} AND json_extract({valid}, ?) {_OPERATORS[operator]} ?)"
+    return f"({expression} {_OPERATORS[operator]} {mark}) IS TRUE"
+
+
+def _operand(table: Table, name: str) -> tuple[str, Callable[[Any], Any]]:
+    """The expression of a column or a member, and how values are converted to compare with it."""
+    column, dot, member = name.partition(".")
+    known = table.by_name[column]
+    quoted = quote_identifier(column)
+    if dot:
+        return f"{_valid(column)} -> {_literal(_path(member))}", to_json
+    if known.kind == "time":
+        return f"julianday({quoted})", str
+    return quoted, lambda value: stored(known, value)
+
+
+def _mark(table: Table, name: str) -> str:
+    return "julianday(?)" if "." not in name and table.by_name[name].kind == "time" else "?"
+
+
+def _valid(column: str) -> str:
+    """The JSON of a column; NULL where it is none."""
+    quoted = quote_identifier(column)
+    return f"CASE WHEN json_valid({quoted}) THEN {quoted} END"
+
+
+def _path(member: str) -> str:
+    escaped = member.replace("\\", "\\\\").replace('"', '\\"')
+    return f'$."{escaped}"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+# -- statements ----------------------------------------------------------------------------------------
+
+
+def columns(table: Table, prefix: str = "") -> str:
+    """The table's columns in order."""
+    return ", ".join(prefix + quote_identifier(column.name) for column in table.columns)
+
+
+def select(statement: Select) -> Sql:
+    """A Select as SQL."""
+    table = statement.table
+    name = quote_identifier(table.name)
+    condition, parameters = where(table, statement.where)
+    order = order_by(table, statement.order)
+    text = f"SELECT {columns(table)} FROM {name} WHERE {condition}"
+    by_time = statement.order and _kind(table, statement.order[0]) == "time"
+    if statement.limit is not None and by_time:
+        # Rows of other days than these cannot be among the first: the index on the text finds them.
+        column = quote_identifier(statement.order[0].removeprefix("-"))
+        falling = statement.order[0].startswith("-")
+        edge = (
+            f"(SELECT date({column}, '{'-' if falling else '+'}1 day') FROM {name} WHERE {condition}"
+            f" ORDER BY {column} {'DESC' if falling else 'ASC'} LIMIT 1 OFFSET ?)"
+        )
+        compared = (
+            f"{column} >= coalesce({edge}, '')" if falling else f"{column} < coalesce(date({edge}, '+1 day'), '~')"
+        )
+        text += f" AND {compared}"
+        parameters = [*parameters, *parameters, statement.limit + statement.offset - 1]
+    text += order
+    if statement.limit is not None or statement.offset:
+        text += " LIMIT ? OFFSET ?"
+        parameters = [*parameters, -1 if statement.limit is None else statement.limit, statement.offset]
+    return text, parameters
+
+
+def _kind(table: Table, ordered: str) -> str:
+    return table.by_name[ordered.removeprefix("-")].kind
+
+
+def order_by(table: Table, order: tuple[str, ...]) -> str:
+    """ORDER BY, ties by the key; empty for no order."""
+    if not order:
+        return ""
+    terms = []
+    for name in (*order, *(key for key in table.key if key not in {part.removeprefix("-") for part in order})):
+        quoted = quote_identifier(name.removeprefix("-"))
+        expression = f"julianday({quoted})" if _kind(table, name) == "time" else quoted
+        terms.append(expression + (" DESC NULLS LAST" if name.startswith("-") else " NULLS LAST"))
+    return " ORDER BY " + ", ".join(terms)
+
+
+def count(statement: Count) -> Sql:
+    """A Count as SQL."""
+    condition, parameters = where(statement.table, statement.where)
+    return f"SELECT count(*) FROM {quote_identifier(statement.table.name)} WHERE {condition}", parameters
+
+
+def count_by(statement: CountBy) -> Sql:
+    """A CountBy as SQL."""
+    condition, parameters = where(statement.table, statement.where)
+    column = quote_identifier(statement.column)
+    name = quote_identifier(statement.table.name)
+    return f"SELECT {column}, count(*) FROM {name} WHERE {condition} GROUP BY 1 ORDER BY 1", parameters
+
+
+def insert(statement: Insert) -> Sql:
+    """An Insert as SQL."""
+    table = statement.table
+    names = ", ".join(map(quote_identifier, statement.values))
+    marks = ", ".join("?" for _ in statement.values)
+    how = "INSERT OR IGNORE" if statement.ignore else "INSERT"
+    parameters = [stored(table.by_name[name], value) for name, value in statement.values.items()]
+    return f"{how} INTO {quote_identifier(table.name)} ({names}) VALUES ({marks})", parameters
+
+
+def update(statement: Update) -> Sql:
+    """An Update as SQL."""
+    table = statement.table
+    parameters: list[Any] = []
+    sets = ", ".join(_assignment(table, name, value, parameters) for name, value in statement.values.items())
+    condition = _condition(table, statement.where, parameters)
+    return f"UPDATE {quote_identifier(table.name)} SET {sets} WHERE {condition}", parameters
+
+
+def _assignment(table: Table, name: str, value: Any, out: list[Any]) -> str:
+    quoted = quote_identifier(name)
+    match value:
+        case Add(amount, least, most):
+            out.append(amount)
+            made = f"{quoted} + ?"
+            for bound, function in ((least, "max"), (most, "min")):
+                if bound is not None:
+                    out.append(bound)
+                    made = f"{function}({made}, ?)"
+            return f"{quoted} = {made}"
+        case CountOf(other, condition):
+            inside = _condition(other, condition, out)
+            return f"{quoted} = (SELECT count(*) FROM {quote_identifier(other.name)} WHERE {inside})"
+    out.append(stored(table.by_name[name], value))
+    return f"{quoted} = ?"
+
+
+def delete(statement: Delete) -> Sql:
+    """A Delete as SQL."""
+    condition, parameters = where(statement.table, statement.where)
+    return f"DELETE FROM {quote_identifier(statement.table.name)} WHERE {condition}", parameters
+
+
+_TOKEN = re.compile(r"\w+")
+
+
+def match_query(text: str) -> str | None:
+    """An FTS5 query for any of the words of a text; None if it has none. Never a syntax error: words are quoted."""
+    return " OR ".join(f'"{word}"' for word in search_words(text)) or None
+
+
+def search_words(text: str) -> list[str]:
+    """The words of a text to search for: of one letter only if it has no others."""
+    found = list(dict.fromkeys(_TOKEN.findall(text)))
+    return [word for word in found if len(word) > 1] or found
+
+
+def rows_of(found: Iterator[tuple[Any, ...]], read: Callable[[tuple[Any, ...]], Any]) -> list[tuple[Any, float]]:
+    """Rows whose last column is a rank."""
+    return [(read(row[:-1]), float(row[-1])) for row in found]

@@ -1,0 +1,296 @@
+"""Runs operations on one SQLite file.
+
+Connections are kept and used again, each by one thread at a time. A read of several statements has one snapshot; a
+write is one transaction, which takes the write lock at once, so that it never fails half-way for another writer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mirror.core.quote import quoted
+from mirror.storage.on_sqlite import sql
+from mirror.storage.on_sqlite.drivers import Connection, connect
+from mirror.storage.operations.base import Context, Operation
+from mirror.storage.statements import (
+    All,
+    Any_,
+    Condition,
+    Contains,
+    Count,
+    CountBy,
+    Delete,
+    Insert,
+    Near,
+    Op,
+    Select,
+    Statement,
+    Update,
+    Words,
+    eq,
+    every,
+)
+from mirror.storage.tables import Table
+
+Result = TypeVar("Result")
+
+#: Columns of texts that are searched where the file has no full-text table.
+_TEXTS = {
+    "memory_items": ("summary", "reflection", "lesson"),
+    "memory_categories": ("name", "description", "summary"),
+    "lessons": ("context", "action", "outcome", "lesson", "correction"),
+    "tasks": ("title", "description"),
+}
+
+
+class _Session:
+    """A connection, and what its file has."""
+
+    def __init__(self, database: Path) -> None:
+        self.connection: Connection = connect(database)
+        self.vectors = self.connection.load_vectors()
+        self._names: dict[str, str] = {}
+        self._cookie = -1
+
+    def schema_of(self, name: str) -> str | None:
+        """The SQL of a table of the file; None if there is none."""
+        [(cookie,)] = self.connection.execute("PRAGMA schema_version")
+        if cookie != self._cookie:
+            found = self.connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'")
+            self._names, self._cookie = dict(found), cookie
+        return self._names.get(name)
+
+
+class SQLiteStore:
+    """One file. Thread: any."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self._idle: list[_Session] = []
+        self._pid = os.getpid()
+        self._guard = threading.Lock()
+        self._closed = False
+
+    def open(self) -> None:
+        """Connect once, so that an error is met now; the connection is kept. Raises ``SourceError``."""
+        with self._session():
+            pass
+
+    @property
+    def vec_available(self) -> bool:
+        """Whether the extension for vectors is loaded and the file has its tables."""
+        with self._session() as session:
+            return session.vectors and session.schema_of("vec_memory_items") is not None
+
+    def close(self) -> None:
+        """Close the connections; :meth:`run` opens new ones."""
+        with self._guard:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.connection.close()
+
+    @contextmanager
+    def _session(self) -> Iterator[_Session]:
+        with self._guard:
+            if os.getpid() != self._pid:  # a child of fork must not use its parent's connections, nor close them
+                _OF_PARENTS.append(self._idle)
+                self._idle, self._pid = [], os.getpid()
+            session = self._idle.pop() if self._idle else None
+        if session is None:
+            session = _Session(self.database)
+        try:
+            yield session
+        finally:
+            with self._guard:
+                self._idle.append(session)
+
+    def run(
+        self, ctx: Context, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Result:
+        """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
+        with self._session() as session:
+            if operation.many or (not operation.reads and session.vectors):
+                return self._in_transaction(session, operation, operation.make(ctx, *args, **kwargs))
+            return _drive(session, operation.make(ctx, *args, **kwargs))
+
+    def _in_transaction(self, session: _Session, operation: Operation[..., Any], op: Op[Result]) -> Result:
+        execute = session.connection.execute
+        execute("BEGIN" if operation.reads else "BEGIN IMMEDIATE")
+        try:
+            result = _drive(session, op)
+            execute("COMMIT")
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+        return result
+
+
+#: Connections of parent processes: kept, because closing them here would drop the parent's locks.
+_OF_PARENTS: list[list[_Session]] = []
+
+
+def _drive(session: _Session, op: Op[Result]) -> Result:
+    answer: Any = None
+    try:
+        while True:
+            answer = _answer(session, op.send(answer))
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+
+
+_READERS: dict[str, Any] = {}
+
+
+def _read(table: Table) -> Any:
+    made = _READERS.get(table.name)
+    if made is None:
+        made = _READERS[table.name] = sql.reader(table)
+    return made
+
+
+def _answer(session: _Session, statement: Statement[Any]) -> Any:
+    execute = session.connection.execute
+    match statement:
+        case Select(table):
+            read = _read(table)
+            return [read(row) for row in execute(*sql.select(statement))]
+        case Insert(table):
+            execute(*sql.insert(statement))
+            changed = session.connection.changed()
+            if table.vectors and statement.values.get("embedding") is not None and changed:
+                _keep_vectors(session, table, sql.where(table, _by_key(table, statement.values)))
+            return changed
+        case Update(table):
+            execute(*sql.update(statement))
+            changed = session.connection.changed()
+            if table.vectors and "embedding" in statement.values and changed:
+                _keep_vectors(session, table, sql.where(table, statement.where))
+            return changed
+        case Delete(table):
+            if table.vectors:
+                _drop_vectors(session, table, sql.where(table, statement.where))
+            execute(*sql.delete(statement))
+            return session.connection.changed()
+        case Count():
+            return execute(*sql.count(statement))[0][0]
+        case CountBy():
+            return dict(execute(*sql.count_by(statement)))
+        case Words():
+            return _words(session, statement)
+        case Near():
+            return _near(session, statement)
+    raise TypeError(f"no statement: {statement!r}")
+
+
+def _by_key(table: Table, values: Any) -> Condition:
+    return every(*[eq(name, values[name]) for name in table.key])
+
+
+# -- search by words -----------------------------------------------------------------------------------
+
+
+def _words(session: _Session, statement: Words) -> list[tuple[Any, float]]:
+    table = statement.table
+    query = sql.match_query(statement.text)
+    if query is None:
+        return []
+    if session.schema_of(table.words) is None:
+        return _contained(session, statement)
+    condition, parameters = sql.where(table, statement.where)
+    words, name = quoted(table.words), quoted(table.name)
+    on = f"{words}.task_id = {name}.id" if table.name == "tasks" else f"{words}.rowid = {name}.rowid"
+    found = session.connection.execute(
+        f"SELECT {sql.columns(table, f'{name}.')}, -bm25({words}) FROM {words} JOIN {name} ON {on}"
+        f" WHERE {words} MATCH ? AND {condition} ORDER BY bm25({words}), {name}.rowid LIMIT ?",
+        [query, *parameters, statement.limit],
+    )
+    return sql.rows_of(iter(found), _read(table))
+
+
+def _contained(session: _Session, statement: Words) -> list[tuple[Any, float]]:
+    """Without a full-text table: rows with any of the words as a part of a text, those with most words first."""
+    table = statement.table
+    texts = [name for name in _TEXTS[table.name] if name in table.by_name]
+    words = [Any_(tuple(Contains(name, word) for name in texts)) for word in sql.search_words(statement.text)]
+    parts = [sql.where(table, word) for word in words]
+    condition, parameters = sql.where(table, All((statement.where,)))
+    rank = " + ".join(f"({part})" for part, _ in parts)
+    ranked = [value for _, values in parts for value in values]
+    found = session.connection.execute(
+        f"SELECT * FROM (SELECT {sql.columns(table)}, {rank} AS found FROM {quoted(table.name)} WHERE {condition})"
+        " WHERE found > 0 ORDER BY found DESC, 1 LIMIT ?",
+        [*ranked, *parameters, statement.limit],
+    )
+    return sql.rows_of(iter(found), _read(table))
+
+
+# -- search by embeddings ------------------------------------------------------------------------------
+
+
+def _near(session: _Session, statement: Near) -> list[tuple[Any, float]]:
+    """Exact: cosine similarity to every embedding of the same dimension. (vec0's tables order by another distance.)"""
+    table, wanted = statement.table, statement.embedding
+    condition, parameters = sql.where(table, statement.where)
+    execute, name = session.connection.execute, quoted(table.name)
+    fits = f"length(embedding) = {4 * len(wanted)} AND {condition}"
+    if session.vectors:
+        # The extension gives NULL for a vector of zeros, which is similar to nothing.
+        best = execute(
+            f"SELECT rowid, 1 - vec_distance_cosine(embedding, ?) AS score FROM {name} WHERE {fits}"
+            " ORDER BY score DESC, rowid LIMIT ?",
+            [wanted.to_bytes(), *parameters, statement.limit],
+        )
+    else:
+        best = _most_similar(execute(f"SELECT rowid, embedding FROM {name} WHERE {fits}", parameters), statement)
+    scores = {rowid: score for rowid, score in best if score is not None and score > 0}
+    marks = ", ".join("?" for _ in scores)
+    found = execute(f"SELECT {sql.columns(table)}, rowid FROM {name} WHERE rowid IN ({marks})", list(scores))
+    read = _read(table)
+    by_rowid = {row[-1]: read(row[:-1]) for row in found}
+    return [(by_rowid[rowid], score) for rowid, score in scores.items()]
+
+
+def _most_similar(rows: list[tuple[Any, ...]], statement: Near) -> list[tuple[int, float]]:
+    if not rows:
+        return []
+    wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4").astype(np.float64)
+    vectors = np.frombuffer(b"".join(blob for _, blob in rows), "<f4").reshape(len(rows), -1).astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = np.where(lengths > 0, vectors @ wanted / lengths, 0.0)
+    order = np.argsort(-scores, kind="stable")[: statement.limit]
+    return [(rows[at][0], float(scores[at])) for at in order]
+
+
+def _keep_vectors(session: _Session, table: Table, where: sql.Sql) -> None:
+    """Bring a vec0 table up to date, where the file has one and the extension is loaded, as the original does."""
+    if not session.vectors or (schema := session.schema_of(table.vectors)) is None:
+        return
+    condition, parameters = where
+    execute, name = session.connection.execute, quoted(table.vectors)
+    changed = execute(f"SELECT rowid, embedding FROM {quoted(table.name)} WHERE {condition}", parameters)
+    size = re.search(r"float\[(\d+)\]", schema)
+    for rowid, embedding in changed:
+        execute(f"DELETE FROM {name} WHERE rowid = ?", [rowid])
+        if embedding is not None and size is not None and len(embedding) == 4 * int(size[1]):
+            execute(f"INSERT INTO {name}(rowid, embedding) VALUES (?, ?)", [rowid, embedding])
+
+
+def _drop_vectors(session: _Session, table: Table, where: sql.Sql) -> None:
+    if not session.vectors or session.schema_of(table.vectors) is None:
+        return
+    condition, parameters = where
+    session.connection.execute(
+        f"DELETE FROM {quoted(table.vectors)} WHERE rowid IN"
+        f" (SELECT rowid FROM {quoted(table.name)} WHERE {condition})",
+        parameters,
+    )

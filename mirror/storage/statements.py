@@ -1,0 +1,336 @@
+"""What operations ask of a store: statements and conditions as data, without SQL.
+
+A statement's *shape* is all of it but the values, so that a store can keep the SQL of each shape. ``values`` come in
+the order in which the shape names them.
+
+A condition about a column that is NULL is false, and its negation true: ``Not(Compare("mood", "eq", "calm"))`` is true
+of a row without a mood. Comparing with None finds rows without a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from mirror.storage.tables import Embedding, Table
+
+Result = TypeVar("Result")
+
+Comparison = Literal["eq", "ne", "gt", "gte", "lt", "lte"]
+
+
+class Condition:
+    """Base of all conditions."""
+
+    __slots__ = ()
+
+    def shape(self) -> tuple[Any, ...]:
+        """All but the values."""
+        raise NotImplementedError
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The values, each with the column that it is compared with; an empty name: as it is."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Condition):
+    """A column (or ``extra.key``: a member of a JSON object) against a value; None with eq and ne: NULL."""
+
+    column: str
+    operator: Comparison
+    value: Any
+
+    def shape(self) -> tuple[Any, ...]:
+        """Whether the value is None is a part of it."""
+        return ("compare", self.column, self.operator, self.value is None)
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The value, unless it is None."""
+        if self.value is not None:
+            yield self.column, self.value
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(Condition):
+    """A column that has one of some values; with none of them, false."""
+
+    column: str
+    among: tuple[Any, ...]
+
+    def shape(self) -> tuple[Any, ...]:
+        """With the number of values."""
+        return ("in", self.column, len(self.among))
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """All."""
+        for value in self.among:
+            yield self.column, value
+
+
+@dataclass(frozen=True, slots=True)
+class Contains(Condition):
+    """A text that has a part, without regard to the case of ASCII letters; or a JSON list that has a text."""
+
+    column: str
+    part: str
+
+    def shape(self) -> tuple[Any, ...]:
+        """The column."""
+        return ("contains", self.column)
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The part."""
+        yield "", self.part
+
+
+@dataclass(frozen=True, slots=True)
+class SameName(Condition):
+    """A text equal to another without regard to the case of ASCII letters."""
+
+    column: str
+    name: str
+
+    def shape(self) -> tuple[Any, ...]:
+        """The column."""
+        return ("same name", self.column)
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The name."""
+        yield "", self.name
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWith(Condition):
+    """A text that begins with another, exactly."""
+
+    column: str
+    prefix: str
+
+    def shape(self) -> tuple[Any, ...]:
+        """The column."""
+        return ("starts with", self.column)
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The prefix."""
+        yield "", self.prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Linked(Condition):
+    """A column with a value that a column of another table has, in a row for which a condition is true."""
+
+    column: str
+    table: Table
+    linked: str
+    where: Condition
+
+    def shape(self) -> tuple[Any, ...]:
+        """With the shape of the condition."""
+        return ("linked", self.column, self.table.name, self.linked, self.where.shape())
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Those of the condition, which must be of kind text: they are not converted by the outer table's columns."""
+        return (("", value) for _, value in self.where.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Unexpired(Condition):
+    """A memory item whose time to live has not ended at a time (ISO 8601, as ``extra.expiresAt`` is)."""
+
+    now: str
+
+    def shape(self) -> tuple[Any, ...]:
+        """A constant."""
+        return ("unexpired",)
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The time."""
+        yield "", self.now
+
+
+@dataclass(frozen=True, slots=True)
+class All(Condition):
+    """All of some conditions; of none: true."""
+
+    parts: tuple[Condition, ...] = ()
+
+    def shape(self) -> tuple[Any, ...]:
+        """With those of the parts."""
+        return ("all", *[part.shape() for part in self.parts])
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Those of the parts, in order."""
+        for part in self.parts:
+            yield from part.values()
+
+
+@dataclass(frozen=True, slots=True)
+class Any_(Condition):  # noqa: N801 - Any is taken
+    """Any of some conditions; of none: false."""
+
+    parts: tuple[Condition, ...]
+
+    def shape(self) -> tuple[Any, ...]:
+        """With those of the parts."""
+        return ("any", *[part.shape() for part in self.parts])
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Those of the parts, in order."""
+        for part in self.parts:
+            yield from part.values()
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Condition):
+    """The opposite of a condition."""
+
+    part: Condition
+
+    def shape(self) -> tuple[Any, ...]:
+        """With that of the part."""
+        return ("not", self.part.shape())
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Those of the part."""
+        return self.part.values()
+
+
+def eq(column: str, value: Any) -> Compare:
+    """The column has the value."""
+    return Compare(column, "eq", value)
+
+
+def every(*parts: Condition | None) -> All:
+    """All of the conditions that are given."""
+    return All(tuple(part for part in parts if part is not None))
+
+
+# -- values that are computed in the store -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """The column's value plus a number, within bounds."""
+
+    amount: float | int
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CountOf:
+    """The number of rows of a table for which a condition (of texts) is true."""
+
+    table: Table
+    where: Condition
+
+
+# -- statements ----------------------------------------------------------------------------------------
+
+
+class Statement(Generic[Result]):
+    """Base of all statements; ``Result``: what a store answers."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Select(Statement[list[Any]]):
+    """Rows, as the table's dataclass. ``order``: column names, ``-`` before one that descends; ties by the key."""
+
+    table: Table
+    where: Condition = All()
+    order: tuple[str, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Statement[int]):
+    """The number of rows."""
+
+    table: Table
+    where: Condition = All()
+
+
+@dataclass(frozen=True, slots=True)
+class CountBy(Statement[dict[str, int]]):
+    """The number of rows by the value of a column."""
+
+    table: Table
+    column: str
+    where: Condition = All()
+
+
+@dataclass(frozen=True, slots=True)
+class Insert(Statement[int]):
+    """A row; the result is the number of rows inserted. ``ignore``: none if there is an equal key."""
+
+    table: Table
+    values: Mapping[str, Any]
+    ignore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Update(Statement[int]):
+    """Values, :class:`Add` or :class:`CountOf`, by column, of the rows for which the condition is true: how many."""
+
+    table: Table
+    values: Mapping[str, Any]
+    where: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Statement[int]):
+    """The number of rows deleted."""
+
+    table: Table
+    where: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Words(Statement[list[tuple[Any, float]]]):
+    """Rows that have any of the words of a text, the best first, each with its rank (larger is better).
+
+    ``shared``: rows of other agents that are shared with this one, instead of its own (Postgres only).
+    """
+
+    table: Table
+    text: str
+    limit: int
+    where: Condition = All()
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Near(Statement[list[tuple[Any, float]]]):
+    """Rows with the most similar embeddings, the best first, each with its cosine similarity."""
+
+    table: Table
+    embedding: Embedding
+    limit: int
+    where: Condition = All()
+
+
+# -- operations ----------------------------------------------------------------------------------------
+
+#: An operation under way: yields statements, is sent their results, returns the operation's result.
+Op = Generator[Statement[Any], Any, Result]
+
+
+def run(statement: Statement[Result]) -> Op[Result]:
+    """Yield a statement from an operation: ``rows = yield from run(Select(...))``."""
+    result: Result = yield statement
+    return result
+
+
+def first(rows: Sequence[Result]) -> Result | None:
+    """The first of some rows; None if there is none."""
+    return rows[0] if rows else None
+
+
+def names(values: Iterable[str]) -> tuple[str, ...]:
+    """A tuple of texts."""
+    return tuple(values)

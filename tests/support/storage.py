@@ -1,0 +1,71 @@
+"""Stores for the contract suite: each is the same program's data, behind the same interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from mirror.storage.facade import Runner
+from mirror.storage.memory import Memory
+from mirror.storage.on_sqlite.store import SQLiteStore
+from mirror.storage.operations.base import Context
+from tests.support.memustore import create_dashboard, create_store
+
+
+class Clock:
+    """A clock that tests move; each look at it is a millisecond later, so that no two rows are of one time."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+    def forward(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@dataclass
+class Stores:
+    """One store under test, with its clock and raw access to what is in it."""
+
+    memory: Memory
+    clock: Clock
+    sql: Callable[[str], list[tuple[Any, ...]]]
+    """Runs a statement on the file memory.db (or, with Postgres alone, on Postgres), past the interface."""
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class OnSqlite(Runner):
+    """Runs operations on two files."""
+
+    def __init__(self, folder: Path, clock: Clock, agent: str = "argent") -> None:
+        create_store(folder / "memory.db").close()
+        create_dashboard(folder / "dashboard.db").close()
+        self._stores = {name: SQLiteStore(folder / f"{name}.db") for name in ("memory", "dashboard")}
+        self._context = Context(agent, clock)
+
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._stores[operation.source].run(self._context, operation, args, kwargs)
+
+    def close(self) -> None:
+        for store in self._stores.values():
+            store.close()
+
+
+def on_sqlite(folder: Path) -> Iterator[Stores]:
+    """The adapter's methods on SQLite files of a test."""
+    clock = Clock()
+    runner = OnSqlite(folder, clock)
+    connection = runner._stores["memory"]
+
+    def sql(text: str) -> list[tuple[Any, ...]]:
+        with connection._session() as session:
+            return session.connection.execute(text)
+
+    yield Stores(Memory(runner), clock, sql)
+    runner.close()
