@@ -14,6 +14,7 @@ MirrorError            ``mirror``                anything else, also a bug
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
 │   └── RequestError   ``control.request``       what was sent to it is not a request
+├── TokenError         ``token``                 a session's token that says nothing about what Postgres has
 └── ConfigError        ``config``                mirror.json, argent.json, the environment or the flags
 
 An error says which operation failed, at which place, what to do next, and whether a retry can
@@ -195,6 +196,12 @@ class RequestError(ControlError):
     """What came over the control socket is not a request, or too long for one."""
 
     code = "control.request"
+
+
+class TokenError(MirrorError):
+    """A token is damaged, or of another copy of the source than the one that Postgres has."""
+
+    code = "token"
 
 
 class ConfigError(MirrorError):

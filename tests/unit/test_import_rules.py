@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hook": ("core",),
     "sidecar": ("core", "sqlite", "capture.link", "capture.spool", "replica", "postgres", "parity", "hook.wire"),
     "cutover": ("core", "postgres", "parity.proof"),
+    "storage": ("core", "sqlite.format"),
     "cli": ("core", "sqlite", "capture", "replica", "postgres", "parity", "hook", "sidecar", "cutover"),
 }
 #: What lies in ``mirror/`` beside the packages.
