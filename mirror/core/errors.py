@@ -215,6 +215,12 @@ class UnsupportedError(StorageError):
     code = "storage.unsupported"
 
 
+class TokenError(StorageError):
+    """A token is damaged, or of another copy of the source than the one that Postgres has."""
+
+    code = "storage.token"
+
+
 class ConfigError(MirrorError):
     """The configuration cannot be used."""
 
