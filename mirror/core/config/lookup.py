@@ -19,7 +19,7 @@ from mirror.core.config.argent_json import Argent, home, read_argent, read_json5
 from mirror.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mirror.core.config.mirror_json import MirrorFile, OlderSection, Problem, StorageSection
+    from mirror.core.config.mirror_json import ArgentStorage, MirrorFile, OlderSection, Problem
 
 READ = "read the configuration"
 _NAME = "mirror.json"
@@ -46,7 +46,7 @@ class Found:
     files: tuple[ConfigFile, ...]
     ours: MirrorFile | None = None
     argent: Argent = field(default_factory=Argent)
-    theirs: StorageSection | None = None
+    theirs: ArgentStorage | None = None
     """``storage`` in argent.json."""
     older: OlderSection | None = None
     """``storage.mirror`` in argent.json."""
@@ -109,14 +109,14 @@ def _with_argent(found: Found, environment: Mapping[str, str]) -> Found:
     found = replace(found, argent=read)
     if not read.storage:
         return found
-    from mirror.core.config.mirror_json import OlderSection, StorageSection, checked, problems, without
+    from mirror.core.config.mirror_json import ArgentStorage, OlderSection, checked, problems, without
 
     theirs, older = read.storage, None
     if isinstance(theirs, dict) and "mirror" in theirs:
         older = checked(theirs["mirror"], OlderSection, found.argent_path, "storage.mirror")
         theirs = {key: value for key, value in theirs.items() if key != "mirror"}
-    unknown = [problem for problem in problems(theirs, StorageSection, "storage") if problem.unknown]
-    section = checked(without(theirs, unknown, "storage"), StorageSection, found.argent_path, "storage")
+    unknown = [problem for problem in problems(theirs, ArgentStorage, "storage") if problem.unknown]
+    section = checked(without(theirs, unknown, "storage"), ArgentStorage, found.argent_path, "storage")
     return replace(found, theirs=section, older=older, unknown=tuple(unknown))
 
 
