@@ -63,7 +63,10 @@ def notes(found: Found, environment: Mapping[str, str]) -> Iterator[Note]:
 
 
 def _shows_password(found: Found) -> bool:
-    if not found.ours or not found.mirror_path.stat().st_mode & 0o077:
+    try:
+        if not found.ours or not found.mirror_path.stat().st_mode & 0o077:
+            return False
+    except OSError:  # gone since it was read
         return False
     sections = (found.ours.postgres, found.ours.storage and found.ours.storage.postgres)
     return any(
