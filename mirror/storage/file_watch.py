@@ -28,6 +28,8 @@ from watchfiles import Change, watch
 PAUSE, POLL = 0.1, 0.5
 #: Seconds until notices are asked for again, after the system has refused them.
 REFUSED = 10.0
+#: Seconds for which a fork, or the end of the program, waits for a look at files, which may be on a broken network.
+LONGEST_WAIT = 1.0
 #: How many links a path may lead through.
 _MOST_LINKS = 40
 _THREAD = "mirror-configuration"
@@ -112,7 +114,7 @@ class Notices:
 
 
 class FileWatch:
-    """The thread and those that it serves. One per process: :func:`add` and :func:`remove`."""
+    """The thread and those that it serves. One per process: :func:`add`, :func:`remove`, :func:`stop`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -140,7 +142,7 @@ class FileWatch:
             thread, self._thread = self._thread, None
             self._stop.set()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(1.0)
+            thread.join(LONGEST_WAIT)
 
     def forked(self) -> None:
         """In a child: the thread was left behind in the parent, perhaps with the lock."""
@@ -221,17 +223,28 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
     return record.threadName != _THREAD
 
 
-def _forked() -> None:
-    no_fork.release()
+def _before_fork() -> None:
+    _forking.waited = no_fork.acquire(timeout=LONGEST_WAIT)
+
+
+def _after_fork() -> None:
+    if _forking.waited:
+        no_fork.release()
+
+
+def _in_child() -> None:
+    global no_fork
+    no_fork = threading.RLock()
     _process.forked()
 
 
-#: No process is forked while a thread has this. For what would stay half-done in the child, as a module that is being
-#: loaded: there each import of it would wait for ever.
+#: No process is forked while a thread has this, unless it has it for long. For what would stay half-done in the child,
+#: as a module that is being loaded: there each import of it would wait for ever.
 no_fork = threading.RLock()
+_forking = threading.local()
 _process = FileWatch()
-add, remove = _process.add, _process.remove
-atexit.register(_process.stop)
-os.register_at_fork(before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=_forked)
+add, remove, stop = _process.add, _process.remove, _process.stop
+atexit.register(stop)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 #: It logs each change that it reports, also of files that do not concern us; what the program watches itself stays.
 logging.getLogger("watchfiles.main").addFilter(_is_not_ours)
