@@ -17,7 +17,7 @@ from psycopg.types import TypeInfo
 from mirror.core.errors import SinkError
 from mirror.storage.tables import Embedding
 
-_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - Postgres' own, in UTC
+_EPOCH = datetime(2000, 1, 1)
 _MICROS = struct.Struct(">q")
 
 
@@ -54,4 +54,3 @@ def register(context: AdaptContext, vector: TypeInfo | None) -> None:
     context.adapters.register_loader("timestamptz", UtcTextLoader)
     if vector is not None:
         context.adapters.register_loader(vector.oid, EmbeddingLoader)
-

@@ -91,6 +91,12 @@ class SQLiteStore:
         with self._session() as session:
             return session.vectors and session.schema_of("vec_memory_items") is not None
 
+    def tables(self) -> frozenset[str]:
+        """The names of the file's tables. Raises ``SourceError``."""
+        with self._session() as session:
+            rows = session.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return frozenset(name for (name,) in rows)
+
     def close(self) -> None:
         """Close the connections; :meth:`run` opens new ones."""
         with self._guard:
