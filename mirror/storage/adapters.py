@@ -20,11 +20,25 @@ from mirror.storage.memory import AsyncMemory, Memory
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.operations.base import Context
-from mirror.storage.routing import Routes, SourceReads
+from mirror.storage.routing import Routes, SourceReads, TokenRoutes
 from mirror.storage.runners import AsyncRoutedRunner, RoutedRunner
-from mirror.storage.sessions import Session
+from mirror.storage.sessions import Session, Token
 
 Settings = Callable[[], StorageSettings]
+
+
+class Reader:
+    """Reads at a token."""
+
+    def __init__(self, runner: RoutedRunner) -> None:
+        self.memory = Memory(runner)
+
+
+class AsyncReader:
+    """Reads at a token."""
+
+    def __init__(self, runner: AsyncRoutedRunner) -> None:
+        self.memory = AsyncMemory(runner)
 
 
 @runtime_checkable
@@ -53,6 +67,9 @@ class StorageAdapter(Protocol):
         ``source``: memory or dashboard. Raises ``ControlError`` (retryable) if the mirror does not say.
         """
 
+    def read(self, at: str, source: str = "memory") -> Reader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+
 
 @runtime_checkable
 class AsyncStorageAdapter(Protocol):
@@ -61,6 +78,9 @@ class AsyncStorageAdapter(Protocol):
     @property
     def memory(self) -> AsyncMemory:
         """Memories, their topics, entities, lessons."""
+
+    def read(self, at: str, source: str = "memory") -> AsyncReader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
 
     async def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
@@ -146,6 +166,11 @@ class Adapter(_Shared):
         if closed is not None:
             closed()
 
+    def read(self, at: str, source: str = "memory") -> Reader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+        routes = TokenRoutes(self._settings, Token.parse(at), source)
+        return Reader(RoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
+
     def for_agent(self, agent_id: str) -> Adapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
         made = Adapter(self._backing, self._backing.files_of(agent_id), self._settings, self._pools)
@@ -189,6 +214,11 @@ class AsyncAdapter(_Shared):
             await store.close()
         if closed is not None:
             closed()
+
+    def read(self, at: str, source: str = "memory") -> AsyncReader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+        routes = TokenRoutes(self._settings, Token.parse(at), source)
+        return AsyncReader(AsyncRoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
 
     def for_agent(self, agent_id: str) -> AsyncAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""

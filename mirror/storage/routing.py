@@ -20,12 +20,12 @@ from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import SinkError, UnsupportedError
+from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow, Start
 from mirror.storage.reads import READS, Reason
-from mirror.storage.sessions import Session
+from mirror.storage.sessions import Session, Token
 
 Result = TypeVar("Result")
 
@@ -44,7 +44,8 @@ class OnSqlite(NamedTuple):
 class OnPostgres(NamedTuple):
     """A step: run the operation on Postgres, and be sent its result and position; or have the error thrown."""
 
-    source_id: int | None
+    source: int | str | None
+    """Of which source a position is wanted: its number, or its lineage; None: of none."""
     patience: float | None = None
     """Seconds to wait for a connection; None: as long as it is usual."""
 
@@ -179,4 +180,46 @@ class Routes:
                 return (result,)
             if time.monotonic() + _PAUSE > deadline:
                 return verdict
+            yield Pause(_PAUSE)
+
+
+class TokenRoutes:
+    """The rules for reads at a token: of Postgres alone, on any host. Thread: any."""
+
+    def __init__(self, settings: Callable[[], StorageSettings], token: Token, source: str) -> None:
+        """``source``: what the token is of, memory or dashboard."""
+        self._settings = settings
+        self._token = token
+        self._source = source
+
+    def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
+        """What to do for a read. Raises ``StorageError``, retryable if it is not there in time."""
+        if not operation.reads or operation.source != self._source:
+            raise StorageError(
+                operation.name,
+                detail=f"this adapter reads the {self._source} store at a token, and does nothing else",
+                next_step="use the adapter that it was made from",
+            )
+        deadline = time.monotonic() + self._settings().reads.max_wait_ms / 1000
+        while True:
+            row: PositionRow | None
+            result, row = yield OnPostgres(self._token.lineage)
+            if row is None:
+                raise TokenError(
+                    "read at a token",
+                    str(self._token),
+                    "Postgres does not have this copy of the source, or not for this agent",
+                    next_step="read without the token, and take a new one",
+                )
+            if self._token.reached_by(row):
+                READS.count("postgres", Reason.TOKEN)
+                return result  # type: ignore[no-any-return]
+            if time.monotonic() + _PAUSE > deadline:
+                raise StorageError(
+                    "read at a token",
+                    str(self._token),
+                    f"Postgres is at {row.lsn} so far",
+                    next_step="try again, or look at `mirror status`",
+                    retryable=True,
+                )
             yield Pause(_PAUSE)

@@ -12,7 +12,7 @@ from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.routing import OnPostgres, OnSqlite, Pause, Routes, Step, Wait
+from mirror.storage.routing import OnPostgres, OnSqlite, Pause, Routes, Step, TokenRoutes, Wait
 
 Result = TypeVar("Result")
 
@@ -33,7 +33,11 @@ class RoutedRunner:
     """The runner of a synchronous adapter."""
 
     def __init__(
-        self, context: Context, routes: Routes, files: Mapping[str, SQLiteStore], postgres: Callable[[], PostgresStore]
+        self,
+        context: Context,
+        routes: Routes | TokenRoutes,
+        files: Mapping[str, SQLiteStore],
+        postgres: Callable[[], PostgresStore],
     ) -> None:
         """``postgres``: the store by the settings of now."""
         self.context = context
@@ -62,10 +66,10 @@ class RoutedRunner:
         match step:
             case OnSqlite():
                 return _file(self._files, operation).run(self.context, operation, args, kwargs)
-            case OnPostgres(source_id, patience):
+            case OnPostgres(source, patience):
                 postgres = self._postgres()
                 if operation.reads:
-                    return postgres.read(self.context, operation, args, kwargs, source_id, patience)
+                    return postgres.read(self.context, operation, args, kwargs, source, patience)
                 return postgres.run(self.context, operation, args, kwargs), None
             case Wait(freshness, start, deadline):
                 return freshness.wait(start, deadline)
@@ -79,7 +83,7 @@ class AsyncRoutedRunner:
     def __init__(
         self,
         context: Context,
-        routes: Routes,
+        routes: Routes | TokenRoutes,
         files: Mapping[str, SQLiteStore],
         postgres: Callable[[], AsyncPostgresStore],
     ) -> None:
@@ -113,10 +117,10 @@ class AsyncRoutedRunner:
             case OnSqlite():
                 store = _file(self._files, operation)
                 return await asyncio.to_thread(store.run, self.context, operation, args, kwargs)
-            case OnPostgres(source_id, patience):
+            case OnPostgres(source, patience):
                 postgres = self._postgres()
                 if operation.reads:
-                    return await postgres.read(self.context, operation, args, kwargs, source_id, patience)
+                    return await postgres.read(self.context, operation, args, kwargs, source, patience)
                 return await postgres.run(self.context, operation, args, kwargs), None
             case Wait(freshness, start, deadline):
                 return await freshness.wait_async(start, deadline)

@@ -248,7 +248,7 @@ def query(statement: Statement[Any], agent: str, out: Parameters) -> str:
             text += f" AND {_condition(table, condition, agent, out)}{_order_by(table, order)}"
             if limit is not None:
                 text += f" LIMIT {out.add(str(max(0, limit)), 'bigint')}"
-            return text + f" OFFSET {out.add(str(max(0, offset)), 'bigint') if offset else '0'}"
+            return text + f" OFFSET {out.add(str(offset), 'bigint') if offset > 0 else '0'}"
         case Count(table, condition):
             where = _condition(table, condition, agent, out)
             return f"SELECT count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where} OFFSET 0"

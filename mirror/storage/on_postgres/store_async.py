@@ -79,8 +79,11 @@ class AsyncPostgresStore:
     async def _connection(self, operation: str, patience: float | None = None) -> AsyncIterator[Conn]:
         pool = await self._opened()
         try:
-            async with pool.connection(patience) as conn:
+            conn = await pool.getconn(patience)
+            try:
                 yield conn
+            finally:
+                await pool.putconn(conn)
         except PoolTimeout as error:
             raise self._problem or no_connection(operation) from error
         except psycopg.Error as error:
@@ -102,7 +105,7 @@ class AsyncPostgresStore:
         operation: Operation[..., Result],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        source_id: int | None,
+        source: session.SourceKey | None,
         patience: float | None = None,
     ) -> tuple[Result, PositionRow | None]:
         """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
@@ -112,10 +115,10 @@ class AsyncPostgresStore:
         op = operation.make(ctx, *args, **kwargs)
         async with self._connection(operation.name, patience) as conn:
             if not operation.many:
-                return await self._single(conn, op, ctx, source_id)
-            first = session.named(ctx.agent) if source_id is None else session.named_place(ctx.agent, source_id)
+                return await self._single(conn, op, ctx, source)
+            first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
             result, row = await self._in_transaction(conn, BEGIN_READ, first, ctx, op)
-            return result, None if source_id is None else session.place(row)
+            return result, None if source is None else session.place(row)
 
     async def _in_transaction(
         self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
@@ -141,13 +144,13 @@ class AsyncPostgresStore:
         return result, row
 
     async def _single(
-        self, conn: Conn, op: Op[Result], ctx: Context, source_id: int | None
+        self, conn: Conn, op: Op[Result], ctx: Context, source: session.SourceKey | None
     ) -> tuple[Result, PositionRow | None]:
         try:
             statement = op.send(None)
         except StopIteration as stop:  # nothing had to be asked
             return stop.value, None
-        read = session.single_read(statement, ctx.agent, source_id)
+        read = session.single_read(statement, ctx.agent, source)
         found = await (await conn.execute(read.text, read.parameters, binary=True)).fetchall()
         return session.finish(op, session.answer(statement, read.rows(found))), read.place(found)
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from mirror.core.errors import ConfigError
@@ -55,8 +56,15 @@ class Context:
 
 
 def iso(moment: datetime) -> str:
-    """A time in UTC to the millisecond: ``2026-11-23T00:05:04.442Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A time to the millisecond, in UTC: ``2026-11-23T00:05:04.442Z``."""
+    seconds, micros = divmod(round(moment.timestamp() * 1_000_000), 1_000_000)
+    return f"{_second(seconds)}.{micros // 1000:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    """The whole second; each read asks for one, and most for the same as the last."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def content_hash(text: str) -> str:
