@@ -83,8 +83,8 @@ class Freshness:
             newest = self._index.newest()
             if isinstance(newest, Reason):
                 return Start(None, newest)
-            start = self._proofs.begin(newest)
             published = self._reader.read()
+            start = self._proofs.begin(newest, published)
             if published is None or not published.following:
                 return start._replace(reason=Reason.NOT_FOLLOWED)
             if not published.wal:
@@ -120,7 +120,7 @@ class Freshness:
 
         ``deadline``: of ``time.monotonic``; one that has passed: do not wait.
         """
-        reason = self.applied(start)
+        reason = self._applied(start, start.published)
         for pause in self._pauses(reason, deadline):
             time.sleep(pause)
             if (reason := self.applied(start)) is not Reason.BEHIND:
@@ -129,7 +129,7 @@ class Freshness:
 
     async def wait_async(self, start: Start, deadline: float) -> Reason | None:
         """The same, without holding up other tasks."""
-        reason = self.applied(start)
+        reason = self._applied(start, start.published)
         for pause in self._pauses(reason, deadline):
             await asyncio.sleep(pause)
             if (reason := self.applied(start)) is not Reason.BEHIND:
@@ -142,15 +142,18 @@ class Freshness:
 
     def applied(self, start: Start) -> Reason | None:
         """Whether it pays to ask Postgres now: None, ``BEHIND`` (it soon may), or ``NOT_FOLLOWED``, ``UNPROVED``."""
+        return self._applied(start, self.published())
+
+    def _applied(self, start: Start, published: Published | None) -> Reason | None:
         if start.reason is not None:
             return start.reason
+        if published is None or not published.following:
+            return Reason.NOT_FOLLOWED
+        if published is not start.published and (start.floor is None or start.floor.mirror != published.mirror):
+            return Reason.UNPROVED
+        row = PositionRow(*published[6:10], published.lineage)
         with self._guard:
-            published = self._reader.read()
-            if published is None or not published.following:
-                return Reason.NOT_FOLLOWED
-            if start.floor is None or start.floor.mirror != published.mirror:
-                return Reason.UNPROVED
-            if self._covers(start, _row(published)):
+            if self._covers(start, row):
                 return None
         return Reason.NOT_FOLLOWED if published.is_silent(time.monotonic()) else Reason.BEHIND
 
@@ -229,11 +232,6 @@ class Freshness:
             else:
                 self._next_try = time.monotonic() + self._pause.next()
             self._asking = False
-
-
-def _row(published: Published) -> PositionRow:
-    lsn, salts = published.position.lsn, published.position.salts
-    return PositionRow(lsn.generation, lsn.frame, salts.salt1, salts.salt2, published.lineage)
 
 
 def _forked() -> None:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mirror.core.positions import Lsn, Salts
+from mirror.core.published import Published
 from mirror.storage.newest import NewestCommit
 from mirror.storage.reads import Reason
 
@@ -78,6 +79,8 @@ class Start(NamedTuple):
     era: int = 0
     order: int = 0
     """Of the salts among those seen."""
+    published: Published | None = None
+    """What was published then."""
 
 
 class Proofs:
@@ -120,11 +123,11 @@ class Proofs:
             newest.salts == _ZERO and floor is not None and (floor.salts != _ZERO or floor.stamp != newest.stamp)
         )
 
-    def begin(self, newest: NewestCommit) -> Start:
+    def begin(self, newest: NewestCommit, published: Published | None = None) -> Start:
         """A read begins, with the newest commit that the index shows now."""
         self.look(newest)
         reason = Reason.UNPROVED if self.floor is None else None
-        return Start(newest, reason, self.floor, self._era, self._seen[newest.salts])
+        return Start(newest, reason, self.floor, self._era, self._seen[newest.salts], published)
 
     def confirm(self, asked: Start, now: NewestCommit, mark: Lsn, lineage: str, mirror: tuple[object, ...]) -> bool:
         """The mirror has answered: all that was committed at one moment is at ``mark``.
