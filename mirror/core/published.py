@@ -136,6 +136,7 @@ class Publisher:
         self._run = time.time_ns()
         self._descriptor = -1
         self._published: tuple[object, ...] | None = None
+        """What the file says; None: that nobody follows the source, or it is not known."""
         self._last = _nothing(self._run)
         self._next_beat = 0.0
         self._open()
@@ -162,7 +163,8 @@ class Publisher:
         now = time.monotonic()
         if said == self._published and now < self._next_beat:
             return
-        if now >= self._next_beat and not os.fstat(self._descriptor).st_nlink:
+        self._published = None
+        if self._descriptor < 0 or (now >= self._next_beat and not os.fstat(self._descriptor).st_nlink):
             self.renew()
         lsn, salts = position.lsn, position.salts
         self._last = _RECORD.pack(
@@ -178,9 +180,9 @@ class Publisher:
 
         What cannot be written is left: readers rely on it for nothing but how long they wait.
         """
-        if self._published is None or self._descriptor < 0:
-            return
         fields = list(_RECORD.unpack(self._last))
+        if self._descriptor < 0 or not fields[1]:
+            return
         fields[1] = 0
         self._last = _RECORD.pack(*fields)
         self._published = None
@@ -229,11 +231,14 @@ class PublishedReader:
         self._data = b""
         self._read: Published | None = None
 
-    def read(self) -> Published | None:
-        """What is published now; None: nothing, or it cannot be read. Never waits for a writer."""
+    def read(self, *, look: bool = False) -> Published | None:
+        """What is published now; None: nothing, or it cannot be read. Never waits for a writer.
+
+        ``look``: whether another file is at the path is looked at in any case, not only every :data:`LOOK_SECONDS`.
+        """
         now = time.monotonic()
         try:
-            if now >= self._next_look:
+            if look or now >= self._next_look:
                 found = os.stat(self._path)
                 if (found.st_dev, found.st_ino) != self._file:
                     self._open()

@@ -94,9 +94,12 @@ class Freshness:
                 return start._replace(reason=Reason.UNPROVED)
             return start
 
-    def proves(self, start: Start, row: PositionRow) -> bool:
-        """Whether an answer with this position row has all that was committed when the read began."""
-        if start.reason is not None:
+    def proves(self, start: Start, row: PositionRow | None) -> bool:
+        """Whether an answer with this position row has all that was committed when the read began.
+
+        ``row``: None if there is none.
+        """
+        if start.reason is not None or row is None:
             return False
         with self._guard:
             return self._covers(start, row)
@@ -162,6 +165,11 @@ class Freshness:
         with self._guard:
             return self._reader.read()
 
+    def close(self) -> None:
+        """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`)."""
+        with self._guard:
+            self._reader.close()
+
     # -- asking the mirror -------------------------------------------------------------------------
 
     def prepare(self, timeout: float) -> bool:
@@ -185,7 +193,7 @@ class Freshness:
             with self._guard:
                 before = self._index.newest()
                 asked = None if isinstance(before, Reason) else self._proofs.begin(before)
-                published = self._reader.read()
+                published = self._reader.read(look=True)
             if asked is None or published is None or not (published.following and published.wal):
                 raise self._not_followed("it does not follow the source at present")
             seconds = max(deadline - time.monotonic(), 0.001)
@@ -194,7 +202,7 @@ class Freshness:
             if lsn is None:
                 raise self._not_followed("it did not say in time what is committed")
             with self._guard:
-                now, again = self._index.newest(), self._reader.read()
+                now, again = self._index.newest(), self._reader.read(look=True)
                 if again is not None and again.following and again.mirror == published.mirror:
                     confirmed = not isinstance(now, Reason) and self._proofs.confirm(
                         asked, now, lsn, published.lineage, published.mirror

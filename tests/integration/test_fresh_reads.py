@@ -70,7 +70,9 @@ class Reader:
 
     def query(self) -> tuple[PositionRow, int]:
         found: Any = self.postgres.execute(QUERY, (self._path,)).fetchone()
-        return PositionRow(*found[:5]), found[5]
+        row = PositionRow.of(found)
+        assert row is not None
+        return row, found[5]
 
     def read(self, wait: float = WAIT) -> Reason:
         """Read once, and check the answer; returns why it came from where it came."""
@@ -103,6 +105,7 @@ class Reader:
         self.read_until(lambda: self.counts[Reason.FRESH] > before)
 
     def close(self) -> None:
+        self.freshness.close()
         self.postgres.close()
         self._sqlite.close()
 
@@ -325,6 +328,25 @@ def test_postgres_goes_back(counter: MirrorProcess, writer: Writer, dsn: str) ->
         assert {reader.read() for _ in range(20)} == {Reason.OLDER}
         counter.start()
         reader.read_fresh()
+
+
+def test_the_mirror_loses_its_connection(counter: MirrorProcess, writer: Writer) -> None:
+    """It has another epoch afterwards, so it is asked again."""
+    with Reader(counter) as reader:
+        for _ in range(3):
+            reader.read_fresh()
+            before = reader.freshness.published()
+            assert before is not None
+            reader.postgres.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'mirror' AND datname = current_database()"
+            )
+            writer.run("UPDATE counter SET n = n + 1")
+            reader.read_until(lambda: reader.counts[Reason.NOT_FOLLOWED] > 0)
+            reader.read_fresh()
+            after = reader.freshness.published()
+            assert after is not None and after.epoch > before.epoch and after.run == before.run
+            reader.counts.clear()
 
 
 def test_the_state_directory_is_deleted(counter: MirrorProcess, writer: Writer, database: Path) -> None:

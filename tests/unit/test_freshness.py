@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -107,6 +108,14 @@ def test_each_condition_is_needed(weaker: type[Proofs], trail: str) -> None:
     with pytest.raises(StaleReadError):
         after(ready(weaker()), trail.split())
     after(ready(Proofs()), trail.split())  # proves nothing, or does not even try to
+
+
+def test_the_row_as_postgres_gives_it() -> None:
+    lineage = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+    row = PositionRow(1, 2, 3, 4, str(lineage))
+    assert PositionRow.of((1, 2, 3, 4, lineage, "more")) == PositionRow.of([1, 2, 3, 4, str(lineage)]) == row
+    assert PositionRow.of(None) is None
+    assert PositionRow.of((None, None, None, None, None, "more")) is None
 
 
 def test_what_is_published_is_heeded() -> None:
