@@ -135,10 +135,15 @@ class Proofs:
         )
 
     def begin(self, newest: NewestCommit, published: Published | None = None) -> Start:
-        """A read begins, with the newest commit that the index shows now."""
+        """A read begins, with the newest commit that the index shows now, and what was published after it was read."""
         self.look(newest)
-        reason = Reason.UNPROVED if self.floor is None else None
-        return Start(newest, reason, self.floor, self._era, self._seen[newest.salts], published)
+        floor = self.floor
+        if floor is not None and published is not None and published.generation > floor.generation:
+            # A generation before this one with the same salts was left for a reason, and its rows may be anything.
+            same = (published.salt1, published.salt2) == newest.salts
+            self.floor = floor = floor._replace(generation=published.generation) if same else floor
+        reason = Reason.UNPROVED if floor is None else None
+        return Start(newest, reason, floor, self._era, self._seen[newest.salts], published)
 
     def confirm(self, asked: Start, now: NewestCommit, mark: Lsn, lineage: str, mirror: tuple[object, ...]) -> bool:
         """The mirror has answered: all that was committed at one moment is at ``mark``.

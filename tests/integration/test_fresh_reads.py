@@ -30,6 +30,7 @@ from mirror.storage.freshness import Freshness
 from mirror.storage.proofs import PositionRow
 from mirror.storage.reads import Reason
 from mirror.storage.sessions import Session, Token
+from tests.fault.test_overwritten import overwrite
 from tests.support import counter_process
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, put_in_place
@@ -347,6 +348,30 @@ def test_the_mirror_loses_its_connection(counter: MirrorProcess, writer: Writer)
             after = reader.freshness.published()
             assert after is not None and after.epoch > before.epoch and after.run == before.run
             reader.counts.clear()
+
+
+def test_another_mirror_takes_the_source_over(counter: MirrorProcess, writer: Writer) -> None:
+    """Ours notices that with its next commit, and ends: then nothing is read from Postgres by what it has published."""
+    with Reader(counter) as reader:
+        reader.read_fresh()
+        reader.postgres.execute("UPDATE mirror.sources SET epoch = epoch + 1")
+        writer.run("UPDATE counter SET n = n + 1")
+        reader.read_until(lambda: reader.counts[Reason.NOT_FOLLOWED] > 0)
+    assert counter.ends_within(LIMIT)
+
+
+def test_what_is_followed_may_be_wrong(counter: MirrorProcess, writer: Writer, database: Path) -> None:
+    """The file was overwritten in place: nothing is proved from when the mirror notices that until it was put right."""
+    writer.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    counter.wait_applied()
+    freshness = Freshness(counter.sources[0], counter.state_dir)
+    assert freshness.prepare(LIMIT)
+    right = database.read_bytes()
+    overwrite(database, os.urandom(len(right)))
+    until(lambda: freshness.begin().reason is Reason.NOT_FOLLOWED)
+    overwrite(database, right)
+    assert freshness.prepare(LIMIT)
+    freshness.close()
 
 
 def test_the_state_directory_is_deleted(counter: MirrorProcess, writer: Writer, database: Path) -> None:

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import pytest
 
+from mirror.core.positions import Lsn, Salts
+from mirror.core.published import Published
 from mirror.storage.newest import NewestCommit
 from mirror.storage.proofs import PositionRow, Proofs, Start
 from tests.support.fresh_model import READY, StaleReadError, World, after, explore, ready, walk
@@ -108,6 +110,20 @@ def test_each_condition_is_needed(weaker: type[Proofs], trail: str) -> None:
     with pytest.raises(StaleReadError):
         after(ready(weaker()), trail.split())
     after(ready(Proofs()), trail.split())  # proves nothing, or does not even try to
+
+
+def test_a_generation_that_was_compared_raises_the_floor() -> None:
+    """A standby may still have the rows of before the comparison, with the same salts."""
+    salts = Salts(7, 8)
+    proofs, newest = Proofs(), NewestCommit((1, 2, 3, 4), (5, 6), salts, 10, 10)
+    published = Published(True, True, 1, 2, 3, 4, 5, 10, *salts, 0.0, 0.0, "one")
+    assert proofs.confirm(proofs.begin(newest), newest, Lsn(5, 10), "one", published.mirror)
+    row = PositionRow(5, 10, *salts, "one")
+    assert proofs.covers(proofs.begin(newest, published), row)
+    assert proofs.covers(proofs.begin(newest, published._replace(generation=6, salt1=9)), row)
+    start = proofs.begin(newest, published._replace(generation=6))
+    assert not proofs.covers(start, row) and proofs.covers(start, row._replace(generation=6))
+    assert not proofs.covers(proofs.begin(newest, published), row)
 
 
 def test_the_row_as_postgres_gives_it() -> None:
