@@ -13,14 +13,16 @@ from typing import Any, Literal
 
 from mirror.core.errors import ConfigError
 from mirror.storage.filters import condition
-from mirror.storage.models.memory import ITEMS, RESOURCES, MemoryItem, Resource
-from mirror.storage.operations.base import Context, content_hash, iso, reads, without, writes
+from mirror.storage.models.memory import ENTITIES, ITEM_ENTITIES, ITEMS, RESOURCES, MemoryItem, Resource
+from mirror.storage.operations.base import Context, content_hash, embedding_of, iso, reads, without, writes
 from mirror.storage.statements import (
     Add,
     Condition,
     Count,
+    CountOf,
     Delete,
     Insert,
+    Linked,
     Not,
     OneOf,
     Op,
@@ -32,7 +34,6 @@ from mirror.storage.statements import (
     first,
     run,
 )
-from mirror.storage.tables import Embedding
 
 Visibility = Literal["private", "team", "family", "public"]
 
@@ -81,7 +82,7 @@ def list_resources(ctx: Context, limit: int = 50, offset: int = 0) -> Op[list[Re
 @writes("memory")
 def update_resource_embedding(ctx: Context, resource_id: str, embedding: Iterable[float]) -> Op[bool]:
     """Set a resource's embedding; False if there is no such resource."""
-    values = {"embedding": Embedding(embedding), "updated_at": ctx.stamp()}
+    values = {"embedding": embedding_of(embedding), "updated_at": ctx.stamp()}
     return (yield from run(Update(RESOURCES, values, eq("id", resource_id)))) > 0
 
 
@@ -151,8 +152,8 @@ def _new_item(ctx: Context, given: Mapping[str, Any]) -> MemoryItem:
     if unknown or not {"memory_type", "summary"} <= set(values):
         detail = f"unknown: {', '.join(sorted(unknown))}" if unknown else "memory_type and summary are needed"
         raise ConfigError("create a memory item", detail=detail, next_step="give the arguments of create_item")
-    if values["embedding"] is not None and not isinstance(values["embedding"], Embedding):
-        values["embedding"] = Embedding(values["embedding"])
+    if values["embedding"] is not None:
+        values["embedding"] = embedding_of(values["embedding"])
     own = {
         "id": ctx.new_id(), "content_hash": content_hash(values["summary"]), "reinforcement_count": 1,
         "last_reinforced_at": now, "created_at": now, "updated_at": now,
@@ -224,22 +225,38 @@ def find_item_by_hash(ctx: Context, content_hash: str) -> Op[MemoryItem | None]:
     return first((yield from run(Select(ITEMS, wanted, ("created_at",), 1))))
 
 
-@writes("memory")
+def count_memories(entity_id: str, values: Mapping[str, Any]) -> Op[int]:
+    """Bring an entity's number of memories up to date, and set some of its columns."""
+    counted = CountOf(ITEM_ENTITIES, eq("entity_id", entity_id))
+    return run(Update(ENTITIES, {"memory_count": counted} | dict(values), eq("id", entity_id)))
+
+
+def _forget(ctx: Context, wanted: Condition, links: Condition) -> Op[int]:
+    """Delete items. Their links go with them, so the entities that they were about have fewer memories."""
+    linked = yield from run(Select(ITEM_ENTITIES, links))
+    gone = yield from run(Delete(ITEMS, wanted))
+    for entity_id in sorted({link.entity_id for link in linked}):
+        yield from count_memories(entity_id, {"updated_at": ctx.stamp()})
+    return gone
+
+
+@writes("memory", many=True)
 def delete_item(ctx: Context, item_id: str) -> Op[bool]:
     """Forget an item, with its links; False if there is no such item."""
-    return (yield from run(Delete(ITEMS, eq("id", item_id)))) > 0
+    return (yield from _forget(ctx, eq("id", item_id), eq("item_id", item_id))) > 0
 
 
-@writes("memory")
+@writes("memory", many=True)
 def delete_items(ctx: Context, item_ids: Iterable[str]) -> Op[int]:
     """Forget several items in one transaction; returns how many there were."""
-    return (yield from run(Delete(ITEMS, OneOf("id", tuple(dict.fromkeys(item_ids))))))
+    ids = tuple(dict.fromkeys(item_ids))
+    return (yield from _forget(ctx, OneOf("id", ids), OneOf("item_id", ids)))
 
 
 @writes("memory")
 def update_item_embedding(ctx: Context, item_id: str, embedding: Iterable[float]) -> Op[bool]:
     """Set an item's embedding; False if there is no such item."""
-    values = {"embedding": Embedding(embedding), "updated_at": ctx.stamp()}
+    values = {"embedding": embedding_of(embedding), "updated_at": ctx.stamp()}
     return (yield from run(Update(ITEMS, values, eq("id", item_id)))) > 0
 
 
@@ -248,7 +265,7 @@ def update_item_embeddings(ctx: Context, embeddings: Mapping[str, Iterable[float
     """Set the embeddings of several items, by id, in one transaction; returns how many there were."""
     now, found = ctx.stamp(), 0
     for item_id, embedding in embeddings.items():
-        values = {"embedding": Embedding(embedding), "updated_at": now}
+        values = {"embedding": embedding_of(embedding), "updated_at": now}
         found += yield from run(Update(ITEMS, values, eq("id", item_id)))
     return found
 
@@ -332,7 +349,8 @@ def get_item_history(ctx: Context, item_id: str) -> Op[list[dict[str, Any]]]:
     return list(entries) if isinstance(entries, list) else []
 
 
-@writes("memory")
+@writes("memory", many=True)
 def delete_expired_items(ctx: Context) -> Op[int]:
     """Delete the items whose time to live has ended; returns how many there were."""
-    return (yield from run(Delete(ITEMS, Not(Unexpired(ctx.stamp())))))
+    expired = Not(Unexpired(ctx.stamp()))
+    return (yield from _forget(ctx, expired, Linked("item_id", ITEMS, "id", expired)))
