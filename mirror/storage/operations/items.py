@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mirror.core.errors import ConfigError
 from mirror.storage.filters import condition
 from mirror.storage.models.memory import ENTITIES, ITEM_ENTITIES, ITEMS, RESOURCES, MemoryItem, Resource
-from mirror.storage.operations.base import Context, content_hash, embedding_of, iso, reads, without, writes
+from mirror.storage.operations.base import (
+    Context,
+    at_least,
+    content_hash,
+    embedding_of,
+    iso,
+    one_of,
+    reads,
+    refuse,
+    without,
+    writes,
+)
 from mirror.storage.statements import (
     Add,
     Condition,
@@ -39,6 +50,8 @@ Visibility = Literal["private", "team", "family", "public"]
 
 #: Members of ``extra`` that this interface keeps there.
 EXPIRES_AT, VISIBILITY, HISTORY = "expiresAt", "visibility", "history"
+#: Seconds that an item may live at most: a thousand years. Without a limit it lives for ever.
+MOST_TTL = 1000 * 365.25 * 86400
 #: Changes that an item's history has at most: the newest.
 MOST_HISTORY = 20
 
@@ -168,11 +181,14 @@ def _insert(item: MemoryItem) -> Op[int]:
 def _extra(
     ctx: Context, extra: Mapping[str, Any] | None, visibility: Visibility | None, ttl: float | None
 ) -> dict[str, Any]:
+    operation = "create a memory item"
+    if extra is not None and not isinstance(extra, Mapping):
+        refuse(operation, f"{extra!r:.60}", "extra needs an object")
     made = dict(extra or {})
     if visibility is not None:
-        made[VISIBILITY] = visibility
+        made[VISIBILITY] = one_of(operation, visibility, get_args(Visibility))
     if ttl is not None:
-        made[EXPIRES_AT] = iso(ctx.clock() + timedelta(seconds=ttl))
+        made[EXPIRES_AT] = iso(ctx.clock() + timedelta(seconds=at_least(operation, ttl, 0, MOST_TTL)))
     return made
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mirror.storage.models.memory import SKILL_REVIEWS, SKILLS, PersonalSkillCandidate, PersonalSkillReview
-from mirror.storage.operations.base import Context, reads, settable, texts, without, writes
+from mirror.storage.operations.base import Context, reads, refuse, settable, texts, without, writes
 from mirror.storage.statements import Delete, Insert, Op, Select, Update, eq, every, first, run
 
 _FIXED = {"id", "agent_id", "operator_id", "profile_id", "created_at", "updated_at"}
@@ -109,6 +109,8 @@ def create_personal_skill_review_event(
 ) -> Op[PersonalSkillReview]:
     """Note what was done with a personal skill; ``actor_type``: system or operator."""
     agent = ctx.agent if agent_id is None else agent_id
+    if details is not None and not isinstance(details, Mapping):
+        refuse("note what was done with a skill", f"{details!r:.60}", "details need an object")
     made = PersonalSkillReview(
         ctx.new_id(), candidate_id, agent, actor_type, action, reason, dict(details or {}), ctx.stamp()
     )
