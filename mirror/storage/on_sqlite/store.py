@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 _TEXTS = {
     "memory_items": ("summary", "reflection", "lesson"),
     "memory_categories": ("name", "description", "summary"),
-    "lessons": ("context", "action", "outcome", "lesson", "correction"),
+    "lessons": ("context", "action", "outcome", "lesson", "correction", "tags"),
     "tasks": ("title", "description"),
 }
 
@@ -243,13 +243,15 @@ def _words(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
         return _contained(session, statement)
     condition, parameters = sql.where(table, statement.where)
     words, name = quoted(table.words), quoted(table.name)
-    on = f"{words}.task_id = {name}.id" if table.name == "tasks" else f"{words}.rowid = {name}.rowid"
-    # The best are found first, so that only their columns are read.
+    link, linked = ("task_id", "id") if table.name == "tasks" else ("rowid", "rowid")
+    # The best are found first, so that only their columns are read. The full-text table's columns of the same names as
+    # the table's must not be in sight of the condition.
     found = session.connection.execute(
-        f"SELECT {sql.columns(table, f'{name}.')}, -found.rank{joined.along(table, statement.along)}"
-        f" FROM (SELECT {name}.rowid AS row, bm25({words}) AS rank FROM {words} JOIN {name} ON {on}"
-        f" WHERE {words} MATCH ? AND {condition} ORDER BY 2, 1 LIMIT ?) AS found"
-        f" JOIN {name} ON {name}.rowid = found.row ORDER BY found.rank, found.row",
+        f"SELECT {sql.columns(table, f'{name}.')}, -best.match_rank{joined.along(table, statement.along)}"
+        f" FROM (SELECT {name}.rowid AS row, match_rank FROM"
+        f" (SELECT {link} AS match_key, bm25({words}) AS match_rank FROM {words} WHERE {words} MATCH ?)"
+        f" JOIN {name} ON {name}.{linked} = match_key WHERE {condition} ORDER BY match_rank, row LIMIT ?) AS best"
+        f" JOIN {name} ON {name}.rowid = best.row ORDER BY best.match_rank, best.row",
         [query, *parameters, statement.limit],
     )
     return sql.rows_of(table, found, _read(table))
