@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 
 
 def search_words(text: str) -> list[str]:
-    """The words of a text, each once: letters, digits and underscores. Of one letter only if it has no others."""
+    """The words of a text, each once: letters and digits. Of one letter only if it has no others."""
     found = list(dict.fromkeys(_WORD.findall(text)))
     return [word for word in found if len(word) > 1] or found

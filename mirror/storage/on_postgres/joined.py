@@ -8,16 +8,20 @@ from typing import Any
 from mirror.core.quote import quoted
 from mirror.storage.on_postgres.sql import Parameters, columns, keeps_texts, query, where_sql
 from mirror.storage.statements import (
+    All,
     Along,
+    Condition,
     Count,
     CountBy,
     Counts,
     Near,
+    OneOf,
     Pairs,
     Select,
     Statement,
     Summary,
     Together,
+    Unexpired,
     Words,
 )
 from mirror.storage.tables import Table
@@ -49,7 +53,69 @@ def _ranked(statement: Select | Words | Near, agent: str, out: Parameters, width
     if isinstance(statement, Select):
         nothing = "".join(", NULL::jsonb" for _ in range(width))
         return f"SELECT x.*, NULL::float8{nothing} FROM ({query(statement, agent, out)}) x"
-    key = quoted(table.key[0])
+    found, order = _candidates(statement, agent, out) or _compared(statement, agent, out)
+    limit = out.add(str(statement.limit), "bigint")
+    return (
+        f"SELECT {columns(table)}, rank{_along(table, statement.along, width)} FROM ({found} ORDER BY {order}"
+        f" LIMIT {limit}) r ORDER BY {order}"
+    )
+
+
+def _candidates(statement: Words | Near, agent: str, out: Parameters) -> tuple[str, str] | None:
+    """Memory items by the indexes, and their order; None for other tables, and filters that the function does not have.
+
+    ``memory_candidates`` (sql/profiles/memustore/0007_search.sql) uses the indexes of words and embeddings, which row
+    security would keep a query of the application's role from, and gives as many as it is asked for.
+    """
+    if statement.table.name != "memory_items":
+        return None
+    types: str | None = None
+    now = ""
+    for part in _parts(statement.where):
+        match part:
+            case OneOf("memory_type", among) if types is None:
+                types = "{" + ",".join(f'"{_escaped(value)}"' for value in among) + "}"
+            case Unexpired(time):
+                now = time
+            case _:
+                return None
+    by_words = isinstance(statement, Words)
+    scope = "others" if isinstance(statement, Words) and statement.shared else "own"
+    arguments = ", ".join(
+        (
+            out.add(" ".join(search_words(statement.text)) if isinstance(statement, Words) else None),
+            out.add(statement.embedding.to_text() if isinstance(statement, Near) else None, "vector"),
+            out.add(str(statement.limit), "int"),
+            f"'{scope}', {out.add(types, 'text[]')}, NULL, 'any', {out.add(now)}",
+        )
+    )
+    where = where_sql(statement.table, statement.where, agent, out)
+    rank = "c.rank::float8" if by_words else "1 - c.distance"
+    place = "c.rank_place" if by_words else "c.distance_place"
+    alike = "" if by_words else " AND c.distance < 1"
+    return (
+        f"SELECT m.*, {rank} AS rank, {place} AS place FROM memory_candidates({arguments}) c CROSS JOIN LATERAL"
+        f" (SELECT * FROM memory_items WHERE agent_id = c.agent_id AND id = c.id"
+        f" AND agent_id {'<>' if scope == 'others' else '='} {agent} AND {where} OFFSET 0) m WHERE true{alike}",
+        "place",
+    )
+
+
+def _parts(condition: Condition) -> list[Condition]:
+    """The conditions that all have to be true."""
+    if isinstance(condition, All):
+        return [each for part in condition.parts for each in _parts(part)]
+    return [condition]
+
+
+def _escaped(value: str) -> str:
+    """A text in an array's text form."""
+    return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _compared(statement: Words | Near, agent: str, out: Parameters) -> tuple[str, str]:
+    """Rows of any table, compared one by one, and their order."""
+    table, key = statement.table, quoted(statement.table.key[0])
     if isinstance(statement, Words):
         # Words are letters, digits and underscores, so the quotes keep them from being read as operators.
         words = " | ".join(f"'{word}'" for word in search_words(statement.text))
@@ -57,23 +123,19 @@ def _ranked(statement: Select | Words | Near, agent: str, out: Parameters, width
         whose = f"agent_id <> {agent}" if statement.shared else f"agent_id = {agent}"
         where = where_sql(table, statement.where, agent, out)
         # 1: a long text counts less, as it does for BM25.
-        found = (
+        return (
             f"SELECT *, ts_rank(search, {asked}, 1)::float8 AS rank FROM {quoted(table.name)}"
-            f" WHERE {whose} AND search @@ {asked} AND {where} ORDER BY rank DESC, {key}"
+            f" WHERE {whose} AND search @@ {asked} AND {where}",
+            f"rank DESC, {key}",
         )
-    else:
-        wanted = out.add(statement.embedding.to_text(), "vector")
-        where = where_sql(table, statement.where, agent, out)
-        # A vector of zeros has no direction: its distance is NaN, which is not below 1.
-        found = (
-            f"SELECT *, 1 - distance AS rank FROM (SELECT *, embedding <=> {wanted} AS distance FROM"
-            f" {quoted(table.name)} WHERE agent_id = {agent} AND vector_dims(embedding) = {len(statement.embedding)}"
-            f" AND {where} OFFSET 0) near WHERE distance < 1 ORDER BY distance, {key}"
-        )
-    limit = out.add(str(statement.limit), "bigint")
+    wanted = out.add(statement.embedding.to_text(), "vector")
+    where = where_sql(table, statement.where, agent, out)
+    # A vector of zeros has no direction: its distance is NaN, which is not below 1.
     return (
-        f"SELECT {columns(table)}, rank{_along(table, statement.along, width)} FROM ({found} LIMIT {limit}) r"
-        f" ORDER BY rank DESC, {key}"
+        f"SELECT *, 1 - distance AS rank FROM (SELECT *, embedding <=> {wanted} AS distance FROM {quoted(table.name)}"
+        f" WHERE agent_id = {agent} AND vector_dims(embedding) = {len(statement.embedding)} AND {where} OFFSET 0) near"
+        " WHERE distance < 1",
+        f"rank DESC, {key}",
     )
 
 

@@ -13,22 +13,21 @@ SELECT set_config('search_path', current_setting('search_path') || ', pg_temp', 
 -- The words of a text, any of which will do, as the store's own keyword search has it. Never an error, whatever the text.
 CREATE FUNCTION any_word(p_text text) RETURNS tsquery LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog
-RETURN regexp_replace(plainto_tsquery('english', regexp_replace(left(p_text, 4000), '[^[:alnum:]]+', ' ', 'g')
-                                                 || ' ' || left(p_text, 4000))::text,
+RETURN regexp_replace(plainto_tsquery('english', regexp_replace(left(p_text, 200000), '[^[:alnum:]]+', ' ', 'g')
+                                                 || ' ' || left(p_text, 200000))::text,
                       ' (&|<->|<[0-9]+>) ', ' | ', 'g')::tsquery;
 
--- Whether a memory has not outlived its time: extra.expiresAt, UTC in ISO form, as text, because it may be anything.
-CREATE FUNCTION is_alive(p_extra jsonb) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN p_extra ? 'expiresAt'
-            THEN coalesce(p_extra ->> 'expiresAt' COLLATE "C"
-                          > to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), true)
-            ELSE true END;
+-- Whether a memory has not outlived its time at p_now: extra.expiresAt, UTC in ISO form, as text, because it may be
+-- anything; what is no text hides nothing.
+CREATE FUNCTION is_alive(p_extra jsonb, p_now text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN jsonb_typeof(p_extra -> 'expiresAt') = 'string'
+            THEN (p_extra ->> 'expiresAt') COLLATE "C" > p_now ELSE true END;
 
 -- Memories that the asking agent may read, with their places in both lists. p_scope: own, others, all. p_syntax: any
--- (any_word) or web (websearch_to_tsquery). p_types, p_significance: NULL for all.
+-- (any_word) or web (websearch_to_tsquery). p_types, p_significance: NULL for all. p_now: for is_alive.
 CREATE FUNCTION memory_candidates(
     p_query text, p_embedding vector, p_limit int, p_scope text, p_types text[], p_significance text[], p_syntax text,
-    OUT agent_id text, OUT id text, OUT score double precision, OUT rank real, OUT rank_place bigint,
+    p_now text, OUT agent_id text, OUT id text, OUT score double precision, OUT rank real, OUT rank_place bigint,
     OUT distance double precision, OUT distance_place bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
 SET search_path FROM CURRENT SET hnsw.ef_search = 40 AS $$
@@ -38,11 +37,11 @@ DECLARE
     given  CONSTANT text := nullif(btrim(p_query), '');
     wanted CONSTANT int := least(p_limit, 100000) + 3 * least(p_limit, 50);  -- of each kind
     small  CONSTANT int := 2000;  -- rows that are compared one by one in the time in which an index is read
-    -- $1 the asking agent, $2 embedding, $3 how many, $4 types, $5 significance, $6 words, $7 the query's text.
+    -- $1 the asking agent, $2 embedding, $3 how many, $4 types, $5 significance, $6 words, $7 the query's text, $8 now.
     listed CONSTANT text :=
         'SELECT array_agg(m.agent_id ORDER BY m.n), array_agg(m.id ORDER BY m.n), array_agg(m.value ORDER BY m.n)'
         '  FROM (SELECT l.*, row_number() OVER () AS n'
-        '          FROM (SELECT i.agent_id, i.id, %s AS value FROM memory_items i WHERE %s AND is_alive(i.extra)'
+        '          FROM (SELECT i.agent_id, i.id, %s AS value FROM memory_items i WHERE %s AND is_alive(i.extra, $8)'
         '                 ORDER BY %s LIMIT $3) AS l) AS m';
     counted CONSTANT text := 'SELECT count(*) FROM (SELECT FROM memory_items i WHERE %s LIMIT $3) AS m';
     visible text := CASE p_scope
@@ -88,7 +87,7 @@ BEGIN
             distance := format('i.embedding::vector(%1$s) <=> $2::vector(%1$s)', vector_dims(p_embedding));
             PERFORM set_config('hnsw.ef_search', least(greatest(2 * wanted, 80), 1000)::text, true);
             EXECUTE format(listed, distance, sized, distance) INTO near_agents, near_ids, near
-                USING asking, p_embedding, wanted, p_types, p_significance;
+                USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
             IF coalesce(cardinality(near_ids), 0) < wanted THEN
                 -- Most of what is near may not be returned. How much of the index has to be read rises with its size
                 -- and falls with the number of rows that may; to compare all of these costs by their number.
@@ -99,7 +98,7 @@ BEGIN
                 IF NOT compared THEN
                     PERFORM set_config('hnsw.ef_search', '1000', true);
                     EXECUTE format(listed, distance, sized, distance) INTO near_agents, near_ids, near
-                        USING asking, p_embedding, wanted, p_types, p_significance;
+                        USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
                     compared := coalesce(cardinality(near_ids), 0) < p_limit;
                 END IF;
             END IF;
@@ -107,23 +106,24 @@ BEGIN
         IF compared THEN
             -- Without the cast, there is no index of it.
             EXECUTE format(listed, 'i.embedding <=> $2', sized, '3, 1, 2') INTO near_agents, near_ids, near
-                USING asking, p_embedding, wanted, p_types, p_significance;
+                USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
         END IF;
     END IF;
 
     IF given IS NOT NULL THEN
         words := CASE p_syntax WHEN 'any' THEN any_word(given)
-                               ELSE websearch_to_tsquery('english', left(given, 4000)) END;
+                               ELSE websearch_to_tsquery('english', left(given, 200000)) END;
         IF numnode(words) > 0 THEN
-            EXECUTE format(listed, 'ts_rank_cd(i.search, $6)', visible || ' AND i.search @@ $6', '3 DESC, 1, 2')
+            -- 1: a long text counts less, as it does for the BM25 of the store's own search.
+            EXECUTE format(listed, 'ts_rank(i.search, $6, 1)', visible || ' AND i.search @@ $6', '3 DESC, 1, 2')
                 INTO word_agents, word_ids, ranks
-                USING asking, p_embedding, wanted, p_types, p_significance, words;
+                USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
         ELSIF p_syntax = 'any' THEN
             -- No words, but "the" or "++": the store then looks for the text as it is, the newest first.
             EXECUTE format(listed, '0::real', visible || ' AND strpos(lower(i.summary), lower($7)) > 0',
                            'i.created_at DESC, 1, 2')
                 INTO word_agents, word_ids, ranks
-                USING asking, p_embedding, wanted, p_types, p_significance, words, given;
+                USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
         END IF;
     END IF;
 
@@ -149,7 +149,8 @@ LANGUAGE plpgsql STABLE SECURITY INVOKER ROWS 10 SET search_path FROM CURRENT AS
 BEGIN
     RETURN QUERY
         SELECT i.agent_id, i.id, i.summary, c.score, c.rank, c.rank_place, c.distance, c.distance_place
-          FROM memory_candidates(p_query, p_embedding, p_limit, p_scope, p_types, p_significance, p_syntax) AS c
+          FROM memory_candidates(p_query, p_embedding, p_limit, p_scope, p_types, p_significance, p_syntax,
+                                 to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) AS c
          CROSS JOIN LATERAL (  -- in this order, whatever the planner thinks of who asks
                SELECT m.agent_id, m.id, m.summary FROM memory_items m
                 WHERE m.agent_id = c.agent_id AND m.id = c.id OFFSET 0) AS i
@@ -157,5 +158,5 @@ BEGIN
 END
 $$;
 
-REVOKE EXECUTE ON FUNCTION memory_candidates(text, vector, int, text, text[], text[], text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION memory_candidates(text, vector, int, text, text[], text[], text) TO argent_app;
+REVOKE EXECUTE ON FUNCTION memory_candidates(text, vector, int, text, text[], text[], text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION memory_candidates(text, vector, int, text, text[], text[], text, text) TO argent_app;
