@@ -29,7 +29,8 @@ def items(found: list[SearchResult]) -> list[str]:
     [
         "dragon", "Dragon", "DRAGON", "dragon?", "(dragon", '"dragon', "dragon*", "-dragon", "dragon AND", "OR dragon",
         "NEAR(dragon", "dragon:", "summary:dragon", "^dragon", "dragon OR unicorns", "unicorns dragon", "dragon\x00",
-        "{dragon}", "dragon + dragon", "dragon\\", "'dragon'", "dragon; DROP TABLE memory_items", "%dragon%", "🦊 dragon",
+        "{dragon}", "dragon + dragon", "dragon\\", "'dragon'", "dragon; DROP TABLE memory_items", "%dragon%",
+        "🦊 dragon",
     ],
 )  # fmt: skip
 def test_operators_in_a_query_are_no_operators(memory: Memory, query: str) -> None:
