@@ -110,9 +110,7 @@ def test_nothing_was_added_to_the_schema(written: Written) -> None:
     ],
 )  # fmt: skip
 def test_triggers_index_what_was_written(written: Written, table: str, word: str, name: str) -> None:
-    statement = (
-        f"SELECT t.id FROM {table}_fts f JOIN {table} t ON t.rowid = f.rowid WHERE {table}_fts MATCH '{word}'"
-    )
+    statement = f"SELECT t.id FROM {table}_fts f JOIN {table} t ON t.rowid = f.rowid WHERE {table}_fts MATCH '{word}'"
     assert [written.said["made"][name]] in written.ask(statement)
 
 

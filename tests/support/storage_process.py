@@ -155,8 +155,8 @@ def call_all(memory: Any) -> dict[str, str]:
     return {
         "resources": resource.id, "memory_items": item.id, "changed": batch.id, "memory_categories": category.id,
         "entities": entity.id, "reflections": reflection.id, "lessons": lesson.id, "decayed": decayed.id,
-        "personal_skill_candidates": skill.id, "personal_skill_reviews": review.id, "live_memory_candidates": facts[0].id,
-        "expired": facts[3].id, "model_feedback": feedback.id,
+        "personal_skill_candidates": skill.id, "personal_skill_reviews": review.id,
+        "live_memory_candidates": facts[0].id, "expired": facts[3].id, "model_feedback": feedback.id,
     }  # fmt: skip
 
 
