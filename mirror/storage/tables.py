@@ -140,6 +140,8 @@ class Table:
     def check(self, name: str, value: Any) -> None:
         """Raise ``ConfigError`` for a value that a column cannot have: neither store is asked then."""
         column = self.by_name.get(name)
+        if type(value) is str and column is not None and column.kind in ("text", "time") and value.isascii():
+            return  # most values
         wrong = "there is no such column" if column is None else _misfit(column, value)
         if wrong:
             raise ConfigError(f"write to {self.name}", name, wrong, next_step="give a value that fits")
