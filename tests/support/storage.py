@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from mirror.storage.dashboard import Tasks, Teams
 from mirror.storage.facade import Runner
 from mirror.storage.memory import Memory
 from mirror.storage.on_sqlite.store import SQLiteStore
@@ -39,13 +40,21 @@ class Stores:
     """Runs a statement on the file memory.db (or, with Postgres alone, on Postgres), past the interface."""
     more: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def tasks(self) -> Tasks:
+        return Tasks(self.memory._runner)
+
+    @property
+    def teams(self) -> Teams:
+        return Teams(self.memory._runner)
+
 
 class OnSqlite(Runner):
     """Runs operations on two files."""
 
     def __init__(self, folder: Path, clock: Clock, agent: str = "argent") -> None:
         create_store(folder / "memory.db").close()
-        create_dashboard(folder / "dashboard.db").close()
+        create_dashboard(folder / "dashboard.db", words=True).close()
         self._stores = {name: SQLiteStore(folder / f"{name}.db") for name in ("memory", "dashboard")}
         self._context = Context(agent, clock)
 

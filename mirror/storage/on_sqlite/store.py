@@ -32,6 +32,7 @@ from mirror.storage.statements import (
     Near,
     Op,
     Select,
+    SelectCounting,
     Statement,
     Update,
     Words,
@@ -47,8 +48,10 @@ _TEXTS = {
     "memory_items": ("summary", "reflection", "lesson"),
     "memory_categories": ("name", "description", "summary"),
     "lessons": ("context", "action", "outcome", "lesson", "correction"),
-    "tasks": ("title", "description"),
+    "tasks": ("title", "description", "tags"),
 }
+#: Of full-text tables that have other columns, too: those of texts.
+_SEARCHED = {"tasks_fts": "{title description tags} : "}
 
 
 class _Session:
@@ -163,6 +166,10 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
         case Select(table):
             read = _read(table)
             return [read(row) for row in execute(*sql.select(statement))]
+        case SelectCounting(inner):
+            read, width = _read(inner.table), len(inner.table.columns)
+            found = execute(*sql.select_counting(statement))
+            return [(read(row[:width]), *row[width:]) for row in found]
         case Insert(table):
             execute(*sql.insert(statement))
             changed = session.connection.changed()
@@ -211,7 +218,7 @@ def _words(session: _Session, statement: Words) -> list[tuple[Any, float]]:
     found = session.connection.execute(
         f"SELECT {sql.columns(table, f'{name}.')}, -bm25({words}) FROM {words} JOIN {name} ON {on}"
         f" WHERE {words} MATCH ? AND {condition} ORDER BY bm25({words}), {name}.rowid LIMIT ?",
-        [query, *parameters, statement.limit],
+        [f"{_SEARCHED.get(table.words, '')}({query})", *parameters, statement.limit],
     )
     return sql.rows_of(iter(found), _read(table))
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from mirror.core.errors import ConfigError
@@ -16,6 +17,25 @@ from mirror.storage.tables import Row
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Source = Literal["memory", "dashboard", "postgres"]
+
+
+class Unset(Enum):
+    """The type of :data:`UNSET`."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        return "UNSET"
+
+
+#: An argument that is not given, where None would mean "no value".
+UNSET = Unset.UNSET
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those of the values that are given."""
+    return {name: value for name, value in values.items() if value is not UNSET}
 
 
 def _utc_now() -> datetime:
@@ -82,8 +102,8 @@ class Operation(Generic[Parameters, Result]):
 
     @property
     def name(self) -> str:
-        """As in ``memory.create_item``."""
-        return self.make.__name__
+        """As in ``memory.create_item``; a function for a name that Python has, too, ends in an underscore."""
+        return self.make.__name__.removesuffix("_")
 
 
 _Make = Callable[Concatenate[Context, Parameters], Op[Result]]
