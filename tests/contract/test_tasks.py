@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -539,11 +538,11 @@ def test_block_and_fail_without_metadata_or_reason(tasks: Tasks) -> None:
 
 
 @pytest.fixture
-def library(tasks: Tasks) -> Iterator[Tasks]:
+def library(tasks: Tasks) -> Tasks:
     tasks.create(title="Buy apples", description="at the market", tags=["shopping"])
     tasks.create(title="Buy pears", description="green pears, ripe pears")
     tasks.create(title="Call Ada", description="about the market")
-    yield tasks
+    return tasks
 
 
 @pytest.mark.parametrize(
