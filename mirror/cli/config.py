@@ -71,8 +71,14 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "storage.readFrom": storage.read_from,
         "storage.writeTo": list(storage.write_to),
         "storage.postgres.connectionString": storage.dsn and hide_password(storage.dsn),
+        "storage.postgres.maxConnections": storage.max_connections,
         "storage.redis.host": host,
         "storage.redis.port": port,
+        "storage.redis.db": storage.redis_db,
+        "storage.reads.maxWaitMs": storage.reads.max_wait_ms,
+        "storage.reads.neverWait": storage.reads.never_wait,
+        "storage.reads.alwaysSqlite": storage.reads.always_sqlite,
+        "storage.reads.shadowPercent": storage.reads.shadow_percent,
     }
     sources = settings.sources or tuple(known_sources(settings.state_dir))
     entries = {entry.path: entry for entry in settings.configured}
@@ -160,6 +166,8 @@ def _render(report: dict[str, Any], width: int) -> None:
 
 def _line(indent: str, key: str, found: dict[str, Any], width: int) -> None:
     value, origin = found["value"], found["origin"]
+    if isinstance(value, bool):
+        value = json.dumps(value)
     shown = "none" if value is None else ", ".join(value) if isinstance(value, list) else value
     line = f"{indent}{key}: {shown}"
     if len(line) + len(origin) + 4 <= width:

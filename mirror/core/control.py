@@ -149,6 +149,12 @@ class ControlClient:
         left = max(0.0, deadline - time.monotonic())
         return self._ask(Applied(lsn, left), WasApplied, left + slack).applied
 
+    def mark(self, timeout: float) -> Lsn | None:
+        """The position of everything that is committed now; None if it is not known after ``timeout`` seconds."""
+        timeout = _limited(timeout)
+        lsn = self._ask(Mark(timeout), Marked, timeout + _SLACK_SECONDS).lsn
+        return None if lsn is None else Lsn.parse(lsn)
+
     def settle(self) -> Lsn:
         """Wait until all that is committed now is applied; returns its position.
 

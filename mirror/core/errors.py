@@ -14,6 +14,10 @@ MirrorError            ``mirror``                anything else, also a bug
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
 │   └── RequestError   ``control.request``       what was sent to it is not a request
+├── StorageError       ``storage``               what a program asked of its storage adapter
+│   ├── ConstraintError ``storage.constraint``   a row that breaks a constraint of its table
+│   ├── UnsupportedError ``storage.unsupported`` a method that the store in use does not have
+│   └── TokenError     ``storage.token``         a session's token that says nothing about what Postgres has
 └── ConfigError        ``config``                mirror.json, argent.json, the environment or the flags
 
 An error says which operation failed, at which place, what to do next, and whether a retry can
@@ -213,6 +217,12 @@ class UnsupportedError(StorageError):
     """The store in use does not have what was asked for; another one does."""
 
     code = "storage.unsupported"
+
+
+class TokenError(StorageError):
+    """A token is damaged, or of another copy of the source than the one that Postgres has."""
+
+    code = "storage.token"
 
 
 class ConfigError(MirrorError):

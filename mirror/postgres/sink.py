@@ -188,6 +188,11 @@ class Sink:
         return self._source_id
 
     @property
+    def epoch(self) -> int:
+        """Raised by each mirror that takes the source, this one's included."""
+        return self._epoch
+
+    @property
     def position(self) -> Position | None:
         """The applied position; None: there is no snapshot yet."""
         return self._position

@@ -23,6 +23,7 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
+from mirror.core.published import Publisher
 from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
@@ -98,6 +99,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
+        self._published = Publisher(task.folder)
 
     def stop(self) -> None:
         """Ask the loop to end: it saves the shadow and returns.
@@ -158,6 +160,7 @@ class Pipeline:
         if error.retryable and str(error) != self.status.last_error:  # once, however often it is retried
             logger.warning("{}: {}", self.task.database.name, error)
         self.status.is_interrupted(error)
+        self._publish()
         self.status.keep(self.task.folder)
         if isinstance(error, SinkError) and self._sink is not None:
             self._sink.close()
@@ -197,6 +200,7 @@ class Pipeline:
             self._images,
             self._spool,
         )
+        self._published.close()
         with ExitStack() as stack:
             stack.callback(self.status.keep, self.task.folder)
             for part in reversed(own):
@@ -260,6 +264,7 @@ class Pipeline:
             # Another mirror may have it now. While we have the source's lock in Postgres, that one is refused there.
             error.retryable = self._sink is not None
             raise
+        self._published.renew()
 
     def _follow(self) -> None:
         while True:
@@ -318,6 +323,7 @@ class Pipeline:
         if not self._mailbox.held and (captured is None or replica.head.lsn >= captured):
             self.status.has_caught_up(self._feed.error)
             self._distrusted = False
+        self._publish()
 
     def _pump(self, timeout: float = 1.0) -> None:
         """Handle messages of capture and requests of other threads; waits up to ``timeout`` seconds for one.
@@ -339,6 +345,7 @@ class Pipeline:
         """Bring replica and Postgres to one position; copies the source whole only where nothing less helps."""
         assert self._sink is not None
         self.status.phase = Phase.CATCHING_UP
+        self._publish()
         remedy, reason = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check)
         if remedy is Remedy.COPY:
             self._resync(reason, self._sink.position)
@@ -359,6 +366,7 @@ class Pipeline:
         schema = replica.schema
         self.hooks.begin(replica, found, compared=compared)
         results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows)
+        self._publish()
         self.hooks.end(replica, self._source.inode)
         self.status.commits += found.commits
         self.status.transactions += 1
@@ -372,8 +380,18 @@ class Pipeline:
         self.status.is_at(self._replica.position)
         self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
         self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
+        self._publish()
         self.requests.has_changed()
         self.status.keep(self.task.folder)
+
+    def _publish(self) -> None:
+        """Publish how far Postgres is; or, while that may be wrong, that it is not to be waited for."""
+        sink, status = self._sink, self.status
+        if sink is None or sink.position is None or not (self._agreed and status.phase is Phase.FOLLOWING):
+            self._published.withdraw()
+            return
+        wal = status.capture == "WAL"
+        self._published.publish(sink.source_id, sink.epoch, sink.lineage, sink.position, wal=wal)
 
     # -- gaps and copies ---------------------------------------------------------------------------
 
@@ -381,6 +399,7 @@ class Pipeline:
         """Compare the source's pages with the shadow and apply what differs, at one position."""
         assert self._sink is not None
         self.status.phase = Phase.REDIFF if gap.reason else Phase.FOLLOWING
+        self._publish()
         while True:
             gap = last_change(self._spool, gap, self._feed.until)
             replica.forget_comparisons()
@@ -430,6 +449,7 @@ class Pipeline:
         self._forbid_resync(reason)
         self._agreed = False
         self.status.phase = Phase.SNAPSHOT
+        self._publish()
         if self._replica is not None:
             self._replica.close()
             self._replica = None
@@ -453,6 +473,7 @@ class Pipeline:
         assert self._sink is not None
         logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
         self.status.phase = Phase.SNAPSHOT
+        self._publish()
         self.status.resyncs.append(reason)
         load(replica, self._sink, self.task, self._progress, self._check)
         self.hooks.loaded(replica, self._source.inode)

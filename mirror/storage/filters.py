@@ -12,6 +12,7 @@ everything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from mirror.core.errors import ConfigError
@@ -83,7 +84,17 @@ def _checked(table: Table, name: str, made: Condition, values: tuple[Any, ...]) 
     for value in values:
         if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and bool not in _TYPES[kind]):
             _refuse(name, f"{type(value).__name__} does not fit a column of kind {kind}")
+        if kind == "time" and not _is_time(value):
+            _refuse(name, f"{value!r} is not a time in ISO 8601")
     return made
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse(what: Any, why: str) -> NoReturn:

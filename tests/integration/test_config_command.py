@@ -24,8 +24,14 @@ KEYS = [
     "storage.readFrom",
     "storage.writeTo",
     "storage.postgres.connectionString",
+    "storage.postgres.maxConnections",
     "storage.redis.host",
     "storage.redis.port",
+    "storage.redis.db",
+    "storage.reads.maxWaitMs",
+    "storage.reads.neverWait",
+    "storage.reads.alwaysSqlite",
+    "storage.reads.shadowPercent",
 ]
 
 
@@ -67,6 +73,7 @@ def test_without_any_file(cli: CommandLine, folder: Path) -> None:
     text = lines(cli)
     assert f"  {home}/mirror.json (no such file)" in text
     assert "  postgres.connectionString: none" in text
+    assert "  storage.reads.neverWait: false  (default)" in text
     assert not cli.state_dir.exists(), "showing makes nothing"
 
 

@@ -13,7 +13,7 @@ import pytest
 from mirror.core.config import settings as config_module
 from mirror.core.config.mirror_json import SourceEntry, json_schema
 from mirror.core.config.notes import configuration_checks
-from mirror.core.config.settings import SIDECARS, Settings, StorageSettings, load_settings
+from mirror.core.config.settings import SIDECARS, ReadSettings, Settings, StorageSettings, load_settings
 from mirror.core.errors import ConfigError
 from mirror.core.folders import source_folder
 from mirror.core.locks import SourceLock
@@ -189,6 +189,87 @@ def test_storage_key_by_key(places: Places) -> None:
     places.argent(backend="postgres")
     places.ours(storage={"redis": {}})
     assert places.load().storage == StorageSettings("postgres", "postgres", ("postgres",), None, ("127.0.0.1", 6380))
+
+
+def test_what_only_our_file_may_have(places: Places) -> None:
+    """Each key by itself, also where its value counts as false; the original's file does not know them."""
+    usual = places.load().storage
+    assert (usual.max_connections, usual.redis_db, usual.reads) == (10, 0, ReadSettings(20, False, False, 0))
+    reads = {"maxWaitMs": 0, "neverWait": True, "shadowPercent": 2.5}
+    places.ours(storage={"postgres": {"maxConnections": 3}, "redis": {"db": 2}, "reads": reads})
+    settings = places.load()
+    assert settings.storage.redis == ("127.0.0.1", 6380)
+    assert (settings.storage.max_connections, settings.storage.redis_db) == (3, 2)
+    assert settings.storage.reads == ReadSettings(0, True, False, 2.5)
+    for key in ("postgres.maxConnections", "redis.db", "reads.maxWaitMs", "reads.neverWait", "reads.shadowPercent"):
+        assert settings.origins[f"storage.{key}"] == f"{places.mirror_json}: storage.{key}"
+    assert settings.origins["storage.reads.alwaysSqlite"] == "default"
+    places.ours()
+    places.argent(postgres={"maxConnections": 3}, redis={"db": 2}, reads={"neverWait": True})
+    settings = places.load()
+    assert settings.storage.max_connections == 10 and settings.storage.reads == ReadSettings()
+    steps = {note.path: note.next_step for note in settings.notes}
+    assert {*steps} == {"storage.postgres.maxConnections", "storage.redis.db", "storage.reads"}
+    assert {*steps.values()} == {f"write it in {places.mirror_json} instead"}
+
+
+BOTH = ["sqlite", "postgres"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "key", "said", "step"),
+    [
+        (
+            {"readFrom": "postgres"},
+            "readFrom",
+            "it is postgres, but backend sqlite has its data only in sqlite",
+            "dual",
+        ),
+        ({"backend": "postgres", "readFrom": "sqlite"}, "readFrom", "backend postgres has its data only", "dual"),
+        ({"writeTo": BOTH}, "writeTo", "it has postgres, but backend sqlite", "dual"),
+        ({"backend": "postgres", "writeTo": BOTH}, "writeTo", "it has sqlite, but backend postgres", '["postgres"]'),
+        ({"writeTo": []}, "writeTo", "it is empty", "sqlite, postgres or both"),
+        (
+            {"backend": "dual", "readFrom": "postgres", "writeTo": ["sqlite"]},
+            "readFrom",
+            "it is postgres, but writeTo has only sqlite",
+            "set it to sqlite, or add it to storage.writeTo",
+        ),
+        ({"backend": "dual", "writeTo": ["postgres"]}, "readFrom", "reads would see the past", "set it to postgres"),
+        (
+            {"backend": "postgres", "reads": {"alwaysSqlite": True}},
+            "reads.alwaysSqlite",
+            "nothing is written to SQLite",
+            "remove it",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other(
+    places: Places, storage: dict[str, Any], key: str, said: str, step: str
+) -> None:
+    """An error for what uses them, with the place and the next step; mirroring goes on, and the commands say it."""
+    places.ours(storage=storage)
+    settings = places.load()
+    with pytest.raises(ConfigError) as caught:
+        settings.agreed_storage()
+    where = f"{places.mirror_json}: storage.{key}" if key in storage or "." in key else "default"
+    assert caught.value.place == where and f"storage.{key}: " in caught.value.detail
+    assert said in caught.value.detail and step in caught.value.next_step
+    (note,) = settings.notes
+    assert note.path == f"storage.{key}" and said in note.detail and step in note.next_step
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "dual", "postgres"])
+def test_what_follows_from_the_backend_agrees(places: Places, backend: str) -> None:
+    places.ours(storage={"backend": backend})
+    settings = places.load()
+    assert settings.agreed_storage() is settings.storage and not settings.notes
+
+
+def test_the_emergency_switch_agrees_with_reads_from_postgres(places: Places) -> None:
+    places.argent(backend="dual", readFrom="postgres")
+    places.ours(storage={"reads": {"alwaysSqlite": True}})
+    assert places.load().agreed_storage().reads.always_sqlite
 
 
 # -- files and paths -----------------------------------------------------------------------------------

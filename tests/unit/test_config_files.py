@@ -24,14 +24,18 @@ EVERYTHING = {
         "backend": "dual",
         "readFrom": "sqlite",
         "writeTo": ["sqlite", "postgres"],
-        "postgres": {"connectionString": "host=/run"},
-        "redis": {"host": "127.0.0.1", "port": 6380},
+        "postgres": {"connectionString": "host=/run", "maxConnections": 10},
+        "redis": {"host": "127.0.0.1", "port": 6380, "db": 0},
+        "reads": {"maxWaitMs": 20, "neverWait": False, "alwaysSqlite": False, "shadowPercent": 0.5},
     },
 }
 
 
 SIDECAR = "expected one of follows, none, outlives"
-PORT = "expected a whole number from 1 to 65535"
+WHOLE = "expected a whole number from"
+PORT = f"{WHOLE} 1 to 65535"
+PERCENT = "storage.reads.shadowPercent: expected a number from 0 to 100"
+YES = "expected true or false"
 
 
 def test_all_that_it_may_contain() -> None:
@@ -72,6 +76,14 @@ def test_all_that_it_may_contain() -> None:
         ({"storage": {"redis": {"port": 1.5}}}, f"storage.redis.port: {PORT}, found the number 1.5"),
         ({"storage": {"redis": {"port": True}}}, f"storage.redis.port: {PORT}, found true"),
         ({"storage": []}, "storage: expected an object, found a list"),
+        ({"storage": {"redis": {"db": -1}}}, f"storage.redis.db: {WHOLE} 0 to 65535, found the number -1"),
+        ({"storage": {"reads": {"maxWait": 1}}}, "storage.reads.maxWait: unknown key: did you mean maxWaitMs?"),
+        ({"storage": {"reads": {"neverWait": 1}}}, f"storage.reads.neverWait: {YES}, found the number 1"),
+        ({"storage": {"reads": {"neverWait": "no"}}}, f"storage.reads.neverWait: {YES}, found a text"),
+        ({"storage": {"reads": {"maxWaitMs": None}}}, f"storage.reads.maxWaitMs: {WHOLE} 0 to 60000, found null"),
+        ({"storage": {"reads": {"shadowPercent": 101}}}, f"{PERCENT}, found the number 101"),
+        ({"storage": {"reads": {"shadowPercent": float("nan")}}}, f"{PERCENT}, found the number nan"),
+        ({"storage": {"reads": {"shadowPercent": True}}}, f"{PERCENT}, found true"),
         ([], "expected an object, found a list"),
         (None, "expected an object, found null"),
     ],
@@ -110,7 +122,8 @@ def test_a_file_that_is_no_text(folder: Path) -> None:
 
 
 _WORDS = "sources stateDir postgres sidecar storage path agent schema profile connectionString backend readFrom writeTo"
-_KEYS = st.sampled_from([*_WORDS.split(), "redis", "host", "port", "other", "$schema"])
+_OTHERS = "redis host port db reads maxConnections maxWaitMs neverWait alwaysSqlite shadowPercent other $schema"
+_KEYS = st.sampled_from([*_WORDS.split(), *_OTHERS.split()])
 _TEXTS = st.sampled_from(["", "x", "auto", "sqlite", "postgres", "dual", "outlives", "none"])
 _LEAVES = st.none() | st.booleans() | st.integers(-1, 70_000) | st.floats() | _TEXTS
 _VALUES = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4))
@@ -133,4 +146,4 @@ def test_the_schema_describes_every_key() -> None:
     for section in schema["$defs"].values():
         assert section["additionalProperties"] is False and section["description"]
         for key, value in section["properties"].items():
-            assert "$ref" in value or "description" in value or section["title"] == "StoragePostgres", key
+            assert "$ref" in value or "description" in value or section["title"] == "OurPostgres", key

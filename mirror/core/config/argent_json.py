@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mirror.core.config.looked_at import is_there, look_at
 from mirror.core.errors import ConfigError
 
 #: Names of the file, and folders in the home directory: today's first, then the older ones.
@@ -70,7 +71,7 @@ def state_folder(environment: Mapping[str, str]) -> Path:
     if named := variable(environment, *FOLDER_VARIABLES):
         return _user_path(named[1], environment)
     folders = [home(environment) / name for name in FOLDERS]
-    return next((folder for folder in folders if os.path.lexists(folder)), folders[0])
+    return next((folder for folder in folders if is_there(folder)), folders[0])
 
 
 def config_path(environment: Mapping[str, str]) -> Path:
@@ -82,7 +83,7 @@ def config_path(environment: Mapping[str, str]) -> Path:
         folders.insert(0, _user_path(named[1], environment))
     candidates = [folder / name for folder in folders for name in NAMES]
     # A link that leads nowhere is there: to go on without it would drop in silence what it says.
-    return next((path for path in candidates if os.path.lexists(path)), state_folder(environment) / NAMES[0])
+    return next((path for path in candidates if is_there(path)), state_folder(environment) / NAMES[0])
 
 
 def home(environment: Mapping[str, str]) -> Path:
@@ -96,6 +97,7 @@ def read_json5(path: Path, *, unique: bool = False) -> Any:
     Raises ``ConfigError`` for a file that cannot be read, and for what is not a regular file: a pipe could keep the
     reader waiting for ever.
     """
+    look_at(path)
     pairs: Callable[[Iterable[tuple[str, Any]]], dict[str, Any]] = _unique if unique else dict
     try:
         if not stat.S_ISREG(path.stat().st_mode):

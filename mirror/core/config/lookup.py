@@ -8,7 +8,6 @@ mirror.json is looked for beside it.
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from mirror.core.config import argent_json as argent
 from mirror.core.config.argent_json import Argent, home, read_argent, read_json5, variable
+from mirror.core.config.looked_at import is_there, look_at
 from mirror.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mirror.core.config.mirror_json import MirrorFile, OlderSection, Problem, StorageSection
+    from mirror.core.config.mirror_json import ArgentStorage, MirrorFile, OlderSection, Problem
 
 READ = "read the configuration"
 _NAME = "mirror.json"
@@ -46,7 +46,7 @@ class Found:
     files: tuple[ConfigFile, ...]
     ours: MirrorFile | None = None
     argent: Argent = field(default_factory=Argent)
-    theirs: StorageSection | None = None
+    theirs: ArgentStorage | None = None
     """``storage`` in argent.json."""
     older: OlderSection | None = None
     """``storage.mirror`` in argent.json."""
@@ -66,13 +66,13 @@ def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
         if variable(environment, *argent.PATH_VARIABLES) is None:
             folders.insert(0, argent.state_folder(environment))
         places = [folder / _NAME for folder in folders]
-        mirror_path = next((place for place in places if os.path.lexists(place)), places[0])
+        mirror_path = next((place for place in places if is_there(place)), places[0])
     elif _is_argent(named, *values):
         argent_path, mirror_path, values = named, named.parent / _NAME, ()
     else:
         mirror_path = named
-    ours = ConfigFile(_NAME, mirror_path, os.path.lexists(mirror_path))
-    theirs = ConfigFile(argent.NAMES[0], argent_path, os.path.lexists(argent_path))
+    ours = ConfigFile(_NAME, mirror_path, is_there(mirror_path))
+    theirs = ConfigFile(argent.NAMES[0], argent_path, is_there(argent_path))
     found = Found(named, mirror_path, argent_path, (ours, theirs))
     if ours.exists:
         from mirror.core.config.mirror_json import read_mirror_file  # loads msgspec, so only if there is a file
@@ -89,6 +89,7 @@ def _named(config: str | None, environment: Mapping[str, str]) -> tuple[Path | N
     if not name:
         return None, ()
     path = absolute(name, environment)
+    look_at(path)
     try:
         path.stat()
     except OSError as error:
@@ -109,14 +110,14 @@ def _with_argent(found: Found, environment: Mapping[str, str]) -> Found:
     found = replace(found, argent=read)
     if not read.storage:
         return found
-    from mirror.core.config.mirror_json import OlderSection, StorageSection, checked, problems, without
+    from mirror.core.config.mirror_json import ArgentStorage, OlderSection, checked, problems, without
 
     theirs, older = read.storage, None
     if isinstance(theirs, dict) and "mirror" in theirs:
         older = checked(theirs["mirror"], OlderSection, found.argent_path, "storage.mirror")
         theirs = {key: value for key, value in theirs.items() if key != "mirror"}
-    unknown = [problem for problem in problems(theirs, StorageSection, "storage") if problem.unknown]
-    section = checked(without(theirs, unknown, "storage"), StorageSection, found.argent_path, "storage")
+    unknown = [problem for problem in problems(theirs, ArgentStorage, "storage") if problem.unknown]
+    section = checked(without(theirs, unknown, "storage"), ArgentStorage, found.argent_path, "storage")
     return replace(found, theirs=section, older=older, unknown=tuple(unknown))
 
 

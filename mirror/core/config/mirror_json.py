@@ -69,8 +69,8 @@ class StorageRedis(_Section):
     port: Annotated[int, Meta(ge=1, le=65535, description="6380 if it is left out.")] | UnsetType = UNSET
 
 
-class StorageSection(_Section):
-    """The keys that ArgentOS has in ``storage``. In mirror.json: values that replace argent.json's."""
+class ArgentStorage(_Section):
+    """The keys that ArgentOS has in ``storage``: with any other it drops its whole configuration."""
 
     backend: (
         Annotated[Literal["sqlite", "dual", "postgres"], Meta(description="Where the program's data is; sqlite.")]
@@ -80,6 +80,50 @@ class StorageSection(_Section):
     write_to: Annotated[list[Database], Meta(description="Follows from backend.")] | UnsetType = UNSET
     postgres: StoragePostgres | UnsetType = UNSET
     redis: StorageRedis | UnsetType = UNSET
+
+
+class OurPostgres(StoragePostgres):
+    """Where the program itself reaches Postgres."""
+
+    max_connections: (
+        Annotated[int, Meta(ge=1, le=10_000, description="Of one process, at the same time; 10.")] | UnsetType
+    ) = UNSET
+
+
+class OurRedis(StorageRedis):
+    """Where the program reaches Redis."""
+
+    db: Annotated[int, Meta(ge=0, le=65535, description="Number of the database; 0.")] | UnsetType = UNSET
+
+
+class ReadsSection(_Section):
+    """How reads of the storage adapters keep up with writes. A change takes effect within a second."""
+
+    max_wait_ms: (
+        Annotated[
+            int, Meta(ge=0, le=60_000, description="For the newest commit to reach Postgres; then SQLite answers; 20.")
+        ]
+        | UnsetType
+    ) = UNSET
+    never_wait: (
+        Annotated[bool, Meta(description="For emergencies: SQLite answers at once where Postgres is behind; false.")]
+        | UnsetType
+    ) = UNSET
+    always_sqlite: (
+        Annotated[bool, Meta(description="For emergencies: SQLite answers, whatever readFrom says; false.")] | UnsetType
+    ) = UNSET
+    shadow_percent: (
+        Annotated[float, Meta(ge=0, le=100, description="Of the reads, run on both stores to compare the answers; 0.")]
+        | UnsetType
+    ) = UNSET
+
+
+class StorageSection(ArgentStorage):
+    """Values that replace argent.json's, for a program that uses storage adapters; and keys that only we have."""
+
+    postgres: OurPostgres | UnsetType = UNSET
+    redis: OurRedis | UnsetType = UNSET
+    reads: ReadsSection | UnsetType = UNSET
 
 
 class OlderSection(_Section):
@@ -198,6 +242,11 @@ def without(values: Any, unknown: list[Problem], section: str) -> Any:
     }
 
 
+def is_ours(path: str) -> bool:
+    """Whether mirror.json has a key of this path, as in ``storage.redis.db``."""
+    return path in _paths(inspect.type_info(MirrorFile), "")
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON schema of mirror.json."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(MirrorFile)}
@@ -245,8 +294,11 @@ def _fits(value: Any, kind: inspect.Type) -> bool:
         return isinstance(value, str) and value in kind.values
     if isinstance(kind, inspect.StrType):
         return isinstance(value, str) and len(value) >= (kind.min_length or 0)
-    if isinstance(kind, inspect.IntType):
-        within = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(kind, inspect.BoolType):
+        return isinstance(value, bool)
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        numbers = int if isinstance(kind, inspect.IntType) else int | float
+        within = isinstance(value, numbers) and not isinstance(value, bool)
         return within and (kind.ge is None or value >= kind.ge) and (kind.le is None or value <= kind.le)
     return False  # an object or a list, and the value is neither
 
@@ -261,6 +313,10 @@ def _expected(kind: inspect.Type) -> str:
         return "a text"
     if isinstance(kind, inspect.IntType):
         return f"a whole number from {kind.ge} to {kind.le}"
+    if isinstance(kind, inspect.FloatType):
+        return f"a number from {kind.ge} to {kind.le}"
+    if isinstance(kind, inspect.BoolType):
+        return "true or false"
     return "a list" if isinstance(kind, inspect.ListType) else "an object"
 
 

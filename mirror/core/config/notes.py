@@ -49,8 +49,11 @@ def notes(found: Found, environment: Mapping[str, str]) -> Iterator[Note]:
         detail = f"{found.mirror_path} contains a password, and other users of this machine can read it"
         yield Note("mirror.json", detail, f"chmod 600 {shlex.quote(str(found.mirror_path))}")
     for problem in found.unknown:
+        from mirror.core.config.mirror_json import is_ours  # loaded already: there is a file
+
         detail = f"{found.argent_path} has this key, and ArgentOS does not know it: it drops its whole configuration"
-        yield Note(problem.path, detail, f"remove it ({problem.guess})")
+        step = f"write it in {found.mirror_path} instead" if is_ours(problem.path) else f"remove it ({problem.guess})"
+        yield Note(problem.path, detail, step)
     for path, name in found.argent.borrowed.items():
         detail = f"{name} is set only in env of {found.argent_path}, which ArgentOS ignores: for it, {name} is not set"
         yield Note(path, detail, f"set {name} in the environment, or there {argent.ENV_VARIABLES[0]}=1")
@@ -60,7 +63,10 @@ def notes(found: Found, environment: Mapping[str, str]) -> Iterator[Note]:
 
 
 def _shows_password(found: Found) -> bool:
-    if not found.ours or not found.mirror_path.stat().st_mode & 0o077:
+    try:
+        if not found.ours or not found.mirror_path.stat().st_mode & 0o077:
+            return False
+    except OSError:  # gone since it was read
         return False
     sections = (found.ours.postgres, found.ours.storage and found.ours.storage.postgres)
     return any(

@@ -22,7 +22,13 @@ key of mirror.json                     the places that can set it; the first one
 ``storage.writeTo``                    mirror.json > argent.json > what backend means
 ``storage.postgres.connectionString``  ``ARGENT_PG_URL`` > ``PG_URL`` > mirror.json > argent.json
 ``storage.redis.host``                 mirror.json > argent.json > 127.0.0.1, if redis is mentioned at all
+``storage.postgres.maxConnections``    mirror.json > 10
 ``storage.redis.port``                 mirror.json > argent.json > 6380, if redis is mentioned at all
+``storage.redis.db``                   mirror.json > 0
+``storage.reads.maxWaitMs``            mirror.json > 20
+``storage.reads.neverWait``            mirror.json > false
+``storage.reads.alwaysSqlite``         mirror.json > false
+``storage.reads.shadowPercent``        mirror.json > 0
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -32,6 +38,9 @@ home directory. :mod:`mirror.core.config.mirror_json` has the types and descript
 to ArgentOS: :mod:`mirror.core.config.argent_json` says how it is found and read. The folder of ArgentOS is
 ``ARGENT_STATE_DIR`` > ``CLAWDBOT_STATE_DIR`` > ``~/.argentos``, or one of its older names that is there.
 
+``backend``, ``readFrom``, ``writeTo`` and ``alwaysSqlite`` may contradict each other: that is an error where they are
+used (:meth:`Settings.agreed_storage`), and a note for the commands, because mirroring does not need them.
+
 An entry of ``sources`` applies to its file also when the file is named as an argument. There is no variable for the
 schema: a schema belongs to one source, and a variable would apply to all.
 """
@@ -40,7 +49,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +67,8 @@ SIDECARS = ("outlives", "follows", "none")
 DEFAULT_SCHEMA = "public"
 
 _PG_VARIABLES = ("ARGENT_PG_URL", "PG_URL")
+#: The stores that each backend has.
+_STORES = {"sqlite": ("sqlite",), "postgres": ("postgres",), "dual": ("sqlite", "postgres")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +86,22 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """How reads of the storage adapters keep up with writes."""
+
+    max_wait_ms: int = 20
+    """For the newest commit to reach Postgres; then SQLite answers."""
+    never_wait: bool = False
+    """SQLite answers at once where Postgres is behind."""
+    always_sqlite: bool = False
+    """SQLite answers, whatever ``readFrom`` says."""
+    shadow_percent: float = 0
+    """Of the reads, from 0 to 100: run on both stores, to compare the answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class StorageSettings:
-    """How the program itself stores its data, as ArgentOS understands the section ``storage``."""
+    """How the program itself stores its data: the section ``storage``, as ArgentOS understands it, and our own keys."""
 
     backend: str = "sqlite"
     """sqlite, dual or postgres."""
@@ -85,6 +110,31 @@ class StorageSettings:
     dsn: str | None = None
     redis: tuple[str, int] | None = None
     """Host and port; None: no Redis."""
+    redis_db: int = 0
+    max_connections: int = 10
+    """To Postgres, of one process, at the same time."""
+    reads: ReadSettings = ReadSettings()
+
+    def contradictions(self) -> Iterator[Note]:
+        """The keys that do not agree with others, and how to put that right."""
+        stores = _STORES[self.backend]
+        has = f"backend {self.backend} has its data only in {stores[0]}"
+        if self.read_from not in stores:
+            step = f"set storage.backend to dual, or storage.readFrom to {stores[0]}"
+            yield Note("storage.readFrom", f"it is {self.read_from}, but {has}", step)
+        if other := [store for store in self.write_to if store not in stores]:
+            step = f'set storage.backend to dual, or storage.writeTo to ["{stores[0]}"]'
+            yield Note("storage.writeTo", f"it has {other[0]}, but {has}", step)
+        if not self.write_to:
+            yield Note("storage.writeTo", "it is empty", "name sqlite, postgres or both, or leave it out")
+        elif self.read_from in stores and self.read_from not in self.write_to:
+            detail = (
+                f"it is {self.read_from}, but writeTo has only {', '.join(self.write_to)}: reads would see the past"
+            )
+            yield Note("storage.readFrom", detail, f"set it to {self.write_to[0]}, or add it to storage.writeTo")
+        if self.reads.always_sqlite and not ("sqlite" in stores and "sqlite" in self.write_to):
+            detail = "it is true, but nothing is written to SQLite: reads would see the past"
+            yield Note("storage.reads.alwaysSqlite", detail, "remove it, or let backend and writeTo include sqlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +182,14 @@ class Settings:
     def profiles(self) -> Mapping[Path, str]:
         """The profiles that are configured for sources."""
         return {entry.path: entry.profile for entry in self.configured if entry.profile is not None}
+
+    def agreed_storage(self) -> StorageSettings:
+        """:attr:`storage`, whose keys do not contradict each other; raises ``ConfigError`` if they do."""
+        if found := list(self.storage.contradictions()):
+            places = dict.fromkeys(self.origins.get(note.path, note.path) for note in found)
+            details = "; ".join(f"{note.path}: {note.detail}" for note in found)
+            raise ConfigError(READ, ", ".join(places), details, next_step="; ".join(note.next_step for note in found))
+        return self.storage
 
     def known(self) -> tuple[Path, ...]:
         """The sources named, or else those that the state directory knows.
@@ -211,7 +269,7 @@ def load_settings(
         read.named,
         origins | of_storage,
         read.files,
-        tuple(notes(read, environment)),
+        (*notes(read, environment), *storage.contradictions()),
     )
 
 
@@ -233,7 +291,8 @@ def _at(section: Any, *names: str) -> Any:
     """A value in a section of a file, None if it is not there."""
     for name in names:
         section = getattr(section, name, None)
-    return section if section or section == [] else None  # what is left out is UNSET, which is false
+    # What is left out is UNSET, which counts as false. So do values that say something: an empty list, 0 and false.
+    return section if section or section in ([], 0) else None
 
 
 def _of_environment(environment: Mapping[str, str], *names: str) -> list[tuple[str | None, str]]:
@@ -338,7 +397,16 @@ def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettin
     host, port = value("redis.host", "redis", "host", default=None), value("redis.port", "redis", "port", default=None)
     mentioned = _at(read.ours, "storage", "redis") is not None or _at(read.theirs, "redis") is not None
     redis = (host or "127.0.0.1", port or 6380) if mentioned else None
-    return StorageSettings(backend, read_from, tuple(write_to), dsn, redis), origins
+    connections = value("postgres.maxConnections", "postgres", "max_connections", default=10)
+    db = value("redis.db", "redis", "db", default=0)
+    usual = ReadSettings()
+    reads = ReadSettings(
+        value("reads.maxWaitMs", "reads", "max_wait_ms", default=usual.max_wait_ms),
+        value("reads.neverWait", "reads", "never_wait", default=usual.never_wait),
+        value("reads.alwaysSqlite", "reads", "always_sqlite", default=usual.always_sqlite),
+        value("reads.shadowPercent", "reads", "shadow_percent", default=usual.shadow_percent),
+    )
+    return StorageSettings(backend, read_from, tuple(write_to), dsn, redis, db, connections, reads), origins
 
 
 def _resolved(name: str, environment: Mapping[str, str], base: Path | None = None) -> Path:

@@ -8,12 +8,12 @@ days sort the same either way, so only the days of the rows that count are sorte
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted as quote_identifier
+from mirror.storage.jsontext import to_json
 from mirror.storage.statements import (
     Add,
     All,
@@ -39,25 +39,13 @@ from mirror.storage.statements import (
     Update,
 )
 from mirror.storage.tables import Column, Embedding, Table
+from mirror.storage.words import search_words
 
 _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 Sql = tuple[str, list[Any]]
 
 
 # -- values --------------------------------------------------------------------------------------------
-
-
-def to_json(value: Any) -> str:
-    """JSON as ``JSON.stringify`` writes it: no spaces, no escapes that are not needed, 1 for 1.0."""
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def stored(column: Column, value: Any) -> Any:
@@ -193,7 +181,8 @@ def _condition(table: Table, condition: Condition, out: list[Any]) -> str:
             out.append(now)
             return (
                 "(instr(coalesce(extra, ''), '\"expiresAt\"') = 0 OR"
-                f" coalesce(json_extract({_valid('extra')}, '$.expiresAt') <= ?, 0) = 0)"
+                f" coalesce(json_type({_valid('extra')}, '$.expiresAt') = 'text'"
+                f" AND json_extract({_valid('extra')}, '$.expiresAt') <= ?, 0) = 0)"
             )
     raise TypeError(f"no condition: {condition!r}")
 
@@ -221,7 +210,8 @@ def _operand(table: Table, name: str) -> tuple[str, Callable[[Any], Any]]:
     known = table.by_name[column]
     quoted = quote_identifier(column)
     if dot:
-        return f"{_valid(column)} -> {_literal(_path(member))}", to_json
+        # JSON's null counts as no value, as it does in Postgres.
+        return f"nullif({_valid(column)} -> {_literal(_path(member))}, 'null')", to_json
     if known.kind == "time":
         return f"julianday({quoted})", str
     return quoted, lambda value: stored(known, value)
@@ -387,18 +377,9 @@ def delete(statement: Delete) -> Sql:
     return f"DELETE FROM {quote_identifier(statement.table.name)} WHERE {condition}", parameters
 
 
-_TOKEN = re.compile(r"\w+")
-
-
 def match_query(text: str) -> str | None:
     """An FTS5 query for any of the words of a text; None if it has none. Never a syntax error: words are quoted."""
     return " OR ".join(f'"{word}"' for word in search_words(text)) or None
-
-
-def search_words(text: str) -> list[str]:
-    """The words of a text to search for: of one letter only if it has no others."""
-    found = list(dict.fromkeys(_TOKEN.findall(text)))
-    return [word for word in found if len(word) > 1] or found
 
 
 def rows_of(found: Iterator[tuple[Any, ...]], read: Callable[[tuple[Any, ...]], Any]) -> list[tuple[Any, float]]:

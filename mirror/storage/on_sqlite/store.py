@@ -40,6 +40,7 @@ from mirror.storage.statements import (
     every,
 )
 from mirror.storage.tables import Table
+from mirror.storage.words import search_words
 
 Result = TypeVar("Result")
 
@@ -227,7 +228,7 @@ def _contained(session: _Session, statement: Words) -> list[tuple[Any, float]]:
     """Without a full-text table: rows with any of the words as a part of a text, those with most words first."""
     table = statement.table
     texts = [name for name in _TEXTS[table.name] if name in table.by_name]
-    words = [Any_(tuple(Contains(name, word) for name in texts)) for word in sql.search_words(statement.text)]
+    words = [Any_(tuple(Contains(name, word) for name in texts)) for word in search_words(statement.text)]
     parts = [sql.where(table, word) for word in words]
     condition, parameters = sql.where(table, All((statement.where,)))
     rank = " + ".join(f"({part})" for part, _ in parts)

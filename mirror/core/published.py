@@ -1,0 +1,245 @@
+"""The applied position of a source, published by its mirror in a file that any number of processes read at each read.
+
+The file is ``position`` in the source's folder (:mod:`mirror.core.folders`). It is a hint: by it a reader decides
+whether it pays to ask Postgres, and how long to wait. Nothing is ever proved by it: a proof is the position that comes
+with the answer, in one snapshot.
+
+128 bytes, little-endian, always written whole, at offset 0; the file is never made shorter:
+
+======  ====  =============================================================================================
+offset  size  field
+======  ====  =============================================================================================
+0       8     ``mirrpos1``
+8       4     flags: 1 the mirror follows the source; 2 the source has a WAL
+12      4     process id of the mirror
+16      8     run: when this mirror took the source (ns since the epoch); another mirror has another one
+24      8     ``source_id`` in ``mirror.sources``
+32      8     ``epoch`` there, raised each time that a mirror takes the source or connects again
+40      16    generation and frame of the applied position
+56      8     its salt-1 and salt-2
+64      8     when that was committed (float, seconds since the epoch)
+72      8     beat: when this was written (ns, the clock ``CLOCK_MONOTONIC``, which all processes share)
+80      16    lineage of the copy that Postgres has; zeros: none
+96      4     CRC-32 of the bytes before
+100     28    zeros
+======  ====  =============================================================================================
+
+A reader that meets a writer half-way sees a wrong checksum and reads again. It uses ``pread``: mapped memory would be
+0.4 us faster, but whoever cuts a mapped file ends its readers by SIGBUS.
+
+While the flag 1 is not set the other fields are those of the last position, or zeros. A mirror that was killed cannot
+take the flag back: then the beat stops, which otherwise comes every second while there is nothing else to do.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import zlib
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from mirror.core.files import write_atomically
+from mirror.core.positions import Lsn, Position, Salts
+
+#: Its name in the source's folder.
+POSITION_FILE = "position"
+SIZE = 128
+#: Seconds between two beats of an idle mirror.
+BEAT_SECONDS = 1.0
+#: Seconds after the last beat from which a mirror counts as silent: it was killed, or has long work to do.
+SILENT_SECONDS = 3.0
+
+_MAGIC = b"mirrpos1"
+_FOLLOWS, _WAL = 1, 2
+_RECORD = struct.Struct("<8sIIQQQQQIIdQ16s")
+_SUM = struct.Struct("<I")
+#: Reads of a file that a writer changes until it counts as damaged. One takes a microsecond, as a write does.
+_TRIES = 200
+
+
+class Published(NamedTuple):
+    """What the file says."""
+
+    following: bool
+    """Whether Postgres had all of the source up to the position and the mirror followed it."""
+    wal: bool
+    """Whether the source has a WAL; without one the salts are zeros, and the WAL index says nothing."""
+    pid: int
+    run: int
+    source_id: int
+    epoch: int
+    position: Position
+    beat: float
+    """When it was written (``time.monotonic``)."""
+    lineage: str
+
+    @property
+    def mirror(self) -> tuple[int, int, int, str]:
+        """Changes with everything after which it has to be asked again what it follows."""
+        return self.run, self.epoch, self.source_id, self.lineage
+
+    def is_silent(self, now: float) -> bool:
+        """Whether the mirror was killed, or is busy for long. ``now``: of ``time.monotonic``.
+
+        A beat of the future is one from before the machine was started again.
+        """
+        return not -BEAT_SECONDS < now - self.beat < SILENT_SECONDS
+
+
+@lru_cache(maxsize=64)
+def _lineage(data: bytes) -> str:
+    return str(UUID(bytes=data)) if any(data) else ""
+
+
+def _parse(data: bytes) -> Published | None:
+    """What the bytes say; None if they are torn, or are none of this version."""
+    end = _RECORD.size
+    if len(data) < SIZE or zlib.crc32(data[:end]) != _SUM.unpack_from(data, end)[0]:
+        return None
+    magic, flags, pid, run, source_id, epoch, *position, beat, lineage = _RECORD.unpack_from(data)
+    if magic != _MAGIC:
+        return None
+    generation, frame, salt1, salt2, committed_at = position
+    applied = Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at)
+    follows, wal = bool(flags & _FOLLOWS), bool(flags & _WAL)
+    return Published(follows, wal, pid, run, source_id, epoch, applied, beat / 1e9, _lineage(lineage))
+
+
+class Publisher:
+    """The mirror's end. Thread: one at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the file, or take over one that an earlier mirror has left; it says that nobody follows the source.
+
+        The source's lock must be held, and the control socket not be there yet: an earlier mirror's position must not
+        be taken for ours. Raises ``OSError``.
+        """
+        self._path = folder / POSITION_FILE
+        self._run = time.time_ns()
+        self._descriptor = -1
+        self._published: tuple[object, ...] | None = None
+        self._last = _nothing(self._run)
+        self._next_beat = 0.0
+        self._open()
+
+    def _open(self) -> None:
+        data = _seal(self._last)
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            if os.fstat(self._descriptor).st_size != SIZE:
+                raise FileNotFoundError
+        except FileNotFoundError:
+            self._close()
+            write_atomically(self._path, data, durable=False)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        os.pwrite(self._descriptor, data, 0)
+        self._published = None
+
+    def publish(self, source_id: int, epoch: int, lineage: str | None, position: Position, *, wal: bool) -> None:
+        """Say that Postgres has this position; does nothing if that was said less than a second ago.
+
+        Makes the file again if it was deleted. Raises ``OSError``.
+        """
+        said = source_id, epoch, lineage, position, wal
+        now = time.monotonic()
+        if said == self._published and now < self._next_beat:
+            return
+        if now >= self._next_beat and not os.fstat(self._descriptor).st_nlink:
+            self.renew()
+        lsn, salts = position.lsn, position.salts
+        self._last = _RECORD.pack(
+            _MAGIC, _FOLLOWS | (_WAL if wal else 0), os.getpid(), self._run, source_id, epoch,
+            lsn.generation, lsn.frame, salts.salt1, salts.salt2, position.committed_at,
+            int(now * 1e9), _lineage_bytes(lineage),
+        )  # fmt: skip
+        os.pwrite(self._descriptor, _seal(self._last), 0)
+        self._published, self._next_beat = said, now + BEAT_SECONDS
+
+    def withdraw(self) -> None:
+        """Say that the source is not followed at present.
+
+        What cannot be written is left: readers rely on it for nothing but how long they wait.
+        """
+        if self._published is None or self._descriptor < 0:
+            return
+        fields = list(_RECORD.unpack(self._last))
+        fields[1] = 0
+        self._last = _RECORD.pack(*fields)
+        self._published = None
+        with suppress(OSError):
+            os.pwrite(self._descriptor, _seal(self._last), 0)
+
+    def renew(self) -> None:
+        """Make the file again in a folder that was made again. Raises ``OSError``."""
+        self.withdraw()  # in the old file, which some still have open
+        self._close()
+        self._open()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Say that the source is not followed any longer; the file stays. May be called twice."""
+        self.withdraw()
+        self._close()
+
+
+def _nothing(run: int) -> bytes:
+    return _RECORD.pack(_MAGIC, 0, os.getpid(), run, 0, 0, 0, 0, 0, 0, 0.0, 0, bytes(16))
+
+
+def _seal(record: bytes) -> bytes:
+    return (record + _SUM.pack(zlib.crc32(record))).ljust(SIZE, b"\0")
+
+
+@lru_cache(maxsize=64)
+def _lineage_bytes(lineage: str | None) -> bytes:
+    return UUID(lineage).bytes if lineage else bytes(16)
+
+
+class PublishedReader:
+    """A reader's end. Opens nothing of the source itself. Thread: one at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder``: the source's; it need not exist."""
+        self._path = str(folder / POSITION_FILE)
+        self._descriptor = -1
+        self._file: tuple[int, int] | None = None
+        self._data = b""
+        self._read: Published | None = None
+
+    def read(self) -> Published | None:
+        """What is published now; None: nothing, or it cannot be read. Never waits for a writer."""
+        try:
+            found = os.stat(self._path)
+            if (found.st_dev, found.st_ino) != self._file:
+                self._open()
+            for _ in range(_TRIES):
+                data = os.pread(self._descriptor, SIZE, 0)
+                if data == self._data:
+                    return self._read
+                if (read := _parse(data)) is not None:
+                    self._data, self._read = data, read
+                    return read
+        except OSError:
+            self.close()
+        return None
+
+    def _open(self) -> None:
+        self.close()
+        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        found = os.fstat(self._descriptor)
+        self._file = found.st_dev, found.st_ino
+
+    def close(self) -> None:
+        """Close the file; another :meth:`read` opens it again."""
+        descriptor, self._descriptor, self._file, self._data = self._descriptor, -1, None, b""
+        if descriptor >= 0:
+            os.close(descriptor)

@@ -1,0 +1,244 @@
+"""Reads that never see the past: what a read needs to know before and after it asks Postgres.
+
+::
+
+    start = freshness.begin()                                # the newest commit now: some microseconds
+    reason = start.reason or freshness.wait(start, time.monotonic() + 0.02)
+    if reason is None:
+        row, answer = ...                                    # one statement: position row and answer
+        if freshness.proves(start, row): ...                 # the answer is not older than that commit
+    ...                                                      # else: the same question to SQLite
+
+The proof is the position row in the answer's own snapshot (:mod:`mirror.storage.proofs`), so it holds through a pooler,
+on a standby and after a failover. The published position (:mod:`mirror.core.published`) only says whether it pays to
+ask.
+
+Before any of that the mirror is asked once what it follows: by a thread of its own, so no read waits for it, and
+again whenever the files, the mirror or its copy of the source are others. Until it has answered, reads go to SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from weakref import WeakSet
+
+from mirror.core.backoff import Backoff
+from mirror.core.control import ControlClient
+from mirror.core.errors import ControlError, MirrorError
+from mirror.core.folders import resolve, source_folder
+from mirror.core.positions import Lsn
+from mirror.core.published import Published, PublishedReader
+from mirror.storage.newest import WalIndex
+from mirror.storage.proofs import PositionRow, Proofs, Start
+from mirror.storage.reads import Reason
+
+#: Handled by the program's own logging configuration.
+logger = logging.getLogger("mirror")
+
+#: Seconds between two looks at the published position while a read waits.
+PAUSE = 0.0002
+#: Seconds that the mirror may take to say what it follows, and between two questions that failed.
+ANSWER_SECONDS, FIRST_PAUSE, LONGEST_PAUSE = 2.0, 0.05, 1.0
+
+_all: WeakSet[Freshness] = WeakSet()
+
+
+class Freshness:
+    """What this process knows of one source and its mirror. Thread: any."""
+
+    def __init__(self, database: Path | str, state_dir: Path) -> None:
+        """``database``: the source. ``state_dir``: the state directory of its mirror. Neither need be there.
+
+        The process must have a connection of its own to the database, and have read through it, from before this until
+        the end: then nothing can happen to the WAL that this does not see (:mod:`mirror.storage.proofs`).
+        """
+        source = resolve(database)
+        self._name, self._folder = source.name, source_folder(state_dir, source)
+        self._index = WalIndex(source)
+        self._reader = PublishedReader(self._folder)
+        self._proofs = Proofs()
+        self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._next_try = 0.0
+        self.error: MirrorError | None = None
+        """Why the mirror could not be asked the last time what it follows; None: it has answered."""
+        self._start_over()
+        _all.add(self)
+
+    def _start_over(self) -> None:
+        """Also in a process that was forked: its locks and threads are not there."""
+        self._guard = threading.Lock()
+        self._asking = False
+
+    # -- a read ------------------------------------------------------------------------------------
+
+    def begin(self) -> Start:
+        """A read begins. Never waits and never raises; some microseconds."""
+        with self._guard:
+            newest = self._index.newest()
+            if isinstance(newest, Reason):
+                return Start(None, newest)
+            start = self._proofs.begin(newest)
+            published = self._reader.read()
+            if published is None or not published.following:
+                return start._replace(reason=Reason.NOT_FOLLOWED)
+            if not published.wal:
+                return start._replace(reason=Reason.NO_INDEX)
+            if start.floor is None or start.floor.mirror != published.mirror:
+                self._ask_soon()
+                return start._replace(reason=Reason.UNPROVED)
+            return start
+
+    def proves(self, start: Start, row: PositionRow) -> bool:
+        """Whether an answer with this position row has all that was committed when the read began."""
+        if start.reason is not None:
+            return False
+        with self._guard:
+            return self._covers(start, row)
+
+    def _covers(self, start: Start, row: PositionRow) -> bool:
+        if self._proofs.covers(start, row):
+            return True
+        newest = start.newest
+        if newest is None or (row.salt1, row.salt2) == newest.salts:
+            return False
+        now = self._index.newest()  # the WAL was reset since, or the row is old
+        if isinstance(now, Reason):
+            return False
+        self._proofs.look(now)
+        return self._proofs.covers(start, row)
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def wait(self, start: Start, deadline: float) -> Reason | None:
+        """Wait until Postgres has all that was committed when the read began; then None, else why it has not.
+
+        ``deadline``: of ``time.monotonic``; one that has passed: do not wait.
+        """
+        reason = self.applied(start)
+        for pause in self._pauses(reason, deadline):
+            time.sleep(pause)
+            if (reason := self.applied(start)) is not Reason.BEHIND:
+                break
+        return reason
+
+    async def wait_async(self, start: Start, deadline: float) -> Reason | None:
+        """The same, without holding up other tasks."""
+        reason = self.applied(start)
+        for pause in self._pauses(reason, deadline):
+            await asyncio.sleep(pause)
+            if (reason := self.applied(start)) is not Reason.BEHIND:
+                break
+        return reason
+
+    def _pauses(self, reason: Reason | None, deadline: float) -> Iterator[float]:
+        while reason is Reason.BEHIND and (left := deadline - time.monotonic()) > 0:
+            yield min(left, PAUSE)
+
+    def applied(self, start: Start) -> Reason | None:
+        """Whether it pays to ask Postgres now: None, ``BEHIND`` (it soon may), or ``NOT_FOLLOWED``, ``UNPROVED``."""
+        if start.reason is not None:
+            return start.reason
+        with self._guard:
+            published = self._reader.read()
+            if published is None or not published.following:
+                return Reason.NOT_FOLLOWED
+            if start.floor is None or start.floor.mirror != published.mirror:
+                return Reason.UNPROVED
+            if self._covers(start, _row(published)):
+                return None
+        return Reason.NOT_FOLLOWED if published.is_silent(time.monotonic()) else Reason.BEHIND
+
+    def published(self) -> Published | None:
+        """What the mirror has published; None: nothing."""
+        with self._guard:
+            return self._reader.read()
+
+    # -- asking the mirror -------------------------------------------------------------------------
+
+    def prepare(self, timeout: float) -> bool:
+        """Ask the mirror now, if need be; whether reads can be proved. ``timeout``: seconds that it may take.
+
+        For the beginning of a program; without it the first read asks, in the background.
+        """
+        deadline = time.monotonic() + timeout
+        while self.begin().reason is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def mark(self, deadline: float) -> tuple[str, Lsn]:
+        """Lineage and position of all that is committed now. ``deadline``: of ``time.monotonic``.
+
+        Raises ``ControlError`` (retryable) if the mirror does not say in time, or does not follow the source.
+        """
+        while True:
+            with self._guard:
+                before = self._index.newest()
+                asked = None if isinstance(before, Reason) else self._proofs.begin(before)
+                published = self._reader.read()
+            if asked is None or published is None or not (published.following and published.wal):
+                raise self._not_followed("it does not follow the source at present")
+            seconds = max(deadline - time.monotonic(), 0.001)
+            with ControlClient(self._folder, seconds) as client:
+                lsn = client.mark(seconds)
+            if lsn is None:
+                raise self._not_followed("it did not say in time what is committed")
+            with self._guard:
+                now, again = self._index.newest(), self._reader.read()
+                if again is not None and again.following and again.mirror == published.mirror:
+                    confirmed = not isinstance(now, Reason) and self._proofs.confirm(
+                        asked, now, lsn, published.lineage, published.mirror
+                    )
+                    if confirmed:
+                        return published.lineage, lsn
+            if time.monotonic() > deadline:
+                raise self._not_followed("the files, or the mirror, changed meanwhile")
+
+    def _not_followed(self, detail: str) -> ControlError:
+        return ControlError("ask the mirror", str(self._folder), detail, retryable=True)
+
+    def _ask_soon(self) -> None:
+        """Have a thread ask the mirror, unless one does, or has just failed to."""
+        if self._asking or time.monotonic() < self._next_try:
+            return
+        self._asking = True
+        try:
+            threading.Thread(target=self._ask, name="mirror freshness", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending, or there can be no more threads
+            self._asking, self._next_try = False, time.monotonic() + LONGEST_PAUSE
+
+    def _ask(self) -> None:
+        problem: MirrorError | None = None
+        try:
+            self.mark(time.monotonic() + ANSWER_SECONDS)
+        except MirrorError as error:
+            problem = error
+            if str(error) != str(self.error):
+                logger.info("%s: reads go to SQLite for now: %s", self._name, error)
+        with self._guard:
+            self.error = problem
+            if problem is None:
+                self._pause.reset()
+            else:
+                self._next_try = time.monotonic() + self._pause.next()
+            self._asking = False
+
+
+def _row(published: Published) -> PositionRow:
+    lsn, salts = published.position.lsn, published.position.salts
+    return PositionRow(lsn.generation, lsn.frame, salts.salt1, salts.salt2, published.lineage)
+
+
+def _forked() -> None:
+    for freshness in _all:
+        freshness._start_over()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,369 @@
+"""Statements as SQL for Postgres.
+
+Every value is a parameter in text form with a cast, so that a prepared statement has one form whatever type Python's
+value has. ``agent`` is the SQL expression of the agent whose rows are meant; row security says the same once more.
+
+A read is one statement, which also names the agent for row security and brings the position up to which the source has
+been applied, in the snapshot of the answer::
+
+    SELECT p.generation, p.frame, p.salt1, p.salt2, q.*
+      FROM (SELECT set_config('app.agent_id', $1, true) AS agent OFFSET 0) w
+      LEFT JOIN LATERAL (SELECT ... FROM mirror.position WHERE source_id = $2 AND w.agent <> '' OFFSET 0) p ON true
+      LEFT JOIN LATERAL (SELECT ... WHERE agent_id = w.agent ... OFFSET 0) q ON true
+
+``LATERAL`` with ``OFFSET 0`` makes both depend on ``w``, so they are scanned after the agent was set. If they were not,
+row security would find no agent, and no row: it fails closed. Each is the inner side of a nested loop over one row, so
+the order of ``q`` is the order of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from mirror.core.quote import quoted
+from mirror.postgres.typed import original
+from mirror.storage.jsontext import to_json
+from mirror.storage.statements import (
+    Add,
+    All,
+    Any_,
+    Compare,
+    Condition,
+    Contains,
+    Count,
+    CountBy,
+    CountOf,
+    Delete,
+    Insert,
+    Linked,
+    Near,
+    Not,
+    OneOf,
+    SameName,
+    Select,
+    StartsWith,
+    Statement,
+    Unexpired,
+    Update,
+    Words,
+)
+from mirror.storage.tables import Column, Embedding, Table
+from mirror.storage.words import search_words
+
+_TYPES = {
+    "text": "text", "integer": "bigint", "real": "double precision", "flag": "boolean", "time": "timestamptz",
+    "millis": "timestamptz", "json": "jsonb", "vector": "vector",
+}  # fmt: skip
+_OPERATORS = {"eq": "=", "ne": "IS DISTINCT FROM", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+class Parameters:
+    """The parameters of one statement, numbered as they are added."""
+
+    def __init__(self, *values: str | None) -> None:
+        self.values: list[str | None] = list(values)
+
+    def add(self, value: str | None, pg_type: str = "text") -> str:
+        """Add a value in text form; returns its place in the statement."""
+        self.values.append(value)
+        return f"${len(self.values)}::{pg_type}"
+
+
+# -- values --------------------------------------------------------------------------------------------
+
+
+def encoded(column: Column, value: Any) -> str | None:
+    """A value in the text form of the column's type; milliseconds as a number, see :func:`_placed`."""
+    if value is None:
+        return None
+    match column.kind:
+        case "json":
+            return to_json(value)
+        case "vector":
+            return (value if isinstance(value, Embedding) else Embedding(value)).to_text()
+        case "flag":
+            return "true" if value else "false"
+        case "real":
+            return repr(float(value))
+        case "time":
+            return _iso(value)
+        case _:
+            return str(value)
+
+
+def _placed(column: Column, value: Any, out: Parameters) -> str:
+    if column.kind == "millis":
+        return f"to_timestamp({out.add(encoded(column, value), 'double precision')} / 1000)"
+    return out.add(encoded(column, value), _TYPES[column.kind])
+
+
+def has_original(table: Table) -> bool:
+    """Whether a table's rows come from SQLite, with texts that the typed value does not give back."""
+    return table.source != "postgres"
+
+
+def columns(table: Table) -> str:
+    """The table's columns in order, then ``_original`` where the table has times in text form."""
+    made = [_selected(column) for column in table.columns]
+    if keeps_texts(table):
+        made.append("_original")
+    return ", ".join(made)
+
+
+def keeps_texts(table: Table) -> bool:
+    """Whether ``_original`` is needed to give a row back as it was."""
+    return has_original(table) and any(column.kind == "time" for column in table.columns)
+
+
+def _selected(column: Column) -> str:
+    name = quoted(column.in_postgres)
+    if column.kind == "millis":
+        return f"(extract(epoch FROM {name}) * 1000)::bigint AS {name}"
+    return name
+
+
+def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
+    """A function that makes a table's row of a row of Postgres, as :func:`columns` orders it."""
+    row_type = table.row
+    empty = {at: () if column.sequence else {} for at, column in enumerate(table.columns)
+             if column.kind == "json" and not column.optional}  # fmt: skip
+    sequences = [at for at, column in enumerate(table.columns) if column.sequence]
+    times = {column.name: at for at, column in enumerate(table.columns) if column.kind == "time"}
+    texts = keeps_texts(table)
+    if not empty and not sequences and not texts:
+        return lambda row: row_type(*row)
+
+    def read(row: tuple[Any, ...]) -> Any:
+        values = list(row)
+        kept = values.pop() if texts else None
+        for at in sequences:
+            if values[at] is not None:
+                values[at] = tuple(values[at]) if isinstance(values[at], list) else ()
+        for at, nothing in empty.items():
+            if values[at] is None:
+                values[at] = nothing
+        if kept:
+            for name, text in kept.items():
+                if name in times:
+                    values[times[name]] = text
+        return row_type(*values)
+
+    return read
+
+
+# -- conditions ----------------------------------------------------------------------------------------
+
+
+def _condition(table: Table, condition: Condition, agent: str, out: Parameters) -> str:
+    match condition:
+        case All(parts):
+            return " AND ".join(_condition(table, part, agent, out) for part in parts) or "true"
+        case Any_(parts):
+            made = " OR ".join(f"({_condition(table, part, agent, out)})" for part in parts)
+            return f"({made})" if made else "false"
+        case Not(part):
+            return f"(({_condition(table, part, agent, out)}) IS NOT TRUE)"
+        case Compare(name, operator, value):
+            return _compare(table, name, operator, value, out)
+        case OneOf(name, among):
+            if not among:
+                return "false"
+            column, dot, _ = name.partition(".")
+            if dot:
+                marks = ", ".join(out.add(to_json(value), "jsonb") for value in among)
+            else:
+                marks = ", ".join(_placed(table.by_name[column], value, out) for value in among)
+            return f"{_operand(table, name)} IN ({marks})"
+        case Contains(name, part):
+            column, dot, _ = name.partition(".")
+            if table.by_name[column].sequence:
+                return f"{_operand(table, name)} @> jsonb_build_array({out.add(part)})"
+            if dot:
+                member, mark = _operand(table, name), out.add(part)
+                return (
+                    f"(CASE jsonb_typeof({member}) WHEN 'array' THEN {member} @> jsonb_build_array({mark})"
+                    f" ELSE strpos({_folded(f'({member} #>> ' + chr(39) + '{}' + chr(39) + ')')}, {_folded(mark)}) > 0 END)"
+                )
+            return f"strpos({_folded(_operand(table, name))}, {_folded(out.add(part))}) > 0"
+        case SameName(name, text):
+            return f"{_folded(_operand(table, name))} = {_folded(out.add(text))}"
+        case StartsWith(name, prefix):
+            return f"starts_with({_operand(table, name)}, {out.add(prefix)})"
+        case Linked(name, other, linked, inner):
+            return (
+                f"{_operand(table, name)} IN (SELECT {quoted(other.by_name[linked].in_postgres)} FROM"
+                f" {quoted(other.name)} WHERE agent_id = {agent} AND {_condition(other, inner, agent, out)})"
+            )
+        case Unexpired(now):
+            return (
+                "CASE WHEN jsonb_typeof(extra -> 'expiresAt') = 'string'"
+                f" THEN (extra ->> 'expiresAt') COLLATE \"C\" > {out.add(now)} ELSE true END"
+            )
+    raise TypeError(f"no condition: {condition!r}")
+
+
+def _compare(table: Table, name: str, operator: str, value: Any, out: Parameters) -> str:
+    expression = _operand(table, name)
+    column, dot, _ = name.partition(".")
+    if value is None:
+        return f"{expression} IS {'NOT ' if operator == 'ne' else ''}NULL"
+    sign = _OPERATORS[operator]
+    if not dot:
+        collation = ' COLLATE "C"' if table.by_name[column].kind == "text" and operator not in ("eq", "ne") else ""
+        return f"{expression}{collation} {sign} {_placed(table.by_name[column], value, out)}"
+    if operator in ("eq", "ne"):
+        return f"{expression} {sign} {out.add(to_json(value), 'jsonb')}"
+    kind, made = ("string", out.add(value)) if isinstance(value, str) else ("number", out.add(str(value), "numeric"))
+    plain = f"({expression} #>> '{{}}')"
+    compared = f'{plain} COLLATE "C" {sign} {made}' if kind == "string" else f"{plain}::numeric {sign} {made}"
+    return f"(CASE WHEN jsonb_typeof({expression}) = '{kind}' THEN {compared} ELSE false END)"
+
+
+def _operand(table: Table, name: str) -> str:
+    column, dot, member = name.partition(".")
+    made = quoted(table.by_name[column].in_postgres)
+    if not dot:
+        return made
+    literal = member.replace("'", "''")
+    # JSON's null counts as no value, as it does in SQLite.
+    return f"nullif({made} -> '{literal}', 'null')"
+
+
+def _folded(expression: str) -> str:
+    """In lower case as SQLite has it: ASCII letters only."""
+    return f'lower({expression} COLLATE "C")'
+
+
+# -- statements ----------------------------------------------------------------------------------------
+
+
+def query(statement: Statement[Any], agent: str, out: Parameters) -> str:
+    """A statement that reads, as SQL. ``agent``: the expression of the agent whose rows are meant."""
+    match statement:
+        case Select(table, condition, order, limit, offset):
+            text = f"SELECT {columns(table)} FROM {quoted(table.name)} WHERE agent_id = {agent}"
+            text += f" AND {_condition(table, condition, agent, out)}{_order_by(table, order)}"
+            if limit is not None:
+                text += f" LIMIT {out.add(str(max(0, limit)), 'bigint')}"
+            return text + f" OFFSET {out.add(str(max(0, offset)), 'bigint') if offset else '0'}"
+        case Count(table, condition):
+            where = _condition(table, condition, agent, out)
+            return f"SELECT count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where} OFFSET 0"
+        case CountBy(table, column, condition):
+            where = _condition(table, condition, agent, out)
+            name = quoted(table.by_name[column].in_postgres)
+            return (
+                f"SELECT {name}, count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where}"
+                f" GROUP BY 1 ORDER BY {name} OFFSET 0"
+            )
+        case Words():
+            return _words(statement, agent, out)
+        case Near():
+            return _near(statement, agent, out)
+    raise TypeError(f"no statement that reads: {statement!r}")
+
+
+def _order_by(table: Table, order: tuple[str, ...]) -> str:
+    if not order:
+        return ""
+    terms = []
+    for name in (*order, *(key for key in table.key if key not in {part.removeprefix("-") for part in order})):
+        column = table.by_name[name.removeprefix("-")]
+        collation = ' COLLATE "C"' if column.kind == "text" else ""
+        falling = " DESC" if name.startswith("-") else ""
+        # An index in rising order serves falling order, too, but not with NULLs last: only where there may be any.
+        terms.append(quoted(column.in_postgres) + collation + falling + (" NULLS LAST" if column.optional else ""))
+    return " ORDER BY " + ", ".join(terms)
+
+
+def _words(statement: Words, agent: str, out: Parameters) -> str:
+    table = statement.table
+    # Words are letters, digits and underscores, so the quotes keep them from being read as operators.
+    words = " | ".join(f"'{word}'" for word in search_words(statement.text))
+    asked = f"to_tsquery('english', {out.add(words)})"
+    whose = f"agent_id <> {agent}" if statement.shared else f"agent_id = {agent}"
+    where = _condition(table, statement.where, agent, out)
+    return (
+        f"SELECT {columns(table)}, ts_rank(search, {asked})::float8 AS rank FROM {quoted(table.name)}"
+        f" WHERE {whose} AND search @@ {asked} AND {where} ORDER BY rank DESC, {quoted(table.key[0])}"
+        f" LIMIT {out.add(str(max(0, statement.limit)), 'bigint')}"
+    )
+
+
+def _near(statement: Near, agent: str, out: Parameters) -> str:
+    table = statement.table
+    wanted = out.add(statement.embedding.to_text(), "vector")
+    where = _condition(table, statement.where, agent, out)
+    dimensions = len(statement.embedding)
+    # A vector of zeros has no direction: pgvector's distance to it is NaN, which sorts last.
+    return (
+        f"SELECT {columns(table)}, 1 - distance AS score FROM (SELECT *, embedding <=> {wanted} AS distance"
+        f" FROM {quoted(table.name)} WHERE agent_id = {agent} AND vector_dims(embedding) = {dimensions} AND {where}"
+        f" OFFSET 0) AS found WHERE distance < 1 ORDER BY distance, {quoted(table.key[0])}"
+        f" LIMIT {out.add(str(max(0, statement.limit)), 'bigint')}"
+    )
+
+
+def change(statement: Statement[Any], agent: str, out: Parameters) -> str:
+    """A statement that writes, as SQL."""
+    match statement:
+        case Insert(table, values, ignore):
+            kept = {name: text for name, text in _originals(table, values).items() if text is not None}
+            names = ["agent_id", *(quoted(table.by_name[name].in_postgres) for name in values)]
+            marks = [agent, *(_placed(table.by_name[name], value, out) for name, value in values.items())]
+            if kept:
+                names.append("_original")
+                marks.append(out.add(to_json(kept), "jsonb"))
+            conflict = " ON CONFLICT DO NOTHING" if ignore else ""
+            return f"INSERT INTO {quoted(table.name)} ({', '.join(names)}) VALUES ({', '.join(marks)}){conflict}"
+        case Update(table, values, condition):
+            sets = [_assignment(table, name, value, agent, out) for name, value in values.items()]
+            if kept := _originals(table, values):
+                merged = f"coalesce(_original, '{{}}') || {out.add(to_json(kept), 'jsonb')}"
+                sets.append(f"_original = nullif(jsonb_strip_nulls({merged}), '{{}}')")
+            where = _condition(table, condition, agent, out)
+            return f"UPDATE {quoted(table.name)} SET {', '.join(sets)} WHERE agent_id = {agent} AND {where}"
+        case Delete(table, condition):
+            where = _condition(table, condition, agent, out)
+            return f"DELETE FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where}"
+    raise TypeError(f"no statement that writes: {statement!r}")
+
+
+def _originals(table: Table, values: Any) -> dict[str, str | None]:
+    """By column of a kind with a canonical form: the text that the way back to SQLite needs; None: none."""
+    if not has_original(table):
+        return {}
+    made: dict[str, str | None] = {}
+    for name, value in values.items():
+        kind = table.by_name[name].kind
+        if kind in ("time", "json") and not isinstance(value, Add | CountOf):
+            text = value if value is None or kind == "time" else to_json(value)
+            made[name] = None if text is None else original(kind, text, encoded(table.by_name[name], value))
+    return made
+
+
+def _iso(text: str) -> str:
+    """A time in the form that ``datetime.isoformat`` gives."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+
+
+def _assignment(table: Table, name: str, value: Any, agent: str, out: Parameters) -> str:
+    column = table.by_name[name]
+    quoted_name = quoted(column.in_postgres)
+    match value:
+        case Add(amount, least, most):
+            pg_type = _TYPES[column.kind]
+            made = f"{quoted_name} + {out.add(str(amount), pg_type)}"
+            for bound, function in ((least, "greatest"), (most, "least")):
+                if bound is not None:
+                    made = f"{function}({made}, {out.add(str(bound), pg_type)})"
+            return f"{quoted_name} = {made}"
+        case CountOf(other, condition):
+            where = _condition(other, condition, agent, out)
+            return (
+                f"{quoted_name} = (SELECT count(*) FROM {quoted(other.name)} WHERE agent_id = {agent} AND {where})"
+            )
+    return f"{quoted_name} = {_placed(column, value, out)}"
