@@ -363,7 +363,5 @@ def _assignment(table: Table, name: str, value: Any, agent: str, out: Parameters
             return f"{quoted_name} = {made}"
         case CountOf(other, condition):
             where = _condition(other, condition, agent, out)
-            return (
-                f"{quoted_name} = (SELECT count(*) FROM {quoted(other.name)} WHERE agent_id = {agent} AND {where})"
-            )
+            return f"{quoted_name} = (SELECT count(*) FROM {quoted(other.name)} WHERE agent_id = {agent} AND {where})"
     return f"{quoted_name} = {_placed(column, value, out)}"

@@ -54,4 +54,3 @@ def register(context: AdaptContext, vector: TypeInfo | None) -> None:
     context.adapters.register_loader("timestamptz", UtcTextLoader)
     if vector is not None:
         context.adapters.register_loader(vector.oid, EmbeddingLoader)
-

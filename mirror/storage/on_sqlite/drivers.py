@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -131,13 +132,14 @@ class _Apsw:
         return self._connection.changes()
 
     def load_vectors(self) -> bool:
+        found = find_spec("sqlite_vec")  # not imported: it imports the other SQLite library
+        if found is None or found.origin is None:
+            return False
         try:
-            import sqlite_vec
-
             self._connection.enable_load_extension(True)
-            self._connection.load_extension(sqlite_vec.loadable_path())
+            self._connection.load_extension(str(Path(found.origin).with_name("vec0")))
             self._connection.enable_load_extension(False)
-        except (ImportError, self._error):
+        except self._error:
             return False
         return True
 

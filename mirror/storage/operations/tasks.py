@@ -270,7 +270,7 @@ def _equal(column: str, value: str | None) -> Condition | None:
 @reads("dashboard")
 def search(ctx: Context, query: str, limit: int = 20) -> Op[list[Task]]:
     """Tasks with any of the words in the title, the description or the tags, the best first."""
-    return [task for task, _ in (yield from run(Words(TASKS, query, limit)))]
+    return [found[0] for found in (yield from run(Words(TASKS, query, limit)))]
 
 
 @writes("dashboard", many=True)
