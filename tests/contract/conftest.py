@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.storage.memory import Memory
-from tests.support.storage import Stores, on_sqlite
+from tests.support.storage import Stores, on_sqlite, on_tables_of_postgres
 
 
 @pytest.fixture(params=["sqlite"])
@@ -19,3 +19,9 @@ def stores(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stores]:
 @pytest.fixture
 def memory(stores: Stores) -> Memory:
     return stores.memory
+
+
+@pytest.fixture
+def postgres_stores(folder: Path) -> Iterator[Stores]:
+    """A store that has what is in Postgres alone, too."""
+    yield from on_tables_of_postgres(folder)

@@ -120,6 +120,7 @@ class SQLiteStore:
         self, ctx: Context, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Result:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
+        operation.require_file()
         with self._session() as session:
             if operation.many or (not operation.reads and session.vectors):
                 return self._in_transaction(session, operation, operation.make(ctx, *args, **kwargs))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
-from mirror.core.errors import ConfigError
+from mirror.core.errors import ConfigError, UnsupportedError
 from mirror.storage.statements import Op
 from mirror.storage.tables import Row
 
@@ -104,6 +104,15 @@ class Operation(Generic[Parameters, Result]):
     def name(self) -> str:
         """As in ``memory.create_item``; a function for a name that Python has, too, ends in an underscore."""
         return self.make.__name__.removesuffix("_")
+
+    def require_file(self) -> None:
+        """Raise ``UnsupportedError`` for an operation that a SQLite file cannot do."""
+        if self.source == "postgres":
+            raise UnsupportedError(
+                self.name,
+                detail="SQLite has no tables for it: jobs, knowledge, the registry of agents and keys are in Postgres",
+                next_step='set storage.backend to "postgres" or "dual", and storage.postgres.connectionString',
+            )
 
 
 _Make = Callable[Concatenate[Context, Parameters], Op[Result]]
