@@ -97,8 +97,8 @@ def table() -> str:
     lines = [
         "# The original's storage methods, and ours",
         "",
-        "Written by `python -m tests.support.their_interface`, checked by tests/unit/test_their_interface.py. Arguments have",
-        "the original's names in snake_case. *module*: it has the method on SQLite alone, outside of its interface.",
+        "Written by `python -m tests.support.their_interface`, checked by tests/unit/test_their_interface.py.",
+        "Arguments have the original's names in snake_case. *module*: a method outside of the original's interface.",
         "",
         "| theirs | ours | |",
         "|---|---|---|",
