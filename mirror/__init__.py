@@ -6,10 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirror.hook.api import Mirror, as_agent, disable_mirror, enable_mirror
+    from mirror.storage.factory import get_async_storage_adapter, get_storage_adapter
 
     __version__: str
 
-__all__ = ["Mirror", "__version__", "as_agent", "disable_mirror", "enable_mirror"]
+__all__ = [
+    "Mirror",
+    "__version__",
+    "as_agent",
+    "disable_mirror",
+    "enable_mirror",
+    "get_async_storage_adapter",
+    "get_storage_adapter",
+]
+#: Where the names are, but for the hook's.
+_STORAGE = ("get_async_storage_adapter", "get_storage_adapter")
 
 
 def __getattr__(name: str) -> Any:
@@ -19,7 +30,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module("mirror.hook.api"), name)
+        return getattr(import_module("mirror.storage.factory" if name in _STORAGE else "mirror.hook.api"), name)
     raise AttributeError(name)
 
 

@@ -151,6 +151,9 @@ class Sink:
         self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source)
         # Again, now that no other mirror can change it.
         self._read_source()
+        if migrations := self._profiles[self._profile or "generic"].migrations:
+            with conn.transaction():  # the tables may be those of an older mirror
+                migrate_profile(conn, migrations, self._schema)
         self._targets = load_targets(conn, self._source_id, self._agent)
         self._refusals = load_refusals(conn, self._source_id)
         self._rejects = self._count_rejects()

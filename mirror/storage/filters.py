@@ -84,7 +84,7 @@ def _checked(table: Table, name: str, made: Condition, values: tuple[Any, ...]) 
     for value in values:
         if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and bool not in _TYPES[kind]):
             _refuse(name, f"{type(value).__name__} does not fit a column of kind {kind}")
-        if kind == "time" and not _is_time(value):
+        if kind == "time" and not _is_time(str(value)):
             _refuse(name, f"{value!r} is not a time in ISO 8601")
     return made
 

@@ -1,7 +1,6 @@
 """What operations ask of a store: statements and conditions as data, without SQL.
 
-A statement's *shape* is all of it but the values, so that a store can keep the SQL of each shape. ``values`` come in
-the order in which the shape names them.
+A statement's *shape* is all of it but the values, so that a store can keep the SQL of each shape.
 
 A condition about a column that is NULL is false, and its negation true: ``Not(Compare("mood", "eq", "calm"))`` is true
 of a row without a mood. Comparing with None finds rows without a value.
@@ -9,7 +8,7 @@ of a row without a mood. Comparing with None finds rows without a value.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -29,10 +28,6 @@ class Condition:
         """All but the values."""
         raise NotImplementedError
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """The values, each with the column that it is compared with; an empty name: as it is."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True, slots=True)
 class Compare(Condition):
@@ -46,11 +41,6 @@ class Compare(Condition):
         """Whether the value is None is a part of it."""
         return ("compare", self.column, self.operator, self.value is None)
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """The value, unless it is None."""
-        if self.value is not None:
-            yield self.column, self.value
-
 
 @dataclass(frozen=True, slots=True)
 class OneOf(Condition):
@@ -62,11 +52,6 @@ class OneOf(Condition):
     def shape(self) -> tuple[Any, ...]:
         """With the number of values."""
         return ("in", self.column, len(self.among))
-
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """All."""
-        for value in self.among:
-            yield self.column, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +65,6 @@ class Contains(Condition):
         """The column."""
         return ("contains", self.column)
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """The part."""
-        yield "", self.part
-
 
 @dataclass(frozen=True, slots=True)
 class SameName(Condition):
@@ -96,10 +77,6 @@ class SameName(Condition):
         """The column."""
         return ("same name", self.column)
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """The name."""
-        yield "", self.name
-
 
 @dataclass(frozen=True, slots=True)
 class StartsWith(Condition):
@@ -111,10 +88,6 @@ class StartsWith(Condition):
     def shape(self) -> tuple[Any, ...]:
         """The column."""
         return ("starts with", self.column)
-
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """The prefix."""
-        yield "", self.prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +103,6 @@ class Linked(Condition):
         """With the shape of the condition."""
         return ("linked", self.column, self.table.name, self.linked, self.where.shape())
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """Those of the condition, which must be of kind text: they are not converted by the outer table's columns."""
-        return (("", value) for _, value in self.where.values())
-
 
 @dataclass(frozen=True, slots=True)
 class Unexpired(Condition):
@@ -144,10 +113,6 @@ class Unexpired(Condition):
     def shape(self) -> tuple[Any, ...]:
         """A constant."""
         return ("unexpired",)
-
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """The time."""
-        yield "", self.now
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +125,6 @@ class All(Condition):
         """With those of the parts."""
         return ("all", *[part.shape() for part in self.parts])
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """Those of the parts, in order."""
-        for part in self.parts:
-            yield from part.values()
-
 
 @dataclass(frozen=True, slots=True)
 class Any_(Condition):  # noqa: N801 - Any is taken
@@ -176,11 +136,6 @@ class Any_(Condition):  # noqa: N801 - Any is taken
         """With those of the parts."""
         return ("any", *[part.shape() for part in self.parts])
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """Those of the parts, in order."""
-        for part in self.parts:
-            yield from part.values()
-
 
 @dataclass(frozen=True, slots=True)
 class Not(Condition):
@@ -191,10 +146,6 @@ class Not(Condition):
     def shape(self) -> tuple[Any, ...]:
         """With that of the part."""
         return ("not", self.part.shape())
-
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """Those of the part."""
-        return self.part.values()
 
 
 def eq(column: str, value: Any) -> Compare:

@@ -1,27 +1,57 @@
-"""The contract suite runs each test on each store."""
+"""The contract suite runs each test on each store: SQLite, Postgres, and both with reads from Postgres."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mirror.storage.memory import Memory
-from tests.support.storage import Stores, on_sqlite, on_tables_of_postgres
+from tests.support.postgres import PostgresServer
+from tests.support.storage import Stores, dual_program, fill_postgres, on_postgres, on_sqlite
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def agents_database(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database with the tables of agents, to copy."""
+    dsn = postgres_server.create_database()
+    fill_postgres(dsn)
+    yield dsn
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture(scope="session")
+def dual(postgres_server: PostgresServer) -> Iterator[Callable[[], Iterator[Stores]]]:
+    """A program and its mirror for all tests of this process."""
+    dsn = postgres_server.create_database()
+    folder = Path(tempfile.mkdtemp(prefix="mt", dir="/tmp"))
+    with dual_program(folder, dsn) as one:
+        yield one
+    shutil.rmtree(folder, ignore_errors=True)
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture
+def postgres_stores(postgres_server: PostgresServer, agents_database: str, folder: Path) -> Iterator[Stores]:
+    """The adapter on Postgres alone."""
+    dsn = postgres_server.create_database(like=agents_database)
+    yield from on_postgres(folder, dsn)
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture(params=["sqlite", "postgres", "dual"])
 def stores(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stores]:
-    yield from on_sqlite(folder)
+    if request.param == "sqlite":
+        yield from on_sqlite(folder)
+    elif request.param == "postgres":
+        yield request.getfixturevalue("postgres_stores")
+    else:
+        yield from request.getfixturevalue("dual")()
 
 
 @pytest.fixture
 def memory(stores: Stores) -> Memory:
     return stores.memory
-
-
-@pytest.fixture
-def postgres_stores(folder: Path) -> Iterator[Stores]:
-    """A store that has what is in Postgres alone, too."""
-    yield from on_tables_of_postgres(folder)

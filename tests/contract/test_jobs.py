@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,19 +17,30 @@ from mirror.storage.models.dashboard import Task
 from mirror.storage.models.jobs import JobAssignment, JobTemplate
 from mirror.storage.operations.job_runs import MOST_REVIEWS
 from mirror.storage.operations.jobs import STAGES, Stage
-from tests.support.storage import Clock, Stores
+from tests.support.storage import Clock, Stores, on_sqlite
+from tests.support.tables_of_postgres import TablesOfPostgres, tables_of_postgres
 
 MINUTE = 60_000
+JobStores = Stores | TablesOfPostgres
+
+
+@pytest.fixture(params=["tables", "postgres"])
+def job_stores(request: pytest.FixtureRequest, folder: Path) -> Iterator[JobStores]:
+    """On Postgres, and on tables of the same columns in a file."""
+    if request.param == "postgres":
+        yield request.getfixturevalue("postgres_stores")
+    else:
+        yield from tables_of_postgres(folder)
 
 
 @pytest.fixture
-def jobs(postgres_stores: Stores) -> Jobs:
-    return postgres_stores.jobs
+def jobs(job_stores: JobStores) -> Jobs:
+    return job_stores.jobs
 
 
 @pytest.fixture
-def clock(postgres_stores: Stores) -> Clock:
-    return postgres_stores.clock
+def clock(job_stores: JobStores) -> Clock:
+    return job_stores.clock
 
 
 @pytest.fixture
@@ -46,7 +59,7 @@ def now(clock: Clock) -> int:
     return int(clock.now.timestamp() * 1000)
 
 
-def job_tasks(stores: Stores) -> list[Task]:
+def job_tasks(stores: JobStores) -> list[Task]:
     return stores.tasks.list(source="job")
 
 
@@ -59,11 +72,8 @@ def test_there_are_eighteen_methods() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in vars(Jobs) if not name.startswith("_")])
-def test_sqlite_says_what_is_missing(folder: Any, name: str) -> None:
-    from tests.support.storage import on_sqlite
-
-    [stores] = on_sqlite(folder)
-    method = getattr(stores.jobs, name)
+def test_sqlite_says_what_is_missing(folder: Path, name: str) -> None:
+    [method] = [getattr(stores.jobs, name) for stores in on_sqlite(folder)]
     needed = [
         each.name
         for each in list(inspect.signature(method).parameters.values())[1:]
@@ -207,11 +217,11 @@ def test_assignments_of_an_agent(jobs: Jobs, template: JobTemplate, assignment: 
 
 
 def test_a_due_assignment_gets_a_task_and_a_run(
-    postgres_stores: Stores, jobs: Jobs, template: JobTemplate, assignment: JobAssignment
+    job_stores: JobStores, jobs: Jobs, template: JobTemplate, assignment: JobAssignment
 ) -> None:
     at = assignment.created_at + 5
     assert jobs.ensure_due_tasks(now=at) == 1
-    [task] = job_tasks(postgres_stores)
+    [task] = job_tasks(job_stores)
     assert (task.title, task.status, task.priority, task.assignee) == ("Triage", "pending", "normal", "ada")
     assert (task.agent_id, task.tags, task.created_at) == ("ada", ("support",), at)
     assert task.due_at == at + 60 * MINUTE and task.description is not None
@@ -224,9 +234,9 @@ def test_a_due_assignment_gets_a_task_and_a_run(
     assert (context.assignment.next_run_at, context.assignment.last_run_at) == (at + 60 * MINUTE, at)
 
 
-def test_a_task_of_no_job_has_no_context(postgres_stores: Stores, jobs: Jobs) -> None:
+def test_a_task_of_no_job_has_no_context(job_stores: JobStores, jobs: Jobs) -> None:
     for metadata in (None, {}, {"jobAssignmentId": 5}, {"jobAssignmentId": "gone"}):
-        task = postgres_stores.tasks.create(title="a", metadata=metadata)
+        task = job_stores.tasks.create(title="a", metadata=metadata)
         assert jobs.get_context_for_task(task.id) is None
 
 
@@ -237,7 +247,7 @@ def test_none_is_made_before_it_is_due(jobs: Jobs, assignment: JobAssignment) ->
 
 
 def test_none_is_made_while_the_last_is_not_finished(
-    postgres_stores: Stores, jobs: Jobs, assignment: JobAssignment
+    job_stores: JobStores, jobs: Jobs, assignment: JobAssignment
 ) -> None:
     at = assignment.created_at
     assert jobs.ensure_due_tasks(now=at) == 1
@@ -246,11 +256,11 @@ def test_none_is_made_while_the_last_is_not_finished(
     waits = jobs.get_assignment(assignment.id)
     assert waits is not None and waits.next_run_at == later + 60 * MINUTE
     assert waits.last_run_at == at, "it has not run since"
-    [task] = job_tasks(postgres_stores)
-    postgres_stores.tasks.complete(task.id)
+    [task] = job_tasks(job_stores)
+    job_stores.tasks.complete(task.id)
     assert jobs.ensure_due_tasks(now=later) == 0
     assert jobs.ensure_due_tasks(now=later + 60 * MINUTE) == 1
-    assert len(job_tasks(postgres_stores)) == len(jobs.list_runs()) == 2
+    assert len(job_tasks(job_stores)) == len(jobs.list_runs()) == 2
 
 
 def test_only_what_is_enabled_and_the_agents(jobs: Jobs, template: JobTemplate, clock: Clock) -> None:
@@ -264,7 +274,7 @@ def test_only_what_is_enabled_and_the_agents(jobs: Jobs, template: JobTemplate, 
 
 
 def test_programs_that_ask_at_the_same_time_get_one_task(
-    postgres_stores: Stores, jobs: Jobs, template: JobTemplate
+    job_stores: JobStores, jobs: Jobs, template: JobTemplate
 ) -> None:
     for _ in range(10):
         jobs.create_assignment(template.id, "ada", metadata={"eventTriggers": ["e"]}, cadence_minutes=1)
@@ -275,7 +285,7 @@ def test_programs_that_ask_at_the_same_time_get_one_task(
         due = [threads.submit(jobs.ensure_due_tasks, now=at) for _ in range(8)]
         events = [threads.submit(jobs.ensure_event_tasks, now=at) for _ in range(8)]
         made = sum(each.result() for each in due) + sum(each.result().created_tasks for each in events)
-    found = job_tasks(postgres_stores)
+    found = job_tasks(job_stores)
     of = [task.metadata["jobAssignmentId"] for task in found if task.metadata]
     assert made == len(found) == len(set(of)) == 10
     assert sum(each.result().processed_events for each in events) == 4
@@ -285,8 +295,8 @@ def test_programs_that_ask_at_the_same_time_get_one_task(
 # -- runs ----------------------------------------------------------------------------------------------
 
 
-def test_a_run(postgres_stores: Stores, jobs: Jobs, assignment: JobAssignment) -> None:
-    task = postgres_stores.tasks.create(title="a")
+def test_a_run(job_stores: JobStores, jobs: Jobs, assignment: JobAssignment) -> None:
+    task = job_stores.tasks.create(title="a")
     made = jobs.create_run(assignment.id, assignment.template_id, "ada", task.id, "live")
     assert jobs.list_runs() == [made]
     assert (made.deployment_stage, made.review_status, made.status) == ("live", "approved", "running")
@@ -300,9 +310,9 @@ def test_a_run(postgres_stores: Stores, jobs: Jobs, assignment: JobAssignment) -
     assert jobs.list_runs(task_id="x") == jobs.list_runs(assignment_id="x") == []
 
 
-def test_a_run_is_completed(postgres_stores: Stores, jobs: Jobs, assignment: JobAssignment) -> None:
+def test_a_run_is_completed(job_stores: JobStores, jobs: Jobs, assignment: JobAssignment) -> None:
     jobs.ensure_due_tasks(now=assignment.created_at)
-    [task] = job_tasks(postgres_stores)
+    [task] = job_tasks(job_stores)
     done = jobs.complete_run_for_task(task.id, "blocked", summary="s", blockers="b", metadata={"a": 1})
     assert done is not None and jobs.list_runs() == [done]
     assert (done.status, done.summary, done.blockers, done.metadata) == ("blocked", "s", "b", {"a": 1})
@@ -310,8 +320,8 @@ def test_a_run_is_completed(postgres_stores: Stores, jobs: Jobs, assignment: Job
     assert jobs.complete_run_for_task(task.id, "completed") is None, "it runs no more"
 
 
-def test_the_newest_run_of_a_task_is_completed(jobs: Jobs, postgres_stores: Stores, assignment: JobAssignment) -> None:
-    task = postgres_stores.tasks.create(title="a")
+def test_the_newest_run_of_a_task_is_completed(jobs: Jobs, job_stores: JobStores, assignment: JobAssignment) -> None:
+    task = job_stores.tasks.create(title="a")
     common = (assignment.id, assignment.template_id, "ada", task.id, "simulate")
     old = jobs.create_run(*common, summary="kept", metadata={"kept": 1})
     new = jobs.create_run(*common)
@@ -442,7 +452,7 @@ def test_events_are_listed(jobs: Jobs) -> None:
     assert jobs.list_events(processed=False) == made[::-1]
 
 
-def test_an_event_makes_tasks(postgres_stores: Stores, jobs: Jobs, template: JobTemplate) -> None:
+def test_an_event_makes_tasks(job_stores: JobStores, jobs: Jobs, template: JobTemplate) -> None:
     far = 2_000_000_000_000
     made = jobs.create_assignment(
         template.id, "ada", next_run_at=far, metadata={"eventTriggers": ["ticket.updated"]}, cadence_minutes=60
@@ -453,7 +463,7 @@ def test_an_event_makes_tasks(postgres_stores: Stores, jobs: Jobs, template: Job
     at = event.created_at + 7
     result = jobs.ensure_event_tasks(now=at)
     assert (result.processed_events, result.created_tasks) == (1, 1)
-    [task] = job_tasks(postgres_stores)
+    [task] = job_tasks(job_stores)
     assert task.title == "Triage [ticket.updated]" and task.due_at == at and task.assignee == "ada"
     assert task.description is not None and "55335" in task.description
     assert task.metadata is not None and task.metadata["jobEventId"] == event.id
@@ -478,16 +488,16 @@ def test_an_event_makes_no_task_while_the_last_is_not_finished(jobs: Jobs, templ
     assert sorted(outcomes) == [0, 1, 1]
 
 
-def test_an_event_for_an_agent(postgres_stores: Stores, jobs: Jobs, template: JobTemplate) -> None:
+def test_an_event_for_an_agent(job_stores: JobStores, jobs: Jobs, template: JobTemplate) -> None:
     for agent in ("ada", "bob"):
         jobs.create_assignment(template.id, agent, metadata={"eventTriggers": ["e"]})
     jobs.enqueue_event("e", target_agent_id="bob")
     assert jobs.ensure_event_tasks().created_tasks == 1
-    assert [task.assignee for task in job_tasks(postgres_stores)] == ["bob"]
+    assert [task.assignee for task in job_tasks(job_stores)] == ["bob"]
 
 
 def test_an_agent_that_asks_takes_no_event_from_others(
-    postgres_stores: Stores, jobs: Jobs, template: JobTemplate
+    job_stores: JobStores, jobs: Jobs, template: JobTemplate
 ) -> None:
     """With the original, events are gone for all agents but the one that asks."""
     for agent in ("ada", "bob"):
@@ -496,7 +506,7 @@ def test_an_agent_that_asks_takes_no_event_from_others(
     jobs.enqueue_event("e")
     result = jobs.ensure_event_tasks(agent_id="ada")
     assert (result.processed_events, result.created_tasks) == (1, 2)
-    assert {task.assignee for task in job_tasks(postgres_stores)} == {"ada", "bob"}
+    assert {task.assignee for task in job_tasks(job_stores)} == {"ada", "bob"}
     assert [event.event_type for event in jobs.list_events(processed=False)] == ["f"]
 
 

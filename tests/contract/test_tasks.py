@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -24,12 +25,12 @@ def clock(stores: Stores) -> Clock:
 
 
 @pytest.fixture
-def ids(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ids(stores: Stores) -> list[str]:
     """The ids of the next tasks, to be set by the test."""
     coming: list[str] = []
-    context: Any = stores.memory._runner._context  # type: ignore[attr-defined]  # of each runner of the suite
-    original = context.new_id
-    object.__setattr__(context, "new_id", lambda: coming.pop(0) if coming else original())
+    runner: Any = stores.memory._runner
+    original = runner.context.new_id
+    runner.context = replace(runner.context, new_id=lambda: coming.pop(0) if coming else original())
     return coming
 
 

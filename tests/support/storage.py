@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg import RawCursor
+
+from mirror.postgres.migrate import migrate, migrate_profile
+from mirror.storage.adapters import Adapter, DualAdapter, PostgresAdapter, SQLiteAdapter
 from mirror.storage.dashboard import Tasks, Teams
-from mirror.storage.facade import Runner
 from mirror.storage.jobs import Jobs
 from mirror.storage.memory import Memory
-from mirror.storage.models import jobs
-from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context
+from mirror.storage.reads import READS
+from mirror.storage.runners import RoutedRunner
 from tests.support.memustore import create_dashboard, create_store
+from tests.support.mirrors import MirrorProcess
 
-POSTGRES_TABLES = (jobs.TEMPLATES, jobs.ASSIGNMENTS, jobs.RUNS, jobs.EVENTS)
-_SQLITE_TYPES = {
-    "text": "TEXT", "integer": "INTEGER", "real": "REAL", "flag": "INTEGER", "time": "TEXT", "millis": "INTEGER",
-    "json": "TEXT", "vector": "BLOB",
-}  # fmt: skip
+AGENT = "argent"
 
 
 class Clock:
@@ -43,76 +45,142 @@ class Clock:
 class Stores:
     """One store under test, with its clock and raw access to what is in it."""
 
-    memory: Memory
+    kind: str
+    """sqlite, dual or postgres."""
+    adapter: Adapter
     clock: Clock
     sql: Callable[[str], list[tuple[Any, ...]]]
     """Runs a statement on the file memory.db (or, with Postgres alone, on Postgres), past the interface."""
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def tasks(self) -> Tasks:
-        return Tasks(self.memory._runner)
+    def memory(self) -> Memory:
+        return self.adapter.memory
 
     @property
-    def jobs(self) -> Jobs:
-        return Jobs(self.memory._runner)
+    def tasks(self) -> Tasks:
+        return self.adapter.tasks
 
     @property
     def teams(self) -> Teams:
-        return Teams(self.memory._runner)
+        return self.adapter.teams
+
+    @property
+    def jobs(self) -> Jobs:
+        return self.adapter.jobs
 
 
-class OnSqlite(Runner):
-    """Runs operations on two files."""
+def create_files(folder: Path) -> None:
+    """memory.db and dashboard.db, without rows."""
+    create_store(folder / "memory.db").close()
+    create_dashboard(folder / "dashboard.db", words=True).close()
 
-    def __init__(self, folder: Path, clock: Clock, agent: str = "argent") -> None:
-        create_store(folder / "memory.db").close()
-        create_dashboard(folder / "dashboard.db", words=True).close()
-        self._stores = {name: SQLiteStore(folder / f"{name}.db") for name in ("memory", "dashboard")}
-        self._context = Context(agent, clock)
 
-    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        operation.require_file()
-        return self._stores[operation.source].run(self._context, operation, args, kwargs)
+def write_config(folder: Path, dsn: str, **storage: Any) -> Path:
+    """A configuration of the files of a folder."""
+    config = folder / "mirror.json"
+    named = storage | {"postgres": {"connectionString": dsn}}
+    value = {"sources": ["memory.db", "dashboard.db"], "stateDir": str(folder / "state"), "storage": named}
+    config.write_text(json.dumps(value))
+    return config
 
-    def close(self) -> None:
-        for store in self._stores.values():
-            store.close()
+
+def with_clock(adapter: Adapter, clock: Clock) -> Adapter:
+    """Let an adapter's operations have a clock of the test's."""
+    runner = adapter.memory._runner
+    assert isinstance(runner, RoutedRunner)
+    runner.context = Context(runner.context.agent, clock)
+    return adapter
+
+
+def _sql_of(adapter: Adapter) -> Callable[[str], list[tuple[Any, ...]]]:
+    store = adapter._files.stores["memory"]
+
+    def sql(text: str) -> list[tuple[Any, ...]]:
+        with store._session() as session:
+            return session.connection.execute(text)
+
+    return sql
 
 
 def on_sqlite(folder: Path) -> Iterator[Stores]:
-    """The adapter's methods on SQLite files of a test."""
+    """The adapter on SQLite files of a test."""
+    create_files(folder)
     clock = Clock()
-    runner = OnSqlite(folder, clock)
-    connection = runner._stores["memory"]
+    adapter = SQLiteAdapter(write_config(folder, "postgresql:///nothing"))
+    with with_clock(adapter, clock):
+        adapter.init()
+        yield Stores("sqlite", adapter, clock, _sql_of(adapter))
+
+
+def fill_postgres(dsn: str) -> None:
+    """The tables of agents, as a mirror makes them, and the agent."""
+    with psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor) as conn:
+        migrate(conn)
+        with conn.transaction():
+            migrate_profile(conn, "memustore", "public")
+        conn.execute("INSERT INTO agents(agent_id) VALUES ($1)", (AGENT,))
+
+
+def on_postgres(folder: Path, dsn: str) -> Iterator[Stores]:
+    """The adapter on Postgres alone, in a database that :func:`fill_postgres` has filled."""
+    clock = Clock()
+    config = write_config(folder, dsn, backend="postgres")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sources": []}))
+    adapter = PostgresAdapter(config, agent=AGENT)
 
     def sql(text: str) -> list[tuple[Any, ...]]:
-        with connection._session() as session:
-            return session.connection.execute(text)
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            cursor = conn.execute(text.encode())
+            return cursor.fetchall() if cursor.description else []
 
-    yield Stores(Memory(runner), clock, sql)
-    runner.close()
-
-
-class OnTablesOfPostgres(OnSqlite):
-    """Runs operations that need Postgres on tables made for them in the files: what they ask, without its server."""
-
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        super().__init__(folder, clock)
-        with self._stores["dashboard"]._session() as session:
-            for table in POSTGRES_TABLES:
-                columns = ", ".join(f'"{column.name}" {_SQLITE_TYPES[column.kind]}' for column in table.columns)
-                session.connection.execute(f"CREATE TABLE {table.name}({columns}, PRIMARY KEY({', '.join(table.key)}))")
-            session.connection.execute("CREATE UNIQUE INDEX job_events_key ON job_events(idempotency_key)")
-
-    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        source = "dashboard" if operation.source == "postgres" else operation.source
-        return super().run(dataclasses.replace(operation, source=source), args, kwargs)
+    with with_clock(adapter, clock):
+        adapter.init()
+        yield Stores("postgres", adapter, clock, sql)
 
 
-def on_tables_of_postgres(folder: Path) -> Iterator[Stores]:
-    """As :func:`on_sqlite`, and what is in Postgres alone, too."""
-    clock = Clock()
-    runner = OnTablesOfPostgres(folder, clock)
-    yield Stores(Memory(runner), clock, lambda _: [])
-    runner.close()
+@contextmanager
+def dual_program(folder: Path, dsn: str) -> Iterator[Callable[[], Iterator[Stores]]]:
+    """A program with its mirror, for many tests one after the other; each begins with empty tables.
+
+    Reads come from Postgres, however long it takes: an answer from SQLite in its place fails the test.
+    """
+    create_files(folder)
+    mirror = MirrorProcess([folder / "memory.db", folder / "dashboard.db"], dsn, folder / "state")
+    config = write_config(folder, dsn, backend="dual", readFrom="postgres", reads={"maxWaitMs": 60_000})
+    try:
+        mirror.start()
+        mirror.wait_applied()
+
+        def one() -> Iterator[Stores]:
+            clock = Clock()
+            adapter = DualAdapter(config)
+            with with_clock(adapter, clock):
+                adapter.init()
+                for kind, store in adapter._files.stores.items():
+                    with store._session() as session:
+                        for table in TABLES[kind]:
+                            session.connection.execute(f"DELETE FROM {table}")
+                    assert adapter._files.freshness[kind].prepare(30)
+                before = _from_sqlite()
+                yield Stores("dual", adapter, clock, _sql_of(adapter))
+                assert _from_sqlite() == before, READS.values()
+
+        yield one
+        mirror.check()
+    finally:
+        mirror.end()
+
+
+TABLES = {
+    "memory": (
+        "category_items", "item_entities", "memory_items", "memory_categories", "entities", "resources", "reflections",
+        "lessons", "model_feedback", "live_memory_candidates", "memory_promotion_events", "personal_skill_candidates",
+        "personal_skill_reviews",
+    ),
+    "dashboard": ("team_members", "teams", "tasks"),
+}  # fmt: skip
+
+
+def _from_sqlite() -> int:
+    return sum(number for (store, _), number in READS.values().items() if store == "sqlite")

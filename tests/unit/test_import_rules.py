@@ -27,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "postgres": ("core",),
     "parity": ("core",),
     "hook": ("core",),
-    "storage": ("core", "sqlite.format", "postgres.failures", "postgres.typed"),
+    "storage": ("core", "sqlite.format", "postgres.embedded", "postgres.failures", "postgres.typed"),
     "sidecar": ("core", "sqlite", "capture.link", "capture.spool", "replica", "postgres", "parity", "hook.wire"),
     "cutover": ("core", "postgres", "parity.proof"),
     "cli": ("core", "sqlite", "capture", "replica", "postgres", "parity", "hook", "storage", "sidecar", "cutover"),

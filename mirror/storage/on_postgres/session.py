@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -18,68 +18,92 @@ from psycopg.types import TypeInfo
 from mirror.core.errors import ConfigError, ConstraintError, MirrorError
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import sql
-from mirror.storage.statements import Count, CountBy, Near, Select, Statement, Words
+from mirror.storage.on_postgres.shapes import parameters_of, shape_of
+from mirror.storage.proofs import PositionRow
+from mirror.storage.statements import Count, CountBy, Near, Op, Select, Statement, Words
+
+Result = TypeVar("Result")
 
 #: The role that row security is for.
 APP_ROLE = "argent_app"
 
 _AGENT = "(SELECT set_config('app.agent_id', $1, true) AS agent OFFSET 0) w"
-_POSITION = (
-    " LEFT JOIN LATERAL (SELECT generation, frame, salt1, salt2 FROM mirror.position"
-    " WHERE source_id = $2::bigint AND w.agent <> '' OFFSET 0) p ON true"
-)
+#: Which source's position an answer comes with: its number in Postgres, or the lineage of its copy there.
+SourceKey = int | str
+
+
+def _position(source: SourceKey) -> str:
+    which = "source_id = $2::bigint" if isinstance(source, int) else "lineage = $2::uuid"
+    columns = "generation, frame, salt1, salt2, lineage::text"
+    return (
+        f" LEFT JOIN LATERAL (SELECT {columns} FROM mirror.position WHERE {which} AND w.agent <> '' OFFSET 0) p ON true"
+    )
+
+
+_PLACE_COLUMNS = 5
+#: The text of reads by their shape: making one takes 10 us, and psycopg hashes each new text.
+_TEXTS: dict[tuple[Any, ...], bytes] = {}
+_MOST_TEXTS = 2000
 #: Whether the tables of agents are where the search path leads, and row security binds this user.
 CHECK = "SELECT to_regclass('memory_items') IS NOT NULL, row_security_active(to_regclass('memory_items'))"
-
-
-class Place(NamedTuple):
-    """Up to where a source had been applied in the snapshot of an answer."""
-
-    generation: int
-    frame: int
-    salt1: int
-    salt2: int
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """One statement that reads, ready to send."""
 
-    text: str
+    text: bytes
     parameters: Sequence[str | None]
     with_place: bool
 
-    def place(self, rows: Sequence[tuple[Any, ...]]) -> Place | None:
+    def place(self, rows: Sequence[tuple[Any, ...]]) -> PositionRow | None:
         """The position of the answer; None if the source has none, or none was asked for."""
-        if not self.with_place or not rows or rows[0][0] is None:
-            return None
-        return Place(*rows[0][:4])
+        return place(rows[0]) if self.with_place and rows else None
 
     def rows(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """The rows of the answer."""
-        at = 4 if self.with_place else 0
+        at = _PLACE_COLUMNS if self.with_place else 0
         return [row[at + 1 :] for row in rows if row[at] is not None]
 
 
-def single_read(statement: Statement[Any], agent: str, source_id: int | None) -> Read:
+def place(row: Sequence[Any] | None) -> PositionRow | None:
+    """The position in a row that begins with it; None if the source has none."""
+    return None if row is None or row[0] is None else PositionRow(*row[:_PLACE_COLUMNS])
+
+
+def finish(op: Op[Result], answer: Any) -> Result:
+    """The result of an operation that is sent the answer to its only statement."""
+    try:
+        op.send(answer)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+    raise AssertionError("an operation of one statement has a second one: declare it with many=True")
+
+
+def single_read(statement: Statement[Any], agent: str, source: SourceKey | None) -> Read:
     """A read of one statement, with agent and position (see :mod:`.sql`)."""
-    if source_id is None:
-        out = sql.Parameters(agent)
-        inner = sql.query(statement, "w.agent", out)
-        text = f"SELECT q.* FROM {_AGENT} CROSS JOIN LATERAL (SELECT true, x.* FROM ({inner}) x OFFSET 0) q"
-        return Read(text, out.values, with_place=False)
-    out = sql.Parameters(agent, str(source_id))
+    first: list[str | None] = [agent] if source is None else [agent, str(source)]
+    shape = shape_of(statement)
+    if shape is not None:
+        key = (type(source), shape)
+        if (text := _TEXTS.get(key)) is not None:
+            return Read(text, [*first, *parameters_of(statement)], source is not None)
+    out = sql.Parameters(*first)
     inner = sql.query(statement, "w.agent", out)
-    text = (
-        f"SELECT p.*, q.* FROM {_AGENT}{_POSITION}"
-        f" LEFT JOIN LATERAL (SELECT true, x.* FROM ({inner}) x OFFSET 0) q ON true"
-    )
-    return Read(text, out.values, with_place=True)
+    if source is None:
+        text = f"SELECT q.* FROM {_AGENT} CROSS JOIN LATERAL (SELECT true, x.* FROM ({inner}) x OFFSET 0) q".encode()
+    else:
+        found = f"LEFT JOIN LATERAL (SELECT true, x.* FROM ({inner}) x OFFSET 0) q ON true"
+        text = f"SELECT p.*, q.* FROM {_AGENT}{_position(source)} {found}".encode()
+    if shape is not None and len(_TEXTS) < _MOST_TEXTS:
+        _TEXTS[key] = text
+    return Read(text, out.values, source is not None)
 
 
-def named_place(agent: str, source_id: int) -> tuple[str, list[str | None]]:
+def named_place(agent: str, source: SourceKey) -> tuple[str, list[str | None]]:
     """The statement that, first in a transaction, names the agent and reads the position of its snapshot."""
-    return f"SELECT p.* FROM {_AGENT}{_POSITION}", [agent, str(source_id)]
+    return f"SELECT p.* FROM {_AGENT}{_position(source)}", [agent, str(source)]
 
 
 def named(agent: str) -> tuple[str, list[str | None]]:

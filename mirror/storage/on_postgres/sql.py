@@ -127,7 +127,7 @@ def _selected(column: Column) -> str:
 def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
     """A function that makes a table's row of a row of Postgres, as :func:`columns` orders it."""
     row_type = table.row
-    empty = {at: () if column.sequence else {} for at, column in enumerate(table.columns)
+    empty: dict[int, Any] = {at: () if column.sequence else {} for at, column in enumerate(table.columns)
              if column.kind == "json" and not column.optional}  # fmt: skip
     sequences = [at for at, column in enumerate(table.columns) if column.sequence]
     times = {column.name: at for at, column in enumerate(table.columns) if column.kind == "time"}
@@ -182,9 +182,10 @@ def _condition(table: Table, condition: Condition, agent: str, out: Parameters) 
                 return f"{_operand(table, name)} @> jsonb_build_array({out.add(part)})"
             if dot:
                 member, mark = _operand(table, name), out.add(part)
+                text = _folded(f"({member} #>> '{{}}')")
                 return (
                     f"(CASE jsonb_typeof({member}) WHEN 'array' THEN {member} @> jsonb_build_array({mark})"
-                    f" ELSE strpos({_folded(f'({member} #>> ' + chr(39) + '{}' + chr(39) + ')')}, {_folded(mark)}) > 0 END)"
+                    f" ELSE strpos({text}, {_folded(mark)}) > 0 END)"
                 )
             return f"strpos({_folded(_operand(table, name))}, {_folded(out.add(part))}) > 0"
         case SameName(name, text):
@@ -247,7 +248,7 @@ def query(statement: Statement[Any], agent: str, out: Parameters) -> str:
             text += f" AND {_condition(table, condition, agent, out)}{_order_by(table, order)}"
             if limit is not None:
                 text += f" LIMIT {out.add(str(max(0, limit)), 'bigint')}"
-            return text + f" OFFSET {out.add(str(max(0, offset)), 'bigint') if offset else '0'}"
+            return text + f" OFFSET {out.add(str(offset), 'bigint') if offset > 0 else '0'}"
         case Count(table, condition):
             where = _condition(table, condition, agent, out)
             return f"SELECT count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where} OFFSET 0"
@@ -310,12 +311,12 @@ def change(statement: Statement[Any], agent: str, out: Parameters) -> str:
     """A statement that writes, as SQL."""
     match statement:
         case Insert(table, values, ignore):
-            kept = {name: text for name, text in _originals(table, values).items() if text is not None}
+            texts = {name: text for name, text in _originals(table, values).items() if text is not None}
             names = ["agent_id", *(quoted(table.by_name[name].in_postgres) for name in values)]
             marks = [agent, *(_placed(table.by_name[name], value, out) for name, value in values.items())]
-            if kept:
+            if texts:
                 names.append("_original")
-                marks.append(out.add(to_json(kept), "jsonb"))
+                marks.append(out.add(to_json(texts), "jsonb"))
             conflict = " ON CONFLICT DO NOTHING" if ignore else ""
             return f"INSERT INTO {quoted(table.name)} ({', '.join(names)}) VALUES ({', '.join(marks)}){conflict}"
         case Update(table, values, condition):

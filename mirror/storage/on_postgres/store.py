@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,45 +14,76 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mirror.core.errors import ConfigError, MirrorError, SinkError
 from mirror.storage.on_postgres import session
-from mirror.storage.on_postgres.session import Place
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
+from mirror.storage.proofs import PositionRow
 from mirror.storage.statements import Op
 
 Result = TypeVar("Result")
 Conn = psycopg.Connection[tuple[Any, ...]]
 
-_BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #: Seconds to wait for a connection.
 CONNECT_SECONDS = 5.0
+#: Pools of parent processes: kept, because dropping them here would end the parent's sessions.
+_OF_PARENTS: list[object] = []
+
+
+def no_connection(operation: str) -> SinkError:
+    """The error for a pool that has none to give."""
+    return SinkError(
+        operation,
+        detail=f"no connection to Postgres within {CONNECT_SECONDS:g} s",
+        next_step="check that Postgres is up, the DSN, and storage.postgres.maxConnections",
+        retryable=True,
+    )
 
 
 class PostgresStore:
-    """The tables of one schema. Thread: any. A child of fork needs a store of its own."""
+    """The tables of one schema. Thread: any."""
 
     def __init__(self, dsn: str, schema: str = "public", most_connections: int = 10) -> None:
         self.schema = schema
-        self._pool: ConnectionPool[Conn] = ConnectionPool(
-            dsn,
-            min_size=1,
-            max_size=most_connections,
-            timeout=CONNECT_SECONDS,
-            kwargs={"autocommit": True, "cursor_factory": RawCursor, "application_name": "mirror storage"},
-            configure=self._configure,
-            name="mirror storage",
-            open=False,
-        )
+        self._dsn = dsn
+        self._most = most_connections
         self._problem: MirrorError | None = None
+        self._guard = threading.Lock()
+        self._pool: ConnectionPool[Conn] | None = None
+        self._pid = 0
 
     def open(self) -> None:
         """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables."""
-        self._pool.open()
         with self._connection("open the store in Postgres"):
             pass
 
     def close(self) -> None:
-        """Close the connections. The store cannot be used any more."""
-        self._pool.close()
+        """Close the connections; those that are in use, when they are not any more."""
+        with self._guard:
+            pool, self._pool = self._pool, None
+        if pool is not None and self._pid == os.getpid():
+            pool.close()
+
+    def _opened(self) -> ConnectionPool[Conn]:
+        """The pool: made at first use, and anew in a child of fork, which must not use its parent's connections."""
+        pool = self._pool
+        if pool is not None and self._pid == os.getpid():
+            return pool
+        with self._guard:
+            if self._pool is None or self._pid != os.getpid():
+                if self._pool is not None:
+                    _OF_PARENTS.append(self._pool)
+                self._pid = os.getpid()
+                self._pool = ConnectionPool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._most,
+                    timeout=CONNECT_SECONDS,
+                    kwargs={"autocommit": True, "cursor_factory": RawCursor, "application_name": "mirror storage"},
+                    configure=self._configure,
+                    name="mirror storage",
+                    open=True,
+                )
+            return self._pool
 
     def _configure(self, conn: Conn) -> None:
         self._problem = None
@@ -68,19 +101,16 @@ class PostgresStore:
             raise
 
     @contextmanager
-    def _connection(self, operation: str) -> Iterator[Conn]:
+    def _connection(self, operation: str, patience: float | None = None) -> Iterator[Conn]:
+        pool = self._opened()
         try:
-            with self._pool.connection() as conn:
+            conn = pool.getconn(patience)
+            try:
                 yield conn
+            finally:
+                pool.putconn(conn)
         except PoolTimeout as error:
-            if self._problem is not None:
-                raise self._problem from error
-            raise SinkError(
-                operation,
-                detail=f"no connection to Postgres within {CONNECT_SECONDS:g} s",
-                next_step="check that Postgres is up, the DSN, and postgres.maxConnections",
-                retryable=True,
-            ) from error
+            raise self._problem or no_connection(operation) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
@@ -100,16 +130,20 @@ class PostgresStore:
         operation: Operation[..., Result],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        source_id: int | None,
-    ) -> tuple[Result, Place | None]:
-        """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named."""
+        source: session.SourceKey | None,
+        patience: float | None = None,
+    ) -> tuple[Result, PositionRow | None]:
+        """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
+
+        ``patience``: seconds to wait for a connection.
+        """
         op = operation.make(ctx, *args, **kwargs)
-        with self._connection(operation.name) as conn:
+        with self._connection(operation.name, patience) as conn:
             if not operation.many:
-                return _single(conn, op, ctx, source_id)
-            first = session.named(ctx.agent) if source_id is None else session.named_place(ctx.agent, source_id)
-            result, row = self._in_transaction(conn, _BEGIN_READ, first, ctx, op)
-            return result, None if source_id is None or row is None or row[0] is None else Place(*row)
+                return _single(conn, op, ctx, source)
+            first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
+            result, row = self._in_transaction(conn, BEGIN_READ, first, ctx, op)
+            return result, None if source is None else session.place(row)
 
     def _in_transaction(
         self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
@@ -128,18 +162,16 @@ class PostgresStore:
         return result, row
 
 
-def _single(conn: Conn, op: Op[Result], ctx: Context, source_id: int | None) -> tuple[Result, Place | None]:
+def _single(
+    conn: Conn, op: Op[Result], ctx: Context, source: session.SourceKey | None
+) -> tuple[Result, PositionRow | None]:
     try:
         statement = op.send(None)
     except StopIteration as stop:  # nothing had to be asked
         return stop.value, None
-    read = session.single_read(statement, ctx.agent, source_id)
+    read = session.single_read(statement, ctx.agent, source)
     found = conn.execute(read.text, read.parameters, binary=True).fetchall()
-    try:
-        op.send(session.answer(statement, read.rows(found)))
-    except StopIteration as stop:
-        return stop.value, read.place(found)
-    raise AssertionError("an operation of one statement has a second one: declare it with many=True")
+    return session.finish(op, session.answer(statement, read.rows(found))), read.place(found)
 
 
 def _execute(conn: Conn, statement: Any, agent: str) -> Any:

@@ -17,7 +17,7 @@ from psycopg.types import TypeInfo
 from mirror.core.errors import SinkError
 from mirror.storage.tables import Embedding
 
-_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - Postgres' own, in UTC
+_EPOCH = datetime(2000, 1, 1)
 _MICROS = struct.Struct(">q")
 
 

@@ -94,6 +94,12 @@ class SQLiteStore:
         with self._session() as session:
             return session.vectors and session.schema_of("vec_memory_items") is not None
 
+    def tables(self) -> frozenset[str]:
+        """The names of the file's tables. Raises ``SourceError``."""
+        with self._session() as session:
+            rows = session.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return frozenset(name for (name,) in rows)
+
     def close(self) -> None:
         """Close the connections; :meth:`run` opens new ones."""
         with self._guard:
@@ -120,7 +126,6 @@ class SQLiteStore:
         self, ctx: Context, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Result:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
-        operation.require_file()
         with self._session() as session:
             if operation.many or (not operation.reads and session.vectors):
                 return self._in_transaction(session, operation, operation.make(ctx, *args, **kwargs))

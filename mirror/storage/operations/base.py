@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
-from mirror.core.errors import ConfigError, UnsupportedError
+from mirror.core.errors import ConfigError
 from mirror.storage.statements import Op
 from mirror.storage.tables import Row
 
@@ -75,8 +76,15 @@ class Context:
 
 
 def iso(moment: datetime) -> str:
-    """A time in UTC to the millisecond: ``2026-11-23T00:05:04.442Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A time to the millisecond, in UTC: ``2026-11-23T00:05:04.442Z``."""
+    seconds, micros = divmod(round(moment.timestamp() * 1_000_000), 1_000_000)
+    return f"{_second(seconds)}.{micros // 1000:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    """The whole second; each read asks for one, and most for the same as the last."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def content_hash(text: str) -> str:
@@ -99,20 +107,13 @@ class Operation(Generic[Parameters, Result]):
     reads: bool
     many: bool
     """It has more than one statement, so it needs a transaction around them."""
+    alone: bool = False
+    """It writes rows in Postgres that a mirror carries there: not while there is one."""
 
     @property
     def name(self) -> str:
         """As in ``memory.create_item``; a function for a name that Python has, too, ends in an underscore."""
         return self.make.__name__.removesuffix("_")
-
-    def require_file(self) -> None:
-        """Raise ``UnsupportedError`` for an operation that a SQLite file cannot do."""
-        if self.source == "postgres":
-            raise UnsupportedError(
-                self.name,
-                detail="SQLite has no tables for it: jobs, knowledge, the registry of agents and keys are in Postgres",
-                next_step='set storage.backend to "postgres" or "dual", and storage.postgres.connectionString',
-            )
 
 
 _Make = Callable[Concatenate[Context, Parameters], Op[Result]]
@@ -126,7 +127,7 @@ def reads(
 
 
 def writes(
-    source: Source, *, many: bool = False
+    source: Source, *, many: bool = False, alone: bool = False
 ) -> Callable[[_Make[Parameters, Result]], Operation[Parameters, Result]]:
     """Declare an operation that changes rows: all of it in one transaction."""
-    return lambda make: Operation(make, source, reads=False, many=many)
+    return lambda make: Operation(make, source, reads=False, many=many, alone=alone)

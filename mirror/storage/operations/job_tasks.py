@@ -44,7 +44,7 @@ from mirror.storage.statements import (
 _UNFINISHED = ("pending", "in_progress", "blocked")
 
 
-@writes("postgres", many=True)
+@writes("postgres", many=True, alone=True)
 def ensure_due_tasks(ctx: Context, agent_id: str | None = None, now: int | None = None) -> Op[int]:
     """Make a task for each enabled assignment that is due; returns how many were made.
 
@@ -76,7 +76,7 @@ def ensure_due_tasks(ctx: Context, agent_id: str | None = None, now: int | None 
     return made
 
 
-@writes("postgres", many=True)
+@writes("postgres", many=True, alone=True)
 def ensure_event_tasks(
     ctx: Context, now: int | None = None, agent_id: str | None = None, limit: int = 50
 ) -> Op[ProcessedEvents]:
@@ -122,10 +122,6 @@ def ensure_event_tasks(
         made += outcome["createdTasks"]
         yield from run(Update(EVENTS, {"outcome": json.dumps(outcome, separators=(",", ":"))}, eq("id", event.id)))
     return ProcessedEvents(taken, made)
-
-
-#: Operations that write tasks: with a mirrored dashboard these belong to its file, so they need Postgres alone.
-WRITE_TASKS = (ensure_due_tasks, ensure_event_tasks)
 
 
 def _for_agent(agent_id: str) -> Condition:

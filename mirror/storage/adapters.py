@@ -1,0 +1,327 @@
+"""The interface that a program uses, and its implementations on SQLite, on Postgres, and on both.
+
+All are one adapter over other settings: :func:`mirror.storage.factory.get_storage_adapter` gives one that follows the
+configuration, and the classes here one whose backend is fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from mirror.core.config.settings import StorageSettings
+from mirror.core.errors import StorageError
+from mirror.storage.backing import Backing, Files, Pools
+from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
+from mirror.storage.jobs import AsyncJobs, Jobs
+from mirror.storage.memory import AsyncMemory, Memory
+from mirror.storage.on_postgres.store import PostgresStore
+from mirror.storage.on_postgres.store_async import AsyncPostgresStore
+from mirror.storage.operations.base import Context
+from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only
+from mirror.storage.runners import AsyncRoutedRunner, RoutedRunner
+from mirror.storage.sessions import Session, Token
+
+Settings = Callable[[], StorageSettings]
+
+
+class Reader:
+    """Reads at a token."""
+
+    def __init__(self, runner: RoutedRunner) -> None:
+        self.memory = Memory(runner)
+        self.tasks, self.teams = Tasks(runner), Teams(runner)
+
+
+class AsyncReader:
+    """Reads at a token."""
+
+    def __init__(self, runner: AsyncRoutedRunner) -> None:
+        self.memory = AsyncMemory(runner)
+        self.tasks, self.teams = AsyncTasks(runner), AsyncTeams(runner)
+
+
+@runtime_checkable
+class StorageAdapter(Protocol):
+    """A program's data. A context manager, which closes it."""
+
+    @property
+    def memory(self) -> Memory:
+        """Memories, their topics, entities, lessons."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """Tasks, and projects of them."""
+
+    @property
+    def teams(self) -> Teams:
+        """Teams of sessions."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """Recurring work, in Postgres alone."""
+
+    def init(self) -> None:
+        """Connect to the stores that the settings name; raises a ``MirrorError``."""
+
+    def close(self) -> None:
+        """Let go of the stores. May be called twice."""
+
+    def is_ready(self) -> bool:
+        """Whether :meth:`init` was done and :meth:`close` was not."""
+
+    def for_agent(self, agent_id: str) -> StorageAdapter:
+        """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+
+    def token(self, source: str = "memory") -> str:
+        """A token for all that this adapter has seen and written: a read at it, on any host, is not older.
+
+        ``source``: memory or dashboard. Raises ``ControlError`` (retryable) if the mirror does not say.
+        """
+
+    def read(self, at: str, source: str = "memory") -> Reader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+
+
+@runtime_checkable
+class AsyncStorageAdapter(Protocol):
+    """:class:`StorageAdapter`, as coroutines."""
+
+    @property
+    def memory(self) -> AsyncMemory:
+        """Memories, their topics, entities, lessons."""
+
+    @property
+    def tasks(self) -> AsyncTasks:
+        """Tasks, and projects of them."""
+
+    @property
+    def teams(self) -> AsyncTeams:
+        """Teams of sessions."""
+
+    @property
+    def jobs(self) -> AsyncJobs:
+        """Recurring work, in Postgres alone."""
+
+    def read(self, at: str, source: str = "memory") -> AsyncReader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+
+    async def init(self) -> None:
+        """Connect to the stores that the settings name; raises a ``MirrorError``."""
+
+    async def close(self) -> None:
+        """Let go of the stores. May be called twice."""
+
+    def is_ready(self) -> bool:
+        """Whether :meth:`init` was done and :meth:`close` was not."""
+
+    def for_agent(self, agent_id: str) -> AsyncStorageAdapter:
+        """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+
+
+class _Shared:
+    """What both kinds of adapters have."""
+
+    def __init__(self, backing: Backing, files: Files, settings: Settings) -> None:
+        self._backing = backing
+        self._files = files
+        self._settings = settings
+        self._context = Context(files.agent)
+        self._sources = {
+            kind: SourceReads(freshness, Session(freshness), Lock()) for kind, freshness in files.freshness.items()
+        }
+        self._routes = Routes(settings, dict(self._sources), backing.health, files.agent)
+        self._ready = False
+
+    def is_ready(self) -> bool:
+        """Whether :meth:`init` was done and :meth:`close` was not."""
+        return self._ready
+
+    def token(self, source: str = "memory") -> str:
+        """A token for all that this adapter has seen and written: a read at it, on any host, is not older.
+
+        ``source``: memory or dashboard. Raises ``ControlError`` (retryable) if the mirror does not say.
+        """
+        reads = self._sources.get(source)
+        if reads is None:
+            step = "ask on the host that has the program's files"
+            raise StorageError("give a token", source, "there is no such SQLite file here", next_step=step)
+        with reads.guard:
+            return reads.session.token()
+
+    def _open_files(self) -> None:
+        if not postgres_only(self._settings()):
+            for store in self._files.stores.values():
+                store.open()
+
+    def _needs_postgres(self) -> bool:
+        settings = self._settings()
+        return postgres_only(settings) or settings.read_from == "postgres"
+
+
+class Adapter(_Shared):
+    """A :class:`StorageAdapter` whose settings are given by a function, and asked for at each call."""
+
+    def __init__(
+        self,
+        backing: Backing,
+        files: Files,
+        settings: Settings,
+        pools: Pools[PostgresStore],
+        closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``closed``: called once, when this adapter is closed."""
+        super().__init__(backing, files, settings)
+        self._pools = pools
+        self._closed: Callable[[], None] | None = closed
+        self._others: dict[str, Adapter] = {}
+        runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema))
+        self.memory = Memory(runner)
+        self.tasks, self.teams, self.jobs = Tasks(runner), Teams(runner), Jobs(runner)
+
+    def init(self) -> None:
+        """Connect to the stores that the settings name; raises a ``MirrorError``."""
+        self._open_files()
+        if self._needs_postgres():
+            self._pools.get(self._files.schema).open()
+        self._ready = True
+
+    def close(self) -> None:
+        """Let go of the stores. May be called twice."""
+        closed, self._closed, self._ready = self._closed, None, False
+        for other in self._others.values():
+            other.close()
+        if closed is not None:
+            closed()
+
+    def read(self, at: str, source: str = "memory") -> Reader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+        routes = TokenRoutes(self._settings, Token.parse(at), source)
+        return Reader(RoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
+
+    def for_agent(self, agent_id: str) -> Adapter:
+        """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+        if agent_id not in self._others:
+            made = Adapter(self._backing, self._backing.files_of(agent_id), self._settings, self._pools)
+            made.init()
+            self._others[agent_id] = made
+        return self._others[agent_id]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class AsyncAdapter(_Shared):
+    """An :class:`AsyncStorageAdapter` whose settings are given by a function, and asked for at each call."""
+
+    def __init__(
+        self, backing: Backing, files: Files, settings: Settings, closed: Callable[[], None] = lambda: None
+    ) -> None:
+        """``closed``: called once, when this adapter is closed. Its pool is its own: it belongs to one event loop."""
+        super().__init__(backing, files, settings)
+        self._pools: Pools[AsyncPostgresStore] = Pools(backing, AsyncPostgresStore)
+        self._closed: Callable[[], None] | None = closed
+        self._others: dict[str, AsyncAdapter] = {}
+        runner = AsyncRoutedRunner(self._context, self._routes, files.stores, lambda: self._pools.get(files.schema))
+        self.memory = AsyncMemory(runner)
+        self.tasks, self.teams, self.jobs = AsyncTasks(runner), AsyncTeams(runner), AsyncJobs(runner)
+
+    async def init(self) -> None:
+        """Connect to the stores that the settings name; raises a ``MirrorError``."""
+        self._open_files()
+        if self._needs_postgres():
+            await self._pools.get(self._files.schema).open()
+        self._ready = True
+
+    async def close(self) -> None:
+        """Let go of the stores. May be called twice."""
+        closed, self._closed, self._ready = self._closed, None, False
+        for other in self._others.values():
+            await other.close()
+        for store in self._pools.all():
+            await store.close()
+        if closed is not None:
+            closed()
+
+    def read(self, at: str, source: str = "memory") -> AsyncReader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+        routes = TokenRoutes(self._settings, Token.parse(at), source)
+        return AsyncReader(AsyncRoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
+
+    def for_agent(self, agent_id: str) -> AsyncAdapter:
+        """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+        if agent_id not in self._others:
+            made = AsyncAdapter(self._backing, self._backing.files_of(agent_id), self._settings)
+            made._ready = True
+            self._others[agent_id] = made
+        return self._others[agent_id]
+
+    async def __aenter__(self) -> Self:
+        if not self._ready:
+            await self.init()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _fixed(backing: Backing, backend: str, read_from: str) -> Settings:
+    """The settings as they are, but with another backend."""
+    both = ("sqlite", "postgres")
+
+    def settings() -> StorageSettings:
+        write_to = both if backend == "dual" else (backend,)
+        return replace(backing.settings(), backend=backend, read_from=read_from, write_to=write_to)
+
+    return settings
+
+
+class _Fixed(Adapter):
+    backend, read_from = "", ""
+
+    def __init__(self, config: str | Path | None = None, agent: str | None = None) -> None:
+        """``config``: the configuration file; None: in the usual places. ``agent``: None: the only one there is.
+
+        Raises ``ConfigError`` and ``SourceError``. :meth:`init` connects.
+        """
+        backing = Backing(config)
+        pools: Pools[PostgresStore] = Pools(backing, PostgresStore)
+
+        def closed() -> None:
+            for store in pools.all():
+                store.close()
+            backing.close()
+
+        try:
+            files = backing.files_of(agent)
+        except BaseException:
+            backing.close()
+            raise
+        super().__init__(backing, files, _fixed(backing, self.backend, self.read_from), pools, closed)
+
+
+class SQLiteAdapter(_Fixed):
+    """On the program's SQLite files alone, whatever the configuration's backend."""
+
+    backend, read_from = "sqlite", "sqlite"
+
+
+class PostgresAdapter(_Fixed):
+    """On Postgres alone. Not while a mirror writes there: what this writes is not in SQLite."""
+
+    backend, read_from = "postgres", "postgres"
+
+
+class DualAdapter(_Fixed):
+    """Writes to SQLite, which the mirror carries to Postgres; reads from Postgres what is proved fresh."""
+
+    backend, read_from = "dual", "postgres"

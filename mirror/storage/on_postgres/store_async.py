@@ -1,0 +1,161 @@
+"""Runs operations on Postgres without blocking the event loop: :mod:`.store`, on psycopg's asynchronous connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncRawCursor
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from mirror.core.errors import ConfigError, MirrorError
+from mirror.storage.on_postgres import session
+from mirror.storage.on_postgres.store import BEGIN_READ, CONNECT_SECONDS, no_connection
+from mirror.storage.on_postgres.values import register
+from mirror.storage.operations.base import Context, Operation
+from mirror.storage.proofs import PositionRow
+from mirror.storage.statements import Op
+
+Result = TypeVar("Result")
+Conn = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+class AsyncPostgresStore:
+    """The tables of one schema. For one event loop."""
+
+    def __init__(self, dsn: str, schema: str = "public", most_connections: int = 10) -> None:
+        self.schema = schema
+        self._problem: MirrorError | None = None
+        self._dsn = dsn
+        self._most = most_connections
+        self._pool: AsyncConnectionPool[Conn] | None = None
+
+    async def open(self) -> None:
+        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables."""
+        async with self._connection("open the store in Postgres"):
+            pass
+
+    async def close(self) -> None:
+        """Close the connections."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    async def _opened(self) -> AsyncConnectionPool[Conn]:
+        """The pool, made at first use."""
+        if self._pool is None:
+            self._pool = AsyncConnectionPool(
+                self._dsn,
+                min_size=1,
+                max_size=self._most,
+                timeout=CONNECT_SECONDS,
+                kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "application_name": "mirror storage"},
+                configure=self._configure,
+                name="mirror storage",
+                open=False,
+            )
+            await self._pool.open()
+        return self._pool
+
+    async def _configure(self, conn: Conn) -> None:
+        self._problem = None
+        try:
+            if self.schema != "public":
+                await conn.execute(session.search_path(self.schema))
+            found = await (await conn.execute(session.CHECK)).fetchone()
+            if not session.require_tables(found, self.schema):
+                await conn.execute(f"SET ROLE {session.APP_ROLE}")
+            register(conn, session.vector_type(await (await conn.execute(session.VECTOR)).fetchone()))
+        except ConfigError as error:
+            self._problem = error
+            raise
+        except psycopg.Error as error:
+            self._problem = session.storage_error(error, "open the store in Postgres")
+            raise
+
+    @asynccontextmanager
+    async def _connection(self, operation: str, patience: float | None = None) -> AsyncIterator[Conn]:
+        pool = await self._opened()
+        try:
+            conn = await pool.getconn(patience)
+            try:
+                yield conn
+            finally:
+                await pool.putconn(conn)
+        except PoolTimeout as error:
+            raise self._problem or no_connection(operation) from error
+        except psycopg.Error as error:
+            raise session.storage_error(error, operation) from error
+
+    async def run(
+        self, ctx: Context, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Result:
+        """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
+        if operation.reads:
+            return (await self.read(ctx, operation, args, kwargs, None))[0]
+        op = operation.make(ctx, *args, **kwargs)
+        async with self._connection(operation.name) as conn:
+            return (await self._in_transaction(conn, "BEGIN", session.named(ctx.agent), ctx, op))[0]
+
+    async def read(
+        self,
+        ctx: Context,
+        operation: Operation[..., Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        source: session.SourceKey | None,
+        patience: float | None = None,
+    ) -> tuple[Result, PositionRow | None]:
+        """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
+
+        ``patience``: seconds to wait for a connection.
+        """
+        op = operation.make(ctx, *args, **kwargs)
+        async with self._connection(operation.name, patience) as conn:
+            if not operation.many:
+                return await self._single(conn, op, ctx, source)
+            first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
+            result, row = await self._in_transaction(conn, BEGIN_READ, first, ctx, op)
+            return result, None if source is None else session.place(row)
+
+    async def _in_transaction(
+        self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
+    ) -> tuple[Result, Any]:
+        async with conn.pipeline():
+            await conn.execute(begin)
+            named = await conn.execute(*first, binary=True)
+        row = await named.fetchone()
+        answer: Any = None
+        try:
+            while True:
+                try:
+                    statement = op.send(answer)
+                except StopIteration as stop:
+                    result: Result = stop.value
+                    break
+                answer = await self._execute(conn, statement, ctx.agent)
+            await conn.execute("COMMIT")
+        except BaseException:
+            if not conn.closed:
+                await conn.execute("ROLLBACK")
+            raise
+        return result, row
+
+    async def _single(
+        self, conn: Conn, op: Op[Result], ctx: Context, source: session.SourceKey | None
+    ) -> tuple[Result, PositionRow | None]:
+        try:
+            statement = op.send(None)
+        except StopIteration as stop:  # nothing had to be asked
+            return stop.value, None
+        read = session.single_read(statement, ctx.agent, source)
+        found = await (await conn.execute(read.text, read.parameters, binary=True)).fetchall()
+        return session.finish(op, session.answer(statement, read.rows(found))), read.place(found)
+
+    async def _execute(self, conn: Conn, statement: Any, agent: str) -> Any:
+        if session.reads(statement):
+            cursor = await conn.execute(*session.later_read(statement, agent), binary=True)
+            return session.answer(statement, await cursor.fetchall())
+        return (await conn.execute(*session.write(statement, agent))).rowcount

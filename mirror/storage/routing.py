@@ -1,0 +1,236 @@
+"""Where an operation is run: the rules, without I/O. Synchronous and asynchronous adapters follow the same steps.
+
+====================  ==================================  =======================================================
+``storage.backend``   writes                              reads
+====================  ==================================  =======================================================
+``sqlite``            SQLite                              SQLite
+``dual``              SQLite; the mirror carries them     by ``readFrom``; from Postgres only what is proved fresh
+``postgres``          Postgres                            Postgres
+====================  ==================================  =======================================================
+
+What only Postgres has (knowledge, jobs, keys) is there with ``dual`` and ``postgres``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
+
+from mirror.core.config.settings import StorageSettings
+from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
+from mirror.storage.freshness import Freshness
+from mirror.storage.operations.base import Operation
+from mirror.storage.proofs import PositionRow, Start
+from mirror.storage.reads import READS, Reason
+from mirror.storage.sessions import Session, Token
+
+Result = TypeVar("Result")
+
+#: Seconds for which Postgres is not asked again after it has failed, while SQLite can answer.
+FAILED_SECONDS = 0.5
+#: Seconds between two questions to Postgres where an answer was older than it should be (a standby).
+_PAUSE = 0.002
+#: Seconds for which a read that SQLite can answer, too, waits at least for a connection to Postgres.
+_LEAST_PATIENCE = 0.005
+
+
+class OnSqlite(NamedTuple):
+    """A step: run the operation on SQLite, and be sent its result."""
+
+
+class OnPostgres(NamedTuple):
+    """A step: run the operation on Postgres, and be sent its result and position; or have the error thrown."""
+
+    source: int | str | None
+    """Of which source a position is wanted: its number, or its lineage; None: of none."""
+    patience: float | None = None
+    """Seconds to wait for a connection; None: as long as it is usual."""
+
+
+class Wait(NamedTuple):
+    """A step: wait until Postgres has what the read needs, and be sent None or the reason why it has not."""
+
+    freshness: Freshness
+    start: Start
+    deadline: float
+    """Of ``time.monotonic``; one that has passed: do not wait."""
+
+
+class Pause(NamedTuple):
+    """A step: wait for so many seconds."""
+
+    seconds: float
+
+
+Step = OnSqlite | OnPostgres | Wait | Pause
+Steps = Generator[Step, Any, Result]
+
+
+def postgres_only(settings: StorageSettings) -> bool:
+    """Whether the program's data is in Postgres alone: a dual backend that writes there only is no dual one."""
+    return settings.backend == "postgres" or "sqlite" not in settings.write_to
+
+
+class Health:
+    """Whether Postgres has just failed, for all adapters over one pool. Thread: any."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self.error: SinkError | None = None
+        """The last failure; None: the last question was answered."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed less than :data:`FAILED_SECONDS` ago."""
+        return time.monotonic() < self._until
+
+    def has_failed(self, error: SinkError) -> None:
+        """Note a failure."""
+        self.error, self._until = error, time.monotonic() + FAILED_SECONDS
+
+    def has_answered(self) -> None:
+        """Note an answer."""
+        self.error = None
+
+
+@dataclass
+class SourceReads:
+    """Reads of one SQLite file from Postgres: what is known of it, and what this adapter has seen of it."""
+
+    freshness: Freshness
+    session: Session
+    guard: Lock
+
+
+class Routes:
+    """The rules for one adapter. Thread: any."""
+
+    def __init__(
+        self, settings: Callable[[], StorageSettings], sources: dict[str, SourceReads], health: Health, agent: str
+    ) -> None:
+        """``sources``: by name of operations' sources (memory, dashboard), where this host has the files."""
+        self._settings = settings
+        self._sources = sources
+        self._health = health
+        self._agent = agent
+
+    def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
+        """What to do for an operation, step by step; returns its result."""
+        settings = self._settings()
+        if operation.source == "postgres" or postgres_only(settings):
+            if settings.backend == "sqlite":
+                raise UnsupportedError(
+                    operation.name,
+                    detail="SQLite does not have this; Postgres has",
+                    next_step="set storage.backend to dual, and run `mirror up` for the program's files",
+                )
+            if operation.alone and not postgres_only(settings):
+                raise UnsupportedError(
+                    operation.name,
+                    detail="it writes tasks to Postgres, and the mirror carries the dashboard's tasks there",
+                    next_step="set storage.backend to postgres, or create the tasks with tasks.create",
+                )
+            result, _ = yield OnPostgres(None)
+            return result  # type: ignore[no-any-return]  # a step's answer is of any type
+        source = self._sources.get(operation.source)
+        if not operation.reads:
+            result = yield OnSqlite()
+            if source is not None:
+                with source.guard:
+                    source.session.saw_sqlite()
+            return result  # type: ignore[no-any-return]
+        if settings.backend == "sqlite" or settings.read_from == "sqlite" or settings.reads.always_sqlite:
+            reason = Reason.SETTING
+        elif source is None:
+            reason = Reason.NO_INDEX
+        elif self._health.failed:
+            reason = Reason.FAILED
+        else:
+            found = yield from self._fresh(source, settings)
+            if not isinstance(found, Reason):
+                READS.count("postgres", Reason.FRESH)
+                return found[0]  # type: ignore[no-any-return]
+            reason = found
+        result = yield OnSqlite()
+        READS.count("sqlite", reason)
+        if source is not None:
+            with source.guard:
+                source.session.saw_sqlite()
+        return result  # type: ignore[no-any-return]
+
+    def _fresh(self, source: SourceReads, settings: StorageSettings) -> Steps[tuple[Any] | Reason]:
+        """The answer of Postgres, in a tuple, if it is proved fresh in time; else the reason why not."""
+        freshness = source.freshness
+        start = freshness.begin()
+        if start.reason is not None:
+            return start.reason
+        wait = 0.0 if settings.reads.never_wait else settings.reads.max_wait_ms / 1000
+        deadline = time.monotonic() + wait
+        while True:
+            reason: Reason | None = yield Wait(freshness, start, deadline)
+            if reason is not None:
+                return reason
+            published = freshness.published()
+            if published is None:
+                return Reason.NOT_FOLLOWED
+            row: PositionRow | None
+            try:
+                result, row = yield OnPostgres(published.source_id, max(wait, _LEAST_PATIENCE))
+            except SinkError as error:
+                self._health.has_failed(error)
+                return Reason.FAILED
+            self._health.has_answered()
+            if row is None:
+                return Reason.UNPROVED
+            with source.guard:
+                verdict = source.session.judge(start, row)
+            if verdict is Reason.FRESH:
+                return (result,)
+            if time.monotonic() + _PAUSE > deadline:
+                return verdict
+            yield Pause(_PAUSE)
+
+
+class TokenRoutes:
+    """The rules for reads at a token: of Postgres alone, on any host. Thread: any."""
+
+    def __init__(self, settings: Callable[[], StorageSettings], token: Token, source: str) -> None:
+        """``source``: what the token is of, memory or dashboard."""
+        self._settings = settings
+        self._token = token
+        self._source = source
+
+    def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
+        """What to do for a read. Raises ``StorageError``, retryable if it is not there in time."""
+        if not operation.reads or operation.source != self._source:
+            raise StorageError(
+                operation.name,
+                detail=f"this adapter reads the {self._source} store at a token, and does nothing else",
+                next_step="use the adapter that it was made from",
+            )
+        deadline = time.monotonic() + self._settings().reads.max_wait_ms / 1000
+        while True:
+            row: PositionRow | None
+            result, row = yield OnPostgres(self._token.lineage)
+            if row is None:
+                raise TokenError(
+                    "read at a token",
+                    str(self._token),
+                    "Postgres does not have this copy of the source, or not for this agent",
+                    next_step="read without the token, and take a new one",
+                )
+            if self._token.reached_by(row):
+                READS.count("postgres", Reason.TOKEN)
+                return result  # type: ignore[no-any-return]
+            if time.monotonic() + _PAUSE > deadline:
+                raise StorageError(
+                    "read at a token",
+                    str(self._token),
+                    f"Postgres is at {row.lsn} so far",
+                    next_step="try again, or look at `mirror status`",
+                    retryable=True,
+                )
+            yield Pause(_PAUSE)

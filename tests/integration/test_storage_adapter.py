@@ -1,0 +1,220 @@
+"""The adapter that follows the configuration: on SQLite, on both, on Postgres, beside a real mirror."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mirror
+from mirror.core.errors import ConfigError, SourceError, StorageError, TokenError
+from mirror.storage.adapters import AsyncStorageAdapter, PostgresAdapter, StorageAdapter
+from mirror.storage.reads import READS
+from tests.support.memustore import create_dashboard, create_store
+from tests.support.mirrors import MirrorProcess
+from tests.support.waiting import until
+
+NOWHERE = "host=127.0.0.1 port=1 dbname=nothing connect_timeout=1"
+
+
+class Program:
+    """A configuration, with the files that it names and their mirror."""
+
+    def __init__(self, folder: Path, dsn: str, mirror_process: MirrorProcess) -> None:
+        self.config = folder / "mirror.json"
+        self.dsn = dsn
+        self.mirror = mirror_process
+        self.storage: dict[str, Any] = {"backend": "dual", "readFrom": "sqlite"}
+        self._folder = folder
+
+    def configure(self, **storage: Any) -> None:
+        self.storage |= storage
+        value = {
+            "sources": ["memory.db", "dashboard.db"],
+            "stateDir": str(self._folder / "state"),
+            "storage": {"postgres": {"connectionString": self.dsn}} | self.storage,
+        }
+        made = self.config.with_suffix(".new")
+        made.write_text(json.dumps(value))
+        made.replace(self.config)
+
+
+@pytest.fixture
+def program(folder: Path, dsn: str, make_mirror: Callable[..., MirrorProcess]) -> Program:
+    create_store(folder / "memory.db").close()
+    create_dashboard(folder / "dashboard.db").close()
+    process = make_mirror(folder / "memory.db", folder / "dashboard.db")
+    made = Program(folder, dsn, process)
+    made.configure()
+    process.start()
+    process.wait_applied()
+    return made
+
+
+def count(key: str) -> int:
+    """Reads answered so far by a store for a reason, as in ``postgres:fresh``."""
+    return {f"{store}:{reason}": number for (store, reason), number in READS.values().items()}.get(key, 0)
+
+
+def until_counted(key: str, read: Callable[[], object]) -> None:
+    """Read until one more is answered that way."""
+    before = count(key)
+
+    def looked() -> bool:
+        read()
+        return count(key) > before
+
+    until(looked)
+
+
+def test_reads_move_to_postgres_and_back(program: Program) -> None:
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        assert isinstance(adapter, StorageAdapter) and adapter.is_ready()
+        made = adapter.memory.create_item(memory_type="event", summary="Met Ada")
+        assert adapter.memory.get_item(made.id) == made
+        program.configure(readFrom="postgres")
+        until_counted("postgres:fresh", lambda: adapter.memory.get_item(made.id))
+        for number in range(200):
+            one = adapter.memory.create_item(memory_type="event", summary=f"number {number}")
+            assert adapter.memory.get_item(one.id) == one
+        program.configure(readFrom="sqlite")
+        until_counted("sqlite:setting", lambda: adapter.memory.get_item(made.id))
+        assert adapter.memory.count_items() == 201
+    assert not adapter.is_ready()
+
+
+def test_sqlite_answers_while_there_is_no_mirror(program: Program) -> None:
+    program.configure(readFrom="postgres")
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        program.mirror.kill()
+        for number in range(20):
+            one = adapter.memory.create_item(memory_type="event", summary=f"alone {number}")
+            assert adapter.memory.get_item(one.id) == one
+        program.mirror.start()
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        assert adapter.memory.count_items() == 20
+
+
+def test_the_emergency_switches(program: Program) -> None:
+    program.configure(readFrom="postgres", reads={"alwaysSqlite": True})
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("sqlite:setting", adapter.memory.count_items)
+        program.configure(reads={"neverWait": True})
+        until_counted("postgres:fresh", adapter.memory.count_items)
+
+
+def test_postgres_is_away(program: Program) -> None:
+    """Reads go on from SQLite, also where Postgres was never reached."""
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        made = adapter.memory.create_item(memory_type="event", summary="here")
+        program.configure(readFrom="postgres", postgres={"connectionString": NOWHERE})
+        until_counted("sqlite:failed", lambda: adapter.memory.get_item(made.id))
+        assert adapter.memory.get_item(made.id) == made
+        program.configure(postgres={"connectionString": program.dsn})
+        until_counted("postgres:fresh", adapter.memory.count_items)
+
+
+def test_asynchronous(program: Program) -> None:
+    program.configure(readFrom="postgres")
+
+    async def main() -> None:
+        async with await mirror.get_async_storage_adapter(config=program.config) as adapter:
+            assert isinstance(adapter, AsyncStorageAdapter)
+            made = await asyncio.gather(
+                *(adapter.memory.create_item(memory_type="event", summary=f"number {n}") for n in range(20))
+            )
+            before = count("postgres:fresh")
+            while count("postgres:fresh") == before:
+                assert await adapter.memory.count_items() == 20
+            found = await asyncio.gather(*(adapter.memory.get_item(one.id) for one in made))
+            assert found == made
+
+    asyncio.run(main())
+
+
+def test_a_token_for_another_host(program: Program, folder: Path) -> None:
+    """A host without the files reads from Postgres what the token's holder has written."""
+    away = folder / "away"
+    away.mkdir()
+    storage = {"backend": "postgres", "postgres": {"connectionString": program.dsn}, "reads": {"maxWaitMs": 20_000}}
+    (away / "mirror.json").write_text(json.dumps({"storage": storage}))
+    with (
+        mirror.get_storage_adapter(config=program.config) as adapter,
+        PostgresAdapter(away / "mirror.json") as other,
+    ):
+        for number in range(50):
+            made = adapter.memory.create_item(memory_type="event", summary=f"number {number}")
+            token = adapter.token()
+            assert other.read(at=token).memory.get_item(made.id) == made
+        with pytest.raises(StorageError, match="does nothing else"):
+            other.read(at=token).memory.delete_item(made.id)
+        with pytest.raises(TokenError):
+            other.read(at="m1.nothing")
+        strange = f"m1.00000000-0000-0000-0000-000000000001.{token.split('.', 2)[2]}"
+        with pytest.raises(TokenError, match="does not have this copy"):
+            other.read(at=strange).memory.get_item(made.id)
+        with pytest.raises(StorageError, match="no such SQLite file"):
+            other.token()
+
+
+def test_in_a_child_of_fork(program: Program) -> None:
+    program.configure(readFrom="postgres")
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                one = adapter.memory.create_item(memory_type="event", summary="of the child")
+                assert adapter.memory.get_item(one.id) == one
+                until_counted("postgres:fresh", adapter.memory.count_items)
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [item.summary for item in adapter.memory.list_items()] == ["of the child"]
+
+
+def test_one_backing_for_each_configuration(program: Program) -> None:
+    with mirror.get_storage_adapter(config=program.config) as one, mirror.get_storage_adapter(program.config) as two:
+        assert one._backing is two._backing and one is not two
+        one.close()
+        assert two.memory.count_items() == 0
+    with mirror.get_storage_adapter(config=program.config) as three:
+        assert three._backing is not two._backing
+
+
+def test_what_cannot_be_opened(folder: Path, dsn: str) -> None:
+    config = folder / "mirror.json"
+
+    def configured(**values: Any) -> Path:
+        config.write_text(json.dumps(values))
+        return config
+
+    with pytest.raises(ConfigError, match="none of its sources is a MemuStore"):
+        mirror.get_storage_adapter(configured(sources=[]))
+    with pytest.raises(SourceError, match="no such file"):
+        mirror.get_storage_adapter(configured(sources=["memory.db"]))
+    create_store(folder / "memory.db").close()
+    create_store(folder / "second.db").close()
+    with pytest.raises(ConfigError, match="two files of one kind"):
+        mirror.get_storage_adapter(configured(sources=["memory.db", "second.db"]))
+    both = ["memory.db", {"path": "second.db", "agent": "ada"}]
+    with pytest.raises(ConfigError, match="several agents: ada, argent"):
+        mirror.get_storage_adapter(configured(sources=both))
+    with mirror.get_storage_adapter(configured(sources=both), agent="ada") as adapter:
+        made = adapter.memory.create_item(memory_type="event", summary="Ada's")
+        assert adapter.for_agent("argent").memory.get_item(made.id) is None
+        with pytest.raises(ConfigError, match="known agents: ada, argent"):
+            adapter.for_agent("bob")
+        with pytest.raises(ConfigError, match="for_agent"):
+            adapter.memory.create_item(memory_type="event", summary="x", agent_id="argent")
+    configured(storage={"backend": "postgres", "postgres": {"connectionString": dsn}})
+    with pytest.raises(ConfigError, match="no memory_items"):
+        mirror.get_storage_adapter(config)

@@ -1,0 +1,52 @@
+"""What is in Postgres alone, as tables in a SQLite file: operations can be tried without a server."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mirror.storage.dashboard import Tasks, Teams
+from mirror.storage.facade import Runner
+from mirror.storage.jobs import Jobs
+from mirror.storage.memory import Memory
+from mirror.storage.models import jobs
+from mirror.storage.on_sqlite.store import SQLiteStore
+from mirror.storage.operations.base import Context
+from tests.support.memustore import create_dashboard
+from tests.support.storage import Clock
+
+TABLES = (jobs.TEMPLATES, jobs.ASSIGNMENTS, jobs.RUNS, jobs.EVENTS)
+_INDEXES = ("CREATE UNIQUE INDEX job_events_key ON job_events(idempotency_key)",)
+_TYPES = {
+    "text": "TEXT", "integer": "INTEGER", "real": "REAL", "flag": "INTEGER", "time": "TEXT", "millis": "INTEGER",
+    "json": "TEXT", "vector": "BLOB",
+}  # fmt: skip
+
+
+class TablesOfPostgres(Runner):
+    """Runs all operations on one file."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        create_dashboard(path).close()
+        self.store = SQLiteStore(path)
+        self.context = Context("argent", clock)
+        self.clock = clock
+        with self.store._session() as session:
+            for table in TABLES:
+                columns = ", ".join(f'"{column.name}" {_TYPES[column.kind]}' for column in table.columns)
+                session.connection.execute(f"CREATE TABLE {table.name}({columns}, PRIMARY KEY({', '.join(table.key)}))")
+            for index in _INDEXES:
+                session.connection.execute(index)
+        self.memory, self.jobs, self.tasks, self.teams = Memory(self), Jobs(self), Tasks(self), Teams(self)
+
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.store.run(self.context, dataclasses.replace(operation, source="memory"), args, kwargs)
+
+
+def tables_of_postgres(folder: Path) -> Iterator[TablesOfPostgres]:
+    """The tables, in a file of a folder."""
+    made = TablesOfPostgres(folder / "postgres.db", Clock())
+    yield made
+    made.store.close()
