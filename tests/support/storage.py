@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import RawCursor
 
-from mirror.postgres.migrate import migrate, migrate_profile
+from mirror.postgres.migrate import migrate, migrate_profile, sql_directory
 from mirror.storage.adapters import Adapter, DualAdapter, PostgresAdapter, SQLiteAdapter
 from mirror.storage.dashboard import Tasks, Teams
 from mirror.storage.jobs import Jobs
@@ -119,6 +119,8 @@ def fill_postgres(dsn: str) -> None:
         migrate(conn)
         with conn.transaction():
             migrate_profile(conn, "memustore", "public")
+        # As from the day on which Postgres is written itself.
+        conn.execute((sql_directory() / "profiles" / "memustore" / "constraints.sql").read_text())
         conn.execute("INSERT INTO agents(agent_id) VALUES ($1)", (AGENT,))
 
 

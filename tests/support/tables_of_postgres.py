@@ -11,14 +11,21 @@ from mirror.storage.dashboard import Tasks, Teams
 from mirror.storage.facade import Runner
 from mirror.storage.jobs import Jobs
 from mirror.storage.memory import Memory
-from mirror.storage.models import jobs
+from mirror.storage.models import jobs, knowledge
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context
 from tests.support.memustore import create_dashboard
 from tests.support.storage import Clock
 
-TABLES = (jobs.TEMPLATES, jobs.ASSIGNMENTS, jobs.RUNS, jobs.EVENTS)
-_INDEXES = ("CREATE UNIQUE INDEX job_events_key ON job_events(idempotency_key)",)
+TABLES = (jobs.TEMPLATES, jobs.ASSIGNMENTS, jobs.RUNS, jobs.EVENTS, knowledge.OBSERVATIONS, knowledge.EVIDENCE)
+_INDEXES = (
+    "CREATE UNIQUE INDEX job_events_key ON job_events(idempotency_key)",
+    "CREATE UNIQUE INDEX active_truths ON knowledge_observations(canonical_key) WHERE status = 'active'",
+    "CREATE VIRTUAL TABLE knowledge_observations_fts"
+    " USING fts5(summary, detail, tags, content='knowledge_observations', tokenize='porter unicode61')",
+    "CREATE TRIGGER words_of_new AFTER INSERT ON knowledge_observations BEGIN INSERT INTO knowledge_observations_fts"
+    "(rowid, summary, detail, tags) VALUES (new.rowid, new.summary, new.detail, new.tags); END",
+)
 _TYPES = {
     "text": "TEXT", "integer": "INTEGER", "real": "REAL", "flag": "INTEGER", "time": "TEXT", "millis": "INTEGER",
     "json": "TEXT", "vector": "BLOB",

@@ -20,7 +20,7 @@ from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import sql
 from mirror.storage.on_postgres.shapes import parameters_of, shape_of
 from mirror.storage.proofs import PositionRow
-from mirror.storage.statements import Count, CountBy, Near, Op, Select, Statement, Words
+from mirror.storage.statements import Count, CountBy, Near, Op, Select, SelectCounting, Statement, Words
 
 Result = TypeVar("Result")
 
@@ -129,6 +129,9 @@ def answer(statement: Statement[Any], rows: Sequence[tuple[Any, ...]]) -> Any:
         case Select(table):
             read = _reader(table)
             return [read(row) for row in rows]
+        case SelectCounting(inner):
+            read, counts = _reader(inner.table), len(statement.counts)
+            return [(read(row[:-counts]), *row[-counts:]) for row in rows]
         case Count():
             return rows[0][0]
         case CountBy():
@@ -151,7 +154,7 @@ def _reader(table: Any) -> Any:
 
 def reads(statement: Statement[Any]) -> bool:
     """Whether a statement only reads."""
-    return isinstance(statement, Select | Count | CountBy | Words | Near)
+    return isinstance(statement, Select | SelectCounting | Count | CountBy | Words | Near)
 
 
 def vector_type(name_row: Any) -> TypeInfo | None:

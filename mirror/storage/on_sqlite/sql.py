@@ -266,7 +266,7 @@ def select(statement: Select, more: Sql = ("", [])) -> Sql:
     order = order_by(table, statement.order)
     text = f"SELECT {columns(table)}{more[0]} FROM {name} WHERE {condition}"
     leading = statement.order[0] if statement.order else ""
-    if statement.limit is not None and isinstance(leading, str) and leading and _kind(table, leading) == "time":
+    if statement.limit is not None and isinstance(leading, str) and leading and _always_has_a_time(table, leading):
         # Rows of other days than these cannot be among the first: the index on the text finds them.
         column = quote_identifier(leading.removeprefix("-"))
         falling = leading.startswith("-")
@@ -302,6 +302,11 @@ def _referring(table: Table, counted: Referring, out: list[Any]) -> str:
         f" WHERE referring.{quote_identifier(counted.column)} = {quote_identifier(table.name)}.{quote_identifier(key)}"
         f" AND ({inside}))"
     )
+
+
+def _always_has_a_time(table: Table, ordered: str) -> bool:
+    column = table.by_name[ordered.removeprefix("-")]
+    return column.kind == "time" and not column.optional
 
 
 def _kind(table: Table, ordered: str) -> str:
