@@ -11,15 +11,26 @@ from mirror.storage.dashboard import Tasks, Teams
 from mirror.storage.facade import Runner
 from mirror.storage.jobs import Jobs
 from mirror.storage.memory import Memory
-from mirror.storage.models import jobs, knowledge
+from mirror.storage.models import jobs, keys, knowledge
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context
 from tests.support.memustore import create_dashboard
 from tests.support.storage import Clock
 
-TABLES = (jobs.TEMPLATES, jobs.ASSIGNMENTS, jobs.RUNS, jobs.EVENTS, knowledge.OBSERVATIONS, knowledge.EVIDENCE)
+TABLES = (
+    jobs.TEMPLATES,
+    jobs.ASSIGNMENTS,
+    jobs.RUNS,
+    jobs.EVENTS,
+    knowledge.OBSERVATIONS,
+    knowledge.EVIDENCE,
+    keys.SERVICE_KEYS,
+    keys.CREDENTIALS,
+)
 _INDEXES = (
     "CREATE UNIQUE INDEX job_events_key ON job_events(idempotency_key)",
+    "CREATE UNIQUE INDEX service_keys_variable ON service_keys(variable)",
+    "CREATE UNIQUE INDEX auth_credentials_profile ON auth_credentials(profile_id)",
     "CREATE UNIQUE INDEX active_truths ON knowledge_observations(canonical_key) WHERE status = 'active'",
     "CREATE VIRTUAL TABLE knowledge_observations_fts"
     " USING fts5(summary, detail, tags, content='knowledge_observations', tokenize='porter unicode61')",
