@@ -34,7 +34,9 @@ class Keys(Methods):
 
     def set_service_key(self, variable: str, value: str, **more: Any) -> ServiceKey:
         """Encrypt and keep a key. ``more``: the other arguments of ``operations.keys.set_service_key``."""
-        return self._runner.run(keys.set_service_key, (variable, self._keyring().encrypt(value)), more)
+        ring = self._keyring()
+        more["key_id"] = ring.fingerprints[0]
+        return self._runner.run(keys.set_service_key, (variable, ring.encrypt(value)), more)
 
     def reveal_service_key(
         self, variable: str, agent_id: str | None = None, role: str | None = None, team: str | None = None
@@ -44,7 +46,9 @@ class Keys(Methods):
 
     def set_credential(self, profile_id: str, provider: str, payload: Mapping[str, Any], **more: Any) -> Credential:
         """Encrypt and keep how a profile signs in. ``more``: ``credential_type`` and ``email``."""
-        sealed = self._keyring().encrypt(json.dumps(dict(payload), ensure_ascii=False))
+        ring = self._keyring()
+        sealed = ring.encrypt(json.dumps(dict(payload), ensure_ascii=False))
+        more["key_id"] = ring.fingerprints[0]
         return self._runner.run(keys.set_credential, (profile_id, provider, sealed), more)
 
     def reveal_credential(self, profile_id: str) -> dict[str, Any] | None:
@@ -61,7 +65,8 @@ class Keys(Methods):
         for table, row_id, value in self._runner.run(keys.list_encrypted, (), {}):
             new = ring.renewed(value)
             current += new == value
-            renewed += new != value and self._runner.run(keys.renew_encrypted, (table, row_id, value, new), {})
+            changes = (table, row_id, value, new, ring.fingerprints[0])
+            renewed += new != value and self._runner.run(keys.renew_encrypted, changes, {})
         return Rotation(renewed, current)
 
 
@@ -82,7 +87,9 @@ class AsyncKeys(AsyncMethods):
 
     def set_service_key(self, variable: str, value: str, **more: Any) -> Awaitable[ServiceKey]:
         """Encrypt and keep a key. ``more``: the other arguments of ``operations.keys.set_service_key``."""
-        return self._runner.run(keys.set_service_key, (variable, self._keyring().encrypt(value)), more)
+        ring = self._keyring()
+        more["key_id"] = ring.fingerprints[0]
+        return self._runner.run(keys.set_service_key, (variable, ring.encrypt(value)), more)
 
     async def reveal_service_key(
         self, variable: str, agent_id: str | None = None, role: str | None = None, team: str | None = None
@@ -94,7 +101,9 @@ class AsyncKeys(AsyncMethods):
         self, profile_id: str, provider: str, payload: Mapping[str, Any], **more: Any
     ) -> Awaitable[Credential]:
         """Encrypt and keep how a profile signs in. ``more``: ``credential_type`` and ``email``."""
-        sealed = self._keyring().encrypt(json.dumps(dict(payload), ensure_ascii=False))
+        ring = self._keyring()
+        sealed = ring.encrypt(json.dumps(dict(payload), ensure_ascii=False))
+        more["key_id"] = ring.fingerprints[0]
         return self._runner.run(keys.set_credential, (profile_id, provider, sealed), more)
 
     async def reveal_credential(self, profile_id: str) -> dict[str, Any] | None:
@@ -107,7 +116,8 @@ class AsyncKeys(AsyncMethods):
         for table, row_id, value in await self._runner.run(keys.list_encrypted, (), {}):
             new = ring.renewed(value)
             current += new == value
-            renewed += new != value and await self._runner.run(keys.renew_encrypted, (table, row_id, value, new), {})
+            changes = (table, row_id, value, new, ring.fingerprints[0])
+            renewed += new != value and await self._runner.run(keys.renew_encrypted, changes, {})
         return Rotation(renewed, current)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from mirror.storage.dashboard import Tasks, Teams
 from mirror.storage.facade import Runner
 from mirror.storage.jobs import Jobs
+from mirror.storage.knowledge import Knowledge
 from mirror.storage.memory import Memory
 from mirror.storage.models import jobs, keys, knowledge
 from mirror.storage.on_sqlite.store import SQLiteStore
@@ -26,11 +27,26 @@ TABLES = (
     knowledge.EVIDENCE,
     keys.SERVICE_KEYS,
     keys.CREDENTIALS,
+    knowledge.COLLECTIONS,
+    knowledge.GRANTS,
+    knowledge.DOCUMENTS,
+    knowledge.CHUNKS,
 )
 _INDEXES = (
     "CREATE UNIQUE INDEX job_events_key ON job_events(idempotency_key)",
     "CREATE UNIQUE INDEX service_keys_variable ON service_keys(variable)",
     "CREATE UNIQUE INDEX auth_credentials_profile ON auth_credentials(profile_id)",
+    "CREATE UNIQUE INDEX knowledge_collections_name ON knowledge_collections(name)",
+    "CREATE UNIQUE INDEX knowledge_documents_content ON knowledge_documents(collection_id, content_hash)",
+    "CREATE TRIGGER documents_of AFTER DELETE ON knowledge_collections BEGIN"
+    " DELETE FROM knowledge_documents WHERE collection_id = old.id; END",
+    "CREATE TRIGGER chunks_of AFTER DELETE ON knowledge_documents BEGIN"
+    " DELETE FROM knowledge_chunks WHERE document_id = old.id; END",
+    "CREATE VIRTUAL TABLE knowledge_chunks_fts USING fts5(content, content='knowledge_chunks')",
+    "CREATE TRIGGER words_of_chunk AFTER INSERT ON knowledge_chunks BEGIN INSERT INTO knowledge_chunks_fts"
+    "(rowid, content) VALUES (new.rowid, new.content); END",
+    "CREATE TRIGGER words_of_no_chunk AFTER DELETE ON knowledge_chunks BEGIN INSERT INTO knowledge_chunks_fts"
+    "(knowledge_chunks_fts, rowid, content) VALUES ('delete', old.rowid, old.content); END",
     "CREATE UNIQUE INDEX active_truths ON knowledge_observations(canonical_key) WHERE status = 'active'",
     "CREATE VIRTUAL TABLE knowledge_observations_fts"
     " USING fts5(summary, detail, tags, content='knowledge_observations', tokenize='porter unicode61')",
@@ -57,7 +73,8 @@ class TablesOfPostgres(Runner):
                 session.connection.execute(f"CREATE TABLE {table.name}({columns}, PRIMARY KEY({', '.join(table.key)}))")
             for index in _INDEXES:
                 session.connection.execute(index)
-        self.memory, self.jobs, self.tasks, self.teams = Memory(self), Jobs(self), Tasks(self), Teams(self)
+        self.memory, self.jobs, self.knowledge = Memory(self), Jobs(self), Knowledge(self)
+        self.tasks, self.teams = Tasks(self), Teams(self)
 
     def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.store.run(self.context, dataclasses.replace(operation, source="memory"), args, kwargs)

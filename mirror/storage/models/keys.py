@@ -1,4 +1,7 @@
-"""Rows of secrets, which are in Postgres alone: their values are encrypted (:mod:`mirror.storage.secrets`)."""
+"""Rows of secrets, which are in Postgres alone: their values are encrypted (:mod:`mirror.storage.secrets`).
+
+``key_id``: the fingerprint of the key that has encrypted it, where this package did.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class ServiceKey(Row, table="service_keys", source="postgres"):
     allowed_agents: Texts
     allowed_teams: Texts
     deny_all: bool
+    key_id: str | None
     created_at: Millis
     updated_at: Millis
 
@@ -41,6 +45,7 @@ class Credential(Row, table="auth_credentials", source="postgres"):
     last_used_at: Millis | None
     cooldown_until: Millis | None
     error_count: int
+    key_id: str | None
     created_at: Millis
     updated_at: Millis
 

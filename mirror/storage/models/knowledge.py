@@ -68,3 +68,81 @@ class KnowledgeObservationResult:
     observation: KnowledgeObservation
     score: float
     top_evidence: tuple[KnowledgeEvidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection(Row, table="knowledge_collections", source="postgres"):
+    """Documents that are found together, and that other agents may be let read."""
+
+    id: str
+    name: str
+    description: str | None
+    visibility: str
+    created_at: Time
+    updated_at: Time
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionGrant(
+    Row, table="knowledge_collection_grants", source="postgres", key=("collection_id", "grantee_agent_id")
+):
+    """An agent that may read a collection of another."""
+
+    collection_id: str
+    grantee_agent_id: str
+    granted_at: Time
+
+
+@dataclass(frozen=True, slots=True)
+class Document(Row, table="knowledge_documents", source="postgres"):
+    """A text in a collection; ``content_hash``: SHA-256 (hex) of it."""
+
+    id: str
+    collection_id: str
+    title: str
+    source: str | None
+    content_hash: str | None
+    metadata: Json
+    created_at: Time
+    updated_at: Time
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(
+    Row,
+    table="knowledge_chunks",
+    source="postgres",
+    key=("document_id", "part"),
+    words="knowledge_chunks_fts",
+):
+    """A part of a document, by which it is found. ``part`` counts from 0."""
+
+    document_id: str
+    part: int
+    collection_id: str
+    content: str
+    embedding: Embedding | None
+    metadata: Json
+
+
+COLLECTIONS = table_of(Collection)
+GRANTS = table_of(CollectionGrant)
+DOCUMENTS = table_of(Document)
+CHUNKS = table_of(Chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A document that was taken in, its chunks, and whether anything was written."""
+
+    document: Document
+    chunks: tuple[Chunk, ...]
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """A chunk that was found, and its score."""
+
+    chunk: Chunk
+    score: float

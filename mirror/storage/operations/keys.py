@@ -49,6 +49,7 @@ def set_service_key(
     allowed_agents: Sequence[str] | Unset = UNSET,
     allowed_teams: Sequence[str] | Unset = UNSET,
     deny_all: bool | Unset = UNSET,
+    key_id: str | None = None,
 ) -> Op[ServiceKey]:
     """Keep a key, in place of the one with this variable; what is not given stays.
 
@@ -59,13 +60,14 @@ def set_service_key(
     values = given(service=service, category=category, deny_all=deny_all)
     values |= {column: tuple(items) for column, items in lists.items()}
     values |= {"encrypted_value": encrypted_value, "source": source, "enabled": enabled, "updated_at": now}
+    values["key_id"] = key_id
     if name:
         values["name"] = name
     found: ServiceKey | None = yield from _by(SERVICE_KEYS, "variable", variable)
     if found is None:
         new = ServiceKey(
             ctx.new_id(), variable, name or variable, encrypted_value, None, None, enabled, source, (), (), (), False,
-            now, now,
+            key_id, now, now,
         )  # fmt: skip
         made: ServiceKey = replace(new, **values)
         if (yield from run(Insert(SERVICE_KEYS, without(made), ignore=True))):
@@ -108,11 +110,24 @@ def set_credential(
     encrypted_payload: str,
     credential_type: CredentialType = "api_key",
     email: str | None = None,
+    key_id: str | None = None,
 ) -> Op[Credential]:
     """Keep how a profile signs in, in place of what there is for it; it is enabled, and without errors."""
     now = ctx.millis()
     new = Credential(
-        ctx.new_id(), profile_id, provider, credential_type, encrypted_payload, email, True, None, None, 0, now, now
+        ctx.new_id(),
+        profile_id,
+        provider,
+        credential_type,
+        encrypted_payload,
+        email,
+        True,
+        None,
+        None,
+        0,
+        key_id,
+        now,
+        now,
     )
     if (yield from run(Insert(CREDENTIALS, without(new), ignore=True))):
         return new
@@ -152,7 +167,7 @@ def list_encrypted(ctx: Context) -> Op[list[tuple[str, str, str]]]:
 
 
 @writes("postgres")
-def renew_encrypted(ctx: Context, table: str, row_id: str, old: str, new: str) -> Op[bool]:
+def renew_encrypted(ctx: Context, table: str, row_id: str, old: str, new: str, key_id: str) -> Op[bool]:
     """Put one encrypted value in place of another; False if it is not that any more."""
     kept, column = ENCRYPTED[table]
-    return (yield from run(Update(kept, {column: new}, every(eq("id", row_id), eq(column, old))))) > 0
+    return (yield from run(Update(kept, {column: new, "key_id": key_id}, every(eq("id", row_id), eq(column, old))))) > 0
