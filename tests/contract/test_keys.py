@@ -1,4 +1,4 @@
-"""Secrets in a store: encrypted, revealed to whom may have them, and rotated. On tables of Postgres' columns."""
+"""Secrets in a store: encrypted, revealed to whom may have them, and rotated. On Postgres, and on tables of the same columns in a file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from mirror.core.errors import ConfigError, StorageError, UnsupportedError
+from mirror.storage.facade import Runner
 from mirror.storage.keys import AsyncKeys, Keys
 from mirror.storage.models.keys import Rotation
 from mirror.storage.secrets import Keyring
 from tests.support.storage import on_sqlite
-from tests.support.tables_of_postgres import TablesOfPostgres, tables_of_postgres
+from tests.support.tables_of_postgres import tables_of_postgres
 
 OLD, NEW = bytes(range(32)), bytes([7] * 32)
 
@@ -29,9 +30,13 @@ class Ring:
         return Keyring(self.keys)
 
 
-@pytest.fixture
-def tables(folder: Path) -> Iterator[TablesOfPostgres]:
-    yield from tables_of_postgres(folder)
+@pytest.fixture(params=["tables", "postgres"])
+def tables(request: pytest.FixtureRequest, folder: Path) -> Iterator[Runner]:
+    """What runs operations."""
+    if request.param == "postgres":
+        yield request.getfixturevalue("postgres_stores").memory._runner
+    else:
+        yield from tables_of_postgres(folder)
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def ring() -> Ring:
 
 
 @pytest.fixture
-def keys(tables: TablesOfPostgres, ring: Ring) -> Keys:
+def keys(tables: Runner, ring: Ring) -> Keys:
     return Keys(tables, ring)
 
 
@@ -130,7 +135,7 @@ def test_rotation(keys: Keys, ring: Ring) -> None:
     assert keys.reveal_credential("p") == {"a": 1}
 
 
-def test_rotation_that_is_stopped_goes_on(keys: Keys, ring: Ring, tables: TablesOfPostgres) -> None:
+def test_rotation_that_is_stopped_goes_on(keys: Keys, ring: Ring, tables: Runner) -> None:
     for n in range(4):
         keys.set_service_key(f"K{n}", str(n))
     ring.keys = [NEW, OLD]
@@ -150,7 +155,7 @@ def test_rotation_that_is_stopped_goes_on(keys: Keys, ring: Ring, tables: Tables
     assert keys.rotate() == Rotation(renewed=2, current=2)
 
 
-def test_a_value_that_changes_during_a_rotation_is_not_lost(keys: Keys, ring: Ring, tables: TablesOfPostgres) -> None:
+def test_a_value_that_changes_during_a_rotation_is_not_lost(keys: Keys, ring: Ring, tables: Runner) -> None:
     keys.set_service_key("K", "old")
     ring.keys = [NEW, OLD]
     run = tables.run
@@ -178,13 +183,13 @@ def test_without_its_key_a_value_stays_as_it_is(keys: Keys, ring: Ring) -> None:
     assert keys.list_service_keys() == [made]
 
 
-def test_as_coroutines(tables: TablesOfPostgres, ring: Ring) -> None:
-    class Runner:
+def test_as_coroutines(tables: Runner, ring: Ring) -> None:
+    class Coroutines:
         async def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return tables.run(operation, args, kwargs)
 
     async def use() -> None:
-        keys = AsyncKeys(Runner(), ring)
+        keys = AsyncKeys(Coroutines(), ring)
         await keys.set_service_key("A", "1", allowed_agents=["ada"])
         await keys.set_credential("p", "x", {"a": 1})
         assert await keys.reveal_service_key("A", agent_id="ada") == "1"

@@ -1,4 +1,4 @@
-"""Collections of documents: on tables of Postgres' columns."""
+"""Collections of documents: on Postgres, and on tables of the same columns in a file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from tests.support.tables_of_postgres import tables_of_postgres
 NAMES = [name for name in vars(Knowledge) if not name.startswith("_")]
 
 
-@pytest.fixture
-def knowledge(folder: Path) -> Iterator[Knowledge]:
-    for tables in tables_of_postgres(folder):
-        tables.knowledge.create_collection("manual")
-        yield tables.knowledge
+@pytest.fixture(params=["tables", "postgres"])
+def knowledge(request: pytest.FixtureRequest, folder: Path) -> Iterator[Knowledge]:
+    if request.param == "postgres":
+        made = Knowledge(request.getfixturevalue("postgres_stores").memory._runner)
+        made.create_collection("manual")
+        yield made
+    else:
+        for tables in tables_of_postgres(folder):
+            tables.knowledge.create_collection("manual")
+            yield tables.knowledge
 
 
 @pytest.mark.parametrize("name", NAMES)
