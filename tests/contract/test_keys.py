@@ -1,4 +1,4 @@
-"""Secrets in a store: encrypted, revealed to whom may have them, and rotated. On Postgres, and on tables of the same columns in a file."""
+"""Secrets in a store: encrypted, revealed to whom may have them, and rotated. On Postgres, and on tables in a file."""
 
 from __future__ import annotations
 
