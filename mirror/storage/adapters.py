@@ -15,9 +15,11 @@ from typing import Protocol, Self, runtime_checkable
 
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import StorageError
+from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
 from mirror.storage.jobs import AsyncJobs, Jobs
+from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
@@ -65,6 +67,14 @@ class StorageAdapter(Protocol):
     def jobs(self) -> Jobs:
         """Recurring work, in Postgres alone."""
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """Collections of documents, in Postgres alone."""
+
+    @property
+    def sessions(self) -> AgentSessions:
+        """Sessions, and what was observed in them, in Postgres alone."""
+
     def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
 
@@ -106,6 +116,14 @@ class AsyncStorageAdapter(Protocol):
     @property
     def jobs(self) -> AsyncJobs:
         """Recurring work, in Postgres alone."""
+
+    @property
+    def knowledge(self) -> AsyncKnowledge:
+        """Collections of documents, in Postgres alone."""
+
+    @property
+    def sessions(self) -> AsyncAgentSessions:
+        """Sessions, and what was observed in them, in Postgres alone."""
 
     def read(self, at: str, source: str = "memory") -> AsyncReader:
         """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
@@ -182,6 +200,7 @@ class Adapter(_Shared):
         runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema))
         self.memory = Memory(runner)
         self.tasks, self.teams, self.jobs = Tasks(runner), Teams(runner), Jobs(runner)
+        self.knowledge, self.sessions = Knowledge(runner), AgentSessions(runner)
 
     def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
@@ -232,6 +251,7 @@ class AsyncAdapter(_Shared):
         runner = AsyncRoutedRunner(self._context, self._routes, files.stores, lambda: self._pools.get(files.schema))
         self.memory = AsyncMemory(runner)
         self.tasks, self.teams, self.jobs = AsyncTasks(runner), AsyncTeams(runner), AsyncJobs(runner)
+        self.knowledge, self.sessions = AsyncKnowledge(runner), AsyncAgentSessions(runner)
 
     async def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""

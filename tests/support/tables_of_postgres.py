@@ -12,7 +12,7 @@ from mirror.storage.facade import Runner
 from mirror.storage.jobs import Jobs
 from mirror.storage.knowledge import Knowledge
 from mirror.storage.memory import Memory
-from mirror.storage.models import jobs, keys, knowledge
+from mirror.storage.models import jobs, keys, knowledge, sessions
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context
 from tests.support.memustore import create_dashboard
@@ -31,6 +31,9 @@ TABLES = (
     knowledge.GRANTS,
     knowledge.DOCUMENTS,
     knowledge.CHUNKS,
+    sessions.SESSIONS,
+    sessions.SESSION_OBSERVATIONS,
+    sessions.AGENTS,
 )
 _INDEXES = (
     "CREATE UNIQUE INDEX job_events_key ON job_events(idempotency_key)",
