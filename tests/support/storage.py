@@ -114,13 +114,14 @@ def on_sqlite(folder: Path) -> Iterator[Stores]:
 
 
 def fill_postgres(dsn: str) -> None:
-    """The tables of agents, as a mirror makes them, and the agent."""
+    """The tables of agents, as a mirror makes them, with the constraints of the day after, and the agent."""
     with psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor) as conn:
         migrate(conn)
         with conn.transaction():
             migrate_profile(conn, "memustore", "public")
-        # As from the day on which Postgres is written itself.
-        conn.execute((sql_directory() / "profiles" / "memustore" / "constraints.sql").read_text())
+        constraints = sql_directory() / "profiles" / "memustore" / "constraints.sql"
+        with psycopg.connect(dsn, autocommit=True) as plain:
+            plain.execute(constraints.read_bytes())
         conn.execute("INSERT INTO agents(agent_id) VALUES ($1)", (AGENT,))
 
 
