@@ -130,7 +130,7 @@ def test_merging(memory: Memory) -> None:
     assert memory.search_lessons("b") == [changed]
 
 
-@pytest.mark.parametrize("arguments", [(-1, ["a"]), ("2", ["a"]), (1, "tags"), (1, [1])])
+@pytest.mark.parametrize("arguments", [(-1, ["a"]), ("2", ["a"]), (1.5, ["a"]), (True, ["a"]), (1, "tags"), (1, [1])])
 def test_what_cannot_be_merged(memory: Memory, arguments: tuple[Any, Any]) -> None:
     made = create(memory)
     with pytest.raises(ConfigError):

@@ -6,9 +6,9 @@ mirror/HAZARDS.md). So APSW is used where it is loaded, else the standard module
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -52,6 +52,12 @@ def connect(database: Path) -> Connection:
     return connection
 
 
+def _vectors() -> str | None:
+    """The file of the extension ``vec0``. Its package is not imported: that would load the standard module, too."""
+    found = importlib.util.find_spec("sqlite_vec")
+    return str(Path(found.origin).with_name("vec0")) if found is not None and found.origin else None
+
+
 def _is_standard() -> bool:
     return "apsw" not in sys.modules and "_sqlite3" in sys.modules
 
@@ -90,13 +96,13 @@ class _Standard:
     def load_vectors(self) -> bool:
         if not hasattr(self._connection, "enable_load_extension"):
             return False
+        if (path := _vectors()) is None:
+            return False
         try:
-            import sqlite_vec
-
             self._connection.enable_load_extension(True)
-            sqlite_vec.load(self._connection)
+            self._connection.load_extension(path)
             self._connection.enable_load_extension(False)
-        except (ImportError, self._error):
+        except self._error:
             return False
         return True
 
@@ -132,12 +138,11 @@ class _Apsw:
         return self._connection.changes()
 
     def load_vectors(self) -> bool:
-        found = find_spec("sqlite_vec")  # not imported: it imports the other SQLite library
-        if found is None or found.origin is None:
+        if (path := _vectors()) is None:
             return False
         try:
             self._connection.enable_load_extension(True)
-            self._connection.load_extension(str(Path(found.origin).with_name("vec0")))
+            self._connection.load_extension(path)
             self._connection.enable_load_extension(False)
         except self._error:
             return False

@@ -186,8 +186,8 @@ def _condition(table: Table, condition: Condition, out: list[Any]) -> str:
             out.append(now)
             return (
                 "(instr(coalesce(extra, ''), '\"expiresAt\"') = 0 OR"
-                f" coalesce(json_type({_valid('extra')}, '$.expiresAt') = 'text'"
-                f" AND json_extract({_valid('extra')}, '$.expiresAt') <= ?, 0) = 0)"
+                f" (json_type({_valid('extra')}, '$.expiresAt') = 'text'"
+                f" AND json_extract({_valid('extra')}, '$.expiresAt') <= ?) IS NOT TRUE)"
             )
     raise TypeError(f"no condition: {condition!r}")
 

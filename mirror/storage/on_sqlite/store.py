@@ -280,7 +280,7 @@ def _contained(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
     parts = [sql.where(table, word) for word in words]
     condition, parameters = sql.where(table, All((statement.where,)))
     name, ranked = quoted(table.name), [value for _, values in parts for value in values]
-    rank = " + ".join(f"({part})" for part, _ in parts)
+    rank = " + ".join(f"(({part}) IS TRUE)" for part, _ in parts)
     found = session.connection.execute(
         f"SELECT {sql.columns(table, f'{name}.')}, found.rank{joined.along(table, statement.along)}"
         f" FROM (SELECT rowid AS row, {rank} AS rank FROM {name} WHERE {condition}) AS found"

@@ -165,11 +165,11 @@ def at_least(operation: str, value: float, least: float, most: float = math.inf)
     return value
 
 
-def rows(operation: str, limit: int) -> int:
-    """A number of rows. Raises ``ConfigError`` for what is none."""
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-        refuse(operation, f"{limit!r:.60}", "it needs a number of rows, 0 or more")
-    return limit
+def whole(operation: str, number: int) -> int:
+    """A whole number, 0 or more. Raises ``ConfigError`` for what is none."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        refuse(operation, f"{number!r:.60}", "it needs a whole number, 0 or more")
+    return number
 
 
 def texts(operation: str, values: Iterable[str] | None) -> tuple[str, ...]:

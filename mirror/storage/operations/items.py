@@ -332,11 +332,15 @@ def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[Mem
     values = dict(fields)
     if "summary" in values:
         values["content_hash"] = content_hash(values["summary"])
+    if values.get("embedding") is not None:
+        values["embedding"] = embedding_of(values["embedding"])
     return (yield from _change(ctx, item_id, values))
 
 
 def _change(ctx: Context, item_id: str, values: Mapping[str, Any]) -> Op[MemoryItem | None]:
     """Set columns, and note in the item's history what they were."""
+    for name, value in values.items():
+        ITEMS.check(name, value)
     item: MemoryItem | None = first((yield from run(Select(ITEMS, visible(ctx, eq("id", item_id))))))
     if item is None:
         return None

@@ -14,8 +14,8 @@ from mirror.storage.operations.base import (
     is_blank,
     iso,
     reads,
-    rows,
     texts,
+    whole,
     without,
     writes,
 )
@@ -133,7 +133,7 @@ def get_relevant_lessons(
     Each tool counts one half and the best match of words 1, all of it times the lesson's confidence, of which time
     since it was last seen takes one half each 90 days.
     """
-    limit = rows("find lessons", limit)
+    limit = whole("find lessons", limit)
     tools = tuple(dict.fromkeys(texts("find lessons", tool_names)))
     parts: list[Select | Words] = []
     if tools:
@@ -199,8 +199,8 @@ def merge_lesson_occurrences(
     ctx: Context, keeper_id: str, duplicate_occurrences: int, merged_tags: Iterable[str]
 ) -> Op[bool]:
     """Add the occurrences of duplicates to a lesson, and set its tags; False if there is no such lesson."""
-    count = at_least("merge lessons", duplicate_occurrences, 0)
-    values = {"occurrences": Add(int(count)), "tags": texts("merge lessons", merged_tags), "updated_at": ctx.seconds()}
+    count = whole("merge lessons", duplicate_occurrences)
+    values = {"occurrences": Add(count), "tags": texts("merge lessons", merged_tags), "updated_at": ctx.seconds()}
     return (yield from run(Update(LESSONS, values, eq("id", keeper_id)))) > 0
 
 

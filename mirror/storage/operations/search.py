@@ -24,8 +24,8 @@ from mirror.storage.operations.base import (
     is_blank,
     one_of,
     reads,
-    rows,
     texts,
+    whole,
 )
 from mirror.storage.operations.entities import BONDS
 from mirror.storage.operations.items import visible
@@ -128,7 +128,7 @@ def search_items(
     confirmations, recency by significance, emotion, significance, and the strongest bond.
     """
     one_of("search items", scoring, _CANDIDATES)
-    limit = rows("search items", limit)
+    limit = whole("search items", limit)
     half = at_least("search items", half_life_days, 1e-9)
     weight = at_least("search items", vector_weight, 0, 1)
     vector = None if embedding is None else embedding_of(embedding)
