@@ -6,17 +6,22 @@ import inspect
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import StorageError, UnsupportedError
 from mirror.storage.jobs import AsyncJobs, Jobs
 from mirror.storage.models.dashboard import Task
 from mirror.storage.models.jobs import JobAssignment, JobTemplate
+from mirror.storage.operations import job_tasks as making
+from mirror.storage.operations.base import Operation
 from mirror.storage.operations.job_runs import MOST_REVIEWS
 from mirror.storage.operations.jobs import STAGES, Stage
+from mirror.storage.routing import Health, OnPostgres, Routes
 from tests.support.storage import Clock, Stores, on_sqlite
 from tests.support.tables_of_postgres import TablesOfPostgres, tables_of_postgres
 
@@ -522,3 +527,13 @@ def test_what_is_no_list_of_triggers_triggers_nothing(jobs: Jobs, template: JobT
     jobs.create_assignment(template.id, "ada", enabled=False, metadata={"eventTriggers": ["e"]})
     jobs.enqueue_event("e")
     assert jobs.ensure_event_tasks().created_tasks == 0
+
+
+@pytest.mark.parametrize("operation", [making.ensure_due_tasks, making.ensure_event_tasks])
+def test_beside_a_mirror_no_tasks_are_written_to_postgres(operation: Operation[..., Any]) -> None:
+    """They would not be in the dashboard's file, and the mirror would find them in its table."""
+    both = StorageSettings(backend="dual", read_from="postgres", write_to=("sqlite", "postgres"))
+    with pytest.raises(UnsupportedError, match="the mirror carries"):
+        next(Routes(lambda: both, {}, Health(), "argent").steps(operation))
+    alone = replace(both, backend="postgres", write_to=("postgres",))
+    assert next(Routes(lambda: alone, {}, Health(), "argent").steps(operation)) == OnPostgres(None)
