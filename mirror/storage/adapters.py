@@ -15,7 +15,11 @@ from typing import Protocol, Self, runtime_checkable
 
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import StorageError
+from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
+from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
+from mirror.storage.jobs import AsyncJobs, Jobs
+from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
@@ -32,6 +36,7 @@ class Reader:
 
     def __init__(self, runner: RoutedRunner) -> None:
         self.memory = Memory(runner)
+        self.tasks, self.teams = Tasks(runner), Teams(runner)
 
 
 class AsyncReader:
@@ -39,6 +44,7 @@ class AsyncReader:
 
     def __init__(self, runner: AsyncRoutedRunner) -> None:
         self.memory = AsyncMemory(runner)
+        self.tasks, self.teams = AsyncTasks(runner), AsyncTeams(runner)
 
 
 @runtime_checkable
@@ -48,6 +54,26 @@ class StorageAdapter(Protocol):
     @property
     def memory(self) -> Memory:
         """Memories, their topics, entities, lessons."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """Tasks, and projects of them."""
+
+    @property
+    def teams(self) -> Teams:
+        """Teams of sessions."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """Recurring work, in Postgres alone."""
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """Collections of documents, in Postgres alone."""
+
+    @property
+    def sessions(self) -> AgentSessions:
+        """Sessions, and what was observed in them, in Postgres alone."""
 
     def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
@@ -78,6 +104,26 @@ class AsyncStorageAdapter(Protocol):
     @property
     def memory(self) -> AsyncMemory:
         """Memories, their topics, entities, lessons."""
+
+    @property
+    def tasks(self) -> AsyncTasks:
+        """Tasks, and projects of them."""
+
+    @property
+    def teams(self) -> AsyncTeams:
+        """Teams of sessions."""
+
+    @property
+    def jobs(self) -> AsyncJobs:
+        """Recurring work, in Postgres alone."""
+
+    @property
+    def knowledge(self) -> AsyncKnowledge:
+        """Collections of documents, in Postgres alone."""
+
+    @property
+    def sessions(self) -> AsyncAgentSessions:
+        """Sessions, and what was observed in them, in Postgres alone."""
 
     def read(self, at: str, source: str = "memory") -> AsyncReader:
         """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
@@ -153,6 +199,8 @@ class Adapter(_Shared):
         self._others: dict[str, Adapter] = {}
         runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema))
         self.memory = Memory(runner)
+        self.tasks, self.teams, self.jobs = Tasks(runner), Teams(runner), Jobs(runner)
+        self.knowledge, self.sessions = Knowledge(runner), AgentSessions(runner)
 
     def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
@@ -202,6 +250,8 @@ class AsyncAdapter(_Shared):
         self._others: dict[str, AsyncAdapter] = {}
         runner = AsyncRoutedRunner(self._context, self._routes, files.stores, lambda: self._pools.get(files.schema))
         self.memory = AsyncMemory(runner)
+        self.tasks, self.teams, self.jobs = AsyncTasks(runner), AsyncTeams(runner), AsyncJobs(runner)
+        self.knowledge, self.sessions = AsyncKnowledge(runner), AsyncAgentSessions(runner)
 
     async def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""

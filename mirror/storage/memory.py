@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mirror.storage.facade import AsyncMethods, Methods, acall, call
+from mirror.storage.facade import acall, call
+from mirror.storage.observations import AsyncKnowledgeObservations, KnowledgeObservations
 from mirror.storage.operations import (
     candidates,
     categories,
@@ -17,7 +18,7 @@ from mirror.storage.operations import (
 )
 
 
-class Memory(Methods):
+class Memory(KnowledgeObservations):
     """Memories, their topics, the entities in them, and what was learned."""
 
     create_resource = call(items.create_resource)
@@ -126,7 +127,7 @@ class Memory(Methods):
     get_stats = call(stats.get_stats)
 
 
-class AsyncMemory(AsyncMethods):
+class AsyncMemory(AsyncKnowledgeObservations):
     """:class:`Memory`, as coroutines."""
 
     create_resource = acall(items.create_resource)

@@ -127,6 +127,12 @@ class Routes:
                     detail="SQLite does not have this; Postgres has",
                     next_step="set storage.backend to dual, and run `mirror up` for the program's files",
                 )
+            if operation.alone and not postgres_only(settings):
+                raise UnsupportedError(
+                    operation.name,
+                    detail="it writes tasks to Postgres, and the mirror carries the dashboard's tasks there",
+                    next_step="set storage.backend to postgres, or create the tasks with tasks.create",
+                )
             result, _ = yield OnPostgres(None)
             return result  # type: ignore[no-any-return]  # a step's answer is of any type
         source = self._sources.get(operation.source)

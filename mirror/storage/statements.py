@@ -179,6 +179,26 @@ class CountOf:
     where: Condition
 
 
+@dataclass(frozen=True, slots=True)
+class Referring:
+    """The number of rows of a table that have a row's key in a column, and for which a condition (of texts) is true.
+
+    The row's table has a key of one column.
+    """
+
+    table: Table
+    column: str
+    where: Condition = All()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """An order: by a column's place among some texts. All other values, and rows without one, are last."""
+
+    column: str
+    texts: tuple[str, ...]
+
+
 # -- statements ----------------------------------------------------------------------------------------
 
 
@@ -231,13 +251,21 @@ class Select(Statement[list[Any]]):
 
     table: Table
     where: Condition = All()
-    order: tuple[str, ...] = ()
+    order: tuple[str | Ranked, ...] = ()
     limit: int | None = None
     offset: int = 0
 
     def __post_init__(self) -> None:
         """Raises ``ConfigError`` for a negative limit or offset."""
         _bounded(self, "limit", "offset")
+
+
+@dataclass(frozen=True, slots=True)
+class SelectCounting(Statement[list[tuple[Any, ...]]]):
+    """Rows, in the order and number of a :class:`Select`; each is a tuple of the row and of the ``counts``."""
+
+    select: Select
+    counts: tuple[Referring, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +287,15 @@ class CountBy(Statement[dict[str, int]]):
 
 @dataclass(frozen=True, slots=True)
 class Insert(Statement[int]):
-    """A row; the result is the number of rows inserted. ``ignore``: none if a row has what must be unique."""
+    """A row; the result is the number of rows inserted. ``ignore``: none if a row has what must be unique.
+
+    ``replace``: in place of the row with an equal key, if there is one; ``values`` has all columns then.
+    """
 
     table: Table
     values: Mapping[str, Any]
     ignore: bool = False
+    replace: bool = False
 
     def __post_init__(self) -> None:
         """Raises ``ConfigError`` for a value that does not fit its column."""

@@ -26,6 +26,20 @@ CREATE TABLE team_members(team_id TEXT NOT NULL REFERENCES teams(id), session_ke
 """
 
 
+#: The full-text table of a dashboard's tasks.
+DASHBOARD_WORDS = """
+CREATE VIRTUAL TABLE tasks_fts USING fts5(task_id, title, description, tags);
+CREATE TRIGGER tasks_ai AFTER INSERT ON tasks BEGIN
+  INSERT INTO tasks_fts(task_id, title, description, tags) VALUES (new.id, new.title, new.description, new.tags);
+END;
+CREATE TRIGGER tasks_ad AFTER DELETE ON tasks BEGIN DELETE FROM tasks_fts WHERE task_id = old.id;
+END;
+CREATE TRIGGER tasks_au AFTER UPDATE ON tasks BEGIN
+  UPDATE tasks_fts SET title = new.title, description = new.description, tags = new.tags WHERE task_id = old.id;
+END;
+"""
+
+
 def vector(*numbers: float) -> bytes:
     """An embedding as the store keeps it."""
     return struct.pack(f"<{len(numbers)}f", *numbers)
@@ -57,11 +71,11 @@ def create_store(path: Path) -> Writer:
     return writer
 
 
-def create_dashboard(path: Path) -> Writer:
-    """A new dashboard.db."""
+def create_dashboard(path: Path, *, words: bool = False) -> Writer:
+    """A new dashboard.db; ``words``: with the full-text table of its tasks."""
     writer = Writer(path)
     writer.run("PRAGMA journal_mode=WAL", "PRAGMA foreign_keys=ON")
-    writer.transaction(*statements(DASHBOARD))
+    writer.transaction(*statements(DASHBOARD), *(statements(DASHBOARD_WORDS) if words else ()))
     return writer
 
 

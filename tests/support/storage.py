@@ -15,6 +15,8 @@ from psycopg import RawCursor
 
 from mirror.postgres.migrate import migrate, migrate_profile, sql_directory
 from mirror.storage.adapters import Adapter, DualAdapter, PostgresAdapter, SQLiteAdapter
+from mirror.storage.dashboard import Tasks, Teams
+from mirror.storage.jobs import Jobs
 from mirror.storage.memory import Memory
 from mirror.storage.operations.base import Context
 from mirror.storage.reads import READS
@@ -55,11 +57,23 @@ class Stores:
     def memory(self) -> Memory:
         return self.adapter.memory
 
+    @property
+    def tasks(self) -> Tasks:
+        return self.adapter.tasks
+
+    @property
+    def teams(self) -> Teams:
+        return self.adapter.teams
+
+    @property
+    def jobs(self) -> Jobs:
+        return self.adapter.jobs
+
 
 def create_files(folder: Path) -> None:
     """memory.db and dashboard.db, without rows."""
     create_store(folder / "memory.db").close()
-    create_dashboard(folder / "dashboard.db").close()
+    create_dashboard(folder / "dashboard.db", words=True).close()
 
 
 def write_config(folder: Path, dsn: str, **storage: Any) -> Path:

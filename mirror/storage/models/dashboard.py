@@ -62,3 +62,29 @@ class TeamMember(Row, table="team_members", source="dashboard", key=("team_id", 
 TASKS = table_of(Task)
 TEAMS = table_of(Team)
 TEAM_MEMBERS = table_of(TeamMember)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A task that was completed, and those that waited for it alone."""
+
+    task: Task | None
+    unblocked_tasks: tuple[Task, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectWithChildren:
+    """A project, its tasks from the oldest to the newest (none in a list of projects), and how many there are."""
+
+    project: Task
+    tasks: tuple[Task, ...]
+    task_count: int
+    completed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TeamWithMembers:
+    """A team, and its members in the order in which they joined."""
+
+    team: Team
+    members: tuple[TeamMember, ...]

@@ -18,6 +18,7 @@ from mirror.storage.statements import (
     OneOf,
     Pairs,
     Select,
+    SelectCounting,
     Statement,
     Summary,
     Together,
@@ -140,7 +141,7 @@ def _compared(statement: Words | Near, agent: str, out: Parameters) -> tuple[str
 
 
 def _along(table: Table, along: Sequence[Along], width: int) -> str:
-    (key,) = table.key
+    key = table.key[0]  # of a table with links, the only one
     made = [
         f", (SELECT coalesce(jsonb_agg({_value(each)} ORDER BY {_value(each)}), '[]') {_links(each)}"
         f" WHERE l.agent_id = r.agent_id AND l.{quoted(each.own)} = r.{quoted(key)})"
@@ -202,6 +203,9 @@ def answer(statement: Statement[Any], rows: Sequence[tuple[Any, ...]], reader: C
         case Select(table):
             make = reader(table)
             return [make(row) for row in rows]
+        case SelectCounting(inner, counts):
+            make, width = reader(inner.table), -len(counts)
+            return [(make(row[:width]), *row[width:]) for row in rows]
         case Count():
             return rows[0][0]
         case CountBy() | Pairs():

@@ -40,8 +40,10 @@ from mirror.storage.statements import (
     Linked,
     Not,
     OneOf,
+    Ranked,
     SameName,
     Select,
+    SelectCounting,
     StartsWith,
     Statement,
     Unexpired,
@@ -248,6 +250,17 @@ def query(statement: Statement[Any], agent: str, out: Parameters) -> str:
             if limit is not None:
                 text += f" LIMIT {out.add(str(max(0, limit)), 'bigint')}"
             return text + f" OFFSET {out.add(str(offset), 'bigint') if offset > 0 else '0'}"
+        case SelectCounting(inner, counts):
+            table = inner.table
+            (key,) = table.key
+            counted = "".join(
+                f", (SELECT count(*) FROM {quoted(each.table.name)} WHERE agent_id = {agent}"
+                f" AND {quoted(each.table.by_name[each.column].in_postgres)} = found.{quoted(key)}"
+                f" AND {where_sql(each.table, each.where, agent, out)}) AS count_{at}"
+                for at, each in enumerate(counts)
+            )
+            # The order of the rows that are counted for is that of the result.
+            return f"SELECT found.*{counted} FROM ({query(inner, agent, out)}) AS found OFFSET 0"
         case Count(table, condition):
             wanted = where_sql(table, condition, agent, out)
             return f"SELECT count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {wanted} OFFSET 0"
@@ -261,12 +274,18 @@ def query(statement: Statement[Any], agent: str, out: Parameters) -> str:
     raise TypeError(f"no statement that reads: {statement!r}")
 
 
-def order_by(table: Table, order: tuple[str, ...]) -> str:
+def order_by(table: Table, order: tuple[str | Ranked, ...]) -> str:
     """ORDER BY, ties by the key; empty for no order."""
     if not order:
         return ""
     terms = []
-    for name in (*order, *(key for key in table.key if key not in {part.removeprefix("-") for part in order})):
+    named = {part.removeprefix("-") for part in order if isinstance(part, str)}
+    for name in (*order, *(key for key in table.key if key not in named)):
+        if isinstance(name, Ranked):
+            texts = ", ".join("'" + text.replace("'", "''") + "'" for text in name.texts)
+            ranked = quoted(table.by_name[name.column].in_postgres)
+            terms.append(f"coalesce(array_position(ARRAY[{texts}]::text[], {ranked}), {len(name.texts) + 1})")
+            continue
         column = table.by_name[name.removeprefix("-")]
         collation = ' COLLATE "C"' if column.kind == "text" else ""
         falling = " DESC" if name.startswith("-") else ""
@@ -278,14 +297,14 @@ def order_by(table: Table, order: tuple[str, ...]) -> str:
 def change(statement: Statement[Any], agent: str, out: Parameters) -> str:
     """A statement that writes, as SQL."""
     match statement:
-        case Insert(table, values, ignore):
+        case Insert(table, values, ignore, replace):
             texts = {name: text for name, text in _originals(table, values).items() if text is not None}
             names = ["agent_id", *(quoted(table.by_name[name].in_postgres) for name in values)]
             marks = [agent, *(_placed(table.by_name[name], value, out) for name, value in values.items())]
             if texts:
                 names.append("_original")
                 marks.append(out.add(to_json(texts), "jsonb"))
-            conflict = " ON CONFLICT DO NOTHING" if ignore else ""
+            conflict = " ON CONFLICT DO NOTHING" if ignore else _replacing(table, names) if replace else ""
             return f"INSERT INTO {quoted(table.name)} ({', '.join(names)}) VALUES ({', '.join(marks)}){conflict}"
         case Update(table, values, condition):
             sets = [_assignment(table, name, value, agent, out) for name, value in values.items()]
@@ -298,6 +317,15 @@ def change(statement: Statement[Any], agent: str, out: Parameters) -> str:
             where = where_sql(table, condition, agent, out)
             return f"DELETE FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where}"
     raise TypeError(f"no statement that writes: {statement!r}")
+
+
+def _replacing(table: Table, names: list[str]) -> str:
+    key = ["agent_id", *(quoted(table.by_name[name].in_postgres) for name in table.key)]
+    others = [name for name in names if name not in key]
+    if has_original(table) and "_original" not in others:
+        others.append("_original")
+    sets = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
+    return f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {sets}"
 
 
 def _originals(table: Table, values: Any) -> dict[str, str | None]:

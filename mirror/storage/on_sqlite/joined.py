@@ -11,7 +11,9 @@ from mirror.storage.tables import Table
 
 
 def along(table: Table, joined: tuple[Along, ...]) -> str:
-    """Columns after the table's: each a JSON list."""
+    """Columns after the table's: each a JSON list. The table has a key of one column, if there are any."""
+    if not joined:
+        return ""
     (key,) = table.key
     own = f"{quote_identifier(table.name)}.{quote_identifier(key)}"
     return "".join(

@@ -29,8 +29,11 @@ from mirror.storage.statements import (
     Linked,
     Not,
     OneOf,
+    Ranked,
+    Referring,
     SameName,
     Select,
+    SelectCounting,
     StartsWith,
     Unexpired,
     Update,
@@ -83,7 +86,9 @@ def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
 def _loader(column: Column) -> Callable[[Any], Any] | None:
     match column.kind:
         case "json":
-            return _texts if column.sequence else _object if not column.optional else _any_json
+            if column.optional:
+                return _optional_texts if column.sequence else _any_json
+            return _texts if column.sequence else _object
         case "vector":
             return lambda blob: Embedding.from_bytes(blob) if blob else None
         case "flag":
@@ -105,6 +110,10 @@ def _any_json(text: Any) -> Any:
 
 def _object(text: Any) -> Any:
     return {} if text is None or text == "" else _parse(text)
+
+
+def _optional_texts(text: Any) -> Any:
+    return None if text is None or text == "" else _texts(text)
 
 
 def _texts(text: Any) -> Any:
@@ -163,8 +172,10 @@ def _condition(table: Table, condition: Condition, out: list[Any]) -> str:
             out.append(text)
             return f"{quote_identifier(name)} = ? COLLATE NOCASE"
         case StartsWith(name, prefix):
-            out += [len(prefix), prefix]
-            return f"substr({quote_identifier(name)}, 1, ?) = ?"
+            quoted = quote_identifier(name)
+            end = _after(prefix)
+            out += [prefix] if end is None else [prefix, end]
+            return f"({quoted} >= ?{'' if end is None else f' AND {quoted} < ?'})"
         case Linked(name, other, linked, inner):
             inside = _condition(other, inner, out)
             return (
@@ -211,6 +222,15 @@ def _operand(table: Table, name: str) -> tuple[str, Callable[[Any], Any]]:
     return quoted, lambda value: stored(known, value)
 
 
+def _after(prefix: str) -> str | None:
+    """The first text after all that begin with a prefix, in the order of code points; None: there is none."""
+    for at in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[at])
+        if code < 0x10FFFF:
+            return prefix[:at] + chr(code + 1 if code != 0xD7FF else 0xE000)
+    return None
+
+
 def _mark(table: Table, name: str) -> str:
     return "julianday(?)" if "." not in name and table.by_name[name].kind == "time" else "?"
 
@@ -238,18 +258,18 @@ def columns(table: Table, prefix: str = "") -> str:
     return ", ".join(prefix + quote_identifier(column.name) for column in table.columns)
 
 
-def select(statement: Select) -> Sql:
-    """A Select as SQL."""
+def select(statement: Select, more: Sql = ("", [])) -> Sql:
+    """A Select as SQL. ``more``: columns after the table's."""
     table = statement.table
     name = quote_identifier(table.name)
     condition, parameters = where(table, statement.where)
     order = order_by(table, statement.order)
-    text = f"SELECT {columns(table)} FROM {name} WHERE {condition}"
-    by_time = statement.order and _kind(table, statement.order[0]) == "time"
-    if statement.limit is not None and by_time:
+    text = f"SELECT {columns(table)}{more[0]} FROM {name} WHERE {condition}"
+    leading = statement.order[0] if statement.order else ""
+    if statement.limit is not None and isinstance(leading, str) and leading and _always_has_a_time(table, leading):
         # Rows of other days than these cannot be among the first: the index on the text finds them.
-        column = quote_identifier(statement.order[0].removeprefix("-"))
-        falling = statement.order[0].startswith("-")
+        column = quote_identifier(leading.removeprefix("-"))
+        falling = leading.startswith("-")
         edge = (
             f"(SELECT date({column}, '{'-' if falling else '+'}1 day') FROM {name} WHERE {condition}"
             f" ORDER BY {column} {'DESC' if falling else 'ASC'} LIMIT 1 OFFSET ?)"
@@ -263,19 +283,47 @@ def select(statement: Select) -> Sql:
     if statement.limit is not None or statement.offset:
         text += " LIMIT ? OFFSET ?"
         parameters = [*parameters, -1 if statement.limit is None else statement.limit, statement.offset]
-    return text, parameters
+    return text, [*more[1], *parameters]
+
+
+def select_counting(statement: SelectCounting) -> Sql:
+    """A SelectCounting as SQL: the counts come after the table's columns."""
+    table = statement.select.table
+    parameters: list[Any] = []
+    counts = "".join(f", {_referring(table, each, parameters)}" for each in statement.counts)
+    return select(statement.select, (counts, parameters))
+
+
+def _referring(table: Table, counted: Referring, out: list[Any]) -> str:
+    (key,) = table.key
+    inside = _condition(counted.table, counted.where, out)
+    return (
+        f"(SELECT count(*) FROM {quote_identifier(counted.table.name)} AS referring"
+        f" WHERE referring.{quote_identifier(counted.column)} = {quote_identifier(table.name)}.{quote_identifier(key)}"
+        f" AND ({inside}))"
+    )
+
+
+def _always_has_a_time(table: Table, ordered: str) -> bool:
+    column = table.by_name[ordered.removeprefix("-")]
+    return column.kind == "time" and not column.optional
 
 
 def _kind(table: Table, ordered: str) -> str:
     return table.by_name[ordered.removeprefix("-")].kind
 
 
-def order_by(table: Table, order: tuple[str, ...]) -> str:
+def order_by(table: Table, order: tuple[str | Ranked, ...]) -> str:
     """ORDER BY, ties by the key; empty for no order."""
     if not order:
         return ""
     terms = []
-    for name in (*order, *(key for key in table.key if key not in {part.removeprefix("-") for part in order})):
+    named = {part.removeprefix("-") for part in order if isinstance(part, str)}
+    for name in (*order, *(key for key in table.key if key not in named)):
+        if isinstance(name, Ranked):
+            ranks = " ".join(f"WHEN {_literal(text)} THEN {rank}" for rank, text in enumerate(name.texts))
+            terms.append(f"CASE {quote_identifier(name.column)} {ranks} ELSE {len(name.texts)} END")
+            continue
         quoted = quote_identifier(name.removeprefix("-"))
         expression = f"julianday({quoted})" if _kind(table, name) == "time" else quoted
         terms.append(expression + (" DESC NULLS LAST" if name.startswith("-") else " NULLS LAST"))
@@ -301,10 +349,11 @@ def insert(statement: Insert) -> Sql:
     table = statement.table
     names = ", ".join(map(quote_identifier, statement.values))
     marks = ", ".join("?" for _ in statement.values)
+    how = "INSERT OR REPLACE" if statement.replace else "INSERT"
     # OR IGNORE would ignore a NULL that must not be there, too.
     otherwise = " ON CONFLICT DO NOTHING" if statement.ignore else ""
     parameters = [stored(table.by_name[name], value) for name, value in statement.values.items()]
-    return f"INSERT INTO {quote_identifier(table.name)} ({names}) VALUES ({marks}){otherwise}", parameters
+    return f"{how} INTO {quote_identifier(table.name)} ({names}) VALUES ({marks}){otherwise}", parameters
 
 
 def update(statement: Update) -> Sql:

@@ -36,6 +36,7 @@ from mirror.storage.statements import (
     Op,
     Pairs,
     Select,
+    SelectCounting,
     Statement,
     Summary,
     Together,
@@ -54,8 +55,10 @@ _TEXTS = {
     "memory_items": ("summary", "reflection", "lesson"),
     "memory_categories": ("name", "description", "summary"),
     "lessons": ("context", "action", "outcome", "lesson", "correction", "tags"),
-    "tasks": ("title", "description"),
+    "tasks": ("title", "description", "tags"),
 }
+#: Of full-text tables that have other columns, too: those of texts.
+_SEARCHED = {"tasks_fts": "{title description tags} : "}
 
 
 class _Session:
@@ -195,6 +198,10 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
         case Select(table):
             read = _read(table)
             return [read(row) for row in execute(*sql.select(statement))]
+        case SelectCounting(inner):
+            read, width = _read(inner.table), len(inner.table.columns)
+            found = execute(*sql.select_counting(statement))
+            return [(read(row[:width]), *row[width:]) for row in found]
         case Insert(table):
             execute(*sql.insert(statement))
             changed = session.connection.changed()
@@ -260,7 +267,7 @@ def _words(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
         f" (SELECT {link} AS match_key, bm25({words}) AS match_rank FROM {words} WHERE {words} MATCH ?)"
         f" JOIN {name} ON {name}.{linked} = match_key WHERE {condition} ORDER BY match_rank, row LIMIT ?) AS best"
         f" JOIN {name} ON {name}.rowid = best.row ORDER BY best.match_rank, best.row",
-        [query, *parameters, statement.limit],
+        [f"{_SEARCHED.get(table.words, '')}({query})", *parameters, statement.limit],
     )
     return sql.rows_of(table, found, _read(table))
 

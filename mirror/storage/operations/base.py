@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
@@ -18,6 +19,25 @@ from mirror.storage.tables import Embedding, Row, is_text
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Source = Literal["memory", "dashboard", "postgres"]
+
+
+class Unset(Enum):
+    """The type of :data:`UNSET`."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        return "UNSET"
+
+
+#: An argument that is not given, where None would mean "no value".
+UNSET = Unset.UNSET
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those of the values that are given."""
+    return {name: value for name, value in values.items() if value is not UNSET}
 
 
 def _utc_now() -> datetime:
@@ -190,11 +210,13 @@ class Operation(Generic[Parameters, Result]):
     reads: bool
     many: bool
     """It has more than one statement, so it needs a transaction around them."""
+    alone: bool = False
+    """It writes rows in Postgres that a mirror carries there: not while there is one."""
 
     @property
     def name(self) -> str:
-        """As in ``memory.create_item``."""
-        return self.make.__name__
+        """As in ``memory.create_item``; a function for a name that Python has, too, ends in an underscore."""
+        return self.make.__name__.removesuffix("_")
 
 
 _Make = Callable[Concatenate[Context, Parameters], Op[Result]]
@@ -208,7 +230,7 @@ def reads(
 
 
 def writes(
-    source: Source, *, many: bool = False
+    source: Source, *, many: bool = False, alone: bool = False
 ) -> Callable[[_Make[Parameters, Result]], Operation[Parameters, Result]]:
     """Declare an operation that changes rows: all of it in one transaction."""
-    return lambda make: Operation(make, source, reads=False, many=many)
+    return lambda make: Operation(make, source, reads=False, many=many, alone=alone)
