@@ -6,6 +6,7 @@ configuration, and the classes here one whose backend is fixed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from threading import Lock
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
+from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import StorageError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
 from mirror.storage.jobs import AsyncJobs, Jobs
+from mirror.storage.keys import AsyncKeys, Keys
 from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
 from mirror.storage.on_postgres.store import PostgresStore
@@ -26,6 +29,7 @@ from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.operations.base import Context
 from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only
 from mirror.storage.runners import AsyncRoutedRunner, RoutedRunner
+from mirror.storage.secrets import Keyring, load_keyring
 from mirror.storage.sessions import Session, Token
 
 Settings = Callable[[], StorageSettings]
@@ -74,6 +78,10 @@ class StorageAdapter(Protocol):
     @property
     def sessions(self) -> AgentSessions:
         """Sessions, and what was observed in them, in Postgres alone."""
+
+    @property
+    def keys(self) -> Keys:
+        """Service keys and credentials, encrypted, in Postgres alone."""
 
     def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
@@ -125,6 +133,10 @@ class AsyncStorageAdapter(Protocol):
     def sessions(self) -> AsyncAgentSessions:
         """Sessions, and what was observed in them, in Postgres alone."""
 
+    @property
+    def keys(self) -> AsyncKeys:
+        """Service keys and credentials, encrypted, in Postgres alone."""
+
     def read(self, at: str, source: str = "memory") -> AsyncReader:
         """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
 
@@ -139,6 +151,11 @@ class AsyncStorageAdapter(Protocol):
 
     def for_agent(self, agent_id: str) -> AsyncStorageAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+
+
+def _keyring() -> Keyring:
+    """The keys of encryption, of the environment or a file."""
+    return load_keyring(os.environ, state_folder(os.environ))
 
 
 class _Shared:
@@ -200,7 +217,7 @@ class Adapter(_Shared):
         runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema))
         self.memory = Memory(runner)
         self.tasks, self.teams, self.jobs = Tasks(runner), Teams(runner), Jobs(runner)
-        self.knowledge, self.sessions = Knowledge(runner), AgentSessions(runner)
+        self.knowledge, self.sessions, self.keys = Knowledge(runner), AgentSessions(runner), Keys(runner, _keyring)
 
     def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
@@ -252,6 +269,7 @@ class AsyncAdapter(_Shared):
         self.memory = AsyncMemory(runner)
         self.tasks, self.teams, self.jobs = AsyncTasks(runner), AsyncTeams(runner), AsyncJobs(runner)
         self.knowledge, self.sessions = AsyncKnowledge(runner), AsyncAgentSessions(runner)
+        self.keys = AsyncKeys(runner, _keyring)
 
     async def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""

@@ -148,7 +148,8 @@ def test_by_words_alone_and_both(reader: Connection) -> None:
     act_as(reader, "seven")
     words = reader.execute(f"SELECT {PARTS} FROM search_memories('cats')".encode()).fetchall()
     assert [row[0] for row in words] == ["4"]
-    assert words[0][1:4] == (pytest.approx(1 / 61), pytest.approx(0.0304, abs=0.0001), 1) and words[0][4:] == (None, None)
+    assert words[0][1:4] == (pytest.approx(1 / 61), pytest.approx(0.0304, abs=0.0001), 1)
+    assert words[0][4:] == (None, None)
     (target,) = reader.execute("SELECT embedding::text FROM memory_items WHERE id = '2'").fetchone() or ("",)
     both = reader.execute(f"SELECT {PARTS} FROM search_memories('cats', %s::vector)".encode(), (target,)).fetchall()
     assert len(both) == 7 and {row[0]: row[3] for row in both if row[3]} == {"4": 1}
@@ -204,7 +205,8 @@ def test_shared_rows(app: Connection, owner: Connection) -> None:
     assert owners("big", "own") == {"big": 30}
     for agent in ("", "nobody", "BIG"):
         assert owners(agent, "all") == {}
-        assert app.execute("SELECT * FROM memory_candidates('number', NULL, 9, 'all', NULL, NULL, 'any', '')").rowcount == 0
+        asked = "SELECT * FROM memory_candidates('number', NULL, 9, 'all', NULL, NULL, 'any', '')"
+        assert app.execute(asked).rowcount == 0
     for wrong in ("'x', NULL, 9, 'everything'", "'x', NULL, 9, NULL", "'x', NULL, 9, p_syntax => 'fts5'"):
         with pytest.raises(psycopg.errors.InvalidParameterValue):
             ids(app, wrong)
