@@ -201,4 +201,4 @@ def test_failover(server: PostgresServer, programs: Programs, standby: Standby, 
 def position(dsn: str) -> list[object]:
     """What Postgres has of each source."""
     with psycopg.connect(dsn) as connection:
-        return connection.execute("SELECT source_id, generation, frame FROM mirror.position ORDER BY 1").fetchall()
+        return connection.execute("SELECT source_id, generation, frame FROM mirror.sources ORDER BY 1").fetchall()
