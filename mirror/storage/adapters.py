@@ -16,7 +16,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import StorageError
+from mirror.core.errors import SinkError, StorageError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
@@ -197,6 +197,12 @@ class _Shared:
         settings = self._settings()
         return postgres_only(settings) or settings.read_from == "postgres"
 
+    def _go_on_without_postgres(self, error: SinkError) -> None:
+        """Raise the error, unless SQLite can answer while Postgres is away."""
+        if postgres_only(self._settings()):
+            raise error
+        self._backing.health.has_failed(error)
+
 
 class Adapter(_Shared):
     """A :class:`StorageAdapter` whose settings are given by a function, and asked for at each call."""
@@ -223,7 +229,10 @@ class Adapter(_Shared):
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
         self._open_files()
         if self._needs_postgres():
-            self._pools.get(self._files.schema).open()
+            try:
+                self._pools.get(self._files.schema).open()
+            except SinkError as error:
+                self._go_on_without_postgres(error)
         self._ready = True
 
     def close(self) -> None:
@@ -275,7 +284,10 @@ class AsyncAdapter(_Shared):
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
         self._open_files()
         if self._needs_postgres():
-            await self._pools.get(self._files.schema).open()
+            try:
+                await self._pools.get(self._files.schema).open()
+            except SinkError as error:
+                self._go_on_without_postgres(error)
         self._ready = True
 
     async def close(self) -> None:

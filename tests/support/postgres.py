@@ -75,6 +75,12 @@ class PostgresServer:
             for (role,) in roles.fetchall():
                 conn.execute(SQL("DROP ROLE {}").format(Identifier(str(role))))
 
+    def restart(self) -> None:
+        """Stop a server that was started here, ending its sessions, and start it again at the same address."""
+        assert self._started is not None
+        self._started._cluster.stop()
+        self._started.start_again()
+
     def stop(self) -> None:
         """Stop the server if it was started here, and remove its directory."""
         if self._started is not None:

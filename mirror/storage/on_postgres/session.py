@@ -2,7 +2,8 @@
 
 A connection is in autocommit mode. Nothing is set that a pooler in front of Postgres would lose, but where the schema
 is not ``public`` or the user of the DSN is not subject to row security: then ``search_path`` or ``role`` is set for the
-session, which a pooler must keep to one client.
+session. A pooler would give that session to another client, and this one a session without the role, so through one it
+is an error. Nor are statements prepared there: another client's may have the same name, and another text.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _TEXTS: dict[tuple[Any, ...], bytes] = {}
 _MOST_TEXTS = 2000
 #: Whether the tables of agents are where the search path leads, and row security binds this user.
 CHECK = "SELECT to_regclass('memory_items') IS NOT NULL, row_security_active(to_regclass('memory_items'))"
+#: Which server process answers.
+BACKEND = "SELECT pg_backend_pid()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,27 @@ def require_tables(found: Any, schema: str) -> bool:
             next_step="run `mirror up` for the MemuStore first, which makes the tables",
         )
     return bool(bound)
+
+
+def is_pooled(found: Any, backend_pid: int) -> bool:
+    """Whether a pooler is between, by the row of :data:`BACKEND` and what the connection began with.
+
+    A pooler makes up the numbers by which its clients cancel, because it gives them one server process after another.
+    """
+    return bool(found[0] != backend_pid)
+
+
+def require_own_session(schema: str, *, bound: bool) -> None:
+    """Raise ``ConfigError`` if a pooler would lose what has to be set; ``bound``: row security binds the user."""
+    if bound and schema == "public":
+        return
+    lost = f"the schema {schema}" if bound else f"the role {APP_ROLE}"
+    raise ConfigError(
+        "open the store in Postgres",
+        f"schema {schema}",
+        f"a pooler is between, in which {lost} would be lost",
+        next_step=f"name {APP_ROLE} as the user and use the schema public, or connect to Postgres itself",
+    )
 
 
 def storage_error(error: psycopg.Error, operation: str) -> MirrorError:

@@ -29,11 +29,11 @@ CONNECT_SECONDS = 5.0
 _OF_PARENTS: list[object] = []
 
 
-def no_connection(operation: str) -> SinkError:
-    """The error for a pool that has none to give."""
+def no_connection(operation: str, problem: MirrorError | None = None) -> SinkError:
+    """The error for a pool that has none to give. ``problem``: why the last connection could not be used."""
     return SinkError(
         operation,
-        detail=f"no connection to Postgres within {CONNECT_SECONDS:g} s",
+        detail=f"no connection to Postgres within {CONNECT_SECONDS:g} s" if problem is None else str(problem),
         next_step="check that Postgres is up, the DSN, and storage.postgres.maxConnections",
         retryable=True,
     )
@@ -88,9 +88,16 @@ class PostgresStore:
     def _configure(self, conn: Conn) -> None:
         self._problem = None
         try:
+            pooled = session.is_pooled(conn.execute(session.BACKEND).fetchone(), conn.info.backend_pid)
+            if pooled:
+                conn.prepare_threshold = None
+                session.require_own_session(self.schema, bound=True)
             if self.schema != "public":
                 conn.execute(session.search_path(self.schema))
-            if not session.require_tables(conn.execute(session.CHECK).fetchone(), self.schema):
+            bound = session.require_tables(conn.execute(session.CHECK).fetchone(), self.schema)
+            if pooled:
+                session.require_own_session(self.schema, bound=bound)
+            if not bound:
                 conn.execute(f"SET ROLE {session.APP_ROLE}")
             register(conn, session.vector_type(conn.execute(session.VECTOR).fetchone()))
         except ConfigError as error:
@@ -110,7 +117,9 @@ class PostgresStore:
             finally:
                 pool.putconn(conn)
         except PoolTimeout as error:
-            raise self._problem or no_connection(operation) from error
+            if self._problem is not None and patience is None:
+                raise self._problem from error
+            raise no_connection(operation, self._problem) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 

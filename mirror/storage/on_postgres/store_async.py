@@ -62,10 +62,16 @@ class AsyncPostgresStore:
     async def _configure(self, conn: Conn) -> None:
         self._problem = None
         try:
+            pooled = session.is_pooled(await (await conn.execute(session.BACKEND)).fetchone(), conn.info.backend_pid)
+            if pooled:
+                conn.prepare_threshold = None
+                session.require_own_session(self.schema, bound=True)
             if self.schema != "public":
                 await conn.execute(session.search_path(self.schema))
-            found = await (await conn.execute(session.CHECK)).fetchone()
-            if not session.require_tables(found, self.schema):
+            bound = session.require_tables(await (await conn.execute(session.CHECK)).fetchone(), self.schema)
+            if pooled:
+                session.require_own_session(self.schema, bound=bound)
+            if not bound:
                 await conn.execute(f"SET ROLE {session.APP_ROLE}")
             register(conn, session.vector_type(await (await conn.execute(session.VECTOR)).fetchone()))
         except ConfigError as error:
@@ -85,7 +91,9 @@ class AsyncPostgresStore:
             finally:
                 await pool.putconn(conn)
         except PoolTimeout as error:
-            raise self._problem or no_connection(operation) from error
+            if self._problem is not None and patience is None:
+                raise self._problem from error
+            raise no_connection(operation, self._problem) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
