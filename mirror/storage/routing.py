@@ -69,6 +69,11 @@ Step = OnSqlite | OnPostgres | Wait | Pause
 Steps = Generator[Step, Any, Result]
 
 
+def postgres_only(settings: StorageSettings) -> bool:
+    """Whether the program's data is in Postgres alone: a dual backend that writes there only is no dual one."""
+    return settings.backend == "postgres" or "sqlite" not in settings.write_to
+
+
 class Health:
     """Whether Postgres has just failed, for all adapters over one pool. Thread: any."""
 
@@ -115,7 +120,7 @@ class Routes:
     def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
         """What to do for an operation, step by step; returns its result."""
         settings = self._settings()
-        if settings.backend == "postgres" or operation.source == "postgres":
+        if operation.source == "postgres" or postgres_only(settings):
             if settings.backend == "sqlite":
                 raise UnsupportedError(
                     operation.name,

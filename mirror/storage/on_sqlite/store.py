@@ -17,22 +17,27 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mirror.core.quote import quoted
-from mirror.storage.on_sqlite import sql
+from mirror.storage.on_sqlite import joined, sql
 from mirror.storage.on_sqlite.drivers import Connection, connect
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.statements import (
     All,
     Any_,
+    ComparesVectors,
     Condition,
     Contains,
     Count,
     CountBy,
+    Counts,
     Delete,
     Insert,
     Near,
     Op,
+    Pairs,
     Select,
     Statement,
+    Summary,
+    Together,
     Update,
     Words,
     eq,
@@ -47,7 +52,7 @@ Result = TypeVar("Result")
 _TEXTS = {
     "memory_items": ("summary", "reflection", "lesson"),
     "memory_categories": ("name", "description", "summary"),
-    "lessons": ("context", "action", "outcome", "lesson", "correction"),
+    "lessons": ("context", "action", "outcome", "lesson", "correction", "tags"),
     "tasks": ("title", "description"),
 }
 
@@ -58,8 +63,37 @@ class _Session:
     def __init__(self, database: Path) -> None:
         self.connection: Connection = connect(database)
         self.vectors = self.connection.load_vectors()
+        self.in_transaction = False
         self._names: dict[str, str] = {}
         self._cookie = -1
+
+    @property
+    def compares_vectors(self) -> bool:
+        """Whether the extension for vectors is loaded and the file has its tables."""
+        return self.vectors and self.schema_of("vec_memory_items") is not None
+
+    @contextmanager
+    def transaction(self, begin: str) -> Iterator[None]:
+        """One transaction around what is done: committed at the end, rolled back by an error."""
+        self.connection.execute(begin)
+        self.in_transaction = True
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        finally:
+            self.in_transaction = False
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One state of the file for several reads."""
+        if self.in_transaction:
+            yield
+        else:
+            with self.transaction("BEGIN"):
+                yield
 
     def schema_of(self, name: str) -> str | None:
         """The SQL of a table of the file; None if there is none."""
@@ -89,7 +123,7 @@ class SQLiteStore:
     def vec_available(self) -> bool:
         """Whether the extension for vectors is loaded and the file has its tables."""
         with self._session() as session:
-            return session.vectors and session.schema_of("vec_memory_items") is not None
+            return session.compares_vectors
 
     def tables(self) -> frozenset[str]:
         """The names of the file's tables. Raises ``SourceError``."""
@@ -125,19 +159,9 @@ class SQLiteStore:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         with self._session() as session:
             if operation.many or (not operation.reads and session.vectors):
-                return self._in_transaction(session, operation, operation.make(ctx, *args, **kwargs))
+                with session.transaction("BEGIN" if operation.reads else "BEGIN IMMEDIATE"):
+                    return _drive(session, operation.make(ctx, *args, **kwargs))
             return _drive(session, operation.make(ctx, *args, **kwargs))
-
-    def _in_transaction(self, session: _Session, operation: Operation[..., Any], op: Op[Result]) -> Result:
-        execute = session.connection.execute
-        execute("BEGIN" if operation.reads else "BEGIN IMMEDIATE")
-        try:
-            result = _drive(session, op)
-            execute("COMMIT")
-        except BaseException:
-            execute("ROLLBACK")
-            raise
-        return result
 
 
 #: Connections of parent processes: kept, because closing them here would drop the parent's locks.
@@ -194,7 +218,19 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
         case Words():
             return _words(session, statement)
         case Near():
-            return _near(session, statement)
+            with session.snapshot():
+                return _near(session, statement)
+        case Together(parts):
+            with session.snapshot():
+                return [_answer(session, part) for part in parts]
+        case Pairs():
+            return execute(*joined.pairs(statement))
+        case Counts():
+            return joined.counted(statement, execute(*joined.counts(statement)))
+        case Summary():
+            return execute(*joined.summary(statement))
+        case ComparesVectors():
+            return session.compares_vectors
     raise TypeError(f"no statement: {statement!r}")
 
 
@@ -205,45 +241,51 @@ def _by_key(table: Table, values: Any) -> Condition:
 # -- search by words -----------------------------------------------------------------------------------
 
 
-def _words(session: _Session, statement: Words) -> list[tuple[Any, float]]:
+def _words(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
     table = statement.table
     query = sql.match_query(statement.text)
-    if query is None:
+    if query is None or statement.shared:  # a file has one agent's rows
         return []
     if session.schema_of(table.words) is None:
         return _contained(session, statement)
     condition, parameters = sql.where(table, statement.where)
     words, name = quoted(table.words), quoted(table.name)
-    on = f"{words}.task_id = {name}.id" if table.name == "tasks" else f"{words}.rowid = {name}.rowid"
+    link, linked = ("task_id", "id") if table.name == "tasks" else ("rowid", "rowid")
+    # The best are found first, so that only their columns are read. The full-text table's columns of the same names as
+    # the table's must not be in sight of the condition.
     found = session.connection.execute(
-        f"SELECT {sql.columns(table, f'{name}.')}, -bm25({words}) FROM {words} JOIN {name} ON {on}"
-        f" WHERE {words} MATCH ? AND {condition} ORDER BY bm25({words}), {name}.rowid LIMIT ?",
+        f"SELECT {sql.columns(table, f'{name}.')}, -best.match_rank{joined.along(table, statement.along)}"
+        f" FROM (SELECT {name}.rowid AS row, match_rank FROM"
+        f" (SELECT {link} AS match_key, bm25({words}) AS match_rank FROM {words} WHERE {words} MATCH ?)"
+        f" JOIN {name} ON {name}.{linked} = match_key WHERE {condition} ORDER BY match_rank, row LIMIT ?) AS best"
+        f" JOIN {name} ON {name}.rowid = best.row ORDER BY best.match_rank, best.row",
         [query, *parameters, statement.limit],
     )
-    return sql.rows_of(iter(found), _read(table))
+    return sql.rows_of(table, found, _read(table))
 
 
-def _contained(session: _Session, statement: Words) -> list[tuple[Any, float]]:
+def _contained(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
     """Without a full-text table: rows with any of the words as a part of a text, those with most words first."""
     table = statement.table
     texts = [name for name in _TEXTS[table.name] if name in table.by_name]
     words = [Any_(tuple(Contains(name, word) for name in texts)) for word in search_words(statement.text)]
     parts = [sql.where(table, word) for word in words]
     condition, parameters = sql.where(table, All((statement.where,)))
+    name, ranked = quoted(table.name), [value for _, values in parts for value in values]
     rank = " + ".join(f"({part})" for part, _ in parts)
-    ranked = [value for _, values in parts for value in values]
     found = session.connection.execute(
-        f"SELECT * FROM (SELECT {sql.columns(table)}, {rank} AS found FROM {quoted(table.name)} WHERE {condition})"
-        " WHERE found > 0 ORDER BY found DESC, 1 LIMIT ?",
+        f"SELECT {sql.columns(table, f'{name}.')}, found.rank{joined.along(table, statement.along)}"
+        f" FROM (SELECT rowid AS row, {rank} AS rank FROM {name} WHERE {condition}) AS found"
+        f" JOIN {name} ON {name}.rowid = found.row WHERE found.rank > 0 ORDER BY found.rank DESC, found.row LIMIT ?",
         [*ranked, *parameters, statement.limit],
     )
-    return sql.rows_of(iter(found), _read(table))
+    return sql.rows_of(table, found, _read(table))
 
 
 # -- search by embeddings ------------------------------------------------------------------------------
 
 
-def _near(session: _Session, statement: Near) -> list[tuple[Any, float]]:
+def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
     """Exact: cosine similarity to every embedding of the same dimension. (vec0's tables order by another distance.)"""
     table, wanted = statement.table, statement.embedding
     condition, parameters = sql.where(table, statement.where)
@@ -259,11 +301,14 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, float]]:
     else:
         best = _most_similar(execute(f"SELECT rowid, embedding FROM {name} WHERE {fits}", parameters), statement)
     scores = {rowid: score for rowid, score in best if score is not None and score > 0}
-    marks = ", ".join("?" for _ in scores)
-    found = execute(f"SELECT {sql.columns(table)}, rowid FROM {name} WHERE rowid IN ({marks})", list(scores))
-    read = _read(table)
-    by_rowid = {row[-1]: read(row[:-1]) for row in found}
-    return [(by_rowid[rowid], score) for rowid, score in scores.items()]
+    along = joined.along(table, statement.along)
+    found = execute(
+        f"SELECT rowid, {sql.columns(table)}, 0.0{along} FROM {name} WHERE rowid IN (SELECT value FROM json_each(?))",
+        [sql.to_json(list(scores))],
+    )
+    read = sql.rows_of(table, [row[1:] for row in found], _read(table))
+    by_rowid = {row[0]: (made, scores[row[0]], *more) for row, (made, _, *more) in zip(found, read, strict=True)}
+    return [by_rowid[rowid] for rowid in scores if rowid in by_rowid]
 
 
 def _most_similar(rows: list[tuple[Any, ...]], statement: Near) -> list[tuple[int, float]]:
