@@ -80,11 +80,9 @@ def build(path: str, ddl: str, items: int, dims: int, seed: int = 1) -> dict[str
     connection.execute("INSERT INTO memu_meta VALUES ('schema_version', '11')")
     for first, texts, vectors in Corpus(items, dims, seed).blocks():
         connection.execute("BEGIN")
-        connection.executemany(INSERT, (
-            (f"item-{first + at}", "fact", text, None if vectors is None else vectors[at].tobytes(), f"{first + at:064x}",
-             *[stamp(first + at)] * 3)
-            for at, text in enumerate(texts)
-        ))  # fmt: skip
+        for number, text in enumerate(texts, first):
+            vector = None if vectors is None else vectors[number - first].tobytes()
+            connection.execute(INSERT, (f"item-{number}", "fact", text, vector, f"{number:064x}", *[stamp(number)] * 3))
         connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -19,6 +19,8 @@ from typing import Any
 
 Call = Callable[[int], object]
 now = time.perf_counter
+#: Seconds that one series of calls takes at most.
+LONGEST = 60.0
 
 
 def _adapter(config: str) -> Any:
@@ -45,11 +47,13 @@ def _counts() -> dict[str, int]:
 
 
 def _in_turns(sides: dict[str, Call], rounds: int, rate: float = 0.0) -> dict[str, list[float]]:
-    """Seconds of each call, one of each side in turn; ``rate``: such rounds a second."""
+    """Seconds of each call, one of each side in turn, for :data:`LONGEST` at most; ``rate``: such rounds a second."""
     took: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides.items())
     begun = now()
     for number in range(rounds):
+        if now() - begun > LONGEST:
+            break
         if rate and (left := begun + number / rate - now()) > 0:
             time.sleep(left)
         for name, call in order:
@@ -174,6 +178,73 @@ def reads(config: str, dsn: str, agent: str, items: int, rounds: int, rate: floa
     return found
 
 
+# -- searches --------------------------------------------------------------------------------------------
+
+
+def searches(config: str, dsn: str, agent: str, items: int, dims: int, rounds: int) -> dict[str, Any]:
+    """Middle seconds of a hybrid search and of one by embedding, and of ``search_memories()`` by psycopg alone.
+
+    ``recall``: of the ten nearest, how many were found. The plain side makes the rows into values, too.
+    """
+    import numpy as np
+    import psycopg
+    from _memories import Corpus
+    from psycopg import RawCursor
+
+    from mirror.storage.models.memory import ITEMS
+    from mirror.storage.on_postgres import session, sql
+    from mirror.storage.on_postgres.values import register
+    from mirror.storage.tables import Embedding
+
+    corpus = Corpus(items, dims)
+    vectors = np.concatenate([block for _, _, block in corpus.blocks()])
+    queries, wanted = corpus.queries(rounds)
+    embeddings = [Embedding(vector.tolist()) for vector in wanted]
+    texts = [embedding.to_text() for embedding in embeddings]
+    conn: Any = psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor)
+    register(conn, session.vector_type(conn.execute(session.VECTOR).fetchone()))
+    conn.execute(f"SET ROLE {session.APP_ROLE}")
+    conn.execute("SELECT set_config('app.agent_id', $1, false)", [agent])
+    columns = ", ".join(f"m.{name}" for name in sql.columns(ITEMS).split(", "))
+    plain = (
+        f"SELECT {columns}, f.score FROM search_memories($1, $2::vector, 10, 'own', NULL, NULL, 'any') f"
+        " JOIN memory_items m USING (agent_id, id) ORDER BY f.score DESC"
+    )
+    make = sql.reader(ITEMS)
+
+    def bare(number: int, text: str | None) -> list[str]:
+        found = conn.execute(plain, [text, texts[number]], binary=True).fetchall()
+        return [make(row[:-1]).id for row in found]
+
+    lengths = np.linalg.norm(vectors, axis=1)
+    best = [{f"item-{at}" for at in np.argsort(-(vectors @ query) / lengths)[:10]} for query in wanted]
+
+    def recall(search: Callable[[int], list[str]]) -> float:
+        return sum(len(one & set(search(number))) for number, one in enumerate(best)) / (10 * rounds)
+
+    found: dict[str, Any] = {}
+    with _adapter(config) as adapter:
+        memory = adapter.memory
+        _until_fresh(adapter)
+        before = _counts()
+
+        def hybrid(number: int) -> list[str]:
+            return [one.item.id for one in memory.search_items(queries[number], embeddings[number], limit=10)]
+
+        def near(number: int) -> list[str]:
+            return [one.item.id for one in memory.search_by_vector(embeddings[number], limit=10)]
+
+        sides: dict[str, Call] = {
+            "hybrid": hybrid, "hybrid, bare": lambda number: bare(number, queries[number]),
+            "by embedding": near, "by embedding, bare": lambda number: bare(number, None),
+        }  # fmt: skip
+        _in_turns(sides, min(5, rounds))
+        found["middle"] = _middles(_in_turns(sides, rounds))
+        found["recall"] = {"adapter": recall(near), "bare": recall(lambda number: bare(number, None))}
+        found["counts"] = {key: number - before.get(key, 0) for key, number in _counts().items()}
+    return found
+
+
 # -- writes ----------------------------------------------------------------------------------------------
 
 
@@ -230,5 +301,5 @@ def writes(config: str, database: str, library: str, rounds: int) -> dict[str, A
 
 
 if __name__ == "__main__":
-    jobs = {job.__name__: job for job in (freshness, reads, writes)}
+    jobs = {job.__name__: job for job in (freshness, reads, searches, writes)}
     print(json.dumps(jobs[sys.argv[1]](**json.loads(sys.argv[2]))), flush=True)

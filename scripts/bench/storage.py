@@ -2,7 +2,10 @@
 
 One MemuStore with a mirror beside it. Each side has its turn call by call, in one process, and the middle of each is
 shown: the freshness check; reads from Postgres against their own SQL by psycopg alone, at rest and while another
-program commits; a write with the mirror beside against the same row written by the SQLite library alone.
+program commits; a write with the mirror beside against the same row written by the SQLite library alone; hybrid
+searches of a large store against ``search_memories()`` by psycopg alone. Then calls a second against LangGraph's
+SqliteStore and PostgresStore and mem0 on its default store, with the same items, embeddings and sizes of calls, each in
+a process of its own with new stores.
 """
 
 from __future__ import annotations
@@ -12,15 +15,15 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from common import BENCH, Figures, Mirror, Workbench, environment, parser, workbench
+from _against_peers import against_peers
+from _program import AGENT, build, configure, run, wait_for_index, with_schema
+from common import BENCH, Figures, Mirror, Workbench, parser, workbench
 
-AGENT = "argent"
 RATE = 1_000.0
 
 
@@ -32,13 +35,24 @@ def main() -> None:
     made.add_argument("--seconds", type=float, default=10.0, help="for which reads are made beside a writer")
     made.add_argument("--quick", action="store_true", help="very little of everything, which says nothing")
     made.add_argument("--minutes", type=float, default=30.0, help="after which it ends, with what it has by then")
+    made.add_argument("--items", type=int, default=100_000, help="items that are searched; 0: leave that out")
+    made.add_argument("--dims", type=int, default=768, help="dimensions of the embeddings")
+    made.add_argument("--searches", type=int, default=200, help="searches of each side")
+    made.add_argument("--peer-items", type=int, default=10_000, help="items of each peer; 0: leave peers out")
+    made.add_argument("--singles", type=int, default=2_000, help="of which are written one a call, the rest 100 a call")
+    made.add_argument("--peer-rounds", type=int, default=1, help="rounds of each peer")
+    made.add_argument("--peers", metavar="FOLDER", help="a virtual environment with the peers; else one is made")
+    made.add_argument("--only", nargs="*", choices=("small", "search", "peers"), help="only these parts")
     options = made.parse_args()
     if options.quick:
         options.rows, options.rounds, options.seconds = 200, 30, 0.5
+        options.items, options.dims, options.searches, options.peer_items = 300, 16, 5, 0
     figures = Figures("the storage adapter")
     try:
         with _limit(options.minutes * 60), workbench(options) as bench:
-            _small(options, figures, bench)
+            for name, part in (("small", _small), ("search", _search), ("peers", against_peers)):
+                if not options.only or name in options.only:
+                    part(options, figures, bench)
     except TimeoutError:
         print(f"ended after {options.minutes:g} minutes; the rest was left out")
     figures.finish(options)
@@ -57,34 +71,6 @@ def _limit(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def run(script: str, job: str, **options: Any) -> dict[str, Any]:
-    """Run a job of a script in a process of its own; what it printed last."""
-    command = [sys.executable, str(BENCH / script), job, json.dumps(options)]
-    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{script} {job} failed with {done.returncode}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def build(path: Path, items: int, dims: int) -> None:
-    """Make a MemuStore with items."""
-    ddl = resources.files("mirror.cli.demo").joinpath("memory_store.sql").read_text()
-    run("_memories.py", "build", path=str(path), ddl=ddl, items=items, dims=dims)
-
-
-def configure(bench: Workbench, source: Path, name: str, **storage: Any) -> str:
-    """A mirror.json for a program; its path."""
-    path = bench.folder / f"{name}.json"
-    value = {
-        "sources": [str(source)],
-        "stateDir": str(bench.state_dir),
-        "storage": {"postgres": {"connectionString": bench.dsn}} | storage,
-    }
-    path.write_text(json.dumps(value))
-    return str(path)
 
 
 @contextmanager
@@ -115,9 +101,28 @@ def _small(options: argparse.Namespace, figures: Figures, bench: Workbench) -> N
         _writes(options, figures, source, local)
 
 
-def _freshness(
-    options: argparse.Namespace, figures: Figures, bench: Workbench, source: Path, config: str
-) -> None:
+def _search(options: argparse.Namespace, figures: Figures, bench: Workbench) -> None:
+    if not options.items:
+        return
+    source = bench.source("large")
+    build(source, options.items, options.dims)
+    config = configure(bench, source, "large", "large", backend="dual", readFrom="postgres", reads={"maxWaitMs": 1000})
+    with Mirror(bench, source, "large") as mirror:
+        figures.add(f"{options.items:,} items in Postgres", mirror.ready(), "s")
+        wait_for_index(bench, mirror, "large", options.dims)
+        figures.add("with the HNSW index", time.monotonic() - mirror.started, "s")
+        job = {"config": config, "dsn": with_schema(bench, "large"), "agent": AGENT, "items": options.items}
+        found = run("_storage.py", "searches", **job, dims=options.dims, rounds=options.searches)
+    for name in ("hybrid", "by embedding"):
+        mine, plain = (found["middle"][side] * 1e3 for side in (name, f"{name}, bare"))
+        figures.add(f"search, {name}, p50", mine, "ms", f"search_memories() alone: {plain:.2f} ms", plain)
+    for side, share in found["recall"].items():
+        figures.add(f"of the ten nearest, found by {side}", 100 * share, "%")
+    for what, number in sorted(found["counts"].items()):
+        figures.add(f"searches answered by {what}", number, f"of {sum(found['counts'].values())} reads")
+
+
+def _freshness(options: argparse.Namespace, figures: Figures, bench: Workbench, source: Path, config: str) -> None:
     job = {"config": config, "database": str(source), "state_dir": str(bench.state_dir), "rounds": options.rounds}
     found = run("_storage.py", "freshness", **job)
     figures.add("freshness check, at rest", found["check"] * 1e6, "us", "15 us", 15.0)
@@ -133,8 +138,12 @@ def _reads(options: argparse.Namespace, figures: Figures, bench: Workbench, sour
     found = run("_storage.py", "reads", **job, rounds=options.rounds)
     for name in ("get_item", "list_items"):
         one = {side: seconds * 1e6 for side, seconds in found[name].items()}
-        figures.add(f"{name}, p50", one["adapter"], "us", f"its SQL, a bare connection: {one['bare']:.0f} us", one["bare"])
-        figures.add(f"{name}, p50", one["adapter"], "us", f"its SQL, psycopg's pool: {one['pooled']:.0f} us", one["pooled"])
+        figures.add(
+            f"{name}, p50", one["adapter"], "us", f"its SQL, a bare connection: {one['bare']:.0f} us", one["bare"]
+        )
+        figures.add(
+            f"{name}, p50", one["adapter"], "us", f"its SQL, psycopg's pool: {one['pooled']:.0f} us", one["pooled"]
+        )
         plain = one["unproved"]
         figures.add(f"{name}, p50", one["adapter"], "us", f"SQL without agent and position: {plain:.0f} us", plain)
     rounds = max(10, int(options.seconds * 200 / 2))
