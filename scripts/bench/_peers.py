@@ -156,10 +156,13 @@ class _Ours:
         return [one.item.summary for one in found]
 
     def settle(self) -> None:
-        if self._freshness is not None:
-            reason = self._freshness.wait(self._freshness.begin(), time.monotonic() + 120)
-            if reason is not None:
+        if self._freshness is None:
+            return
+        deadline = time.monotonic() + 120
+        while (reason := self._freshness.wait(self._freshness.begin(), deadline)) is not None:
+            if time.monotonic() > deadline:
                 raise SystemExit(f"not everything is in Postgres: {reason}")
+            time.sleep(0.001)
 
 
 SIDES: dict[str, Callable[[dict[str, Any], Embeddings], Any]] = {

@@ -48,14 +48,22 @@ def main() -> None:
         options.rows, options.rounds, options.seconds = 200, 30, 0.5
         options.items, options.dims, options.searches, options.peer_items = 300, 16, 5, 0
     figures = Figures("the storage adapter")
+    failed = False
     try:
         with _limit(options.minutes * 60), workbench(options) as bench:
             for name, part in (("small", _small), ("search", _search), ("peers", against_peers)):
-                if not options.only or name in options.only:
+                if options.only and name not in options.only:
+                    continue
+                try:
                     part(options, figures, bench)
+                except SystemExit as error:
+                    print(f"{name}: {error}")
+                    failed = True
     except TimeoutError:
         print(f"ended after {options.minutes:g} minutes; the rest was left out")
     figures.finish(options)
+    if failed:
+        raise SystemExit(1)
 
 
 @contextmanager
@@ -138,14 +146,12 @@ def _reads(options: argparse.Namespace, figures: Figures, bench: Workbench, sour
     found = run("_storage.py", "reads", **job, rounds=options.rounds)
     for name in ("get_item", "list_items"):
         one = {side: seconds * 1e6 for side, seconds in found[name].items()}
-        figures.add(
-            f"{name}, p50", one["adapter"], "us", f"its SQL, a bare connection: {one['bare']:.0f} us", one["bare"]
-        )
-        figures.add(
-            f"{name}, p50", one["adapter"], "us", f"its SQL, psycopg's pool: {one['pooled']:.0f} us", one["pooled"]
-        )
-        plain = one["unproved"]
-        figures.add(f"{name}, p50", one["adapter"], "us", f"SQL without agent and position: {plain:.0f} us", plain)
+        against = {
+            "bare": "its SQL, a bare connection", "pooled": "its SQL, psycopg's pool",
+            "unproved": "SQL without agent and position",
+        }  # fmt: skip
+        for side, what in against.items():
+            figures.add(f"{name}, p50", one["adapter"], "us", f"{what}: {one[side]:.0f} us", one[side])
     rounds = max(10, int(options.seconds * 200 / 2))
     rest = run("_storage.py", "reads", **job, rounds=rounds, rate=200.0)
     with _beside_writer(source, 3600):

@@ -312,15 +312,43 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
 
 
 def _most_similar(rows: list[tuple[Any, ...]], statement: Near) -> list[tuple[int, float]]:
+    """The best rows, exactly: float32 finds those that may be, and float64 says which of these are, and how similar."""
     if not rows:
         return []
-    wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4").astype(np.float64)
-    vectors = np.frombuffer(b"".join(blob for _, blob in rows), "<f4").reshape(len(rows), -1).astype(np.float64)
+    wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4")
+    vectors = np.frombuffer(b"".join([blob for _, blob in rows]), "<f4").reshape(len(rows), -1)
+    among = _candidates(vectors, wanted, statement.limit)
+    scores = _cosine(vectors[among].astype(np.float64), wanted.astype(np.float64))
+    order = np.argsort(-scores, kind="stable")[: max(0, statement.limit)]
+    return [(rows[among[at]][0], float(scores[at])) for at in order]
+
+
+#: More than float32 can be off for a cosine of some thousand dimensions.
+_ROUGH = 1e-3
+#: Squares of lengths that float32 has room around.
+_LEAST, _MOST = 1e-20, 1e20
+
+
+def _candidates(vectors: Any, wanted: Any, limit: int) -> Any:
+    """Places, in order, of all rows that may be among the best; most rows are not even copied."""
+    with np.errstate(all="ignore"):
+        own = np.dot(wanted, wanted)
+        if not 0 < limit < len(vectors) or not _LEAST < own < _MOST:
+            return np.arange(len(vectors))
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        rough = vectors @ wanted / np.sqrt(squares * own)
+    known = (squares > _LEAST) & (squares < _MOST)
+    if np.count_nonzero(known) > limit:
+        least = np.partition(rough[known], -limit)[-limit] - _ROUGH
+        return np.flatnonzero(~known | (rough >= least))
+    return np.arange(len(vectors))
+
+
+def _cosine(vectors: Any, wanted: Any) -> Any:
+    """Of each row; 0 for a row of zeros."""
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = np.where(lengths > 0, vectors @ wanted / lengths, 0.0)
-    order = np.argsort(-scores, kind="stable")[: statement.limit]
-    return [(rows[at][0], float(scores[at])) for at in order]
+        return np.where(lengths > 0, vectors @ wanted / lengths, 0.0)
 
 
 def _keep_vectors(session: _Session, table: Table, where: sql.Sql) -> None:
