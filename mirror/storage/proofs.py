@@ -27,6 +27,7 @@ does, too. Then no program is the last one to close the file, and none can have 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, NamedTuple
 
 from mirror.core.positions import Lsn, Salts
@@ -64,6 +65,12 @@ class PositionRow(NamedTuple):
     def lsn(self) -> Lsn:
         """Its place in the lineage."""
         return Lsn(self.generation, self.frame)
+
+
+class Unasked(Enum):
+    """In place of a position row: the operation asked the store nothing, so its answer has no age."""
+
+    UNASKED = "unasked"
 
 
 class Floor(NamedTuple):

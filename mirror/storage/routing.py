@@ -23,7 +23,7 @@ from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
-from mirror.storage.proofs import PositionRow, Start
+from mirror.storage.proofs import PositionRow, Start, Unasked
 from mirror.storage.reads import READS, Reason
 from mirror.storage.sessions import Session, Token
 
@@ -170,13 +170,15 @@ class Routes:
             published = freshness.published()
             if published is None:
                 return Reason.NOT_FOLLOWED
-            row: PositionRow | None
+            row: PositionRow | Unasked | None
             try:
                 result, row = yield OnPostgres(published.source_id, max(wait, _LEAST_PATIENCE))
             except SinkError as error:
                 self._health.has_failed(error)
                 return Reason.FAILED
             self._health.has_answered()
+            if row is Unasked.UNASKED:
+                return (result,)
             if row is None:
                 return Reason.UNPROVED
             with source.guard:
@@ -207,8 +209,10 @@ class TokenRoutes:
             )
         deadline = time.monotonic() + self._settings().reads.max_wait_ms / 1000
         while True:
-            row: PositionRow | None
+            row: PositionRow | Unasked | None
             result, row = yield OnPostgres(self._token.lineage)
+            if row is Unasked.UNASKED:
+                return result  # type: ignore[no-any-return]
             if row is None:
                 raise TokenError(
                     "read at a token",

@@ -51,6 +51,7 @@ def test_when_it_expires(memory: Memory, hours: float) -> None:
 )  # fmt: skip
 def test_the_same_fact_is_noted_once_in_a_conversation(memory: Memory, more: dict[str, Any], new: bool) -> None:
     made = create(memory)
+    more = dict(more)  # the next store's test has the same one
     given = {
         "role": "user", "candidate_type": "preference", "confidence": 0.5, "session_key": "s1",
         "fact_text": more.pop("fact", "Likes tea"),

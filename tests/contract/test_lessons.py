@@ -171,7 +171,9 @@ def test_by_tool_those_with_most_confidence_first(memory: Memory) -> None:
     assert memory.get_lessons_by_tool("make") == [high, low] == memory.get_lessons_by_tag("ci")
 
 
-@pytest.mark.parametrize("query", ["dragons", "dragons castles", "DRAGONS", "dragons!", '"dragons"', "dragons OR", "a dragons"])
+@pytest.mark.parametrize(
+    "query", ["dragons", "dragons castles", "DRAGONS", "dragons!", '"dragons"', "dragons OR", "a dragons"]
+)
 def test_search(memory: Memory, query: str) -> None:
     made = create(memory, context="where dragons live")
     create(memory)
@@ -214,4 +216,6 @@ def test_tools_are_a_list_of_texts(memory: Memory, tools: Any) -> None:
 def test_a_deleted_lesson_is_not_found(memory: Memory) -> None:
     made = create(memory, "dragons", tags=["a"], related_tools=["make"])
     assert memory.delete_lesson(made.id)
-    assert memory.search_lessons("dragons") == memory.get_lessons_by_tag("a") == memory.get_lessons_by_tool("make") == []
+    assert (
+        memory.search_lessons("dragons") == memory.get_lessons_by_tag("a") == memory.get_lessons_by_tool("make") == []
+    )

@@ -110,7 +110,7 @@ def test_a_value_of_another_type_is_refused(memory: Memory, name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_texts_of_all_kinds(memory: Memory, name: str) -> None:
     """Quotes, wildcards, other scripts, code points beyond 16 bits, line ends."""
-    text = "O'Brien \"100%_\" \\ ñ 漢字 🦊 \r\n\t{}[]"
+    text = 'O\'Brien "100%_" \\ ñ 漢字 🦊 \r\n\t{}[]'
     argument = {
         "resource": "url", "item": "summary", "category": "name", "entity": "name", "reflection": "content",
         "lesson": "lesson", "skill": "title", "candidate": "fact_text", "feedback": "model",

@@ -29,7 +29,8 @@ def items(found: list[SearchResult]) -> list[str]:
     [
         "dragon", "Dragon", "DRAGON", "dragon?", "(dragon", '"dragon', "dragon*", "-dragon", "dragon AND", "OR dragon",
         "NEAR(dragon", "dragon:", "summary:dragon", "^dragon", "dragon OR unicorns", "unicorns dragon", "dragon\x00",
-        "{dragon}", "dragon + dragon", "dragon\\", "'dragon'", "dragon; DROP TABLE memory_items", "%dragon%", "🦊 dragon",
+        "{dragon}", "dragon + dragon", "dragon\\", "'dragon'", "dragon; DROP TABLE memory_items", "%dragon%",
+        "🦊 dragon",
     ],
 )  # fmt: skip
 def test_operators_in_a_query_are_no_operators(memory: Memory, query: str) -> None:
@@ -222,7 +223,9 @@ def test_searches_with_a_filter(memory: Memory, where: dict[str, Any], found: se
         assert {result.item.summary.split()[1] for result in results} == found
 
 
-@pytest.mark.parametrize(("types", "count"), [(["event"], 2), (["event", "profile"], 3), (["no"], 0), ([], 3), (None, 3)])
+@pytest.mark.parametrize(
+    ("types", "count"), [(["event"], 2), (["event", "profile"], 3), (["no"], 0), ([], 3), (None, 3)]
+)
 def test_types(memory: Memory, types: list[str] | None, count: int) -> None:
     """Of words, too: the original looks at the type only in what it finds by embeddings."""
     create(memory, "dragon", X)

@@ -88,7 +88,7 @@ def test_functions_of_the_owner_are_nobody_elses(owner: Connection) -> None:
 
 
 #: They read the rows of the asking agent, and what others let it read.
-OPEN = {"memory_candidates"}
+OPEN = {"memory_candidates", "knowledge_candidates"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``search_memories`` for agents of many sizes in one table: full answers, near the exact ones, of what they may read."""
+"""``search_memories`` for agents of many sizes in one table: full answers, near the exact ones, of what may be read."""
 
 from __future__ import annotations
 
@@ -166,8 +166,9 @@ def test_restrictions(reader: Connection) -> None:
     for agent, size in (("seven", 1), ("medium", 10), ("middle", 10), ("big", 10)):
         act_as(reader, agent)
         found = reader.execute(
-            "SELECT memory_type, significance FROM search_memories('number', %s::vector, 10, 'own', '{event}', '{core}')"
-            " JOIN memory_items USING (agent_id, id)",
+            "SELECT memory_type, significance"
+            " FROM search_memories('number', %s::vector, 10, 'own', '{event}', '{core}') JOIN"
+            " memory_items USING (agent_id, id)",
             (query,),
         ).fetchall()
         assert found == [("event", "core")] * (size + (agent == "seven"))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mirror.core.quote import quoted
+from mirror.storage.jsontext import to_json
 from mirror.storage.on_sqlite import joined, sql
 from mirror.storage.on_sqlite.drivers import Connection, connect
 from mirror.storage.operations.base import Context, Operation
@@ -304,7 +305,7 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
     along = joined.along(table, statement.along)
     found = execute(
         f"SELECT rowid, {sql.columns(table)}, 0.0{along} FROM {name} WHERE rowid IN (SELECT value FROM json_each(?))",
-        [sql.to_json(list(scores))],
+        [to_json(list(scores))],
     )
     read = sql.rows_of(table, [row[1:] for row in found], _read(table))
     by_rowid = {row[0]: (made, scores[row[0]], *more) for row, (made, _, *more) in zip(found, read, strict=True)}
