@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +96,12 @@ class _Session:
             with self.transaction("BEGIN"):
                 yield
 
+    def together(self, with_vectors: bool) -> AbstractContextManager[None]:
+        """One transaction around a change and that of a vec0 table; without the extension it is one statement."""
+        if with_vectors and self.vectors and not self.in_transaction:
+            return self.transaction("BEGIN IMMEDIATE")
+        return nullcontext()
+
     def schema_of(self, name: str) -> str | None:
         """The SQL of a table of the file; None if there is none."""
         [(cookie,)] = self.connection.execute("PRAGMA schema_version")
@@ -159,10 +165,11 @@ class SQLiteStore:
     ) -> Result:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         with self._session() as session:
-            if operation.many or (not operation.reads and session.vectors):
+            op = operation.make(ctx, *args, **kwargs)
+            if operation.many:
                 with session.transaction("BEGIN" if operation.reads else "BEGIN IMMEDIATE"):
-                    return _drive(session, operation.make(ctx, *args, **kwargs))
-            return _drive(session, operation.make(ctx, *args, **kwargs))
+                    return _drive(session, op)
+            return _drive(session, op)
 
 
 #: Connections of parent processes: kept, because closing them here would drop the parent's locks.
@@ -196,22 +203,27 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
             read = _read(table)
             return [read(row) for row in execute(*sql.select(statement))]
         case Insert(table):
-            execute(*sql.insert(statement))
-            changed = session.connection.changed()
-            if table.vectors and statement.values.get("embedding") is not None and changed:
-                _keep_vectors(session, table, sql.where(table, _by_key(table, statement.values)))
+            has_vector = bool(table.vectors) and statement.values.get("embedding") is not None
+            with session.together(has_vector):
+                execute(*sql.insert(statement))
+                changed = session.connection.changed()
+                if has_vector and changed:
+                    _keep_vectors(session, table, sql.where(table, _by_key(table, statement.values)))
             return changed
         case Update(table):
-            execute(*sql.update(statement))
-            changed = session.connection.changed()
-            if table.vectors and "embedding" in statement.values and changed:
-                _keep_vectors(session, table, sql.where(table, statement.where))
+            has_vector = bool(table.vectors) and "embedding" in statement.values
+            with session.together(has_vector):
+                execute(*sql.update(statement))
+                changed = session.connection.changed()
+                if has_vector and changed:
+                    _keep_vectors(session, table, sql.where(table, statement.where))
             return changed
         case Delete(table):
-            if table.vectors:
-                _drop_vectors(session, table, sql.where(table, statement.where))
-            execute(*sql.delete(statement))
-            return session.connection.changed()
+            with session.together(bool(table.vectors)):
+                if table.vectors:
+                    _drop_vectors(session, table, sql.where(table, statement.where))
+                execute(*sql.delete(statement))
+                return session.connection.changed()
         case Count():
             return execute(*sql.count(statement))[0][0]
         case CountBy():
