@@ -11,7 +11,10 @@ def to_json(value: Any) -> str:
 
     Raises ``ValueError`` for what JSON cannot carry.
     """
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(_plain(value))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def _plain(value: Any) -> Any:

@@ -173,7 +173,7 @@ class Routes:
             reason: Reason | None = yield Wait(freshness, start, deadline)
             if reason is not None:
                 return reason
-            published = freshness.published()
+            published = start.published
             if published is None:
                 return Reason.NOT_FOLLOWED
             row: PositionRow | Unasked | None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from mirror.core.errors import ConfigError
-from mirror.storage.tables import Embedding, Table
+from mirror.storage.tables import Embedding, Table, surely_fits
 
 Result = TypeVar("Result")
 
@@ -225,7 +225,11 @@ def _bounded(statement: Any, *names: str) -> None:
 
 
 def _checked(table: Table, values: Mapping[str, Any]) -> None:
+    columns = table.by_name
     for name, value in values.items():
+        column = columns.get(name)
+        if column is not None and surely_fits(column, value):
+            continue
         if not isinstance(value, Add | CountOf):
             table.check(name, value)
 

@@ -153,6 +153,20 @@ _TYPES: dict[Kind, tuple[type, ...]] = {
 }  # fmt: skip
 
 
+def surely_fits(column: Column, value: Any) -> bool:
+    """Whether a value fits by a look at its type, as most do; of the others :meth:`Table.check` says it."""
+    kind = type(value)
+    if value is None:
+        return column.optional
+    if kind is str:
+        return column.kind in ("text", "time") and value.isascii()
+    if kind is float:
+        return column.kind == "real" and math.isfinite(value)
+    if kind is int:
+        return column.kind in ("integer", "millis", "real") and -(2**63) <= value < 2**63
+    return kind is dict and not value and column.kind == "json" and not column.sequence
+
+
 def _misfit(column: Column, value: Any) -> str:
     """What is wrong with a value of a column; empty: nothing."""
     if value is None:

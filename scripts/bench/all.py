@@ -24,6 +24,10 @@ SHORT = {
     "agents": ["--commits", "300"],
     "freshness": ["--rounds", "3", "--seconds", "3"],
     "hook": ["--rounds", "3", "--full", "3000", "--normal", "40000"],
+    "storage": [
+        *("--rows", "5000", "--rounds", "500", "--seconds", "2"),
+        *("--items", "5000", "--searches", "50", "--peer-items", "0"),
+    ],
     "memory": ["--rows", "200000", "--ops", "insert", "update"],
     "parity": ["--rows", "200000", "--rounds", "2", "--seconds", "2", "--commits", "10000", "--link-size", "10"],
 }

@@ -21,6 +21,7 @@ TINY = {
     "memory": ["--rows", "500", "--ops", "insert", "--size", "1"],
     "parity": ["--rows", "50", "--rounds", "1", "--size", "1", "--seconds", "1", "--commits", "50", "--link-size", "1"],
     "snapshot": ["--rows", "2000", "--rounds", "1"],
+    "storage": ["--quick"],
     "writer": ["--rounds", "1", "--unpaced", "200", "--seconds", "0.2", "--commits", "200", "--size", "1"],
 }
 

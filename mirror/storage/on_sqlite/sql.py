@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from mirror.core.errors import SourceError
@@ -346,14 +347,20 @@ def count_by(statement: CountBy) -> Sql:
 
 def insert(statement: Insert) -> Sql:
     """An Insert as SQL."""
-    table = statement.table
-    names = ", ".join(map(quote_identifier, statement.values))
-    marks = ", ".join("?" for _ in statement.values)
-    how = "INSERT OR REPLACE" if statement.replace else "INSERT"
+    table, values = statement.table, statement.values
+    columns = table.by_name
+    parameters = [stored(columns[name], value) for name, value in values.items()]
+    return _insert_text(table.name, tuple(values), statement.ignore, statement.replace), parameters
+
+
+@lru_cache(maxsize=500)
+def _insert_text(table: str, names: tuple[str, ...], ignore: bool, replace: bool) -> str:
+    how = "INSERT OR REPLACE" if replace else "INSERT"
+    marks = ", ".join("?" for _ in names)
     # OR IGNORE would ignore a NULL that must not be there, too.
-    otherwise = " ON CONFLICT DO NOTHING" if statement.ignore else ""
-    parameters = [stored(table.by_name[name], value) for name, value in statement.values.items()]
-    return f"{how} INTO {quote_identifier(table.name)} ({names}) VALUES ({marks}){otherwise}", parameters
+    otherwise = " ON CONFLICT DO NOTHING" if ignore else ""
+    columns = ", ".join(map(quote_identifier, names))
+    return f"{how} INTO {quote_identifier(table)} ({columns}) VALUES ({marks}){otherwise}"
 
 
 def update(statement: Update) -> Sql:

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,6 +99,12 @@ class _Session:
             with self.transaction("BEGIN"):
                 yield
 
+    def together(self, with_vectors: bool) -> AbstractContextManager[None]:
+        """One transaction around a change and that of a vec0 table; without the extension it is one statement."""
+        if with_vectors and self.vectors and not self.in_transaction:
+            return self.transaction("BEGIN IMMEDIATE")
+        return nullcontext()
+
     def schema_of(self, name: str) -> str | None:
         """The SQL of a table of the file; None if there is none."""
         [(cookie,)] = self.connection.execute("PRAGMA schema_version")
@@ -162,10 +168,11 @@ class SQLiteStore:
     ) -> Result:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         with self._session() as session:
-            if operation.many or (not operation.reads and session.vectors):
+            op = operation.make(ctx, *args, **kwargs)
+            if operation.many:
                 with session.transaction("BEGIN" if operation.reads else "BEGIN IMMEDIATE"):
-                    return _drive(session, operation.make(ctx, *args, **kwargs))
-            return _drive(session, operation.make(ctx, *args, **kwargs))
+                    return _drive(session, op)
+            return _drive(session, op)
 
 
 #: Connections of parent processes: kept, because closing them here would drop the parent's locks.
@@ -203,22 +210,27 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
             found = execute(*sql.select_counting(statement))
             return [(read(row[:width]), *row[width:]) for row in found]
         case Insert(table):
-            execute(*sql.insert(statement))
-            changed = session.connection.changed()
-            if table.vectors and statement.values.get("embedding") is not None and changed:
-                _keep_vectors(session, table, sql.where(table, _by_key(table, statement.values)))
+            has_vector = bool(table.vectors) and statement.values.get("embedding") is not None
+            with session.together(has_vector):
+                execute(*sql.insert(statement))
+                changed = session.connection.changed()
+                if has_vector and changed:
+                    _keep_vectors(session, table, sql.where(table, _by_key(table, statement.values)))
             return changed
         case Update(table):
-            execute(*sql.update(statement))
-            changed = session.connection.changed()
-            if table.vectors and "embedding" in statement.values and changed:
-                _keep_vectors(session, table, sql.where(table, statement.where))
+            has_vector = bool(table.vectors) and "embedding" in statement.values
+            with session.together(has_vector):
+                execute(*sql.update(statement))
+                changed = session.connection.changed()
+                if has_vector and changed:
+                    _keep_vectors(session, table, sql.where(table, statement.where))
             return changed
         case Delete(table):
-            if table.vectors:
-                _drop_vectors(session, table, sql.where(table, statement.where))
-            execute(*sql.delete(statement))
-            return session.connection.changed()
+            with session.together(bool(table.vectors)):
+                if table.vectors:
+                    _drop_vectors(session, table, sql.where(table, statement.where))
+                execute(*sql.delete(statement))
+                return session.connection.changed()
         case Count():
             return execute(*sql.count(statement))[0][0]
         case CountBy():
@@ -320,15 +332,43 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
 
 
 def _most_similar(rows: list[tuple[Any, ...]], statement: Near) -> list[tuple[int, float]]:
+    """The best rows, exactly: float32 finds those that may be, and float64 says which of these are, and how similar."""
     if not rows:
         return []
-    wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4").astype(np.float64)
-    vectors = np.frombuffer(b"".join(blob for _, blob in rows), "<f4").reshape(len(rows), -1).astype(np.float64)
+    wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4")
+    vectors = np.frombuffer(b"".join([blob for _, blob in rows]), "<f4").reshape(len(rows), -1)
+    among = _candidates(vectors, wanted, statement.limit)
+    scores = _cosine(vectors[among].astype(np.float64), wanted.astype(np.float64))
+    order = np.argsort(-scores, kind="stable")[: max(0, statement.limit)]
+    return [(rows[among[at]][0], float(scores[at])) for at in order]
+
+
+#: More than float32 can be off for a cosine of some thousand dimensions.
+_ROUGH = 1e-3
+#: Squares of lengths that float32 has room around.
+_LEAST, _MOST = 1e-20, 1e20
+
+
+def _candidates(vectors: Any, wanted: Any, limit: int) -> Any:
+    """Places, in order, of all rows that may be among the best; most rows are not even copied."""
+    with np.errstate(all="ignore"):
+        own = np.dot(wanted, wanted)
+        if not 0 < limit < len(vectors) or not _LEAST < own < _MOST:
+            return np.arange(len(vectors))
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        rough = vectors @ wanted / np.sqrt(squares * own)
+    known = (squares > _LEAST) & (squares < _MOST)
+    if np.count_nonzero(known) > limit:
+        least = np.partition(rough[known], -limit)[-limit] - _ROUGH
+        return np.flatnonzero(~known | (rough >= least))
+    return np.arange(len(vectors))
+
+
+def _cosine(vectors: Any, wanted: Any) -> Any:
+    """Of each row; 0 for a row of zeros."""
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = np.where(lengths > 0, vectors @ wanted / lengths, 0.0)
-    order = np.argsort(-scores, kind="stable")[: statement.limit]
-    return [(rows[at][0], float(scores[at])) for at in order]
+        return np.where(lengths > 0, vectors @ wanted / lengths, 0.0)
 
 
 def _keep_vectors(session: _Session, table: Table, where: sql.Sql) -> None:
