@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -107,6 +108,7 @@ class _Shared:
             kind: SourceReads(freshness, Session(freshness), Lock()) for kind, freshness in files.freshness.items()
         }
         self._routes = Routes(settings, dict(self._sources), backing.health, files.agent)
+        self._shadow = partial(backing.shadow.offer, files)
         self._ready = False
 
     def is_ready(self) -> bool:
@@ -150,7 +152,7 @@ class Adapter(_Shared):
         super().__init__(backing, files, settings)
         self._pools = pools
         self._closed: Callable[[], None] | None = closed
-        runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema))
+        runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema), self._shadow)
         self.memory = Memory(runner)
 
     def init(self) -> None:
@@ -195,7 +197,9 @@ class AsyncAdapter(_Shared):
         self._pools: Pools[AsyncPostgresStore] = Pools(backing, AsyncPostgresStore)
         self._closed: Callable[[], None] | None = closed
         self._others: list[AsyncAdapter] = []
-        runner = AsyncRoutedRunner(self._context, self._routes, files.stores, lambda: self._pools.get(files.schema))
+        runner = AsyncRoutedRunner(
+            self._context, self._routes, files.stores, lambda: self._pools.get(files.schema), self._shadow
+        )
         self.memory = AsyncMemory(runner)
 
     async def init(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ from mirror.storage.tables import Table
 from mirror.storage.words import search_words
 
 Result = TypeVar("Result")
+Seen = TypeVar("Seen")
 
 #: Columns of texts that are searched where the file has no full-text table.
 _TEXTS = {
@@ -58,8 +59,37 @@ class _Session:
     def __init__(self, database: Path) -> None:
         self.connection: Connection = connect(database)
         self.vectors = self.connection.load_vectors()
+        self.in_transaction = False
         self._names: dict[str, str] = {}
         self._cookie = -1
+
+    @property
+    def compares_vectors(self) -> bool:
+        """Whether the extension for vectors is loaded and the file has its tables."""
+        return self.vectors and self.schema_of("vec_memory_items") is not None
+
+    @contextmanager
+    def transaction(self, begin: str) -> Iterator[None]:
+        """One transaction around what is done: committed at the end, rolled back by an error."""
+        self.connection.execute(begin)
+        self.in_transaction = True
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        finally:
+            self.in_transaction = False
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One state of the file for several reads."""
+        if self.in_transaction:
+            yield
+        else:
+            with self.transaction("BEGIN"):
+                yield
 
     def schema_of(self, name: str) -> str | None:
         """The SQL of a table of the file; None if there is none."""
@@ -89,7 +119,7 @@ class SQLiteStore:
     def vec_available(self) -> bool:
         """Whether the extension for vectors is loaded and the file has its tables."""
         with self._session() as session:
-            return session.vectors and session.schema_of("vec_memory_items") is not None
+            return session.compares_vectors
 
     def tables(self) -> frozenset[str]:
         """The names of the file's tables. Raises ``SourceError``."""
@@ -119,25 +149,38 @@ class SQLiteStore:
             with self._guard:
                 self._idle.append(session)
 
+    def read_at(
+        self,
+        ctx: Context,
+        operation: Operation[..., Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        look: Callable[[], Seen],
+    ) -> tuple[Result | Exception, Seen, Seen]:
+        """Run an operation that reads, in one snapshot; returns its result, or what it raised.
+
+        ``look`` is called before the snapshot is taken and right after: where it returned the same, that is the
+        snapshot's. Both are returned. Raises a ``MirrorError`` if no snapshot can be taken.
+        """
+        with self._session() as session:
+            before = look()
+            with session.transaction("BEGIN"):
+                session.connection.execute("PRAGMA schema_version")  # the first read takes the snapshot
+                after = look()
+                try:
+                    return _drive(session, operation.make(ctx, *args, **kwargs)), before, after
+                except Exception as error:
+                    return error, before, after
+
     def run(
         self, ctx: Context, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Result:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         with self._session() as session:
             if operation.many or (not operation.reads and session.vectors):
-                return self._in_transaction(session, operation, operation.make(ctx, *args, **kwargs))
+                with session.transaction("BEGIN" if operation.reads else "BEGIN IMMEDIATE"):
+                    return _drive(session, operation.make(ctx, *args, **kwargs))
             return _drive(session, operation.make(ctx, *args, **kwargs))
-
-    def _in_transaction(self, session: _Session, operation: Operation[..., Any], op: Op[Result]) -> Result:
-        execute = session.connection.execute
-        execute("BEGIN" if operation.reads else "BEGIN IMMEDIATE")
-        try:
-            result = _drive(session, op)
-            execute("COMMIT")
-        except BaseException:
-            execute("ROLLBACK")
-            raise
-        return result
 
 
 #: Connections of parent processes: kept, because closing them here would drop the parent's locks.
