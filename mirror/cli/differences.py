@@ -8,18 +8,16 @@ from typing import Any
 
 import click
 import psycopg
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Column, Table
 
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import print_line, print_table, text
+from mirror.cli.output import print_line
 from mirror.core.config.settings import Settings
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 
-#: Characters of arguments and answers that the table for people shows.
-_SHOWN = 80
+#: Characters of arguments and answers that people are shown.
+_SHOWN = 300
 _NAMES = (
     "id", "method", "kind", "arguments", "sqlite", "postgres", "position", "first_seen", "last_seen", "count",
 )  # fmt: skip
@@ -59,14 +57,12 @@ def list_(settings: Settings, debug: bool, as_json: bool) -> None:
     if not found:
         print_line(console, "no differences")
         return
-    headings = ("id", "method", "kind", "arguments")
-    answers = (Column("SQLite", overflow="fold"), Column("Postgres", overflow="fold"))
-    table = Table(Column("source"), *headings, *answers, "last seen", "count", box=SIMPLE_HEAD)
     for row in found:
-        shown = [row[name] for name in ("id", "method", "kind", "arguments", "sqlite", "postgres")]
-        cells = [Path(row["source"]).name, *shown, row["last_seen"][:19], row["count"]]
-        table.add_row(*(text(_short(str(cell))) for cell in cells))
-    print_table(console, table)
+        times = "once" if row["count"] == 1 else f"{row['count']:,} times"
+        seen = f"{times}, last {row['last_seen'][:19]} at {row['position']}"
+        print_line(console, f"{row['id']}: {Path(row['source']).name}: {row['method']}: {row['kind']}: {seen}")
+        for name, value in (("with", row["arguments"]), ("SQLite", row["sqlite"]), ("Postgres", row["postgres"])):
+            print_line(console, f"  {name}: {_short(value)}")
     print_line(console, "next: `mirror parity` shows if rows differ; `mirror differences forget` once it is known why")
 
 

@@ -60,6 +60,8 @@ class Outcome:
     ranked: list[Ranked] = field(default_factory=list)
     statements: int = 0
     """How many it was asked."""
+    defect: Exception | None = None
+    """What went wrong in recording, which says nothing about the store."""
 
 
 class Difference(NamedTuple):
@@ -111,7 +113,11 @@ def recording(operation: Operation[..., Any], outcome: Outcome) -> Operation[...
                 return stop.value
             outcome.statements += 1
             answer = yield _deeper(statement)
-            answer = _note(statement, answer, outcome.ranked)
+            try:
+                answer = _note(statement, answer, outcome.ranked)
+            except Exception as error:
+                outcome.defect = error
+                raise
 
     make.__name__, make.__module__ = operation.make.__name__, operation.make.__module__
     return replace(operation, make=make)
@@ -128,10 +134,9 @@ def _note(statement: Any, answer: Any, ranked: list[Ranked]) -> Any:
     if isinstance(statement, Words | Near):
         ranked.append(Ranked(statement, answer))
         return answer[: statement.limit] if statement.limit > 0 else answer
-    parts = getattr(statement, "parts", ())
-    for part, found in zip(parts, answer, strict=False) if isinstance(parts, tuple) else ():
+    for at, part in enumerate(getattr(statement, "parts", ())):
         if isinstance(part, Words | Near):
-            ranked.append(Ranked(part, found))
+            ranked.append(Ranked(part, answer[at]))
     return answer
 
 

@@ -322,7 +322,9 @@ def _is_same(before: Start, start: Start) -> bool:
 
 
 def _settle(outcome: Outcome, value: Any) -> None:
-    """Take a result or an error; raises a ``MirrorError`` that says nothing about the rows: another try may succeed."""
+    """Take a result or an error; raises an error that says nothing about the rows: another try may succeed."""
+    if outcome.defect is not None:
+        raise outcome.defect
     if not isinstance(value, Exception):
         outcome.value = value
     elif isinstance(value, MirrorError) and (value.retryable or (isinstance(value, SinkError) and not value.sqlstate)):

@@ -202,6 +202,43 @@ def test_searches_are_recorded_and_asked_for_more() -> None:
     assert recording(operation, outcome).name == operation.name == "search"
 
 
+def test_a_statement_with_parts_is_a_search_if_one_of_them_is() -> None:
+    class Together:
+        parts = (Words(ITEMS, "tea", 5), Select(ITEMS), Near(ITEMS, Embedding([1]), 5))
+
+    class Counts:
+        parts = (("items", Select(ITEMS)),)
+
+    def operation(ctx: Context) -> Iterator[Any]:
+        first = yield Together()
+        second = yield Counts()
+        third = yield Select(ITEMS)
+        return first, second, third
+
+    outcome = Outcome()
+    op = recording(Operation(operation, "memory", reads=True, many=True), outcome).make(Context("argent"))  # type: ignore[arg-type]
+    op.send(None)
+    op.send([[(item("1"), 1.0)], [item("2")], [(item("3"), 0.5)]])
+    op.send({"items": 3})
+    with pytest.raises(StopIteration):
+        op.send(7)
+    assert [one.found[0][0].id for one in outcome.ranked] == ["1", "3"] and outcome.defect is None
+
+
+def test_what_fails_in_recording_is_no_answer() -> None:
+    """Else a defect of ours, on both sides, would be taken for two equal errors."""
+
+    def operation(ctx: Context) -> Iterator[Any]:
+        return (yield Words(ITEMS, "tea", 5))
+
+    outcome = Outcome()
+    op = recording(Operation(operation, "memory", reads=True, many=False), outcome).make(Context("argent"))  # type: ignore[arg-type]
+    op.send(None)
+    with pytest.raises(TypeError):
+        op.send(7)
+    assert isinstance(outcome.defect, TypeError)
+
+
 def test_the_table_names_methods_that_exist() -> None:
     there: dict[str, Operation[..., Any]] = {}
     modules = {found.name for found in pkgutil.iter_modules(operations.__path__)}
