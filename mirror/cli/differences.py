@@ -62,7 +62,7 @@ def list_(settings: Settings, debug: bool, as_json: bool) -> None:
         seen = f"{times}, last {row['last_seen'][:19]} at {row['position']}"
         print_line(console, f"{row['id']}: {Path(row['source']).name}: {row['method']}: {row['kind']}: {seen}")
         for name, value in (("with", row["arguments"]), ("SQLite", row["sqlite"]), ("Postgres", row["postgres"])):
-            print_line(console, f"  {name}: {_short(value)}")
+            print_line(console, f"  {name}: {_short(value or '-')}")
     print_line(console, "next: `mirror parity` shows if rows differ; `mirror differences forget` once it is known why")
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,7 +18,7 @@ from loguru import logger
 from mirror.cli.output import printable
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError
-from mirror.core.folders import source_folder
+from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.status import Phase
 from mirror.postgres.profiles import PROFILES
@@ -83,7 +84,36 @@ def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that every command on sources takes; the command gets them as ``settings``, and ``debug``."""
+    return _with_settings(command, load_settings)
 
+
+def common_even_if_broken(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`common`, for a command that must answer though configuration files cannot be used.
+
+    The settings then have a ``problem``. If it cannot be known which state directory is meant, it is raised.
+    """
+    return _with_settings(command, _usable_settings)
+
+
+def _usable_settings(*arguments: Any) -> Settings:
+    try:
+        settings = load_settings(*arguments)
+    except ConfigError as error:
+        try:
+            settings = load_settings(*arguments, lenient=True)
+            if known_sources(settings.state_dir):
+                return replace(settings, problem=str(error))
+        except MirrorError:
+            raise error from None
+        raise
+    try:
+        settings.agreed_storage()
+    except ConfigError as error:
+        return replace(settings, problem=str(error))
+    return settings
+
+
+def _with_settings(command: Callable[..., Any], load: Callable[..., Settings]) -> Callable[..., Any]:
     @wraps(command)
     def with_settings(
         sources: tuple[str, ...],
@@ -96,8 +126,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> None:
         if schema == "":
             raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
-        settings = load_settings(sources, postgres, state_dir, schema, config)
-        command(settings=settings, debug=debug, **own)
+        command(settings=load(sources, postgres, state_dir, schema, config), debug=debug, **own)
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):

@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common, help_end, json_option, own_schema_command, schema_of
+from mirror.cli.options import common, common_even_if_broken, help_end, json_option, own_schema_command, schema_of
 from mirror.cli.output import print_line, print_table, text
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
@@ -72,7 +72,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
         codes={0: "it was shown, also if the mirror has failed or is stopped"},
     ),
 )
-@common
+@common_even_if_broken
 @json_option
 def status(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show what the mirror of each source is doing, what is wrong, and what to do next.
@@ -92,6 +92,9 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
         click.echo(msgspec.json.format(document, indent=2).decode())
         return
     console = Console()
+    if settings.problem is not None:
+        print_line(console, f"configuration: {settings.problem}", style="red")
+        print_line(console, "configuration: programs that follow it go on with what it said before")
     headings = ("phase", "lag", "fresh", "captured", "applied", "commits", "rejects", "gaps")
     table = Table(Column("source", overflow="fold"), *headings, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     names = names_apart(report.source for report in reports)
@@ -189,7 +192,7 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
         steps.append(f"{parity}  # the last comparison could not check all")
     elif proof.proof == "stale":
         steps.append(f"{parity}  # the last comparison is more than a day old")
-    return replace(report, parity=proof, next_steps=steps)
+    return replace(report, parity=proof, next_steps=steps, configuration=settings.problem)
 
 
 def _kept(source: Path, settings: Settings, folder: Path) -> tuple[StatusReport, MirrorError | None]:

@@ -1,7 +1,8 @@
 """The folders in the state directory: one for each source, and what is read from its files.
 
 ``sources/NAME-DIGEST/`` contains ``source`` (the source's absolute path), ``lock`` (the process id of its mirror, see
-:mod:`mirror.core.locks`), ``control.path`` (see :mod:`mirror.core.sockets`), ``spool/`` and the saved copy.
+:mod:`mirror.core.locks`), ``control.path`` (see :mod:`mirror.core.sockets`), ``position`` (see
+:mod:`mirror.core.published`), ``spool/`` and the saved copy.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ _MAGIC = b"mirrpos1"
 _FOLLOWS, _WAL = 1, 2
 _RECORD = struct.Struct("<8sIIQQQQQIIdQ16s")
 _SUM = struct.Struct("<I")
+#: Seconds between two looks of a reader at whether another file is at the path: a folder is deleted once in a year.
+LOOK_SECONDS = 0.01
 #: Reads of a file that a writer changes until it counts as damaged. One takes a microsecond, as a write does.
 _TRIES = 200
 
@@ -73,10 +75,19 @@ class Published(NamedTuple):
     run: int
     source_id: int
     epoch: int
-    position: Position
+    generation: int
+    frame: int
+    salt1: int
+    salt2: int
+    committed_at: float
     beat: float
     """When it was written (``time.monotonic``)."""
     lineage: str
+
+    @property
+    def position(self) -> Position:
+        """The applied position."""
+        return Position(Lsn(self.generation, self.frame), Salts(self.salt1, self.salt2), self.committed_at)
 
     @property
     def mirror(self) -> tuple[int, int, int, str]:
@@ -101,13 +112,15 @@ def _parse(data: bytes) -> Published | None:
     end = _RECORD.size
     if len(data) < SIZE or zlib.crc32(data[:end]) != _SUM.unpack_from(data, end)[0]:
         return None
-    magic, flags, pid, run, source_id, epoch, *position, beat, lineage = _RECORD.unpack_from(data)
+    fields = _RECORD.unpack_from(data)
+    magic, flags, pid, run, source_id, epoch, generation, frame, salt1, salt2, committed_at, beat, lineage = fields
     if magic != _MAGIC:
         return None
-    generation, frame, salt1, salt2, committed_at = position
-    applied = Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at)
-    follows, wal = bool(flags & _FOLLOWS), bool(flags & _WAL)
-    return Published(follows, wal, pid, run, source_id, epoch, applied, beat / 1e9, _lineage(lineage))
+    follows, wal = flags & _FOLLOWS != 0, flags & _WAL != 0
+    return Published(
+        follows, wal, pid, run, source_id, epoch,
+        generation, frame, salt1, salt2, committed_at, beat / 1e9, _lineage(lineage),
+    )  # fmt: skip
 
 
 class Publisher:
@@ -123,6 +136,7 @@ class Publisher:
         self._run = time.time_ns()
         self._descriptor = -1
         self._published: tuple[object, ...] | None = None
+        """What the file says; None: that nobody follows the source, or it is not known."""
         self._last = _nothing(self._run)
         self._next_beat = 0.0
         self._open()
@@ -149,7 +163,8 @@ class Publisher:
         now = time.monotonic()
         if said == self._published and now < self._next_beat:
             return
-        if now >= self._next_beat and not os.fstat(self._descriptor).st_nlink:
+        self._published = None
+        if self._descriptor < 0 or (now >= self._next_beat and not os.fstat(self._descriptor).st_nlink):
             self.renew()
         lsn, salts = position.lsn, position.salts
         self._last = _RECORD.pack(
@@ -165,9 +180,9 @@ class Publisher:
 
         What cannot be written is left: readers rely on it for nothing but how long they wait.
         """
-        if self._published is None or self._descriptor < 0:
-            return
         fields = list(_RECORD.unpack(self._last))
+        if self._descriptor < 0 or not fields[1]:
+            return
         fields[1] = 0
         self._last = _RECORD.pack(*fields)
         self._published = None
@@ -212,15 +227,22 @@ class PublishedReader:
         self._path = str(folder / POSITION_FILE)
         self._descriptor = -1
         self._file: tuple[int, int] | None = None
+        self._next_look = 0.0
         self._data = b""
         self._read: Published | None = None
 
-    def read(self) -> Published | None:
-        """What is published now; None: nothing, or it cannot be read. Never waits for a writer."""
+    def read(self, *, look: bool = False) -> Published | None:
+        """What is published now; None: nothing, or it cannot be read. Never waits for a writer.
+
+        ``look``: whether another file is at the path is looked at in any case, not only every :data:`LOOK_SECONDS`.
+        """
+        now = time.monotonic()
         try:
-            found = os.stat(self._path)
-            if (found.st_dev, found.st_ino) != self._file:
-                self._open()
+            if look or now >= self._next_look:
+                found = os.stat(self._path)
+                if (found.st_dev, found.st_ino) != self._file:
+                    self._open()
+                self._next_look = now + LOOK_SECONDS
             for _ in range(_TRIES):
                 data = os.pread(self._descriptor, SIZE, 0)
                 if data == self._data:
@@ -241,5 +263,6 @@ class PublishedReader:
     def close(self) -> None:
         """Close the file; another :meth:`read` opens it again."""
         descriptor, self._descriptor, self._file, self._data = self._descriptor, -1, None, b""
+        self._next_look = 0.0
         if descriptor >= 0:
             os.close(descriptor)

@@ -131,6 +131,12 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     index_error: Annotated[str | None, Meta(description="why one could not be built")] = None
     progress: ProgressReport | None = None
     parity: ProofReport = ProofReport()
+    configuration: Annotated[
+        str | None,
+        Meta(
+            description="why the files that mirror status reads cannot be used; programs that run keep what they said"
+        ),
+    ] = None
     next_steps: Annotated[list[str], Meta(description="what a person can do, the most useful first")] = []
 
 

@@ -23,7 +23,6 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
-from mirror.core.published import Publisher
 from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
@@ -40,6 +39,7 @@ from mirror.sidecar.first_copy import copy_source, load
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
+from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
 from mirror.sidecar.reconcile import Remedy, disagreement
 from mirror.sidecar.requests import Requests
@@ -99,7 +99,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
-        self._published = Publisher(task.folder)
+        self._publishing = Publishing(task.folder, task.database.name)
 
     def stop(self) -> None:
         """Ask the loop to end: it saves the shadow and returns.
@@ -200,7 +200,7 @@ class Pipeline:
             self._images,
             self._spool,
         )
-        self._published.close()
+        self._publishing.close()
         with ExitStack() as stack:
             stack.callback(self.status.keep, self.task.folder)
             for part in reversed(own):
@@ -264,7 +264,7 @@ class Pipeline:
             # Another mirror may have it now. While we have the source's lock in Postgres, that one is refused there.
             error.retryable = self._sink is not None
             raise
-        self._published.renew()
+        self._publishing.renew()
 
     def _follow(self) -> None:
         while True:
@@ -386,13 +386,7 @@ class Pipeline:
         self.status.keep(self.task.folder)
 
     def _publish(self) -> None:
-        """Publish how far Postgres is; or, while that may be wrong, that it is not to be waited for."""
-        sink, status = self._sink, self.status
-        if sink is None or sink.position is None or not (self._agreed and status.phase is Phase.FOLLOWING):
-            self._published.withdraw()
-            return
-        wal = status.capture == "WAL"
-        self._published.publish(sink.source_id, sink.epoch, sink.lineage, sink.position, wal=wal)
+        self._publishing.update(self._sink, self.status, agreed=self._agreed)
 
     # -- gaps and copies ---------------------------------------------------------------------------
 

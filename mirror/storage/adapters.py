@@ -21,7 +21,7 @@ from mirror.storage.memory import AsyncMemory, Memory
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.operations.base import Context
-from mirror.storage.routing import Routes, SourceReads, TokenRoutes
+from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only
 from mirror.storage.runners import AsyncRoutedRunner, RoutedRunner
 from mirror.storage.sessions import Session, Token
 
@@ -128,13 +128,13 @@ class _Shared:
             return reads.session.token()
 
     def _open_files(self) -> None:
-        if self._settings().backend != "postgres":
+        if not postgres_only(self._settings()):
             for store in self._files.stores.values():
                 store.open()
 
     def _needs_postgres(self) -> bool:
         settings = self._settings()
-        return settings.backend == "postgres" or settings.read_from == "postgres"
+        return postgres_only(settings) or settings.read_from == "postgres"
 
 
 class Adapter(_Shared):
@@ -152,6 +152,7 @@ class Adapter(_Shared):
         super().__init__(backing, files, settings)
         self._pools = pools
         self._closed: Callable[[], None] | None = closed
+        self._others: dict[str, Adapter] = {}
         runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema), self._shadow)
         self.memory = Memory(runner)
 
@@ -165,6 +166,8 @@ class Adapter(_Shared):
     def close(self) -> None:
         """Let go of the stores. May be called twice."""
         closed, self._closed, self._ready = self._closed, None, False
+        for other in self._others.values():
+            other.close()
         if closed is not None:
             closed()
 
@@ -175,9 +178,11 @@ class Adapter(_Shared):
 
     def for_agent(self, agent_id: str) -> Adapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
-        made = Adapter(self._backing, self._backing.files_of(agent_id), self._settings, self._pools)
-        made.init()
-        return made
+        if agent_id not in self._others:
+            made = Adapter(self._backing, self._backing.files_of(agent_id), self._settings, self._pools)
+            made.init()
+            self._others[agent_id] = made
+        return self._others[agent_id]
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +201,7 @@ class AsyncAdapter(_Shared):
         super().__init__(backing, files, settings)
         self._pools: Pools[AsyncPostgresStore] = Pools(backing, AsyncPostgresStore)
         self._closed: Callable[[], None] | None = closed
-        self._others: list[AsyncAdapter] = []
+        self._others: dict[str, AsyncAdapter] = {}
         runner = AsyncRoutedRunner(
             self._context, self._routes, files.stores, lambda: self._pools.get(files.schema), self._shadow
         )
@@ -212,7 +217,7 @@ class AsyncAdapter(_Shared):
     async def close(self) -> None:
         """Let go of the stores. May be called twice."""
         closed, self._closed, self._ready = self._closed, None, False
-        for other in self._others:
+        for other in self._others.values():
             await other.close()
         for store in self._pools.all():
             await store.close()
@@ -226,10 +231,11 @@ class AsyncAdapter(_Shared):
 
     def for_agent(self, agent_id: str) -> AsyncAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
-        made = AsyncAdapter(self._backing, self._backing.files_of(agent_id), self._settings)
-        made._ready = True
-        self._others.append(made)
-        return made
+        if agent_id not in self._others:
+            made = AsyncAdapter(self._backing, self._backing.files_of(agent_id), self._settings)
+            made._ready = True
+            self._others[agent_id] = made
+        return self._others[agent_id]
 
     async def __aenter__(self) -> Self:
         if not self._ready:

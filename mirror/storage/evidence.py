@@ -15,8 +15,8 @@ from mirror.storage.tables import Embedding
 
 #: Characters of a text, members of a list and of an object, levels, and characters of all of it as JSON.
 MOST_TEXT, MOST_MEMBERS, MOST_FIELDS, MOST_LEVELS, MOST_JSON = 200, 20, 40, 6, 3500
-#: Characters of the arguments as JSON.
-MOST_ARGUMENTS = 900
+#: Hexadecimal digits of the digest of arguments, and characters of both together.
+DIGEST_DIGITS, MOST_ARGUMENTS = 32, 200
 _BEFORE = 40
 _LEFT_OUT = "(left out: a secret)"
 
@@ -89,15 +89,15 @@ def as_text(value: Any, most: int = MOST_JSON) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def arguments_of(operation: Operation[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, str]:
-    """The arguments of a call: a digest (SHA-256, hex) by which equal ones are known, and a short text."""
+def arguments_of(operation: Operation[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The arguments of a call: a digest (of SHA-256) by which equal ones are known, a space, and a short text."""
     try:
         named = dict(inspect.signature(operation.make).bind(None, *args, **kwargs).arguments)
         named.pop(next(iter(named)))
     except TypeError:  # they do not fit, which is what both stores say, too
         named = {"args": args, **kwargs}
     exact = json.dumps(_exact(named), sort_keys=True)
-    return _digest(exact.encode()), as_text(clean(named), MOST_ARGUMENTS)
+    return f"{_digest(exact.encode())[:DIGEST_DIGITS]} {as_text(clean(named), MOST_ARGUMENTS - DIGEST_DIGITS - 1)}"
 
 
 def _exact(value: Any) -> Any:

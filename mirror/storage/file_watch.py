@@ -64,6 +64,11 @@ class Notices:
         """Whether the system takes part."""
         return self._changes is not None
 
+    @property
+    def stale(self) -> bool:
+        """Whether a folder is gone, or none was watched yet: which are to be watched must be found out again."""
+        return self._changes is None and not self._folders
+
     def any(self) -> bool:
         """Whether something has changed since the last call; takes a millisecond."""
         if self._changes is None:
@@ -163,8 +168,9 @@ class FileWatch:
         due: float | None = None
         while True:
             now = time.monotonic()
-            polling = now >= self._poll_at
-            if polling or notices.any() or (due is not None and now >= due):
+            changed = notices.any()
+            polling = notices.stale or now >= self._poll_at
+            if changed or polling or (due is not None and now >= due):
                 with self._lock:
                     waiting = list(self._watched)
                     if not waiting and not stop.is_set():

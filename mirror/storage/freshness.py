@@ -83,8 +83,8 @@ class Freshness:
             newest = self._index.newest()
             if isinstance(newest, Reason):
                 return Start(None, newest)
-            start = self._proofs.begin(newest)
             published = self._reader.read()
+            start = self._proofs.begin(newest, published)
             if published is None or not published.following:
                 return start._replace(reason=Reason.NOT_FOLLOWED)
             if not published.wal:
@@ -94,9 +94,12 @@ class Freshness:
                 return start._replace(reason=Reason.UNPROVED)
             return start
 
-    def proves(self, start: Start, row: PositionRow) -> bool:
-        """Whether an answer with this position row has all that was committed when the read began."""
-        if start.reason is not None:
+    def proves(self, start: Start, row: PositionRow | None) -> bool:
+        """Whether an answer with this position row has all that was committed when the read began.
+
+        ``row``: None if there is none.
+        """
+        if start.reason is not None or row is None:
             return False
         with self._guard:
             return self._covers(start, row)
@@ -131,7 +134,7 @@ class Freshness:
 
         ``deadline``: of ``time.monotonic``; one that has passed: do not wait.
         """
-        reason = self.applied(start)
+        reason = self._applied(start, start.published)
         for pause in self._pauses(reason, deadline):
             time.sleep(pause)
             if (reason := self.applied(start)) is not Reason.BEHIND:
@@ -140,7 +143,7 @@ class Freshness:
 
     async def wait_async(self, start: Start, deadline: float) -> Reason | None:
         """The same, without holding up other tasks."""
-        reason = self.applied(start)
+        reason = self._applied(start, start.published)
         for pause in self._pauses(reason, deadline):
             await asyncio.sleep(pause)
             if (reason := self.applied(start)) is not Reason.BEHIND:
@@ -153,15 +156,18 @@ class Freshness:
 
     def applied(self, start: Start) -> Reason | None:
         """Whether it pays to ask Postgres now: None, ``BEHIND`` (it soon may), or ``NOT_FOLLOWED``, ``UNPROVED``."""
+        return self._applied(start, self.published())
+
+    def _applied(self, start: Start, published: Published | None) -> Reason | None:
         if start.reason is not None:
             return start.reason
+        if published is None or not published.following:
+            return Reason.NOT_FOLLOWED
+        if published is not start.published and (start.floor is None or start.floor.mirror != published.mirror):
+            return Reason.UNPROVED
+        row = PositionRow(*published[6:10], published.lineage)
         with self._guard:
-            published = self._reader.read()
-            if published is None or not published.following:
-                return Reason.NOT_FOLLOWED
-            if start.floor is None or start.floor.mirror != published.mirror:
-                return Reason.UNPROVED
-            if self._covers(start, _row(published)):
+            if self._covers(start, row):
                 return None
         return Reason.NOT_FOLLOWED if published.is_silent(time.monotonic()) else Reason.BEHIND
 
@@ -174,6 +180,11 @@ class Freshness:
         """What the mirror has published; None: nothing."""
         with self._guard:
             return self._reader.read()
+
+    def close(self) -> None:
+        """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`)."""
+        with self._guard:
+            self._reader.close()
 
     # -- asking the mirror -------------------------------------------------------------------------
 
@@ -198,7 +209,7 @@ class Freshness:
             with self._guard:
                 before = self._index.newest()
                 asked = None if isinstance(before, Reason) else self._proofs.begin(before)
-                published = self._reader.read()
+                published = self._reader.read(look=True)
             if asked is None or published is None or not (published.following and published.wal):
                 raise self._not_followed("it does not follow the source at present")
             seconds = max(deadline - time.monotonic(), 0.001)
@@ -207,7 +218,7 @@ class Freshness:
             if lsn is None:
                 raise self._not_followed("it did not say in time what is committed")
             with self._guard:
-                now, again = self._index.newest(), self._reader.read()
+                now, again = self._index.newest(), self._reader.read(look=True)
                 if again is not None and again.following and again.mirror == published.mirror:
                     confirmed = not isinstance(now, Reason) and self._proofs.confirm(
                         asked, now, lsn, published.lineage, published.mirror
@@ -245,11 +256,6 @@ class Freshness:
             else:
                 self._next_try = time.monotonic() + self._pause.next()
             self._asking = False
-
-
-def _row(published: Published) -> PositionRow:
-    lsn, salts = published.position.lsn, published.position.salts
-    return PositionRow(lsn.generation, lsn.frame, salts.salt1, salts.salt2, published.lineage)
 
 
 def _forked() -> None:

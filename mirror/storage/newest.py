@@ -86,22 +86,16 @@ class WalIndex:
         newest = self._newest
         if newest is not None and data == self._data and newest.files == files and newest.stamp == stamp:
             return newest
-        header = self._settled(data)
+        header = WalIndexHeader.parse(data)
         if header is None:
-            return Reason.UNSETTLED
+            deadline = time.monotonic() + SETTLE_SECONDS
+            while (header := WalIndexHeader.parse(data)) is None:
+                if time.monotonic() > deadline:
+                    return Reason.UNSETTLED
+                data = os.pread(self._descriptor, BOTH_COPIES, 0)
+        self._data = data
         self._newest = newest = NewestCommit(files, stamp, header.salts, header.last_frame, header.changes)
         return newest
-
-    def _settled(self, data: bytes) -> WalIndexHeader | None:
-        deadline = 0.0
-        while (header := WalIndexHeader.parse(data)) is None:
-            now = time.monotonic()
-            deadline = deadline or now + SETTLE_SECONDS
-            if now > deadline:
-                return None
-            data = os.pread(self._descriptor, BOTH_COPIES, 0)
-        self._data = data
-        return header
 
 
 def _open(path: str, file: File) -> int | None:

@@ -26,9 +26,12 @@ does, too. Then no program is the last one to close the file, and none can have 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
 
 from mirror.core.positions import Lsn, Salts
+from mirror.core.published import Published
 from mirror.storage.newest import NewestCommit
 from mirror.storage.reads import Reason
 
@@ -46,12 +49,28 @@ class PositionRow(NamedTuple):
     salt1: int
     salt2: int
     lineage: str
-    """As text: ``lineage::text``."""
+
+    @classmethod
+    def of(cls, values: Sequence[Any] | None) -> PositionRow | None:
+        """From what Postgres gave: the five values, with more behind them; None if there is no row, or no copy yet.
+
+        ``lineage`` may be text or a ``UUID``; text (``lineage::text``) takes a microsecond less.
+        """
+        if values is None or values[0] is None:
+            return None
+        generation, frame, salt1, salt2, lineage = values[:5]
+        return cls(generation, frame, salt1, salt2, lineage if type(lineage) is str else str(lineage))
 
     @property
     def lsn(self) -> Lsn:
         """Its place in the lineage."""
         return Lsn(self.generation, self.frame)
+
+
+class Unasked(Enum):
+    """In place of a position row: the operation asked the store nothing, so its answer has no age."""
+
+    UNASKED = "unasked"
 
 
 class Floor(NamedTuple):
@@ -78,6 +97,8 @@ class Start(NamedTuple):
     era: int = 0
     order: int = 0
     """Of the salts among those seen."""
+    published: Published | None = None
+    """What was published then."""
 
 
 class Proofs:
@@ -120,11 +141,16 @@ class Proofs:
             newest.salts == _ZERO and floor is not None and (floor.salts != _ZERO or floor.stamp != newest.stamp)
         )
 
-    def begin(self, newest: NewestCommit) -> Start:
-        """A read begins, with the newest commit that the index shows now."""
+    def begin(self, newest: NewestCommit, published: Published | None = None) -> Start:
+        """A read begins, with the newest commit that the index shows now, and what was published after it was read."""
         self.look(newest)
-        reason = Reason.UNPROVED if self.floor is None else None
-        return Start(newest, reason, self.floor, self._era, self._seen[newest.salts])
+        floor = self.floor
+        if floor is not None and published is not None and published.generation > floor.generation:
+            # A generation before this one with the same salts was left for a reason, and its rows may be anything.
+            same = (published.salt1, published.salt2) == newest.salts
+            self.floor = floor = floor._replace(generation=published.generation) if same else floor
+        reason = Reason.UNPROVED if floor is None else None
+        return Start(newest, reason, floor, self._era, self._seen[newest.salts], published)
 
     def confirm(self, asked: Start, now: NewestCommit, mark: Lsn, lineage: str, mirror: tuple[object, ...]) -> bool:
         """The mirror has answered: all that was committed at one moment is at ``mark``.

@@ -23,7 +23,7 @@ from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
-from mirror.storage.proofs import PositionRow, Start
+from mirror.storage.proofs import PositionRow, Start, Unasked
 from mirror.storage.reads import READS, Reason
 from mirror.storage.sessions import Session, Token
 
@@ -76,6 +76,11 @@ Step = OnSqlite | OnPostgres | Wait | Pause | Offer
 Steps = Generator[Step, Any, Result]
 
 
+def postgres_only(settings: StorageSettings) -> bool:
+    """Whether the program's data is in Postgres alone: a dual backend that writes there only is no dual one."""
+    return settings.backend == "postgres" or "sqlite" not in settings.write_to
+
+
 class Health:
     """Whether Postgres has just failed, for all adapters over one pool. Thread: any."""
 
@@ -122,7 +127,7 @@ class Routes:
     def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
         """What to do for an operation, step by step; returns its result."""
         settings = self._settings()
-        if settings.backend == "postgres" or operation.source == "postgres":
+        if operation.source == "postgres" or postgres_only(settings):
             if settings.backend == "sqlite":
                 raise UnsupportedError(
                     operation.name,
@@ -174,13 +179,15 @@ class Routes:
             published = freshness.published()
             if published is None:
                 return Reason.NOT_FOLLOWED
-            row: PositionRow | None
+            row: PositionRow | Unasked | None
             try:
                 result, row = yield OnPostgres(published.source_id, max(wait, _LEAST_PATIENCE))
             except SinkError as error:
                 self._health.has_failed(error)
                 return Reason.FAILED
             self._health.has_answered()
+            if row is Unasked.UNASKED:
+                return (result,)
             if row is None:
                 return Reason.UNPROVED
             with source.guard:
@@ -211,8 +218,10 @@ class TokenRoutes:
             )
         deadline = time.monotonic() + self._settings().reads.max_wait_ms / 1000
         while True:
-            row: PositionRow | None
+            row: PositionRow | Unasked | None
             result, row = yield OnPostgres(self._token.lineage)
+            if row is Unasked.UNASKED:
+                return result  # type: ignore[no-any-return]
             if row is None:
                 raise TokenError(
                     "read at a token",

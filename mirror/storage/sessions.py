@@ -71,9 +71,9 @@ class Session:
         """Begin a read."""
         return Start(None, Reason.NO_INDEX) if self._freshness is None else self._freshness.begin()
 
-    def judge(self, start: Start, row: PositionRow) -> Reason:
+    def judge(self, start: Start, row: PositionRow | None) -> Reason:
         """``FRESH`` if the answer may be given, which it then counts as; else the reason why not."""
-        if self._freshness is None or not self._freshness.proves(start, row):
+        if self._freshness is None or row is None or not self._freshness.proves(start, row):
             return start.reason or Reason.OLDER
         last = self._last
         if last is not None and row.lineage == last.lineage and row.lsn < last.lsn:

@@ -11,8 +11,7 @@ SQLite's snapshot is held open for the read itself alone, so no checkpoint waits
 which stands still, so what expires meanwhile makes no difference.
 
 How answers are compared: :mod:`mirror.storage.comparisons`. What differs is kept in ``mirror.read_differences``, once
-for a method and its arguments, by a function that writes nothing else (migration 0009): an application may not write
-there itself.
+for a method and its arguments, by a function that writes nothing else: an application may not write there itself.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ PASSED, ARGUMENTS, NO_POSITION, CLOSED = "passed", "arguments", "no_position", "
 
 _AGENT = "FROM (SELECT set_config('app.agent_id', $1, true) AS agent OFFSET 0) w WHERE w.agent <> ''"
 _KEEP = (
-    "SELECT mirror.keep_read_difference($2::bigint, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text,"
-    f" $9::bigint, $10::bigint) {_AGENT}"
+    "SELECT mirror.note_read_difference($2::bigint, $3::text, $4::text, $5::text, $6::bigint, $7::bigint, $8::text,"
+    f" $9::text) {_AGENT}"
 )
 _COUNT = f"SELECT mirror.count_shadow_reads($2::bigint, $3::bigint, $4::bigint) {_AGENT}"
 
@@ -212,19 +211,18 @@ class ShadowReads:
             self._keep(task, found, method, verdict)
 
     def _keep(self, task: _Task, found: _Answers, method: str, verdict: Difference) -> None:
-        digest, arguments = arguments_of(task.operation, task.args, task.kwargs)
         lsn = found.row.lsn
         self._log(f"{method} differs between SQLite and Postgres ({verdict.kind}): see `mirror differences list`")
         values = [
-            task.context.agent, str(found.source_id), method, digest, verdict.kind, arguments,
-            as_text(verdict.sqlite), as_text(verdict.postgres), str(lsn.generation), str(lsn.frame),
+            task.context.agent, str(found.source_id), method, arguments_of(task.operation, task.args, task.kwargs),
+            verdict.kind, str(lsn.generation), str(lsn.frame), as_text(verdict.sqlite), as_text(verdict.postgres),
         ]  # fmt: skip
         try:
             rows = self._postgres(task.files.schema).call("keep a difference", _KEEP, [*values])
         except MirrorError as error:
             self._log(f"a difference of reads is not kept: {error}")
             return
-        if rows != [(True,)]:
+        if rows == [(None,)]:
             self._log("a difference of reads is not kept: there are too many; `mirror differences forget` makes room")
 
     def _note(self, *, at_once: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from mirror.core.errors import ConfigError
 from mirror.storage.tables import Embedding, Table
 
 Result = TypeVar("Result")
@@ -187,6 +188,43 @@ class Statement(Generic[Result]):
     __slots__ = ()
 
 
+#: No answer has more rows than this; a larger limit or offset is taken as it.
+MOST_ROWS = 2**31 - 1
+
+
+def _bounded(statement: Any, *names: str) -> None:
+    """Check numbers of rows. Raises ``ConfigError`` for one that is none, or is negative."""
+    for name in names:
+        number = getattr(statement, name)
+        if number is None:
+            continue
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise ConfigError("read rows", name, f"{number!r}", next_step="give a number of rows, 0 or more")
+        if number > MOST_ROWS:
+            object.__setattr__(statement, name, MOST_ROWS)
+
+
+def _checked(table: Table, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Add | CountOf):
+            table.check(name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """A column of the rows that a table of links joins to a row: the names of an item's categories, say.
+
+    ``own`` is the links' column with the row's key, ``other`` the one with the key in ``table``. A row's values come
+    as a tuple in their order, texts by code points.
+    """
+
+    links: Table
+    own: str
+    other: str
+    table: Table
+    column: str
+
+
 @dataclass(frozen=True, slots=True)
 class Select(Statement[list[Any]]):
     """Rows, as the table's dataclass. ``order``: column names, ``-`` before one that descends; ties by the key."""
@@ -196,6 +234,10 @@ class Select(Statement[list[Any]]):
     order: tuple[str, ...] = ()
     limit: int | None = None
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ``ConfigError`` for a negative limit or offset."""
+        _bounded(self, "limit", "offset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +259,15 @@ class CountBy(Statement[dict[str, int]]):
 
 @dataclass(frozen=True, slots=True)
 class Insert(Statement[int]):
-    """A row; the result is the number of rows inserted. ``ignore``: none if there is an equal key."""
+    """A row; the result is the number of rows inserted. ``ignore``: none if a row has what must be unique."""
 
     table: Table
     values: Mapping[str, Any]
     ignore: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ``ConfigError`` for a value that does not fit its column."""
+        _checked(self.table, self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +277,10 @@ class Update(Statement[int]):
     table: Table
     values: Mapping[str, Any]
     where: Condition
+
+    def __post_init__(self) -> None:
+        """Raises ``ConfigError`` for a value that does not fit its column."""
+        _checked(self.table, self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +292,11 @@ class Delete(Statement[int]):
 
 
 @dataclass(frozen=True, slots=True)
-class Words(Statement[list[tuple[Any, float]]]):
-    """Rows that have any of the words of a text, the best first, each with its rank (larger is better).
+class Words(Statement[list[tuple[Any, ...]]]):
+    """Rows that have any of the words of a text, the best first: (row, rank, values of each of ``along``).
 
-    ``shared``: rows of other agents that are shared with this one, instead of its own (Postgres only).
+    A larger rank is better; ranks of different stores are not comparable. ``shared``: rows of other agents that are
+    shared with this one, instead of its own (Postgres only).
     """
 
     table: Table
@@ -253,16 +304,72 @@ class Words(Statement[list[tuple[Any, float]]]):
     limit: int
     where: Condition = All()
     shared: bool = False
+    along: tuple[Along, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ``ConfigError`` for a negative limit, or what is no text."""
+        _bounded(self, "limit")
+        if not isinstance(self.text, str):
+            raise ConfigError("search by words", detail=f"not a text: {self.text!r:.60}", next_step="give a text")
 
 
 @dataclass(frozen=True, slots=True)
-class Near(Statement[list[tuple[Any, float]]]):
-    """Rows with the most similar embeddings, the best first, each with its cosine similarity."""
+class Near(Statement[list[tuple[Any, ...]]]):
+    """Rows with the most similar embeddings, the best first: (row, similarity, values of each of ``along``).
+
+    The similarity is the cosine's, and above 0; embeddings of another dimension are not compared.
+    """
 
     table: Table
     embedding: Embedding
     limit: int
     where: Condition = All()
+    along: tuple[Along, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ``ConfigError`` for a negative limit."""
+        _bounded(self, "limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Together(Statement[list[list[Any]]]):
+    """Several reads of one table in one snapshot, and in one round trip where a store can: the result of each."""
+
+    parts: tuple[Select | Words | Near, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs(Statement[list[tuple[Any, Any]]]):
+    """(key, value) for each value that ``along`` joins to a row with one of the keys, by key and value."""
+
+    along: Along
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts(Statement[dict[str, Any]]):
+    """The results of several counts in one snapshot, each by its name."""
+
+    parts: tuple[tuple[str, Count | CountBy], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary(Statement[list[tuple[Any, ...]]]):
+    """Rows in groups: (values of ``by``, number of rows, means of columns, numbers of rows with each condition).
+
+    A mean is a float, None where no row has a value. The groups come in no order.
+    """
+
+    table: Table
+    by: tuple[str, ...]
+    means: tuple[str, ...] = ()
+    counts: tuple[Condition, ...] = ()
+    where: Condition = All()
+
+
+@dataclass(frozen=True, slots=True)
+class ComparesVectors(Statement[bool]):
+    """Whether the store itself compares embeddings, by pgvector or vec0. It is answered without a look at rows."""
 
 
 # -- operations ----------------------------------------------------------------------------------------

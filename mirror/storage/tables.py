@@ -19,13 +19,17 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import json
+import math
 import sys
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, overload
+
+from mirror.core.errors import ConfigError
 
 Kind = Literal["text", "integer", "real", "flag", "time", "millis", "json", "vector"]
 
@@ -132,6 +136,60 @@ class Table:
     def by_name(self) -> dict[str, Column]:
         """Columns by name."""
         return {column.name: column for column in self.columns}
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ``ConfigError`` for a value that a column cannot have: neither store is asked then."""
+        column = self.by_name.get(name)
+        wrong = "there is no such column" if column is None else _misfit(column, value)
+        if wrong:
+            raise ConfigError(f"write to {self.name}", name, wrong, next_step="give a value that fits")
+
+
+_TYPES: dict[Kind, tuple[type, ...]] = {
+    "text": (str,), "time": (str,), "integer": (int,), "millis": (int,), "real": (int, float), "flag": (bool,),
+    "vector": (Embedding,),
+}  # fmt: skip
+
+
+def _misfit(column: Column, value: Any) -> str:
+    """What is wrong with a value of a column; empty: nothing."""
+    if value is None:
+        return "" if column.optional else "it needs a value"
+    if column.kind == "json":
+        return _not_json(column, value)
+    fits = isinstance(value, _TYPES[column.kind]) and (column.kind == "flag" or not isinstance(value, bool))
+    if not fits:
+        return f"a value of type {type(value).__name__} in a column of kind {column.kind}"
+    if column.kind == "real" and not math.isfinite(value):
+        return f"{value} is no number"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "more than 64 bits"
+    if isinstance(value, str) and not is_text(value):
+        return "half of a pair of UTF-16 code units is no text"
+    return ""
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that UTF-8 can write."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _not_json(column: Column, value: Any) -> str:
+    if column.sequence:
+        listed = isinstance(value, list | tuple) and all(map(is_text, value))
+        return "" if listed else "it needs a list of texts"
+    if not isinstance(value, Mapping):
+        return "it needs an object"
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    return ""
 
 
 class Row:

@@ -22,6 +22,7 @@ SHORT = {
     "bulk": ["--rounds", "1"],
     "downtime": ["--rows", "200000", "--rounds", "1"],
     "agents": ["--commits", "300"],
+    "freshness": ["--rounds", "3", "--seconds", "3"],
     "hook": ["--rounds", "3", "--full", "3000", "--normal", "40000"],
     "memory": ["--rows", "200000", "--ops", "insert", "update"],
     "parity": ["--rows", "200000", "--rounds", "2", "--seconds", "2", "--commits", "10000", "--link-size", "10"],

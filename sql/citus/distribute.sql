@@ -18,4 +18,6 @@ SELECT create_distributed_table(name, 'agent_id', colocate_with => CASE name WHE
         'reflections', 'lessons', 'model_feedback', 'live_memory_candidates', 'memory_promotion_events',
         'personal_skill_candidates', 'personal_skill_reviews', 'tasks', 'teams', 'team_members',
         'knowledge_collections', 'knowledge_collection_grants', 'shared_knowledge', 'service_keys',
-        'auth_credentials', 'sessions', 'observations']) AS name;
+        'auth_credentials', 'sessions', 'observations', 'job_templates', 'job_assignments', 'job_runs', 'job_events',
+        'knowledge_observations', 'knowledge_observation_evidence', 'knowledge_documents',
+        'knowledge_chunks']) AS name;

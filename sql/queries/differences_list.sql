@@ -1,4 +1,4 @@
--- $1 path, $2 schema: what shadow reads of a source found to differ and nobody has forgotten, last seen first.
+-- $1 path, $2 schema: the reads of a source that differed and are not forgotten, last seen first.
 SELECT d.difference_id, d.method, d.kind, d.arguments, d.sqlite, d.postgres, d.generation || ':' || d.frame,
        d.first_seen::text, d.last_seen::text, d.count
   FROM mirror.read_differences d JOIN mirror.sources s USING (source_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,53 @@ def test_a_file_with_mistakes(cli: CommandLine, folder: Path) -> None:
     assert "sources[1].agnet: unknown key: did you mean agent?" in line and "sidecar: expected one of" in line
     for command in ("status", "up", "doctor"):
         assert cli.run(command).error == line
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"storage": {"backen": "dual"}}, "storage.backen: unknown key: did you mean backend?"),
+        ({"storage": {"readFrom": "postgres"}}, "storage.readFrom: it is postgres, but backend sqlite has its data"),
+        ({"postgres": {"connectionString": "${PG}"}}, "postgres.connectionString: it has ${PG}"),
+    ],
+)
+def test_status_says_that_an_edit_cannot_be_used(
+    cli: CommandLine, folder: Path, values: dict[str, Any], told: str
+) -> None:
+    """And shows the status all the same, of the sources and the state directory that the file still names."""
+    source = resolve(folder / "a.db")
+    SourceLock(source_folder(folder / "state", source), source).release()
+    path = write(
+        folder / "argent" / "mirror.json", {"sources": [str(source)], "stateDir": str(folder / "state")} | values
+    )
+    done = cli.run("status", "--json")
+    assert done.code == 0 and done.err == "", done
+    (report,) = json.loads(done.out)["sources"]
+    assert report["source"] == str(source) and report["phase"] == "stopped"
+    assert told in report["configuration"] and str(path) in report["configuration"]
+    text = cli.run("status", env={"COLUMNS": "400"}).out
+    assert f"configuration: {report['configuration']}" in text and text.count(told) == 1
+    write(path, {"sources": [str(source)], "stateDir": str(folder / "state")})
+    (report,) = json.loads(cli.run("status", "--json").out)["sources"]
+    assert report["configuration"] is None and "configuration" not in cli.run("status").out
+
+
+def test_status_beside_a_file_that_says_nothing(cli: CommandLine, folder: Path) -> None:
+    """Where the default state directory is one, it is meant; otherwise nothing is guessed."""
+    for path in (folder / "argent" / "mirror.json", folder / "named.json", folder / "argent.json"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"stateDir": "else')
+        named = () if path.parent != folder else ("--config", path)
+        line = cli.run("status", *named).error
+        assert str(path) in line
+        assert cli.run("status", folder / "a.db", *named).error == line
+        source = resolve(folder / "a.db")
+        SourceLock(source_folder(resolve(path.parent / "mirror"), source), source).release()
+        for sources in ((), (source,)):
+            (report,) = json.loads(cli.run("status", *sources, *named, "--json").out)["sources"]
+            assert report["source"] == str(source) and line.removeprefix("mirror: ") == report["configuration"]
+        path.unlink()
+        shutil.rmtree(path.parent / "mirror")
 
 
 def test_the_schema(cli: CommandLine) -> None:

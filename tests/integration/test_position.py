@@ -151,8 +151,7 @@ def test_no_function_of_the_mirrors_schema_is_everybodys(made: tuple[str, dict[s
             "SELECT relname FROM pg_class WHERE relnamespace = 'mirror'::regnamespace AND relkind IN ('r', 'v', 'm')"
             " AND has_table_privilege('argent_app', oid, 'SELECT, INSERT, UPDATE, DELETE')"
         ).fetchall()
-    # The two by which programs keep what shadow reads find, which judge what they are given.
-    assert {name.partition("(")[0] for (name,) in found} == {"mirror.keep_read_difference", "mirror.count_shadow_reads"}
+    assert {name.split("(")[0] for (name,) in found} == {"mirror.note_read_difference", "mirror.count_shadow_reads"}
     assert readable == [("position",)]
 
 

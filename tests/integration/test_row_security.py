@@ -27,7 +27,8 @@ DOCUMENTED = [
     "reflections", "lessons", "model_feedback", "live_memory_candidates", "memory_promotion_events",
     "personal_skill_candidates", "personal_skill_reviews", "tasks", "teams", "team_members",
     "knowledge_collections", "knowledge_collection_grants", "shared_knowledge", "service_keys",
-    "auth_credentials", "sessions", "observations",
+    "auth_credentials", "sessions", "observations", "job_templates", "job_assignments", "job_runs", "job_events",
+    "knowledge_observations", "knowledge_observation_evidence", "knowledge_documents", "knowledge_chunks",
 ]
 # fmt: on
 
@@ -314,7 +315,7 @@ def test_every_constraint_contains_the_agent(filled: str, dsn: str) -> None:
             " WHERE indisunique AND c.relnamespace = 'public'::regnamespace"
         ).fetchall()
         distributed = (sql_directory() / "citus" / "distribute.sql").read_text()
-    assert sum(kind == "f" for _, _, kind, _ in found) == 9
+    assert sum(kind == "f" for _, _, kind, _ in found) == 14
     assert [row for row in found if "agent_id" not in row[3]] == []
     assert [name for name, leads in unique if not leads] == []
     assert [table for table in DOCUMENTED if f"'{table}'" not in distributed] == []

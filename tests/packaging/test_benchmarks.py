@@ -15,6 +15,7 @@ TINY = {
     "bulk": ["--rows", "500", "--rounds", "1"],
     "decode": ["--size", "1", "2", "--commits", "20", "--rows", "300"],
     "downtime": ["--rows", "2000", "--rounds", "1"],
+    "freshness": ["--checks", "20", "--reads", "10", "--rounds", "1", "--seconds", "0.5"],
     "hook": ["--rounds", "1", "--full", "20", "--normal", "50", "--paced", "20"],
     "lag": ["--seconds", "0.3", "--rounds", "1", "--size", "1"],
     "memory": ["--rows", "500", "--ops", "insert", "--size", "1"],

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import RawCursor
 
-from mirror.postgres.migrate import migrate, migrate_profile
+from mirror.postgres.migrate import migrate, migrate_profile, sql_directory
 from mirror.storage.adapters import Adapter, DualAdapter, PostgresAdapter, SQLiteAdapter
 from mirror.storage.memory import Memory
 from mirror.storage.operations.base import Context
@@ -100,11 +100,14 @@ def on_sqlite(folder: Path) -> Iterator[Stores]:
 
 
 def fill_postgres(dsn: str) -> None:
-    """The tables of agents, as a mirror makes them, and the agent."""
+    """The tables of agents, as a mirror makes them, with the constraints of the day after, and the agent."""
     with psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor) as conn:
         migrate(conn)
         with conn.transaction():
             migrate_profile(conn, "memustore", "public")
+        constraints = sql_directory() / "profiles" / "memustore" / "constraints.sql"
+        with psycopg.connect(dsn, autocommit=True) as plain:
+            plain.execute(constraints.read_bytes())
         conn.execute("INSERT INTO agents(agent_id) VALUES ($1)", (AGENT,))
 
 

@@ -10,6 +10,7 @@ import pytest
 from mirror.core import errors
 from mirror.core.errors import (
     ConfigError,
+    ConstraintError,
     ControlError,
     FencedError,
     FormatError,
@@ -23,7 +24,9 @@ from mirror.core.errors import (
     SinkError,
     SourceError,
     StateError,
+    StorageError,
     TokenError,
+    UnsupportedError,
 )
 
 #: Programs decide by these: one may be added, none may change.
@@ -41,7 +44,10 @@ CODES: dict[str, type[MirrorError]] = {
     "control": ControlError,
     "control.not_running": NotRunningError,
     "control.request": RequestError,
-    "token": TokenError,
+    "storage": StorageError,
+    "storage.constraint": ConstraintError,
+    "storage.unsupported": UnsupportedError,
+    "storage.token": TokenError,
     "config": ConfigError,
 }
 

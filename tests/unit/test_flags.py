@@ -247,7 +247,19 @@ def test_notices_alone_are_enough_for_most(
     monkeypatch.setattr(file_watch, "POLL", 10 * LIMIT)
     path = folder / "mirror.json"
     path.write_text(said("sqlite"))
+    if way is as_kubernetes_does:  # from the start: the folder that is removed with the first change is watched
+        way(path, said("sqlite"))
+    watching, real = threading.Event(), file_watch.watch
+
+    def noted(*folders: Path, **options: Any) -> Iterator[Any]:
+        changes = real(*folders, **options)
+        yield next(changes)
+        watching.set()
+        yield from changes
+
+    monkeypatch.setattr(file_watch, "watch", noted)
     program = started(path)
+    assert watching.wait(LIMIT)
     for expected in ("postgres", "sqlite", "postgres"):
         way(path, said(expected))
         program.reads_from(expected)

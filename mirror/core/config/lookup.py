@@ -54,12 +54,13 @@ class Found:
     """Keys in ``storage`` that ArgentOS does not have."""
 
 
-def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
+def find_files(config: str | None, environment: Mapping[str, str], *, lenient: bool = False) -> Found:
     """Find and read them. ``config``: the file that ``--config`` names, None or an empty text for none.
 
-    Raises ``ConfigError`` for a file that cannot be used.
+    Raises ``ConfigError`` for a file that cannot be used; ``lenient``: only for one that is named and not there, what
+    can be used of mirror.json is taken, and argent.json is not read.
     """
-    named, values = _named(config, environment)
+    named, values = _named(config, environment, lenient)
     argent_path = argent.config_path(environment)
     if named is None:
         folders = [argent_path.parent]
@@ -67,7 +68,7 @@ def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
             folders.insert(0, argent.state_folder(environment))
         places = [folder / _NAME for folder in folders]
         mirror_path = next((place for place in places if is_there(place)), places[0])
-    elif _is_argent(named, *values):
+    elif _is_argent(named, *(values or (None,))):
         argent_path, mirror_path, values = named, named.parent / _NAME, ()
     else:
         mirror_path = named
@@ -75,14 +76,18 @@ def find_files(config: str | None, environment: Mapping[str, str]) -> Found:
     theirs = ConfigFile(argent.NAMES[0], argent_path, is_there(argent_path))
     found = Found(named, mirror_path, argent_path, (ours, theirs))
     if ours.exists:
-        from mirror.core.config.mirror_json import read_mirror_file  # loads msgspec, so only if there is a file
+        # It loads msgspec, so only if there is a file.
+        from mirror.core.config.mirror_json import read_mirror_file, usable_part
 
-        found = replace(found, ours=read_mirror_file(mirror_path, *values))
-    return _with_argent(found, environment) if theirs.exists else found
+        read = usable_part if lenient else read_mirror_file
+        found = replace(found, ours=read(mirror_path, *values))
+    return _with_argent(found, environment) if theirs.exists and not lenient else found
 
 
-def _named(config: str | None, environment: Mapping[str, str]) -> tuple[Path | None, tuple[Any, ...]]:
-    """The file that was named, and the value in it."""
+def _named(
+    config: str | None, environment: Mapping[str, str], lenient: bool
+) -> tuple[Path | None, tuple[()] | tuple[Any]]:
+    """The file that was named, and the value in it; none, if it is not JSON and that is no error."""
     name, origin = config, "--config"
     if not name and (found := variable(environment, "MIRROR_CONFIG")):
         origin, name = found
@@ -95,7 +100,12 @@ def _named(config: str | None, environment: Mapping[str, str]) -> tuple[Path | N
     except OSError as error:
         detail = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         raise ConfigError(READ, str(path), detail, next_step=f"check {origin}") from error
-    return path, (read_json5(path, unique=path.name not in argent.NAMES),)
+    try:
+        return path, (read_json5(path, unique=path.name not in argent.NAMES),)
+    except ConfigError:
+        if lenient:
+            return path, ()
+        raise
 
 
 def _is_argent(path: Path, values: Any) -> bool:

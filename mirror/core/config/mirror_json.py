@@ -200,6 +200,19 @@ def read_mirror_file(path: Path, *values: Any) -> MirrorFile:
     return made
 
 
+def usable_part(path: Path, *values: Any) -> MirrorFile:
+    """The keys of a mirror.json that can be used, each by itself, where the file as a whole cannot."""
+    try:
+        (value,) = values or (read_json5(path, unique=True),)
+    except ConfigError:
+        value = None
+    whole = value if isinstance(value, dict) else {}
+    parts = {key: item for key, item in whole.items() if not any(_references(item))}
+    return msgspec.convert(
+        {key: item for key, item in parts.items() if not problems({key: item}, MirrorFile)}, MirrorFile
+    )
+
+
 def _references(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     """The texts that were written as if variables were put in: the path of each, and the variable."""
     if isinstance(value, dict):

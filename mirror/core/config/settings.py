@@ -162,6 +162,8 @@ class Settings:
     files: tuple[ConfigFile, ...] = ()
     """The files that were looked for."""
     notes: tuple[Note, ...] = ()
+    problem: str | None = None
+    """Why the files cannot be used as they are, where the command goes on with what can be used of them."""
 
     @property
     def options(self) -> str:
@@ -225,13 +227,15 @@ def load_settings(
     schema: str | None,
     config: str | None,
     environment: Mapping[str, str] = os.environ,
+    *,
+    lenient: bool = False,
 ) -> Settings:
     """Gather the settings of one command. An argument that is None, or an empty text, was not given as a flag.
 
     Raises ``ConfigError`` for a file that cannot be used, a source that is named twice, and a variable that is needed
-    and not set.
+    and not set. ``lenient``: of a file that cannot be used, what can be used is taken (:func:`find_files`).
     """
-    read = find_files(config, environment)
+    read = find_files(config, environment, lenient=lenient)
     origins: dict[str, str] = {}
     entries, origins["sources"] = _entries(read, environment)
     if sources:

@@ -17,10 +17,10 @@ from psycopg.types import TypeInfo
 
 from mirror.core.errors import ConfigError, ConstraintError, MirrorError
 from mirror.postgres.failures import sink_error
-from mirror.storage.on_postgres import sql
+from mirror.storage.on_postgres import joined, sql
 from mirror.storage.on_postgres.shapes import parameters_of, shape_of
 from mirror.storage.proofs import PositionRow
-from mirror.storage.statements import Count, CountBy, Near, Op, Select, Statement, Words
+from mirror.storage.statements import ComparesVectors, Delete, Insert, Op, Statement, Update
 
 Result = TypeVar("Result")
 
@@ -74,7 +74,8 @@ def place(row: Sequence[Any] | None) -> PositionRow | None:
 def finish(op: Op[Result], answer: Any) -> Result:
     """The result of an operation that is sent the answer to its only statement."""
     try:
-        op.send(answer)
+        while isinstance(op.send(answer), ComparesVectors):
+            answer = True
     except StopIteration as stop:
         result: Result = stop.value
         return result
@@ -90,7 +91,7 @@ def single_read(statement: Statement[Any], agent: str, source: SourceKey | None)
         if (text := _TEXTS.get(key)) is not None:
             return Read(text, [*first, *parameters_of(statement)], source is not None)
     out = sql.Parameters(*first)
-    inner = sql.query(statement, "w.agent", out)
+    inner = joined.read(statement, "w.agent", out)
     if source is None:
         text = f"SELECT q.* FROM {_AGENT} CROSS JOIN LATERAL (SELECT true, x.* FROM ({inner}) x OFFSET 0) q".encode()
     else:
@@ -114,7 +115,7 @@ def named(agent: str) -> tuple[str, list[str | None]]:
 def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
     """A statement that reads, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
-    return sql.query(statement, "$1::text", out), out.values
+    return joined.read(statement, "$1::text", out), out.values
 
 
 def write(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
@@ -125,18 +126,7 @@ def write(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]
 
 def answer(statement: Statement[Any], rows: Sequence[tuple[Any, ...]]) -> Any:
     """What the operation is sent for a statement that reads."""
-    match statement:
-        case Select(table):
-            read = _reader(table)
-            return [read(row) for row in rows]
-        case Count():
-            return rows[0][0]
-        case CountBy():
-            return dict(rows)
-        case Words(table) | Near(table):
-            read = _reader(table)
-            return [(read(row[:-1]), row[-1]) for row in rows]
-    raise TypeError(f"no statement that reads: {statement!r}")
+    return joined.answer(statement, rows, _reader)
 
 
 _READERS: dict[str, Any] = {}
@@ -151,7 +141,7 @@ def _reader(table: Any) -> Any:
 
 def reads(statement: Statement[Any]) -> bool:
     """Whether a statement only reads."""
-    return isinstance(statement, Select | Count | CountBy | Words | Near)
+    return not isinstance(statement, Insert | Update | Delete)
 
 
 def vector_type(name_row: Any) -> TypeInfo | None:

@@ -38,7 +38,6 @@ from mirror.storage.statements import (
     Delete,
     Insert,
     Linked,
-    Near,
     Not,
     OneOf,
     SameName,
@@ -47,10 +46,8 @@ from mirror.storage.statements import (
     Statement,
     Unexpired,
     Update,
-    Words,
 )
 from mirror.storage.tables import Column, Embedding, Table
-from mirror.storage.words import search_words
 
 _TYPES = {
     "text": "text", "integer": "bigint", "real": "double precision", "flag": "boolean", "time": "timestamptz",
@@ -156,15 +153,16 @@ def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
 # -- conditions ----------------------------------------------------------------------------------------
 
 
-def _condition(table: Table, condition: Condition, agent: str, out: Parameters) -> str:
+def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -> str:
+    """A condition as SQL, and its values as parameters. ``agent``: the expression of the agent whose rows are meant."""
     match condition:
         case All(parts):
-            return " AND ".join(_condition(table, part, agent, out) for part in parts) or "true"
+            return " AND ".join(where_sql(table, part, agent, out) for part in parts) or "true"
         case Any_(parts):
-            made = " OR ".join(f"({_condition(table, part, agent, out)})" for part in parts)
+            made = " OR ".join(f"({where_sql(table, part, agent, out)})" for part in parts)
             return f"({made})" if made else "false"
         case Not(part):
-            return f"(({_condition(table, part, agent, out)}) IS NOT TRUE)"
+            return f"(({where_sql(table, part, agent, out)}) IS NOT TRUE)"
         case Compare(name, operator, value):
             return _compare(table, name, operator, value, out)
         case OneOf(name, among):
@@ -175,27 +173,27 @@ def _condition(table: Table, condition: Condition, agent: str, out: Parameters) 
                 marks = ", ".join(out.add(to_json(value), "jsonb") for value in among)
             else:
                 marks = ", ".join(_placed(table.by_name[column], value, out) for value in among)
-            return f"{_operand(table, name)} IN ({marks})"
+            return f"{operand(table, name)} IN ({marks})"
         case Contains(name, part):
             column, dot, _ = name.partition(".")
             if table.by_name[column].sequence:
-                return f"{_operand(table, name)} @> jsonb_build_array({out.add(part)})"
+                return f"{operand(table, name)} @> jsonb_build_array({out.add(part)})"
             if dot:
-                member, mark = _operand(table, name), out.add(part)
+                member, mark = operand(table, name), out.add(part)
                 text = _folded(f"({member} #>> '{{}}')")
                 return (
                     f"(CASE jsonb_typeof({member}) WHEN 'array' THEN {member} @> jsonb_build_array({mark})"
                     f" ELSE strpos({text}, {_folded(mark)}) > 0 END)"
                 )
-            return f"strpos({_folded(_operand(table, name))}, {_folded(out.add(part))}) > 0"
+            return f"strpos({_folded(operand(table, name))}, {_folded(out.add(part))}) > 0"
         case SameName(name, text):
-            return f"{_folded(_operand(table, name))} = {_folded(out.add(text))}"
+            return f"{_folded(operand(table, name))} = {_folded(out.add(text))}"
         case StartsWith(name, prefix):
-            return f"starts_with({_operand(table, name)}, {out.add(prefix)})"
+            return f"starts_with({operand(table, name)}, {out.add(prefix)})"
         case Linked(name, other, linked, inner):
             return (
-                f"{_operand(table, name)} IN (SELECT {quoted(other.by_name[linked].in_postgres)} FROM"
-                f" {quoted(other.name)} WHERE agent_id = {agent} AND {_condition(other, inner, agent, out)})"
+                f"{operand(table, name)} IN (SELECT {quoted(other.by_name[linked].in_postgres)} FROM"
+                f" {quoted(other.name)} WHERE agent_id = {agent} AND {where_sql(other, inner, agent, out)})"
             )
         case Unexpired(now):
             return (
@@ -206,7 +204,7 @@ def _condition(table: Table, condition: Condition, agent: str, out: Parameters) 
 
 
 def _compare(table: Table, name: str, operator: str, value: Any, out: Parameters) -> str:
-    expression = _operand(table, name)
+    expression = operand(table, name)
     column, dot, _ = name.partition(".")
     if value is None:
         return f"{expression} IS {'NOT ' if operator == 'ne' else ''}NULL"
@@ -222,7 +220,8 @@ def _compare(table: Table, name: str, operator: str, value: Any, out: Parameters
     return f"(CASE WHEN jsonb_typeof({expression}) = '{kind}' THEN {compared} ELSE false END)"
 
 
-def _operand(table: Table, name: str) -> str:
+def operand(table: Table, name: str) -> str:
+    """The expression of a column, or of a member of a JSON object."""
     column, dot, member = name.partition(".")
     made = quoted(table.by_name[column].in_postgres)
     if not dot:
@@ -243,30 +242,27 @@ def _folded(expression: str) -> str:
 def query(statement: Statement[Any], agent: str, out: Parameters) -> str:
     """A statement that reads, as SQL. ``agent``: the expression of the agent whose rows are meant."""
     match statement:
-        case Select(table, condition, order, limit, offset):
+        case Select(table, where, order, limit, offset):
             text = f"SELECT {columns(table)} FROM {quoted(table.name)} WHERE agent_id = {agent}"
-            text += f" AND {_condition(table, condition, agent, out)}{_order_by(table, order)}"
+            text += f" AND {where_sql(table, where, agent, out)}{order_by(table, order)}"
             if limit is not None:
                 text += f" LIMIT {out.add(str(max(0, limit)), 'bigint')}"
             return text + f" OFFSET {out.add(str(offset), 'bigint') if offset > 0 else '0'}"
         case Count(table, condition):
-            where = _condition(table, condition, agent, out)
-            return f"SELECT count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where} OFFSET 0"
+            wanted = where_sql(table, condition, agent, out)
+            return f"SELECT count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {wanted} OFFSET 0"
         case CountBy(table, column, condition):
-            where = _condition(table, condition, agent, out)
+            wanted = where_sql(table, condition, agent, out)
             name = quoted(table.by_name[column].in_postgres)
             return (
-                f"SELECT {name}, count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where}"
+                f"SELECT {name}, count(*) FROM {quoted(table.name)} WHERE agent_id = {agent} AND {wanted}"
                 f" GROUP BY 1 ORDER BY {name} OFFSET 0"
             )
-        case Words():
-            return _words(statement, agent, out)
-        case Near():
-            return _near(statement, agent, out)
     raise TypeError(f"no statement that reads: {statement!r}")
 
 
-def _order_by(table: Table, order: tuple[str, ...]) -> str:
+def order_by(table: Table, order: tuple[str, ...]) -> str:
+    """ORDER BY, ties by the key; empty for no order."""
     if not order:
         return ""
     terms = []
@@ -277,34 +273,6 @@ def _order_by(table: Table, order: tuple[str, ...]) -> str:
         # An index in rising order serves falling order, too, but not with NULLs last: only where there may be any.
         terms.append(quoted(column.in_postgres) + collation + falling + (" NULLS LAST" if column.optional else ""))
     return " ORDER BY " + ", ".join(terms)
-
-
-def _words(statement: Words, agent: str, out: Parameters) -> str:
-    table = statement.table
-    # Words are letters, digits and underscores, so the quotes keep them from being read as operators.
-    words = " | ".join(f"'{word}'" for word in search_words(statement.text))
-    asked = f"to_tsquery('english', {out.add(words)})"
-    whose = f"agent_id <> {agent}" if statement.shared else f"agent_id = {agent}"
-    where = _condition(table, statement.where, agent, out)
-    return (
-        f"SELECT {columns(table)}, ts_rank(search, {asked})::float8 AS rank FROM {quoted(table.name)}"
-        f" WHERE {whose} AND search @@ {asked} AND {where} ORDER BY rank DESC, {quoted(table.key[0])}"
-        f" LIMIT {out.add(str(max(0, statement.limit)), 'bigint')}"
-    )
-
-
-def _near(statement: Near, agent: str, out: Parameters) -> str:
-    table = statement.table
-    wanted = out.add(statement.embedding.to_text(), "vector")
-    where = _condition(table, statement.where, agent, out)
-    dimensions = len(statement.embedding)
-    # A vector of zeros has no direction: pgvector's distance to it is NaN, which sorts last.
-    return (
-        f"SELECT {columns(table)}, 1 - distance AS score FROM (SELECT *, embedding <=> {wanted} AS distance"
-        f" FROM {quoted(table.name)} WHERE agent_id = {agent} AND vector_dims(embedding) = {dimensions} AND {where}"
-        f" OFFSET 0) AS found WHERE distance < 1 ORDER BY distance, {quoted(table.key[0])}"
-        f" LIMIT {out.add(str(max(0, statement.limit)), 'bigint')}"
-    )
 
 
 def change(statement: Statement[Any], agent: str, out: Parameters) -> str:
@@ -324,10 +292,10 @@ def change(statement: Statement[Any], agent: str, out: Parameters) -> str:
             if kept := _originals(table, values):
                 merged = f"coalesce(_original, '{{}}') || {out.add(to_json(kept), 'jsonb')}"
                 sets.append(f"_original = nullif(jsonb_strip_nulls({merged}), '{{}}')")
-            where = _condition(table, condition, agent, out)
+            where = where_sql(table, condition, agent, out)
             return f"UPDATE {quoted(table.name)} SET {', '.join(sets)} WHERE agent_id = {agent} AND {where}"
         case Delete(table, condition):
-            where = _condition(table, condition, agent, out)
+            where = where_sql(table, condition, agent, out)
             return f"DELETE FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where}"
     raise TypeError(f"no statement that writes: {statement!r}")
 
@@ -363,6 +331,6 @@ def _assignment(table: Table, name: str, value: Any, agent: str, out: Parameters
                     made = f"{function}({made}, {out.add(str(bound), pg_type)})"
             return f"{quoted_name} = {made}"
         case CountOf(other, condition):
-            where = _condition(other, condition, agent, out)
+            where = where_sql(other, condition, agent, out)
             return f"{quoted_name} = (SELECT count(*) FROM {quoted(other.name)} WHERE agent_id = {agent} AND {where})"
     return f"{quoted_name} = {_placed(column, value, out)}"

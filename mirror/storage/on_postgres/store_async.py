@@ -15,8 +15,8 @@ from mirror.storage.on_postgres import session
 from mirror.storage.on_postgres.store import BEGIN_READ, CONNECT_SECONDS, no_connection
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.proofs import PositionRow
-from mirror.storage.statements import Op
+from mirror.storage.proofs import PositionRow, Unasked
+from mirror.storage.statements import ComparesVectors, Op
 
 Result = TypeVar("Result")
 Conn = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -107,7 +107,7 @@ class AsyncPostgresStore:
         kwargs: dict[str, Any],
         source: session.SourceKey | None,
         patience: float | None = None,
-    ) -> tuple[Result, PositionRow | None]:
+    ) -> tuple[Result, PositionRow | Unasked | None]:
         """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
 
         ``patience``: seconds to wait for a connection.
@@ -145,16 +145,18 @@ class AsyncPostgresStore:
 
     async def _single(
         self, conn: Conn, op: Op[Result], ctx: Context, source: session.SourceKey | None
-    ) -> tuple[Result, PositionRow | None]:
+    ) -> tuple[Result, PositionRow | Unasked | None]:
         try:
             statement = op.send(None)
         except StopIteration as stop:  # nothing had to be asked
-            return stop.value, None
+            return stop.value, Unasked.UNASKED
         read = session.single_read(statement, ctx.agent, source)
         found = await (await conn.execute(read.text, read.parameters, binary=True)).fetchall()
         return session.finish(op, session.answer(statement, read.rows(found))), read.place(found)
 
     async def _execute(self, conn: Conn, statement: Any, agent: str) -> Any:
+        if isinstance(statement, ComparesVectors):
+            return True
         if session.reads(statement):
             cursor = await conn.execute(*session.later_read(statement, agent), binary=True)
             return session.answer(statement, await cursor.fetchall())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from mirror.core.errors import ConstraintError, MirrorError, SourceError
+from mirror.core.errors import ConfigError, ConstraintError, MirrorError, SourceError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -78,7 +78,7 @@ class _Standard:
         try:
             cursor = self._connection.execute(sql, parameters)
             rows = cursor.fetchall()
-        except self._error as error:
+        except (self._error, *_NO_VALUE) as error:
             self._raise(error)
         self._changed = cursor.rowcount
         return rows
@@ -104,7 +104,7 @@ class _Standard:
             self._connection.close()
 
     def _raise(self, error: Exception) -> NoReturn:
-        _raise(error, getattr(error, "sqlite_errorcode", 0), self._database)
+        _raise(error, getattr(error, "sqlite_errorcode", None), self._database)
 
 
 class _Apsw:
@@ -124,7 +124,7 @@ class _Apsw:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(sql, parameters).fetchall()
-        except self._error as error:
+        except (self._error, *_NO_VALUE) as error:
             self._raise(error)
 
     def changed(self) -> int:
@@ -146,16 +146,23 @@ class _Apsw:
             self._connection.close()
 
     def _raise(self, error: Exception) -> NoReturn:
-        _raise(error, getattr(error, "extendedresult", 0), self._database)
+        _raise(error, getattr(error, "extendedresult", None), self._database)
 
 
 # https://sqlite.org/rescode.html
 _BUSY, _LOCKED, _READONLY, _CONSTRAINT, _FULL = 5, 6, 8, 19, 13
 
 
-def _raise(error: Exception, code: int, database: Path) -> NoReturn:
-    """Raise a library's error as the mirror's, by SQLite's result code."""
-    place, detail, kind = str(database), str(error), code & 0xFF
+#: What the libraries raise for a parameter that SQLite has no type for.
+_NO_VALUE = (TypeError, OverflowError, UnicodeError)
+
+
+def _raise(error: Exception, code: int | None, database: Path) -> NoReturn:
+    """Raise a library's error as the mirror's, by SQLite's result code; without one: a parameter was wrong."""
+    place, detail = str(database), str(error)
+    if code is None:
+        raise ConfigError("use the store", place, detail, next_step="correct the arguments") from error
+    kind = code & 0xFF
     if kind in (_BUSY, _LOCKED):
         step = f"another program has written for more than {BUSY_SECONDS:g} s; try again"
         raise SourceError("use the store", place, detail, next_step=step, retryable=True) from error

@@ -8,7 +8,7 @@ days sort the same either way, so only the days of the rows that count are sorte
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from mirror.core.errors import SourceError
@@ -38,6 +38,7 @@ from mirror.storage.statements import (
 from mirror.storage.tables import Column, Embedding, Table
 from mirror.storage.words import search_words
 
+_MOST_MARKS = 500
 _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 Sql = tuple[str, list[Any]]
 
@@ -137,6 +138,10 @@ def _condition(table: Table, condition: Condition, out: list[Any]) -> str:
             if not among:
                 return "FALSE"
             expression, convert = _operand(table, name)
+            if len(among) > _MOST_MARKS:  # SQLite has a limit of parameters; a list is one
+                out.append(to_json([convert(value) for value in among]))
+                value = _mark(table, name).replace("?", "value")
+                return f"{expression} IN (SELECT {value} FROM json_each(?))"
             out.extend(convert(value) for value in among)
             marks = ", ".join(_mark(table, name) for _ in among)
             return f"{expression} IN ({marks})"
@@ -296,9 +301,10 @@ def insert(statement: Insert) -> Sql:
     table = statement.table
     names = ", ".join(map(quote_identifier, statement.values))
     marks = ", ".join("?" for _ in statement.values)
-    how = "INSERT OR IGNORE" if statement.ignore else "INSERT"
+    # OR IGNORE would ignore a NULL that must not be there, too.
+    otherwise = " ON CONFLICT DO NOTHING" if statement.ignore else ""
     parameters = [stored(table.by_name[name], value) for name, value in statement.values.items()]
-    return f"{how} INTO {quote_identifier(table.name)} ({names}) VALUES ({marks})", parameters
+    return f"INSERT INTO {quote_identifier(table.name)} ({names}) VALUES ({marks}){otherwise}", parameters
 
 
 def update(statement: Update) -> Sql:
@@ -339,6 +345,9 @@ def match_query(text: str) -> str | None:
     return " OR ".join(f'"{word}"' for word in search_words(text)) or None
 
 
-def rows_of(found: Iterator[tuple[Any, ...]], read: Callable[[tuple[Any, ...]], Any]) -> list[tuple[Any, float]]:
-    """Rows whose last column is a rank."""
-    return [(read(row[:-1]), float(row[-1])) for row in found]
+def rows_of(
+    table: Table, found: list[tuple[Any, ...]], read: Callable[[tuple[Any, ...]], Any]
+) -> list[tuple[Any, ...]]:
+    """(row, rank, values of each of ``along``), of rows with these after the table's columns."""
+    width = len(table.columns)
+    return [(read(row[:width]), float(row[width]), *map(tuple, map(json.loads, row[width + 1 :]))) for row in found]

@@ -17,22 +17,28 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mirror.core.quote import quoted
-from mirror.storage.on_sqlite import sql
+from mirror.storage.jsontext import to_json
+from mirror.storage.on_sqlite import joined, sql
 from mirror.storage.on_sqlite.drivers import Connection, connect
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.statements import (
     All,
     Any_,
+    ComparesVectors,
     Condition,
     Contains,
     Count,
     CountBy,
+    Counts,
     Delete,
     Insert,
     Near,
     Op,
+    Pairs,
     Select,
     Statement,
+    Summary,
+    Together,
     Update,
     Words,
     eq,
@@ -48,7 +54,7 @@ Seen = TypeVar("Seen")
 _TEXTS = {
     "memory_items": ("summary", "reflection", "lesson"),
     "memory_categories": ("name", "description", "summary"),
-    "lessons": ("context", "action", "outcome", "lesson", "correction"),
+    "lessons": ("context", "action", "outcome", "lesson", "correction", "tags"),
     "tasks": ("title", "description"),
 }
 
@@ -237,7 +243,19 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
         case Words():
             return _words(session, statement)
         case Near():
-            return _near(session, statement)
+            with session.snapshot():
+                return _near(session, statement)
+        case Together(parts):
+            with session.snapshot():
+                return [_answer(session, part) for part in parts]
+        case Pairs():
+            return execute(*joined.pairs(statement))
+        case Counts():
+            return joined.counted(statement, execute(*joined.counts(statement)))
+        case Summary():
+            return execute(*joined.summary(statement))
+        case ComparesVectors():
+            return session.compares_vectors
     raise TypeError(f"no statement: {statement!r}")
 
 
@@ -248,45 +266,51 @@ def _by_key(table: Table, values: Any) -> Condition:
 # -- search by words -----------------------------------------------------------------------------------
 
 
-def _words(session: _Session, statement: Words) -> list[tuple[Any, float]]:
+def _words(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
     table = statement.table
     query = sql.match_query(statement.text)
-    if query is None:
+    if query is None or statement.shared:  # a file has one agent's rows
         return []
     if session.schema_of(table.words) is None:
         return _contained(session, statement)
     condition, parameters = sql.where(table, statement.where)
     words, name = quoted(table.words), quoted(table.name)
-    on = f"{words}.task_id = {name}.id" if table.name == "tasks" else f"{words}.rowid = {name}.rowid"
+    link, linked = ("task_id", "id") if table.name == "tasks" else ("rowid", "rowid")
+    # The best are found first, so that only their columns are read. The full-text table's columns of the same names as
+    # the table's must not be in sight of the condition.
     found = session.connection.execute(
-        f"SELECT {sql.columns(table, f'{name}.')}, -bm25({words}) FROM {words} JOIN {name} ON {on}"
-        f" WHERE {words} MATCH ? AND {condition} ORDER BY bm25({words}), {name}.rowid LIMIT ?",
+        f"SELECT {sql.columns(table, f'{name}.')}, -best.match_rank{joined.along(table, statement.along)}"
+        f" FROM (SELECT {name}.rowid AS row, match_rank FROM"
+        f" (SELECT {link} AS match_key, bm25({words}) AS match_rank FROM {words} WHERE {words} MATCH ?)"
+        f" JOIN {name} ON {name}.{linked} = match_key WHERE {condition} ORDER BY match_rank, row LIMIT ?) AS best"
+        f" JOIN {name} ON {name}.rowid = best.row ORDER BY best.match_rank, best.row",
         [query, *parameters, statement.limit],
     )
-    return sql.rows_of(iter(found), _read(table))
+    return sql.rows_of(table, found, _read(table))
 
 
-def _contained(session: _Session, statement: Words) -> list[tuple[Any, float]]:
+def _contained(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
     """Without a full-text table: rows with any of the words as a part of a text, those with most words first."""
     table = statement.table
     texts = [name for name in _TEXTS[table.name] if name in table.by_name]
     words = [Any_(tuple(Contains(name, word) for name in texts)) for word in search_words(statement.text)]
     parts = [sql.where(table, word) for word in words]
     condition, parameters = sql.where(table, All((statement.where,)))
+    name, ranked = quoted(table.name), [value for _, values in parts for value in values]
     rank = " + ".join(f"({part})" for part, _ in parts)
-    ranked = [value for _, values in parts for value in values]
     found = session.connection.execute(
-        f"SELECT * FROM (SELECT {sql.columns(table)}, {rank} AS found FROM {quoted(table.name)} WHERE {condition})"
-        " WHERE found > 0 ORDER BY found DESC, 1 LIMIT ?",
+        f"SELECT {sql.columns(table, f'{name}.')}, found.rank{joined.along(table, statement.along)}"
+        f" FROM (SELECT rowid AS row, {rank} AS rank FROM {name} WHERE {condition}) AS found"
+        f" JOIN {name} ON {name}.rowid = found.row WHERE found.rank > 0 ORDER BY found.rank DESC, found.row LIMIT ?",
         [*ranked, *parameters, statement.limit],
     )
-    return sql.rows_of(iter(found), _read(table))
+    return sql.rows_of(table, found, _read(table))
 
 
 # -- search by embeddings ------------------------------------------------------------------------------
 
 
-def _near(session: _Session, statement: Near) -> list[tuple[Any, float]]:
+def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
     """Exact: cosine similarity to every embedding of the same dimension. (vec0's tables order by another distance.)"""
     table, wanted = statement.table, statement.embedding
     condition, parameters = sql.where(table, statement.where)
@@ -302,11 +326,14 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, float]]:
     else:
         best = _most_similar(execute(f"SELECT rowid, embedding FROM {name} WHERE {fits}", parameters), statement)
     scores = {rowid: score for rowid, score in best if score is not None and score > 0}
-    marks = ", ".join("?" for _ in scores)
-    found = execute(f"SELECT {sql.columns(table)}, rowid FROM {name} WHERE rowid IN ({marks})", list(scores))
-    read = _read(table)
-    by_rowid = {row[-1]: read(row[:-1]) for row in found}
-    return [(by_rowid[rowid], score) for rowid, score in scores.items()]
+    along = joined.along(table, statement.along)
+    found = execute(
+        f"SELECT rowid, {sql.columns(table)}, 0.0{along} FROM {name} WHERE rowid IN (SELECT value FROM json_each(?))",
+        [to_json(list(scores))],
+    )
+    read = sql.rows_of(table, [row[1:] for row in found], _read(table))
+    by_rowid = {row[0]: (made, scores[row[0]], *more) for row, (made, _, *more) in zip(found, read, strict=True)}
+    return [by_rowid[rowid] for rowid in scores if rowid in by_rowid]
 
 
 def _most_similar(rows: list[tuple[Any, ...]], statement: Near) -> list[tuple[int, float]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 from mirror.core.errors import ConfigError
 from mirror.storage.statements import Op
-from mirror.storage.tables import Row
+from mirror.storage.tables import Embedding, Row, is_text
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -39,6 +40,10 @@ class Context:
     def stamp(self) -> str:
         """The time now, as the program writes it: ``2026-11-23T00:05:04.442Z``."""
         return iso(self.clock())
+
+    def seconds(self) -> str:
+        """The time now, as the program's schema writes it: ``2026-11-23 00:05:04``."""
+        return self.clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
     def millis(self) -> int:
         """The time now in milliseconds since 1970."""
@@ -67,14 +72,112 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+def moment(text: str | None) -> datetime | None:
+    """A time that the program wrote, in either form; None for what is no time."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def days_between(earlier: str | None, later: datetime) -> float:
+    """Days from a time that the program wrote; 0 if it is no time, or not earlier."""
+    begun = moment(earlier)
+    return max(0.0, (later - begun).total_seconds() / 86400) if begun else 0.0
+
+
+def half_life(days: float, half: float) -> float:
+    """What is left of 1 after some days, of which each ``half`` days take one half."""
+    return float(0.5 ** (days / half))
+
+
 def content_hash(text: str) -> str:
-    """By which equal facts are found: SHA-256 (hex) of the text in lower case, without space at its ends."""
+    """By which equal facts are found: SHA-256 (hex) of the text in lower case, without space at its ends.
+
+    Raises ``ConfigError`` for what is no text.
+    """
+    if not is_text(text):
+        refuse("hash a text", f"{text!r:.60}", "it is no text")
     return hashlib.sha256(text.strip().lower().encode()).hexdigest()
 
 
 def without(row: Row, *names: str) -> dict[str, Any]:
     """A row's values by column, without some: those that the original leaves to the defaults of the table."""
     return {field.name: getattr(row, field.name) for field in fields(row) if field.name not in names}  # type: ignore[arg-type]
+
+
+def refuse(operation: str, what: str, why: str) -> NoReturn:
+    """Raise ``ConfigError`` for an argument."""
+    raise ConfigError(operation, what, why, next_step="correct the argument")
+
+
+def named(operation: str, name: str) -> str:
+    """A name. Raises ``ConfigError`` for an empty one, or what is no text."""
+    if not is_text(name) or not name.strip():
+        refuse(operation, f"{name!r:.60}", "it needs a name")
+    return name
+
+
+def is_blank(query: str | None) -> bool:
+    """Whether a query has nothing to search for. Raises ``ConfigError`` for what is no text."""
+    if query is not None and not is_text(query):
+        refuse("search", f"{query!r:.60}", "it is no text")
+    return not (query or "").strip()
+
+
+def one_of(operation: str, value: str, among: Iterable[str]) -> str:
+    """A text that is one of some. Raises ``ConfigError``."""
+    if value not in (known := tuple(among)):
+        refuse(operation, f"{value!r:.60}", f"it is none of {', '.join(known)}")
+    return value
+
+
+def at_least(operation: str, value: float, least: float, most: float = math.inf) -> float:
+    """A number within bounds. Raises ``ConfigError``."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not least <= value <= most:
+        refuse(
+            operation,
+            f"{value!r:.60}",
+            f"it needs a number from {least:g}{'' if most == math.inf else f' to {most:g}'}",
+        )
+    return value
+
+
+def rows(operation: str, limit: int) -> int:
+    """A number of rows. Raises ``ConfigError`` for what is none."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        refuse(operation, f"{limit!r:.60}", "it needs a number of rows, 0 or more")
+    return limit
+
+
+def texts(operation: str, values: Iterable[str] | None) -> tuple[str, ...]:
+    """A list of texts; none for None. Raises ``ConfigError`` for a single text, or what is no list of texts."""
+    if values is None:
+        return ()
+    found = None if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    if found is None or not all(map(is_text, found)):
+        refuse(operation, f"{values!r:.60}", "it needs a list of texts")
+    return found
+
+
+def embedding_of(values: Iterable[float]) -> Embedding:
+    """An embedding. Raises ``ConfigError`` for what has no numbers, or other than finite numbers."""
+    try:
+        made = values if isinstance(values, Embedding) else Embedding(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        refuse("take an embedding", f"{values!r:.60}", str(error))
+    if not len(made) or not all(map(math.isfinite, made)):
+        refuse("take an embedding", repr(made), "it needs finite numbers, and one at least")
+    return made
+
+
+def settable(operation: str, fields: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
+    """Values of columns, by name. Raises ``ConfigError`` for columns that are not to be set."""
+    if unknown := set(fields) - set(allowed):
+        refuse(operation, ", ".join(sorted(map(str, unknown))), "not to be set, or unknown")
+    return dict(fields)
 
 
 @dataclass(frozen=True, slots=True)

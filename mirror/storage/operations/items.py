@@ -9,18 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mirror.core.errors import ConfigError
 from mirror.storage.filters import condition
-from mirror.storage.models.memory import ITEMS, RESOURCES, MemoryItem, Resource
-from mirror.storage.operations.base import Context, content_hash, iso, reads, without, writes
+from mirror.storage.models.memory import ENTITIES, ITEM_ENTITIES, ITEMS, RESOURCES, MemoryItem, Resource
+from mirror.storage.operations.base import (
+    Context,
+    at_least,
+    content_hash,
+    embedding_of,
+    iso,
+    one_of,
+    reads,
+    refuse,
+    without,
+    writes,
+)
 from mirror.storage.statements import (
     Add,
     Condition,
     Count,
+    CountOf,
     Delete,
     Insert,
+    Linked,
     Not,
     OneOf,
     Op,
@@ -32,12 +45,13 @@ from mirror.storage.statements import (
     first,
     run,
 )
-from mirror.storage.tables import Embedding
 
 Visibility = Literal["private", "team", "family", "public"]
 
 #: Members of ``extra`` that this interface keeps there.
 EXPIRES_AT, VISIBILITY, HISTORY = "expiresAt", "visibility", "history"
+#: Seconds that an item may live at most: a thousand years. Without a limit it lives for ever.
+MOST_TTL = 1000 * 365.25 * 86400
 #: Changes that an item's history has at most: the newest.
 MOST_HISTORY = 20
 
@@ -81,7 +95,7 @@ def list_resources(ctx: Context, limit: int = 50, offset: int = 0) -> Op[list[Re
 @writes("memory")
 def update_resource_embedding(ctx: Context, resource_id: str, embedding: Iterable[float]) -> Op[bool]:
     """Set a resource's embedding; False if there is no such resource."""
-    values = {"embedding": Embedding(embedding), "updated_at": ctx.stamp()}
+    values = {"embedding": embedding_of(embedding), "updated_at": ctx.stamp()}
     return (yield from run(Update(RESOURCES, values, eq("id", resource_id)))) > 0
 
 
@@ -151,8 +165,8 @@ def _new_item(ctx: Context, given: Mapping[str, Any]) -> MemoryItem:
     if unknown or not {"memory_type", "summary"} <= set(values):
         detail = f"unknown: {', '.join(sorted(unknown))}" if unknown else "memory_type and summary are needed"
         raise ConfigError("create a memory item", detail=detail, next_step="give the arguments of create_item")
-    if values["embedding"] is not None and not isinstance(values["embedding"], Embedding):
-        values["embedding"] = Embedding(values["embedding"])
+    if values["embedding"] is not None:
+        values["embedding"] = embedding_of(values["embedding"])
     own = {
         "id": ctx.new_id(), "content_hash": content_hash(values["summary"]), "reinforcement_count": 1,
         "last_reinforced_at": now, "created_at": now, "updated_at": now,
@@ -167,11 +181,14 @@ def _insert(item: MemoryItem) -> Op[int]:
 def _extra(
     ctx: Context, extra: Mapping[str, Any] | None, visibility: Visibility | None, ttl: float | None
 ) -> dict[str, Any]:
+    operation = "create a memory item"
+    if extra is not None and not isinstance(extra, Mapping):
+        refuse(operation, f"{extra!r:.60}", "extra needs an object")
     made = dict(extra or {})
     if visibility is not None:
-        made[VISIBILITY] = visibility
+        made[VISIBILITY] = one_of(operation, visibility, get_args(Visibility))
     if ttl is not None:
-        made[EXPIRES_AT] = iso(ctx.clock() + timedelta(seconds=ttl))
+        made[EXPIRES_AT] = iso(ctx.clock() + timedelta(seconds=at_least(operation, ttl, 0, MOST_TTL)))
     return made
 
 
@@ -224,22 +241,38 @@ def find_item_by_hash(ctx: Context, content_hash: str) -> Op[MemoryItem | None]:
     return first((yield from run(Select(ITEMS, wanted, ("created_at",), 1))))
 
 
-@writes("memory")
+def count_memories(entity_id: str, values: Mapping[str, Any]) -> Op[int]:
+    """Bring an entity's number of memories up to date, and set some of its columns."""
+    counted = CountOf(ITEM_ENTITIES, eq("entity_id", entity_id))
+    return run(Update(ENTITIES, {"memory_count": counted} | dict(values), eq("id", entity_id)))
+
+
+def _forget(ctx: Context, wanted: Condition, links: Condition) -> Op[int]:
+    """Delete items. Their links go with them, so the entities that they were about have fewer memories."""
+    linked = yield from run(Select(ITEM_ENTITIES, links))
+    gone = yield from run(Delete(ITEMS, wanted))
+    for entity_id in sorted({link.entity_id for link in linked}):
+        yield from count_memories(entity_id, {"updated_at": ctx.stamp()})
+    return gone
+
+
+@writes("memory", many=True)
 def delete_item(ctx: Context, item_id: str) -> Op[bool]:
     """Forget an item, with its links; False if there is no such item."""
-    return (yield from run(Delete(ITEMS, eq("id", item_id)))) > 0
+    return (yield from _forget(ctx, eq("id", item_id), eq("item_id", item_id))) > 0
 
 
-@writes("memory")
+@writes("memory", many=True)
 def delete_items(ctx: Context, item_ids: Iterable[str]) -> Op[int]:
     """Forget several items in one transaction; returns how many there were."""
-    return (yield from run(Delete(ITEMS, OneOf("id", tuple(dict.fromkeys(item_ids))))))
+    ids = tuple(dict.fromkeys(item_ids))
+    return (yield from _forget(ctx, OneOf("id", ids), OneOf("item_id", ids)))
 
 
 @writes("memory")
 def update_item_embedding(ctx: Context, item_id: str, embedding: Iterable[float]) -> Op[bool]:
     """Set an item's embedding; False if there is no such item."""
-    values = {"embedding": Embedding(embedding), "updated_at": ctx.stamp()}
+    values = {"embedding": embedding_of(embedding), "updated_at": ctx.stamp()}
     return (yield from run(Update(ITEMS, values, eq("id", item_id)))) > 0
 
 
@@ -248,7 +281,7 @@ def update_item_embeddings(ctx: Context, embeddings: Mapping[str, Iterable[float
     """Set the embeddings of several items, by id, in one transaction; returns how many there were."""
     now, found = ctx.stamp(), 0
     for item_id, embedding in embeddings.items():
-        values = {"embedding": Embedding(embedding), "updated_at": now}
+        values = {"embedding": embedding_of(embedding), "updated_at": now}
         found += yield from run(Update(ITEMS, values, eq("id", item_id)))
     return found
 
@@ -332,7 +365,8 @@ def get_item_history(ctx: Context, item_id: str) -> Op[list[dict[str, Any]]]:
     return list(entries) if isinstance(entries, list) else []
 
 
-@writes("memory")
+@writes("memory", many=True)
 def delete_expired_items(ctx: Context) -> Op[int]:
     """Delete the items whose time to live has ended; returns how many there were."""
-    return (yield from run(Delete(ITEMS, Not(Unexpired(ctx.stamp())))))
+    expired = Not(Unexpired(ctx.stamp()))
+    return (yield from _forget(ctx, expired, Linked("item_id", ITEMS, "id", expired)))

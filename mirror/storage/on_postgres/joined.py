@@ -1,0 +1,183 @@
+"""Searches, and statements about rows of several tables or groups of rows, as SQL for Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mirror.core.quote import quoted
+from mirror.storage.on_postgres.sql import Parameters, columns, keeps_texts, query, where_sql
+from mirror.storage.statements import (
+    Along,
+    Count,
+    CountBy,
+    Counts,
+    Near,
+    Pairs,
+    Select,
+    Statement,
+    Summary,
+    Together,
+    Words,
+)
+from mirror.storage.tables import Table
+from mirror.storage.words import search_words
+
+
+def read(statement: Statement[Any], agent: str, out: Parameters) -> str:
+    """A statement that reads, as SQL. ``agent``: the expression of the agent whose rows are meant."""
+    match statement:
+        case Words() | Near():
+            return _ranked(statement, agent, out, len(statement.along))
+        case Together(parts):
+            width = max((len(part.along) for part in parts if not isinstance(part, Select)), default=0)
+            made = [f"(SELECT {at} AS part, x.* FROM ({_ranked(part, agent, out, width)}) x)"
+                    for at, part in enumerate(parts)]  # fmt: skip
+            return " UNION ALL ".join(made)
+        case Pairs():
+            return _pairs(statement, agent, out)
+        case Counts():
+            return _counts(statement, agent, out)
+        case Summary():
+            return _summary(statement, agent, out)
+    return query(statement, agent, out)
+
+
+def _ranked(statement: Select | Words | Near, agent: str, out: Parameters, width: int) -> str:
+    """Rows, a rank, and ``width`` columns of what is along, each a JSON list."""
+    table = statement.table
+    if isinstance(statement, Select):
+        nothing = "".join(", NULL::jsonb" for _ in range(width))
+        return f"SELECT x.*, NULL::float8{nothing} FROM ({query(statement, agent, out)}) x"
+    key = quoted(table.key[0])
+    if isinstance(statement, Words):
+        # Words are letters, digits and underscores, so the quotes keep them from being read as operators.
+        words = " | ".join(f"'{word}'" for word in search_words(statement.text))
+        asked = f"to_tsquery('english', {out.add(words)})"
+        whose = f"agent_id <> {agent}" if statement.shared else f"agent_id = {agent}"
+        where = where_sql(table, statement.where, agent, out)
+        # 1: a long text counts less, as it does for BM25.
+        found = (
+            f"SELECT *, ts_rank(search, {asked}, 1)::float8 AS rank FROM {quoted(table.name)}"
+            f" WHERE {whose} AND search @@ {asked} AND {where} ORDER BY rank DESC, {key}"
+        )
+    else:
+        wanted = out.add(statement.embedding.to_text(), "vector")
+        where = where_sql(table, statement.where, agent, out)
+        # A vector of zeros has no direction: its distance is NaN, which is not below 1.
+        found = (
+            f"SELECT *, 1 - distance AS rank FROM (SELECT *, embedding <=> {wanted} AS distance FROM"
+            f" {quoted(table.name)} WHERE agent_id = {agent} AND vector_dims(embedding) = {len(statement.embedding)}"
+            f" AND {where} OFFSET 0) near WHERE distance < 1 ORDER BY distance, {key}"
+        )
+    limit = out.add(str(statement.limit), "bigint")
+    return (
+        f"SELECT {columns(table)}, rank{_along(table, statement.along, width)} FROM ({found} LIMIT {limit}) r"
+        f" ORDER BY rank DESC, {key}"
+    )
+
+
+def _along(table: Table, along: Sequence[Along], width: int) -> str:
+    (key,) = table.key
+    made = [
+        f", (SELECT coalesce(jsonb_agg({_value(each)} ORDER BY {_value(each)}), '[]') {_links(each)}"
+        f" WHERE l.agent_id = r.agent_id AND l.{quoted(each.own)} = r.{quoted(key)})"
+        for each in along
+    ]
+    return "".join(made) + ", NULL::jsonb" * (width - len(along))
+
+
+def _value(each: Along) -> str:
+    collation = ' COLLATE "C"' if each.table.by_name[each.column].kind == "text" else ""
+    return f"t.{quoted(each.table.by_name[each.column].in_postgres)}{collation}"
+
+
+def _links(each: Along) -> str:
+    (key,) = each.table.key
+    return (
+        f"FROM {quoted(each.links.name)} AS l JOIN {quoted(each.table.name)} AS t"
+        f" ON t.agent_id = l.agent_id AND t.{quoted(key)} = l.{quoted(each.other)}"
+    )
+
+
+def _pairs(statement: Pairs, agent: str, out: Parameters) -> str:
+    each = statement.along
+    if not statement.keys:
+        return f"SELECT NULL::text, {_value(each)} {_links(each)} WHERE false"
+    keys = ", ".join(out.add(key) for key in statement.keys)
+    own = f"l.{quoted(each.own)}"
+    return f"SELECT {own}, {_value(each)} {_links(each)} WHERE l.agent_id = {agent} AND {own} IN ({keys}) ORDER BY 1, 2"
+
+
+def _counts(statement: Counts, agent: str, out: Parameters) -> str:
+    made = []
+    for at, (_, part) in enumerate(statement.parts):
+        by = f"{quoted(part.table.by_name[part.column].in_postgres)}::text" if isinstance(part, CountBy) else "NULL"
+        group = " GROUP BY 2" if isinstance(part, CountBy) else ""
+        where = where_sql(part.table, part.where, agent, out)
+        name = quoted(part.table.name)
+        made.append(f"SELECT {at}, {by} AS by, count(*) FROM {name} WHERE agent_id = {agent} AND {where}{group}")
+    return " UNION ALL ".join(made)
+
+
+def _summary(statement: Summary, agent: str, out: Parameters) -> str:
+    table = statement.table
+    by = [quoted(table.by_name[name].in_postgres) for name in statement.by]
+    means = [f"avg({quoted(table.by_name[name].in_postgres)})::float8" for name in statement.means]
+    counts = [f"count(*) FILTER (WHERE {where_sql(table, each, agent, out)})" for each in statement.counts]
+    where = where_sql(table, statement.where, agent, out)
+    named = [f"{expression} AS c{at}" for at, expression in enumerate([*by, "count(*)", *means, *counts])]
+    groups = ", ".join(by)
+    return f"SELECT {', '.join(named)} FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where} GROUP BY {groups}"
+
+
+# -- answers -------------------------------------------------------------------------------------------
+
+
+def answer(statement: Statement[Any], rows: Sequence[tuple[Any, ...]], reader: Callable[[Table], Any]) -> Any:
+    """What the operation is sent for a statement that reads. ``reader``: makes a table's row of its columns."""
+    match statement:
+        case Select(table):
+            make = reader(table)
+            return [make(row) for row in rows]
+        case Count():
+            return rows[0][0]
+        case CountBy() | Pairs():
+            return dict(rows) if isinstance(statement, CountBy) else list(rows)
+        case Words(table) | Near(table):
+            return _found(table, rows, len(statement.along), reader(table))
+        case Together(parts):
+            made: list[Any] = []
+            for at, part in enumerate(parts):
+                own = [row[1:] for row in rows if row[0] == at]
+                if isinstance(part, Select):
+                    width = _width(part.table)
+                    made.append(answer(part, [row[:width] for row in own], reader))
+                else:
+                    made.append(_found(part.table, own, len(part.along), reader(part.table)))
+            return made
+        case Counts(named):
+            return _counted(named, rows)
+        case Summary():
+            return list(rows)
+    raise TypeError(f"no statement that reads: {statement!r}")
+
+
+def _width(table: Table) -> int:
+    return len(table.columns) + keeps_texts(table)
+
+
+def _found(table: Table, rows: Sequence[tuple[Any, ...]], along: int, make: Any) -> list[tuple[Any, ...]]:
+    width = _width(table)
+    return [(make(row[:width]), row[width], *map(tuple, row[width + 1 : width + 1 + along])) for row in rows]
+
+
+def _counted(parts: tuple[tuple[str, Count | CountBy], ...], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: {} if isinstance(part, CountBy) else 0 for name, part in parts}
+    for at, by, number in rows:
+        name, part = parts[at]
+        if isinstance(part, CountBy):
+            found[name][by] = number
+        else:
+            found[name] = number
+    return found

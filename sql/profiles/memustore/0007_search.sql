@@ -1,0 +1,161 @@
+-- Search of memories by words, by nearness, or by both, merged by reciprocal rank (k = 60).
+--
+-- It returns as many as it was asked for, whatever the size of the agent: an HNSW index is read by nearness, and where
+-- nearly all that is near belongs to others, too little of it would be the agent's. So the rows of a small agent are
+-- compared one by one, and so are those of a larger one where the index gave too few.
+--
+-- search_memories asks as whoever calls it, so row security decides what it returns. Candidates come from a function of
+-- the owner, which looks at the same columns as row security: for anybody else, Postgres compares words with every row
+-- that may be read, instead of using the index (@@ is not leakproof).
+
+SELECT set_config('search_path', current_setting('search_path') || ', pg_temp', true);
+
+-- The words of a text, any of which will do, as the store's own keyword search has it. Never an error, whatever the text.
+CREATE FUNCTION any_word(p_text text) RETURNS tsquery LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog
+RETURN regexp_replace(plainto_tsquery('english', regexp_replace(left(p_text, 4000), '[^[:alnum:]]+', ' ', 'g')
+                                                 || ' ' || left(p_text, 4000))::text,
+                      ' (&|<->|<[0-9]+>) ', ' | ', 'g')::tsquery;
+
+-- Whether a memory has not outlived its time: extra.expiresAt, UTC in ISO form, as text, because it may be anything.
+CREATE FUNCTION is_alive(p_extra jsonb) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN p_extra ? 'expiresAt'
+            THEN coalesce(p_extra ->> 'expiresAt' COLLATE "C"
+                          > to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), true)
+            ELSE true END;
+
+-- Memories that the asking agent may read, with their places in both lists. p_scope: own, others, all. p_syntax: any
+-- (any_word) or web (websearch_to_tsquery). p_types, p_significance: NULL for all.
+CREATE FUNCTION memory_candidates(
+    p_query text, p_embedding vector, p_limit int, p_scope text, p_types text[], p_significance text[], p_syntax text,
+    OUT agent_id text, OUT id text, OUT score double precision, OUT rank real, OUT rank_place bigint,
+    OUT distance double precision, OUT distance_place bigint)
+RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
+SET search_path FROM CURRENT SET hnsw.ef_search = 40 AS $$
+#variable_conflict use_column
+DECLARE
+    asking CONSTANT text := (asking_agent()).agent_id;
+    given  CONSTANT text := nullif(btrim(p_query), '');
+    wanted CONSTANT int := least(p_limit, 100000) + 3 * least(p_limit, 50);  -- of each kind
+    small  CONSTANT int := 2000;  -- rows that are compared one by one in the time in which an index is read
+    -- $1 the asking agent, $2 embedding, $3 how many, $4 types, $5 significance, $6 words, $7 the query's text.
+    listed CONSTANT text :=
+        'SELECT array_agg(m.agent_id ORDER BY m.n), array_agg(m.id ORDER BY m.n), array_agg(m.value ORDER BY m.n)'
+        '  FROM (SELECT l.*, row_number() OVER () AS n'
+        '          FROM (SELECT i.agent_id, i.id, %s AS value FROM memory_items i WHERE %s AND is_alive(i.extra)'
+        '                 ORDER BY %s LIMIT $3) AS l) AS m';
+    counted CONSTANT text := 'SELECT count(*) FROM (SELECT FROM memory_items i WHERE %s LIMIT $3) AS m';
+    visible text := CASE p_scope
+        WHEN 'own' THEN 'i.agent_id = $1'
+        WHEN 'others' THEN 'i.agent_id <> $1 AND (i.visibility IN (''family'', ''public'', ''shared'')'
+                           ' OR i.visibility = ''team'' AND $1 = ANY (i.readers))'
+        WHEN 'all' THEN '(i.agent_id = $1 OR i.visibility IN (''family'', ''public'', ''shared'')'
+                        ' OR i.visibility = ''team'' AND $1 = ANY (i.readers))' END;
+    sized       text;
+    distance    text;
+    compared    boolean;
+    words       tsquery;
+    most        bigint;
+    there       bigint;
+    near_agents text[];
+    near_ids    text[];
+    near        double precision[];
+    word_agents text[];
+    word_ids    text[];
+    ranks       real[];
+BEGIN
+    IF visible IS NULL OR coalesce(p_syntax NOT IN ('any', 'web'), true) THEN
+        RAISE EXCEPTION 'search_memories: no scope is "%", or no syntax is "%"', p_scope, p_syntax
+            USING ERRCODE = '22023', HINT = 'A scope is own, others or all; a syntax is any or web.';
+    END IF;
+    IF asking IS NULL OR coalesce(p_limit, 0) <= 0 THEN
+        RETURN;
+    END IF;
+    IF p_types IS NOT NULL THEN
+        visible := visible || ' AND i.memory_type = ANY ($4)';
+    END IF;
+    IF p_significance IS NOT NULL THEN
+        visible := visible || ' AND i.significance = ANY ($5)';
+    END IF;
+
+    -- EXECUTE, because it plans anew: an index of vectors is of one dimension, and the planner has to see which it
+    -- needs; and of words and agents, how many rows they have.
+    IF p_embedding IS NOT NULL THEN
+        sized := format('%s AND vector_dims(i.embedding) = %s', visible, vector_dims(p_embedding));
+        EXECUTE format(counted, visible) INTO there USING asking, p_embedding, small + 1, p_types, p_significance;
+        compared := there <= small;
+        IF NOT compared THEN
+            distance := format('i.embedding::vector(%1$s) <=> $2::vector(%1$s)', vector_dims(p_embedding));
+            PERFORM set_config('hnsw.ef_search', least(greatest(2 * wanted, 80), 1000)::text, true);
+            EXECUTE format(listed, distance, sized, distance) INTO near_agents, near_ids, near
+                USING asking, p_embedding, wanted, p_types, p_significance;
+            IF coalesce(cardinality(near_ids), 0) < wanted THEN
+                -- Most of what is near may not be returned. How much of the index has to be read rises with its size
+                -- and falls with the number of rows that may; to compare all of these costs by their number.
+                SELECT 5 * sqrt(wanted * greatest(c.reltuples, 1)) INTO most
+                  FROM pg_catalog.pg_class c WHERE c.oid = 'memory_items'::regclass;
+                EXECUTE format(counted, visible) INTO there USING asking, p_embedding, most + 1, p_types, p_significance;
+                compared := there <= most;
+                IF NOT compared THEN
+                    PERFORM set_config('hnsw.ef_search', '1000', true);
+                    EXECUTE format(listed, distance, sized, distance) INTO near_agents, near_ids, near
+                        USING asking, p_embedding, wanted, p_types, p_significance;
+                    compared := coalesce(cardinality(near_ids), 0) < p_limit;
+                END IF;
+            END IF;
+        END IF;
+        IF compared THEN
+            -- Without the cast, there is no index of it.
+            EXECUTE format(listed, 'i.embedding <=> $2', sized, '3, 1, 2') INTO near_agents, near_ids, near
+                USING asking, p_embedding, wanted, p_types, p_significance;
+        END IF;
+    END IF;
+
+    IF given IS NOT NULL THEN
+        words := CASE p_syntax WHEN 'any' THEN any_word(given)
+                               ELSE websearch_to_tsquery('english', left(given, 4000)) END;
+        IF numnode(words) > 0 THEN
+            EXECUTE format(listed, 'ts_rank_cd(i.search, $6)', visible || ' AND i.search @@ $6', '3 DESC, 1, 2')
+                INTO word_agents, word_ids, ranks
+                USING asking, p_embedding, wanted, p_types, p_significance, words;
+        ELSIF p_syntax = 'any' THEN
+            -- No words, but "the" or "++": the store then looks for the text as it is, the newest first.
+            EXECUTE format(listed, '0::real', visible || ' AND strpos(lower(i.summary), lower($7)) > 0',
+                           'i.created_at DESC, 1, 2')
+                INTO word_agents, word_ids, ranks
+                USING asking, p_embedding, wanted, p_types, p_significance, words, given;
+        END IF;
+    END IF;
+
+    RETURN QUERY
+        SELECT agent_id, id,
+               coalesce(1.0 / (60 + v.place), 0)::float8 + coalesce(1.0 / (60 + w.place), 0)::float8 AS score,
+               w.rank, w.place, v.distance, v.place
+          FROM unnest(near_agents, near_ids, near) WITH ORDINALITY AS v (agent_id, id, distance, place)
+          FULL JOIN unnest(word_agents, word_ids, ranks) WITH ORDINALITY AS w (agent_id, id, rank, place)
+         USING (agent_id, id)
+         ORDER BY score DESC, v.place, w.place, agent_id, id LIMIT p_limit;
+END
+$$;
+
+DROP FUNCTION search_memories(text, vector, int);
+CREATE FUNCTION search_memories(
+    p_query text, p_embedding vector DEFAULT NULL, p_limit int DEFAULT 10, p_scope text DEFAULT 'all',
+    p_types text[] DEFAULT NULL, p_significance text[] DEFAULT NULL, p_syntax text DEFAULT 'web')
+RETURNS TABLE (agent_id text, id text, summary text, score double precision,
+               rank real, rank_place bigint, distance double precision, distance_place bigint)
+LANGUAGE plpgsql STABLE SECURITY INVOKER ROWS 10 SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT i.agent_id, i.id, i.summary, c.score, c.rank, c.rank_place, c.distance, c.distance_place
+          FROM memory_candidates(p_query, p_embedding, p_limit, p_scope, p_types, p_significance, p_syntax) AS c
+         CROSS JOIN LATERAL (  -- in this order, whatever the planner thinks of who asks
+               SELECT m.agent_id, m.id, m.summary FROM memory_items m
+                WHERE m.agent_id = c.agent_id AND m.id = c.id OFFSET 0) AS i
+         ORDER BY c.score DESC, c.distance_place, c.rank_place, i.agent_id, i.id;
+END
+$$;
+
+REVOKE EXECUTE ON FUNCTION memory_candidates(text, vector, int, text, text[], text[], text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION memory_candidates(text, vector, int, text, text[], text[], text) TO argent_app;

@@ -1,0 +1,336 @@
+"""Searches: what every store answers. Ranks of words differ between stores; what is found and clear orders do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mirror.core.errors import ConfigError
+from mirror.storage.memory import Memory
+from mirror.storage.models.memory import MemoryItem
+from mirror.storage.models.results import SearchResult
+from tests.support.storage import Stores
+
+X, Y, Z, XY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]
+
+
+def create(memory: Memory, summary: str, embedding: list[float] | None = None, **more: Any) -> MemoryItem:
+    [made] = memory.create_items([{"memory_type": "event", "summary": summary, "embedding": embedding} | more])
+    return made
+
+
+def items(found: list[SearchResult]) -> list[str]:
+    return [result.item.id for result in found]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "dragon", "Dragon", "DRAGON", "dragon?", "(dragon", '"dragon', "dragon*", "-dragon", "dragon AND", "OR dragon",
+        "NEAR(dragon", "dragon:", "summary:dragon", "^dragon", "dragon OR unicorns", "unicorns dragon", "dragon\x00",
+        "{dragon}", "dragon + dragon", "dragon\\", "'dragon'", "dragon; DROP TABLE memory_items", "%dragon%",
+        "🦊 dragon",
+    ],
+)  # fmt: skip
+def test_operators_in_a_query_are_no_operators(memory: Memory, query: str) -> None:
+    """The original passes some of them on to FTS5, whose errors it takes as a reason to search with LIKE."""
+    made = create(memory, "A dragon in the garden")
+    create(memory, "Nothing of that")
+    assert items(memory.search_by_keyword(query)) == [made.id]
+    assert memory.search_items_by_keyword(query) == [made]
+    assert items(memory.search_items(query)) == [made.id]
+
+
+@pytest.mark.parametrize("query", ["", " ", "\n", "%", "_", "!!!", '"', "*", "()", "🦊", "' OR 1=1 --!"[:1]])
+def test_a_query_without_words_finds_nothing(memory: Memory, query: str) -> None:
+    create(memory, "100% of_it! (all)")
+    assert memory.search_by_keyword(query) == memory.search_items_by_keyword(query) == memory.search_items(query) == []
+    assert memory.search_by_keyword_shared(query) == memory.search_categories_by_keyword(query) == []
+    assert memory.search_lessons(query) == []
+
+
+@pytest.mark.parametrize("word", ["Zürich", "naïve", "漢字", "Москва", "שלום", "café", "ñandú"])
+def test_words_of_all_scripts(memory: Memory, word: str) -> None:
+    """The original strips what is not ASCII from queries."""
+    made = create(memory, f"before {word} after")
+    create(memory, "before after")
+    assert items(memory.search_by_keyword(word)) == [made.id]
+    assert items(memory.search_by_keyword(f"{word} {word}")) == [made.id]
+
+
+def test_any_of_the_words(memory: Memory) -> None:
+    one, other = create(memory, "the dragon sleeps"), create(memory, "a unicorn runs")
+    assert set(items(memory.search_by_keyword("dragon unicorn"))) == {one.id, other.id}
+
+
+@pytest.mark.parametrize("query", ["x", "x dragon"])
+def test_words_of_one_letter_count_only_alone(memory: Memory, query: str) -> None:
+    letter, dragon = create(memory, "plan x"), create(memory, "a dragon")
+    assert items(memory.search_by_keyword(query)) == ([letter.id] if query == "x" else [dragon.id])
+
+
+@pytest.mark.parametrize("many", [200, 5000])
+def test_a_long_query(memory: Memory, many: int) -> None:
+    made = create(memory, "a dragon")
+    query = " ".join([*(f"word{number}" for number in range(many)), "dragon"])
+    assert items(memory.search_by_keyword(query)) == [made.id]
+
+
+@pytest.mark.parametrize("field", ["summary", "reflection", "lesson"])
+def test_all_texts_of_an_item_are_searched(memory: Memory, field: str) -> None:
+    made = create(memory, **{"summary": "nothing", field: "here be dragons"})
+    assert items(memory.search_by_keyword("dragons")) == [made.id]
+
+
+@pytest.mark.parametrize("query", [None, 5, b"dragon", ["dragon"]])
+def test_a_query_is_a_text(memory: Memory, query: Any) -> None:
+    for search in (memory.search_by_keyword, memory.search_by_keyword_shared, memory.search_items_by_keyword):
+        with pytest.raises(ConfigError):
+            search(query)
+    if query is not None:
+        with pytest.raises(ConfigError):
+            memory.search_items(query)
+
+
+def test_the_index_follows_changes(memory: Memory) -> None:
+    made = create(memory, "a dragon")
+    memory.update_item_summary(made.id, "a unicorn")
+    assert memory.search_by_keyword("dragon") == [] and items(memory.search_by_keyword("unicorn")) == [made.id]
+    memory.update_item_reflection(made.id, "about griffins")
+    assert items(memory.search_by_keyword("griffins")) == [made.id]
+    memory.delete_item(made.id)
+    assert memory.search_by_keyword("unicorn") == []
+
+
+def test_scores_descend_and_stay_above_0(memory: Memory) -> None:
+    """The original's fall by 0.05 a place, below 0 after twenty."""
+    for number in range(30):
+        create(memory, "dragon " * (30 - number))
+    scores = [result.score for result in memory.search_by_keyword("dragon", 30)]
+    assert len(scores) == 30 and scores == sorted(scores, reverse=True)
+    assert scores[0] == 1 and scores[5] == 0.5 and scores[-1] > 0
+
+
+@pytest.mark.parametrize("how", ["keyword", "vector", "items", "items by words", "items by embedding"])
+def test_results_have_the_names_of_categories(memory: Memory, how: str) -> None:
+    """The original leaves them empty on SQLite."""
+    made, bare = create(memory, "a dragon", X), create(memory, "a dragon, too", XY)
+    for name in ("b", "a", 'c "quoted", é'):
+        memory.link_item_to_category(made.id, memory.create_category(name).id)
+    found = {
+        "keyword": lambda: memory.search_by_keyword("dragon"),
+        "vector": lambda: memory.search_by_vector(X),
+        "items": lambda: memory.search_items("dragon", X),
+        "items by words": lambda: memory.search_items("dragon"),
+        "items by embedding": lambda: memory.search_items(embedding=X),
+    }[how]()
+    names = {result.item.id: result.categories for result in found}
+    assert names == {made.id: ("a", "b", 'c "quoted", é'), bare.id: ()}
+    assert all(result.parts is None for result in found)
+
+
+def test_by_embeddings(memory: Memory) -> None:
+    near, middle = create(memory, "near", X), create(memory, "middle", XY)
+    create(memory, "other", Y)
+    create(memory, "opposite", [-1.0, 0.0, 0.0])
+    create(memory, "without")
+    create(memory, "of another dimension", [1.0, 0.0])
+    found = memory.search_by_vector(X)
+    assert items(found) == [near.id, middle.id]
+    assert [result.score for result in found] == pytest.approx([1, 0.5**0.5])
+    assert items(memory.search_by_vector([100.0, 0.0, 0.0])) == items(found), "by the angle, not by the length"
+    assert items(memory.search_by_vector(tuple(X), 1)) == [near.id]
+    assert memory.search_by_vector([1.0] * 7) == []
+
+
+def test_vectors_of_zeros_are_similar_to_nothing(memory: Memory) -> None:
+    create(memory, "zeros", [0.0, 0.0, 0.0])
+    create(memory, "near", X)
+    assert memory.search_by_vector([0.0, 0.0, 0.0]) == []
+    assert [result.item.summary for result in memory.search_by_vector(X)] == ["near"]
+
+
+@pytest.mark.parametrize("embedding", [[], [float("nan")], [float("inf"), 1.0], ["1"], "123", 5, None, [1e300], [None]])
+def test_what_is_no_embedding(memory: Memory, embedding: Any) -> None:
+    made = create(memory, "x")
+    with pytest.raises(ConfigError):
+        memory.search_by_vector(embedding)
+    with pytest.raises(ConfigError):
+        memory.update_item_embedding(made.id, embedding)
+    if embedding is not None:
+        with pytest.raises(ConfigError):
+            memory.search_items("x", embedding)
+    assert memory.get_item(made.id) == made
+
+
+def test_another_agents_memories_are_not_searched_by_embedding(memory: Memory) -> None:
+    """The original ignores the agent."""
+    create(memory, "near", X)
+    assert len(memory.search_by_vector(X, agent_id="argent")) == 1
+    with pytest.raises(ConfigError):
+        memory.search_by_vector(X, agent_id="somebody else")
+
+
+@pytest.mark.parametrize("how", ["keyword", "items by keyword", "vector", "items"])
+def test_expired_items_are_not_found(stores: Stores, memory: Memory, how: str) -> None:
+    kept = create(memory, "a dragon", X)
+    gone = memory.create_item("event", "a dragon", ttl=60)
+    memory.update_item_embedding(gone.id, X)
+
+    def found() -> int:
+        return {
+            "keyword": lambda: len(memory.search_by_keyword("dragon")),
+            "items by keyword": lambda: len(memory.search_items_by_keyword("dragon")),
+            "vector": lambda: len(memory.search_by_vector(X)),
+            "items": lambda: len(memory.search_items("dragon", X)),
+        }[how]()
+
+    assert found() == 2
+    stores.clock.forward(seconds=61)
+    assert found() == 1 and memory.get_item(kept.id) is not None
+
+
+@pytest.mark.parametrize("gone", [1, 30])
+def test_a_search_fills_its_limit_past_expired_items(stores: Stores, memory: Memory, gone: int) -> None:
+    for number in range(gone):
+        made = memory.create_item("event", f"a dragon dragon {number}", ttl=60)
+        memory.update_item_embedding(made.id, X)
+    for number in range(5):
+        create(memory, f"one dragon among other words {number}", XY)
+    stores.clock.forward(seconds=61)
+    assert len(memory.search_by_keyword("dragon", 5)) == len(memory.search_by_vector(X, 5)) == 5
+    assert len(memory.search_items("dragon", X, 5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"significance": "core"}, {"core"}), ({"memory_type": {"in": ["event"]}}, {"core", "plain"}),
+        ({"extra.topic": "a"}, {"plain"}), ({"not": {"extra.topic": "a"}}, {"core", "profile"}),
+        ({"summary": {"contains": "PLAIN"}}, {"plain"}), ({"significance": "none"}, set()),
+    ],
+)  # fmt: skip
+def test_searches_with_a_filter(memory: Memory, where: dict[str, Any], found: set[str]) -> None:
+    create(memory, "dragon core", X, significance="core")
+    create(memory, "dragon plain", X, extra={"topic": "a"})
+    create(memory, "dragon profile", X, memory_type="profile")
+    for results in (
+        memory.search_by_keyword("dragon", where=where),
+        memory.search_by_vector(X, where=where),
+        memory.search_items("dragon", X, where=where),
+    ):
+        assert {result.item.summary.split()[1] for result in results} == found
+
+
+@pytest.mark.parametrize(
+    ("types", "count"), [(["event"], 2), (["event", "profile"], 3), (["no"], 0), ([], 3), (None, 3)]
+)
+def test_types(memory: Memory, types: list[str] | None, count: int) -> None:
+    """Of words, too: the original looks at the type only in what it finds by embeddings."""
+    create(memory, "dragon", X)
+    create(memory, "dragon", Y)
+    create(memory, "dragon", X, memory_type="profile")
+    assert len(memory.search_items("dragon", X, memory_types=types)) == count
+
+
+def test_both_are_better_than_one(memory: Memory) -> None:
+    words = create(memory, "a dragon, and many other things that are far from it")
+    both, vector = create(memory, "dragon", XY), create(memory, "far", X)
+    found = memory.search_items("dragon", X, explain=True)
+    assert items(found) == [both.id, vector.id, words.id]
+    parts = {result.item.id: result.parts or {} for result in found}
+    assert parts[both.id]["words"] == pytest.approx(0.3) and parts[both.id]["vector"] == pytest.approx(0.7 / 1.2)
+    assert parts[vector.id]["vector"] == pytest.approx(0.7) and "words" not in parts[vector.id]
+    assert parts[vector.id]["similarity"] == pytest.approx(1)
+    assert "vector" not in parts[words.id]
+    for result in found:
+        assert result.score == pytest.approx(sum((result.parts or {}).get(name, 0) for name in ("words", "vector")))
+
+
+@pytest.mark.parametrize(("weight", "first"), [(1, "vector"), (0.9, "vector"), (0.1, "words"), (0, "words")])
+def test_the_weight_of_embeddings(memory: Memory, weight: float, first: str) -> None:
+    create(memory, "dragon words")
+    create(memory, "the vector", X)
+    found = memory.search_items("dragon", X, vector_weight=weight)
+    assert found[0].item.summary.endswith(first)
+    assert len(found) == (1 if weight in (0, 1) else 2)
+
+
+def test_without_one_of_the_two(memory: Memory) -> None:
+    words, vector = create(memory, "dragon"), create(memory, "other", X)
+    assert items(memory.search_items("dragon")) == [words.id] and memory.search_items("dragon")[0].score == 1
+    assert items(memory.search_items(None, X)) == [vector.id] and memory.search_items("", X)[0].score == 1
+    assert memory.search_items() == [] == memory.search_items("nothing") == memory.search_items("nothing", Z)
+
+
+def test_by_similarity(memory: Memory) -> None:
+    near, far = create(memory, "near", X), create(memory, "far", XY)
+    for _ in range(20):
+        memory.reinforce_item(far.id)
+    assert items(memory.search_items(embedding=X)) == [near.id, far.id]
+
+
+def test_by_salience(stores: Stores, memory: Memory) -> None:
+    old = create(memory, "old", X)
+    stores.clock.forward(days=60)
+    new, confirmed = create(memory, "new", X), create(memory, "confirmed", X)
+    memory.reinforce_item(confirmed.id)
+    found = memory.search_items(embedding=X, scoring="salience", explain=True)
+    assert items(found) == [confirmed.id, new.id, old.id]
+    parts = {result.item.id: result.parts or {} for result in found}
+    assert parts[old.id]["recent"] == pytest.approx(0.25, rel=1e-3)
+    assert parts[confirmed.id]["confirmed"] == pytest.approx(1.585, rel=1e-3) and parts[new.id]["confirmed"] == 1
+    assert parts[old.id]["salience"] == pytest.approx(0.25, rel=1e-3)
+    slow = memory.search_items(embedding=X, scoring="salience", half_life_days=60, explain=True)
+    assert (slow[-1].parts or {})["recent"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_by_identity(stores: Stores, memory: Memory) -> None:
+    core = create(memory, "core", XY, significance="core")
+    stores.clock.forward(days=365)
+    bound, plain = create(memory, "bound", X), create(memory, "plain", X)
+    felt = create(memory, "felt", X, emotional_valence=-2.0, emotional_arousal=1.0)
+    odd = create(memory, "odd", X, significance="unheard of")
+    for name, bond in (("weak", 0.1), ("strong", 1.0)):
+        memory.link_item_to_entity(bound.id, memory.create_entity(name, bond_strength=bond).id)
+    found = memory.search_items(embedding=X, scoring="identity", explain=True)
+    assert items(found)[:3] == [core.id, felt.id, bound.id]
+    parts = {result.item.id: result.parts or {} for result in found}
+    assert parts[core.id]["recent"] == 1 and parts[core.id]["identity"] == pytest.approx(2.5)
+    assert parts[felt.id]["emotion"] == 2 and parts[bound.id]["bond"] == pytest.approx(1.3)
+    assert parts[plain.id]["identity"] == pytest.approx(1, rel=1e-3)
+    assert parts[odd.id]["identity"] == pytest.approx(1, rel=1e-3), "a significance that is not known counts as routine"
+
+
+@pytest.mark.parametrize("created", ["2026-10-29 12:00:00", "2026-10-29T12:00:00.000Z"])
+def test_age_is_that_of_either_form_of_a_time(stores: Stores, memory: Memory, created: str) -> None:
+    made = create(memory, "old", X)
+    stores.sql(f"UPDATE memory_items SET created_at = '{created}' WHERE id = '{made.id}'")
+    [found] = memory.search_items(embedding=X, scoring="salience", explain=True)
+    assert (found.parts or {})["recent"] == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scoring": "best"}, {"vector_weight": 1.1}, {"vector_weight": -0.1}, {"vector_weight": float("nan")},
+        {"half_life_days": 0}, {"half_life_days": -1}, {"memory_types": "event"}, {"memory_types": [1]},
+        {"where": {"nothing": 1}}, {"where": []},
+    ],
+)  # fmt: skip
+def test_wrong_arguments(memory: Memory, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        memory.search_items("dragon", X, **arguments)
+
+
+def test_explained(memory: Memory) -> None:
+    create(memory, "a dragon", X)
+    assert (memory.search_by_vector(X, explain=True)[0].parts or {}) == pytest.approx({"similarity": 1})
+    parts = memory.search_by_keyword("dragon", explain=True)[0].parts or {}
+    assert parts["words"] == 1 and set(parts) == {"words", "rank"}
+
+
+def test_shared_items_of_others_are_not_ones_own(memory: Memory) -> None:
+    memory.create_item("event", "a dragon", visibility="family")
+    assert memory.search_by_keyword_shared("dragon") == []
