@@ -30,7 +30,7 @@ from mirror.core.errors import MirrorError
 from mirror.storage.evidence import clean as cleaned
 from mirror.storage.evidence import texts_apart
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.statements import Near, Op, Words
+from mirror.storage.statements import Near, Op, Together, Words
 from mirror.storage.tables import Row, Table, table_of
 from mirror.storage.words import search_words
 
@@ -124,6 +124,8 @@ def recording(operation: Operation[..., Any], outcome: Outcome) -> Operation[...
 
 
 def _deeper(statement: Any) -> Any:
+    if isinstance(statement, Together):
+        return Together(tuple(map(_deeper, statement.parts)))
     if isinstance(statement, Words) and 0 < statement.limit < DEPTH:
         return replace(statement, limit=DEPTH)
     return statement
@@ -134,9 +136,8 @@ def _note(statement: Any, answer: Any, ranked: list[Ranked]) -> Any:
     if isinstance(statement, Words | Near):
         ranked.append(Ranked(statement, answer))
         return answer[: statement.limit] if statement.limit > 0 else answer
-    for at, part in enumerate(getattr(statement, "parts", ())):
-        if isinstance(part, Words | Near):
-            ranked.append(Ranked(part, answer[at]))
+    if isinstance(statement, Together):
+        return [_note(part, found, ranked) for part, found in zip(statement.parts, answer, strict=True)]
     return answer
 
 

@@ -174,7 +174,9 @@ class Freshness:
     def is_published_at(self, start: Start) -> bool:
         """Whether what the mirror has published last is exactly the newest commit when the read began."""
         published = self.published()
-        return published is not None and published.following and self.is_at(start, _row(published))
+        if published is None or not published.following:
+            return False
+        return self.is_at(start, PositionRow(*published[6:10], published.lineage))
 
     def published(self) -> Published | None:
         """What the mirror has published; None: nothing."""

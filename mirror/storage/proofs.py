@@ -174,10 +174,10 @@ class Proofs:
 
         To be asked after another :meth:`look`: what has been dropped since proves nothing.
         """
-        floor, newest = start.floor, start.newest
-        if floor is None or newest is None or start.era != self._era:
+        floor, newest = self.floor, start.newest
+        if floor is None or start.floor is None or newest is None or start.era != self._era:
             return False
-        same_copy = row.generation >= floor.generation and row.lineage == floor.lineage
+        same_copy = row.generation >= floor.generation and row.lineage == floor.lineage == start.floor.lineage
         return same_copy and (row.salt1, row.salt2) == newest.salts and row.frame == newest.frame
 
     def covers(self, start: Start, row: PositionRow) -> bool:

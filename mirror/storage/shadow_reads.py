@@ -34,7 +34,7 @@ from mirror.storage.evidence import arguments_of, as_text
 from mirror.storage.freshness import Freshness
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.proofs import PositionRow, Start
+from mirror.storage.proofs import PositionRow, Start, Unasked
 from mirror.storage.reads import READS, Reason, Shadow
 from mirror.storage.tables import Embedding
 
@@ -289,14 +289,14 @@ class ShadowReads:
                 return PASSED
             postgres = Outcome()
             recorded, source_id = recording(task.operation, postgres), published.source_id
-            row: PositionRow | None = None
+            row: PositionRow | Unasked | None = None
             value: Any
             try:
                 value, row = store.read(task.context, recorded, task.args, task.kwargs, source_id)
             except Exception as error:
                 value = error
             _settle(postgres, value)
-            if row is None:
+            if row is None or row is Unasked.UNASKED:
                 # An error, or nothing was asked. Postgres was at the commit before, or after it; if it is there now,
                 # it has been there all the time.
                 row = store.position(task.context, source_id)

@@ -238,7 +238,11 @@ def test_an_error_of_one_store_alone(program: Program) -> None:
         finally:
             program.owner("ALTER TABLE memory_items RENAME COLUMN other TO lesson")
         ((method, kind, arguments, sqlite, postgres, _),) = program.differences()
-        assert (method, kind, json.loads(arguments.partition(" ")[2])) == ("items.get_items", "error", {"item_ids": [made.id]})
+        assert (method, kind, json.loads(arguments.partition(" ")[2])) == (
+            "items.get_items",
+            "error",
+            {"item_ids": [made.id]},
+        )
         assert sqlite == '"an answer"' and "lesson" in postgres
 
 

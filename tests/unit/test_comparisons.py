@@ -31,7 +31,7 @@ from mirror.storage.evidence import MOST_JSON, arguments_of, as_text, clean, tex
 from mirror.storage.models.memory import ITEMS, CategoryItem, MemoryItem
 from mirror.storage.operations import items
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.statements import Near, Select, Words
+from mirror.storage.statements import Count, Counts, Near, Select, Together, Words
 from mirror.storage.tables import Embedding
 
 METHOD = "items.list_items"
@@ -202,27 +202,22 @@ def test_searches_are_recorded_and_asked_for_more() -> None:
     assert recording(operation, outcome).name == operation.name == "search"
 
 
-def test_a_statement_with_parts_is_a_search_if_one_of_them_is() -> None:
-    class Together:
-        parts = (Words(ITEMS, "tea", 5), Select(ITEMS), Near(ITEMS, Embedding([1]), 5))
-
-    class Counts:
-        parts = (("items", Select(ITEMS)),)
-
+def test_searches_together_are_searches() -> None:
     def operation(ctx: Context) -> Iterator[Any]:
-        first = yield Together()
-        second = yield Counts()
-        third = yield Select(ITEMS)
-        return first, second, third
+        first = yield Together((Words(ITEMS, "tea", 1), Select(ITEMS), Near(ITEMS, Embedding([1]), 5)))
+        second = yield Counts((("items", Count(ITEMS)),))
+        return first, second, (yield Count(ITEMS))
 
     outcome = Outcome()
     op = recording(Operation(operation, "memory", reads=True, many=True), outcome).make(Context("argent"))  # type: ignore[arg-type]
-    op.send(None)
-    op.send([[(item("1"), 1.0)], [item("2")], [(item("3"), 0.5)]])
+    asked: Any = op.send(None)
+    assert [getattr(part, "limit", None) for part in asked.parts] == [DEPTH, None, 5]
+    op.send([[(item("1"), 1.0), (item("2"), 0.5)], [item("2")], [(item("3"), 0.5)]])
     op.send({"items": 3})
-    with pytest.raises(StopIteration):
+    with pytest.raises(StopIteration) as stop:
         op.send(7)
-    assert [one.found[0][0].id for one in outcome.ranked] == ["1", "3"] and outcome.defect is None
+    assert stop.value.value == ([[(item("1"), 1.0)], [item("2")], [(item("3"), 0.5)]], {"items": 3}, 7)
+    assert [[row.id for row, _ in one.found] for one in outcome.ranked] == [["1", "2"], ["3"]]
 
 
 def test_what_fails_in_recording_is_no_answer() -> None:
