@@ -7,10 +7,12 @@ Searches are compared by the statements in them, not by their results, because r
 other (BM25 in SQLite, ``ts_rank`` in Postgres; Postgres also finds other forms of a word):
 
 * Rows that both found must be equal.
-* **By words**, each store is asked for :data:`DEPTH` matches at least. Where neither has more, :data:`MATCHES` of the
-  shorter list must be in the other one; where one has more, it is not known which. Of the pairs that both rank
-  differently, :data:`AGREEMENT` must be in the same order, if there are :data:`LEAST_PAIRS`: less is a list the
-  wrong way round, and not another way to rank.
+* **By words**, each store is asked for :data:`DEPTH` matches at least. Where neither has more, Postgres must have found
+  :data:`MATCHES` of what SQLite found (of the shorter list, if the query has words that Postgres leaves out); where one
+  has more, it is not known which. That Postgres found more is no difference: it knows other forms of words. Each list
+  must fall by the ranks of its own store. Of the pairs that both rank apart, :data:`AGREEMENT` must be in the same
+  order, if both have :data:`LEAST_RANKS` ranks at least: less is a list the wrong way round, not another way to rank.
+  (Of few ranks nothing can be said: one word of which Postgres knows another form puts all of them upside down.)
 * **By embeddings**, similarities of rows that both found must agree to :data:`TOLERANCE`, and :data:`NEIGHBOURS` of
   each list be in the other (an index for vectors finds most, not all). A row that only ties with the last one of the
   other list does not count as missing there.
@@ -37,7 +39,7 @@ from mirror.storage.words import search_words
 #: Matches of words that each store is asked for at least.
 DEPTH = 200
 MATCHES = 0.7
-AGREEMENT, LEAST_PAIRS = 0.1, 10
+AGREEMENT, LEAST_RANKS = 0.1, 5
 #: Rows of which the order is compared, at most.
 _ORDERED = 50
 TOLERANCE = 1e-3
@@ -296,22 +298,22 @@ def _rows(one: Ranked, other: Ranked) -> Difference | None:
 def _words(one: Ranked, other: Ranked) -> Difference | None:
     ranks, others = _ranks(one), _ranks(other)
     common = [key for key in ranks if key in others]
-    least = min(len(ranks), len(others))
-    if least == 0:
-        apart = len(ranks) != len(others)
-    else:
-        known = len(ranks) < DEPTH and len(others) < DEPTH
-        apart = known and len(common) < MATCHES * least
-    if apart:
+    # A full list may go on, so that it is not known what is in it.
+    known = not others or (len(ranks) < DEPTH and len(others) < DEPTH)
+    expected = min(len(ranks), len(others) or DEPTH) if _has_left_out(one.statement) else len(ranks)
+    if known and len(common) < MATCHES * expected:
         return Difference("overlap", _shown(ranks, others), _shown(others, ranks))
     if not (_falls(ranks) and _falls(others)):
         return Difference("order", list(ranks.items()), list(others.items()))
+    judged = common[:_ORDERED]
+    if min(len({found[key] for key in judged}) for found in (ranks, others)) < LEAST_RANKS:
+        return None
     agreeing = total = 0
-    for first, second in combinations(common[:_ORDERED], 2):
+    for first, second in combinations(judged, 2):
         product = (ranks[first] - ranks[second]) * (others[first] - others[second])
         total += product != 0
         agreeing += product > 0
-    if total >= LEAST_PAIRS and agreeing < AGREEMENT * total:
+    if agreeing < AGREEMENT * total:
         return Difference("order", list(ranks.items()), list(others.items()))
     return None
 
@@ -354,13 +356,19 @@ _FREQUENT = (
 _LEFT_OUT = frozenset(_FREQUENT.split())
 
 
+def _words_of(statement: Words | Near) -> set[str]:
+    return {word.lower() for word in search_words(statement.text)} if isinstance(statement, Words) else set()
+
+
+def _has_left_out(statement: Words | Near) -> bool:
+    return not _words_of(statement).isdisjoint(_LEFT_OUT)
+
+
 def _only_left_out(sqlite: Outcome, postgres: Outcome) -> bool:
-    """Whether all that differs was searched for by words that Postgres leaves out."""
+    """Whether Postgres found nothing because it leaves out all of the words."""
     del sqlite
-    asked = [(one.statement.text, one.found) for one in postgres.ranked if isinstance(one.statement, Words)]
-    return bool(asked) and all(
-        not found and {word.lower() for word in search_words(text)} <= _LEFT_OUT for text, found in asked
-    )
+    asked = [one for one in postgres.ranked if isinstance(one.statement, Words)]
+    return bool(asked) and all(not one.found and _words_of(one.statement) <= _LEFT_OUT for one in asked)
 
 
 EQUALITY = Comparison(equal)

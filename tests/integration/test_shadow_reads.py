@@ -112,6 +112,14 @@ def read_all(adapter: Adapter, chance: random.Random) -> None:
     memory.list_items(where={"summary": {"contains": "coffee"}}, limit=5, offset=3)
     memory.count_items(memory_type="event")
     memory.get_item_history(key)
+    memory.search_by_keyword("coffee", limit=5)
+    memory.search_items_by_keyword("changed numbers of tea")
+    memory.search_by_keyword_shared("tea")
+    vector = [chance.uniform(-1, 1) for _ in range(busy_memory_process.DIMENSIONS)]
+    memory.search_by_vector(vector, limit=5)
+    memory.search_items("coffee", vector, limit=5, explain=True)
+    memory.search_items(embedding=vector, scoring="identity")
+    memory.get_stats()
 
 
 @pytest.mark.parametrize(("rate", "least"), [(0, 100), (1000, 1000), (100, 3000)])
@@ -204,6 +212,44 @@ def test_a_difference_is_found_kept_once_shown_and_forgotten(program: Program) -
         adapter.memory.get_item(made.id)
         settle(adapter)
     assert program.counts() == {Shadow.EQUAL: 1}
+
+
+def test_searches(program: Program) -> None:
+    """Ranks may differ; what is found, and its rows, may not."""
+    with program.adapter() as adapter:
+        memory = adapter.memory
+        made = [
+            memory.create_item(memory_type="event", summary=f"{'tea ' * (at % 4 + 1)}{'and more ' * (at % 7)}{at}")
+            for at in range(40)
+        ]
+        for at, one in enumerate(made):
+            memory.update_item_embedding(one.id, [1, at, at % 5])
+
+        def search() -> None:
+            memory.search_by_keyword("tea")
+            memory.search_by_vector([1, 2, 3], limit=8)
+            memory.search_items("tea", [1, 2, 3])
+            memory.search_by_keyword("the")
+            settle(adapter)
+
+        program.mirror.wait_applied()
+        search()
+        assert program.counts()[Shadow.EQUAL] == 4, program.differences()
+        program.owner(f"DELETE FROM memory_items WHERE id IN ({', '.join(repr(one.id) for one in made[:20])})")
+        search()
+        assert [(method, kind) for method, kind, *_ in program.differences()] == [
+            ("search.search_by_keyword", "overlap"), ("search.search_by_vector", "overlap"),
+            ("search.search_items", "overlap"),
+        ]  # fmt: skip
+        program.command("parity", "--repair")
+        program.command("differences", "forget")
+        program.owner("UPDATE memory_items SET embedding = '[3, 2, 1]'")
+        search()
+        assert {kind for _, kind, *_ in program.differences()} <= {"values", "overlap"}
+        program.command("parity", "--repair")
+        before = program.counts()[Shadow.EQUAL]
+        search()
+        assert program.counts()[Shadow.EQUAL] == before + 4
 
 
 def test_rows_that_only_one_store_has(program: Program) -> None:

@@ -9,12 +9,15 @@ import json
 import random
 import select
 import sqlite3
+import struct
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 
 #: Items that there are at most.
 MOST = 60
+#: Of their embeddings.
+DIMENSIONS = 8
 
 
 def main(path: str, rate: float) -> None:
@@ -49,9 +52,11 @@ def _change(connection: sqlite3.Connection, chance: random.Random, number: int) 
     else:
         ends = (now + timedelta(seconds=chance.random())).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         extra = json.dumps({"topic": number % 3, "expiresAt": ends} if kind > 0.9 else {"topic": number % 3})
+        vector = struct.pack(f"<{DIMENSIONS}f", *(chance.uniform(-1, 1) for _ in range(DIMENSIONS)))
         connection.execute(
-            "INSERT OR IGNORE INTO memory_items(id, memory_type, summary, extra, significance) VALUES (?, ?, ?, ?, ?)",
-            (key, ("event", "knowledge")[number % 2], f"number {number} coffee", extra, "routine"),
+            "INSERT OR IGNORE INTO memory_items(id, memory_type, summary, extra, significance, embedding)"
+            " VALUES (?, ?, ?, ?, 'routine', ?)",
+            (key, ("event", "knowledge")[number % 2], f"number {number} coffee", extra, vector if number % 3 else None),
         )
 
 

@@ -140,6 +140,9 @@ def test_the_wrong_way_round_is_a_difference() -> None:
     assert search_kind(by_words("tea", *found), by_words("tea", *backwards)) == "order"
     assert search_kind(by_words("tea", *found), by_words("tea", *reversed(found))) == "order", "worst first"
     assert search_kind(by_words("tea", *found[:3]), by_words("tea", *backwards[-3:])) is None, "three say nothing"
+    groups = [(str(at), 1.0 if at < 10 else 0.5) for at in range(20)]
+    turned = [(str(at), 0.7) for at in range(10, 20)] + [(str(at), 0.1) for at in range(10)]
+    assert search_kind(by_words("teas", *groups), by_words("teas", *turned)) is None, "nor do two ranks"
 
 
 def test_overlap_of_words() -> None:
@@ -149,7 +152,11 @@ def test_overlap_of_words() -> None:
     assert search_kind(by_words("tea", *found), by_words("tea", *ranked(20, 6))) is None
     assert search_kind(by_words("tea", *found), by_words("tea", *ranked(20, 7))) == "overlap"
     assert search_kind(by_words("tea", *found), by_words("tea")) == "overlap"
-    assert search_kind(by_words("tea"), by_words("tea", ("1", 0.5))) == "overlap"
+    assert search_kind(by_words("teas"), by_words("teas", ("1", 0.5))) is None
+    assert search_kind(by_words("tea", *found), by_words("tea", *found[:14])) is None
+    assert search_kind(by_words("tea", *found), by_words("tea", *found[:13])) == "overlap", "a third is missing"
+    assert search_kind(by_words("the tea", *found), by_words("the tea", *found[:3])) is None, "the others have 'the'"
+    assert search_kind(by_words("tea", *ranked(DEPTH)), by_words("tea")) == "overlap"
     full, other = ranked(DEPTH), ranked(DEPTH, DEPTH)
     assert search_kind(by_words("tea", *full), by_words("tea", *other)) is None, "of more matches nothing is known"
 
