@@ -21,6 +21,7 @@ COMMANDS = {
     "status": "status",
     "parity": "parity",
     "rejects": "rejects",
+    "differences": "differences",
     "cutover": "cutover",
     "config": "config",
     "demo": "demo.command",

@@ -150,6 +150,9 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
     for gap in report.gaps[-3:]:
         print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
+    if report.read_differences:
+        found = f"{report.read_differences:,} reads answered differently by SQLite and Postgres"
+        print_line(console, f"{name}: {found}", style="red")
     for refusal in report.refusals:
         print_line(console, f"{name}: refused: {refusal.table}: {refusal.reason}", style="red")
     if report.last_error:

@@ -59,6 +59,7 @@ class Code(StrEnum):
     REJECTS = "mirror.rejects"
     REFUSED = "mirror.refused-tables"
     DISCREPANCIES = "mirror.discrepancies"
+    READ_DIFFERENCES = "mirror.read-differences"
 
     # -- the day after
     CONSTRAINT = "constraint"

@@ -123,6 +123,9 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     last_error: Annotated[str | None, Meta(description="why it cannot go on, or has ended, in one line")] = None
     error: Annotated[dict[str, Any] | None, Meta(description="the same with its stable code, as errors have it")] = None
     discrepancies: Annotated[int, Meta(description="rows on which hook and log disagreed, ever")] = 0
+    read_differences: Annotated[
+        int, Meta(description="reads that both stores answered differently at one position, as far as not forgotten")
+    ] = 0
     hook: HookReport = HookReport()
     indexing: Annotated[str | None, Meta(description="the vector index that is being built")] = None
     index_error: Annotated[str | None, Meta(description="why one could not be built")] = None

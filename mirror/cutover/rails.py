@@ -33,8 +33,8 @@ LAG_SECONDS = 1.0
 #: Bytes that must be free for the state directory.
 ROOM_BYTES = 1 << 30
 #: Guard rails that an operator may acknowledge: backups that can be restored; rows that Postgres will not have; commits
-#: on which the hook and the WAL disagreed, when it is known why.
-ACKNOWLEDGED = ("backups", "rejects", "discrepancies")
+#: on which the hook and the WAL disagreed, and reads that differed, when it is known why.
+ACKNOWLEDGED = ("backups", "rejects", "discrepancies", "read differences")
 #: Rows that are named as examples.
 _EXAMPLES = 3
 
@@ -132,7 +132,7 @@ def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], sourc
         if row is None:
             step, why = f"run `{found.command('up')}`", f"it is not mirrored into the schema {schema} here"
             raise SinkError("check Postgres", str(source), why, next_step=step)
-        rejects, refused, discrepancies, profile_name, agent, vector, invalid = row
+        rejects, refused, discrepancies, differences, compared, profile_name, agent, vector, invalid = row
         profile = PROFILES.get(profile_name or "generic")
         if profile is None:
             why = f"its profile is {profile_name}, of a later version of the mirror"
@@ -144,6 +144,7 @@ def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], sourc
         step = "look at mirror.discrepancies, run `mirror parity`, and add --acknowledge discrepancies"
         figure = f"{discrepancies:,} between hook and WAL"
         found.add_or_acknowledge(Code.DISCREPANCIES, "discrepancies", not discrepancies, figure, step)
+        _judge_reads(found, differences, compared)
         figure = f"invalid: {', '.join(invalid)}" if invalid else "all valid"
         found.add(Code.INDEXES, "indexes", not invalid, figure, "REINDEX the invalid ones")
         if profile.migrations:
@@ -153,6 +154,21 @@ def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], sourc
             _find_breaches(found, connection, schema, agent, constraint)
         for table, column, sequence in connection.execute(statement("identities"), {"schema": schema}).fetchall():
             _check_sequence(found, connection, schema, table, column, sequence)
+
+
+def _judge_reads(found: Readiness, differences: int, compared: int | None) -> None:
+    """What programs found that ran some of their reads on both stores (``storage.reads.shadowPercent``)."""
+    name = "read differences"
+    if not differences and not compared:
+        figure = "none, but no reads were compared: set storage.reads.shadowPercent to compare some"
+        found.rails.append(Check(Code.READ_DIFFERENCES, name, "note", figure))
+        return
+    figure = f"{differences:,} kept, of {compared or 0:,} reads compared"
+    step = (
+        f"{found.command('differences list')}; compare the tables: {found.command('parity')}; once each is explained, "
+        f"{found.command('differences forget')}"
+    )
+    found.add_or_acknowledge(Code.READ_DIFFERENCES, name, not differences, figure, step)
 
 
 def _find_breaches(

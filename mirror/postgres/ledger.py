@@ -72,6 +72,14 @@ class Ledger:
             ).fetchone()
         return int(row[0]) if row is not None else 0
 
+    def read_differences(self) -> int:
+        """How many reads are kept that SQLite and Postgres answered differently at one position."""
+        with translated("count differences of reads", self._path):
+            row = self._conn.execute(
+                "SELECT count(*) FROM mirror.read_differences WHERE source_id = $1::bigint", (self._source_id,)
+            ).fetchone()
+        return int(row[0]) if row is not None else 0
+
     def repairs(self) -> int:
         """How many rows have been repaired so far."""
         with translated("count repairs", self._path):

@@ -272,6 +272,7 @@ class Pipeline:
             assert replica is not None and self._sink is not None
             self._retry_and_repair(replica)
             self.hooks.check(self._sink.ledger, self.status)
+            self.status.looks_at_reads(self._sink.ledger)
             replica.save_now_and_then(self._feed.until)
             found = self._next(replica)
             if self.status.capture == "pages" and not self._mailbox.held:

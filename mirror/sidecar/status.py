@@ -36,11 +36,13 @@ from mirror.core.status import (
 from mirror.core.tables import Table
 
 if TYPE_CHECKING:
-    from mirror.postgres.ledger import Gap
+    from mirror.postgres.ledger import Gap, Ledger
     from mirror.postgres.refusals import Refusal
 
 #: Minutes over which the worst lag is reported.
 LAG_MINUTES = 5
+#: Seconds between two looks at what only programs write to Postgres.
+LOOK_SECONDS = 2.0
 
 
 @dataclass
@@ -96,6 +98,8 @@ class SourceStatus:
     """The programs with hooks, and the result of comparing what they send with the WAL."""
     discrepancies: int = 0
     """Rows on which hooks and the WAL disagreed, since the first start: they are in ``mirror.discrepancies``."""
+    read_differences: int = 0
+    """Reads that programs ran on both stores at one position, with different answers: ``mirror.read_differences``."""
     indexing: str | None = None
     """The vector index that is being built while the mirror runs."""
     index_error: str | None = None
@@ -105,6 +109,7 @@ class SourceStatus:
 
     def __post_init__(self) -> None:
         self._kept: tuple[object, ...] = ()
+        self._next_look = 0.0
         self._described: Mapping[str, Table] | None = None
         self._refused: list[Refusal] = []
         #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
@@ -157,6 +162,12 @@ class SourceStatus:
             self.add_gap(gap.generation, gap.reason, gap.detected_at)
         self.discrepancies = discrepancies
 
+    def looks_at_reads(self, ledger: Ledger) -> None:
+        """Now and then, count the differences that programs have found, which come at any time."""
+        if (now := time.monotonic()) >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self.read_differences = ledger.read_differences()
+
     def has_caught_up(self, held_up: str | None) -> None:
         """Postgres has all that was captured.
 
@@ -188,7 +199,10 @@ class SourceStatus:
 
     def keep(self, folder: Path) -> None:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
-        now = self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals
+        now = (
+            self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
+            self.read_differences,
+        )  # fmt: skip
         if now == self._kept:
             return
         self._kept = now
@@ -246,6 +260,8 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:
         steps.append(f"hook and WAL disagree: look at mirror.discrepancies, and run `mirror parity {source}`")
+    if report.read_differences:
+        steps.append(f"programs read {report.read_differences} things differently: `mirror differences list {source}`")
     if report.rejects:
         steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
     return steps

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -170,6 +171,7 @@ class _Shared:
             kind: SourceReads(freshness, Session(freshness), Lock()) for kind, freshness in files.freshness.items()
         }
         self._routes = Routes(settings, dict(self._sources), backing.health, files.agent)
+        self._shadow = partial(backing.shadow.offer, files)
         self._ready = False
 
     def is_ready(self) -> bool:
@@ -220,7 +222,7 @@ class Adapter(_Shared):
         self._pools = pools
         self._closed: Callable[[], None] | None = closed
         self._others: dict[str, Adapter] = {}
-        runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema))
+        runner = RoutedRunner(self._context, self._routes, files.stores, lambda: pools.get(files.schema), self._shadow)
         self.memory = Memory(runner)
         self.tasks, self.teams, self.jobs = Tasks(runner), Teams(runner), Jobs(runner)
         self.knowledge, self.sessions, self.keys = Knowledge(runner), AgentSessions(runner), Keys(runner, _keyring)
@@ -274,7 +276,9 @@ class AsyncAdapter(_Shared):
         self._pools: Pools[AsyncPostgresStore] = Pools(backing, AsyncPostgresStore)
         self._closed: Callable[[], None] | None = closed
         self._others: dict[str, AsyncAdapter] = {}
-        runner = AsyncRoutedRunner(self._context, self._routes, files.stores, lambda: self._pools.get(files.schema))
+        runner = AsyncRoutedRunner(
+            self._context, self._routes, files.stores, lambda: self._pools.get(files.schema), self._shadow
+        )
         self.memory = AsyncMemory(runner)
         self.tasks, self.teams, self.jobs = AsyncTasks(runner), AsyncTeams(runner), AsyncJobs(runner)
         self.knowledge, self.sessions = AsyncKnowledge(runner), AsyncAgentSessions(runner)

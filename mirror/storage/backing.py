@@ -17,9 +17,11 @@ from mirror.core.errors import ConfigError
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from mirror.storage.flags import LiveSettings
 from mirror.storage.freshness import Freshness
+from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_sqlite.recognise import recognised
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.routing import Health
+from mirror.storage.shadow_reads import ShadowReads
 
 #: The agent that owns a store for which the configuration names none (mirror/postgres/profiles/memustore.py).
 DEFAULT_AGENT = "argent"
@@ -48,6 +50,9 @@ class Backing:
         self.health = Health()
         self._guard = threading.Lock()
         self._embedded: EmbeddedPostgres | None = None
+        # One connection of its own, so that it takes none that a caller waits for.
+        self._shadow_pools: Pools[PostgresStore] = Pools(self, lambda dsn, schema, _: PostgresStore(dsn, schema, 1))
+        self.shadow = ShadowReads(self._shadow_pools.get)
         try:
             self.agents = self._open(self.live.current)
         except BaseException:
@@ -127,6 +132,9 @@ class Backing:
             for files in self.agents.values():
                 for store in files.stores.values():
                     stack.callback(store.close)
+            for pool in self._shadow_pools.all():
+                stack.callback(pool.close)
+            stack.callback(self.shadow.close)
 
 
 class Closable(Protocol):

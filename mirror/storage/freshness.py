@@ -104,6 +104,17 @@ class Freshness:
         with self._guard:
             return self._covers(start, row)
 
+    def is_at(self, start: Start, row: PositionRow) -> bool:
+        """Whether an answer with this position row is of exactly the newest commit when the read began."""
+        if start.reason is not None:
+            return False
+        with self._guard:
+            now = self._index.newest()
+            if isinstance(now, Reason):
+                return False
+            self._proofs.look(now)
+            return self._proofs.is_at(start, row)
+
     def _covers(self, start: Start, row: PositionRow) -> bool:
         if self._proofs.covers(start, row):
             return True
@@ -159,6 +170,13 @@ class Freshness:
             if self._covers(start, row):
                 return None
         return Reason.NOT_FOLLOWED if published.is_silent(time.monotonic()) else Reason.BEHIND
+
+    def is_published_at(self, start: Start) -> bool:
+        """Whether what the mirror has published last is exactly the newest commit when the read began."""
+        published = self.published()
+        if published is None or not published.following:
+            return False
+        return self.is_at(start, PositionRow(*published[6:10], published.lineage))
 
     def published(self) -> Published | None:
         """What the mirror has published; None: nothing."""

@@ -169,6 +169,17 @@ class Proofs:
         self.floor = Floor(mirror, lineage, mark.generation, salts, now.stamp)
         return True
 
+    def is_at(self, start: Start, row: PositionRow) -> bool:
+        """Whether a state with this position is exactly the newest commit of when the read began.
+
+        To be asked after another :meth:`look`: what has been dropped since proves nothing.
+        """
+        floor, newest = self.floor, start.newest
+        if floor is None or start.floor is None or newest is None or start.era != self._era:
+            return False
+        same_copy = row.generation >= floor.generation and row.lineage == floor.lineage == start.floor.lineage
+        return same_copy and (row.salt1, row.salt2) == newest.salts and row.frame == newest.frame
+
     def covers(self, start: Start, row: PositionRow) -> bool:
         """Whether a state with this position has all that was committed when the read began.
 

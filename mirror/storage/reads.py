@@ -1,4 +1,7 @@
-"""Why a read was answered from where it was, and how often: ``mirror_reads_total{from,reason}``."""
+"""Why a read was answered from where it was, and how often: ``mirror_reads_total{from,reason}``.
+
+And what shadow reads found: ``mirror_shadow_reads_total{result,reason}``.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +38,41 @@ class Reason(StrEnum):
     """Postgres did not answer."""
 
 
+class Shadow(StrEnum):
+    """What became of a read that was to run on both stores."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    IGNORED = "ignored"
+    """Different, for a reason that is known."""
+    NOT_COMPARED = "not_compared"
+    """There were no two answers of one position, for the reason that is counted with it."""
+    DROPPED = "dropped"
+    """Too many were waiting."""
+
+
 class ReadCounts:
     """Counts reads by where the answer came from and why. Thread: any."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._counts: Counter[tuple[str, Reason]] = Counter()
+        self._shadows: Counter[tuple[Shadow, str]] = Counter()
 
     def count(self, store: str, reason: Reason) -> None:
         """Count one read that ``store`` (``postgres`` or ``sqlite``) has answered."""
         with self._guard:
             self._counts[store, reason] += 1
+
+    def count_shadow(self, result: Shadow, reason: str = "") -> None:
+        """Count one shadow read."""
+        with self._guard:
+            self._shadows[result, reason] += 1
+
+    def shadows(self) -> dict[tuple[Shadow, str], int]:
+        """The shadow reads so far, by result and reason."""
+        with self._guard:
+            return dict(self._shadows)
 
     def values(self) -> dict[tuple[str, Reason], int]:
         """The counts so far, by store and reason."""
@@ -60,6 +87,12 @@ class ReadCounts:
         ]
         for (store, reason), number in sorted(self.values().items()):
             lines.append(f'mirror_reads_total{{from="{store}",reason="{reason}"}} {number}')
+        lines += [
+            "# HELP mirror_shadow_reads_total Reads that were to run on both stores, by what became of them.",
+            "# TYPE mirror_shadow_reads_total counter",
+        ]
+        for (result, why), number in sorted(self.shadows().items()):
+            lines.append(f'mirror_shadow_reads_total{{result="{result}",reason="{why}"}} {number}')
         return "\n".join(lines) + "\n"
 
 

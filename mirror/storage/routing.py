@@ -65,7 +65,14 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Step = OnSqlite | OnPostgres | Wait | Pause
+class Offer(NamedTuple):
+    """A step: offer the read to the shadow reads, which run it on both stores later."""
+
+    percent: float
+    """Of the reads that are offered, how many are to be taken."""
+
+
+Step = OnSqlite | OnPostgres | Wait | Pause | Offer
 Steps = Generator[Step, Any, Result]
 
 
@@ -142,6 +149,8 @@ class Routes:
                 with source.guard:
                     source.session.saw_sqlite()
             return result  # type: ignore[no-any-return]
+        if settings.reads.shadow_percent and settings.backend == "dual" and source is not None:
+            yield Offer(settings.reads.shadow_percent)
         if settings.backend == "sqlite" or settings.read_from == "sqlite" or settings.reads.always_sqlite:
             reason = Reason.SETTING
         elif source is None:

@@ -12,9 +12,23 @@ from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.routing import OnPostgres, OnSqlite, Pause, Routes, Step, TokenRoutes, Wait
+from mirror.storage.routing import Offer, OnPostgres, OnSqlite, Pause, Routes, Step, TokenRoutes, Wait
 
 Result = TypeVar("Result")
+#: Takes a part, in percent, of the reads that it is offered: operation, context, arguments.
+Shadow = Callable[[float, Operation[..., Any], Context, tuple[Any, ...], dict[str, Any]], None]
+
+
+def _no_shadow(*_: Any) -> None:
+    """Takes none."""
+
+
+def _again(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments that can be read more than once: a read may be run on one store after the other."""
+    if any(hasattr(value, "__next__") for value in (*args, *kwargs.values())):
+        args = tuple(list(value) if hasattr(value, "__next__") else value for value in args)
+        kwargs = {name: list(value) if hasattr(value, "__next__") else value for name, value in kwargs.items()}
+    return args, kwargs
 
 
 def _file(files: Mapping[str, SQLiteStore], operation: Operation[..., Any]) -> SQLiteStore:
@@ -38,8 +52,10 @@ class RoutedRunner:
         routes: Routes | TokenRoutes,
         files: Mapping[str, SQLiteStore],
         postgres: Callable[[], PostgresStore],
+        shadow: Shadow = _no_shadow,
     ) -> None:
         """``postgres``: the store by the settings of now."""
+        self._shadow = shadow
         self.context = context
         self._routes = routes
         self._files = files
@@ -48,6 +64,7 @@ class RoutedRunner:
     def run(self, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """Run it to its result; raises a ``MirrorError``."""
         steps = self._routes.steps(operation)
+        args, kwargs = _again(args, kwargs)
         answer: Any = None
         failure: MirrorError | None = None
         while True:
@@ -75,6 +92,8 @@ class RoutedRunner:
                 return freshness.wait(start, deadline)
             case Pause(seconds):
                 return time.sleep(seconds)
+            case Offer(percent):
+                return self._shadow(percent, operation, self.context, args, kwargs)
 
 
 class AsyncRoutedRunner:
@@ -86,8 +105,10 @@ class AsyncRoutedRunner:
         routes: Routes | TokenRoutes,
         files: Mapping[str, SQLiteStore],
         postgres: Callable[[], AsyncPostgresStore],
+        shadow: Shadow = _no_shadow,
     ) -> None:
         """``postgres``: the store by the settings of now."""
+        self._shadow = shadow
         self.context = context
         self._routes = routes
         self._files = files
@@ -96,6 +117,7 @@ class AsyncRoutedRunner:
     async def run(self, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """Run it to its result; raises a ``MirrorError``."""
         steps = self._routes.steps(operation)
+        args, kwargs = _again(args, kwargs)
         answer: Any = None
         failure: MirrorError | None = None
         while True:
@@ -126,3 +148,5 @@ class AsyncRoutedRunner:
                 return await freshness.wait_async(start, deadline)
             case Pause(seconds):
                 return await asyncio.sleep(seconds)
+            case Offer(percent):
+                return self._shadow(percent, operation, self.context, args, kwargs)

@@ -3,6 +3,8 @@ SELECT (SELECT count(*) FROM mirror.rejects r WHERE r.source_id = s.source_id),
        (SELECT coalesce(jsonb_agg(f.source_table ORDER BY f.source_table), '[]') FROM mirror.refusals f
          WHERE f.source_id = s.source_id),
        (SELECT count(*) FROM mirror.discrepancies d WHERE d.source_id = s.source_id),
+       (SELECT count(*) FROM mirror.read_differences d WHERE d.source_id = s.source_id),
+       (SELECT h.compared FROM mirror.shadow_reads h WHERE h.source_id = s.source_id),
        s.profile,
        s.agent_id,
        EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector'),

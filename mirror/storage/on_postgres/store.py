@@ -154,6 +154,16 @@ class PostgresStore:
             result, row = self._in_transaction(conn, BEGIN_READ, first, ctx, op)
             return result, None if source is None else session.place(row)
 
+    def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
+        """How far a source is; None: it is not there, or not this agent's. Raises ``SinkError``."""
+        rows = self.call("read the position", *session.named_place(ctx.agent, source))
+        return session.place(rows[0]) if rows else None
+
+    def call(self, operation: str, text: str, parameters: list[str | None]) -> list[tuple[Any, ...]]:
+        """Run one statement that is no operation's; returns its rows. Raises a ``MirrorError``."""
+        with self._connection(operation) as conn:
+            return conn.execute(text.encode(), parameters).fetchall()
+
     def _in_transaction(
         self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
     ) -> tuple[Result, Any]:

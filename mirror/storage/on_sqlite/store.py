@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,7 @@ from mirror.storage.tables import Table
 from mirror.storage.words import search_words
 
 Result = TypeVar("Result")
+Seen = TypeVar("Seen")
 
 #: Columns of texts that are searched where the file has no full-text table.
 _TEXTS = {
@@ -162,6 +163,29 @@ class SQLiteStore:
         finally:
             with self._guard:
                 self._idle.append(session)
+
+    def read_at(
+        self,
+        ctx: Context,
+        operation: Operation[..., Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        look: Callable[[], Seen],
+    ) -> tuple[Result | Exception, Seen, Seen]:
+        """Run an operation that reads, in one snapshot; returns its result, or what it raised.
+
+        ``look`` is called before the snapshot is taken and right after: where it returned the same, that is the
+        snapshot's. Both are returned. Raises a ``MirrorError`` if no snapshot can be taken.
+        """
+        with self._session() as session:
+            before = look()
+            with session.transaction("BEGIN"):
+                session.connection.execute("PRAGMA schema_version")  # the first read takes the snapshot
+                after = look()
+                try:
+                    return _drive(session, operation.make(ctx, *args, **kwargs)), before, after
+                except Exception as error:
+                    return error, before, after
 
     def run(
         self, ctx: Context, operation: Operation[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]
