@@ -278,3 +278,5 @@ def test_plans_of_reads_that_set_their_agent(owner: Connection, app: Connection)
     act_as(app, "ada")
     plan = "\n".join(line for (line,) in app.execute("EXPLAIN SELECT count(*) FROM memory_items"))
     assert "Seq Scan" not in plan and "memory_items_readable" in plan, plan
+    plan = "\n".join(line for (line,) in app.execute("EXPLAIN SELECT summary FROM memory_items ORDER BY created_at"))
+    assert "One-Time Filter" in plan and plan.count("asking_agent") == 1, plan

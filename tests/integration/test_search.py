@@ -119,6 +119,19 @@ def test_a_full_answer_that_is_nearly_the_exact_one(reader: Connection, agent: s
     assert met >= 0.95 * expected
 
 
+def test_settings_are_as_they_were(reader: Connection) -> None:
+    """How the index is read is the caller's business again afterwards."""
+    act_as(reader, "big")
+    query = vector_of([1.5] * DIMENSION)
+    ids(reader, "NULL, %s::vector", query)
+    reader.execute("SET hnsw.ef_search = 77")
+    with reader.transaction():
+        for scope in ("own", "others"):
+            ids(reader, "NULL, %s::vector, 100, %s", query, scope)
+            assert reader.execute("SHOW hnsw.ef_search").fetchone() == ("77",)
+    assert reader.execute("SHOW hnsw.ef_search").fetchone() == ("77",)
+
+
 @pytest.mark.parametrize("limit", [1, 3, 100, 700])
 def test_limits(reader: Connection, limit: int) -> None:
     query = vector_of([1.5] * DIMENSION)

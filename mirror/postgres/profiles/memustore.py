@@ -31,7 +31,7 @@ _DASHBOARD = {
 }
 
 #: Columns of curated tables that the source does not have; a later store's column of that name gets ``_`` appended.
-_NATIVE = frozenset({"visibility", "readers", "search", "_original"})
+_NATIVE = frozenset({"visibility", "readers", "family", "search", "_original"})
 
 #: By kind: Postgres type and codec.
 _KINDS = {

@@ -8,12 +8,13 @@
 --
 -- In memory_items, `extra` decides where it says so, and so what SQLite says: {"visibility": "team", "readers": ["bob"]}.
 
--- The agent that asks, if it is one: not set, empty or made up, it is NULL. Two columns, because Postgres calls a
--- function of one while it plans, to guess how many rows will be found: at a time when a statement that sets the agent
--- itself has not done so. It would guess none, and read all rows of an agent where it wanted five.
-CREATE FUNCTION asking_agent(OUT agent_id text, OUT since timestamptz) LANGUAGE sql STABLE PARALLEL SAFE COST 1000
+-- The agent that asks and the family that it is in, if it is an agent: not set, empty or made up, they are NULL. (Two
+-- columns also because Postgres calls a function of one while it plans, to guess how many rows will be found: at a time
+-- when a statement that sets the agent itself has not done so. It would guess none, and read all rows of an agent where
+-- it wanted five.)
+CREATE FUNCTION asking_agent(OUT agent_id text, OUT family text) LANGUAGE sql STABLE PARALLEL SAFE COST 1000
 BEGIN ATOMIC
-    SELECT a.agent_id, a.created_at FROM agents a WHERE a.agent_id = current_setting('app.agent_id', true);
+    SELECT a.agent_id, 'all' FROM agents a WHERE a.agent_id = current_setting('app.agent_id', true);
 END;
 REVOKE EXECUTE ON FUNCTION asking_agent() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION asking_agent() TO argent_app;
@@ -36,6 +37,19 @@ BEGIN
             ' DROP CONSTRAINT %2$I, ADD CONSTRAINT %2$I'
             ' CHECK (visibility IN (''private'', ''team'', ''family'', ''public'', ''shared''))',
             held, held || '_visibility_check');
+    END LOOP;
+END
+$$;
+
+-- The agents of one schema are one family. It is a column, and not only known, for the sake of the policies below.
+DO $$
+DECLARE
+    held text;
+BEGIN
+    FOREACH held IN ARRAY ARRAY[
+        'resources', 'memory_items', 'memory_categories', 'entities', 'reflections', 'lessons', 'tasks', 'teams']
+    LOOP
+        EXECUTE format('ALTER TABLE %I ADD COLUMN family text NOT NULL DEFAULT ''all'' CHECK (family = ''all'')', held);
     END LOOP;
 END
 $$;
@@ -162,10 +176,11 @@ DROP POLICY granted_rows ON knowledge_collection_grants;
 CREATE POLICY granted_rows ON knowledge_collection_grants FOR SELECT TO argent_app
     USING (grantee_agent_id = (asking_agent()).agent_id);
 
--- What an agent reads. The second condition decides: by two columns of the row, and only for a row that another agent
--- shares, by a look at whether the asking agent is one at all. The first follows from it, and is for the planner: by it
--- the agent's rows, and those that others may read, are found in indexes. Where the agent is not set yet while a plan is
--- made, the bounds are those of all agents, so that the plan is one for many rows.
+-- What an agent reads. The last condition decides, by two columns of the row. The first two say that the asking agent
+-- is one: of two things that a column equals, one of them constant, Postgres makes one comparison that it asks once a
+-- statement, in place of a look-up a row. The third follows from the last, and is for the planner: by it the agent's
+-- rows, and those that others may read, are found in indexes. Where the agent is not set yet while a plan is made, the
+-- bounds are those of all agents, so that the plan is one for many rows.
 DO $$
 DECLARE
     held text;
@@ -176,13 +191,13 @@ BEGIN
         EXECUTE format('CREATE INDEX %I ON %I (agent_id) WHERE visibility <> ''private''', held || '_readable', held);
         EXECUTE format($policy$
             CREATE POLICY readable ON %I FOR SELECT TO argent_app USING (
-                (agent_id >= coalesce(current_setting('app.agent_id', true), '')
-                 AND agent_id <= coalesce(nullif(current_setting('app.agent_id', true), ''), '~')
-                 OR visibility <> 'private')
+                family = 'all' AND family = (asking_agent()).family
+                AND (agent_id >= coalesce(current_setting('app.agent_id', true), '')
+                     AND agent_id <= coalesce(nullif(current_setting('app.agent_id', true), ''), '~')
+                     OR visibility <> 'private')
                 AND CASE WHEN agent_id = nullif(current_setting('app.agent_id', true), '') THEN true
-                         WHEN visibility IN ('family', 'public', 'shared')
-                              OR visibility = 'team' AND current_setting('app.agent_id', true) = ANY (readers)
-                         THEN (asking_agent()).agent_id IS NOT NULL
+                         WHEN visibility IN ('family', 'public', 'shared') THEN true
+                         WHEN visibility = 'team' THEN current_setting('app.agent_id', true) = ANY (readers)
                          ELSE false END)
             $policy$, held);
     END LOOP;

@@ -30,7 +30,7 @@ CREATE FUNCTION memory_candidates(
     p_now text, OUT agent_id text, OUT id text, OUT score double precision, OUT rank real, OUT rank_place bigint,
     OUT distance double precision, OUT distance_place bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
-SET search_path FROM CURRENT SET hnsw.ef_search = 40 AS $$
+SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     asking CONSTANT text := (asking_agent()).agent_id;
@@ -51,6 +51,7 @@ DECLARE
         WHEN 'all' THEN '(i.agent_id = $1 OR i.visibility IN (''family'', ''public'', ''shared'')'
                         ' OR i.visibility = ''team'' AND $1 = ANY (i.readers))' END;
     sized       text;
+    ef_search   text;
     distance    text;
     compared    boolean;
     words       tsquery;
@@ -85,6 +86,8 @@ BEGIN
         compared := there <= small;
         IF NOT compared THEN
             distance := format('i.embedding::vector(%1$s) <=> $2::vector(%1$s)', vector_dims(p_embedding));
+            -- Set back below: a SET of the function would need more rights than its owner may have.
+            ef_search := current_setting('hnsw.ef_search', true);
             PERFORM set_config('hnsw.ef_search', least(greatest(2 * wanted, 80), 1000)::text, true);
             EXECUTE format(listed, distance, sized, distance) INTO near_agents, near_ids, near
                 USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
@@ -102,6 +105,7 @@ BEGIN
                     compared := coalesce(cardinality(near_ids), 0) < p_limit;
                 END IF;
             END IF;
+            PERFORM set_config('hnsw.ef_search', coalesce(ef_search, '40'), true);
         END IF;
         IF compared THEN
             -- Without the cast, there is no index of it.
