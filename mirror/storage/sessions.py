@@ -77,7 +77,7 @@ class Session:
             return start.reason or Reason.OLDER
         last = self._last
         if last is not None and row.lineage == last.lineage and row.lsn < last.lsn:
-            return Reason.SESSION  # it cannot be: that answer was committed when this read began
+            return Reason.SESSION  # of two reads at one time: any earlier answer was committed when this read began
         self._last, self._saw_sqlite = Token(row.lineage, row.lsn), False
         return Reason.FRESH
 

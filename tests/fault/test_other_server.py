@@ -18,7 +18,7 @@ import mirror
 from mirror.core.errors import ConfigError, SinkError
 from mirror.storage.adapters import PostgresAdapter
 from mirror.storage.on_postgres import session
-from tests.fault.test_standby import answered, until_counted, write_and_read
+from tests.fault.test_standby import until_counted, write_and_read
 from tests.support.postgres import PostgresServer
 from tests.support.programs import Programs
 from tests.support.waiting import until
@@ -138,7 +138,7 @@ if PGBOUNCER is not None:
         until(connects)
         programs.begin()
         for _ in range(5):
-            answered(programs, "postgres", "fresh")
+            programs.wait_answered("postgres", "fresh")
         programs.finish()
         programs.prove()
 

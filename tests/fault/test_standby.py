@@ -15,7 +15,7 @@ from mirror.core.errors import StorageError
 from mirror.storage.adapters import Adapter, PostgresAdapter
 from mirror.storage.reads import READS
 from tests.support.postgres import PostgresServer
-from tests.support.programs import Programs, events_in
+from tests.support.programs import Programs
 from tests.support.proxy import Proxy
 from tests.support.standby import Standby
 from tests.support.waiting import until
@@ -132,37 +132,21 @@ def test_a_token_on_a_standby(programs: Programs, standby: Standby, folder: Path
         until(found)
 
 
-def answered(programs: Programs, store: str, reason: str) -> None:
-    """Until each of the programs that run has had one more answer like this."""
-    known = dict.fromkeys(range(programs.number), 0)
-    path = programs.histories
-    for number in known:
-        known[number] = len(events_in(path / f"{number}.jsonl"))
-
-    def all_were() -> bool:
-        return all(
-            any(event.store == store and event.reason == reason for event in events_in(path / f"{number}.jsonl")[at:])
-            for number, at in known.items()
-        )
-
-    until(all_were, alive=lambda: all(process.poll() is None for process in programs.processes))
-
-
 def test_programs_on_a_standby(programs: Programs, standby: Standby) -> None:
     """Many sessions at once, whose history is checked."""
     programs.begin()
-    answered(programs, "postgres", "fresh")
+    programs.wait_answered("postgres", "fresh")
     for _ in range(2):
         standby.pause()
-        answered(programs, "sqlite", "older")
+        programs.wait_answered("sqlite", "older")
         standby.resume()
-        answered(programs, "postgres", "fresh")
+        programs.wait_answered("postgres", "fresh")
     programs.finish()
     programs.prove()
 
 
 @pytest.mark.parametrize("mirror_is", ["started again", "left running"])
-@pytest.mark.parametrize("lacks", ["nothing", "the last commits"])
+@pytest.mark.parametrize("lacks", [pytest.param("nothing", marks=pytest.mark.slow), "the last commits"])
 def test_failover(server: PostgresServer, programs: Programs, standby: Standby, mirror_is: str, lacks: str) -> None:
     """The standby becomes the primary; mirror and programs go on with it, whether it has all that the old one had.
 
@@ -175,11 +159,11 @@ def test_failover(server: PostgresServer, programs: Programs, standby: Standby, 
             programs.mirror.its_dsn = way.dsn
             programs.mirror.start()
         programs.begin()
-        answered(programs, "postgres", "fresh")
+        programs.wait_answered("postgres", "fresh")
         if lacks == "the last commits":
             standby.cut_off()
             until(lambda: position(old) > position(new))
-            answered(programs, "sqlite", "older")
+            programs.wait_answered("sqlite", "older")
         if mirror_is == "left running":
             way.refuse()
         else:
@@ -193,7 +177,7 @@ def test_failover(server: PostgresServer, programs: Programs, standby: Standby, 
         else:
             programs.mirror.its_dsn = new
             programs.mirror.start()
-        answered(programs, "postgres", "fresh")
+        programs.wait_answered("postgres", "fresh")
         programs.finish()
         programs.prove()
 

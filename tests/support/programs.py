@@ -95,21 +95,29 @@ class Programs:
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.folder)
         )
 
+    def wait_answered(self, store: str, reason: str = "") -> None:
+        """Wait until each program has had an answer from this store, for this reason, to what it asked after now."""
+        since = time.monotonic_ns()
+        paths = [self.histories / f"{number}.jsonl" for number in range(self.number)]
+        waiting = {path: path.stat().st_size for path in paths}
+
+        def wanted(event: Event) -> bool:
+            return event.begin > since and event.store == store and reason in ("", event.reason)
+
+        def all_were() -> bool:
+            for path, at in [*waiting.items()]:
+                events, waiting[path] = events_in(path, at)
+                if any(map(wanted, events)):
+                    del waiting[path]
+            return not waiting
+
+        until(all_were, alive=lambda: all(process.poll() is None for process in self.processes))
+
     def finish(self) -> None:
         """Once each program has read from Postgres again, have all of them end; the reader of tokens last."""
         if self.read_from == "sqlite":
             self.flip()
-        since = time.monotonic_ns()
-        waiting = set(range(self.number))
-
-        def all_read() -> bool:
-            for number in [*waiting]:
-                path = self.histories / f"{number}.jsonl"
-                if any(event.begin > since and event.store == "postgres" for event in events_in(path)):
-                    waiting.discard(number)
-            return not waiting
-
-        until(all_read, alive=lambda: all(process.poll() is None for process in self.processes))
+        self.wait_answered("postgres")
         for process in self.processes[:-1]:
             self._finish_one(process)
         self._finish_one(self.processes[-1])
@@ -119,7 +127,7 @@ class Programs:
         assert output == "done\n" and process.returncode == 0
 
     def events(self) -> list[Event]:
-        return [event for path in sorted(self.histories.iterdir()) for event in events_in(path)]
+        return [event for path in sorted(self.histories.iterdir()) for event in events_in(path)[0]]
 
     def final(self) -> dict[str, dict[str, State]]:
         """What both stores have at the end, when the mirror has caught up."""
@@ -176,7 +184,10 @@ class Programs:
         self.close()
 
 
-def events_in(path: Path) -> list[Event]:
-    """The events of a history, but for one that is being written."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [Event.of_json(json.loads(line)) for line in lines]
+def events_in(path: Path, at: int = 0) -> tuple[list[Event], int]:
+    """The events of a history from a place on, but for one that is being written, and where they end."""
+    with path.open("rb") as file:
+        file.seek(at)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    return [Event.of_json(json.loads(line)) for line in whole.splitlines()], at + len(whole)
