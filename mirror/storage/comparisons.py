@@ -379,6 +379,6 @@ SEARCH = Comparison(
 COMPARISONS: dict[str, Comparison] = {
     "stats.get_stats": Comparison(equal_but("vec_available")),
     "search.search_by_keyword_shared": Comparison(
-        searches, ignore=(Ignore("what other agents share is only in Postgres", lambda *_: True),)
+        equal, ignore=(Ignore("what other agents share is only in Postgres", lambda *_: True),)
     ),
 }

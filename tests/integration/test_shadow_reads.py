@@ -122,11 +122,11 @@ def read_all(adapter: Adapter, chance: random.Random) -> None:
     memory.get_stats()
 
 
-@pytest.mark.parametrize(("rate", "least"), [(0, 100), (1000, 1000), (100, 3000)])
+@pytest.mark.parametrize(("rate", "least"), [(0, 500), (1000, 1000), (100, 3000)])
 def test_a_busy_writer_gives_no_false_alarm(program: Program, rate: int, least: int) -> None:
     """Rows come, change, go and expire, while thousands of reads are compared."""
     chance = random.Random(rate)
-    with program.adapter() as adapter, busy(program.database, rate):
+    with program.adapter() as adapter:
 
         def compared() -> bool:
             for _ in range(5):
@@ -134,6 +134,9 @@ def test_a_busy_writer_gives_no_false_alarm(program: Program, rate: int, least: 
             adapter._backing.shadow.wait_idle(0.05)
             return program.counts().get(Shadow.EQUAL, 0) >= least
 
+        with busy(program.database, rate):
+            # Without a limit, the mirror may compare pages most of the time, when nothing can be said.
+            until(lambda: compared() or sum(program.counts().values()) >= 10 * least)
         until(compared)
         settle(adapter)
     counts = program.counts()
