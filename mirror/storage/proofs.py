@@ -49,6 +49,8 @@ class PositionRow(NamedTuple):
     salt1: int
     salt2: int
     lineage: str
+    complete: bool = True
+    """Whether Postgres has all rows of the source: it has rejected none."""
 
     @classmethod
     def of(cls, values: Sequence[Any] | None) -> PositionRow | None:

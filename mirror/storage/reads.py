@@ -32,6 +32,8 @@ class Reason(StrEnum):
     """The newest commit was not in Postgres in time."""
     OLDER = "older"
     """The answer was older than the published position: of a standby, or of a database that went back."""
+    INCOMPLETE = "incomplete"
+    """Postgres has rejected rows of the source (``mirror rejects list``), which no answer of it would have."""
     SESSION = "session"
     """The answer was older than an earlier one of its session."""
     FAILED = "failed"

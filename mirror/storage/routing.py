@@ -200,7 +200,7 @@ class Routes:
                 verdict = source.session.judge(start, row)
             if verdict is Reason.FRESH:
                 return (result,)
-            if time.monotonic() + _PAUSE > deadline:
+            if verdict is Reason.INCOMPLETE or time.monotonic() + _PAUSE > deadline:
                 return verdict
             yield Pause(_PAUSE)
 

@@ -75,6 +75,8 @@ class Session:
         """``FRESH`` if the answer may be given, which it then counts as; else the reason why not."""
         if self._freshness is None or row is None or not self._freshness.proves(start, row):
             return start.reason or Reason.OLDER
+        if not row.complete:
+            return Reason.INCOMPLETE
         last = self._last
         if last is not None and row.lineage == last.lineage and row.lsn < last.lsn:
             return Reason.SESSION  # of two reads at one time: any earlier answer was committed when this read began

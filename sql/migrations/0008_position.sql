@@ -15,9 +15,13 @@
 -- of its rows is asked of this agent's rows alone.
 
 CREATE VIEW mirror.position WITH (security_barrier = true) AS
-    SELECT source_id, agent_id, generation, frame, salt1, salt2, committed_at, lineage, path, schema_name
-      FROM mirror.sources
-     WHERE agent_id = current_setting('app.agent_id', true);
+    SELECT s.source_id, s.agent_id, s.generation, s.frame, s.salt1, s.salt2, s.committed_at, s.lineage, s.path,
+           s.schema_name,
+           -- A row or a table that Postgres could not take is missing from every answer.
+           NOT EXISTS (SELECT FROM mirror.rejects r WHERE r.source_id = s.source_id)
+           AND NOT EXISTS (SELECT FROM mirror.refusals f WHERE f.source_id = s.source_id) AS complete
+      FROM mirror.sources s
+     WHERE s.agent_id = current_setting('app.agent_id', true);
 
 -- Applications get into this schema for the view: nothing else in it is theirs to read or to call.
 REVOKE ALL ON SCHEMA mirror FROM PUBLIC;

@@ -120,6 +120,19 @@ def test_postgres_is_away(program: Program) -> None:
         until_counted("postgres:fresh", adapter.memory.count_items)
 
 
+def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:
+    """While a row is rejected no answer of Postgres is complete; once it is corrected they are again."""
+    program.configure(readFrom="postgres")
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        made = adapter.memory.create_item(memory_type="event", summary="a NUL\0 in it")
+        other = adapter.memory.create_item(memory_type="event", summary="no NUL")
+        until_counted("sqlite:incomplete", adapter.memory.count_items)
+        assert adapter.memory.get_item(made.id) == made and adapter.memory.count_items() == 2
+        assert adapter.memory.delete_item(made.id)
+        until_counted("postgres:fresh", lambda: adapter.memory.get_item(other.id))
+        assert adapter.memory.list_items() == [other]
+
+
 def test_asynchronous(program: Program) -> None:
     program.configure(readFrom="postgres")
 

@@ -130,7 +130,7 @@ def test_a_session_elsewhere() -> None:
 
 def test_counters() -> None:
     counts = ReadCounts()
-    assert counts.text().count("\n") == 2
+    assert counts.text().count("\n") == 4
 
     def count() -> None:
         for _ in range(2000):
@@ -148,6 +148,8 @@ def test_counters() -> None:
         "# TYPE mirror_reads_total counter\n"
         'mirror_reads_total{from="postgres",reason="fresh"} 8000\n'
         'mirror_reads_total{from="sqlite",reason="behind"} 1\n'
+        "# HELP mirror_shadow_reads_total Reads that were to run on both stores, by what became of them.\n"
+        "# TYPE mirror_shadow_reads_total counter\n"
     )
 
 

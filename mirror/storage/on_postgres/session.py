@@ -35,13 +35,13 @@ SourceKey = int | str
 
 def _position(source: SourceKey) -> str:
     which = "source_id = $2::bigint" if isinstance(source, int) else "lineage = $2::uuid"
-    columns = "generation, frame, salt1, salt2, lineage::text"
+    columns = "generation, frame, salt1, salt2, lineage::text, complete"
     return (
         f" LEFT JOIN LATERAL (SELECT {columns} FROM mirror.position WHERE {which} AND w.agent <> '' OFFSET 0) p ON true"
     )
 
 
-_PLACE_COLUMNS = 5
+_PLACE_COLUMNS = 6
 #: The text of reads by their shape: making one takes 10 us, and psycopg hashes each new text.
 _TEXTS: dict[tuple[Any, ...], bytes] = {}
 _MOST_TEXTS = 2000
