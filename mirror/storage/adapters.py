@@ -330,11 +330,15 @@ class AsyncAdapter(_Shared):
 
 def _fixed(backing: Backing, backend: str, read_from: str) -> Settings:
     """The settings as they are, but with another backend."""
-    both = ("sqlite", "postgres")
+    write_to = ("sqlite", "postgres") if backend == "dual" else (backend,)
+    made: tuple[StorageSettings, StorageSettings] | None = None
 
     def settings() -> StorageSettings:
-        write_to = both if backend == "dual" else (backend,)
-        return replace(backing.settings(), backend=backend, read_from=read_from, write_to=write_to)
+        nonlocal made
+        now = backing.settings()
+        if made is None or made[0] is not now:
+            made = now, replace(now, backend=backend, read_from=read_from, write_to=write_to)
+        return made[1]
 
     return settings
 

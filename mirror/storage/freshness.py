@@ -127,6 +127,10 @@ class Freshness:
         self._proofs.look(now)
         return self._proofs.covers(start, row)
 
+    def at_once(self, start: Start) -> Reason | None:
+        """Whether it pays to ask Postgres now, by what was published when the read began; as :meth:`applied`."""
+        return self._applied(start, start.published)
+
     # -- waiting -----------------------------------------------------------------------------------
 
     def wait(self, start: Start, deadline: float) -> Reason | None:
@@ -134,7 +138,7 @@ class Freshness:
 
         ``deadline``: of ``time.monotonic``; one that has passed: do not wait.
         """
-        reason = self._applied(start, start.published)
+        reason = self.at_once(start)
         for pause in self._pauses(reason, deadline):
             time.sleep(pause)
             if (reason := self.applied(start)) is not Reason.BEHIND:
@@ -143,7 +147,7 @@ class Freshness:
 
     async def wait_async(self, start: Start, deadline: float) -> Reason | None:
         """The same, without holding up other tasks."""
-        reason = self._applied(start, start.published)
+        reason = self.at_once(start)
         for pause in self._pauses(reason, deadline):
             await asyncio.sleep(pause)
             if (reason := self.applied(start)) is not Reason.BEHIND:

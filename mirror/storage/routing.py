@@ -179,7 +179,9 @@ class Routes:
         wait = 0.0 if settings.reads.never_wait else settings.reads.max_wait_ms / 1000
         deadline = time.monotonic() + wait
         while True:
-            reason: Reason | None = yield Wait(freshness, start, deadline)
+            reason = freshness.at_once(start)
+            if reason is Reason.BEHIND:
+                reason = yield Wait(freshness, start, deadline)
             if reason is not None:
                 return reason
             published = start.published
