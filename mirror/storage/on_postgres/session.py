@@ -121,13 +121,6 @@ def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[str | N
     return joined.read(statement, "$1::text", out), out.values
 
 
-def lock(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]] | None:
-    """The statement that has to be run before one that writes; None: there is none."""
-    out = sql.Parameters(agent)
-    text = sql.lock(statement, "$1::text", out)
-    return None if text is None else (text, out.values)
-
-
 def write(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
     """A statement that writes, in a transaction that has named the agent."""
     out = sql.Parameters(agent)

@@ -328,20 +328,6 @@ def _replacing(table: Table, names: list[str]) -> str:
     return f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {sets}"
 
 
-def lock(statement: Statement[Any], agent: str, out: Parameters) -> str | None:
-    """What locks the rows of a statement before it, because it counts other rows; None: it does not.
-
-    Else of two programs that change what is counted at one time, the second would wait for the row, but count as of
-    before.
-    """
-    if not isinstance(statement, Update) or not any(isinstance(value, CountOf) for value in statement.values.values()):
-        return None
-    table = statement.table
-    where = where_sql(table, statement.where, agent, out)
-    keys = ", ".join(quoted(table.by_name[name].in_postgres) for name in table.key)
-    return f"SELECT 1 FROM {quoted(table.name)} WHERE agent_id = {agent} AND {where} ORDER BY {keys} FOR UPDATE"
-
-
 def _originals(table: Table, values: Any) -> dict[str, str | None]:
     """By column of a kind with a canonical form: the text that the way back to SQLite needs; None: none."""
     if not has_original(table):

@@ -199,8 +199,6 @@ def _execute(conn: Conn, statement: Any, agent: str) -> Any:
     if session.reads(statement):
         found = conn.execute(*session.later_read(statement, agent), binary=True).fetchall()
         return session.answer(statement, found)
-    if (first := session.lock(statement, agent)) is not None:
-        conn.execute(*first)
     return conn.execute(*session.write(statement, agent)).rowcount
 
 

@@ -168,6 +168,4 @@ class AsyncPostgresStore:
         if session.reads(statement):
             cursor = await conn.execute(*session.later_read(statement, agent), binary=True)
             return session.answer(statement, await cursor.fetchall())
-        if (first := session.lock(statement, agent)) is not None:
-            await conn.execute(*first)
         return (await conn.execute(*session.write(statement, agent))).rowcount
