@@ -8,7 +8,8 @@ is an error. Nor are statements prepared there: another client's may have the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from mirror.core.errors import ConfigError, ConstraintError, MirrorError
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
 from mirror.storage.on_postgres.shapes import parameters_of, shape_of
+from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow
 from mirror.storage.statements import ComparesVectors, Delete, Insert, Op, Statement, Update
 
@@ -119,6 +121,27 @@ def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[str | N
     """A statement that reads, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
     return joined.read(statement, "$1::text", out), out.values
+
+
+#: A transaction met another one (serialization_failure, deadlock_detected): nothing was written, and it is tried again.
+MET_ANOTHER = frozenset({"40001", "40P01"})
+_MOST_TRIES, _LONGEST_PAUSE = 100, 0.05
+
+
+def begin(operation: Operation[..., Any]) -> str:
+    """How a transaction that writes begins.
+
+    One of several statements is serializable, because it writes what it has read: in SQLite, too, nobody writes in
+    between.
+    """
+    return "BEGIN ISOLATION LEVEL SERIALIZABLE" if operation.many else "BEGIN"
+
+
+def pauses() -> Iterator[float | None]:
+    """Seconds to wait after each try of a transaction that met another one; None after the last."""
+    for attempt in range(1, _MOST_TRIES):
+        yield random.uniform(0, min(0.001 * attempt, _LONGEST_PAUSE))  # noqa: S311 - no secret
+    yield None
 
 
 def write(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:

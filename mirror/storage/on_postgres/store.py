@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -129,9 +130,16 @@ class PostgresStore:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         if operation.reads:
             return self.read(ctx, operation, args, kwargs, None)[0]
-        op = operation.make(ctx, *args, **kwargs)
-        with self._connection(operation.name) as conn:
-            return self._in_transaction(conn, "BEGIN", session.named(ctx.agent), ctx, op)[0]
+        for pause in session.pauses():
+            op = operation.make(ctx, *args, **kwargs)
+            try:
+                with self._connection(operation.name) as conn:
+                    return self._in_transaction(conn, session.begin(operation), session.named(ctx.agent), ctx, op)[0]
+            except SinkError as error:
+                if error.sqlstate not in session.MET_ANOTHER or pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last try has no pause")
 
     def read(
         self,

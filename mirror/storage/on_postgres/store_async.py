@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import psycopg
 from psycopg import AsyncRawCursor
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.errors import ConfigError, MirrorError, SinkError
 from mirror.storage.on_postgres import session
 from mirror.storage.on_postgres.store import BEGIN_READ, CONNECT_SECONDS, no_connection
 from mirror.storage.on_postgres.values import register
@@ -103,9 +104,17 @@ class AsyncPostgresStore:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         if operation.reads:
             return (await self.read(ctx, operation, args, kwargs, None))[0]
-        op = operation.make(ctx, *args, **kwargs)
-        async with self._connection(operation.name) as conn:
-            return (await self._in_transaction(conn, "BEGIN", session.named(ctx.agent), ctx, op))[0]
+        first = session.named(ctx.agent)
+        for pause in session.pauses():
+            op = operation.make(ctx, *args, **kwargs)
+            try:
+                async with self._connection(operation.name) as conn:
+                    return (await self._in_transaction(conn, session.begin(operation), first, ctx, op))[0]
+            except SinkError as error:
+                if error.sqlstate not in session.MET_ANOTHER or pause is None:
+                    raise
+                await asyncio.sleep(pause)
+        raise AssertionError("the last try has no pause")
 
     async def read(
         self,
