@@ -167,7 +167,8 @@ class _Ours:
 
 
 SIDES: dict[str, Callable[[dict[str, Any], Embeddings], Any]] = {
-    "SqliteStore": _sqlite_store, "SqliteStore in WAL mode": _sqlite_store, "PostgresStore": _postgres_store, "mem0": _mem0,
+    "SqliteStore": _sqlite_store, "SqliteStore in WAL mode": _sqlite_store,
+    "PostgresStore": _postgres_store, "mem0": _mem0,
     "sqlite": _ours, "postgres": _ours, "dual": _ours,
 }  # fmt: skip
 
