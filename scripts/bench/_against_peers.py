@@ -22,7 +22,12 @@ PEERS = (
     "pysqlite3-binary==0.5.4.post2",  # for a Python whose own sqlite3 loads no extensions
 )  # fmt: skip
 #: Ours, and which peers it is compared with.
-PAIRS = {"sqlite": ("SqliteStore", "mem0"), "postgres": ("PostgresStore",), "dual": ("PostgresStore",)}
+PAIRS = {
+    "sqlite": ("SqliteStore", "SqliteStore in WAL mode", "mem0"),
+    "postgres": ("PostgresStore",),
+    "dual": ("PostgresStore",),
+}
+_PEERS = ("SqliteStore", "SqliteStore in WAL mode", "PostgresStore", "mem0")
 _INSTALL_SECONDS = 300
 
 
@@ -32,7 +37,7 @@ def against_peers(options: argparse.Namespace, figures: Figures, bench: Workbenc
         print("peers: left out, as there are to be no items of them")
         return
     python = _installed(options, bench)
-    sides = [*PAIRS, *(("SqliteStore", "PostgresStore", "mem0") if python else ())]
+    sides = [*PAIRS, *(_PEERS if python else ())]
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for number in range(options.peer_rounds):
         for side in sides:
@@ -41,7 +46,7 @@ def against_peers(options: argparse.Namespace, figures: Figures, bench: Workbenc
                 "batch": 100, "searches": options.searches, "seed": 1,
             }  # fmt: skip
             try:
-                with _place(bench, side, f"{side.lower()}{number}", options.dims) as place:
+                with _place(bench, side, f"{side.lower().replace(' ', '_')}{number}", options.dims) as place:
                     found[side].append(
                         run("_peers.py", python=sys.executable if side in PAIRS else python, **job | place)
                     )

@@ -53,9 +53,10 @@ def _sqlite_store(spec: dict[str, Any], known: Embeddings) -> Iterator[Store]:
         import pysqlite3 as sqlite3
     from langgraph.store.sqlite import SqliteStore
 
-    # The pragmas that our side has; with SQLite's defaults each call waits for the disk.
+    # As its from_conn_string() opens it, where each call waits for the disk; or with the pragmas that our side has.
     conn = sqlite3.connect(spec["path"], check_same_thread=False, isolation_level=None)
-    conn.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+    if spec["side"] == "SqliteStore in WAL mode":
+        conn.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
     index = _index(spec, known) | {"text_fields": ["text"]}  # the name that it has here
     store = SqliteStore(conn, index=index)
     store.setup()
@@ -166,7 +167,8 @@ class _Ours:
 
 
 SIDES: dict[str, Callable[[dict[str, Any], Embeddings], Any]] = {
-    "SqliteStore": _sqlite_store, "PostgresStore": _postgres_store, "mem0": _mem0,
+    "SqliteStore": _sqlite_store, "SqliteStore in WAL mode": _sqlite_store,
+    "PostgresStore": _postgres_store, "mem0": _mem0,
     "sqlite": _ours, "postgres": _ours, "dual": _ours,
 }  # fmt: skip
 

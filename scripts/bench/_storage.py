@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -111,7 +112,9 @@ def freshness(config: str, database: str, state_dir: str, rounds: int, rate: flo
 # -- reads -----------------------------------------------------------------------------------------------
 
 
-def _plain_reads(dsn: str, agent: str, operation: Any, calls: Sequence[tuple[Any, ...]]) -> dict[str, Call]:
+def _plain_reads(
+    stack: ExitStack, dsn: str, agent: str, operation: Any, calls: Sequence[tuple[Any, ...]]
+) -> dict[str, Call]:
     """The adapter's statement by psycopg alone, on one connection and through a pool; rows are made into values."""
     import psycopg
     from psycopg import RawCursor
@@ -126,7 +129,7 @@ def _plain_reads(dsn: str, agent: str, operation: Any, calls: Sequence[tuple[Any
         conn.execute(f"SET ROLE {session.APP_ROLE}")
 
     context = Context(agent)
-    conn: Any = psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor)
+    conn: Any = stack.enter_context(psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor))
     (source_id,) = conn.execute("SELECT source_id FROM mirror.sources").fetchone()
     configure(conn)
     statements = [operation.make(context, *arguments).send(None) for arguments in calls]
@@ -137,7 +140,8 @@ def _plain_reads(dsn: str, agent: str, operation: Any, calls: Sequence[tuple[Any
         dsn, min_size=1, max_size=10, open=True, configure=configure,
         kwargs={"autocommit": True, "cursor_factory": RawCursor},
     )  # fmt: skip
-    named: Any = psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor)
+    named: Any = stack.enter_context(psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor))
+    stack.enter_context(pool)
     configure(named)
     named.execute("SELECT set_config('app.agent_id', $1, false)", [agent])
 
@@ -172,11 +176,12 @@ def reads(config: str, dsn: str, agent: str, items: int, rounds: int, rate: floa
             ("list_items", operations.list_items, [(None, None, None, 10)], lambda n: memory.list_items(limit=10)),
         )
         for name, operation, calls, call in jobs:
-            sides = {"adapter": call} | _plain_reads(dsn, agent, operation, calls)
-            if rate:
-                sides = {side: sides[side] for side in ("adapter", "bare")}
-            _in_turns(sides, 20)
-            found[name] = _middles(_in_turns(sides, rounds, rate))
+            with ExitStack() as stack:
+                sides = {"adapter": call} | _plain_reads(stack, dsn, agent, operation, calls)
+                if rate:
+                    sides = {side: sides[side] for side in ("adapter", "bare")}
+                _in_turns(sides, 20)
+                found[name] = _middles(_in_turns(sides, rounds, rate))
         found["counts"] = {key: number - before.get(key, 0) for key, number in _counts().items()}
     return found
 

@@ -40,7 +40,7 @@ def main() -> None:
     made.add_argument("--searches", type=int, default=200, help="searches of each side")
     made.add_argument("--peer-items", type=int, default=10_000, help="items of each peer; 0: leave peers out")
     made.add_argument("--singles", type=int, default=2_000, help="of which are written one a call, the rest 100 a call")
-    made.add_argument("--peer-rounds", type=int, default=1, help="rounds of each peer")
+    made.add_argument("--peer-rounds", type=int, default=3, help="rounds of each peer")
     made.add_argument("--peers", metavar="FOLDER", help="a virtual environment with the peers; else one is made")
     made.add_argument("--only", nargs="*", choices=("small", "search", "peers"), help="only these parts")
     options = made.parse_args()
@@ -103,6 +103,10 @@ def _small(options: argparse.Namespace, figures: Figures, bench: Workbench) -> N
     local = configure(bench, source, "local", backend="dual", readFrom="sqlite")
     with Mirror(bench, source) as mirror:
         mirror.ready()
+        with bench.connect() as conn:
+            conn.execute(
+                "ANALYZE memory_items"
+            )  # as autovacuum does within a minute: before, lists are not read by index
         _freshness(options, figures, bench, source, flipped)
         _reads(options, figures, bench, source, flipped)
         mirror.wait()
