@@ -292,6 +292,8 @@ class Sink:
             self._conn.execute("COMMIT")
         self._took(editor, rejects)
         self._position, self._lineage, self._profile, self._agent = position, lineage, profile, agent
+        if self._profiles[profile].migrations:
+            self._indexer.wake()
         self._faults("load:after-commit")
 
     def _bind(self, editor: SchemaEditor, profile: str, agent: str | None, lsn: Lsn) -> SchemaEditor:

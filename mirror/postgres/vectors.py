@@ -1,5 +1,7 @@
 """HNSW indexes of vectors: one for each dimension in use, built in the background while the mirror goes on.
 
+And statistics of the agents' tables after the first copy, without which the planner reads every row.
+
 An HNSW index has vectors of one dimension, so each is partial; Postgres uses it for queries with
 ``WHERE vector_dims(embedding) = 768 ORDER BY embedding::vector(768) <=> $1``.
 """
@@ -35,7 +37,7 @@ _CREATE = SQL(
 
 
 def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], closing: Event) -> None:
-    """Build the indexes that a schema's vectors still need, one after the other, without blocking writes.
+    """Analyze new tables, then build the indexes that a schema's vectors still need, without blocking writes.
 
     ``conn`` must be in autocommit mode. ``progress`` is called with the name of each as it begins. An index that is
     invalid, because the server or the mirror ended while it was built, is built again. ``closing``: set to end the
@@ -47,10 +49,12 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
         if closing.wait(_LOCK_SECONDS):
             return
     try:
+        # A load does not analyze tables of vectors: its transaction could conflict with another mirror's build.
+        for (table,) in conn.execute(statement("never_analyzed"), (schema,)).fetchall():
+            conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
         for table, column, dimension, name, valid in conn.execute(statement("vector_indexes"), (schema,)).fetchall():
             if valid or dimension > MAX_INDEXED:
                 continue
-            # A load does not analyze tables of vectors: its transaction could conflict with another mirror's build.
             conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
             progress(f"{table}.{column}, {dimension} dimensions")
             if valid is not None:

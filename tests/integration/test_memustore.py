@@ -14,6 +14,7 @@ import pytest
 from tests.support.memustore import APP_TIME, DDL_TIME, create_dashboard, create_store, item, store_script, vector
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
+from tests.support.waiting import until
 
 MakeMirror = Callable[..., MirrorProcess]
 
@@ -418,3 +419,20 @@ def test_killed_when_it_turns_out_to_be_a_store(make_mirror: MakeMirror, folder:
         mirror.check()
         assert mirror.status()["profile"] == "memustore"
         assert rows(dsn, "SELECT agent_id, id FROM memory_items ORDER BY 2") == [("argent", "a"), ("argent", "b")]
+
+
+def test_new_tables_have_statistics(dsn: str, folder: Path, make_mirror: Callable[..., MirrorProcess]) -> None:
+    """Without them the planner would read every row for a list of ten, until autovacuum comes by."""
+    store = create_store(folder / "memory.db")
+    store.run(*[item(f"{number}") for number in range(100)])
+    mirror = make_mirror(folder / "memory.db")
+    mirror.start()
+    mirror.wait_applied()
+
+    def analyzed() -> bool:
+        with psycopg.connect(dsn) as connection:
+            found = connection.execute("SELECT reltuples FROM pg_class WHERE oid = 'memory_items'::regclass").fetchone()
+        return found is not None and int(found[0]) == 100
+
+    until(analyzed)
+    store.close()
