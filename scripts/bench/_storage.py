@@ -147,12 +147,12 @@ def _plain_reads(
 
     def bare(number: int) -> object:
         read = reads[number % len(reads)]
-        return [make(row[6:]) for row in conn.execute(read.text, read.parameters, binary=True).fetchall()]
+        return [make(row[7:]) for row in conn.execute(read.text, read.parameters, binary=True).fetchall()]
 
     def pooled(number: int) -> object:
         read = reads[number % len(reads)]
         with pool.connection() as taken:
-            return [make(row[6:]) for row in taken.execute(read.text, read.parameters, binary=True).fetchall()]
+            return [make(row[7:]) for row in taken.execute(read.text, read.parameters, binary=True).fetchall()]
 
     def unproved(number: int) -> object:
         text, parameters = alone[number % len(alone)]

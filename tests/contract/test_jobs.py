@@ -22,7 +22,8 @@ from mirror.storage.operations.base import Operation
 from mirror.storage.operations.job_runs import MOST_REVIEWS
 from mirror.storage.operations.jobs import STAGES, Stage
 from mirror.storage.routing import Health, OnPostgres, Routes
-from tests.support.storage import Clock, Stores, on_sqlite
+from tests.support.clock import Clock
+from tests.support.storage import Stores, on_sqlite
 from tests.support.tables_of_postgres import TablesOfPostgres, tables_of_postgres
 
 MINUTE = 60_000

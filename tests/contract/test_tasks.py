@@ -11,7 +11,8 @@ from mirror.core.errors import ConfigError, ConstraintError, StorageError
 from mirror.storage.dashboard import Tasks
 from mirror.storage.models.dashboard import Task
 from mirror.storage.operations.tasks import PRIORITIES, STATUSES, Priority, Status
-from tests.support.storage import Clock, Stores
+from tests.support.clock import Clock
+from tests.support.storage import Stores
 
 
 @pytest.fixture

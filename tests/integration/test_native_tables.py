@@ -52,11 +52,13 @@ def test_jobs(app: Connection) -> None:
         act_as(app, agent)
         app.execute("INSERT INTO job_templates (agent_id, id, name, role_prompt) VALUES (%s, 't', 'n', 'r')", (agent,))
         app.execute(
-            "INSERT INTO job_assignments (agent_id, id, template_id, title) VALUES (%s, 'a', 't', 'x')", (agent,)
+            "INSERT INTO job_assignments (agent_id, id, template_id, title, source_agent_id)"
+            " VALUES (%s, 'a', 't', 'x', 'who')",
+            (agent,),
         )
         app.execute(
-            "INSERT INTO job_runs (agent_id, id, assignment_id, template_id, task_id, execution_mode)"
-            " VALUES (%s, 'r', 'a', 't', 'task', 'simulate')",
+            "INSERT INTO job_runs (agent_id, id, assignment_id, template_id, task_id, execution_mode, source_agent_id)"
+            " VALUES (%s, 'r', 'a', 't', 'task', 'simulate', 'who')",
             (agent,),
         )
         for _ in range(2):
@@ -75,7 +77,10 @@ def test_jobs(app: Connection) -> None:
     act_as(app, "ada")
     assert first(app, "SELECT id FROM job_runs") == ["r"]
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        app.execute("INSERT INTO job_assignments (agent_id, template_id, title) VALUES ('ada', 'none', 'x')")
+        app.execute(
+            "INSERT INTO job_assignments (agent_id, template_id, title, source_agent_id)"
+            " VALUES ('ada', 'none', 'x', 'who')"
+        )
 
 
 def test_observations_of_knowledge(app: Connection) -> None:
@@ -205,7 +210,7 @@ def test_secrets(app: Connection) -> None:
     """A variable once for each agent, never another agent's to see, whatever its lists say."""
     add = (
         "INSERT INTO service_keys (agent_id, variable, name, encrypted_value, allowed_agents, key_id)"
-        " VALUES (%s, 'KEY', 'a name', 'enc:v1:aa:bb:cc', '{ada,bob,eve}', 'k1')"
+        " VALUES (%s, 'KEY', 'a name', 'enc:v1:aa:bb:cc', '[\"ada\", \"bob\", \"eve\"]', 'k1')"
     )
     profile = (
         "INSERT INTO auth_credentials (agent_id, profile_id, provider, credential_type, encrypted_payload)"

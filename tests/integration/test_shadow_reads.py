@@ -122,7 +122,10 @@ def read_all(adapter: Adapter, chance: random.Random) -> None:
     memory.get_stats()
 
 
-@pytest.mark.parametrize(("rate", "least"), [(0, 500), (1000, 1000), (100, 3000)])
+@pytest.mark.parametrize(
+    ("rate", "least"),
+    [pytest.param(0, 500, marks=pytest.mark.slow), (1000, 300), pytest.param(100, 3000, marks=pytest.mark.slow)],
+)
 def test_a_busy_writer_gives_no_false_alarm(program: Program, rate: int, least: int) -> None:
     """Rows come, change, go and expire, while thousands of reads are compared."""
     chance = random.Random(rate)

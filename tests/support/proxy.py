@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -107,10 +107,14 @@ class Proxy:
         # What was forwarded last, so that a pattern is found that two packets share.
         tails = {client: b"", server: b""}
         due: dict[socket.socket, int] = {}
+        # (select.select takes no descriptor above 1,023, and a process of tests may have more.)
+        selector = selectors.DefaultSelector()
+        selector.register(client, selectors.EVENT_READ, client)
+        selector.register(server, selectors.EVENT_READ, server)
         try:
             while True:
-                readable, _, _ = select.select([client, server], [], [])
-                for end in readable:
+                for key, _ in selector.select():
+                    end: socket.socket = key.data
                     data = end.recv(CHUNK)
                     if not data:
                         return
@@ -137,6 +141,7 @@ class Proxy:
         except (OSError, ValueError):
             return  # cut, or the other side has gone
         finally:
+            selector.close()
             client.close()
             server.close()
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +20,11 @@ from mirror.storage.memory import Memory
 from mirror.storage.operations.base import Context
 from mirror.storage.reads import READS
 from mirror.storage.runners import RoutedRunner
+from tests.support.clock import Clock
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
 
 AGENT = "argent"
-
-
-class Clock:
-    """A clock that tests move; each look at it is a millisecond later, so that no two rows are of one time."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 28, 12, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        self.now += timedelta(milliseconds=1)
-        return self.now
-
-    def forward(self, **by: float) -> None:
-        self.now += timedelta(**by)
 
 
 @dataclass

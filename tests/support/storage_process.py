@@ -32,7 +32,7 @@ def main(driver: str, vectors: str, database: str) -> None:
     from mirror.storage.memory import Memory
     from mirror.storage.on_sqlite.store import SQLiteStore
     from mirror.storage.operations.base import Context
-    from tests.support.storage import Clock
+    from tests.support.clock import Clock
 
     other = {"sqlite3": "apsw", "apsw": "_sqlite3"}[driver]
     store = SQLiteStore(Path(database))

@@ -15,8 +15,8 @@ from mirror.storage.memory import Memory
 from mirror.storage.models import jobs, keys, knowledge, sessions
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context
+from tests.support.clock import Clock
 from tests.support.memustore import create_dashboard
-from tests.support.storage import Clock
 
 TABLES = (
     jobs.TEMPLATES,
