@@ -11,15 +11,18 @@ import pytest
 
 from mirror.storage.memory import Memory
 from tests.support.postgres import PostgresServer
-from tests.support.storage import Stores, dual_program, fill_postgres, on_postgres, on_sqlite
+from tests.support.storage import Stores, dual_program, fill_postgres, on_sqlite, postgres_program
 
 
 @pytest.fixture(scope="session")
-def agents_database(postgres_server: PostgresServer) -> Iterator[str]:
-    """A database with the tables of agents, to copy."""
+def postgres(postgres_server: PostgresServer) -> Iterator[Callable[[], Iterator[Stores]]]:
+    """A program on Postgres alone, for all tests of this process."""
     dsn = postgres_server.create_database()
+    folder = Path(tempfile.mkdtemp(prefix="mt", dir="/tmp"))
     fill_postgres(dsn)
-    yield dsn
+    with postgres_program(folder, dsn) as one:
+        yield one
+    shutil.rmtree(folder, ignore_errors=True)
     postgres_server.drop_database(dsn)
 
 
@@ -35,11 +38,9 @@ def dual(postgres_server: PostgresServer) -> Iterator[Callable[[], Iterator[Stor
 
 
 @pytest.fixture
-def postgres_stores(postgres_server: PostgresServer, agents_database: str, folder: Path) -> Iterator[Stores]:
+def postgres_stores(postgres: Callable[[], Iterator[Stores]]) -> Iterator[Stores]:
     """The adapter on Postgres alone."""
-    dsn = postgres_server.create_database(like=agents_database)
-    yield from on_postgres(folder, dsn)
-    postgres_server.drop_database(dsn)
+    yield from postgres()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "dual"])

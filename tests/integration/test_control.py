@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -26,6 +27,7 @@ from tests.support import stranger
 from tests.support.commands import UNREACHABLE, CommandLine, stop
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -176,6 +178,7 @@ def test_a_conversation_with_a_mirror_that_stands_still(running: MirrorProcess) 
     with ControlClient(source_folder(running.state_dir, running.sources[0]), 2.0) as client:
         assert client.status().source == str(running.sources[0])
         process.suspend()
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
         try:
             with pytest.raises(ControlError, match="it does not answer"):
                 client.status()

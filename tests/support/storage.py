@@ -111,21 +111,44 @@ def fill_postgres(dsn: str) -> None:
         conn.execute("INSERT INTO agents(agent_id) VALUES ($1)", (AGENT,))
 
 
-def on_postgres(folder: Path, dsn: str) -> Iterator[Stores]:
-    """The adapter on Postgres alone, in a database that :func:`fill_postgres` has filled."""
-    clock = Clock()
+#: Deletes all rows of the agents' tables, and nothing of which agents there are.
+_EMPTY = """
+DO $$
+DECLARE
+    filled regclass;
+BEGIN
+    SET LOCAL session_replication_role = replica;  -- no foreign key minds the order
+    FOR filled IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
+                     AND c.relname <> 'agents' LOOP
+        EXECUTE format('DELETE FROM %s', filled);
+    END LOOP;
+END
+$$
+"""
+
+
+@contextmanager
+def postgres_program(folder: Path, dsn: str) -> Iterator[Callable[[], Iterator[Stores]]]:
+    """The adapter on Postgres alone, for many tests one after the other; each begins with empty tables.
+
+    ``dsn``: of a database that :func:`fill_postgres` has filled.
+    """
     config = write_config(folder, dsn, backend="postgres")
     config.write_text(json.dumps(json.loads(config.read_text()) | {"sources": []}))
-    adapter = PostgresAdapter(config, agent=AGENT)
+    with PostgresAdapter(config, agent=AGENT) as adapter, psycopg.connect(dsn, autocommit=True) as conn:
+        adapter.init()
 
-    def sql(text: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(dsn, autocommit=True) as conn:
+        def sql(text: str) -> list[tuple[Any, ...]]:
             cursor = conn.execute(text.encode())
             return cursor.fetchall() if cursor.description else []
 
-    with with_clock(adapter, clock):
-        adapter.init()
-        yield Stores("postgres", adapter, clock, sql)
+        def one() -> Iterator[Stores]:
+            clock = Clock()
+            conn.execute(_EMPTY)
+            with_clock(adapter, clock)
+            yield Stores("postgres", adapter, clock, sql)
+
+        yield one
 
 
 @contextmanager
