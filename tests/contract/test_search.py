@@ -68,6 +68,7 @@ def test_words_of_all_scripts(memory: Memory, word: str) -> None:
         ("txt", "in /a/path/to.txt"), ("ada", "to ada@mail.example"), ("milk", "oat-milk"), ("oat-milk", "milk"),
         ("09:30", "at 09:45"), ("bold", "<b>bold</b>"), ("kind", "kind_of_word"), ("or", "this or that"),
         ("is", "it IS so"), ("the", "The end"), ("s", "the user's cup"), ("t", "don't"), ("5", "-5"), ("3", "1.2.3"),
+        ("hyphen", "soft\u00adhyphen"), ("नमस्ते", "वह नमस्ते"), ("สวัสดี", "สวัสดี"), ("שָׁלוֹם", "שָׁלוֹם"), ("한국어", "한국어"),
     ],
 )  # fmt: skip
 def test_what_is_a_word(memory: Memory, query: str, text: str) -> None:

@@ -30,9 +30,9 @@ RETURN CASE WHEN octet_length(p_text) = length(p_text) THEN p_text ELSE
               'kkkkkkllllllmmmmmmnnnnnnnnpppprrrrrrssssttttttttuuuuuuvvvvwwwwwwwwwwxxxxyyzzzzzzhtwysaaaae'
               'eeeeeiiiioooouuuuyyyyyyyya') END;
 
--- A text with a space for each sign of ASCII, and without accents. Else "x.com", "a/b" and "a@b.c" were one word.
+-- A text with a space for each sign of ASCII and soft hyphen, and without accents. Else "x.com", "a/b" and "a@b.c" were one word.
 CREATE FUNCTION fold_text(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN translate(without_accents(p_text), $signs$!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~$signs$, repeat(' ', 32));
+RETURN translate(without_accents(p_text), $signs$!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~$signs$ || U&'\00AD', repeat(' ', 33));
 
 CREATE TEXT SEARCH DICTIONARY every_word (TEMPLATE = pg_catalog.snowball, language = english);
 CREATE TEXT SEARCH CONFIGURATION every_word (COPY = pg_catalog.english);
