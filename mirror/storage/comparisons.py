@@ -344,7 +344,7 @@ def _shown(ranks: dict[Any, float], others: dict[Any, float]) -> dict[str, Any]:
     return {"found": len(ranks), "only here": [(key, rank) for key, rank in ranks.items() if key not in others]}
 
 
-#: English words that Postgres leaves out of its index for full text (its configuration ``english``).
+#: English words that Postgres looks for only where a search has no others (its configuration ``english``).
 _FREQUENT = (
     "a about above after again against all am an and any are as at be because been before being below between both but"
     " by can did do does doing don down during each few for from further had has have having he her here hers herself"
@@ -361,20 +361,11 @@ def _words_of(statement: Words | Near) -> set[str]:
 
 
 def _has_left_out(statement: Words | Near) -> bool:
-    return not _words_of(statement).isdisjoint(_LEFT_OUT)
-
-
-def _only_left_out(sqlite: Outcome, postgres: Outcome) -> bool:
-    """Whether Postgres found nothing because it leaves out all of the words."""
-    del sqlite
-    asked = [one for one in postgres.ranked if isinstance(one.statement, Words)]
-    return bool(asked) and all(not one.found and _words_of(one.statement) <= _LEFT_OUT for one in asked)
+    return bool((words := _words_of(statement)) & _LEFT_OUT and words - _LEFT_OUT)
 
 
 EQUALITY = Comparison(equal)
-SEARCH = Comparison(
-    searches, ignore=(Ignore("Postgres does not search for the most frequent English words", _only_left_out),)
-)
+SEARCH = Comparison(searches)
 #: By method (:func:`method_of`), where it is not what :func:`comparison_of` takes without that.
 COMPARISONS: dict[str, Comparison] = {
     "stats.get_stats": Comparison(equal_but("vec_available")),

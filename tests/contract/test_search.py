@@ -59,6 +59,30 @@ def test_words_of_all_scripts(memory: Memory, word: str) -> None:
     assert items(memory.search_by_keyword(f"{word} {word}")) == [made.id]
 
 
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("naive", "so naïve a plan"), ("naïve", "so naive a plan"), ("RÉSUMÉ", "my resume"), ("cafe\u0301", "the café"),
+        ("café", "the cafe\u0301"), ("Zurich", "in ZÜRICH"), ("Łódź", "to Łódz"), ("x", "at x.com today"),
+        ("com", "at x.com today"), ("example", "https://www.example.org/a/b?c=d"), ("path", "in /a/path/to.txt"),
+        ("txt", "in /a/path/to.txt"), ("ada", "to ada@mail.example"), ("milk", "oat-milk"), ("oat-milk", "milk"),
+        ("09:30", "at 09:45"), ("bold", "<b>bold</b>"), ("kind", "kind_of_word"), ("or", "this or that"),
+        ("is", "it IS so"), ("the", "The end"), ("s", "the user's cup"), ("t", "don't"), ("5", "-5"), ("3", "1.2.3"),
+        ("hyphen", "soft\u00adhyphen"), ("नमस्ते", "वह नमस्ते"), ("สวัสดี", "สวัสดี"), ("שָׁלוֹם", "שָׁלוֹם"), ("한국어", "한국어"),
+    ],
+)  # fmt: skip
+def test_what_is_a_word(memory: Memory, query: str, text: str) -> None:
+    """No accents, any sign between words, and the most frequent words are words; parts of words are not."""
+    create(memory, "organise histories, bother others, tests, 51")
+    made = create(memory, text)
+    assert items(memory.search_by_keyword(query)) == [made.id]
+    category = memory.create_category("c", description=text)
+    assert [found.id for found in memory.search_categories_by_keyword(query)] == [category.id]
+    memory.create_lesson("mistake", "others", "a bother", "organised", "histories")
+    lesson = memory.create_lesson("mistake", text, "a bother", "organised", "histories")
+    assert [found.id for found in memory.search_lessons_by_keyword(query)] == [lesson.id]
+
+
 def test_any_of_the_words(memory: Memory) -> None:
     one, other = create(memory, "the dragon sleeps"), create(memory, "a unicorn runs")
     assert set(items(memory.search_by_keyword("dragon unicorn"))) == {one.id, other.id}

@@ -215,6 +215,19 @@ def test_status_beside_a_file_that_says_nothing(cli: CommandLine, folder: Path) 
         shutil.rmtree(path.parent / "mirror")
 
 
+@pytest.mark.parametrize("end", ["", ', "storage": {', "} }", ', "sources": [}', ', "storage": {"backend": "dual"'])
+def test_status_of_a_state_directory_that_a_broken_file_names(cli: CommandLine, folder: Path, end: str) -> None:
+    source = resolve(folder / "a.db")
+    SourceLock(source_folder(folder / "state", source), source).release()
+    path = write(folder / "conf" / "m.json", '{"stateDir": "../state"' + end)
+    for sources in ((), (source,)):
+        (report,) = json.loads(cli.run("status", *sources, "--config", path, "--json").out)["sources"]
+        assert report["source"] == str(source) and str(path) in report["configuration"]
+    done = cli.run("status", "--config", path, env={"COLUMNS": "400"})
+    assert done.code == 0 and "a.db" in done.out
+    assert done.out.count(f"configuration: read the configuration ({path})") == 1
+
+
 def test_the_schema(cli: CommandLine) -> None:
     done = cli.run("config", "schema")
     assert done.code == 0 and json.loads(done.out) == json_schema()

@@ -277,8 +277,49 @@ def test_a_text_without_words_is_looked_for_as_it_is(app: Connection, owner: Con
     """As the store does, the newest first."""
     owner.execute("UPDATE memory_items SET summary = 'C++ and The End' WHERE agent_id = 'seven' AND id IN ('2', '6')")
     act_as(app, "seven")
-    for text in ("++", "the", " The "):
+    for text in ("++", " ++ "):
         assert ids(app, "%s, p_syntax => 'any'", text) == ["6", "2"]
+
+
+def test_frequent_words_are_found_where_there_are_no_others(app: Connection, owner: Connection) -> None:
+    """As words, not as parts of words."""
+    owner.execute("UPDATE memory_items SET summary = 'and The End' WHERE agent_id = 'seven' AND id IN ('2', '6')")
+    owner.execute("UPDATE memory_items SET summary = 'other things' WHERE agent_id = 'seven' AND id = '3'")
+    act_as(app, "seven")
+    for text in ("the", " The ", "the of", "THE!"):
+        assert sorted(ids(app, "%s, p_syntax => 'any'", text)) == ["2", "6"]
+    assert ids(app, "'the things', p_syntax => 'any'") == ["3"]
+    assert ids(app, "'the end', p_syntax => 'web'") == ids(app, "'end'") != []
+
+
+@pytest.mark.parametrize("text", ["naive", "Naïve", "NAÏVE", "cafe\u0301", "café", "host", "x.example/a", '"host x"'])
+def test_accents_and_signs(app: Connection, owner: Connection, text: str) -> None:
+    told = "a naïve visit of a cafe\u0301 at https://host-x.example/a?b=c_d"
+    owner.execute("UPDATE memory_items SET summary = %s WHERE agent_id = 'seven' AND id = '3'", (told,))
+    act_as(app, "seven")
+    assert ids(app, "%s, p_syntax => 'any'", text) == ids(app, "%s", text) == ["3"]
+
+
+def test_an_older_database(postgres_server: PostgresServer) -> None:
+    """What is in the tables when their index of words is made differently is found like what comes later."""
+    dsn = postgres_server.create_database()
+    make_tables(dsn, up_to=(7, 6))
+    add_agents(dsn, "ada")
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO memory_items (agent_id, id, memory_type, summary, created_at, updated_at)"
+            " VALUES ('ada', 'old', 'fact', 'the naïve host-x.example', now(), now())"
+        )
+        owner.execute("INSERT INTO tasks (agent_id, id, title) VALUES ('ada', 'old', 'the naïve host-x.example')")
+        make_tables(dsn)
+        indexes = "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%USING gin (search)'"
+        assert owner.execute(indexes).fetchone() == (9,)
+    with as_application(dsn) as app:
+        act_as(app, "ada")
+        for text in ("naive", "example", "the"):
+            assert ids(app, "%s, p_syntax => 'any'", text) == ["old"]
+            assert app.execute("SELECT id FROM tasks WHERE search @@ any_word(%s)", (text,)).fetchall() == [("old",)]
+    postgres_server.drop_database(dsn)
 
 
 def test_no_text_is_an_error(reader: Connection) -> None:

@@ -165,9 +165,9 @@ def test_rows_that_both_found_are_equal() -> None:
     assert search_kind(by_words("tea", ("1", 1)), by_words("tea", ("1", 0.2), summary="other")) == "values"
 
 
-def test_words_that_postgres_leaves_out_are_ignored() -> None:
-    found = difference("search.search_by_keyword", by_words("The and", *ranked(9)), by_words("The and"))
-    assert isinstance(found, Ignore) and "frequent" in found.reason
+def test_frequent_words_are_left_out_only_beside_others() -> None:
+    assert search_kind(by_words("The and", *ranked(9)), by_words("The and")) == "overlap"
+    assert search_kind(by_words("The and", *ranked(20)), by_words("The and", *ranked(3))) == "overlap"
     assert search_kind(by_words("the tea", *ranked(9)), by_words("the tea")) == "overlap"
 
 

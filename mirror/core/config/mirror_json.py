@@ -163,6 +163,7 @@ class MirrorFile(_Section):
 
 
 #: A variable, as argent.json has them.
+_STATE_DIR = re.compile(r'"stateDir"\s*:\s*("(?:[^"\\\n]|\\.)*")')
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 #: Keys that people write by mistake, and the right ones.
 _MEANT = {"file": "path", "database": "path", "db": "path", "dsn": "connectionString", "url": "connectionString"}
@@ -205,12 +206,21 @@ def usable_part(path: Path, *values: Any) -> MirrorFile:
     try:
         (value,) = values or (read_json5(path, unique=True),)
     except ConfigError:
-        value = None
+        value = _legible(path)
     whole = value if isinstance(value, dict) else {}
     parts = {key: item for key, item in whole.items() if not any(_references(item))}
     return msgspec.convert(
         {key: item for key, item in parts.items() if not problems({key: item}, MirrorFile)}, MirrorFile
     )
+
+
+def _legible(path: Path) -> dict[str, str]:
+    """The state directory that a file names which is no JSON as a whole: without it, nothing is found."""
+    try:
+        found = _STATE_DIR.search(path.read_text("utf-8-sig", errors="replace")) if path.is_file() else None
+        return {} if found is None else {"stateDir": json.loads(found.group(1))}
+    except (OSError, ValueError):
+        return {}
 
 
 def _references(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

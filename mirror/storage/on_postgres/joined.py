@@ -118,9 +118,8 @@ def _compared(statement: Words | Near, agent: str, out: Parameters) -> tuple[str
     """Rows of any table, compared one by one, and their order."""
     table, key = statement.table, quoted(statement.table.key[0])
     if isinstance(statement, Words):
-        # Words are letters, digits and underscores, so the quotes keep them from being read as operators.
-        words = " | ".join(f"'{word}'" for word in search_words(statement.text))
-        asked = f"to_tsquery('english', {out.add(words)})"
+        # In a subquery, so that it is made once and not for each row.
+        asked = f"(SELECT any_word({out.add(' '.join(search_words(statement.text)))}))"
         whose = f"agent_id <> {agent}" if statement.shared else f"agent_id = {agent}"
         where = where_sql(table, statement.where, agent, out)
         # 1: a long text counts less, as it does for BM25.

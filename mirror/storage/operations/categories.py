@@ -137,9 +137,10 @@ def update_category_embedding(ctx: Context, category_id: str, embedding: Iterabl
     return (yield from run(Update(CATEGORIES, values, eq("id", category_id)))) > 0
 
 
-@writes("memory")
+@writes("memory", many=True)
 def delete_category(ctx: Context, category_id: str) -> Op[bool]:
     """Delete a category; its items stay. False if there is no such category."""
+    yield from run(Delete(CATEGORY_ITEMS, eq("category_id", category_id)))
     return (yield from run(Delete(CATEGORIES, eq("id", category_id)))) > 0
 
 

@@ -157,9 +157,10 @@ def update_entity_embedding(ctx: Context, entity_id: str, embedding: Iterable[fl
     return (yield from run(Update(ENTITIES, values, eq("id", entity_id)))) > 0
 
 
-@writes("memory")
+@writes("memory", many=True)
 def delete_entity(ctx: Context, entity_id: str) -> Op[bool]:
     """Delete an entity; its items stay. False if there is no such entity."""
+    yield from run(Delete(ITEM_ENTITIES, eq("entity_id", entity_id)))
     return (yield from run(Delete(ENTITIES, eq("id", entity_id)))) > 0
 
 

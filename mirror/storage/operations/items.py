@@ -13,7 +13,15 @@ from typing import Any, Literal, get_args
 
 from mirror.core.errors import ConfigError
 from mirror.storage.filters import condition
-from mirror.storage.models.memory import ENTITIES, ITEM_ENTITIES, ITEMS, RESOURCES, MemoryItem, Resource
+from mirror.storage.models.memory import (
+    CATEGORY_ITEMS,
+    ENTITIES,
+    ITEM_ENTITIES,
+    ITEMS,
+    RESOURCES,
+    MemoryItem,
+    Resource,
+)
 from mirror.storage.operations.base import (
     Context,
     at_least,
@@ -99,9 +107,10 @@ def update_resource_embedding(ctx: Context, resource_id: str, embedding: Iterabl
     return (yield from run(Update(RESOURCES, values, eq("id", resource_id)))) > 0
 
 
-@writes("memory")
+@writes("memory", many=True)
 def delete_resource(ctx: Context, resource_id: str) -> Op[bool]:
     """Delete a resource; its items stay, without it. False if there is no such resource."""
+    yield from run(Update(ITEMS, {"resource_id": None}, eq("resource_id", resource_id)))
     return (yield from run(Delete(RESOURCES, eq("id", resource_id)))) > 0
 
 
@@ -248,8 +257,13 @@ def count_memories(entity_id: str, values: Mapping[str, Any]) -> Op[int]:
 
 
 def _forget(ctx: Context, wanted: Condition, links: Condition) -> Op[int]:
-    """Delete items. Their links go with them, so the entities that they were about have fewer memories."""
+    """Delete items. Their links go with them, so the entities that they were about have fewer memories.
+
+    One by one: the tables of a mirror have no foreign keys in Postgres.
+    """
     linked = yield from run(Select(ITEM_ENTITIES, links))
+    yield from run(Delete(ITEM_ENTITIES, links))
+    yield from run(Delete(CATEGORY_ITEMS, links))
     gone = yield from run(Delete(ITEMS, wanted))
     for entity_id in sorted({link.entity_id for link in linked}):
         yield from count_memories(entity_id, {"updated_at": ctx.stamp()})

@@ -10,12 +10,76 @@
 
 SELECT set_config('search_path', current_setting('search_path') || ', pg_temp', true);
 
--- The words of a text, any of which will do, as the store's own keyword search has it. Never an error, whatever the text.
+-- Words are what the full-text index of the SQLite file takes for words (FTS5, porter unicode61), so that both stores
+-- find the same: letters and digits, without accents, and everything else is between words. No word is left out, not
+-- even the most frequent ones, so that who looks for "or" finds it and no parts of words.
+
+-- A text without accents and combining marks: the letters that FTS5 folds beyond their case. Only a text that is not
+-- plain ASCII is looked through.
+CREATE FUNCTION without_accents(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE WHEN octet_length(p_text) = length(p_text) THEN p_text ELSE
+    translate(translate(p_text, U&'\0300\0301\0302\0303\0304\0306\0307\0308\0309\030A\030B\030C\030F\0311\031B\0323\0324\0325\0326\0327\0328\032D\032E\0330\0331', ''),
+              'µÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöùúûüýÿĀāĂăĄąĆćĈĉĊċČčĎďĒēĔĕĖėĘęĚěĜĝĞğĠġĢģĤĥ'
+              'ĨĩĪīĬĭĮįİĴĵĶķĹĺĻļĽľŃńŅņŇňŌōŎŏŐőŔŕŖŗŘřŚśŜŝŞşŠšŢţŤťŨũŪūŬŭŮůŰűŲųŴŵŶŷŸŹźŻżŽžſƠơƯưǍǎǏǐǑǒǓǔǦǧǨǩǪ'
+              'ǫǰǴǵǸǹȀȁȂȃȄȅȆȇȈȉȊȋȌȍȎȏȐȑȒȓȔȕȖȗȘșȚțȞȟȦȧȨȩȮȯȲȳςϐϑϕϖϰϱϵḀḁḂḃḄḅḆḇḊḋḌḍḎḏḐḑḒḓḘḙḚḛḞḟḠḡḢḣḤḥḦḧḨḩḪḫḬḭ'
+              'ḰḱḲḳḴḵḶḷḺḻḼḽḾḿṀṁṂṃṄṅṆṇṈṉṊṋṔṕṖṗṘṙṚṛṞṟṠṡṢṣṪṫṬṭṮṯṰṱṲṳṴṵṶṷṼṽṾṿẀẁẂẃẄẅẆẇẈẉẊẋẌẍẎẏẐẑẒẓẔẕẖẗẘẙẛẠạẢảẸ'
+              'ẹẺẻẼẽỈỉỊịỌọỎỏỤụỦủỲỳỴỵỶỷỸỹÅ',
+              'μaaaaaaceeeeiiiinooooouuuuyaaaaaaceeeeiiiinooooouuuuyyaaaaaaccccccccddeeeeeeeeeegggggggghh'
+              'iiiiiiiiijjkkllllllnnnnnnoooooorrrrrrssssssssttttuuuuuuuuuuuuwwyyyzzzzzzsoouuaaiioouuggkko'
+              'ojggnnaaaaeeeeiiiioooorrrruuuusstthhaaeeooyyσβθφπκρεaabbbbbbddddddddddeeeeffgghhhhhhhhhhii'
+              'kkkkkkllllllmmmmmmnnnnnnnnpppprrrrrrssssttttttttuuuuuuvvvvwwwwwwwwwwxxxxyyzzzzzzhtwysaaaae'
+              'eeeeeiiiioooouuuuyyyyyyyya') END;
+
+-- A text with a space for each sign of ASCII and soft hyphen, and without accents. Else "x.com", "a/b" and "a@b.c" were one word.
+CREATE FUNCTION fold_text(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN translate(without_accents(p_text), $signs$!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~$signs$ || U&'\00AD', repeat(' ', 33));
+
+CREATE TEXT SEARCH DICTIONARY every_word (TEMPLATE = pg_catalog.snowball, language = english);
+CREATE TEXT SEARCH CONFIGURATION every_word (COPY = pg_catalog.english);
+ALTER TEXT SEARCH CONFIGURATION every_word ALTER MAPPING REPLACE pg_catalog.english_stem WITH every_word;
+
+-- What is in a column "search". Postgres takes no tsvector over a megabyte.
+CREATE FUNCTION searched(p_text text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN to_tsvector('every_word'::regconfig, fold_text(left(p_text, 150000)));
+
+-- The words of a text, any of which will do, as the store's own keyword search has it. Never an error, whatever the
+-- text. The most frequent words count only where there are no others: ts_rank does not weigh a word by how rare it is.
 CREATE FUNCTION any_word(p_text text) RETURNS tsquery LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog
-RETURN regexp_replace(plainto_tsquery('english', regexp_replace(left(p_text, 200000), '[^[:alnum:]]+', ' ', 'g')
-                                                 || ' ' || left(p_text, 200000))::text,
-                      ' (&|<->|<[0-9]+>) ', ' | ', 'g')::tsquery;
+RETURN CASE WHEN numnode(plainto_tsquery('pg_catalog.english'::regconfig, fold_text(left(p_text, 200000)))) > 0
+            THEN replace(plainto_tsquery('pg_catalog.english'::regconfig, fold_text(left(p_text, 200000)))::text,
+                         ' & ', ' | ')::tsquery
+            ELSE replace(plainto_tsquery('every_word'::regconfig, fold_text(left(p_text, 200000)))::text,
+                         ' & ', ' | ')::tsquery END;
+
+-- A text as one writes it for a search engine: all of the words, but the most frequent; "or", -without, "a phrase".
+-- Signs between letters are between words here, too.
+CREATE FUNCTION web_words(p_text text) RETURNS tsquery LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN websearch_to_tsquery('pg_catalog.english'::regconfig, regexp_replace(
+           without_accents(left(p_text, 200000)), '([[:alnum:]])[^[:alnum:][:space:]"]+(?=[[:alnum:]])', '\1 ', 'g'));
+
+-- The columns of before had the words of "english". This writes the tables, and all of their indexes, once more.
+ALTER TABLE memory_items DROP COLUMN search, ADD COLUMN search tsvector GENERATED ALWAYS AS (
+    searched(summary || ' ' || coalesce(reflection, '') || ' ' || coalesce(lesson, ''))) STORED;
+ALTER TABLE memory_categories DROP COLUMN search, ADD COLUMN search tsvector GENERATED ALWAYS AS (
+    searched(name || ' ' || coalesce(description, '') || ' ' || coalesce(summary, ''))) STORED;
+ALTER TABLE entities DROP COLUMN search, ADD COLUMN search tsvector GENERATED ALWAYS AS (
+    searched(name || ' ' || coalesce(relationship, '') || ' ' || coalesce(emotional_texture, '') || ' '
+             || coalesce(profile_summary, ''))) STORED;
+ALTER TABLE reflections DROP COLUMN search, ADD COLUMN search tsvector GENERATED ALWAYS AS (searched(content)) STORED;
+ALTER TABLE lessons DROP COLUMN search, ADD COLUMN search tsvector GENERATED ALWAYS AS (
+    searched(context || ' ' || action || ' ' || outcome || ' ' || lesson || ' '
+             || coalesce(correction, '') || ' ' || tags::text)) STORED;
+ALTER TABLE tasks DROP COLUMN search, ADD COLUMN search tsvector GENERATED ALWAYS AS (
+    searched(title || ' ' || coalesce(description, '') || ' ' || coalesce(tags::text, ''))) STORED;
+ALTER TABLE shared_knowledge DROP COLUMN search, ADD COLUMN search tsvector GENERATED ALWAYS AS (
+    searched(coalesce(title, '') || ' ' || content)) STORED;
+CREATE INDEX memory_items_search ON memory_items USING gin (search);
+CREATE INDEX memory_categories_search ON memory_categories USING gin (search);
+CREATE INDEX entities_search ON entities USING gin (search);
+CREATE INDEX reflections_search ON reflections USING gin (search);
+CREATE INDEX lessons_search ON lessons USING gin (search);
+CREATE INDEX tasks_search ON tasks USING gin (search);
+CREATE INDEX shared_knowledge_search ON shared_knowledge USING gin (search);
 
 -- Whether a memory has not outlived its time at p_now: extra.expiresAt, UTC in ISO form, as text, because it may be
 -- anything; what is no text hides nothing.
@@ -24,7 +88,7 @@ RETURN CASE WHEN jsonb_typeof(p_extra -> 'expiresAt') = 'string'
             THEN (p_extra ->> 'expiresAt') COLLATE "C" > p_now ELSE true END;
 
 -- Memories that the asking agent may read, with their places in both lists. p_scope: own, others, all. p_syntax: any
--- (any_word) or web (websearch_to_tsquery). p_types, p_significance: NULL for all. p_now: for is_alive.
+-- (any_word) or web (web_words). p_types, p_significance: NULL for all. p_now: for is_alive.
 CREATE FUNCTION memory_candidates(
     p_query text, p_embedding vector, p_limit int, p_scope text, p_types text[], p_significance text[], p_syntax text,
     p_now text, OUT agent_id text, OUT id text, OUT score double precision, OUT rank real, OUT rank_place bigint,
@@ -115,15 +179,14 @@ BEGIN
     END IF;
 
     IF given IS NOT NULL THEN
-        words := CASE p_syntax WHEN 'any' THEN any_word(given)
-                               ELSE websearch_to_tsquery('english', left(given, 200000)) END;
+        words := CASE p_syntax WHEN 'any' THEN any_word(given) ELSE web_words(given) END;
         IF numnode(words) > 0 THEN
             -- 1: a long text counts less, as it does for the BM25 of the store's own search.
             EXECUTE format(listed, 'ts_rank(i.search, $6, 1)', visible || ' AND i.search @@ $6', '3 DESC, 1, 2')
                 INTO word_agents, word_ids, ranks
                 USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
         ELSIF p_syntax = 'any' THEN
-            -- No words, but "the" or "++": the store then looks for the text as it is, the newest first.
+            -- No words, but "++": the store then looks for the text as it is, the newest first.
             EXECUTE format(listed, '0::real', visible || ' AND strpos(lower(i.summary), lower($7)) > 0',
                            'i.created_at DESC, 1, 2')
                 INTO word_agents, word_ids, ranks

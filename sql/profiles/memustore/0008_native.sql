@@ -124,8 +124,8 @@ CREATE TABLE knowledge_observations (
     readers                   text[] COLLATE "C",
     created_at                timestamptz NOT NULL DEFAULT now(),
     updated_at                timestamptz NOT NULL DEFAULT now(),
-    search                    tsvector GENERATED ALWAYS AS (to_tsvector('english', left(
-                                  summary || ' ' || coalesce(detail, '') || ' ' || tags::text, 150000))) STORED,
+    search                    tsvector GENERATED ALWAYS AS (searched(
+                                  summary || ' ' || coalesce(detail, '') || ' ' || tags::text)) STORED,
     PRIMARY KEY (agent_id, id)
 );
 -- One that holds at a time; what it superseded keeps the key.
@@ -188,7 +188,7 @@ CREATE TABLE knowledge_chunks (
     metadata              jsonb NOT NULL DEFAULT '{}',
     readers               text[] COLLATE "C",
     collection_visibility text NOT NULL DEFAULT 'private',
-    search                tsvector GENERATED ALWAYS AS (to_tsvector('english', left(content, 150000))) STORED,
+    search                tsvector GENERATED ALWAYS AS (searched(content)) STORED,
     PRIMARY KEY (agent_id, document_id, part),
     FOREIGN KEY (agent_id, document_id) REFERENCES knowledge_documents (agent_id, id) ON DELETE CASCADE
 ) WITH (fillfactor = 70);

@@ -66,8 +66,7 @@ BEGIN
         END IF;
     END IF;
     IF given IS NOT NULL THEN
-        words := CASE p_syntax WHEN 'any' THEN any_word(given)
-                               ELSE websearch_to_tsquery('english', left(given, 4000)) END;
+        words := CASE p_syntax WHEN 'any' THEN any_word(given) ELSE web_words(given) END;
         EXECUTE format(listed, 'ts_rank_cd(c.search, $5)', visible || ' AND c.search @@ $5', '4 DESC, 1, 2, 3')
             INTO word_agents, word_documents, word_parts, ranks
             USING asking, p_embedding, wanted, p_collections, words;
