@@ -324,7 +324,11 @@ def update_item_reflection(
 
 @writes("memory", many=True)
 def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[MemoryItem | None]:
-    """Set some of an item's columns (not its id or times); None if there is no such item."""
+    """Set some of an item's columns (not its id or times); None if there is no such item.
+
+    ``extra`` is replaced as a whole, but for what this interface keeps there: ``expiresAt``, ``visibility`` and
+    ``history`` stay, unless they are named; None as their value takes them away.
+    """
     fixed = {"id", "created_at", "updated_at", "content_hash", "reinforcement_count", "last_reinforced_at"}
     if wrong := set(fields) - (set(ITEMS.by_name) - fixed):
         detail = f"not to be set: {', '.join(sorted(wrong))}"
@@ -347,12 +351,15 @@ def _change(ctx: Context, item_id: str, values: Mapping[str, Any]) -> Op[MemoryI
     now = ctx.stamp()
     before = {name: getattr(item, name) for name in values if name not in ("content_hash", "embedding", "extra")}
     extra = dict(values.get("extra", item.extra))
-    entries = item.extra.get(HISTORY)
-    kept = entries if isinstance(entries, list) else []
+    for name in (EXPIRES_AT, VISIBILITY, HISTORY):
+        if name not in extra and name in item.extra:
+            extra[name] = item.extra[name]
+        elif extra.get(name, "") is None:
+            del extra[name]
     if before:
+        entries = extra.get(HISTORY)
+        kept = entries if isinstance(entries, list) else []
         extra[HISTORY] = [*kept, {"at": now, "before": before}][-MOST_HISTORY:]
-    elif kept:
-        extra[HISTORY] = kept
     yield from run(Update(ITEMS, dict(values) | {"extra": extra, "updated_at": now}, eq("id", item_id)))
     return first((yield from run(Select(ITEMS, eq("id", item_id)))))
 
