@@ -50,6 +50,7 @@ from mirror.storage.statements import (
     Update,
 )
 from mirror.storage.tables import Column, Embedding, Table
+from mirror.storage.times import utc
 
 _TYPES = {
     "text": "text", "integer": "bigint", "real": "double precision", "flag": "boolean", "time": "timestamptz",
@@ -185,7 +186,7 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
                 text = _folded(f"({member} #>> '{{}}')")
                 return (
                     f"(CASE jsonb_typeof({member}) WHEN 'array' THEN {member} @> jsonb_build_array({mark})"
-                    f" ELSE strpos({text}, {_folded(mark)}) > 0 END)"
+                    f" WHEN 'string' THEN strpos({text}, {_folded(mark)}) > 0 ELSE false END)"
                 )
             return f"strpos({_folded(operand(table, name))}, {_folded(out.add(part))}) > 0"
         case SameName(name, text):
@@ -343,8 +344,7 @@ def _originals(table: Table, values: Any) -> dict[str, str | None]:
 
 def _iso(text: str) -> str:
     """A time in the form that ``datetime.isoformat`` gives."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    return datetime.fromisoformat(utc(text) or text).replace(tzinfo=UTC).isoformat()
 
 
 def _assignment(table: Table, name: str, value: Any, agent: str, out: Parameters) -> str:
