@@ -87,6 +87,12 @@ def _time(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
+    if not -(2**63) <= _any_whole(value) < 2**63:
+        raise _MisfitError("it needs a whole number of 64 bits at most")
+    return value
+
+
+def _any_whole(value: Any) -> Any:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _MisfitError(f"it needs a whole number, not {_kind(value)}")
     return value
@@ -122,6 +128,8 @@ def _flag(value: Any) -> Any:
 
 _PLAIN: dict[Any, Check] = {str: _text, int: _whole, float: _number, bool: _flag}
 _ANNOTATED: dict[str, Check] = {"name": _name, "time": _time, "millis": _millis}
+#: Numbers of rows, of which a huge one is all of them.
+_OF_ROWS = ("limit", "offset")
 
 
 def _one_of(*among: str) -> Check:
@@ -192,8 +200,10 @@ def _unset_or(unset: type, check: Check) -> Check:
     return lambda value: value if isinstance(value, unset) else check(value)
 
 
-def _check_of(hint: Any) -> Check:
+def _check_of(hint: Any, name: str = "") -> Check:
     """The check of a parameter's type."""
+    if hint is int and name in _OF_ROWS:
+        return _any_whole
     if hint in _PLAIN:
         return _PLAIN[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -204,7 +214,7 @@ def _check_of(hint: Any) -> Check:
     if origin in (types.UnionType, typing.Union):
         options = [each for each in arguments if each is not type(None)]
         unset = [each for each in options if getattr(each, "__name__", "") == "Unset"]
-        made = _any_of([_check_of(each) for each in options if each not in unset], len(options) < len(arguments))
+        made = _any_of([_check_of(each, name) for each in options if each not in unset], len(options) < len(arguments))
         return _unset_or(unset[0], made) if unset else made
     if origin in (abc.Iterable, abc.Sequence):
         if arguments == (float,):
@@ -235,7 +245,7 @@ class _Signature:
         self._signature = inspect.signature(function)
         hints = typing.get_type_hints(function, include_extras=True)
         kinds = [each for each in self._signature.parameters.values() if each.kind is not each.VAR_KEYWORD][1:]
-        self._in_order = [(each.name, _check_of(hints[each.name])) for each in kinds]
+        self._in_order = [(each.name, _check_of(hints[each.name], each.name)) for each in kinds]
         self._by_name = dict(self._in_order)
 
     def checked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:

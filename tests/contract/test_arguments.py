@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import traceback
+import typing
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mirror.core.errors import ConfigError
+from mirror.core.errors import ConfigError, MirrorError, SinkError
+from mirror.storage.agent_sessions import AgentSessions
 from mirror.storage.filters import MOST_DEPTH
+from mirror.storage.jobs import Jobs
+from mirror.storage.keys import Keys
+from mirror.storage.knowledge import Knowledge
+from mirror.storage.secrets import Keyring
 from mirror.storage.tables import MOST_DEPTH as MOST_JSON_DEPTH
 from tests.support.storage import Stores
 
@@ -209,3 +217,79 @@ def test_rows_are_hashed_by_their_key(stores: Stores) -> None:
     found = stores.memory.get_item(made.id)
     assert hash(made) == hash(found) and len({made, found, stores.memory.create_item("event", "b")}) == 2
     assert len({stores.tasks.create("a", metadata={"x": []}), stores.tasks.create("b")}) == 2
+
+
+VALUES: list[Any] = [
+    None, 5, -1, 0, 2**70, 1.5, math.nan, True, "", "x", "a\0", "\ud800", b"x", [], [None], ["\ud800"], [math.inf], {},
+    {5: 1}, {"a\0": 1}, {"x": object()}, {"x": None}, object(), "2026-13-01",
+]  # fmt: skip
+
+
+def _plain(hint: Any) -> Any:
+    """A value that fits a parameter."""
+    text = str(hint)
+    for part, value in (
+        ("Mapping", {}), ("float]", [1.0]), ("Sequence", ["x"]), ("Iterable", ["x"]), ("'time'", "2026-11-28"),
+        ("bool", True), ("int", 1), ("float", 0.5),
+    ):  # fmt: skip
+        if part in text:
+            return value
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Literal else "x"
+
+
+def _no_other_error(methods: Any) -> int:
+    """Call each method with each of the values in the place of each argument; returns how many calls there were."""
+    calls, wrong = 0, []
+    for name, function in inspect.getmembers(type(methods), callable):
+        if name.startswith("_") or name in ("rotate", "resolve_session_tool_policy_for_assignment"):
+            continue
+        original = inspect.unwrap(function)
+        hints = typing.get_type_hints(original, include_extras=True)
+        parameters = list(inspect.signature(original).parameters.values())[1:]
+        needed = {each.name: _plain(hints[each.name]) for each in parameters if each.default is each.empty}
+        needed.pop("more", None)
+        for parameter in parameters:
+            for value in VALUES:
+                calls += 1
+                try:
+                    getattr(methods, name)(**needed | {parameter.name: value})
+                except MirrorError as error:
+                    if isinstance(error, SinkError) or "\n" in str(error):
+                        wrong.append((name, parameter.name, value, str(error)))
+                except Exception as error:
+                    wrong.append((name, parameter.name, value, repr(error)))
+    assert not wrong, (len(wrong), wrong[:20])
+    return calls
+
+
+@pytest.mark.parametrize("name", ["memory", "tasks", "teams"])
+def test_no_other_error_comes_out(stores: Stores, name: str) -> None:
+    if stores.kind != "dual":  # as the two others together
+        assert _no_other_error(getattr(stores, name)) > 100
+
+
+@pytest.mark.parametrize("name", ["jobs", "knowledge", "sessions", "keys"])
+def test_no_other_error_comes_out_of_what_postgres_has(postgres_stores: Stores, name: str) -> None:
+    runner = postgres_stores.memory._runner
+    keys = Keys(runner, lambda: Keyring([bytes(32)]))
+    methods = {"jobs": Jobs(runner), "knowledge": Knowledge(runner), "sessions": AgentSessions(runner), "keys": keys}
+    assert _no_other_error(methods[name]) > 100
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda keys: keys.set_service_key("N", None), lambda keys: keys.set_service_key("", "s3cret"),
+        lambda keys: keys.set_service_key("N", "s3cret\ud800"), lambda keys: keys.set_service_key("N"),
+        lambda keys: keys.set_service_key("N", "s3cret", nothing="s3cret"),
+        lambda keys: keys.set_service_key("N", "s3cret", allowed_roles="owner"),
+        lambda keys: keys.set_credential("p", "x", None), lambda keys: keys.set_credential("p", "x", {"k": {"s3cret"}}),
+        lambda keys: keys.set_credential("p", "x", {"k": "s3cret\ud800"}),
+        lambda keys: keys.set_credential("p", "x", {}, credential_type="s"),
+        lambda keys: keys.reveal_service_key("N", 5),
+    ],
+)  # fmt: skip
+def test_no_error_shows_a_secret(postgres_stores: Stores, call: Callable[[Keys], Any]) -> None:
+    with pytest.raises(ConfigError) as error:
+        call(Keys(postgres_stores.memory._runner, lambda: Keyring([bytes(32)])))
+    assert "s3cret" not in "".join(traceback.format_exception_only(error.value))

@@ -199,7 +199,7 @@ def merge_lesson_occurrences(
     ctx: Context, keeper_id: str, duplicate_occurrences: int, merged_tags: Iterable[str]
 ) -> Op[bool]:
     """Add the occurrences of duplicates to a lesson, and set its tags; False if there is no such lesson."""
-    count = whole("merge lessons", duplicate_occurrences)
+    count = int(at_least("merge lessons", whole("merge lessons", duplicate_occurrences), 0, 2**31 - 1))
     values = {"occurrences": Add(count), "tags": texts("merge lessons", merged_tags), "updated_at": ctx.seconds()}
     return (yield from run(Update(LESSONS, values, eq("id", keeper_id)))) > 0
 
