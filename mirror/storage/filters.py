@@ -7,7 +7,8 @@ named as the row's field; ``extra.topic`` is a member of the JSON object ``extra
 ``contains``: a part of a text, without regard to the case of ASCII letters, or a text in a JSON list. Comparing with
 None (eq, ne) finds rows without, or with, any value. A row without a value is equal to nothing and different from
 everything. In ``extra`` only texts and lists of texts can contain something. Times are compared as moments
-(:mod:`mirror.storage.times`), whole numbers with others exactly. Filters in each other: :data:`MOST_DEPTH` at most.
+(:mod:`mirror.storage.times`), whole numbers with others exactly. A filter is
+:data:`MOST_DEPTH` deep at most, and has :data:`MOST_COMPARISONS` comparisons.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from mirror.storage.times import NEEDED, utc
 
 #: How deep filters may be in each other: more than a person writes, and less than a store's parser can take.
 MOST_DEPTH = 20
-#: How many values a list may have: Postgres takes no statement with more than 65,535.
-MOST_VALUES = 50_000
+#: How many comparisons a filter may have: SQLite takes no expression of more than 1,000 in a row.
+MOST_COMPARISONS = 500
 
 _COMPARISONS = ("eq", "ne", "gt", "gte", "lt", "lte")
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -36,7 +37,18 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def condition(table: Table, where: Mapping[str, Any] | None) -> Condition | None:
     """The condition of a filter; None for none. Raises ``ConfigError`` for what is no filter of this table."""
-    return None if where is None else _all(table, where, 0)
+    if where is None:
+        return None
+    made = _all(table, where, 0)
+    if (found := _comparisons(made)) > MOST_COMPARISONS:
+        _refuse("", f"{found} comparisons; {MOST_COMPARISONS} at most")
+    return made
+
+
+def _comparisons(made: Condition) -> int:
+    if isinstance(made, All | Any_):
+        return sum(map(_comparisons, made.parts))
+    return _comparisons(made.part) if isinstance(made, Not) else 1
 
 
 def _all(table: Table, where: Any, depth: int) -> Condition:
@@ -79,8 +91,6 @@ def _compare(table: Table, name: str, operator: Any, value: Any) -> Condition:
     if operator == "in":
         if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
             _refuse(name, "in needs a list of values")
-        if len(value) > MOST_VALUES:
-            _refuse(name, f"a list of {len(value)} values; {MOST_VALUES} at most")
         fitting = [_fitting(kind.kind, name, item) for item in value if item is not None]
         if kind.kind in ("integer", "millis"):
             fitting = [int(item) for item in fitting if _is_whole(item)]
@@ -138,4 +148,6 @@ def _fitting(kind: str, name: str, value: Any) -> Any:
 
 
 def _refuse(what: Any, why: str) -> NoReturn:
-    raise ConfigError("read a filter", f"{what}", why, next_step="see mirror.storage.filters for what a filter may be")
+    raise ConfigError(
+        "read a filter", f"{what}" or "where", why, next_step="see mirror.storage.filters for what a filter may be"
+    )

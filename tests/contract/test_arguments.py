@@ -109,7 +109,8 @@ CALLS: dict[str, tuple[Call, list[Any]]] = {
             5, DEEP, {5: 1}, {"summary": "\0"}, {"summary\0": "a"}, {"extra.a": "\ud800"}, {"extra.a\0": 1},
             {"extra.a": math.nan}, {"extra.a": 2**70}, {"extra.a": {"gt": True}}, {"emotional_valence": 10**400},
             {"emotional_valence": math.inf}, {"reinforcement_count": math.nan}, {"summary": {"contains": "\0"}},
-            {"summary": {"in": ["a", "\0"]}}, {"summary": {"in": b"abc"}}, {"summary": {"in": ["a"] * 70_000}},
+            {"summary": {"in": ["a", "\0"]}}, {"summary": {"in": b"abc"}}, {"or": [{"summary": "a"}] * 501},
+            {"or": [{"or": [{"summary": "a"}] * 30}] * 30},
             *[{"created_at": {"lt": text}} for text in NO_TIMES],
         ],
     ),
@@ -210,6 +211,26 @@ def test_a_list_may_be_read_once(stores: Stores) -> None:
     assert stores.memory.get_items(item.id for item in made) == made
     assert stores.tasks.create("a", tags=iter(["x", "y"])).tags == ("x", "y")  # type: ignore[arg-type]
     assert stores.tasks.list(status=["pending"] * 70_000)[0].title == "a"
+
+
+def test_long_lists(stores: Stores) -> None:
+    made = [stores.memory.create_item("event", text, extra={"a": text}) for text in "ab"]
+    many = [f"{number}" for number in range(70_000)]
+    assert stores.memory.get_items([made[1].id, *many, made[0].id]) == made[::-1]
+    for column, value in (
+        ("summary", "a"), ("extra.a", "a"), ("happened_at", None), ("reinforcement_count", 1), ("emotional_valence", 0),
+    ):  # fmt: skip
+        values: list[Any] = [value, *range(5, 70_000)] if isinstance(value, int) else [value, *many]
+        if column == "happened_at":
+            values = [None, *[f"2026-11-28T10:00:00.{number}" for number in range(70_000)]]
+        assert made[0] in stores.memory.list_items(where={column: {"in": values}}), column
+    assert stores.memory.count_items(where={"or": [{"summary": text} for text in ["a"] * 500]}) == 1
+    with pytest.raises(ConfigError):
+        stores.tasks.list(tags=many)
+    with pytest.raises(ConfigError):
+        stores.memory.get_relevant_lessons(many)
+    assert stores.tasks.list(tags=many[:500]) == [] == stores.memory.get_relevant_lessons(many[:500])
+    assert stores.memory.delete_items([*many, made[0].id]) == 1
 
 
 def test_rows_are_hashed_by_their_key(stores: Stores) -> None:

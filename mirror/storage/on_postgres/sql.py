@@ -56,6 +56,8 @@ _TYPES = {
     "text": "text", "integer": "bigint", "real": "double precision", "flag": "boolean", "time": "timestamptz",
     "millis": "timestamptz", "json": "jsonb", "vector": "vector",
 }  # fmt: skip
+#: Longer lists are one parameter.
+MOST_MARKS = 500
 _OPERATORS = {"eq": "=", "ne": "IS DISTINCT FROM", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -172,6 +174,8 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
             if not among:
                 return "false"
             column, dot, _ = name.partition(".")
+            if len(among) > MOST_MARKS:
+                return f"{operand(table, name)} IN (SELECT {_listed(table, name, among, out)})"
             if dot:
                 marks = ", ".join(out.add(to_json(value), "jsonb") for value in among)
             else:
@@ -204,6 +208,18 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
                 f" THEN (extra ->> 'expiresAt') COLLATE \"C\" > {out.add(now)} ELSE true END"
             )
     raise TypeError(f"no condition: {condition!r}")
+
+
+def _listed(table: Table, name: str, among: tuple[Any, ...], out: Parameters) -> str:
+    """The values of a long list as rows: they are one parameter, of which a statement has 65,535 at most."""
+    column, dot, _ = name.partition(".")
+    if dot:
+        return f"jsonb_array_elements({out.add(to_json(among), 'jsonb')})"
+    known = table.by_name[column]
+    listed = f"jsonb_array_elements_text({out.add(to_json([encoded(known, value) for value in among]), 'jsonb')})"
+    if known.kind == "millis":
+        return f"to_timestamp({listed}::double precision / 1000)"
+    return f"{listed}::{_TYPES[known.kind]}"
 
 
 def _compare(table: Table, name: str, operator: str, value: Any, out: Parameters) -> str:

@@ -18,6 +18,8 @@ from mirror.storage.arguments import embedding_of as embedding_of
 from mirror.storage.statements import Op
 from mirror.storage.tables import Row, is_text
 
+#: SQLite takes no expression of more than 1,000 in a row.
+MOST_SOUGHT = 500
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Source = Literal["memory", "dashboard", "postgres"]
@@ -181,6 +183,14 @@ def texts(operation: str, values: Iterable[str] | None) -> tuple[str, ...]:
     found = None if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
     if found is None or not all(map(is_text, found)):
         refuse(operation, f"{values!r:.60}", "it needs a list of texts")
+    return found
+
+
+def some(operation: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Texts of which each is looked for by itself, each once. Raises ``ConfigError`` for more than 500."""
+    found = tuple(dict.fromkeys(values))
+    if len(found) > MOST_SOUGHT:
+        refuse(operation, f"{len(found)} texts", f"{MOST_SOUGHT} at most")
     return found
 
 

@@ -14,6 +14,7 @@ from mirror.storage.operations.base import (
     is_blank,
     iso,
     reads,
+    some,
     texts,
     whole,
     without,
@@ -134,7 +135,7 @@ def get_relevant_lessons(
     since it was last seen takes one half each 90 days.
     """
     limit = whole("find lessons", limit)
-    tools = tuple(dict.fromkeys(texts("find lessons", tool_names)))
+    tools = some("find lessons", texts("find lessons", tool_names))
     parts: list[Select | Words] = []
     if tools:
         about = Any_(tuple(Contains("related_tools", tool) for tool in tools))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mirror.core.errors import StorageError
 from mirror.storage.arguments import Name
 from mirror.storage.models.dashboard import TASKS, Completion, Task
-from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, without, writes
+from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, some, without, writes
 from mirror.storage.statements import (
     Any_,
     Compare,
@@ -249,7 +249,7 @@ def list_(
         _equal("agent_id", agent_id),
         _equal("channel_id", channel_id),
         _equal("team_id", team_id),
-        Any_(tuple(Contains("tags", tag) for tag in tags)) if tags else None,
+        Any_(tuple(Contains("tags", tag) for tag in some("list tasks", tuple(tags)))) if tags else None,
         None if due_before is None else Compare("due_at", "lte", due_before),
         None if due_after is None else Compare("due_at", "gte", due_after),
         None if is_project is None else project if is_project else Not(project),
