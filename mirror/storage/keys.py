@@ -10,7 +10,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from mirror.core.errors import StorageError
+from mirror.core.errors import ConfigError, StorageError
+from mirror.storage.arguments import checked
 from mirror.storage.facade import AsyncMethods, AsyncRunner, Methods, Runner, acall, call
 from mirror.storage.models.keys import Credential, Rotation, ServiceKey
 from mirror.storage.operations import keys
@@ -32,22 +33,25 @@ class Keys(Methods):
     list_credentials = call(keys.list_credentials)
     delete_credential = call(keys.delete_credential)
 
+    @checked
     def set_service_key(self, variable: str, value: str, **more: Any) -> ServiceKey:
         """Encrypt and keep a key. ``more``: the other arguments of ``operations.keys.set_service_key``."""
         ring = self._keyring()
         more["key_id"] = ring.fingerprints[0]
         return self._runner.run(keys.set_service_key, (variable, ring.encrypt(value)), more)
 
+    @checked
     def reveal_service_key(
         self, variable: str, agent_id: str | None = None, role: str | None = None, team: str | None = None
     ) -> str | None:
         """A key's value; None if there is none that is enabled. Raises ``StorageError`` for who may not have it."""
         return _revealed(self.get_service_key(variable), agent_id, role, team, self._keyring)
 
+    @checked
     def set_credential(self, profile_id: str, provider: str, payload: Mapping[str, Any], **more: Any) -> Credential:
         """Encrypt and keep how a profile signs in. ``more``: ``credential_type`` and ``email``."""
         ring = self._keyring()
-        sealed = ring.encrypt(json.dumps(dict(payload), ensure_ascii=False))
+        sealed = ring.encrypt(_json(payload))
         more["key_id"] = ring.fingerprints[0]
         return self._runner.run(keys.set_credential, (profile_id, provider, sealed), more)
 
@@ -85,24 +89,27 @@ class AsyncKeys(AsyncMethods):
     list_credentials = acall(keys.list_credentials)
     delete_credential = acall(keys.delete_credential)
 
+    @checked
     def set_service_key(self, variable: str, value: str, **more: Any) -> Awaitable[ServiceKey]:
         """Encrypt and keep a key. ``more``: the other arguments of ``operations.keys.set_service_key``."""
         ring = self._keyring()
         more["key_id"] = ring.fingerprints[0]
         return self._runner.run(keys.set_service_key, (variable, ring.encrypt(value)), more)
 
+    @checked
     async def reveal_service_key(
         self, variable: str, agent_id: str | None = None, role: str | None = None, team: str | None = None
     ) -> str | None:
         """A key's value; None if there is none that is enabled. Raises ``StorageError`` for who may not have it."""
         return _revealed(await self.get_service_key(variable), agent_id, role, team, self._keyring)
 
+    @checked
     def set_credential(
         self, profile_id: str, provider: str, payload: Mapping[str, Any], **more: Any
     ) -> Awaitable[Credential]:
         """Encrypt and keep how a profile signs in. ``more``: ``credential_type`` and ``email``."""
         ring = self._keyring()
-        sealed = ring.encrypt(json.dumps(dict(payload), ensure_ascii=False))
+        sealed = ring.encrypt(_json(payload))
         more["key_id"] = ring.fingerprints[0]
         return self._runner.run(keys.set_credential, (profile_id, provider, sealed), more)
 
@@ -119,6 +126,13 @@ class AsyncKeys(AsyncMethods):
             changes = (table, row_id, value, new, ring.fingerprints[0])
             renewed += new != value and await self._runner.run(keys.renew_encrypted, changes, {})
         return Rotation(renewed, current)
+
+
+def _json(payload: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(payload), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):  # their text, and the cause, would show a part of it
+        raise ConfigError("keep a credential", "payload", "it is no object of JSON", next_step="correct it") from None
 
 
 def _revealed(

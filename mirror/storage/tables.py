@@ -30,6 +30,7 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, overload
 
 from mirror.core.errors import ConfigError
+from mirror.storage.times import FIRST_MILLI, LAST_MILLI, NEEDED, utc
 
 Kind = Literal["text", "integer", "real", "flag", "time", "millis", "json", "vector"]
 
@@ -49,7 +50,8 @@ class Embedding(Sequence[float]):
 
     def __init__(self, numbers: Iterable[float]) -> None:
         """``numbers``: rounded to float32. Raises ``OverflowError`` for one that does not fit."""
-        self._numbers = numbers if isinstance(numbers, array.array) else array.array("f", numbers)
+        ready = isinstance(numbers, array.array) and numbers.typecode == "f"
+        self._numbers: array.array[float] = numbers if ready else array.array("f", numbers)  # type: ignore[assignment]
 
     @classmethod
     def from_bytes(cls, data: bytes, *, big_endian: bool = False) -> Embedding:
@@ -140,8 +142,6 @@ class Table:
     def check(self, name: str, value: Any) -> None:
         """Raise ``ConfigError`` for a value that a column cannot have: neither store is asked then."""
         column = self.by_name.get(name)
-        if type(value) is str and column is not None and column.kind in ("text", "time") and value.isascii():
-            return  # most values
         wrong = "there is no such column" if column is None else _misfit(column, value)
         if wrong:
             raise ConfigError(f"write to {self.name}", name, wrong, next_step="give a value that fits")
@@ -159,11 +159,13 @@ def surely_fits(column: Column, value: Any) -> bool:
     if value is None:
         return column.optional
     if kind is str:
-        return column.kind in ("text", "time") and value.isascii()
+        if column.kind == "time":
+            return utc(value) is not None
+        return column.kind == "text" and value.isascii() and "\0" not in value
     if kind is float:
         return column.kind == "real" and math.isfinite(value)
     if kind is int:
-        return column.kind in ("integer", "millis", "real") and -(2**63) <= value < 2**63
+        return column.kind in ("integer", "real") and -(2**63) <= value < 2**63
     return kind is dict and not value and column.kind == "json" and not column.sequence
 
 
@@ -180,19 +182,56 @@ def _misfit(column: Column, value: Any) -> str:
         return f"{value} is no number"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return "more than 64 bits"
-    if isinstance(value, str) and not is_text(value):
+    if column.kind == "millis" and not FIRST_MILLI <= value <= LAST_MILLI:
+        return "it needs milliseconds since 1970, in the years 1 to 9999"
+    if isinstance(value, str) and (wrong := misfit_of_text(value)):
+        return wrong
+    return f"{value!r:.60}, but it needs {NEEDED}" if column.kind == "time" and utc(value) is None else ""
+
+
+def misfit_of_text(value: Any) -> str:
+    """Why a value is no text that every store can hold; empty: it is one."""
+    if not isinstance(value, str):
+        return f"it needs a text, not {'None' if value is None else f'a value of type {type(value).__name__}'}"
+    if "\0" in value:
+        return "Postgres cannot hold a text with a NUL"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         return "half of a pair of UTF-16 code units is no text"
     return ""
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a text that UTF-8 can write."""
-    if not isinstance(value, str):
-        return False
-    try:
-        return value.isascii() or bool(value.encode())
-    except UnicodeEncodeError:
-        return False
+    """Whether a value is a text that every store can hold."""
+    return not misfit_of_text(value)
+
+
+#: How deep lists and objects may be in each other.
+MOST_DEPTH = 100
+
+
+def misfit_of_json(value: Any, depth: int = 0) -> str:
+    """Why no store can hold a value in JSON: its texts, its numbers, its depth; empty: nothing of these.
+
+    Values that JSON does not have at all are not looked at.
+    """
+    if isinstance(value, str):
+        return misfit_of_text(value)
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{value} is no number of JSON"
+    if not isinstance(value, Mapping | list | tuple):
+        return ""
+    if depth == MOST_DEPTH:
+        return f"lists and objects in each other, more than {MOST_DEPTH} deep"
+    if isinstance(value, Mapping):
+        for name in value:
+            if wrong := misfit_of_text(name):
+                return f"a name in an object: {wrong}"
+    for each in value.values() if isinstance(value, Mapping) else value:
+        if wrong := misfit_of_json(each, depth + 1):
+            return wrong
+    return ""
 
 
 def _not_json(column: Column, value: Any) -> str:
@@ -201,9 +240,11 @@ def _not_json(column: Column, value: Any) -> str:
         return "" if listed else "it needs a list of texts"
     if not isinstance(value, Mapping):
         return "it needs an object"
+    if wrong := misfit_of_json(value):
+        return wrong
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
         return f"not JSON: {error}"
     return ""
 
@@ -234,7 +275,8 @@ class Row:
 
 
 def table_of(row: type[Row]) -> Table:
-    """The table that a class of rows declares."""
+    """The table that a class of rows declares. Its rows are hashed by their key: an object in one has no hash."""
+    row.__hash__ = _hash_by_key  # type: ignore[method-assign,assignment]
     declared = dict(row._declared)
     stored = declared.pop("stored")
     hints = typing.get_type_hints(row, include_extras=True)
@@ -243,6 +285,10 @@ def table_of(row: type[Row]) -> Table:
         for field in dataclasses.fields(row)  # type: ignore[arg-type]  # each subclass is one
     )
     return Table(row=row, columns=columns, **declared)
+
+
+def _hash_by_key(row: Row) -> int:
+    return hash((type(row), *[getattr(row, name) for name in row._declared["key"]]))
 
 
 def _column(name: str, hint: Any, stored: str) -> Column:

@@ -68,9 +68,9 @@ def test_the_history_of_an_item(memory: Memory) -> None:
     assert changed is not None and changed.summary == "third"
     assert [entry["before"]["summary"] for entry in memory.get_item_history(made.id)] == ["first", "second"]
     for number in range(25):
-        memory.update_item_significance(made.id, f"{number}")
+        memory.update_item_emotion(made.id, number, 0.5)
     history = memory.get_item_history(made.id)
-    assert len(history) == 20 and history[-1]["before"] == {"significance": "23"}
+    assert len(history) == 20 and history[-1]["before"] == {"emotional_valence": 23, "emotional_arousal": 0.5}
     assert memory.get_item_history("no such id") == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import StorageError, UnsupportedError
+from mirror.core.errors import ConfigError, StorageError, UnsupportedError
 from mirror.storage.jobs import AsyncJobs, Jobs
 from mirror.storage.models.dashboard import Task
 from mirror.storage.models.jobs import JobAssignment, JobTemplate
@@ -194,14 +194,19 @@ def test_a_stage_sets_the_mode(jobs: Jobs, stage: Stage) -> None:
     assert changed is not None and (changed.deployment_stage, changed.execution_mode) == (stage, mode)
 
 
-def test_no_cadence_is_a_day(jobs: Jobs, template: JobTemplate) -> None:
-    assert jobs.create_assignment(template.id, "ada", cadence_minutes=0).cadence_minutes == 1440
-    assert jobs.create_assignment(template.id, "ada", cadence_minutes=-5).cadence_minutes == 1440
+@pytest.mark.parametrize("minutes", [0, -5, 2**31, 1.5, True, None])
+def test_no_cadence(jobs: Jobs, template: JobTemplate, minutes: Any) -> None:
+    assignment = jobs.create_assignment(template.id, "ada")
+    assert assignment.cadence_minutes == 1440
+    with pytest.raises(ConfigError):
+        jobs.create_assignment(template.id, "ada", cadence_minutes=minutes)
+    with pytest.raises(ConfigError):
+        jobs.update_assignment(assignment.id, cadence_minutes=minutes)
 
 
 def test_update_an_assignment(jobs: Jobs, assignment: JobAssignment) -> None:
     changed = jobs.update_assignment(
-        assignment.id, enabled=False, cadence_minutes=0, promotion_state="held", scope_limit="x",
+        assignment.id, enabled=False, cadence_minutes=1, promotion_state="held", scope_limit="x",
         review_required=False, next_run_at=None, title=" ", metadata={"a": 1},
     )  # fmt: skip
     assert changed is not None and jobs.get_assignment(assignment.id) == changed
@@ -446,9 +451,11 @@ def test_an_event_with_a_key_is_taken_once(jobs: Jobs) -> None:
 
 
 def test_what_an_event_must_have(jobs: Jobs) -> None:
-    with pytest.raises(StorageError):
+    with pytest.raises(ConfigError):
         jobs.enqueue_event("  ")
-    assert jobs.enqueue_event("x", "unknown").event.source == "system"  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        jobs.enqueue_event("x", "unknown")  # type: ignore[arg-type]
+    assert jobs.enqueue_event("x").event.source == "system"
 
 
 def test_events_are_listed(jobs: Jobs) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from mirror.core.errors import ConfigError
 from mirror.storage.memory import Memory
-from mirror.storage.models.memory import MemoryItem
+from mirror.storage.models.memory import ITEMS, MemoryItem
 from mirror.storage.models.results import SearchResult
-from tests.support.storage import Stores
+from tests.support.storage import Stores, set_columns
 
 X, Y, Z, XY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]
 
@@ -28,7 +28,7 @@ def items(found: list[SearchResult]) -> list[str]:
     "query",
     [
         "dragon", "Dragon", "DRAGON", "dragon?", "(dragon", '"dragon', "dragon*", "-dragon", "dragon AND", "OR dragon",
-        "NEAR(dragon", "dragon:", "summary:dragon", "^dragon", "dragon OR unicorns", "unicorns dragon", "dragon\x00",
+        "NEAR(dragon", "dragon:", "summary:dragon", "^dragon", "dragon OR unicorns", "unicorns dragon",
         "{dragon}", "dragon + dragon", "dragon\\", "'dragon'", "dragon; DROP TABLE memory_items", "%dragon%",
         "🦊 dragon",
     ],
@@ -315,7 +315,8 @@ def test_by_identity(stores: Stores, memory: Memory) -> None:
     stores.clock.forward(days=365)
     bound, plain = create(memory, "bound", X), create(memory, "plain", X)
     felt = create(memory, "felt", X, emotional_valence=-2.0, emotional_arousal=1.0)
-    odd = create(memory, "odd", X, significance="unheard of")
+    odd = create(memory, "odd", X)
+    set_columns(memory, ITEMS, odd.id, {"significance": "unheard of"})
     for name, bond in (("weak", 0.1), ("strong", 1.0)):
         memory.link_item_to_entity(bound.id, memory.create_entity(name, bond_strength=bond).id)
     found = memory.search_items(embedding=X, scoring="identity", explain=True)

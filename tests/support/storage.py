@@ -15,11 +15,14 @@ from psycopg import RawCursor
 from mirror.postgres.migrate import migrate, migrate_profile, sql_directory
 from mirror.storage.adapters import Adapter, DualAdapter, PostgresAdapter, SQLiteAdapter
 from mirror.storage.dashboard import Tasks, Teams
+from mirror.storage.facade import Methods
 from mirror.storage.jobs import Jobs
 from mirror.storage.memory import Memory
-from mirror.storage.operations.base import Context
+from mirror.storage.operations.base import Context, Operation
 from mirror.storage.reads import READS
 from mirror.storage.runners import RoutedRunner
+from mirror.storage.statements import Op, Update, eq, run
+from mirror.storage.tables import Table
 from tests.support.clock import Clock
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -54,6 +57,16 @@ class Stores:
     @property
     def jobs(self) -> Jobs:
         return self.adapter.jobs
+
+
+def set_columns(methods: Methods, table: Table, row_id: str, values: dict[str, Any]) -> None:
+    """Set columns of a row to what no method of the interface writes."""
+
+    def make(_: Context) -> Op[int]:
+        return run(Update(table, values, eq("id", row_id)))
+
+    source: Any = table.source
+    methods._runner.run(Operation(make, source, reads=False, many=False), (), {})
 
 
 def create_files(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirror.storage.on_postgres.sql import encoded
+from mirror.storage.on_postgres.sql import MOST_MARKS, encoded
 from mirror.storage.statements import (
     All,
     Compare,
@@ -38,8 +38,10 @@ def _is_plain(condition: Condition) -> bool:
     match condition:
         case All(parts):
             return all(map(_is_plain, parts))
-        case Compare(column) | OneOf(column):
+        case Compare(column):
             return "." not in column
+        case OneOf(column, among):
+            return "." not in column and len(among) <= MOST_MARKS
         case Linked(_, _, _, where):
             return _is_plain(where)
     return isinstance(condition, Unexpired | SameName)

@@ -50,11 +50,14 @@ from mirror.storage.statements import (
     Update,
 )
 from mirror.storage.tables import Column, Embedding, Table
+from mirror.storage.times import utc
 
 _TYPES = {
     "text": "text", "integer": "bigint", "real": "double precision", "flag": "boolean", "time": "timestamptz",
     "millis": "timestamptz", "json": "jsonb", "vector": "vector",
 }  # fmt: skip
+#: Longer lists are one parameter.
+MOST_MARKS = 500
 _OPERATORS = {"eq": "=", "ne": "IS DISTINCT FROM", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -171,6 +174,8 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
             if not among:
                 return "false"
             column, dot, _ = name.partition(".")
+            if len(among) > MOST_MARKS:
+                return f"{operand(table, name)} IN (SELECT {_listed(table, name, among, out)})"
             if dot:
                 marks = ", ".join(out.add(to_json(value), "jsonb") for value in among)
             else:
@@ -185,7 +190,7 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
                 text = _folded(f"({member} #>> '{{}}')")
                 return (
                     f"(CASE jsonb_typeof({member}) WHEN 'array' THEN {member} @> jsonb_build_array({mark})"
-                    f" ELSE strpos({text}, {_folded(mark)}) > 0 END)"
+                    f" WHEN 'string' THEN strpos({text}, {_folded(mark)}) > 0 ELSE false END)"
                 )
             return f"strpos({_folded(operand(table, name))}, {_folded(out.add(part))}) > 0"
         case SameName(name, text):
@@ -203,6 +208,18 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
                 f" THEN (extra ->> 'expiresAt') COLLATE \"C\" > {out.add(now)} ELSE true END"
             )
     raise TypeError(f"no condition: {condition!r}")
+
+
+def _listed(table: Table, name: str, among: tuple[Any, ...], out: Parameters) -> str:
+    """The values of a long list as rows: they are one parameter, of which a statement has 65,535 at most."""
+    column, dot, _ = name.partition(".")
+    if dot:
+        return f"jsonb_array_elements({out.add(to_json(among), 'jsonb')})"
+    known = table.by_name[column]
+    listed = f"jsonb_array_elements_text({out.add(to_json([encoded(known, value) for value in among]), 'jsonb')})"
+    if known.kind == "millis":
+        return f"to_timestamp({listed}::double precision / 1000)"
+    return f"{listed}::{_TYPES[known.kind]}"
 
 
 def _compare(table: Table, name: str, operator: str, value: Any, out: Parameters) -> str:
@@ -343,8 +360,7 @@ def _originals(table: Table, values: Any) -> dict[str, str | None]:
 
 def _iso(text: str) -> str:
     """A time in the form that ``datetime.isoformat`` gives."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    return datetime.fromisoformat(utc(text) or text).replace(tzinfo=UTC).isoformat()
 
 
 def _assignment(table: Table, name: str, value: Any, agent: str, out: Parameters) -> str:

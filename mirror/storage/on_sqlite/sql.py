@@ -159,13 +159,15 @@ def _condition(table: Table, condition: Condition, out: list[Any]) -> str:
             column, dot, member = name.partition(".")
             if table.by_name[column].sequence:
                 out.append(part)
-                return f"EXISTS (SELECT 1 FROM json_each({_valid(column)}) WHERE value = ?)"
+                return f"EXISTS (SELECT 1 FROM json_each({_valid(column)}) WHERE type = 'text' AND value = ?)"
             if dot:
-                out += [_path(member), part, _path(member), part]
+                path = _path(member)
+                out += [path, path, part, path, path, part]
                 valid = _valid(column)
                 return (
-                    f"(instr(lower(CAST(json_extract({valid}, ?) AS TEXT)), lower(?)) > 0"
-                    f" OR EXISTS (SELECT 1 FROM json_each({valid}, ?) WHERE value = ?))"
+                    f"(json_type({valid}, ?) = 'text' AND instr(lower(json_extract({valid}, ?)), lower(?)) > 0"
+                    f" OR json_type({valid}, ?) = 'array'"
+                    f" AND EXISTS (SELECT 1 FROM json_each({valid}, ?) WHERE type = 'text' AND value = ?))"
                 )
             out.append(part)
             return f"instr(lower({quote_identifier(column)}), lower(?)) > 0"

@@ -13,9 +13,13 @@ from functools import lru_cache
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 from mirror.core.errors import ConfigError
+from mirror.storage.arguments import checked_operation, is_finite
+from mirror.storage.arguments import embedding_of as embedding_of
 from mirror.storage.statements import Op
-from mirror.storage.tables import Embedding, Row, is_text
+from mirror.storage.tables import Row, is_text
 
+#: SQLite takes no expression of more than 1,000 in a row.
+MOST_SOUGHT = 500
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Source = Literal["memory", "dashboard", "postgres"]
@@ -155,7 +159,7 @@ def one_of(operation: str, value: str, among: Iterable[str]) -> str:
 
 def at_least(operation: str, value: float, least: float, most: float = math.inf) -> float:
     """A number within bounds. Raises ``ConfigError``."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)
     if not number or not least <= value <= most:
         refuse(
             operation,
@@ -182,15 +186,12 @@ def texts(operation: str, values: Iterable[str] | None) -> tuple[str, ...]:
     return found
 
 
-def embedding_of(values: Iterable[float]) -> Embedding:
-    """An embedding. Raises ``ConfigError`` for what has no numbers, or other than finite numbers."""
-    try:
-        made = values if isinstance(values, Embedding) else Embedding(values)
-    except (TypeError, ValueError, OverflowError) as error:
-        refuse("take an embedding", f"{values!r:.60}", str(error))
-    if not len(made) or not all(map(math.isfinite, made)):
-        refuse("take an embedding", repr(made), "it needs finite numbers, and one at least")
-    return made
+def some(operation: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Texts of which each is looked for by itself, each once. Raises ``ConfigError`` for more than 500."""
+    found = tuple(dict.fromkeys(values))
+    if len(found) > MOST_SOUGHT:
+        refuse(operation, f"{len(found)} texts", f"{MOST_SOUGHT} at most")
+    return found
 
 
 def settable(operation: str, fields: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
@@ -226,11 +227,11 @@ def reads(
     source: Source, *, many: bool = False
 ) -> Callable[[_Make[Parameters, Result]], Operation[Parameters, Result]]:
     """Declare an operation that changes nothing."""
-    return lambda make: Operation(make, source, reads=True, many=many)
+    return lambda make: Operation(checked_operation(make), source, reads=True, many=many)
 
 
 def writes(
     source: Source, *, many: bool = False, alone: bool = False
 ) -> Callable[[_Make[Parameters, Result]], Operation[Parameters, Result]]:
     """Declare an operation that changes rows: all of it in one transaction."""
-    return lambda make: Operation(make, source, reads=False, many=many, alone=alone)
+    return lambda make: Operation(checked_operation(make), source, reads=False, many=many, alone=alone)

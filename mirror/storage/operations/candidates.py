@@ -7,10 +7,12 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import Any, Literal
 
+from mirror.storage.arguments import Name
 from mirror.storage.models.memory import CANDIDATES, PROMOTIONS, LiveCandidate, PromotionEvent
 from mirror.storage.models.results import LiveCandidateStats
 from mirror.storage.operations.base import Context, at_least, content_hash, iso, one_of, reads, texts, without, writes
 from mirror.storage.statements import Compare, CountBy, Insert, Op, Select, Update, eq, every, first, run
+from mirror.storage.tables import Time
 
 Role = Literal["user", "assistant"]
 
@@ -19,7 +21,7 @@ Role = Literal["user", "assistant"]
 def create_live_candidate(
     ctx: Context,
     role: Role,
-    candidate_type: str,
+    candidate_type: Name,
     fact_text: str,
     confidence: float,
     session_key: str | None = None,
@@ -57,7 +59,7 @@ def list_live_candidates(
     status: str | None = None,
     limit: int = 50,
     session_key: str | None = None,
-    expires_before: str | None = None,
+    expires_before: Time | None = None,
 ) -> Op[list[LiveCandidate]]:
     """Live candidates, the newest first; ``expires_before``: a time."""
     wanted = every(

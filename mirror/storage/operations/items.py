@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, get_args
 
 from mirror.core.errors import ConfigError
+from mirror.storage.arguments import Name
 from mirror.storage.filters import condition
 from mirror.storage.models.memory import (
     CATEGORY_ITEMS,
@@ -28,6 +29,7 @@ from mirror.storage.operations.base import (
     content_hash,
     embedding_of,
     iso,
+    named,
     one_of,
     reads,
     refuse,
@@ -53,7 +55,9 @@ from mirror.storage.statements import (
     first,
     run,
 )
+from mirror.storage.tables import Time
 
+Significance = Literal["routine", "noteworthy", "important", "core"]
 Visibility = Literal["private", "team", "family", "public"]
 
 #: Members of ``extra`` that this interface keeps there.
@@ -120,15 +124,15 @@ def delete_resource(ctx: Context, resource_id: str) -> Op[bool]:
 @writes("memory")
 def create_item(
     ctx: Context,
-    memory_type: str,
+    memory_type: Name,
     summary: str,
     resource_id: str | None = None,
-    happened_at: str | None = None,
+    happened_at: Time | None = None,
     extra: Mapping[str, Any] | None = None,
     emotional_valence: float = 0.0,
     emotional_arousal: float = 0.0,
     mood_at_capture: str | None = None,
-    significance: str = "routine",
+    significance: Significance = "routine",
     reflection: str | None = None,
     lesson: str | None = None,
     agent_id: str | None = None,
@@ -146,7 +150,7 @@ def create_item(
         "emotional_arousal": emotional_arousal, "mood_at_capture": mood_at_capture, "significance": significance,
         "reflection": reflection, "lesson": lesson,
     })  # fmt: skip
-    yield from _insert(item)
+    yield from run(_insertion(item))
     return item
 
 
@@ -159,8 +163,8 @@ def create_items(ctx: Context, items: Sequence[Mapping[str, Any]]) -> Op[list[Me
         ctx.require_agent(given.pop("agent_id", None))
         given["extra"] = _extra(ctx, given.get("extra"), given.pop("visibility", None), given.pop("ttl", None))
         made.append(_new_item(ctx, given))
-    for item in made:
-        yield from _insert(item)
+    for insert in [_insertion(item) for item in made]:  # all are checked before the first is written
+        yield from run(insert)
     return made
 
 
@@ -174,6 +178,9 @@ def _new_item(ctx: Context, given: Mapping[str, Any]) -> MemoryItem:
     if unknown or not {"memory_type", "summary"} <= set(values):
         detail = f"unknown: {', '.join(sorted(unknown))}" if unknown else "memory_type and summary are needed"
         raise ConfigError("create a memory item", detail=detail, next_step="give the arguments of create_item")
+    operation = "create a memory item"
+    one_of(operation, values["significance"], get_args(Significance))
+    named(operation, values["memory_type"])
     if values["embedding"] is not None:
         values["embedding"] = embedding_of(values["embedding"])
     own = {
@@ -183,8 +190,8 @@ def _new_item(ctx: Context, given: Mapping[str, Any]) -> MemoryItem:
     return MemoryItem(**(values | own))
 
 
-def _insert(item: MemoryItem) -> Op[int]:
-    return run(Insert(ITEMS, without(item, *(("embedding",) if item.embedding is None else ()))))
+def _insertion(item: MemoryItem) -> Insert:
+    return Insert(ITEMS, without(item, *(("embedding",) if item.embedding is None else ())))
 
 
 def _extra(
@@ -221,7 +228,7 @@ def list_items(
     ctx: Context,
     memory_type: str | None = None,
     resource_id: str | None = None,
-    significance: str | None = None,
+    significance: Significance | None = None,
     limit: int = 50,
     offset: int = 0,
     where: Mapping[str, Any] | None = None,
@@ -316,7 +323,7 @@ def update_item_summary(ctx: Context, item_id: str, summary: str) -> Op[MemoryIt
 
 
 @writes("memory", many=True)
-def update_item_significance(ctx: Context, item_id: str, significance: str) -> Op[MemoryItem | None]:
+def update_item_significance(ctx: Context, item_id: str, significance: Significance) -> Op[MemoryItem | None]:
     """Set how much an item matters; None if there is no such item."""
     return (yield from _change(ctx, item_id, {"significance": significance}))
 
@@ -338,7 +345,11 @@ def update_item_reflection(
 
 @writes("memory", many=True)
 def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[MemoryItem | None]:
-    """Set some of an item's columns (not its id or times); None if there is no such item."""
+    """Set some of an item's columns (not its id or times); None if there is no such item.
+
+    ``extra`` is replaced as a whole, but for what this interface keeps there: ``expiresAt``, ``visibility`` and
+    ``history`` stay, unless they are named; None as their value takes them away.
+    """
     fixed = {"id", "created_at", "updated_at", "content_hash", "reinforcement_count", "last_reinforced_at"}
     if wrong := set(fields) - (set(ITEMS.by_name) - fixed):
         detail = f"not to be set: {', '.join(sorted(wrong))}"
@@ -346,6 +357,10 @@ def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[Mem
     values = dict(fields)
     if "summary" in values:
         values["content_hash"] = content_hash(values["summary"])
+    if "significance" in values:
+        one_of("update a memory item", values["significance"], get_args(Significance))
+    if "memory_type" in values:
+        named("update a memory item", values["memory_type"])
     if values.get("embedding") is not None:
         values["embedding"] = embedding_of(values["embedding"])
     return (yield from _change(ctx, item_id, values))
@@ -361,12 +376,15 @@ def _change(ctx: Context, item_id: str, values: Mapping[str, Any]) -> Op[MemoryI
     now = ctx.stamp()
     before = {name: getattr(item, name) for name in values if name not in ("content_hash", "embedding", "extra")}
     extra = dict(values.get("extra", item.extra))
-    entries = item.extra.get(HISTORY)
-    kept = entries if isinstance(entries, list) else []
+    for name in (EXPIRES_AT, VISIBILITY, HISTORY):
+        if name not in extra and name in item.extra:
+            extra[name] = item.extra[name]
+        elif extra.get(name, "") is None:
+            del extra[name]
     if before:
+        entries = extra.get(HISTORY)
+        kept = entries if isinstance(entries, list) else []
         extra[HISTORY] = [*kept, {"at": now, "before": before}][-MOST_HISTORY:]
-    elif kept:
-        extra[HISTORY] = kept
     yield from run(Update(ITEMS, dict(values) | {"extra": extra, "updated_at": now}, eq("id", item_id)))
     return first((yield from run(Select(ITEMS, eq("id", item_id)))))
 

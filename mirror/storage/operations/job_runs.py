@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mirror.core.errors import StorageError
+from mirror.storage.arguments import Name
 from mirror.storage.models.jobs import ASSIGNMENTS, EVENTS, RUNS, EnqueuedEvent, JobAssignment, JobEvent, JobRun
 from mirror.storage.operations.base import Context, iso, reads, without, writes
 from mirror.storage.operations.jobs import STAGES, Mode, Stage, cleaned, mode_of, one, set_columns, stage_of
 from mirror.storage.statements import Compare, Insert, Op, Select, Update, eq, every, first, run
+from mirror.storage.tables import Millis
 
 RunStatus = Literal["running", "completed", "blocked", "failed"]
 ReviewStatus = Literal["pending", "approved", "held", "rolled-back"]
@@ -63,7 +65,7 @@ def create_run(
     deployment_stage: Stage | None = None,
     review_status: ReviewStatus | None = None,
     reviewed_by: str | None = None,
-    reviewed_at: int | None = None,
+    reviewed_at: Millis | None = None,
     status: RunStatus = "running",
     summary: str | None = None,
     blockers: str | None = None,
@@ -187,7 +189,7 @@ def list_runs(
 @writes("postgres", many=True)
 def enqueue_event(
     ctx: Context,
-    event_type: str,
+    event_type: Name,
     source: EventSource = "system",
     idempotency_key: str | None = None,
     target_agent_id: str | None = None,

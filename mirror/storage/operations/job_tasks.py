@@ -40,12 +40,13 @@ from mirror.storage.statements import (
     every,
     run,
 )
+from mirror.storage.tables import Millis
 
 _UNFINISHED = ("pending", "in_progress", "blocked")
 
 
 @writes("postgres", many=True, alone=True)
-def ensure_due_tasks(ctx: Context, agent_id: str | None = None, now: int | None = None) -> Op[int]:
+def ensure_due_tasks(ctx: Context, agent_id: str | None = None, now: Millis | None = None) -> Op[int]:
     """Make a task for each enabled assignment that is due; returns how many were made.
 
     None is made for an assignment whose last task is not finished; it is due again after its cadence. ``agent_id``:
@@ -78,7 +79,7 @@ def ensure_due_tasks(ctx: Context, agent_id: str | None = None, now: int | None 
 
 @writes("postgres", many=True, alone=True)
 def ensure_event_tasks(
-    ctx: Context, now: int | None = None, agent_id: str | None = None, limit: int = 50
+    ctx: Context, now: Millis | None = None, agent_id: str | None = None, limit: int = 50
 ) -> Op[ProcessedEvents]:
     """Take the oldest events that wait, and make a task for each enabled assignment that an event's type triggers.
 

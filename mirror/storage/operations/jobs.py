@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from mirror.core.errors import StorageError
+from mirror.storage.arguments import Name
 from mirror.storage.models.dashboard import TASKS, Task
 from mirror.storage.models.jobs import (
     ASSIGNMENTS,
@@ -16,9 +17,9 @@ from mirror.storage.models.jobs import (
     JobTemplate,
     ToolPolicy,
 )
-from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, without, writes
+from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, refuse, without, writes
 from mirror.storage.statements import Insert, Op, Select, Update, eq, every, first, run
-from mirror.storage.tables import Table
+from mirror.storage.tables import Millis, Table
 
 Mode = Literal["simulate", "live"]
 Stage = Literal["simulate", "shadow", "limited-live", "live"]
@@ -66,6 +67,12 @@ def cleaned(value: str | None) -> str | None:
     return (value or "").strip() or None
 
 
+def _cadence(minutes: int) -> int:
+    if not 1 <= minutes < 2**31:
+        refuse("set how often a job is done", "cadence_minutes", f"{minutes}, but it needs 1 minute or more")
+    return minutes
+
+
 def _distinct(values: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values or ()))
 
@@ -76,8 +83,8 @@ def _distinct(values: Iterable[str] | None) -> tuple[str, ...]:
 @writes("postgres")
 def create_template(
     ctx: Context,
-    name: str,
-    role_prompt: str,
+    name: Name,
+    role_prompt: Name,
     department_id: str | None = None,
     description: str | None = None,
     sop: str | None = None,
@@ -174,7 +181,7 @@ def update_template(
 def create_assignment(
     ctx: Context,
     template_id: str,
-    agent_id: str,
+    agent_id: Name,
     title: str | None = None,
     enabled: bool = True,
     cadence_minutes: int = DAILY,
@@ -183,7 +190,7 @@ def create_assignment(
     promotion_state: PromotionState = "draft",
     scope_limit: str | None = None,
     review_required: bool = True,
-    next_run_at: int | None = None,
+    next_run_at: Millis | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Op[JobAssignment]:
     """Have an agent work by a template. It is due now, or at ``next_run_at`` (milliseconds since 1970).
@@ -204,7 +211,7 @@ def create_assignment(
         agent_id=agent_id.strip(),
         title=cleaned(title) or template.name,
         enabled=enabled,
-        cadence_minutes=int(cadence_minutes) if cadence_minutes >= 1 else DAILY,
+        cadence_minutes=_cadence(cadence_minutes),
         execution_mode=execution_mode or mode_of(stage),
         deployment_stage=stage,
         promotion_state=promotion_state,
@@ -247,7 +254,7 @@ def update_assignment(
     promotion_state: PromotionState | Unset = UNSET,
     scope_limit: str | Unset | None = UNSET,
     review_required: bool | Unset = UNSET,
-    next_run_at: int | Unset | None = UNSET,
+    next_run_at: Millis | Unset | None = UNSET,
     title: str | Unset = UNSET,
     metadata: Mapping[str, Any] | Unset | None = UNSET,
 ) -> Op[JobAssignment | None]:
@@ -261,7 +268,7 @@ def update_assignment(
         next_run_at=next_run_at,
     )  # fmt: skip
     if cadence_minutes is not UNSET:
-        values["cadence_minutes"] = max(1, int(cadence_minutes))
+        values["cadence_minutes"] = _cadence(cadence_minutes)
     if deployment_stage is not UNSET:
         values.setdefault("execution_mode", mode_of(deployment_stage))
     if title is not UNSET and (kept := cleaned(title)):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from mirror.storage.arguments import Name
 from mirror.storage.models.keys import CREDENTIALS, SERVICE_KEYS, Credential, ServiceKey
 from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, without, writes
 from mirror.storage.statements import Delete, Insert, Op, Select, Update, eq, every, first, run
@@ -38,7 +39,7 @@ def _by(table: Table, column: str, value: str) -> Op[Any]:
 @writes("postgres", many=True)
 def set_service_key(
     ctx: Context,
-    variable: str,
+    variable: Name,
     encrypted_value: str,
     name: str | None = None,
     service: str | Unset | None = UNSET,
@@ -105,8 +106,8 @@ def delete_service_key(ctx: Context, variable: str) -> Op[bool]:
 @writes("postgres", many=True)
 def set_credential(
     ctx: Context,
-    profile_id: str,
-    provider: str,
+    profile_id: Name,
+    provider: Name,
     encrypted_payload: str,
     credential_type: CredentialType = "api_key",
     email: str | None = None,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from mirror.core.errors import ConfigError, StorageError
+from mirror.storage.arguments import Name
 from mirror.storage.chunks import OVERLAP, SIZE, split
 from mirror.storage.models.knowledge import (
     CHUNKS,
@@ -58,7 +59,7 @@ def _collection(name: str) -> Op[Collection]:
 
 @writes("postgres", many=True)
 def create_collection(
-    ctx: Context, name: str, description: str | None = None, visibility: Visibility = "private"
+    ctx: Context, name: Name, description: str | None = None, visibility: Visibility = "private"
 ) -> Op[Collection]:
     """A collection of this agent with this name: a new one, or the one that there is, as it is."""
     now = ctx.stamp()
@@ -123,7 +124,7 @@ def list_grants(ctx: Context, collection: str) -> Op[list[CollectionGrant]]:
 def ingest(
     ctx: Context,
     collection: str,
-    title: str,
+    title: Name,
     content: str,
     source: str | None = None,
     metadata: Mapping[str, Any] | None = None,

@@ -14,6 +14,7 @@ from mirror.storage.operations.base import (
     is_blank,
     iso,
     reads,
+    some,
     texts,
     whole,
     without,
@@ -134,7 +135,7 @@ def get_relevant_lessons(
     since it was last seen takes one half each 90 days.
     """
     limit = whole("find lessons", limit)
-    tools = tuple(dict.fromkeys(texts("find lessons", tool_names)))
+    tools = some("find lessons", texts("find lessons", tool_names))
     parts: list[Select | Words] = []
     if tools:
         about = Any_(tuple(Contains("related_tools", tool) for tool in tools))
@@ -199,7 +200,7 @@ def merge_lesson_occurrences(
     ctx: Context, keeper_id: str, duplicate_occurrences: int, merged_tags: Iterable[str]
 ) -> Op[bool]:
     """Add the occurrences of duplicates to a lesson, and set its tags; False if there is no such lesson."""
-    count = whole("merge lessons", duplicate_occurrences)
+    count = int(at_least("merge lessons", whole("merge lessons", duplicate_occurrences), 0, 2**31 - 1))
     values = {"occurrences": Add(count), "tags": texts("merge lessons", merged_tags), "updated_at": ctx.seconds()}
     return (yield from run(Update(LESSONS, values, eq("id", keeper_id)))) > 0
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from mirror.core.errors import ConfigError, ConstraintError, StorageError
+from mirror.storage.arguments import Name
 from mirror.storage.models.knowledge import (
     EVIDENCE,
     OBSERVATIONS,
@@ -29,6 +30,7 @@ from mirror.storage.statements import (
     first,
     run,
 )
+from mirror.storage.tables import Time
 
 Kind = Literal[
     "operator_preference", "project_state", "world_fact", "self_model", "relationship_fact", "tooling_state"
@@ -132,22 +134,22 @@ def upsert_knowledge_observation(
     ctx: Context,
     kind: Kind,
     subject_type: SubjectType,
-    canonical_key: str,
+    canonical_key: Name,
     summary: str,
     subject_id: str | None = None,
     detail: str | None = None,
     confidence: float = 0.5,
     confidence_components: Mapping[str, Any] | None = None,
     freshness: float = 1.0,
-    revalidation_due_at: str | None = None,
+    revalidation_due_at: Time | None = None,
     support_count: int = 0,
     source_diversity: int = 0,
     contradiction_weight: float = 0.0,
     operator_confirmed: bool = False,
     status: Status = "active",
-    first_supported_at: str | None = None,
-    last_supported_at: str | None = None,
-    last_contradicted_at: str | None = None,
+    first_supported_at: Time | None = None,
+    last_supported_at: Time | None = None,
+    last_contradicted_at: Time | None = None,
     supersedes_observation_id: str | None = None,
     embedding: Iterable[float] | None = None,
     tags: Sequence[str] | None = None,

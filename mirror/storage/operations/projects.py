@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mirror.core.errors import ConfigError
+from mirror.storage.arguments import Name, arguments_of
 from mirror.storage.models.dashboard import TASKS, ProjectWithChildren
 from mirror.storage.operations.base import Context, reads, writes
 from mirror.storage.operations.tasks import (
@@ -16,6 +17,7 @@ from mirror.storage.operations.tasks import (
     Status,
     TaskSource,
     among,
+    create,
     keep,
     named,
     new,
@@ -32,7 +34,7 @@ _ARGUMENTS = {
 @writes("dashboard", many=True)
 def create_project(
     ctx: Context,
-    title: str,
+    title: Name,
     tasks: Sequence[Mapping[str, Any]],
     description: str | None = None,
     priority: Priority | None = None,
@@ -48,13 +50,14 @@ def create_project(
         if "title" not in arguments or (unknown := set(arguments) - _ARGUMENTS):
             detail = "a task needs a title" if "title" not in arguments else f"unknown: {', '.join(sorted(unknown))}"
             raise ConfigError("create a project", title, detail, next_step="give the arguments of tasks.create")
+    wanted = [arguments_of(create.make, arguments) for arguments in tasks]
     project = new(
         ctx, title, description, priority, source or "agent", agent_id=agent_id, tags=tags, metadata={TYPE: PROJECT}
     )
     yield from keep(project)
     children = []
     at = project.created_at
-    for arguments in tasks:
+    for arguments in wanted:
         child = new(ctx, **arguments, parent_task_id=project.id)
         # Each a millisecond after the one before it, so that their order is kept.
         at = max(child.created_at, at + 1)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from mirror.storage.models.memory import REFLECTIONS, Reflection
 from mirror.storage.operations.base import Context, reads, texts, without, writes
 from mirror.storage.statements import Insert, Op, Select, eq, every, first, run
+from mirror.storage.tables import Time
 
 
 @writes("memory")
@@ -14,8 +15,8 @@ def create_reflection(
     ctx: Context,
     trigger_type: str,
     content: str,
-    period_start: str | None = None,
-    period_end: str | None = None,
+    period_start: Time | None = None,
+    period_end: Time | None = None,
     lessons_extracted: Iterable[str] | None = None,
     entities_involved: Iterable[str] | None = None,
     self_insights: Iterable[str] | None = None,

@@ -21,6 +21,7 @@ from mirror.storage.statements import (
     first,
     run,
 )
+from mirror.storage.tables import Millis
 
 
 @reads("postgres")
@@ -50,8 +51,8 @@ def list_(
     ctx: Context,
     session_key: str | None = None,
     open_only: bool = False,
-    since: int | None = None,
-    until: int | None = None,
+    since: Millis | None = None,
+    until: Millis | None = None,
     limit: int = 50,
     offset: int = 0,
 ) -> Op[list[AgentSession]]:
@@ -103,8 +104,8 @@ def list_observations(
     session_id: str | None = None,
     kinds: Sequence[str] | None = None,
     contains: str | None = None,
-    since: int | None = None,
-    until: int | None = None,
+    since: Millis | None = None,
+    until: Millis | None = None,
     limit: int = 50,
     offset: int = 0,
 ) -> Op[list[Observation]]:

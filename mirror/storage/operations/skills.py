@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mirror.storage.arguments import Name
 from mirror.storage.models.memory import SKILL_REVIEWS, SKILLS, PersonalSkillCandidate, PersonalSkillReview
 from mirror.storage.operations.base import Context, reads, refuse, settable, texts, without, writes
 from mirror.storage.statements import Delete, Insert, Op, Select, Update, eq, every, first, run
@@ -16,7 +17,7 @@ _LISTS = {column.name for column in SKILLS.columns if column.sequence}
 @writes("memory")
 def create_personal_skill_candidate(
     ctx: Context,
-    title: str,
+    title: Name,
     summary: str,
     scope: str = "operator",
     trigger_patterns: Iterable[str] | None = None,

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mirror.core.errors import StorageError
+from mirror.storage.arguments import Name
 from mirror.storage.models.dashboard import TASKS, Completion, Task
-from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, without, writes
+from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, some, without, writes
 from mirror.storage.statements import (
     Any_,
     Compare,
@@ -37,6 +38,7 @@ from mirror.storage.statements import (
     first,
     run,
 )
+from mirror.storage.tables import Millis
 
 Status = Literal["pending", "in_progress", "blocked", "completed", "failed", "cancelled"]
 Priority = Literal["urgent", "high", "normal", "low", "background"]
@@ -83,12 +85,12 @@ def find(task_id: str) -> Op[Task | None]:
 
 def new(
     ctx: Context,
-    title: str,
+    title: Name,
     description: str | None = None,
     priority: str | None = None,
     source: str | None = None,
     assignee: str | None = None,
-    due_at: int | None = None,
+    due_at: Millis | None = None,
     agent_id: str | None = None,
     channel_id: str | None = None,
     parent_task_id: str | None = None,
@@ -131,12 +133,12 @@ def keep(task: Task) -> Op[int]:
 @writes("dashboard")
 def create(
     ctx: Context,
-    title: str,
+    title: Name,
     description: str | None = None,
     priority: Priority | None = None,
     source: TaskSource | None = None,
     assignee: str | None = None,
-    due_at: int | None = None,
+    due_at: Millis | None = None,
     agent_id: str | None = None,
     channel_id: str | None = None,
     parent_task_id: str | None = None,
@@ -181,12 +183,12 @@ def change(ctx: Context, task: Task, values: Mapping[str, Any]) -> Op[Task | Non
 def update(
     ctx: Context,
     task_id: str,
-    title: str | Unset = UNSET,
+    title: Name | Unset = UNSET,
     description: str | Unset | None = UNSET,
     status: Status | Unset = UNSET,
     priority: Priority | Unset = UNSET,
     assignee: str | Unset | None = UNSET,
-    due_at: int | Unset | None = UNSET,
+    due_at: Millis | Unset | None = UNSET,
     depends_on: Sequence[str] | Unset | None = UNSET,
     team_id: str | Unset | None = UNSET,
     tags: Sequence[str] | Unset | None = UNSET,
@@ -226,8 +228,8 @@ def list_(
     channel_id: str | None = None,
     team_id: str | None = None,
     tags: Sequence[str] | None = None,
-    due_before: int | None = None,
-    due_after: int | None = None,
+    due_before: Millis | None = None,
+    due_after: Millis | None = None,
     is_project: bool | None = None,
     parent_task_id: str | None = None,
     limit: int | None = None,
@@ -247,7 +249,7 @@ def list_(
         _equal("agent_id", agent_id),
         _equal("channel_id", channel_id),
         _equal("team_id", team_id),
-        Any_(tuple(Contains("tags", tag) for tag in tags)) if tags else None,
+        Any_(tuple(Contains("tags", tag) for tag in some("list tasks", tuple(tags)))) if tags else None,
         None if due_before is None else Compare("due_at", "lte", due_before),
         None if due_after is None else Compare("due_at", "gte", due_after),
         None if is_project is None else project if is_project else Not(project),

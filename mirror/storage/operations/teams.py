@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mirror.storage.arguments import Name
 from mirror.storage.models.dashboard import TEAM_MEMBERS, TEAMS, Team, TeamMember, TeamWithMembers
 from mirror.storage.operations.base import Context, reads, without, writes
 from mirror.storage.statements import Delete, Insert, Linked, Op, Select, Update, eq, every, first, run
@@ -20,7 +21,7 @@ MemberStatus = Literal["active", "idle", "completed", "failed"]
 
 
 @writes("dashboard")
-def create(ctx: Context, name: str, lead_session_key: str, config: Mapping[str, Any] | None = None) -> Op[Team]:
+def create(ctx: Context, name: Name, lead_session_key: Name, config: Mapping[str, Any] | None = None) -> Op[Team]:
     """Create a team. Its leader is a member once it is added as one."""
     now = ctx.millis()
     team = Team(ctx.new_id(), name, lead_session_key, "active", now, now, dict(config or {}))
@@ -54,7 +55,7 @@ def list_(ctx: Context, status: TeamStatus | None = "active") -> Op[list[Team]]:
 def add_member(
     ctx: Context,
     team_id: str,
-    session_key: str,
+    session_key: Name,
     role: Role = "worker",
     label: str | None = None,
     status: MemberStatus = "active",
