@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -21,6 +20,7 @@ from mirror.core.errors import SinkError, StorageError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
+from mirror.storage.forks import Lock
 from mirror.storage.jobs import AsyncJobs, Jobs
 from mirror.storage.keys import AsyncKeys, Keys
 from mirror.storage.knowledge import AsyncKnowledge, Knowledge

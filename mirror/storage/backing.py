@@ -6,7 +6,6 @@ One in a process for each configuration, for as long as an adapter of it is open
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, StorageSetting
 from mirror.core.errors import ConfigError
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from mirror.storage.flags import LiveSettings
+from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_sqlite.recognise import recognised
@@ -48,7 +48,7 @@ class Backing:
         """Read the configuration and open its files. Raises ``ConfigError``, ``SourceError``."""
         self.live = LiveSettings(config)
         self.health = Health()
-        self._guard = threading.Lock()
+        self._guard = Lock()
         self._embedded: EmbeddedPostgres | None = None
         # One connection of its own, so that it takes none that a caller waits for.
         self._shadow_pools: Pools[PostgresStore] = Pools(self, lambda dsn, schema, _: PostgresStore(dsn, schema, 1))
@@ -154,7 +154,7 @@ class Pools(Generic[Store]):
         """``make``: of a DSN, a schema and the most connections. It is not opened here."""
         self._backing = backing
         self._make = make
-        self._guard = threading.Lock()
+        self._guard = Lock()
         self._stores: dict[str, tuple[tuple[str, int], Store]] = {}
         self._old: list[Store] = []
 

@@ -6,8 +6,6 @@ session of its own: no answer of it is older than an earlier one.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from mirror.core.config.settings import load_settings
 from mirror.storage.adapters import Adapter, AsyncAdapter
 from mirror.storage.backing import Backing, Pools
+from mirror.storage.forks import Lock
 from mirror.storage.on_postgres.store import PostgresStore
 
 
@@ -27,7 +26,7 @@ class _Shared:
     users: int = 0
 
 
-_guard = threading.Lock()
+_guard = Lock()
 _shared: dict[tuple[str, ...], _Shared] = {}
 
 
@@ -94,12 +93,3 @@ def _key(config: str | Path | None) -> tuple[str, ...]:
     """What tells configurations apart: the files that they are read from."""
     settings = load_settings((), None, None, None, None if config is None else str(config))
     return tuple(str(file.path) for file in settings.files)
-
-
-def _forked() -> None:
-    """In a child of fork, a thread of the parent may have held the lock."""
-    global _guard
-    _guard = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forked)

@@ -34,6 +34,7 @@ from mirror.core.errors import ControlError, MirrorError
 from mirror.core.folders import resolve, source_folder
 from mirror.core.positions import Lsn
 from mirror.core.published import Published, PublishedReader
+from mirror.storage.forks import Lock
 from mirror.storage.newest import WalIndex
 from mirror.storage.proofs import PositionRow, Proofs, Start
 from mirror.storage.reads import Reason
@@ -59,20 +60,24 @@ class Freshness:
         the end: then nothing can happen to the WAL that this does not see (:mod:`mirror.storage.proofs`).
         """
         source = resolve(database)
-        self._name, self._folder = source.name, source_folder(state_dir, source)
-        self._index = WalIndex(source)
+        self._name, self._source, self._folder = source.name, source, source_folder(state_dir, source)
+        self._guard = Lock()
         self._reader = PublishedReader(self._folder)
-        self._proofs = Proofs()
-        self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        self._next_try = 0.0
         self.error: MirrorError | None = None
         """Why the mirror could not be asked the last time what it follows; None: it has answered."""
         self._start_over()
         _all.add(self)
 
     def _start_over(self) -> None:
-        """Also in a process that was forked: its locks and threads are not there."""
-        self._guard = threading.Lock()
+        """Also in a process that was forked: its parent's connections and threads are not there, so nothing is proved,
+        and what a thread was changing may be half-changed.
+        """
+        self._index = WalIndex(self._source)
+        self._reader.close()
+        self._reader = PublishedReader(self._folder)
+        self._proofs = Proofs()
+        self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._next_try = 0.0
         self._asking = False
 
     # -- a read ------------------------------------------------------------------------------------
@@ -265,7 +270,7 @@ class Freshness:
 
 
 def _forked() -> None:
-    for freshness in _all:
+    for freshness in list(_all):
         freshness._start_over()
 
 

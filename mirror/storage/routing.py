@@ -16,11 +16,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
+from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow, Start, Unasked

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mirror.core.quote import quoted
+from mirror.storage.forks import Lock
 from mirror.storage.jsontext import to_json
 from mirror.storage.on_sqlite import joined, sql
 from mirror.storage.on_sqlite.drivers import Connection, connect
@@ -122,7 +122,7 @@ class SQLiteStore:
         self.database = database
         self._idle: list[_Session] = []
         self._pid = os.getpid()
-        self._guard = threading.Lock()
+        self._guard = Lock()
         self._closed = False
 
     def open(self) -> None:
