@@ -24,7 +24,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from weakref import WeakSet
 
@@ -53,13 +53,17 @@ _all: WeakSet[Freshness] = WeakSet()
 class Freshness:
     """What this process knows of one source and its mirror. Thread: any."""
 
-    def __init__(self, database: Path | str, state_dir: Path) -> None:
+    def __init__(self, database: Path | str, state_dir: Path, connect: Callable[[], object] = lambda: None) -> None:
         """``database``: the source. ``state_dir``: the state directory of its mirror. Neither need be there.
+
+        ``connect``: called before the mirror is asked; where the process has no connection to the file that is there
+        now (it was forked, or the file replaced), it opens one, or raises a ``MirrorError``.
 
         The process must have a connection of its own to the database, and have read through it, from before this until
         the end: then nothing can happen to the WAL that this does not see (:mod:`mirror.storage.proofs`).
         """
         source = resolve(database)
+        self._connect = connect
         self._name, self._source, self._folder = source.name, source, source_folder(state_dir, source)
         self._guard = Lock()
         self._reader = PublishedReader(self._folder)
@@ -214,9 +218,11 @@ class Freshness:
     def mark(self, deadline: float) -> tuple[str, Lsn]:
         """Lineage and position of all that is committed now. ``deadline``: of ``time.monotonic``.
 
-        Raises ``ControlError`` (retryable) if the mirror does not say in time, or does not follow the source.
+        Raises ``ControlError`` (retryable) if the mirror does not say in time, or does not follow the source, and
+        ``SourceError`` if the file cannot be opened.
         """
         while True:
+            self._connect()
             with self._guard:
                 before = self._index.newest()
                 asked = None if isinstance(before, Reason) else self._proofs.begin(before)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 import mirror
+from mirror.core.errors import SourceError
+from mirror.storage.on_sqlite.store import SQLiteStore
+from mirror.storage.operations import items
+from mirror.storage.operations.base import Context
+from mirror.storage.statements import Op
 from tests.integration.test_storage_adapter import Program, program, until_counted
+from tests.support.memustore import create_store
 from tests.support.waiting import LIMIT
 
 __all__ = ["program"]
@@ -66,3 +77,47 @@ def test_forks_while_threads_read_and_write(program: Program) -> None:
                 thread.join(LIMIT)
         assert statuses == [0] * 60 and not errors
         assert adapter.memory.count_items() == 64
+
+
+def test_a_file_that_is_replaced(folder: Path) -> None:
+    """What is written after that is in the new file, whatever the adapter had open, and a file that is gone is one
+    that cannot be written.
+    """
+    database, config = folder / "memory.db", folder / "mirror.json"
+    create_store(database).close()
+    config.write_text(json.dumps({"sources": ["memory.db"], "stateDir": str(folder / "state")}))
+    with mirror.get_storage_adapter(config=config) as adapter:
+        adapter.memory.create_item("event", "in the old file")
+        for name in ("memory.db-wal", "memory.db-shm"):
+            (folder / name).unlink()
+        create_store(folder / "new.db").close()
+        os.replace(folder / "new.db", database)
+        made = [adapter.memory.create_item("event", "first")]
+        with mirror.get_storage_adapter(config=config) as other:
+            made.append(other.memory.create_item("event", "second"))
+        made += adapter.memory.create_items([{"memory_type": "event", "summary": "third"}])
+        assert sorted(item.id for item in adapter.memory.list_items()) == sorted(item.id for item in made)
+        os.replace(database, folder / "away.db")
+        with pytest.raises(SourceError, match="No such file"):
+            adapter.memory.create_item("event", "nowhere")
+        os.replace(folder / "away.db", database)
+        assert adapter.memory.count_items() == 3
+    with mirror.get_storage_adapter(config=config) as adapter:
+        assert sorted(item.id for item in adapter.memory.list_items()) == sorted(item.id for item in made)
+
+
+def test_a_write_is_not_committed_to_a_file_that_was_replaced_meanwhile(folder: Path) -> None:
+    database = folder / "memory.db"
+    create_store(database).close()
+    create_store(folder / "new.db").close()
+    store = SQLiteStore(database)
+
+    def replacing(ctx: Context) -> Op[None]:
+        yield from items.create_item.make(ctx, "event", "half-way")
+        os.replace(folder / "new.db", database)
+
+    operation = replace(items.create_item, make=replacing, many=True)
+    with pytest.raises(SourceError, match="replaced meanwhile"):
+        store.run(Context("argent"), operation, (), {})
+    assert store.run(Context("argent"), items.count_items, (), {}) == 0
+    store.close()
