@@ -53,18 +53,19 @@ class Backing:
         # One connection of its own, so that it takes none that a caller waits for.
         self._shadow_pools: Pools[PostgresStore] = Pools(self, lambda dsn, schema, _: PostgresStore(dsn, schema, 1))
         self.shadow = ShadowReads(self._shadow_pools.get)
+        self.agents: dict[str, Files] = {}
         try:
-            self.agents = self._open(self.live.current)
+            self._open(self.live.current)
         except BaseException:
-            self.live.close()
+            self.close()
             raise
 
     def settings(self) -> StorageSettings:
         """The settings now."""
         return self.live.current.storage
 
-    def _open(self, settings: Settings) -> dict[str, Files]:
-        agents: dict[str, Files] = {}
+    def _open(self, settings: Settings) -> None:
+        agents = self.agents
         for entry in settings.configured:
             agent = entry.agent or DEFAULT_AGENT
             if settings.storage.backend == "postgres" and not entry.path.exists():
@@ -77,6 +78,7 @@ class Backing:
                 continue
             files = agents.setdefault(agent, Files(agent, entry.schema or DEFAULT_SCHEMA))
             if kind in files.stores:
+                store.close()
                 detail = f"{agent} has two files of one kind: {files.stores[kind].database} and {entry.path}"
                 step = "name another `agent` for one of them in mirror.json"
                 raise ConfigError("open the store", str(entry.path), detail, next_step=step)
@@ -90,7 +92,6 @@ class Backing:
                 "none of its sources is a MemuStore or its dashboard",
                 next_step="list memory.db (and dashboard.db) in `sources`",
             )
-        return agents
 
     def files_of(self, agent: str | None) -> Files:
         """The files of an agent; None: of the only one there is. Raises ``ConfigError``."""
@@ -132,6 +133,8 @@ class Backing:
             for files in self.agents.values():
                 for store in files.stores.values():
                     stack.callback(store.close)
+                for freshness in files.freshness.values():
+                    stack.callback(freshness.close)
             for pool in self._shadow_pools.all():
                 stack.callback(pool.close)
             stack.callback(self.shadow.close)

@@ -66,6 +66,7 @@ class Freshness:
         self._connect = connect
         self._name, self._source, self._folder = source.name, source, source_folder(state_dir, source)
         self._guard = Lock()
+        self._closed = False
         self._reader = PublishedReader(self._folder)
         self.error: MirrorError | None = None
         """Why the mirror could not be asked the last time what it follows; None: it has answered."""
@@ -92,7 +93,7 @@ class Freshness:
             newest = self._index.newest()
             if isinstance(newest, Reason):
                 return Start(None, newest)
-            published = self._reader.read()
+            published = self._published()
             start = self._proofs.begin(newest, published)
             if published is None or not published.following:
                 return start._replace(reason=Reason.NOT_FOLLOWED)
@@ -194,11 +195,18 @@ class Freshness:
     def published(self) -> Published | None:
         """What the mirror has published; None: nothing."""
         with self._guard:
-            return self._reader.read()
+            return self._published()
+
+    def _published(self, *, look: bool = False) -> Published | None:
+        return None if self._closed else self._reader.read(look=look)
 
     def close(self) -> None:
-        """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`)."""
+        """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`).
+
+        From then on nothing counts as published.
+        """
         with self._guard:
+            self._closed = True
             self._reader.close()
 
     # -- asking the mirror -------------------------------------------------------------------------
@@ -226,7 +234,7 @@ class Freshness:
             with self._guard:
                 before = self._index.newest()
                 asked = None if isinstance(before, Reason) else self._proofs.begin(before)
-                published = self._reader.read(look=True)
+                published = self._published(look=True)
             if asked is None or published is None or not (published.following and published.wal):
                 raise self._not_followed("it does not follow the source at present")
             seconds = max(deadline - time.monotonic(), 0.001)
@@ -235,7 +243,7 @@ class Freshness:
             if lsn is None:
                 raise self._not_followed("it did not say in time what is committed")
             with self._guard:
-                now, again = self._index.newest(), self._reader.read(look=True)
+                now, again = self._index.newest(), self._published(look=True)
                 if again is not None and again.following and again.mirror == published.mirror:
                     confirmed = not isinstance(now, Reason) and self._proofs.confirm(
                         asked, now, lsn, published.lineage, published.mirror

@@ -121,3 +121,28 @@ def test_a_write_is_not_committed_to_a_file_that_was_replaced_meanwhile(folder: 
         store.run(Context("argent"), operation, (), {})
     assert store.run(Context("argent"), items.count_items, (), {}) == 0
     store.close()
+
+
+def test_nothing_stays_open_of_an_adapter_that_is_closed(program: Program) -> None:
+    """But for the index of each database, which may never be closed."""
+    program.configure(readFrom="postgres")
+
+    def used() -> list[str]:
+        with mirror.get_storage_adapter(config=program.config) as adapter:
+            until_counted("postgres:fresh", adapter.memory.count_items)
+            until_counted("postgres:fresh", adapter.tasks.list)
+        return sorted(
+            path
+            for descriptor in os.listdir("/proc/self/fd")
+            if (path := opened(descriptor)).startswith(str(program.config.parent)) and not path.endswith("-shm")
+        )
+
+    assert [used() for _ in range(3)] == [[]] * 3
+
+
+def opened(descriptor: str) -> str:
+    """The path behind a descriptor of this process; nothing for one that is closed by now."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
