@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +20,7 @@ from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations import items
 from mirror.storage.operations.base import Context
 from mirror.storage.statements import Op
-from tests.integration.test_storage_adapter import Program, program, until_counted
+from tests.integration.test_storage_adapter import NOWHERE, Program, program, until_counted
 from tests.support.memustore import create_store
 from tests.support.waiting import LIMIT
 
@@ -146,3 +148,31 @@ def opened(descriptor: str) -> str:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
         return ""
+
+
+#: A program that does not close its adapter, with reads under way when it ends, or without; many times.
+FORGETFUL = """
+import asyncio, sys
+import mirror
+
+async def main(reading):
+    adapter = await mirror.get_async_storage_adapter(config=sys.argv[1])
+    if reading:
+        tasks = [asyncio.create_task(adapter.memory.count_items()) for _ in range(20)]
+        await tasks[0]
+
+for number in range(30):
+    asyncio.run(main(number % 2))
+"""
+
+
+@pytest.mark.parametrize("server", ["there", "away"])
+def test_an_asynchronous_program_that_does_not_close_its_adapter_ends(program: Program, server: str) -> None:
+    program.configure(readFrom="postgres")
+    if server == "away":
+        program.configure(postgres={"connectionString": NOWHERE}, reads={"maxWaitMs": 1})
+    ran = subprocess.run(
+        [sys.executable, "-c", FORGETFUL, str(program.config)], timeout=LIMIT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    print(ran.stderr)
