@@ -25,7 +25,7 @@ from mirror.storage.jobs import AsyncJobs, Jobs
 from mirror.storage.keys import AsyncKeys, Keys
 from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
-from mirror.storage.on_postgres.store import PostgresStore
+from mirror.storage.on_postgres.store import CONNECT_SECONDS, PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.operations.base import Context
 from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only
@@ -34,6 +34,9 @@ from mirror.storage.secrets import Keyring, load_keyring
 from mirror.storage.sessions import Session, Token
 
 Settings = Callable[[], StorageSettings]
+
+#: Seconds that :meth:`init` waits for Postgres where SQLite can answer: enough for a server that is there.
+FIRST_PATIENCE = 0.25
 
 
 class Reader:
@@ -199,6 +202,13 @@ class _Shared:
         settings = self._settings()
         return postgres_only(settings) or settings.read_from == "postgres"
 
+    def _patience(self) -> float | None:
+        """Seconds to wait for Postgres to begin with; None: as long as for any connection."""
+        settings = self._settings()
+        if postgres_only(settings):
+            return None
+        return min(max(settings.reads.max_wait_ms / 1000, FIRST_PATIENCE), CONNECT_SECONDS)
+
     def _go_on_without_postgres(self, error: SinkError) -> None:
         """Raise the error, unless SQLite can answer while Postgres is away."""
         if postgres_only(self._settings()):
@@ -232,7 +242,7 @@ class Adapter(_Shared):
         self._open_files()
         if self._needs_postgres():
             try:
-                self._pools.get(self._files.schema).open()
+                self._pools.get(self._files.schema).open(self._patience())
             except SinkError as error:
                 self._go_on_without_postgres(error)
         self._ready = True
@@ -289,7 +299,7 @@ class AsyncAdapter(_Shared):
         self._open_files()
         if self._needs_postgres():
             try:
-                await self._pools.get(self._files.schema).open()
+                await self._pools.get(self._files.schema).open(self._patience())
             except SinkError as error:
                 self._go_on_without_postgres(error)
         self._ready = True

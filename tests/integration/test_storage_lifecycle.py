@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import mirror
 from mirror.core.errors import SourceError
+from mirror.storage.on_postgres.store import CONNECT_SECONDS
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations import items
 from mirror.storage.operations.base import Context
@@ -175,4 +177,13 @@ def test_an_asynchronous_program_that_does_not_close_its_adapter_ends(program: P
         [sys.executable, "-c", FORGETFUL, str(program.config)], timeout=LIMIT, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
-    print(ran.stderr)
+
+
+def test_an_adapter_over_both_stores_does_not_wait_for_postgres(program: Program) -> None:
+    """As long as it would wait for a connection that it needs: with `postgres` alone it does."""
+    program.configure(readFrom="postgres", postgres={"connectionString": NOWHERE})
+    begin = time.monotonic()
+    for _ in range(4):
+        with mirror.get_storage_adapter(config=program.config) as adapter:
+            assert adapter.memory.count_items() == 0
+    assert time.monotonic() - begin < 3 * CONNECT_SECONDS

@@ -52,9 +52,12 @@ class PostgresStore:
         self._pool: ConnectionPool[Conn] | None = None
         self._pid = 0
 
-    def open(self) -> None:
-        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables."""
-        with self._connection("open the store in Postgres"):
+    def open(self, patience: float | None = None) -> None:
+        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables.
+
+        ``patience``: seconds to wait; where it ends it is only a ``SinkError``, and connecting goes on. None: as usual.
+        """
+        with self._connection("open the store in Postgres", patience):
             pass
 
     def close(self) -> None:

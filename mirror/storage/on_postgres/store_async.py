@@ -34,9 +34,12 @@ class AsyncPostgresStore:
         self._pool: AsyncConnectionPool[Conn] | None = None
         self._keeper: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables."""
-        async with self._connection("open the store in Postgres"):
+    async def open(self, patience: float | None = None) -> None:
+        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables.
+
+        ``patience``: seconds to wait; where it ends it is only a ``SinkError``, and connecting goes on. None: as usual.
+        """
+        async with self._connection("open the store in Postgres", patience):
             pass
 
     async def close(self) -> None:
