@@ -91,7 +91,7 @@ class StorageAdapter(Protocol):
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
 
     def close(self) -> None:
-        """Let go of the stores. May be called twice."""
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
 
     def is_ready(self) -> bool:
         """Whether :meth:`init` was done and :meth:`close` was not."""
@@ -148,7 +148,7 @@ class AsyncStorageAdapter(Protocol):
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
 
     async def close(self) -> None:
-        """Let go of the stores. May be called twice."""
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
 
     def is_ready(self) -> bool:
         """Whether :meth:`init` was done and :meth:`close` was not."""
@@ -168,14 +168,20 @@ class _Shared:
     def __init__(self, backing: Backing, files: Files, settings: Settings) -> None:
         self._backing = backing
         self._files = files
-        self._settings = settings
+        self._given = settings
         self._context = Context(files.agent)
         self._sources = {
             kind: SourceReads(freshness, Session(freshness), Lock()) for kind, freshness in files.freshness.items()
         }
-        self._routes = Routes(settings, dict(self._sources), backing.health, files.agent)
+        self._routes = Routes(self._settings, dict(self._sources), backing.health, files.agent)
         self._shadow = partial(backing.shadow.offer, files)
-        self._ready = False
+        self._ready = self._is_closed = False
+
+    def _settings(self) -> StorageSettings:
+        """The settings of now, for which everything asks that this does. Raises ``StorageError`` after closing."""
+        if self._is_closed:
+            raise StorageError("use the adapter", detail="it is closed", next_step="make another one")
+        return self._given()
 
     def is_ready(self) -> bool:
         """Whether :meth:`init` was done and :meth:`close` was not."""
@@ -186,6 +192,7 @@ class _Shared:
 
         ``source``: memory or dashboard. Raises ``ControlError`` (retryable) if the mirror does not say.
         """
+        self._settings()
         reads = self._sources.get(source)
         if reads is None:
             step = "ask on the host that has the program's files"
@@ -248,8 +255,9 @@ class Adapter(_Shared):
         self._ready = True
 
     def close(self) -> None:
-        """Let go of the stores. May be called twice."""
-        closed, self._closed, self._ready = self._closed, None, False
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
+        closed, self._closed = self._closed, None
+        self._is_closed, self._ready = True, False
         for other in self._others.values():
             other.close()
         if closed is not None:
@@ -257,18 +265,21 @@ class Adapter(_Shared):
 
     def read(self, at: str, source: str = "memory") -> Reader:
         """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+        self._settings()
         routes = TokenRoutes(self._settings, Token.parse(at), source)
         return Reader(RoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
 
     def for_agent(self, agent_id: str) -> Adapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+        self._settings()
         if agent_id not in self._others:
-            made = Adapter(self._backing, self._backing.files_of(agent_id), self._settings, self._pools)
+            made = Adapter(self._backing, self._backing.files_of(agent_id), self._given, self._pools)
             made.init()
             self._others[agent_id] = made
         return self._others[agent_id]
 
     def __enter__(self) -> Self:
+        self._settings()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -305,8 +316,9 @@ class AsyncAdapter(_Shared):
         self._ready = True
 
     async def close(self) -> None:
-        """Let go of the stores. May be called twice."""
-        closed, self._closed, self._ready = self._closed, None, False
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
+        closed, self._closed = self._closed, None
+        self._is_closed, self._ready = True, False
         for other in self._others.values():
             await other.close()
         for store in self._pools.all():
@@ -316,13 +328,15 @@ class AsyncAdapter(_Shared):
 
     def read(self, at: str, source: str = "memory") -> AsyncReader:
         """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+        self._settings()
         routes = TokenRoutes(self._settings, Token.parse(at), source)
         return AsyncReader(AsyncRoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
 
     def for_agent(self, agent_id: str) -> AsyncAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+        self._settings()
         if agent_id not in self._others:
-            made = AsyncAdapter(self._backing, self._backing.files_of(agent_id), self._settings)
+            made = AsyncAdapter(self._backing, self._backing.files_of(agent_id), self._given)
             made._ready = True
             self._others[agent_id] = made
         return self._others[agent_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import mirror
-from mirror.core.errors import SourceError
+from mirror.core.errors import SourceError, StorageError
 from mirror.storage.on_postgres.store import CONNECT_SECONDS
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations import items
@@ -187,3 +188,47 @@ def test_an_adapter_over_both_stores_does_not_wait_for_postgres(program: Program
         with mirror.get_storage_adapter(config=program.config) as adapter:
             assert adapter.memory.count_items() == 0
     assert time.monotonic() - begin < 3 * CONNECT_SECONDS
+
+
+CLOSED = "the adapter: it is closed"
+
+
+def test_an_adapter_that_is_closed_does_nothing_more(program: Program) -> None:
+    """Nor do those that it made. Closing again is no error, and other adapters go on."""
+    with mirror.get_storage_adapter(config=program.config) as other:
+        adapter = mirror.get_storage_adapter(config=program.config)
+        made = adapter.memory.create_item("event", "before")
+        token, agents = adapter.token(), adapter.for_agent("argent")
+        reader = adapter.read(at=token)
+        adapter.close()
+        adapter.close()
+        for call in (
+            adapter.memory.count_items,
+            lambda: adapter.memory.create_item("event", "after"),
+            adapter.tasks.list,
+            adapter.jobs.list_templates,
+            adapter.token,
+            adapter.init,
+            adapter.__enter__,
+            reader.memory.count_items,
+            agents.memory.count_items,
+            agents.token,
+            lambda: adapter.read(at=token),
+            lambda: adapter.for_agent("argent"),
+        ):
+            with pytest.raises(StorageError, match=CLOSED):
+                call()
+        assert not (adapter.is_ready() or agents.is_ready())
+        assert other.memory.list_items() == [made]
+
+    async def main() -> None:
+        adapter = await mirror.get_async_storage_adapter(config=program.config)
+        agents = adapter.for_agent("argent")
+        assert await adapter.memory.count_items() == await agents.memory.count_items() == 1
+        await adapter.close()
+        await adapter.close()
+        for call in (adapter.memory.count_items, agents.memory.count_items, adapter.init, adapter.__aenter__):
+            with pytest.raises(StorageError, match=CLOSED):
+                await call()
+
+    asyncio.run(main())

@@ -137,6 +137,7 @@ class SQLiteStore:
         self._idle: list[_Session] = []
         self._pid = os.getpid()
         self._guard = Lock()
+        self._times_closed = 0
 
     def open(self) -> None:
         """Connect once, so that an error is met now; the connection is kept. Raises ``SourceError``."""
@@ -156,9 +157,10 @@ class SQLiteStore:
         return frozenset(name for (name,) in rows)
 
     def close(self) -> None:
-        """Close the connections; :meth:`run` opens new ones."""
+        """Close the connections, those that are in use when they are not any more; :meth:`run` opens new ones."""
         with self._guard:
             idle, self._idle = self._idle, []
+            self._times_closed += 1
         for session in idle:
             session.connection.close()
 
@@ -170,6 +172,7 @@ class SQLiteStore:
             if os.getpid() != self._pid:  # a child of fork must not use its parent's connections, nor close them
                 _OF_PARENTS.append(self._idle)
                 self._idle, self._pid = [], os.getpid()
+            times_closed = self._times_closed
             session = self._idle.pop() if self._idle else None
             if session is not None and session.file != file:
                 old = [session, *(other for other in self._idle if other.file != file)]
@@ -185,7 +188,10 @@ class SQLiteStore:
             yield session
         finally:
             with self._guard:
-                self._idle.append(session)
+                if keep := times_closed == self._times_closed:
+                    self._idle.append(session)
+            if not keep:
+                session.connection.close()
 
     def _file(self) -> tuple[int, int]:
         """Device and inode number of what is at the path now. Raises ``SourceError``."""
