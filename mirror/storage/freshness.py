@@ -239,7 +239,7 @@ class Freshness:
                 raise self._not_followed("it does not follow the source at present")
             seconds = max(deadline - time.monotonic(), 0.001)
             with ControlClient(self._folder, seconds) as client:
-                lsn = client.mark(seconds)
+                lsn = client.mark(max(deadline - time.monotonic(), 0.001), slack=0.0)
             if lsn is None:
                 raise self._not_followed("it did not say in time what is committed")
             with self._guard:

@@ -14,18 +14,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 import mirror
-from mirror.core.errors import SourceError, StorageError
+from mirror.core.errors import ControlError, SourceError, StorageError
+from mirror.storage.adapters import Adapter
 from mirror.storage.on_postgres.store import CONNECT_SECONDS
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations import items
 from mirror.storage.operations.base import Context
+from mirror.storage.sessions import TOKEN_SECONDS
 from mirror.storage.statements import Op
 from tests.integration.test_storage_adapter import NOWHERE, Program, program, until_counted
 from tests.support.memustore import create_store
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, until
 
 __all__ = ["program"]
 
@@ -232,3 +235,54 @@ def test_an_adapter_that_is_closed_does_nothing_more(program: Program) -> None:
                 await call()
 
     asyncio.run(main())
+
+
+def test_a_token_holds_nobody_up(program: Program) -> None:
+    """Beside a mirror that does not answer it takes a second, in which other threads and tasks go on."""
+    program.configure(readFrom="postgres", reads={"maxWaitMs": 1})
+    process = psutil.Process(program.mirror.pid)
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        adapter.tasks.create("Buy tea")
+        made = adapter.memory.create_item("event", "Met Ada")
+        took: list[float] = []
+
+        def ask() -> None:
+            begin = time.monotonic()
+            with pytest.raises(ControlError):
+                adapter.token()
+            took.append(time.monotonic() - begin)
+
+        async def main() -> int:
+            ticks = 0
+            async with await mirror.get_async_storage_adapter(config=program.config) as other:
+                await other.memory.get_item(made.id)
+                token = asyncio.create_task(other.token())
+                while not token.done():
+                    await asyncio.sleep(0.01)
+                    ticks += 1
+                with pytest.raises(ControlError):
+                    await token
+            return ticks
+
+        process.suspend()
+        try:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            reads = 0
+            while thread.is_alive():
+                assert adapter.memory.get_item(made.id) == made
+                reads += 1
+            assert reads > 2 and took and took[0] < 4 * TOKEN_SECONDS
+            assert asyncio.run(main()) > 2
+        finally:
+            process.resume()
+        until(lambda: asked(adapter))
+
+
+def asked(adapter: Adapter) -> str | None:
+    """A token; None while the mirror does not say."""
+    try:
+        return adapter.token()
+    except ControlError:
+        return None
