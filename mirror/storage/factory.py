@@ -6,9 +6,11 @@ session of its own: no answer of it is older than an earlier one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from mirror.core.config.settings import load_settings
 from mirror.storage.adapters import Adapter, AsyncAdapter
@@ -48,8 +50,33 @@ def get_storage_adapter(config: str | Path | None = None, agent: str | None = No
     return made
 
 
-async def get_async_storage_adapter(config: str | Path | None = None, agent: str | None = None) -> AsyncAdapter:
-    """:func:`get_storage_adapter`, for the event loop that runs now."""
+class Opening:
+    """An adapter that is opened when this is awaited, or by ``async with``, which closes it, too."""
+
+    def __init__(self, config: str | Path | None, agent: str | None) -> None:
+        self._config, self._agent = config, agent
+        self._opened: list[AsyncAdapter] = []
+
+    def __await__(self) -> Generator[Any, None, AsyncAdapter]:
+        return _open(self._config, self._agent).__await__()
+
+    async def __aenter__(self) -> AsyncAdapter:
+        adapter = await self
+        self._opened.append(adapter)
+        return adapter
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._opened.pop().close()
+
+
+def get_async_storage_adapter(config: str | Path | None = None, agent: str | None = None) -> Opening:
+    """:func:`get_storage_adapter`, for the event loop in which it is awaited, or used with ``async with``."""
+    return Opening(config, agent)
+
+
+async def _open(config: str | Path | None, agent: str | None) -> AsyncAdapter:
     shared, release = _take(config)
     try:
         backing = shared.backing

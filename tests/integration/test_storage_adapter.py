@@ -147,7 +147,7 @@ def test_asynchronous(program: Program) -> None:
     program.configure(readFrom="postgres")
 
     async def main() -> None:
-        async with await mirror.get_async_storage_adapter(config=program.config) as adapter:
+        async with mirror.get_async_storage_adapter(config=program.config) as adapter:
             assert isinstance(adapter, AsyncStorageAdapter)
             made = await asyncio.gather(
                 *(adapter.memory.create_item(memory_type="event", summary=f"number {n}") for n in range(20))
