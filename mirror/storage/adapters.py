@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
@@ -69,7 +69,6 @@ class _NotInToken(TokenRoutes):
         raise TokenError("read at a token", self._text, f"it is not of the {self._missing} source", next_step=step)
 
 
-@runtime_checkable
 class StorageAdapter(Protocol):
     """A program's data. A context manager, which closes it."""
 
@@ -127,7 +126,6 @@ class StorageAdapter(Protocol):
         """
 
 
-@runtime_checkable
 class AsyncStorageAdapter(Protocol):
     """:class:`StorageAdapter`, as coroutines."""
 
@@ -176,6 +174,13 @@ class AsyncStorageAdapter(Protocol):
 
     def for_agent(self, agent_id: str) -> AsyncStorageAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+
+
+if TYPE_CHECKING:
+
+    def _conform(one: Adapter, other: AsyncAdapter) -> tuple[StorageAdapter, AsyncStorageAdapter]:
+        """What the type checker proves. At run time nothing could: both kinds have methods of the same names."""
+        return one, other
 
 
 def _keyring() -> Keyring:

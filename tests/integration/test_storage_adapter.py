@@ -13,7 +13,7 @@ import pytest
 
 import mirror
 from mirror.core.errors import ConfigError, SourceError, StorageError, TokenError
-from mirror.storage.adapters import AsyncStorageAdapter, PostgresAdapter, StorageAdapter
+from mirror.storage.adapters import PostgresAdapter
 from mirror.storage.reads import READS
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -74,7 +74,7 @@ def until_counted(key: str, read: Callable[[], object]) -> None:
 
 def test_reads_move_to_postgres_and_back(program: Program) -> None:
     with mirror.get_storage_adapter(config=program.config) as adapter:
-        assert isinstance(adapter, StorageAdapter) and adapter.is_ready()
+        assert adapter.is_ready()
         made = adapter.memory.create_item(memory_type="event", summary="Met Ada")
         assert adapter.memory.get_item(made.id) == made
         program.configure(readFrom="postgres")
@@ -148,7 +148,7 @@ def test_asynchronous(program: Program) -> None:
 
     async def main() -> None:
         async with mirror.get_async_storage_adapter(config=program.config) as adapter:
-            assert isinstance(adapter, AsyncStorageAdapter)
+            assert adapter.is_ready()
             made = await asyncio.gather(
                 *(adapter.memory.create_item(memory_type="event", summary=f"number {n}") for n in range(20))
             )

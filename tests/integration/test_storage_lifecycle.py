@@ -19,7 +19,7 @@ import pytest
 
 import mirror
 from mirror.core.errors import ControlError, SourceError, StorageError
-from mirror.storage.adapters import Adapter
+from mirror.storage.adapters import Adapter, AsyncStorageAdapter
 from mirror.storage.on_postgres.store import CONNECT_SECONDS
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations import items
@@ -286,3 +286,12 @@ def asked(adapter: Adapter) -> str | None:
         return adapter.token()
     except ControlError:
         return None
+
+
+def test_what_is_of_which_interface_is_not_guessed(folder: Path) -> None:
+    """Both kinds of adapters have methods of the same names, so that by them each would be of both interfaces."""
+    create_store(folder / "memory.db").close()
+    config = folder / "mirror.json"
+    config.write_text(json.dumps({"sources": ["memory.db"], "stateDir": str(folder / "state")}))
+    with mirror.get_storage_adapter(config=config) as adapter, pytest.raises(TypeError):
+        isinstance(adapter, AsyncStorageAdapter)
