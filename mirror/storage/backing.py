@@ -41,6 +41,14 @@ class Files:
         self.freshness: dict[str, Freshness] = {}
 
 
+def sources_in(settings: Settings) -> tuple[str, ...]:
+    """What a backing opens, and keeps open whatever the files say later: in texts that are equal where that is."""
+    entries = (
+        f"{entry.path}|{entry.agent or DEFAULT_AGENT}|{entry.schema or DEFAULT_SCHEMA}" for entry in settings.configured
+    )
+    return str(settings.state_dir), *entries
+
+
 class Backing:
     """Of one configuration. Thread: any."""
 
@@ -54,6 +62,8 @@ class Backing:
         self._shadow_pools: Pools[PostgresStore] = Pools(self, lambda dsn, schema, _: PostgresStore(dsn, schema, 1))
         self.shadow = ShadowReads(self._shadow_pools.get)
         self.agents: dict[str, Files] = {}
+        self._opened = self._seen = sources_in(self.live.current)
+        self.live.listen(self._changed)
         try:
             self._open(self.live.current)
         except BaseException:
@@ -63,6 +73,14 @@ class Backing:
     def settings(self) -> StorageSettings:
         """The settings now."""
         return self.live.current.storage
+
+    def _changed(self, settings: Settings) -> None:
+        seen, self._seen = self._seen, sources_in(settings)
+        if self._seen not in (seen, self._opened):
+            logger.warning(
+                "`sources` or `stateDir` were changed: adapters that are open keep to the files of before; restart the"
+                " program, or close them and make others"
+            )
 
     def _open(self, settings: Settings) -> None:
         agents = self.agents

@@ -14,7 +14,7 @@ from typing import Any
 
 from mirror.core.config.settings import load_settings
 from mirror.storage.adapters import Adapter, AsyncAdapter
-from mirror.storage.backing import Backing, Pools
+from mirror.storage.backing import Backing, Pools, sources_in
 from mirror.storage.forks import Lock
 from mirror.storage.on_postgres.store import PostgresStore
 
@@ -117,6 +117,6 @@ def _take(config: str | Path | None) -> tuple[_Shared, Callable[[], None]]:
 
 
 def _key(config: str | Path | None) -> tuple[str, ...]:
-    """What tells configurations apart: the files that they are read from."""
+    """What tells configurations apart: the files that they are read from, and the sources that these name."""
     settings = load_settings((), None, None, None, None if config is None else str(config))
-    return tuple(str(file.path) for file in settings.files)
+    return *(str(file.path) for file in settings.files), *sources_in(settings)

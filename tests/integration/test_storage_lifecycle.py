@@ -295,3 +295,30 @@ def test_what_is_of_which_interface_is_not_guessed(folder: Path) -> None:
     config.write_text(json.dumps({"sources": ["memory.db"], "stateDir": str(folder / "state")}))
     with mirror.get_storage_adapter(config=config) as adapter, pytest.raises(TypeError):
         isinstance(adapter, AsyncStorageAdapter)
+
+
+def test_other_sources(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A new adapter has them; one that is open keeps to its own, and it is logged once that this is so."""
+    config = folder / "mirror.json"
+
+    def configure(source: str, **storage: str) -> None:
+        value = {"sources": [source], "stateDir": str(folder / "state"), "storage": storage}
+        aside = config.with_suffix(".new")
+        aside.write_text(json.dumps(value))
+        aside.replace(config)
+
+    for name in ("memory.db", "second.db"):
+        create_store(folder / name).close()
+    configure("memory.db")
+    with mirror.get_storage_adapter(config=config) as adapter, caplog.at_level("WARNING", "mirror"):
+        made = adapter.memory.create_item("event", "in the first")
+        configure("second.db")
+        with mirror.get_storage_adapter(config=config) as other:
+            assert other.memory.list_items() == []
+            other.memory.create_item("event", "in the second")
+        until(lambda: caplog.records)
+        configure("second.db", backend="dual")
+        until(lambda: adapter._settings().backend == "dual")
+        assert [record.message for record in caplog.records if "`sources`" not in record.message] == []
+        assert len(caplog.records) == 1 and "restart the program" in caplog.records[0].message
+        assert adapter.memory.list_items() == [made]
