@@ -173,7 +173,7 @@ class Routes:
     def _fresh(self, source: SourceReads, settings: StorageSettings) -> Steps[tuple[Any] | Reason]:
         """The answer of Postgres, in a tuple, if it is proved fresh in time; else the reason why not."""
         freshness = source.freshness
-        start = freshness.begin()
+        start = source.session.begin()
         if start.reason is not None:
             return start.reason
         wait = 0.0 if settings.reads.never_wait else settings.reads.max_wait_ms / 1000

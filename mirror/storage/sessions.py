@@ -97,7 +97,11 @@ class Session:
 
     def begin(self) -> Start:
         """Begin a read."""
-        return Start(None, Reason.NO_INDEX) if self._freshness is None else self._freshness.begin()
+        on_sqlite = self._on_sqlite
+        if self._freshness is None:
+            return Start(None, Reason.NO_INDEX)
+        start = self._freshness.begin()
+        return start._replace(on_sqlite=on_sqlite) if on_sqlite else start
 
     def judge(self, start: Start, row: PositionRow | None) -> Reason:
         """``FRESH`` if the answer may be given, which it then counts as; else the reason why not."""
@@ -108,7 +112,9 @@ class Session:
         last = self._last
         if last is not None and row.lineage == last.lineage and row.lsn < last.lsn:
             return Reason.SESSION  # of two reads at one time: any earlier answer was committed when this read began
-        self._last, self._saw_sqlite = Token(row.lineage, row.lsn, self._source), False
+        self._last = Token(row.lineage, row.lsn, self._source)
+        if start.on_sqlite == self._on_sqlite:  # else something was written while this was read, which it may not have
+            self._saw_sqlite = False
         return Reason.FRESH
 
     def judge_at(self, token: Token, row: PositionRow) -> Reason:

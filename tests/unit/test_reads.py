@@ -148,6 +148,19 @@ def test_a_token_for_what_sqlite_answered() -> None:
     assert caught.value.retryable
 
 
+def test_a_write_while_an_answer_of_postgres_is_under_way() -> None:
+    """The answer may not have it, so the mirror has to be asked where it is."""
+    stub = Stub()
+    session = Session(cast("Any", stub))
+    start = session.begin()
+    session.saw_sqlite()
+    assert session.judge(start, row(3, 10)) is Reason.FRESH
+    assert session.token() == Token(ONE, Lsn(5, 5))
+    session.saw_sqlite()
+    assert session.judge(session.begin(), row(6, 1)) is Reason.FRESH
+    assert session.token() == Token(ONE, Lsn(6, 1))
+
+
 def test_a_session_elsewhere() -> None:
     session = Session()
     assert session.begin().reason is Reason.NO_INDEX
