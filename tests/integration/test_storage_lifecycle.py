@@ -50,7 +50,7 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def test_forks_while_threads_read_and_write(program: Program) -> None:
+def test_forks_while_threads_read(program: Program) -> None:
     """Whatever a thread of the parent has at that moment, the child reads and writes."""
     program.configure(readFrom="postgres")
     ended = threading.Event()

@@ -21,7 +21,7 @@ import numpy as np
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
-from mirror.storage.forks import Lock
+from mirror.storage.forks import Lock, whole
 from mirror.storage.jsontext import to_json
 from mirror.storage.on_sqlite import joined, sql
 from mirror.storage.on_sqlite.drivers import Connection, connect
@@ -161,11 +161,17 @@ class SQLiteStore:
         with self._guard:
             idle, self._idle = self._idle, []
             self._times_closed += 1
-        for session in idle:
-            session.connection.close()
+        with whole:
+            for session in idle:
+                session.connection.close()
 
     @contextmanager
     def _session(self) -> Iterator[_Session]:
+        with whole, self._checked_out() as session:
+            yield session
+
+    @contextmanager
+    def _checked_out(self) -> Iterator[_Session]:
         file = self._file()
         old: list[_Session] = []
         with self._guard:
