@@ -149,10 +149,13 @@ class ControlClient:
         left = max(0.0, deadline - time.monotonic())
         return self._ask(Applied(lsn, left), WasApplied, left + slack).applied
 
-    def mark(self, timeout: float) -> Lsn | None:
-        """The position of everything that is committed now; None if it is not known after ``timeout`` seconds."""
+    def mark(self, timeout: float, slack: float = _SLACK_SECONDS) -> Lsn | None:
+        """The position of everything that is committed now; None if it is not known after ``timeout`` seconds.
+
+        Raises ``ControlError`` if the mirror does not answer at all within ``slack`` seconds more.
+        """
         timeout = _limited(timeout)
-        lsn = self._ask(Mark(timeout), Marked, timeout + _SLACK_SECONDS).lsn
+        lsn = self._ask(Mark(timeout), Marked, timeout + slack).lsn
         return None if lsn is None else Lsn.parse(lsn)
 
     def settle(self) -> Lsn:

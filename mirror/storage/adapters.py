@@ -6,53 +6,69 @@ configuration, and the classes here one whose backend is fixed.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import SinkError, StorageError
+from mirror.core.errors import SinkError, StorageError, TokenError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
+from mirror.storage.forks import Lock
 from mirror.storage.jobs import AsyncJobs, Jobs
 from mirror.storage.keys import AsyncKeys, Keys
 from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
-from mirror.storage.on_postgres.store import PostgresStore
+from mirror.storage.on_postgres.store import CONNECT_SECONDS, PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
-from mirror.storage.operations.base import Context
-from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only
+from mirror.storage.operations.base import Context, Operation, Result
+from mirror.storage.routing import Routes, SourceReads, Steps, TokenRoutes, postgres_only
 from mirror.storage.runners import AsyncRoutedRunner, RoutedRunner
 from mirror.storage.secrets import Keyring, load_keyring
-from mirror.storage.sessions import Session, Token
+from mirror.storage.sessions import TOKEN_SECONDS, Session, Token
 
 Settings = Callable[[], StorageSettings]
+
+#: Seconds that :meth:`init` waits for Postgres where SQLite can answer: enough for a server that is there.
+FIRST_PATIENCE = 0.25
 
 
 class Reader:
     """Reads at a token."""
 
-    def __init__(self, runner: RoutedRunner) -> None:
-        self.memory = Memory(runner)
-        self.tasks, self.teams = Tasks(runner), Teams(runner)
+    def __init__(self, memory: RoutedRunner, dashboard: RoutedRunner) -> None:
+        self.memory = Memory(memory)
+        self.tasks, self.teams = Tasks(dashboard), Teams(dashboard)
 
 
 class AsyncReader:
     """Reads at a token."""
 
-    def __init__(self, runner: AsyncRoutedRunner) -> None:
-        self.memory = AsyncMemory(runner)
-        self.tasks, self.teams = AsyncTasks(runner), AsyncTeams(runner)
+    def __init__(self, memory: AsyncRoutedRunner, dashboard: AsyncRoutedRunner) -> None:
+        self.memory = AsyncMemory(memory)
+        self.tasks, self.teams = AsyncTasks(dashboard), AsyncTeams(dashboard)
 
 
-@runtime_checkable
+class _NotInToken(TokenRoutes):
+    """The rules for reads of a source that a token is not of."""
+
+    def __init__(self, token: str, source: str) -> None:
+        self._text, self._missing = token, source
+
+    def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
+        """Raises ``TokenError``."""
+        step = "have the program that gives it use that source first"
+        raise TokenError("read at a token", self._text, f"it is not of the {self._missing} source", next_step=step)
+
+
 class StorageAdapter(Protocol):
     """A program's data. A context manager, which closes it."""
 
@@ -88,7 +104,7 @@ class StorageAdapter(Protocol):
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
 
     def close(self) -> None:
-        """Let go of the stores. May be called twice."""
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
 
     def is_ready(self) -> bool:
         """Whether :meth:`init` was done and :meth:`close` was not."""
@@ -96,17 +112,20 @@ class StorageAdapter(Protocol):
     def for_agent(self, agent_id: str) -> StorageAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
 
-    def token(self, source: str = "memory") -> str:
+    def token(self) -> str:
         """A token for all that this adapter has seen and written: a read at it, on any host, is not older.
 
-        ``source``: memory or dashboard. Raises ``ControlError`` (retryable) if the mirror does not say.
+        It is of the sources (memory, dashboard) that the adapter has used so far; of all before that. Takes a second at
+        most. Raises ``ControlError`` (retryable) if the mirror does not say.
         """
 
-    def read(self, at: str, source: str = "memory") -> Reader:
-        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+    def read(self, at: str) -> Reader:
+        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none.
+
+        So does reading a source that the token is not of.
+        """
 
 
-@runtime_checkable
 class AsyncStorageAdapter(Protocol):
     """:class:`StorageAdapter`, as coroutines."""
 
@@ -138,20 +157,30 @@ class AsyncStorageAdapter(Protocol):
     def keys(self) -> AsyncKeys:
         """Service keys and credentials, encrypted, in Postgres alone."""
 
-    def read(self, at: str, source: str = "memory") -> AsyncReader:
-        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
+    async def token(self) -> str:
+        """As :meth:`StorageAdapter.token`."""
+
+    def read(self, at: str) -> AsyncReader:
+        """As :meth:`StorageAdapter.read`."""
 
     async def init(self) -> None:
         """Connect to the stores that the settings name; raises a ``MirrorError``."""
 
     async def close(self) -> None:
-        """Let go of the stores. May be called twice."""
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
 
     def is_ready(self) -> bool:
         """Whether :meth:`init` was done and :meth:`close` was not."""
 
     def for_agent(self, agent_id: str) -> AsyncStorageAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+
+
+if TYPE_CHECKING:
+
+    def _conform(one: Adapter, other: AsyncAdapter) -> tuple[StorageAdapter, AsyncStorageAdapter]:
+        """What the type checker proves. At run time nothing could: both kinds have methods of the same names."""
+        return one, other
 
 
 def _keyring() -> Keyring:
@@ -165,30 +194,43 @@ class _Shared:
     def __init__(self, backing: Backing, files: Files, settings: Settings) -> None:
         self._backing = backing
         self._files = files
-        self._settings = settings
+        self._given = settings
         self._context = Context(files.agent)
         self._sources = {
-            kind: SourceReads(freshness, Session(freshness), Lock()) for kind, freshness in files.freshness.items()
+            source: SourceReads(known, Session(known, source), Lock()) for source, known in files.freshness.items()
         }
-        self._routes = Routes(settings, dict(self._sources), backing.health, files.agent)
+        self._routes = Routes(self._settings, dict(self._sources), backing.health, files.agent)
         self._shadow = partial(backing.shadow.offer, files)
-        self._ready = False
+        self._ready = self._is_closed = False
+
+    def _settings(self) -> StorageSettings:
+        """The settings of now, for which everything asks that this does. Raises ``StorageError`` after closing."""
+        if self._is_closed:
+            raise StorageError("use the adapter", detail="it is closed", next_step="make another one")
+        return self._given()
 
     def is_ready(self) -> bool:
         """Whether :meth:`init` was done and :meth:`close` was not."""
         return self._ready
 
-    def token(self, source: str = "memory") -> str:
-        """A token for all that this adapter has seen and written: a read at it, on any host, is not older.
-
-        ``source``: memory or dashboard. Raises ``ControlError`` (retryable) if the mirror does not say.
-        """
-        reads = self._sources.get(source)
-        if reads is None:
+    def _token(self) -> str:
+        self._settings()
+        if not self._sources:
             step = "ask on the host that has the program's files"
-            raise StorageError("give a token", source, "there is no such SQLite file here", next_step=step)
-        with reads.guard:
-            return reads.session.token()
+            raise StorageError("give a token", detail="there is no such SQLite file here", next_step=step)
+        used = [reads for reads in self._sources.values() if reads.session.used] or [*self._sources.values()]
+        deadline = time.monotonic() + TOKEN_SECONDS
+        tokens = [reads.session.token(deadline - time.monotonic(), reads.guard) for reads in used]
+        return "+".join(map(str, tokens))
+
+    def _token_routes(self, at: str) -> dict[str, TokenRoutes]:
+        """The rules for reading each source at a token."""
+        self._settings()
+        tokens = Token.parse_all(at)
+        return {
+            kind: TokenRoutes(self._settings, tokens[kind], kind) if kind in tokens else _NotInToken(at, kind)
+            for kind in ("memory", "dashboard")
+        }
 
     def _open_files(self) -> None:
         if not postgres_only(self._settings()):
@@ -198,6 +240,13 @@ class _Shared:
     def _needs_postgres(self) -> bool:
         settings = self._settings()
         return postgres_only(settings) or settings.read_from == "postgres"
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for Postgres to begin with; None: as long as for any connection."""
+        settings = self._settings()
+        if postgres_only(settings):
+            return None
+        return min(max(settings.reads.max_wait_ms / 1000, FIRST_PATIENCE), CONNECT_SECONDS)
 
     def _go_on_without_postgres(self, error: SinkError) -> None:
         """Raise the error, unless SQLite can answer while Postgres is away."""
@@ -232,33 +281,43 @@ class Adapter(_Shared):
         self._open_files()
         if self._needs_postgres():
             try:
-                self._pools.get(self._files.schema).open()
+                self._pools.get(self._files.schema).open(self._patience())
             except SinkError as error:
                 self._go_on_without_postgres(error)
         self._ready = True
 
     def close(self) -> None:
-        """Let go of the stores. May be called twice."""
-        closed, self._closed, self._ready = self._closed, None, False
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
+        closed, self._closed = self._closed, None
+        self._is_closed, self._ready = True, False
         for other in self._others.values():
             other.close()
         if closed is not None:
             closed()
 
-    def read(self, at: str, source: str = "memory") -> Reader:
-        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
-        routes = TokenRoutes(self._settings, Token.parse(at), source)
-        return Reader(RoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
+    def token(self) -> str:
+        """As :meth:`StorageAdapter.token`."""
+        return self._token()
+
+    def read(self, at: str) -> Reader:
+        """As :meth:`StorageAdapter.read`."""
+        memory, dashboard = (
+            RoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema))
+            for routes in self._token_routes(at).values()
+        )
+        return Reader(memory, dashboard)
 
     def for_agent(self, agent_id: str) -> Adapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+        self._settings()
         if agent_id not in self._others:
-            made = Adapter(self._backing, self._backing.files_of(agent_id), self._settings, self._pools)
+            made = Adapter(self._backing, self._backing.files_of(agent_id), self._given, self._pools)
             made.init()
             self._others[agent_id] = made
         return self._others[agent_id]
 
     def __enter__(self) -> Self:
+        self._settings()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -289,14 +348,15 @@ class AsyncAdapter(_Shared):
         self._open_files()
         if self._needs_postgres():
             try:
-                await self._pools.get(self._files.schema).open()
+                await self._pools.get(self._files.schema).open(self._patience())
             except SinkError as error:
                 self._go_on_without_postgres(error)
         self._ready = True
 
     async def close(self) -> None:
-        """Let go of the stores. May be called twice."""
-        closed, self._closed, self._ready = self._closed, None, False
+        """Close what this has open. Any later call raises ``StorageError``, but for another of this."""
+        closed, self._closed = self._closed, None
+        self._is_closed, self._ready = True, False
         for other in self._others.values():
             await other.close()
         for store in self._pools.all():
@@ -304,15 +364,23 @@ class AsyncAdapter(_Shared):
         if closed is not None:
             closed()
 
-    def read(self, at: str, source: str = "memory") -> AsyncReader:
-        """Reads of Postgres that are not older than a token, on any host. Raises ``TokenError`` for what is none."""
-        routes = TokenRoutes(self._settings, Token.parse(at), source)
-        return AsyncReader(AsyncRoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema)))
+    async def token(self) -> str:
+        """As :meth:`StorageAdapter.token`."""
+        return await asyncio.to_thread(self._token)
+
+    def read(self, at: str) -> AsyncReader:
+        """As :meth:`StorageAdapter.read`."""
+        memory, dashboard = (
+            AsyncRoutedRunner(self._context, routes, {}, lambda: self._pools.get(self._files.schema))
+            for routes in self._token_routes(at).values()
+        )
+        return AsyncReader(memory, dashboard)
 
     def for_agent(self, agent_id: str) -> AsyncAdapter:
         """The same for another agent; closed with this one. Raises ``ConfigError`` if there is no such agent."""
+        self._settings()
         if agent_id not in self._others:
-            made = AsyncAdapter(self._backing, self._backing.files_of(agent_id), self._settings)
+            made = AsyncAdapter(self._backing, self._backing.files_of(agent_id), self._given)
             made._ready = True
             self._others[agent_id] = made
         return self._others[agent_id]

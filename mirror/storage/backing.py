@@ -6,7 +6,6 @@ One in a process for each configuration, for as long as an adapter of it is open
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, StorageSetting
 from mirror.core.errors import ConfigError
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from mirror.storage.flags import LiveSettings
+from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_sqlite.recognise import recognised
@@ -41,6 +41,14 @@ class Files:
         self.freshness: dict[str, Freshness] = {}
 
 
+def sources_in(settings: Settings) -> tuple[str, ...]:
+    """What a backing opens, and keeps open whatever the files say later: in texts that are equal where that is."""
+    entries = (
+        f"{entry.path}|{entry.agent or DEFAULT_AGENT}|{entry.schema or DEFAULT_SCHEMA}" for entry in settings.configured
+    )
+    return str(settings.state_dir), *entries
+
+
 class Backing:
     """Of one configuration. Thread: any."""
 
@@ -48,23 +56,34 @@ class Backing:
         """Read the configuration and open its files. Raises ``ConfigError``, ``SourceError``."""
         self.live = LiveSettings(config)
         self.health = Health()
-        self._guard = threading.Lock()
+        self._guard = Lock()
         self._embedded: EmbeddedPostgres | None = None
         # One connection of its own, so that it takes none that a caller waits for.
         self._shadow_pools: Pools[PostgresStore] = Pools(self, lambda dsn, schema, _: PostgresStore(dsn, schema, 1))
         self.shadow = ShadowReads(self._shadow_pools.get)
+        self.agents: dict[str, Files] = {}
+        self._opened = self._seen = sources_in(self.live.current)
+        self.live.listen(self._changed)
         try:
-            self.agents = self._open(self.live.current)
+            self._open(self.live.current)
         except BaseException:
-            self.live.close()
+            self.close()
             raise
 
     def settings(self) -> StorageSettings:
         """The settings now."""
         return self.live.current.storage
 
-    def _open(self, settings: Settings) -> dict[str, Files]:
-        agents: dict[str, Files] = {}
+    def _changed(self, settings: Settings) -> None:
+        seen, self._seen = self._seen, sources_in(settings)
+        if self._seen not in (seen, self._opened):
+            logger.warning(
+                "`sources` or `stateDir` were changed: adapters that are open keep to the files of before; restart the"
+                " program, or close them and make others"
+            )
+
+    def _open(self, settings: Settings) -> None:
+        agents = self.agents
         for entry in settings.configured:
             agent = entry.agent or DEFAULT_AGENT
             if settings.storage.backend == "postgres" and not entry.path.exists():
@@ -77,11 +96,12 @@ class Backing:
                 continue
             files = agents.setdefault(agent, Files(agent, entry.schema or DEFAULT_SCHEMA))
             if kind in files.stores:
+                store.close()
                 detail = f"{agent} has two files of one kind: {files.stores[kind].database} and {entry.path}"
                 step = "name another `agent` for one of them in mirror.json"
                 raise ConfigError("open the store", str(entry.path), detail, next_step=step)
             files.stores[kind] = store
-            files.freshness[kind] = Freshness(entry.path, settings.state_dir)
+            files.freshness[kind] = Freshness(entry.path, settings.state_dir, store.open)
         if not agents and settings.storage.backend != "postgres":
             places = ", ".join(str(file.path) for file in settings.files if file.name == "mirror.json")
             raise ConfigError(
@@ -90,7 +110,6 @@ class Backing:
                 "none of its sources is a MemuStore or its dashboard",
                 next_step="list memory.db (and dashboard.db) in `sources`",
             )
-        return agents
 
     def files_of(self, agent: str | None) -> Files:
         """The files of an agent; None: of the only one there is. Raises ``ConfigError``."""
@@ -132,6 +151,8 @@ class Backing:
             for files in self.agents.values():
                 for store in files.stores.values():
                     stack.callback(store.close)
+                for freshness in files.freshness.values():
+                    stack.callback(freshness.close)
             for pool in self._shadow_pools.all():
                 stack.callback(pool.close)
             stack.callback(self.shadow.close)
@@ -154,7 +175,7 @@ class Pools(Generic[Store]):
         """``make``: of a DSN, a schema and the most connections. It is not opened here."""
         self._backing = backing
         self._make = make
-        self._guard = threading.Lock()
+        self._guard = Lock()
         self._stores: dict[str, tuple[tuple[str, int], Store]] = {}
         self._old: list[Store] = []
 

@@ -6,15 +6,16 @@ session of its own: no answer of it is older than an earlier one.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from mirror.core.config.settings import load_settings
 from mirror.storage.adapters import Adapter, AsyncAdapter
-from mirror.storage.backing import Backing, Pools
+from mirror.storage.backing import Backing, Pools, sources_in
+from mirror.storage.forks import Lock
 from mirror.storage.on_postgres.store import PostgresStore
 
 
@@ -27,7 +28,7 @@ class _Shared:
     users: int = 0
 
 
-_guard = threading.Lock()
+_guard = Lock()
 _shared: dict[tuple[str, ...], _Shared] = {}
 
 
@@ -49,8 +50,33 @@ def get_storage_adapter(config: str | Path | None = None, agent: str | None = No
     return made
 
 
-async def get_async_storage_adapter(config: str | Path | None = None, agent: str | None = None) -> AsyncAdapter:
-    """:func:`get_storage_adapter`, for the event loop that runs now."""
+class Opening:
+    """An adapter that is opened when this is awaited, or by ``async with``, which closes it, too."""
+
+    def __init__(self, config: str | Path | None, agent: str | None) -> None:
+        self._config, self._agent = config, agent
+        self._opened: list[AsyncAdapter] = []
+
+    def __await__(self) -> Generator[Any, None, AsyncAdapter]:
+        return _open(self._config, self._agent).__await__()
+
+    async def __aenter__(self) -> AsyncAdapter:
+        adapter = await self
+        self._opened.append(adapter)
+        return adapter
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._opened.pop().close()
+
+
+def get_async_storage_adapter(config: str | Path | None = None, agent: str | None = None) -> Opening:
+    """:func:`get_storage_adapter`, for the event loop in which it is awaited, or used with ``async with``."""
+    return Opening(config, agent)
+
+
+async def _open(config: str | Path | None, agent: str | None) -> AsyncAdapter:
     shared, release = _take(config)
     try:
         backing = shared.backing
@@ -91,15 +117,6 @@ def _take(config: str | Path | None) -> tuple[_Shared, Callable[[], None]]:
 
 
 def _key(config: str | Path | None) -> tuple[str, ...]:
-    """What tells configurations apart: the files that they are read from."""
+    """What tells configurations apart: the files that they are read from, and the sources that these name."""
     settings = load_settings((), None, None, None, None if config is None else str(config))
-    return tuple(str(file.path) for file in settings.files)
-
-
-def _forked() -> None:
-    """In a child of fork, a thread of the parent may have held the lock."""
-    global _guard
-    _guard = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forked)
+    return *(str(file.path) for file in settings.files), *sources_in(settings)

@@ -24,7 +24,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from weakref import WeakSet
 
@@ -34,6 +34,7 @@ from mirror.core.errors import ControlError, MirrorError
 from mirror.core.folders import resolve, source_folder
 from mirror.core.positions import Lsn
 from mirror.core.published import Published, PublishedReader
+from mirror.storage.forks import Lock
 from mirror.storage.newest import WalIndex
 from mirror.storage.proofs import PositionRow, Proofs, Start
 from mirror.storage.reads import Reason
@@ -52,27 +53,36 @@ _all: WeakSet[Freshness] = WeakSet()
 class Freshness:
     """What this process knows of one source and its mirror. Thread: any."""
 
-    def __init__(self, database: Path | str, state_dir: Path) -> None:
+    def __init__(self, database: Path | str, state_dir: Path, connect: Callable[[], object] = lambda: None) -> None:
         """``database``: the source. ``state_dir``: the state directory of its mirror. Neither need be there.
+
+        ``connect``: called before the mirror is asked; where the process has no connection to the file that is there
+        now (it was forked, or the file replaced), it opens one, or raises a ``MirrorError``.
 
         The process must have a connection of its own to the database, and have read through it, from before this until
         the end: then nothing can happen to the WAL that this does not see (:mod:`mirror.storage.proofs`).
         """
         source = resolve(database)
-        self._name, self._folder = source.name, source_folder(state_dir, source)
-        self._index = WalIndex(source)
+        self._connect = connect
+        self._name, self._source, self._folder = source.name, source, source_folder(state_dir, source)
+        self._guard = Lock()
+        self._closed = False
         self._reader = PublishedReader(self._folder)
-        self._proofs = Proofs()
-        self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        self._next_try = 0.0
         self.error: MirrorError | None = None
         """Why the mirror could not be asked the last time what it follows; None: it has answered."""
         self._start_over()
         _all.add(self)
 
     def _start_over(self) -> None:
-        """Also in a process that was forked: its locks and threads are not there."""
-        self._guard = threading.Lock()
+        """Also in a process that was forked: its parent's connections and threads are not there, so nothing is proved,
+        and what a thread was changing may be half-changed.
+        """
+        self._index = WalIndex(self._source)
+        self._reader.close()
+        self._reader = PublishedReader(self._folder)
+        self._proofs = Proofs()
+        self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._next_try = 0.0
         self._asking = False
 
     # -- a read ------------------------------------------------------------------------------------
@@ -83,7 +93,7 @@ class Freshness:
             newest = self._index.newest()
             if isinstance(newest, Reason):
                 return Start(None, newest)
-            published = self._reader.read()
+            published = self._published()
             start = self._proofs.begin(newest, published)
             if published is None or not published.following:
                 return start._replace(reason=Reason.NOT_FOLLOWED)
@@ -185,11 +195,18 @@ class Freshness:
     def published(self) -> Published | None:
         """What the mirror has published; None: nothing."""
         with self._guard:
-            return self._reader.read()
+            return self._published()
+
+    def _published(self, *, look: bool = False) -> Published | None:
+        return None if self._closed else self._reader.read(look=look)
 
     def close(self) -> None:
-        """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`)."""
+        """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`).
+
+        From then on nothing counts as published.
+        """
         with self._guard:
+            self._closed = True
             self._reader.close()
 
     # -- asking the mirror -------------------------------------------------------------------------
@@ -209,22 +226,24 @@ class Freshness:
     def mark(self, deadline: float) -> tuple[str, Lsn]:
         """Lineage and position of all that is committed now. ``deadline``: of ``time.monotonic``.
 
-        Raises ``ControlError`` (retryable) if the mirror does not say in time, or does not follow the source.
+        Raises ``ControlError`` (retryable) if the mirror does not say in time, or does not follow the source, and
+        ``SourceError`` if the file cannot be opened.
         """
         while True:
+            self._connect()
             with self._guard:
                 before = self._index.newest()
                 asked = None if isinstance(before, Reason) else self._proofs.begin(before)
-                published = self._reader.read(look=True)
+                published = self._published(look=True)
             if asked is None or published is None or not (published.following and published.wal):
                 raise self._not_followed("it does not follow the source at present")
             seconds = max(deadline - time.monotonic(), 0.001)
             with ControlClient(self._folder, seconds) as client:
-                lsn = client.mark(seconds)
+                lsn = client.mark(max(deadline - time.monotonic(), 0.001), slack=0.0)
             if lsn is None:
                 raise self._not_followed("it did not say in time what is committed")
             with self._guard:
-                now, again = self._index.newest(), self._reader.read(look=True)
+                now, again = self._index.newest(), self._published(look=True)
                 if again is not None and again.following and again.mirror == published.mirror:
                     confirmed = not isinstance(now, Reason) and self._proofs.confirm(
                         asked, now, lsn, published.lineage, published.mirror
@@ -265,7 +284,7 @@ class Freshness:
 
 
 def _forked() -> None:
-    for freshness in _all:
+    for freshness in list(_all):
         freshness._start_over()
 
 

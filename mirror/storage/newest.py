@@ -15,13 +15,13 @@ Not answered: anything about a database without a WAL, and one in exclusive lock
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from mirror.core.positions import Salts
 from mirror.sqlite.format.walindex import BOTH_COPIES, WalIndexHeader
+from mirror.storage.forks import Lock
 from mirror.storage.reads import Reason
 
 #: The most indexes that a process opens.
@@ -33,12 +33,10 @@ SETTLE_SECONDS = 0.002
 #: Device and inode number of an index.
 File = tuple[int, int]
 
-_guard = threading.Lock()
+_guard = Lock()
 _opened: dict[File, int] = {}
 _spare: list[int] = []
 """Descriptors that were opened on a file that has one already. Never closed either."""
-
-os.register_at_fork(after_in_child=lambda: globals().update(_guard=threading.Lock()))
 
 
 class NewestCommit(NamedTuple):

@@ -101,6 +101,8 @@ class Start(NamedTuple):
     """Of the salts among those seen."""
     published: Published | None = None
     """What was published then."""
+    on_sqlite: int = 0
+    """How often the session had used SQLite before."""
 
 
 class Proofs:

@@ -5,9 +5,10 @@ And what shadow reads found: ``mirror_shadow_reads_total{result,reason}``.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from enum import StrEnum
+
+from mirror.storage.forks import Lock
 
 
 class Reason(StrEnum):
@@ -57,7 +58,7 @@ class ReadCounts:
     """Counts reads by where the answer came from and why. Thread: any."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = Lock()
         self._counts: Counter[tuple[str, Reason]] = Counter()
         self._shadows: Counter[tuple[Shadow, str]] = Counter()
 

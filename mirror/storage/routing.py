@@ -16,11 +16,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
+from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow, Start, Unasked
@@ -173,7 +173,7 @@ class Routes:
     def _fresh(self, source: SourceReads, settings: StorageSettings) -> Steps[tuple[Any] | Reason]:
         """The answer of Postgres, in a tuple, if it is proved fresh in time; else the reason why not."""
         freshness = source.freshness
-        start = freshness.begin()
+        start = source.session.begin()
         if start.reason is not None:
             return start.reason
         wait = 0.0 if settings.reads.never_wait else settings.reads.max_wait_ms / 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 import mirror
 from mirror.core.errors import ConfigError, SourceError, StorageError, TokenError
-from mirror.storage.adapters import AsyncStorageAdapter, PostgresAdapter, StorageAdapter
+from mirror.storage.adapters import PostgresAdapter
 from mirror.storage.reads import READS
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -74,7 +74,7 @@ def until_counted(key: str, read: Callable[[], object]) -> None:
 
 def test_reads_move_to_postgres_and_back(program: Program) -> None:
     with mirror.get_storage_adapter(config=program.config) as adapter:
-        assert isinstance(adapter, StorageAdapter) and adapter.is_ready()
+        assert adapter.is_ready()
         made = adapter.memory.create_item(memory_type="event", summary="Met Ada")
         assert adapter.memory.get_item(made.id) == made
         program.configure(readFrom="postgres")
@@ -133,12 +133,22 @@ def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:
         assert adapter.memory.list_items() == [other]
 
 
+async def later(answer: Awaitable[int]) -> int | None:
+    """An answer; None if Postgres was not that far in time."""
+    try:
+        return await answer
+    except StorageError as error:
+        if not error.retryable:
+            raise
+        return None
+
+
 def test_asynchronous(program: Program) -> None:
     program.configure(readFrom="postgres")
 
     async def main() -> None:
-        async with await mirror.get_async_storage_adapter(config=program.config) as adapter:
-            assert isinstance(adapter, AsyncStorageAdapter)
+        async with mirror.get_async_storage_adapter(config=program.config) as adapter:
+            assert adapter.is_ready()
             made = await asyncio.gather(
                 *(adapter.memory.create_item(memory_type="event", summary=f"number {n}") for n in range(20))
             )
@@ -147,6 +157,10 @@ def test_asynchronous(program: Program) -> None:
                 assert await adapter.memory.count_items() == 20
             found = await asyncio.gather(*(adapter.memory.get_item(one.id) for one in made))
             assert found == made
+            reader = adapter.read(at=await adapter.token())
+            while (count_at := await later(reader.memory.count_items())) is None:
+                pass
+            assert count_at == 20
 
     asyncio.run(main())
 
@@ -174,6 +188,16 @@ def test_a_token_for_another_host(program: Program, folder: Path) -> None:
             other.read(at=strange).memory.get_item(made.id)
         with pytest.raises(StorageError, match="no such SQLite file"):
             other.token()
+        assert token.startswith("m1.") and "+" not in token  # nothing else was used
+        with pytest.raises(TokenError, match="not of the dashboard source"):
+            other.read(at=token).tasks.list()
+        task = adapter.tasks.create("Buy tea")
+        both = other.read(at=adapter.token())
+        assert both.tasks.get(task.id) == task and both.memory.get_item(made.id) == made
+        tasks_alone = adapter.token().split("+")[1]
+        assert other.read(at=tasks_alone).tasks.get(task.id) == task
+        with pytest.raises(TokenError, match="not of the memory source"):
+            other.read(at=tasks_alone).memory.get_item(made.id)
 
 
 def test_in_a_child_of_fork(program: Program) -> None:

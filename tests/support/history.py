@@ -285,7 +285,7 @@ class _History:
         for event in self.events:
             if not event.token or event.at:
                 continue
-            _, lineage, generation, frame = event.token.split(".")
+            _, lineage, generation, frame = event.token.split("+")[0].split(".")
             position = int(generation), int(frame)
             before = last.get(event.session)
             if before is not None and (lineage != before[0] or position < before[1]) and before[2].end < event.begin:

@@ -36,6 +36,9 @@ def test_a_token_is_text_and_back() -> None:
     token = Token(ONE, Lsn(12, 345))
     assert str(token) == f"m1.{ONE}.12.345"
     assert Token.parse(str(token)) == token
+    other = Token(OTHER, Lsn(1, 2), "dashboard")
+    assert Token.parse_all(f"{token}+{other}") == {"memory": token, "dashboard": other}
+    assert Token.parse_all(str(other)) == {"dashboard": other}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,38 @@ def test_a_token_is_text_and_back() -> None:
 def test_what_is_no_token(text: str) -> None:
     with pytest.raises(TokenError, match="read a token"):
         Token.parse(text)
+    with pytest.raises(TokenError, match="read a token"):
+        Token.parse_all(text)
+
+
+def test_a_token_names_a_source_once() -> None:
+    part = str(Token(ONE, Lsn(1, 2)))
+    for text in (f"{part}+{part}", f"{part}+", f"+{part}", cast("Any", None)):
+        with pytest.raises(TokenError, match="read a token"):
+            Token.parse_all(text)
+
+
+def test_what_happens_while_a_token_is_asked_for() -> None:
+    """A later answer counts, and something on SQLite meanwhile is not in the token."""
+    stub = Stub()
+    session = Session(cast("Any", stub))
+    marked = stub.mark
+
+    def answered(deadline: float) -> Any:
+        session.judge(session.begin(), row(9, 9))
+        return marked(deadline)
+
+    def written(deadline: float) -> Any:
+        session.saw_sqlite()
+        return marked(deadline)
+
+    stub.mark = answered  # type: ignore[method-assign]
+    assert session.token() == Token(ONE, Lsn(5, 5)) and session.token() == Token(ONE, Lsn(9, 9))
+    stub.at, stub.mark = (ONE, Lsn(10, 1)), written  # type: ignore[method-assign]
+    session.saw_sqlite()
+    assert session.token() == Token(ONE, Lsn(10, 1))
+    stub.at, stub.mark = (ONE, Lsn(10, 2)), marked  # type: ignore[method-assign]
+    assert session.token() == Token(ONE, Lsn(10, 2))
 
 
 def test_a_token_is_compared_within_its_lineage_only() -> None:
@@ -86,7 +121,7 @@ def test_a_session_never_goes_back() -> None:
     assert session.judge_at(Token(ONE, Lsn(3, 10)), row(3, 10)) is Reason.SESSION
     assert session.judge_at(Token(ONE, Lsn(3, 10)), row(3, 9)) is Reason.BEHIND
     assert session.judge_at(Token(ONE, Lsn(3, 10)), row(4, 2)) is Reason.TOKEN
-    assert session.token() == str(Token(ONE, Lsn(4, 2)))
+    assert session.token() == Token(ONE, Lsn(4, 2))
 
 
 def test_a_copy_that_is_proved_fresh_begins_a_lineage() -> None:
@@ -94,7 +129,7 @@ def test_a_copy_that_is_proved_fresh_begins_a_lineage() -> None:
     session = Session(cast("Any", Stub()))
     assert session.judge(session.begin(), row(30, 10)) is Reason.FRESH
     assert session.judge(session.begin(), row(2, 1, OTHER)) is Reason.FRESH
-    assert session.token() == str(Token(OTHER, Lsn(2, 1)))
+    assert session.token() == Token(OTHER, Lsn(2, 1))
 
 
 def test_a_token_for_what_sqlite_answered() -> None:
@@ -104,13 +139,26 @@ def test_a_token_for_what_sqlite_answered() -> None:
     assert session.judge(session.begin(), row(3, 10)) is Reason.FRESH
     session.saw_sqlite()
     assert session.judge_at(Token(ONE, Lsn(3, 10)), row(5, 5)) is Reason.SESSION
-    assert session.token() == str(Token(ONE, Lsn(5, 5)))
+    assert session.token() == Token(ONE, Lsn(5, 5))
     assert session.judge_at(Token(ONE, Lsn(3, 10)), row(5, 5)) is Reason.TOKEN
     stub.at = ONE, Lsn(4, 4)
     session.saw_sqlite()
     with pytest.raises(ControlError, match="by now") as caught:
         session.token()
     assert caught.value.retryable
+
+
+def test_a_write_while_an_answer_of_postgres_is_under_way() -> None:
+    """The answer may not have it, so the mirror has to be asked where it is."""
+    stub = Stub()
+    session = Session(cast("Any", stub))
+    start = session.begin()
+    session.saw_sqlite()
+    assert session.judge(start, row(3, 10)) is Reason.FRESH
+    assert session.token() == Token(ONE, Lsn(5, 5))
+    session.saw_sqlite()
+    assert session.judge(session.begin(), row(6, 1)) is Reason.FRESH
+    assert session.token() == Token(ONE, Lsn(6, 1))
 
 
 def test_a_session_elsewhere() -> None:
@@ -121,7 +169,7 @@ def test_a_session_elsewhere() -> None:
         session.token()
     token = Token(ONE, Lsn(3, 10))
     assert session.judge_at(token, row(3, 12)) is Reason.TOKEN
-    assert session.token() == str(Token(ONE, Lsn(3, 12)))
+    assert session.token() == Token(ONE, Lsn(3, 12))
     assert session.judge_at(token, row(3, 11)) is Reason.SESSION
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from psycopg import RawCursor
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from mirror.core.errors import ConfigError, MirrorError, SinkError
+from mirror.storage.forks import Lock
 from mirror.storage.on_postgres import session
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
@@ -48,13 +48,16 @@ class PostgresStore:
         self._dsn = dsn
         self._most = most_connections
         self._problem: MirrorError | None = None
-        self._guard = threading.Lock()
+        self._guard = Lock()
         self._pool: ConnectionPool[Conn] | None = None
         self._pid = 0
 
-    def open(self) -> None:
-        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables."""
-        with self._connection("open the store in Postgres"):
+    def open(self, patience: float | None = None) -> None:
+        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables.
+
+        ``patience``: seconds to wait; where it ends it is only a ``SinkError``, and connecting goes on. None: as usual.
+        """
+        with self._connection("open the store in Postgres", patience):
             pass
 
     def close(self) -> None:

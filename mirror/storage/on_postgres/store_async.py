@@ -32,17 +32,25 @@ class AsyncPostgresStore:
         self._dsn = dsn
         self._most = most_connections
         self._pool: AsyncConnectionPool[Conn] | None = None
+        self._keeper: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables."""
-        async with self._connection("open the store in Postgres"):
+    async def open(self, patience: float | None = None) -> None:
+        """Connect; raises ``SinkError`` when Postgres cannot be reached, ``ConfigError`` without the tables.
+
+        ``patience``: seconds to wait; where it ends it is only a ``SinkError``, and connecting goes on. None: as usual.
+        """
+        async with self._connection("open the store in Postgres", patience):
             pass
 
     async def close(self) -> None:
         """Close the connections."""
         pool, self._pool = self._pool, None
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait([keeper])
         if pool is not None:
-            await pool.close()
+            await pool.close()  # the task may have been cancelled before it began
 
     async def _opened(self) -> AsyncConnectionPool[Conn]:
         """The pool, made at first use."""
@@ -57,6 +65,7 @@ class AsyncPostgresStore:
                 name="mirror storage",
                 open=False,
             )
+            self._keeper = asyncio.create_task(_keep(self._pool), name="mirror storage")
             await self._pool.open()
         return self._pool
 
@@ -178,3 +187,15 @@ class AsyncPostgresStore:
             cursor = await conn.execute(*session.later_read(statement, agent), binary=True)
             return session.answer(statement, await cursor.fetchall())
         return (await conn.execute(*session.write(statement, agent))).rowcount
+
+
+async def _keep(pool: AsyncConnectionPool[Conn]) -> None:
+    """Close a pool when this task is cancelled: by its store, or because the event loop ends.
+
+    ``asyncio.run`` cancels what still runs, and waits for it. A worker of the pool that connects at that moment takes
+    the cancellation for a failed connection, and would wait for work for ever.
+    """
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await pool.close()

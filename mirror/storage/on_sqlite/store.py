@@ -2,13 +2,16 @@
 
 Connections are kept and used again, each by one thread at a time. A read of several statements has one snapshot; a
 write is one transaction, which takes the write lock at once, so that it never fails half-way for another writer.
+
+A file that was replaced is noticed before each operation: what was written through a connection to the old one would
+be lost. Closing such a connection harms nothing: SQLite leaves the WAL alone where the file at the path is another one.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +19,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
+from mirror.storage.forks import Lock, whole
 from mirror.storage.jsontext import to_json
 from mirror.storage.on_sqlite import joined, sql
 from mirror.storage.on_sqlite.drivers import Connection, connect
@@ -51,6 +56,12 @@ from mirror.storage.words import search_words
 Result = TypeVar("Result")
 Seen = TypeVar("Seen")
 
+#: Handled by the program's own logging configuration.
+logger = logging.getLogger("mirror")
+
+#: How often a file is opened again because it was replaced meanwhile.
+_ATTEMPTS = 5
+
 #: Columns of texts that are searched where the file has no full-text table.
 _TEXTS = {
     "memory_items": ("summary", "reflection", "lesson"),
@@ -65,7 +76,9 @@ _SEARCHED = {"tasks_fts": "{title description tags} : "}
 class _Session:
     """A connection, and what its file has."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, file: tuple[int, int]) -> None:
+        self.file = file
+        """Device and inode number of the database that it is connected to."""
         self.connection: Connection = connect(database)
         self.vectors = self.connection.load_vectors()
         self.in_transaction = False
@@ -120,10 +133,11 @@ class SQLiteStore:
 
     def __init__(self, database: Path) -> None:
         self.database = database
+        self._path = str(database)
         self._idle: list[_Session] = []
         self._pid = os.getpid()
-        self._guard = threading.Lock()
-        self._closed = False
+        self._guard = Lock()
+        self._times_closed = 0
 
     def open(self) -> None:
         """Connect once, so that an error is met now; the connection is kept. Raises ``SourceError``."""
@@ -143,26 +157,79 @@ class SQLiteStore:
         return frozenset(name for (name,) in rows)
 
     def close(self) -> None:
-        """Close the connections; :meth:`run` opens new ones."""
+        """Close the connections, those that are in use when they are not any more; :meth:`run` opens new ones."""
         with self._guard:
             idle, self._idle = self._idle, []
-        for session in idle:
-            session.connection.close()
+            self._times_closed += 1
+        with whole:
+            for session in idle:
+                session.connection.close()
 
     @contextmanager
     def _session(self) -> Iterator[_Session]:
+        with whole, self._checked_out() as session:
+            yield session
+
+    @contextmanager
+    def _checked_out(self) -> Iterator[_Session]:
+        file = self._file()
+        old: list[_Session] = []
         with self._guard:
             if os.getpid() != self._pid:  # a child of fork must not use its parent's connections, nor close them
                 _OF_PARENTS.append(self._idle)
                 self._idle, self._pid = [], os.getpid()
+            times_closed = self._times_closed
             session = self._idle.pop() if self._idle else None
+            if session is not None and session.file != file:
+                old = [session, *(other for other in self._idle if other.file != file)]
+                self._idle = [other for other in self._idle if other.file == file]
+                session = self._idle.pop() if self._idle else None
+        if old:
+            logger.info("%s was replaced: it is opened again", self.database)
+        for other in old:
+            other.connection.close()
         if session is None:
-            session = _Session(self.database)
+            session = self._connect(file)
         try:
             yield session
         finally:
             with self._guard:
-                self._idle.append(session)
+                if keep := times_closed == self._times_closed:
+                    self._idle.append(session)
+            if not keep:
+                session.connection.close()
+
+    def _file(self) -> tuple[int, int]:
+        """Device and inode number of what is at the path now. Raises ``SourceError``."""
+        try:
+            found = os.stat(self._path)
+        except OSError as error:
+            step = "put the file back, or take it out of `sources` of mirror.json"
+            detail = error.strerror or str(error)
+            raise SourceError("use the store", self._path, detail, next_step=step, retryable=True) from error
+        return found.st_dev, found.st_ino
+
+    def _connect(self, file: tuple[int, int]) -> _Session:
+        """A connection to the file that is at the path when it is made. Raises ``SourceError``."""
+        for _ in range(_ATTEMPTS):
+            session = _Session(self.database, file)
+            try:
+                now = self._file()
+            except SourceError:
+                session.connection.close()
+                raise
+            if now == file:
+                return session
+            session.connection.close()
+            file = now
+        raise self._replaced("open the store")
+
+    def _replaced(self, operation: str) -> SourceError:
+        return SourceError(operation, self._path, "the file was replaced meanwhile", retryable=True)
+
+    def _require(self, session: _Session, operation: str) -> None:
+        if self._file() != session.file:
+            raise self._replaced(operation)
 
     def read_at(
         self,
@@ -195,7 +262,10 @@ class SQLiteStore:
             op = operation.make(ctx, *args, **kwargs)
             if operation.many:
                 with session.transaction("BEGIN" if operation.reads else "BEGIN IMMEDIATE"):
-                    return _drive(session, op)
+                    result = _drive(session, op)
+                    if not operation.reads:
+                        self._require(session, operation.name)
+                    return result
             return _drive(session, op)
 
 
