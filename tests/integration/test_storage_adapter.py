@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import mirror
 from mirror.core.errors import ConfigError, SourceError, StorageError, TokenError
 from mirror.storage.adapters import AsyncStorageAdapter, PostgresAdapter, StorageAdapter
+from mirror.storage.on_postgres.session import alone
 from mirror.storage.reads import READS
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -201,6 +203,61 @@ def test_one_backing_for_each_configuration(program: Program) -> None:
         assert two.memory.count_items() == 0
     with mirror.get_storage_adapter(config=program.config) as three:
         assert three._backing is not two._backing
+
+
+def test_postgres_alone_does_not_write_what_a_mirror_fills(program: Program) -> None:
+    """A write is refused, and nothing is written, until the mirror has stopped; what only Postgres has is written."""
+    program.configure(backend="postgres", readFrom="postgres")
+
+    async def asynchronous() -> None:
+        async with await mirror.get_async_storage_adapter(config=program.config) as adapter:
+            with pytest.raises(StorageError, match="stop the mirror first"):
+                await adapter.memory.create_item(memory_type="event", summary="of Postgres")
+
+    asyncio.run(asynchronous())
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        writes: list[Callable[[], object]] = [
+            lambda: adapter.memory.create_item(memory_type="event", summary="of Postgres"),
+            lambda: adapter.memory.create_items([{"memory_type": "event", "summary": "of Postgres"}]),
+            lambda: adapter.tasks.create(title="of Postgres"),
+            adapter.jobs.ensure_due_tasks,
+        ]
+        for write in writes:
+            with pytest.raises(StorageError, match=r"memory\.db.*stop the mirror first"):
+                write()
+        assert adapter.memory.list_items() == [] and adapter.tasks.list() == []
+        assert adapter.jobs.create_template("x", "y").name == "x"
+        program.mirror.stop()
+        until(lambda: _written(writes[0]))
+        for write in writes[1:]:
+            write()
+        assert len(adapter.memory.list_items()) == 2 and len(adapter.tasks.list()) == 1
+        adapter.memory.delete_items([item.id for item in adapter.memory.list_items()])
+        adapter.tasks.delete(adapter.tasks.list()[0].id)
+
+
+def test_a_mirror_that_starts_waits_for_a_write_of_postgres_alone(program: Program) -> None:
+    """The write has the shared lock of its sources until its transaction ends."""
+    program.mirror.stop()
+    with psycopg.connect(program.dsn, cursor_factory=psycopg.RawCursor) as conn:
+        assert conn.execute(*alone("argent")).fetchone() == (None,)
+        other = psycopg.connect(program.dsn, autocommit=True)
+        take = "SELECT bool_or(pg_try_advisory_lock(1835627122, source_id::int)) FROM mirror.sources"
+        assert other.execute(take).fetchone() == (False,)
+        conn.commit()
+        assert other.execute(take).fetchone() == (True,)
+        found = conn.execute(*alone("argent")).fetchone()
+        assert found is not None and "memory.db" in found[0] and "dashboard.db" in found[0]
+        other.close()
+
+
+def _written(write: Callable[[], object]) -> bool:
+    """Whether a write was done: a server notices a little later that a mirror has gone."""
+    try:
+        write()
+    except StorageError:
+        return False
+    return True
 
 
 def test_what_cannot_be_opened(folder: Path, dsn: str) -> None:

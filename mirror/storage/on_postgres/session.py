@@ -17,7 +17,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from psycopg.types import TypeInfo
 
-from mirror.core.errors import ConfigError, ConstraintError, MirrorError
+from mirror.core.errors import ConfigError, ConstraintError, MirrorError, StorageError
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
 from mirror.storage.on_postgres.shapes import parameters_of, shape_of
@@ -117,6 +117,44 @@ def named(agent: str) -> tuple[str, list[str | None]]:
     return "SELECT set_config('app.agent_id', $1, true)", [agent]
 
 
+#: First key of the lock of a source that is mirrored (mirror/core/locks.py); the second is the source's number.
+_SOURCE_LOCK = 0x6D697272
+
+
+def alone(agent: str) -> tuple[str, list[str | None]]:
+    """:func:`named`, for a transaction that writes what a mirror may fill; the row is for :func:`require_no_mirror`.
+
+    It shares the locks of the agent's sources in this schema until it ends, so a mirror that starts waits for it.
+    """
+    text = (
+        f"SELECT string_agg(q.path, ', ') FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path,"
+        f" pg_try_advisory_xact_lock_shared({_SOURCE_LOCK}, p.source_id::int) AS shared FROM mirror.position p"
+        " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON NOT q.shared"
+    )
+    return text, [agent]
+
+
+def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None) -> None:
+    """Raise ``StorageError`` if a mirror fills the tables, by the row of :func:`alone`."""
+    if row is not None and row[0] is not None:
+        raise StorageError(
+            operation.name,
+            str(row[0]),
+            "a mirror fills these tables from that file, and would not know of what is written here",
+            next_step="stop the mirror first, or set storage.backend to dual",
+        )
+
+
+def first(operation: Operation[..., Any], agent: str) -> tuple[str, list[str | None]]:
+    """The statement that is the first of a transaction that writes."""
+    return alone(agent) if fills_mirrored(operation) else named(agent)
+
+
+def fills_mirrored(operation: Operation[..., Any]) -> bool:
+    """Whether an operation writes tables that a mirror fills while there is one."""
+    return not operation.reads and (operation.source != "postgres" or operation.alone)
+
+
 def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
     """A statement that reads, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
@@ -129,11 +167,13 @@ _MOST_TRIES, _LONGEST_PAUSE = 100, 0.05
 
 
 def begin(operation: Operation[..., Any]) -> str:
-    """How a transaction that writes begins.
+    """How an operation's transaction begins.
 
-    One of several statements is serializable, because it writes what it has read: in SQLite, too, nobody writes in
-    between.
+    One that writes in several statements is serializable, because it writes what it has read: in SQLite, too, nobody
+    writes in between.
     """
+    if operation.reads:
+        return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     return "BEGIN ISOLATION LEVEL SERIALIZABLE" if operation.many else "BEGIN"
 
 

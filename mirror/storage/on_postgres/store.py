@@ -23,7 +23,6 @@ from mirror.storage.statements import ComparesVectors, Op
 Result = TypeVar("Result")
 Conn = psycopg.Connection[tuple[Any, ...]]
 
-BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #: Seconds to wait for a connection.
 CONNECT_SECONDS = 5.0
 #: Pools of parent processes: kept, because dropping them here would end the parent's sessions.
@@ -134,7 +133,7 @@ class PostgresStore:
             op = operation.make(ctx, *args, **kwargs)
             try:
                 with self._connection(operation.name) as conn:
-                    return self._in_transaction(conn, session.begin(operation), session.named(ctx.agent), ctx, op)[0]
+                    return self._in_transaction(conn, operation, session.first(operation, ctx.agent), ctx, op)[0]
             except SinkError as error:
                 if error.sqlstate not in session.MET_ANOTHER or pause is None:
                     raise
@@ -159,7 +158,7 @@ class PostgresStore:
             if not operation.many:
                 return _single(conn, op, ctx, source)
             first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = self._in_transaction(conn, BEGIN_READ, first, ctx, op)
+            result, row = self._in_transaction(conn, operation, first, ctx, op)
             return result, None if source is None else session.place(row)
 
     def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
@@ -173,13 +172,20 @@ class PostgresStore:
             return conn.execute(text.encode(), parameters).fetchall()
 
     def _in_transaction(
-        self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
+        self,
+        conn: Conn,
+        operation: Operation[..., Result],
+        first: tuple[str, list[str | None]],
+        ctx: Context,
+        op: Op[Result],
     ) -> tuple[Result, Any]:
         with conn.pipeline():
-            conn.execute(begin)
+            conn.execute(session.begin(operation))
             named = conn.execute(*first, binary=True)
         row = named.fetchone()
         try:
+            if session.fills_mirrored(operation):
+                session.require_no_mirror(operation, row)
             result = _drive(op, lambda statement: _execute(conn, statement, ctx.agent))
             conn.execute("COMMIT")
         except BaseException:

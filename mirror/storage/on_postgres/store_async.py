@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from mirror.core.errors import ConfigError, MirrorError, SinkError
 from mirror.storage.on_postgres import session
-from mirror.storage.on_postgres.store import BEGIN_READ, CONNECT_SECONDS, no_connection
+from mirror.storage.on_postgres.store import CONNECT_SECONDS, no_connection
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.proofs import PositionRow, Unasked
@@ -104,12 +104,12 @@ class AsyncPostgresStore:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         if operation.reads:
             return (await self.read(ctx, operation, args, kwargs, None))[0]
-        first = session.named(ctx.agent)
+        first = session.first(operation, ctx.agent)
         for pause in session.pauses():
             op = operation.make(ctx, *args, **kwargs)
             try:
                 async with self._connection(operation.name) as conn:
-                    return (await self._in_transaction(conn, session.begin(operation), first, ctx, op))[0]
+                    return (await self._in_transaction(conn, operation, first, ctx, op))[0]
             except SinkError as error:
                 if error.sqlstate not in session.MET_ANOTHER or pause is None:
                     raise
@@ -134,18 +134,25 @@ class AsyncPostgresStore:
             if not operation.many:
                 return await self._single(conn, op, ctx, source)
             first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = await self._in_transaction(conn, BEGIN_READ, first, ctx, op)
+            result, row = await self._in_transaction(conn, operation, first, ctx, op)
             return result, None if source is None else session.place(row)
 
     async def _in_transaction(
-        self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
+        self,
+        conn: Conn,
+        operation: Operation[..., Result],
+        first: tuple[str, list[str | None]],
+        ctx: Context,
+        op: Op[Result],
     ) -> tuple[Result, Any]:
         async with conn.pipeline():
-            await conn.execute(begin)
+            await conn.execute(session.begin(operation))
             named = await conn.execute(*first, binary=True)
         row = await named.fetchone()
         answer: Any = None
         try:
+            if session.fills_mirrored(operation):
+                session.require_no_mirror(operation, row)
             while True:
                 try:
                     statement = op.send(answer)
