@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
+from mirror.core.errors import ControlError, SinkError, StorageError, TokenError, UnsupportedError
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow, Start, Unasked
@@ -50,6 +50,19 @@ class OnPostgres(NamedTuple):
     """Seconds to wait for a connection; None: as long as it is usual."""
 
 
+class Owed(NamedTuple):
+    """A step: ask what the session has seen, and be sent its token, or the mirror's error."""
+
+    reads: SourceReads
+
+
+class Position(NamedTuple):
+    """A step: be sent the position of a source in Postgres, None if it is not there; or have the error thrown."""
+
+    source: int | str
+    """Its number, or the lineage of its copy."""
+
+
 class Wait(NamedTuple):
     """A step: wait until Postgres has what the read needs, and be sent None or the reason why it has not."""
 
@@ -72,7 +85,7 @@ class Offer(NamedTuple):
     """Of the reads that are offered, how many are to be taken."""
 
 
-Step = OnSqlite | OnPostgres | Wait | Pause | Offer
+Step = OnSqlite | OnPostgres | Owed | Position | Wait | Pause | Offer
 Steps = Generator[Step, Any, Result]
 
 
@@ -110,6 +123,16 @@ class SourceReads:
     freshness: Freshness
     session: Session
     guard: Lock
+    moved: bool = False
+    """Postgres, which alone is used now, has all that the session had seen before."""
+
+    def owed(self) -> Token | ControlError:
+        """The token of what the session has seen; or why the mirror does not say it."""
+        try:
+            with self.guard:
+                return Token.parse(self.session.token())
+        except ControlError as error:
+            return error
 
 
 class Routes:
@@ -140,9 +163,14 @@ class Routes:
                     detail="it writes tasks to Postgres, and the mirror carries the dashboard's tasks there",
                     next_step="set storage.backend to postgres, or create the tasks with tasks.create",
                 )
+            moved = self._sources.get(operation.source)
+            if moved is not None and not moved.moved and moved.session.has_seen:
+                yield from _moved(operation, moved, settings)
             result, _ = yield OnPostgres(None)
             return result  # type: ignore[no-any-return]  # a step's answer is of any type
         source = self._sources.get(operation.source)
+        if source is not None:
+            source.moved = False
         if not operation.reads:
             result = yield OnSqlite()
             if source is not None:
@@ -205,6 +233,40 @@ class Routes:
             if verdict is Reason.INCOMPLETE or time.monotonic() + _PAUSE > deadline:
                 return verdict
             yield Pause(_PAUSE)
+
+
+def _moved(operation: Operation[..., Any], source: SourceReads, settings: StorageSettings) -> Steps[None]:
+    """Wait until Postgres has what the session has seen, because it goes on there alone.
+
+    The mirror says where that is; where it has ended, the WAL index may still show that it was applied to the end.
+    Raises ``StorageError``, retryable, if it is not there in time.
+    """
+    deadline = time.monotonic() + settings.reads.max_wait_ms / 1000
+    start = source.freshness.begin()
+    owed = yield Owed(source)
+    published = start.published
+    keys: list[int | str] = [owed.lineage] if isinstance(owed, Token) else []
+    keys += [published.source_id] if published is not None else []
+    while True:
+        for key in keys:
+            row: PositionRow | None = yield Position(key)
+            if row is None or not row.complete:
+                continue
+            same = isinstance(owed, Token) and row.lineage == owed.lineage
+            if (same and owed.reached_by(row)) or source.freshness.covers(start, row):
+                source.moved = True
+                return
+        if time.monotonic() + _PAUSE > deadline:
+            break
+        yield Pause(_PAUSE)
+    raise StorageError(
+        operation.name,
+        detail="it is not sure that Postgres has all that was read and written here before storage.backend was changed"
+        + (f": {owed}" if isinstance(owed, ControlError) else ""),
+        next_step="let the mirror run until it has applied everything (`mirror status`, `mirror rejects list`) and"
+        " try again; an adapter in a program that is started again does not ask for it",
+        retryable=True,
+    )
 
 
 class TokenRoutes:

@@ -12,7 +12,7 @@ from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.routing import Offer, OnPostgres, OnSqlite, Pause, Routes, Step, TokenRoutes, Wait
+from mirror.storage.routing import Offer, OnPostgres, OnSqlite, Owed, Pause, Position, Routes, Step, TokenRoutes, Wait
 
 Result = TypeVar("Result")
 #: Takes a part, in percent, of the reads that it is offered: operation, context, arguments.
@@ -88,6 +88,10 @@ class RoutedRunner:
                 if operation.reads:
                     return postgres.read(self.context, operation, args, kwargs, source, patience)
                 return postgres.run(self.context, operation, args, kwargs), None
+            case Owed(reads):
+                return reads.owed()
+            case Position(source):
+                return self._postgres().position(self.context, source)
             case Wait(freshness, start, deadline):
                 return freshness.wait(start, deadline)
             case Pause(seconds):
@@ -144,6 +148,10 @@ class AsyncRoutedRunner:
                 if operation.reads:
                     return await postgres.read(self.context, operation, args, kwargs, source, patience)
                 return await postgres.run(self.context, operation, args, kwargs), None
+            case Owed(reads):
+                return await asyncio.to_thread(reads.owed)
+            case Position(source):
+                return await self._postgres().position(self.context, source)
             case Wait(freshness, start, deadline):
                 return await freshness.wait_async(start, deadline)
             case Pause(seconds):

@@ -67,6 +67,11 @@ class Session:
         self._last: Token | None = None
         self._saw_sqlite = False
 
+    @property
+    def has_seen(self) -> bool:
+        """Whether anything was read or written."""
+        return self._saw_sqlite or self._last is not None
+
     def begin(self) -> Start:
         """Begin a read."""
         return Start(None, Reason.NO_INDEX) if self._freshness is None else self._freshness.begin()

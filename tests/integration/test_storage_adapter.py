@@ -251,6 +251,53 @@ def test_a_mirror_that_starts_waits_for_a_write_of_postgres_alone(program: Progr
         other.close()
 
 
+def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) -> None:
+    """What it has written is there, or it is an error, beside a stopped mirror, too."""
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        made = adapter.memory.create_item(memory_type="event", summary="before")
+        program.mirror.kill()
+        late = adapter.memory.create_item(memory_type="event", summary="late")
+        program.configure(backend="postgres", readFrom="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        with pytest.raises(StorageError, match="before storage.backend was changed") as caught:
+            adapter.memory.get_item(late.id)
+        assert caught.value.retryable
+        with pytest.raises(StorageError, match="before storage.backend was changed"):
+            adapter.memory.create_item(memory_type="event", summary="after")
+        with mirror.get_storage_adapter(config=program.config) as other:
+            assert other.memory.get_item(late.id) is None  # it has seen nothing
+        program.mirror.start()
+        until(lambda: _written(lambda: adapter.memory.get_item(late.id)))
+        assert adapter.memory.get_item(late.id) == late and adapter.memory.get_item(made.id) == made
+        program.mirror.stop()
+        assert adapter.memory.count_items() == 2
+
+
+def test_an_adapter_moves_to_postgres_after_its_mirror_has_ended(program: Program) -> None:
+    """All was applied before, as its own knowledge of the WAL shows."""
+
+    async def asynchronous() -> None:
+        async with await mirror.get_async_storage_adapter(config=program.config) as other:
+            late = await other.memory.create_item(memory_type="event", summary="late")
+            program.mirror.wait_applied()
+            program.configure(backend="postgres")
+            until(lambda: other._settings().backend == "postgres")
+            assert await other.memory.get_item(late.id) == late
+
+    program.configure(readFrom="postgres")
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        asyncio.run(asynchronous())
+        program.configure(backend="dual")
+        until(lambda: adapter._settings().backend == "dual")
+        made = adapter.memory.create_item(memory_type="event", summary="before")
+        program.mirror.wait_applied()
+        program.mirror.stop()
+        program.configure(backend="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        assert adapter.memory.get_item(made.id) == made
+
+
 def _written(write: Callable[[], object]) -> bool:
     """Whether a write was done: a server notices a little later that a mirror has gone."""
     try:
