@@ -11,12 +11,14 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a read was answered by Postgres (the first two), or by SQLite."""
+    """Why a read was answered by Postgres (the first three), or by SQLite."""
 
     FRESH = "fresh"
     """Its own position proves that it is not older than the newest commit when it began."""
     TOKEN = "token"  # noqa: S105 - no password
     """Its own position is not before the token that it was asked for."""
+    SHARED = "shared"
+    """It is of other agents' rows, as new as their mirrors have brought them."""
 
     SETTING = "setting"
     """The settings say so."""

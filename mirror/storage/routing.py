@@ -8,7 +8,7 @@
 ``postgres``          Postgres                            Postgres
 ====================  ==================================  =======================================================
 
-What only Postgres has (knowledge, jobs, keys) is there with ``dual`` and ``postgres``.
+What only Postgres has (knowledge, jobs, keys, other agents' memories) is there with ``dual`` and ``postgres``.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Routes:
     def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
         """What to do for an operation, step by step; returns its result."""
         settings = self._settings()
-        if operation.source == "postgres" or postgres_only(settings):
+        if operation.source == "postgres" or operation.shared or postgres_only(settings):
             if settings.backend == "sqlite":
                 raise UnsupportedError(
                     operation.name,
@@ -164,9 +164,11 @@ class Routes:
                     next_step="set storage.backend to postgres, or create the tasks with tasks.create",
                 )
             moved = self._sources.get(operation.source)
-            if moved is not None and not moved.moved and moved.session.has_seen:
+            if postgres_only(settings) and moved is not None and not moved.moved and moved.session.has_seen:
                 yield from _moved(operation, moved, settings)
             result, _ = yield OnPostgres(None)
+            if operation.shared:
+                READS.count("postgres", Reason.SHARED)
             return result  # type: ignore[no-any-return]  # a step's answer is of any type
         source = self._sources.get(operation.source)
         if source is not None:
@@ -300,7 +302,7 @@ class TokenRoutes:
                     next_step="read without the token, and take a new one",
                 )
             if self._token.reached_by(row):
-                READS.count("postgres", Reason.TOKEN)
+                READS.count("postgres", Reason.SHARED if operation.shared else Reason.TOKEN)
                 return result  # type: ignore[no-any-return]
             if time.monotonic() + _PAUSE > deadline:
                 raise StorageError(
