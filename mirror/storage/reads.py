@@ -38,6 +38,8 @@ class Reason(StrEnum):
     """Postgres has rejected rows of the source (``mirror rejects list``), which no answer of it would have."""
     SESSION = "session"
     """The answer was older than an earlier one of its session."""
+    ARGUMENTS = "arguments"
+    """Postgres does not take the arguments: a NUL in a text, a number that is too large."""
     FAILED = "failed"
     """Postgres did not answer."""
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,37 @@ def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:
         assert adapter.memory.delete_item(made.id)
         until_counted("postgres:fresh", lambda: adapter.memory.get_item(other.id))
         assert adapter.memory.list_items() == [other]
+
+
+def test_an_argument_that_postgres_does_not_take(program: Program) -> None:
+    """Its error is none of the server: SQLite answers, and the next read is answered by Postgres."""
+    program.configure(readFrom="postgres", reads={"maxWaitMs": 30_000})
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        memory = adapter.memory
+        made = memory.create_item(memory_type="event", summary="here")
+        until_counted("postgres:fresh", lambda: memory.get_item(made.id))
+        reads: list[Callable[[], object]] = [
+            lambda: memory.get_item("a NUL\0 in it"),
+            lambda: memory.list_items(where={"reinforcement_count": {"gt": 10**30}}),
+            lambda: memory.list_items(where={"summary": "a NUL\0 in it"}),
+        ]
+        for read in reads:
+            before, failed = count("sqlite:arguments"), count("sqlite:failed")
+            with suppress(ConfigError):  # of SQLite's own
+                assert not read()
+                assert count("sqlite:arguments") == before + 1
+            before = count("postgres:fresh")
+            assert memory.get_item(made.id) == made
+            assert count("postgres:fresh") == before + 1 and count("sqlite:failed") == failed
+        before = count("postgres:fresh")
+        many = [f"id {number}" for number in range(70_000)]
+        assert memory.get_items([*many, made.id]) == [made]
+        assert count("postgres:fresh") == before + 1
+    with PostgresAdapter(program.config) as alone_:
+        for wrong in ("a NUL\0 in it", "half \ud800"):
+            with pytest.raises(ConfigError, match="correct the argument"):
+                alone_.memory.get_item(wrong)
+        assert alone_.memory.get_item(made.id) == made
 
 
 def test_asynchronous(program: Program) -> None:

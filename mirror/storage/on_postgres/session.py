@@ -94,7 +94,7 @@ def single_read(statement: Statement[Any], agent: str, source: SourceKey | None)
     if shape is not None:
         key = (type(source), shape)
         if (text := _TEXTS.get(key)) is not None:
-            return Read(text, [*first, *parameters_of(statement)], source is not None)
+            return Read(text, checked([*first, *parameters_of(statement)]), source is not None)
     out = sql.Parameters(*first)
     inner = joined.read(statement, "w.agent", out)
     if source is None:
@@ -104,7 +104,7 @@ def single_read(statement: Statement[Any], agent: str, source: SourceKey | None)
         text = f"SELECT p.*, q.* FROM {_AGENT}{_position(source)} {found}".encode()
     if shape is not None and len(_TEXTS) < _MOST_TEXTS:
         _TEXTS[key] = text
-    return Read(text, out.values, source is not None)
+    return Read(text, checked(out.values), source is not None)
 
 
 def named_place(agent: str, source: SourceKey) -> tuple[str, list[str | None]]:
@@ -158,7 +158,7 @@ def fills_mirrored(operation: Operation[..., Any]) -> bool:
 def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
     """A statement that reads, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
-    return joined.read(statement, "$1::text", out), out.values
+    return joined.read(statement, "$1::text", out), checked(out.values)
 
 
 #: A transaction met another one (serialization_failure, deadlock_detected): nothing was written, and it is tried again.
@@ -187,7 +187,7 @@ def pauses() -> Iterator[float | None]:
 def write(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
     """A statement that writes, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
-    return sql.change(statement, "$1::text", out), out.values
+    return sql.change(statement, "$1::text", out), checked(out.values)
 
 
 def answer(statement: Statement[Any], rows: Sequence[tuple[Any, ...]]) -> Any:
@@ -258,8 +258,37 @@ def require_own_session(schema: str, *, bound: bool) -> None:
     )
 
 
+#: The most parameters that the protocol takes in one statement.
+_MOST_PARAMETERS = 65_535
+#: Errors of a statement's values: data that the types do not take, too much of it.
+_ARGUMENT_CLASSES = frozenset({"22", "54"})
+
+
+def argument_error(operation: str, detail: str) -> ConfigError:
+    """The error for arguments that Postgres does not take; the server is well."""
+    return ConfigError(operation, "arguments", detail, next_step="correct the argument; Postgres does not take it")
+
+
+def checked(values: list[str | None]) -> list[str | None]:
+    """The parameters of a statement; raises ``ConfigError`` for what cannot be sent."""
+    if len(values) > _MOST_PARAMETERS:
+        raise argument_error("ask Postgres", f"{len(values):,} values, of {_MOST_PARAMETERS:,} at most")
+    for value in values:
+        if value is not None and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise argument_error("ask Postgres", f"half of a surrogate pair: {error.reason}") from error
+        if value is not None and "\0" in value:
+            raise argument_error("ask Postgres", "a NUL in a text")
+    return values
+
+
 def storage_error(error: psycopg.Error, operation: str) -> MirrorError:
     """psycopg's error as the mirror's."""
+    state = error.sqlstate or ""
+    if state[:2] in _ARGUMENT_CLASSES or (not state and isinstance(error, psycopg.DataError)):
+        return argument_error(operation, error.diag.message_primary or str(error))
     if error.sqlstate is not None and error.sqlstate.startswith("23"):
         detail = error.diag.message_primary or ""
         if error.diag.message_detail:

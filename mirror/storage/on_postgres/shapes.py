@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirror.storage.on_postgres.sql import encoded
+from mirror.storage.on_postgres.sql import array, encoded, in_one_parameter
 from mirror.storage.statements import (
     All,
     Compare,
@@ -68,7 +68,8 @@ def _collect(table: Table, condition: Condition, out: list[str | None]) -> None:
                 out.append(encoded(table.by_name[column], value))
         case OneOf(column, among):
             known = table.by_name[column]
-            out.extend(encoded(known, value) for value in among)
+            texts = [encoded(known, value) for value in among]
+            out.extend([array(texts)] if in_one_parameter(known, among) else texts)
         case SameName(_, name):
             out.append(name)
         case Unexpired(now):

@@ -18,7 +18,7 @@ the order of ``q`` is the order of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -152,6 +152,25 @@ def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
     return read
 
 
+#: Of a list of more values than this, all are one parameter; with fewer, the planner knows how many they are.
+_MANY = 20
+
+
+def in_one_parameter(column: Column, among: Sequence[Any], *, member: bool = False) -> bool:
+    """Whether a list of values is sent as one array. ``member``: they are of a member of a JSON object."""
+    return len(among) > _MANY and (member or column.kind not in ("millis", "json", "vector"))
+
+
+def array(texts: Iterable[str | None]) -> str:
+    """Values in text form as the text form of an array."""
+    return "{" + ",".join("NULL" if text is None else f'"{escaped(text)}"' for text in texts) + "}"
+
+
+def escaped(text: str) -> str:
+    """A text between the quotes of an array's text form."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
 # -- conditions ----------------------------------------------------------------------------------------
 
 
@@ -171,6 +190,10 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
             if not among:
                 return "false"
             column, dot, _ = name.partition(".")
+            if (known := table.by_name[column]) and in_one_parameter(known, among, member=bool(dot)):
+                texts = [to_json(value) if dot else encoded(known, value) for value in among]
+                pg_type = "jsonb" if dot else _TYPES[known.kind]
+                return f"{operand(table, name)} = ANY({out.add(array(texts), pg_type + '[]')})"
             if dot:
                 marks = ", ".join(out.add(to_json(value), "jsonb") for value in among)
             else:
