@@ -40,6 +40,8 @@ class Reason(StrEnum):
     """The answer was older than an earlier one of its session."""
     ARGUMENTS = "arguments"
     """Postgres does not take the arguments: a NUL in a text, a number that is too large."""
+    BUSY = "busy"
+    """All connections to Postgres were in use for as long as the read may wait."""
     FAILED = "failed"
     """Postgres did not answer."""
 

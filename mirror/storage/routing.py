@@ -20,7 +20,15 @@ from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import ConfigError, ControlError, SinkError, StorageError, TokenError, UnsupportedError
+from mirror.core.errors import (
+    BusyError,
+    ConfigError,
+    ControlError,
+    SinkError,
+    StorageError,
+    TokenError,
+    UnsupportedError,
+)
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow, Start, Unasked
@@ -222,6 +230,8 @@ class Routes:
                 result, row = yield OnPostgres(published.source_id, max(wait, _LEAST_PATIENCE))
             except ConfigError:
                 return Reason.ARGUMENTS  # what SQLite does not take, either, is its error
+            except BusyError:
+                return Reason.BUSY
             except SinkError as error:
                 self._health.has_failed(error)
                 return Reason.FAILED

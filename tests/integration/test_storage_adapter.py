@@ -14,9 +14,11 @@ import psycopg
 import pytest
 
 import mirror
-from mirror.core.errors import ConfigError, SourceError, StorageError, TokenError
+from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, StorageError, TokenError
 from mirror.storage.adapters import AsyncStorageAdapter, PostgresAdapter, StorageAdapter
 from mirror.storage.on_postgres.session import alone
+from mirror.storage.on_postgres.store import PostgresStore
+from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.reads import READS
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -165,6 +167,44 @@ def test_an_argument_that_postgres_does_not_take(program: Program) -> None:
             with pytest.raises(ConfigError, match="correct the argument"):
                 alone_.memory.get_item(wrong)
         assert alone_.memory.get_item(made.id) == made
+
+
+def test_all_connections_are_in_use(program: Program) -> None:
+    """Postgres is not taken for failed: SQLite answers until a connection is free again, and no longer."""
+    program.configure(readFrom="postgres", postgres={"connectionString": program.dsn, "maxConnections": 1})
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        store = adapter._pools.get(adapter._files.schema)
+        failed = count("sqlite:failed")
+        with store._connection("test"):
+            until_counted("sqlite:busy", adapter.memory.count_items)
+        program.configure(reads={"maxWaitMs": 30_000})
+        until(lambda: adapter._settings().reads.max_wait_ms == 30_000)
+        before = count("postgres:fresh")
+        adapter.memory.count_items()
+        assert count("postgres:fresh") == before + 1 and count("sqlite:failed") == failed
+
+
+@pytest.mark.parametrize(
+    ("dsn", "cause"),
+    [(NOWHERE, "refused"), ("host=/nowhere dbname=nothing", "No such file"), ("user=x nonsense", "nonsense")],
+)
+def test_why_there_is_no_connection(dsn: str, cause: str) -> None:
+    """The error says what libpq says, and how long was waited."""
+    store = PostgresStore(dsn)
+    with pytest.raises(MirrorError, match=cause):
+        store.open()
+    with pytest.raises(SinkError, match=rf"within 0\.02 s.*{cause}"), store._connection("read", 0.02):
+        pass
+    store.close()
+
+    async def asynchronous() -> None:
+        other = AsyncPostgresStore(dsn)
+        with pytest.raises(MirrorError, match=cause):
+            await other.open()
+        await other.close()
+
+    asyncio.run(asynchronous())
 
 
 def test_asynchronous(program: Program) -> None:

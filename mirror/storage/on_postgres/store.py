@@ -13,7 +13,7 @@ import psycopg
 from psycopg import RawCursor
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mirror.core.errors import ConfigError, MirrorError, SinkError
+from mirror.core.errors import BusyError, ConfigError, MirrorError, SinkError
 from mirror.storage.on_postgres import session
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
@@ -29,14 +29,39 @@ CONNECT_SECONDS = 5.0
 _OF_PARENTS: list[object] = []
 
 
-def no_connection(operation: str, problem: MirrorError | None = None) -> SinkError:
-    """The error for a pool that has none to give. ``problem``: why the last connection could not be used."""
+def no_connection(operation: str, patience: float | None, problem: MirrorError | None, in_use: int) -> SinkError:
+    """The error for a pool that has none to give.
+
+    ``patience``: seconds that were waited; None: as long as usual. ``problem``: why the last connection could not be
+    made or used. ``in_use``: connections that are in use.
+    """
+    seconds = CONNECT_SECONDS if patience is None else patience
+    if problem is None and in_use:
+        return BusyError(
+            operation,
+            detail=f"all connections to Postgres ({in_use}) were in use for {seconds:g} s",
+            next_step="raise storage.postgres.maxConnections, or try again",
+        )
     return SinkError(
         operation,
-        detail=f"no connection to Postgres within {CONNECT_SECONDS:g} s" if problem is None else str(problem),
-        next_step="check that Postgres is up, the DSN, and storage.postgres.maxConnections",
+        detail=f"no connection to Postgres within {seconds:g} s" + (f": {problem}" if problem is not None else ""),
+        next_step="check that Postgres is up, and the DSN" if problem is None else "",
         retryable=True,
     )
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection of the pool, which itself does not say why one could not be made."""
+
+    @classmethod
+    def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
+    ) -> psycopg.Connection[Any]:
+        try:
+            return super().connect(conninfo, **more)
+        except psycopg.Error as error:
+            failed(error)
+            raise
 
 
 class PostgresStore:
@@ -47,6 +72,7 @@ class PostgresStore:
         self._dsn = dsn
         self._most = most_connections
         self._problem: MirrorError | None = None
+        self._in_use: set[int] = set()
         self._guard = threading.Lock()
         self._pool: ConnectionPool[Conn] | None = None
         self._pid = 0
@@ -73,17 +99,27 @@ class PostgresStore:
                 if self._pool is not None:
                     _OF_PARENTS.append(self._pool)
                 self._pid = os.getpid()
+                self._in_use = set()
                 self._pool = ConnectionPool(
                     self._dsn,
+                    connection_class=_Connection,
                     min_size=1,
                     max_size=self._most,
                     timeout=CONNECT_SECONDS,
-                    kwargs={"autocommit": True, "cursor_factory": RawCursor, "application_name": "mirror storage"},
+                    kwargs={
+                        "autocommit": True,
+                        "cursor_factory": RawCursor,
+                        "application_name": "mirror storage",
+                        "failed": self._failed,
+                    },
                     configure=self._configure,
                     name="mirror storage",
                     open=True,
                 )
             return self._pool
+
+    def _failed(self, error: psycopg.Error) -> None:
+        self._problem = session.storage_error(error, "connect to Postgres")
 
     def _configure(self, conn: Conn) -> None:
         self._problem = None
@@ -112,14 +148,17 @@ class PostgresStore:
         pool = self._opened()
         try:
             conn = pool.getconn(patience)
+            self._problem = None
+            self._in_use.add(id(conn))
             try:
                 yield conn
             finally:
+                self._in_use.discard(id(conn))
                 pool.putconn(conn)
         except PoolTimeout as error:
             if self._problem is not None and patience is None:
                 raise self._problem from error
-            raise no_connection(operation, self._problem) from error
+            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -23,12 +23,27 @@ Result = TypeVar("Result")
 Conn = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
+class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection of the pool, which itself does not say why one could not be made."""
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
+    ) -> psycopg.AsyncConnection[Any]:
+        try:
+            return await super().connect(conninfo, **more)
+        except psycopg.Error as error:
+            failed(error)
+            raise
+
+
 class AsyncPostgresStore:
     """The tables of one schema. For one event loop."""
 
     def __init__(self, dsn: str, schema: str = "public", most_connections: int = 10) -> None:
         self.schema = schema
         self._problem: MirrorError | None = None
+        self._in_use: set[int] = set()
         self._dsn = dsn
         self._most = most_connections
         self._pool: AsyncConnectionPool[Conn] | None = None
@@ -49,16 +64,25 @@ class AsyncPostgresStore:
         if self._pool is None:
             self._pool = AsyncConnectionPool(
                 self._dsn,
+                connection_class=_Connection,
                 min_size=1,
                 max_size=self._most,
                 timeout=CONNECT_SECONDS,
-                kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "application_name": "mirror storage"},
+                kwargs={
+                    "autocommit": True,
+                    "cursor_factory": AsyncRawCursor,
+                    "application_name": "mirror storage",
+                    "failed": self._failed,
+                },
                 configure=self._configure,
                 name="mirror storage",
                 open=False,
             )
             await self._pool.open()
         return self._pool
+
+    def _failed(self, error: psycopg.Error) -> None:
+        self._problem = session.storage_error(error, "connect to Postgres")
 
     async def _configure(self, conn: Conn) -> None:
         self._problem = None
@@ -87,14 +111,17 @@ class AsyncPostgresStore:
         pool = await self._opened()
         try:
             conn = await pool.getconn(patience)
+            self._problem = None
+            self._in_use.add(id(conn))
             try:
                 yield conn
             finally:
+                self._in_use.discard(id(conn))
                 await pool.putconn(conn)
         except PoolTimeout as error:
             if self._problem is not None and patience is None:
                 raise self._problem from error
-            raise no_connection(operation, self._problem) from error
+            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
