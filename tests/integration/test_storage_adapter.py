@@ -19,6 +19,8 @@ from mirror.storage.adapters import AsyncStorageAdapter, PostgresAdapter, Storag
 from mirror.storage.on_postgres.session import alone
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
+from mirror.storage.operations.base import Context
+from mirror.storage.operations.items import count_items
 from mirror.storage.reads import READS
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -205,6 +207,37 @@ def test_why_there_is_no_connection(dsn: str, cause: str) -> None:
         await other.close()
 
     asyncio.run(asynchronous())
+
+
+def test_an_agent_or_a_schema_that_is_not_there(program: Program) -> None:
+    """With Postgres alone they would have no rows, or those of the schema public."""
+    program.configure(backend="postgres", readFrom="postgres")
+
+    async def asynchronous() -> None:
+        async with await mirror.get_async_storage_adapter(program.config, agent="argnet") as adapter:
+            with pytest.raises(ConfigError, match="does not have this agent"):
+                await adapter.memory.count_items()
+
+    with mirror.get_storage_adapter(program.config, agent="argnet") as adapter:
+        for use in (
+            adapter.memory.count_items,
+            adapter.tasks.list,
+            lambda: adapter.jobs.create_template("x", "y"),
+            lambda: adapter.memory.create_item(memory_type="event", summary="x"),
+        ):
+            with pytest.raises(ConfigError, match=r"agent argnet.*does not have this agent.*correct the agent"):
+                use()
+    asyncio.run(asynchronous())
+    with pytest.raises(ConfigError, match=r"schema publik.*no memory_items; there are some in public"):
+        PostgresStore(program.dsn, "publik").open()
+    with psycopg.connect(program.dsn, autocommit=True) as conn:
+        conn.execute("CREATE SCHEMA other")
+        conn.execute("CREATE TABLE other.memory_items (LIKE public.memory_items)")
+        conn.execute("CREATE TABLE other.agents (LIKE public.agents)")
+        conn.execute("GRANT USAGE ON SCHEMA other TO argent_app")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA other TO argent_app")
+    with pytest.raises(ConfigError, match=r"the schema other does not have.*its files in public"):
+        PostgresStore(program.dsn, "other").read(Context("argent"), count_items, (), {}, None)
 
 
 def test_asynchronous(program: Program) -> None:

@@ -18,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types import TypeInfo
 
 from mirror.core.errors import ConfigError, ConstraintError, MirrorError, StorageError
+from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
 from mirror.storage.on_postgres.shapes import parameters_of, shape_of
@@ -47,8 +48,6 @@ _PLACE_COLUMNS = 6
 #: The text of reads by their shape: making one takes 10 us, and psycopg hashes each new text.
 _TEXTS: dict[tuple[Any, ...], bytes] = {}
 _MOST_TEXTS = 2000
-#: Whether the tables of agents are where the search path leads, and row security binds this user.
-CHECK = "SELECT to_regclass('memory_items') IS NOT NULL, row_security_active(to_regclass('memory_items'))"
 #: Which server process answers.
 BACKEND = "SELECT pg_backend_pid()"
 
@@ -224,17 +223,48 @@ def search_path(schema: str) -> Any:
     return SQL("SET search_path TO {}, public").format(Identifier(schema))
 
 
+def tables_in(schema: str) -> tuple[str, list[str]]:
+    """The statement that looks for the tables of agents in a schema, for :func:`require_tables`."""
+    others = (
+        "SELECT string_agg(n.nspname, ', ' ORDER BY n.nspname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace"
+        " n ON n.oid = c.relnamespace WHERE c.relname = 'memory_items' AND c.relkind IN ('r', 'p')"
+    )
+    text = f"SELECT t.oid IS NOT NULL, row_security_active(t.oid), ({others}) FROM (SELECT to_regclass($1) AS oid) t"
+    return text, [f"{quoted(schema)}.memory_items"]
+
+
 def require_tables(found: Any, schema: str) -> bool:
-    """Whether row security binds the user, by the row of :data:`CHECK`. Raises ``ConfigError`` without tables."""
-    there, bound = found
+    """Whether row security binds the user, by the row of :func:`tables_in`. Raises ``ConfigError`` without tables."""
+    there, bound, others = found
     if not there:
         raise ConfigError(
             "open the store in Postgres",
             f"schema {schema}",
-            "it has no memory_items",
-            next_step="run `mirror up` for the MemuStore first, which makes the tables",
+            "it has no memory_items" + (f"; there are some in {others}" if others else ""),
+            next_step="correct `schema` in mirror.json, or run `mirror up` for the MemuStore first: it makes the tables",
         )
     return bool(bound)
+
+
+def agent_in(agent: str) -> tuple[str, list[str | None]]:
+    """The statement that looks for an agent, for :func:`require_agent`."""
+    known = "EXISTS (SELECT FROM agents a WHERE a.agent_id = w.agent)"
+    schemas = "SELECT string_agg(DISTINCT p.schema_name, ', ') FROM mirror.position p WHERE p.agent_id = w.agent"
+    text = f"SELECT q.* FROM {_AGENT} CROSS JOIN LATERAL (SELECT {known}, ({schemas}) OFFSET 0) q"
+    return text, checked([agent])
+
+
+def require_agent(found: Any, agent: str, schema: str) -> None:
+    """Raise ``ConfigError`` for an agent that is not in the schema, by the row of :func:`agent_in`."""
+    known, elsewhere = found
+    if not known:
+        raise ConfigError(
+            "open the store in Postgres",
+            f"agent {agent}",
+            f"the schema {schema} does not have this agent"
+            + (f"; the mirror has its files in {elsewhere}" if elsewhere else ""),
+            next_step="correct the agent or its `schema` in mirror.json, or run `mirror up` for its files first",
+        )
 
 
 def is_pooled(found: Any, backend_pid: int) -> bool:

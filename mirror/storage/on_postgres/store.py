@@ -73,6 +73,8 @@ class PostgresStore:
         self._most = most_connections
         self._problem: MirrorError | None = None
         self._in_use: set[int] = set()
+        self._agents: set[str] = set()
+        """Those that are known to be there."""
         self._guard = threading.Lock()
         self._pool: ConnectionPool[Conn] | None = None
         self._pid = 0
@@ -130,7 +132,7 @@ class PostgresStore:
                 session.require_own_session(self.schema, bound=True)
             if self.schema != "public":
                 conn.execute(session.search_path(self.schema))
-            bound = session.require_tables(conn.execute(session.CHECK).fetchone(), self.schema)
+            bound = session.require_tables(conn.execute(*session.tables_in(self.schema)).fetchone(), self.schema)
             if pooled:
                 session.require_own_session(self.schema, bound=bound)
             if not bound:
@@ -172,6 +174,7 @@ class PostgresStore:
             op = operation.make(ctx, *args, **kwargs)
             try:
                 with self._connection(operation.name) as conn:
+                    self._require_agent(conn, ctx.agent)
                     return self._in_transaction(conn, operation, session.first(operation, ctx.agent), ctx, op)[0]
             except SinkError as error:
                 if error.sqlstate not in session.MET_ANOTHER or pause is None:
@@ -194,11 +197,18 @@ class PostgresStore:
         """
         op = operation.make(ctx, *args, **kwargs)
         with self._connection(operation.name, patience) as conn:
+            self._require_agent(conn, ctx.agent)
             if not operation.many:
                 return _single(conn, op, ctx, source)
             first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
             result, row = self._in_transaction(conn, operation, first, ctx, op)
             return result, None if source is None else session.place(row)
+
+    def _require_agent(self, conn: Conn, agent: str) -> None:
+        """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""
+        if agent not in self._agents:
+            session.require_agent(conn.execute(*session.agent_in(agent)).fetchone(), agent, self.schema)
+            self._agents.add(agent)
 
     def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
         """How far a source is; None: it is not there, or not this agent's. Raises ``SinkError``."""

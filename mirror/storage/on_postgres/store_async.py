@@ -44,6 +44,8 @@ class AsyncPostgresStore:
         self.schema = schema
         self._problem: MirrorError | None = None
         self._in_use: set[int] = set()
+        self._agents: set[str] = set()
+        """Those that are known to be there."""
         self._dsn = dsn
         self._most = most_connections
         self._pool: AsyncConnectionPool[Conn] | None = None
@@ -93,7 +95,9 @@ class AsyncPostgresStore:
                 session.require_own_session(self.schema, bound=True)
             if self.schema != "public":
                 await conn.execute(session.search_path(self.schema))
-            bound = session.require_tables(await (await conn.execute(session.CHECK)).fetchone(), self.schema)
+            bound = session.require_tables(
+                await (await conn.execute(*session.tables_in(self.schema))).fetchone(), self.schema
+            )
             if pooled:
                 session.require_own_session(self.schema, bound=bound)
             if not bound:
@@ -136,6 +140,7 @@ class AsyncPostgresStore:
             op = operation.make(ctx, *args, **kwargs)
             try:
                 async with self._connection(operation.name) as conn:
+                    await self._require_agent(conn, ctx.agent)
                     return (await self._in_transaction(conn, operation, first, ctx, op))[0]
             except SinkError as error:
                 if error.sqlstate not in session.MET_ANOTHER or pause is None:
@@ -158,11 +163,18 @@ class AsyncPostgresStore:
         """
         op = operation.make(ctx, *args, **kwargs)
         async with self._connection(operation.name, patience) as conn:
+            await self._require_agent(conn, ctx.agent)
             if not operation.many:
                 return await self._single(conn, op, ctx, source)
             first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
             result, row = await self._in_transaction(conn, operation, first, ctx, op)
             return result, None if source is None else session.place(row)
+
+    async def _require_agent(self, conn: Conn, agent: str) -> None:
+        """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""
+        if agent not in self._agents:
+            session.require_agent(await (await conn.execute(*session.agent_in(agent))).fetchone(), agent, self.schema)
+            self._agents.add(agent)
 
     async def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
         """How far a source is; None: it is not there, or not this agent's. Raises ``SinkError``."""
