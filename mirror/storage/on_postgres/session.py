@@ -241,7 +241,7 @@ def require_tables(found: Any, schema: str) -> bool:
             "open the store in Postgres",
             f"schema {schema}",
             "it has no memory_items" + (f"; there are some in {others}" if others else ""),
-            next_step="correct `schema` in mirror.json, or run `mirror up` for the MemuStore first: it makes the tables",
+            next_step="correct `schema` in mirror.json, or run `mirror up` for the MemuStore: it makes the tables",
         )
     return bool(bound)
 
