@@ -6,6 +6,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │   └── ReplacedError  ``source.replaced``       another file was put at the source's path (handled by a re-diff)
 ├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
+│   ├── BusyError      ``postgres.busy``         all connections that a program may use are in use
 │   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
 │   ├── RefusedError   ``postgres.refused``      a row, a table or a change of one that Postgres will not take
 │   │   │                                        (handled by going on without it)
@@ -157,6 +158,13 @@ class SinkError(MirrorError):
     ) -> None:
         super().__init__(operation, place, detail, next_step=next_step, retryable=retryable)
         self.sqlstate = sqlstate
+
+
+class BusyError(SinkError):
+    """All connections that may be used are in use; Postgres itself answers."""
+
+    code = "postgres.busy"
+    retryable = True
 
 
 class FencedError(SinkError):

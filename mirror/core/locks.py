@@ -31,6 +31,9 @@ Source in Postgres: S, two keys, ``0x6D697272`` and the source's id (``postgres/
     ``Sink.open``, kept until its connection closes; another mirror gets ``FencedError`` (at once where the holder is
     known, else after 5 s). Holder killed: a mirror in the same boot and process namespace ends the session that is
     left; others get it when the server notices.
+    A storage adapter that writes to Postgres alone *shares* it (T, without waiting) in each transaction that writes
+    what a mirror would fill (``storage/on_postgres/session.py``): beside a mirror the write gets ``StorageError``, and
+    a mirror that starts tries again until the transaction has ended.
 Epoch of a source: no lock but a number, ``epoch`` in ``mirror.sources`` (``postgres/lease.py``, ``mirror.advance``)
     Protects the position from a mirror that has lost the lock above without noticing. Raised by each ``Sink.open``,
     checked by the statement that moves the position in every transaction; a mirror with an older one gets

@@ -369,7 +369,4 @@ SEARCH = Comparison(searches)
 #: By method (:func:`method_of`), where it is not what :func:`comparison_of` takes without that.
 COMPARISONS: dict[str, Comparison] = {
     "stats.get_stats": Comparison(equal_but("vec_available")),
-    "search.search_by_keyword_shared": Comparison(
-        equal, ignore=(Ignore("what other agents share is only in Postgres", lambda *_: True),)
-    ),
 }

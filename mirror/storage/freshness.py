@@ -114,6 +114,11 @@ class Freshness:
         with self._guard:
             return self._covers(start, row)
 
+    def covers(self, start: Start, row: PositionRow) -> bool:
+        """:meth:`proves`, also where no mirror follows the source any more."""
+        with self._guard:
+            return self._covers(start, row)
+
     def is_at(self, start: Start, row: PositionRow) -> bool:
         """Whether an answer with this position row is of exactly the newest commit when the read began."""
         if start.reason is not None:

@@ -12,12 +12,14 @@ from mirror.storage.forks import Lock
 
 
 class Reason(StrEnum):
-    """Why a read was answered by Postgres (the first two), or by SQLite."""
+    """Why a read was answered by Postgres (the first three), or by SQLite."""
 
     FRESH = "fresh"
     """Its own position proves that it is not older than the newest commit when it began."""
     TOKEN = "token"  # noqa: S105 - no password
     """Its own position is not before the token that it was asked for."""
+    SHARED = "shared"
+    """It is of other agents' rows, as new as their mirrors have brought them."""
 
     SETTING = "setting"
     """The settings say so."""
@@ -37,6 +39,10 @@ class Reason(StrEnum):
     """Postgres has rejected rows of the source (``mirror rejects list``), which no answer of it would have."""
     SESSION = "session"
     """The answer was older than an earlier one of its session."""
+    ARGUMENTS = "arguments"
+    """Postgres does not take the arguments: a NUL in a text, a number that is too large."""
+    BUSY = "busy"
+    """All connections to Postgres were in use for as long as the read may wait."""
     FAILED = "failed"
     """Postgres did not answer."""
 

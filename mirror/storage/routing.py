@@ -8,7 +8,7 @@
 ``postgres``          Postgres                            Postgres
 ====================  ==================================  =======================================================
 
-What only Postgres has (knowledge, jobs, keys) is there with ``dual`` and ``postgres``.
+What only Postgres has (knowledge, jobs, keys, other agents' memories) is there with ``dual`` and ``postgres``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import SinkError, StorageError, TokenError, UnsupportedError
+from mirror.core.errors import (
+    BusyError,
+    ConfigError,
+    ControlError,
+    SinkError,
+    StorageError,
+    TokenError,
+    UnsupportedError,
+)
 from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
 from mirror.storage.operations.base import Operation
@@ -50,6 +58,19 @@ class OnPostgres(NamedTuple):
     """Seconds to wait for a connection; None: as long as it is usual."""
 
 
+class Owed(NamedTuple):
+    """A step: ask what the session has seen, and be sent its token, or the mirror's error."""
+
+    reads: SourceReads
+
+
+class Position(NamedTuple):
+    """A step: be sent the position of a source in Postgres, None if it is not there; or have the error thrown."""
+
+    source: int | str
+    """Its number, or the lineage of its copy."""
+
+
 class Wait(NamedTuple):
     """A step: wait until Postgres has what the read needs, and be sent None or the reason why it has not."""
 
@@ -72,7 +93,7 @@ class Offer(NamedTuple):
     """Of the reads that are offered, how many are to be taken."""
 
 
-Step = OnSqlite | OnPostgres | Wait | Pause | Offer
+Step = OnSqlite | OnPostgres | Owed | Position | Wait | Pause | Offer
 Steps = Generator[Step, Any, Result]
 
 
@@ -110,6 +131,15 @@ class SourceReads:
     freshness: Freshness
     session: Session
     guard: Lock
+    moved: bool = False
+    """Postgres, which alone is used now, has all that the session had seen before."""
+
+    def owed(self) -> Token | ControlError:
+        """The token of what the session has seen; or why the mirror does not say it."""
+        try:
+            return self.session.token(guard=self.guard)
+        except ControlError as error:
+            return error
 
 
 class Routes:
@@ -127,7 +157,7 @@ class Routes:
     def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
         """What to do for an operation, step by step; returns its result."""
         settings = self._settings()
-        if operation.source == "postgres" or postgres_only(settings):
+        if operation.source == "postgres" or operation.shared or postgres_only(settings):
             if settings.backend == "sqlite":
                 raise UnsupportedError(
                     operation.name,
@@ -140,9 +170,16 @@ class Routes:
                     detail="it writes tasks to Postgres, and the mirror carries the dashboard's tasks there",
                     next_step="set storage.backend to postgres, or create the tasks with tasks.create",
                 )
+            moved = self._sources.get(operation.source)
+            if postgres_only(settings) and moved is not None and not moved.moved and moved.session.has_seen:
+                yield from _moved(operation, moved, settings)
             result, _ = yield OnPostgres(None)
+            if operation.shared:
+                READS.count("postgres", Reason.SHARED)
             return result  # type: ignore[no-any-return]  # a step's answer is of any type
         source = self._sources.get(operation.source)
+        if source is not None:
+            source.moved = False
         if not operation.reads:
             result = yield OnSqlite()
             if source is not None:
@@ -190,6 +227,10 @@ class Routes:
             row: PositionRow | Unasked | None
             try:
                 result, row = yield OnPostgres(published.source_id, max(wait, _LEAST_PATIENCE))
+            except ConfigError:
+                return Reason.ARGUMENTS  # what SQLite does not take, either, is its error
+            except BusyError:
+                return Reason.BUSY
             except SinkError as error:
                 self._health.has_failed(error)
                 return Reason.FAILED
@@ -205,6 +246,40 @@ class Routes:
             if verdict is Reason.INCOMPLETE or time.monotonic() + _PAUSE > deadline:
                 return verdict
             yield Pause(_PAUSE)
+
+
+def _moved(operation: Operation[..., Any], source: SourceReads, settings: StorageSettings) -> Steps[None]:
+    """Wait until Postgres has what the session has seen, because it goes on there alone.
+
+    The mirror says where that is; where it has ended, the WAL index may still show that it was applied to the end.
+    Raises ``StorageError``, retryable, if it is not there in time.
+    """
+    deadline = time.monotonic() + settings.reads.max_wait_ms / 1000
+    start = source.freshness.begin()
+    owed = yield Owed(source)
+    published = start.published
+    keys: list[int | str] = [owed.lineage] if isinstance(owed, Token) else []
+    keys += [published.source_id] if published is not None else []
+    while True:
+        for key in keys:
+            row: PositionRow | None = yield Position(key)
+            if row is None or not row.complete:
+                continue
+            same = isinstance(owed, Token) and row.lineage == owed.lineage
+            if (same and owed.reached_by(row)) or source.freshness.covers(start, row):
+                source.moved = True
+                return
+        if time.monotonic() + _PAUSE > deadline:
+            break
+        yield Pause(_PAUSE)
+    raise StorageError(
+        operation.name,
+        detail="it is not sure that Postgres has all that was read and written here before storage.backend was changed"
+        + (f": {owed}" if isinstance(owed, ControlError) else ""),
+        next_step="let the mirror run until it has applied everything (`mirror status`, `mirror rejects list`) and"
+        " try again; an adapter in a program that is started again does not ask for it",
+        retryable=True,
+    )
 
 
 class TokenRoutes:
@@ -238,7 +313,7 @@ class TokenRoutes:
                     next_step="read without the token, and take a new one",
                 )
             if self._token.reached_by(row):
-                READS.count("postgres", Reason.TOKEN)
+                READS.count("postgres", Reason.SHARED if operation.shared else Reason.TOKEN)
                 return result  # type: ignore[no-any-return]
             if time.monotonic() + _PAUSE > deadline:
                 raise StorageError(

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from mirror.core.errors import MirrorError, SinkError, UnsupportedError
+from mirror.core.errors import ConfigError, MirrorError, SinkError, UnsupportedError
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.routing import Offer, OnPostgres, OnSqlite, Pause, Routes, Step, TokenRoutes, Wait
+from mirror.storage.routing import Offer, OnPostgres, OnSqlite, Owed, Pause, Position, Routes, Step, TokenRoutes, Wait
 
 Result = TypeVar("Result")
 #: Takes a part, in percent, of the reads that it is offered: operation, context, arguments.
@@ -76,7 +76,7 @@ class RoutedRunner:
             failure = None
             try:
                 answer = self._do(step, operation, args, kwargs)
-            except SinkError as error:
+            except (SinkError, ConfigError) as error:
                 failure = error
 
     def _do(self, step: Step, operation: Operation[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -88,6 +88,10 @@ class RoutedRunner:
                 if operation.reads:
                     return postgres.read(self.context, operation, args, kwargs, source, patience)
                 return postgres.run(self.context, operation, args, kwargs), None
+            case Owed(reads):
+                return reads.owed()
+            case Position(source):
+                return self._postgres().position(self.context, source)
             case Wait(freshness, start, deadline):
                 return freshness.wait(start, deadline)
             case Pause(seconds):
@@ -129,7 +133,7 @@ class AsyncRoutedRunner:
             failure = None
             try:
                 answer = await self._do(step, operation, args, kwargs)
-            except SinkError as error:
+            except (SinkError, ConfigError) as error:
                 failure = error
 
     async def _do(
@@ -144,6 +148,10 @@ class AsyncRoutedRunner:
                 if operation.reads:
                     return await postgres.read(self.context, operation, args, kwargs, source, patience)
                 return await postgres.run(self.context, operation, args, kwargs), None
+            case Owed(reads):
+                return await asyncio.to_thread(reads.owed)
+            case Position(source):
+                return await self._postgres().position(self.context, source)
             case Wait(freshness, start, deadline):
                 return await freshness.wait_async(start, deadline)
             case Pause(seconds):

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from mirror.core.errors import ConfigError
+from mirror.core.errors import ConfigError, UnsupportedError
 from mirror.storage.memory import Memory
 from mirror.storage.models.memory import ITEMS, MemoryItem
 from mirror.storage.models.results import SearchResult
+from mirror.storage.reads import READS, Reason
 from tests.support.storage import Stores, set_columns
 
 X, Y, Z, XY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]
@@ -46,7 +47,7 @@ def test_operators_in_a_query_are_no_operators(memory: Memory, query: str) -> No
 def test_a_query_without_words_finds_nothing(memory: Memory, query: str) -> None:
     create(memory, "100% of_it! (all)")
     assert memory.search_by_keyword(query) == memory.search_items_by_keyword(query) == memory.search_items(query) == []
-    assert memory.search_by_keyword_shared(query) == memory.search_categories_by_keyword(query) == []
+    assert memory.search_categories_by_keyword(query) == []
     assert memory.search_lessons(query) == []
 
 
@@ -109,7 +110,7 @@ def test_all_texts_of_an_item_are_searched(memory: Memory, field: str) -> None:
 
 @pytest.mark.parametrize("query", [None, 5, b"dragon", ["dragon"]])
 def test_a_query_is_a_text(memory: Memory, query: Any) -> None:
-    for search in (memory.search_by_keyword, memory.search_by_keyword_shared, memory.search_items_by_keyword):
+    for search in (memory.search_by_keyword, memory.search_items_by_keyword):
         with pytest.raises(ConfigError):
             search(query)
     if query is not None:
@@ -356,6 +357,18 @@ def test_explained(memory: Memory) -> None:
     assert parts["words"] == 1 and set(parts) == {"words", "rank"}
 
 
-def test_shared_items_of_others_are_not_ones_own(memory: Memory) -> None:
+def test_shared_items_of_others_are_not_ones_own(stores: Stores) -> None:
+    """They are in Postgres alone, and never counted as fresh."""
+    memory = stores.memory
     memory.create_item("event", "a dragon", visibility="family")
-    assert memory.search_by_keyword_shared("dragon") == []
+    if stores.kind == "sqlite":
+        for query in ("dragon", "!!!"):
+            with pytest.raises(UnsupportedError, match="backend to dual"):
+                memory.search_by_keyword_shared(query)
+        return
+    before = READS.values()
+    assert memory.search_by_keyword_shared("dragon") == memory.search_by_keyword_shared("!!!") == []
+    with pytest.raises(ConfigError):
+        memory.search_by_keyword_shared(5)  # type: ignore[arg-type]
+    counted = {key: number - before.get(key, 0) for key, number in READS.values().items()}
+    assert {key: number for key, number in counted.items() if number} == {("postgres", Reason.SHARED): 2}

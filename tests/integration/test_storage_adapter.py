@@ -6,14 +6,21 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import mirror
-from mirror.core.errors import ConfigError, SourceError, StorageError, TokenError
+from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, StorageError, TokenError
 from mirror.storage.adapters import PostgresAdapter
+from mirror.storage.on_postgres.session import alone
+from mirror.storage.on_postgres.store import PostgresStore
+from mirror.storage.on_postgres.store_async import AsyncPostgresStore
+from mirror.storage.operations.base import Context
+from mirror.storage.operations.items import count_items
 from mirror.storage.reads import READS
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -143,6 +150,106 @@ async def later(answer: Awaitable[int]) -> int | None:
         return None
 
 
+def test_an_argument_that_postgres_does_not_take(program: Program) -> None:
+    """Its error is none of the server: SQLite answers, and the next read is answered by Postgres."""
+    program.configure(readFrom="postgres", reads={"maxWaitMs": 30_000})
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        memory = adapter.memory
+        made = memory.create_item(memory_type="event", summary="here")
+        until_counted("postgres:fresh", lambda: memory.get_item(made.id))
+        reads: list[Callable[[], object]] = [
+            lambda: memory.get_item("a NUL\0 in it"),
+            lambda: memory.list_items(where={"reinforcement_count": {"gt": 10**30}}),
+            lambda: memory.list_items(where={"summary": "a NUL\0 in it"}),
+        ]
+        for read in reads:
+            before, failed = count("sqlite:arguments"), count("sqlite:failed")
+            with suppress(ConfigError):  # of SQLite's own
+                assert not read()
+                assert count("sqlite:arguments") == before + 1
+            before = count("postgres:fresh")
+            assert memory.get_item(made.id) == made
+            assert count("postgres:fresh") == before + 1 and count("sqlite:failed") == failed
+        before = count("postgres:fresh")
+        many = [f"id {number}" for number in range(70_000)]
+        assert memory.get_items([*many, made.id]) == [made]
+        assert count("postgres:fresh") == before + 1
+    with PostgresAdapter(program.config) as alone_:
+        for wrong in ("a NUL\0 in it", "half \ud800"):
+            with pytest.raises(ConfigError, match="correct the argument"):
+                alone_.memory.get_item(wrong)
+        assert alone_.memory.get_item(made.id) == made
+
+
+def test_all_connections_are_in_use(program: Program) -> None:
+    """Postgres is not taken for failed: SQLite answers until a connection is free again, and no longer."""
+    program.configure(readFrom="postgres", postgres={"connectionString": program.dsn, "maxConnections": 1})
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        store = adapter._pools.get(adapter._files.schema)
+        failed = count("sqlite:failed")
+        with store._connection("test"):
+            until_counted("sqlite:busy", adapter.memory.count_items)
+        program.configure(reads={"maxWaitMs": 30_000})
+        until(lambda: adapter._settings().reads.max_wait_ms == 30_000)
+        before = count("postgres:fresh")
+        adapter.memory.count_items()
+        assert count("postgres:fresh") == before + 1 and count("sqlite:failed") == failed
+
+
+@pytest.mark.parametrize(
+    ("dsn", "cause"),
+    [(NOWHERE, "refused"), ("host=/nowhere dbname=nothing", "No such file"), ("user=x nonsense", "nonsense")],
+)
+def test_why_there_is_no_connection(dsn: str, cause: str) -> None:
+    """The error says what libpq says, and how long was waited."""
+    store = PostgresStore(dsn)
+    with pytest.raises(MirrorError, match=cause):
+        store.open()
+    with pytest.raises(SinkError, match=rf"within 0\.02 s.*{cause}"), store._connection("read", 0.02):
+        pass
+    store.close()
+
+    async def asynchronous() -> None:
+        other = AsyncPostgresStore(dsn)
+        with pytest.raises(MirrorError, match=cause):
+            await other.open()
+        await other.close()
+
+    asyncio.run(asynchronous())
+
+
+def test_an_agent_or_a_schema_that_is_not_there(program: Program) -> None:
+    """With Postgres alone they would have no rows, or those of the schema public."""
+    program.configure(backend="postgres", readFrom="postgres")
+
+    async def asynchronous() -> None:
+        async with await mirror.get_async_storage_adapter(program.config, agent="argnet") as adapter:
+            with pytest.raises(ConfigError, match="does not have this agent"):
+                await adapter.memory.count_items()
+
+    with mirror.get_storage_adapter(program.config, agent="argnet") as adapter:
+        for use in (
+            adapter.memory.count_items,
+            adapter.tasks.list,
+            lambda: adapter.jobs.create_template("x", "y"),
+            lambda: adapter.memory.create_item(memory_type="event", summary="x"),
+        ):
+            with pytest.raises(ConfigError, match=r"agent argnet.*does not have this agent.*correct the agent"):
+                use()
+    asyncio.run(asynchronous())
+    with pytest.raises(ConfigError, match=r"schema publik.*no memory_items; there are some in public"):
+        PostgresStore(program.dsn, "publik").open()
+    with psycopg.connect(program.dsn, autocommit=True) as conn:
+        conn.execute("CREATE SCHEMA other")
+        conn.execute("CREATE TABLE other.memory_items (LIKE public.memory_items)")
+        conn.execute("CREATE TABLE other.agents (LIKE public.agents)")
+        conn.execute("GRANT USAGE ON SCHEMA other TO argent_app")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA other TO argent_app")
+    with pytest.raises(ConfigError, match=r"the schema other does not have.*its files in public"):
+        PostgresStore(program.dsn, "other").read(Context("argent"), count_items, (), {}, None)
+
+
 def test_asynchronous(program: Program) -> None:
     program.configure(readFrom="postgres")
 
@@ -225,6 +332,108 @@ def test_one_backing_for_each_configuration(program: Program) -> None:
         assert two.memory.count_items() == 0
     with mirror.get_storage_adapter(config=program.config) as three:
         assert three._backing is not two._backing
+
+
+def test_postgres_alone_does_not_write_what_a_mirror_fills(program: Program) -> None:
+    """A write is refused, and nothing is written, until the mirror has stopped; what only Postgres has is written."""
+    program.configure(backend="postgres", readFrom="postgres")
+
+    async def asynchronous() -> None:
+        async with await mirror.get_async_storage_adapter(config=program.config) as adapter:
+            with pytest.raises(StorageError, match="stop the mirror first"):
+                await adapter.memory.create_item(memory_type="event", summary="of Postgres")
+
+    asyncio.run(asynchronous())
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        writes: list[Callable[[], object]] = [
+            lambda: adapter.memory.create_item(memory_type="event", summary="of Postgres"),
+            lambda: adapter.memory.create_items([{"memory_type": "event", "summary": "of Postgres"}]),
+            lambda: adapter.tasks.create(title="of Postgres"),
+            adapter.jobs.ensure_due_tasks,
+        ]
+        for write in writes:
+            with pytest.raises(StorageError, match=r"memory\.db.*stop the mirror first"):
+                write()
+        assert adapter.memory.list_items() == [] and adapter.tasks.list() == []
+        assert adapter.jobs.create_template("x", "y").name == "x"
+        program.mirror.stop()
+        until(lambda: _written(writes[0]))
+        for write in writes[1:]:
+            write()
+        assert len(adapter.memory.list_items()) == 2 and len(adapter.tasks.list()) == 1
+        adapter.memory.delete_items([item.id for item in adapter.memory.list_items()])
+        adapter.tasks.delete(adapter.tasks.list()[0].id)
+
+
+def test_a_mirror_that_starts_waits_for_a_write_of_postgres_alone(program: Program) -> None:
+    """The write has the shared lock of its sources until its transaction ends."""
+    program.mirror.stop()
+    with psycopg.connect(program.dsn, cursor_factory=psycopg.RawCursor) as conn:
+        assert conn.execute(*alone("argent")).fetchone() == (None,)
+        other = psycopg.connect(program.dsn, autocommit=True)
+        take = "SELECT bool_or(pg_try_advisory_lock(1835627122, source_id::int)) FROM mirror.sources"
+        assert other.execute(take).fetchone() == (False,)
+        conn.commit()
+        assert other.execute(take).fetchone() == (True,)
+        found = conn.execute(*alone("argent")).fetchone()
+        assert found is not None and "memory.db" in found[0] and "dashboard.db" in found[0]
+        other.close()
+
+
+def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) -> None:
+    """What it has written is there, or it is an error, beside a stopped mirror, too."""
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        made = adapter.memory.create_item(memory_type="event", summary="before")
+        program.mirror.kill()
+        late = adapter.memory.create_item(memory_type="event", summary="late")
+        program.configure(backend="postgres", readFrom="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        with pytest.raises(StorageError, match="before storage\\.backend was") as caught:
+            adapter.memory.get_item(late.id)
+        assert caught.value.retryable
+        with pytest.raises(StorageError, match="before storage\\.backend was"):
+            adapter.memory.create_item(memory_type="event", summary="after")
+        with mirror.get_storage_adapter(config=program.config) as other:
+            assert other.memory.get_item(late.id) is None  # it has seen nothing
+        program.mirror.start()
+        until(lambda: _written(lambda: adapter.memory.get_item(late.id)))
+        assert adapter.memory.get_item(late.id) == late and adapter.memory.get_item(made.id) == made
+        program.mirror.stop()
+        assert adapter.memory.count_items() == 2
+
+
+def test_an_adapter_moves_to_postgres_after_its_mirror_has_ended(program: Program) -> None:
+    """All was applied before, as its own knowledge of the WAL shows."""
+
+    async def asynchronous() -> None:
+        async with await mirror.get_async_storage_adapter(config=program.config) as other:
+            late = await other.memory.create_item(memory_type="event", summary="late")
+            program.mirror.wait_applied()
+            program.configure(backend="postgres")
+            until(lambda: other._settings().backend == "postgres")
+            assert await other.memory.get_item(late.id) == late
+
+    program.configure(readFrom="postgres")
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        asyncio.run(asynchronous())
+        program.configure(backend="dual")
+        until(lambda: adapter._settings().backend == "dual")
+        made = adapter.memory.create_item(memory_type="event", summary="before")
+        program.mirror.wait_applied()
+        program.mirror.stop()
+        program.configure(backend="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        assert adapter.memory.get_item(made.id) == made
+
+
+def _written(write: Callable[[], object]) -> bool:
+    """Whether a write was done: a server notices a little later that a mirror has gone."""
+    try:
+        write()
+    except StorageError:
+        return False
+    return True
 
 
 def test_what_cannot_be_opened(folder: Path, dsn: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mirror.core import errors
 from mirror.core.errors import (
+    BusyError,
     ConfigError,
     ConstraintError,
     ControlError,
@@ -40,6 +41,7 @@ CODES: dict[str, type[MirrorError]] = {
     "postgres.fenced": FencedError,
     "postgres.refused": RefusedError,
     "postgres.refused.name_taken": NameTakenError,
+    "postgres.busy": BusyError,
     "postgres.repair": RepairError,
     "control": ControlError,
     "control.not_running": NotRunningError,

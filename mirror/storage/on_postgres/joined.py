@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mirror.core.quote import quoted
-from mirror.storage.on_postgres.sql import Parameters, columns, keeps_texts, query, where_sql
+from mirror.storage.on_postgres.sql import Parameters, array, columns, keeps_texts, query, where_sql
 from mirror.storage.statements import (
     All,
     Along,
@@ -75,7 +75,7 @@ def _candidates(statement: Words | Near, agent: str, out: Parameters) -> tuple[s
     for part in _parts(statement.where):
         match part:
             case OneOf("memory_type", among) if types is None:
-                types = "{" + ",".join(f'"{_escaped(value)}"' for value in among) + "}"
+                types = array(among)
             case Unexpired(time):
                 now = time
             case _:
@@ -107,11 +107,6 @@ def _parts(condition: Condition) -> list[Condition]:
     if isinstance(condition, All):
         return [each for part in condition.parts for each in _parts(part)]
     return [condition]
-
-
-def _escaped(value: str) -> str:
-    """A text in an array's text form."""
-    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _compared(statement: Words | Near, agent: str, out: Parameters) -> tuple[str, str]:
@@ -166,9 +161,11 @@ def _pairs(statement: Pairs, agent: str, out: Parameters) -> str:
     each = statement.along
     if not statement.keys:
         return f"SELECT NULL::text, {_value(each)} {_links(each)} WHERE false"
-    keys = ", ".join(out.add(key) for key in statement.keys)
+    keys = out.add(array(statement.keys), "text[]")
     own = f"l.{quoted(each.own)}"
-    return f"SELECT {own}, {_value(each)} {_links(each)} WHERE l.agent_id = {agent} AND {own} IN ({keys}) ORDER BY 1, 2"
+    return (
+        f"SELECT {own}, {_value(each)} {_links(each)} WHERE l.agent_id = {agent} AND {own} = ANY({keys}) ORDER BY 1, 2"
+    )
 
 
 def _counts(statement: Counts, agent: str, out: Parameters) -> str:

@@ -17,7 +17,8 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from psycopg.types import TypeInfo
 
-from mirror.core.errors import ConfigError, ConstraintError, MirrorError
+from mirror.core.errors import ConfigError, ConstraintError, MirrorError, StorageError
+from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
 from mirror.storage.on_postgres.shapes import parameters_of, shape_of
@@ -47,8 +48,6 @@ _PLACE_COLUMNS = 6
 #: The text of reads by their shape: making one takes 10 us, and psycopg hashes each new text.
 _TEXTS: dict[tuple[Any, ...], bytes] = {}
 _MOST_TEXTS = 2000
-#: Whether the tables of agents are where the search path leads, and row security binds this user.
-CHECK = "SELECT to_regclass('memory_items') IS NOT NULL, row_security_active(to_regclass('memory_items'))"
 #: Which server process answers.
 BACKEND = "SELECT pg_backend_pid()"
 
@@ -94,7 +93,7 @@ def single_read(statement: Statement[Any], agent: str, source: SourceKey | None)
     if shape is not None:
         key = (type(source), shape)
         if (text := _TEXTS.get(key)) is not None:
-            return Read(text, [*first, *parameters_of(statement)], source is not None)
+            return Read(text, checked([*first, *parameters_of(statement)]), source is not None)
     out = sql.Parameters(*first)
     inner = joined.read(statement, "w.agent", out)
     if source is None:
@@ -104,7 +103,7 @@ def single_read(statement: Statement[Any], agent: str, source: SourceKey | None)
         text = f"SELECT p.*, q.* FROM {_AGENT}{_position(source)} {found}".encode()
     if shape is not None and len(_TEXTS) < _MOST_TEXTS:
         _TEXTS[key] = text
-    return Read(text, out.values, source is not None)
+    return Read(text, checked(out.values), source is not None)
 
 
 def named_place(agent: str, source: SourceKey) -> tuple[str, list[str | None]]:
@@ -117,10 +116,48 @@ def named(agent: str) -> tuple[str, list[str | None]]:
     return "SELECT set_config('app.agent_id', $1, true)", [agent]
 
 
+#: First key of the lock of a source that is mirrored (mirror/core/locks.py); the second is the source's number.
+_SOURCE_LOCK = 0x6D697272
+
+
+def alone(agent: str) -> tuple[str, list[str | None]]:
+    """:func:`named`, for a transaction that writes what a mirror may fill; the row is for :func:`require_no_mirror`.
+
+    It shares the locks of the agent's sources in this schema until it ends, so a mirror that starts waits for it.
+    """
+    text = (
+        f"SELECT string_agg(q.path, ', ') FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path,"
+        f" pg_try_advisory_xact_lock_shared({_SOURCE_LOCK}, p.source_id::int) AS shared FROM mirror.position p"
+        " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON NOT q.shared"
+    )
+    return text, [agent]
+
+
+def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None) -> None:
+    """Raise ``StorageError`` if a mirror fills the tables, by the row of :func:`alone`."""
+    if row is not None and row[0] is not None:
+        raise StorageError(
+            operation.name,
+            str(row[0]),
+            "a mirror fills these tables from that file, and would not know of what is written here",
+            next_step="stop the mirror first, or set storage.backend to dual",
+        )
+
+
+def first(operation: Operation[..., Any], agent: str) -> tuple[str, list[str | None]]:
+    """The statement that is the first of a transaction that writes."""
+    return alone(agent) if fills_mirrored(operation) else named(agent)
+
+
+def fills_mirrored(operation: Operation[..., Any]) -> bool:
+    """Whether an operation writes tables that a mirror fills while there is one."""
+    return not operation.reads and (operation.source != "postgres" or operation.alone)
+
+
 def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
     """A statement that reads, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
-    return joined.read(statement, "$1::text", out), out.values
+    return joined.read(statement, "$1::text", out), checked(out.values)
 
 
 #: A transaction met another one (serialization_failure, deadlock_detected): nothing was written, and it is tried again.
@@ -129,11 +166,13 @@ _MOST_TRIES, _LONGEST_PAUSE = 100, 0.05
 
 
 def begin(operation: Operation[..., Any]) -> str:
-    """How a transaction that writes begins.
+    """How an operation's transaction begins.
 
-    One of several statements is serializable, because it writes what it has read: in SQLite, too, nobody writes in
-    between.
+    One that writes in several statements is serializable, because it writes what it has read: in SQLite, too, nobody
+    writes in between.
     """
+    if operation.reads:
+        return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     return "BEGIN ISOLATION LEVEL SERIALIZABLE" if operation.many else "BEGIN"
 
 
@@ -147,7 +186,7 @@ def pauses() -> Iterator[float | None]:
 def write(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
     """A statement that writes, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
-    return sql.change(statement, "$1::text", out), out.values
+    return sql.change(statement, "$1::text", out), checked(out.values)
 
 
 def answer(statement: Statement[Any], rows: Sequence[tuple[Any, ...]]) -> Any:
@@ -184,17 +223,48 @@ def search_path(schema: str) -> Any:
     return SQL("SET search_path TO {}, public").format(Identifier(schema))
 
 
+def tables_in(schema: str) -> tuple[str, list[str]]:
+    """The statement that looks for the tables of agents in a schema, for :func:`require_tables`."""
+    others = (
+        "SELECT string_agg(n.nspname, ', ' ORDER BY n.nspname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace"
+        " n ON n.oid = c.relnamespace WHERE c.relname = 'memory_items' AND c.relkind IN ('r', 'p')"
+    )
+    text = f"SELECT t.oid IS NOT NULL, row_security_active(t.oid), ({others}) FROM (SELECT to_regclass($1) AS oid) t"
+    return text, [f"{quoted(schema)}.memory_items"]
+
+
 def require_tables(found: Any, schema: str) -> bool:
-    """Whether row security binds the user, by the row of :data:`CHECK`. Raises ``ConfigError`` without tables."""
-    there, bound = found
+    """Whether row security binds the user, by the row of :func:`tables_in`. Raises ``ConfigError`` without tables."""
+    there, bound, others = found
     if not there:
         raise ConfigError(
             "open the store in Postgres",
             f"schema {schema}",
-            "it has no memory_items",
-            next_step="run `mirror up` for the MemuStore first, which makes the tables",
+            "it has no memory_items" + (f"; there are some in {others}" if others else ""),
+            next_step="correct `schema` in mirror.json, or run `mirror up` for the MemuStore: it makes the tables",
         )
     return bool(bound)
+
+
+def agent_in(agent: str) -> tuple[str, list[str | None]]:
+    """The statement that looks for an agent, for :func:`require_agent`."""
+    known = "EXISTS (SELECT FROM agents a WHERE a.agent_id = w.agent)"
+    schemas = "SELECT string_agg(DISTINCT p.schema_name, ', ') FROM mirror.position p WHERE p.agent_id = w.agent"
+    text = f"SELECT q.* FROM {_AGENT} CROSS JOIN LATERAL (SELECT {known}, ({schemas}) OFFSET 0) q"
+    return text, checked([agent])
+
+
+def require_agent(found: Any, agent: str, schema: str) -> None:
+    """Raise ``ConfigError`` for an agent that is not in the schema, by the row of :func:`agent_in`."""
+    known, elsewhere = found
+    if not known:
+        raise ConfigError(
+            "open the store in Postgres",
+            f"agent {agent}",
+            f"the schema {schema} does not have this agent"
+            + (f"; the mirror has its files in {elsewhere}" if elsewhere else ""),
+            next_step="correct the agent or its `schema` in mirror.json, or run `mirror up` for its files first",
+        )
 
 
 def is_pooled(found: Any, backend_pid: int) -> bool:
@@ -218,8 +288,37 @@ def require_own_session(schema: str, *, bound: bool) -> None:
     )
 
 
+#: The most parameters that the protocol takes in one statement.
+_MOST_PARAMETERS = 65_535
+#: Errors of a statement's values: data that the types do not take, too much of it.
+_ARGUMENT_CLASSES = frozenset({"22", "54"})
+
+
+def argument_error(operation: str, detail: str) -> ConfigError:
+    """The error for arguments that Postgres does not take; the server is well."""
+    return ConfigError(operation, "arguments", detail, next_step="correct the argument; Postgres does not take it")
+
+
+def checked(values: list[str | None]) -> list[str | None]:
+    """The parameters of a statement; raises ``ConfigError`` for what cannot be sent."""
+    if len(values) > _MOST_PARAMETERS:
+        raise argument_error("ask Postgres", f"{len(values):,} values, of {_MOST_PARAMETERS:,} at most")
+    for value in values:
+        if value is not None and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise argument_error("ask Postgres", f"half of a surrogate pair: {error.reason}") from error
+        if value is not None and "\0" in value:
+            raise argument_error("ask Postgres", "a NUL in a text")
+    return values
+
+
 def storage_error(error: psycopg.Error, operation: str) -> MirrorError:
     """psycopg's error as the mirror's."""
+    state = error.sqlstate or ""
+    if state[:2] in _ARGUMENT_CLASSES or (not state and isinstance(error, psycopg.DataError)):
+        return argument_error(operation, error.diag.message_primary or str(error))
     if error.sqlstate is not None and error.sqlstate.startswith("23"):
         detail = error.diag.message_primary or ""
         if error.diag.message_detail:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirror.storage.on_postgres.sql import MOST_MARKS, encoded
+from mirror.storage.on_postgres.sql import array, encoded, in_one_parameter
 from mirror.storage.statements import (
     All,
     Compare,
@@ -38,10 +38,8 @@ def _is_plain(condition: Condition) -> bool:
     match condition:
         case All(parts):
             return all(map(_is_plain, parts))
-        case Compare(column):
+        case Compare(column) | OneOf(column):
             return "." not in column
-        case OneOf(column, among):
-            return "." not in column and len(among) <= MOST_MARKS
         case Linked(_, _, _, where):
             return _is_plain(where)
     return isinstance(condition, Unexpired | SameName)
@@ -70,7 +68,8 @@ def _collect(table: Table, condition: Condition, out: list[str | None]) -> None:
                 out.append(encoded(table.by_name[column], value))
         case OneOf(column, among):
             known = table.by_name[column]
-            out.extend(encoded(known, value) for value in among)
+            texts = [encoded(known, value) for value in among]
+            out.extend([array(texts)] if in_one_parameter(known, among) else texts)
         case SameName(_, name):
             out.append(name)
         case Unexpired(now):

@@ -18,7 +18,7 @@ the order of ``q`` is the order of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,8 +56,6 @@ _TYPES = {
     "text": "text", "integer": "bigint", "real": "double precision", "flag": "boolean", "time": "timestamptz",
     "millis": "timestamptz", "json": "jsonb", "vector": "vector",
 }  # fmt: skip
-#: Longer lists are one parameter.
-MOST_MARKS = 500
 _OPERATORS = {"eq": "=", "ne": "IS DISTINCT FROM", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -155,6 +153,25 @@ def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
     return read
 
 
+#: Of a list of more values than this, all are one parameter; with fewer, the planner knows how many they are.
+_MANY = 20
+
+
+def in_one_parameter(column: Column, among: Sequence[Any], *, member: bool = False) -> bool:
+    """Whether a list of values is sent as one array. ``member``: they are of a member of a JSON object."""
+    return len(among) > _MANY and (member or column.kind not in ("millis", "json", "vector"))
+
+
+def array(texts: Iterable[str | None]) -> str:
+    """Values in text form as the text form of an array."""
+    return "{" + ",".join("NULL" if text is None else f'"{escaped(text)}"' for text in texts) + "}"
+
+
+def escaped(text: str) -> str:
+    """A text between the quotes of an array's text form."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
 # -- conditions ----------------------------------------------------------------------------------------
 
 
@@ -174,8 +191,10 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
             if not among:
                 return "false"
             column, dot, _ = name.partition(".")
-            if len(among) > MOST_MARKS:
-                return f"{operand(table, name)} IN (SELECT {_listed(table, name, among, out)})"
+            if (known := table.by_name[column]) and in_one_parameter(known, among, member=bool(dot)):
+                texts = [to_json(value) if dot else encoded(known, value) for value in among]
+                pg_type = "jsonb" if dot else _TYPES[known.kind]
+                return f"{operand(table, name)} = ANY({out.add(array(texts), pg_type + '[]')})"
             if dot:
                 marks = ", ".join(out.add(to_json(value), "jsonb") for value in among)
             else:
@@ -208,18 +227,6 @@ def where_sql(table: Table, condition: Condition, agent: str, out: Parameters) -
                 f" THEN (extra ->> 'expiresAt') COLLATE \"C\" > {out.add(now)} ELSE true END"
             )
     raise TypeError(f"no condition: {condition!r}")
-
-
-def _listed(table: Table, name: str, among: tuple[Any, ...], out: Parameters) -> str:
-    """The values of a long list as rows: they are one parameter, of which a statement has 65,535 at most."""
-    column, dot, _ = name.partition(".")
-    if dot:
-        return f"jsonb_array_elements({out.add(to_json(among), 'jsonb')})"
-    known = table.by_name[column]
-    listed = f"jsonb_array_elements_text({out.add(to_json([encoded(known, value) for value in among]), 'jsonb')})"
-    if known.kind == "millis":
-        return f"to_timestamp({listed}::double precision / 1000)"
-    return f"{listed}::{_TYPES[known.kind]}"
 
 
 def _compare(table: Table, name: str, operator: str, value: Any, out: Parameters) -> str:

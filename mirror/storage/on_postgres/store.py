@@ -12,7 +12,7 @@ import psycopg
 from psycopg import RawCursor
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mirror.core.errors import ConfigError, MirrorError, SinkError
+from mirror.core.errors import BusyError, ConfigError, MirrorError, SinkError
 from mirror.storage.forks import Lock
 from mirror.storage.on_postgres import session
 from mirror.storage.on_postgres.values import register
@@ -23,21 +23,45 @@ from mirror.storage.statements import ComparesVectors, Op
 Result = TypeVar("Result")
 Conn = psycopg.Connection[tuple[Any, ...]]
 
-BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #: Seconds to wait for a connection.
 CONNECT_SECONDS = 5.0
 #: Pools of parent processes: kept, because dropping them here would end the parent's sessions.
 _OF_PARENTS: list[object] = []
 
 
-def no_connection(operation: str, problem: MirrorError | None = None) -> SinkError:
-    """The error for a pool that has none to give. ``problem``: why the last connection could not be used."""
+def no_connection(operation: str, patience: float | None, problem: MirrorError | None, in_use: int) -> SinkError:
+    """The error for a pool that has none to give.
+
+    ``patience``: seconds that were waited; None: as long as usual. ``problem``: why the last connection could not be
+    made or used. ``in_use``: connections that are in use.
+    """
+    seconds = CONNECT_SECONDS if patience is None else patience
+    if problem is None and in_use:
+        return BusyError(
+            operation,
+            detail=f"all connections to Postgres ({in_use}) were in use for {seconds:g} s",
+            next_step="raise storage.postgres.maxConnections, or try again",
+        )
     return SinkError(
         operation,
-        detail=f"no connection to Postgres within {CONNECT_SECONDS:g} s" if problem is None else str(problem),
-        next_step="check that Postgres is up, the DSN, and storage.postgres.maxConnections",
+        detail=f"no connection to Postgres within {seconds:g} s" + (f": {problem}" if problem is not None else ""),
+        next_step="check that Postgres is up, and the DSN" if problem is None else "",
         retryable=True,
     )
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection of the pool, which itself does not say why one could not be made."""
+
+    @classmethod
+    def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
+    ) -> psycopg.Connection[Any]:
+        try:
+            return super().connect(conninfo, **more)
+        except psycopg.Error as error:
+            failed(error)
+            raise
 
 
 class PostgresStore:
@@ -48,6 +72,9 @@ class PostgresStore:
         self._dsn = dsn
         self._most = most_connections
         self._problem: MirrorError | None = None
+        self._in_use: set[int] = set()
+        self._agents: set[str] = set()
+        """Those that are known to be there."""
         self._guard = Lock()
         self._pool: ConnectionPool[Conn] | None = None
         self._pid = 0
@@ -77,17 +104,27 @@ class PostgresStore:
                 if self._pool is not None:
                     _OF_PARENTS.append(self._pool)
                 self._pid = os.getpid()
+                self._in_use = set()
                 self._pool = ConnectionPool(
                     self._dsn,
+                    connection_class=_Connection,
                     min_size=1,
                     max_size=self._most,
                     timeout=CONNECT_SECONDS,
-                    kwargs={"autocommit": True, "cursor_factory": RawCursor, "application_name": "mirror storage"},
+                    kwargs={
+                        "autocommit": True,
+                        "cursor_factory": RawCursor,
+                        "application_name": "mirror storage",
+                        "failed": self._failed,
+                    },
                     configure=self._configure,
                     name="mirror storage",
                     open=True,
                 )
             return self._pool
+
+    def _failed(self, error: psycopg.Error) -> None:
+        self._problem = session.storage_error(error, "connect to Postgres")
 
     def _configure(self, conn: Conn) -> None:
         self._problem = None
@@ -98,7 +135,7 @@ class PostgresStore:
                 session.require_own_session(self.schema, bound=True)
             if self.schema != "public":
                 conn.execute(session.search_path(self.schema))
-            bound = session.require_tables(conn.execute(session.CHECK).fetchone(), self.schema)
+            bound = session.require_tables(conn.execute(*session.tables_in(self.schema)).fetchone(), self.schema)
             if pooled:
                 session.require_own_session(self.schema, bound=bound)
             if not bound:
@@ -116,14 +153,17 @@ class PostgresStore:
         pool = self._opened()
         try:
             conn = pool.getconn(patience)
+            self._problem = None
+            self._in_use.add(id(conn))
             try:
                 yield conn
             finally:
+                self._in_use.discard(id(conn))
                 pool.putconn(conn)
         except PoolTimeout as error:
             if self._problem is not None and patience is None:
                 raise self._problem from error
-            raise no_connection(operation, self._problem) from error
+            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
@@ -137,7 +177,8 @@ class PostgresStore:
             op = operation.make(ctx, *args, **kwargs)
             try:
                 with self._connection(operation.name) as conn:
-                    return self._in_transaction(conn, session.begin(operation), session.named(ctx.agent), ctx, op)[0]
+                    self._require_agent(conn, ctx.agent)
+                    return self._in_transaction(conn, operation, session.first(operation, ctx.agent), ctx, op)[0]
             except SinkError as error:
                 if error.sqlstate not in session.MET_ANOTHER or pause is None:
                     raise
@@ -159,11 +200,18 @@ class PostgresStore:
         """
         op = operation.make(ctx, *args, **kwargs)
         with self._connection(operation.name, patience) as conn:
+            self._require_agent(conn, ctx.agent)
             if not operation.many:
                 return _single(conn, op, ctx, source)
             first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = self._in_transaction(conn, BEGIN_READ, first, ctx, op)
+            result, row = self._in_transaction(conn, operation, first, ctx, op)
             return result, None if source is None else session.place(row)
+
+    def _require_agent(self, conn: Conn, agent: str) -> None:
+        """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""
+        if agent not in self._agents:
+            session.require_agent(conn.execute(*session.agent_in(agent)).fetchone(), agent, self.schema)
+            self._agents.add(agent)
 
     def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
         """How far a source is; None: it is not there, or not this agent's. Raises ``SinkError``."""
@@ -176,13 +224,20 @@ class PostgresStore:
             return conn.execute(text.encode(), parameters).fetchall()
 
     def _in_transaction(
-        self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
+        self,
+        conn: Conn,
+        operation: Operation[..., Result],
+        first: tuple[str, list[str | None]],
+        ctx: Context,
+        op: Op[Result],
     ) -> tuple[Result, Any]:
         with conn.pipeline():
-            conn.execute(begin)
+            conn.execute(session.begin(operation))
             named = conn.execute(*first, binary=True)
         row = named.fetchone()
         try:
+            if session.fills_mirrored(operation):
+                session.require_no_mirror(operation, row)
             result = _drive(op, lambda statement: _execute(conn, statement, ctx.agent))
             conn.execute("COMMIT")
         except BaseException:

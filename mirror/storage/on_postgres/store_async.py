@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from mirror.core.errors import ConfigError, MirrorError, SinkError
 from mirror.storage.on_postgres import session
-from mirror.storage.on_postgres.store import BEGIN_READ, CONNECT_SECONDS, no_connection
+from mirror.storage.on_postgres.store import CONNECT_SECONDS, no_connection
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.proofs import PositionRow, Unasked
@@ -23,12 +23,29 @@ Result = TypeVar("Result")
 Conn = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
+class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection of the pool, which itself does not say why one could not be made."""
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
+    ) -> psycopg.AsyncConnection[Any]:
+        try:
+            return await super().connect(conninfo, **more)
+        except psycopg.Error as error:
+            failed(error)
+            raise
+
+
 class AsyncPostgresStore:
     """The tables of one schema. For one event loop."""
 
     def __init__(self, dsn: str, schema: str = "public", most_connections: int = 10) -> None:
         self.schema = schema
         self._problem: MirrorError | None = None
+        self._in_use: set[int] = set()
+        self._agents: set[str] = set()
+        """Those that are known to be there."""
         self._dsn = dsn
         self._most = most_connections
         self._pool: AsyncConnectionPool[Conn] | None = None
@@ -57,10 +74,16 @@ class AsyncPostgresStore:
         if self._pool is None:
             self._pool = AsyncConnectionPool(
                 self._dsn,
+                connection_class=_Connection,
                 min_size=1,
                 max_size=self._most,
                 timeout=CONNECT_SECONDS,
-                kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "application_name": "mirror storage"},
+                kwargs={
+                    "autocommit": True,
+                    "cursor_factory": AsyncRawCursor,
+                    "application_name": "mirror storage",
+                    "failed": self._failed,
+                },
                 configure=self._configure,
                 name="mirror storage",
                 open=False,
@@ -68,6 +91,9 @@ class AsyncPostgresStore:
             self._keeper = asyncio.create_task(_keep(self._pool), name="mirror storage")
             await self._pool.open()
         return self._pool
+
+    def _failed(self, error: psycopg.Error) -> None:
+        self._problem = session.storage_error(error, "connect to Postgres")
 
     async def _configure(self, conn: Conn) -> None:
         self._problem = None
@@ -78,7 +104,9 @@ class AsyncPostgresStore:
                 session.require_own_session(self.schema, bound=True)
             if self.schema != "public":
                 await conn.execute(session.search_path(self.schema))
-            bound = session.require_tables(await (await conn.execute(session.CHECK)).fetchone(), self.schema)
+            bound = session.require_tables(
+                await (await conn.execute(*session.tables_in(self.schema))).fetchone(), self.schema
+            )
             if pooled:
                 session.require_own_session(self.schema, bound=bound)
             if not bound:
@@ -96,14 +124,17 @@ class AsyncPostgresStore:
         pool = await self._opened()
         try:
             conn = await pool.getconn(patience)
+            self._problem = None
+            self._in_use.add(id(conn))
             try:
                 yield conn
             finally:
+                self._in_use.discard(id(conn))
                 await pool.putconn(conn)
         except PoolTimeout as error:
             if self._problem is not None and patience is None:
                 raise self._problem from error
-            raise no_connection(operation, self._problem) from error
+            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
@@ -113,12 +144,13 @@ class AsyncPostgresStore:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         if operation.reads:
             return (await self.read(ctx, operation, args, kwargs, None))[0]
-        first = session.named(ctx.agent)
+        first = session.first(operation, ctx.agent)
         for pause in session.pauses():
             op = operation.make(ctx, *args, **kwargs)
             try:
                 async with self._connection(operation.name) as conn:
-                    return (await self._in_transaction(conn, session.begin(operation), first, ctx, op))[0]
+                    await self._require_agent(conn, ctx.agent)
+                    return (await self._in_transaction(conn, operation, first, ctx, op))[0]
             except SinkError as error:
                 if error.sqlstate not in session.MET_ANOTHER or pause is None:
                     raise
@@ -140,21 +172,41 @@ class AsyncPostgresStore:
         """
         op = operation.make(ctx, *args, **kwargs)
         async with self._connection(operation.name, patience) as conn:
+            await self._require_agent(conn, ctx.agent)
             if not operation.many:
                 return await self._single(conn, op, ctx, source)
             first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = await self._in_transaction(conn, BEGIN_READ, first, ctx, op)
+            result, row = await self._in_transaction(conn, operation, first, ctx, op)
             return result, None if source is None else session.place(row)
 
+    async def _require_agent(self, conn: Conn, agent: str) -> None:
+        """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""
+        if agent not in self._agents:
+            session.require_agent(await (await conn.execute(*session.agent_in(agent))).fetchone(), agent, self.schema)
+            self._agents.add(agent)
+
+    async def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
+        """How far a source is; None: it is not there, or not this agent's. Raises ``SinkError``."""
+        async with self._connection("read the position") as conn:
+            text, parameters = session.named_place(ctx.agent, source)
+            return session.place(await (await conn.execute(text.encode(), parameters)).fetchone())
+
     async def _in_transaction(
-        self, conn: Conn, begin: str, first: tuple[str, list[str | None]], ctx: Context, op: Op[Result]
+        self,
+        conn: Conn,
+        operation: Operation[..., Result],
+        first: tuple[str, list[str | None]],
+        ctx: Context,
+        op: Op[Result],
     ) -> tuple[Result, Any]:
         async with conn.pipeline():
-            await conn.execute(begin)
+            await conn.execute(session.begin(operation))
             named = await conn.execute(*first, binary=True)
         row = await named.fetchone()
         answer: Any = None
         try:
+            if session.fills_mirrored(operation):
+                session.require_no_mirror(operation, row)
             while True:
                 try:
                     statement = op.send(answer)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mirror.core.errors import SourceError
+from mirror.core.errors import SourceError, UnsupportedError
 from mirror.core.quote import quoted
 from mirror.storage.forks import Lock, whole
 from mirror.storage.jsontext import to_json
@@ -358,7 +358,10 @@ def _by_key(table: Table, values: Any) -> Condition:
 def _words(session: _Session, statement: Words) -> list[tuple[Any, ...]]:
     table = statement.table
     query = sql.match_query(statement.text)
-    if query is None or statement.shared:  # a file has one agent's rows
+    if statement.shared:
+        step = "set storage.backend to dual, and run `mirror up` for the program's files"
+        raise UnsupportedError("search other agents' rows", detail="a SQLite file has one agent's", next_step=step)
+    if query is None:
         return []
     if session.schema_of(table.words) is None:
         return _contained(session, statement)

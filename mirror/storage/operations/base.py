@@ -213,6 +213,8 @@ class Operation(Generic[Parameters, Result]):
     """It has more than one statement, so it needs a transaction around them."""
     alone: bool = False
     """It writes rows in Postgres that a mirror carries there: not while there is one."""
+    shared: bool = False
+    """It reads other agents' rows: of Postgres alone, and nothing proves how new they are."""
 
     @property
     def name(self) -> str:
@@ -224,10 +226,10 @@ _Make = Callable[Concatenate[Context, Parameters], Op[Result]]
 
 
 def reads(
-    source: Source, *, many: bool = False
+    source: Source, *, many: bool = False, shared: bool = False
 ) -> Callable[[_Make[Parameters, Result]], Operation[Parameters, Result]]:
     """Declare an operation that changes nothing."""
-    return lambda make: Operation(checked_operation(make), source, reads=True, many=many)
+    return lambda make: Operation(checked_operation(make), source, reads=True, many=many, shared=shared)
 
 
 def writes(

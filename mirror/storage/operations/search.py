@@ -55,11 +55,15 @@ def search_by_keyword(
     return _by_place(found, explain)
 
 
-@reads("memory")
+@reads("memory", shared=True)
 def search_by_keyword_shared(
     ctx: Context, query: str, limit: int = 20, explain: bool = False
 ) -> Op[list[SearchResult]]:
-    """Other agents' items that these let all of the family see, by words. A SQLite file has none of other agents."""
+    """Other agents' items that these let all of the family see, by words. In Postgres alone.
+
+    They are as new as these agents' mirrors have brought them: this agent's own position says nothing about them. On
+    SQLite, which has none of other agents, ``UnsupportedError``.
+    """
     found = yield from run(Words(ITEMS, query, limit, visible(ctx), shared=True, along=(CATEGORY_NAMES,)))
     return _by_place(found, explain)
 
