@@ -79,15 +79,16 @@ def test_there_are_eighteen_methods() -> None:
 
 @pytest.mark.parametrize("name", [name for name in vars(Jobs) if not name.startswith("_")])
 def test_sqlite_says_what_is_missing(folder: Path, name: str) -> None:
-    [method] = [getattr(stores.jobs, name) for stores in on_sqlite(folder)]
-    needed = [
-        each.name
-        for each in list(inspect.signature(method).parameters.values())[1:]
-        if each.default is inspect.Parameter.empty
-    ]
-    with pytest.raises(UnsupportedError) as error:
-        method(**dict.fromkeys(needed, "x"))
-    assert name in str(error.value) and "storage.backend" in error.value.next_step and not error.value.retryable
+    for stores in on_sqlite(folder):
+        method = getattr(stores.jobs, name)
+        needed = [
+            each.name
+            for each in list(inspect.signature(method).parameters.values())[1:]
+            if each.default is inspect.Parameter.empty
+        ]
+        with pytest.raises(UnsupportedError) as error:
+            method(**dict.fromkeys(needed, "x"))
+        assert name in str(error.value) and "storage.backend" in error.value.next_step and not error.value.retryable
 
 
 # -- templates -----------------------------------------------------------------------------------------

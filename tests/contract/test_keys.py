@@ -204,7 +204,10 @@ def test_as_coroutines(tables: Runner, ring: Ring) -> None:
 
 
 def test_sqlite_says_what_is_missing(folder: Path, ring: Ring) -> None:
-    [keys] = [Keys(stores.memory._runner, ring) for stores in on_sqlite(folder)]
-    for call in (keys.list_service_keys, keys.list_credentials, keys.rotate, lambda: keys.set_service_key("A", "1")):
+    for stores in on_sqlite(folder):
+        keys = Keys(stores.memory._runner, ring)
+        for call in (keys.list_service_keys, keys.list_credentials, keys.rotate):
+            with pytest.raises(UnsupportedError):
+                call()
         with pytest.raises(UnsupportedError):
-            call()
+            keys.set_service_key("A", "1")

@@ -31,10 +31,11 @@ def knowledge(request: pytest.FixtureRequest, folder: Path) -> Iterator[Knowledg
 @pytest.mark.parametrize("name", NAMES)
 def test_sqlite_says_what_is_missing(folder: Path, name: str) -> None:
     assert hasattr(AsyncKnowledge, name)
-    [method] = [getattr(Knowledge(stores.memory._runner), name) for stores in on_sqlite(folder)]
-    parameters = list(inspect.signature(method).parameters.values())[1:]
-    with pytest.raises(UnsupportedError):
-        method(*["x" for each in parameters if each.default is inspect.Parameter.empty])
+    for stores in on_sqlite(folder):
+        method = getattr(Knowledge(stores.memory._runner), name)
+        parameters = list(inspect.signature(method).parameters.values())[1:]
+        with pytest.raises(UnsupportedError):
+            method(*["x" for each in parameters if each.default is inspect.Parameter.empty])
 
 
 def test_collections(knowledge: Knowledge) -> None:

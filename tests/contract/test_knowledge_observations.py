@@ -36,11 +36,12 @@ def keep(
 
 @pytest.mark.parametrize("name", [name for name in vars(KnowledgeObservations) if not name.startswith("_")])
 def test_sqlite_says_what_is_missing(folder: Path, name: str) -> None:
-    [method] = [getattr(stores.memory, name) for stores in on_sqlite(folder)]
-    parameters = list(inspect.signature(method).parameters.values())[1:]
-    needed = [each.name for each in parameters if each.default is inspect.Parameter.empty]
-    with pytest.raises(UnsupportedError):
-        method(**dict.fromkeys(needed, "x"))
+    for stores in on_sqlite(folder):
+        method = getattr(stores.memory, name)
+        parameters = list(inspect.signature(method).parameters.values())[1:]
+        needed = [each.name for each in parameters if each.default is inspect.Parameter.empty]
+        with pytest.raises(UnsupportedError):
+            method(**dict.fromkeys(needed, "x"))
 
 
 def test_what_is_kept_is_what_is_read(knowing: Memory) -> None:

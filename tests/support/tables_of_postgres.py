@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mirror.storage.memory import Memory
 from mirror.storage.models import jobs, keys, knowledge, sessions
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations.base import Context
+from mirror.storage.statements import Together, Words
 from tests.support.clock import Clock
 from tests.support.memustore import create_dashboard
 
@@ -80,7 +82,31 @@ class TablesOfPostgres(Runner):
         self.tasks, self.teams = Tasks(self), Teams(self)
 
     def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self.store.run(self.context, dataclasses.replace(operation, source="memory"), args, kwargs)
+        alone = dataclasses.replace(operation, source="memory", make=_of_nobody_else(operation.make))
+        return self.store.run(self.context, alone, args, kwargs)
+
+
+def _of_nobody_else(make: Any) -> Any:
+    """An operation where no other agent has a row: a search of others' rows finds nothing."""
+
+    @wraps(make)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        op, answer = make(*args, **kwargs), None
+        while True:
+            try:
+                statement = op.send(answer)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(statement, Words) and statement.shared:
+                answer = []
+            elif isinstance(statement, Together):
+                own = [part for part in statement.parts if not (isinstance(part, Words) and part.shared)]
+                found = iter((yield Together(tuple(own))) if own else [])
+                answer = [next(found) if part in own else [] for part in statement.parts]
+            else:
+                answer = yield statement
+
+    return changed
 
 
 def tables_of_postgres(folder: Path) -> Iterator[TablesOfPostgres]:
