@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 #: Minutes over which the worst lag is reported.
 LAG_MINUTES = 5
 #: Seconds between two looks at what only programs write to Postgres.
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 2.0
 
 
 @dataclass

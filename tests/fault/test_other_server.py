@@ -39,6 +39,7 @@ def programs(dsn: str, folder: Path) -> Iterator[Programs]:
         yield programs
 
 
+@pytest.mark.slow
 def test_a_program_starts_while_postgres_is_away(programs: Programs, dsn: str) -> None:
     programs.dsn = NOWHERE
     programs.configure()

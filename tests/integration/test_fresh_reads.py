@@ -198,6 +198,7 @@ def test_checkpoints_of_all_kinds(counter: MirrorProcess, database: Path, writer
         reader.read_until(done, reads=2000, fresh=300)
 
 
+@pytest.mark.slow
 def test_the_mirror_is_killed_and_started_again(counter: MirrorProcess, database: Path) -> None:
     def work() -> None:
         for _ in range(4):

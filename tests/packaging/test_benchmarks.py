@@ -32,7 +32,9 @@ def test_all_are_here() -> None:
     assert scripts == {*TINY, "common", "all", "against"}
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "storage" else ()) for name in TINY]
+)
 def test_it_runs(name: str, folder: Path) -> None:
     figures = folder / "figures.json"
     command = [sys.executable, str(BENCH / f"{name}.py"), *TINY[name], "--json", str(figures)]
