@@ -124,7 +124,11 @@ def read_all(adapter: Adapter, chance: random.Random) -> None:
 
 @pytest.mark.parametrize(
     ("rate", "least"),
-    [pytest.param(0, 500, marks=pytest.mark.slow), (1000, 300), pytest.param(100, 3000, marks=pytest.mark.slow)],
+    [
+        pytest.param(0, 500, marks=pytest.mark.slow),
+        pytest.param(1000, 300, marks=pytest.mark.slow),
+        pytest.param(100, 3000, marks=pytest.mark.slow),
+    ],
 )
 def test_a_busy_writer_gives_no_false_alarm(program: Program, rate: int, least: int) -> None:
     """Rows come, change, go and expire, while thousands of reads are compared."""

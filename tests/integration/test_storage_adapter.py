@@ -131,10 +131,14 @@ def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:
     """While a row is rejected no answer of Postgres is complete; once it is corrected they are again."""
     program.configure(readFrom="postgres")
     with mirror.get_storage_adapter(config=program.config) as adapter:
-        made = adapter.memory.create_item(memory_type="event", summary="a NUL\0 in it")
+        made = adapter.memory.create_item(memory_type="event", summary="of another program")
         other = adapter.memory.create_item(memory_type="event", summary="no NUL")
+        with adapter._files.stores["memory"]._session() as session:
+            nul = "UPDATE memory_items SET summary = 'a NUL' || char(0) || ' in it' WHERE id = ?"
+            session.connection.execute(nul, [made.id])
         until_counted("sqlite:incomplete", adapter.memory.count_items)
-        assert adapter.memory.get_item(made.id) == made and adapter.memory.count_items() == 2
+        found = adapter.memory.get_item(made.id)
+        assert found is not None and found.summary == "a NUL\0 in it" and adapter.memory.count_items() == 2
         assert adapter.memory.delete_item(made.id)
         until_counted("postgres:fresh", lambda: adapter.memory.get_item(other.id))
         assert adapter.memory.list_items() == [other]
@@ -163,10 +167,9 @@ def test_an_argument_that_postgres_does_not_take(program: Program) -> None:
             lambda: memory.list_items(where={"summary": "a NUL\0 in it"}),
         ]
         for read in reads:
-            before, failed = count("sqlite:arguments"), count("sqlite:failed")
-            with suppress(ConfigError):  # of SQLite's own
+            failed = count("sqlite:failed")
+            with suppress(ConfigError):
                 assert not read()
-                assert count("sqlite:arguments") == before + 1
             before = count("postgres:fresh")
             assert memory.get_item(made.id) == made
             assert count("postgres:fresh") == before + 1 and count("sqlite:failed") == failed
@@ -176,7 +179,7 @@ def test_an_argument_that_postgres_does_not_take(program: Program) -> None:
         assert count("postgres:fresh") == before + 1
     with PostgresAdapter(program.config) as alone_:
         for wrong in ("a NUL\0 in it", "half \ud800"):
-            with pytest.raises(ConfigError, match="correct the argument"):
+            with pytest.raises(ConfigError):
                 alone_.memory.get_item(wrong)
         assert alone_.memory.get_item(made.id) == made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.storage import AGENT, Stores, on_postgres
+from tests.support.storage import AGENT, Stores, postgres_program
 from tests.support.tenants import make_tables
 
 
@@ -17,7 +17,8 @@ def stores(folder: Path, dsn: str) -> Iterator[Stores]:
     make_tables(dsn)
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute("INSERT INTO agents (agent_id) VALUES (%s)", (AGENT,))
-    yield from on_postgres(folder, dsn)
+    with postgres_program(folder, dsn) as one:
+        yield from one()
 
 
 @pytest.mark.parametrize("how", ["delete_item", "delete_items", "delete_expired_items"])

@@ -171,11 +171,6 @@ def test_frequent_words_are_left_out_only_beside_others() -> None:
     assert search_kind(by_words("the tea", *ranked(9)), by_words("the tea")) == "overlap"
 
 
-def test_what_is_only_in_postgres_is_ignored() -> None:
-    found = judged([], [item("1")], "search.search_by_keyword_shared")
-    assert isinstance(found, Ignore) and "only in Postgres" in found.reason
-
-
 def test_embeddings() -> None:
     found = ranked(10)
     near = [(key, similarity + 1e-5) for key, similarity in found]
