@@ -14,21 +14,10 @@ SELECT set_config('search_path', current_setting('search_path') || ', pg_temp', 
 -- find the same: letters and digits, without accents, and everything else is between words. No word is left out, not
 -- even the most frequent ones, so that who looks for "or" finds it and no parts of words.
 
--- A text without accents and combining marks: the letters that FTS5 folds beyond their case. Only a text that is not
--- plain ASCII is looked through.
+-- A text without the accents of Latin letters. Only a text that is not plain ASCII is looked through.
 CREATE FUNCTION without_accents(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN CASE WHEN octet_length(p_text) = length(p_text) THEN p_text ELSE
-    translate(translate(p_text, U&'\0300\0301\0302\0303\0304\0306\0307\0308\0309\030A\030B\030C\030F\0311\031B\0323\0324\0325\0326\0327\0328\032D\032E\0330\0331', ''),
-              'µÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöùúûüýÿĀāĂăĄąĆćĈĉĊċČčĎďĒēĔĕĖėĘęĚěĜĝĞğĠġĢģĤĥ'
-              'ĨĩĪīĬĭĮįİĴĵĶķĹĺĻļĽľŃńŅņŇňŌōŎŏŐőŔŕŖŗŘřŚśŜŝŞşŠšŢţŤťŨũŪūŬŭŮůŰűŲųŴŵŶŷŸŹźŻżŽžſƠơƯưǍǎǏǐǑǒǓǔǦǧǨǩǪ'
-              'ǫǰǴǵǸǹȀȁȂȃȄȅȆȇȈȉȊȋȌȍȎȏȐȑȒȓȔȕȖȗȘșȚțȞȟȦȧȨȩȮȯȲȳςϐϑϕϖϰϱϵḀḁḂḃḄḅḆḇḊḋḌḍḎḏḐḑḒḓḘḙḚḛḞḟḠḡḢḣḤḥḦḧḨḩḪḫḬḭ'
-              'ḰḱḲḳḴḵḶḷḺḻḼḽḾḿṀṁṂṃṄṅṆṇṈṉṊṋṔṕṖṗṘṙṚṛṞṟṠṡṢṣṪṫṬṭṮṯṰṱṲṳṴṵṶṷṼṽṾṿẀẁẂẃẄẅẆẇẈẉẊẋẌẍẎẏẐẑẒẓẔẕẖẗẘẙẛẠạẢảẸ'
-              'ẹẺẻẼẽỈỉỊịỌọỎỏỤụỦủỲỳỴỵỶỷỸỹÅ',
-              'μaaaaaaceeeeiiiinooooouuuuyaaaaaaceeeeiiiinooooouuuuyyaaaaaaccccccccddeeeeeeeeeegggggggghh'
-              'iiiiiiiiijjkkllllllnnnnnnoooooorrrrrrssssssssttttuuuuuuuuuuuuwwyyyzzzzzzsoouuaaiioouuggkko'
-              'ojggnnaaaaeeeeiiiioooorrrruuuusstthhaaeeooyyσβθφπκρεaabbbbbbddddddddddeeeeffgghhhhhhhhhhii'
-              'kkkkkkllllllmmmmmmnnnnnnnnpppprrrrrrssssttttttttuuuuuuvvvvwwwwwwwwwwxxxxyyzzzzzzhtwysaaaae'
-              'eeeeeiiiioooouuuuyyyyyyyya') END;
+RETURN CASE WHEN octet_length(p_text) = length(p_text) THEN p_text
+            ELSE normalize(regexp_replace(normalize(p_text, NFD), U&'([A-Za-z])[\0300-\036F]+', '\1', 'g'), NFC) END;
 
 -- A text with a space for each sign of ASCII and soft hyphen, and without accents. Else "x.com", "a/b" and "a@b.c" were one word.
 CREATE FUNCTION fold_text(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
