@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import SinkError, StorageError, TokenError
+from mirror.core.errors import SinkError, StorageError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
@@ -29,8 +29,8 @@ from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
 from mirror.storage.on_postgres.store import CONNECT_SECONDS, PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
-from mirror.storage.operations.base import Context, Operation, Result
-from mirror.storage.routing import Routes, SourceReads, Steps, TokenRoutes, postgres_only
+from mirror.storage.operations.base import Context
+from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only
 from mirror.storage.runners import AsyncRoutedRunner, RoutedRunner
 from mirror.storage.secrets import Keyring, load_keyring
 from mirror.storage.sessions import TOKEN_SECONDS, Session, Token
@@ -55,18 +55,6 @@ class AsyncReader:
     def __init__(self, memory: AsyncRoutedRunner, dashboard: AsyncRoutedRunner) -> None:
         self.memory = AsyncMemory(memory)
         self.tasks, self.teams = AsyncTasks(dashboard), AsyncTeams(dashboard)
-
-
-class _NotInToken(TokenRoutes):
-    """The rules for reads of a source that a token is not of."""
-
-    def __init__(self, token: str, source: str) -> None:
-        self._text, self._missing = token, source
-
-    def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
-        """Raises ``TokenError``."""
-        step = "have the program that gives it use that source first"
-        raise TokenError("read at a token", self._text, f"it is not of the {self._missing} source", next_step=step)
 
 
 class StorageAdapter(Protocol):
@@ -199,7 +187,7 @@ class _Shared:
         self._sources = {
             source: SourceReads(known, Session(known, source), Lock()) for source, known in files.freshness.items()
         }
-        self._routes = Routes(self._settings, dict(self._sources), backing.health, files.agent)
+        self._routes = Routes(self._settings, dict(self._sources), backing.health)
         self._shadow = partial(backing.shadow.offer, files)
         self._ready = self._is_closed = False
 
@@ -227,10 +215,7 @@ class _Shared:
         """The rules for reading each source at a token."""
         self._settings()
         tokens = Token.parse_all(at)
-        return {
-            kind: TokenRoutes(self._settings, tokens[kind], kind) if kind in tokens else _NotInToken(at, kind)
-            for kind in ("memory", "dashboard")
-        }
+        return {kind: TokenRoutes(self._settings, tokens.get(kind), kind, at) for kind in ("memory", "dashboard")}
 
     def _open_files(self) -> None:
         if not postgres_only(self._settings()):
@@ -252,7 +237,7 @@ class _Shared:
         """Raise the error, unless SQLite can answer while Postgres is away."""
         if postgres_only(self._settings()):
             raise error
-        self._backing.health.has_failed(error)
+        self._backing.health.has_failed()
 
 
 class Adapter(_Shared):

@@ -107,21 +107,15 @@ class Health:
 
     def __init__(self) -> None:
         self._until = 0.0
-        self.error: SinkError | None = None
-        """The last failure; None: the last question was answered."""
 
     @property
     def failed(self) -> bool:
         """Whether it failed less than :data:`FAILED_SECONDS` ago."""
         return time.monotonic() < self._until
 
-    def has_failed(self, error: SinkError) -> None:
+    def has_failed(self) -> None:
         """Note a failure."""
-        self.error, self._until = error, time.monotonic() + FAILED_SECONDS
-
-    def has_answered(self) -> None:
-        """Note an answer."""
-        self.error = None
+        self._until = time.monotonic() + FAILED_SECONDS
 
 
 @dataclass
@@ -146,13 +140,12 @@ class Routes:
     """The rules for one adapter. Thread: any."""
 
     def __init__(
-        self, settings: Callable[[], StorageSettings], sources: dict[str, SourceReads], health: Health, agent: str
+        self, settings: Callable[[], StorageSettings], sources: dict[str, SourceReads], health: Health
     ) -> None:
         """``sources``: by name of operations' sources (memory, dashboard), where this host has the files."""
         self._settings = settings
         self._sources = sources
         self._health = health
-        self._agent = agent
 
     def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
         """What to do for an operation, step by step; returns its result."""
@@ -171,7 +164,7 @@ class Routes:
                     next_step="set storage.backend to postgres, or create the tasks with tasks.create",
                 )
             moved = self._sources.get(operation.source)
-            if postgres_only(settings) and moved is not None and not moved.moved and moved.session.has_seen:
+            if postgres_only(settings) and moved is not None and not moved.moved and moved.session.used:
                 yield from _moved(operation, moved, settings)
             result, _ = yield OnPostgres(None)
             if operation.shared:
@@ -231,10 +224,9 @@ class Routes:
                 return Reason.ARGUMENTS  # what SQLite does not take, either, is its error
             except BusyError:
                 return Reason.BUSY
-            except SinkError as error:
-                self._health.has_failed(error)
+            except SinkError:
+                self._health.has_failed()
                 return Reason.FAILED
-            self._health.has_answered()
             if row is Unasked.UNASKED:
                 return (result,)
             if row is None:
@@ -283,16 +275,26 @@ def _moved(operation: Operation[..., Any], source: SourceReads, settings: Storag
 
 
 class TokenRoutes:
-    """The rules for reads at a token: of Postgres alone, on any host. Thread: any."""
+    """The rules for reads at a token: of Postgres alone, on any host; no answer is older than the one before it.
 
-    def __init__(self, settings: Callable[[], StorageSettings], token: Token, source: str) -> None:
-        """``source``: what the token is of, memory or dashboard."""
+    Thread: any.
+    """
+
+    def __init__(self, settings: Callable[[], StorageSettings], token: Token | None, source: str, text: str) -> None:
+        """``token``: that of ``source`` (memory or dashboard) in ``text``; None: it is not of that source."""
         self._settings = settings
         self._token = token
         self._source = source
+        self._text = text
+        self._session = Session(source=source)
+        self._guard = Lock()
 
     def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
-        """What to do for a read. Raises ``StorageError``, retryable if it is not there in time."""
+        """What to do for a read. Raises ``TokenError``, and ``StorageError``, retryable if it is not there in time."""
+        token = self._token
+        if token is None:
+            step = "have the program that gives it use that source first"
+            raise TokenError("read at a token", self._text, f"it is not of the {self._source} source", next_step=step)
         if not operation.reads or operation.source != self._source:
             raise StorageError(
                 operation.name,
@@ -302,24 +304,27 @@ class TokenRoutes:
         deadline = time.monotonic() + self._settings().reads.max_wait_ms / 1000
         while True:
             row: PositionRow | Unasked | None
-            result, row = yield OnPostgres(self._token.lineage)
+            result, row = yield OnPostgres(token.lineage)
             if row is Unasked.UNASKED:
                 return result  # type: ignore[no-any-return]
             if row is None:
                 raise TokenError(
                     "read at a token",
-                    str(self._token),
+                    self._text,
                     "Postgres does not have this copy of the source, or not for this agent",
                     next_step="read without the token, and take a new one",
                 )
-            if self._token.reached_by(row):
+            with self._guard:
+                verdict = self._session.judge_at(token, row)
+            if verdict is Reason.TOKEN:
                 READS.count("postgres", Reason.SHARED if operation.shared else Reason.TOKEN)
                 return result  # type: ignore[no-any-return]
             if time.monotonic() + _PAUSE > deadline:
+                older = "than the token" if verdict is Reason.BEHIND else "than an answer before"
                 raise StorageError(
                     "read at a token",
-                    str(self._token),
-                    f"Postgres is at {row.lsn} so far",
+                    self._text,
+                    f"Postgres is at {row.lsn}, which is older {older}",
                     next_step="try again, or look at `mirror status`",
                     retryable=True,
                 )

@@ -95,11 +95,6 @@ class Session:
         """Whether there was an answer or a write."""
         return self._last is not None or self._saw_sqlite
 
-    @property
-    def has_seen(self) -> bool:
-        """Whether anything was read or written."""
-        return self._saw_sqlite or self._last is not None
-
     def begin(self) -> Start:
         """Begin a read."""
         on_sqlite = self._on_sqlite

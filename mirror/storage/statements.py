@@ -8,7 +8,7 @@ of a row without a mood. Comparing with None finds rows without a value.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -423,8 +423,3 @@ def run(statement: Statement[Result]) -> Op[Result]:
 def first(rows: Sequence[Result]) -> Result | None:
     """The first of some rows; None if there is none."""
     return rows[0] if rows else None
-
-
-def names(values: Iterable[str]) -> tuple[str, ...]:
-    """A tuple of texts."""
-    return tuple(values)

@@ -144,12 +144,6 @@ class SQLiteStore:
         with self._session():
             pass
 
-    @property
-    def vec_available(self) -> bool:
-        """Whether the extension for vectors is loaded and the file has its tables."""
-        with self._session() as session:
-            return session.compares_vectors
-
     def tables(self) -> frozenset[str]:
         """The names of the file's tables. Raises ``SourceError``."""
         with self._session() as session:
