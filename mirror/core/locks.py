@@ -69,6 +69,9 @@ from mirror.core.errors import StateError
 from mirror.core.files import write_atomically
 from mirror.core.folders import _SOURCE, holder
 
+#: First key of the lock of a source in Postgres; the second is the source's number. ("mirr")
+SOURCE_IN_POSTGRES = 0x6D697272
+
 
 class SourceLock:
     """The right to mirror a source with this state directory; the kernel drops it when the process ends."""

@@ -17,12 +17,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mirror.core.errors import FencedError, SinkError
+from mirror.core.locks import SOURCE_IN_POSTGRES
 from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
-
-#: First key of the two-key advisory locks of sources; the second is the source's id. ("mirr")
-_LOCK_CLASS = 0x6D697272
 
 #: The last backends of connections that this process has closed or lost. The server may not have noticed yet that such
 #: a backend has no client, so that it still holds a source's lock: this process may end it.
@@ -58,7 +56,7 @@ def take(conn: Conn, source_id: int, path: str, backend: str | None, last_holder
     where that mirror is the recorded one, after 5 s where it is not known which one it is.
     """
     deadline = time.monotonic() + _DEAD_HOLDER_SECONDS
-    keys = (str(_LOCK_CLASS), str(source_id))
+    keys = (str(SOURCE_IN_POSTGRES), str(source_id))
     while conn.execute("SELECT pg_try_advisory_lock($1::int, $2::int)", keys).fetchone() != (True,):
         last = last_holder()
         found = conn.execute(statement("lock_holder"), keys).fetchone()

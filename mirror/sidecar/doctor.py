@@ -19,6 +19,7 @@ import apsw
 import psycopg
 
 from mirror.core.checks import Check, Code, Level, all_passed
+from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.quote import quoted
 from mirror.core.tables import Table, TableMapping
@@ -181,7 +182,7 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
             known = memustore.recognise(tables, lambda table: _rows(connection, table))
             report.profile = "memustore" if known else "generic"
         if report.agent is None and report.profile == "memustore":
-            report.agent = memustore.DEFAULT_AGENT
+            report.agent = DEFAULT_AGENT
         kind = "a MemuStore or its dashboard" if report.profile == "memustore" else "any SQLite tables"
         owner = f", of the agent {report.agent}" if report.agent else ""
         report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")

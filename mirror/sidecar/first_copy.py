@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import SourceError
 from mirror.core.faults import Faults
 from mirror.postgres.load import Progress
-from mirror.postgres.profiles import memustore
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch, frames_until
 from mirror.replica.copy import copy_file
@@ -72,7 +72,7 @@ def load(replica: Replica, sink: Sink, task: SourceTask, progress: Progress, che
     if profile is None:
         last = sink.profile or "generic"
         profile = "memustore" if last == "generic" and is_recognised(replica) else last
-    agent = task.agent or sink.agent or (memustore.DEFAULT_AGENT if profile == "memustore" else None)
+    agent = task.agent or sink.agent or (DEFAULT_AGENT if profile == "memustore" else None)
     tables = list(replica.schema.tables.values())
     position, lineage = replica.position, replica.lineage
     sink.load(

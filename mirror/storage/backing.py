@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, StorageSettings
+from mirror.core.config.settings import DEFAULT_AGENT, DEFAULT_SCHEMA, Settings, StorageSettings
 from mirror.core.errors import ConfigError
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from mirror.storage.flags import LiveSettings
@@ -22,9 +22,6 @@ from mirror.storage.on_sqlite.recognise import recognised
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.routing import Health
 from mirror.storage.shadow_reads import ShadowReads
-
-#: The agent that owns a store for which the configuration names none (mirror/postgres/profiles/memustore.py).
-DEFAULT_AGENT = "argent"
 
 #: Handled by the program's own logging configuration.
 logger = logging.getLogger("mirror")

@@ -4,8 +4,8 @@ A value that either program has encrypted can be read by the other one, if it ha
 
 Keys come from ``MIRROR_SECRET_KEY``, or from the file that ``MIRROR_SECRET_KEY_FILE`` names, or from the original's
 ``.master-key`` in the state directory: 64 hexadecimal digits each, separated by spaces, commas or lines. The first
-encrypts. All decrypt, so a key is rotated by putting a new one before it, encrypting all values once more (those for
-which :meth:`Keyring.is_current` is false), and taking the old one away. Both are readable until then.
+encrypts. All decrypt, so a key is rotated by putting a new one before it, encrypting once more what an older one has
+encrypted (:meth:`Keyring.renewed`), and taking the old one away. Both are readable until then.
 """
 
 from __future__ import annotations
@@ -67,10 +67,6 @@ class Keyring:
         """
         return self._opened(value)[0]
 
-    def is_current(self, value: str) -> bool:
-        """Whether the first key has encrypted it; raises as :meth:`decrypt` does."""
-        return self._opened(value)[1] == 0
-
     def renewed(self, value: str) -> str:
         """The value, encrypted with the first key; as it is, if it was. Raises as :meth:`decrypt` does."""
         text, key = self._opened(value)
@@ -105,11 +101,6 @@ def _text(opened: bytes) -> str:
         raise StorageError(
             "decrypt a secret", detail="it is not UTF-8", next_step="store the secret once more"
         ) from None  # the cause would show a part of it
-
-
-def is_encrypted(value: str) -> bool:
-    """Whether a value says that it is encrypted."""
-    return value.startswith(PREFIX)
 
 
 def load_keyring(environment: Mapping[str, str], state_dir: Path) -> Keyring:

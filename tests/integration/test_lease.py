@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from mirror.core.errors import FencedError
+from mirror.core.locks import SOURCE_IN_POSTGRES
 from mirror.postgres import lease
 from mirror.postgres.holder import is_gone, this_process
-from mirror.postgres.lease import _LOCK_CLASS
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
 
@@ -48,7 +48,7 @@ def left(dsn: str) -> Iterator[Connection]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_advisory_lock(%s::int, source_id::int) FROM mirror.sources WHERE path = '/source.db'",
-            (_LOCK_CLASS,),
+            (SOURCE_IN_POSTGRES,),
         )
         yield connection
 

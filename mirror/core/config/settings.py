@@ -65,6 +65,8 @@ from mirror.core.folders import known_sources, resolve
 SIDECARS = ("outlives", "follows", "none")
 #: The Postgres schema of a source for which no place sets one.
 DEFAULT_SCHEMA = "public"
+#: The agent that owns a MemuStore or a dashboard for which no place names one.
+DEFAULT_AGENT = "argent"
 
 _PG_VARIABLES = ("ARGENT_PG_URL", "PG_URL")
 #: The stores that each backend has.

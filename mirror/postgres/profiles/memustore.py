@@ -18,9 +18,6 @@ from mirror.core.tables import ColumnMapping, Constraint, Table, TableMapping
 from mirror.core.values import Row
 from mirror.postgres.profiles import generic
 
-#: The agent that owns a store, unless --agent names another.
-DEFAULT_AGENT = "argent"
-
 #: The table with the version of the store.
 META = "memu_meta"
 _VERSION_KEY = "schema_version"

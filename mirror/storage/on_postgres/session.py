@@ -9,7 +9,7 @@ is an error. Nor are statements prepared there: another client's may have the sa
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types import TypeInfo
 
 from mirror.core.errors import ConfigError, ConstraintError, MirrorError, StorageError
+from mirror.core.locks import SOURCE_IN_POSTGRES
 from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
@@ -116,10 +117,6 @@ def named(agent: str) -> tuple[str, list[str | None]]:
     return "SELECT set_config('app.agent_id', $1, true)", [agent]
 
 
-#: First key of the lock of a source that is mirrored (mirror/core/locks.py); the second is the source's number.
-_SOURCE_LOCK = 0x6D697272
-
-
 def alone(agent: str) -> tuple[str, list[str | None]]:
     """:func:`named`, for a transaction that writes what a mirror may fill; the row is for :func:`require_no_mirror`.
 
@@ -127,7 +124,7 @@ def alone(agent: str) -> tuple[str, list[str | None]]:
     """
     text = (
         f"SELECT string_agg(q.path, ', ') FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path,"
-        f" pg_try_advisory_xact_lock_shared({_SOURCE_LOCK}, p.source_id::int) AS shared FROM mirror.position p"
+        f" pg_try_advisory_xact_lock_shared({SOURCE_IN_POSTGRES}, p.source_id::int) AS shared FROM mirror.position p"
         " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON NOT q.shared"
     )
     return text, [agent]
@@ -209,13 +206,8 @@ def reads(statement: Statement[Any]) -> bool:
     return not isinstance(statement, Insert | Update | Delete)
 
 
-def vector_type(name_row: Any) -> TypeInfo | None:
-    """pgvector's type, of a row (oid, array oid) of the catalog; None without a row."""
-    return None if name_row is None else TypeInfo("vector", name_row[0], name_row[1])
-
-
 #: The type ``vector`` of this database.
-VECTOR = "SELECT t.oid, t.typarray FROM pg_catalog.pg_type t WHERE t.typname = 'vector' ORDER BY t.oid LIMIT 1"
+_VECTOR = "SELECT t.oid, t.typarray FROM pg_catalog.pg_type t WHERE t.typname = 'vector' ORDER BY t.oid LIMIT 1"
 
 
 def search_path(schema: str) -> Any:
@@ -223,7 +215,32 @@ def search_path(schema: str) -> Any:
     return SQL("SET search_path TO {}, public").format(Identifier(schema))
 
 
-def tables_in(schema: str) -> tuple[str, list[str]]:
+#: What a connection is asked, one statement after the other, and sent: its first row, None if it has none.
+Preparing = Generator[tuple[Any, list[str | None]], Sequence[Any] | None, TypeInfo | None]
+
+
+def preparing(schema: str, backend_pid: int, no_statements: Callable[[], None]) -> Preparing:
+    """Prepare a new connection; returns pgvector's type, None if this database has none.
+
+    ``backend_pid``: what the connection began with. ``no_statements``: called if none may be prepared on it. Raises
+    ``ConfigError`` without the tables, and where a pooler would lose what has to be set.
+    """
+    pooled = is_pooled((yield BACKEND, []), backend_pid)
+    if pooled:
+        no_statements()
+        require_own_session(schema, bound=True)
+    if schema != "public":
+        yield search_path(schema), []
+    bound = require_tables((yield tables_in(schema)), schema)
+    if pooled:
+        require_own_session(schema, bound=bound)
+    if not bound:
+        yield f"SET ROLE {APP_ROLE}", []
+    row = yield _VECTOR, []
+    return None if row is None else TypeInfo("vector", row[0], row[1])
+
+
+def tables_in(schema: str) -> tuple[str, list[str | None]]:
     """The statement that looks for the tables of agents in a schema, for :func:`require_tables`."""
     others = (
         "SELECT string_agg(n.nspname, ', ' ORDER BY n.nspname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace"

@@ -128,19 +128,21 @@ class PostgresStore:
 
     def _configure(self, conn: Conn) -> None:
         self._problem = None
+
+        def no_statements() -> None:
+            conn.prepare_threshold = None
+
+        steps = session.preparing(self.schema, conn.info.backend_pid, no_statements)
+        row: Any = None
         try:
-            pooled = session.is_pooled(conn.execute(session.BACKEND).fetchone(), conn.info.backend_pid)
-            if pooled:
-                conn.prepare_threshold = None
-                session.require_own_session(self.schema, bound=True)
-            if self.schema != "public":
-                conn.execute(session.search_path(self.schema))
-            bound = session.require_tables(conn.execute(*session.tables_in(self.schema)).fetchone(), self.schema)
-            if pooled:
-                session.require_own_session(self.schema, bound=bound)
-            if not bound:
-                conn.execute(f"SET ROLE {session.APP_ROLE}")
-            register(conn, session.vector_type(conn.execute(session.VECTOR).fetchone()))
+            while True:
+                try:
+                    asked = steps.send(row)
+                except StopIteration as stop:
+                    register(conn, stop.value)
+                    return
+                cursor = conn.execute(*asked)
+                row = cursor.fetchone() if cursor.description else None
         except ConfigError as error:
             self._problem = error
             raise
