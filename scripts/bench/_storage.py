@@ -112,6 +112,20 @@ def freshness(config: str, database: str, state_dir: str, rounds: int, rate: flo
 # -- reads -----------------------------------------------------------------------------------------------
 
 
+def _configure(conn: Any) -> None:
+    """Prepare a connection as the adapter does its own."""
+    from mirror.storage.on_postgres import session
+    from mirror.storage.on_postgres.values import register
+
+    steps, row = session.preparing("public", conn.info.backend_pid, lambda: None), None
+    try:
+        while True:
+            cursor = conn.execute(*steps.send(row))
+            row = cursor.fetchone() if cursor.description else None
+    except StopIteration as end:
+        register(conn, end.value)
+
+
 def _plain_reads(
     stack: ExitStack, dsn: str, agent: str, operation: Any, calls: Sequence[tuple[Any, ...]]
 ) -> dict[str, Call]:
@@ -121,28 +135,23 @@ def _plain_reads(
     from psycopg_pool import ConnectionPool
 
     from mirror.storage.on_postgres import session, sql
-    from mirror.storage.on_postgres.values import register
     from mirror.storage.operations.base import Context
-
-    def configure(conn: Any) -> None:
-        register(conn, session.vector_type(conn.execute(session.VECTOR).fetchone()))
-        conn.execute(f"SET ROLE {session.APP_ROLE}")
 
     context = Context(agent)
     conn: Any = stack.enter_context(psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor))
     (source_id,) = conn.execute("SELECT source_id FROM mirror.sources").fetchone()
-    configure(conn)
+    _configure(conn)
     statements = [operation.make(context, *arguments).send(None) for arguments in calls]
     reads = [session.single_read(statement, agent, source_id) for statement in statements]
     make = sql.reader(statements[0].table)
     alone = [(sql.query(statement, "$1::text", out := sql.Parameters(agent)), out.values) for statement in statements]
     pool: Any = ConnectionPool(
-        dsn, min_size=1, max_size=10, open=True, configure=configure,
+        dsn, min_size=1, max_size=10, open=True, configure=_configure,
         kwargs={"autocommit": True, "cursor_factory": RawCursor},
     )  # fmt: skip
     named: Any = stack.enter_context(psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor))
     stack.enter_context(pool)
-    configure(named)
+    _configure(named)
     named.execute("SELECT set_config('app.agent_id', $1, false)", [agent])
 
     def bare(number: int) -> object:
@@ -200,8 +209,7 @@ def searches(config: str, dsn: str, agent: str, items: int, dims: int, rounds: i
     from psycopg import RawCursor
 
     from mirror.storage.models.memory import ITEMS
-    from mirror.storage.on_postgres import session, sql
-    from mirror.storage.on_postgres.values import register
+    from mirror.storage.on_postgres import sql
     from mirror.storage.tables import Embedding
 
     corpus = Corpus(items, dims)
@@ -210,8 +218,7 @@ def searches(config: str, dsn: str, agent: str, items: int, dims: int, rounds: i
     embeddings = [Embedding(vector.tolist()) for vector in wanted]
     texts = [embedding.to_text() for embedding in embeddings]
     conn: Any = psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor)
-    register(conn, session.vector_type(conn.execute(session.VECTOR).fetchone()))
-    conn.execute(f"SET ROLE {session.APP_ROLE}")
+    _configure(conn)
     conn.execute("SELECT set_config('app.agent_id', $1, false)", [agent])
     columns = ", ".join(f"m.{name}" for name in sql.columns(ITEMS).split(", "))
     plain = (

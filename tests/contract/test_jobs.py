@@ -543,6 +543,6 @@ def test_beside_a_mirror_no_tasks_are_written_to_postgres(operation: Operation[.
     """They would not be in the dashboard's file, and the mirror would find them in its table."""
     both = StorageSettings(backend="dual", read_from="postgres", write_to=("sqlite", "postgres"))
     with pytest.raises(UnsupportedError, match="the mirror carries"):
-        next(Routes(lambda: both, {}, Health(), "argent").steps(operation))
+        next(Routes(lambda: both, {}, Health()).steps(operation))
     alone = replace(both, backend="postgres", write_to=("postgres",))
-    assert next(Routes(lambda: alone, {}, Health(), "argent").steps(operation)) == OnPostgres(None)
+    assert next(Routes(lambda: alone, {}, Health()).steps(operation)) == OnPostgres(None)

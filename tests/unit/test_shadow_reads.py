@@ -147,7 +147,7 @@ def test_a_defect_of_comparing_ends_nothing(caplog: pytest.LogCaptureFixture) ->
 def routes(percent: float, backend: str = "dual", read_from: str = "sqlite") -> Routes:
     settings = StorageSettings(backend=backend, read_from=read_from, reads=ReadSettings(shadow_percent=percent))
     source: Any = SourceReads(None, Session(), threading.Lock())  # type: ignore[arg-type]
-    return Routes(lambda: settings, {"memory": source}, Health(), "argent")
+    return Routes(lambda: settings, {"memory": source}, Health())
 
 
 def test_reads_of_files_are_offered_and_writes_are_not() -> None:
