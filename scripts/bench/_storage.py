@@ -117,7 +117,8 @@ def _configure(conn: Any) -> None:
     from mirror.storage.on_postgres import session
     from mirror.storage.on_postgres.values import register
 
-    steps, row = session.preparing("public", conn.info.backend_pid, lambda: None), None
+    (schema,) = conn.execute("SELECT current_schema()").fetchone()
+    steps, row = session.preparing(schema, conn.info.backend_pid, lambda: None), None
     try:
         while True:
             cursor = conn.execute(*steps.send(row))
