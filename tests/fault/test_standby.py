@@ -117,7 +117,7 @@ def test_a_token_on_a_standby(programs: Programs, standby: Standby, folder: Path
         made = adapter.memory.create_item(memory_type="event", summary="not on the standby")
         token = adapter.token()
         programs.mirror.wait_applied()
-        with pytest.raises(StorageError, match="so far") as error:
+        with pytest.raises(StorageError, match="older than the token") as error:
             other.read(at=token).memory.get_item(made.id)
         assert error.value.retryable
         assert other.memory.get_item(made.id) is None
