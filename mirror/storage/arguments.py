@@ -54,7 +54,7 @@ def _embedding(values: Any) -> Embedding:
         raise _MisfitError(f"it needs a list of numbers: {error}") from error
     if not 0 < len(made) <= MOST_DIMENSIONS:
         raise _MisfitError(f"{len(made)} dimensions; it needs 1 to {MOST_DIMENSIONS}")
-    if not all(map(math.isfinite, made)):
+    if not made.is_finite():
         raise _MisfitError("it needs finite numbers of 32 bits")
     return made
 

@@ -368,6 +368,25 @@ class Near(Statement[list[tuple[Any, ...]]]):
 
 
 @dataclass(frozen=True, slots=True)
+class Merged(Statement[list[tuple[Any, ...]]]):
+    """Rows by two searches with one condition, the best first: (row, *places, values of each of ``near.along``).
+
+    The places: by embeddings, the similarity, by words, the rank. A place counts from 0; it is None, and what is beside
+    it, where that search did not find the row. What a row counts: :func:`mirror.storage.places.merged`.
+    """
+
+    near: Near
+    words: Words
+    weight: float
+    """Of the place by embeddings, 0 to 1; that by words has the rest."""
+    limit: int
+
+    def __post_init__(self) -> None:
+        """Raises ``ConfigError`` for a negative limit."""
+        _bounded(self, "limit")
+
+
+@dataclass(frozen=True, slots=True)
 class Together(Statement[list[list[Any]]]):
     """Several reads of one table in one snapshot, and in one round trip where a store can: the result of each."""
 

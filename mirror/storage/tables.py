@@ -62,13 +62,17 @@ class Embedding(Sequence[float]):
             numbers.byteswap()
         return cls(numbers)
 
-    def to_bytes(self) -> bytes:
-        """Little-endian float32 values."""
-        if sys.byteorder == "little":
+    def to_bytes(self, *, big_endian: bool = False) -> bytes:
+        """Little-endian float32 values, or big-endian ones."""
+        if big_endian == (sys.byteorder == "big"):
             return self._numbers.tobytes()
         swapped = self._numbers[:]
         swapped.byteswap()
         return swapped.tobytes()
+
+    def is_finite(self) -> bool:
+        """Whether it has only finite numbers. (No sum of float32 values is too large for a double.)"""
+        return math.isfinite(sum(self._numbers))
 
     def to_text(self) -> str:
         """In pgvector's text form."""

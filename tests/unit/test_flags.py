@@ -68,6 +68,22 @@ def silent(*_: object, **__: object) -> Iterator[Any]:
         yield set()
 
 
+_others: list[threading.Thread] = []
+
+
+@pytest.fixture(autouse=True)
+def own_watch() -> Iterator[None]:
+    """Files are watched by a thread of the test's own: other tests may have left programs that live on."""
+    own = file_watch.FileWatch()
+    _others[:] = threading.enumerate()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_watch, "_process", own)
+        for name in ("add", "remove", "stop"):
+            patch.setattr(file_watch, name, getattr(own, name))
+        yield
+        own.stop()
+
+
 @pytest.fixture(params=["notices", "refused", "silent"])
 def notices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The system reports changes; it refuses to; or it reports nothing, like the file system of a network."""
@@ -475,7 +491,8 @@ def test_the_settings_are_a_plain_attribute(folder: Path, started: Started) -> N
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "mirror-configuration"]
+    mine = set(threading.enumerate()) - set(_others)
+    return [thread for thread in mine if thread.name == "mirror-configuration"]
 
 
 def test_one_daemon_thread_for_all(folder: Path, started: Started) -> None:

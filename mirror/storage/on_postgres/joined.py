@@ -14,6 +14,7 @@ from mirror.storage.statements import (
     Count,
     CountBy,
     Counts,
+    Merged,
     Near,
     OneOf,
     Pairs,
@@ -34,6 +35,8 @@ def read(statement: Statement[Any], agent: str, out: Parameters) -> str:
     match statement:
         case Words() | Near():
             return _ranked(statement, agent, out, len(statement.along))
+        case Merged():
+            return _merged(statement, agent, out)
         case Together(parts):
             width = max((len(part.along) for part in parts if not isinstance(part, Select)), default=0)
             made = [f"(SELECT {at} AS part, x.* FROM ({_ranked(part, agent, out, width)}) x)"
@@ -68,11 +71,30 @@ def _candidates(statement: Words | Near, agent: str, out: Parameters) -> tuple[s
     ``memory_candidates`` (sql/profiles/memustore/0007_search.sql) uses the indexes of words and embeddings, which row
     security would keep a query of the application's role from, and gives as many as it is asked for.
     """
-    if statement.table.name != "memory_items":
+    by_words = isinstance(statement, Words)
+    words, near = (statement, None) if isinstance(statement, Words) else (None, statement)
+    found = _function(words, near, statement.limit, out)
+    if found is None:
+        return None
+    rank = "rank::float8" if by_words else "1 - distance"
+    place = "rank_place" if by_words else "distance_place"
+    alike = "" if by_words else " WHERE distance < 1"
+    others = isinstance(statement, Words) and statement.shared
+    return (
+        f"SELECT m.*, c.rank, c.place FROM (SELECT agent_id, id, {rank} AS rank, {place} AS place FROM {found}{alike}"
+        f" ORDER BY place) c CROSS JOIN LATERAL ({_item(statement, agent, out, others)}) m",
+        "place",
+    )
+
+
+def _function(words: Words | None, near: Near | None, limit: int, out: Parameters) -> str | None:
+    """The call of ``memory_candidates``; None for other tables, and filters that it does not have."""
+    asked = near or words
+    if asked is None or asked.table.name != "memory_items":
         return None
     types: str | None = None
     now = ""
-    for part in _parts(statement.where):
+    for part in _parts(asked.where):
         match part:
             case OneOf("memory_type", among) if types is None:
                 types = array(among)
@@ -80,26 +102,67 @@ def _candidates(statement: Words | Near, agent: str, out: Parameters) -> tuple[s
                 now = time
             case _:
                 return None
-    by_words = isinstance(statement, Words)
-    scope = "others" if isinstance(statement, Words) and statement.shared else "own"
-    arguments = ", ".join(
-        (
-            out.add(" ".join(search_words(statement.text)) if isinstance(statement, Words) else None),
-            out.add(statement.embedding.to_text() if isinstance(statement, Near) else None, "vector"),
-            out.add(str(statement.limit), "int"),
-            f"'{scope}', {out.add(types, 'text[]')}, NULL, 'any', {out.add(now)}",
-        )
+    scope = "others" if words is not None and words.shared else "own"
+    arguments = (
+        out.add(None if words is None else " ".join(search_words(words.text))),
+        out.add(None if near is None else near.embedding, "vector"),
+        out.add(str(limit), "int"),
+        f"'{scope}', {out.add(types, 'text[]')}, NULL, 'any', {out.add(now)}",
     )
+    return f"memory_candidates({', '.join(arguments)})"
+
+
+def _item(statement: Words | Near, agent: str, out: Parameters, others: bool = False) -> str:
+    """The row of a candidate ``c``, read as the caller: row security and the condition count once more."""
     where = where_sql(statement.table, statement.where, agent, out)
-    rank = "c.rank::float8" if by_words else "1 - c.distance"
-    place = "c.rank_place" if by_words else "c.distance_place"
-    alike = "" if by_words else " AND c.distance < 1"
     return (
-        f"SELECT m.*, {rank} AS rank, {place} AS place FROM memory_candidates({arguments}) c CROSS JOIN LATERAL"
-        f" (SELECT * FROM memory_items WHERE agent_id = c.agent_id AND id = c.id"
-        f" AND agent_id {'<>' if scope == 'others' else '='} {agent} AND {where} OFFSET 0) m WHERE true{alike}",
-        "place",
+        f"SELECT * FROM {quoted(statement.table.name)} WHERE agent_id = c.agent_id AND id = c.id"
+        f" AND agent_id {'<>' if others else '='} {agent} AND {where} OFFSET 0"
     )
+
+
+#: Of how many times ``memory_candidates`` gives more than it is asked for, see there.
+_MORE = 150
+
+
+def _merged(statement: Merged, agent: str, out: Parameters) -> str:
+    """As :func:`mirror.storage.places.merged`: the score is computed in the same steps."""
+    near, words, table = statement.near, statement.words, statement.near.table
+    found = _function(words, near, max(statement.limit, near.limit - _MORE, words.limit - _MORE), out)
+    if found is None:
+        found = _lists(near, words, agent, out)
+    weight, limit = out.add(repr(float(statement.weight)), "float8"), out.add(str(statement.limit), "bigint")
+    in_near = f"distance < 1 AND distance_place <= {out.add(str(near.limit), 'bigint')}"
+    in_words = f"rank_place <= {out.add(str(words.limit), 'bigint')}"
+    places = (
+        f"SELECT agent_id, id, CASE WHEN {in_near} THEN distance_place - 1 END AS near, 1 - distance AS similarity,"
+        f" CASE WHEN {in_words} THEN rank_place - 1 END AS words, rank::float8 AS rank FROM {found} f"
+    )
+    scored = (
+        f"SELECT *, CASE WHEN words IS NULL THEN 0 ELSE (1 - {weight}) * (1 / (1 + words::float8 / 5)) END"
+        f" + CASE WHEN near IS NULL THEN 0 ELSE {weight} * (1 / (1 + near::float8 / 5)) END AS score FROM ({places}) p"
+    )
+    best = f'SELECT * FROM ({scored}) s WHERE score > 0 ORDER BY score DESC, id COLLATE "C"'
+    return (
+        f"SELECT {columns(table)}, near, CASE WHEN near IS NOT NULL THEN similarity END, words,"
+        f" CASE WHEN words IS NOT NULL THEN merged_rank END{_along(table, near.along, len(near.along))}"
+        f" FROM (SELECT m.*, c.near, c.similarity, c.words, c.rank AS merged_rank, c.score FROM ({best}) c"
+        f' CROSS JOIN LATERAL ({_item(near, agent, out)}) m ORDER BY c.score DESC, c.id COLLATE "C" LIMIT {limit}) r'
+        f' ORDER BY score DESC, id COLLATE "C"'
+    )
+
+
+def _lists(near: Near, words: Words, agent: str, out: Parameters) -> str:
+    """What ``memory_candidates`` gives, by comparing rows one by one."""
+    made = []
+    for part, value, place in ((near, "1 - x.rank AS distance", "distance_place"), (words, "x.rank", "rank_place")):
+        found, order = _compared(part, agent, out)
+        limit = out.add(str(part.limit), "bigint")
+        made.append(
+            f"(SELECT agent_id, id, {value}, row_number() OVER (ORDER BY {order}) AS {place}"
+            f" FROM ({found} ORDER BY {order} LIMIT {limit}) x)"
+        )
+    return f"({made[0]} v FULL JOIN {made[1]} w USING (agent_id, id))"
 
 
 def _parts(condition: Condition) -> list[Condition]:
@@ -123,7 +186,7 @@ def _compared(statement: Words | Near, agent: str, out: Parameters) -> tuple[str
             f" WHERE {whose} AND search @@ {asked} AND {where}",
             f"rank DESC, {key}",
         )
-    wanted = out.add(statement.embedding.to_text(), "vector")
+    wanted = out.add(statement.embedding, "vector")
     where = where_sql(table, statement.where, agent, out)
     # A vector of zeros has no direction: its distance is NaN, which is not below 1.
     return (
@@ -208,6 +271,9 @@ def answer(statement: Statement[Any], rows: Sequence[tuple[Any, ...]], reader: C
             return dict(rows) if isinstance(statement, CountBy) else list(rows)
         case Words(table) | Near(table):
             return _found(table, rows, len(statement.along), reader(table))
+        case Merged(near):
+            width, make = _width(near.table), reader(near.table)
+            return [(make(row[:width]), *row[width : width + 4], *map(tuple, row[width + 4 :])) for row in rows]
         case Together(parts):
             made: list[Any] = []
             for at, part in enumerate(parts):

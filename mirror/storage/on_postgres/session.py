@@ -23,6 +23,7 @@ from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
 from mirror.storage.on_postgres.shapes import parameters_of, shape_of
+from mirror.storage.on_postgres.sql import Value
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow
 from mirror.storage.statements import ComparesVectors, Delete, Insert, Op, Statement, Update
@@ -58,7 +59,7 @@ class Read:
     """One statement that reads, ready to send."""
 
     text: bytes
-    parameters: Sequence[str | None]
+    parameters: Sequence[Value]
     with_place: bool
 
     def place(self, rows: Sequence[tuple[Any, ...]]) -> PositionRow | None:
@@ -89,7 +90,7 @@ def finish(op: Op[Result], answer: Any) -> Result:
 
 def single_read(statement: Statement[Any], agent: str, source: SourceKey | None) -> Read:
     """A read of one statement, with agent and position (see :mod:`.sql`)."""
-    first: list[str | None] = [agent] if source is None else [agent, str(source)]
+    first: list[Value] = [agent] if source is None else [agent, str(source)]
     shape = shape_of(statement)
     if shape is not None:
         key = (type(source), shape)
@@ -107,17 +108,17 @@ def single_read(statement: Statement[Any], agent: str, source: SourceKey | None)
     return Read(text, checked(out.values), source is not None)
 
 
-def named_place(agent: str, source: SourceKey) -> tuple[str, list[str | None]]:
+def named_place(agent: str, source: SourceKey) -> tuple[str, list[Value]]:
     """The statement that, first in a transaction, names the agent and reads the position of its snapshot."""
     return f"SELECT p.* FROM {_AGENT}{_position(source)}", [agent, str(source)]
 
 
-def named(agent: str) -> tuple[str, list[str | None]]:
+def named(agent: str) -> tuple[str, list[Value]]:
     """The statement that names the agent for a transaction."""
     return "SELECT set_config('app.agent_id', $1, true)", [agent]
 
 
-def alone(agent: str) -> tuple[str, list[str | None]]:
+def alone(agent: str) -> tuple[str, list[Value]]:
     """:func:`named`, for a transaction that writes what a mirror may fill; the row is for :func:`require_no_mirror`.
 
     It shares the locks of the agent's sources in this schema until it ends, so a mirror that starts waits for it.
@@ -141,7 +142,7 @@ def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None)
         )
 
 
-def first(operation: Operation[..., Any], agent: str) -> tuple[str, list[str | None]]:
+def first(operation: Operation[..., Any], agent: str) -> tuple[str, list[Value]]:
     """The statement that is the first of a transaction that writes."""
     return alone(agent) if fills_mirrored(operation) else named(agent)
 
@@ -151,7 +152,7 @@ def fills_mirrored(operation: Operation[..., Any]) -> bool:
     return not operation.reads and (operation.source != "postgres" or operation.alone)
 
 
-def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
+def later_read(statement: Statement[Any], agent: str) -> tuple[str, list[Value]]:
     """A statement that reads, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
     return joined.read(statement, "$1::text", out), checked(out.values)
@@ -180,7 +181,7 @@ def pauses() -> Iterator[float | None]:
     yield None
 
 
-def write(statement: Statement[Any], agent: str) -> tuple[str, list[str | None]]:
+def write(statement: Statement[Any], agent: str) -> tuple[str, list[Value]]:
     """A statement that writes, in a transaction that has named the agent."""
     out = sql.Parameters(agent)
     return sql.change(statement, "$1::text", out), checked(out.values)
@@ -216,7 +217,7 @@ def search_path(schema: str) -> Any:
 
 
 #: What a connection is asked, one statement after the other, and sent: its first row, None if it has none.
-Preparing = Generator[tuple[Any, list[str | None]], Sequence[Any] | None, TypeInfo | None]
+Preparing = Generator[tuple[Any, list[Value]], Sequence[Any] | None, TypeInfo | None]
 
 
 def preparing(schema: str, backend_pid: int, no_statements: Callable[[], None]) -> Preparing:
@@ -240,7 +241,7 @@ def preparing(schema: str, backend_pid: int, no_statements: Callable[[], None]) 
     return None if row is None else TypeInfo("vector", row[0], row[1])
 
 
-def tables_in(schema: str) -> tuple[str, list[str | None]]:
+def tables_in(schema: str) -> tuple[str, list[Value]]:
     """The statement that looks for the tables of agents in a schema, for :func:`require_tables`."""
     others = (
         "SELECT string_agg(n.nspname, ', ' ORDER BY n.nspname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace"
@@ -263,7 +264,7 @@ def require_tables(found: Any, schema: str) -> bool:
     return bool(bound)
 
 
-def agent_in(agent: str) -> tuple[str, list[str | None]]:
+def agent_in(agent: str) -> tuple[str, list[Value]]:
     """The statement that looks for an agent, for :func:`require_agent`."""
     known = "EXISTS (SELECT FROM agents a WHERE a.agent_id = w.agent)"
     schemas = "SELECT string_agg(DISTINCT p.schema_name, ', ') FROM mirror.position p WHERE p.agent_id = w.agent"
@@ -316,17 +317,19 @@ def argument_error(operation: str, detail: str) -> ConfigError:
     return ConfigError(operation, "arguments", detail, next_step="correct the argument; Postgres does not take it")
 
 
-def checked(values: list[str | None]) -> list[str | None]:
+def checked(values: list[Value]) -> list[Value]:
     """The parameters of a statement; raises ``ConfigError`` for what cannot be sent."""
     if len(values) > _MOST_PARAMETERS:
         raise argument_error("ask Postgres", f"{len(values):,} values, of {_MOST_PARAMETERS:,} at most")
     for value in values:
-        if value is not None and not value.isascii():
+        if not isinstance(value, str):
+            continue
+        if not value.isascii():
             try:
                 value.encode()
             except UnicodeEncodeError as error:
                 raise argument_error("ask Postgres", f"half of a surrogate pair: {error.reason}") from error
-        if value is not None and "\0" in value:
+        if "\0" in value:
             raise argument_error("ask Postgres", "a NUL in a text")
     return values
 

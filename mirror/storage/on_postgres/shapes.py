@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirror.storage.on_postgres.sql import array, encoded, in_one_parameter
+from mirror.storage.on_postgres.sql import Value, array, encoded, in_one_parameter, sent
 from mirror.storage.statements import (
     All,
     Compare,
@@ -45,10 +45,10 @@ def _is_plain(condition: Condition) -> bool:
     return isinstance(condition, Unexpired | SameName)
 
 
-def parameters_of(statement: Statement[Any]) -> list[str | None]:
+def parameters_of(statement: Statement[Any]) -> list[Value]:
     """The parameters of a statement that has a shape."""
     assert isinstance(statement, Select | Count)
-    made: list[str | None] = []
+    made: list[Value] = []
     _collect(statement.table, statement.where, made)
     if isinstance(statement, Select):
         if statement.limit is not None:
@@ -58,14 +58,14 @@ def parameters_of(statement: Statement[Any]) -> list[str | None]:
     return made
 
 
-def _collect(table: Table, condition: Condition, out: list[str | None]) -> None:
+def _collect(table: Table, condition: Condition, out: list[Value]) -> None:
     match condition:
         case All(parts):
             for part in parts:
                 _collect(table, part, out)
         case Compare(column, _, value):
             if value is not None:
-                out.append(encoded(table.by_name[column], value))
+                out.append(sent(table.by_name[column], value))
         case OneOf(column, among):
             known = table.by_name[column]
             texts = [encoded(known, value) for value in among]

@@ -1,7 +1,8 @@
 """Statements as SQL for Postgres.
 
 Every value is a parameter in text form with a cast, so that a prepared statement has one form whatever type Python's
-value has. ``agent`` is the SQL expression of the agent whose rows are meant; row security says the same once more.
+value has. Only an embedding is in binary form: to write and read its text would take a third of a search. ``agent`` is
+the SQL expression of the agent whose rows are meant; row security says the same once more.
 
 A read is one statement, which also names the agent for row security and brings the position up to which the source has
 been applied, in the snapshot of the answer::
@@ -56,17 +57,19 @@ _TYPES = {
     "text": "text", "integer": "bigint", "real": "double precision", "flag": "boolean", "time": "timestamptz",
     "millis": "timestamptz", "json": "jsonb", "vector": "vector",
 }  # fmt: skip
+#: A parameter: a value in text form, or an embedding.
+Value = str | Embedding | None
 _OPERATORS = {"eq": "=", "ne": "IS DISTINCT FROM", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class Parameters:
     """The parameters of one statement, numbered as they are added."""
 
-    def __init__(self, *values: str | None) -> None:
-        self.values: list[str | None] = list(values)
+    def __init__(self, *values: Value) -> None:
+        self.values: list[Value] = list(values)
 
-    def add(self, value: str | None, pg_type: str = "text") -> str:
-        """Add a value in text form; returns its place in the statement."""
+    def add(self, value: Value, pg_type: str = "text") -> str:
+        """Add a value; returns its place in the statement."""
         self.values.append(value)
         return f"${len(self.values)}::{pg_type}"
 
@@ -74,8 +77,13 @@ class Parameters:
 # -- values --------------------------------------------------------------------------------------------
 
 
+def sent(column: Column, value: Any) -> Value:
+    """A value as the parameter that it is sent in; milliseconds as a number, see :func:`_placed`."""
+    return value if isinstance(value, Embedding) else encoded(column, value)
+
+
 def encoded(column: Column, value: Any) -> str | None:
-    """A value in the text form of the column's type; milliseconds as a number, see :func:`_placed`."""
+    """A value in the text form of the column's type; milliseconds as a number."""
     if value is None:
         return None
     match column.kind:
@@ -96,7 +104,7 @@ def encoded(column: Column, value: Any) -> str | None:
 def _placed(column: Column, value: Any, out: Parameters) -> str:
     if column.kind == "millis":
         return f"to_timestamp({out.add(encoded(column, value), 'double precision')} / 1000)"
-    return out.add(encoded(column, value), _TYPES[column.kind])
+    return out.add(sent(column, value), _TYPES[column.kind])
 
 
 def has_original(table: Table) -> bool:

@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from mirror.core.errors import BusyError, ConfigError, MirrorError, SinkError
 from mirror.storage.forks import Lock
 from mirror.storage.on_postgres import session
+from mirror.storage.on_postgres.sql import Value
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.proofs import PositionRow, Unasked
@@ -220,7 +221,7 @@ class PostgresStore:
         rows = self.call("read the position", *session.named_place(ctx.agent, source))
         return session.place(rows[0]) if rows else None
 
-    def call(self, operation: str, text: str, parameters: list[str | None]) -> list[tuple[Any, ...]]:
+    def call(self, operation: str, text: str, parameters: list[Value]) -> list[tuple[Any, ...]]:
         """Run one statement that is no operation's; returns its rows. Raises a ``MirrorError``."""
         with self._connection(operation) as conn:
             return conn.execute(text.encode(), parameters).fetchall()
@@ -229,7 +230,7 @@ class PostgresStore:
         self,
         conn: Conn,
         operation: Operation[..., Result],
-        first: tuple[str, list[str | None]],
+        first: tuple[str, list[Value]],
         ctx: Context,
         op: Op[Result],
     ) -> tuple[Result, Any]:

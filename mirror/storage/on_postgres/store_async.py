@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from mirror.core.errors import ConfigError, MirrorError, SinkError
 from mirror.storage.on_postgres import session
+from mirror.storage.on_postgres.sql import Value
 from mirror.storage.on_postgres.store import CONNECT_SECONDS, no_connection
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
@@ -195,7 +196,7 @@ class AsyncPostgresStore:
         self,
         conn: Conn,
         operation: Operation[..., Result],
-        first: tuple[str, list[str | None]],
+        first: tuple[str, list[Value]],
         ctx: Context,
         op: Op[Result],
     ) -> tuple[Result, Any]:

@@ -1,4 +1,4 @@
-"""How values of Postgres are loaded on an adapter's connections: in binary form.
+"""How values are loaded, and embeddings sent, on an adapter's connections to Postgres: in binary form.
 
 Times become the text that SQLite has for most of them (mirror/postgres/typed.py): ``2026-11-23 00:05:04`` for a whole
 second, else ``2026-11-23T00:05:04.442Z``. A row with another form keeps it in ``_original``.
@@ -10,7 +10,7 @@ import struct
 from datetime import datetime, timedelta
 
 from psycopg.abc import AdaptContext, Buffer
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
@@ -19,6 +19,7 @@ from mirror.storage.tables import Embedding
 
 _EPOCH = datetime(2000, 1, 1)
 _MICROS = struct.Struct(">q")
+_HEAD = struct.Struct(">HH")
 
 
 class UtcTextLoader(Loader):
@@ -49,8 +50,20 @@ class EmbeddingLoader(Loader):
         return Embedding.from_bytes(bytes(data[4:]), big_endian=True)
 
 
+class EmbeddingDumper(Dumper):
+    """vector, in binary form (pgvector, vector_recv); see :class:`EmbeddingLoader`."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: Embedding) -> bytes:
+        """The vector."""
+        return _HEAD.pack(len(obj), 0) + obj.to_bytes(big_endian=True)
+
+
 def register(context: AdaptContext, vector: TypeInfo | None) -> None:
-    """Register the loaders on a connection. ``vector``: the type as this database has it; None: it has none."""
+    """Register how values are loaded and sent. ``vector``: the type as this database has it; None: it has none."""
     context.adapters.register_loader("timestamptz", UtcTextLoader)
     if vector is not None:
         context.adapters.register_loader(vector.oid, EmbeddingLoader)
+        dumper = type("EmbeddingDumper", (EmbeddingDumper,), {"oid": vector.oid})
+        context.adapters.register_dumper(Embedding, dumper)

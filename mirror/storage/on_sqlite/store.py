@@ -26,6 +26,7 @@ from mirror.storage.jsontext import to_json
 from mirror.storage.on_sqlite import joined, sql
 from mirror.storage.on_sqlite.drivers import Connection, connect
 from mirror.storage.operations.base import Context, Operation
+from mirror.storage.places import merged
 from mirror.storage.statements import (
     All,
     Any_,
@@ -37,6 +38,7 @@ from mirror.storage.statements import (
     Counts,
     Delete,
     Insert,
+    Merged,
     Near,
     Op,
     Pairs,
@@ -328,6 +330,9 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
         case Near():
             with session.snapshot():
                 return _near(session, statement)
+        case Merged(near, words, weight, limit):
+            with session.snapshot():
+                return merged(_near(session, near), _words(session, words), weight, limit)
         case Together(parts):
             with session.snapshot():
                 return [_answer(session, part) for part in parts]

@@ -20,6 +20,7 @@ from mirror.storage.operations.base import (
     without,
     writes,
 )
+from mirror.storage.places import by_rank
 from mirror.storage.statements import (
     Add,
     Any_,
@@ -160,11 +161,6 @@ def get_relevant_lessons(
         return scores[lesson.id] * lesson.confidence * recent
 
     return sorted(lessons.values(), key=relevance, reverse=True)[:limit]
-
-
-def by_rank(rank: int) -> float:
-    """What a place in a list of results counts: 1 the first (0), one half the sixth."""
-    return 1 / (1 + rank / 5)
 
 
 @writes("memory")

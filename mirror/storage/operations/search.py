@@ -1,8 +1,4 @@
-"""Searches of memory items: by words, by embeddings, and by both.
-
-Places count, not ranks: what stores give matches of words as ranks cannot be compared, and what embeddings give cannot
-be added to it. The first place counts 1, the sixth one half.
-"""
+"""Searches of memory items: by words, by embeddings, and by both (:mod:`mirror.storage.places`)."""
 
 from __future__ import annotations
 
@@ -29,8 +25,8 @@ from mirror.storage.operations.base import (
 )
 from mirror.storage.operations.entities import BONDS
 from mirror.storage.operations.items import visible
-from mirror.storage.operations.lessons import by_rank
-from mirror.storage.statements import Along, Near, OneOf, Op, Together, Words, run
+from mirror.storage.places import by_rank, score
+from mirror.storage.statements import Along, Merged, Near, OneOf, Op, Together, Words, run
 from mirror.storage.tables import Embedding
 
 Scoring = Literal["similarity", "salience", "identity"]
@@ -137,6 +133,10 @@ def search_items(
     weight = at_least("search items", vector_weight, 0, 1)
     vector = None if embedding is None else embedding_of(embedding)
     parts = _parts(ctx, query, vector, limit, memory_types, scoring, where)
+    match parts:
+        case (Near() as near, Words() as words) if scoring == "similarity":
+            merged = yield from run(Merged(near, words, weight, limit))
+            return [_merged(one, weight, explain) for one in merged]
     answers = (yield from run(Together(parts))) if parts else []
     found: dict[str, _Found] = {}
     for part, answer in zip(parts, answers, strict=True):
@@ -158,6 +158,16 @@ def search_items(
         for one in found.values()
     ]  # fmt: skip
     return sorted((one for one in made_results if one.score > 0), key=lambda one: (-one.score, one.item.id))[:limit]
+
+
+def _merged(found: tuple[Any, ...], weight: float, explain: bool) -> SearchResult:
+    item, near, similarity, words, rank, names = found
+    parts: dict[str, float] = {}
+    if explain and near is not None:
+        parts |= {"vector": score(near, None, weight), "similarity": similarity}
+    if explain and words is not None:
+        parts |= {"words": score(None, words, weight), "rank": rank}
+    return SearchResult(item, score(near, words, weight), names, parts if explain else None)
 
 
 def _parts(

@@ -76,8 +76,9 @@ CREATE FUNCTION is_alive(p_extra jsonb, p_now text) RETURNS boolean LANGUAGE sql
 RETURN CASE WHEN jsonb_typeof(p_extra -> 'expiresAt') = 'string'
             THEN (p_extra ->> 'expiresAt') COLLATE "C" > p_now ELSE true END;
 
--- Memories that the asking agent may read, with their places in both lists. p_scope: own, others, all. p_syntax: any
--- (any_word) or web (web_words). p_types, p_significance: NULL for all. p_now: for is_alive.
+-- Memories that the asking agent may read, with their places in both lists, in no order. Of each list more than p_limit
+-- where there are: up to p_limit + 150, and four times as many for a p_limit of 50 or less. p_scope: own, others, all.
+-- p_syntax: any (any_word) or web (web_words). p_types, p_significance: NULL for all. p_now: for is_alive.
 CREATE FUNCTION memory_candidates(
     p_query text, p_embedding vector, p_limit int, p_scope text, p_types text[], p_significance text[], p_syntax text,
     p_now text, OUT agent_id text, OUT id text, OUT score double precision, OUT rank real, OUT rank_place bigint,
@@ -189,8 +190,7 @@ BEGIN
                w.rank, w.place, v.distance, v.place
           FROM unnest(near_agents, near_ids, near) WITH ORDINALITY AS v (agent_id, id, distance, place)
           FULL JOIN unnest(word_agents, word_ids, ranks) WITH ORDINALITY AS w (agent_id, id, rank, place)
-         USING (agent_id, id)
-         ORDER BY score DESC, v.place, w.place, agent_id, id LIMIT p_limit;
+         USING (agent_id, id);
 END
 $$;
 
@@ -205,12 +205,15 @@ LANGUAGE plpgsql STABLE SECURITY INVOKER ROWS 10 SET search_path FROM CURRENT AS
 BEGIN
     RETURN QUERY
         SELECT i.agent_id, i.id, i.summary, c.score, c.rank, c.rank_place, c.distance, c.distance_place
-          FROM memory_candidates(p_query, p_embedding, p_limit, p_scope, p_types, p_significance, p_syntax,
-                                 to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) AS c
+          FROM (SELECT * FROM memory_candidates(
+                    p_query, p_embedding, p_limit, p_scope, p_types, p_significance, p_syntax,
+                    to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+                 ORDER BY score DESC, distance_place, rank_place, agent_id, id) AS c
          CROSS JOIN LATERAL (  -- in this order, whatever the planner thinks of who asks
                SELECT m.agent_id, m.id, m.summary FROM memory_items m
                 WHERE m.agent_id = c.agent_id AND m.id = c.id OFFSET 0) AS i
-         ORDER BY c.score DESC, c.distance_place, c.rank_place, i.agent_id, i.id;
+         ORDER BY c.score DESC, c.distance_place, c.rank_place, c.agent_id, c.id
+         LIMIT greatest(p_limit, 0);
 END
 $$;
 
