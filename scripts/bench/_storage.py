@@ -48,7 +48,10 @@ def _counts() -> dict[str, int]:
 
 
 def _in_turns(sides: dict[str, Call], rounds: int, rate: float = 0.0) -> dict[str, list[float]]:
-    """Seconds of each call, one of each side in turn, for :data:`LONGEST` at most; ``rate``: such rounds a second."""
+    """Seconds of each call, one of each side in turn, for :data:`LONGEST` at most; ``rate``: such rounds a second.
+
+    Each side comes as often before as after another: who comes second finds the same rows in the caches.
+    """
     took: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides.items())
     begun = now()
@@ -61,7 +64,9 @@ def _in_turns(sides: dict[str, Call], rounds: int, rate: float = 0.0) -> dict[st
             start = now()
             call(number)
             took[name].append(now() - start)
-        order.append(order.pop(0))
+        order.reverse()
+        if number % 2:
+            order.append(order.pop(0))
     return took
 
 
@@ -130,7 +135,10 @@ def _configure(conn: Any) -> None:
 def _plain_reads(
     stack: ExitStack, dsn: str, agent: str, operation: Any, calls: Sequence[tuple[Any, ...]]
 ) -> dict[str, Call]:
-    """The adapter's statement by psycopg alone, on one connection and through a pool; rows are made into values."""
+    """The adapter's statement by psycopg alone, on one connection and through a pool; rows are made into values.
+
+    ``by hand``: as one writes it for row security, through a pool: a transaction, the agent named in it, and the read.
+    """
     import psycopg
     from psycopg import RawCursor
     from psycopg_pool import ConnectionPool
@@ -168,7 +176,13 @@ def _plain_reads(
         text, parameters = alone[number % len(alone)]
         return [make(row) for row in named.execute(text, parameters, binary=True).fetchall()]
 
-    return {"bare": bare, "pooled": pooled, "unproved": unproved}
+    def by_hand(number: int) -> object:
+        text, parameters = alone[number % len(alone)]
+        with pool.connection() as taken, taken.transaction():
+            taken.execute("SELECT set_config('app.agent_id', $1, true)", [agent])
+            return [make(row) for row in taken.execute(text, parameters, binary=True).fetchall()]
+
+    return {"bare": bare, "pooled": pooled, "unproved": unproved, "by hand": by_hand}
 
 
 def reads(config: str, dsn: str, agent: str, items: int, rounds: int, rate: float = 0.0) -> dict[str, Any]:
@@ -264,10 +278,12 @@ def searches(config: str, dsn: str, agent: str, items: int, dims: int, rounds: i
 # -- writes ----------------------------------------------------------------------------------------------
 
 
-def writes(config: str, database: str, library: str, rounds: int) -> dict[str, Any]:
+def writes(config: str, alone: str, database: str, library: str, rounds: int) -> dict[str, Any]:
     """Middle and mean seconds of ``create_item``, and of the same row written by the library alone.
 
-    ``ready``: the values are made before; ``made``: id, hash, times and JSON are a part of it.
+    ``config``: of the side ``dual``; ``alone``: of one with SQLite alone. By the library, to ``database``: ``ready``,
+    with the values made before; ``made``, with id, hash, times and JSON a part of it. Each side has a file of its own:
+    of two connections to one file, each would find its pages out of date after the other's commit.
     """
     __import__(library)
     from mirror.storage.on_sqlite import sql
@@ -303,14 +319,16 @@ def writes(config: str, database: str, library: str, rounds: int) -> dict[str, A
         plain.execute(statement, list(row.values()))
 
     names = list(items.create_item.make(context, "fact", "text").send(None).values)
-    with _adapter(config) as adapter:
-        create = adapter.memory.create_item
-        sides: dict[str, Call] = {
-            "adapter": lambda number: create("fact", texts[number]),
-            "ready": lambda number: plain.execute(*rows[number]),
-            "made": made,
-        }
-        took = _in_turns(sides, rounds)
+    with _adapter(config) as adapter, _adapter(alone) as other:
+        dual, without = adapter.memory.create_item, other.memory.create_item
+        took = {}
+        for kind, call in (("ready", lambda number: plain.execute(*rows[number])), ("made", made)):
+            sides: dict[str, Call] = {
+                "dual": lambda number: dual("fact", texts[number]),
+                "alone": lambda number: without("fact", texts[number]),
+                kind: call,
+            }
+            took |= _in_turns(sides, rounds)
         which = type(adapter._files.stores["memory"]._idle[0].connection).__name__
     mean = {name: sum(times) / len(times) for name, times in took.items()}
     return {"middle": _middles(took), "mean": mean, "library": which}

@@ -2,10 +2,10 @@
 
 One MemuStore with a mirror beside it. Each side has its turn call by call, in one process, and the middle of each is
 shown: the freshness check; reads from Postgres against their own SQL by psycopg alone, at rest and while another
-program commits; a write with the mirror beside against the same row written by the SQLite library alone; hybrid
-searches of a large store against ``search_memories()`` by psycopg alone. Then calls a second against LangGraph's
-SqliteStore and PostgresStore and mem0 on its default store, with the same items, embeddings and sizes of calls, each in
-a process of its own with new stores.
+program commits; a write with the mirror beside against one of SQLite alone, and against the same row written by the
+SQLite library; hybrid searches of a large store against ``search_memories()`` by psycopg alone. Then calls a second
+against LangGraph's SqliteStore and PostgresStore and mem0 on its default store, with the same items, embeddings and
+sizes of calls, each in a process of its own with new stores.
 """
 
 from __future__ import annotations
@@ -101,6 +101,10 @@ def _small(options: argparse.Namespace, figures: Figures, bench: Workbench) -> N
     build(source, options.rows, 0)
     flipped = configure(bench, source, "flipped", backend="dual", readFrom="postgres")
     local = configure(bench, source, "local", backend="dual", readFrom="sqlite")
+    alone, plain = bench.source("alone"), bench.source("plain")
+    for path in (alone, plain):
+        build(path, options.rows, 0)
+    no_mirror = configure(bench, alone, "no_mirror", backend="sqlite")
     with Mirror(bench, source) as mirror:
         mirror.ready()
         with bench.connect() as conn:
@@ -110,7 +114,7 @@ def _small(options: argparse.Namespace, figures: Figures, bench: Workbench) -> N
         _freshness(options, figures, bench, source, flipped)
         _reads(options, figures, bench, source, flipped)
         mirror.wait()
-        _writes(options, figures, source, local)
+        _writes(options, figures, plain, local, no_mirror)
 
 
 def _search(options: argparse.Namespace, figures: Figures, bench: Workbench) -> None:
@@ -155,7 +159,7 @@ def _reads(options: argparse.Namespace, figures: Figures, bench: Workbench, sour
         one = {side: seconds * 1e6 for side, seconds in found[name].items()}
         against = {
             "bare": "its SQL, a bare connection", "pooled": "its SQL, psycopg's pool",
-            "unproved": "SQL without agent and position",
+            "unproved": "SQL without agent and position", "by hand": "pool, transaction, set_config, SQL",
         }  # fmt: skip
         for side, what in against.items():
             figures.add(f"{name}, p50", one["adapter"], "us", f"{what}: {one[side]:.0f} us", one[side])
@@ -174,14 +178,18 @@ def _reads(options: argparse.Namespace, figures: Figures, bench: Workbench, sour
         figures.add(f"answered by {what}", number, f"of {sum(busy['counts'].values())} reads")
 
 
-def _writes(options: argparse.Namespace, figures: Figures, source: Path, config: str) -> None:
+def _writes(options: argparse.Namespace, figures: Figures, plain: Path, config: str, alone: str) -> None:
     for library in ("sqlite3", "apsw"):
-        job = {"config": config, "database": str(source), "library": library, "rounds": options.rounds}
+        job = {"config": config, "alone": alone, "database": str(plain), "library": library, "rounds": options.rounds}
         found = run("_storage.py", "writes", **job)
-        for kind, what in (("ready", "the row ready"), ("made", "the row made as well")):
+        against = {
+            "alone": "SQLite alone, no mirror", "ready": "the library alone, the row ready",
+            "made": "the library alone, the row made as well",
+        }  # fmt: skip
+        for side, what in against.items():
             for how, name in (("middle", "p50"), ("mean", "mean")):
-                mine, plain = (found[how][side] * 1e6 for side in ("adapter", kind))
-                figures.add(f"create_item, {library}, {name}", mine, "us", f"plain, {what}: {plain:.0f} us", plain)
+                mine, other = (found[how][one] * 1e6 for one in ("dual", side))
+                figures.add(f"create_item, {library}, {name}", mine, "us", f"{what}: {other:.0f} us", other)
 
 
 if __name__ == "__main__":
