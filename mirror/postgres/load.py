@@ -42,7 +42,7 @@ from mirror.postgres.refusals import attempt, in_parts
 from mirror.postgres.row_by_row import parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
-from mirror.postgres.shared_tables import has_rows
+from mirror.postgres.shared_tables import has_rows, is_small
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded
 from mirror.postgres.target import Conn, Target
 
@@ -353,7 +353,8 @@ class Loader:
                 self._fill(table, target, into, careful)
                 if target.agent is None:
                     self._conn.execute(ddl.add_primary_key(target))
-                if not any(column.codec == "vector" for column in target.columns):  # see vectors.py
+                has_vectors = any(column.codec == "vector" for column in target.columns)  # see vectors.py
+                if not has_vectors and not is_small(self._conn, target.schema, target.name):
                     self._conn.execute(_ANALYZE.format(ddl.table_sql(target)))
                 return
         self._stages += 1

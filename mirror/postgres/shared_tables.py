@@ -135,6 +135,11 @@ def has_rows(conn: Conn, target: Target) -> bool:
     return row is not None and bool(row[0])
 
 
+def is_small(conn: Conn, schema: str, table: str) -> bool:
+    """Whether a table has too few rows to be analyzed (``is_small.sql``)."""
+    return conn.execute(statement("is_small"), (schema, table)).fetchone() == (True,)
+
+
 def drop_if_unused(conn: Conn, target: Target) -> None:
     """Drop a generic table that no source uses any more and that is empty; its rows were moved out."""
     if target.curated or conn.execute(statement("target_holders"), (target.schema, target.name)).fetchall():

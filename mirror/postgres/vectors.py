@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.postgres.failures import sink_error
 from mirror.postgres.migrate import statement
+from mirror.postgres.shared_tables import is_small
 from mirror.postgres.target import Conn
 
 #: pgvector indexes vectors up to this dimension.
@@ -55,7 +56,8 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
         for table, column, dimension, name, valid in conn.execute(statement("vector_indexes"), (schema,)).fetchall():
             if valid or dimension > MAX_INDEXED:
                 continue
-            conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
+            if not is_small(conn, schema, table):
+                conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
             progress(f"{table}.{column}, {dimension} dimensions")
             if valid is not None:
                 conn.execute(SQL("DROP INDEX CONCURRENTLY {}").format(Identifier(schema, name)))

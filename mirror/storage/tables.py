@@ -226,6 +226,8 @@ def misfit_of_json(value: Any, depth: int = 0) -> str:
         return "" if math.isfinite(value) else f"{value} is no number of JSON"
     if not isinstance(value, Mapping | list | tuple):
         return ""
+    if {*map(type, value)} == {float} and all(map(math.isfinite, value)):
+        return ""  # most likely an embedding
     if depth == MOST_DEPTH:
         return f"lists and objects in each other, more than {MOST_DEPTH} deep"
     if isinstance(value, Mapping):

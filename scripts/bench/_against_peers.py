@@ -32,26 +32,36 @@ _INSTALL_SECONDS = 300
 
 
 def against_peers(options: argparse.Namespace, figures: Figures, bench: Workbench) -> None:
-    """Run them in turns; each round with new stores."""
+    """Run them in turns, each round with new stores; what was measured by then is shown if the time is over."""
     if not options.peer_items:
         print("peers: left out, as there are to be no items of them")
         return
     python = _installed(options, bench)
     sides = [*PAIRS, *(_PEERS if python else ())]
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-    for number in range(options.peer_rounds):
-        for side in sides:
-            job = {
-                "side": side, "dims": options.dims, "items": options.peer_items, "singles": options.singles,
-                "batch": 100, "searches": options.searches, "seed": 1,
-            }  # fmt: skip
-            try:
-                with _place(bench, side, f"{side.lower().replace(' ', '_')}{number}", options.dims) as place:
-                    found[side].append(
-                        run("_peers.py", python=sys.executable if side in PAIRS else python, **job | place)
-                    )
-            except SystemExit as error:
-                print(f"{side}: left out, {error}")
+    try:
+        for number in range(options.peer_rounds):
+            _round(options, bench, number, found, python)
+    finally:
+        _show(figures, found)
+
+
+def _round(
+    options: argparse.Namespace, bench: Workbench, number: int, found: dict[str, list[dict[str, Any]]], python: str
+) -> None:
+    for side in found:
+        job = {
+            "side": side, "dims": options.dims, "items": options.peer_items, "singles": options.singles,
+            "batch": 100, "searches": options.searches, "seed": 1,
+        }  # fmt: skip
+        try:
+            with _place(bench, side, f"{side.lower().replace(' ', '_')}{number}", options.dims) as place:
+                found[side].append(run("_peers.py", python=sys.executable if side in PAIRS else python, **job | place))
+        except SystemExit as error:
+            print(f"{side}: left out, {error}")
+
+
+def _show(figures: Figures, found: dict[str, list[dict[str, Any]]]) -> None:
     what = {
         "single": "writes, one item a call", "single, in sight": "the same, until they can be searched",
         "batch": "items written, 100 a call", "batch, in sight": "the same, until they can be searched",

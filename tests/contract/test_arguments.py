@@ -66,7 +66,8 @@ CALLS: dict[str, tuple[Call, list[Any]]] = {
     "create_item memory_type": (lambda s, x: s.memory.create_item(x, "a"), [*WRONG_TEXTS, "", " "]),
     "create_item extra": (
         lambda s, x: s.memory.create_item("event", "a", extra=x),
-        [5, "x", [], {"a": "\0"}, {"a\0": 1}, {"a": ["\ud800"]}, {"a": math.nan}, {"a": {1, 2}}, {5: 1}, {"a": DEEP}],
+        [5, "x", [], {"a": "\0"}, {"a\0": 1}, {"a": ["\ud800"]}, {"a": math.nan}, {"a": {1, 2}}, {5: 1}, {"a": DEEP},
+         {"a": [0.5, math.inf]}, {"a": [0.5, "\0"]}, {"a": [[0.5], [-math.inf]]}],
     ),
     "create_item happened_at": (lambda s, x: s.memory.create_item("event", "a", happened_at=x), [5, *NO_TIMES]),
     "create_item significance": (lambda s, x: s.memory.create_item("event", "a", significance=x), [None, "", "high"]),
@@ -80,6 +81,8 @@ CALLS: dict[str, tuple[Call, list[Any]]] = {
         [
             None, 5, "ab", [None], ["ab"], {"a": 1}, [{"memory_type": "event", "summary": "a", "happened_at": "x"}],
             [{"memory_type": "event", "summary": "a", "significance": 5}],
+            [{"memory_type": "event", "summary": "a", "embedding": [0.5, math.nan]}],
+            [{"memory_type": "event", "summary": "a", "embedding": [0.5, math.inf]}],
         ],
     ),
     "update_item": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -10,7 +11,13 @@ from mirror.core.errors import ConfigError, UnsupportedError
 from mirror.storage.memory import Memory
 from mirror.storage.models.memory import ITEMS, MemoryItem
 from mirror.storage.models.results import SearchResult
+from mirror.storage.operations.base import Context, Operation
+from mirror.storage.operations.items import visible
+from mirror.storage.operations.search import CATEGORY_NAMES
+from mirror.storage.places import merged
 from mirror.storage.reads import READS, Reason
+from mirror.storage.statements import Merged, Near, Op, Words, eq, run
+from mirror.storage.tables import Embedding
 from tests.support.storage import Stores, set_columns
 
 X, Y, Z, XY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]
@@ -372,3 +379,32 @@ def test_shared_items_of_others_are_not_ones_own(stores: Stores) -> None:
         memory.search_by_keyword_shared(5)  # type: ignore[arg-type]
     counted = {key: number - before.get(key, 0) for key, number in READS.values().items()}
     assert {key: number for key, number in counted.items() if number} == {("postgres", Reason.SHARED): 2}
+
+
+@pytest.mark.parametrize("filtered", [False, True], ids=["all", "filtered"])
+def test_two_lists_become_one_as_the_rule_says(memory: Memory, filtered: bool) -> None:
+    """Whether it is done in the store's SQL or here: the same rows in the same order, with the same places."""
+    made = random.Random(7)
+    memory.create_items([
+        {
+            "memory_type": made.choice(["event", "fact"]),
+            "summary": " ".join(made.choices(["dragon", "garden", "tea", "moon", "ship"], k=made.randint(1, 6))),
+            "embedding": [made.uniform(-0.3, 1) for _ in range(3)] if number % 3 else None,
+            "significance": made.choice(["routine", "core"]),
+        }
+        for number in range(60)
+    ])  # fmt: skip
+
+    def both(ctx: Context, weight: float, candidates: int, limit: int) -> Op[tuple[Any, Any]]:
+        wanted = visible(ctx, eq("significance", "core") if filtered else None)
+        near = Near(ITEMS, Embedding(X), candidates, wanted, (CATEGORY_NAMES,))
+        words = Words(ITEMS, "dragon moon", candidates, wanted, along=(CATEGORY_NAMES,))
+        expected = merged((yield from run(near)), (yield from run(words)), weight, limit)
+        return (yield from run(Merged(near, words, weight, limit))), expected
+
+    operation = Operation(both, "memory", reads=True, many=True)
+    for weight in (0.0, 0.3, 0.7, 1.0):
+        for candidates, limit in ((40, 20), (8, 4), (3, 10), (0, 5), (5, 0), (200, 200)):
+            found, expected = memory._runner.run(operation, (weight, candidates, limit), {})
+            assert [(row.id, *more) for row, *more in found] == [(row.id, *more) for row, *more in expected]
+            assert len(found) == len(expected) and (limit == 0 or candidates == 0 or found)

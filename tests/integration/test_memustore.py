@@ -181,6 +181,17 @@ def test_vectors_of_every_dimension(running: MirrorProcess, store: Writer, dsn: 
     assert any("memory_items_embedding_3_hnsw" in line for (line,) in plan)
 
 
+def test_a_few_rows_are_no_statistics(make_mirror: MakeMirror, store: Writer, folder: Path, dsn: str) -> None:
+    """Of one row each column looks like a key: until the server takes others, agents were looked up in place of items."""
+    store.run(item("a", embedding=vector(1, 2)))
+    mirror = make_mirror(folder / "memory.db")
+    mirror.start()
+    mirror.check()
+    settle(mirror)
+    assert indexes(dsn) == {"memory_items_embedding_2_hnsw"}
+    assert rows(dsn, "SELECT DISTINCT tablename FROM pg_stats WHERE schemaname = 'public'") == []
+
+
 def indexes(dsn: str) -> set[str]:
     found = rows(
         dsn,

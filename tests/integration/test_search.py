@@ -349,3 +349,37 @@ def test_the_index_of_words_is_used(owner: Connection, app: Connection) -> None:
     app.execute("SELECT pg_stat_force_next_flush()")
     app.execute("SELECT 1")
     until(lambda: owner.execute(scans).fetchone() == (True,))
+
+
+def test_a_table_that_has_just_grown(postgres_server: PostgresServer) -> None:
+    """With statistics of before it grew the planner would sort all rows; the index of embeddings is read all the same."""
+    dimension = 768
+    dsn = postgres_server.create_database()
+    make_tables(dsn)
+    add_agents(dsn, "growing")
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        owner.execute("ALTER TABLE memory_items SET (autovacuum_enabled = off)")
+        rows = (
+            "INSERT INTO memory_items (agent_id, id, memory_type, summary, embedding) SELECT 'growing', i::text, 'fact',"
+            f" 'number ' || i, ARRAY(SELECT random() FROM generate_series(1, {dimension}) WHERE i > 0)::vector"
+            " FROM generate_series(%s::int, %s::int) i"
+        )
+        owner.execute(rows.encode(), (1, 1))
+        owner.execute("ANALYZE memory_items")
+        owner.execute(
+            f"CREATE INDEX nearest ON memory_items USING hnsw ((embedding::vector({dimension})) vector_cosine_ops)"
+            f" WITH (m = 4, ef_construction = 8) WHERE vector_dims(embedding) = {dimension}".encode()
+        )
+        owner.execute(rows.encode(), (2, 2100))
+
+        def scans() -> dict[str, int]:
+            owner.execute("SELECT pg_stat_clear_snapshot()")
+            return dict(owner.execute("SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes").fetchall())
+
+        with as_application(dsn) as app:
+            act_as(app, "growing")
+            before = scans()
+            assert len(ids(app, "NULL, %s::vector, 10", vector_of([0.5] * dimension))) == 10
+            app.execute("SELECT pg_stat_force_next_flush()")
+        until(lambda: scans()["nearest"] > before["nearest"])
+    postgres_server.drop_database(dsn)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for another writer, as the original program does.
 BUSY_SECONDS = 5.0
-_PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA foreign_keys=ON", "PRAGMA synchronous=NORMAL")
+#: As the original program has them; the cache (KiB, as much as is used) is for searches by embedding, which read all
+#: embeddings: 20,000 of 768 dimensions.
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL", "PRAGMA foreign_keys=ON", "PRAGMA synchronous=NORMAL", "PRAGMA cache_size=-65536",
+)  # fmt: skip
 
 
 class Connection(Protocol):
@@ -29,6 +34,9 @@ class Connection(Protocol):
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement; returns its rows. Raises a ``MirrorError``."""
+
+    def in_parts(self, sql: str, parameters: Sequence[Any], rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Run one statement that reads; its rows, so many at a time. Raises a ``MirrorError``."""
 
     def changed(self) -> int:
         """The rows that the last statement inserted, updated or deleted."""
@@ -90,6 +98,14 @@ class _Standard:
         self._changed = cursor.rowcount
         return rows
 
+    def in_parts(self, sql: str, parameters: Sequence[Any], rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        try:
+            cursor = self._connection.execute(sql, parameters)
+            while part := cursor.fetchmany(rows):
+                yield part
+        except (self._error, *_NO_VALUE) as error:
+            self._raise(error)
+
     def changed(self) -> int:
         return max(0, self._changed)
 
@@ -131,6 +147,14 @@ class _Apsw:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(sql, parameters).fetchall()
+        except (self._error, *_NO_VALUE) as error:
+            self._raise(error)
+
+    def in_parts(self, sql: str, parameters: Sequence[Any], rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        try:
+            cursor = self._connection.execute(sql, parameters)
+            while part := list(islice(cursor, rows)):
+                yield part
         except (self._error, *_NO_VALUE) as error:
             self._raise(error)
 

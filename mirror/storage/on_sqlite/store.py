@@ -415,7 +415,9 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
             [wanted.to_bytes(), *parameters, statement.limit],
         )
     else:
-        best = _most_similar(execute(f"SELECT rowid, embedding FROM {name} WHERE {fits}", parameters), statement)
+        best = _most_similar(
+            session.connection, statement, f"SELECT rowid, embedding FROM {name} WHERE {fits}", parameters
+        )
     scores = {rowid: score for rowid, score in best if score is not None and score > 0}
     along = joined.along(table, statement.along)
     found = execute(
@@ -427,16 +429,40 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
     return [by_rowid[rowid] for rowid in scores if rowid in by_rowid]
 
 
-def _most_similar(rows: list[tuple[Any, ...]], statement: Near) -> list[tuple[int, float]]:
-    """The best rows, exactly: float32 finds those that may be, and float64 says which of these are, and how similar."""
-    if not rows:
-        return []
+#: Embeddings that are in memory at a time: they fit into a processor's cache, and their memory is used again.
+_PART = 256
+
+
+def _most_similar(connection: Connection, statement: Near, sql_: str, parameters: list[Any]) -> list[tuple[int, float]]:
+    """The best rows, exactly: float32 finds those that may be, and float64 says which of these are, and how similar.
+
+    ``sql_``: gives rowids and embeddings.
+    """
     wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4")
-    vectors = np.frombuffer(b"".join([blob for _, blob in rows]), "<f4").reshape(len(rows), -1)
-    among = _candidates(vectors, wanted, statement.limit)
-    scores = _cosine(vectors[among].astype(np.float64), wanted.astype(np.float64))
-    order = np.argsort(-scores, kind="stable")[: max(0, statement.limit)]
-    return [(rows[among[at]][0], float(scores[at])) for at in order]
+    rowids: list[int] = []
+    squares, products = [], []
+    with np.errstate(all="ignore"):
+        for part in connection.in_parts(sql_, parameters, _PART):
+            vectors = _vectors(part)
+            rowids += [rowid for rowid, _ in part]
+            squares.append(np.einsum("ij,ij->i", vectors, vectors))
+            products.append(vectors @ wanted)
+        if not rowids:
+            return []
+        own = np.dot(wanted, wanted)
+        among = _candidates(np.concatenate(squares), np.concatenate(products), own, statement.limit)
+    chosen = to_json([rowids[at] for at in among])
+    scored: list[tuple[float, int]] = []
+    for part in connection.in_parts(
+        f"SELECT * FROM ({sql_}) WHERE rowid IN (SELECT value FROM json_each(?))", [*parameters, chosen], _PART
+    ):
+        scores = _cosine(_vectors(part).astype(np.float64), wanted.astype(np.float64))
+        scored += [(-float(score), rowid) for score, (rowid, _) in zip(scores, part, strict=True)]
+    return [(rowid, -score) for score, rowid in sorted(scored)[: max(0, statement.limit)]]
+
+
+def _vectors(rows: list[tuple[Any, ...]]) -> Any:
+    return np.frombuffer(b"".join([blob for _, blob in rows]), "<f4").reshape(len(rows), -1)
 
 
 #: More than float32 can be off for a cosine of some thousand dimensions.
@@ -445,19 +471,18 @@ _ROUGH = 1e-3
 _LEAST, _MOST = 1e-20, 1e20
 
 
-def _candidates(vectors: Any, wanted: Any, limit: int) -> Any:
-    """Places, in order, of all rows that may be among the best; most rows are not even copied."""
-    with np.errstate(all="ignore"):
-        own = np.dot(wanted, wanted)
-        if not 0 < limit < len(vectors) or not _LEAST < own < _MOST:
-            return np.arange(len(vectors))
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        rough = vectors @ wanted / np.sqrt(squares * own)
-    known = (squares > _LEAST) & (squares < _MOST)
-    if np.count_nonzero(known) > limit:
-        least = np.partition(rough[known], -limit)[-limit] - _ROUGH
-        return np.flatnonzero(~known | (rough >= least))
-    return np.arange(len(vectors))
+def _candidates(squares: Any, products: Any, own: Any, limit: int) -> Any:
+    """Places of all rows that may be among the best, by the squares of their lengths and their products with the query.
+
+    ``own``: the square of the query's length.
+    """
+    if 0 < limit < len(squares) and _LEAST < own < _MOST:
+        rough = products / np.sqrt(squares * own)
+        known = (squares > _LEAST) & (squares < _MOST)
+        if np.count_nonzero(known) > limit:
+            least = np.partition(rough[known], -limit)[-limit] - _ROUGH
+            return np.flatnonzero(~known | (rough >= least))
+    return np.arange(len(squares))
 
 
 def _cosine(vectors: Any, wanted: Any) -> Any:

@@ -84,7 +84,7 @@ CREATE FUNCTION memory_candidates(
     p_now text, OUT agent_id text, OUT id text, OUT score double precision, OUT rank real, OUT rank_place bigint,
     OUT distance double precision, OUT distance_place bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
-SET search_path FROM CURRENT AS $$
+SET search_path FROM CURRENT SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     asking CONSTANT text := (asking_agent()).agent_id;
@@ -106,6 +106,7 @@ DECLARE
                         ' OR i.visibility = ''team'' AND $1 = ANY (i.readers))' END;
     sized       text;
     ef_search   text;
+    sorting     text;
     distance    text;
     compared    boolean;
     words       tsquery;
@@ -140,8 +141,11 @@ BEGIN
         compared := there <= small;
         IF NOT compared THEN
             distance := format('i.embedding::vector(%1$s) <=> $2::vector(%1$s)', vector_dims(p_embedding));
-            -- Set back below: a SET of the function would need more rights than its owner may have.
+            -- Set back below: a SET of the function would need more rights than its owner may have. That the index is
+            -- read was decided above; the planner, with statistics of before the table grew, would sort all rows.
             ef_search := current_setting('hnsw.ef_search', true);
+            sorting := current_setting('enable_sort');
+            PERFORM set_config('enable_sort', 'off', true);
             PERFORM set_config('hnsw.ef_search', least(greatest(2 * wanted, 80), 1000)::text, true);
             EXECUTE format(listed, distance, sized, distance) INTO near_agents, near_ids, near
                 USING asking, p_embedding, wanted, p_types, p_significance, words, given, p_now;
@@ -160,6 +164,7 @@ BEGIN
                 END IF;
             END IF;
             PERFORM set_config('hnsw.ef_search', coalesce(ef_search, '40'), true);
+            PERFORM set_config('enable_sort', sorting, true);
         END IF;
         IF compared THEN
             -- Without the cast, there is no index of it.

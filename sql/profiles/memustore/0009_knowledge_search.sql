@@ -7,7 +7,7 @@ CREATE FUNCTION knowledge_candidates(
     OUT agent_id text, OUT document_id text, OUT part int, OUT score double precision,
     OUT rank real, OUT rank_place bigint, OUT distance double precision, OUT distance_place bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
-SET search_path FROM CURRENT AS $$
+SET search_path FROM CURRENT SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     asking CONSTANT text := (asking_agent()).agent_id;
@@ -25,6 +25,7 @@ DECLARE
                     ' OR $1 = ANY (c.readers))';
     sized          text;
     ef_search      text;
+    sorting        text;
     distance       text;
     words          tsquery;
     there          bigint;
@@ -54,10 +55,13 @@ BEGIN
         IF there > small THEN
             distance := format('c.embedding::vector(%1$s) <=> $2::vector(%1$s)', vector_dims(p_embedding));
             ef_search := current_setting('hnsw.ef_search', true);
+            sorting := current_setting('enable_sort');
+            PERFORM set_config('enable_sort', 'off', true);
             PERFORM set_config('hnsw.ef_search', least(greatest(4 * wanted, 100), 1000)::text, true);
             EXECUTE format(listed, distance, sized, distance) INTO near_agents, near_documents, near_parts, near
                 USING asking, p_embedding, wanted, p_collections;
             PERFORM set_config('hnsw.ef_search', coalesce(ef_search, '40'), true);
+            PERFORM set_config('enable_sort', sorting, true);
         END IF;
         IF coalesce(cardinality(near), 0) < wanted THEN
             EXECUTE format(listed, 'c.embedding <=> $2', sized, '4, 1, 2, 3')
