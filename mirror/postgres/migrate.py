@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import psycopg
+from loguru import logger
 from psycopg.sql import SQL, Identifier
 
 from mirror.core.errors import SinkError
@@ -88,6 +89,7 @@ def migrate_profile(
             (schema, profile, str(found.version), found.name, found.checksum),
         )
     conn.execute("SELECT set_config('search_path', $1::text, true)", before)
+    _open_vector(conn)
     return [found.version for found in missing]
 
 
@@ -116,6 +118,23 @@ def _require_vector(conn: psycopg.Connection[tuple[object, ...]], schema: str) -
                 next_step="as an administrator, in this database: CREATE EXTENSION vector",
                 retryable=True,
             ) from error
+
+
+def _open_vector(conn: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Let applications' role use the schema of the extension ``vector``; warn where that cannot be."""
+    closed = (
+        "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+        " WHERE e.extname = 'vector' AND NOT has_schema_privilege('argent_app', n.oid, 'USAGE')"
+    )
+    for (schema,) in conn.execute(closed).fetchall():
+        grant = SQL("GRANT USAGE ON SCHEMA {} TO argent_app").format(Identifier(str(schema)))
+        try:
+            with conn.transaction():
+                conn.execute(grant)
+        except psycopg.errors.InsufficientPrivilege:
+            pass  # said below, as where the server grants nothing and only warns
+    for _ in conn.execute(closed).fetchall():
+        logger.warning("programs cannot use the type vector until its schema's owner runs {}", grant.as_string(conn))
 
 
 def _search_path(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> str:

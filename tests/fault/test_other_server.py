@@ -92,10 +92,10 @@ def test_what_a_pooler_is_known_by(dsn: str) -> None:
         assert not session.is_pooled(row, conn.info.backend_pid)
         assert session.is_pooled(row, conn.info.backend_pid + 1)
         with pytest.raises(ConfigError, match="a pooler is between"):
-            session.require_own_session("public", bound=False)
+            session.require_own_session(["public"], bound=False)
         with pytest.raises(ConfigError, match="a pooler is between"):
-            session.require_own_session("ada", bound=True)
-        session.require_own_session("public", bound=True)
+            session.require_own_session(["ada", "public"], bound=True)
+        session.require_own_session(["public"], bound=True)
 
 
 if PGBOUNCER is not None:

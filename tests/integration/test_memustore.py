@@ -182,7 +182,7 @@ def test_vectors_of_every_dimension(running: MirrorProcess, store: Writer, dsn: 
 
 
 def test_a_few_rows_are_no_statistics(make_mirror: MakeMirror, store: Writer, folder: Path, dsn: str) -> None:
-    """Of one row each column looks like a key: until the server takes others, agents were looked up in place of items."""
+    """Of one row each column looks like a key, and an item was looked up among all of the agent's."""
     store.run(item("a", embedding=vector(1, 2)))
     mirror = make_mirror(folder / "memory.db")
     mirror.start()

@@ -352,7 +352,7 @@ def test_the_index_of_words_is_used(owner: Connection, app: Connection) -> None:
 
 
 def test_a_table_that_has_just_grown(postgres_server: PostgresServer) -> None:
-    """With statistics of before it grew the planner would sort all rows; the index of embeddings is read all the same."""
+    """With statistics of before the planner would sort all rows; the index of embeddings is read all the same."""
     dimension = 768
     dsn = postgres_server.create_database()
     make_tables(dsn)
@@ -360,7 +360,8 @@ def test_a_table_that_has_just_grown(postgres_server: PostgresServer) -> None:
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute("ALTER TABLE memory_items SET (autovacuum_enabled = off)")
         rows = (
-            "INSERT INTO memory_items (agent_id, id, memory_type, summary, embedding) SELECT 'growing', i::text, 'fact',"
+            "INSERT INTO memory_items (agent_id, id, memory_type, summary, embedding)"
+            " SELECT 'growing', i::text, 'fact',"
             f" 'number ' || i, ARRAY(SELECT random() FROM generate_series(1, {dimension}) WHERE i > 0)::vector"
             " FROM generate_series(%s::int, %s::int) i"
         )

@@ -222,6 +222,31 @@ def test_why_there_is_no_connection(dsn: str, cause: str) -> None:
     asyncio.run(asynchronous())
 
 
+def test_the_extension_is_in_another_schema(folder: Path, dsn: str, make_mirror: Callable[..., MirrorProcess]) -> None:
+    """As some hosts have it, and as the first of several mirrors with schemas of their own makes it."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute('CREATE SCHEMA "The Extensions"')
+        conn.execute('CREATE EXTENSION vector SCHEMA "The Extensions"')
+        create_store(folder / "memory.db").close()
+        mirrored = make_mirror(folder / "memory.db", schema="ada")
+        config = folder / "mirror.json"
+        source = {"path": "memory.db", "schema": "ada"}
+        storage = {"backend": "dual", "readFrom": "postgres", "postgres": {"connectionString": dsn}}
+        config.write_text(json.dumps({"sources": [source], "stateDir": str(folder / "state"), "storage": storage}))
+        mirrored.start()
+        mirrored.wait_applied()
+        with mirror.get_storage_adapter(config=config) as adapter:
+            [made] = adapter.memory.create_items([{"memory_type": "event", "summary": "x", "embedding": [1.0, 0.5]}])
+            until_counted("postgres:fresh", lambda: adapter.memory.search_by_vector([1.0, 0.5]))
+            assert [one.item for one in adapter.memory.search_by_vector([1.0, 0.5])] == [made]
+            assert [one.item for one in adapter.memory.search_items("x", [1.0, 0.5])] == [made]
+            until_counted("postgres:fresh", lambda: adapter.memory.search_items("x", [1.0, 0.5]))
+        mirrored.check()
+        conn.execute('REVOKE USAGE ON SCHEMA "The Extensions" FROM argent_app')
+        with pytest.raises(ConfigError, match='GRANT USAGE ON SCHEMA "The Extensions" TO argent_app'):
+            PostgresStore(dsn, "ada").open()
+
+
 def test_an_agent_or_a_schema_that_is_not_there(program: Program) -> None:
     """With Postgres alone they would have no rows, or those of the schema public."""
     program.configure(backend="postgres", readFrom="postgres")

@@ -1,9 +1,10 @@
 """What an adapter's connections to Postgres have in common, synchronous and asynchronous: settings, texts, answers.
 
 A connection is in autocommit mode. Nothing is set that a pooler in front of Postgres would lose, but where the schema
-is not ``public`` or the user of the DSN is not subject to row security: then ``search_path`` or ``role`` is set for the
-session. A pooler would give that session to another client, and this one a session without the role, so through one it
-is an error. Nor are statements prepared there: another client's may have the same name, and another text.
+of the tables, or of the extension vector, is not ``public``, or the user of the DSN is not subject to row security:
+then ``search_path`` or ``role`` is set for the session. A pooler would give that session to another client, and this
+one a session without the role, so through one it is an error. Nor are statements prepared there: another client's may
+have the same name, and another text.
 """
 
 from __future__ import annotations
@@ -207,13 +208,20 @@ def reads(statement: Statement[Any]) -> bool:
     return not isinstance(statement, Insert | Update | Delete)
 
 
-#: The type ``vector`` of this database.
-_VECTOR = "SELECT t.oid, t.typarray FROM pg_catalog.pg_type t WHERE t.typname = 'vector' ORDER BY t.oid LIMIT 1"
+#: The type ``vector`` of this database, and the schema that its extension is in: any, as the first mirror made it.
+_VECTOR = (
+    "SELECT t.oid, t.typarray, n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_type t"
+    " ON t.typnamespace = e.extnamespace AND t.typname = 'vector' JOIN pg_catalog.pg_namespace n"
+    " ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
+)
 
 
-def search_path(schema: str) -> Any:
-    """The statement that makes a schema the first of the search path, followed by public."""
-    return SQL("SET search_path TO {}, public").format(Identifier(schema))
+_USES_VECTOR = "SELECT to_regtype('vector') IS NOT NULL"
+
+
+def search_path(schemas: Sequence[str]) -> Any:
+    """The statement that sets the search path."""
+    return SQL("SET search_path TO {}").format(SQL(", ").join(map(Identifier, schemas)))
 
 
 #: What a connection is asked, one statement after the other, and sent: its first row, None if it has none.
@@ -227,18 +235,26 @@ def preparing(schema: str, backend_pid: int, no_statements: Callable[[], None]) 
     ``ConfigError`` without the tables, and where a pooler would lose what has to be set.
     """
     pooled = is_pooled((yield BACKEND, []), backend_pid)
+    vector = yield _VECTOR, []
+    schemas = list(dict.fromkeys((schema, "public", *(vector[2:] if vector is not None else ()))))
     if pooled:
         no_statements()
-        require_own_session(schema, bound=True)
-    if schema != "public":
-        yield search_path(schema), []
+        require_own_session(schemas, bound=True)
+    if schemas != ["public"]:
+        yield search_path(schemas), []
     bound = require_tables((yield tables_in(schema)), schema)
     if pooled:
-        require_own_session(schema, bound=bound)
+        require_own_session(schemas, bound=bound)
     if not bound:
         yield f"SET ROLE {APP_ROLE}", []
-    row = yield _VECTOR, []
-    return None if row is None else TypeInfo("vector", row[0], row[1])
+    if vector is not None and (yield _USES_VECTOR, []) != (True,):
+        raise ConfigError(
+            "open the store in Postgres",
+            f"schema {vector[2]}",
+            f"the role {APP_ROLE} may not use the schema of the extension vector",
+            next_step=f"as its owner: GRANT USAGE ON SCHEMA {quoted(vector[2])} TO {APP_ROLE}",
+        )
+    return None if vector is None else TypeInfo("vector", vector[0], vector[1])
 
 
 def tables_in(schema: str) -> tuple[str, list[Value]]:
@@ -293,16 +309,20 @@ def is_pooled(found: Any, backend_pid: int) -> bool:
     return bool(found[0] != backend_pid)
 
 
-def require_own_session(schema: str, *, bound: bool) -> None:
-    """Raise ``ConfigError`` if a pooler would lose what has to be set; ``bound``: row security binds the user."""
-    if bound and schema == "public":
+def require_own_session(schemas: Sequence[str], *, bound: bool) -> None:
+    """Raise ``ConfigError`` if a pooler would lose what has to be set.
+
+    ``schemas``: of the search path. ``bound``: row security binds the user.
+    """
+    if bound and list(schemas) == ["public"]:
         return
-    lost = f"the schema {schema}" if bound else f"the role {APP_ROLE}"
+    lost = f"the search path {', '.join(schemas)}" if bound else f"the role {APP_ROLE}"
     raise ConfigError(
         "open the store in Postgres",
-        f"schema {schema}",
+        f"schema {schemas[0]}",
         f"a pooler is between, in which {lost} would be lost",
-        next_step=f"name {APP_ROLE} as the user and use the schema public, or connect to Postgres itself",
+        next_step=f"name {APP_ROLE} as the user, with tables and the extension vector in the schema public, or connect"
+        " to Postgres itself",
     )
 
 
