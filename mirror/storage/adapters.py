@@ -237,7 +237,7 @@ class _Shared:
         """Raise the error, unless SQLite can answer while Postgres is away."""
         if postgres_only(self._settings()):
             raise error
-        self._backing.health.has_failed()
+        self._backing.health.has_failed(error)
 
 
 class Adapter(_Shared):

@@ -13,6 +13,7 @@ What only Postgres has (knowledge, jobs, keys, other agents' memories) is there 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ from mirror.storage.reads import READS, Reason
 from mirror.storage.sessions import Session, Token
 
 Result = TypeVar("Result")
+
+#: Handled by the program's own logging configuration.
+logger = logging.getLogger("mirror")
 
 #: Seconds for which Postgres is not asked again after it has failed, while SQLite can answer.
 FAILED_SECONDS = 0.5
@@ -107,15 +111,26 @@ class Health:
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._said: str | None = None
+        """The error that was logged, since Postgres has answered."""
 
     @property
     def failed(self) -> bool:
         """Whether it failed less than :data:`FAILED_SECONDS` ago."""
         return time.monotonic() < self._until
 
-    def has_failed(self) -> None:
-        """Note a failure."""
+    def has_failed(self, error: SinkError) -> None:
+        """Note a failure; it is logged, unless the last one was the same."""
         self._until = time.monotonic() + FAILED_SECONDS
+        if self._said != (text := str(error)):
+            self._said = text
+            logger.warning("reads go to SQLite for now: %s", text)
+
+    def has_answered(self) -> None:
+        """Note that Postgres works."""
+        if self._said is not None:
+            self._said = None
+            logger.info("Postgres answers reads again")
 
 
 @dataclass
@@ -224,9 +239,10 @@ class Routes:
                 return Reason.ARGUMENTS  # what SQLite does not take, either, is its error
             except BusyError:
                 return Reason.BUSY
-            except SinkError:
-                self._health.has_failed()
+            except SinkError as error:
+                self._health.has_failed(error)
                 return Reason.FAILED
+            self._health.has_answered()
             if row is Unasked.UNASKED:
                 return (result,)
             if row is None:

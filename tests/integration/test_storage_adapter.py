@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -116,15 +117,21 @@ def test_the_emergency_switches(program: Program) -> None:
         until_counted("postgres:fresh", adapter.memory.count_items)
 
 
-def test_postgres_is_away(program: Program) -> None:
-    """Reads go on from SQLite, also where Postgres was never reached."""
+def test_postgres_is_away(program: Program, caplog: pytest.LogCaptureFixture) -> None:
+    """Reads go on from SQLite, also where Postgres was never reached; that is logged once, and so is its return."""
+    caplog.set_level(logging.INFO, "mirror")
     with mirror.get_storage_adapter(config=program.config) as adapter:
         made = adapter.memory.create_item(memory_type="event", summary="here")
         program.configure(readFrom="postgres", postgres={"connectionString": NOWHERE})
         until_counted("sqlite:failed", lambda: adapter.memory.get_item(made.id))
         assert adapter.memory.get_item(made.id) == made
+        for _ in range(3):
+            until_counted("sqlite:failed", lambda: adapter.memory.get_item(made.id))
         program.configure(postgres={"connectionString": program.dsn})
         until_counted("postgres:fresh", adapter.memory.count_items)
+    said = [record.getMessage() for record in caplog.records if "Postgres" in record.getMessage()]
+    assert len([text for text in said if text.startswith("reads go to SQLite for now: ")]) == 1
+    assert said[-1] == "Postgres answers reads again"
 
 
 def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:
