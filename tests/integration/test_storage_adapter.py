@@ -132,6 +132,7 @@ def test_postgres_is_away(program: Program, caplog: pytest.LogCaptureFixture) ->
     said = [record.getMessage() for record in caplog.records if "Postgres" in record.getMessage()]
     assert len([text for text in said if text.startswith("reads go to SQLite for now: ")]) == 1
     assert said[-1] == "Postgres answers reads again"
+    assert not [record for record in caplog.records if record.name == "psycopg.pool" and record.levelno > logging.INFO]
 
 
 def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:

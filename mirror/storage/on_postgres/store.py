@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from mirror.storage.statements import ComparesVectors, Op
 Result = TypeVar("Result")
 Conn = psycopg.Connection[tuple[Any, ...]]
 
+#: What the pools are called, and servers are told.
+NAME = "mirror storage"
 #: Seconds to wait for a connection.
 CONNECT_SECONDS = 5.0
 #: Pools of parent processes: kept, because dropping them here would end the parent's sessions.
@@ -49,6 +52,14 @@ def no_connection(operation: str, patience: float | None, problem: MirrorError |
         next_step="check that Postgres is up, and the DSN" if problem is None else "",
         retryable=True,
     )
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not (isinstance(record.args, tuple) and record.args[:1] == (NAME,))
+
+
+#: It logs each attempt to connect that fails; why reads go elsewhere is said by us, once, or raised.
+logging.getLogger("psycopg.pool").addFilter(_is_not_ours)
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -115,11 +126,11 @@ class PostgresStore:
                     kwargs={
                         "autocommit": True,
                         "cursor_factory": RawCursor,
-                        "application_name": "mirror storage",
+                        "application_name": NAME,
                         "failed": self._failed,
                     },
                     configure=self._configure,
-                    name="mirror storage",
+                    name=NAME,
                     open=True,
                 )
             return self._pool

@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from mirror.core.errors import ConfigError, MirrorError, SinkError
 from mirror.storage.on_postgres import session
 from mirror.storage.on_postgres.sql import Value
-from mirror.storage.on_postgres.store import CONNECT_SECONDS, no_connection
+from mirror.storage.on_postgres.store import CONNECT_SECONDS, NAME, no_connection
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.proofs import PositionRow, Unasked
@@ -82,14 +82,14 @@ class AsyncPostgresStore:
                 kwargs={
                     "autocommit": True,
                     "cursor_factory": AsyncRawCursor,
-                    "application_name": "mirror storage",
+                    "application_name": NAME,
                     "failed": self._failed,
                 },
                 configure=self._configure,
-                name="mirror storage",
+                name=NAME,
                 open=False,
             )
-            self._keeper = asyncio.create_task(_keep(self._pool), name="mirror storage")
+            self._keeper = asyncio.create_task(_keep(self._pool), name=NAME)
             await self._pool.open()
         return self._pool
 
