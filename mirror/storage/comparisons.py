@@ -32,7 +32,8 @@ from mirror.core.errors import MirrorError
 from mirror.storage.evidence import clean as cleaned
 from mirror.storage.evidence import texts_apart
 from mirror.storage.operations.base import Context, Operation
-from mirror.storage.statements import Near, Op, Together, Words
+from mirror.storage.places import merged
+from mirror.storage.statements import Merged, Near, Op, Together, Words
 from mirror.storage.tables import Row, Table, table_of
 from mirror.storage.words import search_words
 
@@ -128,6 +129,8 @@ def recording(operation: Operation[..., Any], outcome: Outcome) -> Operation[...
 def _deeper(statement: Any) -> Any:
     if isinstance(statement, Together):
         return Together(tuple(map(_deeper, statement.parts)))
+    if isinstance(statement, Merged):  # of both lists more can be said than of what is made of them
+        return Together((statement.near, _deeper(statement.words)))
     if isinstance(statement, Words) and 0 < statement.limit < DEPTH:
         return replace(statement, limit=DEPTH)
     return statement
@@ -138,6 +141,11 @@ def _note(statement: Any, answer: Any, ranked: list[Ranked]) -> Any:
     if isinstance(statement, Words | Near):
         ranked.append(Ranked(statement, answer))
         return answer[: statement.limit] if statement.limit > 0 else answer
+    if isinstance(statement, Merged):
+        near, words = (
+            _note(part, found, ranked) for part, found in zip((statement.near, statement.words), answer, strict=True)
+        )
+        return merged(near, words, statement.weight, statement.limit)
     if isinstance(statement, Together):
         return [_note(part, found, ranked) for part, found in zip(statement.parts, answer, strict=True)]
     return answer

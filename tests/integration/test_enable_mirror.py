@@ -238,7 +238,7 @@ def test_a_file_without_a_wal_is_kept_equal_by_the_hook_alone(database: Path, ds
         program.do(f"c = connect({str(database)!r}); c.execute('INSERT INTO t VALUES (1, NULL, 0.0)')")
         program.await_hook()
         program.check()
-        first = status = program.status()
+        first, begun = program.status(), change_counter(database)
         program.do("""
             import time
             def work(numbers):
@@ -260,7 +260,8 @@ def test_a_file_without_a_wal_is_kept_equal_by_the_hook_alone(database: Path, ds
                 assert client.wait(LIMIT)
             status = program.status()
             applied, made = status["hook"]["applied"] - before["hook"]["applied"], change_counter(database) - counter
-            assert applied <= made
+            # In all: the figure may come a moment after what it counts, and then counts for the next part.
+            assert status["hook"]["applied"] - first["hook"]["applied"] <= change_counter(database) - begun
             if status["comparisons"] == before["comparisons"] and applied == made:
                 by_hook += applied
         assert status["capture"] == "pages"

@@ -17,6 +17,7 @@ import pytest
 import mirror
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, StorageError, TokenError
 from mirror.storage.adapters import PostgresAdapter
+from mirror.storage.on_postgres import store, store_async
 from mirror.storage.on_postgres.session import alone
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
@@ -212,14 +213,16 @@ def test_all_connections_are_in_use(program: Program) -> None:
     ("dsn", "cause"),
     [(NOWHERE, "refused"), ("host=/nowhere dbname=nothing", "No such file"), ("user=x nonsense", "nonsense")],
 )
-def test_why_there_is_no_connection(dsn: str, cause: str) -> None:
+def test_why_there_is_no_connection(dsn: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what libpq says, and how long was waited."""
-    store = PostgresStore(dsn)
+    for module in (store, store_async):
+        monkeypatch.setattr(module, "CONNECT_SECONDS", 1.5)
+    one = PostgresStore(dsn)
     with pytest.raises(MirrorError, match=cause):
-        store.open()
-    with pytest.raises(SinkError, match=rf"within 0\.02 s.*{cause}"), store._connection("read", 0.02):
+        one.open()
+    with pytest.raises(SinkError, match=rf"within 0\.02 s.*{cause}"), one._connection("read", 0.02):
         pass
-    store.close()
+    one.close()
 
     async def asynchronous() -> None:
         other = AsyncPostgresStore(dsn)

@@ -32,9 +32,11 @@ def test_all_are_here() -> None:
     assert scripts == {*TINY, "common", "all", "against"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "storage" else ()) for name in TINY]
-)
+#: These take long on little, too, or what they use is used by others.
+SLOW = {"memory", "parity", "snapshot", "storage", "writer"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY])
 def test_it_runs(name: str, folder: Path) -> None:
     figures = folder / "figures.json"
     command = [sys.executable, str(BENCH / f"{name}.py"), *TINY[name], "--json", str(figures)]

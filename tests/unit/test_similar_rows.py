@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mirror.storage.models.memory import ITEMS
-from mirror.storage.on_sqlite.store import _most_similar
+from mirror.storage.on_sqlite.drivers import connect
+from mirror.storage.on_sqlite.similar import most_similar
 from mirror.storage.statements import Near
 from mirror.storage.tables import Embedding
 
@@ -21,8 +25,17 @@ def exactly(vectors: list[list[float]], wanted: list[float], limit: int) -> list
 
 
 def found(vectors: list[list[float]], wanted: list[float], limit: int) -> list[tuple[int, float]]:
-    rows = [(at, Embedding(vector).to_bytes()) for at, vector in enumerate(vectors)]
-    return _most_similar(rows, Near(ITEMS, Embedding(wanted), limit))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.db"
+        path.touch()
+        connection = connect(path)
+        connection.execute("CREATE TABLE r (embedding BLOB)")
+        for at, vector in enumerate(vectors):
+            connection.execute("INSERT INTO r (rowid, embedding) VALUES (?, ?)", [at, Embedding(vector).to_bytes()])
+        near = Near(ITEMS, Embedding(wanted), limit)
+        made = most_similar(connection, near, "SELECT rowid, embedding FROM r WHERE rowid >= ?", [0])
+        connection.close()
+    return made
 
 
 @pytest.mark.parametrize("limit", [1, 7, 20, 499, 500, 900])
