@@ -33,12 +33,16 @@ class Ledger:
         self._source_id = str(source_id)
         self._path = path
 
-    def record_gap(self, generation: int, reason: str) -> None:
-        """Record that contiguity was lost in ``generation``; it is healed when the position leaves that generation."""
+    def record_gaps(self, generation: int, reasons: list[str]) -> None:
+        """Record that contiguity was lost after ``generation``, once for each reason, the oldest first.
+
+        They are healed when the position leaves that generation.
+        """
         with translated("record a gap", self._path):
             self._conn.execute(
-                "INSERT INTO mirror.gaps (source_id, generation, reason) VALUES ($1::bigint, $2::bigint, $3::text)",
-                (self._source_id, str(generation), reason),
+                "INSERT INTO mirror.gaps (source_id, generation, reason) SELECT $1::bigint, $2::bigint, r.value"
+                " FROM json_array_elements_text($3::json) WITH ORDINALITY AS r (value, number) ORDER BY r.number",
+                (self._source_id, str(generation), json.dumps(reasons)),
             )
 
     def gaps(self) -> list[Gap]:

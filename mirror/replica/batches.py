@@ -137,14 +137,21 @@ def next_batch(
     return result()
 
 
-def last_change(spool: SpoolReader, found: GapFound, until: SpoolPlace | None) -> GapFound:
-    """The last of several changes of a database without a WAL: one comparison is enough for all of them."""
-    while not found.reason:
+def last_gap(spool: SpoolReader, found: GapFound, until: SpoolPlace | None) -> tuple[GapFound, list[str]]:
+    """The last gap (or change of a database without a WAL) that the spool has, and the reasons of those before it.
+
+    One comparison is enough for all of them, also for the commits in between. Raises ``FormatError`` where the spool is
+    damaged.
+    """
+    passed: list[str] = []
+    while True:
         later = next_batch(spool, found.head, until, None)
-        if not isinstance(later, GapFound) or later.reason:
-            break
+        while isinstance(later, PageBatch):
+            later = next_batch(spool, later.head, until, None)
+        if later is None:
+            return found, passed
+        passed.append(found.reason)
         found = later
-    return found
 
 
 def frames_until(spool: SpoolReader, start: Head, until: SpoolPlace | None, target: Lsn) -> PageBatch | GapFound | None:

@@ -27,7 +27,7 @@ from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sink import Sink
-from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
+from mirror.replica.batches import GapFound, PageBatch, frames_until, last_gap
 from mirror.replica.images import Images
 from mirror.replica.replica import Replica
 from mirror.replica.shadow import Shadow
@@ -396,7 +396,8 @@ class Pipeline:
         self.status.phase = Phase.REDIFF if gap.reason else Phase.FOLLOWING
         self._publish()
         while True:
-            gap = last_change(self._spool, gap, self._feed.until)
+            gap, passed = last_gap(self._spool, gap, self._feed.until)
+            self._record_gaps(replica.head.lsn.generation, passed)
             replica.forget_comparisons()
             read = self._source.reader()
             page_size = DatabaseHeader.parse(read.header()).page_size
@@ -411,7 +412,7 @@ class Pipeline:
             if not isinstance(found, GapFound):
                 break
             # Another gap came during the comparison: its result is void.
-            self._record_gap(replica.head.lsn.generation, gap.reason)
+            self._record_gaps(replica.head.lsn.generation, [gap.reason])
             gap = found
         batch = replica.compared(gap, images, found)
         if 1 in batch.images and self.hooks.has_another_schema(self._images.read(batch.images[1], page_size)):
@@ -422,22 +423,26 @@ class Pipeline:
             # While capture was not running nothing was changed: no gap to record.
             logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, gap.reason)
         else:
-            self._record_gap(replica.head.lsn.generation, gap.reason)
+            self._record_gaps(replica.head.lsn.generation, [gap.reason])
         self._apply(replica, batch, compared=True)
 
     def _resync_at(self, replica: Replica, gap: GapFound, reason: str) -> None:
         assert self._sink is not None
-        self._record_gap(replica.head.lsn.generation, gap.reason)
+        self._record_gaps(replica.head.lsn.generation, [gap.reason])
         self._resync(reason, self._sink.position)
         self._update_status()
 
-    def _record_gap(self, generation: int, reason: str) -> None:
-        if reason in ("", REPAIR):
-            return  # a database without a WAL is always followed this way, or a repair was requested; nothing was lost
+    def _record_gaps(self, generation: int, reasons: list[str]) -> None:
+        # A database without a WAL is always followed this way, or a repair was requested: nothing was lost.
+        lost = [reason for reason in reasons if reason not in ("", REPAIR)]
+        if not lost:
+            return
         assert self._sink is not None
-        logger.warning("{}: all pages were compared: {}", self.task.database.name, reason)
-        self._sink.ledger.record_gap(generation, reason)
-        self.status.add_gap(generation, reason, datetime.now(UTC))
+        before = f" (and {len(lost) - 1:,} times before)" if len(lost) > 1 else ""
+        logger.warning("{}: all pages are compared: {}{}", self.task.database.name, lost[-1], before)
+        self._sink.ledger.record_gaps(generation, lost)
+        for reason in lost:
+            self.status.add_gap(generation, reason, datetime.now(UTC))
 
     def _resync(self, reason: str, position: Position | None) -> None:
         """Copy the source whole and make Postgres equal to the copy."""

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -22,6 +23,7 @@ from mirror.sqlite.format.wal import (
 from mirror.sqlite.format.walindex import BOTH_COPIES, WalIndexHeader
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling, put_in_place
+from tests.support.waiting import until
 
 FILL = filling("i, 'row ' || i")
 
@@ -234,3 +236,27 @@ def test_hazard_24_the_file_is_replaced(running: MirrorProcess, filled: Writer, 
         program.run("INSERT INTO t VALUES (3, 4)")
         running.check()
         assert len(running.status()["gaps"]) == 1
+
+
+def test_a_backlog_of_gaps_is_compared_once(running: MirrorProcess, filled: Writer) -> None:
+    """Only the last one counts; a comparison for each took most of a minute after seconds of hasty checkpoints."""
+    before = running.status()
+    loop, capture, spool = psutil.Process(running.pid), running.capture(), running.state_dir / "sources"
+
+    def spooled() -> int:
+        return sum(path.stat().st_size for path in spool.glob("*/spool/*"))
+
+    loop.suspend()
+    for _ in range(12):
+        capture.suspend()
+        work(filled, 2)
+        filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        seen = spooled()
+        capture.resume()
+        until(lambda seen=seen: spooled() > seen)
+    loop.resume()
+    running.check()
+    after = running.status()
+    assert len(after["gaps"]) - len(before["gaps"]) == 12
+    assert after["comparisons"] - before["comparisons"] <= 2
+    assert after["resyncs"] == before["resyncs"]

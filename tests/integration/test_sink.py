@@ -194,7 +194,7 @@ def test_lost_connection_is_retryable(sink: Sink, reader: Reader, dsn: str, size
 def test_gaps(sink: Sink) -> None:
     """A gap is recorded, and healed when the position leaves its generation."""
     sink.apply(batch(1))
-    sink.ledger.record_gap(1, "salts changed")
+    sink.ledger.record_gaps(1, ["salts changed"])
     sink.apply(batch(2))
     assert [(g.generation, g.reason, g.healed_at) for g in sink.ledger.gaps()] == [(1, "salts changed", None)]
     sink.apply(Batch(at(0, 2), 1, (), ()))
