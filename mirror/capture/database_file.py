@@ -14,8 +14,8 @@ import os
 import time
 from pathlib import Path
 
-from mirror.core.errors import ReplacedError, overwritten
-from mirror.sqlite.format.header import PAGE_SIZE_AT, begins_a_database
+from mirror.core.errors import ReplacedError, SourceError, overwritten
+from mirror.sqlite.format.header import KNOWN_BY, require_database
 
 #: Seconds for which a file that was put right must stand still: it may be just copied. After the second number it is
 #: compared in any case, because checkpoints change it, too.
@@ -46,14 +46,16 @@ class DatabaseFile:
         self._descriptor, self._damaged, self._right_since = -1, False, None
 
     def check(self) -> None:
-        """Test whether it begins as a database does.
+        """Test whether it begins as a database does, and one that SQLite can read.
 
         Raises ``SourceError`` while it does not, and ``ReplacedError`` when it does again: only a comparison of pages
         shows what was put back.
         """
-        if not begins_a_database(os.pread(self._descriptor, PAGE_SIZE_AT.stop, 0)):
+        try:
+            require_database(os.pread(self._descriptor, KNOWN_BY, 0), self._database)
+        except SourceError:
             self._damaged, self._right_since = True, None
-            raise overwritten(self._database)
+            raise
         if not self._damaged:
             return
         if not self._stands_still(time.monotonic()):

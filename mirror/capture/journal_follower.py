@@ -30,10 +30,10 @@ import time
 from pathlib import Path
 
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
-from mirror.core.errors import ReplacedError, SourceError, overwritten
+from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.files import Stamp
 from mirror.core.positions import Lsn, Salts
-from mirror.sqlite.format.header import LOCK_BYTE, DatabaseHeader, begins_a_database, is_wal
+from mirror.sqlite.format.header import LOCK_BYTE, DatabaseHeader, is_wal, require_database
 
 #: First bytes of a journal that has not been finalised (https://sqlite.org/fileformat2.html, section 3).
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -165,8 +165,8 @@ class JournalFollower:
         if self._has_hot_journal(now):
             return False
         self._header = os.pread(self._file, 100, 0)
-        if self._latest.size and not begins_a_database(self._header):
-            raise overwritten(self._database)
+        if self._latest.size:
+            require_database(self._header, self._database)
         if is_wal(self._header):
             raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
         return self._stamp() == stamp

@@ -20,7 +20,7 @@ from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.sqlite.format.freelist import free_leaves
-from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader, begins_a_database
+from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader, begins_a_database, require_database
 
 #: SQLite 3.7.0 to 3.51.2 can corrupt a database when a WAL reset meets another checkpoint.
 _OLDEST = 3051003
@@ -54,8 +54,9 @@ class FileReader:
         file is not.
         """
         head = self(0, HEADER_SIZE)
-        if len(head) < HEADER_SIZE or not begins_a_database(head):
+        if len(head) < HEADER_SIZE:
             raise overwritten(self._open.database)
+        require_database(head, self._open.database)
         return head
 
     def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
@@ -127,8 +128,15 @@ class OpenSource:
         """
         if self.size() == 0:
             raise self._refused("it is empty", "create a database in it")
+        head = self.read(0, HEADER_SIZE)
+        if begins_a_database(head):
+            try:
+                require_database(head, self.database)
+            except SourceError as error:
+                step = "mirror the database of a program that keeps SQLite's format"
+                raise self._refused(error.detail, step) from error
         try:
-            header = DatabaseHeader.parse(self.read(0, HEADER_SIZE))
+            header = DatabaseHeader.parse(head)
         except FormatError as error:
             raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
         # The size last: with nothing in the WAL, a growing file has by now all pages that its header named before.

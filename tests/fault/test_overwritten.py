@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling
+from tests.support.waiting import until
 
 FILL = filling("i, 'row ' || i")
 
@@ -75,3 +76,40 @@ def test_another_database_is_put_back(mirror: MirrorProcess, writer: Writer, dat
     mirror.status_when(lambda status: bool(status["phase"] == "following" and status["last_error"] is None))
     mirror.check()
     assert rows(dsn) == 500
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_format_that_sqlite_cannot_read(
+    mirror: MirrorProcess, writer: Writer, database: Path, dsn: str, mode: str
+) -> None:
+    """As another engine leaves it, whose newer rows are in a log of its own: said while it is so, and at a start."""
+    writer.run(f"PRAGMA journal_mode={mode}", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", FILL.format(1, 500))
+    writer.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    mirror.start()
+    mirror.wait_applied()
+    versions = database.read_bytes()[18:20]
+
+    def put(bytes_: bytes) -> None:
+        with open(database, "r+b") as file:
+            file.seek(18)
+            file.write(bytes_)
+
+    put(b"\xff\xff")
+    report = mirror.status_when(lambda status: status["phase"] == "waiting" and "255" in (status["last_error"] or ""))
+    assert "SQLite cannot read" in report["last_error"]
+    with mirror.control() as client:
+        assert not client.wait(0.5)
+    mirror.stop()
+    mirror.start(wait=False)
+    until(lambda: not mirror.alive)
+    put(versions)
+    mirror.start()
+    writer.run("INSERT INTO t VALUES (1000, 'and on')")
+    mirror.check()
+    put(b"\xff\xff")
+    mirror.status_when(lambda status: status["phase"] == "waiting" and "255" in (status["last_error"] or ""))
+    put(versions)
+    mirror.status_when(lambda status: bool(status["phase"] == "following" and status["last_error"] is None))
+    writer.run("INSERT INTO t VALUES (1001, 'and on')")
+    mirror.check()
+    assert rows(dsn) == 502

@@ -5,8 +5,8 @@ offset  size  field
 ======  ====  =====================================================================
 0       16    ``SQLite format 3\\0``
 16      2     page size; 1 stands for 65536
-18      1     write version: 1 rollback journal, 2 WAL
-19      1     read version: 1 rollback journal, 2 WAL
+18      1     write version: 1 rollback journal, 2 WAL; above 2 SQLite only reads
+19      1     read version: 1 rollback journal, 2 WAL; above 2 SQLite takes it for no database
 20      1     reserved bytes at the end of each page
 21      3     64, 32, 32 (payload fractions, fixed)
 24      4     file change counter
@@ -26,24 +26,45 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
-from mirror.core.errors import FormatError
+from mirror.core.errors import FormatError, SourceError, overwritten
 from mirror.sqlite.format.wal import PAGE_SIZES
 
 MAGIC = b"SQLite format 3\0"
 HEADER_SIZE = 100
-#: The bytes of the page size.
-PAGE_SIZE_AT = slice(16, 18)
+#: Bytes at the beginning of a file by which it is known as a database: up to the read version.
+KNOWN_BY = 20
 #: The page that holds byte 2**30 is never used: SQLite keeps its POSIX locks there.
 LOCK_BYTE = 1 << 30
 
+#: https://sqlite.org/fileformat2.html, section 1.3.3
+_NEWEST_READ_VERSION = 2
 _ENCODINGS = {0: "utf-8", 1: "utf-8", 2: "utf-16-le", 3: "utf-16-be"}
 
 
 def begins_a_database(head: bytes) -> bool:
     """Whether the first bytes of a file (18 at least) are those of a database."""
-    size = int.from_bytes(head[PAGE_SIZE_AT], "big")
+    size = int.from_bytes(head[16:18], "big")
     return head.startswith(MAGIC) and (65536 if size == 1 else size) in PAGE_SIZES
+
+
+def require_database(head: bytes, database: Path) -> None:
+    """Raise ``SourceError`` (retryable) if a file that was a database is none any more, or none that SQLite can read.
+
+    ``head``: its first :data:`KNOWN_BY` bytes, or more.
+    """
+    if not begins_a_database(head) or len(head) < KNOWN_BY:
+        raise overwritten(database)
+    if (why := _unreadable(head)) is not None:
+        step = "convert it back with the program that did it; the mirror then goes on by itself"
+        raise SourceError("follow the source", str(database), why, next_step=step, retryable=True)
+
+
+def _unreadable(head: bytes) -> str | None:
+    if head[19] <= _NEWEST_READ_VERSION:
+        return None
+    return f"it is in a format that SQLite cannot read (read version {head[19]}; Turso's MVCC has 255)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +98,9 @@ class DatabaseHeader:
                 f"starts with {page1[:16]!r}",
                 next_step="the file is empty, encrypted or no SQLite database",
             )
+        if (why := _unreadable(page1)) is not None:
+            step = "mirror the database of a program that keeps SQLite's format"
+            raise FormatError("read the database header", "page 1", why, next_step=step)
         (size,) = struct.unpack_from(">H", page1, 16)
         page_size = 65536 if size == 1 else size
         reserved = page1[20]
