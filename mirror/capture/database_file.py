@@ -39,6 +39,11 @@ class DatabaseFile:
         self._descriptor = os.open(self._database, os.O_RDONLY | os.O_NONBLOCK)
         return os.fstat(self._descriptor).st_ino
 
+    @property
+    def descriptor(self) -> int:
+        """While it is open; else -1."""
+        return self._descriptor
+
     def close(self) -> None:
         """Close it."""
         if self._descriptor >= 0:

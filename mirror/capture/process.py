@@ -156,7 +156,7 @@ class Conversation:
 
     def _follow(self, follower: AnyFollower, until: float) -> bool:
         if isinstance(follower, Follower):
-            follower.awaited = bool(self._awaited)
+            follower.room.awaited = bool(self._awaited)
         while (more := follower.poll()) and time.monotonic() < until:
             pass
         self._answer(follower)

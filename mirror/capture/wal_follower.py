@@ -33,6 +33,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.database_file import DatabaseFile
+from mirror.capture.index_watch import IndexWatch
+from mirror.capture.room import Room
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import FormatError, ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
@@ -58,8 +60,6 @@ LEFTOVER_BYTES = 64 << 20
 REPLACED_INTERVAL, REPLACED_BUSY_INTERVAL = 0.1, 1.0
 #: Seconds for which the index may be between two states, as while a writer changes it, before that is an error.
 SETTLE_SECONDS = 5.0
-#: Seconds between two tests of whether a full spool has room again.
-ROOM_INTERVAL = 0.1
 _MASK = 0xFFFFFFFF
 #: Generations whose salts are remembered, so that a position given by salts can be found.
 _KNOWN_GENERATIONS = 64
@@ -68,8 +68,7 @@ _KNOWN_GENERATIONS = 64
 class Follower:
     """Follows one source's WAL.
 
-    ``spool_limit``: bytes in the spool at which capture waits until half of them are pruned. A transaction that has
-    begun is spooled to its end: a part of it cannot be applied, so waiting would make no room.
+    ``spool_limit``: bytes in the spool at which capture waits (:mod:`mirror.capture.room`).
     """
 
     def __init__(self, database: Path, spool: SpoolWriter, spool_limit: int) -> None:
@@ -78,7 +77,8 @@ class Follower:
         self._database = database
         self._file = DatabaseFile(database)
         self._spool = spool
-        self._limit = spool_limit
+        self.room = Room(spool, spool_limit)
+        """In the spool."""
         self._wal = -1
         # Read at each look (0.4 us) instead of mapped (0.06 us): if a program cuts a mapped file, SIGBUS ends us.
         self._shm = -1
@@ -90,13 +90,11 @@ class Follower:
         self._seen: bytes | None = None  # the index as it was when there was nothing new in it
         self._counted = False  # whether cursor.changes was taken from the index that is followed
         self._sealing = False  # whether this generation's frames need another checksum chain than their own
-        self._full = self._over = False
-        self.awaited = False
-        """The mirror cannot go on, and so make room in the spool, before all that is committed now is in it."""
-        self._next_measure = 0.0
-        self._open = spool.size  # bytes spooled since the last commit; after a restart that is not known
+        self._full = False
         self._looked = 0.0
         self._generations: dict[Salts, int] = {}
+        self._watch = IndexWatch(database, self._generations.__contains__)
+        self._suspicion: str | None = None  # why pages have to be compared
 
     @property
     def cursor(self) -> Cursor:
@@ -133,6 +131,7 @@ class Follower:
                 next_step="the database must be in WAL mode and not in exclusive locking mode",
                 retryable=True,
             ) from error
+        self._watch.open(self._file.descriptor, self._wal, self._shm)
 
     def is_ready(self) -> bool:
         """Whether :meth:`attach` may be called; to be called again and again, once the files are open.
@@ -224,17 +223,22 @@ class Follower:
         quiet = index == self._seen
         if time.monotonic() - self._looked >= (REPLACED_INTERVAL if quiet else REPLACED_BUSY_INTERVAL):
             self._look_for_replacement()
+            self._look_past_the_index()
+        if self._suspicion is not None and (header := self._header(index)) is not None:
+            self._gap(self._suspicion, header)
+            self._suspicion = None
+            return True
         if quiet:
             return False
         header = self._header(index)
         if header is None:
             return False
         waited = self._full
-        if waited and not self._has_room():
+        if waited and not self.room.is_again():
             return False
         self._full = False
         if header.salts != self.cursor.salts:
-            why = f"the spool reached its limit of {self._limit} bytes, and " if waited else ""
+            why = f"the spool reached its limit of {self.room.limit} bytes, and " if waited else ""
             self._go_on_with_reset(self._follow_reset(header, why))
             return True
         if header.last_frame > self.cursor.frame:
@@ -253,8 +257,9 @@ class Follower:
         Raises ``ReplacedError`` if another file than the followed one is at the source's path.
         """
         self._look_for_replacement()
+        self._look_past_the_index()
         header = WalIndexHeader.parse(self._index())
-        if header is None or header.salts != self.cursor.salts:
+        if self._suspicion is not None or header is None or header.salts != self.cursor.salts:
             return None
         return Lsn(self.cursor.generation, header.last_frame)
 
@@ -278,6 +283,9 @@ class Follower:
             raise ReplacedError("follow the WAL", str(self._database), "its files were replaced")
         self._file.check()
         self._looked = time.monotonic()  # only now: nothing is taken before what is wrong is put right
+
+    def _look_past_the_index(self) -> None:
+        self._suspicion = self._watch.look(self.cursor) or self._suspicion
 
     def _take(self, header: WalIndexHeader) -> bool:
         cursor = self._with_wal_header(header)
@@ -331,9 +339,9 @@ class Follower:
         self._cursor = after  # only now: what could not be spooled is taken again
         if whole:
             self.committed = Lsn(before.generation, before.frame + whole)
-            self._open = 0
-        self._open += (count - whole) * size
-        self._full = self._is_over_limit()
+            self.room.open = 0
+        self.room.open += (count - whole) * size
+        self._full = self.room.is_over()
 
     def _with_wal_header(self, header: WalIndexHeader) -> Cursor | None:
         """The cursor, at frame 0 with what the WAL's header says; None if the WAL was reset during the read."""
@@ -449,26 +457,6 @@ class Follower:
                 return commits
             yield
 
-    def _is_over_limit(self) -> bool:
-        if self._spool.size <= self._limit:
-            self._over = False
-        elif not self._over or time.monotonic() >= self._next_measure:
-            self._measure()
-            self._over = self._spool.size > self._limit
-        return self._over
-
-    def _has_room(self) -> bool:
-        """Whether a spool that was full may be filled again. A transaction that has begun is spooled to its end."""
-        if self.awaited:
-            return True
-        if self._spool.size - self._open > self._limit // 2 and time.monotonic() >= self._next_measure:
-            self._measure()
-        return self._spool.size - self._open <= self._limit // 2
-
-    def _measure(self) -> None:
-        self._spool.measure()
-        self._next_measure = time.monotonic() + ROOM_INTERVAL
-
     def _gap(self, reason: str, header: WalIndexHeader, floor: int = 0) -> None:
         previous = 0 if self._cursor is None else self._cursor.generation
         self._begin(Kind.GAP, header, max(previous + 1, floor), 0, reason)
@@ -487,7 +475,7 @@ class Follower:
             reason=reason,
         )
         self._spool.begin(kind, cursor, time.time())
-        self._cursor, self._open = cursor, 0
+        self._cursor, self.room.open = cursor, 0
         self.committed = self._cursor.lsn
         self._remember(self._cursor)
         self._seen = None

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Collection
 from concurrent.futures import Future
 
+from mirror.core.errors import SourceError
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.mailbox import Mailbox
@@ -57,8 +58,11 @@ class Requests:
     def reach(self, hold: str, salts: Salts, frame: int) -> Future[Position]:
         """During a hold: apply up to exactly this commit; the result is the position that Postgres then has.
 
-        ``hold``: the token. ``SourceError`` (retryable) if that hold has ended, or Postgres already has more.
+        ``hold``: the token. ``SourceError`` (retryable) if that hold has ended, or Postgres already has more. Raises
+        ``SourceError`` while capture cannot follow: what the source shows then may not be what programs have written.
         """
+        if (why := self._feed.error) is not None:
+            raise SourceError("follow the source", self._status.source, why)
         return self._mailbox.ask_to_reach(hold, lambda place: self._feed.locate(place, salts, frame))
 
     def release(self, hold: str) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
 import pytest
 
+from mirror.core.errors import MirrorError
 from mirror.sqlite.format.wal import (
     FRAME_HEADER_SIZE,
     WAL_HEADER_SIZE,
@@ -260,3 +265,94 @@ def test_a_backlog_of_gaps_is_compared_once(running: MirrorProcess, filled: Writ
     assert len(after["gaps"]) - len(before["gaps"]) == 12
     assert after["comparisons"] - before["comparisons"] <= 2
     assert after["resyncs"] == before["resyncs"]
+
+
+#: A program with an index of its own: exclusive mode over a VFS that takes no POSIX locks. It commits for each line.
+OUTSIDER = """
+import apsw, sys
+c = apsw.Connection(sys.argv[1], vfs="unix-none")
+c.execute("PRAGMA locking_mode=EXCLUSIVE")
+for line in sys.stdin:
+    c.execute(line)
+    print("done", flush=True)
+c.close()
+"""
+
+
+class Outsider:
+    """A process that runs statements on a database, and that no user of its WAL index sees."""
+
+    def __init__(self, database: Path) -> None:
+        command = [sys.executable, "-c", OUTSIDER, str(database)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, statement: str) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(statement + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "done\n"
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def is_told(status: dict[str, Any]) -> bool:
+    return status["phase"] == "waiting" and "its index does not know" in (status["last_error"] or "")
+
+
+@pytest.mark.parametrize("first", ["the mirror", "the program"])
+def test_commits_that_the_index_does_not_know(
+    mirror: MirrorProcess, filled: Writer, database: Path, first: str
+) -> None:
+    """They are told within a second or two, nothing calls Postgres up to date, and at last it is equal."""
+    if first == "the mirror":
+        mirror.start()
+        mirror.wait_applied()
+    outsider = Outsider(database)
+    outsider.run("INSERT INTO t(v) VALUES ('unseen')")
+    if first == "the program":
+        mirror.start()
+    mirror.status_when(is_told)
+    with mirror.control() as client:
+        assert not client.wait(0.5)
+    with pytest.raises(MirrorError):
+        mirror.parity()
+    outsider.run("DELETE FROM t WHERE id % 7 = 0")
+    mirror.status_when(is_told)
+    outsider.close()
+    mirror.status_when(lambda status: bool(status["phase"] == "following" and status["last_error"] is None))
+    with Writer(database) as writer:
+        writer.run("INSERT INTO t(v) VALUES ('and on')")
+        mirror.check()
+    with psycopg.connect(mirror.dsn) as connection:
+        found = connection.execute("SELECT count(*) FROM t WHERE v::text LIKE '%unseen%' OR v::text LIKE '%and on%'")
+        assert found.fetchone() == (2,)
+
+
+def test_a_rolled_back_spill_is_no_commit(running: MirrorProcess, filled: Writer, database: Path) -> None:
+    """A large transaction writes to the WAL before it is rolled back: that is nothing to tell."""
+    filled.run("PRAGMA cache_size=5")
+    before = running.status()
+    for _ in range(3):
+        filled.run("BEGIN IMMEDIATE", "UPDATE t SET v = hex(randomblob(300))", "ROLLBACK")
+        time.sleep(0.3)  # several looks
+    filled.run("INSERT INTO t(v) VALUES ('x')")
+    running.check()
+    after = running.status()
+    assert after["interruptions"] == before["interruptions"] and after["gaps"] == before["gaps"]
+
+
+def test_the_file_is_changed_past_its_wal(running: MirrorProcess, filled: Writer, database: Path) -> None:
+    """By another engine, or ``cp``: pages are compared at once, though no commit is in the WAL."""
+    filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    running.check()
+    data = bytearray(database.read_bytes())
+    at = data.rfind(b"row 1234")
+    data[at : at + 8] = b"row 4321"
+    with open(database, "r+b") as file:
+        file.seek(at)
+        file.write(data[at : at + 8])
+    running.status_when(lambda status: any("past its WAL" in gap["reason"] for gap in status["gaps"]))
+    running.check()
+    with psycopg.connect(running.dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM t WHERE v::text LIKE '%row 4321%'").fetchone() == (1,)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.capture import room
 from mirror.capture import spool as spool_module
 from mirror.capture import wal_follower as follow_module
 from mirror.capture.spool import Kind, Record, SpoolWriter
@@ -774,7 +775,7 @@ def test_a_full_spool_gives_way_to_whoever_cannot_make_room_before(full: Capture
     """As a comparison of pages, which ends with the position of all that is committed: both would wait for ever."""
     target = full.follower.target()
     assert target is not None and full.follower.cursor.lsn < target
-    full.follower.awaited = True
+    full.follower.room.awaited = True
     full.poll()
     assert full.follower.cursor.lsn == full.follower.target() == target
 
@@ -997,12 +998,12 @@ def test_a_full_spool_is_not_measured_at_each_look(full: Capture, monkeypatch: p
         real(spool)
 
     monkeypatch.setattr(SpoolWriter, "measure", measure)
-    monkeypatch.setattr(follow_module, "ROOM_INTERVAL", 1000.0)
+    monkeypatch.setattr(room, "ROOM_INTERVAL", 1000.0)
     assert not any(full.follower.poll() for _ in range(200))
     assert measured <= 1
     reader = SpoolReader(full.folder)
     reader.prune(full.spool.place.segment)
-    monkeypatch.setattr(follow_module, "ROOM_INTERVAL", 0.0)
-    full.follower._next_measure = 0.0
+    monkeypatch.setattr(room, "ROOM_INTERVAL", 0.0)
+    full.follower.room._next_measure = 0.0
     full.poll()
     assert full.follower.cursor.lsn == full.follower.target()

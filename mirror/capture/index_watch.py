@@ -1,0 +1,164 @@
+"""Whether the files of a database in WAL mode change only as its WAL index says.
+
+SQLite writes to the WAL under the write lock, and each commit moves the header of the index. It writes to the database
+file in a checkpoint alone: under the checkpoint lock, and with what the index says is copied back moving. Whoever
+follows the index misses what a program writes that keeps an index of its own (exclusive mode over a VFS without POSIX
+locks, an engine that is not SQLite's), or that puts another content into the file. So, whenever the index stands still:
+
+* The WAL changed, and no program has the write lock. A transaction that was rolled back may have left frames; but
+  a commit after the last frame of the index, by the chain of checksums, or in a WAL with salts that were never in the
+  index, is nobody's who uses the index: :class:`~mirror.core.errors.SourceError`, for as long as it is so.
+* The WAL is shorter than the index says: other programs cannot read it either. The index has to be built again, which
+  SQLite does when nobody has it open: :class:`~mirror.core.errors.ReplacedError`, for which the mirror lets go of it.
+* The database file changed, and no program has the checkpoint lock: pages have to be compared.
+
+Not seen: a write within one tick of the clock that stamps files (4 ms) after a look, if none follows it.
+
+==========  ========================================================================================================
+of ``-shm`` (https://sqlite.org/walformat.html, section 2)
+==========  ========================================================================================================
+0 to 95     the header, twice: :mod:`mirror.sqlite.format.walindex`
+96          nBackfill: frames that were copied back to the database
+120 to 122  bytes that are locked: WRITE, CHECKPOINT, RECOVER
+128         nBackfillAttempted: frames that a checkpoint may have copied back, or is about to
+==========  ========================================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from mirror.capture.posix_locks import is_write_locked
+from mirror.capture.spool import Cursor
+from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.positions import Salts
+from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
+from mirror.sqlite.format.walindex import BOTH_COPIES, WalIndexHeader
+
+_BYTES = 132
+_BACKFILL, _ATTEMPTED = slice(96, 100), slice(128, 132)
+_WRITE_LOCK, _CHECKPOINT_LOCK, _RECOVER_LOCK = 120, 121, 122
+#: Bytes of frames that are looked at for a commit: others' commits are small.
+_SCANNED = 8 << 20
+
+_Stamp = tuple[int, int]
+_UNKNOWN = -1, -1
+
+
+class _Sight(NamedTuple):
+    """What can be seen at one moment."""
+
+    database: _Stamp
+    """Size and mtime (ns)."""
+    wal: _Stamp
+    header: bytes
+    backfilled: bytes
+    writing: bool
+    """A program has the right to change the WAL, or the index."""
+    checkpointing: bool
+
+
+class IndexWatch:
+    """Looks at the open files of one database. Used in a process without SQLite connections (hazard 17)."""
+
+    def __init__(self, database: Path, is_known: Callable[[Salts], bool]) -> None:
+        """``is_known``: whether these salts were in the index before."""
+        self._database = database
+        self._is_known = is_known
+        self._descriptors = (-1, -1, -1)
+        self._seen: _Sight | None = None
+        self._strange = False
+        """Commits that are not in the index were seen, so pages have to be compared once they are gone."""
+
+    def open(self, database: int, wal: int, shm: int) -> None:
+        """Look at these descriptors from now on."""
+        self._descriptors = database, wal, shm
+        self._seen, self._strange = None, False
+
+    def look(self, cursor: Cursor) -> str | None:
+        """Look; the reason why pages have to be compared, if they have. ``cursor``: how far capture is.
+
+        Raises ``SourceError`` and ``ReplacedError`` as said above, ``OSError``.
+        """
+        now = self._sight()
+        before = self._seen or now._replace(wal=_UNKNOWN, backfilled=b"")
+        own = now.wal == before.wal or now.header != before.header or now.writing or self._is_own(cursor, now)
+        past = now.database != before.database and now.backfilled == before.backfilled and not now.checkpointing
+        if past:
+            again = self._sight()
+            past = again.backfilled == now.backfilled and not again.checkpointing
+        self._seen = now if own else now._replace(wal=before.wal)
+        strange, self._strange = self._strange, False
+        if strange:
+            return "commits that its index does not know were in the WAL"
+        return "the database file was changed past its WAL" if past else None
+
+    def _sight(self) -> _Sight:
+        database, wal, shm = self._descriptors
+        # The locks first: what is changed under one that is released by now is in what is read after it.
+        writing = is_write_locked(shm, _WRITE_LOCK) or is_write_locked(shm, _RECOVER_LOCK)
+        checkpointing = is_write_locked(shm, _CHECKPOINT_LOCK)
+        index = os.pread(shm, _BYTES, 0)
+        file, log = os.fstat(database), os.fstat(wal)
+        return _Sight(
+            (file.st_size, file.st_mtime_ns),
+            (log.st_size, log.st_mtime_ns),
+            index[:BOTH_COPIES],
+            index[_BACKFILL] + index[_ATTEMPTED],
+            writing,
+            checkpointing,
+        )
+
+    def _is_own(self, cursor: Cursor, now: _Sight) -> bool:
+        """Whether what changed in the WAL is of programs that use its index; False: that is not known yet.
+
+        Raises if the WAL has what its index does not know, and no program can be about to change that.
+        """
+        index = WalIndexHeader.parse(now.header)
+        if index is None:
+            return False  # between two states
+        if index.last_frame and now.wal[0] < frame_offset(index.last_frame + 1, index.page_size):
+            if not self._unchanged(now):
+                return False
+            raise ReplacedError("follow the WAL", str(self._database), "its WAL was cut off under its index")
+        found = self._has_strange_commit(cursor, index)
+        if found is None or not self._unchanged(now):
+            return False
+        if found:
+            self._strange = True
+            raise SourceError(
+                "follow the WAL",
+                f"{self._database}-wal",
+                "it has commits that its index does not know: a program writes it that keeps the index to itself"
+                " (exclusive locking mode over another VFS, or an engine that is not SQLite's)",
+                next_step="let that program use locking_mode=NORMAL and SQLite's own locks, or close it; the mirror"
+                " then goes on by itself, and until then Postgres lacks what it writes",
+                retryable=True,
+            )
+        return True
+
+    def _unchanged(self, before: _Sight) -> bool:
+        now = self._sight()
+        return now.header == before.header and not now.writing
+
+    def _has_strange_commit(self, cursor: Cursor, index: WalIndexHeader) -> bool | None:
+        """Whether a commit follows the last frame of the index; None: capture is not there yet."""
+        wal = self._descriptors[1]
+        try:
+            head = WalHeader.parse(os.pread(wal, WAL_HEADER_SIZE, 0))
+        except FormatError:
+            return False  # empty, or another WAL is begun
+        if head.salts == index.salts:
+            if cursor.salts != index.salts or cursor.frame != index.last_frame:
+                return None
+            frame, checksum = cursor.frame, cursor.checksum if cursor.frame else head.checksum
+        elif self._is_known(head.salts):
+            return False  # what is left of an earlier generation
+        else:
+            frame, checksum = 0, head.checksum
+        size = FRAME_HEADER_SIZE + head.page_size
+        data = os.pread(wal, max(1, _SCANNED // size) * size, frame_offset(frame + 1, head.page_size))
+        return bool(verify_frames(data, head.page_size, head.big_endian, head.salts, checksum).commits)
