@@ -60,8 +60,22 @@ from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
     is_flag=True,
     help="Run until standard input ends (the program that keeps it open exits), then do as with --once.",
 )
+@click.option(
+    "--discard-writes",
+    is_flag=True,
+    help="Make Postgres equal to the files again where programs have written to Postgres alone since the last mirror"
+    " (storage.backend: postgres): what they wrote is lost.",
+)
 @agent_and_profile
-def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str | None, profile: str | None) -> None:
+def up(
+    settings: Settings,
+    debug: bool,
+    once: bool,
+    until_eof: bool,
+    discard_writes: bool,
+    agent: str | None,
+    profile: str | None,
+) -> None:
     """Mirror SQLite files into Postgres while other programs write them.
 
     Copies each file, then follows every commit until Ctrl-C or SIGTERM. Started again, it goes on where it stopped.
@@ -92,6 +106,7 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
                 options=settings.options,
                 profiles=profiles,
                 restarts=not once,
+                discard_writes=discard_writes,
             )
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)

@@ -10,6 +10,7 @@ without applying it.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class Pipeline:
         self._feed = CaptureFeed(task.database, link)
         self._source = SourceConnection(task.database)
         self._reattach = ""
+        self._may_discard = task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = False
@@ -347,13 +349,29 @@ class Pipeline:
         assert self._sink is not None
         self.status.phase = Phase.CATCHING_UP
         self._publish()
+        written = self._sink.ledger.written_at()
+        if written is not None and not self._may_discard:
+            raise SinkError(
+                "mirror the source",
+                str(self.task.database),
+                f"programs have written to its tables in Postgres alone since {written:%Y-%m-%d %H:%M:%S %Z}"
+                " (storage.backend: postgres), and the mirror would undo that",
+                next_step="go on with storage.backend: postgres; or give up those writes and make Postgres equal to the"
+                f" file again: mirror up {shlex.quote(str(self.task.database))} --discard-writes",
+            )
         remedy, reason = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check)
+        if written is not None and remedy is not Remedy.COPY:
+            older = self._replica is not None and self._replica.leapt
+            remedy, reason = Remedy.COPY if older else Remedy.LOAD, "programs had written to Postgres alone"
         if remedy is Remedy.COPY:
             self._resync(reason, self._sink.position)
         elif remedy is Remedy.LOAD and self._replica is not None:
             if self._sink.position != self._replica.position:
                 self._forbid_resync(f"{reason}; the state directory is at {self._replica.head.lsn}")
             self._load_again(self._replica, reason)
+        if written is not None:
+            self._sink.ledger.forget_writes()
+            self._may_discard = False  # it was said of these
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:

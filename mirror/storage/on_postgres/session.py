@@ -125,15 +125,23 @@ def alone(agent: str) -> tuple[str, list[Value]]:
     It shares the locks of the agent's sources in this schema until it ends, so a mirror that starts waits for it.
     """
     text = (
-        f"SELECT string_agg(q.path, ', ') FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path,"
+        "SELECT string_agg(q.path, ', ') FILTER (WHERE NOT q.shared), bool_or(NOT q.written)"
+        f" FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path, p.written,"
         f" pg_try_advisory_xact_lock_shared({SOURCE_IN_POSTGRES}, p.source_id::int) AS shared FROM mirror.position p"
-        " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON NOT q.shared"
+        " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON true"
     )
     return text, [agent]
 
 
-def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None) -> None:
-    """Raise ``StorageError`` if a mirror fills the tables, by the row of :func:`alone`."""
+#: To be run, once, in a transaction for which :func:`require_no_mirror` says so.
+NOTE_WRITES = "SELECT mirror.note_writes(current_schema())"
+
+
+def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None) -> bool:
+    """Raise ``StorageError`` if a mirror fills the tables, by the row of :func:`alone`.
+
+    Returns whether it is to be noted that somebody else writes to them: the next mirror has to know.
+    """
     if row is not None and row[0] is not None:
         raise StorageError(
             operation.name,
@@ -141,6 +149,7 @@ def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None)
             "a mirror fills these tables from that file, and would not know of what is written here",
             next_step="stop the mirror first, or set storage.backend to dual",
         )
+    return row is not None and bool(row[1])
 
 
 def first(operation: Operation[..., Any], agent: str) -> tuple[str, list[Value]]:

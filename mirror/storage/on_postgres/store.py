@@ -250,8 +250,8 @@ class PostgresStore:
             named = conn.execute(*first, binary=True)
         row = named.fetchone()
         try:
-            if session.fills_mirrored(operation):
-                session.require_no_mirror(operation, row)
+            if session.fills_mirrored(operation) and session.require_no_mirror(operation, row):
+                conn.execute(session.NOTE_WRITES)
             result = _drive(op, lambda statement: _execute(conn, statement, ctx.agent))
             conn.execute("COMMIT")
         except BaseException:

@@ -206,8 +206,8 @@ class AsyncPostgresStore:
         row = await named.fetchone()
         answer: Any = None
         try:
-            if session.fills_mirrored(operation):
-                session.require_no_mirror(operation, row)
+            if session.fills_mirrored(operation) and session.require_no_mirror(operation, row):
+                await conn.execute(session.NOTE_WRITES)
             while True:
                 try:
                     statement = op.send(answer)
