@@ -176,6 +176,34 @@ def test_by_embeddings(memory: Memory) -> None:
     assert memory.search_by_vector([1.0] * 7) == []
 
 
+@pytest.mark.parametrize("size", [3, 768])
+def test_equally_similar_rows_are_ordered_by_their_ids(stores: Stores, memory: Memory, size: int) -> None:
+    """Whatever a float32 sum makes of them: embeddings that are equal, or of one direction, in every search.
+
+    Postgres gives at least four times as many candidates as are wanted, and does not look at more of equal ones.
+    """
+    made = random.Random(size)
+    direction = [made.uniform(-1, 1) for _ in range(size)]
+    scales = [1.0] * 20 + [made.uniform(0.1, 9) for _ in range(20)]
+    rows = memory.create_items([
+        {"memory_type": "event", "summary": "x", "embedding": [scale * each for each in direction]} for scale in scales
+    ])  # fmt: skip
+    query = [each + 0.3 * made.uniform(-1, 1) for each in direction]
+    ids = sorted(row.id for row in rows)
+    for limit in (10, 39, 100, *((1, 7) if stores.kind == "sqlite" else ())):
+        for found in (
+            memory.search_by_vector(query, limit),
+            memory.search_by_vector(query, limit, where={"summary": "x"}),
+            memory.search_items(embedding=query, limit=limit),
+            memory.search_items("nothing", query, limit),
+        ):
+            assert items(found) == ids[:limit]
+    names = [memory.create_category(f"n{at}").id for at in range(20)]
+    for name, scale in zip(names, scales[10:30], strict=True):
+        memory.update_category_embedding(name, [scale * each for each in direction])
+    assert [one.category.id for one in memory.search_categories_by_vector(query, 20)] == sorted(names)
+
+
 def test_vectors_of_zeros_are_similar_to_nothing(memory: Memory) -> None:
     create(memory, "zeros", [0.0, 0.0, 0.0])
     create(memory, "near", X)

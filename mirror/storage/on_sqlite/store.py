@@ -406,18 +406,8 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
     condition, parameters = sql.where(table, statement.where)
     execute, name = session.connection.execute, quoted(table.name)
     fits = f"length(embedding) = {4 * len(wanted)} AND {condition}"
-    if session.vectors:
-        # The extension gives NULL for a vector of zeros, which is similar to nothing.
-        best = execute(
-            f"SELECT rowid, 1 - vec_distance_cosine(embedding, ?) AS score FROM {name} WHERE {fits}"
-            " ORDER BY score DESC, rowid LIMIT ?",
-            [wanted.to_bytes(), *parameters, statement.limit],
-        )
-    else:
-        best = most_similar(
-            session.connection, statement, f"SELECT rowid, embedding FROM {name} WHERE {fits}", parameters
-        )
-    scores = {rowid: score for rowid, score in best if score is not None and score > 0}
+    best = most_similar(session.connection, statement, fits, parameters, extension=session.vectors)
+    scores = {rowid: score for rowid, score in best if score > 0}
     along = joined.along(table, statement.along)
     found = execute(
         f"SELECT rowid, {sql.columns(table)}, 0.0{along} FROM {name} WHERE rowid IN (SELECT value FROM json_each(?))",
