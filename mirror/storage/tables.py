@@ -74,6 +74,11 @@ class Embedding(Sequence[float]):
         """Whether it has only finite numbers. (No sum of float32 values is too large for a double.)"""
         return math.isfinite(sum(self._numbers))
 
+    def direction(self) -> Embedding:
+        """The vector of length 1 in its direction; float32 can square its numbers. One of zeros has none, and stays."""
+        length = math.hypot(*self._numbers)
+        return Embedding([number / length for number in self._numbers]) if length else self
+
     def to_text(self) -> str:
         """In pgvector's text form."""
         return f"[{','.join(map(repr, self._numbers))}]"

@@ -204,6 +204,20 @@ def test_equally_similar_rows_are_ordered_by_their_ids(stores: Stores, memory: M
     assert [one.category.id for one in memory.search_categories_by_vector(query, 20)] == sorted(names)
 
 
+@pytest.mark.parametrize("size", [1e-44, 1e-25, 1e18, 1e30, 3e38])
+def test_the_length_of_a_query_does_not_count(memory: Memory, size: float) -> None:
+    """Even where float32 cannot square its numbers."""
+    even, uneven = [1.0] * 768, [1.0, 0.2] * 384
+    first, second = create(memory, "dragon", even), create(memory, "dragon", uneven)
+    topic = memory.create_category("topic")
+    memory.update_category_embedding(topic.id, even)
+    query = [size] * 768
+    for found in (memory.search_by_vector(query), memory.search_items("dragon", query, explain=True)):
+        assert items(found) == [first.id, second.id]
+    assert [one.score for one in memory.search_by_vector(query)] == pytest.approx([1, 0.83205], rel=1e-5)
+    assert [one.score for one in memory.search_categories_by_vector(query)] == pytest.approx([1])
+
+
 def test_vectors_of_zeros_are_similar_to_nothing(memory: Memory) -> None:
     create(memory, "zeros", [0.0, 0.0, 0.0])
     create(memory, "near", X)
