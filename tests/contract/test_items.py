@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -225,3 +226,22 @@ def test_extra_comes_back_as_it_was(memory: Memory) -> None:
     made = create(memory, extra=extra)
     found = memory.get_item(made.id)
     assert found is not None and found.extra == extra == made.extra
+
+
+@pytest.mark.parametrize("extra", ["[1, 2]", "null", '"a text"', "5"])
+def test_an_extra_that_is_no_object(stores: Stores, memory: Memory, extra: str) -> None:
+    """As another program can leave it: it keeps no other row from being read, and is there until it is set."""
+    made, other = create(memory), create(memory, "Met Eve")
+    stores.sql(f"UPDATE memory_items SET extra = '{extra}' WHERE id = '{made.id}'")
+    found = memory.get_item(made.id)
+    assert found is not None and found.extra == {}
+    assert {item.id for item in memory.list_items()} == {made.id, other.id}
+    assert {one.item.id for one in memory.search_by_keyword("met")} == {made.id, other.id}
+    assert memory.list_items(where={"extra.topic": "x"}) == [] and memory.get_item_history(made.id) == []
+    changed = memory.update_item_summary(made.id, "Met nobody")
+    assert changed is not None and changed.summary == "Met nobody"
+    [(kept,)] = stores.sql(f"SELECT extra FROM memory_items WHERE id = '{made.id}'")
+    if extra != "null":
+        assert (kept if stores.kind == "postgres" else json.loads(kept)) == json.loads(extra)
+    changed = memory.update_item(made.id, {"extra": {"a": 1}, "mood_at_capture": "calm"})
+    assert changed is not None and changed.extra["a"] == 1 and len(memory.get_item_history(made.id)) >= 1

@@ -95,7 +95,7 @@ def _candidates(squares: Any, products: Any, own: Any, limit: int) -> Any:
 
 
 def _cosine(vectors: Any, wanted: Any) -> Any:
-    """Of each row; 0 for a row of zeros."""
+    """Of each row; 0 for a row of zeros, or with what is no number."""
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(lengths > 0, vectors @ wanted / lengths, 0.0)
+    with np.errstate(all="ignore"):
+        return np.nan_to_num(np.where(lengths > 0, vectors @ wanted / lengths, 0.0), nan=0.0)

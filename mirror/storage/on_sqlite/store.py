@@ -405,7 +405,7 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
     table, wanted = statement.table, statement.embedding
     condition, parameters = sql.where(table, statement.where)
     execute, name = session.connection.execute, quoted(table.name)
-    fits = f"length(embedding) = {4 * len(wanted)} AND {condition}"
+    fits = f"typeof(embedding) = 'blob' AND length(embedding) = {4 * len(wanted)} AND {condition}"
     best = most_similar(session.connection, statement, fits, parameters, extension=session.vectors)
     scores = {rowid: score for rowid, score in best if score > 0}
     along = joined.along(table, statement.along)

@@ -55,7 +55,7 @@ from mirror.storage.statements import (
     first,
     run,
 )
-from mirror.storage.tables import Time
+from mirror.storage.tables import NoObject, Time, misfit_of_json
 
 Significance = Literal["routine", "noteworthy", "important", "core"]
 Visibility = Literal["private", "team", "family", "public"]
@@ -374,6 +374,10 @@ def _change(ctx: Context, item_id: str, values: Mapping[str, Any]) -> Op[MemoryI
     if item is None:
         return None
     now = ctx.stamp()
+    if "extra" not in values and (isinstance(item.extra, NoObject) or misfit_of_json(item.extra)):
+        # Another program's, and nothing to put into it, or what not every store can hold: it stays as it is.
+        yield from run(Update(ITEMS, dict(values) | {"updated_at": now}, eq("id", item_id)))
+        return first((yield from run(Select(ITEMS, eq("id", item_id)))))
     before = {name: getattr(item, name) for name in values if name not in ("content_hash", "embedding", "extra")}
     extra = dict(values.get("extra", item.extra))
     for name in (EXPIRES_AT, VISIBILITY, HISTORY):
@@ -381,7 +385,7 @@ def _change(ctx: Context, item_id: str, values: Mapping[str, Any]) -> Op[MemoryI
             extra[name] = item.extra[name]
         elif extra.get(name, "") is None:
             del extra[name]
-    if before:
+    if before and not misfit_of_json(before):
         entries = extra.get(HISTORY)
         kept = entries if isinstance(entries, list) else []
         extra[HISTORY] = [*kept, {"at": now, "before": before}][-MOST_HISTORY:]
