@@ -35,6 +35,23 @@ def test_expired_items_are_hidden(stores: Stores, memory: Memory) -> None:
     assert memory.get_items([made.id]) == [] and memory.get_item_history(made.id) == []
     assert memory.find_item_by_hash(made.content_hash or "") is None
     assert memory.update_item_summary(made.id, "x") is None and memory.reinforce_item(made.id) is None
+    assert memory.update_item_embedding(made.id, [1.0]) is False
+    assert memory.update_item_embeddings({made.id: [1.0]}) == 0
+    for change in (
+        lambda: memory.update_item_significance(made.id, "core"),
+        lambda: memory.update_item_emotion(made.id, 0.5, 0.5),
+        lambda: memory.update_item_reflection(made.id, "x"),
+        lambda: memory.update_item(made.id, {"extra": {"expiresAt": None}}),
+    ):
+        assert change() is None
+    topic, person = memory.create_category("topic"), memory.create_entity("Ada", "person")
+    with pytest.raises(ConstraintError, match=f"item {made.id}"):
+        memory.link_item_to_category(made.id, topic.id)
+    with pytest.raises(ConstraintError, match=f"item {made.id}"):
+        memory.link_item_to_entity(made.id, person.id)
+    assert memory.get_entity(person.id) == person
+    left = "SELECT reinforcement_count, embedding IS NULL, significance, updated_at = created_at FROM memory_items"
+    assert [(int(row[0]), bool(row[1]), row[2], bool(row[3])) for row in stores.sql(left)] == [(1, True, "routine", True)]
     assert memory.delete_expired_items() == 1 and memory.delete_expired_items() == 0
 
 

@@ -30,6 +30,7 @@ from mirror.storage.operations.base import (
     embedding_of,
     iso,
     named,
+    no_such,
     one_of,
     reads,
     refuse,
@@ -239,6 +240,12 @@ def list_items(
     return (yield from run(Select(ITEMS, wanted, ("-created_at",), limit, offset)))
 
 
+def require_item(ctx: Context, item_id: str) -> Op[None]:
+    """Raise ``ConstraintError`` if there is no such item, or its time to live has ended."""
+    if not (yield from run(Count(ITEMS, visible(ctx, eq("id", item_id))))):
+        raise no_such("item", item_id)
+
+
 def _equal(**values: Any) -> Iterable[Condition]:
     return (eq(name, value) for name, value in values.items() if value is not None)
 
@@ -294,7 +301,7 @@ def delete_items(ctx: Context, item_ids: Iterable[str]) -> Op[int]:
 def update_item_embedding(ctx: Context, item_id: str, embedding: Iterable[float]) -> Op[bool]:
     """Set an item's embedding; False if there is no such item."""
     values = {"embedding": embedding_of(embedding), "updated_at": ctx.stamp()}
-    return (yield from run(Update(ITEMS, values, eq("id", item_id)))) > 0
+    return (yield from run(Update(ITEMS, values, visible(ctx, eq("id", item_id))))) > 0
 
 
 @writes("memory", many=True)
@@ -303,7 +310,7 @@ def update_item_embeddings(ctx: Context, embeddings: Mapping[str, Iterable[float
     now, found = ctx.stamp(), 0
     for item_id, embedding in embeddings.items():
         values = {"embedding": embedding_of(embedding), "updated_at": now}
-        found += yield from run(Update(ITEMS, values, eq("id", item_id)))
+        found += yield from run(Update(ITEMS, values, visible(ctx, eq("id", item_id))))
     return found
 
 
@@ -312,8 +319,10 @@ def reinforce_item(ctx: Context, item_id: str) -> Op[MemoryItem | None]:
     """Count one more confirmation of an item; None if there is no such item."""
     now = ctx.stamp()
     values = {"reinforcement_count": Add(1), "last_reinforced_at": now, "updated_at": now}
-    yield from run(Update(ITEMS, values, eq("id", item_id)))
-    return first((yield from run(Select(ITEMS, visible(ctx, eq("id", item_id))))))
+    wanted = visible(ctx, eq("id", item_id))
+    if not (yield from run(Update(ITEMS, values, wanted))):
+        return None
+    return first((yield from run(Select(ITEMS, wanted))))
 
 
 @writes("memory", many=True)
