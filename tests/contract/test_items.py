@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_expired_items_are_hidden(stores: Stores, memory: Memory) -> None:
         memory.link_item_to_entity(made.id, person.id)
     assert memory.get_entity(person.id) == person
     left = "SELECT reinforcement_count, embedding IS NULL, significance, updated_at = created_at FROM memory_items"
-    assert [(int(row[0]), bool(row[1]), row[2], bool(row[3])) for row in stores.sql(left)] == [(1, True, "routine", True)]
+    assert stores.sql(left) == [(1, True, "routine", True)]
     assert memory.delete_expired_items() == 1 and memory.delete_expired_items() == 0
 
 
@@ -63,9 +64,71 @@ def test_what_is_no_time_to_live(memory: Memory, ttl: Any) -> None:
 
 @pytest.mark.parametrize("expires", ["soon", 5, None, ["2020-01-01T00:00:00.000Z"]])
 def test_an_end_that_is_no_time_hides_nothing(stores: Stores, memory: Memory, expires: Any) -> None:
-    made = create(memory, extra={"expiresAt": expires, "expiresAtX": "2020-01-01T00:00:00.000Z"})
+    """As another program can leave it."""
+    made = create(memory, extra={"expiresAtX": "2020-01-01T00:00:00.000Z"})
+    extra = json.dumps({"expiresAt": expires} | made.extra)
+    stores.sql(f"UPDATE memory_items SET extra = '{extra}'")
     stores.clock.forward(days=1)
-    assert memory.get_item(made.id) == made
+    found = memory.get_item(made.id)
+    assert found is not None and found.extra["expiresAt"] == expires
+
+
+def with_extra(memory: Memory, extra: dict[str, Any]) -> list[Callable[[], MemoryItem | None]]:
+    """The ways in which ``extra`` is given."""
+    made = create(memory)
+    return [
+        lambda: create(memory, extra=extra),
+        lambda: memory.create_items([{"memory_type": "event", "summary": "x", "extra": extra}])[0],
+        lambda: memory.update_item(made.id, {"extra": extra}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("2026-12-01T05:00:00+05:00", "2026-12-01T00:00:00.000Z"),
+        ("2026-12-01 00:00:00", "2026-12-01T00:00:00.000Z"),
+        ("2026-12-01", "2026-12-01T00:00:00.000Z"),
+        ("2026-12-01T00:00:00.1239Z", "2026-12-01T00:00:00.123Z"),
+    ],
+)
+def test_an_end_is_kept_in_one_form(stores: Stores, memory: Memory, given: str, kept: str) -> None:
+    """The stores compare it as text."""
+    for way in with_extra(memory, {"expiresAt": given, "a": 1}):
+        made = way()
+        assert made is not None and made.extra["expiresAt"] == kept and memory.get_item(made.id) == made
+    stores.clock.forward(days=3)
+    assert memory.list_items() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[{"expiresAt": value} for value in ("tomorrow", 1, "", "2026-02-30", ["2026-12-01"], True)],
+        *[{"visibility": value} for value in ("everyone", "Family", "", 1, ["family"])],
+    ],
+)
+def test_what_is_kept_in_extra_is_checked(memory: Memory, wrong: dict[str, Any]) -> None:
+    ways = with_extra(memory, wrong)
+    before = memory.list_items()
+    for way in ways:
+        with pytest.raises(ConfigError):
+            way()
+    assert memory.list_items() == before
+
+
+def test_a_time_to_live_and_a_visibility_are_updated(stores: Stores, memory: Memory) -> None:
+    made = create(memory, extra={"a": 1})
+    changed = memory.update_item(made.id, {"ttl": 60, "visibility": "family"})
+    assert changed is not None and changed.extra["visibility"] == "family" and changed.extra["a"] == 1
+    changed = memory.update_item(made.id, {"ttl": None, "visibility": None, "summary": "x"})
+    assert changed is not None and set(changed.extra) == {"a", "history"} and changed == memory.get_item(made.id)
+    for wrong in ({"ttl": -1}, {"ttl": "60"}, {"visibility": "everyone"}):
+        with pytest.raises(ConfigError):
+            memory.update_item(made.id, wrong)
+    memory.update_item(made.id, {"ttl": 60})
+    stores.clock.forward(seconds=61)
+    assert memory.get_item(made.id) is None
 
 
 @pytest.mark.parametrize("visibility", ["private", "team", "family", "public"])

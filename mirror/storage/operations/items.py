@@ -57,6 +57,7 @@ from mirror.storage.statements import (
     run,
 )
 from mirror.storage.tables import NoObject, Time, misfit_of_json
+from mirror.storage.times import NEEDED, utc
 
 Significance = Literal["routine", "noteworthy", "important", "core"]
 Visibility = Literal["private", "team", "family", "public"]
@@ -201,12 +202,34 @@ def _extra(
     operation = "create a memory item"
     if extra is not None and not isinstance(extra, Mapping):
         refuse(operation, f"{extra!r:.60}", "extra needs an object")
-    made = dict(extra or {})
-    if visibility is not None:
-        made[VISIBILITY] = one_of(operation, visibility, get_args(Visibility))
-    if ttl is not None:
-        made[EXPIRES_AT] = iso(ctx.clock() + timedelta(seconds=at_least(operation, ttl, 0, MOST_TTL)))
+    asked = _asked(ctx, operation, {"visibility": visibility, "ttl": ttl})
+    kept = _checked(operation, dict(extra or {}) | {name: value for name, value in asked.items() if value is not None})
+    return {name: value for name, value in kept.items() if name not in (EXPIRES_AT, VISIBILITY) or value is not None}
+
+
+def _asked(ctx: Context, operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of ``extra`` for ``visibility`` and ``ttl``, where they are given; None for None."""
+    made: dict[str, Any] = {}
+    if "visibility" in given:
+        made[VISIBILITY] = given["visibility"]
+    if "ttl" in given:
+        ttl = given["ttl"]
+        seconds = None if ttl is None else timedelta(seconds=at_least(operation, ttl, 0, MOST_TTL))
+        made[EXPIRES_AT] = None if seconds is None else iso(ctx.clock() + seconds)
     return made
+
+
+def _checked(operation: str, extra: dict[str, Any]) -> dict[str, Any]:
+    """``extra`` as it is kept: the stores compare ``expiresAt`` as text, so it has one form. Raises ``ConfigError``."""
+    if extra.get(VISIBILITY) is not None:
+        one_of(operation, extra[VISIBILITY], get_args(Visibility))
+    expires = extra.get(EXPIRES_AT)
+    if expires is None:
+        return extra
+    moment = utc(expires) if isinstance(expires, str) else None
+    if moment is None:
+        refuse(operation, f"{EXPIRES_AT} {expires!r:.60}", f"it needs {NEEDED}")
+    return extra | {EXPIRES_AT: f"{moment[:10]}T{moment[11:23]}Z"}
 
 
 @reads("memory")
@@ -357,38 +380,45 @@ def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[Mem
     """Set some of an item's columns (not its id or times); None if there is no such item.
 
     ``extra`` is replaced as a whole, but for what this interface keeps there: ``expiresAt``, ``visibility`` and
-    ``history`` stay, unless they are named; None as their value takes them away.
+    ``history`` stay, unless they are named; None as their value takes them away. So do ``ttl`` and ``visibility`` as
+    ``create_item`` has them, which are no columns.
     """
+    operation = "update a memory item"
     fixed = {"id", "created_at", "updated_at", "content_hash", "reinforcement_count", "last_reinforced_at"}
-    if wrong := set(fields) - (set(ITEMS.by_name) - fixed):
+    if wrong := set(fields) - (set(ITEMS.by_name) - fixed) - {"ttl", "visibility"}:
         detail = f"not to be set: {', '.join(sorted(wrong))}"
-        raise ConfigError("update a memory item", item_id, detail, next_step="name columns of a memory item")
-    values = dict(fields)
+        raise ConfigError(operation, item_id, detail, next_step="name columns of a memory item")
+    values = {name: value for name, value in fields.items() if name not in ("ttl", "visibility")}
+    if isinstance(values.get("extra"), Mapping):
+        values["extra"] = _checked(operation, dict(values["extra"]))
     if "summary" in values:
         values["content_hash"] = content_hash(values["summary"])
     if "significance" in values:
-        one_of("update a memory item", values["significance"], get_args(Significance))
+        one_of(operation, values["significance"], get_args(Significance))
     if "memory_type" in values:
-        named("update a memory item", values["memory_type"])
+        named(operation, values["memory_type"])
     if values.get("embedding") is not None:
         values["embedding"] = embedding_of(values["embedding"])
-    return (yield from _change(ctx, item_id, values))
+    return (yield from _change(ctx, item_id, values, _checked(operation, _asked(ctx, operation, fields))))
 
 
-def _change(ctx: Context, item_id: str, values: Mapping[str, Any]) -> Op[MemoryItem | None]:
-    """Set columns, and note in the item's history what they were."""
+def _change(
+    ctx: Context, item_id: str, values: Mapping[str, Any], kept: Mapping[str, Any] | None = None
+) -> Op[MemoryItem | None]:
+    """Set columns, and note in the item's history what they were. ``kept``: members of ``extra`` that are set, too."""
+    kept = kept or {}
     for name, value in values.items():
         ITEMS.check(name, value)
     item: MemoryItem | None = first((yield from run(Select(ITEMS, visible(ctx, eq("id", item_id))))))
     if item is None:
         return None
     now = ctx.stamp()
-    if "extra" not in values and (isinstance(item.extra, NoObject) or misfit_of_json(item.extra)):
+    if "extra" not in values and not kept and (isinstance(item.extra, NoObject) or misfit_of_json(item.extra)):
         # Another program's, and nothing to put into it, or what not every store can hold: it stays as it is.
         yield from run(Update(ITEMS, dict(values) | {"updated_at": now}, eq("id", item_id)))
         return first((yield from run(Select(ITEMS, eq("id", item_id)))))
     before = {name: getattr(item, name) for name in values if name not in ("content_hash", "embedding", "extra")}
-    extra = dict(values.get("extra", item.extra))
+    extra = dict(values.get("extra", item.extra)) | dict(kept)
     for name in (EXPIRES_AT, VISIBILITY, HISTORY):
         if name not in extra and name in item.extra:
             extra[name] = item.extra[name]
