@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from mirror.core.errors import BusyError, SinkError
-from mirror.storage.on_postgres import attempts
+from mirror.storage.on_postgres import attempts, store, store_async
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
-from tests.support.storage import fill_postgres
+from mirror.storage.operations.base import Context
+from tests.support.storage import AGENT, fill_postgres
 from tests.support.waiting import until
 
 
@@ -52,3 +55,35 @@ def test_a_burst_at_the_start(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None
 
         until(failed)
     hangs.close()
+
+
+@pytest.mark.parametrize("owner", [True, False], ids=["an owner", "a stranger"])
+def test_a_user_without_the_role(dsn: str, owner: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the mirror's user would need is not what an adapter's does."""
+    for module in (store, store_async):
+        monkeypatch.setattr(module, "CONNECT_SECONDS", 1.5)
+    fill_postgres(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE somebody LOGIN")
+        try:
+            if owner:
+                connection.execute("ALTER TABLE memory_items OWNER TO somebody")
+            else:
+                connection.execute("GRANT SELECT ON memory_items, agents TO somebody")
+            theirs = make_conninfo(dsn, user="somebody")
+
+            async def asynchronous() -> None:
+                other = AsyncPostgresStore(theirs)
+                with pytest.raises(SinkError, match="GRANT argent_app TO the user"):
+                    await other.position(Context(AGENT), 1)
+                await other.close()
+
+            one = PostgresStore(theirs)
+            with pytest.raises(SinkError, match=r"permission denied.*GRANT argent_app TO the user"):
+                one.position(Context(AGENT), 1)
+            one.close()
+            asyncio.run(asynchronous())
+        finally:
+            connection.execute("REASSIGN OWNED BY somebody TO current_user")
+            connection.execute("DROP OWNED BY somebody")
+            connection.execute("DROP ROLE somebody")

@@ -330,6 +330,7 @@ def require_own_session(schemas: Sequence[str], *, bound: bool) -> None:
 _MOST_PARAMETERS = 65_535
 #: Errors of a statement's values: data that the types do not take, too much of it.
 _ARGUMENT_CLASSES = frozenset({"22", "54"})
+_NO_PRIVILEGE = "42501"
 
 
 def argument_error(operation: str, detail: str) -> ConfigError:
@@ -364,4 +365,11 @@ def storage_error(error: psycopg.Error, operation: str) -> MirrorError:
         if error.diag.message_detail:
             detail += f" ({error.diag.message_detail})"
         return ConstraintError("write a row", error.diag.table_name or operation, detail, next_step="change the row")
-    return sink_error(error, operation)
+    made = sink_error(error, operation)
+    if state == _NO_PRIVILEGE:
+        # The mirror's own user needs other rights.
+        made.next_step = (
+            f"as an administrator, let the DSN's user become the role of the adapters: GRANT {APP_ROLE} TO the user"
+            f" WITH SET TRUE (before Postgres 16: without WITH); or name {APP_ROLE} as the DSN's user"
+        )
+    return made

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from mirror.core.errors import ConfigError
@@ -403,22 +404,21 @@ def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[Mem
 
 
 def _change(
-    ctx: Context, item_id: str, values: Mapping[str, Any], kept: Mapping[str, Any] | None = None
+    ctx: Context, item_id: str, values: Mapping[str, Any], asked: Mapping[str, Any] = MappingProxyType({})
 ) -> Op[MemoryItem | None]:
-    """Set columns, and note in the item's history what they were. ``kept``: members of ``extra`` that are set, too."""
-    kept = kept or {}
+    """Set columns, and note in the item's history what they were. ``asked``: members of ``extra`` that are set, too."""
     for name, value in values.items():
         ITEMS.check(name, value)
     item: MemoryItem | None = first((yield from run(Select(ITEMS, visible(ctx, eq("id", item_id))))))
     if item is None:
         return None
     now = ctx.stamp()
-    if "extra" not in values and not kept and (isinstance(item.extra, NoObject) or misfit_of_json(item.extra)):
+    if "extra" not in values and not asked and (isinstance(item.extra, NoObject) or misfit_of_json(item.extra)):
         # Another program's, and nothing to put into it, or what not every store can hold: it stays as it is.
         yield from run(Update(ITEMS, dict(values) | {"updated_at": now}, eq("id", item_id)))
         return first((yield from run(Select(ITEMS, eq("id", item_id)))))
     before = {name: getattr(item, name) for name in values if name not in ("content_hash", "embedding", "extra")}
-    extra = dict(values.get("extra", item.extra)) | dict(kept)
+    extra = dict(values.get("extra", item.extra)) | dict(asked)
     for name in (EXPIRES_AT, VISIBILITY, HISTORY):
         if name not in extra and name in item.extra:
             extra[name] = item.extra[name]
