@@ -13,6 +13,7 @@ from mirror.core.errors import BusyError, SinkError
 from mirror.storage.on_postgres import attempts, store, store_async
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
+from mirror.storage.operations import items as operations
 from mirror.storage.operations.base import Context
 from tests.support.storage import AGENT, fill_postgres
 from tests.support.waiting import until
@@ -87,3 +88,33 @@ def test_a_user_without_the_role(dsn: str, owner: bool, monkeypatch: pytest.Monk
             connection.execute("REASSIGN OWNED BY somebody TO current_user")
             connection.execute("DROP OWNED BY somebody")
             connection.execute("DROP ROLE somebody")
+
+
+def test_a_read_whose_connection_was_ended_is_sent_once_more(dsn: str) -> None:
+    """As by a restart of the server: of all connections of the pool."""
+    fill_postgres(dsn)
+    ctx, count = Context(AGENT), operations.count_items
+
+    async def asynchronous() -> None:
+        other = AsyncPostgresStore(dsn)
+        await asyncio.gather(*(other.run(ctx, count, (), {}) for _ in range(20)))
+        end_all(dsn)
+        assert await other.run(ctx, count, (), {}) == 0
+        assert (await other.read(ctx, operations.get_item_history, ("x",), {}, None))[0] == []
+        await other.close()
+
+    one = PostgresStore(dsn)
+    with one._connection("a"), one._connection("b"), one._connection("c"):
+        pass
+    end_all(dsn)
+    assert one.run(ctx, count, (), {}) == 0
+    one.close()
+    asyncio.run(asynchronous())
+
+
+def end_all(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE application_name = %s", [store.NAME]
+        ).fetchall()
+    assert ended and all(row == (True,) for row in ended)

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.sql import SQL, Identifier
 from psycopg.types import TypeInfo
+from psycopg_pool import PoolTimeout
 
-from mirror.core.errors import ConfigError, ConstraintError, MirrorError, StorageError
+from mirror.core.errors import ConfigError, ConstraintError, MirrorError, SinkError, StorageError
 from mirror.core.locks import SOURCE_IN_POSTGRES
 from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
@@ -353,6 +354,18 @@ def checked(values: list[Value]) -> list[Value]:
         if "\0" in value:
             raise argument_error("ask Postgres", "a NUL in a text")
     return values
+
+
+#: A session was ended: by an administrator, by a crash of another one; or the server does not let one begin yet.
+_ENDED = frozenset({"57P01", "57P02", "57P03"})
+
+
+def was_lost(error: SinkError) -> bool:
+    """Whether a connection that was there was lost."""
+    cause = error.__cause__
+    if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, PoolTimeout):
+        return False
+    return cause.sqlstate is None or cause.sqlstate in _ENDED
 
 
 def storage_error(error: psycopg.Error, operation: str) -> MirrorError:

@@ -169,8 +169,30 @@ class AsyncPostgresStore:
     ) -> tuple[Result, PositionRow | Unasked | None]:
         """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
 
-        ``patience``: seconds to wait for a connection.
+        ``patience``: seconds to wait for a connection; None: as long as usual, and a read whose connection is lost is
+        sent once more.
         """
+        try:
+            return await self._read(ctx, operation, args, kwargs, source, patience)
+        except SinkError as error:
+            if patience is not None or not session.was_lost(error):
+                raise
+        await self._check()
+        return await self._read(ctx, operation, args, kwargs, source, patience)
+
+    async def _check(self) -> None:
+        """Replace the connections that were lost with the server, or ended by it, like one that a read was sent on."""
+        await (await self._opened()).check()
+
+    async def _read(
+        self,
+        ctx: Context,
+        operation: Operation[..., Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        source: session.SourceKey | None,
+        patience: float | None,
+    ) -> tuple[Result, PositionRow | Unasked | None]:
         op = operation.make(ctx, *args, **kwargs)
         async with self._connection(operation.name, patience) as conn:
             await self._require_agent(conn, ctx.agent)
