@@ -325,3 +325,32 @@ def test_an_extra_that_is_no_object(stores: Stores, memory: Memory, extra: str) 
         assert (kept if stores.kind == "postgres" else json.loads(kept)) == json.loads(extra)
     changed = memory.update_item(made.id, {"extra": {"a": 1}, "mood_at_capture": "calm"})
     assert changed is not None and changed.extra["a"] == 1 and len(memory.get_item_history(made.id)) >= 1
+
+
+def test_what_is_created_is_what_is_read(memory: Memory) -> None:
+    """Lists for tuples, at once."""
+    made = create(memory, extra={"t": (1, 2), "o": {"t": ("a", [("b",)])}})
+    assert made.extra == {"t": [1, 2], "o": {"t": ["a", [["b"]]]}} and memory.get_item(made.id) == made
+
+
+def test_errors_name_what_is_wrong(memory: Memory) -> None:
+    made, topic = create(memory), memory.create_category("topic")
+    with pytest.raises(ConstraintError, match="resource"):
+        create(memory, resource_id="no such id")
+    with pytest.raises(ConstraintError, match="resource"):
+        memory.update_item(made.id, {"resource_id": "no such id"})
+    with pytest.raises(ConstraintError, match="category no such id"):
+        memory.link_item_to_category(made.id, "no such id")
+    with pytest.raises(ConstraintError, match="item no such id"):
+        memory.link_item_to_category("no such id", topic.id)
+    with pytest.raises(ConstraintError, match="entity no such id"):
+        memory.link_item_to_entity(made.id, "no such id")
+    for use in (
+        lambda: memory.create_items([{"memory_type": "event", "summary": None}]),
+        lambda: memory.update_item(made.id, {"summary": None}),
+    ):
+        with pytest.raises(ConfigError, match=r"summary.*needs a value"):
+            use()
+    with pytest.raises(ConfigError) as refused:
+        memory.search_by_vector([1.0], agent_id="bob")
+    assert "write" not in str(refused.value) and "for_agent('bob')" in str(refused.value)

@@ -77,7 +77,7 @@ class Context:
         """Raise ``ConfigError`` for an agent other than the one whose rows are seen."""
         if agent_id is not None and agent_id != self.agent:
             raise ConfigError(
-                "write for an agent",
+                "act for an agent",
                 agent_id,
                 f"this adapter is {self.agent}'s",
                 next_step=f"call it on for_agent({agent_id!r})",

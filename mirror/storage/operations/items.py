@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from mirror.core.errors import ConfigError
 from mirror.storage.arguments import Name
 from mirror.storage.filters import condition
+from mirror.storage.jsontext import as_read
 from mirror.storage.models.memory import (
     CATEGORY_ITEMS,
     ENTITIES,
@@ -186,6 +187,7 @@ def _new_item(ctx: Context, given: Mapping[str, Any]) -> MemoryItem:
     named(operation, values["memory_type"])
     if values["embedding"] is not None:
         values["embedding"] = embedding_of(values["embedding"])
+    ITEMS.check("summary", values["summary"])
     own = {
         "id": ctx.new_id(), "content_hash": content_hash(values["summary"]), "reinforcement_count": 1,
         "last_reinforced_at": now, "created_at": now, "updated_at": now,
@@ -205,7 +207,10 @@ def _extra(
         refuse(operation, f"{extra!r:.60}", "extra needs an object")
     asked = _asked(ctx, operation, {"visibility": visibility, "ttl": ttl})
     kept = _checked(operation, dict(extra or {}) | {name: value for name, value in asked.items() if value is not None})
-    return {name: value for name, value in kept.items() if name not in (EXPIRES_AT, VISIBILITY) or value is not None}
+    made = {name: value for name, value in kept.items() if name not in (EXPIRES_AT, VISIBILITY) or value is not None}
+    ITEMS.check("extra", made)
+    read: dict[str, Any] = as_read(made)
+    return read
 
 
 def _asked(ctx: Context, operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,6 +398,7 @@ def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[Mem
     if isinstance(values.get("extra"), Mapping):
         values["extra"] = _checked(operation, dict(values["extra"]))
     if "summary" in values:
+        ITEMS.check("summary", values["summary"])
         values["content_hash"] = content_hash(values["summary"])
     if "significance" in values:
         one_of(operation, values["significance"], get_args(Significance))
