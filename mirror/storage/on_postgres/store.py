@@ -13,9 +13,11 @@ import psycopg
 from psycopg import RawCursor
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mirror.core.errors import BusyError, ConfigError, MirrorError, SinkError
+from mirror.core.errors import ConfigError, SinkError
 from mirror.storage.forks import Lock
 from mirror.storage.on_postgres import session
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS as CONNECT_SECONDS
+from mirror.storage.on_postgres.attempts import Attempts
 from mirror.storage.on_postgres.sql import Value
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
@@ -27,31 +29,8 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: What the pools are called, and servers are told.
 NAME = "mirror storage"
-#: Seconds to wait for a connection.
-CONNECT_SECONDS = 5.0
 #: Pools of parent processes: kept, because dropping them here would end the parent's sessions.
 _OF_PARENTS: list[object] = []
-
-
-def no_connection(operation: str, patience: float | None, problem: MirrorError | None, in_use: int) -> SinkError:
-    """The error for a pool that has none to give.
-
-    ``patience``: seconds that were waited; None: as long as usual. ``problem``: why the last connection could not be
-    made or used. ``in_use``: connections that are in use.
-    """
-    seconds = CONNECT_SECONDS if patience is None else patience
-    if problem is None and in_use:
-        return BusyError(
-            operation,
-            detail=f"all connections to Postgres ({in_use}) were in use for {seconds:g} s",
-            next_step="raise storage.postgres.maxConnections, or try again",
-        )
-    return SinkError(
-        operation,
-        detail=f"no connection to Postgres within {seconds:g} s" + (f": {problem}" if problem is not None else ""),
-        next_step="check that Postgres is up, and the DSN" if problem is None else "",
-        retryable=True,
-    )
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
@@ -67,12 +46,13 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     @classmethod
     def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
+        cls, conninfo: str = "", *, attempts: Attempts, **more: Any
     ) -> psycopg.Connection[Any]:
+        attempts.begins()
         try:
             return super().connect(conninfo, **more)
         except psycopg.Error as error:
-            failed(error)
+            attempts.failed(session.storage_error(error, "connect to Postgres"))
             raise
 
 
@@ -83,7 +63,7 @@ class PostgresStore:
         self.schema = schema
         self._dsn = dsn
         self._most = most_connections
-        self._problem: MirrorError | None = None
+        self._attempts = Attempts()
         self._in_use: set[int] = set()
         self._agents: set[str] = set()
         """Those that are known to be there."""
@@ -116,7 +96,7 @@ class PostgresStore:
                 if self._pool is not None:
                     _OF_PARENTS.append(self._pool)
                 self._pid = os.getpid()
-                self._in_use = set()
+                self._in_use, self._attempts = set(), Attempts()
                 self._pool = ConnectionPool(
                     self._dsn,
                     connection_class=_Connection,
@@ -127,7 +107,7 @@ class PostgresStore:
                         "autocommit": True,
                         "cursor_factory": RawCursor,
                         "application_name": NAME,
-                        "failed": self._failed,
+                        "attempts": self._attempts,
                     },
                     configure=self._configure,
                     name=NAME,
@@ -135,11 +115,8 @@ class PostgresStore:
                 )
             return self._pool
 
-    def _failed(self, error: psycopg.Error) -> None:
-        self._problem = session.storage_error(error, "connect to Postgres")
-
     def _configure(self, conn: Conn) -> None:
-        self._problem = None
+        self._attempts.reached()
 
         def no_statements() -> None:
             conn.prepare_threshold = None
@@ -152,14 +129,15 @@ class PostgresStore:
                     asked = steps.send(row)
                 except StopIteration as stop:
                     register(conn, stop.value)
+                    self._attempts.made()
                     return
                 cursor = conn.execute(*asked)
                 row = cursor.fetchone() if cursor.description else None
         except ConfigError as error:
-            self._problem = error
+            self._attempts.failed(error)
             raise
         except psycopg.Error as error:
-            self._problem = session.storage_error(error, "open the store in Postgres")
+            self._attempts.failed(session.storage_error(error, "open the store in Postgres"))
             raise
 
     @contextmanager
@@ -167,7 +145,7 @@ class PostgresStore:
         pool = self._opened()
         try:
             conn = pool.getconn(patience)
-            self._problem = None
+            self._attempts.made()
             self._in_use.add(id(conn))
             try:
                 yield conn
@@ -175,9 +153,9 @@ class PostgresStore:
                 self._in_use.discard(id(conn))
                 pool.putconn(conn)
         except PoolTimeout as error:
-            if self._problem is not None and patience is None:
-                raise self._problem from error
-            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
+            if self._attempts.problem is not None and patience is None:
+                raise self._attempts.problem from error
+            raise self._attempts.no_connection(operation, patience, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
@@ -210,8 +188,30 @@ class PostgresStore:
     ) -> tuple[Result, PositionRow | Unasked | None]:
         """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
 
-        ``patience``: seconds to wait for a connection.
+        ``patience``: seconds to wait for a connection; None: as long as usual, and a read whose connection is lost is
+        sent once more.
         """
+        try:
+            return self._read(ctx, operation, args, kwargs, source, patience)
+        except SinkError as error:
+            if patience is not None or not session.was_lost(error):
+                raise
+        self._check()
+        return self._read(ctx, operation, args, kwargs, source, patience)
+
+    def _check(self) -> None:
+        """Replace the connections that were lost with the server, or ended by it, like one that a read was sent on."""
+        self._opened().check()
+
+    def _read(
+        self,
+        ctx: Context,
+        operation: Operation[..., Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        source: session.SourceKey | None,
+        patience: float | None,
+    ) -> tuple[Result, PositionRow | Unasked | None]:
         op = operation.make(ctx, *args, **kwargs)
         with self._connection(operation.name, patience) as conn:
             self._require_agent(conn, ctx.agent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -11,10 +11,11 @@ import psycopg
 from psycopg import AsyncRawCursor
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from mirror.core.errors import ConfigError, MirrorError, SinkError
+from mirror.core.errors import ConfigError, SinkError
 from mirror.storage.on_postgres import session
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS, Attempts
 from mirror.storage.on_postgres.sql import Value
-from mirror.storage.on_postgres.store import CONNECT_SECONDS, NAME, no_connection
+from mirror.storage.on_postgres.store import NAME
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.proofs import PositionRow, Unasked
@@ -29,12 +30,13 @@ class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     @classmethod
     async def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
+        cls, conninfo: str = "", *, attempts: Attempts, **more: Any
     ) -> psycopg.AsyncConnection[Any]:
+        attempts.begins()
         try:
             return await super().connect(conninfo, **more)
         except psycopg.Error as error:
-            failed(error)
+            attempts.failed(session.storage_error(error, "connect to Postgres"))
             raise
 
 
@@ -43,7 +45,7 @@ class AsyncPostgresStore:
 
     def __init__(self, dsn: str, schema: str = "public", most_connections: int = 10) -> None:
         self.schema = schema
-        self._problem: MirrorError | None = None
+        self._attempts = Attempts()
         self._in_use: set[int] = set()
         self._agents: set[str] = set()
         """Those that are known to be there."""
@@ -83,7 +85,7 @@ class AsyncPostgresStore:
                     "autocommit": True,
                     "cursor_factory": AsyncRawCursor,
                     "application_name": NAME,
-                    "failed": self._failed,
+                    "attempts": self._attempts,
                 },
                 configure=self._configure,
                 name=NAME,
@@ -93,11 +95,8 @@ class AsyncPostgresStore:
             await self._pool.open()
         return self._pool
 
-    def _failed(self, error: psycopg.Error) -> None:
-        self._problem = session.storage_error(error, "connect to Postgres")
-
     async def _configure(self, conn: Conn) -> None:
-        self._problem = None
+        self._attempts.reached()
 
         def no_statements() -> None:
             conn.prepare_threshold = None
@@ -110,14 +109,15 @@ class AsyncPostgresStore:
                     asked = steps.send(row)
                 except StopIteration as stop:
                     register(conn, stop.value)
+                    self._attempts.made()
                     return
                 cursor = await conn.execute(*asked)
                 row = await cursor.fetchone() if cursor.description else None
         except ConfigError as error:
-            self._problem = error
+            self._attempts.failed(error)
             raise
         except psycopg.Error as error:
-            self._problem = session.storage_error(error, "open the store in Postgres")
+            self._attempts.failed(session.storage_error(error, "open the store in Postgres"))
             raise
 
     @asynccontextmanager
@@ -125,7 +125,7 @@ class AsyncPostgresStore:
         pool = await self._opened()
         try:
             conn = await pool.getconn(patience)
-            self._problem = None
+            self._attempts.made()
             self._in_use.add(id(conn))
             try:
                 yield conn
@@ -133,9 +133,9 @@ class AsyncPostgresStore:
                 self._in_use.discard(id(conn))
                 await pool.putconn(conn)
         except PoolTimeout as error:
-            if self._problem is not None and patience is None:
-                raise self._problem from error
-            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
+            if self._attempts.problem is not None and patience is None:
+                raise self._attempts.problem from error
+            raise self._attempts.no_connection(operation, patience, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
@@ -169,8 +169,30 @@ class AsyncPostgresStore:
     ) -> tuple[Result, PositionRow | Unasked | None]:
         """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
 
-        ``patience``: seconds to wait for a connection.
+        ``patience``: seconds to wait for a connection; None: as long as usual, and a read whose connection is lost is
+        sent once more.
         """
+        try:
+            return await self._read(ctx, operation, args, kwargs, source, patience)
+        except SinkError as error:
+            if patience is not None or not session.was_lost(error):
+                raise
+        await self._check()
+        return await self._read(ctx, operation, args, kwargs, source, patience)
+
+    async def _check(self) -> None:
+        """Replace the connections that were lost with the server, or ended by it, like one that a read was sent on."""
+        await (await self._opened()).check()
+
+    async def _read(
+        self,
+        ctx: Context,
+        operation: Operation[..., Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        source: session.SourceKey | None,
+        patience: float | None,
+    ) -> tuple[Result, PositionRow | Unasked | None]:
         op = operation.make(ctx, *args, **kwargs)
         async with self._connection(operation.name, patience) as conn:
             await self._require_agent(conn, ctx.agent)
