@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import SinkError, StorageError
+from mirror.core.errors import BusyError, SinkError, StorageError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
@@ -237,7 +237,8 @@ class _Shared:
         """Raise the error, unless SQLite can answer while Postgres is away."""
         if postgres_only(self._settings()):
             raise error
-        self._backing.health.has_failed(error)
+        if not isinstance(error, BusyError):  # a connection is being made
+            self._backing.health.has_failed(error)
 
 
 class Adapter(_Shared):
