@@ -10,7 +10,6 @@ without applying it.
 from __future__ import annotations
 
 import os
-import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -42,7 +41,7 @@ from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
-from mirror.sidecar.reconcile import Remedy, disagreement
+from mirror.sidecar.reconcile import Remedy, disagreement, would_undo
 from mirror.sidecar.requests import Requests
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
@@ -351,18 +350,10 @@ class Pipeline:
         self._publish()
         written = self._sink.ledger.written_at()
         if written is not None and not self._may_discard:
-            raise SinkError(
-                "mirror the source",
-                str(self.task.database),
-                f"programs have written to its tables in Postgres alone since {written:%Y-%m-%d %H:%M:%S %Z}"
-                " (storage.backend: postgres), and the mirror would undo that",
-                next_step="go on with storage.backend: postgres; or give up those writes and make Postgres equal to the"
-                f" file again: mirror up {shlex.quote(str(self.task.database))} --discard-writes",
-            )
-        remedy, reason = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check)
-        if written is not None and remedy is not Remedy.COPY:
-            older = self._replica is not None and self._replica.leapt
-            remedy, reason = Remedy.COPY if older else Remedy.LOAD, "programs had written to Postgres alone"
+            raise would_undo(self.task, written)
+        remedy, reason = disagreement(
+            self._replica, self._sink, self.task, self._feed.until, self._check, bool(written)
+        )
         if remedy is Remedy.COPY:
             self._resync(reason, self._sink.position)
         elif remedy is Remedy.LOAD and self._replica is not None:
