@@ -89,8 +89,7 @@ class Pipeline:
         self._may_discard = task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
-        self._agreed = False
-        self._distrusted = False
+        self._agreed = self._distrusted = False
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         self._repairs = TableRepairs(task.database.name)
         self._mailbox = Mailbox()
