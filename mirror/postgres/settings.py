@@ -102,6 +102,7 @@ LEFT: Final[dict[str, tuple[str, ...]]] = {
         "dynamic_library_path",
         "event_triggers",
         "extension_control_path",
+        "extension_destdir",
         "local_preload_libraries",
         "session_preload_libraries",
     ),

@@ -165,5 +165,5 @@ def test_the_commands_refuse_a_pooler_in_transaction_mode(
         (told,) = [found for found in report["findings"] if found["code"] == "postgres"]
         assert "pooler in transaction mode" in str(told) and "session mode" in str(told)
         done = cli.run("up", database, "--once")
-        assert "pooler in transaction mode" in done.error
-        assert "session mode" in done.error
+        assert done.code == 2 and "Traceback" not in done.err, done
+        assert "pooler in transaction mode" in done.err and "session mode" in done.err
