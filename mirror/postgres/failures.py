@@ -87,7 +87,7 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         # libpq gives no SQLSTATE for a connection that was refused: the step must hold for every reason.
         next_step = (
             "check that Postgres is up and lets this user in, that it has a connection free (max_connections, or the "
-            "limit of the database or the user), and that the DSN is right"
+            "limit of the database or the user), and that the DSN is right; its log says why it ended a session"
         )
     return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
 
