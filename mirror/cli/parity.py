@@ -30,6 +30,7 @@ from mirror.parity.html import Second, page
 from mirror.parity.report import Difference, ParityReport, Status
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
+from mirror.postgres.sessions import connect
 from mirror.sidecar.parity_runs import record
 
 #: Seconds that a repair may take: it sends all rows of a table that differs.
@@ -204,8 +205,7 @@ class _Bar:
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
-    with translated("connect to Postgres"):
-        return psycopg.connect(dsn, connect_timeout=10)
+    return connect(dsn, autocommit=False)
 
 
 def render(report: ParityReport, console: Console) -> None:

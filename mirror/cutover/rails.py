@@ -27,6 +27,7 @@ from mirror.parity.proof import last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
+from mirror.postgres.sessions import connect
 
 #: Seconds. The worst lag of the last minutes that is still good enough for reads.
 LAG_SECONDS = 1.0
@@ -87,7 +88,7 @@ def plan(
     found = Readiness(str(source), options, acknowledged)
     _check_mirror(found, status, folder)
     try:
-        with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        with connect(dsn) as connection, translated("look at Postgres"):
             _check_postgres(found, connection, source, schema)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")

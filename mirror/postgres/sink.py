@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from psycopg import RawCursor
 from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import FencedError, RefusedError, SinkError
@@ -32,18 +31,9 @@ from mirror.postgres.repair import repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import SchemaEditor, create_schema
+from mirror.postgres.sessions import connect
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
-
-_SESSION = (
-    "SET statement_timeout = 0",
-    "SET client_min_messages = warning",
-    "SET maintenance_work_mem = '256MB'",
-    # So that the server notices within a minute that the machine of this mirror is gone, and drops its lock.
-    "SET tcp_keepalives_idle = 30",
-    "SET tcp_keepalives_interval = 10",
-    "SET tcp_keepalives_count = 3",
-)
 
 
 class Sink:
@@ -102,20 +92,7 @@ class Sink:
         Raises :class:`FencedError` if another mirror holds the source, :class:`SinkError` if Postgres cannot be used,
         if the source is bound to another agent, or if it was mirrored into other schemas only and none is named.
         """
-        with translated("connect to Postgres"):
-            conn: Conn = psycopg.Connection.connect(
-                dsn,
-                autocommit=True,
-                cursor_factory=RawCursor,
-                connect_timeout=10,
-                application_name="mirror",
-                keepalives=1,
-                keepalives_idle=30,
-                keepalives_interval=10,
-                keepalives_count=3,
-                # Linux: the same for data that is not acknowledged, which is otherwise sent again for 15 minutes.
-                tcp_user_timeout=60_000,
-            )
+        conn = connect(dsn, name="mirror", raw=True)
         sink = cls(conn, dsn, path, schema, profiles, agent, faults)
         try:
             with translated("prepare Postgres for a source", path):
@@ -136,8 +113,7 @@ class Sink:
                 f"the database's encoding is {encoding}",
                 next_step="create a database with ENCODING 'UTF8'",
             )
-        for setting in _SESSION:
-            conn.execute(setting)
+        conn.execute("SET maintenance_work_mem = '256MB'")
         conn.execute(statement("session_search_path"))
         conn.prepared_max = 500
         migrate(conn)

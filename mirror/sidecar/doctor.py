@@ -29,6 +29,7 @@ from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
+from mirror.postgres.sessions import connect
 from mirror.postgres.typed import encoder
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
@@ -119,7 +120,7 @@ def examine(
         report.add(Code.POSTGRES, "note", "Postgres", detail, step)
         return report
     try:
-        with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        with connect(dsn) as connection, translated("look at Postgres"):
             _check_postgres(report, connection, schema, mappings, own_schema)
     except MirrorError as error:
         report.fails(Code.POSTGRES, "Postgres", error)

@@ -22,6 +22,7 @@ from mirror.core.locks import ParityLock
 from mirror.core.positions import Lsn, Salts
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
+from mirror.postgres.sessions import connect
 from mirror.sidecar.parity_runs import record
 
 #: Fraction of the time in which a background comparison works.
@@ -125,7 +126,7 @@ class ParityWatch:
         folder, schema = source_folder(self._state_dir, source), self._schemas[source]
         lock = ParityLock(folder)
         try:
-            with psycopg.connect(self._dsn, connect_timeout=10) as connection, ControlClient(folder) as client:
+            with connect(self._dsn, autocommit=False) as connection, ControlClient(folder) as client:
                 gate = _PacedGate(client, lock, self._stopping)
                 report = compare(source, connection, schema, gate)
                 if report.verdict == "different":
