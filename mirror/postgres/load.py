@@ -5,8 +5,8 @@ temporary copy, and only the rows that differ are written, so that readers see o
 and then the other. The fast path sends SQLite's values to COPY in binary form and expects them to fit
 their columns. The first value that does not fit ends it: SQLite's query, psycopg or Postgres refuses it, and the
 table is rolled back. One aggregate query then checks all values at once, and the table is loaded again, with other
-types or another key; or, where neither explains the error (NUL, broken UTF-8, a row that is too big, a virtual column
-that cannot be computed), on the careful path: with rows that the caller has decoded, each checked by the
+types or another key; or, where neither explains the error (NUL, broken UTF-8, a row that is too big, a table that
+SQLite cannot read), on the careful path: with rows that the caller has decoded, each checked by the
 codecs. A table that Postgres does not take even then is refused, and the others are loaded.
 """
 
@@ -27,7 +27,7 @@ from psycopg.pq import Format
 from psycopg.sql import SQL, Composed
 from psycopg.types.numeric import DecimalBinaryDumper
 
-from mirror.core.errors import RefusedError, SinkError, SourceError
+from mirror.core.errors import RefusedError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.quote import quoted
 from mirror.core.rows import RowChange
@@ -85,6 +85,10 @@ _DUMPER_ERRORS = (TypeError, AttributeError, struct.error)
 _KEY_WEIGHTS = {"text": 1, "bytea": 1, "jsonb": 6}
 
 
+#: SQLite asks for these too, in a UTF-16 database, and has them if it gets no answer.
+_OWN_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
+
+
 class _Surprise(Exception):  # noqa: N818 - not an error: another path follows
     """The fast path has read a row that does not fit its table's types, key or limits."""
 
@@ -139,6 +143,8 @@ class SourceCopy:
             )
             self._size = database.stat().st_size
             self._db.create_scalar_function("mirror_surprise", _surprise, 0)
+            # SQLite does not read a table without the collations of its indexes; but nothing here compares by them.
+            self._db.collation_needed(_stand_in)
             self.encoding = str(self._db.pragma("encoding")).lower()
         except apsw.Error as error:
             raise SourceError("open the snapshot", str(database), str(error)) from error
@@ -152,10 +158,8 @@ class SourceCopy:
         found = Scan()
         try:
             self._scan(table, target, found)
-        except apsw.SQLError:
-            if not table.definition:
-                raise
-            found.careful = True  # a virtual column cannot be computed everywhere
+        except apsw.Error:
+            found.careful = True
         return found
 
     def _scan(self, table: Table, target: Target, found: Scan) -> None:
@@ -184,11 +188,14 @@ class SourceCopy:
 
     def rows_at_most(self, table: Table) -> int | None:
         """Roughly how many rows a table has, without reading it; None if that cannot be estimated."""
-        rowid, name = self._rowid_name(table), quoted(table.name)
-        if rowid is None:
+        try:
+            rowid, name = self._rowid_name(table), quoted(table.name)
+            if rowid is None:
+                return None
+            ends = f"SELECT (SELECT max({rowid}) FROM {name}) - (SELECT min({rowid}) FROM {name}) + 1"
+            span = int(self._db.execute(ends).get or 0)
+        except apsw.Error:
             return None
-        ends = f"SELECT (SELECT max({rowid}) FROM {name}) - (SELECT min({rowid}) FROM {name}) + 1"
-        span = int(self._db.execute(ends).get or 0)
         return span if span <= self._size // _LEAST_ROW_BYTES else None  # else most rowids are not taken
 
     def _longest_row(self, table: Table) -> int:
@@ -201,8 +208,8 @@ class SourceCopy:
     def rows(self, table: Table, target: Target) -> Iterator[tuple[Any, ...]]:
         """Read the stored columns of all rows as they are.
 
-        Ends with _Surprise at a value that psycopg would convert, and at a key or row that is too long;
-        with UnicodeDecodeError at broken text.
+        Ends with _Surprise at a value that psycopg would convert, at a key or row that is too long, and where no
+        column name is left for the rowid; with UnicodeDecodeError at broken text.
         """
         results = []
         for column in target.columns:
@@ -213,12 +220,7 @@ class SourceCopy:
         if target.key is None:
             rowid = self._rowid_name(table)
             if rowid is None:
-                raise SinkError(
-                    "copy a table",
-                    table.name,
-                    "its columns hide all names of the rowid",
-                    next_step="rename one of the columns rowid, _rowid_, oid",
-                )
+                raise _Surprise
             results.insert(0, rowid)
         if target.agent is not None:
             results.insert(0, "'" + target.agent.replace("'", "''") + "'")
@@ -419,9 +421,7 @@ class Loader:
                             self._progress(table.name, done, total)
                 except _DUMPER_ERRORS as error:
                     raise _Surprise from error
-                except apsw.SQLError as error:
-                    if not table.definition:
-                        raise
+                except apsw.Error as error:
                     raise _Surprise from error
         return done
 
@@ -459,6 +459,11 @@ class Loader:
                      str(self._lsn.generation), str(self._lsn.frame)),
                 )  # fmt: skip
         return done
+
+
+def _stand_in(database: apsw.Connection, collation: str) -> None:
+    if collation.upper() not in _OWN_COLLATIONS:
+        database.create_collation(collation, lambda left, right: (left > right) - (left < right))
 
 
 def _may_pass_carefully(surprise: Exception) -> bool:
