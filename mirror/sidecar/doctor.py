@@ -29,6 +29,7 @@ from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
+from mirror.postgres.source_copy import stand_in
 from mirror.postgres.typed import encoder
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
@@ -162,8 +163,11 @@ def _open(source: Path, *, wal: bool) -> apsw.Connection:
     """Open the source for reading; outside WAL mode, where every reader blocks writers, without any lock."""
     if not wal:
         name = f"file:{quote(str(source))}?immutable=1"
-        return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        connection = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        connection.collation_needed(stand_in)
+        return connection
     connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.collation_needed(stand_in)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.set_busy_timeout(2000)
     connection.execute("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0")
@@ -206,6 +210,12 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
                 continue
             try:
                 _check_values(report, connection, mapping)
+            except apsw.CorruptError as error:
+                detail = f"it is damaged ({error}); the rows that can be read are mirrored, and all other tables"
+                step = (
+                    "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
+                )
+                report.add(Code.TABLE_UNREADABLE, "problem", f"table {table.name}", detail, step)
             except apsw.Error as error:
                 # A virtual column that cannot be computed; or, outside WAL mode, a program that is writing.
                 detail = f"its values could not be read: {error}"

@@ -1,4 +1,4 @@
-"""One table stops no other: tables that SQLite reads only with the program's help, and tables that Postgres cannot key."""
+"""One table stops no other: what SQLite reads only with the program's help, and what Postgres cannot key."""
 
 from __future__ import annotations
 
