@@ -197,6 +197,11 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
                 detail = f"left out: {names}: virtual columns that only the program computes"
                 step = "make them STORED, if they are wanted in Postgres"
                 report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", detail, step)
+            if table.by_version:
+                names = ", ".join(table.by_version)
+                detail = f"computed by the mirror's SQLite, maybe otherwise than by the program's version: {names}"
+                step = "make them STORED, if they must be what the program reads"
+                report.add(Code.TABLE_BY_VERSION, "note", f"table {table.name}", detail, step)
             try:
                 mapping = PROFILES[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
