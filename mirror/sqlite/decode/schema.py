@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import apsw
 
@@ -212,6 +212,7 @@ def affinity(declared: str) -> Affinity:
     return "NUMERIC"
 
 
+@lru_cache(maxsize=4096)
 def _added_default(default: str | None, kind: Affinity) -> Value:
     """The value that rows written before ADD COLUMN show: SQLite itself is asked.
 
