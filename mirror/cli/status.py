@@ -148,6 +148,13 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
     if report.left_out:
         left_out = ", ".join(report.left_out)
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
+    if report.by_version:
+        computed = ", ".join(report.by_version)
+        print_line(
+            console,
+            f"{name}: computed by the mirror's SQLite: {computed}: virtual columns that the program's version of SQLite"
+            " may compute otherwise; STORED ones are kept as the program wrote them",
+        )
     for gap in report.gaps[-3:]:
         print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
     if report.read_differences:

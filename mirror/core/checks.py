@@ -32,6 +32,7 @@ class Code(StrEnum):
     # -- its tables and columns
     TABLE_UNMAPPED = "table.unmapped"
     TABLE_LEFT_OUT = "table.left-out"
+    TABLE_BY_VERSION = "table.computed-by-version"
     TABLE_TOO_WIDE = "table.too-wide"
     TABLE_UNREADABLE = "table.unreadable"
     TABLE_KEY = "table.null-in-key"

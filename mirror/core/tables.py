@@ -47,6 +47,8 @@ class Table:
     """The CREATE statement, if ``columns`` has virtual ones: it contains their expressions."""
     left_out: tuple[str, ...] = ()
     """Virtual columns that only the source's own program can compute."""
+    by_version: tuple[str, ...] = ()
+    """Virtual columns of ``columns`` with values that may depend on the version of the SQLite that computes them."""
 
     def position(self, column: str) -> int:
         """Index of the named column in ``columns``; raises ``KeyError``."""

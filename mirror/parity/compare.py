@@ -51,6 +51,9 @@ RESTARTS = 5
 #: Ranges of keys of which a sample of a table consists, if it has so many rows.
 SAMPLE_RANGES = 20
 
+#: The next step for a damaged table.
+RECOVER = "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
+
 Progress = Callable[[str, int], None]
 
 
@@ -87,8 +90,9 @@ class _Job:
     """Why Postgres does not take the table as it is."""
     report: TableReport | None = None
 
-    def finish(self, status: Status | None = None, reason: str = "") -> None:
+    def finish(self, status: Status | None = None, reason: str = "", next_step: str = "") -> None:
         report = self.tally.report(self.table, status, reason or self.note, self.seconds)
+        report = replace(report, next_step=next_step)
         if self.refusal is not None and report.status == "different":
             report = replace(
                 report,
@@ -114,6 +118,8 @@ class _Reading:
     exists: bool = True
     obstacle: str = ""
     unreadable: str = ""
+    next_step: str = ""
+    """What helps where it is unreadable."""
     plan: Plan | None = None
     null_keys: list[str] = field(default_factory=list)
     place: _Place = _Place()
@@ -253,6 +259,9 @@ class _Run:
         started = time.perf_counter()
         try:
             self._read_rows(source, reading, deadline)
+        except apsw.CorruptError as error:
+            reading.unreadable = f"it is damaged in SQLite: {error}"
+            reading.next_step = RECOVER
         except (SourceError, apsw.Error) as error:
             reading.unreadable = _in_one_line(error)
         job.seconds += time.perf_counter() - started
@@ -318,7 +327,7 @@ class _Run:
         elif reading.obstacle:
             job.finish("different", reading.obstacle)
         elif reading.unreadable:
-            job.finish("not checked", reading.unreadable)
+            job.finish("not checked", reading.unreadable, reading.next_step)
         else:
             self._settle_rows(reading, lsn)
 

@@ -81,6 +81,9 @@ class Source(ABC):
         """Read through this connection from now on."""
         self._db = db
         db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)  # an unknown "name" is an error, not a text
+        # SQLite does not read a WITHOUT ROWID table without its collations. Where the program has its own, there is no
+        # common order (see mirror.parity.plan): such a table is read as it lies, and nothing is compared by them.
+        db.collation_needed(_stand_in_collation)
         self.encoding = str(db.pragma("encoding"))
 
     @abstractmethod
@@ -335,6 +338,12 @@ def _fetch(
             # Large rows are slow, so that few are fetched between two checks of the time.
             size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)
             size = min(size, limit - got)
+
+
+def _stand_in_collation(db: apsw.Connection, name: str) -> None:
+    # In a UTF-16 database SQLite asks for its own too, and has them if it gets no answer.
+    if name.upper() not in ("BINARY", "NOCASE", "RTRIM"):
+        db.create_collation(name, lambda left, right: (left > right) - (left < right))
 
 
 def _of_vectors(name: str, owner: str) -> bool:

@@ -30,6 +30,7 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.sessions import connect
+from mirror.postgres.source_copy import stand_in
 from mirror.postgres.typed import encoder
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
@@ -163,8 +164,11 @@ def _open(source: Path, *, wal: bool) -> apsw.Connection:
     """Open the source for reading; outside WAL mode, where every reader blocks writers, without any lock."""
     if not wal:
         name = f"file:{quote(str(source))}?immutable=1"
-        return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        connection = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        connection.collation_needed(stand_in)
+        return connection
     connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.collation_needed(stand_in)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.set_busy_timeout(2000)
     connection.execute("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0")
@@ -194,6 +198,11 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
                 detail = f"left out: {names}: virtual columns that only the program computes"
                 step = "make them STORED, if they are wanted in Postgres"
                 report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", detail, step)
+            if table.by_version:
+                names = ", ".join(table.by_version)
+                detail = f"computed by the mirror's SQLite, maybe otherwise than by the program's version: {names}"
+                step = "make them STORED, if they must be what the program reads"
+                report.add(Code.TABLE_BY_VERSION, "note", f"table {table.name}", detail, step)
             try:
                 mapping = PROFILES[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
@@ -207,6 +216,12 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
                 continue
             try:
                 _check_values(report, connection, mapping)
+            except apsw.CorruptError as error:
+                detail = f"it is damaged ({error}); the rows that can be read are mirrored, and all other tables"
+                step = (
+                    "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
+                )
+                report.add(Code.TABLE_UNREADABLE, "problem", f"table {table.name}", detail, step)
             except apsw.Error as error:
                 # A virtual column that cannot be computed; or, outside WAL mode, a program that is writing.
                 detail = f"its values could not be read: {error}"

@@ -169,7 +169,8 @@ class Pipeline:
             self._reattach = error.detail
             self._source.close()
         elif start_over:
-            # The copy of the source or the spool is wrong: copy the source again, once.
+            # The copy of the source or the spool is wrong: copy the source again, once. What is damaged then is so in
+            # the source.
             self._distrusted = True
             self._agreed = False
             if self._replica is not None:
@@ -478,7 +479,7 @@ class Pipeline:
         self.status.phase = Phase.SNAPSHOT
         self._publish()
         self.status.resyncs.append(reason)
-        load(replica, self._sink, self.task, self._progress, self._check)
+        load(replica, self._sink, self.task, self._progress, self._check, damaged=self._distrusted)
         self.hooks.loaded(replica, self._source.inode)
         self.status.progress = None
 

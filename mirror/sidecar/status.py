@@ -78,6 +78,8 @@ class SourceStatus:
     tables: int = 0
     left_out: list[str] = field(default_factory=list)
     """Virtual generated columns (table.column) that only the source's program can compute."""
+    by_version: list[str] = field(default_factory=list)
+    """Virtual generated columns with values that may depend on the version of the SQLite that computes them."""
     gaps: list[GapReport] = field(default_factory=list)
     """Each with the generation that was left, the reason, and when it was found."""
     comparisons: int = 0
@@ -147,7 +149,10 @@ class SourceStatus:
         if tables is not self._described:
             self._described = tables
             self.tables = len(tables)
-            self.left_out = [f"{table.name}.{column}" for table in tables.values() for column in table.left_out]
+            self.left_out, self.by_version = [], []
+            for table in tables.values():
+                self.left_out += [f"{table.name}.{column}" for column in table.left_out]
+                self.by_version += [f"{table.name}.{column}" for column in table.by_version]
 
     def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
         """So many rows are rejected, and these tables refused."""

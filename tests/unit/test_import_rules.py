@@ -152,6 +152,7 @@ def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
         "mirror.replica.source_connection",
         "mirror.sqlite.decode.",
         "mirror.postgres.load",
+        "mirror.postgres.source_copy",
         "mirror.parity.",
         "mirror.sidecar.doctor",
         "mirror.storage.on_sqlite.drivers",

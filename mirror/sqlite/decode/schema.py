@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 import apsw
 
 from mirror.core.errors import FormatError, SourceError
 from mirror.core.tables import Affinity, Column, Table
 from mirror.core.values import Value
-from mirror.sqlite.decode.generated import is_computable
+from mirror.sqlite.decode.generated import by_version, is_computable
 from mirror.sqlite.decode.rows import RowFormat
 from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
 from mirror.sqlite.format.record import decode_record
@@ -183,7 +183,7 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
         order = list(database.execute('SELECT cid, "desc", coll, key FROM pragma_index_xinfo(?)', (key_index,)))
         storage = tuple(stored[cid] for cid, _, _, _ in order if cid in stored)
         collations = tuple(collation for _, _, collation, key in order if key)
-    return Table(
+    table = Table(
         row.name,
         row.root,
         tuple(columns),
@@ -195,6 +195,7 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
         definition,
         tuple(left_out),
     )
+    return replace(table, by_version=by_version(table, strict=bool(strict))) if definition else table
 
 
 def affinity(declared: str) -> Affinity:
@@ -211,6 +212,7 @@ def affinity(declared: str) -> Affinity:
     return "NUMERIC"
 
 
+@lru_cache(maxsize=4096)
 def _added_default(default: str | None, kind: Affinity) -> Value:
     """The value that rows written before ADD COLUMN show: SQLite itself is asked.
 
