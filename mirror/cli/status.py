@@ -148,6 +148,9 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
     if report.left_out:
         left_out = ", ".join(report.left_out)
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
+    if report.virtual:
+        virtual = ", ".join(report.virtual)
+        print_line(console, f"{name}: left out: {virtual}: virtual tables; their data is not in Postgres", style="red")
     for gap in report.gaps[-3:]:
         print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
     if report.read_differences:

@@ -32,6 +32,8 @@ class Code(StrEnum):
     # -- its tables and columns
     TABLE_UNMAPPED = "table.unmapped"
     TABLE_LEFT_OUT = "table.left-out"
+    VIRTUAL_TABLES = "source.virtual-tables"
+    OTHER_OBJECTS = "source.views-triggers-indexes"
     TABLE_TOO_WIDE = "table.too-wide"
     TABLE_UNREADABLE = "table.unreadable"
     TABLE_KEY = "table.null-in-key"
@@ -53,6 +55,7 @@ class Code(StrEnum):
 
     # -- the mirror
     MIRROR = "mirror"
+    LEFT_OUT = "mirror.left-out"
     LAG = "mirror.lag"
     PARITY = "mirror.parity"
     GAPS = "mirror.gaps-since-parity"

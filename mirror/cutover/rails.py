@@ -32,9 +32,9 @@ from mirror.postgres.profiles import PROFILES
 LAG_SECONDS = 1.0
 #: Bytes that must be free for the state directory.
 ROOM_BYTES = 1 << 30
-#: Guard rails that an operator may acknowledge: backups that can be restored; rows that Postgres will not have; commits
-#: on which the hook and the WAL disagreed, and reads that differed, when it is known why.
-ACKNOWLEDGED = ("backups", "rejects", "discrepancies", "read differences")
+#: Guard rails that an operator may acknowledge: backups that can be restored; rows, tables and columns that Postgres
+#: will not have; commits on which the hook and the WAL disagreed, and reads that differed, when it is known why.
+ACKNOWLEDGED = ("backups", "rejects", "left out", "discrepancies", "read differences")
 #: Rows that are named as examples.
 _EXAMPLES = 3
 
@@ -116,10 +116,23 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     copied = [gap for gap in gaps if last is not None and _seconds(gap.at) > last.finished_at]
     figure, step = f"{len(copied)} of {len(gaps)}", f"compare again: {found.command('parity')}"
     found.add(Code.GAPS, "gaps since parity", last is not None and not copied, figure, step)
+    _judge_left_out(found, status)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"
     found.add(Code.DISK, "disk", free >= ROOM_BYTES, f"{free >> 20:,} MB free", step)
+
+
+def _judge_left_out(found: Readiness, status: StatusReport) -> None:
+    """Virtual tables that hold data, and columns that only the program computes: programs do not find them there."""
+    if status.virtual is None:
+        step = f"it is known once the mirror has begun: `{found.command('up')}`"
+        found.add(Code.LEFT_OUT, "left out", False, "not known", step)
+        return
+    missing = [*status.virtual, *status.left_out]
+    figure = f"not in Postgres: {', '.join(missing)}" if missing else "no table and no column that holds data"
+    step = "keep what programs read of these in ordinary tables, or add --acknowledge 'left out'"
+    found.add_or_acknowledge(Code.LEFT_OUT, "left out", not missing, figure, step)
 
 
 def _seconds(text: str) -> float:

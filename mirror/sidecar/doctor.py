@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.quote import quoted
 from mirror.core.tables import Table, TableMapping
 from mirror.core.values import BadText, Row, Value
+from mirror.core.virtual import left_out
 from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
@@ -31,7 +32,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.typed import encoder
 from mirror.replica.source_connection import OpenSource
-from mirror.sqlite.decode.schema import SchemaRow, parse_schema
+from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
 #: Rows read at a time.
 CHUNK_ROWS = 2_000
@@ -177,7 +178,8 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
         found: list[Any] = connection.execute(
             "SELECT type, name, tbl_name, ifnull(rootpage, 0), sql FROM sqlite_schema"
         ).fetchall()
-        tables = parse_schema(SchemaRow(*row) for row in found).tables
+        known_schema = parse_schema(SchemaRow(*row) for row in found)
+        tables = known_schema.tables
         if report.profile is None:
             known = memustore.recognise(tables, lambda table: _rows(connection, table))
             report.profile = "memustore" if known else "generic"
@@ -186,6 +188,7 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
         kind = "a MemuStore or its dashboard" if report.profile == "memustore" else "any SQLite tables"
         owner = f", of the agent {report.agent}" if report.agent else ""
         report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")
+        _name_the_rest(report, known_schema, found)
         mappings = []
         for table in tables.values():
             if table.left_out:
@@ -216,6 +219,32 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
         raise SourceError("read the source", str(source), f"{type(error).__name__}: {error}") from error
     finally:
         connection.close()
+
+
+def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...]]) -> None:
+    """What the source has and the mirror does not carry: virtual tables, views, triggers, indexes.
+
+    ``rows``: those of ``sqlite_schema``.
+    """
+    profile = PROFILES[report.profile or "generic"]
+    holding = left_out(schema.virtual, profile.derived)
+    if holding:
+        detail = f"left out: {', '.join(holding)}: their data is in no table that is mirrored"
+        step = "keep what programs read of these in ordinary tables; `mirror cutover plan` is NOT READY because of them"
+        report.add(Code.VIRTUAL_TABLES, "note", "virtual tables", detail, step)
+    others = [str(table) for table in schema.virtual if not table.holds_data or table.name in profile.derived]
+    if others:
+        detail = f"left out: {', '.join(others)}: made from other tables, or by a module outside the file"
+        report.add(Code.VIRTUAL_TABLES, "note", "derived virtual tables", detail, "search in Postgres by its own means")
+    # An index without a statement is that of a key or of UNIQUE.
+    counts = Counter(kind for kind, _, _, _, statement_ in rows if kind != "table" and statement_ is not None)
+    if counts:
+        kinds = (("view", "view", "views"), ("trigger", "trigger", "triggers"), ("index", "index", "indexes"))
+        text = ", ".join(f"{counts[k]:,} {one if counts[k] == 1 else many}" for k, one, many in kinds if counts[k])
+        own = "; the profile's tables have indexes of their own" if profile.migrations else ""
+        detail = f"not carried to Postgres: {text}{own}"
+        step = "make those that programs need in Postgres, where the mirror leaves them alone"
+        report.add(Code.OTHER_OBJECTS, "note", "views, triggers, indexes", detail, step)
 
 
 def _check_values(report: Report, connection: apsw.Connection, mapping: TableMapping) -> None:
