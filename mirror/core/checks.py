@@ -52,6 +52,11 @@ class Code(StrEnum):
     ROW_SECURITY = "postgres.row-security"
     INDEXES = "postgres.indexes"
     SEQUENCE = "postgres.sequence"
+    TABLES = "postgres.tables"
+    FOREIGN_KEYS = "postgres.foreign-keys"
+    UNIQUE_INDEXES = "postgres.unique-indexes"
+    NOT_NULL = "postgres.not-null"
+    SEQUENCES = "postgres.sequences"
 
     # -- the mirror
     MIRROR = "mirror"

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import apsw
 import psycopg
@@ -31,6 +30,7 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.typed import encoder
+from mirror.replica.declared import open_to_read
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
@@ -159,21 +159,9 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
     return wal
 
 
-def _open(source: Path, *, wal: bool) -> apsw.Connection:
-    """Open the source for reading; outside WAL mode, where every reader blocks writers, without any lock."""
-    if not wal:
-        name = f"file:{quote(str(source))}?immutable=1"
-        return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    connection.set_busy_timeout(2000)
-    connection.execute("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0")
-    return connection
-
-
 def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> list[TableMapping]:
     """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
-    connection = _open(source, wal=wal)
+    connection = open_to_read(source, wal=wal)
     try:
         found: list[Any] = connection.execute(
             "SELECT type, name, tbl_name, ifnull(rootpage, 0), sql FROM sqlite_schema"
