@@ -148,6 +148,8 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
     if report.left_out:
         left_out = ", ".join(report.left_out)
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
+    if report.phase is Phase.FOLLOWING and not report.tables:
+        print_line(console, f"{name}: it has no table yet: its program has made none")
     if report.virtual:
         virtual = ", ".join(report.virtual)
         print_line(console, f"{name}: left out: {virtual}: virtual tables; their data is not in Postgres", style="red")

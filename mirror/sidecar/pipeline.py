@@ -84,7 +84,7 @@ class Pipeline:
         self._faults = faults
         self._folder = folder
         self._feed = CaptureFeed(task.database, link)
-        self._source = SourceConnection(task.database)
+        self._source = SourceConnection(task.database, awaits=not task.resume_only)
         self._reattach = ""
         self._sink: Sink | None = None
         self._replica: Replica | None = None
