@@ -28,6 +28,7 @@ from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
+from mirror.postgres.names import occupants, taken
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.typed import encoder
 from mirror.replica.declared import open_to_read
@@ -379,14 +380,6 @@ def _find_collisions(
     report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
     """Find names that are taken: by tables of other sources, and by what is not the mirror's."""
-    there = {
-        name
-        for (name,) in connection.execute(
-            "SELECT relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND relkind IN ('r', 'p', 'v', 'm', 'f')",
-            (schema,),
-        )
-    }
     wanted = {mapping.name for mapping in mappings} | (
         set(memustore.TABLES) if report.profile == "memustore" else set()
     )
@@ -405,7 +398,9 @@ def _find_collisions(
         ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
         if connection.execute(ledger, (schema,)).fetchone() == (True,):
             ours |= set(memustore.TABLES)
-    for name in sorted(wanted & there - ours):
-        detail = f"{schema}.{name} exists already and is not the mirror's"
-        step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
-        report.add(Code.TABLE_NAME, "problem", f"table {name}", detail, step)
+    for occupant in sorted(occupants(connection, schema), key=lambda each: (each.name, each.kind)):
+        name, known = occupant.name, occupant.table in ours
+        if name in wanted and not occupant.gives_way(ours=known) and not (occupant.is_table and known):
+            detail = taken(f"{schema}.{name}", occupant).detail
+            step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
+            report.add(Code.TABLE_NAME, "problem", f"table {name}", detail, step)
