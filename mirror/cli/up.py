@@ -39,6 +39,7 @@ from mirror.replica.source_connection import OpenSource
 from mirror.replica.unmerged import commits_stay_in_log
 from mirror.sidecar.parity_watch import ParityWatch
 from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.refused import causes
 from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 
@@ -241,12 +242,12 @@ def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[Mirror
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
             where = f"is at {state.applied}" if state.applied else "has nothing yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
-        for refusal in state.refusals:
-            advice = refusal.next_step
-            if refusal.own_schema:
+        for cause in causes(state.refusals, state.schema):
+            advice = cause.next_step
+            if cause.own_schema:
                 advice = own_schema_command(settings, Path(state.source), state.schema)
             step = f" -- {advice}" if advice else ""
-            line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal.table}: {refusal.reason}{step}"
+            line = f"mirror: {Path(state.source).name}: Postgres refuses {cause.named}: {cause.reason}{step}"
             click.secho(line, fg="red", err=True)
     for error in failed[:-1]:
         click.secho(f"mirror: {error}", fg="red", err=True)

@@ -91,7 +91,7 @@ class Pipeline:
         self._agreed = False
         self._distrusted = False
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
-        self._repairs = TableRepairs(task.database.name)
+        self._repairs = TableRepairs(task.database.name, task.schema)
         self._mailbox = Mailbox()
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
         """The requests of other threads."""

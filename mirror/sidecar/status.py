@@ -36,6 +36,7 @@ from mirror.core.status import (
 )
 from mirror.core.tables import Profile, Table
 from mirror.core.virtual import VirtualTable, left_out
+from mirror.sidecar.refused import causes
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap, Ledger
@@ -265,9 +266,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         proposed = proposed_schema(Path(report.source), report.schema)
         command = own_schema or f"mirror up {source} --schema {proposed}"
         steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
-    for refusal in report.refusals:
-        if not refusal.own_schema:
-            steps.append(f"{refusal.table}: {refusal.next_step or refusal.reason}")
+    for cause in causes(report.refusals, report.schema):
+        if not cause.own_schema:
+            steps.append(f"{cause.named}: {cause.next_step or cause.reason}")
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:
