@@ -31,7 +31,7 @@ from mirror.parity.report import Difference, ParityReport, Status
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import connect
-from mirror.sidecar.parity_runs import record
+from mirror.sidecar.parity_runs import derived, record
 
 #: Seconds that a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0
@@ -157,6 +157,7 @@ def _compare(
                     tables=tables or None,
                     sample=sample,
                     progress=bar.show,
+                    derived=derived(connection, source, schema),
                 )
             report = replace(report, repaired=repaired, options=settings.options, own_schema=own_schema)
             if not report.reason:  # otherwise Postgres may be unreachable

@@ -140,3 +140,5 @@ class Profile:
     """The folder under ``sql/profiles/`` that makes the tables; empty: only the tables of the sources exist."""
     constraints: tuple[Constraint, ...] = ()
     """The same as ``constraints.sql`` in that folder, which is run after a cutover: a test holds the two equal."""
+    derived: frozenset[str] = frozenset()
+    """Virtual tables of which the program makes the data out of its other tables, and Postgres its own."""

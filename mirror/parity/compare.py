@@ -32,6 +32,7 @@ import psycopg
 
 from mirror.core.errors import MirrorError, SourceError
 from mirror.core.positions import Lsn
+from mirror.core.virtual import VirtualTable, left_out
 from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
 from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
@@ -53,6 +54,7 @@ SAMPLE_RANGES = 20
 
 #: The next step for a damaged table.
 RECOVER = "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
+_UNKNOWN = "neither the source nor the mirror has such a table"
 
 Progress = Callable[[str, int], None]
 
@@ -137,11 +139,12 @@ def compare(
     tables: Collection[str] | None = None,
     sample: int | None = None,
     progress: Progress | None = None,
+    derived: Collection[str] = (),
 ) -> ParityReport:
     """Compare all mirrored tables of ``source`` (or just ``tables``) with Postgres.
 
-    ``sample``: about how many rows to compare of a table that has more. ``conn`` must be idle.
-    ``progress`` is called with a table and the number of its rows compared so
+    ``sample``: about how many rows to compare of a table that has more. ``derived``: virtual tables that are no loss.
+    ``conn`` must be idle. ``progress`` is called with a table and the number of its rows compared so
     far. Does not raise if source, Postgres or gate fail: the report then says "not checked".
     """
     started = time.perf_counter()
@@ -161,6 +164,7 @@ def compare(
         rows=sum(report.source_rows or 0 for report in reports),
         longest_read=run.longest_view,
         sample=sample,
+        left_out=tuple(left_out(run.virtual, derived)),
     )
 
 
@@ -187,6 +191,8 @@ class _Run:
         self._choice = Choice()
         self._jobs: list[_Job] = []
         self.longest_view = 0.0
+        self.virtual: tuple[VirtualTable, ...] = ()
+        """The source's virtual tables."""
 
     def run(self) -> None:
         """Compare; raises the error that ends the run early."""
@@ -213,6 +219,7 @@ class _Run:
         def read() -> None:
             nonlocal present
             present = source.ordinary_tables()
+            self.virtual = source.virtual_tables()
 
         source.at_commit(self._gate, self._target.begin, read)
         try:
@@ -223,7 +230,9 @@ class _Run:
         if self._wanted is not None:
             for table in self._wanted - names:
                 job = _Job(table, None)
-                job.finish("not checked", "neither the source nor the mirror has such a table")
+                virtual = table in {each.name for each in self.virtual}
+                why = "it is a virtual table, which is not mirrored" if virtual else _UNKNOWN
+                job.finish("not checked", why)
                 self._jobs.append(job)
             names &= self._wanted
         self._jobs += [_Job(table, mappings.get(table)) for table in sorted(names)]

@@ -24,6 +24,7 @@ import apsw
 from mirror.core.errors import SourceError
 from mirror.core.positions import Lsn
 from mirror.core.values import BadText
+from mirror.core.virtual import VirtualTable, virtual_tables
 from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
 from mirror.parity.values import Cell, Cells, key_text, stand_in
@@ -124,6 +125,11 @@ class Source(ABC):
             and not name.lower().startswith("sqlite_")
             and not any(_of_vectors(name.lower(), owner) for owner in vectors)
         }
+
+    def virtual_tables(self) -> tuple[VirtualTable, ...]:
+        """The virtual tables."""
+        tables = list(self._db.execute("SELECT name, sql, ifnull(rootpage, 0) FROM sqlite_schema WHERE type = 'table'"))
+        return virtual_tables(((name, sql) for name, sql, root in tables if root == 0), (name for name, _, _ in tables))
 
     def shape(self, table: str) -> Shape | None:
         """How the table is declared in this view; None when there is no such table."""

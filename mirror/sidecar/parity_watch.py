@@ -23,7 +23,7 @@ from mirror.core.positions import Lsn, Salts
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
 from mirror.postgres.sessions import connect
-from mirror.sidecar.parity_runs import record
+from mirror.sidecar.parity_runs import derived, record
 
 #: Fraction of the time in which a background comparison works.
 SHARE = 0.03
@@ -128,10 +128,11 @@ class ParityWatch:
         try:
             with connect(self._dsn, autocommit=False) as connection, ControlClient(folder) as client:
                 gate = _PacedGate(client, lock, self._stopping)
-                report = compare(source, connection, schema, gate)
+                known = derived(connection, source, schema)
+                report = compare(source, connection, schema, gate, derived=known)
                 if report.verdict == "different":
                     wrong = [table.table for table in report.tables if table.status == "different"]
-                    again = compare(source, connection, schema, gate, tables=wrong)
+                    again = compare(source, connection, schema, gate, tables=wrong, derived=known)
                     if again.verdict != "different":
                         return again  # the difference has gone; the next run compares everything again
                     text = "{}: Postgres differs: {}; `mirror parity` shows the rows"

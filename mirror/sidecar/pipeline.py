@@ -84,14 +84,14 @@ class Pipeline:
         self._faults = faults
         self._folder = folder
         self._feed = CaptureFeed(task.database, link)
-        self._source = SourceConnection(task.database)
+        self._source = SourceConnection(task.database, awaits=not task.resume_only)
         self._reattach = ""
         self._may_discard = task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = self._distrusted = False
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
-        self._repairs = TableRepairs(task.database.name)
+        self._repairs = TableRepairs(task.database.name, task.schema)
         self._mailbox = Mailbox()
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
         """The requests of other threads."""
@@ -389,6 +389,7 @@ class Pipeline:
         assert self._replica is not None and self._sink is not None
         self.status.is_at(self._replica.position)
         self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
+        self.status.leaves_out(self._replica.schema.virtual, PROFILES[self._sink.profile or "generic"])
         self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
         self._publish()
         self.requests.has_changed()
