@@ -288,7 +288,7 @@ def _moved(operation: Operation[..., Any], source: SourceReads, settings: Storag
         detail="it is not sure that Postgres has all that was read and written here before storage.backend was changed"
         + (f": {owed}" if isinstance(owed, ControlError) else ""),
         next_step="let the mirror run until it has applied everything (`mirror status`, `mirror rejects list`) and"
-        " try again; an adapter in a program that is started again does not ask for it",
+        " try again; a program that is started again asks only for what its SQLite file still shows",
         retryable=True,
     )
 
