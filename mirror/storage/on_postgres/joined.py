@@ -134,8 +134,8 @@ def _item(statement: Words | Near, agent: str, out: Parameters, others: bool = F
 
 
 def _asked(candidates: int) -> int:
-    """For how many ``memory_candidates`` is asked so that it gives so many of each list: it gives four times as many,
-    but no more than 150 more.
+    """For how many ``memory_candidates`` has to be asked for so many of each list: it gives four times as many, but no
+    more than 150 more.
     """
     return -(-candidates // 4) if candidates <= 200 else candidates - 150
 
@@ -143,7 +143,7 @@ def _asked(candidates: int) -> int:
 def _merged(statement: Merged, agent: str, out: Parameters) -> str:
     """As :func:`mirror.storage.places.merged`: the score is computed in the same steps."""
     near, words, table = statement.near, statement.words, statement.near.table
-    found = _function(words, near, _asked(max(near.limit, words.limit)), out)
+    found = _function(words, near, max(statement.limit, _asked(max(near.limit, words.limit))), out)
     if found is None:
         found = _lists(near, words, agent, out)
     weight, limit = out.add(repr(float(statement.weight)), "float8"), out.add(str(statement.limit), "bigint")
