@@ -53,12 +53,11 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
     try:
         # A load does not analyze tables of vectors: its transaction could conflict with another mirror's build.
         for (table,) in conn.execute(statement("never_analyzed"), (schema,)).fetchall():
-            conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
+            _analyze(conn, schema, table)
         for table, column, dimension, name, valid in conn.execute(statement("vector_indexes"), (schema,)).fetchall():
             if valid or dimension > MAX_INDEXED:
                 continue
-            if not is_small(conn, schema, table):
-                conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
+            _analyze(conn, schema, table)
             progress(f"{table}.{column}, {dimension} dimensions")
             if valid is not None:
                 conn.execute(SQL("DROP INDEX CONCURRENTLY {}").format(Identifier(schema, name)))
@@ -73,6 +72,11 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
     finally:
         if not conn.broken:
             conn.execute("SELECT pg_advisory_unlock($1::bigint)", (str(_INDEX_LOCK),))
+
+
+def _analyze(conn: Conn, schema: str, table: str) -> None:
+    if not is_small(conn, schema, table):
+        conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
 
 
 class VectorIndexer:

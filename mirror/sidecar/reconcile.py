@@ -5,7 +5,6 @@ Postgres' position is authoritative.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum, auto
@@ -34,10 +33,10 @@ def would_undo(task: SourceTask, written: datetime) -> SinkError:
     return SinkError(
         "mirror the source",
         str(task.database),
-        f"programs have written to its tables in Postgres alone since {written:%Y-%m-%d %H:%M:%S %Z}"
+        f"programs have written to the agent's tables in Postgres alone since {written:%Y-%m-%d %H:%M:%S %Z}"
         " (storage.backend: postgres), and the mirror would undo that",
-        next_step="go on with storage.backend: postgres; or give up those writes and make Postgres equal to the file"
-        f" again: mirror up {shlex.quote(str(task.database))} --discard-writes",
+        next_step="go on with storage.backend: postgres; or give those writes up: start the mirror with"
+        " --discard-writes, which makes Postgres equal to the file again",
     )
 
 

@@ -27,7 +27,8 @@ from mirror.storage.jobs import AsyncJobs, Jobs
 from mirror.storage.keys import AsyncKeys, Keys
 from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
-from mirror.storage.on_postgres.store import CONNECT_SECONDS, PostgresStore
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS
+from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.operations.base import Context
 from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only

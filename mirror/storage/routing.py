@@ -288,13 +288,13 @@ def _moved(operation: Operation[..., Any], source: SourceReads, settings: Storag
         detail="it is not sure that Postgres has all that was read and written here before storage.backend was changed"
         + (f": {owed}" if isinstance(owed, ControlError) else ""),
         next_step="let the mirror run until it has applied everything (`mirror status`, `mirror rejects list`) and"
-        " try again; an adapter in a program that is started again does not ask for it",
+        " try again; a program that is started again asks only for what its SQLite file still shows",
         retryable=True,
     )
 
 
 def _not_behind(operation: Operation[..., Any], source: SourceReads, settings: StorageSettings) -> Steps[None]:
-    """Refuse to go on in Postgres alone where the program's file shows commits that it does not have.
+    """Refuse to go on in Postgres alone where the program's file shows commits that it does not have, or not whole.
 
     Where the WAL index is not there any more, or the mirror never was, nothing is known, and nothing refused. Raises
     ``StorageError``, retryable.
@@ -304,14 +304,16 @@ def _not_behind(operation: Operation[..., Any], source: SourceReads, settings: S
     newest = start.newest
     while start.published is not None and newest is not None and newest.frame:
         row: PositionRow | None = yield Position(start.published.source_id)
-        if row is None or ((row.salt1, row.salt2) == newest.salts and row.frame >= newest.frame):
+        if row is None or (row.complete and (row.salt1, row.salt2) == newest.salts and row.frame >= newest.frame):
             break
         if time.monotonic() + _PAUSE > deadline:
             raise StorageError(
                 operation.name,
-                detail="the program's file has commits that Postgres does not have: no mirror has brought them yet",
-                next_step="run `mirror up` for it until all is applied (`mirror status`); or, if they may go, take the"
-                " file out of `sources` of mirror.json",
+                detail="the program's file has commits that Postgres does not have: no mirror has brought them yet"
+                if row.complete
+                else "the program's file has rows that Postgres has rejected",
+                next_step="run `mirror up` for it until all is applied (`mirror status`, `mirror rejects list`); or, if"
+                " that may go, take the file out of `sources` of mirror.json",
                 retryable=True,
             )
         yield Pause(_PAUSE)

@@ -54,8 +54,11 @@ class Embedding(Sequence[float]):
 
     def __init__(self, numbers: Iterable[float]) -> None:
         """``numbers``: rounded to float32. Raises ``OverflowError`` for one that does not fit."""
-        ready = isinstance(numbers, array.array) and numbers.typecode == "f"
-        self._numbers: array.array[float] = numbers if ready else array.array("f", numbers)  # type: ignore[assignment]
+        self._numbers: array.array[float]
+        if isinstance(numbers, array.array) and numbers.typecode == "f":
+            self._numbers = numbers
+        else:
+            self._numbers = array.array("f", numbers)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, big_endian: bool = False) -> Embedding:

@@ -446,7 +446,7 @@ def test_two_lists_become_one_as_the_rule_says(memory: Memory, filtered: bool) -
 
     operation = Operation(both, "memory", reads=True, many=True)
     for weight in (0.0, 0.3, 0.7, 1.0):
-        for candidates, limit in ((40, 20), (8, 4), (3, 10), (0, 5), (5, 0), (200, 200)):
+        for candidates, limit in ((40, 20), (40, 1), (8, 4), (3, 10), (0, 5), (5, 0), (200, 200)):
             found, expected = memory._runner.run(operation, (weight, candidates, limit), {})
             assert [(row.id, *more) for row, *more in found] == [(row.id, *more) for row, *more in expected]
             assert len(found) == len(expected) and (limit == 0 or candidates == 0 or found)

@@ -147,6 +147,13 @@ def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:
             nul = "UPDATE memory_items SET summary = 'a NUL' || char(0) || ' in it' WHERE id = ?"
             session.connection.execute(nul, [made.id])
         until_counted("sqlite:incomplete", adapter.memory.count_items)
+        program.configure(backend="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        rejected = pytest.raises(StorageError, match=r"rows that Postgres has rejected.*rejects list")
+        with mirror.get_storage_adapter(config=program.config) as alone, rejected:
+            alone.memory.count_items()
+        program.configure(backend="dual")
+        until(lambda: adapter._settings().backend == "dual")
         found = adapter.memory.get_item(made.id)
         assert found is not None and found.summary == "a NUL\0 in it" and adapter.memory.count_items() == 2
         assert adapter.memory.delete_item(made.id)

@@ -133,14 +133,17 @@ def _item(statement: Words | Near, agent: str, out: Parameters, others: bool = F
     )
 
 
-#: Of how many times ``memory_candidates`` gives more than it is asked for, see there.
-_MORE = 150
+def _asked(candidates: int) -> int:
+    """For how many ``memory_candidates`` has to be asked for so many of each list: it gives four times as many, but no
+    more than 150 more.
+    """
+    return -(-candidates // 4) if candidates <= 200 else candidates - 150
 
 
 def _merged(statement: Merged, agent: str, out: Parameters) -> str:
     """As :func:`mirror.storage.places.merged`: the score is computed in the same steps."""
     near, words, table = statement.near, statement.words, statement.near.table
-    found = _function(words, near, max(statement.limit, near.limit - _MORE, words.limit - _MORE), out)
+    found = _function(words, near, max(statement.limit, _asked(max(near.limit, words.limit))), out)
     if found is None:
         found = _lists(near, words, agent, out)
     weight, limit = out.add(repr(float(statement.weight)), "float8"), out.add(str(statement.limit), "bigint")

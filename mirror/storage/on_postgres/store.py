@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import RawCursor
@@ -16,8 +16,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from mirror.core.errors import ConfigError, SinkError
 from mirror.storage.forks import Lock
 from mirror.storage.on_postgres import session
-from mirror.storage.on_postgres.attempts import CONNECT_SECONDS as CONNECT_SECONDS
-from mirror.storage.on_postgres.attempts import Attempts
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS, Attempts
 from mirror.storage.on_postgres.sql import Value
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
@@ -45,9 +44,8 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection of the pool, which itself does not say why one could not be made."""
 
     @classmethod
-    def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, attempts: Attempts, **more: Any
-    ) -> psycopg.Connection[Any]:
+    def connect(cls, conninfo: str = "", **more: Any) -> Self:
+        attempts: Attempts = more.pop("attempts")
         attempts.begins()
         try:
             return super().connect(conninfo, **more)
@@ -191,35 +189,22 @@ class PostgresStore:
         ``patience``: seconds to wait for a connection; None: as long as usual, and a read whose connection is lost is
         sent once more.
         """
-        try:
-            return self._read(ctx, operation, args, kwargs, source, patience)
-        except SinkError as error:
-            if patience is not None or not session.was_lost(error):
-                raise
-        self._check()
-        return self._read(ctx, operation, args, kwargs, source, patience)
-
-    def _check(self) -> None:
-        """Replace the connections that were lost with the server, or ended by it, like one that a read was sent on."""
-        self._opened().check()
-
-    def _read(
-        self,
-        ctx: Context,
-        operation: Operation[..., Result],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        source: session.SourceKey | None,
-        patience: float | None,
-    ) -> tuple[Result, PositionRow | Unasked | None]:
-        op = operation.make(ctx, *args, **kwargs)
-        with self._connection(operation.name, patience) as conn:
-            self._require_agent(conn, ctx.agent)
-            if not operation.many:
-                return _single(conn, op, ctx, source)
-            first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = self._in_transaction(conn, operation, first, ctx, op)
-            return result, None if source is None else session.place(row)
+        for last in (False, True):
+            try:
+                op = operation.make(ctx, *args, **kwargs)
+                with self._connection(operation.name, patience) as conn:
+                    self._require_agent(conn, ctx.agent)
+                    if not operation.many:
+                        return _single(conn, op, ctx, source)
+                    first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
+                    result, row = self._in_transaction(conn, operation, first, ctx, op)
+                    return result, None if source is None else session.place(row)
+            except SinkError as error:
+                if last or patience is not None or not session.was_lost(error):
+                    raise
+            # The other connections were lost with the server, too, or ended by it.
+            self._opened().check()
+        raise AssertionError("the last try raises or returns")
 
     def _require_agent(self, conn: Conn, agent: str) -> None:
         """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor
@@ -29,9 +29,8 @@ class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     """A connection of the pool, which itself does not say why one could not be made."""
 
     @classmethod
-    async def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, attempts: Attempts, **more: Any
-    ) -> psycopg.AsyncConnection[Any]:
+    async def connect(cls, conninfo: str = "", **more: Any) -> Self:
+        attempts: Attempts = more.pop("attempts")
         attempts.begins()
         try:
             return await super().connect(conninfo, **more)
@@ -172,35 +171,22 @@ class AsyncPostgresStore:
         ``patience``: seconds to wait for a connection; None: as long as usual, and a read whose connection is lost is
         sent once more.
         """
-        try:
-            return await self._read(ctx, operation, args, kwargs, source, patience)
-        except SinkError as error:
-            if patience is not None or not session.was_lost(error):
-                raise
-        await self._check()
-        return await self._read(ctx, operation, args, kwargs, source, patience)
-
-    async def _check(self) -> None:
-        """Replace the connections that were lost with the server, or ended by it, like one that a read was sent on."""
-        await (await self._opened()).check()
-
-    async def _read(
-        self,
-        ctx: Context,
-        operation: Operation[..., Result],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        source: session.SourceKey | None,
-        patience: float | None,
-    ) -> tuple[Result, PositionRow | Unasked | None]:
-        op = operation.make(ctx, *args, **kwargs)
-        async with self._connection(operation.name, patience) as conn:
-            await self._require_agent(conn, ctx.agent)
-            if not operation.many:
-                return await self._single(conn, op, ctx, source)
-            first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = await self._in_transaction(conn, operation, first, ctx, op)
-            return result, None if source is None else session.place(row)
+        for last in (False, True):
+            try:
+                op = operation.make(ctx, *args, **kwargs)
+                async with self._connection(operation.name, patience) as conn:
+                    await self._require_agent(conn, ctx.agent)
+                    if not operation.many:
+                        return await self._single(conn, op, ctx, source)
+                    first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
+                    result, row = await self._in_transaction(conn, operation, first, ctx, op)
+                    return result, None if source is None else session.place(row)
+            except SinkError as error:
+                if last or patience is not None or not session.was_lost(error):
+                    raise
+            # The other connections were lost with the server, too, or ended by it.
+            await (await self._opened()).check()
+        raise AssertionError("the last try raises or returns")
 
     async def _require_agent(self, conn: Conn, agent: str) -> None:
         """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""

@@ -21,21 +21,23 @@ CREATE FUNCTION mirror.note_writes(p_schema text) RETURNS void
 $$;
 REVOKE EXECUTE ON FUNCTION mirror.note_writes(text) FROM PUBLIC;
 
--- As before, and with it this function.
+-- What applications may read and call in this schema, and nothing else. As before, and with it the functions of above.
 CREATE OR REPLACE FUNCTION mirror.open_position() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    called regprocedure;
 BEGIN
     IF NOT has_schema_privilege('argent_app', 'mirror', 'USAGE')
-       OR NOT has_table_privilege('argent_app', 'mirror.position', 'SELECT')
-       OR NOT has_function_privilege('argent_app', 'mirror.note_read_difference'
-              '(bigint, text, text, text, bigint, bigint, text, text)', 'EXECUTE')
-       OR NOT has_function_privilege('argent_app', 'mirror.count_shadow_reads(bigint, bigint, bigint)', 'EXECUTE')
-       OR NOT has_function_privilege('argent_app', 'mirror.note_writes(text)', 'EXECUTE') THEN
+       OR NOT has_table_privilege('argent_app', 'mirror.position', 'SELECT') THEN
         GRANT USAGE ON SCHEMA mirror TO argent_app;
         GRANT SELECT ON mirror.position TO argent_app;
-        GRANT EXECUTE ON FUNCTION
-            mirror.note_read_difference(bigint, text, text, text, bigint, bigint, text, text),
-            mirror.count_shadow_reads(bigint, bigint, bigint), mirror.note_writes(text) TO argent_app;
     END IF;
+    FOREACH called IN ARRAY ARRAY[
+        'mirror.note_read_difference(bigint, text, text, text, bigint, bigint, text, text)',
+        'mirror.count_shadow_reads(bigint, bigint, bigint)', 'mirror.note_writes(text)']::regprocedure[] LOOP
+        IF NOT has_function_privilege('argent_app', called, 'EXECUTE') THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO argent_app', called);
+        END IF;
+    END LOOP;
 END
 $$;
 
