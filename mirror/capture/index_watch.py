@@ -26,14 +26,15 @@ of ``-shm`` (https://sqlite.org/walformat.html, section 2)
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.capture.posix_locks import is_write_locked
 from mirror.capture.spool import Cursor
 from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.files import is_locked
 from mirror.core.positions import Salts
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
 from mirror.sqlite.format.walindex import BOTH_COPIES, WalIndexHeader
@@ -99,8 +100,8 @@ class IndexWatch:
     def _sight(self) -> _Sight:
         database, wal, shm = self._descriptors
         # The locks first: what is changed under one that is released by now is in what is read after it.
-        writing = is_write_locked(shm, _WRITE_LOCK) or is_write_locked(shm, _RECOVER_LOCK)
-        checkpointing = is_write_locked(shm, _CHECKPOINT_LOCK)
+        writing = _is_held(shm, _WRITE_LOCK) or _is_held(shm, _RECOVER_LOCK)
+        checkpointing = _is_held(shm, _CHECKPOINT_LOCK)
         index = os.pread(shm, _BYTES, 0)
         file, log = os.fstat(database), os.fstat(wal)
         return _Sight(
@@ -162,3 +163,8 @@ class IndexWatch:
         size = FRAME_HEADER_SIZE + head.page_size
         data = os.pread(wal, max(1, _SCANNED // size) * size, frame_offset(frame + 1, head.page_size))
         return bool(verify_frames(data, head.page_size, head.big_endian, head.salts, checksum).commits)
+
+
+def _is_held(shm: int, lock: int) -> bool:
+    """Whether a program holds this lock for itself alone."""
+    return is_locked(shm, fcntl.F_RDLCK, lock, 1)

@@ -116,6 +116,14 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     rejects: Annotated[int, Meta(description="rows that Postgres cannot hold: in mirror.rejects")] = 0
     refusals: list[RefusalReport] = []
     left_out: Annotated[list[str], Meta(description="virtual columns that only the program can compute")] = []
+    by_version: Annotated[
+        list[str],
+        Meta(description="virtual columns that the mirror's SQLite computes, another version maybe otherwise"),
+    ] = []
+    virtual: Annotated[
+        list[str] | None,
+        Meta(description="virtual tables that hold data which so is not in Postgres; null: not known yet"),
+    ] = None
     gaps: list[GapReport] = []
     comparisons: Annotated[int, Meta(description="how often all pages were compared")] = 0
     resyncs: Annotated[list[str], Meta(description="why the whole source was copied (again)")] = []

@@ -41,7 +41,7 @@ from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
-from mirror.sidecar.reconcile import Remedy, disagreement
+from mirror.sidecar.reconcile import Remedy, disagreement, would_undo
 from mirror.sidecar.requests import Requests
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
@@ -84,14 +84,14 @@ class Pipeline:
         self._faults = faults
         self._folder = folder
         self._feed = CaptureFeed(task.database, link)
-        self._source = SourceConnection(task.database)
+        self._source = SourceConnection(task.database, awaits=not task.resume_only)
         self._reattach = ""
+        self._may_discard = task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
-        self._agreed = False
-        self._distrusted = False
+        self._agreed = self._distrusted = False
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
-        self._repairs = TableRepairs(task.database.name)
+        self._repairs = TableRepairs(task.database.name, task.schema)
         self._mailbox = Mailbox()
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
         """The requests of other threads."""
@@ -169,7 +169,8 @@ class Pipeline:
             self._reattach = error.detail
             self._source.close()
         elif start_over:
-            # The copy of the source or the spool is wrong: copy the source again, once.
+            # The copy of the source or the spool is wrong: copy the source again, once. What is damaged then is so in
+            # the source.
             self._distrusted = True
             self._agreed = False
             if self._replica is not None:
@@ -347,13 +348,21 @@ class Pipeline:
         assert self._sink is not None
         self.status.phase = Phase.CATCHING_UP
         self._publish()
-        remedy, reason = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check)
+        written = self._sink.ledger.written_at()
+        if written is not None and not self._may_discard:
+            raise would_undo(self.task, written)
+        remedy, reason = disagreement(
+            self._replica, self._sink, self.task, self._feed.until, self._check, bool(written)
+        )
         if remedy is Remedy.COPY:
             self._resync(reason, self._sink.position)
         elif remedy is Remedy.LOAD and self._replica is not None:
             if self._sink.position != self._replica.position:
                 self._forbid_resync(f"{reason}; the state directory is at {self._replica.head.lsn}")
             self._load_again(self._replica, reason)
+        if written is not None:
+            self._sink.ledger.forget_writes()
+            self._may_discard = False  # it was said of these
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
@@ -380,6 +389,7 @@ class Pipeline:
         assert self._replica is not None and self._sink is not None
         self.status.is_at(self._replica.position)
         self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
+        self.status.leaves_out(self._replica.schema.virtual, PROFILES[self._sink.profile or "generic"])
         self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
         self._publish()
         self.requests.has_changed()
@@ -475,7 +485,7 @@ class Pipeline:
         self.status.phase = Phase.SNAPSHOT
         self._publish()
         self.status.resyncs.append(reason)
-        load(replica, self._sink, self.task, self._progress, self._check)
+        load(replica, self._sink, self.task, self._progress, self._check, damaged=self._distrusted)
         self.hooks.loaded(replica, self._source.inode)
         self.status.progress = None
 

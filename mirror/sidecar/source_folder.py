@@ -37,6 +37,8 @@ class SourceTask:
     """Fail instead of copying the source whole. (For checking a mirror without changing it.)"""
     unnamed: bool = False
     """Nobody has named the schema: it is the default."""
+    discard_writes: bool = False
+    """What programs have written to Postgres alone may go: it is made equal to the file again."""
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:

@@ -42,6 +42,8 @@ class SupervisorSettings:
     """The profiles of sources, where configured; others get the one that recognises them."""
     resume_only: bool = False
     """Fail instead of copying a source whole."""
+    discard_writes: bool = False
+    """What programs have written to Postgres alone may go."""
     restarts: bool = True
     """Restart a failed source by itself once its file has changed, as long as other sources are running."""
     schemas: Mapping[Path, str] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Supervisor:
                 settings.agents.get(source),
                 settings.profiles.get(source),
                 settings.resume_only,
+                discard_writes=settings.discard_writes,
             )
             for source in map(resolve, settings.sources)
         ]
