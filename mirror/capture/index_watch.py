@@ -37,7 +37,7 @@ from mirror.core.errors import FormatError, ReplacedError, SourceError
 from mirror.core.files import is_locked
 from mirror.core.positions import Salts
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
-from mirror.sqlite.format.walindex import BOTH_COPIES, WalIndexHeader
+from mirror.sqlite.format.walindex import BOTH_COPIES, SALTS, WalIndexHeader
 
 _BYTES = 132
 _BACKFILL, _ATTEMPTED = slice(96, 100), slice(128, 132)
@@ -85,12 +85,10 @@ class IndexWatch:
         Raises ``SourceError`` and ``ReplacedError`` as said above, ``OSError``.
         """
         now = self._sight()
-        before = self._seen or now._replace(wal=_UNKNOWN, backfilled=b"")
+        before = self._seen or now._replace(wal=_UNKNOWN)
         own = now.wal == before.wal or now.header != before.header or now.writing or self._is_own(cursor, now)
-        past = now.database != before.database and now.backfilled == before.backfilled and not now.checkpointing
-        if past:
-            again = self._sight()
-            past = again.backfilled == now.backfilled and not again.checkpointing
+        past = now.database != before.database and _none_copied_back(before, now)
+        past = past and _none_copied_back(now, self._sight())
         self._seen = now if own else now._replace(wal=before.wal)
         strange, self._strange = self._strange, False
         if strange:
@@ -163,6 +161,12 @@ class IndexWatch:
         size = FRAME_HEADER_SIZE + head.page_size
         data = os.pread(wal, max(1, _SCANNED // size) * size, frame_offset(frame + 1, head.page_size))
         return bool(verify_frames(data, head.page_size, head.big_endian, head.salts, checksum).commits)
+
+
+def _none_copied_back(before: _Sight, after: _Sight) -> bool:
+    """Whether no checkpoint has written to the database file in between. A reset sets what was copied back to 0."""
+    same = before.backfilled == after.backfilled and before.header[SALTS] == after.header[SALTS]
+    return same and not before.checkpointing and not after.checkpointing
 
 
 def _is_held(shm: int, lock: int) -> bool:

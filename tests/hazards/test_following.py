@@ -308,16 +308,19 @@ def test_commits_that_the_index_does_not_know(
     if first == "the mirror":
         mirror.start()
         mirror.wait_applied()
+    filled.close()  # it would go on with the index that it has
     outsider = Outsider(database)
     outsider.run("INSERT INTO t(v) VALUES ('unseen')")
     if first == "the program":
-        mirror.start()
+        mirror.start()  # which builds the index, with what is in the WAL now
+        mirror.wait_applied()
+        outsider.run("INSERT INTO t(v) VALUES ('unseen')")
     mirror.status_when(is_told)
     with mirror.control() as client:
         assert not client.wait(0.5)
-    with pytest.raises(MirrorError):
-        mirror.parity()
-    outsider.run("DELETE FROM t WHERE id % 7 = 0")
+    report = mirror.parity()
+    assert report.verdict == "not checked" and "index does not know" in str(report.to_json())
+    outsider.run("DELETE FROM t WHERE id % 7 = 0 AND v <> 'unseen'")
     mirror.status_when(is_told)
     outsider.close()
     mirror.status_when(lambda status: bool(status["phase"] == "following" and status["last_error"] is None))
@@ -326,7 +329,7 @@ def test_commits_that_the_index_does_not_know(
         mirror.check()
     with psycopg.connect(mirror.dsn) as connection:
         found = connection.execute("SELECT count(*) FROM t WHERE v::text LIKE '%unseen%' OR v::text LIKE '%and on%'")
-        assert found.fetchone() == (2,)
+        assert found.fetchone() == (2 if first == "the mirror" else 3,)
 
 
 def test_a_rolled_back_spill_is_no_commit(running: MirrorProcess, filled: Writer, database: Path) -> None:
@@ -354,5 +357,6 @@ def test_the_file_is_changed_past_its_wal(running: MirrorProcess, filled: Writer
         file.write(data[at : at + 8])
     running.status_when(lambda status: any("past its WAL" in gap["reason"] for gap in status["gaps"]))
     running.check()
+    assert len(running.status()["gaps"]) == 1
     with psycopg.connect(running.dsn) as connection:
         assert connection.execute("SELECT count(*) FROM t WHERE v::text LIKE '%row 4321%'").fetchone() == (1,)
