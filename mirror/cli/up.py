@@ -105,6 +105,7 @@ def up(
                 dsn,
                 settings.state_dir,
                 agents=agents,
+                links=settings.links,
                 schema_of=partial(named_schema, settings),
                 options=settings.options,
                 profiles=profiles,

@@ -19,6 +19,7 @@ from mirror.core.errors import FormatError, ReplacedError, SourceError, overwrit
 from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
+from mirror.replica.names import NameWatch, require_one_name
 from mirror.sqlite.format.freelist import free_leaves
 from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader, begins_a_database, require_database
 
@@ -102,8 +103,10 @@ class OpenSource:
                 next_step="install apsw 3.51.3 or newer",
             )
         self.database = database
-        self.inode = self._stat().st_ino
-        kind = network_filesystem(database, mounts())
+        found, mounted = self._stat(), mounts()
+        self.inode = found.st_ino
+        require_one_name(database, found.st_nlink, mounted)
+        kind = network_filesystem(database, mounted)
         if kind is not None:
             raise self._refused(f"it is on a network file system ({kind})", "run program and mirror on a local disk")
         try:
@@ -211,9 +214,12 @@ class SourceConnection:
     followed, the errors of :meth:`connect` are retryable, so that the mirror waits for it.
     """
 
-    def __init__(self, database: Path, *, awaits: bool = True) -> None:
-        """``awaits``: whether, at first, a file that is missing or empty is waited for."""
+    def __init__(self, database: Path, *, awaits: bool = True, link: Path | None = None) -> None:
+        """``awaits``: whether, at first, a file that is missing or empty is waited for. ``link``: the name that leads
+        to it through a link, if it was named by one.
+        """
         self._database = database
+        self._names = NameWatch(database, link)
         self._awaits = awaits
         self._missed = False
         self._arrived: float | None = None
@@ -243,8 +249,13 @@ class SourceConnection:
                 error.retryable = True
                 error.next_step += "; the mirror then goes on by itself"
             raise
+        self._names.open(in_wal_mode=self._open.in_wal_mode)
         again, self._followed, self._sighted = self._followed, True, None
         return again
+
+    def doubt(self) -> str:
+        """Why what programs write may not be in the files that are followed; empty while nothing says so."""
+        return self._names.look()
 
     @property
     def in_wal_mode(self) -> bool:
@@ -305,6 +316,7 @@ class SourceConnection:
     def close(self) -> None:
         """Disconnect; :meth:`connect` may follow. May be called twice."""
         if self._open is not None:
+            self._names.close()
             self._open.close()
             self._open = None
 

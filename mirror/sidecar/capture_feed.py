@@ -33,8 +33,9 @@ class CaptureFeed:
         """Up to here the spool is complete."""
         self.captured: Lsn | None = None
         self.attached = False
-        self.error: str | None = None
-        """Why capture cannot follow the source now; None: it can."""
+        self.doubt = ""
+        """Why what capture follows may not be what programs write; the pipeline sets it."""
+        self._failure: str | None = None
         self._database = database
         self._new_link = link
         self._link: CaptureLink | None = None
@@ -45,6 +46,11 @@ class CaptureFeed:
         self._queries: dict[Future[Lsn], Query] = {}
         self._selector = selectors.DefaultSelector()
         self._bell: socket.socket | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Why the mirror cannot know what programs write now; None: it can."""
+        return self._failure or self.doubt or None
 
     def connect(self) -> None:
         """Connect to capture, unless connected; queries left unanswered by a capture that died are sent again."""
@@ -143,7 +149,7 @@ class CaptureFeed:
     def _take(self, message: Message) -> None:
         match message:
             case Captured(lsn, place) | Marked(_, lsn, place):
-                self.error = None
+                self._failure = None
                 self.until = place
                 if self.captured is None or lsn > self.captured:
                     self.captured = lsn
@@ -153,7 +159,7 @@ class CaptureFeed:
                 if (future := self._answered(mark)) is not None:
                     future.set_exception(SourceError("find a commit", str(self._database), text, retryable=True))
             case Attached(gap, place, lsn, salts):
-                self.error = None
+                self._failure = None
                 self.attached, self._attaching = True, False
                 self.until, self.captured = place, lsn
                 self._begin = Head(lsn, salts, time.time(), place)
@@ -166,9 +172,9 @@ class CaptureFeed:
                 if replaced:
                     self.attached = False
                     raise ReplacedError("follow the source", str(self._database), text)
-                if text != self.error:
+                if text != self._failure:
                     logger.warning("{}: {}", self._database.name, text)
-                self.error = text
+                self._failure = text
                 if self._attaching:
                     self._attaching = False
                     raise SourceError("follow the WAL", str(self._database), text, retryable=True)

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 
 from loguru import logger
 
@@ -22,7 +21,7 @@ from mirror.capture.link import CaptureLink
 from mirror.core.backoff import Backoff
 from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
 from mirror.core.faults import Faults, no_fault
-from mirror.core.positions import Lsn, Position
+from mirror.core.positions import Lsn
 from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
@@ -36,6 +35,7 @@ from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
+from mirror.sidecar.gaps import record_gaps
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
@@ -45,7 +45,7 @@ from mirror.sidecar.reconcile import Remedy, disagreement, would_undo
 from mirror.sidecar.requests import Requests
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
-from mirror.sidecar.table_repair import REPAIR, TableRepairs
+from mirror.sidecar.table_repair import TableRepairs
 from mirror.sqlite.format.header import DatabaseHeader
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
@@ -84,7 +84,7 @@ class Pipeline:
         self._faults = faults
         self._folder = folder
         self._feed = CaptureFeed(task.database, link)
-        self._source = SourceConnection(task.database, awaits=not task.resume_only)
+        self._source = SourceConnection(task.database, awaits=not task.resume_only, link=task.link)
         self._reattach = ""
         self._may_discard = task.discard_writes
         self._sink: Sink | None = None
@@ -271,6 +271,7 @@ class Pipeline:
         while True:
             replica = self._replica
             assert replica is not None and self._sink is not None
+            self._look_for_doubt()
             self._retry_and_repair(replica)
             self.hooks.check(self._sink.ledger, self.status)
             self.status.looks_at_reads(self._sink.ledger)
@@ -298,6 +299,14 @@ class Pipeline:
                 self._apply(replica, found)
             self._backoff.reset()
             self._pump(0.0)
+
+    def _look_for_doubt(self) -> None:
+        """Whether what programs write may be somewhere else than in the files that are followed."""
+        doubt = self._source.doubt()
+        if doubt != self._feed.doubt:
+            logger.warning("{}: {}", self.task.database.name, doubt or "it is the file that programs write again")
+            self._feed.doubt = doubt
+            self.requests.has_changed()
 
     def _retry_and_repair(self, replica: Replica) -> None:
         """Retry what Postgres refused, when it is due or requested."""
@@ -355,7 +364,7 @@ class Pipeline:
             self._replica, self._sink, self.task, self._feed.until, self._check, bool(written)
         )
         if remedy is Remedy.COPY:
-            self._resync(reason, self._sink.position)
+            self._resync(reason)
         elif remedy is Remedy.LOAD and self._replica is not None:
             if self._sink.position != self._replica.position:
                 self._forbid_resync(f"{reason}; the state directory is at {self._replica.head.lsn}")
@@ -407,7 +416,7 @@ class Pipeline:
         self._publish()
         while True:
             gap, passed = last_gap(self._spool, gap, self._feed.until)
-            self._record_gaps(replica.head.lsn.generation, passed)
+            self._record_gaps(replica, passed)
             replica.forget_comparisons()
             read = self._source.reader()
             page_size = DatabaseHeader.parse(read.header()).page_size
@@ -422,7 +431,7 @@ class Pipeline:
             if not isinstance(found, GapFound):
                 break
             # Another gap came during the comparison: its result is void.
-            self._record_gaps(replica.head.lsn.generation, [gap.reason])
+            self._record_gaps(replica, [gap.reason])
             gap = found
         batch = replica.compared(gap, images, found)
         if 1 in batch.images and self.hooks.has_another_schema(self._images.read(batch.images[1], page_size)):
@@ -433,28 +442,20 @@ class Pipeline:
             # While capture was not running nothing was changed: no gap to record.
             logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, gap.reason)
         else:
-            self._record_gaps(replica.head.lsn.generation, [gap.reason])
+            self._record_gaps(replica, [gap.reason])
         self._apply(replica, batch, compared=True)
 
     def _resync_at(self, replica: Replica, gap: GapFound, reason: str) -> None:
-        assert self._sink is not None
-        self._record_gaps(replica.head.lsn.generation, [gap.reason])
-        self._resync(reason, self._sink.position)
+        self._record_gaps(replica, [gap.reason])
+        self._resync(reason)
         self._update_status()
 
-    def _record_gaps(self, generation: int, reasons: list[str]) -> None:
-        # A database without a WAL is always followed this way, or a repair was requested: nothing was lost.
-        lost = [reason for reason in reasons if reason not in ("", REPAIR)]
-        if not lost:
-            return
+    def _record_gaps(self, replica: Replica, reasons: list[str]) -> None:
         assert self._sink is not None
-        before = f" (and {len(lost) - 1:,} times before)" if len(lost) > 1 else ""
-        logger.warning("{}: all pages are compared: {}{}", self.task.database.name, lost[-1], before)
-        self._sink.ledger.record_gaps(generation, lost)
-        for reason in lost:
-            self.status.add_gap(generation, reason, datetime.now(UTC))
+        name, generation = self.task.database.name, replica.head.lsn.generation
+        record_gaps(name, self._sink.ledger, self.status, generation, reasons)
 
-    def _resync(self, reason: str, position: Position | None) -> None:
+    def _resync(self, reason: str) -> None:
         """Copy the source whole and make Postgres equal to the copy."""
         self._forbid_resync(reason)
         self._agreed = False
@@ -464,6 +465,7 @@ class Pipeline:
             self._replica.close()
             self._replica = None
         Shadow.discard(self.task.folder)
+        position = self._sink and self._sink.position
         floor = 1 + max((lsn.generation for lsn in (self._feed.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(
             self.task, self._source, self._feed, self._spool, self._images, floor, self._pump,

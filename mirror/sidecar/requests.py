@@ -37,7 +37,8 @@ class Requests:
     def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until Postgres has everything up to a position.
 
-        Returns False if it takes longer, or the mirror ends before.
+        Returns False if it takes longer, or the mirror ends before; or while there is a doubt whether what it follows
+        is what programs write.
         """
         with self._applied:
             self._applied.wait_for(lambda: self._has(lsn) or self._mailbox.closed, timeout)
@@ -82,7 +83,7 @@ class Requests:
 
     def _has(self, lsn: Lsn) -> bool:
         applied = self._status.applied
-        return applied is not None and Lsn.parse(applied) >= lsn
+        return applied is not None and Lsn.parse(applied) >= lsn and not self._feed.doubt
 
     def has_changed(self) -> None:
         """The position has changed, or the loop has ended: wake :meth:`wait_applied`."""

@@ -40,6 +40,8 @@ class SupervisorSettings:
     """The agents that own sources, where configured."""
     profiles: Mapping[Path, str] = field(default_factory=dict)
     """The profiles of sources, where configured; others get the one that recognises them."""
+    links: Mapping[Path, Path] = field(default_factory=dict)
+    """The names of sources that were named by a link."""
     resume_only: bool = False
     """Fail instead of copying a source whole."""
     discard_writes: bool = False
@@ -82,6 +84,7 @@ class Supervisor:
                 settings.profiles.get(source),
                 settings.resume_only,
                 discard_writes=settings.discard_writes,
+                link=settings.links.get(source),
             )
             for source in map(resolve, settings.sources)
         ]

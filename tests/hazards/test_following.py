@@ -16,7 +16,6 @@ import psutil
 import psycopg
 import pytest
 
-from mirror.core.errors import MirrorError
 from mirror.sqlite.format.wal import (
     FRAME_HEADER_SIZE,
     WAL_HEADER_SIZE,

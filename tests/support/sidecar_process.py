@@ -83,6 +83,7 @@ def main() -> int:
         agents,
         dict.fromkeys(map(resolve, paths), profile) if (profile := os.environ.get("MIRROR_PROFILE")) else {},
         schemas={Path(path): name for path, name in json.loads(os.environ.get("MIRROR_SCHEMAS", "{}")).items()},
+        links={resolve(path): path for path in paths if path != resolve(path)},
         spool_limit=int(limit),
         capture=capture,
     )

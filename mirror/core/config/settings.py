@@ -85,6 +85,8 @@ class SourceSettings:
     """None: recognised by the tables."""
     origin: str = ""
     """Where it is listed."""
+    named: Path | None = None
+    """Absolute, links not followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class Settings:
     files: tuple[ConfigFile, ...] = ()
     """The files that were looked for."""
     notes: tuple[Note, ...] = ()
+    links: Mapping[Path, Path] = field(default_factory=dict)
+    """The absolute names by which sources were named that are known by another path, as links lead there."""
     problem: str | None = None
     """Why the files cannot be used as they are, where the command goes on with what can be used of them."""
 
@@ -243,6 +247,8 @@ def load_settings(
     if sources:
         origins["sources"] = "arguments"
     named = [_resolved(source, environment) for source in sources] or [entry.path for entry in entries]
+    links = {entry.path: entry.named for entry in entries if entry.named is not None}
+    links |= {_resolved(source, environment): absolute(source, environment) for source in sources}
     if len(set(named)) < len(named):
         raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
     folder, origins["stateDir"] = _state_dir(read, state_dir, environment)
@@ -276,6 +282,7 @@ def load_settings(
         origins | of_storage,
         read.files,
         (*notes(read, environment), *storage.contradictions()),
+        {path: link for path, link in links.items() if link != path},
     )
 
 
@@ -325,6 +332,7 @@ def _entries(read: Found, environment: Mapping[str, str]) -> tuple[tuple[SourceS
                 _text(entry, "schema"),
                 None if profile == "auto" else profile,
                 f"{path}: {key}[{index}]",
+                absolute(name, environment, base),
             )
             if one.path in made:
                 first = made[one.path].origin.removeprefix(f"{path}: ")
