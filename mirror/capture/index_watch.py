@@ -10,9 +10,14 @@ locks, an engine that is not SQLite's), or that puts another content into the fi
   index, is nobody's who uses the index: :class:`~mirror.core.errors.SourceError`, for as long as it is so.
 * The WAL is shorter than the index says: other programs cannot read it either. The index has to be built again, which
   SQLite does when nobody has it open: :class:`~mirror.core.errors.ReplacedError`, for which the mirror lets go of it.
-* The database file changed, and no program has the checkpoint lock: pages have to be compared.
+* The database file changed, and no program has the checkpoint lock. Once it stands still, the mirror lets go of it, so
+  that its index is built again (the old one has the size of the old content), and pages are compared.
 
-Not seen: a write within one tick of the clock that stamps files (4 ms) after a look, if none follows it.
+The file's stamp is kept on disk, too: if it is another one when the mirror comes back to the same WAL, pages are
+compared.
+
+Not seen: a write within one tick of the clock that stamps files (4 ms) after a look, if none follows it; and another
+content that is put there between two looks in which the WAL was reset.
 
 ==========  ========================================================================================================
 of ``-shm`` (https://sqlite.org/walformat.html, section 2)
@@ -26,15 +31,18 @@ of ``-shm`` (https://sqlite.org/walformat.html, section 2)
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from mirror.capture.spool import Cursor
 from mirror.core.errors import FormatError, ReplacedError, SourceError
-from mirror.core.files import is_locked
+from mirror.core.files import is_locked, write_atomically
 from mirror.core.positions import Salts
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
 from mirror.sqlite.format.walindex import BOTH_COPIES, SALTS, WalIndexHeader
@@ -45,15 +53,18 @@ _WRITE_LOCK, _CHECKPOINT_LOCK, _RECOVER_LOCK = 120, 121, 122
 #: Bytes of frames that are looked at for a commit: others' commits are small.
 _SCANNED = 8 << 20
 
-_Stamp = tuple[int, int]
-_UNKNOWN = -1, -1
+#: Seconds for which a file that was changed must stand still: it may be just copied.
+STILL_SECONDS = 1.0
+
+_Stamp = tuple[int, int, int]
+_UNKNOWN = -1, -1, -1
 
 
 class _Sight(NamedTuple):
     """What can be seen at one moment."""
 
     database: _Stamp
-    """Size and mtime (ns)."""
+    """Inode, size and mtime (ns)."""
     wal: _Stamp
     header: bytes
     backfilled: bytes
@@ -65,35 +76,80 @@ class _Sight(NamedTuple):
 class IndexWatch:
     """Looks at the open files of one database. Used in a process without SQLite connections (hazard 17)."""
 
-    def __init__(self, database: Path, is_known: Callable[[Salts], bool]) -> None:
-        """``is_known``: whether these salts were in the index before."""
+    def __init__(self, database: Path, kept: Path, is_known: Callable[[Salts], bool]) -> None:
+        """``kept``: the file that keeps the database file's stamp. ``is_known``: whether these salts were in the index
+        before.
+        """
         self._database = database
+        self._kept = kept
         self._is_known = is_known
         self._descriptors = (-1, -1, -1)
         self._seen: _Sight | None = None
         self._strange = False
         """Commits that are not in the index were seen, so pages have to be compared once they are gone."""
+        self._changed_at: float | None = None
+        """When (monotonic) the database file was last seen to be changed past its WAL."""
 
     def open(self, database: int, wal: int, shm: int) -> None:
-        """Look at these descriptors from now on."""
+        """Look at these descriptors from now on. Raises ``OSError``."""
         self._descriptors = database, wal, shm
-        self._seen, self._strange = None, False
+        self._seen = self._sight()._replace(wal=_UNKNOWN)
+        self._strange, self._changed_at = False, None
 
-    def look(self, cursor: Cursor) -> str | None:
-        """Look; the reason why pages have to be compared, if they have. ``cursor``: how far capture is.
+    def close(self) -> None:
+        """They are about to be closed."""
+        if self._seen is not None:
+            with contextlib.suppress(OSError):
+                now = self._sight()
+                if now.database != self._seen.database and not _none_copied_back(self._seen, now):
+                    self._keep(now)
+        self._seen = None
 
-        Raises ``SourceError`` and ``ReplacedError`` as said above, ``OSError``.
-        """
-        now = self._sight()
-        before = self._seen or now._replace(wal=_UNKNOWN)
+    def was_changed(self) -> bool:
+        """Whether the database file is not as it was when it was last seen: a checkpoint may have done it, or not."""
+        try:
+            return self._seen is None or tuple(json.loads(self._kept.read_bytes())) != self._seen.database
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, TypeError):
+            return True  # a power cut, or a full disk
+
+    def look(self, cursor: Cursor) -> None:
+        """``cursor``: how far capture is. Raises ``SourceError`` and ``ReplacedError`` as said above, ``OSError``."""
+        now, before = self._sight(), self._seen
+        assert before is not None
         own = now.wal == before.wal or now.header != before.header or now.writing or self._is_own(cursor, now)
         past = now.database != before.database and _none_copied_back(before, now)
-        past = past and _none_copied_back(now, self._sight())
+        if past and _none_copied_back(now, self._sight()):
+            self._changed_at = time.monotonic()
         self._seen = now if own else now._replace(wal=before.wal)
-        strange, self._strange = self._strange, False
-        if strange:
-            return "commits that its index does not know were in the WAL"
-        return "the database file was changed past its WAL" if past else None
+        self._raise_what_is_past()
+        if now.database != before.database or before.wal == _UNKNOWN:
+            self._keep(now)
+
+    def _raise_what_is_past(self) -> None:
+        if self._strange:
+            self._strange = False
+            raise self._replaced("commits that its index does not know were in its WAL")
+        if self._changed_at is None:
+            return
+        if time.monotonic() - self._changed_at < STILL_SECONDS:
+            raise SourceError(
+                "follow the WAL",
+                str(self._database),
+                "the file is being changed past its WAL",
+                next_step="if another content is copied into it, let that end: the mirror then compares all pages",
+                retryable=True,
+            )
+        self._changed_at = None
+        raise self._replaced("the database file was changed past its WAL")
+
+    def _replaced(self, why: str) -> ReplacedError:
+        return ReplacedError("follow the WAL", str(self._database), why)
+
+    def _keep(self, now: _Sight) -> None:
+        with contextlib.suppress(OSError):  # at worst all pages are compared at the next start
+            write_atomically(self._kept, json.dumps(now.database).encode(), durable=False)
 
     def _sight(self) -> _Sight:
         database, wal, shm = self._descriptors
@@ -103,8 +159,8 @@ class IndexWatch:
         index = os.pread(shm, _BYTES, 0)
         file, log = os.fstat(database), os.fstat(wal)
         return _Sight(
-            (file.st_size, file.st_mtime_ns),
-            (log.st_size, log.st_mtime_ns),
+            (file.st_ino, file.st_size, file.st_mtime_ns),
+            (log.st_ino, log.st_size, log.st_mtime_ns),
             index[:BOTH_COPIES],
             index[_BACKFILL] + index[_ATTEMPTED],
             writing,
@@ -119,10 +175,10 @@ class IndexWatch:
         index = WalIndexHeader.parse(now.header)
         if index is None:
             return False  # between two states
-        if index.last_frame and now.wal[0] < frame_offset(index.last_frame + 1, index.page_size):
+        if index.last_frame and now.wal[1] < frame_offset(index.last_frame + 1, index.page_size):
             if not self._unchanged(now):
                 return False
-            raise ReplacedError("follow the WAL", str(self._database), "its WAL was cut off under its index")
+            raise self._replaced("its WAL was cut off under its index")
         found = self._has_strange_commit(cursor, index)
         if found is None or not self._unchanged(now):
             return False

@@ -194,7 +194,8 @@ class SpoolWriter:
 
     def __init__(self, folder: Path, faults: Faults = no_fault) -> None:
         """``faults`` is called with the name of each place at which tests kill the process."""
-        self._folder = folder
+        self.folder = folder
+        """Nobody else has it while the spool is open."""
         self._faults = faults
         self._descriptor = -1
         self.cursor: Cursor | None = None
@@ -211,20 +212,20 @@ class SpoolWriter:
         ``StateError`` when that lasts, or when the spool cannot be read.
         """
         try:
-            self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             yield from self._take_lock()
-            numbers = segments(self._folder)
+            numbers = segments(self.folder)
             # A crash can leave a newest segment without its START record: it has nothing in it then.
             while numbers and not (yield from self._recover(numbers[-1])):
-                segment_path(self._folder, numbers.pop()).unlink()
+                segment_path(self.folder, numbers.pop()).unlink()
             self.measure()
         except OSError as error:
             self.close()
-            raise StateError("open the spool", str(self._folder), str(error), retryable=True) from error
+            raise StateError("open the spool", str(self.folder), str(error), retryable=True) from error
         except FormatError as error:
             self.close()
             raise StateError(
-                "open the spool", str(self._folder), str(error), next_step="delete this folder", retryable=True
+                "open the spool", str(self.folder), str(error), next_step="delete this folder", retryable=True
             ) from error
 
     def _take_lock(self) -> Iterator[bool]:
@@ -240,7 +241,7 @@ class SpoolWriter:
                 detail, step = self._holder()
                 raise StateError(
                     "open the spool",
-                    str(self._folder),
+                    str(self.folder),
                     detail,
                     next_step=step,
                     retryable=True,
@@ -252,7 +253,7 @@ class SpoolWriter:
 
     def _holder(self) -> tuple[str, str]:
         """Which process holds the lock, and how to end it: in most cases one that an earlier mirror left behind."""
-        path = self._folder / "lock"
+        path = self.folder / "lock"
         detail, goes_on = "another process holds its lock", "the mirror then goes on by itself"
         try:
             pid = int(path.read_bytes())
@@ -266,9 +267,9 @@ class SpoolWriter:
     @property
     def intact(self) -> bool:
         """Whether the files that are open are still those in the folder."""
-        files = [(self._folder / "lock", self._lock)]
+        files = [(self.folder / "lock", self._lock)]
         if self._descriptor >= 0:
-            files.append((segment_path(self._folder, self.place.segment), self._descriptor))
+            files.append((segment_path(self.folder, self.place.segment), self._descriptor))
         try:
             return all(os.path.samestat(os.stat(path), os.fstat(descriptor)) for path, descriptor in files)
         except OSError:
@@ -276,7 +277,7 @@ class SpoolWriter:
 
     def _recover(self, number: int) -> Generator[bool, None, bool]:
         """Find the last commit in a segment and cut off what follows it; returns False if there is none."""
-        descriptor = os.open(segment_path(self._folder, number), os.O_RDWR)
+        descriptor = os.open(segment_path(self.folder, number), os.O_RDWR)
         try:
             end = yield from self._find_end(descriptor, number)
             if end is not None:
@@ -355,7 +356,7 @@ class SpoolWriter:
         """Begin a new segment, with its START, if there is none or the last one is full."""
         if self._descriptor >= 0 and self.place.offset < SEGMENT_BYTES:
             return
-        path = segment_path(self._folder, self.place.segment + 1)
+        path = segment_path(self.folder, self.place.segment + 1)
         descriptor = -1
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -382,7 +383,7 @@ class SpoolWriter:
             if os.pwritev(self._descriptor, record, self.place.offset) != size:
                 raise OSError("short write")
         except OSError as error:
-            raise self._no_room(segment_path(self._folder, self.place.segment), error) from error
+            raise self._no_room(segment_path(self.folder, self.place.segment), error) from error
         self._faults("spool:appended")
         self.place = SpoolPlace(self.place.segment, self.place.offset + size)
         self.size += size
@@ -400,7 +401,7 @@ class SpoolWriter:
     def measure(self) -> None:
         """Add up the bytes of all segments: the reader prunes them. (With 256 of them this takes 1.6 ms.)"""
         total = 0
-        for path in self._folder.glob("*.seg"):
+        for path in self.folder.glob("*.seg"):
             with contextlib.suppress(FileNotFoundError):  # pruned just now
                 total += path.stat().st_size
         self.size = total

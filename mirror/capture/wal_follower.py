@@ -60,6 +60,8 @@ LEFTOVER_BYTES = 64 << 20
 REPLACED_INTERVAL, REPLACED_BUSY_INTERVAL = 0.1, 1.0
 #: Seconds for which the index may be between two states, as while a writer changes it, before that is an error.
 SETTLE_SECONDS = 5.0
+#: In the spool's folder: the stamp of the database file.
+STAMP = "stamp"
 _MASK = 0xFFFFFFFF
 #: Generations whose salts are remembered, so that a position given by salts can be found.
 _KNOWN_GENERATIONS = 64
@@ -93,8 +95,7 @@ class Follower:
         self._full = False
         self._looked = 0.0
         self._generations: dict[Salts, int] = {}
-        self._watch = IndexWatch(database, self._generations.__contains__)
-        self._suspicion: str | None = None  # why pages have to be compared
+        self._watch = IndexWatch(database, spool.folder / STAMP, self._generations.__contains__)
 
     @property
     def cursor(self) -> Cursor:
@@ -122,6 +123,7 @@ class Follower:
                 os.fstat(self._wal).st_ino,
                 os.fstat(self._shm).st_ino,
             )
+            self._watch.open(self._file.descriptor, self._wal, self._shm)
         except OSError as error:
             self.detach()
             raise SourceError(
@@ -131,7 +133,6 @@ class Follower:
                 next_step="the database must be in WAL mode and not in exclusive locking mode",
                 retryable=True,
             ) from error
-        self._watch.open(self._file.descriptor, self._wal, self._shm)
 
     def is_ready(self) -> bool:
         """Whether :meth:`attach` may be called; to be called again and again, once the files are open.
@@ -161,6 +162,7 @@ class Follower:
 
     def detach(self) -> None:
         """Close the files."""
+        self._watch.close()
         self._file.close()
         for descriptor in (self._shm, self._wal):
             if descriptor >= 0:
@@ -206,7 +208,7 @@ class Follower:
                 cursor.checksum,
             ):
                 return f"frame {cursor.frame} is not the one that was read"
-        return None
+        return "the database file was changed while nobody followed it" if self._watch.was_changed() else None
 
     # -- following ---------------------------------------------------------------------------------
 
@@ -223,11 +225,6 @@ class Follower:
         quiet = index == self._seen
         if time.monotonic() - self._looked >= (REPLACED_INTERVAL if quiet else REPLACED_BUSY_INTERVAL):
             self._look_for_replacement()
-            self._look_past_the_index()
-        if self._suspicion is not None and (header := self._header(index)) is not None:
-            self._gap(self._suspicion, header)
-            self._suspicion = None
-            return True
         if quiet:
             return False
         header = self._header(index)
@@ -254,12 +251,11 @@ class Follower:
     def target(self) -> Lsn | None:
         """The position of all that is committed now; None while a reset has still to be followed.
 
-        Raises ``ReplacedError`` if another file than the followed one is at the source's path.
+        Raises as :meth:`poll` does.
         """
         self._look_for_replacement()
-        self._look_past_the_index()
         header = WalIndexHeader.parse(self._index())
-        if self._suspicion is not None or header is None or header.salts != self.cursor.salts:
+        if header is None or header.salts != self.cursor.salts:
             return None
         return Lsn(self.cursor.generation, header.last_frame)
 
@@ -282,10 +278,8 @@ class Follower:
         if inodes != self._inodes:
             raise ReplacedError("follow the WAL", str(self._database), "its files were replaced")
         self._file.check()
+        self._watch.look(self.cursor)
         self._looked = time.monotonic()  # only now: nothing is taken before what is wrong is put right
-
-    def _look_past_the_index(self) -> None:
-        self._suspicion = self._watch.look(self.cursor) or self._suspicion
 
     def _take(self, header: WalIndexHeader) -> bool:
         cursor = self._with_wal_header(header)

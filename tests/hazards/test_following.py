@@ -345,7 +345,7 @@ def test_a_rolled_back_spill_is_no_commit(running: MirrorProcess, filled: Writer
 
 
 def test_the_file_is_changed_past_its_wal(running: MirrorProcess, filled: Writer, database: Path) -> None:
-    """By another engine, or ``cp``: pages are compared at once, though no commit is in the WAL."""
+    """By another engine, or ``cp``: pages are compared, though no commit is in the WAL."""
     filled.run("PRAGMA wal_checkpoint(TRUNCATE)")
     running.check()
     data = bytearray(database.read_bytes())
