@@ -57,7 +57,7 @@ class DatabaseFile:
         shows what was put back.
         """
         try:
-            require_database(os.pread(self._descriptor, KNOWN_BY, 0), self._database)
+            require_database(os.pread(self._descriptor, KNOWN_BY, 0), str(self._database))
         except SourceError:
             self._damaged, self._right_since = True, None
             raise

@@ -5,11 +5,15 @@ file in a checkpoint alone: under the checkpoint lock, and with what the index s
 follows the index misses what a program writes that keeps an index of its own (exclusive mode over a VFS without POSIX
 locks, an engine that is not SQLite's), or that puts another content into the file. So, whenever the index stands still:
 
-* The WAL changed, and no program has the write lock. A transaction that was rolled back may have left frames; but
-  a commit after the last frame of the index, by the chain of checksums, or in a WAL with salts that were never in the
-  index, is nobody's who uses the index: :class:`~mirror.core.errors.SourceError`, for as long as it is so.
-* The WAL is shorter than the index says: other programs cannot read it either. The index has to be built again, which
-  SQLite does when nobody has it open: :class:`~mirror.core.errors.ReplacedError`, for which the mirror lets go of it.
+* The WAL changed, and no program has the write lock. A transaction that was rolled back may have left frames. But a
+  commit may follow the last frame of the index, by the chain of checksums, or be in a WAL with salts that were never in
+  the index. A program may have died before it told the index, or a sync may have failed: for whoever uses the index,
+  there is no such commit, but if nobody has it open, the next one builds it again, with that commit. So the mirror lets
+  go of it once (:class:`~mirror.core.errors.ReplacedError`) and takes the index as it is then. Where another such
+  commit follows, a program writes that does not use the index: :class:`~mirror.core.errors.SourceError`, for as long as
+  it is there.
+* The WAL is shorter than the index says: other programs cannot read it either. The index has to be built again; for
+  that, too, the mirror lets go of it.
 * The database file changed, and no program has the checkpoint lock. Once it stands still, the mirror lets go of it, so
   that its index is built again (the old one has the size of the old content), and pages are compared.
 
@@ -57,7 +61,10 @@ _SCANNED = 8 << 20
 STILL_SECONDS = 1.0
 
 _Stamp = tuple[int, int, int]
+#: A commit that the index does not know: the WAL's salts, and the checksum of its last frame.
+_Commit = tuple[int, int, int, int]
 _UNKNOWN = -1, -1, -1
+_NONE: _Commit = (-1, -1, -1, -1)
 
 
 class _Sight(NamedTuple):
@@ -77,16 +84,20 @@ class IndexWatch:
     """Looks at the open files of one database. Used in a process without SQLite connections (hazard 17)."""
 
     def __init__(self, database: Path, kept: Path, is_known: Callable[[Salts], bool]) -> None:
-        """``kept``: the file that keeps the database file's stamp. ``is_known``: whether these salts were in the index
-        before.
+        """``kept``: a file that keeps the database file's stamp, and the last commit that the index did not know.
+        ``is_known``: whether these salts were in the index before.
         """
         self._database = database
-        self._kept = kept
+        self._path = kept
         self._is_known = is_known
         self._descriptors = (-1, -1, -1)
         self._seen: _Sight | None = None
+        self._kept: _Stamp | None = None
+        """The stamp of before; None: none was kept."""
+        self._leftover: _Commit | None = None
+        """For this commit the mirror has let go of the index."""
         self._strange = False
-        """Commits that are not in the index were seen, so pages have to be compared once they are gone."""
+        """Others were seen, so pages have to be compared once they are gone."""
         self._changed_at: float | None = None
         """When (monotonic) the database file was last seen to be changed past its WAL."""
 
@@ -95,6 +106,7 @@ class IndexWatch:
         self._descriptors = database, wal, shm
         self._seen = self._sight()._replace(wal=_UNKNOWN)
         self._strange, self._changed_at = False, None
+        self._kept, self._leftover = self._read()
 
     def close(self) -> None:
         """They are about to be closed."""
@@ -107,17 +119,14 @@ class IndexWatch:
 
     def was_changed(self) -> bool:
         """Whether the database file is not as it was when it was last seen: a checkpoint may have done it, or not."""
-        try:
-            return self._seen is None or tuple(json.loads(self._kept.read_bytes())) != self._seen.database
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError, TypeError):
-            return True  # a power cut, or a full disk
+        return self._seen is not None and self._kept not in (None, self._seen.database)
 
     def look(self, cursor: Cursor) -> None:
         """``cursor``: how far capture is. Raises ``SourceError`` and ``ReplacedError`` as said above, ``OSError``."""
         now, before = self._sight(), self._seen
         assert before is not None
+        if now.header != before.header:
+            self._leftover = None  # somebody who uses the index has written over it
         own = now.wal == before.wal or now.header != before.header or now.writing or self._is_own(cursor, now)
         past = now.database != before.database and _none_copied_back(before, now)
         if past and _none_copied_back(now, self._sight()):
@@ -149,7 +158,16 @@ class IndexWatch:
 
     def _keep(self, now: _Sight) -> None:
         with contextlib.suppress(OSError):  # at worst all pages are compared at the next start
-            write_atomically(self._kept, json.dumps(now.database).encode(), durable=False)
+            write_atomically(self._path, json.dumps([now.database, self._leftover]).encode(), durable=False)
+
+    def _read(self) -> tuple[_Stamp | None, _Commit | None]:
+        try:
+            (inode, size, mtime), leftover = json.loads(self._path.read_bytes())
+            return (inode, size, mtime), leftover and (leftover[0], leftover[1], leftover[2], leftover[3])
+        except FileNotFoundError:
+            return None, None
+        except (OSError, ValueError, TypeError, IndexError):
+            return _UNKNOWN, None  # a power cut, or a full disk: pages are compared
 
     def _sight(self) -> _Sight:
         database, wal, shm = self._descriptors
@@ -179,44 +197,49 @@ class IndexWatch:
             if not self._unchanged(now):
                 return False
             raise self._replaced("its WAL was cut off under its index")
-        found = self._has_strange_commit(cursor, index)
+        found = self._strange_commit(cursor, index)
         if found is None or not self._unchanged(now):
             return False
-        if found:
-            self._strange = True
-            raise SourceError(
-                "follow the WAL",
-                f"{self._database}-wal",
-                "it has commits that its index does not know: a program writes it that keeps the index to itself"
-                " (exclusive locking mode over another VFS, or an engine that is not SQLite's)",
-                next_step="let that program use locking_mode=NORMAL and SQLite's own locks, or close it; the mirror"
-                " then goes on by itself, and until then Postgres lacks what it writes",
-                retryable=True,
-            )
-        return True
+        if found is _NONE or found == self._leftover:
+            return True
+        if self._leftover is None:
+            self._leftover = found
+            self._keep(now)
+            raise self._replaced("its WAL has a commit that its index does not know")
+        self._strange = True
+        raise SourceError(
+            "follow the WAL",
+            f"{self._database}-wal",
+            "it has commits that its index does not know: a program writes it that keeps the index to itself"
+            " (exclusive locking mode over another VFS, or an engine that is not SQLite's)",
+            next_step="let that program use locking_mode=NORMAL and SQLite's own locks, or close it; the mirror"
+            " then goes on by itself, and until then Postgres lacks what it writes",
+            retryable=True,
+        )
 
     def _unchanged(self, before: _Sight) -> bool:
         now = self._sight()
         return now.header == before.header and not now.writing
 
-    def _has_strange_commit(self, cursor: Cursor, index: WalIndexHeader) -> bool | None:
-        """Whether a commit follows the last frame of the index; None: capture is not there yet."""
+    def _strange_commit(self, cursor: Cursor, index: WalIndexHeader) -> _Commit | None:
+        """The last commit that follows the index's last frame, or :data:`_NONE`; None: capture is not there yet."""
         wal = self._descriptors[1]
         try:
             head = WalHeader.parse(os.pread(wal, WAL_HEADER_SIZE, 0))
         except FormatError:
-            return False  # empty, or another WAL is begun
+            return _NONE  # empty, or another WAL is begun
         if head.salts == index.salts:
             if cursor.salts != index.salts or cursor.frame != index.last_frame:
                 return None
             frame, checksum = cursor.frame, cursor.checksum if cursor.frame else head.checksum
         elif self._is_known(head.salts):
-            return False  # what is left of an earlier generation
+            return _NONE  # what is left of an earlier generation
         else:
             frame, checksum = 0, head.checksum
         size = FRAME_HEADER_SIZE + head.page_size
         data = os.pread(wal, max(1, _SCANNED // size) * size, frame_offset(frame + 1, head.page_size))
-        return bool(verify_frames(data, head.page_size, head.big_endian, head.salts, checksum).commits)
+        run = verify_frames(data, head.page_size, head.big_endian, head.salts, checksum)
+        return (*head.salts, *run.checksums[run.commits[-1]]) if run.commits else _NONE
 
 
 def _none_copied_back(before: _Sight, after: _Sight) -> bool:

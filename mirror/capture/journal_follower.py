@@ -60,6 +60,10 @@ class JournalFollower:
         self._latest: Stamp | None = None
         self._latest_since = 0.0
         self._hot_since: float | None = None
+        self._unsettled: tuple[float, float] | None = None
+        """Since when the file has not stood still: by the monotonic clock, and Unix time."""
+        self.behind: tuple[str, float] | None = None
+        """Why changes cannot be announced for long, and since when (Unix time); None: they can."""
         self._settle = _tick() + 0.001
         self._header = b""
         """First 100 bytes of the file when it stood still."""
@@ -109,7 +113,8 @@ class JournalFollower:
         if self._hot_since is not None:
             return self._is_hot()
         if self._latest_since < time.monotonic() - self._settle:
-            detail, step = "a program holds a lock for writing all the time", "the mirror needs locking_mode=NORMAL"
+            detail = "a program holds a lock for writing all the time"
+            step = "if it is no long transaction, let it use locking_mode=NORMAL"
         else:
             detail, step = "it is written without a pause", "it goes on at the next pause; in WAL mode none is needed"
         return SourceError("follow the database", str(self._database), detail, next_step=step, retryable=True)
@@ -119,7 +124,7 @@ class JournalFollower:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        self._announced = self._latest = None
+        self._announced = self._latest = self._unsettled = self.behind = None
 
     def poll(self) -> bool:
         """Announce a change, if there is one and the file stands still; always returns False: there is never more.
@@ -127,8 +132,14 @@ class JournalFollower:
         Raises ``ReplacedError`` when another file is at its path or it is in WAL mode now, ``SourceError``
         when a writer has died inside a transaction, ``StateError`` when the spool cannot be written.
         """
-        if self.stands_still() and self._latest != self._announced:
-            self._announce(0)
+        if self.stands_still():
+            self._unsettled = self.behind = None
+            if self._latest != self._announced:
+                self._announce(0)
+        elif self._unsettled is None:
+            self._unsettled = time.monotonic(), time.time()
+        elif self.behind is None and time.monotonic() - self._unsettled[0] > STILL_SECONDS:
+            self.behind = str(self._never_still()), self._unsettled[1]
         return False
 
     def target(self) -> Lsn | None:
@@ -165,7 +176,7 @@ class JournalFollower:
             return False
         self._header = os.pread(self._file, 100, 0)
         if self._latest.size:
-            require_database(self._header, self._database)
+            require_database(self._header, str(self._database))
         if is_wal(self._header):
             raise ReplacedError("follow the database", str(self._database), "it is in WAL mode now")
         return self._stamp() == stamp

@@ -74,7 +74,16 @@ class Failed:
     replaced: bool
 
 
-Message = Captured | Attached | Marked | Unknown | Failed
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Commits cannot be seen: a file without a WAL does not stand still; ``text`` None: it does again."""
+
+    text: str | None
+    since: float
+    """Unix time."""
+
+
+Message = Captured | Attached | Marked | Unknown | Failed | Behind
 
 
 class CaptureLink:
@@ -171,6 +180,8 @@ def _message(data: dict[str, object]) -> Message:
             return Captured(Lsn.parse(lsn), SpoolPlace(segment, offset))
         case {"error": str(text), "retry": bool(retry), "replaced": bool(replaced)}:
             return Failed(text, retry, replaced)
+        case {"behind": (str() | None) as why, "since": float(since)}:
+            return Behind(why, since)
     raise SourceError("talk to the capture process", detail=f"unexpected message {data!r}")
 
 

@@ -14,6 +14,8 @@ Lines from the mirror            answered by (JSON, one object a line)
                                  ``{"mark": id, "unknown": text}`` if these salts were not seen for some seconds
 (unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
 (unasked)                        ``{"error": text, "retry": bool, "replaced": bool}`` when following failed
+(unasked)                        ``{"behind": text, "since": Unix time}`` when commits cannot be seen for a while, as
+                                 the file never stands still; ``{"behind": null}`` when they can again
 
 No source holds up another: where one has to wait (another process has the spool, a file does not stand still), the
 condition is tested again at the next turn; long work (a large commit, the end of a spool) is done in short steps; an
@@ -95,6 +97,7 @@ class Conversation:
         self._retry_at = 0.0
         self._failing = False
         self._last_failure: dict[str, object] = {}
+        self._behind: tuple[str, float] | None = None
 
     # -- called by the loop; nothing is raised -----------------------------------------------------
 
@@ -160,6 +163,10 @@ class Conversation:
         while (more := follower.poll()) and time.monotonic() < until:
             pass
         self._answer(follower)
+        if isinstance(follower, JournalFollower) and follower.behind != self._behind:
+            self._behind = follower.behind
+            text, since = self._behind or (None, 0.0)
+            self._say({"behind": text, "since": since})
         if self._failing:
             self._failing, self._reported = False, None  # that it goes on is reported even if nothing is new
         captured = follower.cursor.lsn
@@ -258,6 +265,7 @@ class Conversation:
                 if self._spool is not spool:
                     spool.close()
         follower = self._follower = self._new_follower(self._spool)
+        self._behind = None
         follower.open()
         while not follower.is_ready():
             yield False

@@ -166,7 +166,8 @@ class ControlClient:
         seconds = BATCH_SECONDS + _SLACK_SECONDS
         lsn = self._ask(Mark(BATCH_SECONDS), Marked, seconds).lsn
         if lsn is None or not self._ask(Applied(lsn, BATCH_SECONDS), WasApplied, seconds).applied:
-            raise ControlError("ask the mirror", str(self._path), "the source is not settled", retryable=True)
+            why = self.status().last_error or "the source is not settled"
+            raise ControlError("ask the mirror", str(self._path), why, retryable=True)
         return Lsn.parse(lsn)
 
     def hold(self) -> str:

@@ -246,7 +246,7 @@ class ConfigError(MirrorError):
     code = "config"
 
 
-def overwritten(database: Path) -> SourceError:
+def overwritten(database: Path | str) -> SourceError:
     """The error for a file that was a database and is none now."""
     return SourceError(
         "follow the source",

@@ -205,7 +205,8 @@ class Replica:
         self.leapt = True
 
     def roll_forward(self, target: Lsn, until: SpoolPlace | None, check: Callable[[], None]) -> bool:
-        """Move along the spool to a position without applying; False if the spool does not lead there.
+        """Move along the spool to a position without applying; False if the spool does not lead there, or to another
+        form of the database.
 
         Raises ``FormatError`` where the spool is damaged.
         """
@@ -219,8 +220,8 @@ class Replica:
                     if found is None:
                         return False
                     images = read_rediff(self._folder, found.head.lsn.generation, self.page_size)
-                found = self.compared(found, images, next_batch(self._spool, found.head, until, None, target))
-            if found is None:
+                found = self.compared(found, images, next_batch(self._spool, found.head, until, None, target), None)
+            if found is None or self.another_form(found):
                 return False
             decoded = self.decode(found.images, check=check)
             for table in decoded.tables:
@@ -236,19 +237,47 @@ class Replica:
         """
         return rediff(read, self._shadow, self.page_size, self._folder, generation, check)
 
-    def compared(self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None) -> PageBatch:
-        """The batch that a comparison after a gap makes: the pages that differ, and the frames since."""
+    def compared(
+        self, gap: GapFound, images: dict[int, Image], frames: PageBatch | GapFound | None, file_size: int | None
+    ) -> PageBatch | None:
+        """The batch that a comparison after a gap makes: the pages that differ, and the frames since.
+
+        ``file_size``: bytes of the database file that was compared; None: not known any more. None if that is needed.
+        """
         head, pages, commits = gap.head, 0, 0
         if isinstance(frames, PageBatch):
             head, pages, commits = frames.head, frames.pages, frames.commits
             images = images | frames.images
         if not commits:
             # Nothing in the WAL, or just a reset of it: the file is the database, and page 1 says how long it is.
-            pages = self.pages
-            if 1 in images:
-                pages = DatabaseHeader.parse(self._images.read(images[1], self.page_size)).pages
+            header = DatabaseHeader.parse(self._images.read(images[1], self.page_size) if 1 in images else self.read(1))
+            if file_size is None and not header.size_valid:
+                return None
+            pages = header.size_in(file_size or 0)
         kept = {pgno: image for pgno, image in images.items() if pgno <= pages}
         return PageBatch(head, kept, pages, commits, self.page_size)
+
+    def another_form(self, batch: PageBatch) -> str:
+        """What a batch changes of that by which all pages are read, so that a whole copy has to be made; "" if nothing.
+
+        It is fixed once a database has tables, but another content can be put in its place: restored by the backup API,
+        or moved there.
+        """
+        if not batch.images:
+            return ""
+        size = batch.page_size
+        if size == self.page_size and 1 in batch.images:
+            header = DatabaseHeader.parse(self._images.read(batch.images[1], size))
+            size, usable, encoding = header.page_size, header.usable, header.encoding
+        else:
+            usable, encoding = self._layout.geometry.usable, self._layout.encoding
+        if size != self.page_size:
+            return f"the page size changed from {self.page_size:,} to {size:,}"
+        if encoding != self._layout.encoding:
+            return f"the text encoding changed from {self._layout.encoding} to {encoding}"
+        if usable != self._layout.geometry.usable:
+            return f"the number of bytes that pages leave unused changed to {size - usable}"
+        return ""
 
     def _next_gap(self, head: Head, until: SpoolPlace | None, target: Lsn) -> GapFound | None:
         """The gap after one whose pages were not compared; the commits in between were void."""

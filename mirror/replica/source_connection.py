@@ -50,6 +50,11 @@ class FileReader:
             return b""
         return self._open.read(offset, amount)
 
+    @property
+    def size(self) -> int:
+        """Bytes that are read."""
+        return self._size
+
     def header(self) -> bytes:
         """The database header, unparsed: 100 bytes.
 
@@ -59,7 +64,7 @@ class FileReader:
         head = self(0, HEADER_SIZE)
         if len(head) < HEADER_SIZE:
             raise overwritten(self._open.database)
-        require_database(head, self._open.database)
+        require_database(head, str(self._open.database))
         return head
 
     def require_whole(self, pages: int, page_size: int, frames: Mapping[int, Image], images: Images) -> None:
@@ -136,7 +141,7 @@ class OpenSource:
         head = self.read(0, HEADER_SIZE)
         if begins_a_database(head):
             try:
-                require_database(head, self.database)
+                require_database(head, str(self.database))
             except SourceError as error:
                 step = "mirror the database of a program that keeps SQLite's format"
                 raise self._refused(error.detail, step) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from mirror.capture.link import Attached, Captured, CaptureLink, Failed, Marked, Message, Unknown
+from mirror.capture.link import Attached, Behind, Captured, CaptureLink, Failed, Marked, Message, Unknown
 from mirror.capture.spool import SpoolPlace
 from mirror.core.errors import ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
@@ -35,6 +35,8 @@ class CaptureFeed:
         self.attached = False
         self.doubt = ""
         """Why what capture follows may not be what programs write; the pipeline sets it."""
+        self.behind: tuple[str, float] | None = None
+        """Why capture has not seen commits for a while, and since when (Unix time); None: it has."""
         self._failure: str | None = None
         self._database = database
         self._new_link = link
@@ -158,8 +160,10 @@ class CaptureFeed:
             case Unknown(mark, text):
                 if (future := self._answered(mark)) is not None:
                     future.set_exception(SourceError("find a commit", str(self._database), text, retryable=True))
+            case Behind(text, since):
+                self.behind = None if text is None else (text, since)
             case Attached(gap, place, lsn, salts):
-                self._failure = None
+                self._failure = self.behind = None
                 self.attached, self._attaching = True, False
                 self.until, self.captured = place, lsn
                 self._begin = Head(lsn, salts, time.time(), place)

@@ -50,7 +50,7 @@ def copy_source(
         raise SourceError("copy the source", str(task.database), why, retryable=True)
     if found is None or not found.commits:
         # Nothing in the WAL but resets, or no WAL: the file alone was the database all the time.
-        found = PageBatch(found.head if found else begin, {}, header.pages, 0, header.page_size)
+        found = PageBatch(found.head if found else begin, {}, header.size_in(read.size), 0, header.page_size)
     read.require_whole(found.pages, found.page_size, found.images, images)
     return Replica.create(task.folder, spool, images, found, found.pages, faults)
 

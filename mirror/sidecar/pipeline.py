@@ -294,6 +294,9 @@ class Pipeline:
                 continue
             if isinstance(found, GapFound):
                 self._rediff(replica, found)
+            elif why := replica.another_form(found):
+                self._resync(why)
+                self._update_status()
             else:
                 self.status.phase = Phase.FOLLOWING
                 self._apply(replica, found)
@@ -332,7 +335,7 @@ class Pipeline:
     def _caught_up(self, replica: Replica) -> None:
         captured = self._feed.captured
         if not self._mailbox.held and (captured is None or replica.head.lsn >= captured):
-            self.status.has_caught_up(self._feed.error)
+            self.status.has_caught_up(self._feed.error, None if self.hooks.keep_up() else self._feed.behind)
             self._distrusted = False
         self._publish()
 
@@ -421,7 +424,7 @@ class Pipeline:
             read = self._source.reader()
             page_size = DatabaseHeader.parse(read.header()).page_size
             if page_size != replica.page_size:
-                self._resync_at(replica, gap, f"the page size changed from {replica.page_size} to {page_size}")
+                self._resync_at(replica, gap, f"the page size changed from {replica.page_size:,} to {page_size:,}")
                 return
             images = replica.compare(read, gap.head.lsn.generation, self._check)
             self.status.comparisons += 1
@@ -433,7 +436,11 @@ class Pipeline:
             # Another gap came during the comparison: its result is void.
             self._record_gaps(replica, [gap.reason])
             gap = found
-        batch = replica.compared(gap, images, found)
+        batch = replica.compared(gap, images, found, read.size)
+        assert batch is not None
+        if why := replica.another_form(batch):
+            self._resync_at(replica, gap, why)
+            return
         if 1 in batch.images and self.hooks.has_another_schema(self._images.read(batch.images[1], page_size)):
             self._resync_at(replica, gap, "the schema changed while rows came by hooks")
             return

@@ -186,18 +186,21 @@ class SourceStatus:
             self._next_look = now + LOOK_SECONDS
             self.read_differences = ledger.read_differences()
 
-    def has_caught_up(self, held_up: str | None) -> None:
+    def has_caught_up(self, held_up: str | None, behind: tuple[str, float] | None = None) -> None:
         """Postgres has all that was captured.
 
-        ``held_up``: why capture cannot go on, which it retries by itself; None: it can.
+        ``held_up``: why capture cannot go on, which it retries by itself; None: it can. ``behind``: why it has not seen
+        commits for a while, and since when (Unix time).
         """
-        self.behind_since = None
-        if held_up is None:
+        why, self.behind_since = (held_up, None) if behind is None else behind
+        if why is None:
             self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
             self.last_error = self.error = None
-        else:
-            self._set_error(Phase.WAITING, SourceError("follow the source", self.source, held_up, retryable=True))
-            self.last_error = held_up
+            return
+        if behind is not None and why != self.last_error:
+            logger.warning("{}: {}", Path(self.source).name, why)
+        self._set_error(Phase.WAITING, SourceError("follow the source", self.source, why, retryable=True))
+        self.last_error = why
 
     def is_interrupted(self, error: MirrorError) -> None:
         """An error has interrupted the mirror, which retries."""

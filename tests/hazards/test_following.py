@@ -129,7 +129,6 @@ def test_hazard_07_a_commit_frame_that_is_not_published_yet(
     """Its salts and checksums are right and it is marked as a commit; only the WAL index does not have it."""
     work(filled)
     running.wait_applied()
-    commits = running.status()["commits"]
     wal = Path(f"{database}-wal")
     log = wal.read_bytes()
     index = WalIndexHeader.parse(Path(f"{database}-shm").read_bytes()[:BOTH_COPIES])
@@ -146,12 +145,33 @@ def test_hazard_07_a_commit_frame_that_is_not_published_yet(
     descriptor = os.open(wal, os.O_WRONLY)
     os.pwrite(descriptor, frame, offset + size)
     os.close(descriptor)
-    running.wait_applied()
-    assert running.status()["commits"] == commits
+    # The program has the index open, so what that does not have is not committed.
+    running.status_when(lambda status: bool(status["gaps"] and status["phase"] == "following"))
+    running.check()
+    commits = running.status()["commits"]
     filled.run("INSERT INTO t(v) VALUES ('in its place')")
     running.check()
     assert running.status()["commits"] == commits + 1
-    assert running.status()["gaps"] == []
+    assert [gap["reason"] for gap in running.status()["gaps"]] == ["its WAL has a commit that its index does not know"]
+
+
+def test_a_program_dies_before_it_publishes_its_commit(running: MirrorProcess, filled: Writer, database: Path) -> None:
+    """Nobody has the index but the mirror, which lets go of it: the commit counts, as it would without a mirror."""
+    work(filled)
+    running.wait_applied()
+    shm = Path(f"{database}-shm")
+    before = shm.read_bytes()
+    capture = running.capture()
+    capture.suspend()
+    filled.run("INSERT INTO t(v) VALUES ('not published')")
+    filled.kill()
+    with open(shm, "r+b") as file:
+        file.write(before[:BOTH_COPIES])
+    capture.resume()
+    running.status_when(lambda status: bool(status["gaps"] and status["phase"] == "following"))
+    running.check()
+    with Writer(database) as program:
+        assert program.run("SELECT count(*) FROM t WHERE v = 'not published'") == [[1]]
 
 
 def test_hazard_08_a_wal_rewritten_at_the_same_size(running: MirrorProcess, filled: Writer, database: Path) -> None:
@@ -296,7 +316,7 @@ class Outsider:
 
 
 def is_told(status: dict[str, Any]) -> bool:
-    return status["phase"] == "waiting" and "its index does not know" in (status["last_error"] or "")
+    return status["phase"] == "waiting" and "commits that its index does not know" in (status["last_error"] or "")
 
 
 @pytest.mark.parametrize("first", ["the mirror", "the program"])
@@ -311,10 +331,10 @@ def test_commits_that_the_index_does_not_know(
     outsider = Outsider(database)
     outsider.run("INSERT INTO t(v) VALUES ('unseen')")
     if first == "the program":
-        mirror.start()  # which builds the index, with what is in the WAL now
+        mirror.start()
         mirror.wait_applied()
-        outsider.run("INSERT INTO t(v) VALUES ('unseen')")
-    mirror.status_when(is_told)
+    # The first one may be of a program that has died: the mirror lets SQLite build the index again, with it.
+    until(lambda: outsider.run("INSERT INTO t(v) VALUES ('unseen')") or is_told(mirror.status()))
     with mirror.control() as client:
         assert not client.wait(0.5)
     report = mirror.parity()
@@ -327,8 +347,8 @@ def test_commits_that_the_index_does_not_know(
         writer.run("INSERT INTO t(v) VALUES ('and on')")
         mirror.check()
     with psycopg.connect(mirror.dsn) as connection:
-        found = connection.execute("SELECT count(*) FROM t WHERE v::text LIKE '%unseen%' OR v::text LIKE '%and on%'")
-        assert found.fetchone() == (2 if first == "the mirror" else 3,)
+        found = connection.execute("SELECT count(*) > 1 FROM t WHERE v::text LIKE '%unseen%'")
+        assert found.fetchone() == (True,)
 
 
 def test_a_rolled_back_spill_is_no_commit(running: MirrorProcess, filled: Writer, database: Path) -> None:

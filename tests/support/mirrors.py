@@ -32,6 +32,8 @@ class MirrorProcess:
 
     def __init__(self, sources: list[Path], dsn: str, state_dir: Path, schema: str = "public") -> None:
         self.sources = [resolve(source) for source in sources]
+        self.names: list[Path] = []
+        """Other names of the sources, by which it is given them."""
         self.dsn = dsn
         self.its_dsn = dsn
         """The connection string of the mirror itself, if it is another one."""
@@ -77,7 +79,7 @@ class MirrorProcess:
                 str(self.spool_limit),
                 kill_at,
                 str(hit),
-                *map(str, self.sources),
+                *map(str, self.names or self.sources),
             ],
             os.environ | more | self.environment,
             self.log,

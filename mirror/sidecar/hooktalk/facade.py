@@ -95,6 +95,10 @@ class HookTalk:
         """Whether pages should be compared, because hooks' commits were applied and then nothing came for a while."""
         return self._replay.is_idle()
 
+    def keep_up(self) -> bool:
+        """Whether hooks' commits of a file without a WAL are being applied, so that nobody waits for its pages."""
+        return self._replay.is_lively()
+
     def check(self, ledger: Ledger, status: SourceStatus) -> None:
         """Check what can be checked by now, and record the result. Raises ``SinkError``."""
         self._cross.check()

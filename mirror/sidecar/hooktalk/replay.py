@@ -101,6 +101,10 @@ class Replay:
         """Whether pages should be compared because nothing was written for :data:`IDLE_SECONDS`."""
         return self.ahead and not self._pending and time.monotonic() - self._last > IDLE_SECONDS
 
+    def is_lively(self) -> bool:
+        """Whether something was applied within the last :data:`IDLE_SECONDS`."""
+        return bool(self.commits) and time.monotonic() - self._last <= IDLE_SECONDS
+
     def is_due(self) -> bool:
         """Whether pages should be compared at the next opportunity: :meth:`is_idle`, or many rows have changed."""
         return self.is_idle() or len(self._touched) > MOST_TOUCHED

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from mirror.core.errors import FormatError, SourceError, overwritten
 from mirror.sqlite.format.wal import PAGE_SIZES
@@ -49,7 +48,7 @@ def begins_a_database(head: bytes) -> bool:
     return head.startswith(MAGIC) and (65536 if size == 1 else size) in PAGE_SIZES
 
 
-def require_database(head: bytes, database: Path) -> None:
+def require_database(head: bytes, database: str) -> None:
     """Raise ``SourceError`` (retryable) if a file that was a database is none any more, or none that SQLite can read.
 
     ``head``: its first :data:`KNOWN_BY` bytes, or more.
@@ -58,7 +57,7 @@ def require_database(head: bytes, database: Path) -> None:
         raise overwritten(database)
     if (why := _unreadable(head)) is not None:
         step = "convert it back with the program that did it; the mirror then goes on by itself"
-        raise SourceError("follow the source", str(database), why, next_step=step, retryable=True)
+        raise SourceError("follow the source", database, why, next_step=step, retryable=True)
 
 
 def _unreadable(head: bytes) -> str | None:
@@ -87,6 +86,14 @@ class DatabaseHeader:
     def usable(self) -> int:
         """Bytes of each page that b-trees and overflow chains may use."""
         return self.page_size - self.reserved
+
+    def size_in(self, file: int) -> int:
+        """Pages of the database, if its file has so many bytes and there is no WAL.
+
+        A library older than 3.7.0, and other engines, leave a size in the header that is not valid
+        (https://sqlite.org/fileformat2.html, section 1.3.7).
+        """
+        return self.pages if self.size_valid else file // self.page_size
 
     @classmethod
     def parse(cls, page1: bytes) -> DatabaseHeader:
