@@ -8,8 +8,9 @@ Postgres cannot hold it at all. What else a new codec needs: "Adding a codec" in
 The lossless JSON encoding, used in jsonb columns and in ``mirror.rejects``: integer -> integer
 literal; real -> a number with a fraction or an exponent, so that 1 and 1.0 stay apart; -0.0 and
 infinities -> ``{"real": ...}``; text -> string; blob -> ``{"blob": base64}``; text that is not
-valid in the database's encoding (rejects only) -> ``{"text": base64}``; a virtual column that SQLite cannot
-compute (rejects only) -> ``{"error": message}``.
+valid in the database's encoding -> ``{"text": base64}`` of its bytes; text with NUL, which jsonb has no string for (in
+rejects it is a string) -> ``{"utf8": base64}`` of it in UTF-8; a virtual column that SQLite cannot compute (rejects
+only) -> ``{"error": message}``.
 """
 
 from __future__ import annotations
@@ -87,6 +88,13 @@ def json_text(value: Value) -> str:
             return f'{{"text":"{base64.b64encode(value.raw).decode()}"}}'
         case Uncomputed():
             return f'{{"error":{json.dumps(value.error)}}}'
+
+
+def jsonb_text(value: Value) -> str:
+    """Take any SQLite value; return it in the lossless JSON encoding, in the form that jsonb takes."""
+    if isinstance(value, str) and "\0" in value:
+        return f'{{"utf8":"{base64.b64encode(value.encode()).decode()}"}}'
+    return json_text(value)
 
 
 def json_array(values: Sequence[Value]) -> str:
@@ -179,15 +187,28 @@ def _numeric(value: Value) -> str | None:
 def _jsonb(value: Value) -> str | None:
     if value is None:
         return None
-    if isinstance(value, BadText):
-        raise Reject(BAD_TEXT)
     if isinstance(value, Uncomputed):
         raise _misfit(value, "jsonb")
+    if type(value) is str and "\0" not in value:
+        if len(value) > MAX_VALUE_BYTES:
+            raise Reject(OVERSIZED)
+    elif not isinstance(value, int | float) and _encoded_bytes(value) > MAX_VALUE_BYTES * 3 // 4:
+        raise Reject(OVERSIZED)
+    return jsonb_text(value)
+
+
+def _encoded_bytes(value: str | bytes | BadText) -> int:
+    """How many bytes of a value are kept in base64."""
+    return len(value.raw if isinstance(value, BadText) else value)
+
+
+def _jsonb_key(value: Value) -> str | None:
+    """A key: text of which Postgres and SQLite would not agree on the order is rejected."""
+    if isinstance(value, BadText):
+        raise Reject(BAD_TEXT)
     if type(value) is str:
         _check_text(value)
-    elif type(value) is bytes and len(value) > MAX_VALUE_BYTES * 3 // 4:
-        raise Reject(OVERSIZED)
-    return json_text(value)
+    return _jsonb(value)
 
 
 #: The encoder of each Postgres type that a mapping may name.
@@ -200,6 +221,15 @@ ENCODERS: dict[str, Encoder] = {
     "numeric": _numeric,
     "jsonb": _jsonb,
 }
+
+#: Those that are others for a column of the key.
+_KEY_ENCODERS: dict[str, Encoder] = {"jsonb": _jsonb_key}
+
+
+def key_encoder(pg_type: str) -> Encoder:
+    """The encoder of a column of a key, of a type without a codec; raises ``KeyError`` for an unknown type."""
+    return _KEY_ENCODERS.get(pg_type) or ENCODERS[pg_type]
+
 
 #: Bytes of one encoded key value in an index entry; types of fixed or small size count 16.
 _KEY_SIZES: dict[str, Callable[[str], int]] = {
@@ -263,10 +293,18 @@ def _from_json(value: object) -> Value:
         case float() | str():
             return value
         case {"blob": str(encoded), **rest} if not rest:
-            try:
-                return base64.b64decode(encoded, validate=True)
-            except binascii.Error as error:
-                raise ValueError("not base64 in a blob") from error
+            return _from_base64(encoded)
+        case {"text": str(encoded), **rest} if not rest:
+            return BadText(_from_base64(encoded))
+        case {"utf8": str(encoded), **rest} if not rest:
+            return _from_base64(encoded).decode()
         case {"real": "Infinity" | "-Infinity" | "-0.0" as real, **rest} if not rest:
             return float(real)
     raise ValueError(f"a JSON {type(value).__name__} that stands for no SQLite value")
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64 in a blob") from error

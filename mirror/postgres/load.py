@@ -13,7 +13,7 @@ codecs. A table that Postgres does not take even then is refused, and the others
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -31,10 +31,10 @@ from mirror.core.errors import RefusedError, SinkError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.quote import quoted
 from mirror.core.rows import RowChange
-from mirror.core.tables import Table
+from mirror.core.tables import ANY_VALUE, ColumnType, Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
-from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit, encode, real_text
+from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit, encode, key_encoder, real_text
 from mirror.postgres.dml import Stage
 from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
@@ -101,6 +101,13 @@ class _JsonDumper(Dumper):
 
     def dump(self, obj: Any) -> Buffer | None:
         return b"\x01" + (encode("jsonb", obj) or "null").encode()
+
+
+class _JsonKeyDumper(_JsonDumper):
+    """The same for a table of which the key has such a column."""
+
+    def dump(self, obj: Any) -> Buffer | None:
+        return b"\x01" + (key_encoder("jsonb")(obj) or "null").encode()
 
 
 class _NumericDumper(Dumper):
@@ -293,7 +300,7 @@ class Loader:
         """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors."""
         editor = self._editor
         held = editor.targets.get(table.name)
-        jsonb: set[str] = set(held.jsonb_columns if held else ())
+        overrides: dict[str, ColumnType] = held.overrides if held else {}
         by_rowid = held is not None and held.key is None and bool(table.primary_key)
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
@@ -303,11 +310,11 @@ class Loader:
             surprise: Exception | None = None
             try:
                 with attempt(self._conn, "load a table", table.name):
-                    self._load_once(table, jsonb, by_rowid, careful)
+                    self._load_once(table, overrides, by_rowid, careful)
                 editor.lift(table.name)
                 return
             except ColumnMisfit as misfit:
-                jsonb.add(misfit.column)
+                overrides[misfit.column] = ANY_VALUE
             except NullInKey:
                 by_rowid = True
             except (_Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
@@ -319,14 +326,14 @@ class Loader:
                     raise surprise
                 editor.refuse(table.name, surprise)
                 return
-            tried = frozenset(jsonb), by_rowid
+            tried = dict(overrides), by_rowid
             if unseen is not None:
-                scan = unseen.scan(table, editor.mapped(table, jsonb, by_rowid))
-                jsonb |= scan.misfits
+                scan = unseen.scan(table, editor.mapped(table, overrides, by_rowid))
+                overrides |= dict.fromkeys(scan.misfits, ANY_VALUE)
                 by_rowid = by_rowid or scan.null_key
                 careful = careful or scan.careful
                 unseen = None
-            if surprise is not None and tried == (frozenset(jsonb), by_rowid):
+            if surprise is not None and tried == (overrides, by_rowid):
                 careful = True  # the types do not explain it
 
     def stage(self, table: Table, stage: Stage, *, careful: bool = True) -> None:
@@ -342,11 +349,11 @@ class Loader:
             (self._source_id, table.name),
         )
 
-    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool) -> None:
-        target = self._prepared(table, self._editor.mapped(table, jsonb, by_rowid))
+    def _load_once(self, table: Table, overrides: Mapping[str, ColumnType], by_rowid: bool, careful: bool) -> None:
+        target = self._prepared(table, self._editor.mapped(table, overrides, by_rowid))
         if target is None:
             self._forget_rejects(table)
-            target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
+            target = self._editor.create(table, overrides=overrides, rowid_key=by_rowid, primary_key=False)
             if target.agent is None or not has_rows(self._conn, target):
                 names = ddl.names_sql(tuple(name for name, _ in target.stored))
                 into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
@@ -386,7 +393,7 @@ class Loader:
             held = self._editor.widen(table.name, grown)
         if len(wanted.columns) > len(held.columns):
             try:
-                held = self._editor.extend(table, wanted.jsonb_columns)
+                held = self._editor.extend(table, wanted.overrides)
             except RowsNeeded:  # a load has all of them
                 self._editor.retire(table.name, self._lsn)
                 return None
@@ -406,7 +413,8 @@ class Loader:
         total = copy.rows_at_most(table)
         done = 0
         with self._conn.cursor() as cursor:
-            cursor.adapters.register_dumper(None, _JsonDumper)
+            in_key = any(column.name in (target.key or ()) for column in target.columns if column.pg_type == "jsonb")
+            cursor.adapters.register_dumper(None, _JsonKeyDumper if in_key else _JsonDumper)
             cursor.adapters.register_dumper(None, _NumericDumper)
             with cursor.copy(into + SQL(" (FORMAT binary)")) as sending:
                 sending.set_types([_BINARY_TYPES.get(pg_type, pg_type) for _, pg_type in target.stored])

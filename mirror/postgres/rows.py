@@ -17,11 +17,12 @@ from mirror.postgres.codecs import (
     check_key,
     json_array,
     json_object,
+    key_encoder,
 )
 from mirror.postgres.dml import row_statements
 from mirror.postgres.signals import ColumnMisfit, NullInKey
 from mirror.postgres.target import Target
-from mirror.postgres.typed import LOSSY, encoder, original
+from mirror.postgres.typed import LOSSY, encoder, original_member
 
 Encoded = Sequence["str | None"]
 
@@ -66,9 +67,16 @@ class RowPlanner:
         """Indexes of the key columns in the stored ones."""
         self._by_rowid = target.key is None
         self._agent: tuple[str | None, ...] = () if target.agent is None else (target.agent,)
-        self._encoders = [encoder(column.pg_type, column.codec) for column in target.columns]
+        self._encoders = [
+            key_encoder(column.pg_type)
+            if column.name in (target.key or ()) and not column.codec
+            else encoder(column.pg_type, column.codec)
+            for column in target.columns
+        ]
         self._lossy = [
-            (at, column.codec, column.source) for at, column in enumerate(target.columns) if column.codec in LOSSY
+            (at, column.codec, json.dumps(column.source))
+            for at, column in enumerate(target.columns)
+            if column.codec in LOSSY
         ]
         held = [column.name for column in target.columns]
         self._vectors = [(at, column.name) for at, column in enumerate(target.columns) if column.codec == "vector"]
@@ -136,8 +144,12 @@ class RowPlanner:
             if isinstance(vector := row[at], bytes):
                 self.dimensions.add((name, len(vector) // 4))
         if self._lossy:
-            kept = {source: text for at, codec, source in self._lossy if (text := original(codec, row[at], values[at]))}
-            values.append(json.dumps(kept) if kept else None)
+            kept = [
+                f"{source}:{member}"
+                for at, codec, source in self._lossy
+                if (member := original_member(codec, row[at], values[at])) is not None
+            ]
+            values.append(f"{{{','.join(kept)}}}" if kept else None)
         if sum(map(len, filter(None, values))) > MAX_ROW_BYTES:
             raise Reject("row too large for Postgres")
         return values

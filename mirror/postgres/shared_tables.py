@@ -15,7 +15,8 @@ from mirror.core.errors import NameTakenError, RefusedError
 from mirror.core.positions import Lsn
 from mirror.postgres import ddl
 from mirror.postgres.migrate import statement
-from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.originals import ENCODERS as KEEPING
+from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.target import Conn, Target, TargetColumn
 
 _OWN_SCHEMA = "give this source a schema of its own with --schema"
@@ -80,7 +81,7 @@ def _with_columns(conn: Conn, wanted: Target, types: dict[str, str]) -> Target:
         if there is None:
             conn.execute(ddl.add_plain_column(wanted, column.name, column.pg_type))
         elif there != column.pg_type:
-            if column.codec:
+            if column.codec and column.codec not in KEEPING:
                 place = f"{wanted.schema}.{wanted.name}.{column.name}"
                 raise RefusedError(
                     "use a table", place, f"{place} was altered by hand: it is {there}, not {column.pg_type}"
@@ -89,7 +90,10 @@ def _with_columns(conn: Conn, wanted: Target, types: dict[str, str]) -> Target:
     narrow = {column.name for column in wanted.columns if column.source in misfits and types[column.name] != "jsonb"}
     if narrow:
         widen(conn, wanted, narrow)
-    return wanted.with_jsonb(misfits)
+    target = wanted.with_jsonb(misfits)
+    if target.keeps_original and ORIGINAL not in types:
+        conn.execute(ddl.add_plain_column(wanted, ORIGINAL, "jsonb"))
+    return target
 
 
 def widen(conn: Conn, target: Target, names: Collection[str]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
-from mirror.core.tables import Table, TableMapping
+from mirror.core.tables import ANY_VALUE, ColumnType, Table, TableMapping
 from mirror.postgres.migrate import statement
-from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.typed import LOSSY
 
 #: A connection as the sink uses it: autocommit, native placeholders, plain tuples.
@@ -24,8 +24,6 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: Name of the key column of tables without a usable declared key.
 ROWID = "_rowid"
-#: Name of the column with the texts that typed values cannot be turned back into: see :mod:`mirror.postgres.typed`.
-ORIGINAL = "_original"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,11 @@ class Target:
     def jsonb_columns(self) -> frozenset[str]:
         """Source names of the columns that are jsonb, and so can have any value."""
         return frozenset(c.source for c in self.columns if c.pg_type == "jsonb" and not c.codec)
+
+    @property
+    def overrides(self) -> dict[str, ColumnType]:
+        """By source column, the types that a value may have made necessary."""
+        return dict.fromkeys(self.jsonb_columns, ANY_VALUE)
 
     @property
     def keeps_original(self) -> bool:

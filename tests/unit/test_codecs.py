@@ -22,6 +22,7 @@ from mirror.postgres.codecs import (
     json_array,
     json_object,
     json_text,
+    key_encoder,
 )
 
 INF = math.inf
@@ -92,9 +93,16 @@ def test_misfit(pg_type: str, value: Value) -> None:
 @pytest.mark.parametrize("pg_type", ["text", "jsonb"])
 @pytest.mark.parametrize("value", ["a\0b", "\0", BadText(b"\xff")])
 def test_reject(pg_type: str, value: Value) -> None:
-    """Text that Postgres has no form for is rejected, also where jsonb would be."""
+    """Text that Postgres has no form for is rejected, also in a key that is jsonb."""
     with pytest.raises(Reject):
-        encode(pg_type, value)
+        key_encoder(pg_type)(value)
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\0", BadText(b"\xff"), BadText(b"a\0b")])
+def test_any_text_in_jsonb(value: Value) -> None:
+    """In a jsonb column that is not of the key, such text is kept in base64."""
+    encoded = encode("jsonb", value)
+    assert encoded is not None and decode("jsonb", json.loads(encoded)) == value
 
 
 @pytest.mark.parametrize(
