@@ -31,7 +31,7 @@ _SHOWN = 60
 def rejects() -> None:
     """List, or try again, rows that Postgres cannot hold.
 
-    Such a row (a NUL in its text, say) is kept whole in the table mirror.rejects. It moves into its own table as soon
+    Such a row (a NUL in its key, say) is kept whole in the table mirror.rejects. It moves into its own table as soon
     as it is changed in SQLite to something that Postgres can hold.
     """
 

@@ -79,6 +79,8 @@ class ColumnType(NamedTuple):
 
 #: Any value, in the lossless encoding; the type of a column with values that do not fit its own.
 ANY_VALUE = ColumnType("jsonb")
+#: Any text, also with NUL or invalid in the database's encoding.
+ANY_TEXT = ColumnType("text", "escaped")
 
 
 @dataclass(frozen=True, slots=True)

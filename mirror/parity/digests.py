@@ -171,6 +171,12 @@ def _json(value: Cell) -> bytes:
     return _text(posted_json(value))
 
 
+def _escaped(value: Cell) -> bytes:
+    if not isinstance(value, str) or "\0" in value:
+        raise _NoImage
+    return _text(f"~{value}")
+
+
 def _document(value: Cell) -> bytes:
     if isinstance(value, int):
         return _text(f"~{value}")
@@ -194,7 +200,14 @@ def _vector(value: Cell) -> bytes:
     return sha256(_VECTOR_HEAD.pack(len(numbers), 0) + numbers.astype(">f4").tobytes()).digest()
 
 
-_BY_CODEC = {"millis": _millis, "time": _text, "json": _json, "vector": _vector, "document": _document}
+_BY_CODEC = {
+    "millis": _millis,
+    "time": _text,
+    "json": _json,
+    "vector": _vector,
+    "document": _document,
+    "escaped": _escaped,
+}
 _BY_TYPE = {
     "bigint": _integer,
     "boolean": _integer,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, LiteralString
 
+from mirror.core.values import BadText
 from mirror.parity.typed import posted_json, written_json
 from mirror.parity.values import Cell, Foreign, from_jsonb
 
@@ -24,8 +25,14 @@ EXPRESSIONS: dict[str, LiteralString] = {
         "CASE WHEN _original -> {s} IS NULL THEN '~' || {c}::text"
         " ELSE '=' || (_original -> {s})::text || E'\\n' || coalesce({c}::text, 'NULL') END"
     ),
+    "escaped": (
+        "CASE WHEN _original -> {s} IS NULL THEN '~' || {c}"
+        " ELSE '=' || (_original -> {s})::text || E'\\n' || coalesce({c}, '') END"
+    ),
 }
 
+#: What is shown for a NUL.
+_SHOWN_NUL = {0: "\u2400"}
 #: What jsonb takes is limited, in levels, digits and exponents, so that every server agrees.
 _DEEPEST, _LONGEST_NUMBER = 200, 1000
 _NUMBER = re.compile(r"([-0-9.]+)(?:[eE]([+-]?\d+))?")
@@ -102,8 +109,25 @@ def _parts(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
+def _escaped(text: str | None) -> Cell:
+    if text is None:
+        return None
+    if text[0] == "~":
+        return text[1:]
+    kept, _, shown = text[1:].partition("\n")
+    value = from_jsonb(kept)
+    if isinstance(value, BadText):
+        letters = str(value.raw, "utf-8", "replace")
+    elif isinstance(value, str):
+        letters = value
+    else:
+        letters = None
+    right = letters is not None and shown == letters.translate(_SHOWN_NUL) != value
+    return value if right else Foreign(f"{shown}, kept as {kept}")
+
+
 #: By codec: how the text that Postgres sends becomes a value.
-CONVERTERS: dict[str, Callable[[Any], Cell]] = {"document": _document}
+CONVERTERS: dict[str, Callable[[Any], Cell]] = {"document": _document, "escaped": _escaped}
 
 
 def document_alone(value: Cell) -> str | None:

@@ -60,6 +60,10 @@ class Reject(Unfit):
     """Postgres cannot hold the value in any type."""
 
 
+class UnfitText(Reject):
+    """Text that Postgres has no form for. It would fit if the column were :data:`~mirror.core.tables.ANY_TEXT`."""
+
+
 def real_text(value: float) -> str:
     """Take a finite real; return its shortest exact decimal, always recognisable as a real."""
     if value.is_integer() and abs(value) < 1e19:
@@ -107,7 +111,7 @@ def json_object(names: Sequence[str], values: Sequence[Value]) -> str:
     return f"{{{','.join(f'{json.dumps(n)}:{json_text(v)}' for n, v in zip(names, values, strict=True))}}}"
 
 
-def _misfit(value: Value, pg_type: str) -> Unfit:
+def misfit(value: Value, pg_type: str) -> Unfit:
     """Describe a value by its kind only: errors go to logs, where contents do not belong."""
     if isinstance(value, Uncomputed):
         return Reject(f"SQLite cannot compute it ({value.error})")
@@ -121,7 +125,7 @@ def kind_of(value: Value) -> str:
 
 def _check_text(value: str) -> str:
     if "\0" in value:
-        raise Reject(NUL_TEXT)
+        raise UnfitText(NUL_TEXT)
     if len(value) > MAX_VALUE_BYTES:
         raise Reject(OVERSIZED)
     return value
@@ -132,7 +136,7 @@ def _bigint(value: Value) -> str | None:
         return str(value)
     if value is None:
         return None
-    raise _misfit(value, "bigint")
+    raise misfit(value, "bigint")
 
 
 def _double(value: Value) -> str | None:
@@ -140,7 +144,7 @@ def _double(value: Value) -> str | None:
         return repr(value)
     if value is None:
         return None
-    raise _misfit(value, "double precision")
+    raise misfit(value, "double precision")
 
 
 def _text(value: Value) -> str | None:
@@ -149,8 +153,8 @@ def _text(value: Value) -> str | None:
     if value is None:
         return None
     if isinstance(value, BadText):
-        raise Reject(BAD_TEXT)
-    raise _misfit(value, "text")
+        raise UnfitText(BAD_TEXT)
+    raise misfit(value, "text")
 
 
 def _bytea(value: Value) -> str | None:
@@ -160,7 +164,7 @@ def _bytea(value: Value) -> str | None:
         return "\\x" + value.hex()
     if value is None:
         return None
-    raise _misfit(value, "bytea")
+    raise misfit(value, "bytea")
 
 
 def _boolean(value: Value) -> str | None:
@@ -168,7 +172,7 @@ def _boolean(value: Value) -> str | None:
         return "t" if value else "f"
     if value is None:
         return None
-    raise _misfit(value, "boolean")
+    raise misfit(value, "boolean")
 
 
 def _numeric(value: Value) -> str | None:
@@ -181,14 +185,14 @@ def _numeric(value: Value) -> str | None:
             return "Infinity" if value > 0 else "-Infinity"
         if value != 0 or math.copysign(1, value) > 0:  # numeric has no negative zero
             return real_text(value)
-    raise _misfit(value, "numeric")
+    raise misfit(value, "numeric")
 
 
 def _jsonb(value: Value) -> str | None:
     if value is None:
         return None
     if isinstance(value, Uncomputed):
-        raise _misfit(value, "jsonb")
+        raise misfit(value, "jsonb")
     if type(value) is str and "\0" not in value:
         if len(value) > MAX_VALUE_BYTES:
             raise Reject(OVERSIZED)

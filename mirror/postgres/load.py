@@ -31,7 +31,7 @@ from mirror.core.errors import RefusedError, SinkError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.quote import quoted
 from mirror.core.rows import RowChange
-from mirror.core.tables import ANY_VALUE, ColumnType, Table
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
 from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit, encode, key_encoder, real_text
@@ -172,7 +172,7 @@ class SourceCopy:
             results = []
             for column in columns:
                 name = quoted(column.source)
-                test = "0" if column.codec else _MISFIT_TESTS[column.pg_type].format(name)
+                test = "0" if column.codec not in ("", ANY_TEXT.codec) else _MISFIT_TESTS[column.pg_type].format(name)
                 results.append(f"total({test})")
                 if column.name in (target.key or ()):
                     results.append(f"total({name} IS NULL)")
@@ -314,7 +314,7 @@ class Loader:
                 editor.lift(table.name)
                 return
             except ColumnMisfit as misfit:
-                overrides[misfit.column] = ANY_VALUE
+                overrides[misfit.column] = misfit.becomes
             except NullInKey:
                 by_rowid = True
             except (_Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
@@ -380,12 +380,12 @@ class Loader:
         if held is None:
             return None
         shared = wanted.columns[: len(held.columns)]
-        grown = [
-            new.source
+        grown = {
+            new.source: new.type
             for old, new in zip(held.columns, shared, strict=False)
-            if old.pg_type != new.pg_type and new.pg_type == "jsonb"
-        ]
-        as_held = (held.schema, held.name, held.key, held.with_jsonb(grown).columns)
+            if (new.type == ANY_VALUE and old.widenable) or (new.type == ANY_TEXT and held.may_be_any_text(old))
+        }
+        as_held = (held.schema, held.name, held.key, held.with_types(grown).columns)
         if as_held != (wanted.schema, wanted.name, wanted.key, shared):
             self._editor.retire(table.name, self._lsn)
             return None
@@ -398,7 +398,7 @@ class Loader:
                 self._editor.retire(table.name, self._lsn)
                 return None
         if held != wanted:  # a default made a new column jsonb
-            raise ColumnMisfit(table.name, _first_difference(held, wanted), "default value")
+            raise ColumnMisfit(table.name, *_first_difference(held, wanted))
         return held
 
     def _fill(self, table: Table, target: Target, into: Composed, careful: bool) -> None:
@@ -488,5 +488,6 @@ def _unless(condition: str, value: str) -> str:
     return f"CASE WHEN {condition} THEN mirror_surprise() ELSE {value} END"
 
 
-def _first_difference(held: Target, wanted: Target) -> str:
-    return next(old.source for old, new in zip(held.columns, wanted.columns, strict=True) if old != new)
+def _first_difference(held: Target, wanted: Target) -> tuple[str, str, ColumnType]:
+    pairs = zip(held.columns, wanted.columns, strict=True)
+    return next((old.source, "default value", old.type) for old, new in pairs if old != new)

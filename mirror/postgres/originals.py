@@ -5,9 +5,10 @@ codec    Postgres         what it holds
 ======== ================ ========================================================================================
 document jsonb            a text, or a blob, that is JSON: the document. A number: that number. Anything else in the
                           lossless encoding (:mod:`mirror.postgres.codecs`): a text that is not JSON is a string.
+escaped  text             any text. U+2400 stands for a NUL, U+FFFD for bytes that are not valid.
 ======== ================ ========================================================================================
 
-They hold every value. The row's ``_original`` has a member for a column, by its name in the source, where the value is
+The row's ``_original`` has a member for a column, by its name in the source, where the value is
 not the canonical one of what the column shows: SQLite's value in the lossless encoding; or ``true`` for a document
 column that holds it in that encoding itself. Canonical is a document's text as ``JSON.stringify`` writes it with the
 members in jsonb's order, but of a number that number.
@@ -26,6 +27,7 @@ from mirror.postgres.codecs import (
     Reject,
     json_text,
     jsonb_text,
+    misfit,
 )
 from mirror.postgres.json_forms import is_canonical_json
 
@@ -33,6 +35,9 @@ from mirror.postgres.json_forms import is_canonical_json
 #: but how much more depends on the server.
 MAX_DEPTH = 200
 MAX_DIGITS = 1000
+
+#: What stands for a NUL in a column that is ``escaped``.
+SHOWN_NUL = "\u2400"
 
 #: In ``_original``: the column itself has the lossless encoding.
 _ITSELF = "true"
@@ -43,7 +48,9 @@ def kept(codec: str, value: Value, encoded: str | None) -> str | None:
 
     Raises ``KeyError`` for a codec that is not one of this module.
     """
-    if codec not in ENCODERS:
+    if codec == "escaped":
+        return None if encoded is None or encoded == value else jsonb_text(value)
+    if codec != "document":
         raise KeyError(codec)
     if encoded is None or type(value) is int:
         return None
@@ -126,5 +133,16 @@ def _document(value: Value) -> str | None:
     return jsonb_text(value) if found is None else found
 
 
+def _escaped(value: Value) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | BadText):
+        raise misfit(value, "text")
+    if len(value.raw if isinstance(value, BadText) else value) > MAX_VALUE_BYTES:
+        raise Reject(OVERSIZED)
+    shown = value if isinstance(value, str) else value.raw.decode(errors="replace")
+    return shown.replace("\0", SHOWN_NUL)
+
+
 #: By codec.
-ENCODERS: dict[str, Encoder] = {"document": _document}
+ENCODERS: dict[str, Encoder] = {"document": _document, "escaped": _escaped}

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mirror.core.rows import RowChange
-from mirror.core.tables import Table
+from mirror.core.tables import ANY_TEXT, Table
 from mirror.core.values import Row, Value
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
     Misfit,
     Reject,
     Unfit,
+    UnfitText,
     check_key,
     json_array,
     json_object,
@@ -82,6 +83,7 @@ class RowPlanner:
         self._vectors = [(at, column.name) for at, column in enumerate(target.columns) if column.codec == "vector"]
         self.dimensions: set[tuple[str, int]] = set()
         """Column of vectors, and a dimension that it has."""
+        self._any_text = [target.may_be_any_text(column) for column in target.columns]
         self._key_at = [held.index(name) for name in target.key or ()]
         self._key_types = ["text" for _ in self._agent] + [target.columns[index].pg_type for index in self._key_at]
         # Only these types can be too long, so only they are measured row by row.
@@ -90,7 +92,7 @@ class RowPlanner:
     def plan(self, change: RowChange) -> RowPlan:
         """Take a change; return what has to be done for it.
 
-        Raises :class:`ColumnMisfit` if a column must become jsonb first, :class:`NullInKey` if the
+        Raises :class:`ColumnMisfit` if a column must have another type first, :class:`NullInKey` if the
         table must be keyed on its rowid first.
         """
         old_key = None if change.before is None else self._held_key(change.before, change.rowid)
@@ -155,15 +157,20 @@ class RowPlanner:
         return values
 
     def _blame(self, row: Row) -> None:
-        """Find the value that does not fit and raise for it. A misfit takes precedence over a reject."""
+        """Find the value that does not fit and raise for it. What another type would hold comes before a reject."""
+        answer: ColumnMisfit | None = None
         reject: Reject | None = None
-        for name, encode, value in zip(self._names, self._encoders, row, strict=True):
+        for name, encode, value, any_text in zip(self._names, self._encoders, row, self._any_text, strict=True):
             try:
                 encode(value)
             except Misfit as misfit:
                 raise ColumnMisfit(self._source, name, misfit.reason) from misfit
             except Reject as found:
+                if any_text and isinstance(found, UnfitText):
+                    answer = ColumnMisfit(self._source, name, found.reason, ANY_TEXT)
                 reject = reject or Reject(found.reason, name)
+        if answer is not None:
+            raise answer
         if reject is not None:
             raise reject
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from psycopg.sql import SQL, Identifier
 
 from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
-from mirror.core.tables import ANY_VALUE, ColumnType, MapTable, Table
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
 from mirror.postgres import ddl, originals_ddl, shared_tables
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.profiles.generic import NO_OVERRIDES
@@ -31,6 +32,9 @@ from mirror.postgres.target import (
     save_target,
 )
 from mirror.postgres.typed import encoder, original_member
+
+#: No column needs another type.
+NO_WIDENING: Mapping[tuple[str, str], ColumnType] = MappingProxyType({})
 
 
 class SchemaEditor:
@@ -60,11 +64,11 @@ class SchemaEditor:
         changes: Iterable[SchemaChange],
         lsn: Lsn,
         *,
-        widen: Collection[tuple[str, str]],
+        widen: Mapping[tuple[str, str], ColumnType],
         rekey: Collection[str],
         careful: bool,
     ) -> None:
-        """Make the changes; then widen the columns named in ``widen`` (source table, source column).
+        """Make the changes; then give columns the types of ``widen``, by source table and source column.
 
         Tables in ``rekey`` are rebuilt on ``_rowid``. ``careful``: what Postgres refuses is undone and
         saved as a refusal; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RowsNeeded`.
@@ -84,7 +88,7 @@ class SchemaEditor:
             if change.kind == "rename" and held is None and change.before is not None:
                 self._remember_refusal(replace(refused[change.before.name], table=table.name))
                 continue
-            overrides = {column: ANY_VALUE for name, column in widen if name == table.name}
+            overrides = {column: becomes for (name, column), becomes in widen.items() if name == table.name}
             if change.kind in ("rename", "columns") and held is not None:
                 done = self._try(table.name, partial(self._carry, change, table, held, overrides, lsn), careful)
                 if not done and held.source != table.name:
@@ -95,8 +99,8 @@ class SchemaEditor:
             self._try(table.name, partial(self.create, table, overrides=overrides, rowid_key=by_rowid), careful)
             fresh.add(table.name)
         for name in {name for name, _ in widen} - fresh - self.refusals.keys():
-            columns = {column for table_name, column in widen if table_name == name}
-            self._try(name, partial(self.widen, name, columns), careful)
+            overrides = {column: becomes for (table_name, column), becomes in widen.items() if table_name == name}
+            self._try(name, partial(self.widen, name, overrides), careful)
 
     def _try(self, table: str, action: Callable[[], object], careful: bool) -> bool:
         """Run a change of a table; with ``careful``, one that is refused is undone and saved, and False returned."""
@@ -152,14 +156,20 @@ class SchemaEditor:
         self._remember(target)
         return target
 
-    def widen(self, table: str, columns: Collection[str]) -> Target:
-        """Turn source columns of a table into jsonb, with their values."""
-        target = self._held(table)
-        narrow = [c for c in target.columns if c.source in columns and c.widenable]
+    def widen(self, table: str, overrides: Mapping[str, ColumnType]) -> Target:
+        """Give source columns of a table types that hold more, with their values."""
+        held = self._held(table)
+        narrow = [c for c in held.columns if overrides.get(c.source) == ANY_VALUE and c.widenable]
+        texts = [c for c in held.columns if overrides.get(c.source) == ANY_TEXT and held.may_be_any_text(c)]
+        if not narrow and not texts:
+            return held
+        target = held.with_types({c.source: overrides[c.source] for c in (*narrow, *texts)})
         if narrow:
-            shared_tables.widen(self._conn, target, [c.name for c in narrow])
-            target = target.with_jsonb({c.source for c in narrow})
-            self._remember(target)
+            shared_tables.widen(self._conn, held, narrow)
+            left = {c.source: c.source for c in held.columns if c not in narrow}
+            originals_ddl.rename_members(self._conn, held, left)
+        originals_ddl.agree(self._conn, held, target)
+        self._remember(target)
         return target
 
     def retire(self, table: str, lsn: Lsn, *, drop: bool = False) -> None:
@@ -342,10 +352,14 @@ class SchemaEditor:
             raise RefusedError(error.operation, error.place, error.detail, next_step=error.next_step) from error
         return Target.of(mapping, self._agent)
 
+    def stored(self, table: str) -> Target | None:
+        """Where a table's rows go; None for a table that is refused. Raises :class:`SinkError` if it is not stored."""
+        return None if table in self.refusals else self._held(table)
+
     def _held(self, table: str) -> Target:
         target = self.targets.get(table)
         if target is None:
-            raise SinkError("change a table", table, "it is not stored in Postgres")
+            raise SinkError("use a table", table, "it is not stored in Postgres")
         return target
 
     def _remember(self, target: Target) -> None:

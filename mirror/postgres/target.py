@@ -7,14 +7,14 @@ not known yet when a mirror starts.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
-from mirror.core.tables import ANY_VALUE, ColumnType, Table, TableMapping
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.typed import LOSSY
@@ -38,7 +38,12 @@ class TargetColumn:
     @property
     def widenable(self) -> bool:
         """Whether it becomes jsonb when a value does not fit."""
-        return not self.codec and self.pg_type != "jsonb"
+        return self.codec in ("", ANY_TEXT.codec) and self.pg_type != "jsonb"
+
+    @property
+    def type(self) -> ColumnType:
+        """Its type and its codec."""
+        return ColumnType(self.pg_type, self.codec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,14 @@ class Target:
     @property
     def overrides(self) -> dict[str, ColumnType]:
         """By source column, the types that a value may have made necessary."""
-        return dict.fromkeys(self.jsonb_columns, ANY_VALUE)
+        return {c.source: c.type for c in self.columns if c.type in (ANY_VALUE, ANY_TEXT)}
+
+    def may_be_any_text(self, column: TargetColumn) -> bool:
+        """Whether a column becomes :data:`~mirror.core.tables.ANY_TEXT` for a text that it cannot hold.
+
+        Not one of the key, of which Postgres and SQLite must agree on the order; nor one that other agents write too.
+        """
+        return column.type == ("text", "") and self.agent is None and column.name not in (self.key or ())
 
     @property
     def keeps_original(self) -> bool:
@@ -101,10 +113,10 @@ class Target:
         own = self.key if self.key is not None else (ROWID,)
         return own if self.agent is None else (AGENT, *own)
 
-    def with_jsonb(self, sources: Collection[str]) -> Target:
-        """Return this target with the named source columns as jsonb."""
-        columns = tuple(TargetColumn(c.source, c.name, "jsonb") if c.source in sources else c for c in self.columns)
-        return replace(self, columns=columns)
+    def with_types(self, types: Mapping[str, ColumnType]) -> Target:
+        """Return this target with other types, by source column."""
+        columns = (TargetColumn(c.source, c.name, *types.get(c.source, c.type)) for c in self.columns)
+        return replace(self, columns=tuple(columns))
 
 
 def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Target]:

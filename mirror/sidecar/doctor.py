@@ -25,7 +25,7 @@ from mirror.core.quote import quoted
 from mirror.core.tables import Table, TableMapping
 from mirror.core.values import BadText, Row, Value
 from mirror.postgres.cluster import forbidden_in
-from mirror.postgres.codecs import Misfit, Reject
+from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
@@ -59,6 +59,8 @@ class ColumnReport:
     """Number of values by SQLite's storage class: null, integer, real, text, blob."""
     rejects: dict[str, int] = field(default_factory=dict)
     """Number of values that Postgres cannot hold, by the reason: their rows go to ``mirror.rejects``."""
+    escaped: int = 0
+    """Number of texts with NUL or bytes that are not valid: shown without them, and whole in ``_original``."""
     misfits: int = 0
     """Number of values that do not fit its type, because of which it becomes jsonb."""
 
@@ -226,8 +228,11 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
     ]
     classes = [Counter[str]() for _ in columns]
     rejects = [Counter[str]() for _ in columns]
-    encoders = [encoder(target.pg_type, target.codec) for target in mapping.columns]
     keys = [at for at, target in enumerate(mapping.columns) if target.name in (mapping.key or ())]
+    encoders = [
+        key_encoder(target.pg_type) if at in keys and not target.codec else encoder(target.pg_type, target.codec)
+        for at, target in enumerate(mapping.columns)
+    ]
     null_keys = rows = 0
     for row in _rows(connection, table):
         rows += 1
@@ -239,7 +244,10 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
             except Misfit:
                 columns[at].misfits += 1
             except Reject as reject:
-                rejects[at][reject.reason] += 1
+                if isinstance(reject, UnfitText) and at not in keys and report.agent is None:
+                    columns[at].escaped += 1
+                else:
+                    rejects[at][reject.reason] += 1
     report.columns += columns
     for at, found in enumerate(columns):
         found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
@@ -248,6 +256,10 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
             detail = f"becomes jsonb: {found.misfits:,} values do not fit its type"
             step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
             report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
+        elif found.escaped:
+            detail = f"{found.escaped:,} texts have a NUL or are not valid: shown without that, and whole in _original"
+            step = "nothing is lost; sql/README.md says how to read them"
+            report.add(Code.COLUMN_ESCAPED, "note", f"column {table.name}.{found.column}", detail, step)
         for reason, count in found.rejects.items():
             report.add(
                 Code.COLUMN_REJECTS,

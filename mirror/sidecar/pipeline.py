@@ -380,6 +380,7 @@ class Pipeline:
         assert self._replica is not None and self._sink is not None
         self.status.is_at(self._replica.position)
         self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
+        self.status.holds(self._sink.overrides, self._replica.schema.tables)
         self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
         self._publish()
         self.requests.has_changed()

@@ -33,7 +33,8 @@ from mirror.core.status import (
     encode,
     saved_report,
 )
-from mirror.core.tables import Table
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
+from mirror.postgres.profiles.generic import column_type
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap, Ledger
@@ -78,6 +79,10 @@ class SourceStatus:
     tables: int = 0
     left_out: list[str] = field(default_factory=list)
     """Virtual generated columns (table.column) that only the source's program can compute."""
+    escaped: list[str] = field(default_factory=list)
+    """Columns (table.column) with text that Postgres cannot hold as it is: it is whole in ``_original``."""
+    widened: list[str] = field(default_factory=list)
+    """Columns (table.column) that are jsonb because of values that do not fit their type."""
     gaps: list[GapReport] = field(default_factory=list)
     """Each with the generation that was left, the reason, and when it was found."""
     comparisons: int = 0
@@ -112,6 +117,7 @@ class SourceStatus:
         self._next_look = 0.0
         self._described: Mapping[str, Table] | None = None
         self._refused: list[Refusal] = []
+        self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
         #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
 
@@ -148,6 +154,22 @@ class SourceStatus:
             self._described = tables
             self.tables = len(tables)
             self.left_out = [f"{table.name}.{column}" for table in tables.values() for column in table.left_out]
+
+    def holds(self, overrides: Mapping[str, Mapping[str, ColumnType]], tables: Mapping[str, Table]) -> None:
+        """By source table and column: the types in Postgres that values have made necessary (another mapping object
+        when they change). ``tables``: the source's.
+        """
+        if overrides is self._overrides:
+            return
+        self._overrides = overrides
+        found = [
+            (f"{table}.{column.name}", names[column.name], column_type(column, of_key=True))
+            for table, names in sorted(overrides.items())
+            for column in (tables[table].columns if table in tables else ())
+            if column.name in names
+        ]
+        self.escaped = [name for name, held, _ in found if held == ANY_TEXT]
+        self.widened = [name for name, held, declared in found if held == ANY_VALUE != declared]
 
     def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
         """So many rows are rejected, and these tables refused."""
@@ -201,6 +223,7 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
+            self.escaped, self.widened,
             self.read_differences,
         )  # fmt: skip
         if now == self._kept:
