@@ -164,11 +164,20 @@ def _compare(
 
         report = compare_and_keep()
         wrong = [table.table for table in report.tables if table.status == "different"]
+        if repair:
+            status = gate.status()
+            wider = (*status.widened, *status.escaped)
+            wrong += [t.table for t in report.tables if t.status == "equal" and _of(t.table, wider)]
         if not repair or not wrong:
             return report
         for table, done in gate.repair(wrong, REPAIR_SECONDS).items():
             click.echo(f"{source.name}: repaired {table}: {done}", err=True)
         return compare_and_keep(repaired=True)
+
+
+def _of(table: str, columns: tuple[str, ...]) -> bool:
+    """Whether one of the columns, each written ``table.column``, may be the table's."""
+    return any(column.startswith(f"{table}.") for column in columns)
 
 
 class _Bar:

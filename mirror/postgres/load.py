@@ -15,17 +15,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 import apsw
-from psycopg import postgres
-from psycopg.adapt import Buffer, Dumper
-from psycopg.pq import Format
 from psycopg.sql import SQL, Composed
-from psycopg.types.numeric import DecimalBinaryDumper
 
 from mirror.core.errors import RefusedError, SinkError, SourceError
 from mirror.core.positions import Lsn
@@ -34,11 +29,14 @@ from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
-from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit, encode, key_encoder, real_text
+from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit
 from mirror.postgres.dml import Stage
+from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
+from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
+from mirror.postgres.retype import may_change, still_needed
 from mirror.postgres.row_by_row import parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
@@ -91,35 +89,6 @@ class _Surprise(Exception):  # noqa: N818 - not an error: another path follows
 
 def _surprise(*_: object) -> NoReturn:
     raise _Surprise
-
-
-class _JsonDumper(Dumper):
-    """SQLite values into binary jsonb (a version byte and the text)."""
-
-    format = Format.BINARY
-    oid = postgres.types["jsonb"].oid
-
-    def dump(self, obj: Any) -> Buffer | None:
-        return b"\x01" + (encode("jsonb", obj) or "null").encode()
-
-
-class _JsonKeyDumper(_JsonDumper):
-    """The same for a table of which the key has such a column."""
-
-    def dump(self, obj: Any) -> Buffer | None:
-        return b"\x01" + (key_encoder("jsonb")(obj) or "null").encode()
-
-
-class _NumericDumper(Dumper):
-    """SQLite integers and reals into binary numeric."""
-
-    format = Format.BINARY
-    oid = postgres.types["numeric"].oid
-
-    def dump(self, obj: Any) -> Buffer | None:
-        if isinstance(obj, float):
-            obj = Decimal(encode("numeric", obj) or real_text(obj))
-        return DecimalBinaryDumper(Decimal).dump(Decimal(obj))
 
 
 @contextmanager
@@ -296,12 +265,20 @@ class Loader:
         self.dimensions: set[tuple[str, str, int]] = set()
         """Postgres table, column of vectors, and a dimension that it has."""
 
-    def load(self, table: Table) -> None:
-        """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors."""
+    def load(self, table: Table, *, narrow: bool = False) -> None:
+        """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors.
+
+        ``narrow``: only if columns can have narrower types now; raises RefusedError where Postgres refuses that.
+        """
         editor = self._editor
         held = editor.targets.get(table.name)
         overrides: dict[str, ColumnType] = held.overrides if held else {}
         by_rowid = held is not None and held.key is None and bool(table.primary_key)
+        if narrow:
+            declared = editor.mapped(table, NO_OVERRIDES, by_rowid)
+            if held is None or (needed := still_needed(held, declared, self._rows(table))) == overrides:
+                return
+            overrides = needed
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
         unseen = self._copy
@@ -321,6 +298,8 @@ class Loader:
                 surprise = error
             editor.targets.clear()
             editor.targets.update(before)
+            if narrow and isinstance(surprise, RefusedError):
+                raise surprise
             if surprise is not None and (careful or not _may_pass_carefully(surprise)):
                 if not isinstance(surprise, RefusedError):
                     raise surprise
@@ -387,8 +366,10 @@ class Loader:
         }
         as_held = (held.schema, held.name, held.key, held.with_types(grown).columns)
         if as_held != (wanted.schema, wanted.name, wanted.key, shared):
-            self._editor.retire(table.name, self._lsn)
-            return None
+            if not may_change(held, wanted):
+                self._editor.retire(table.name, self._lsn)
+                return None
+            held, grown = self._editor.change_types(wanted), {}
         if grown:
             held = self._editor.widen(table.name, grown)
         if len(wanted.columns) > len(held.columns):
@@ -414,8 +395,8 @@ class Loader:
         done = 0
         with self._conn.cursor() as cursor:
             in_key = any(column.name in (target.key or ()) for column in target.columns if column.pg_type == "jsonb")
-            cursor.adapters.register_dumper(None, _JsonKeyDumper if in_key else _JsonDumper)
-            cursor.adapters.register_dumper(None, _NumericDumper)
+            cursor.adapters.register_dumper(None, JsonKeyDumper if in_key else JsonDumper)
+            cursor.adapters.register_dumper(None, NumericDumper)
             with cursor.copy(into + SQL(" (FORMAT binary)")) as sending:
                 sending.set_types([_BINARY_TYPES.get(pg_type, pg_type) for _, pg_type in target.stored])
                 write = sending.write_row

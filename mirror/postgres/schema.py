@@ -22,6 +22,7 @@ from mirror.postgres import ddl, originals_ddl, shared_tables
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
+from mirror.postgres.retype import change_types
 from mirror.postgres.signals import RowsNeeded
 from mirror.postgres.target import (
     Conn,
@@ -169,6 +170,12 @@ class SchemaEditor:
             left = {c.source: c.source for c in held.columns if c not in narrow}
             originals_ddl.rename_members(self._conn, held, left)
         originals_ddl.agree(self._conn, held, target)
+        self._remember(target)
+        return target
+
+    def change_types(self, wanted: Target) -> Target:
+        """Give the columns of a table other types; its rows must be sent in the same transaction."""
+        target = change_types(self._conn, self._held(wanted.source), wanted)
         self._remember(target)
         return target
 

@@ -339,11 +339,13 @@ class Sink:
             return f"{noted:,} rows, each in mirror.repairs"
         return "created again; the old table is kept under another name" if whole else "nothing differed"
 
-    def reload(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
+    def reload(self, table: Table, rows: AllRows, *, log: bool = False, narrow: bool = False) -> bool:
         """Make a table equal to the source at the applied position, in one transaction, or refuse it.
 
         Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is recorded in
-        ``mirror.repairs``. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
+        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; raises
+        :class:`RefusedError` if Postgres refuses that. Returns whether it is equal now. Raises :class:`SinkError`,
+        :class:`FencedError`.
         """
         position = self._position
         assert position is not None
@@ -357,7 +359,7 @@ class Sink:
             elif not intact:
                 editor.retire(table.name, position.lsn)
             loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log)
-            loader.load(table)
+            loader.load(table, narrow=narrow)
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
             rejects = self._count_rejects()

@@ -163,10 +163,11 @@ class SourceStatus:
             return
         self._overrides = overrides
         found = [
-            (f"{table}.{column.name}", names[column.name], column_type(column, of_key=True))
-            for table, names in sorted(overrides.items())
-            for column in (tables[table].columns if table in tables else ())
-            if column.name in names
+            (f"{name}.{column.name}", overrides[name][column.name], column_type(column, of_key=column.name in of_key))
+            for name in sorted(overrides.keys() & tables.keys())
+            for of_key in (tables[name].primary_key,)
+            for column in tables[name].columns
+            if column.name in overrides[name]
         ]
         self.escaped = [name for name, held, _ in found if held == ANY_TEXT]
         self.widened = [name for name, held, declared in found if held == ANY_VALUE != declared]
