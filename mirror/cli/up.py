@@ -91,6 +91,7 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
                 schema_of=partial(named_schema, settings),
                 options=settings.options,
                 profiles=profiles,
+                columns=settings.columns,
                 restarts=not once,
             )
         )

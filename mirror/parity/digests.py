@@ -171,6 +171,12 @@ def _json(value: Cell) -> bytes:
     return _text(posted_json(value))
 
 
+def _bytes(value: Cell) -> bytes:
+    if not isinstance(value, str):
+        raise _NoImage
+    return sha256(b"~" + value.encode()).digest()
+
+
 def _escaped(value: Cell) -> bytes:
     if not isinstance(value, str) or "\0" in value:
         raise _NoImage
@@ -207,6 +213,7 @@ _BY_CODEC = {
     "vector": _vector,
     "document": _document,
     "escaped": _escaped,
+    "bytes": _bytes,
 }
 _BY_TYPE = {
     "bigint": _integer,

@@ -16,7 +16,7 @@ from typing import Any, LiteralString
 
 from mirror.core.values import BadText
 from mirror.parity.typed import posted_json, written_json
-from mirror.parity.values import Cell, Foreign, from_jsonb
+from mirror.parity.values import Cell, Foreign, from_jsonb, literal
 
 #: By codec: what to select for column {c}, of which {s} is the name in ``_original``. The first character: ``~`` the
 #: value that is shown, alone; ``=`` the original, a line feed (which no jsonb has in its text), and what is shown.
@@ -30,6 +30,12 @@ EXPRESSIONS: dict[str, LiteralString] = {
         " ELSE '=' || (_original -> {s})::text || E'\\n' || coalesce({c}, '') END"
     ),
 }
+
+#: The same in bytes.
+EXPRESSIONS["bytes"] = (
+    "CASE WHEN _original -> {s} IS NULL THEN '~'::bytea || {c}"
+    " ELSE convert_to('=' || (_original -> {s})::text || E'\\n', 'UTF8') || coalesce({c}, '') END"
+)
 
 #: What is shown for a NUL.
 _SHOWN_NUL = {0: "\u2400"}
@@ -126,8 +132,28 @@ def _escaped(text: str | None) -> Cell:
     return value if right else Foreign(f"{shown}, kept as {kept}")
 
 
-#: By codec: how the text that Postgres sends becomes a value.
-CONVERTERS: dict[str, Callable[[Any], Cell]] = {"document": _document, "escaped": _escaped}
+def _bytes(data: bytes | None) -> Cell:
+    if data is None:
+        return None
+    mark, rest = data[:1], data[1:]
+    if mark == b"~":
+        try:
+            return rest.decode()
+        except UnicodeDecodeError:
+            return Foreign(f"\\x{rest.hex()}")
+    kept, _, shown = rest.partition(b"\n")
+    if kept == b"true":
+        return shown
+    value = from_jsonb(kept.decode())
+    if isinstance(value, BadText):
+        right = value.raw == shown
+    else:
+        right = isinstance(value, int | float) and literal(value).encode() == shown
+    return value if right else Foreign(f"\\x{shown.hex()}, kept as {kept.decode()}")
+
+
+#: By codec: how what Postgres sends becomes a value.
+CONVERTERS: dict[str, Callable[[Any], Cell]] = {"document": _document, "escaped": _escaped, "bytes": _bytes}
 
 
 def document_alone(value: Cell) -> str | None:

@@ -5,13 +5,14 @@ codec    Postgres         what it holds
 ======== ================ ========================================================================================
 document jsonb            a text, or a blob, that is JSON: the document. A number: that number. Anything else in the
                           lossless encoding (:mod:`mirror.postgres.codecs`): a text that is not JSON is a string.
+bytes    bytea            by a rule: of a text its bytes in UTF-8, of a blob itself, of a number those of its text.
 escaped  text             any text. U+2400 stands for a NUL, U+FFFD for bytes that are not valid.
 ======== ================ ========================================================================================
 
-The row's ``_original`` has a member for a column, by its name in the source, where the value is
-not the canonical one of what the column shows: SQLite's value in the lossless encoding; or ``true`` for a document
-column that holds it in that encoding itself. Canonical is a document's text as ``JSON.stringify`` writes it with the
-members in jsonb's order, but of a number that number.
+Where the value is not the canonical one of what the column shows, the row's ``_original`` has a member for it, by the
+column's name in the source: SQLite's value in the lossless encoding; or ``true`` for a document column that holds it in
+that encoding itself, and for a blob in one of bytes. Canonical is a text; of a document the one that ``JSON.stringify``
+writes with the members in jsonb's order, but of a number that number.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def kept(codec: str, value: Value, encoded: str | None) -> str | None:
     """
     if codec == "escaped":
         return None if encoded is None or encoded == value else jsonb_text(value)
+    if codec == "bytes":
+        shown = value is None or isinstance(value, str)
+        return None if shown else _ITSELF if isinstance(value, bytes) else jsonb_text(value)
     if codec != "document":
         raise KeyError(codec)
     if encoded is None or type(value) is int:
@@ -144,5 +148,21 @@ def _escaped(value: Value) -> str | None:
     return shown.replace("\0", SHOWN_NUL)
 
 
+def _bytes(value: Value) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, Uncomputed):
+        raise Reject(f"SQLite cannot compute it ({value.error})")
+    if isinstance(value, bytes):
+        shown = value
+    elif isinstance(value, BadText):
+        shown = value.raw
+    else:
+        shown = (value if isinstance(value, str) else json_text(value)).encode()
+    if len(shown) > MAX_VALUE_BYTES:
+        raise Reject(OVERSIZED)
+    return "\\x" + shown.hex()
+
+
 #: By codec.
-ENCODERS: dict[str, Encoder] = {"document": _document, "escaped": _escaped}
+ENCODERS: dict[str, Encoder] = {"document": _document, "escaped": _escaped, "bytes": _bytes}

@@ -72,7 +72,8 @@ def still_needed(held: Target, declared: Target, rows: Iterable[RowChange]) -> d
         for at, c in enumerate(declared.columns[: len(held.columns)])
         if c.source in overrides
     ]
-    needed: dict[str, ColumnType] = {}
+    # Those that a rule asks for stay.
+    needed = {c.source: c.type for c in declared.columns if overrides.get(c.source) == c.type}
     for change in rows:
         assert change.after is not None
         for at, name, encode in tests:

@@ -343,9 +343,8 @@ class Sink:
         """Make a table equal to the source at the applied position, in one transaction, or refuse it.
 
         Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is recorded in
-        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; raises
-        :class:`RefusedError` if Postgres refuses that. Returns whether it is equal now. Raises :class:`SinkError`,
-        :class:`FencedError`.
+        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; :class:`RefusedError` if Postgres
+        refuses that. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
         """
         position = self._position
         assert position is not None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -29,10 +30,13 @@ from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES, memustore
+from mirror.postgres.rules import with_rules
 from mirror.postgres.typed import encoder
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import SchemaRow, parse_schema
 
+#: No column is held in another way than its declared type calls for.
+NO_RULES: Mapping[str, str] = MappingProxyType({})
 #: Rows read at a time.
 CHUNK_ROWS = 2_000
 #: Rows checked of a WITHOUT ROWID table, which has no rowid by which it can be read in chunks.
@@ -99,11 +103,12 @@ def examine(
     agent: str | None,
     profile: str | None,
     own_schema: str,
+    columns: Mapping[str, str] = NO_RULES,
 ) -> Report:
     """Check a source, and the Postgres that it is to be mirrored to. Errors become findings.
 
     ``dsn``: None for the embedded server, which is not checked. ``schema``, ``agent``, ``profile``: as for `mirror up`.
-    ``own_schema``: the command that gives the source a schema of its own.
+    ``own_schema``: the command that gives the source a schema of its own. ``columns``: as mirror.json has them.
     """
     report = Report(str(source), agent, profile)
     if dsn is None and (found := forbidden_in(state_dir)):
@@ -112,7 +117,7 @@ def examine(
         report.add(Code.STATE_DIRECTORY, "problem", "state directory", detail, step)
     mappings: list[TableMapping] = []
     try:
-        mappings = _check_tables(report, source, schema, wal=_check_file(report, source, state_dir))
+        mappings = _check_tables(report, source, schema, columns, wal=_check_file(report, source, state_dir))
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
     if dsn is None:
@@ -172,7 +177,9 @@ def _open(source: Path, *, wal: bool) -> apsw.Connection:
     return connection
 
 
-def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> list[TableMapping]:
+def _check_tables(
+    report: Report, source: Path, schema: str, rules: Mapping[str, str], *, wal: bool
+) -> list[TableMapping]:
     """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
     connection = _open(source, wal=wal)
     try:
@@ -189,6 +196,7 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
         owner = f", of the agent {report.agent}" if report.agent else ""
         report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")
         mappings = []
+        profiles = with_rules(PROFILES, rules)
         for table in tables.values():
             if table.left_out:
                 names = ", ".join(table.left_out)
@@ -196,7 +204,7 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
                 step = "make them STORED, if they are wanted in Postgres"
                 report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", detail, step)
             try:
-                mapping = PROFILES[report.profile].map_table(table, schema, of_agent=report.agent is not None)
+                mapping = profiles[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
                 report.fails(Code.TABLE_UNMAPPED, f"table {table.name}", error)
                 continue

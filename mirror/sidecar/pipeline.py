@@ -26,6 +26,7 @@ from mirror.core.positions import Lsn, Position
 from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
+from mirror.postgres.rules import with_rules
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_change
 from mirror.replica.images import Images
@@ -230,8 +231,9 @@ class Pipeline:
         if self._sink is None:
             task, source = self.task, str(self.task.database)
             self._sink = Sink.open(
-                task.dsn, source, task.schema, PROFILES, agent=task.agent, unnamed=task.unnamed, faults=self._faults
-            )
+                task.dsn, source, task.schema, with_rules(PROFILES, task.columns),
+                agent=task.agent, unnamed=task.unnamed, faults=self._faults,
+            )  # fmt: skip
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
             self._agreed = False
         if not self.task.resume_only:
@@ -239,6 +241,8 @@ class Pipeline:
         if not self._agreed:
             self._agree()
             self._agreed = True
+            if not self.task.resume_only:
+                self._repairs.follow_rules(self.task.columns, self._replica, self._sink)
         self._update_status()
 
     def _needed(self) -> range:

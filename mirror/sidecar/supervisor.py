@@ -40,6 +40,8 @@ class SupervisorSettings:
     """The agents that own sources, where configured."""
     profiles: Mapping[Path, str] = field(default_factory=dict)
     """The profiles of sources, where configured; others get the one that recognises them."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """How single columns are held, by ``table.column``: see :mod:`mirror.postgres.rules`."""
     resume_only: bool = False
     """Fail instead of copying a source whole."""
     restarts: bool = True
@@ -79,6 +81,7 @@ class Supervisor:
                 settings.agents.get(source),
                 settings.profiles.get(source),
                 settings.resume_only,
+                settings.columns,
             )
             for source in map(resolve, settings.sources)
         ]

@@ -14,6 +14,7 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
 from mirror.core.tables import Table
+from mirror.postgres.rules import Rules, is_followed, unknown
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
@@ -112,6 +113,21 @@ class TableRepairs:
                 narrowed = "" if name in sink.refusals else self._narrow(tables[name], replica, sink)
                 done[name] = "; ".join(filter(None, (outcome, narrowed)))
         return done
+
+    def follow_rules(self, rules: Rules, replica: Replica | None, sink: Sink) -> None:
+        """Send tables again that are not held as mirror.json says by now; name rules that no column is meant by.
+
+        Replica and Postgres must be at one position. Raises ``SinkError``.
+        """
+        if not rules or replica is None or replica.leapt:
+            return
+        tables = replica.schema.tables
+        for name in unknown(rules, tables):
+            logger.warning("{}: columns in mirror.json: no column {} outside of a primary key", self._name, name)
+        for name, target in sink.mappings.items():
+            if name in tables and name not in sink.refusals and not is_followed(rules, tables[name], target):
+                sink.reload(tables[name], replica.rows)
+                logger.info("{}: {} is held as mirror.json says now", self._name, name)
 
     def _narrow(self, table: Table, replica: Replica, sink: Sink) -> str:
         """Give columns that were widened a narrower type, if all their values fit it again; returns which, in words."""
