@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mirror.core.errors import MirrorError
     from mirror.hook.api import Mirror, as_agent, disable_mirror, enable_mirror
     from mirror.storage.factory import get_async_storage_adapter, get_storage_adapter
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Mirror",
+    "MirrorError",
     "__version__",
     "as_agent",
     "disable_mirror",
@@ -20,7 +22,11 @@ __all__ = [
     "get_storage_adapter",
 ]
 #: Where the names are, but for the hook's.
-_STORAGE = ("get_async_storage_adapter", "get_storage_adapter")
+_MODULES = {
+    "MirrorError": "mirror.core.errors",
+    "get_async_storage_adapter": "mirror.storage.factory",
+    "get_storage_adapter": "mirror.storage.factory",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -30,7 +36,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module("mirror.storage.factory" if name in _STORAGE else "mirror.hook.api"), name)
+        return getattr(import_module(_MODULES.get(name, "mirror.hook.api")), name)
     raise AttributeError(name)
 
 

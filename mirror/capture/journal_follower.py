@@ -24,14 +24,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 import sys
 import time
 from pathlib import Path
 
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import ReplacedError, SourceError, overwritten
-from mirror.core.files import Stamp
+from mirror.core.files import Stamp, is_locked
 from mirror.core.positions import Lsn, Salts
 from mirror.sqlite.format.header import LOCK_BYTE, DatabaseHeader, begins_a_database, is_wal
 
@@ -192,15 +191,7 @@ class JournalFollower:
 
     def _is_being_written(self) -> bool:
         """Whether any process holds a writer's lock. (Asking takes none.)"""
-        start, length = _LOCK_BYTES
-        if sys.platform == "darwin":
-            form, at = "@qqihh", 3
-            asked = struct.pack(form, start, length, 0, fcntl.F_RDLCK, os.SEEK_SET)
-        else:
-            form, at = "@hhqqi", 0
-            asked = struct.pack(form, fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)
-        answer = struct.unpack(form, fcntl.fcntl(self._file, fcntl.F_GETLK, asked))
-        return bool(answer[at] != fcntl.F_UNLCK)
+        return is_locked(self._file, fcntl.F_RDLCK, *_LOCK_BYTES)
 
     def _has_hot_journal(self, now: float) -> bool:
         try:

@@ -15,8 +15,9 @@ from mirror.cli.status import status_of
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase
-from mirror.cutover.rails import ACKNOWLEDGED, Readiness
+from mirror.cutover.rails import ACKNOWLEDGED
 from mirror.cutover.rails import plan as judge
+from mirror.cutover.readiness import Readiness
 
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
@@ -41,13 +42,17 @@ def cutover() -> None:
     "acknowledged",
     multiple=True,
     type=click.Choice(ACKNOWLEDGED),
-    help="Count this guard rail as passed, because you have checked it yourself (may be repeated).",
+    metavar="NAME",
+    help="Count this guard rail as passed, because you have checked it yourself (may be repeated): "
+    f"{', '.join(ACKNOWLEDGED)}.",
 )
 def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...]) -> None:
     """Print READY or NOT READY: may programs read from Postgres instead of SQLite?
 
     Each guard rail is shown with its verdict, its figure and, where it does not hold, a next step: the mirror runs,
-    its worst lag, parity, rejects, indexes, foreign keys, sequences, disk, backups.
+    its worst lag, parity, rejects, what is left out, indexes, foreign keys, unique indexes, NOT NULL, sequences, disk,
+    backups. Tables of programs that the mirror does not know are a replica to read: what SQLite enforces on them and
+    Postgres does not is named, with the statements that make it.
     """
     verdicts = []
     with postgres_of(settings) as dsn:

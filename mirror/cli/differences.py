@@ -15,6 +15,7 @@ from mirror.cli.output import print_line
 from mirror.core.config.settings import Settings
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
+from mirror.postgres.sessions import connect
 
 #: Characters of arguments and answers that people are shown.
 _SHOWN = 300
@@ -85,7 +86,7 @@ def forget(settings: Settings, debug: bool, numbers: tuple[int, ...]) -> None:
 
 
 def _found(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
-    with translated("read the differences"), psycopg.connect(dsn, connect_timeout=10) as connection:
+    with translated("read the differences"), connect(dsn, autocommit=False) as connection:
         cursor = psycopg.RawCursor(connection)
         if not _is_there(cursor):
             return []
@@ -94,7 +95,7 @@ def _found(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
 
 
 def _forget(dsn: str, source: Path, schema: str, numbers: tuple[int, ...]) -> int:
-    with translated("forget differences"), psycopg.connect(dsn, connect_timeout=10) as connection:
+    with translated("forget differences"), connect(dsn, autocommit=False) as connection:
         cursor = psycopg.RawCursor(connection)
         if not _is_there(cursor):
             return 0

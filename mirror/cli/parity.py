@@ -30,7 +30,8 @@ from mirror.parity.html import Second, page
 from mirror.parity.report import Difference, ParityReport, Status
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
-from mirror.sidecar.parity_runs import record
+from mirror.postgres.sessions import connect
+from mirror.sidecar.parity_runs import derived, record
 
 #: Seconds that a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0
@@ -156,6 +157,7 @@ def _compare(
                     tables=tables or None,
                     sample=sample,
                     progress=bar.show,
+                    derived=derived(connection, source, schema),
                 )
             report = replace(report, repaired=repaired, options=settings.options, own_schema=own_schema)
             if not report.reason:  # otherwise Postgres may be unreachable
@@ -213,8 +215,7 @@ class _Bar:
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
-    with translated("connect to Postgres"):
-        return psycopg.connect(dsn, connect_timeout=10)
+    return connect(dsn, autocommit=False)
 
 
 def render(report: ParityReport, console: Console) -> None:

@@ -19,6 +19,7 @@ from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
+from mirror.postgres.sessions import connect
 
 #: Characters of a row that the table for people shows.
 _SHOWN = 60
@@ -95,7 +96,7 @@ def retry(settings: Settings, debug: bool, timeout: float) -> None:
 
 
 def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
-    with translated("read the rejects"), psycopg.connect(dsn, connect_timeout=10) as connection:
+    with translated("read the rejects"), connect(dsn, autocommit=False) as connection:
         cursor = psycopg.RawCursor(connection)
         if cursor.execute("SELECT to_regclass('mirror.rejects') IS NULL").fetchone() == (True,):
             return []

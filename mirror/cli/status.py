@@ -25,6 +25,7 @@ from mirror.core.errors import ControlError, MirrorError, NotRunningError, State
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode
 from mirror.parity.proof import described
+from mirror.sidecar.refused import causes
 from mirror.sidecar.status import kept_report, next_steps
 
 #: Mirrors that are asked at the same time.
@@ -35,7 +36,10 @@ _AT_ONCE = 256
     short_help="Wait until all commits are in Postgres.",
     epilog=help_end(
         "mirror wait memory.db --timeout 60",
-        codes={0: "everything is in Postgres", 1: "not in time; also if no mirror runs until then"},
+        codes={
+            0: "everything is in Postgres",
+            1: "not in time, also if no mirror runs; or Postgres refuses a table",
+        },
     ),
 )
 @common
@@ -47,10 +51,12 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
     mirror.json lists, or else for all that the state directory knows.
     """
     deadline = time.monotonic() + timeout
+    refused = False
     for source in settings.known():
         try:
             with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
                 applied = client.wait(max(0.0, deadline - time.monotonic()))
+                report = client.status() if applied else None
         except ControlError as error:
             # What could still have come right, had there been more time, is the answer no; the rest are errors.
             if not error.retryable or time.monotonic() < deadline:
@@ -62,6 +68,11 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
                 f"mirror: {source}: Postgres does not have everything after {timeout:g} seconds", fg="red", err=True
             )
             sys.exit(1)
+        for cause in () if report is None else causes(report.refusals, report.schema):
+            click.secho(f"mirror: {source}: Postgres refuses {cause.named}: {cause.reason}", fg="red", err=True)
+            refused = True
+    if refused:
+        sys.exit(1)
 
 
 @click.command(
@@ -153,13 +164,25 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
     if report.left_out:
         left_out = ", ".join(report.left_out)
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
+    if report.by_version:
+        computed = ", ".join(report.by_version)
+        print_line(
+            console,
+            f"{name}: computed by the mirror's SQLite: {computed}: virtual columns that the program's version of SQLite"
+            " may compute otherwise; STORED ones are kept as the program wrote them",
+        )
+    if report.phase is Phase.FOLLOWING and not report.tables:
+        print_line(console, f"{name}: it has no table yet: its program has made none")
+    if report.virtual:
+        virtual = ", ".join(report.virtual)
+        print_line(console, f"{name}: left out: {virtual}: virtual tables; their data is not in Postgres", style="red")
     for gap in report.gaps[-3:]:
         print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
     if report.read_differences:
         found = f"{report.read_differences:,} reads answered differently by SQLite and Postgres"
         print_line(console, f"{name}: {found}", style="red")
-    for refusal in report.refusals:
-        print_line(console, f"{name}: refused: {refusal.table}: {refusal.reason}", style="red")
+    for cause in causes(report.refusals, report.schema):
+        print_line(console, f"{name}: refused: {cause.named}: {cause.reason}", style="red")
     if report.last_error:
         print_line(console, f"{name}: last error: {report.last_error}", style="red")
     for step in report.next_steps:

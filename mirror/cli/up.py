@@ -36,8 +36,10 @@ from mirror.core.errors import ConfigError, MirrorError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
 from mirror.replica.source_connection import OpenSource
+from mirror.replica.unmerged import commits_stay_in_log
 from mirror.sidecar.parity_watch import ParityWatch
 from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.refused import causes
 from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 
@@ -60,17 +62,32 @@ from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
     is_flag=True,
     help="Run until standard input ends (the program that keeps it open exits), then do as with --once.",
 )
+@click.option(
+    "--discard-writes",
+    is_flag=True,
+    help="Make Postgres equal to the files again where programs have written to Postgres alone since the last mirror"
+    " (storage.backend: postgres): what they wrote is lost.",
+)
 @agent_and_profile
-def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str | None, profile: str | None) -> None:
+def up(
+    settings: Settings,
+    debug: bool,
+    once: bool,
+    until_eof: bool,
+    discard_writes: bool,
+    agent: str | None,
+    profile: str | None,
+) -> None:
     """Mirror SQLite files into Postgres while other programs write them.
 
     Copies each file, then follows every commit until Ctrl-C or SIGTERM. Started again, it goes on where it stopped.
+    A file that is not there yet, or is empty, is waited for, but not with --once.
     Without --postgres and its variables it starts a Postgres of its own. Without SOURCE it mirrors the sources that
     mirror.json lists.
     """
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
-    _require_one(settings.sources)
+    _require_one(settings.sources, once=once)
     _allow_many_files()
     ending = threading.Event()
     if once:
@@ -93,6 +110,7 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
                 profiles=profiles,
                 columns=settings.columns,
                 restarts=not once,
+                discard_writes=discard_writes,
             )
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
@@ -104,6 +122,8 @@ def up(settings: Settings, debug: bool, once: bool, until_eof: bool, agent: str 
         finally:
             verifier.stop()
             ended = mirror.stop()
+    if ended:
+        _say_what_stays_in_logs(mirror)
     _report(mirror, settings, gave_up, once)
     if not ended:
         # A statement in Postgres did not end in time. The next start recovers, as after a kill.
@@ -124,13 +144,16 @@ def _set_at_eof(ending: threading.Event) -> None:
     ending.set()
 
 
-def _require_one(sources: Sequence[Path]) -> None:
+def _require_one(sources: Sequence[Path], *, once: bool) -> None:
     """Raise the last ``MirrorError`` if none of the sources can be followed, before anything is started.
 
-    If only some cannot be followed, the others are mirrored.
+    If only some cannot be followed, the others are mirrored. Unless ``once`` is set, a file that is missing or empty
+    is waited for.
     """
     problem: MirrorError | None = None
     for source in sources:
+        if not once and (not source.exists() or (source.is_file() and source.stat().st_size == 0)):
+            return
         try:
             require_file(source, "start the mirror")
             OpenSource(source).close()
@@ -155,7 +178,7 @@ def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> l
     targets: dict[Pipeline, Future[Lsn]] = {}
     patience = Patience()
     gave_up: list[MirrorError] = []
-    announced: set[Pipeline] = set()
+    announced: dict[Pipeline, bool] = {}
     with _Bars(console) as bars:
         while supervisor.running and not signals.wait(0.05):
             if ending.is_set() and not begun:
@@ -168,16 +191,26 @@ def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> l
                     del waiting[pipeline]
                 if pipeline.status.caught_up_at is None:
                     continue
-                if pipeline not in announced:
-                    announced.add(pipeline)
-                    state = pipeline.status
-                    mirrored = state.tables - len(state.refusals)
-                    bars.say(f"{Path(state.source).name}: {mirrored} tables in Postgres, following every commit")
+                _announce(pipeline, announced, bars)
                 if pipeline in waiting and _is_drained(pipeline, targets):
                     del waiting[pipeline]
             if begun and all(pipeline.error is not None for pipeline in waiting):
                 break
     return gave_up
+
+
+def _announce(pipeline: Pipeline, announced: dict[Pipeline, bool], bars: _Bars) -> None:
+    """Say once that a source is followed, and once more when the first table of one that had none is there.
+
+    ``announced``: whether each source had a table then.
+    """
+    state, had = pipeline.status, announced.get(pipeline)
+    if had or (had is not None and not state.tables):
+        return
+    announced[pipeline] = state.tables > 0
+    mirrored = state.tables - len(state.refusals)
+    tables = f"{mirrored} tables in Postgres" if state.tables else "it has no table yet, and the mirror waits for one"
+    bars.say(f"{Path(state.source).name}: {tables}, following every commit")
 
 
 def _given_up(pipeline: Pipeline, patience: Patience) -> MirrorError | None:
@@ -202,6 +235,21 @@ def _is_drained(pipeline: Pipeline, targets: dict[Pipeline, Future[Lsn]]) -> boo
     return known and pipeline.status.indexing is None and pipeline.requests.wait_applied(target.result(), 0.0)
 
 
+def _say_what_stays_in_logs(supervisor: Supervisor) -> None:
+    """Of sources that nobody has open any more: a copy of the file alone would lack what is in its log.
+
+    Only when the supervisor has ended, and with it every connection of this process to a source.
+    """
+    for pipeline in supervisor.pipelines:
+        source = Path(pipeline.status.source)
+        if commits_stay_in_log(source):
+            merge = f"sqlite3 {shlex.quote(str(source))} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+            click.echo(
+                f"{source.name}: {source.name}-wal still holds commits that {source.name} alone lacks: back up or copy "
+                f"both files together. The next program that closes the database puts them into it; so does `{merge}`"
+            )
+
+
 def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
     failed = [*gave_up, *supervisor.errors]
     for pipeline in supervisor.pipelines:
@@ -210,12 +258,12 @@ def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[Mirror
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
             where = f"is at {state.applied}" if state.applied else "has nothing yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
-        for refusal in state.refusals:
-            advice = refusal.next_step
-            if refusal.own_schema:
+        for cause in causes(state.refusals, state.schema):
+            advice = cause.next_step
+            if cause.own_schema:
                 advice = own_schema_command(settings, Path(state.source), state.schema)
             step = f" -- {advice}" if advice else ""
-            line = f"mirror: {Path(state.source).name}: Postgres refuses {refusal.table}: {refusal.reason}{step}"
+            line = f"mirror: {Path(state.source).name}: Postgres refuses {cause.named}: {cause.reason}{step}"
             click.secho(line, fg="red", err=True)
     for error in failed[:-1]:
         click.secho(f"mirror: {error}", fg="red", err=True)

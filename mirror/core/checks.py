@@ -32,6 +32,9 @@ class Code(StrEnum):
     # -- its tables and columns
     TABLE_UNMAPPED = "table.unmapped"
     TABLE_LEFT_OUT = "table.left-out"
+    TABLE_BY_VERSION = "table.computed-by-version"
+    VIRTUAL_TABLES = "source.virtual-tables"
+    OTHER_OBJECTS = "source.views-triggers-indexes"
     TABLE_TOO_WIDE = "table.too-wide"
     TABLE_UNREADABLE = "table.unreadable"
     TABLE_KEY = "table.null-in-key"
@@ -51,9 +54,15 @@ class Code(StrEnum):
     ROW_SECURITY = "postgres.row-security"
     INDEXES = "postgres.indexes"
     SEQUENCE = "postgres.sequence"
+    TABLES = "postgres.tables"
+    FOREIGN_KEYS = "postgres.foreign-keys"
+    UNIQUE_INDEXES = "postgres.unique-indexes"
+    NOT_NULL = "postgres.not-null"
+    SEQUENCES = "postgres.sequences"
 
     # -- the mirror
     MIRROR = "mirror"
+    LEFT_OUT = "mirror.left-out"
     LAG = "mirror.lag"
     PARITY = "mirror.parity"
     GAPS = "mirror.gaps-since-parity"

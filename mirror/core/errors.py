@@ -3,6 +3,7 @@
 MirrorError            ``mirror``                anything else, also a bug
 ├── SourceError        ``source``                the SQLite file: missing, not a database, wrong mode, locked, encrypted
 │   ├── FormatError    ``source.format``         bytes that are not what SQLite writes, with their place
+│   │   └── DamagedError ``source.format.damaged``  a table that has damaged pages, and rows that can be read
 │   └── ReplacedError  ``source.replaced``       another file was put at the source's path (handled by a re-diff)
 ├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
@@ -125,6 +126,12 @@ class FormatError(SourceError):
     """Bytes that SQLite does not write; ``place`` names the page, frame or offset."""
 
     code = "source.format"
+
+
+class DamagedError(FormatError):
+    """Some pages of a table cannot be read; all rows of the others were given before this was raised."""
+
+    code = "source.format.damaged"
 
 
 class ReplacedError(SourceError):

@@ -1,8 +1,11 @@
-"""Files: a stamp that every write changes, and an atomic write."""
+"""Files: a stamp that every write changes, an atomic write, and a look at the locks of other processes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +26,21 @@ class Stamp(NamedTuple):
         """The stamp of a file now; raises ``OSError``."""
         found = os.stat(path)
         return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def is_locked(descriptor: int, kind: int, start: int, length: int) -> bool:
+    """Whether another process holds a POSIX lock on these bytes of a file for which a lock of this kind has to wait.
+
+    ``kind``: ``fcntl.F_RDLCK`` or ``F_WRLCK``. Asking takes no lock. Raises ``OSError``.
+    """
+    if sys.platform == "darwin":
+        form, at = "@qqihh", 3
+        asked = struct.pack(form, start, length, 0, kind, os.SEEK_SET)
+    else:
+        form, at = "@hhqqi", 0
+        asked = struct.pack(form, kind, os.SEEK_SET, start, length, 0)
+    answer = struct.unpack(form, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return bool(answer[at] != fcntl.F_UNLCK)
 
 
 def sync_folder(folder: Path) -> None:

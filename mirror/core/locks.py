@@ -30,7 +30,8 @@ Source in Postgres: S, two keys, ``0x6D697272`` and the source's id (``postgres/
     Protects a source's tables: one mirror writes them, also across machines and state directories. Taken by
     ``Sink.open``, kept until its connection closes; another mirror gets ``FencedError`` (at once where the holder is
     known, else after 5 s). Holder killed: a mirror in the same boot and process namespace ends the session that is
-    left; others get it when the server notices.
+    left; others get it when the server notices. Behind a pooler in transaction mode a session, and so each lock of
+    kind S, is nobody's: such a pooler is refused when the connection is made (``postgres/sessions.py``).
     A storage adapter that writes to Postgres alone *shares* it (T, without waiting) in each transaction that writes
     what a mirror would fill (``storage/on_postgres/session.py``): beside a mirror the write gets ``StorageError``, and
     a mirror that starts tries again until the transaction has ended.

@@ -120,6 +120,14 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
         list[str], Meta(description="columns with text that Postgres cannot hold as it is: whole in _original")
     ] = []
     widened: Annotated[list[str], Meta(description="columns that are jsonb because of values that do not fit")] = []
+    by_version: Annotated[
+        list[str],
+        Meta(description="virtual columns that the mirror's SQLite computes, another version maybe otherwise"),
+    ] = []
+    virtual: Annotated[
+        list[str] | None,
+        Meta(description="virtual tables that hold data which so is not in Postgres; null: not known yet"),
+    ] = None
     gaps: list[GapReport] = []
     comparisons: Annotated[int, Meta(description="how often all pages were compared")] = 0
     resyncs: Annotated[list[str], Meta(description="why the whole source was copied (again)")] = []

@@ -47,6 +47,8 @@ class Table:
     """The CREATE statement, if ``columns`` has virtual ones: it contains their expressions."""
     left_out: tuple[str, ...] = ()
     """Virtual columns that only the source's own program can compute."""
+    by_version: tuple[str, ...] = ()
+    """Virtual columns of ``columns`` with values that may depend on the version of the SQLite that computes them."""
 
     def position(self, column: str) -> int:
         """Index of the named column in ``columns``; raises ``KeyError``."""
@@ -153,3 +155,5 @@ class Profile:
     """The folder under ``sql/profiles/`` that makes the tables; empty: only the tables of the sources exist."""
     constraints: tuple[Constraint, ...] = ()
     """The same as ``constraints.sql`` in that folder, which is run after a cutover: a test holds the two equal."""
+    derived: frozenset[str] = frozenset()
+    """Virtual tables of which the program makes the data out of its other tables, and Postgres its own."""

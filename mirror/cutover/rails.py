@@ -1,17 +1,15 @@
 """Guard rails before reads move to Postgres: each with a verdict, its figure, and the next step.
 
 Nothing is changed. A guard rail that cannot be checked is not passed. The constraints that SQLite enforces and
-Postgres does not yet (foreign keys, unique names: those of the source's profile) are checked by finding rows that would
-break them.
+Postgres does not yet are checked by finding rows that would break them: here those of the source's profile, and in
+:mod:`mirror.cutover.constraints` those that any other table declares.
 """
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,55 +17,37 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
-from mirror.core.checks import Check, Code, all_passed
+from mirror.core.checks import Check, Code
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.status import Phase, StatusReport
 from mirror.core.tables import Constraint
+from mirror.cutover.breaches import repeated, rows_without
+from mirror.cutover.constraints import judge_constraints
+from mirror.cutover.readiness import Readiness
 from mirror.parity.proof import last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
+from mirror.postgres.sessions import connect
 
 #: Seconds. The worst lag of the last minutes that is still good enough for reads.
 LAG_SECONDS = 1.0
 #: Bytes that must be free for the state directory.
 ROOM_BYTES = 1 << 30
-#: Guard rails that an operator may acknowledge: backups that can be restored; rows that Postgres will not have; commits
-#: on which the hook and the WAL disagreed, and reads that differed, when it is known why.
-ACKNOWLEDGED = ("backups", "rejects", "discrepancies", "read differences")
-#: Rows that are named as examples.
-_EXAMPLES = 3
-
-
-@dataclass(slots=True)
-class Readiness:
-    """The verdict on one source."""
-
-    source: str
-    options: str = ""
-    """The options that a command needs to reach this mirror, with a space in front."""
-    acknowledged: Collection[str] = ()
-    rails: list[Check] = field(default_factory=list)
-
-    @property
-    def ready(self) -> bool:
-        """Whether every guard rail is passed."""
-        return all_passed(self.rails)
-
-    def add(self, code: Code, name: str, passed: bool, figure: str, next_step: str) -> None:
-        """Add a guard rail; ``next_step`` is kept only if it is not passed."""
-        self.rails.append(Check(code, name, "ok" if passed else "problem", figure, "" if passed else next_step))
-
-    def add_or_acknowledge(self, code: Code, name: str, passed: bool, figure: str, next_step: str) -> None:
-        """Add a guard rail that an operator may acknowledge, which the figure then says."""
-        if passed or name not in self.acknowledged:
-            self.add(code, name, passed, figure, next_step)
-        else:
-            self.rails.append(Check(code, name, "note", f"{figure}, acknowledged"))
-
-    def command(self, what: str, more: str = "") -> str:
-        """A command for this source that can be pasted into a shell: ``mirror``, ``what``, the source, ``more``."""
-        return f"mirror {what} {shlex.quote(self.source)}{self.options}{more}"
+#: Guard rails that an operator may acknowledge: backups that can be restored; rows, tables and columns that Postgres
+#: will not have; commits on which the hook and the WAL disagreed, and reads that differed, when it is known why.
+#: And what SQLite enforces and Postgres does not, where it is planned, or programs only read.
+ACKNOWLEDGED = (
+    "backups",
+    "rejects",
+    "left out",
+    "discrepancies",
+    "read differences",
+    "foreign keys",
+    "unique indexes",
+    "not null",
+    "sequences",
+)
 
 
 def plan(
@@ -87,7 +67,7 @@ def plan(
     found = Readiness(str(source), options, acknowledged)
     _check_mirror(found, status, folder)
     try:
-        with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        with connect(dsn) as connection, translated("look at Postgres"):
             _check_postgres(found, connection, source, schema)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")
@@ -116,10 +96,23 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     copied = [gap for gap in gaps if last is not None and _seconds(gap.at) > last.finished_at]
     figure, step = f"{len(copied)} of {len(gaps)}", f"compare again: {found.command('parity')}"
     found.add(Code.GAPS, "gaps since parity", last is not None and not copied, figure, step)
+    _judge_left_out(found, status)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"
     found.add(Code.DISK, "disk", free >= ROOM_BYTES, f"{free >> 20:,} MB free", step)
+
+
+def _judge_left_out(found: Readiness, status: StatusReport) -> None:
+    """Virtual tables that hold data, and columns that only the program computes: programs do not find them there."""
+    if status.virtual is None:
+        step = f"it is known once the mirror has begun: `{found.command('up')}`"
+        found.add(Code.LEFT_OUT, "left out", False, "not known", step)
+        return
+    missing = [*status.virtual, *status.left_out]
+    figure = f"not in Postgres: {', '.join(missing)}" if missing else "no table and no column that holds data"
+    step = "keep what programs read of these in ordinary tables, or add --acknowledge 'left out'"
+    found.add_or_acknowledge(Code.LEFT_OUT, "left out", not missing, figure, step)
 
 
 def _seconds(text: str) -> float:
@@ -152,8 +145,9 @@ def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], sourc
             found.add(Code.PGVECTOR, "pgvector", bool(vector), figure, "CREATE EXTENSION vector")
         for constraint in profile.constraints:
             _find_breaches(found, connection, schema, agent, constraint)
+        given = judge_constraints(found, connection, source, schema, agent)
         for table, column, sequence in connection.execute(statement("identities"), {"schema": schema}).fetchall():
-            _check_sequence(found, connection, schema, table, column, sequence)
+            _check_sequence(found, connection, schema, table, column, sequence, given.get((table, column), 0))
 
 
 def _judge_reads(found: Readiness, differences: int, compared: int | None) -> None:
@@ -176,42 +170,42 @@ def _find_breaches(
 ) -> None:
     """Find rows that a constraint would not allow."""
     table, own = Identifier(schema, wanted.table), [name for name in wanted.columns if name != "agent_id"]
-    keys = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in own)
-    given = SQL(" AND ").join(SQL("t.{} IS NOT NULL").format(Identifier(name)) for name in own)
+    keys = [SQL("t.{}").format(Identifier(name)) for name in own]
+    owned = SQL("t.agent_id = {}").format(Literal(agent))
     if wanted.referred:
-        joined: Composable = SQL(" AND ").join(
-            SQL("r.{} = t.{}").format(Identifier(theirs), Identifier(ours))
-            for ours, theirs in zip(wanted.columns, wanted.referred_columns, strict=True)
-        )
-        rows = SQL("FROM {} AS t WHERE t.agent_id = {} AND {} AND NOT EXISTS (SELECT FROM {} AS r WHERE {})").format(
-            table, Literal(agent), given, Identifier(schema, wanted.referred), joined
-        )
+        pairs = zip(wanted.columns, wanted.referred_columns, strict=True)
+        joined = [SQL("r.{} = t.{}").format(Identifier(theirs), Identifier(ours)) for ours, theirs in pairs]
+        found_rows = rows_without(connection, table, keys, owned, Identifier(schema, wanted.referred), joined)
         what = f"orphans of {wanted.referred}"
     else:
-        rows = SQL("FROM {} AS t WHERE t.agent_id = {} AND {} GROUP BY {} HAVING count(*) > 1").format(
-            table, Literal(agent), given, keys
-        )
+        found_rows = repeated(connection, table, keys, owned)
         what = "taken more than once"
-    query = SQL("SELECT count(*) OVER (), {} {} ORDER BY {} LIMIT {}").format(keys, rows, keys, Literal(_EXAMPLES))
-    examples = connection.execute(query).fetchall()
-    count = examples[0][0] if examples else 0
-    named = "; ".join(", ".join(map(str, example[1:])) for example in examples)
-    figure = f"{count:,} {what} in {wanted.table}: {named}" if count else "no row breaks it"
+    figure = f"{found_rows.count:,} {what} in {wanted.table}: {found_rows.named}" if found_rows else "no row breaks it"
     step = "change the rows in the source, or leave this constraint out"
-    found.add(Code.CONSTRAINT, wanted.name, not count, figure, step)
+    found.add(Code.CONSTRAINT, wanted.name, not found_rows, figure, step)
 
 
 def _check_sequence(
-    found: Readiness, connection: psycopg.Connection[Any], schema: str, table: str, column: str, sequence: str
+    found: Readiness,
+    connection: psycopg.Connection[Any],
+    schema: str,
+    table: str,
+    column: str,
+    sequence: str,
+    given: int,
 ) -> None:
-    query = SQL("SELECT (SELECT max({}) FROM {}), (SELECT CASE WHEN is_called THEN last_value END FROM {})").format(
+    """``given``: the highest number that SQLite ever gave, of a row that may be deleted."""
+    query = SQL("SELECT (SELECT max({}) FROM {}), last_value, is_called FROM {}").format(
         Identifier(column), Identifier(schema, table), _sequence(connection, sequence)
     )
     row = connection.execute(query).fetchone()
-    highest, last = row if row is not None else (None, None)
-    figure = f"at {last or 'its start'}, the highest value is {highest or 'none'}"
+    assert row is not None
+    highest, last, called = row
+    if given:
+        highest = max(given, highest or given)
+    figure = f"{'at' if called else 'starts with'} {last}, the highest value is {highest or 'none'}"
     step = f"SELECT setval('{sequence}', {highest})"
-    passed = highest is None or (last is not None and last >= highest)
+    passed = highest is None or (last >= highest if called else last > highest)
     found.add(Code.SEQUENCE, f"sequence of {table}.{column}", passed, figure, step)
 
 

@@ -32,6 +32,7 @@ import psycopg
 
 from mirror.core.errors import MirrorError, SourceError
 from mirror.core.positions import Lsn
+from mirror.core.virtual import VirtualTable, left_out
 from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
 from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
@@ -50,6 +51,10 @@ RESTARTS = 5
 
 #: Ranges of keys of which a sample of a table consists, if it has so many rows.
 SAMPLE_RANGES = 20
+
+#: The next step for a damaged table.
+RECOVER = "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
+_UNKNOWN = "neither the source nor the mirror has such a table"
 
 Progress = Callable[[str, int], None]
 
@@ -87,8 +92,9 @@ class _Job:
     """Why Postgres does not take the table as it is."""
     report: TableReport | None = None
 
-    def finish(self, status: Status | None = None, reason: str = "") -> None:
+    def finish(self, status: Status | None = None, reason: str = "", next_step: str = "") -> None:
         report = self.tally.report(self.table, status, reason or self.note, self.seconds)
+        report = replace(report, next_step=next_step)
         if self.refusal is not None and report.status == "different":
             report = replace(
                 report,
@@ -114,6 +120,8 @@ class _Reading:
     exists: bool = True
     obstacle: str = ""
     unreadable: str = ""
+    next_step: str = ""
+    """What helps where it is unreadable."""
     plan: Plan | None = None
     null_keys: list[str] = field(default_factory=list)
     place: _Place = _Place()
@@ -131,11 +139,12 @@ def compare(
     tables: Collection[str] | None = None,
     sample: int | None = None,
     progress: Progress | None = None,
+    derived: Collection[str] = (),
 ) -> ParityReport:
     """Compare all mirrored tables of ``source`` (or just ``tables``) with Postgres.
 
-    ``sample``: about how many rows to compare of a table that has more. ``conn`` must be idle.
-    ``progress`` is called with a table and the number of its rows compared so
+    ``sample``: about how many rows to compare of a table that has more. ``derived``: virtual tables that are no loss.
+    ``conn`` must be idle. ``progress`` is called with a table and the number of its rows compared so
     far. Does not raise if source, Postgres or gate fail: the report then says "not checked".
     """
     started = time.perf_counter()
@@ -155,6 +164,7 @@ def compare(
         rows=sum(report.source_rows or 0 for report in reports),
         longest_read=run.longest_view,
         sample=sample,
+        left_out=tuple(left_out(run.virtual, derived)),
     )
 
 
@@ -181,6 +191,8 @@ class _Run:
         self._choice = Choice()
         self._jobs: list[_Job] = []
         self.longest_view = 0.0
+        self.virtual: tuple[VirtualTable, ...] = ()
+        """The source's virtual tables."""
 
     def run(self) -> None:
         """Compare; raises the error that ends the run early."""
@@ -207,6 +219,7 @@ class _Run:
         def read() -> None:
             nonlocal present
             present = source.ordinary_tables()
+            self.virtual = source.virtual_tables()
 
         source.at_commit(self._gate, self._target.begin, read)
         try:
@@ -217,7 +230,9 @@ class _Run:
         if self._wanted is not None:
             for table in self._wanted - names:
                 job = _Job(table, None)
-                job.finish("not checked", "neither the source nor the mirror has such a table")
+                virtual = table in {each.name for each in self.virtual}
+                why = "it is a virtual table, which is not mirrored" if virtual else _UNKNOWN
+                job.finish("not checked", why)
                 self._jobs.append(job)
             names &= self._wanted
         self._jobs += [_Job(table, mappings.get(table)) for table in sorted(names)]
@@ -253,6 +268,9 @@ class _Run:
         started = time.perf_counter()
         try:
             self._read_rows(source, reading, deadline)
+        except apsw.CorruptError as error:
+            reading.unreadable = f"it is damaged in SQLite: {error}"
+            reading.next_step = RECOVER
         except (SourceError, apsw.Error) as error:
             reading.unreadable = _in_one_line(error)
         job.seconds += time.perf_counter() - started
@@ -318,7 +336,7 @@ class _Run:
         elif reading.obstacle:
             job.finish("different", reading.obstacle)
         elif reading.unreadable:
-            job.finish("not checked", reading.unreadable)
+            job.finish("not checked", reading.unreadable, reading.next_step)
         else:
             self._settle_rows(reading, lsn)
 

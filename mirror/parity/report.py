@@ -125,6 +125,8 @@ class ParityReport:
     """The options that a command needs besides the source's name to address this mirror."""
     own_schema: str = ""
     """The command that gives the source a schema of its own."""
+    left_out: tuple[str, ...] = ()
+    """Virtual tables that hold data and are not mirrored, so that nothing of them is compared."""
 
     @property
     def exit_code(self) -> int:
@@ -184,6 +186,8 @@ class ParityReport:
                 text += f", {counted(number, 'table')} {status}"
         if self.rejected:
             text += f", {counted(self.rejected, 'row')} rejected"
+        if self.left_out:
+            text += f", left out: {', '.join(self.left_out)}"
         text += f" in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s)"
         return f"{text}; {self.reason}" if self.reason else text
 
@@ -202,6 +206,7 @@ class ParityReport:
             "rejected": self.rejected,
             "longest_read_seconds": round(self.longest_read, 6),
             "tables": [table.to_dict() for table in self.tables],
+            "left_out": list(self.left_out),
             "next_steps": list(self.next_steps),
         }
 

@@ -24,6 +24,7 @@ import apsw
 from mirror.core.errors import SourceError
 from mirror.core.positions import Lsn
 from mirror.core.values import BadText
+from mirror.core.virtual import VirtualTable, virtual_tables
 from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
 from mirror.parity.values import Cell, Cells, key_text, stand_in
@@ -81,6 +82,9 @@ class Source(ABC):
         """Read through this connection from now on."""
         self._db = db
         db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)  # an unknown "name" is an error, not a text
+        # SQLite does not read a WITHOUT ROWID table without its collations. Where the program has its own, there is no
+        # common order (see mirror.parity.plan): such a table is read as it lies, and nothing is compared by them.
+        db.collation_needed(_stand_in_collation)
         self.encoding = str(db.pragma("encoding"))
 
     @abstractmethod
@@ -121,6 +125,11 @@ class Source(ABC):
             and not name.lower().startswith("sqlite_")
             and not any(_of_vectors(name.lower(), owner) for owner in vectors)
         }
+
+    def virtual_tables(self) -> tuple[VirtualTable, ...]:
+        """The virtual tables."""
+        tables = list(self._db.execute("SELECT name, sql, ifnull(rootpage, 0) FROM sqlite_schema WHERE type = 'table'"))
+        return virtual_tables(((name, sql) for name, sql, root in tables if root == 0), (name for name, _, _ in tables))
 
     def shape(self, table: str) -> Shape | None:
         """How the table is declared in this view; None when there is no such table."""
@@ -335,6 +344,12 @@ def _fetch(
             # Large rows are slow, so that few are fetched between two checks of the time.
             size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)
             size = min(size, limit - got)
+
+
+def _stand_in_collation(db: apsw.Connection, name: str) -> None:
+    # In a UTF-16 database SQLite asks for its own too, and has them if it gets no answer.
+    if name.upper() not in ("BINARY", "NOCASE", "RTRIM"):
+        db.create_collation(name, lambda left, right: (left > right) - (left < right))
 
 
 def _of_vectors(name: str, owner: str) -> bool:

@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.core.positions import Lsn
 from mirror.core.tables import ANY_TEXT
+from mirror.postgres.names import KEPT
 from mirror.postgres.profiles.generic import MAX_NAME_BYTES, ORIGINAL
 from mirror.postgres.target import Target, TargetColumn
 
@@ -60,6 +61,11 @@ def add_primary_key(target: Target) -> Composed:
 def rename_table(schema: str, old: str, new: str) -> Composed:
     """ALTER TABLE ... RENAME inside one schema."""
     return SQL("ALTER TABLE {} RENAME TO {}").format(Identifier(schema, old), Identifier(new))
+
+
+def mark_kept(schema: str, name: str) -> Composed:
+    """COMMENT that says that a table is kept after its source has dropped it."""
+    return SQL("COMMENT ON TABLE {} IS {}").format(Identifier(schema, name), Literal(KEPT))
 
 
 def drop_table(target: Target) -> Composed:

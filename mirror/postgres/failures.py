@@ -20,25 +20,34 @@ _UNIQUE, _DUPLICATE_TABLE = "23505", "42P07"
 _OWN_SCHEMA = "mirror"
 #: connection, resources, operator intervention, rollback by the server.
 _RETRYABLE_CLASSES = frozenset({"08", "53", "57", "40"})
-#: lock_not_available (the errors of a server that starts or stops are of class 57), and what an operator can put right
-#: while the mirror waits: missing rights, a database that is read-only, the role argent_app (MR003).
-_RETRYABLE_STATES = frozenset({"55P03", "42501", "25006", "MR003"})
+#: Limits on a transaction; lock_not_available (the errors of a server that starts or stops are of class 57); and what
+#: an operator can put right while the mirror waits: missing rights, a database that is read-only, the role argent_app
+#: (MR003).
+_RETRYABLE_STATES = frozenset({"25P03", "25P04", "55P03", "42501", "25006", "MR003"})
 #: Postgres works, but not with this statement: unsupported, data, constraint, dependent objects, names and types,
 #: WITH CHECK OPTION, limits, an exception that a trigger raised.
 _REFUSING_CLASSES = frozenset({"0A", "22", "23", "2B", "42", "44", "54", "P0"})
 #: Of these, those about one row and no other: its data, its size, a CHECK or NOT NULL that an operator added.
 _ROW_CLASSES, _ROW_STATES = frozenset({"22", "54"}), frozenset({"23502", "23514"})
 
+_LIMIT = "if it comes again: ALTER ROLE or ALTER DATABASE … RESET {}; the mirror sets it to 0 in its sessions"
+
 _NEXT_STEPS = {
     "25006": "end its default_transaction_read_only or recovery, or name the primary server in the DSN",
     "28": "check user, password and pg_hba.conf",
     "3D": "create the database, or correct the DSN",
-    "42501": "grant the mirror's user CREATE on the database and on the schema",
+    "42501": "grant the mirror's user CREATE on the database and on the schema, and on a tablespace that is named",
     "53100": "free disk space on the server",
     "53300": "raise max_connections, or close other sessions",
     "0A000": "drop the view or rule that uses the column",
     "2BP01": "drop what depends on the table",
     "22": "change the value in the source",
+    "25P03": _LIMIT.format("idle_in_transaction_session_timeout"),
+    "25P04": _LIMIT.format("transaction_timeout"),
+    "53400": "raise the limit that is named, for the mirror's user or the database",
+    "55P03": _LIMIT.format("lock_timeout"),
+    "57014": "nothing, if somebody cancelled it; " + _LIMIT.format("statement_timeout"),
+    "57P05": _LIMIT.format("idle_session_timeout"),
     "23": "drop the constraint, which is not the mirror's",
     "54": "make the row or the table smaller, or drop the index that is named",
     "54011": "split the table: Postgres takes 1,600 columns at most",
@@ -78,7 +87,7 @@ def sink_error(error: psycopg.Error, operation: str, place: str = "") -> SinkErr
         # libpq gives no SQLSTATE for a connection that was refused: the step must hold for every reason.
         next_step = (
             "check that Postgres is up and lets this user in, that it has a connection free (max_connections, or the "
-            "limit of the database or the user), and that the DSN is right"
+            "limit of the database or the user), and that the DSN is right; its log says why it ended a session"
         )
     return SinkError(operation, place, detail, sqlstate=state, next_step=next_step, retryable=retryable)
 

@@ -51,6 +51,21 @@ class Ledger:
             ).fetchall()
         return [Gap(*row) for row in rows]
 
+    def written_at(self) -> datetime | None:
+        """Since when programs have written to the source's tables in Postgres alone; None: they have not."""
+        with translated("look for other writes", self._path):
+            row = self._conn.execute(
+                "SELECT written_at FROM mirror.sources WHERE source_id = $1::bigint", (self._source_id,)
+            ).fetchone()
+        return row[0] if row is not None else None
+
+    def forget_writes(self) -> None:
+        """Postgres was made equal to the file again."""
+        with translated("forget other writes", self._path):
+            self._conn.execute(
+                "UPDATE mirror.sources SET written_at = NULL WHERE source_id = $1::bigint", (self._source_id,)
+            )
+
     def record_discrepancies(self, found: Iterable[Discrepancy]) -> None:
         """Record rows that hook and WAL reported differently."""
         rows = [asdict(each) for each in found]

@@ -5,8 +5,8 @@ temporary copy, and only the rows that differ are written, so that readers see o
 and then the other. The fast path sends SQLite's values to COPY in binary form and expects them to fit
 their columns. The first value that does not fit ends it: SQLite's query, psycopg or Postgres refuses it, and the
 table is rolled back. One aggregate query then checks all values at once, and the table is loaded again, with other
-types or another key; or, where neither explains the error (NUL, broken UTF-8, a row that is too big, a virtual column
-that cannot be computed), on the careful path: with rows that the caller has decoded, each checked by the
+types or another key; or, where neither explains the error (NUL, broken UTF-8, a row that is too big, a table that
+SQLite cannot read), on the careful path: with rows that the caller has decoded, each checked by the
 codecs. A table that Postgres does not take even then is refused, and the others are loaded.
 """
 
@@ -14,22 +14,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import quote
 
 import apsw
 from psycopg.sql import SQL, Composed
 
-from mirror.core.errors import RefusedError, SinkError, SourceError
+from mirror.core.errors import DamagedError, FormatError, RefusedError
 from mirror.core.positions import Lsn
-from mirror.core.quote import quoted
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
 from mirror.postgres import ddl
 from mirror.postgres.apply import RejectFile
-from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES, Unfit
+from mirror.postgres.codecs import Unfit
 from mirror.postgres.dml import Stage
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import concerns_one_row
@@ -42,6 +37,7 @@ from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.shared_tables import has_rows, is_small
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded
+from mirror.postgres.source_copy import SourceCopy, Surprise
 from mirror.postgres.target import Conn, Target
 
 #: Called with (table, rows done, about how many rows in all; None: not known).
@@ -50,188 +46,14 @@ Progress = Callable[[str, int, int | None], None]
 AllRows = Callable[[Table], Iterator[RowChange]]
 
 _PROGRESS_ROWS = 500
-#: The least bytes that a row takes in a file: its offset, its size, its rowid and an empty record.
-_LEAST_ROW_BYTES = 5
-#: Columns checked in one aggregate query: SQLite returns at most 2,000 results.
-_SCANNED_COLUMNS = 400
-
-#: By Postgres type: an SQL condition on column {0} that is true where a value does not fit.
-#: A real zero in a NUMERIC column can only be -0.0, which numeric does not have.
-_MISFIT_TESTS = {
-    "bigint": "typeof({0}) NOT IN ('integer', 'null')",
-    "double precision": "typeof({0}) NOT IN ('real', 'null')",
-    "text": "typeof({0}) NOT IN ('text', 'null')",
-    "bytea": "typeof({0}) NOT IN ('blob', 'null')",
-    "boolean": "CASE typeof({0}) WHEN 'null' THEN 0 WHEN 'integer' THEN {0} NOT IN (0, 1) ELSE 1 END",
-    "numeric": "CASE typeof({0}) WHEN 'real' THEN {0} = 0.0 ELSE typeof({0}) IN ('text', 'blob') END",
-    "jsonb": "0",
-}
-
 #: From a small sample, a tenth of the work, so that the first queries have a good plan. Autovacuum analyzes the table
 #: again soon, because it has rows that are not counted yet.
 _ANALYZE = SQL("SET LOCAL default_statistics_target = 20; ANALYZE {}")
 
 _BINARY_TYPES = {"double precision": "float8", "bigint": "int8", "boolean": "bool"}
 
-#: Where psycopg would turn a value that does not fit into one that does; other types' dumpers refuse it.
-_CONVERTED_TYPES = frozenset({"boolean", "double precision", "numeric"})
-
 #: What psycopg's dumpers raise for a value of another type: those in C the first, those in Python any of them.
 _DUMPER_ERRORS = (TypeError, AttributeError, struct.error)
-
-#: Bytes in an index entry for each byte of the value, where it is not of fixed size.
-_KEY_WEIGHTS = {"text": 1, "bytea": 1, "jsonb": 6}
-
-
-class _Surprise(Exception):  # noqa: N818 - not an error: another path follows
-    """The fast path has read a row that does not fit its table's types, key or limits."""
-
-
-def _surprise(*_: object) -> NoReturn:
-    raise _Surprise
-
-
-@contextmanager
-def open_copy(database: Path) -> Iterator[SourceCopy]:
-    """A copy of the source for as long as the block runs; SQLite's errors in it become :class:`SourceError`."""
-    copy = SourceCopy(database)
-    try:
-        yield copy
-    except apsw.Error as error:
-        raise SourceError("read the snapshot", str(database), str(error)) from error
-    finally:
-        copy.close()
-
-
-class SourceCopy:
-    """A private, quiescent copy of the source, read through SQL."""
-
-    def __init__(self, database: Path) -> None:
-        """Open the file without locks; raises :class:`SourceError` if SQLite cannot."""
-        try:
-            self._db = apsw.Connection(
-                f"file:{quote(str(database.resolve()))}?immutable=1",
-                flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
-            )
-            self._size = database.stat().st_size
-            self._db.create_scalar_function("mirror_surprise", _surprise, 0)
-            self.encoding = str(self._db.pragma("encoding")).lower()
-        except apsw.Error as error:
-            raise SourceError("open the snapshot", str(database), str(error)) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def scan(self, table: Table, target: Target) -> Scan:
-        """Check every value's type, in one pass over the table for most tables."""
-        found = Scan()
-        try:
-            self._scan(table, target, found)
-        except apsw.SQLError:
-            if not table.definition:
-                raise
-            found.careful = True  # a virtual column cannot be computed everywhere
-        return found
-
-    def _scan(self, table: Table, target: Target, found: Scan) -> None:
-        key_bytes = 0
-        for start in range(0, len(target.columns), _SCANNED_COLUMNS):
-            columns = target.columns[start : start + _SCANNED_COLUMNS]
-            results = []
-            for column in columns:
-                name = quoted(column.source)
-                test = "0" if column.codec not in ("", ANY_TEXT.codec) else _MISFIT_TESTS[column.pg_type].format(name)
-                results.append(f"total({test})")
-                if column.name in (target.key or ()):
-                    results.append(f"total({name} IS NULL)")
-                    weight = _KEY_WEIGHTS.get(column.pg_type, 0)
-                    results.append(f"{weight} * ifnull(max(octet_length({name})), 0)")
-            query = f"SELECT {', '.join(results)} FROM {quoted(table.name)}"
-            row = iter(next(iter(self._db.execute(query))))
-            for column in columns:
-                if next(row):
-                    found.misfits.add(column.source)
-                if column.name in (target.key or ()):
-                    found.null_key = bool(next(row)) or found.null_key
-                    key_bytes += int(next(row)) + 16
-        # Half, because the text form doubles blobs.
-        found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES // 2
-
-    def rows_at_most(self, table: Table) -> int | None:
-        """Roughly how many rows a table has, without reading it; None if that cannot be estimated."""
-        rowid, name = self._rowid_name(table), quoted(table.name)
-        if rowid is None:
-            return None
-        ends = f"SELECT (SELECT max({rowid}) FROM {name}) - (SELECT min({rowid}) FROM {name}) + 1"
-        span = int(self._db.execute(ends).get or 0)
-        return span if span <= self._size // _LEAST_ROW_BYTES else None  # else most rowids are not taken
-
-    def _longest_row(self, table: Table) -> int:
-        """An upper bound of the bytes of one row."""
-        if self._size < MAX_ROW_BYTES // 2:
-            return self._size
-        length = _sum([_length(column.name) for column in table.columns])
-        return int(self._db.execute(f"SELECT ifnull(max({length}), 0) FROM {quoted(table.name)}").get)
-
-    def rows(self, table: Table, target: Target) -> Iterator[tuple[Any, ...]]:
-        """Read the stored columns of all rows as they are.
-
-        Ends with _Surprise at a value that psycopg would convert, and at a key or row that is too long;
-        with UnicodeDecodeError at broken text.
-        """
-        results = []
-        for column in target.columns:
-            name = quoted(column.source)
-            if column.pg_type in _CONVERTED_TYPES:
-                name = _unless(_MISFIT_TESTS[column.pg_type].format(name), name)
-            results.append(name)
-        if target.key is None:
-            rowid = self._rowid_name(table)
-            if rowid is None:
-                raise SinkError(
-                    "copy a table",
-                    table.name,
-                    "its columns hide all names of the rowid",
-                    next_step="rename one of the columns rowid, _rowid_, oid",
-                )
-            results.insert(0, rowid)
-        if target.agent is not None:
-            results.insert(0, "'" + target.agent.replace("'", "''") + "'")
-        # Before the row is read: the texts of one that is too long are then never in memory.
-        too_long = " OR ".join(self._limits(target))
-        if too_long:
-            results[0] = _unless(too_long, results[0])
-        return iter(self._db.execute(f"SELECT {', '.join(results)} FROM {quoted(table.name)}"))
-
-    def _limits(self, target: Target) -> Iterator[str]:
-        """SQL conditions that are true of a row that the careful path must check before it is sent."""
-        measured = [column for column in target.columns if column.pg_type in _KEY_WEIGHTS]
-        key = target.key or ()
-        weighed = [f"{_KEY_WEIGHTS[c.pg_type]} * {_length(c.source)}" for c in measured if c.name in key]
-        if weighed:
-            yield f"{_sum(weighed)} > {MAX_KEY_BYTES - 16 * len(key)}"
-        if measured and self._size >= MAX_ROW_BYTES // 2:
-            # Half, because the text form doubles blobs.
-            yield f"{_sum([_length(column.source) for column in measured])} > {MAX_ROW_BYTES // 2}"
-
-    def _rowid_name(self, table: Table) -> str | None:
-        """Return a name of the rowid that no column hides; None if there is no such name."""
-        if table.without_rowid:
-            return None
-        taken = {str(row[1]).lower() for row in self._db.execute(f"PRAGMA table_xinfo({quoted(table.name)})")}
-        free = (name for name in ("rowid", "_rowid_", "oid") if name not in taken)
-        return next(free, None if table.rowid_alias is None else quoted(table.rowid_alias))
-
-
-class Scan:
-    """What a scan of a table found: columns that need jsonb, NULL in its key, rows that may be too long."""
-
-    def __init__(self) -> None:
-        self.misfits: set[str] = set()
-        self.null_key = False
-        self.careful = False
-        """Whether a row or a key may be too long, so that each row has to be checked."""
 
 
 class Loader:
@@ -248,12 +70,16 @@ class Loader:
         progress: Progress | None = None,
         *,
         log: bool = False,
+        damaged: bool = False,
     ) -> None:
         """``copy``: the source as a SQLite file, for the fast path; None: there is only the careful one.
 
-        ``log``: each row that is changed in a table that is there is recorded in ``mirror.repairs``.
+        ``log``: each row that is changed in a table that is there is recorded in ``mirror.repairs``. ``damaged``: a
+        table of which pages are damaged is stored as far as it can be read, and refused.
         """
         self._log = log
+        self._may_be_damaged = damaged
+        self._damage: FormatError | None = None
         self._conn = conn
         self._source_id = str(source_id)
         self._editor = editor
@@ -276,8 +102,11 @@ class Loader:
         by_rowid = held is not None and held.key is None and bool(table.primary_key)
         if narrow:
             declared = editor.mapped(table, NO_OVERRIDES, by_rowid)
-            if held is None or (needed := still_needed(held, declared, self._rows(table))) == overrides:
-                return
+            try:
+                if held is None or (needed := still_needed(held, declared, self._rows(table))) == overrides:
+                    return
+            except DamagedError:
+                return  # values that cannot be read may not fit
             overrides = needed
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
@@ -285,16 +114,20 @@ class Loader:
         before = dict(editor.targets)
         while True:
             surprise: Exception | None = None
+            self._damage = None
             try:
                 with attempt(self._conn, "load a table", table.name):
                     self._load_once(table, overrides, by_rowid, careful)
-                editor.lift(table.name)
+                if self._damage is None:
+                    editor.lift(table.name)
+                else:
+                    editor.refuse(table.name, damage(table.name, self._damage))
                 return
             except ColumnMisfit as misfit:
                 overrides[misfit.column] = misfit.becomes
             except NullInKey:
                 by_rowid = True
-            except (_Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
+            except (Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
                 surprise = error
             editor.targets.clear()
             editor.targets.update(before)
@@ -347,9 +180,11 @@ class Loader:
         stage = Stage(target, f"mirror_load_{self._stages}")
         self.stage(table, stage, careful=careful)
         if self._log:
-            for statement_ in stage.log_repairs(whole=True):
+            extra, others = stage.log_repairs(whole=True)
+            for statement_ in (extra, others) if self._damage is None else (others,):
                 self._conn.execute(statement_, (self._source_id,))
-        self._conn.execute(stage.delete_absent())
+        if self._damage is None:  # else a row that is not there may be one that cannot be read any more
+            self._conn.execute(stage.delete_absent())
         self._conn.execute(stage.upsert_different())
         self._conn.execute(SQL("DROP TABLE {}").format(stage.table))
 
@@ -407,12 +242,18 @@ class Loader:
                         if done % _PROGRESS_ROWS == 0:
                             self._progress(table.name, done, total)
                 except _DUMPER_ERRORS as error:
-                    raise _Surprise from error
-                except apsw.SQLError as error:
-                    if not table.definition:
-                        raise
-                    raise _Surprise from error
+                    raise Surprise from error
+                except apsw.Error as error:
+                    raise Surprise from error
         return done
+
+    def _readable(self, table: Table) -> Iterator[RowChange]:
+        try:
+            yield from self._rows(table)
+        except DamagedError as error:
+            if not self._may_be_damaged:
+                raise
+            self._damage = error
 
     def _fill_carefully(self, table: Table, target: Target, into: Composed) -> int:
         """COPY in parts, through the codecs; what Postgres cannot hold becomes rejects. Return the number of rows."""
@@ -434,7 +275,7 @@ class Loader:
                 if plan.rejected is not None:
                     rejected.add(plan.rejected)
 
-            for part in parts((change, planner.plan(change)) for change in self._rows(table)):
+            for part in parts((change, planner.plan(change)) for change in self._readable(table)):
                 for _, plan in part:
                     keep(plan)
                 in_parts(self._conn, table.name, part, write, refuse)
@@ -450,23 +291,19 @@ class Loader:
         return done
 
 
+def damage(table: str, error: FormatError) -> RefusedError:
+    """The refusal of a table that has damaged pages."""
+    return RefusedError(
+        "read a table",
+        table,
+        f"it is damaged in SQLite ({error.detail}); Postgres has the rows that can be read, and keeps those that could"
+        " be read earlier",
+        next_step="make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place",
+    )
+
+
 def _may_pass_carefully(surprise: Exception) -> bool:
     return not isinstance(surprise, RefusedError) or concerns_one_row(surprise)
-
-
-def _length(column: str) -> str:
-    return f"ifnull(octet_length({quoted(column)}), 0)"
-
-
-def _sum(terms: list[str]) -> str:
-    """An SQL sum in parts, because SQLite takes no expression of more than a thousand levels."""
-    parts = [" + ".join(terms[at : at + _SCANNED_COLUMNS]) for at in range(0, len(terms), _SCANNED_COLUMNS)]
-    return " + ".join(f"({part})" for part in parts)
-
-
-def _unless(condition: str, value: str) -> str:
-    """SQL that gives a value as it is, or ends the query if a condition is true."""
-    return f"CASE WHEN {condition} THEN mirror_surprise() ELSE {value} END"
 
 
 def _first_difference(held: Target, wanted: Target) -> tuple[str, str, ColumnType]:

@@ -62,6 +62,14 @@ def forget_refusal(conn: Conn, source_id: int, table: str) -> None:
     )
 
 
+def count_rejects(conn: Conn, source_id: int) -> dict[str, int]:
+    """How many rows Postgres could not hold, by the name of the source table, if any."""
+    rows = conn.execute(
+        "SELECT source_table, count(*) FROM mirror.rejects WHERE source_id = $1::bigint GROUP BY 1", (str(source_id),)
+    )
+    return {str(table): int(count) for table, count in rows}
+
+
 @contextmanager
 def attempt(conn: Conn, operation: str, place: str) -> Iterator[None]:
     """Run the block; if it raises anything, undo what it did in the transaction.

@@ -20,6 +20,7 @@ from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
 from mirror.postgres import ddl, originals_ddl, shared_tables
 from mirror.postgres.codecs import Misfit, Reject
+from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
 from mirror.postgres.retype import change_types
@@ -196,8 +197,7 @@ class SchemaEditor:
         if drop:
             self._conn.execute(ddl.drop_table(target))
         else:
-            name = ddl.dropped_name(target.name, lsn)
-            self._conn.execute(ddl.rename_table(target.schema, target.name, name))
+            self._keep(target.schema, target.name, ddl.dropped_name(target.name, lsn))
         self.forget(table)
 
     def forget(self, table: str) -> None:
@@ -327,8 +327,14 @@ class SchemaEditor:
     def _keep_parked(self, held: Target, lsn: Lsn) -> None:
         """Keep a table, of which the new name is refused, like one that was dropped."""
         parked = self._parked(held.source)
-        self._conn.execute(ddl.rename_table(held.schema, parked, ddl.dropped_name(held.name, lsn)))
+        self._keep(held.schema, parked, ddl.dropped_name(held.name, lsn))
         self._forget_rejects(parked)
+
+    def _keep(self, schema: str, name: str, wanted: str) -> None:
+        """Keep a table that the source has no more, under the wanted name or one like it."""
+        kept = free_name(self._conn, schema, wanted)
+        self._conn.execute(ddl.rename_table(schema, name, kept))
+        self._conn.execute(ddl.mark_kept(schema, kept))
 
     def _parked(self, source: str) -> str:
         """Name of a table between the two halves of its rename; no source table has it."""

@@ -16,6 +16,7 @@ from mirror.core.positions import Lsn
 from mirror.core.tables import ANY_VALUE
 from mirror.postgres import ddl
 from mirror.postgres.migrate import statement
+from mirror.postgres.names import free_name, make_way
 from mirror.postgres.originals import ENCODERS as KEEPING
 from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.target import Conn, Target, TargetColumn
@@ -40,6 +41,7 @@ def adopt(conn: Conn, source_id: int, wanted: Target) -> Target:
             raise RefusedError(
                 "use a table", place, f"{place} was dropped by hand", next_step="create it again, as sql/ has it"
             )
+        make_way(conn, wanted.schema, wanted.name)
         conn.execute(ddl.create_table(wanted))
         conn.execute(ddl.add_primary_key(wanted))
         conn.execute("SELECT mirror.secure($1::text, $2::text)", (wanted.schema, wanted.name))
@@ -115,12 +117,13 @@ def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) ->
 
 def move_out(conn: Conn, target: Target, lsn: Lsn) -> None:
     """Move the agent's rows from the shared table to one of their own, ``<table>__<agent>__dropped_<lsn>``."""
-    kept = ddl.dropped_name(f"{target.name}__{target.agent}", lsn)
+    kept = free_name(conn, target.schema, ddl.dropped_name(f"{target.name}__{target.agent}", lsn))
     conn.execute(
         SQL("CREATE TABLE {} AS SELECT * FROM {} WHERE {} = {}").format(
             Identifier(target.schema, kept), ddl.table_sql(target), Identifier(AGENT), Literal(target.agent)
         )
     )
+    conn.execute(ddl.mark_kept(target.schema, kept))
     take_out(conn, target)
 
 

@@ -10,13 +10,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psycopg
-from psycopg import RawCursor
 from psycopg.sql import SQL, Identifier, Literal
 
-from mirror.core.errors import FencedError, RefusedError, SinkError
+from mirror.core.errors import FencedError, FormatError, RefusedError, SinkError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, TableResult
@@ -25,25 +24,17 @@ from mirror.postgres import lease
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
-from mirror.postgres.load import AllRows, Loader, Progress, open_copy
+from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import migrate, migrate_profile, statement
-from mirror.postgres.refusals import Refusal, load_refusals
+from mirror.postgres.refusals import Refusal, count_rejects, load_refusals
 from mirror.postgres.repair import repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import NO_WIDENING, SchemaEditor, create_schema
+from mirror.postgres.sessions import connect
+from mirror.postgres.source_copy import open_copy
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
-
-_SESSION = (
-    "SET statement_timeout = 0",
-    "SET client_min_messages = warning",
-    "SET maintenance_work_mem = '256MB'",
-    # So that the server notices within a minute that the machine of this mirror is gone, and drops its lock.
-    "SET tcp_keepalives_idle = 30",
-    "SET tcp_keepalives_interval = 10",
-    "SET tcp_keepalives_count = 3",
-)
 
 
 class Sink:
@@ -104,20 +95,7 @@ class Sink:
         Raises :class:`FencedError` if another mirror holds the source, :class:`SinkError` if Postgres cannot be used,
         if the source is bound to another agent, or if it was mirrored into other schemas only and none is named.
         """
-        with translated("connect to Postgres"):
-            conn: Conn = psycopg.Connection.connect(
-                dsn,
-                autocommit=True,
-                cursor_factory=RawCursor,
-                connect_timeout=10,
-                application_name="mirror",
-                keepalives=1,
-                keepalives_idle=30,
-                keepalives_interval=10,
-                keepalives_count=3,
-                # Linux: the same for data that is not acknowledged, which is otherwise sent again for 15 minutes.
-                tcp_user_timeout=60_000,
-            )
+        conn = connect(dsn, name="mirror", raw=True)
         sink = cls(conn, dsn, path, schema, profiles, agent, faults)
         try:
             with translated("prepare Postgres for a source", path):
@@ -138,8 +116,7 @@ class Sink:
                 f"the database's encoding is {encoding}",
                 next_step="create a database with ENCODING 'UTF8'",
             )
-        for setting in _SESSION:
-            conn.execute(setting)
+        conn.execute("SET maintenance_work_mem = '256MB'")
         conn.execute(statement("session_search_path"))
         conn.prepared_max = 500
         migrate(conn)
@@ -158,7 +135,7 @@ class Sink:
                 migrate_profile(conn, migrations, self._schema)
         self._use(load_targets(conn, self._source_id, self._agent))
         self._refusals = load_refusals(conn, self._source_id)
-        self._rejects = self._count_rejects()
+        self._rejects = count_rejects(self._conn, self._source_id)
         if self._profiles[self._profile or "generic"].migrations:
             self._indexer.wake()  # an earlier build may have been interrupted
 
@@ -250,9 +227,11 @@ class Sink:
         position: Position,
         lineage: str,
         progress: Progress | None = None,
-        before_commit: Callable[[], None] = lambda: None,
+        before_commit: Callable[[], Mapping[str, FormatError] | None] = lambda: None,
         profile: str = "generic",
         agent: str | None = None,
+        *,
+        damaged: bool = False,
     ) -> None:
         """Make Postgres equal to a SQLite file, and the position with it, in one transaction.
 
@@ -260,8 +239,9 @@ class Sink:
         Postgres and not among them are renamed as dropped. ``rows``: the decoded rows of one of them.
         ``profile``, ``agent``: how they are stored from now on, and their owner; the tables of another profile are
         dropped, because all rows are loaded again.
-        ``before_commit``: called last; an error that it raises undoes everything. Raises
-        :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
+        ``before_commit``: called last; returns the tables that it found damaged; an error in it undoes everything.
+        ``damaged``: such tables are refused, with the rows that can be read; otherwise :class:`FormatError` is raised.
+        Raises :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
         """
         with self._transaction("load a source"), open_copy(database) as copy:
             self._conn.execute("BEGIN")
@@ -272,7 +252,7 @@ class Sink:
                 editor.retire(name, position.lsn)
             for name in set(editor.refusals) - {table.name for table in tables}:
                 editor.lift(name)
-            loader = Loader(self._conn, self._source_id, editor, rows, copy, position.lsn, progress)
+            loader = Loader(self._conn, self._source_id, editor, rows, copy, position.lsn, progress, damaged=damaged)
             for table in tables:
                 loader.load(table)
                 self._faults("load:table")
@@ -288,8 +268,9 @@ class Sink:
                 raise FencedError("load a source", self._path, "another mirror has taken it over")
             # After a whole copy, no earlier gap matters any more.
             self._conn.execute(statement("gap_heal"), (str(self._source_id), str(2**63 - 1)))
-            rejects = self._count_rejects()
-            before_commit()
+            rejects = count_rejects(self._conn, self._source_id)
+            for name, error in (before_commit() or {}).items():
+                editor.refuse(name, damage(name, error))
             self._faults("load:before-commit")
             self._conn.execute("COMMIT")
         self._took(editor, rejects)
@@ -332,7 +313,7 @@ class Sink:
         fence = advance(self._source_id, self._epoch, position, 0)
         with self._transaction("repair a table"):
             whole = not repair_by_ranges(self._conn, self._source_id, editor, loader, table, fence, self._faults)
-            self._rejects = self._count_rejects()
+            self._rejects = count_rejects(self._conn, self._source_id)
         if whole and not self.reload(table, rows, log=True):
             return f"Postgres refuses it: {self._refusals[table.name].reason}"
         if noted := self.ledger.repairs() - noted:
@@ -357,11 +338,11 @@ class Sink:
                 editor.forget(table.name)
             elif not intact:
                 editor.retire(table.name, position.lsn)
-            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log)
+            loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
             loader.load(table, narrow=narrow)
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
-            rejects = self._count_rejects()
+            rejects = count_rejects(self._conn, self._source_id)
             # Moves the position nowhere, but fails unless this mirror holds the source.
             self._conn.execute(*advance(self._source_id, self._epoch, position, 0))
             self._conn.execute("COMMIT")
@@ -407,7 +388,7 @@ class Sink:
             if batch.schema_changes or widen:
                 transaction.flush()
                 editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
-                rejects = transaction.rejects = self._count_rejects()
+                rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, batch, editor.stored)
             for dimension in self._new_dimensions(self._seen_dimensions()):
                 transaction.queue(*dimension)
@@ -416,7 +397,7 @@ class Sink:
                 transaction.queue(statement("gap_heal"), (str(self._source_id), str(lsn.generation)))
             if transaction.rejects_touched:
                 transaction.flush()
-                rejects = self._count_rejects()
+                rejects = count_rejects(self._conn, self._source_id)
             self._faults("apply:before-commit")
             transaction.commit()
         self._took(editor, rejects)
@@ -467,13 +448,6 @@ class Sink:
             targets = {}
         map_table, refusals = self._profiles[profile].map_table, dict(self._refusals)
         return SchemaEditor(self._conn, self._source_id, self._schema, map_table, targets, refusals, agent)
-
-    def _count_rejects(self) -> dict[str, int]:
-        rows: list[tuple[Any, ...]] = self._conn.execute(
-            "SELECT source_table, count(*) FROM mirror.rejects WHERE source_id = $1::bigint GROUP BY 1",
-            (str(self._source_id),),
-        ).fetchall()
-        return {str(table): int(count) for table, count in rows}
 
     @contextmanager
     def _transaction(self, operation: str) -> Iterator[None]:

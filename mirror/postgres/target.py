@@ -16,6 +16,7 @@ import psycopg
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
 from mirror.postgres.migrate import statement
+from mirror.postgres.names import make_way
 from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.typed import LOSSY
 
@@ -160,7 +161,8 @@ def forget_target(conn: Conn, source_id: int, source_table: str) -> None:
 def require_free(conn: Conn, schema: str, name: str) -> None:
     """Raise :class:`NameTakenError`, with the owner and what to do, if ``schema.name`` is taken.
 
-    Else the name is reserved: until the caller's transaction ends, no other mirror creates such a table.
+    Else the name is reserved: until the caller's transaction ends, no other mirror creates such a table. What a mirror
+    made and only has to have some name is renamed.
     """
     place = f"{schema}.{name}"
     if conn.execute(statement("name_reserve"), (schema, name)).fetchone() != (True,):
@@ -173,7 +175,7 @@ def require_free(conn: Conn, schema: str, name: str) -> None:
             next_step="give this source a schema of its own with --schema",
         )
     row = conn.execute(statement("target_owner"), (schema, name)).fetchone()
-    exists, owner, path = row if row is not None else (False, None, None)
+    owner, path = row if row is not None else (None, None)
     if owner is not None:
         raise NameTakenError(
             "create a table",
@@ -181,13 +183,7 @@ def require_free(conn: Conn, schema: str, name: str) -> None:
             f"{place} mirrors another source, {path}",
             next_step="give this source a schema of its own with --schema",
         )
-    if exists:
-        raise NameTakenError(
-            "create a table",
-            place,
-            f"{place} is there already and is not the mirror's",
-            next_step="rename or drop it, or give this source a schema of its own with --schema",
-        )
+    make_way(conn, schema, name)
 
 
 def is_intact(conn: Conn, target: Target) -> bool | None:

@@ -14,11 +14,12 @@ from threading import Event
 
 import psycopg
 from loguru import logger
-from psycopg import RawCursor
 from psycopg.sql import SQL, Identifier, Literal
 
+from mirror.core.errors import SinkError
 from mirror.postgres.failures import sink_error
 from mirror.postgres.migrate import statement
+from mirror.postgres.sessions import connect
 from mirror.postgres.shared_tables import is_small
 from mirror.postgres.target import Conn
 
@@ -52,12 +53,11 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
     try:
         # A load does not analyze tables of vectors: its transaction could conflict with another mirror's build.
         for (table,) in conn.execute(statement("never_analyzed"), (schema,)).fetchall():
-            conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
+            _analyze(conn, schema, table)
         for table, column, dimension, name, valid in conn.execute(statement("vector_indexes"), (schema,)).fetchall():
             if valid or dimension > MAX_INDEXED:
                 continue
-            if not is_small(conn, schema, table):
-                conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
+            _analyze(conn, schema, table)
             progress(f"{table}.{column}, {dimension} dimensions")
             if valid is not None:
                 conn.execute(SQL("DROP INDEX CONCURRENTLY {}").format(Identifier(schema, name)))
@@ -72,6 +72,11 @@ def build_missing(conn: Conn, schema: str, progress: Callable[[str], None], clos
     finally:
         if not conn.broken:
             conn.execute("SELECT pg_advisory_unlock($1::bigint)", (str(_INDEX_LOCK),))
+
+
+def _analyze(conn: Conn, schema: str, table: str) -> None:
+    if not is_small(conn, schema, table):
+        conn.execute(SQL("ANALYZE {}").format(Identifier(schema, table)))
 
 
 class VectorIndexer:
@@ -128,8 +133,9 @@ class VectorIndexer:
             try:
                 self._build()
                 self.error = None
-            except psycopg.Error as error:
-                problem = sink_error(error, "build a vector index", self._building or self._name)
+            except (psycopg.Error, SinkError) as error:
+                what = self._building or self._name
+                problem = error if isinstance(error, SinkError) else sink_error(error, "build a vector index", what)
                 if problem.retryable and not self._closing.wait(_RETRY_SECONDS):
                     self._again = True
                 elif not self._closing.is_set():
@@ -139,9 +145,7 @@ class VectorIndexer:
                 self._building = None
 
     def _build(self) -> None:
-        with psycopg.Connection.connect(
-            self._dsn, autocommit=True, cursor_factory=RawCursor, application_name="mirror index", connect_timeout=10
-        ) as conn:
+        with connect(self._dsn, name="mirror index", raw=True) as conn:
             with self._guard:
                 if self._closing.is_set():
                     return

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.spool import Kind, SpoolPlace
+from mirror.core.errors import FormatError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import RowChange
@@ -21,7 +22,7 @@ from mirror.replica.copy import ReadFile, read_rediff, rediff
 from mirror.replica.images import Image, Images
 from mirror.replica.shadow import SavedPosition, Shadow
 from mirror.replica.spool_reader import SpoolReader
-from mirror.sqlite.decode.diff import Decoded, Layout, build_pagemap, decode
+from mirror.sqlite.decode.diff import Decoded, Layout, all_rows, build_pagemap, decode
 from mirror.sqlite.decode.pagemap import PageMap
 from mirror.sqlite.decode.schema import Schema, read_schema
 from mirror.sqlite.format.btree import Geometry
@@ -107,15 +108,20 @@ class Replica:
         if self._finishing is not None:
             self._finishing.map_now()
 
-    def finish(self, check: Callable[[], None]) -> None:
+    def finish(self, check: Callable[[], None], *, damaged: bool = False) -> dict[str, FormatError]:
         """Record that a copy just made is whole, once it is on disk and mapped; until then ``check`` is called.
 
-        Raises ``FormatError``, ``OSError``.
+        Returns the first damaged page of each table that has any, if the source is known to be ``damaged``: otherwise
+        it is raised, because the copy may be wrong. Raises ``FormatError``, ``OSError``.
         """
-        if self._finishing is not None:
-            self._pagemap = self._finishing.result(check)
-            self._shadow.commit(self._pagemap.to_bytes())
-            self._finishing = None
+        if self._finishing is None:
+            return {}
+        self._pagemap, found = self._finishing.result(check)
+        if found and not damaged:
+            raise next(iter(found.values()))
+        self._shadow.commit(self._pagemap.to_bytes())
+        self._finishing = None
+        return found
 
     @property
     def _map(self) -> PageMap:
@@ -170,11 +176,8 @@ class Replica:
         return decode(self.read, new, images.keys(), self.schema, self._map, self._layout, rebuild)
 
     def rows(self, table: Table) -> Iterator[RowChange]:
-        """All rows of a table at the position, as inserts; raises ``FormatError`` while they are read."""
-        # No page differs, so nothing is looked up in the page map, which may not be there yet.
-        decoded = decode(self.read, self.read, (), self.schema, PageMap(), self._layout, frozenset((table.name,)))
-        for changes in decoded.tables:
-            yield from changes.rows
+        """All rows of a table at the position, as inserts; ``DamagedError`` after the last if not all can be read."""
+        return all_rows(self.read, table, self.schema, self._layout)
 
     def advance(self, head: Head, images: Mapping[int, Image], pages: int, decoded: Decoded) -> None:
         """Move to the position after a batch, once all its changes have been read."""
@@ -313,7 +316,7 @@ class _Finishing:
         self._layout = layout
         self._given_up = False
         self._map_now = threading.Event()
-        self._done: Future[PageMap] = Future()
+        self._done: Future[tuple[PageMap, dict[str, FormatError]]] = Future()
         # A daemon, so that a program that does not close its replica can still end.
         threading.Thread(target=self._run, name="mirror finish", daemon=True).start()
 
@@ -321,11 +324,12 @@ class _Finishing:
         try:
             self._shadow.sync()
             self._map_now.wait()
-            pagemap = build_pagemap(self._read, self._shadow.pages, self._schema, self._layout)
+            damaged: dict[str, FormatError] = {}
+            pagemap = build_pagemap(self._read, self._shadow.pages, self._schema, self._layout, damaged)
         except BaseException as error:
             self._done.set_exception(error)  # result() raises it
         else:
-            self._done.set_result(pagemap)
+            self._done.set_result((pagemap, damaged))
 
     def _read(self, pgno: int, count: int) -> bytes:
         if self._given_up:
@@ -336,8 +340,11 @@ class _Finishing:
         """Begin to map the copy, once it is on disk."""
         self._map_now.set()
 
-    def result(self, check: Callable[[], None]) -> PageMap:
-        """The page map, once the copy is on disk; raises what the thread raised, and what ``check`` raises."""
+    def result(self, check: Callable[[], None]) -> tuple[PageMap, dict[str, FormatError]]:
+        """The page map, and where tables are damaged, once the copy is on disk.
+
+        Raises what the thread raised, and what ``check`` raises.
+        """
         self.map_now()
         while wait_for([self._done], 0.1).not_done:
             check()

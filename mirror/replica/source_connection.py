@@ -26,6 +26,8 @@ from mirror.sqlite.format.header import HEADER_SIZE, LOCK_BYTE, DatabaseHeader, 
 _OLDEST = 3051003
 #: Seconds for which a file that was put back must have been unchanged before it is opened.
 _SETTLED = 1.0
+#: Seconds for which at most that is waited for where the file is new: its program may write to it without a pause.
+_SETTLING = 5.0
 
 
 class FileReader:
@@ -197,12 +199,16 @@ class OpenSource:
 class SourceConnection:
     """The connection to a source, made again when its file was replaced, or deleted and put back.
 
-    At first, a file that cannot be followed is an error. Once a file was followed, the errors of :meth:`connect`
-    are retryable, so that the mirror waits for it.
+    At first, a file that cannot be followed is an error, but for one that its program has yet to make. Once a file was
+    followed, the errors of :meth:`connect` are retryable, so that the mirror waits for it.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, *, awaits: bool = True) -> None:
+        """``awaits``: whether, at first, a file that is missing or empty is waited for."""
         self._database = database
+        self._awaits = awaits
+        self._missed = False
+        self._arrived: float | None = None
         self._open: OpenSource | None = None
         self._followed = False
         self._sighted: tuple[object, float] | None = None
@@ -221,9 +227,11 @@ class SourceConnection:
         try:
             if self._followed:
                 self._let_settle()
+            elif self._awaits:
+                self._await_first()
             self._open = OpenSource(self._database)
         except SourceError as error:
-            if self._followed and not error.retryable:
+            if (self._followed or self._missed) and not error.retryable:
                 error.retryable = True
                 error.next_step += "; the mirror then goes on by itself"
             raise
@@ -246,6 +254,24 @@ class SourceConnection:
         assert self._open is not None
         return self._open.reader()
 
+    def _await_first(self) -> None:
+        """Raise ``SourceError`` until there is a file that is not empty; and, where that was missed, is complete."""
+        try:
+            size = os.stat(self._database).st_size
+        except FileNotFoundError:
+            size = None
+        except OSError:
+            return  # no right to look, or no folder: the error that follows says so
+        if not size:
+            self._missed, self._arrived, self._sighted = True, None, None
+            detail = "there is no such file yet" if size is None else "the file is empty: it has no database in it yet"
+            step = "nothing, if its program has yet to make it: the mirror waits for that; else check the path"
+            raise SourceError("open the source", str(self._database), detail, next_step=step, retryable=True)
+        if self._missed:
+            self._arrived = self._arrived or time.monotonic()
+            if time.monotonic() - self._arrived < _SETTLING:
+                self._let_settle()
+
     def _let_settle(self) -> None:
         """Raise ``SourceError`` until the file that was put back is complete: its WAL may be put back after it.
 
@@ -264,7 +290,7 @@ class SourceConnection:
             raise SourceError(
                 "follow the source",
                 str(self._database),
-                "the file was put back a moment ago",
+                "the file was put there a moment ago",
                 next_step="leave it alone",
             )
 

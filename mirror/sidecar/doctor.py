@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
 import apsw
 import psycopg
@@ -25,15 +24,20 @@ from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.quote import quoted
 from mirror.core.tables import Table, TableMapping
 from mirror.core.values import BadText, Row, Value
+from mirror.core.virtual import left_out
 from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
+from mirror.postgres.names import occupants, taken
 from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.rules import with_rules
+from mirror.postgres.sessions import connect
+from mirror.postgres.source_copy import stand_in
 from mirror.postgres.typed import encoder
+from mirror.replica.declared import open_to_read
 from mirror.replica.source_connection import OpenSource
-from mirror.sqlite.decode.schema import SchemaRow, parse_schema
+from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
 #: No column is held in another way than its declared type calls for.
 NO_RULES: Mapping[str, str] = MappingProxyType({})
@@ -126,7 +130,7 @@ def examine(
         report.add(Code.POSTGRES, "note", "Postgres", detail, step)
         return report
     try:
-        with translated("connect to Postgres"), psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        with connect(dsn) as connection, translated("look at Postgres"):
             _check_postgres(report, connection, schema, mappings, own_schema)
     except MirrorError as error:
         report.fails(Code.POSTGRES, "Postgres", error)
@@ -165,28 +169,18 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
     return wal
 
 
-def _open(source: Path, *, wal: bool) -> apsw.Connection:
-    """Open the source for reading; outside WAL mode, where every reader blocks writers, without any lock."""
-    if not wal:
-        name = f"file:{quote(str(source))}?immutable=1"
-        return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    connection.set_busy_timeout(2000)
-    connection.execute("PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0")
-    return connection
-
-
 def _check_tables(
     report: Report, source: Path, schema: str, rules: Mapping[str, str], *, wal: bool
 ) -> list[TableMapping]:
     """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
-    connection = _open(source, wal=wal)
+    connection = open_to_read(source, wal=wal)
+    connection.collation_needed(stand_in)
     try:
         found: list[Any] = connection.execute(
             "SELECT type, name, tbl_name, ifnull(rootpage, 0), sql FROM sqlite_schema"
         ).fetchall()
-        tables = parse_schema(SchemaRow(*row) for row in found).tables
+        known_schema = parse_schema(SchemaRow(*row) for row in found)
+        tables = known_schema.tables
         if report.profile is None:
             known = memustore.recognise(tables, lambda table: _rows(connection, table))
             report.profile = "memustore" if known else "generic"
@@ -195,6 +189,7 @@ def _check_tables(
         kind = "a MemuStore or its dashboard" if report.profile == "memustore" else "any SQLite tables"
         owner = f", of the agent {report.agent}" if report.agent else ""
         report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")
+        _name_the_rest(report, known_schema, found)
         mappings = []
         profiles = with_rules(PROFILES, rules)
         for table in tables.values():
@@ -203,6 +198,11 @@ def _check_tables(
                 detail = f"left out: {names}: virtual columns that only the program computes"
                 step = "make them STORED, if they are wanted in Postgres"
                 report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", detail, step)
+            if table.by_version:
+                names = ", ".join(table.by_version)
+                detail = f"computed by the mirror's SQLite, maybe otherwise than by the program's version: {names}"
+                step = "make them STORED, if they must be what the program reads"
+                report.add(Code.TABLE_BY_VERSION, "note", f"table {table.name}", detail, step)
             try:
                 mapping = profiles[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
@@ -216,6 +216,12 @@ def _check_tables(
                 continue
             try:
                 _check_values(report, connection, mapping)
+            except apsw.CorruptError as error:
+                detail = f"it is damaged ({error}); the rows that can be read are mirrored, and all other tables"
+                step = (
+                    "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
+                )
+                report.add(Code.TABLE_UNREADABLE, "problem", f"table {table.name}", detail, step)
             except apsw.Error as error:
                 # A virtual column that cannot be computed; or, outside WAL mode, a program that is writing.
                 detail = f"its values could not be read: {error}"
@@ -226,6 +232,32 @@ def _check_tables(
         raise SourceError("read the source", str(source), f"{type(error).__name__}: {error}") from error
     finally:
         connection.close()
+
+
+def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...]]) -> None:
+    """What the source has and the mirror does not carry: virtual tables, views, triggers, indexes.
+
+    ``rows``: those of ``sqlite_schema``.
+    """
+    profile = PROFILES[report.profile or "generic"]
+    holding = left_out(schema.virtual, profile.derived)
+    if holding:
+        detail = f"left out: {', '.join(holding)}: their data is in no table that is mirrored"
+        step = "keep what programs read of these in ordinary tables; `mirror cutover plan` is NOT READY because of them"
+        report.add(Code.VIRTUAL_TABLES, "note", "virtual tables", detail, step)
+    others = [str(table) for table in schema.virtual if not table.holds_data or table.name in profile.derived]
+    if others:
+        detail = f"left out: {', '.join(others)}: made from other tables, or by a module outside the file"
+        report.add(Code.VIRTUAL_TABLES, "note", "derived virtual tables", detail, "search in Postgres by its own means")
+    # An index without a statement is that of a key or of UNIQUE.
+    counts = Counter(kind for kind, _, _, _, statement_ in rows if kind != "table" and statement_ is not None)
+    if counts:
+        kinds = (("view", "view", "views"), ("trigger", "trigger", "triggers"), ("index", "index", "indexes"))
+        text = ", ".join(f"{counts[k]:,} {one if counts[k] == 1 else many}" for k, one, many in kinds if counts[k])
+        own = "; the profile's tables have indexes of their own" if profile.migrations else ""
+        detail = f"not carried to Postgres: {text}{own}"
+        step = "make those that programs need in Postgres, where the mirror leaves them alone"
+        report.add(Code.OTHER_OBJECTS, "note", "views, triggers, indexes", detail, step)
 
 
 def _check_values(report: Report, connection: apsw.Connection, mapping: TableMapping) -> None:
@@ -382,14 +414,6 @@ def _find_collisions(
     report: Report, connection: psycopg.Connection[Any], schema: str, mappings: list[TableMapping], own_schema: str
 ) -> None:
     """Find names that are taken: by tables of other sources, and by what is not the mirror's."""
-    there = {
-        name
-        for (name,) in connection.execute(
-            "SELECT relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND relkind IN ('r', 'p', 'v', 'm', 'f')",
-            (schema,),
-        )
-    }
     wanted = {mapping.name for mapping in mappings} | (
         set(memustore.TABLES) if report.profile == "memustore" else set()
     )
@@ -408,7 +432,9 @@ def _find_collisions(
         ledger = "SELECT EXISTS (SELECT FROM mirror.profile_migrations WHERE schema_name = %s)"
         if connection.execute(ledger, (schema,)).fetchone() == (True,):
             ours |= set(memustore.TABLES)
-    for name in sorted(wanted & there - ours):
-        detail = f"{schema}.{name} exists already and is not the mirror's"
-        step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
-        report.add(Code.TABLE_NAME, "problem", f"table {name}", detail, step)
+    for occupant in sorted(occupants(connection, schema), key=lambda each: (each.name, each.kind)):
+        name, known = occupant.name, occupant.table in ours
+        if name in wanted and not occupant.gives_way(ours=known) and not (occupant.is_table and known):
+            detail = taken(f"{schema}.{name}", occupant).detail
+            step = f"rename or drop it, or give this source a schema of its own: {own_schema}"
+            report.add(Code.TABLE_NAME, "problem", f"table {name}", detail, step)

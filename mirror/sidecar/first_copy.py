@@ -55,12 +55,21 @@ def copy_source(
     return Replica.create(task.folder, spool, images, found, found.pages, faults)
 
 
-def load(replica: Replica, sink: Sink, task: SourceTask, progress: Progress, check: Callable[[], None]) -> None:
+def load(
+    replica: Replica,
+    sink: Sink,
+    task: SourceTask,
+    progress: Progress,
+    check: Callable[[], None],
+    *,
+    damaged: bool = False,
+) -> None:
     """Make Postgres equal to the whole replica; a copy just made is durable before Postgres commits.
 
     The profile is the one that the task names; else that of the last load, if it is a known program's; else the one
     that recognises the source. ``progress``: called with table, rows done and total; ``check``: called while the save
-    of the copy is awaited; both may raise. Raises ``SinkError``.
+    of the copy is awaited; both may raise. ``damaged``: an earlier copy had damaged pages as well, so that they are the
+    source's: such a table is refused, with the rows that can be read. Raises ``SinkError``, ``FormatError``.
     """
 
     def report(table: str, done: int, total: int | None) -> None:
@@ -82,7 +91,8 @@ def load(replica: Replica, sink: Sink, task: SourceTask, progress: Progress, che
         position,
         lineage,
         report,
-        lambda: replica.finish(check),
+        lambda: replica.finish(check, damaged=damaged),
         profile=profile,
         agent=agent,
+        damaged=damaged,
     )

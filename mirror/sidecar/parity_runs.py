@@ -14,6 +14,22 @@ from mirror.parity.proof import LastRun, keep
 from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
+from mirror.postgres.profiles import PROFILES
+
+
+def derived(conn: psycopg.Connection[Any], source: Path, schema: str) -> frozenset[str]:
+    """Virtual tables of a source that are no loss by the profile that Postgres records for it.
+
+    Raises ``SinkError``.
+    """
+    with translated("look at Postgres", str(source)):
+        try:
+            found = conn.execute(statement("source_profile"), {"path": str(source), "schema": schema}).fetchone()
+        except psycopg.errors.UndefinedTable:
+            found = None  # nothing has been mirrored here, which the comparison says
+        conn.rollback()
+    profile = None if found is None else PROFILES.get(found[0] or "generic")
+    return frozenset() if profile is None else profile.derived
 
 
 def record(

@@ -22,7 +22,8 @@ from mirror.core.locks import ParityLock
 from mirror.core.positions import Lsn, Salts
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
-from mirror.sidecar.parity_runs import record
+from mirror.postgres.sessions import connect
+from mirror.sidecar.parity_runs import derived, record
 
 #: Fraction of the time in which a background comparison works.
 SHARE = 0.03
@@ -125,12 +126,13 @@ class ParityWatch:
         folder, schema = source_folder(self._state_dir, source), self._schemas[source]
         lock = ParityLock(folder)
         try:
-            with psycopg.connect(self._dsn, connect_timeout=10) as connection, ControlClient(folder) as client:
+            with connect(self._dsn, autocommit=False) as connection, ControlClient(folder) as client:
                 gate = _PacedGate(client, lock, self._stopping)
-                report = compare(source, connection, schema, gate)
+                known = derived(connection, source, schema)
+                report = compare(source, connection, schema, gate, derived=known)
                 if report.verdict == "different":
                     wrong = [table.table for table in report.tables if table.status == "different"]
-                    again = compare(source, connection, schema, gate, tables=wrong)
+                    again = compare(source, connection, schema, gate, tables=wrong, derived=known)
                     if again.verdict != "different":
                         return again  # the difference has gone; the next run compares everything again
                     text = "{}: Postgres differs: {}; `mirror parity` shows the rows"

@@ -9,11 +9,10 @@ without applying it.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -40,9 +39,10 @@ from mirror.sidecar.first_copy import copy_source, load
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
+from mirror.sidecar.priority import lower_priority
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
-from mirror.sidecar.reconcile import Remedy, disagreement
+from mirror.sidecar.reconcile import Remedy, disagreement, would_undo
 from mirror.sidecar.requests import Requests
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
@@ -52,8 +52,6 @@ from mirror.sqlite.format.header import DatabaseHeader
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: Shorter than for a server: looking for a file costs little.
 LONGEST_SOURCE_BACKOFF = 1.0
-#: Of the loop's thread: lower priority than the program that is mirrored, and than capture.
-NICENESS = 5
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -85,14 +83,14 @@ class Pipeline:
         self._faults = faults
         self._folder = folder
         self._feed = CaptureFeed(task.database, link)
-        self._source = SourceConnection(task.database)
+        self._source = SourceConnection(task.database, awaits=not task.resume_only)
         self._reattach = ""
+        self._may_discard = task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
-        self._agreed = False
-        self._distrusted = False
+        self._agreed = self._distrusted = False
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
-        self._repairs = TableRepairs(task.database.name)
+        self._repairs = TableRepairs(task.database.name, task.schema)
         self._mailbox = Mailbox()
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
         """The requests of other threads."""
@@ -114,7 +112,7 @@ class Pipeline:
 
     def run(self) -> None:
         """Mirror until :meth:`stop`; an error that no retry can help ends the loop and stays in ``error``."""
-        _lower_priority()
+        lower_priority()
         try:
             try:
                 while True:
@@ -170,7 +168,8 @@ class Pipeline:
             self._reattach = error.detail
             self._source.close()
         elif start_over:
-            # The copy of the source or the spool is wrong: copy the source again, once.
+            # The copy of the source or the spool is wrong: copy the source again, once. What is damaged then is so in
+            # the source.
             self._distrusted = True
             self._agreed = False
             if self._replica is not None:
@@ -351,13 +350,21 @@ class Pipeline:
         assert self._sink is not None
         self.status.phase = Phase.CATCHING_UP
         self._publish()
-        remedy, reason = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check)
+        written = self._sink.ledger.written_at()
+        if written is not None and not self._may_discard:
+            raise would_undo(self.task, written)
+        remedy, reason = disagreement(
+            self._replica, self._sink, self.task, self._feed.until, self._check, bool(written)
+        )
         if remedy is Remedy.COPY:
             self._resync(reason, self._sink.position)
         elif remedy is Remedy.LOAD and self._replica is not None:
             if self._sink.position != self._replica.position:
                 self._forbid_resync(f"{reason}; the state directory is at {self._replica.head.lsn}")
             self._load_again(self._replica, reason)
+        if written is not None:
+            self._sink.ledger.forget_writes()
+            self._may_discard = False  # it was said of these
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
@@ -385,6 +392,7 @@ class Pipeline:
         self.status.is_at(self._replica.position)
         self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
         self.status.holds(self._sink.overrides, self._replica.schema.tables)
+        self.status.leaves_out(self._replica.schema.virtual, PROFILES[self._sink.profile or "generic"])
         self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
         self._publish()
         self.requests.has_changed()
@@ -475,7 +483,7 @@ class Pipeline:
         self.status.phase = Phase.SNAPSHOT
         self._publish()
         self.status.resyncs.append(reason)
-        load(replica, self._sink, self.task, self._progress, self._check)
+        load(replica, self._sink, self.task, self._progress, self._check, damaged=self._distrusted)
         self.hooks.loaded(replica, self._source.inode)
         self.status.progress = None
 
@@ -488,9 +496,3 @@ class Pipeline:
         if self._stopping.is_set():
             raise Stopped
         self._folder.check_now_and_then(self._needed)
-
-
-def _lower_priority() -> None:
-    """Let the program, and capture above all, run before this thread where there are too few cores."""
-    with suppress(OSError):  # a system that does not allow it works as well, only with less regard for others
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

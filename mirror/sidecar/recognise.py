@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
+from mirror.core.errors import DamagedError
 from mirror.core.rows import TableResult
 from mirror.core.tables import Table
 from mirror.core.values import Row
@@ -16,8 +18,11 @@ from mirror.sidecar.source_folder import SourceTask
 def is_recognised(replica: Replica) -> bool:
     """Whether the source, as the replica has it, is a MemuStore or its dashboard."""
 
-    def rows(table: Table) -> Iterable[Row]:
-        return (change.after for change in replica.rows(table) if change.after is not None)
+    def rows(table: Table) -> Iterator[Row]:
+        with suppress(DamagedError):  # loading the table reports it
+            for change in replica.rows(table):
+                if change.after is not None:
+                    yield change.after
 
     return memustore.recognise(replica.schema.tables, rows)
 

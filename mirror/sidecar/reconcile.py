@@ -6,9 +6,11 @@ Postgres' position is authoritative.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from enum import Enum, auto
 
 from mirror.capture.spool import SpoolPlace
+from mirror.core.errors import SinkError
 from mirror.postgres.sink import Sink
 from mirror.replica.replica import Replica
 from mirror.sidecar.recognise import is_recognised, may_be_known
@@ -26,12 +28,30 @@ class Remedy(Enum):
     """Copy the source whole."""
 
 
+def would_undo(task: SourceTask, written: datetime) -> SinkError:
+    """The error where programs have written to Postgres alone: the mirror would undo that. ``written``: since when."""
+    return SinkError(
+        "mirror the source",
+        str(task.database),
+        f"programs have written to the agent's tables in Postgres alone since {written:%Y-%m-%d %H:%M:%S %Z}"
+        " (storage.backend: postgres), and the mirror would undo that",
+        next_step="go on with storage.backend: postgres; or give those writes up: start the mirror with"
+        " --discard-writes, which makes Postgres equal to the file again",
+    )
+
+
 def disagreement(
-    replica: Replica | None, sink: Sink, task: SourceTask, until: SpoolPlace | None, check: Callable[[], None]
+    replica: Replica | None,
+    sink: Sink,
+    task: SourceTask,
+    until: SpoolPlace | None,
+    check: Callable[[], None],
+    written: bool,
 ) -> tuple[Remedy, str]:
     """Roll the replica forward to Postgres' position if the spool, up to ``until``, reaches it.
 
-    Returns what else has to be done, and why. ``check``: called during the work; may raise.
+    Returns what else has to be done, and why. ``check``: called during the work; may raise. ``written``: programs have
+    written to Postgres alone.
     """
     if replica is None:
         return Remedy.COPY, "there is no copy of the source in the state directory"
@@ -54,4 +74,6 @@ def disagreement(
         return Remedy.COPY, f"Postgres has another commit at {theirs} than the spool"
     if may_be_known(task, sink, (), True) and is_recognised(replica):
         return Remedy.LOAD, "it was recognised as a MemuStore"
+    if written:
+        return Remedy.COPY if replica.leapt else Remedy.LOAD, "programs had written to Postgres alone"
     return Remedy.NONE, ""

@@ -39,6 +39,8 @@ class SourceTask:
     """How single columns are held, by ``table.column``: see :mod:`mirror.postgres.rules`."""
     unnamed: bool = False
     """Nobody has named the schema: it is the default."""
+    discard_writes: bool = False
+    """What programs have written to Postgres alone may go: it is made equal to the file again."""
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.errors import MirrorError, SourceError
@@ -33,8 +34,10 @@ from mirror.core.status import (
     encode,
     saved_report,
 )
-from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
+from mirror.core.virtual import VirtualTable, left_out
 from mirror.postgres.profiles.generic import column_type
+from mirror.sidecar.refused import causes
 
 if TYPE_CHECKING:
     from mirror.postgres.ledger import Gap, Ledger
@@ -83,6 +86,10 @@ class SourceStatus:
     """Columns (table.column) with text that Postgres cannot hold as it is: it is whole in ``_original``."""
     widened: list[str] = field(default_factory=list)
     """Columns (table.column) that are jsonb because of values that do not fit their type."""
+    by_version: list[str] = field(default_factory=list)
+    """Virtual generated columns with values that may depend on the version of the SQLite that computes them."""
+    virtual: list[str] | None = None
+    """Virtual tables (name, module) that hold data which so is not in Postgres; None: not known yet."""
     gaps: list[GapReport] = field(default_factory=list)
     """Each with the generation that was left, the reason, and when it was found."""
     comparisons: int = 0
@@ -153,7 +160,18 @@ class SourceStatus:
         if tables is not self._described:
             self._described = tables
             self.tables = len(tables)
-            self.left_out = [f"{table.name}.{column}" for table in tables.values() for column in table.left_out]
+            self.left_out, self.by_version = [], []
+            for table in tables.values():
+                self.left_out += [f"{table.name}.{column}" for column in table.left_out]
+                self.by_version += [f"{table.name}.{column}" for column in table.by_version]
+
+    def leaves_out(self, tables: Iterable[VirtualTable], profile: Profile) -> None:
+        """The source has these virtual tables. Those that hold data are logged when they are others than before."""
+        virtual = left_out(tables, profile.derived)
+        if virtual != (self.virtual or []):
+            names = ", ".join(virtual) or "no virtual table any more"
+            logger.warning("{}: left out, so their data is not in Postgres: {}", Path(self.source).name, names)
+        self.virtual = virtual
 
     def holds(self, overrides: Mapping[str, Mapping[str, ColumnType]], tables: Mapping[str, Table]) -> None:
         """By source table and column: the types in Postgres that values have made necessary (another mapping object
@@ -224,8 +242,7 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.escaped, self.widened,
-            self.read_differences,
+            self.escaped, self.widened, self.read_differences, self.virtual,
         )  # fmt: skip
         if now == self._kept:
             return
@@ -277,9 +294,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         proposed = proposed_schema(Path(report.source), report.schema)
         command = own_schema or f"mirror up {source} --schema {proposed}"
         steps.append(f"{command}  # names that are taken: {', '.join(taken)}")
-    for refusal in report.refusals:
-        if not refusal.own_schema:
-            steps.append(f"{refusal.table}: {refusal.next_step or refusal.reason}")
+    for cause in causes(report.refusals, report.schema):
+        if not cause.own_schema:
+            steps.append(f"{cause.named}: {cause.next_step or cause.reason}")
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:

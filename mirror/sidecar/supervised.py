@@ -275,7 +275,13 @@ class SupervisedSource:
             folder = SourceFolder(self.task.folder, self.task.database)
             try:
                 named = self._schema()
-                task = replace(self.task, schema=named or self.task.schema, unnamed=named is None)
+                task = replace(
+                    self.task,
+                    schema=named or self.task.schema,
+                    unnamed=named is None,
+                    # Said of what had been written before the command: not of what is written before a restart.
+                    discard_writes=self.task.discard_writes and self.pipeline is None,
+                )
                 pipeline = Pipeline(task, folder, self._link, self._faults)
             except BaseException:
                 folder.release()

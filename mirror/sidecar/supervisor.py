@@ -44,6 +44,8 @@ class SupervisorSettings:
     """How single columns are held, by ``table.column``: see :mod:`mirror.postgres.rules`."""
     resume_only: bool = False
     """Fail instead of copying a source whole."""
+    discard_writes: bool = False
+    """What programs have written to Postgres alone may go."""
     restarts: bool = True
     """Restart a failed source by itself once its file has changed, as long as other sources are running."""
     schemas: Mapping[Path, str] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Supervisor:
                 settings.profiles.get(source),
                 settings.resume_only,
                 settings.columns,
+                discard_writes=settings.discard_writes,
             )
             for source in map(resolve, settings.sources)
         ]

@@ -18,6 +18,7 @@ from mirror.postgres.rules import Rules, is_followed, unknown
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
+from mirror.sidecar.refused import causes
 
 #: The reason for which pages are compared before a repair.
 REPAIR = "a repair was asked for"
@@ -42,10 +43,11 @@ class TableRepairs:
     Thread: the pipeline's alone.
     """
 
-    def __init__(self, name: str) -> None:
-        """``name``: the source's, for the log."""
+    def __init__(self, name: str, schema: str) -> None:
+        """``name``: the source's, for the log. ``schema``: of its tables."""
         self._requests: list[_Request] = []
         self._name = name
+        self._schema = schema
         self._known: frozenset[str] = frozenset()
         self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
@@ -88,8 +90,9 @@ class TableRepairs:
         Replica and Postgres must be at one position. Raises ``SinkError``.
         """
         refused = sink.refusals
-        for table in refused.keys() - self._known:
-            logger.warning("{}: Postgres refuses {}: {}", self._name, table, refused[table].reason)
+        if more := refused.keys() - self._known:
+            for cause in causes((refused[table] for table in sorted(more)), self._schema):
+                logger.warning("{}: Postgres refuses {}: {}", self._name, cause.named, cause.reason)
             self._pause.reset()
             self._next = 0.0
         self._known = frozenset(refused)

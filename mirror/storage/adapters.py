@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import SinkError, StorageError
+from mirror.core.errors import BusyError, SinkError, StorageError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
@@ -27,7 +27,8 @@ from mirror.storage.jobs import AsyncJobs, Jobs
 from mirror.storage.keys import AsyncKeys, Keys
 from mirror.storage.knowledge import AsyncKnowledge, Knowledge
 from mirror.storage.memory import AsyncMemory, Memory
-from mirror.storage.on_postgres.store import CONNECT_SECONDS, PostgresStore
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS
+from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.operations.base import Context
 from mirror.storage.routing import Routes, SourceReads, TokenRoutes, postgres_only
@@ -237,7 +238,8 @@ class _Shared:
         """Raise the error, unless SQLite can answer while Postgres is away."""
         if postgres_only(self._settings()):
             raise error
-        self._backing.health.has_failed(error)
+        if not isinstance(error, BusyError):  # a connection is being made
+            self._backing.health.has_failed(error)
 
 
 class Adapter(_Shared):

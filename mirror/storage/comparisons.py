@@ -13,6 +13,7 @@ other (BM25 in SQLite, ``ts_rank`` in Postgres; Postgres also finds other forms 
   must fall by the ranks of its own store. Of the pairs that both rank apart, :data:`AGREEMENT` must be in the same
   order, if both have :data:`LEAST_RANKS` ranks at least: less is a list the wrong way round, not another way to rank.
   (Of few ranks nothing can be said: one word of which Postgres knows another form puts all of them upside down.)
+* **By both**, each of the two lists is compared; how a store makes one of them is not (the contract tests do that).
 * **By embeddings**, similarities of rows that both found must agree to :data:`TOLERANCE`, and :data:`NEIGHBOURS` of
   each list be in the other (an index for vectors finds most, not all). A row that only ties with the last one of the
   other list does not count as missing there.

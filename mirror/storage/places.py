@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+#: To how many digits similarities are rounded before they are ordered, ties by the key. float32 tells no more apart;
+#: what is beyond differs from store to store, and even from row to row.
+SIMILARITY_DIGITS = 6
+
 
 def by_rank(place: int) -> float:
     """What a place in a list of results counts: 1 the first (0), one half the sixth."""

@@ -122,9 +122,9 @@ class Health:
     def has_failed(self, error: SinkError) -> None:
         """Note a failure; it is logged, unless the last one was the same."""
         self._until = time.monotonic() + FAILED_SECONDS
-        if self._said != (text := str(error)):
-            self._said = text
-            logger.warning("reads go to SQLite for now: %s", text)
+        if self._said != error.detail:
+            self._said = error.detail
+            logger.warning("reads go to SQLite for now: %s -- %s", error.detail, error.next_step)
 
     def has_answered(self) -> None:
         """Note that Postgres works."""
@@ -141,7 +141,7 @@ class SourceReads:
     session: Session
     guard: Lock
     moved: bool = False
-    """Postgres, which alone is used now, has all that the session had seen before."""
+    """Postgres, which alone is used now, has all that the session had seen before; or nothing shows that it has not."""
 
     def owed(self) -> Token | ControlError:
         """The token of what the session has seen; or why the mirror does not say it."""
@@ -179,8 +179,11 @@ class Routes:
                     next_step="set storage.backend to postgres, or create the tasks with tasks.create",
                 )
             moved = self._sources.get(operation.source)
-            if postgres_only(settings) and moved is not None and not moved.moved and moved.session.used:
-                yield from _moved(operation, moved, settings)
+            if postgres_only(settings) and moved is not None and not moved.moved:
+                if moved.session.used:
+                    yield from _moved(operation, moved, settings)
+                else:
+                    yield from _not_behind(operation, moved, settings)
             result, _ = yield OnPostgres(None)
             if operation.shared:
                 READS.count("postgres", Reason.SHARED)
@@ -285,9 +288,36 @@ def _moved(operation: Operation[..., Any], source: SourceReads, settings: Storag
         detail="it is not sure that Postgres has all that was read and written here before storage.backend was changed"
         + (f": {owed}" if isinstance(owed, ControlError) else ""),
         next_step="let the mirror run until it has applied everything (`mirror status`, `mirror rejects list`) and"
-        " try again; an adapter in a program that is started again does not ask for it",
+        " try again; a program that is started again asks only for what its SQLite file still shows",
         retryable=True,
     )
+
+
+def _not_behind(operation: Operation[..., Any], source: SourceReads, settings: StorageSettings) -> Steps[None]:
+    """Refuse to go on in Postgres alone where the program's file shows commits that it does not have, or not whole.
+
+    Where the WAL index is not there any more, or the mirror never was, nothing is known, and nothing refused. Raises
+    ``StorageError``, retryable.
+    """
+    deadline = time.monotonic() + settings.reads.max_wait_ms / 1000
+    start = source.freshness.begin()
+    newest = start.newest
+    while start.published is not None and newest is not None and newest.frame:
+        row: PositionRow | None = yield Position(start.published.source_id)
+        if row is None or (row.complete and (row.salt1, row.salt2) == newest.salts and row.frame >= newest.frame):
+            break
+        if time.monotonic() + _PAUSE > deadline:
+            raise StorageError(
+                operation.name,
+                detail="the program's file has commits that Postgres does not have: no mirror has brought them yet"
+                if row.complete
+                else "the program's file has rows that Postgres has rejected",
+                next_step="run `mirror up` for it until all is applied (`mirror status`, `mirror rejects list`); or, if"
+                " that may go, take the file out of `sources` of mirror.json",
+                retryable=True,
+            )
+        yield Pause(_PAUSE)
+    source.moved = True
 
 
 class TokenRoutes:

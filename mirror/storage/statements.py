@@ -353,7 +353,8 @@ class Words(Statement[list[tuple[Any, ...]]]):
 class Near(Statement[list[tuple[Any, ...]]]):
     """Rows with the most similar embeddings, the best first: (row, similarity, values of each of ``along``).
 
-    The similarity is the cosine's, and above 0; embeddings of another dimension are not compared.
+    The similarity is the cosine's, rounded (:data:`mirror.storage.places.SIMILARITY_DIGITS`), and above 0; ties by the
+    key. Embeddings of another dimension are not compared. ``embedding``: its direction alone is kept.
     """
 
     table: Table
@@ -365,6 +366,7 @@ class Near(Statement[list[tuple[Any, ...]]]):
     def __post_init__(self) -> None:
         """Raises ``ConfigError`` for a negative limit."""
         _bounded(self, "limit")
+        object.__setattr__(self, "embedding", self.embedding.direction())
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, overload
 
@@ -43,6 +43,10 @@ Texts = Annotated[tuple[str, ...], "json"]
 _KIND_OF_TYPE: dict[Any, Kind] = {str: "text", int: "integer", float: "real", bool: "flag"}
 
 
+class NoObject(dict[str, Any]):
+    """An empty object in place of a JSON value that is none: a list, a text, no JSON. It stays until it is set."""
+
+
 class Embedding(Sequence[float]):
     """A vector of float32 values, as both stores have it. Immutable; equal to another with the same values."""
 
@@ -50,8 +54,11 @@ class Embedding(Sequence[float]):
 
     def __init__(self, numbers: Iterable[float]) -> None:
         """``numbers``: rounded to float32. Raises ``OverflowError`` for one that does not fit."""
-        ready = isinstance(numbers, array.array) and numbers.typecode == "f"
-        self._numbers: array.array[float] = numbers if ready else array.array("f", numbers)  # type: ignore[assignment]
+        self._numbers: array.array[float]
+        if isinstance(numbers, array.array) and numbers.typecode == "f":
+            self._numbers = numbers
+        else:
+            self._numbers = array.array("f", numbers)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, big_endian: bool = False) -> Embedding:
@@ -73,6 +80,11 @@ class Embedding(Sequence[float]):
     def is_finite(self) -> bool:
         """Whether it has only finite numbers. (No sum of float32 values is too large for a double.)"""
         return math.isfinite(sum(self._numbers))
+
+    def direction(self) -> Embedding:
+        """The vector of length 1 in its direction; float32 can square its numbers. One of zeros has none, and stays."""
+        length = math.hypot(*self._numbers)
+        return Embedding([number / length for number in self._numbers]) if length else self
 
     def to_text(self) -> str:
         """In pgvector's text form."""
@@ -116,6 +128,8 @@ class Column:
     """Its name in Postgres, where that is another."""
     optional: bool = False
     """None where the row has no value; otherwise JSON that is not there is empty."""
+    default: float = 0
+    """Of a number: what counts where another program has left no number there."""
 
     @property
     def in_postgres(self) -> str:
@@ -211,6 +225,11 @@ def is_text(value: Any) -> bool:
     return not misfit_of_text(value)
 
 
+def texts_in(value: Any) -> tuple[str, ...]:
+    """The texts of a JSON value that should be a list of texts."""
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+
+
 #: How deep lists and objects may be in each other.
 MOST_DEPTH = 100
 
@@ -272,11 +291,13 @@ class Row:
         words: str = "",
         vectors: str = "",
         stored: dict[str, str] | None = None,
+        defaults: dict[str, float] | None = None,
     ) -> None:
-        """``stored``: names of columns in Postgres that differ."""
+        """``stored``: names of columns in Postgres that differ. ``defaults``: of columns of numbers, where not 0."""
         if table:
             cls._declared = {
-                "name": table, "source": source, "key": key, "words": words, "vectors": vectors, "stored": stored or {}
+                "name": table, "source": source, "key": key, "words": words, "vectors": vectors,
+                "stored": stored or {}, "defaults": defaults or {},
             }  # fmt: skip
 
 
@@ -284,10 +305,10 @@ def table_of(row: type[Row]) -> Table:
     """The table that a class of rows declares. Its rows are hashed by their key: an object in one has no hash."""
     row.__hash__ = _hash_by_key  # type: ignore[method-assign,assignment]
     declared = dict(row._declared)
-    stored = declared.pop("stored")
+    stored, defaults = declared.pop("stored"), declared.pop("defaults")
     hints = typing.get_type_hints(row, include_extras=True)
     columns = tuple(
-        _column(field.name, hints[field.name], stored.get(field.name, ""))
+        replace(_column(field.name, hints[field.name], stored.get(field.name, "")), default=defaults.get(field.name, 0))
         for field in dataclasses.fields(row)  # type: ignore[arg-type]  # each subclass is one
     )
     return Table(row=row, columns=columns, **declared)

@@ -35,25 +35,3 @@ CREATE FUNCTION mirror.note_read_difference(
     RETURNING d.count
 $$;
 REVOKE EXECUTE ON FUNCTION mirror.note_read_difference(bigint, text, text, text, bigint, bigint, text, text) FROM PUBLIC;
-
-CREATE OR REPLACE FUNCTION mirror.open_position() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF NOT has_schema_privilege('argent_app', 'mirror', 'USAGE')
-       OR NOT has_table_privilege('argent_app', 'mirror.position', 'SELECT')
-       OR NOT has_function_privilege('argent_app', 'mirror.note_read_difference'
-              '(bigint, text, text, text, bigint, bigint, text, text)', 'EXECUTE') THEN
-        GRANT USAGE ON SCHEMA mirror TO argent_app;
-        GRANT SELECT ON mirror.position TO argent_app;
-        GRANT EXECUTE ON FUNCTION
-            mirror.note_read_difference(bigint, text, text, text, bigint, bigint, text, text) TO argent_app;
-    END IF;
-END
-$$;
-
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'argent_app') THEN
-        PERFORM mirror.open_position();
-    END IF;
-END
-$$;

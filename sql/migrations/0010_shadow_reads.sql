@@ -22,28 +22,3 @@ CREATE FUNCTION mirror.count_shadow_reads(p_source_id bigint, p_compared bigint,
     RETURNING s.compared
 $$;
 REVOKE EXECUTE ON FUNCTION mirror.count_shadow_reads(bigint, bigint, bigint) FROM PUBLIC;
-
--- As before, and with it this function.
-CREATE OR REPLACE FUNCTION mirror.open_position() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF NOT has_schema_privilege('argent_app', 'mirror', 'USAGE')
-       OR NOT has_table_privilege('argent_app', 'mirror.position', 'SELECT')
-       OR NOT has_function_privilege('argent_app', 'mirror.note_read_difference'
-              '(bigint, text, text, text, bigint, bigint, text, text)', 'EXECUTE')
-       OR NOT has_function_privilege('argent_app', 'mirror.count_shadow_reads(bigint, bigint, bigint)', 'EXECUTE') THEN
-        GRANT USAGE ON SCHEMA mirror TO argent_app;
-        GRANT SELECT ON mirror.position TO argent_app;
-        GRANT EXECUTE ON FUNCTION
-            mirror.note_read_difference(bigint, text, text, text, bigint, bigint, text, text),
-            mirror.count_shadow_reads(bigint, bigint, bigint) TO argent_app;
-    END IF;
-END
-$$;
-
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'argent_app') THEN
-        PERFORM mirror.open_position();
-    END IF;
-END
-$$;

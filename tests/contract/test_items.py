@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +36,23 @@ def test_expired_items_are_hidden(stores: Stores, memory: Memory) -> None:
     assert memory.get_items([made.id]) == [] and memory.get_item_history(made.id) == []
     assert memory.find_item_by_hash(made.content_hash or "") is None
     assert memory.update_item_summary(made.id, "x") is None and memory.reinforce_item(made.id) is None
+    assert memory.update_item_embedding(made.id, [1.0]) is False
+    assert memory.update_item_embeddings({made.id: [1.0]}) == 0
+    for change in (
+        lambda: memory.update_item_significance(made.id, "core"),
+        lambda: memory.update_item_emotion(made.id, 0.5, 0.5),
+        lambda: memory.update_item_reflection(made.id, "x"),
+        lambda: memory.update_item(made.id, {"extra": {"expiresAt": None}}),
+    ):
+        assert change() is None
+    topic, person = memory.create_category("topic"), memory.create_entity("Ada", "person")
+    with pytest.raises(ConstraintError, match=f"item {made.id}"):
+        memory.link_item_to_category(made.id, topic.id)
+    with pytest.raises(ConstraintError, match=f"item {made.id}"):
+        memory.link_item_to_entity(made.id, person.id)
+    assert memory.get_entity(person.id) == person
+    left = "SELECT reinforcement_count, embedding IS NULL, significance, updated_at = created_at FROM memory_items"
+    assert stores.sql(left) == [(1, True, "routine", True)]
     assert memory.delete_expired_items() == 1 and memory.delete_expired_items() == 0
 
 
@@ -45,9 +64,71 @@ def test_what_is_no_time_to_live(memory: Memory, ttl: Any) -> None:
 
 @pytest.mark.parametrize("expires", ["soon", 5, None, ["2020-01-01T00:00:00.000Z"]])
 def test_an_end_that_is_no_time_hides_nothing(stores: Stores, memory: Memory, expires: Any) -> None:
-    made = create(memory, extra={"expiresAt": expires, "expiresAtX": "2020-01-01T00:00:00.000Z"})
+    """As another program can leave it."""
+    made = create(memory, extra={"expiresAtX": "2020-01-01T00:00:00.000Z"})
+    extra = json.dumps({"expiresAt": expires} | made.extra)
+    stores.sql(f"UPDATE memory_items SET extra = '{extra}'")
     stores.clock.forward(days=1)
-    assert memory.get_item(made.id) == made
+    found = memory.get_item(made.id)
+    assert found is not None and found.extra["expiresAt"] == expires
+
+
+def with_extra(memory: Memory, extra: dict[str, Any]) -> list[Callable[[], MemoryItem | None]]:
+    """The ways in which ``extra`` is given."""
+    made = create(memory)
+    return [
+        lambda: create(memory, extra=extra),
+        lambda: memory.create_items([{"memory_type": "event", "summary": "x", "extra": extra}])[0],
+        lambda: memory.update_item(made.id, {"extra": extra}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("2026-12-01T05:00:00+05:00", "2026-12-01T00:00:00.000Z"),
+        ("2026-12-01 00:00:00", "2026-12-01T00:00:00.000Z"),
+        ("2026-12-01", "2026-12-01T00:00:00.000Z"),
+        ("2026-12-01T00:00:00.1239Z", "2026-12-01T00:00:00.123Z"),
+    ],
+)
+def test_an_end_is_kept_in_one_form(stores: Stores, memory: Memory, given: str, kept: str) -> None:
+    """The stores compare it as text."""
+    for way in with_extra(memory, {"expiresAt": given, "a": 1}):
+        made = way()
+        assert made is not None and made.extra["expiresAt"] == kept and memory.get_item(made.id) == made
+    stores.clock.forward(days=3)
+    assert memory.list_items() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[{"expiresAt": value} for value in ("tomorrow", 1, "", "2026-02-30", ["2026-12-01"], True)],
+        *[{"visibility": value} for value in ("everyone", "Family", "", 1, ["family"])],
+    ],
+)
+def test_what_is_kept_in_extra_is_checked(memory: Memory, wrong: dict[str, Any]) -> None:
+    ways = with_extra(memory, wrong)
+    before = memory.list_items()
+    for way in ways:
+        with pytest.raises(ConfigError):
+            way()
+    assert memory.list_items() == before
+
+
+def test_a_time_to_live_and_a_visibility_are_updated(stores: Stores, memory: Memory) -> None:
+    made = create(memory, extra={"a": 1})
+    changed = memory.update_item(made.id, {"ttl": 60, "visibility": "family"})
+    assert changed is not None and changed.extra["visibility"] == "family" and changed.extra["a"] == 1
+    changed = memory.update_item(made.id, {"ttl": None, "visibility": None, "summary": "x"})
+    assert changed is not None and set(changed.extra) == {"a", "history"} and changed == memory.get_item(made.id)
+    for wrong in ({"ttl": -1}, {"ttl": "60"}, {"visibility": "everyone"}):
+        with pytest.raises(ConfigError):
+            memory.update_item(made.id, wrong)
+    memory.update_item(made.id, {"ttl": 60})
+    stores.clock.forward(seconds=61)
+    assert memory.get_item(made.id) is None
 
 
 @pytest.mark.parametrize("visibility", ["private", "team", "family", "public"])
@@ -225,3 +306,51 @@ def test_extra_comes_back_as_it_was(memory: Memory) -> None:
     made = create(memory, extra=extra)
     found = memory.get_item(made.id)
     assert found is not None and found.extra == extra == made.extra
+
+
+@pytest.mark.parametrize("extra", ["[1, 2]", "null", '"a text"', "5"])
+def test_an_extra_that_is_no_object(stores: Stores, memory: Memory, extra: str) -> None:
+    """As another program can leave it: it keeps no other row from being read, and is there until it is set."""
+    made, other = create(memory), create(memory, "Met Eve")
+    stores.sql(f"UPDATE memory_items SET extra = '{extra}' WHERE id = '{made.id}'")
+    found = memory.get_item(made.id)
+    assert found is not None and found.extra == {}
+    assert {item.id for item in memory.list_items()} == {made.id, other.id}
+    assert {one.item.id for one in memory.search_by_keyword("met")} == {made.id, other.id}
+    assert memory.list_items(where={"extra.topic": "x"}) == [] and memory.get_item_history(made.id) == []
+    changed = memory.update_item_summary(made.id, "Met nobody")
+    assert changed is not None and changed.summary == "Met nobody"
+    [(kept,)] = stores.sql(f"SELECT extra FROM memory_items WHERE id = '{made.id}'")
+    if extra != "null":
+        assert (kept if stores.kind == "postgres" else json.loads(kept)) == json.loads(extra)
+    changed = memory.update_item(made.id, {"extra": {"a": 1}, "mood_at_capture": "calm"})
+    assert changed is not None and changed.extra["a"] == 1 and len(memory.get_item_history(made.id)) >= 1
+
+
+def test_what_is_created_is_what_is_read(memory: Memory) -> None:
+    """Lists for tuples, at once."""
+    made = create(memory, extra={"t": (1, 2), "o": {"t": ("a", [("b",)])}})
+    assert made.extra == {"t": [1, 2], "o": {"t": ["a", [["b"]]]}} and memory.get_item(made.id) == made
+
+
+def test_errors_name_what_is_wrong(memory: Memory) -> None:
+    made, topic = create(memory), memory.create_category("topic")
+    with pytest.raises(ConstraintError, match="resource"):
+        create(memory, resource_id="no such id")
+    with pytest.raises(ConstraintError, match="resource"):
+        memory.update_item(made.id, {"resource_id": "no such id"})
+    with pytest.raises(ConstraintError, match="category no such id"):
+        memory.link_item_to_category(made.id, "no such id")
+    with pytest.raises(ConstraintError, match="item no such id"):
+        memory.link_item_to_category("no such id", topic.id)
+    with pytest.raises(ConstraintError, match="entity no such id"):
+        memory.link_item_to_entity(made.id, "no such id")
+    for use in (
+        lambda: memory.create_items([{"memory_type": "event", "summary": None}]),
+        lambda: memory.update_item(made.id, {"summary": None}),
+    ):
+        with pytest.raises(ConfigError, match=r"summary.*needs a value"):
+            use()
+    with pytest.raises(ConfigError) as refused:
+        memory.search_by_vector([1.0], agent_id="bob")
+    assert "write" not in str(refused.value) and "for_agent('bob')" in str(refused.value)

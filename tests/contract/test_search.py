@@ -176,6 +176,48 @@ def test_by_embeddings(memory: Memory) -> None:
     assert memory.search_by_vector([1.0] * 7) == []
 
 
+@pytest.mark.parametrize("size", [3, 768])
+def test_equally_similar_rows_are_ordered_by_their_ids(stores: Stores, memory: Memory, size: int) -> None:
+    """Whatever a float32 sum makes of them: embeddings that are equal, or of one direction, in every search.
+
+    Postgres gives at least four times as many candidates as are wanted, and does not look at more of equal ones.
+    """
+    made = random.Random(size)
+    direction = [made.uniform(-1, 1) for _ in range(size)]
+    scales = [1.0] * 20 + [made.uniform(0.1, 9) for _ in range(20)]
+    rows = memory.create_items([
+        {"memory_type": "event", "summary": "x", "embedding": [scale * each for each in direction]} for scale in scales
+    ])  # fmt: skip
+    query = [each + 0.3 * made.uniform(-1, 1) for each in direction]
+    ids = sorted(row.id for row in rows)
+    for limit in (10, 39, 100, *((1, 7) if stores.kind == "sqlite" else ())):
+        for found in (
+            memory.search_by_vector(query, limit),
+            memory.search_by_vector(query, limit, where={"summary": "x"}),
+            memory.search_items(embedding=query, limit=limit),
+            memory.search_items("nothing", query, limit),
+        ):
+            assert items(found) == ids[:limit]
+    names = [memory.create_category(f"n{at}").id for at in range(20)]
+    for name, scale in zip(names, scales[10:30], strict=True):
+        memory.update_category_embedding(name, [scale * each for each in direction])
+    assert [one.category.id for one in memory.search_categories_by_vector(query, 20)] == sorted(names)
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-25, 1e18, 1e30, 3e38])
+def test_the_length_of_a_query_does_not_count(memory: Memory, size: float) -> None:
+    """Even where float32 cannot square its numbers."""
+    even, uneven = [1.0] * 768, [1.0, 0.2] * 384
+    first, second = create(memory, "dragon", even), create(memory, "dragon", uneven)
+    topic = memory.create_category("topic")
+    memory.update_category_embedding(topic.id, even)
+    query = [size] * 768
+    for found in (memory.search_by_vector(query), memory.search_items("dragon", query, explain=True)):
+        assert items(found) == [first.id, second.id]
+    assert [one.score for one in memory.search_by_vector(query)] == pytest.approx([1, 0.83205], rel=1e-5)
+    assert [one.score for one in memory.search_categories_by_vector(query)] == pytest.approx([1])
+
+
 def test_vectors_of_zeros_are_similar_to_nothing(memory: Memory) -> None:
     create(memory, "zeros", [0.0, 0.0, 0.0])
     create(memory, "near", X)
@@ -404,7 +446,7 @@ def test_two_lists_become_one_as_the_rule_says(memory: Memory, filtered: bool) -
 
     operation = Operation(both, "memory", reads=True, many=True)
     for weight in (0.0, 0.3, 0.7, 1.0):
-        for candidates, limit in ((40, 20), (8, 4), (3, 10), (0, 5), (5, 0), (200, 200)):
+        for candidates, limit in ((40, 20), (40, 1), (8, 4), (3, 10), (0, 5), (5, 0), (200, 200)):
             found, expected = memory._runner.run(operation, (weight, candidates, limit), {})
             assert [(row.id, *more) for row, *more in found] == [(row.id, *more) for row, *more in expected]
             assert len(found) == len(expected) and (limit == 0 or candidates == 0 or found)

@@ -271,14 +271,19 @@ def test_delete(tasks: Tasks) -> None:
 def test_a_task_with_parts_cannot_be_deleted(tasks: Tasks) -> None:
     whole = tasks.create(title="whole")
     part = tasks.create(title="part", parent_task_id=whole.id)
-    with pytest.raises(ConstraintError):
+    with pytest.raises(ConstraintError, match="a subtask"):
         tasks.delete(whole.id)
     assert tasks.get(whole.id) == whole
     assert tasks.delete(part.id) and tasks.delete(whole.id)
 
 
+def test_metadata_is_what_is_read(tasks: Tasks) -> None:
+    made = tasks.create(title="a", metadata={"t": (1, 2)})
+    assert made.metadata == {"t": [1, 2]} and tasks.get(made.id) == made
+
+
 def test_a_parent_must_be_there(tasks: Tasks) -> None:
-    with pytest.raises(ConstraintError):
+    with pytest.raises(ConstraintError, match="parent"):
         tasks.create(title="a", parent_task_id="nobody")
     assert tasks.list() == []
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, remove
-from tests.support.waiting import LIMIT, until
+from tests.support.waiting import until
 
 FILL = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {0})"
@@ -190,18 +190,16 @@ def test_stops_while_it_waits(mirror: MirrorProcess, database: Path, backup: Pat
 
 
 def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, database: Path, backup: Path) -> None:
-    """At its start the mirror waits for nothing: the path may be wrong."""
+    """At its start the mirror waits for it as well."""
     mirror.start()
     mirror.wait_applied()
     mirror.stop()
     writer.close()
     remove(database)
-    mirror.start(wait=False)
-    assert mirror._process is not None
-    assert mirror._process.wait(LIMIT) == 2
+    mirror.start()
+    mirror.status_when(lambda status: status["phase"] == "waiting" and "no such file yet" in status["last_error"])
     with Writer(database) as other:
         other.run("PRAGMA journal_mode=WAL", "CREATE TABLE u(v)", "INSERT INTO u VALUES (1)")
-        mirror.start()
         mirror.check()
 
 

@@ -24,6 +24,7 @@ from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.operations.base import Context
 from mirror.storage.operations.items import count_items
 from mirror.storage.reads import READS
+from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
 from tests.support.waiting import until
@@ -146,6 +147,13 @@ def test_sqlite_answers_what_postgres_cannot_hold(program: Program) -> None:
             nul = "UPDATE memory_items SET summary = 'a NUL' || char(0) || ' in it' WHERE id = ?"
             session.connection.execute(nul, [made.id])
         until_counted("sqlite:incomplete", adapter.memory.count_items)
+        program.configure(backend="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        rejected = pytest.raises(StorageError, match=r"rows that Postgres has rejected.*rejects list")
+        with mirror.get_storage_adapter(config=program.config) as alone, rejected:
+            alone.memory.count_items()
+        program.configure(backend="dual")
+        until(lambda: adapter._settings().backend == "dual")
         found = adapter.memory.get_item(made.id)
         assert found is not None and found.summary == "a NUL\0 in it" and adapter.memory.count_items() == 2
         assert adapter.memory.delete_item(made.id)
@@ -408,7 +416,7 @@ def test_a_mirror_that_starts_waits_for_a_write_of_postgres_alone(program: Progr
     """The write has the shared lock of its sources until its transaction ends."""
     program.mirror.stop()
     with psycopg.connect(program.dsn, cursor_factory=psycopg.RawCursor) as conn:
-        assert conn.execute(*alone("argent")).fetchone() == (None,)
+        assert conn.execute(*alone("argent")).fetchone() == (None, True)
         other = psycopg.connect(program.dsn, autocommit=True)
         take = "SELECT bool_or(pg_try_advisory_lock(1835627122, source_id::int)) FROM mirror.sources"
         assert other.execute(take).fetchone() == (False,)
@@ -417,6 +425,37 @@ def test_a_mirror_that_starts_waits_for_a_write_of_postgres_alone(program: Progr
         found = conn.execute(*alone("argent")).fetchone()
         assert found is not None and "memory.db" in found[0] and "dashboard.db" in found[0]
         other.close()
+
+
+def test_a_mirror_does_not_undo_what_was_written_to_postgres_alone(program: Program, folder: Path) -> None:
+    """Nor does it call both equal because the file has not changed: it asks first."""
+    cli = CommandLine(folder, program.dsn)
+    up = "up", folder / "memory.db", folder / "dashboard.db", "--state-dir", folder / "state", "--once"
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        kept = adapter.memory.create_item(memory_type="event", summary="of both")
+        gone = adapter.memory.create_item(memory_type="event", summary="deleted in Postgres")
+    program.mirror.wait_applied()
+    program.mirror.stop()
+    assert cli.run(*up).code == 0
+    program.configure(backend="postgres", readFrom="postgres")
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        adapter.memory.update_item_summary(kept.id, "edited in Postgres")
+        adapter.memory.delete_item(gone.id)
+        adapter.memory.create_item(memory_type="event", summary="of Postgres")
+    for _ in range(2):
+        ended = cli.run(*up)
+        assert ended.code == 2 and "Postgres alone since" in ended.err and "--discard-writes" in ended.err
+    with psycopg.connect(program.dsn) as conn:
+        assert conn.execute("SELECT summary FROM memory_items ORDER BY 1").fetchall() == [
+            ("edited in Postgres",), ("of Postgres",)
+        ]  # fmt: skip
+    assert cli.run(*up, "--discard-writes").code == 0
+    program.configure(backend="dual", readFrom="postgres")
+    program.mirror.start()
+    program.mirror.check()
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        until_counted("postgres:fresh", adapter.memory.count_items)
+        assert adapter.memory.list_items() == [gone, kept]
 
 
 def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) -> None:
@@ -432,8 +471,10 @@ def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) ->
         assert caught.value.retryable
         with pytest.raises(StorageError, match="before storage\\.backend was"):
             adapter.memory.create_item(memory_type="event", summary="after")
-        with mirror.get_storage_adapter(config=program.config) as other:
-            assert other.memory.get_item(late.id) is None  # it has seen nothing
+        with mirror.get_storage_adapter(config=program.config) as other:  # it has seen nothing, but the file shows it
+            for use in (other.memory.count_items, lambda: other.memory.create_item("event", "over it")):
+                with pytest.raises(StorageError, match="no mirror has brought them yet"):
+                    use()
         program.mirror.start()
         until(lambda: _written(lambda: adapter.memory.get_item(late.id)))
         assert adapter.memory.get_item(late.id) == late and adapter.memory.get_item(made.id) == made

@@ -20,7 +20,7 @@ import pytest
 import mirror
 from mirror.core.errors import ControlError, SourceError, StorageError
 from mirror.storage.adapters import Adapter, AsyncStorageAdapter
-from mirror.storage.on_postgres.store import CONNECT_SECONDS
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS
 from mirror.storage.on_sqlite.store import SQLiteStore
 from mirror.storage.operations import items
 from mirror.storage.operations.base import Context

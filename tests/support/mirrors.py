@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 import psutil
-import psycopg
 
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.folders import resolve, source_folder
 from mirror.core.positions import Lsn
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
+from mirror.postgres.sessions import connect
 from mirror.sidecar.supervisor import SPOOL_LIMIT
 from tests.support.launcher import Launched, launch
 from tests.support.waiting import LIMIT, until
@@ -181,7 +181,7 @@ class MirrorProcess:
     def parity(self, source: Path | None = None) -> ParityReport:
         """Compare every value now."""
         source = source or self.sources[0]
-        with self.control(source) as gate, psycopg.connect(self.dsn) as connection:
+        with self.control(source) as gate, connect(self.dsn, autocommit=False) as connection:
             return compare(source, connection, self.schemas.get(source, self.schema), gate)
 
     def check(self) -> None:

@@ -29,7 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hook": ("core",),
     "storage": ("core", "sqlite.format", "postgres.embedded", "postgres.failures", "postgres.typed"),
     "sidecar": ("core", "sqlite", "capture.link", "capture.spool", "replica", "postgres", "parity", "hook.wire"),
-    "cutover": ("core", "postgres", "parity.proof"),
+    "cutover": ("core", "replica.declared", "postgres", "parity.proof"),
     "cli": ("core", "sqlite", "capture", "replica", "postgres", "parity", "hook", "storage", "sidecar", "cutover"),
 }
 #: What lies in ``mirror/`` beside the packages.
@@ -149,9 +149,11 @@ def test_parity_shares_no_code_with_capture() -> None:
 )
 def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
     allowed = (
+        "mirror.replica.declared",
         "mirror.replica.source_connection",
         "mirror.sqlite.decode.",
         "mirror.postgres.load",
+        "mirror.postgres.source_copy",
         "mirror.parity.",
         "mirror.sidecar.doctor",
         "mirror.storage.on_sqlite.drivers",

@@ -54,7 +54,7 @@ def test_json() -> None:
     data = json.loads(report(EQUAL, REJECTING, DIFFERENT).to_json())
     assert list(data) == [
         "version", "source", "verdict", "reason", "exit_code", "seconds", "rows", "sample", "rows_per_second",
-        "rejected", "longest_read_seconds", "tables", "next_steps",
+        "rejected", "longest_read_seconds", "tables", "left_out", "next_steps",
     ]  # fmt: skip
     assert data["version"] == 1
     assert data["rows_per_second"] == 20.0

@@ -1,4 +1,4 @@
-"""What only the storage adapter on SQLite has: files without full-text tables, parameters without a type in SQLite."""
+"""What only the storage adapter on SQLite has: files without full-text tables, values of any type in any column."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pytest
 
 from mirror.core.errors import ConfigError
 from mirror.storage.memory import AsyncMemory, Memory
+from mirror.storage.models.memory import MemoryItem
+from mirror.storage.operations.search import Scoring
 from tests.support.storage import Stores, on_sqlite
 
+SCORINGS: tuple[Scoring, ...] = ("similarity", "salience", "identity")
 METHODS = [name for name in vars(Memory) if not name.startswith("_")]
 
 
@@ -44,6 +47,68 @@ def test_without_full_text_tables_words_are_found_as_parts(bare: Memory) -> None
     assert [result.item for result in bare.search_by_keyword("dragon", where={"lesson": {"ne": None}})] == [item]
     lesson = bare.create_lesson("mistake", "c", "a", "o", "l", tags=["dragon"])
     assert bare.search_lessons("dragon") == [lesson]
+
+
+#: Columns of memory items, and what another program can leave there.
+_LEFT = [
+    *[("extra", value) for value in ("'[1,2]'", "'{bad'", "'\"s\"'", "x'7b7d'", "'{\"n\": NaN}'", "'[' || '['")],
+    *[("extra", value) for value in ("'{\"t\":\"\\\\ud800\"}'", "5", "''", "printf('%.*c', 5000, '[')")],
+    *[("embedding", value) for value in ("x'0102'", "'text'", "'twelve bytes'", "x''", "7")],
+    ("embedding", "x'0000c07f0000807f00000000'"),
+    *[(name, value) for name in ("reinforcement_count", "emotional_valence", "emotional_arousal")
+      for value in ("'abc'", "x'00ff'", "1.5", "9e999")],
+    *[(name, value)
+      for name in ("created_at", "summary", "significance", "happened_at", "mood_at_capture", "memory_type")
+      for value in ("x'ff00'", "''", "'no time'", "'a' || char(0)")],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value"), _LEFT)
+def test_a_row_that_does_not_fit_keeps_no_other_from_being_read(stores: Stores, column: str, value: str) -> None:
+    """Nor can it not be changed."""
+    memory, near = stores.memory, [1.0, 0.5, 0.25]
+    ids = [
+        memory.create_items([{"memory_type": "event", "summary": f"tea {n}", "embedding": near}])[0].id for n in (0, 1)
+    ]
+    person = memory.create_entity("Ada", "person")
+    topic = memory.create_category("drinks")
+    for id_ in ids:
+        memory.link_item_to_entity(id_, person.id)
+        memory.link_item_to_category(id_, topic.id)
+    stores.sql(f"UPDATE memory_items SET {column} = {value} WHERE id = '{ids[0]}'")
+    assert {item.id for item in memory.list_items()} == {item.id for item in memory.get_items(ids)} == {*ids}
+    for searched in (
+        memory.search_by_keyword("tea"),
+        memory.search_by_vector(near),
+        memory.search_items("tea", near),
+        memory.search_items("tea", near, scoring="salience"),
+        memory.search_items("tea", near, scoring="identity"),
+        memory.get_category_items(topic.id),
+        memory.get_entity_items(person.id),
+    ):
+        found = [one if isinstance(one, MemoryItem) else one.item for one in searched]
+        assert ids[1] in {item.id for item in found} <= {*ids}
+        assert all(isinstance(item.reinforcement_count, int) and isinstance(item.extra, dict) for item in found)
+    memory.get_item_history(ids[0])
+    changed = memory.update_item_summary(ids[0], "coffee")
+    assert changed is not None and changed.summary == "coffee"
+    assert memory.reinforce_item(ids[0]) is not None
+
+
+@pytest.mark.parametrize(("table", "column"), [("entities", "bond_strength"), ("memory_categories", "name")])
+@pytest.mark.parametrize("value", ["x'ff'", "'strong'", "''"])
+def test_what_is_joined_and_does_not_fit(stores: Stores, table: str, column: str, value: str) -> None:
+    memory = stores.memory
+    [item] = memory.create_items([{"memory_type": "event", "summary": "tea", "embedding": [1.0, 0.5]}])
+    person, topic = memory.create_entity("Ada", "person"), memory.create_category("drinks")
+    memory.link_item_to_entity(item.id, person.id)
+    memory.link_item_to_category(item.id, topic.id)
+    stores.sql(f"UPDATE {table} SET {column} = {value}")
+    for scoring in SCORINGS:
+        [found] = memory.search_items("tea", [1.0, 0.5], scoring=scoring)
+        assert found.item == item and len(found.categories) == 1
+    assert memory.get_item_entity_bond_map([item.id])[item.id] == (person.bond_strength,)
+    assert memory.list_entities() and memory.list_categories()
 
 
 def test_a_parameter_that_sqlite_has_no_type_for(stores: Stores) -> None:

@@ -6,5 +6,11 @@ from mirror.postgres.profiles import generic, memustore
 #: By name. ``--profile`` takes these, and ``auto``.
 PROFILES = {
     "generic": Profile("generic", generic.map_table),
-    "memustore": Profile("memustore", memustore.map_table, migrations="memustore", constraints=memustore.CONSTRAINTS),
+    "memustore": Profile(
+        "memustore",
+        memustore.map_table,
+        migrations="memustore",
+        constraints=memustore.CONSTRAINTS,
+        derived=memustore.DERIVED,
+    ),
 }

@@ -30,6 +30,9 @@ from mirror.core.tables import Column, ColumnMapping, ColumnType, Table, TableMa
 #: Longest Postgres identifier in bytes (NAMEDATALEN - 1).
 MAX_NAME_BYTES = 63
 
+#: Most columns of a key (INDEX_MAX_KEYS).
+MAX_KEY_COLUMNS = 32
+
 #: The column with the agent that owns a row.
 AGENT = "agent_id"
 
@@ -112,13 +115,22 @@ def map_table(
     that key has NULL. ``of_agent``: the rows are an agent's, and ``agent_id`` is the first column of the table and of
     its key.
 
-    The key is the declared primary key, else ``_rowid``. SQLite allows NULL in most declared keys;
-    the declared key is used until a row has NULL in it. Raises :class:`ConfigError` if two column names become
-    the same in Postgres, or if ``rowid_key`` is asked for a table that has no rowid.
+    The key is the declared primary key, else ``_rowid``, also where the declared one has more columns than Postgres
+    takes. SQLite allows NULL in most declared keys; the declared key is used until a row has NULL in it. Raises
+    :class:`ConfigError` if two column names become the same in Postgres, if ``rowid_key`` is asked for a table that has
+    no rowid, or if the key of such a table has too many columns.
     """
     if rowid_key and table.without_rowid:
         raise ConfigError("map a table", table.name, "a WITHOUT ROWID table cannot be keyed on its rowid")
-    by_rowid = rowid_key or not table.primary_key
+    too_many = len(table.primary_key) + of_agent > MAX_KEY_COLUMNS
+    if too_many and table.without_rowid:
+        raise ConfigError(
+            "map a table",
+            table.name,
+            f"its key has {len(table.primary_key)} columns, and Postgres takes {MAX_KEY_COLUMNS} columns in a key",
+            next_step=f"make it a table with a rowid, or with at most {MAX_KEY_COLUMNS - of_agent} columns in its key",
+        )
+    by_rowid = rowid_key or too_many or not table.primary_key
     taken = _TAKEN | {"_rowid"} if by_rowid else _TAKEN
     source_names = {column.name for column in table.columns}
     if of_agent:

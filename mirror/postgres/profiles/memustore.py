@@ -27,6 +27,9 @@ _DASHBOARD = {
     "team_members": {"team_id", "session_key"},
 }
 
+#: Virtual tables that the store fills from its other tables: their words and vectors are in columns of curated ones.
+DERIVED = frozenset({"tasks_fts", "vec_memory_items", "vec_entities", "vec_categories"})
+
 #: Columns of curated tables that the source does not have; a later store's column of that name gets ``_`` appended.
 _NATIVE = frozenset({"visibility", "readers", "family", "search", "_original"})
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from mirror.core.errors import FormatError
 from mirror.core.rows import RowChange, SchemaChange, TableChanges
 from mirror.core.tables import Column, Table
 from mirror.sqlite.decode.mapping import ReadRun, map_tree
 from mirror.sqlite.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
 from mirror.sqlite.decode.rows import RowDiff, RowFormat, RowReader
+from mirror.sqlite.decode.salvage import readable_rows
 from mirror.sqlite.decode.schema import Schema, read_schema
 from mirror.sqlite.decode.trees import compare_tree, walk
 from mirror.sqlite.format.btree import Geometry, ReadPage, is_interior
@@ -64,12 +66,28 @@ class Decoded:
     update: MapUpdate
 
 
-def build_pagemap(read: ReadRun, pages: int, schema: Schema, layout: Layout) -> PageMap:
-    """The page map of a whole database of ``pages`` pages; raises ``FormatError``."""
+def build_pagemap(
+    read: ReadRun, pages: int, schema: Schema, layout: Layout, damaged: dict[str, FormatError] | None = None
+) -> PageMap:
+    """The page map of a whole database of ``pages`` pages; raises ``FormatError``.
+
+    ``damaged``: gets the first damaged page of each table that has any, which then raises nothing. What such a table
+    reaches all the same is mapped, so that a change of it is noticed.
+    """
     pagemap = PageMap(pages)
-    for table in (SCHEMA_TABLE, *schema.tables.values()):
-        map_tree(table.root, read, layout.geometry, table.without_rowid, pagemap)
+    map_tree(SCHEMA_TABLE.root, read, layout.geometry, False, pagemap)
+    for table in schema.tables.values():
+        found: list[FormatError] | None = None if damaged is None else []
+        map_tree(table.root, read, layout.geometry, table.without_rowid, pagemap, found)
+        if found and damaged is not None:
+            damaged[table.name] = found[0]
     return pagemap
+
+
+def all_rows(read: ReadPage, table: Table, schema: Schema, layout: Layout) -> Iterator[RowChange]:
+    """All rows of a table as inserts. Raises ``DamagedError`` at the end if not all could be read."""
+    pages: ReadPage = _Pages(read).__getitem__
+    yield from readable_rows(table, RowReader(schema.format(table, layout.encoding), layout.geometry, pages))
 
 
 def decode(

@@ -16,6 +16,9 @@ from mirror.core.quote import quoted
 from mirror.core.tables import Table
 from mirror.core.values import BadText, Uncomputed, Value
 
+#: SQLite's letter for the affinity TEXT.
+_TO_TEXT = ord("B")
+
 
 def is_computable(definition: str) -> bool:
     """Whether SQLite can make the table of a CREATE statement without the program that wrote it."""
@@ -24,6 +27,54 @@ def is_computable(definition: str) -> bool:
     except apsw.Error:
         return False
     return True
+
+
+#: Functions with the same result in every version; the second lot turns its arguments into text first. Of any other
+#: (dates, rounding, LIKE, JSON that is made, ...) the result has changed before, or depends on how SQLite was built.
+_SAME = frozenset(("abs", "coalesce", "ifnull", "iif", "if", "nullif", "typeof", "min", "max", "sign", "likely"))
+_SAME |= frozenset(("unlikely", "likelihood", "json_extract", "->", "->>", "json_type", "json_valid"))
+_SAME |= frozenset(("json_array_length",))
+_OF_TEXT = frozenset(("lower", "upper", "substr", "substring", "trim", "ltrim", "rtrim", "replace", "length", "instr"))
+_OF_TEXT |= frozenset(("octet_length", "hex", "unicode", "char", "quote", "printf", "format", "concat", "concat_ws"))
+#: What may give a real.
+_GIVE_REALS = frozenset(("json_extract", "->>", "Real", "Add", "Subtract", "Multiply", "Divide", "Remainder"))
+
+
+def by_version(table: Table, *, strict: bool) -> tuple[str, ...]:
+    """The virtual columns with values that may depend on the version of SQLite: where a real may become text.
+
+    3.54 writes reals with up to 17 digits, versions before with 15. SQLite says itself how it computes a column.
+    """
+    database = _empty(table.definition, "utf-8")
+    try:
+        info = database.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 2", (table.name,))
+        names = [str(name) for (name,) in info.fetchall()]
+        return tuple(name for name in names if _depends(database, table, name, strict=strict))
+    finally:
+        database.close()
+
+
+def _depends(database: apsw.Connection, table: Table, column: str, *, strict: bool) -> bool:
+    reals = text = False
+    exact = ("TEXT", "INTEGER") if strict else ("TEXT",)
+    for _, operation, _, second, _, fourth, *_ in database.execute(
+        f"EXPLAIN SELECT {quoted(column)} FROM {quoted(table.name)}"
+    ):
+        if operation == "Column":
+            reals = reals or table.columns[table.storage[second]].affinity not in exact
+        elif operation in ("Function", "PureFunc"):
+            function = str(fourth).partition("(")[0]
+            if function not in _SAME and function not in _OF_TEXT:
+                return True
+            text = text or function in _OF_TEXT
+            reals = reals or function in _GIVE_REALS
+        elif operation == "Concat" or (operation == "Cast" and second == _TO_TEXT):
+            text = True
+        elif operation == "Affinity":
+            text = text or chr(_TO_TEXT) in str(fourth)
+        else:
+            reals = reals or operation in _GIVE_REALS
+    return reals and text
 
 
 class VirtualColumns:

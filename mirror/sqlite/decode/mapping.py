@@ -33,17 +33,34 @@ _BLOCK_BYTES = 1 << 19
 _HEAD_BYTES = 13
 
 
-def map_tree(root: int, read: ReadRun, geometry: Geometry, index: bool, pagemap: PageMap) -> None:
+def map_tree(
+    root: int,
+    read: ReadRun,
+    geometry: Geometry,
+    index: bool,
+    pagemap: PageMap,
+    damaged: list[FormatError] | None = None,
+) -> None:
     """Enter all pages of a tree, and the overflow chains of its cells, into a page map.
 
-    ``index``: a WITHOUT ROWID table. Raises ``FormatError``.
+    ``index``: a WITHOUT ROWID table. Raises ``FormatError``; unless there is a list for them: then a page that is
+    damaged is entered, because the tree reaches it, and left at that.
     """
-    _TreeMapper(root, read, geometry, index, pagemap).run()
+    _TreeMapper(root, read, geometry, index, pagemap, damaged).run()
 
 
 class _TreeMapper:
-    def __init__(self, root: int, read: ReadRun, geometry: Geometry, index: bool, pagemap: PageMap) -> None:
+    def __init__(
+        self,
+        root: int,
+        read: ReadRun,
+        geometry: Geometry,
+        index: bool,
+        pagemap: PageMap,
+        damaged: list[FormatError] | None,
+    ) -> None:
         self._root = root
+        self._damaged = damaged
         self._read = read
         self._geometry = geometry
         self._index = index
@@ -51,17 +68,40 @@ class _TreeMapper:
         self._leaf, self._interior = (INDEX_LEAF, INDEX_INTERIOR) if index else (TABLE_LEAF, TABLE_INTERIOR)
         self._interiors: set[int] = set()
         self._size = len(read(root, 1))
-        if self._size < geometry.usable:
-            raise FormatError("map a b-tree", f"root page {root}", f"{self._size} bytes")
 
     def run(self) -> None:
+        if self._size < self._geometry.usable:
+            self._note(FormatError("map a b-tree", f"root page {self._root}", f"{self._size} bytes"))
+            return
         at_once = max(1, _BLOCK_BYTES // self._size)
         # Taken from the end: the list has at most the children of one block of pages for each level.
         waiting = [self._root]
         while waiting:
             part = sorted(waiting[-at_once:])
             del waiting[-at_once:]
-            waiting += self._map_pages(np.array(part, np.int64))
+            try:
+                waiting += self._map_pages(np.array(part, np.int64))
+            except FormatError as error:
+                self._note(error)
+                for pgno in part:  # by itself each is mapped, or is the one that is damaged
+                    waiting += self._map_page(pgno)
+
+    def _note(self, error: FormatError) -> None:
+        """Keep an error, if there is a list for them; else raise it."""
+        if self._damaged is None:
+            raise error
+        # Without its traceback: the frames in it would keep pages in memory.
+        self._damaged.append(error.with_traceback(None))
+
+    def _map_page(self, pgno: int) -> list[int]:
+        try:
+            return self._map_pages(np.array([pgno], np.int64))
+        except FormatError as error:
+            self._note(error)
+            # Entered, so that it is noticed when the page changes; unless it is beyond the end.
+            if len(self._read(pgno, 1)) == self._size:
+                self._pagemap.set(pgno, TREE, self._root)
+            return []
 
     def _map_pages(self, pgnos: NDArray[np.int64]) -> list[int]:
         """Enter some pages; return the children of those that are interior."""
@@ -72,15 +112,17 @@ class _TreeMapper:
             kinds[0] = data[100]
         interior = kinds == self._interior
         found: list[int] = []
+        met: set[int] = set()
         for at in np.flatnonzero(interior | (kinds != self._leaf)).tolist():
             pgno, page = int(pgnos[at]), data[at * self._size : (at + 1) * self._size]
             kind = page_kind(page, pgno)
             if kind != self._interior:
                 raise FormatError("map a b-tree", f"root page {self._root}", f"page {pgno} of type {kind}")
-            if pgno in self._interiors:
+            if pgno in self._interiors or pgno in met:
                 raise FormatError("map a b-tree", f"root page {self._root}", f"page {pgno} is reached twice")
-            self._interiors.add(pgno)
+            met.add(pgno)
             found += children(page, pgno)
+        self._interiors |= met
         self._pagemap.set_all(pgnos, TREE, self._root)
         self._map_chains(pgnos, data, ~interior)
         if self._index:
@@ -105,21 +147,32 @@ class _TreeMapper:
 
         for at, pointer in self._long_cells(pgnos, data, np.flatnonzero(chosen)):
             page = data[at * self._size : (at + 1) * self._size]
-            if self._index:
-                cell = geometry.index_cell(page, pointer, page[0] == INDEX_INTERIOR)
-            else:
-                cell = geometry.table_leaf_cell(page, pointer)
-            if cell.overflow:
-                kind, ref = OVERFLOW_FIRST, int(pgnos[at])
-                for link in geometry.chain(cell, read):
-                    pagemap.set(link, kind, ref)
-                    kind, ref = OVERFLOW_MORE, link
+            try:
+                if self._index:
+                    cell = geometry.index_cell(page, pointer, page[0] == INDEX_INTERIOR)
+                else:
+                    cell = geometry.table_leaf_cell(page, pointer)
+                if cell.overflow:
+                    kind, ref = OVERFLOW_FIRST, int(pgnos[at])
+                    for link in geometry.chain(cell, read):
+                        pagemap.set(link, kind, ref)
+                        kind, ref = OVERFLOW_MORE, link
+            except FormatError as error:
+                self._note(error)
+
+    def _pointers(self, page: bytes, pgno: int) -> tuple[int, ...]:
+        """Offsets of a page's cells; none if the page is damaged, which is noted."""
+        try:
+            return cell_pointers(page, pgno)
+        except FormatError as error:
+            self._note(error)
+            return ()
 
     def _long_cells(self, pgnos: NDArray[np.int64], data: bytes, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """The cells that may have a chain: the index of the page in the block, and the cell's offset on it."""
         size = self._size
         if len(rows) and pgnos[rows[0]] == 1:  # page 1 begins with the file's header
-            yield from ((int(rows[0]), pointer) for pointer in cell_pointers(data[:size], 1))
+            yield from ((int(rows[0]), pointer) for pointer in self._pointers(data[:size], 1))
             rows = rows[1:]
         if not len(rows):
             return
@@ -137,8 +190,11 @@ class _TreeMapper:
             pointers = pairs[np.arange(most) < counts[:, None]]
             owners = np.repeat(np.arange(len(rows)), counts)
             wrong[owners[(pointers < ends[owners]) | (pointers > size - 4)]] = True
-        for at in rows[wrong].tolist():
-            cell_pointers(data[at * size : (at + 1) * size], int(pgnos[at]))  # raises, and says what is wrong
+        if wrong.any():
+            for at in rows[wrong].tolist():
+                self._pointers(data[at * size : (at + 1) * size], int(pgnos[at]))
+            yield from self._long_cells(pgnos, data, rows[~wrong])
+            return
         # A cell so near to the end of its page that its head may be cut off is parsed.
         parsed = pointers > size - _HEAD_BYTES
         heads = rows[owners] * size + np.where(parsed, 0, pointers + before)

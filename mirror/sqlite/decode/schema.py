@@ -9,30 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 import apsw
 
 from mirror.core.errors import FormatError, SourceError
 from mirror.core.tables import Affinity, Column, Table
 from mirror.core.values import Value
-from mirror.sqlite.decode.generated import is_computable
+from mirror.core.virtual import SHADOWS, VirtualTable, module_of, virtual_tables
+from mirror.sqlite.decode.generated import by_version, is_computable
 from mirror.sqlite.decode.rows import RowFormat
 from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
 from mirror.sqlite.format.record import decode_record
-
-#: Endings, after ``<name>_``, of the names of the tables in which well-known modules keep a virtual table.
-_SHADOWS = {
-    "fts3": r"content|segments|segdir|docsize|stat",
-    "fts4": r"content|segments|segdir|docsize|stat",
-    "fts5": r"data|idx|content|docsize|config",
-    "rtree": r"node|rowid|parent",
-    "rtree_i32": r"node|rowid|parent",
-    "geopoly": r"node|rowid|parent",
-    "vec0": r"info|chunks|rowids|auxiliary|vector_chunks\d+|metadatachunks\d+|metadatatext\d+",
-}
-_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\s+TABLE\b.*?\bUSING\s+[\"'`\[]?(\w+)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +37,10 @@ class SchemaRow:
 
 @dataclass(frozen=True)
 class Schema:
-    """The ordinary tables of a source, by name."""
+    """The ordinary tables of a source, by name, and its virtual ones."""
 
     tables: dict[str, Table]
+    virtual: tuple[VirtualTable, ...] = ()
     _formats: dict[str, RowFormat] = field(default_factory=dict, compare=False, repr=False)
 
     def format(self, table: Table, encoding: str) -> RowFormat:
@@ -98,7 +88,7 @@ def is_shadow_name(name: str, virtual: dict[str, str]) -> bool:
     for owner, module in virtual.items():
         if lower.startswith(owner + "_"):
             # Of an unknown module no tables are known: rather one table too many is mirrored.
-            suffixes = _SHADOWS.get(module)
+            suffixes = SHADOWS.get(module)
             if suffixes is not None and re.fullmatch(suffixes, lower[len(owner) + 1 :]):
                 return True
     return False
@@ -107,20 +97,21 @@ def is_shadow_name(name: str, virtual: dict[str, str]) -> bool:
 def parse_schema(rows: Iterable[SchemaRow]) -> Schema:
     """Turn the rows of ``sqlite_schema`` into tables; raises ``SourceError`` if SQLite cannot parse them.
 
-    Left out: virtual tables and the tables that their modules keep, and SQLite's own ``sqlite_*``.
+    Left out of ``tables``: virtual tables and the tables that well-known modules keep, and SQLite's own ``sqlite_*``.
     """
     ordinary: list[SchemaRow] = []
     indexes: list[SchemaRow] = []
-    virtual: dict[str, str] = {}
+    virtual: dict[str, str | None] = {}
     for row in rows:
         if row.kind == "table" and row.root == 0:
-            found = _VIRTUAL.match(row.sql or "")
-            virtual[row.name.lower()] = found.group(1).lower() if found else ""
+            virtual[row.name] = row.sql
         elif row.kind == "table" and not row.name.lower().startswith("sqlite_"):
             ordinary.append(row)
         elif row.kind == "index" and row.sql is None:
             indexes.append(row)
-    ordinary = [row for row in ordinary if not is_shadow_name(row.name, virtual)]
+    described = virtual_tables(virtual.items(), (row.name for row in ordinary))
+    modules = {name.lower(): module_of(statement) for name, statement in virtual.items()}
+    ordinary = [row for row in ordinary if not is_shadow_name(row.name, modules)]
     kept = {row.name.lower() for row in ordinary}
     indexes = [row for row in indexes if row.table.lower() in kept]
     database = apsw.Connection(":memory:")
@@ -138,7 +129,7 @@ def parse_schema(rows: Iterable[SchemaRow]) -> Schema:
                 (row.kind, row.name, row.table, root, row.sql),
             )
         database.execute("PRAGMA writable_schema=RESET")
-        return Schema({row.name: _describe(database, row) for row in ordinary})
+        return Schema({row.name: _describe(database, row) for row in ordinary}, described)
     except apsw.Error as error:
         raise SourceError("parse the schema", "sqlite_schema", str(error)) from error
     finally:
@@ -183,7 +174,7 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
         order = list(database.execute('SELECT cid, "desc", coll, key FROM pragma_index_xinfo(?)', (key_index,)))
         storage = tuple(stored[cid] for cid, _, _, _ in order if cid in stored)
         collations = tuple(collation for _, _, collation, key in order if key)
-    return Table(
+    table = Table(
         row.name,
         row.root,
         tuple(columns),
@@ -195,6 +186,7 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
         definition,
         tuple(left_out),
     )
+    return replace(table, by_version=by_version(table, strict=bool(strict))) if definition else table
 
 
 def affinity(declared: str) -> Affinity:
@@ -211,6 +203,7 @@ def affinity(declared: str) -> Affinity:
     return "NUMERIC"
 
 
+@lru_cache(maxsize=4096)
 def _added_default(default: str | None, kind: Affinity) -> Value:
     """The value that rows written before ADD COLUMN show: SQLite itself is asked.
 

@@ -22,7 +22,13 @@ class Resource(Row, table="resources"):
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryItem(Row, table="memory_items", words="memory_items_fts", vectors="vec_memory_items"):
+class MemoryItem(
+    Row,
+    table="memory_items",
+    words="memory_items_fts",
+    vectors="vec_memory_items",
+    defaults={"reinforcement_count": 1},
+):
     """A memory: a fact, with how often it was confirmed and what it meant."""
 
     id: str
@@ -67,7 +73,7 @@ class CategoryItem(Row, table="category_items", key=("item_id", "category_id")):
 
 
 @dataclass(frozen=True, slots=True)
-class Entity(Row, table="entities", vectors="vec_entities"):
+class Entity(Row, table="entities", vectors="vec_entities", defaults={"bond_strength": 0.5}):
     """A person, a place, an organisation, a project, and the relation to it."""
 
     id: str
@@ -111,7 +117,7 @@ class Reflection(Row, table="reflections"):
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson(Row, table="lessons", words="lessons_fts"):
+class Lesson(Row, table="lessons", words="lessons_fts", defaults={"confidence": 0.5, "occurrences": 1}):
     """What was learned from an action and its outcome."""
 
     id: str
@@ -197,7 +203,12 @@ class PromotionEvent(Row, table="memory_promotion_events"):
 
 
 @dataclass(frozen=True, slots=True)
-class PersonalSkillCandidate(Row, table="personal_skill_candidates", stored={"agent_id": "source_agent_id"}):
+class PersonalSkillCandidate(
+    Row,
+    table="personal_skill_candidates",
+    stored={"agent_id": "source_agent_id"},
+    defaults={"recurrence_count": 1, "confidence": 0.5, "strength": 0.5},
+):
     """A procedure that an agent may have learned."""
 
     id: str

@@ -7,6 +7,7 @@ from typing import Any
 
 from mirror.core.quote import quoted
 from mirror.storage.on_postgres.sql import Parameters, array, columns, keeps_texts, query, where_sql
+from mirror.storage.places import SIMILARITY_DIGITS
 from mirror.storage.statements import (
     All,
     Along,
@@ -76,15 +77,26 @@ def _candidates(statement: Words | Near, agent: str, out: Parameters) -> tuple[s
     found = _function(words, near, statement.limit, out)
     if found is None:
         return None
-    rank = "rank::float8" if by_words else "1 - distance"
-    place = "rank_place" if by_words else "distance_place"
-    alike = "" if by_words else " WHERE distance < 1"
+    rank = "rank::float8" if by_words else _similarity("distance")
+    place = "rank_place" if by_words else _place_by_embedding("distance")
+    alike = "" if by_words else f" WHERE {rank} > 0"
     others = isinstance(statement, Words) and statement.shared
     return (
         f"SELECT m.*, c.rank, c.place FROM (SELECT agent_id, id, {rank} AS rank, {place} AS place FROM {found}{alike}"
         f" ORDER BY place) c CROSS JOIN LATERAL ({_item(statement, agent, out, others)}) m",
         "place",
     )
+
+
+def _similarity(distance: str) -> str:
+    """The rounded similarity of a distance below 1, else 0: of NaN, too, as a vector of zeros has no direction."""
+    unit = f"1e{SIMILARITY_DIGITS}::float8"
+    return f"CASE WHEN {distance} < 1 THEN round((1 - {distance}) * {unit}) / {unit} ELSE 0 END"
+
+
+def _place_by_embedding(distance: str) -> str:
+    """The place of a row by its distance, from 1. The function's own is by what is not rounded."""
+    return f'row_number() OVER (ORDER BY {_similarity(distance)} DESC, id COLLATE "C")'
 
 
 def _function(words: Words | None, near: Near | None, limit: int, out: Parameters) -> str | None:
@@ -121,22 +133,27 @@ def _item(statement: Words | Near, agent: str, out: Parameters, others: bool = F
     )
 
 
-#: Of how many times ``memory_candidates`` gives more than it is asked for, see there.
-_MORE = 150
+def _asked(candidates: int) -> int:
+    """For how many ``memory_candidates`` has to be asked for so many of each list: it gives four times as many, but no
+    more than 150 more.
+    """
+    return -(-candidates // 4) if candidates <= 200 else candidates - 150
 
 
 def _merged(statement: Merged, agent: str, out: Parameters) -> str:
     """As :func:`mirror.storage.places.merged`: the score is computed in the same steps."""
     near, words, table = statement.near, statement.words, statement.near.table
-    found = _function(words, near, max(statement.limit, near.limit - _MORE, words.limit - _MORE), out)
+    found = _function(words, near, max(statement.limit, _asked(max(near.limit, words.limit))), out)
     if found is None:
         found = _lists(near, words, agent, out)
     weight, limit = out.add(repr(float(statement.weight)), "float8"), out.add(str(statement.limit), "bigint")
-    in_near = f"distance < 1 AND distance_place <= {out.add(str(near.limit), 'bigint')}"
+    in_near = f"similarity > 0 AND near_place <= {out.add(str(near.limit), 'bigint')}"
     in_words = f"rank_place <= {out.add(str(words.limit), 'bigint')}"
     places = (
-        f"SELECT agent_id, id, CASE WHEN {in_near} THEN distance_place - 1 END AS near, 1 - distance AS similarity,"
-        f" CASE WHEN {in_words} THEN rank_place - 1 END AS words, rank::float8 AS rank FROM {found} f"
+        f"SELECT agent_id, id, CASE WHEN {in_near} THEN near_place - 1 END AS near, similarity,"
+        f" CASE WHEN {in_words} THEN rank_place - 1 END AS words, rank::float8 AS rank FROM"
+        f" (SELECT *, {_similarity('distance')} AS similarity, {_place_by_embedding('distance')} AS near_place"
+        f" FROM {found} d) f"
     )
     scored = (
         f"SELECT *, CASE WHEN words IS NULL THEN 0 ELSE (1 - {weight}) * (1 / (1 + words::float8 / 5)) END"
@@ -174,7 +191,8 @@ def _parts(condition: Condition) -> list[Condition]:
 
 def _compared(statement: Words | Near, agent: str, out: Parameters) -> tuple[str, str]:
     """Rows of any table, compared one by one, and their order."""
-    table, key = statement.table, quoted(statement.table.key[0])
+    table = statement.table
+    key = ", ".join(quoted(name) + (' COLLATE "C"' if table.by_name[name].kind == "text" else "") for name in table.key)
     if isinstance(statement, Words):
         # In a subquery, so that it is made once and not for each row.
         asked = f"(SELECT any_word({out.add(' '.join(search_words(statement.text)))}))"
@@ -188,11 +206,10 @@ def _compared(statement: Words | Near, agent: str, out: Parameters) -> tuple[str
         )
     wanted = out.add(statement.embedding, "vector")
     where = where_sql(table, statement.where, agent, out)
-    # A vector of zeros has no direction: its distance is NaN, which is not below 1.
     return (
-        f"SELECT *, 1 - distance AS rank FROM (SELECT *, embedding <=> {wanted} AS distance FROM {quoted(table.name)}"
-        f" WHERE agent_id = {agent} AND vector_dims(embedding) = {len(statement.embedding)} AND {where} OFFSET 0) near"
-        " WHERE distance < 1",
+        f"SELECT *, {_similarity('distance')} AS rank FROM (SELECT *, embedding <=> {wanted} AS distance"
+        f" FROM {quoted(table.name)} WHERE agent_id = {agent} AND vector_dims(embedding) = {len(statement.embedding)}"
+        f" AND {where} OFFSET 0) near WHERE {_similarity('distance')} > 0",
         f"rank DESC, {key}",
     )
 

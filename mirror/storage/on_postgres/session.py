@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.sql import SQL, Identifier
 from psycopg.types import TypeInfo
+from psycopg_pool import PoolTimeout
 
-from mirror.core.errors import ConfigError, ConstraintError, MirrorError, StorageError
+from mirror.core.errors import ConfigError, ConstraintError, MirrorError, SinkError, StorageError
 from mirror.core.locks import SOURCE_IN_POSTGRES
 from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
@@ -125,15 +126,23 @@ def alone(agent: str) -> tuple[str, list[Value]]:
     It shares the locks of the agent's sources in this schema until it ends, so a mirror that starts waits for it.
     """
     text = (
-        f"SELECT string_agg(q.path, ', ') FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path,"
+        "SELECT string_agg(q.path, ', ') FILTER (WHERE NOT q.shared), bool_or(NOT q.written)"
+        f" FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path, p.written,"
         f" pg_try_advisory_xact_lock_shared({SOURCE_IN_POSTGRES}, p.source_id::int) AS shared FROM mirror.position p"
-        " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON NOT q.shared"
+        " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON true"
     )
     return text, [agent]
 
 
-def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None) -> None:
-    """Raise ``StorageError`` if a mirror fills the tables, by the row of :func:`alone`."""
+#: To be run, once, in a transaction for which :func:`require_no_mirror` says so.
+NOTE_WRITES = "SELECT mirror.note_writes(current_schema())"
+
+
+def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None) -> bool:
+    """Raise ``StorageError`` if a mirror fills the tables, by the row of :func:`alone`.
+
+    Returns whether it is to be noted that somebody else writes to them: the next mirror has to know.
+    """
     if row is not None and row[0] is not None:
         raise StorageError(
             operation.name,
@@ -141,6 +150,7 @@ def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None)
             "a mirror fills these tables from that file, and would not know of what is written here",
             next_step="stop the mirror first, or set storage.backend to dual",
         )
+    return row is not None and bool(row[1])
 
 
 def first(operation: Operation[..., Any], agent: str) -> tuple[str, list[Value]]:
@@ -330,6 +340,7 @@ def require_own_session(schemas: Sequence[str], *, bound: bool) -> None:
 _MOST_PARAMETERS = 65_535
 #: Errors of a statement's values: data that the types do not take, too much of it.
 _ARGUMENT_CLASSES = frozenset({"22", "54"})
+_NO_PRIVILEGE = "42501"
 
 
 def argument_error(operation: str, detail: str) -> ConfigError:
@@ -354,6 +365,18 @@ def checked(values: list[Value]) -> list[Value]:
     return values
 
 
+#: A session was ended: by an administrator, by a crash of another one; or the server does not let one begin yet.
+_ENDED = frozenset({"57P01", "57P02", "57P03"})
+
+
+def was_lost(error: SinkError) -> bool:
+    """Whether a connection that was there was lost."""
+    cause = error.__cause__
+    if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, PoolTimeout):
+        return False
+    return cause.sqlstate is None or cause.sqlstate in _ENDED
+
+
 def storage_error(error: psycopg.Error, operation: str) -> MirrorError:
     """psycopg's error as the mirror's."""
     state = error.sqlstate or ""
@@ -364,4 +387,11 @@ def storage_error(error: psycopg.Error, operation: str) -> MirrorError:
         if error.diag.message_detail:
             detail += f" ({error.diag.message_detail})"
         return ConstraintError("write a row", error.diag.table_name or operation, detail, next_step="change the row")
-    return sink_error(error, operation)
+    made = sink_error(error, operation)
+    if state == _NO_PRIVILEGE:
+        # The mirror's own user needs other rights.
+        made.next_step = (
+            f"as an administrator, let the DSN's user become the role of the adapters: GRANT {APP_ROLE} TO the user"
+            f" WITH SET TRUE (before Postgres 16: without WITH); or name {APP_ROLE} as the DSN's user"
+        )
+    return made

@@ -50,7 +50,7 @@ from mirror.storage.statements import (
     Unexpired,
     Update,
 )
-from mirror.storage.tables import Column, Embedding, Table
+from mirror.storage.tables import Column, Embedding, NoObject, Table, texts_in
 from mirror.storage.times import utc
 
 _TYPES = {
@@ -137,10 +137,11 @@ def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
     row_type = table.row
     empty: dict[int, Any] = {at: () if column.sequence else {} for at, column in enumerate(table.columns)
              if column.kind == "json" and not column.optional}  # fmt: skip
+    objects = [at for at, column in enumerate(table.columns) if column.kind == "json" and not column.sequence]
     sequences = [at for at, column in enumerate(table.columns) if column.sequence]
     times = {column.name: at for at, column in enumerate(table.columns) if column.kind == "time"}
     texts = keeps_texts(table)
-    if not empty and not sequences and not texts:
+    if not objects and not sequences and not texts:
         return lambda row: row_type(*row)
 
     def read(row: tuple[Any, ...]) -> Any:
@@ -148,7 +149,10 @@ def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
         kept = values.pop() if texts else None
         for at in sequences:
             if values[at] is not None:
-                values[at] = tuple(values[at]) if isinstance(values[at], list) else ()
+                values[at] = texts_in(values[at])
+        for at in objects:
+            if values[at] is not None and not isinstance(values[at], dict):
+                values[at] = NoObject()
         for at, nothing in empty.items():
             if values[at] is None:
                 values[at] = nothing

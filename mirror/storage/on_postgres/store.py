@@ -7,15 +7,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import RawCursor
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mirror.core.errors import BusyError, ConfigError, MirrorError, SinkError
+from mirror.core.errors import ConfigError, SinkError
 from mirror.storage.forks import Lock
 from mirror.storage.on_postgres import session
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS, Attempts
 from mirror.storage.on_postgres.sql import Value
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
@@ -27,31 +28,8 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: What the pools are called, and servers are told.
 NAME = "mirror storage"
-#: Seconds to wait for a connection.
-CONNECT_SECONDS = 5.0
 #: Pools of parent processes: kept, because dropping them here would end the parent's sessions.
 _OF_PARENTS: list[object] = []
-
-
-def no_connection(operation: str, patience: float | None, problem: MirrorError | None, in_use: int) -> SinkError:
-    """The error for a pool that has none to give.
-
-    ``patience``: seconds that were waited; None: as long as usual. ``problem``: why the last connection could not be
-    made or used. ``in_use``: connections that are in use.
-    """
-    seconds = CONNECT_SECONDS if patience is None else patience
-    if problem is None and in_use:
-        return BusyError(
-            operation,
-            detail=f"all connections to Postgres ({in_use}) were in use for {seconds:g} s",
-            next_step="raise storage.postgres.maxConnections, or try again",
-        )
-    return SinkError(
-        operation,
-        detail=f"no connection to Postgres within {seconds:g} s" + (f": {problem}" if problem is not None else ""),
-        next_step="check that Postgres is up, and the DSN" if problem is None else "",
-        retryable=True,
-    )
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
@@ -66,13 +44,13 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection of the pool, which itself does not say why one could not be made."""
 
     @classmethod
-    def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
-    ) -> psycopg.Connection[Any]:
+    def connect(cls, conninfo: str = "", **more: Any) -> Self:
+        attempts: Attempts = more.pop("attempts")
+        attempts.begins()
         try:
             return super().connect(conninfo, **more)
         except psycopg.Error as error:
-            failed(error)
+            attempts.failed(session.storage_error(error, "connect to Postgres"))
             raise
 
 
@@ -83,7 +61,7 @@ class PostgresStore:
         self.schema = schema
         self._dsn = dsn
         self._most = most_connections
-        self._problem: MirrorError | None = None
+        self._attempts = Attempts()
         self._in_use: set[int] = set()
         self._agents: set[str] = set()
         """Those that are known to be there."""
@@ -116,7 +94,7 @@ class PostgresStore:
                 if self._pool is not None:
                     _OF_PARENTS.append(self._pool)
                 self._pid = os.getpid()
-                self._in_use = set()
+                self._in_use, self._attempts = set(), Attempts()
                 self._pool = ConnectionPool(
                     self._dsn,
                     connection_class=_Connection,
@@ -127,7 +105,7 @@ class PostgresStore:
                         "autocommit": True,
                         "cursor_factory": RawCursor,
                         "application_name": NAME,
-                        "failed": self._failed,
+                        "attempts": self._attempts,
                     },
                     configure=self._configure,
                     name=NAME,
@@ -135,11 +113,8 @@ class PostgresStore:
                 )
             return self._pool
 
-    def _failed(self, error: psycopg.Error) -> None:
-        self._problem = session.storage_error(error, "connect to Postgres")
-
     def _configure(self, conn: Conn) -> None:
-        self._problem = None
+        self._attempts.reached()
 
         def no_statements() -> None:
             conn.prepare_threshold = None
@@ -152,14 +127,15 @@ class PostgresStore:
                     asked = steps.send(row)
                 except StopIteration as stop:
                     register(conn, stop.value)
+                    self._attempts.made()
                     return
                 cursor = conn.execute(*asked)
                 row = cursor.fetchone() if cursor.description else None
         except ConfigError as error:
-            self._problem = error
+            self._attempts.failed(error)
             raise
         except psycopg.Error as error:
-            self._problem = session.storage_error(error, "open the store in Postgres")
+            self._attempts.failed(session.storage_error(error, "open the store in Postgres"))
             raise
 
     @contextmanager
@@ -167,7 +143,7 @@ class PostgresStore:
         pool = self._opened()
         try:
             conn = pool.getconn(patience)
-            self._problem = None
+            self._attempts.made()
             self._in_use.add(id(conn))
             try:
                 yield conn
@@ -175,9 +151,9 @@ class PostgresStore:
                 self._in_use.discard(id(conn))
                 pool.putconn(conn)
         except PoolTimeout as error:
-            if self._problem is not None and patience is None:
-                raise self._problem from error
-            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
+            if self._attempts.problem is not None and patience is None:
+                raise self._attempts.problem from error
+            raise self._attempts.no_connection(operation, patience, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
@@ -210,16 +186,25 @@ class PostgresStore:
     ) -> tuple[Result, PositionRow | Unasked | None]:
         """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
 
-        ``patience``: seconds to wait for a connection.
+        ``patience``: seconds to wait for a connection; None: as long as usual, and a read whose connection is lost is
+        sent once more.
         """
-        op = operation.make(ctx, *args, **kwargs)
-        with self._connection(operation.name, patience) as conn:
-            self._require_agent(conn, ctx.agent)
-            if not operation.many:
-                return _single(conn, op, ctx, source)
-            first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = self._in_transaction(conn, operation, first, ctx, op)
-            return result, None if source is None else session.place(row)
+        for last in (False, True):
+            try:
+                op = operation.make(ctx, *args, **kwargs)
+                with self._connection(operation.name, patience) as conn:
+                    self._require_agent(conn, ctx.agent)
+                    if not operation.many:
+                        return _single(conn, op, ctx, source)
+                    first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
+                    result, row = self._in_transaction(conn, operation, first, ctx, op)
+                    return result, None if source is None else session.place(row)
+            except SinkError as error:
+                if last or patience is not None or not session.was_lost(error):
+                    raise
+            # The other connections were lost with the server, too, or ended by it.
+            self._opened().check()
+        raise AssertionError("the last try raises or returns")
 
     def _require_agent(self, conn: Conn, agent: str) -> None:
         """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""
@@ -250,8 +235,8 @@ class PostgresStore:
             named = conn.execute(*first, binary=True)
         row = named.fetchone()
         try:
-            if session.fills_mirrored(operation):
-                session.require_no_mirror(operation, row)
+            if session.fills_mirrored(operation) and session.require_no_mirror(operation, row):
+                conn.execute(session.NOTE_WRITES)
             result = _drive(op, lambda statement: _execute(conn, statement, ctx.agent))
             conn.execute("COMMIT")
         except BaseException:

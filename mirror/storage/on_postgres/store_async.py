@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from mirror.core.errors import ConfigError, MirrorError, SinkError
+from mirror.core.errors import ConfigError, SinkError
 from mirror.storage.on_postgres import session
+from mirror.storage.on_postgres.attempts import CONNECT_SECONDS, Attempts
 from mirror.storage.on_postgres.sql import Value
-from mirror.storage.on_postgres.store import CONNECT_SECONDS, NAME, no_connection
+from mirror.storage.on_postgres.store import NAME
 from mirror.storage.on_postgres.values import register
 from mirror.storage.operations.base import Context, Operation
 from mirror.storage.proofs import PositionRow, Unasked
@@ -28,13 +29,13 @@ class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     """A connection of the pool, which itself does not say why one could not be made."""
 
     @classmethod
-    async def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, failed: Callable[[psycopg.Error], None], **more: Any
-    ) -> psycopg.AsyncConnection[Any]:
+    async def connect(cls, conninfo: str = "", **more: Any) -> Self:
+        attempts: Attempts = more.pop("attempts")
+        attempts.begins()
         try:
             return await super().connect(conninfo, **more)
         except psycopg.Error as error:
-            failed(error)
+            attempts.failed(session.storage_error(error, "connect to Postgres"))
             raise
 
 
@@ -43,7 +44,7 @@ class AsyncPostgresStore:
 
     def __init__(self, dsn: str, schema: str = "public", most_connections: int = 10) -> None:
         self.schema = schema
-        self._problem: MirrorError | None = None
+        self._attempts = Attempts()
         self._in_use: set[int] = set()
         self._agents: set[str] = set()
         """Those that are known to be there."""
@@ -83,7 +84,7 @@ class AsyncPostgresStore:
                     "autocommit": True,
                     "cursor_factory": AsyncRawCursor,
                     "application_name": NAME,
-                    "failed": self._failed,
+                    "attempts": self._attempts,
                 },
                 configure=self._configure,
                 name=NAME,
@@ -93,11 +94,8 @@ class AsyncPostgresStore:
             await self._pool.open()
         return self._pool
 
-    def _failed(self, error: psycopg.Error) -> None:
-        self._problem = session.storage_error(error, "connect to Postgres")
-
     async def _configure(self, conn: Conn) -> None:
-        self._problem = None
+        self._attempts.reached()
 
         def no_statements() -> None:
             conn.prepare_threshold = None
@@ -110,14 +108,15 @@ class AsyncPostgresStore:
                     asked = steps.send(row)
                 except StopIteration as stop:
                     register(conn, stop.value)
+                    self._attempts.made()
                     return
                 cursor = await conn.execute(*asked)
                 row = await cursor.fetchone() if cursor.description else None
         except ConfigError as error:
-            self._problem = error
+            self._attempts.failed(error)
             raise
         except psycopg.Error as error:
-            self._problem = session.storage_error(error, "open the store in Postgres")
+            self._attempts.failed(session.storage_error(error, "open the store in Postgres"))
             raise
 
     @asynccontextmanager
@@ -125,7 +124,7 @@ class AsyncPostgresStore:
         pool = await self._opened()
         try:
             conn = await pool.getconn(patience)
-            self._problem = None
+            self._attempts.made()
             self._in_use.add(id(conn))
             try:
                 yield conn
@@ -133,9 +132,9 @@ class AsyncPostgresStore:
                 self._in_use.discard(id(conn))
                 await pool.putconn(conn)
         except PoolTimeout as error:
-            if self._problem is not None and patience is None:
-                raise self._problem from error
-            raise no_connection(operation, patience, self._problem, len(self._in_use)) from error
+            if self._attempts.problem is not None and patience is None:
+                raise self._attempts.problem from error
+            raise self._attempts.no_connection(operation, patience, len(self._in_use)) from error
         except psycopg.Error as error:
             raise session.storage_error(error, operation) from error
 
@@ -169,16 +168,25 @@ class AsyncPostgresStore:
     ) -> tuple[Result, PositionRow | Unasked | None]:
         """Run an operation that reads; also the position of a source in the answer's snapshot, if one is named.
 
-        ``patience``: seconds to wait for a connection.
+        ``patience``: seconds to wait for a connection; None: as long as usual, and a read whose connection is lost is
+        sent once more.
         """
-        op = operation.make(ctx, *args, **kwargs)
-        async with self._connection(operation.name, patience) as conn:
-            await self._require_agent(conn, ctx.agent)
-            if not operation.many:
-                return await self._single(conn, op, ctx, source)
-            first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
-            result, row = await self._in_transaction(conn, operation, first, ctx, op)
-            return result, None if source is None else session.place(row)
+        for last in (False, True):
+            try:
+                op = operation.make(ctx, *args, **kwargs)
+                async with self._connection(operation.name, patience) as conn:
+                    await self._require_agent(conn, ctx.agent)
+                    if not operation.many:
+                        return await self._single(conn, op, ctx, source)
+                    first = session.named(ctx.agent) if source is None else session.named_place(ctx.agent, source)
+                    result, row = await self._in_transaction(conn, operation, first, ctx, op)
+                    return result, None if source is None else session.place(row)
+            except SinkError as error:
+                if last or patience is not None or not session.was_lost(error):
+                    raise
+            # The other connections were lost with the server, too, or ended by it.
+            await (await self._opened()).check()
+        raise AssertionError("the last try raises or returns")
 
     async def _require_agent(self, conn: Conn, agent: str) -> None:
         """Look for an agent once; raises ``ConfigError`` if there is none: all its reads would find nothing."""
@@ -206,8 +214,8 @@ class AsyncPostgresStore:
         row = await named.fetchone()
         answer: Any = None
         try:
-            if session.fills_mirrored(operation):
-                session.require_no_mirror(operation, row)
+            if session.fills_mirrored(operation) and session.require_no_mirror(operation, row):
+                await conn.execute(session.NOTE_WRITES)
             while True:
                 try:
                     statement = op.send(answer)

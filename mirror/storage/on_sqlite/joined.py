@@ -26,9 +26,17 @@ def along(table: Table, joined: tuple[Along, ...]) -> str:
 def _joined(each: Along) -> str:
     key, other = quote_identifier(*each.table.key), quote_identifier(each.other)
     return (
-        f"t.{quote_identifier(each.column)} AS value FROM {quote_identifier(each.links.name)} AS l"
+        f"{_value(each)} AS value FROM {quote_identifier(each.links.name)} AS l"
         f" JOIN {quote_identifier(each.table.name)} AS t ON t.{key} = l.{other}"
     )
+
+
+def _value(each: Along) -> str:
+    """What is no number, in a column of numbers, counts as its default; a list in JSON has no blobs."""
+    name, column = f"t.{quote_identifier(each.column)}", each.table.by_name[each.column]
+    if column.kind == "real":
+        return f"CASE WHEN typeof({name}) IN ('real', 'integer') THEN {name} ELSE {column.default} END"
+    return f"CASE typeof({name}) WHEN 'blob' THEN '' ELSE {name} END"
 
 
 def pairs(statement: Pairs) -> Sql:

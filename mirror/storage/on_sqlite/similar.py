@@ -1,4 +1,7 @@
-"""The rows with the most similar embeddings, without an extension that compares them. Exact."""
+"""The rows with the most similar embeddings: a rough look finds those that may be among them, float64 decides.
+
+The rough look is the extension's where it is loaded, else float32's: both err by more than equal embeddings differ.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,56 @@ from typing import Any
 
 import numpy as np
 
+from mirror.core.quote import quoted
 from mirror.storage.jsontext import to_json
 from mirror.storage.on_sqlite.drivers import Connection
+from mirror.storage.places import SIMILARITY_DIGITS
 from mirror.storage.statements import Near
 
 #: Embeddings that are in memory at a time: they fit into a processor's cache, and their memory is used again.
 _PART = 256
 
 
-def most_similar(connection: Connection, statement: Near, sql_: str, parameters: list[Any]) -> list[tuple[int, float]]:
-    """The best rows, exactly: float32 finds those that may be, and float64 says which of these are, and how similar.
+def most_similar(
+    connection: Connection, statement: Near, condition: str, parameters: list[Any], *, extension: bool
+) -> list[tuple[int, float]]:
+    """Rowids and similarities of the best rows, by the rounded cosine and the key.
 
-    ``sql_``: gives rowids and embeddings.
+    ``condition``: of rows that have an embedding of this dimension. ``extension``: it is loaded.
     """
+    name, key = quoted(statement.table.name), quoted(statement.table.key[0])
+    look = _by_extension if extension else _by_float32
+    among = look(connection, statement, f"FROM {name} WHERE {condition}", parameters)
+    wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4").astype(np.float64)
+    scored: list[tuple[float, Any, int]] = []
+    for part in connection.in_parts(
+        f"SELECT rowid, embedding, {key} FROM {name} WHERE rowid IN (SELECT value FROM json_each(?)) AND {condition}",
+        [to_json(among), *parameters],
+        _PART,
+    ):
+        scores = np.round(_cosine(_vectors(part).astype(np.float64), wanted), SIMILARITY_DIGITS)
+        scored += [(-float(score), key, rowid) for score, (rowid, _, key) in zip(scores, part, strict=True)]
+    return [(rowid, -score) for score, _, rowid in sorted(scored)[: statement.limit]]
+
+
+def _by_extension(connection: Connection, statement: Near, from_: str, parameters: list[Any]) -> list[int]:
+    """Rowids. NULL and 0 are what the extension gives for lengths that float32 cannot square, too."""
+    found = connection.execute(
+        f"WITH scored AS MATERIALIZED (SELECT rowid AS at, 1 - vec_distance_cosine(embedding, ?) AS score {from_})"
+        " SELECT at FROM scored WHERE coalesce(score, 0) = 0 OR score >= (SELECT min(score) FROM (SELECT score"
+        " FROM scored WHERE score IS NOT NULL ORDER BY score DESC LIMIT ?)) - ?",
+        [statement.embedding.to_bytes(), *parameters, statement.limit, _ROUGH],
+    )
+    return [rowid for (rowid,) in found]
+
+
+def _by_float32(connection: Connection, statement: Near, from_: str, parameters: list[Any]) -> list[int]:
+    """Rowids."""
     wanted = np.frombuffer(statement.embedding.to_bytes(), "<f4")
     rowids: list[int] = []
     squares, products = [], []
     with np.errstate(all="ignore"):
-        for part in connection.in_parts(sql_, parameters, _PART):
+        for part in connection.in_parts(f"SELECT rowid, embedding {from_}", parameters, _PART):
             vectors = _vectors(part)
             rowids += [rowid for rowid, _ in part]
             squares.append(np.einsum("ij,ij->i", vectors, vectors))
@@ -32,18 +67,11 @@ def most_similar(connection: Connection, statement: Near, sql_: str, parameters:
             return []
         own = np.dot(wanted, wanted)
         among = _candidates(np.concatenate(squares), np.concatenate(products), own, statement.limit)
-    chosen = to_json([rowids[at] for at in among])
-    scored: list[tuple[float, int]] = []
-    for part in connection.in_parts(
-        f"SELECT * FROM ({sql_}) WHERE rowid IN (SELECT value FROM json_each(?))", [*parameters, chosen], _PART
-    ):
-        scores = _cosine(_vectors(part).astype(np.float64), wanted.astype(np.float64))
-        scored += [(-float(score), rowid) for score, (rowid, _) in zip(scores, part, strict=True)]
-    return [(rowid, -score) for score, rowid in sorted(scored)[: max(0, statement.limit)]]
+    return [rowids[at] for at in among]
 
 
 def _vectors(rows: list[tuple[Any, ...]]) -> Any:
-    return np.frombuffer(b"".join([blob for _, blob in rows]), "<f4").reshape(len(rows), -1)
+    return np.frombuffer(b"".join([row[1] for row in rows]), "<f4").reshape(len(rows), -1)
 
 
 #: More than float32 can be off for a cosine of some thousand dimensions.
@@ -67,7 +95,7 @@ def _candidates(squares: Any, products: Any, own: Any, limit: int) -> Any:
 
 
 def _cosine(vectors: Any, wanted: Any) -> Any:
-    """Of each row; 0 for a row of zeros."""
+    """Of each row; 0 for a row of zeros, or with what is no number."""
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(lengths > 0, vectors @ wanted / lengths, 0.0)
+    with np.errstate(all="ignore"):
+        return np.nan_to_num(np.where(lengths > 0, vectors @ wanted / lengths, 0.0), nan=0.0)

@@ -8,11 +8,11 @@ days sort the same either way, so only the days of the rows that count are sorte
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from mirror.core.errors import SourceError
 from mirror.core.quote import quoted as quote_identifier
 from mirror.storage.jsontext import to_json
 from mirror.storage.statements import (
@@ -39,7 +39,7 @@ from mirror.storage.statements import (
     Unexpired,
     Update,
 )
-from mirror.storage.tables import Column, Embedding, Table
+from mirror.storage.tables import Column, Embedding, NoObject, Table, texts_in
 from mirror.storage.words import search_words
 
 _MOST_MARKS = 500
@@ -67,16 +67,32 @@ def stored(column: Column, value: Any) -> Any:
             return value
 
 
+#: Types of rows that fit their columns, of each table: what most rows have is found in it at once.
+_MOST_SHAPES = 1000
+_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,), "time": (str,), "integer": (int,), "millis": (int,), "real": (float, int),
+}  # fmt: skip
+
+
 def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
-    """A function that makes a table's row of a row of SQLite, which has the table's columns in order."""
-    converters = [(at, _loader(column)) for at, column in enumerate(table.columns)]
-    special = [(at, load) for at, load in converters if load is not None]
+    """A function that makes a table's row of a row of SQLite, which has the table's columns in order.
+
+    SQLite takes any value in any column. What another program has left that does not fit its column counts as no value
+    there, or as the column's default: one row must not keep the others from being read.
+    """
+    special = [(at, load) for at, column in enumerate(table.columns) if (load := _loader(column)) is not None]
+    plain = [(at, column) for at, column in enumerate(table.columns) if column.kind in _TYPES]
     row_type = table.row
-    if not special:
-        return lambda row: row_type(*row)
+    fitting: set[tuple[type, ...]] = set()
 
     def read(row: tuple[Any, ...]) -> Any:
         values = list(row)
+        kinds = tuple(map(type, row))
+        if kinds not in fitting:
+            for at, column in plain:
+                values[at] = _fitted(column, values[at])
+            if len(fitting) < _MOST_SHAPES and all(now is was for now, was in zip(values, row, strict=True)):
+                fitting.add(kinds)
         for at, load in special:
             values[at] = load(values[at])
         return row_type(*values)
@@ -84,33 +100,60 @@ def reader(table: Table) -> Callable[[tuple[Any, ...]], Any]:
     return read
 
 
+def _fitted(column: Column, value: Any) -> Any:
+    is_number = column.kind in ("integer", "millis", "real")
+    if isinstance(value, _TYPES[column.kind]) or (value is None and (column.optional or not is_number)):
+        return value
+    if not is_number:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value)
+    return None if column.optional else column.default
+
+
 def _loader(column: Column) -> Callable[[Any], Any] | None:
     match column.kind:
         case "json":
-            if column.optional:
-                return _optional_texts if column.sequence else _any_json
-            return _texts if column.sequence else _object
+            if column.sequence:
+                return _optional_texts if column.optional else _texts
+            return _optional_object if column.optional else _object
         case "vector":
-            return lambda blob: Embedding.from_bytes(blob) if blob else None
+            return _embedding
         case "flag":
             return bool
         case _:
             return None
 
 
+def _embedding(blob: Any) -> Embedding | None:
+    return Embedding.from_bytes(blob) if isinstance(blob, bytes) and blob and len(blob) % 4 == 0 else None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
 def _parse(text: Any) -> Any:
+    """The JSON of a text; None for what is none, too."""
     try:
-        return json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise SourceError("read a row", detail=f"not JSON: {text!r:.60}", next_step="correct the row") from error
+        return _decode(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
 
 
-def _any_json(text: Any) -> Any:
-    return None if text is None or text == "" else _parse(text)
+def _object(text: Any) -> dict[str, Any]:
+    """The object in a column."""
+    if text is None or text in ("", "{}", "null"):
+        return {}
+    found = _parse(text)
+    return found if isinstance(found, dict) else NoObject()
 
 
-def _object(text: Any) -> Any:
-    return {} if text is None or text == "" else _parse(text)
+def _optional_object(text: Any) -> Any:
+    return None if text is None or text in ("", "null") else _object(text)
 
 
 def _optional_texts(text: Any) -> Any:
@@ -118,10 +161,8 @@ def _optional_texts(text: Any) -> Any:
 
 
 def _texts(text: Any) -> Any:
-    if text is None or text == "":
-        return ()
     found = _parse(text)
-    return tuple(found) if isinstance(found, list) else ()
+    return texts_in(found)
 
 
 # -- conditions ----------------------------------------------------------------------------------------

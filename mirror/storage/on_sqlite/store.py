@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mirror.core.errors import SourceError, UnsupportedError
+from mirror.core.errors import ConstraintError, SourceError, UnsupportedError
 from mirror.core.quote import quoted
 from mirror.storage.forks import Lock, whole
 from mirror.storage.jsontext import to_json
@@ -78,6 +78,7 @@ class _Session:
     """A connection, and what its file has."""
 
     def __init__(self, database: Path, file: tuple[int, int]) -> None:
+        self.database = database
         self.file = file
         """Device and inode number of the database that it is connected to."""
         self.connection: Connection = connect(database)
@@ -300,7 +301,7 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
             return [(read(row[:width]), *row[width:]) for row in found]
         case Insert(table):
             has_vector = bool(table.vectors) and statement.values.get("embedding") is not None
-            with session.together(has_vector):
+            with session.together(has_vector), _explained(session, table, statement.values):
                 execute(*sql.insert(statement))
                 changed = session.connection.changed()
                 if has_vector and changed:
@@ -308,7 +309,7 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
             return changed
         case Update(table):
             has_vector = bool(table.vectors) and "embedding" in statement.values
-            with session.together(has_vector):
+            with session.together(has_vector), _explained(session, table, statement.values):
                 execute(*sql.update(statement))
                 changed = session.connection.changed()
                 if has_vector and changed:
@@ -344,6 +345,24 @@ def _answer(session: _Session, statement: Statement[Any]) -> Any:
         case ComparesVectors():
             return session.compares_vectors
     raise TypeError(f"no statement: {statement!r}")
+
+
+@contextmanager
+def _explained(session: _Session, table: Table, values: Mapping[str, Any]) -> Iterator[None]:
+    """Name the reference to a row that is not there, which SQLite's own error does not."""
+    try:
+        yield
+    except ConstraintError as error:
+        execute = session.connection.execute
+        for _, _, parent, column, key, *_ in execute(f"PRAGMA foreign_key_list({quoted(table.name)})"):
+            value = values.get(column)
+            if isinstance(value, str) and not execute(
+                f"SELECT 1 FROM {quoted(parent)} WHERE {quoted(key or 'id')} = ?", [value]
+            ):
+                detail = f"no row of {parent} has the {key or 'id'} {value!r:.60}"
+                place = f"{table.name}.{column} in {session.database}"
+                raise ConstraintError("write a row", place, detail, next_step=f"correct {column}") from error
+        raise
 
 
 def _by_key(table: Table, values: Any) -> Condition:
@@ -405,19 +424,9 @@ def _near(session: _Session, statement: Near) -> list[tuple[Any, ...]]:
     table, wanted = statement.table, statement.embedding
     condition, parameters = sql.where(table, statement.where)
     execute, name = session.connection.execute, quoted(table.name)
-    fits = f"length(embedding) = {4 * len(wanted)} AND {condition}"
-    if session.vectors:
-        # The extension gives NULL for a vector of zeros, which is similar to nothing.
-        best = execute(
-            f"SELECT rowid, 1 - vec_distance_cosine(embedding, ?) AS score FROM {name} WHERE {fits}"
-            " ORDER BY score DESC, rowid LIMIT ?",
-            [wanted.to_bytes(), *parameters, statement.limit],
-        )
-    else:
-        best = most_similar(
-            session.connection, statement, f"SELECT rowid, embedding FROM {name} WHERE {fits}", parameters
-        )
-    scores = {rowid: score for rowid, score in best if score is not None and score > 0}
+    fits = f"typeof(embedding) = 'blob' AND length(embedding) = {4 * len(wanted)} AND {condition}"
+    best = most_similar(session.connection, statement, fits, parameters, extension=session.vectors)
+    scores = {rowid: score for rowid, score in best if score > 0}
     along = joined.along(table, statement.along)
     found = execute(
         f"SELECT rowid, {sql.columns(table)}, 0.0{along} FROM {name} WHERE rowid IN (SELECT value FROM json_each(?))",

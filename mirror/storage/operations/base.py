@@ -12,7 +12,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
-from mirror.core.errors import ConfigError
+from mirror.core.errors import ConfigError, ConstraintError
 from mirror.storage.arguments import checked_operation, is_finite
 from mirror.storage.arguments import embedding_of as embedding_of
 from mirror.storage.statements import Op
@@ -77,7 +77,7 @@ class Context:
         """Raise ``ConfigError`` for an agent other than the one whose rows are seen."""
         if agent_id is not None and agent_id != self.agent:
             raise ConfigError(
-                "write for an agent",
+                "act for an agent",
                 agent_id,
                 f"this adapter is {self.agent}'s",
                 next_step=f"call it on for_agent({agent_id!r})",
@@ -134,6 +134,11 @@ def without(row: Row, *names: str) -> dict[str, Any]:
 def refuse(operation: str, what: str, why: str) -> NoReturn:
     """Raise ``ConfigError`` for an argument."""
     raise ConfigError(operation, what, why, next_step="correct the argument")
+
+
+def no_such(kind: str, row_id: str) -> ConstraintError:
+    """The error for a link to a row that is not there."""
+    return ConstraintError("write a link", f"{kind} {row_id}", "there is none with this id", next_step="correct the id")
 
 
 def named(operation: str, name: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from mirror.storage.models.memory import CATEGORIES, CATEGORY_ITEMS, ITEMS, Category, MemoryItem
 from mirror.storage.models.results import CategoryResult
-from mirror.storage.operations.base import Context, embedding_of, named, reads, without, writes
-from mirror.storage.operations.items import visible
+from mirror.storage.operations.base import Context, embedding_of, named, no_such, reads, without, writes
+from mirror.storage.operations.items import require_item, visible
 from mirror.storage.statements import (
     Count,
     Delete,
@@ -100,12 +100,15 @@ def get_item_categories(ctx: Context, item_id: str) -> Op[list[Category]]:
     return (yield from run(Select(CATEGORIES, Linked("id", CATEGORY_ITEMS, "category_id", item), ("name",))))
 
 
-@writes("memory")
+@writes("memory", many=True)
 def link_item_to_category(ctx: Context, item_id: str, category_id: str) -> Op[bool]:
     """Put an item in a category; False if it is there already.
 
     Raises ``ConstraintError`` if there is no such item or category.
     """
+    yield from require_item(ctx, item_id)
+    if not (yield from run(Count(CATEGORIES, eq("id", category_id)))):
+        raise no_such("category", category_id)
     return (yield from run(Insert(CATEGORY_ITEMS, {"item_id": item_id, "category_id": category_id}, True))) > 0
 
 

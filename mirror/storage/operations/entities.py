@@ -13,18 +13,20 @@ from mirror.storage.operations.base import (
     embedding_of,
     is_blank,
     named,
+    no_such,
     reads,
     settable,
     texts,
     without,
     writes,
 )
-from mirror.storage.operations.items import count_memories, visible
+from mirror.storage.operations.items import count_memories, require_item, visible
 from mirror.storage.statements import (
     Along,
     Any_,
     Compare,
     Contains,
+    Count,
     Delete,
     Insert,
     Linked,
@@ -184,6 +186,9 @@ def link_item_to_entity(ctx: Context, item_id: str, entity_id: str, role: str | 
 
     Raises ``ConstraintError`` if there is no such item or entity.
     """
+    yield from require_item(ctx, item_id)
+    if not (yield from run(Count(ENTITIES, eq("id", entity_id)))):
+        raise no_such("entity", entity_id)
     now = ctx.stamp()
     made = yield from run(Insert(ITEM_ENTITIES, {"item_id": item_id, "entity_id": entity_id, "role": role}, True))
     yield from count_memories(entity_id, {"last_mentioned_at": now, "updated_at": now})

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from mirror.core.errors import ConfigError
 from mirror.storage.arguments import Name
 from mirror.storage.filters import condition
+from mirror.storage.jsontext import as_read
 from mirror.storage.models.memory import (
     CATEGORY_ITEMS,
     ENTITIES,
@@ -30,6 +32,7 @@ from mirror.storage.operations.base import (
     embedding_of,
     iso,
     named,
+    no_such,
     one_of,
     reads,
     refuse,
@@ -55,7 +58,8 @@ from mirror.storage.statements import (
     first,
     run,
 )
-from mirror.storage.tables import Time
+from mirror.storage.tables import NoObject, Time, misfit_of_json
+from mirror.storage.times import NEEDED, utc
 
 Significance = Literal["routine", "noteworthy", "important", "core"]
 Visibility = Literal["private", "team", "family", "public"]
@@ -183,6 +187,7 @@ def _new_item(ctx: Context, given: Mapping[str, Any]) -> MemoryItem:
     named(operation, values["memory_type"])
     if values["embedding"] is not None:
         values["embedding"] = embedding_of(values["embedding"])
+    ITEMS.check("summary", values["summary"])
     own = {
         "id": ctx.new_id(), "content_hash": content_hash(values["summary"]), "reinforcement_count": 1,
         "last_reinforced_at": now, "created_at": now, "updated_at": now,
@@ -200,12 +205,37 @@ def _extra(
     operation = "create a memory item"
     if extra is not None and not isinstance(extra, Mapping):
         refuse(operation, f"{extra!r:.60}", "extra needs an object")
-    made = dict(extra or {})
-    if visibility is not None:
-        made[VISIBILITY] = one_of(operation, visibility, get_args(Visibility))
-    if ttl is not None:
-        made[EXPIRES_AT] = iso(ctx.clock() + timedelta(seconds=at_least(operation, ttl, 0, MOST_TTL)))
+    asked = _asked(ctx, operation, {"visibility": visibility, "ttl": ttl})
+    kept = _checked(operation, dict(extra or {}) | {name: value for name, value in asked.items() if value is not None})
+    made = {name: value for name, value in kept.items() if name not in (EXPIRES_AT, VISIBILITY) or value is not None}
+    ITEMS.check("extra", made)
+    read: dict[str, Any] = as_read(made)
+    return read
+
+
+def _asked(ctx: Context, operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of ``extra`` for ``visibility`` and ``ttl``, where they are given; None for None."""
+    made: dict[str, Any] = {}
+    if "visibility" in given:
+        made[VISIBILITY] = given["visibility"]
+    if "ttl" in given:
+        ttl = given["ttl"]
+        seconds = None if ttl is None else timedelta(seconds=at_least(operation, ttl, 0, MOST_TTL))
+        made[EXPIRES_AT] = None if seconds is None else iso(ctx.clock() + seconds)
     return made
+
+
+def _checked(operation: str, extra: dict[str, Any]) -> dict[str, Any]:
+    """``extra`` as it is kept: the stores compare ``expiresAt`` as text, so it has one form. Raises ``ConfigError``."""
+    if extra.get(VISIBILITY) is not None:
+        one_of(operation, extra[VISIBILITY], get_args(Visibility))
+    expires = extra.get(EXPIRES_AT)
+    if expires is None:
+        return extra
+    moment = utc(expires) if isinstance(expires, str) else None
+    if moment is None:
+        refuse(operation, f"{EXPIRES_AT} {expires!r:.60}", f"it needs {NEEDED}")
+    return extra | {EXPIRES_AT: f"{moment[:10]}T{moment[11:23]}Z"}
 
 
 @reads("memory")
@@ -237,6 +267,12 @@ def list_items(
     wanted = visible(ctx, *_equal(memory_type=memory_type, resource_id=resource_id, significance=significance),
                      condition(ITEMS, where))  # fmt: skip
     return (yield from run(Select(ITEMS, wanted, ("-created_at",), limit, offset)))
+
+
+def require_item(ctx: Context, item_id: str) -> Op[None]:
+    """Raise ``ConstraintError`` if there is no such item, or its time to live has ended."""
+    if not (yield from run(Count(ITEMS, visible(ctx, eq("id", item_id))))):
+        raise no_such("item", item_id)
 
 
 def _equal(**values: Any) -> Iterable[Condition]:
@@ -294,7 +330,7 @@ def delete_items(ctx: Context, item_ids: Iterable[str]) -> Op[int]:
 def update_item_embedding(ctx: Context, item_id: str, embedding: Iterable[float]) -> Op[bool]:
     """Set an item's embedding; False if there is no such item."""
     values = {"embedding": embedding_of(embedding), "updated_at": ctx.stamp()}
-    return (yield from run(Update(ITEMS, values, eq("id", item_id)))) > 0
+    return (yield from run(Update(ITEMS, values, visible(ctx, eq("id", item_id))))) > 0
 
 
 @writes("memory", many=True)
@@ -303,7 +339,7 @@ def update_item_embeddings(ctx: Context, embeddings: Mapping[str, Iterable[float
     now, found = ctx.stamp(), 0
     for item_id, embedding in embeddings.items():
         values = {"embedding": embedding_of(embedding), "updated_at": now}
-        found += yield from run(Update(ITEMS, values, eq("id", item_id)))
+        found += yield from run(Update(ITEMS, values, visible(ctx, eq("id", item_id))))
     return found
 
 
@@ -312,8 +348,10 @@ def reinforce_item(ctx: Context, item_id: str) -> Op[MemoryItem | None]:
     """Count one more confirmation of an item; None if there is no such item."""
     now = ctx.stamp()
     values = {"reinforcement_count": Add(1), "last_reinforced_at": now, "updated_at": now}
-    yield from run(Update(ITEMS, values, eq("id", item_id)))
-    return first((yield from run(Select(ITEMS, visible(ctx, eq("id", item_id))))))
+    wanted = visible(ctx, eq("id", item_id))
+    if not (yield from run(Update(ITEMS, values, wanted))):
+        return None
+    return first((yield from run(Select(ITEMS, wanted))))
 
 
 @writes("memory", many=True)
@@ -348,40 +386,51 @@ def update_item(ctx: Context, item_id: str, fields: Mapping[str, Any]) -> Op[Mem
     """Set some of an item's columns (not its id or times); None if there is no such item.
 
     ``extra`` is replaced as a whole, but for what this interface keeps there: ``expiresAt``, ``visibility`` and
-    ``history`` stay, unless they are named; None as their value takes them away.
+    ``history`` stay, unless they are named; None as their value takes them away. So do ``ttl`` and ``visibility`` as
+    ``create_item`` has them, which are no columns.
     """
+    operation = "update a memory item"
     fixed = {"id", "created_at", "updated_at", "content_hash", "reinforcement_count", "last_reinforced_at"}
-    if wrong := set(fields) - (set(ITEMS.by_name) - fixed):
+    if wrong := set(fields) - (set(ITEMS.by_name) - fixed) - {"ttl", "visibility"}:
         detail = f"not to be set: {', '.join(sorted(wrong))}"
-        raise ConfigError("update a memory item", item_id, detail, next_step="name columns of a memory item")
-    values = dict(fields)
+        raise ConfigError(operation, item_id, detail, next_step="name columns of a memory item")
+    values = {name: value for name, value in fields.items() if name not in ("ttl", "visibility")}
+    if isinstance(values.get("extra"), Mapping):
+        values["extra"] = _checked(operation, dict(values["extra"]))
     if "summary" in values:
+        ITEMS.check("summary", values["summary"])
         values["content_hash"] = content_hash(values["summary"])
     if "significance" in values:
-        one_of("update a memory item", values["significance"], get_args(Significance))
+        one_of(operation, values["significance"], get_args(Significance))
     if "memory_type" in values:
-        named("update a memory item", values["memory_type"])
+        named(operation, values["memory_type"])
     if values.get("embedding") is not None:
         values["embedding"] = embedding_of(values["embedding"])
-    return (yield from _change(ctx, item_id, values))
+    return (yield from _change(ctx, item_id, values, _checked(operation, _asked(ctx, operation, fields))))
 
 
-def _change(ctx: Context, item_id: str, values: Mapping[str, Any]) -> Op[MemoryItem | None]:
-    """Set columns, and note in the item's history what they were."""
+def _change(
+    ctx: Context, item_id: str, values: Mapping[str, Any], asked: Mapping[str, Any] = MappingProxyType({})
+) -> Op[MemoryItem | None]:
+    """Set columns, and note in the item's history what they were. ``asked``: members of ``extra`` that are set, too."""
     for name, value in values.items():
         ITEMS.check(name, value)
     item: MemoryItem | None = first((yield from run(Select(ITEMS, visible(ctx, eq("id", item_id))))))
     if item is None:
         return None
     now = ctx.stamp()
+    if "extra" not in values and not asked and (isinstance(item.extra, NoObject) or misfit_of_json(item.extra)):
+        # Another program's, and nothing to put into it, or what not every store can hold: it stays as it is.
+        yield from run(Update(ITEMS, dict(values) | {"updated_at": now}, eq("id", item_id)))
+        return first((yield from run(Select(ITEMS, eq("id", item_id)))))
     before = {name: getattr(item, name) for name in values if name not in ("content_hash", "embedding", "extra")}
-    extra = dict(values.get("extra", item.extra))
+    extra = dict(values.get("extra", item.extra)) | dict(asked)
     for name in (EXPIRES_AT, VISIBILITY, HISTORY):
         if name not in extra and name in item.extra:
             extra[name] = item.extra[name]
         elif extra.get(name, "") is None:
             del extra[name]
-    if before:
+    if before and not misfit_of_json(before):
         entries = extra.get(HISTORY)
         kept = entries if isinstance(entries, list) else []
         extra[HISTORY] = [*kept, {"at": now, "before": before}][-MOST_HISTORY:]

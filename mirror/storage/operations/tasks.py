@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from mirror.core.errors import StorageError
+from mirror.core.errors import ConstraintError, StorageError
 from mirror.storage.arguments import Name
+from mirror.storage.jsontext import as_read
 from mirror.storage.models.dashboard import TASKS, Completion, Task
 from mirror.storage.operations.base import UNSET, Context, Unset, given, reads, some, without, writes
 from mirror.storage.statements import (
@@ -22,6 +23,7 @@ from mirror.storage.statements import (
     Compare,
     Condition,
     Contains,
+    Count,
     CountBy,
     Delete,
     Insert,
@@ -118,11 +120,17 @@ def new(
         channel_id=channel_id or None,
         parent_task_id=parent_task_id or None,
         tags=None if tags is None else tuple(tags),
-        metadata=None if metadata is None else dict(metadata),
+        metadata=None if metadata is None else _metadata(metadata),
         assignee=assignee or None,
         depends_on=tuple(depends_on or ()),
         team_id=team_id or None,
     )
+
+
+def _metadata(given: Mapping[str, Any]) -> dict[str, Any]:
+    TASKS.check("metadata", given)
+    made: dict[str, Any] = as_read(given)
+    return made
 
 
 def keep(task: Task) -> Op[int]:
@@ -214,7 +222,13 @@ def update(
 def delete(ctx: Context, task_id: str) -> Op[bool]:
     """Delete a task; False if there is none. Raises ``ConstraintError`` for one that other tasks are parts of."""
     task = yield from find(task_id)
-    return task is not None and (yield from run(Delete(TASKS, eq("id", task.id)))) > 0
+    if task is None:
+        return False
+    if parts := (yield from run(Count(TASKS, eq("parent_task_id", task.id)))):
+        subtasks = "a subtask" if parts == 1 else f"{parts} subtasks"
+        step = "delete its subtasks first"
+        raise ConstraintError("delete a task", task.id, f"it has {subtasks}", next_step=step)
+    return (yield from run(Delete(TASKS, eq("id", task.id)))) > 0
 
 
 @reads("dashboard")

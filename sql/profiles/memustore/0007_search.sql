@@ -76,8 +76,8 @@ CREATE FUNCTION is_alive(p_extra jsonb, p_now text) RETURNS boolean LANGUAGE sql
 RETURN CASE WHEN jsonb_typeof(p_extra -> 'expiresAt') = 'string'
             THEN (p_extra ->> 'expiresAt') COLLATE "C" > p_now ELSE true END;
 
--- Memories that the asking agent may read, with their places in both lists, in no order. Of each list more than p_limit
--- where there are: up to p_limit + 150, and four times as many for a p_limit of 50 or less. p_scope: own, others, all.
+-- Memories that the asking agent may read, with their places in both lists, in no order. Of each list up to four times
+-- p_limit, but no more than 150 beyond it. p_scope: own, others, all.
 -- p_syntax: any (any_word) or web (web_words). p_types, p_significance: NULL for all. p_now: for is_alive.
 CREATE FUNCTION memory_candidates(
     p_query text, p_embedding vector, p_limit int, p_scope text, p_types text[], p_significance text[], p_syntax text,

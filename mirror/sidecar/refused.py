@@ -1,0 +1,63 @@
+"""Refused tables for people: those with one cause are one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+#: Tables that are named, of many.
+_NAMED = 5
+
+
+class Refused(Protocol):
+    """A table that Postgres does not take as it is, and why: a saved refusal, or one of a status report."""
+
+    @property
+    def table(self) -> str: ...  # noqa: D102
+
+    @property
+    def reason(self) -> str: ...  # noqa: D102
+
+    @property
+    def next_step(self) -> str: ...  # noqa: D102
+
+    @property
+    def own_schema(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why some tables are refused."""
+
+    tables: tuple[str, ...]
+    reason: str
+    """Of several tables, with *each* in place of the table's own name."""
+    next_step: str
+    own_schema: bool
+
+    @property
+    def named(self) -> str:
+        """The tables; their number first, and only some by name, where they are many."""
+        if len(self.tables) == 1:
+            return self.tables[0]
+        more = f" and {len(self.tables) - _NAMED:,} more" if len(self.tables) > _NAMED else ""
+        return f"{len(self.tables):,} tables: {', '.join(self.tables[:_NAMED])}{more}"
+
+
+def causes(refusals: Iterable[Refused], schema: str) -> list[Cause]:
+    """The refusals of a source, put together by their cause, in the order of the first of each.
+
+    ``schema``: of the source's tables.
+    """
+    groups: dict[tuple[str, str, bool], list[Refused]] = {}
+    for refusal in refusals:
+        own = f"{schema}.{refusal.table}"
+        cause = refusal.reason.replace(own, "each"), refusal.next_step.replace(own, "each"), refusal.own_schema
+        groups.setdefault(cause, []).append(refusal)
+    return [
+        Cause((group[0].table,), group[0].reason, group[0].next_step, own_schema)
+        if len(group) == 1
+        else Cause(tuple(each.table for each in group), reason, step, own_schema)
+        for (reason, step, own_schema), group in groups.items()
+    ]
