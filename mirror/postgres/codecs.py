@@ -30,15 +30,25 @@ Encoder = Callable[[Value], "str | None"]
 #: A btree entry of Postgres has at most 2,704 bytes; a longer key is rejected here, before the server refuses it.
 MAX_KEY_BYTES = 2600
 
-#: jsonb refuses strings past 256 MB, and a bytea doubles in its text form below the 1 GB limit.
-MAX_VALUE_BYTES = 250_000_000
+#: Of strings in jsonb, in UTF-8, and of all elements of a document (``JENTRY_OFFLENMASK`` in Postgres' sources).
+MAX_JSON_BYTES = 0x0FFFFFFF
 
-#: A message of the protocol, and so the text form of a row, has at most 1 GB.
-MAX_ROW_BYTES = 1_000_000_000
+#: Postgres allocates at most 0x3FFFFFFF bytes at once (``MaxAllocSize``): for a value with its header of 4 bytes,
+#: and for a whole row before its values are moved out of it. The rest is room for headers of the row and its values.
+MAX_ROW_BYTES = 0x3FFFFFFF - 0x10000
+
+#: Of a row's values that Postgres cannot hold, so many bytes are kept in ``mirror.rejects``.
+MAX_KEPT_BYTES = 64_000_000
+
+#: So many bytes are a string of base64 for which a document has room.
+_MAX_BASE64_BYTES = (MAX_JSON_BYTES - 16) // 4 * 3
+#: Characters that are encoded at a time to see how long a text is.
+_PART = 1 << 20
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
-OVERSIZED = "value too large for Postgres"
+OVERSIZED = "larger than a row of Postgres can be (1 GB)"
+OVERSIZED_JSON = "larger than jsonb can be (256 MB)"
 BAD_TEXT = "text that is not valid in the database's encoding"
 NUL_TEXT = "text with a NUL character"
 
@@ -106,9 +116,43 @@ def json_array(values: Sequence[Value]) -> str:
     return f"[{','.join(map(json_text, values))}]"
 
 
-def json_object(names: Sequence[str], values: Sequence[Value]) -> str:
-    """Take column names and as many values; return one JSON object in the lossless encoding."""
-    return f"{{{','.join(f'{json.dumps(n)}:{json_text(v)}' for n, v in zip(names, values, strict=True))}}}"
+def json_object(names: Sequence[str], values: Sequence[Value], most: int = MAX_KEPT_BYTES) -> str:
+    """Take column names and as many values; return one JSON object in the lossless encoding.
+
+    Of values that take more than ``most`` bytes together, the last ones are left out, with their sizes in bytes.
+    """
+    left = most
+    members = []
+    for name, value in zip(names, values, strict=True):
+        size = size_of(value)
+        left -= size
+        text = json_text(value) if left >= 0 else f'{{"left_out":{size}}}'
+        if left < 0:
+            left += size
+        members.append(f"{json.dumps(name)}:{text}")
+    return f"{{{','.join(members)}}}"
+
+
+def size_of(value: Value) -> int:
+    """How many bytes a value has in UTF-8; 8 for one that is neither text nor blob."""
+    match value:
+        case str():
+            if value.isascii():
+                return len(value)
+            return sum(len(value[at : at + _PART].encode()) for at in range(0, len(value), _PART))
+        case bytes():
+            return len(value)
+        case BadText():
+            return len(value.raw)
+        case _:
+            return 8
+
+
+def _check_size(value: Value, most: int, reason: str) -> None:
+    if isinstance(value, str) and 4 * len(value) <= most:
+        return
+    if size_of(value) > most:
+        raise Reject(reason)
 
 
 def misfit(value: Value, pg_type: str) -> Unfit:
@@ -126,8 +170,8 @@ def kind_of(value: Value) -> str:
 def _check_text(value: str) -> str:
     if "\0" in value:
         raise UnfitText(NUL_TEXT)
-    if len(value) > MAX_VALUE_BYTES:
-        raise Reject(OVERSIZED)
+    if 4 * len(value) > MAX_ROW_BYTES:
+        _check_size(value, MAX_ROW_BYTES, OVERSIZED)
     return value
 
 
@@ -159,8 +203,7 @@ def _text(value: Value) -> str | None:
 
 def _bytea(value: Value) -> str | None:
     if type(value) is bytes:
-        if len(value) > MAX_VALUE_BYTES:
-            raise Reject(OVERSIZED)
+        _check_size(value, MAX_ROW_BYTES, OVERSIZED)
         return "\\x" + value.hex()
     if value is None:
         return None
@@ -193,17 +236,14 @@ def _jsonb(value: Value) -> str | None:
         return None
     if isinstance(value, Uncomputed):
         raise misfit(value, "jsonb")
-    if type(value) is str and "\0" not in value:
-        if len(value) > MAX_VALUE_BYTES:
-            raise Reject(OVERSIZED)
-    elif not isinstance(value, int | float) and _encoded_bytes(value) > MAX_VALUE_BYTES * 3 // 4:
-        raise Reject(OVERSIZED)
+    check_json_size(value)
     return jsonb_text(value)
 
 
-def _encoded_bytes(value: str | bytes | BadText) -> int:
-    """How many bytes of a value are kept in base64."""
-    return len(value.raw if isinstance(value, BadText) else value)
+def check_json_size(value: Value) -> None:
+    """Raise :class:`Reject` for a value that has no room in jsonb, in the lossless encoding."""
+    plain = isinstance(value, str) and "\0" not in value
+    _check_size(value, MAX_JSON_BYTES if plain else _MAX_BASE64_BYTES, OVERSIZED_JSON)
 
 
 def _jsonb_key(value: Value) -> str | None:

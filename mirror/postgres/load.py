@@ -16,13 +16,13 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 import apsw
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composed, Identifier
 
 from mirror.core.errors import DamagedError, FormatError, RefusedError
 from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
-from mirror.postgres import ddl
+from mirror.postgres import ddl, large
 from mirror.postgres.apply import RejectFile
 from mirror.postgres.codecs import Unfit
 from mirror.postgres.dml import Stage
@@ -152,7 +152,7 @@ class Loader:
         """Stage all rows of a table, which is stored as the stage's target, and save its rejects again."""
         self._forget_rejects(table)
         self._conn.execute(stage.create())
-        self._fill(table, stage.target, stage.copy_rows(), careful)
+        self._fill(table, stage.target, stage.table, stage.columns, careful)
         self._conn.execute(stage.analyze())
 
     def _forget_rejects(self, table: Table) -> None:
@@ -167,9 +167,7 @@ class Loader:
             self._forget_rejects(table)
             target = self._editor.create(table, overrides=overrides, rowid_key=by_rowid, primary_key=False)
             if target.agent is None or not has_rows(self._conn, target):
-                names = ddl.names_sql(tuple(name for name, _ in target.stored))
-                into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
-                self._fill(table, target, into, careful)
+                self._fill(table, target, ddl.table_sql(target), tuple(name for name, _ in target.stored), careful)
                 if target.agent is None:
                     self._conn.execute(ddl.add_primary_key(target))
                 has_vectors = any(column.codec == "vector" for column in target.columns)  # see vectors.py
@@ -217,11 +215,12 @@ class Loader:
             raise ColumnMisfit(table.name, *_first_difference(held, wanted))
         return held
 
-    def _fill(self, table: Table, target: Target, into: Composed, careful: bool) -> None:
+    def _fill(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...], careful: bool) -> None:
+        """Send all rows to a table with the target's stored columns under these names."""
         if careful or self._copy is None or any(column.codec for column in target.columns):
-            done = self._fill_carefully(table, target, into)
+            done = self._fill_carefully(table, target, into, names)
         else:
-            done = self._fill_fast(self._copy, table, target, into)
+            done = self._fill_fast(self._copy, table, target, _copy_into(into, names))
         self._progress(table.name, done, done)
 
     def _fill_fast(self, copy: SourceCopy, table: Table, target: Target, into: Composed) -> int:
@@ -238,6 +237,7 @@ class Loader:
                 try:
                     for row in copy.rows(table, target):
                         write(row)
+                        del row  # it may be large, and the next one is read before it would be forgotten
                         done += 1
                         if done % _PROGRESS_ROWS == 0:
                             self._progress(table.name, done, total)
@@ -255,7 +255,7 @@ class Loader:
                 raise
             self._damage = error
 
-    def _fill_carefully(self, table: Table, target: Target, into: Composed) -> int:
+    def _fill_carefully(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...]) -> int:
         """COPY in parts, through the codecs; what Postgres cannot hold becomes rejects. Return the number of rows."""
         total = None if self._copy is None else self._copy.rows_at_most(table)
         planner = RowPlanner(table, target)
@@ -263,10 +263,13 @@ class Loader:
         with RejectFile() as rejected:
 
             def write(part: list[tuple[RowChange, RowPlan]]) -> None:
-                with self._conn.cursor().copy(into) as sending:
+                with self._conn.cursor().copy(_copy_into(into, names)) as sending:
                     for _, plan in part:
-                        if plan.upsert is not None:
+                        if plan.upsert is not None and not plan.large:
                             sending.write_row(plan.upsert)
+                for _, plan in part:
+                    if plan.upsert is not None and plan.large:
+                        large.send(self._conn, into, names, [pg_type for _, pg_type in target.stored], plan.upsert)
 
             def refuse(item: tuple[RowChange, RowPlan], error: RefusedError) -> None:
                 keep(planner.refused(item[0], error.detail))
@@ -275,9 +278,13 @@ class Loader:
                 if plan.rejected is not None:
                     rejected.add(plan.rejected)
 
-            for part in parts((change, planner.plan(change)) for change in self._readable(table)):
+            def plan_of(change: RowChange) -> tuple[RowChange, RowPlan]:
+                return change, planner.plan(change)
+
+            for part in parts(map(plan_of, self._readable(table))):  # a generator would hold a change
                 for _, plan in part:
                     keep(plan)
+                    del plan
                 in_parts(self._conn, table.name, part, write, refuse)
                 done += len(part)
                 self._progress(table.name, done, total)
@@ -300,6 +307,10 @@ def damage(table: str, error: FormatError) -> RefusedError:
         " be read earlier",
         next_step="make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place",
     )
+
+
+def _copy_into(into: Identifier, names: tuple[str, ...]) -> Composed:
+    return SQL("COPY {} ({}) FROM STDIN").format(into, ddl.names_sql(names))
 
 
 def _may_pass_carefully(surprise: Exception) -> bool:

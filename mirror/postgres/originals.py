@@ -22,13 +22,15 @@ from typing import Any
 
 from mirror.core.values import BadText, Uncomputed, Value
 from mirror.postgres.codecs import (
-    MAX_VALUE_BYTES,
+    MAX_ROW_BYTES,
     OVERSIZED,
     Encoder,
     Reject,
+    check_json_size,
     json_text,
     jsonb_text,
     misfit,
+    size_of,
 )
 from mirror.postgres.json_forms import is_canonical_json
 
@@ -131,8 +133,7 @@ def _document(value: Value) -> str | None:
         raise Reject(f"SQLite cannot compute it ({value.error})")
     if isinstance(value, int | float):
         return json_text(value)
-    if len(value.raw if isinstance(value, BadText) else value) > MAX_VALUE_BYTES:
-        raise Reject(OVERSIZED)
+    check_json_size(value)
     found = document_of(value)
     return jsonb_text(value) if found is None else found
 
@@ -142,8 +143,10 @@ def _escaped(value: Value) -> str | None:
         return None
     if not isinstance(value, str | BadText):
         raise misfit(value, "text")
-    if len(value.raw if isinstance(value, BadText) else value) > MAX_VALUE_BYTES:
+    if size_of(value) > MAX_ROW_BYTES:
         raise Reject(OVERSIZED)
+    if isinstance(value, BadText) or "\0" in value:
+        check_json_size(value)  # it is kept in ``_original``
     shown = value if isinstance(value, str) else value.raw.decode(errors="replace")
     return shown.replace("\0", SHOWN_NUL)
 
@@ -153,15 +156,20 @@ def _bytes(value: Value) -> str | None:
         return None
     if isinstance(value, Uncomputed):
         raise Reject(f"SQLite cannot compute it ({value.error})")
-    if isinstance(value, bytes):
-        shown = value
-    elif isinstance(value, BadText):
-        shown = value.raw
-    else:
-        shown = (value if isinstance(value, str) else json_text(value)).encode()
-    if len(shown) > MAX_VALUE_BYTES:
+    if isinstance(value, BadText):
+        check_json_size(value)  # it is kept in ``_original``
+    if size_of(value) > MAX_ROW_BYTES:
         raise Reject(OVERSIZED)
-    return "\\x" + shown.hex()
+    return "\\x" + shown_bytes(value).hex()
+
+
+def shown_bytes(value: str | bytes | BadText | int | float) -> bytes:
+    """The bytes that a column with the codec ``bytes`` shows of a value."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, BadText):
+        return value.raw
+    return (value if isinstance(value, str) else json_text(value)).encode()
 
 
 #: By codec.

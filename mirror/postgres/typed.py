@@ -33,13 +33,14 @@ from mirror.core.values import BadText, Value
 from mirror.postgres.codecs import (
     BAD_TEXT,
     ENCODERS,
-    MAX_VALUE_BYTES,
+    MAX_JSON_BYTES,
     NUL_TEXT,
-    OVERSIZED,
+    OVERSIZED_JSON,
     Encoder,
     Misfit,
     Reject,
     kind_of,
+    size_of,
 )
 from mirror.postgres.json_forms import Number, compact, is_canonical_json
 from mirror.postgres.originals import ENCODERS as KEEPING
@@ -155,8 +156,8 @@ def _json(value: Value) -> str | None:
     if value is None:
         return None
     text = _text_of(value, "JSON")
-    if len(text) > MAX_VALUE_BYTES:
-        raise Reject(OVERSIZED)
+    if size_of(text) > MAX_JSON_BYTES:
+        raise Reject(OVERSIZED_JSON)
     try:
         parsed = json.loads(text, parse_constant=_no_constant, parse_int=Number, parse_float=Number)
     except ValueError as error:
