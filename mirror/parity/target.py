@@ -277,13 +277,13 @@ class Target:
         rows = self._query(_COLUMNS, (mapping.target_schema, mapping.target_table))
         return {name: (pg_type, not_null) for name, pg_type, not_null in rows}
 
-    def rows(self, plan: Plan, wanted: Range) -> Iterator[list[Cells]]:
-        """Rows of a range in the common key order (any order where there is none), in batches."""
+    def rows(self, plan: Plan, wanted: Range, together: int = FETCH_ROWS) -> Iterator[list[Cells]]:
+        """Rows of a range in the common key order (any order where there is none), in batches of ``together``."""
         query, parameters = self._select(plan, wanted)
         converters = _converters_of(plan)
         with psycopg.ServerCursor(self._conn, "mirror_parity", row_factory=tuple_row) as cursor:
             cursor.execute(query, parameters, binary=True)
-            while batch := cursor.fetchmany(FETCH_ROWS):
+            while batch := cursor.fetchmany(together):
                 yield _converted(batch, converters) if converters else batch
 
     def digest(self, plan: Plan, wanted: Range) -> bytes:
