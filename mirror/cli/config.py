@@ -66,6 +66,7 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "postgres.connectionString": settings.dsn and hide_password(settings.dsn),
         "stateDir": str(settings.state_dir),
         "schema": settings.schema or "each source's own",
+        "columns": dict(settings.columns),
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

@@ -137,7 +137,7 @@ def _compare(
     own_schema = own_schema_command(settings, source, schema)
     with (
         _connect(dsn) as connection,
-        gate_of(source, dsn, settings.state_dir, schema, settings.options) as gate,
+        gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.columns) as gate,
         closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
         if not lock.take(wait=False):  # a comparison in the background keeps it for a moment only
@@ -166,11 +166,20 @@ def _compare(
 
         report = compare_and_keep()
         wrong = [table.table for table in report.tables if table.status == "different"]
+        if repair:
+            status = gate.status()
+            wider = (*status.widened, *status.escaped)
+            wrong += [t.table for t in report.tables if t.status == "equal" and _of(t.table, wider)]
         if not repair or not wrong:
             return report
         for table, done in gate.repair(wrong, REPAIR_SECONDS).items():
             click.echo(f"{source.name}: repaired {table}: {done}", err=True)
         return compare_and_keep(repaired=True)
+
+
+def _of(table: str, columns: tuple[str, ...]) -> bool:
+    """Whether one of the columns, each written ``table.column``, may be the table's."""
+    return any(column.startswith(f"{table}.") for column in columns)
 
 
 class _Bar:

@@ -32,7 +32,7 @@ _SHOWN = 60
 def rejects() -> None:
     """List, or try again, rows that Postgres cannot hold.
 
-    Such a row (a NUL in its text, say) is kept whole in the table mirror.rejects. It moves into its own table as soon
+    Such a row (a NUL in its key, say) is kept whole in the table mirror.rejects. It moves into its own table as soon
     as it is changed in SQLite to something that Postgres can hold.
     """
 
@@ -79,13 +79,14 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
 def retry(settings: Settings, debug: bool, timeout: float) -> None:
     """Send tables with rejected rows, and tables that Postgres refused, to Postgres again.
 
-    Useful after a change in Postgres. A row that was changed in SQLite is sent again by itself.
+    Useful after a change in Postgres. A row that was changed in SQLite is sent again by itself. A column that became
+    jsonb because of a value, or that keeps text with NUL beside it, gets its own type back if every value fits again.
     """
     left = 0
     with postgres_of(settings) as dsn:
         for source in settings.known():
             schema = schema_of(settings, source)
-            with gate_of(source, dsn, settings.state_dir, schema, settings.options) as mirror:
+            with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.columns) as mirror:
                 mirror.retry(timeout)
                 status = mirror.status()
             left += status.rejects + len(status.refusals)

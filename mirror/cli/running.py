@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def gate_of(source: Path, dsn: str, state_dir: Path, schema: str, options: str = "") -> Iterator[ControlClient]:
+def gate_of(
+    source: Path, dsn: str, state_dir: Path, schema: str, options: str = "", columns: Mapping[str, str] | None = None
+) -> Iterator[ControlClient]:
     """The running mirror of a source, or, if none is running, one that runs for the duration of the block.
 
     The latter catches up from where the last one stopped, but never copies the source again: that would hide what
     parity is to find. Raises ``StateError`` if there is no saved position to go on from, or the source is mirrored
     into another schema, ``ControlError`` if a mirror is running and does not answer. ``options``: what the command that
-    starts the mirror needs besides the source's name, with a space in front.
+    starts the mirror needs besides the source's name, with a space in front. ``columns``: rules of mirror.json.
     """
     folder = source_folder(state_dir, source)
     try:
@@ -45,7 +47,9 @@ def gate_of(source: Path, dsn: str, state_dir: Path, schema: str, options: str =
         # Imported here: it loads the whole engine, which takes longer than most commands take to run.
         from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
-        supervisor = Supervisor(SupervisorSettings([source], dsn, state_dir, schema, resume_only=True))
+        supervisor = Supervisor(
+            SupervisorSettings([source], dsn, state_dir, schema, columns=columns or {}, resume_only=True)
+        )
         with supervisor, wait_for_mirror(folder, 10.0) as client:
             _catch_up(supervisor, client)
             yield client

@@ -156,6 +156,11 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
         print_line(console, f"{name}: agent: {report.agent} (profile {report.profile})")
     if report.indexing:
         print_line(console, f"{name}: building a vector index: {report.indexing}")
+    if report.escaped:
+        kept = ", ".join(report.escaped)
+        print_line(console, f"{name}: shown without NUL and invalid bytes, and kept whole in _original: {kept}")
+    if report.widened:
+        print_line(console, f"{name}: jsonb because of values that do not fit: {', '.join(report.widened)}")
     if report.left_out:
         left_out = ", ".join(report.left_out)
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")

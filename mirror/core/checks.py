@@ -42,6 +42,7 @@ class Code(StrEnum):
     TABLE_NAME = "table.name-taken"
     TABLE_SHARED = "table.name-of-two-sources"
     COLUMN_WIDENED = "column.becomes-jsonb"
+    COLUMN_ESCAPED = "column.escaped"
     COLUMN_REJECTS = "column.rejects"
 
     # -- Postgres

@@ -116,6 +116,10 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     rejects: Annotated[int, Meta(description="rows that Postgres cannot hold: in mirror.rejects")] = 0
     refusals: list[RefusalReport] = []
     left_out: Annotated[list[str], Meta(description="virtual columns that only the program can compute")] = []
+    escaped: Annotated[
+        list[str], Meta(description="columns with text that Postgres cannot hold as it is: whole in _original")
+    ] = []
+    widened: Annotated[list[str], Meta(description="columns that are jsonb because of values that do not fit")] = []
     by_version: Annotated[
         list[str],
         Meta(description="virtual columns that the mirror's SQLite computes, another version maybe otherwise"),

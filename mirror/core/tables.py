@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mirror.core.values import Value
 
@@ -71,6 +71,20 @@ class Table:
         )
 
 
+class ColumnType(NamedTuple):
+    """A type in Postgres, and how values of SQLite are stored in it."""
+
+    pg_type: str
+    codec: str = ""
+    """As in :class:`ColumnMapping`."""
+
+
+#: Any value, in the lossless encoding; the type of a column with values that do not fit its own.
+ANY_VALUE = ColumnType("jsonb")
+#: Any text, also with NUL or invalid in the database's encoding.
+ANY_TEXT = ColumnType("text", "escaped")
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
     """Where one column of the source goes in Postgres."""
@@ -80,7 +94,8 @@ class ColumnMapping:
     """bigint, double precision, text, bytea, boolean, numeric, jsonb; with a codec also a time or ``vector``."""
     not_null: bool = False
     codec: str = ""
-    """Empty: by the type alone, and jsonb if a value does not fit. Else its type is fixed: see postgres/typed.py."""
+    """Empty: by the type alone, and jsonb if a value does not fit. Else its type is fixed: see postgres/typed.py and
+    postgres/originals.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,7 @@ class MapTable(Protocol):
         table: Table,
         schema: str,
         *,
-        jsonb_columns: Collection[str] = ...,
+        overrides: Mapping[str, ColumnType] = ...,
         rowid_key: bool = ...,
         of_agent: bool = ...,
     ) -> TableMapping:

@@ -39,7 +39,7 @@ from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unrea
 from mirror.parity.report import ParityReport, Status, TableReport, verdict_of
 from mirror.parity.source import Slice, Source
 from mirror.parity.tally import Tally
-from mirror.parity.target import Range, Refusal, Target
+from mirror.parity.target import FETCH_ROWS, Range, Refusal, Target
 from mirror.parity.values import Cells
 from mirror.parity.views import open_source
 
@@ -379,9 +379,10 @@ class _Run:
         if place.rows == 0:  # the sample is complete
             job.finish()
             return
+        large = slice_.large
         upper = None if slice_.exhausted else _last_that_fits(plan, slice_.rows) or place.lower
         if slice_.exhausted or upper != place.lower:
-            self._compare_range(job, plan, slice_.rows, Range(place.lower, upper))
+            self._compare_range(job, plan, slice_.rows, Range(place.lower, upper), large=large)
         else:  # no key of the slice can be in Postgres
             job.tally.add_slice(plan, slice_.rows, (), self._rejected(job))
         job.tally.at(lsn)
@@ -398,15 +399,17 @@ class _Run:
             job.whole = "the key holds NULL"
             job.start_over(job.mapping)
 
-    def _compare_range(self, job: _Job, plan: Plan, rows: list[Cells], wanted: Range) -> None:
+    def _compare_range(self, job: _Job, plan: Plan, rows: list[Cells], wanted: Range, *, large: bool) -> None:
         started = time.perf_counter()
-        by_digest = self._choice.by_digest()
+        by_digest = large or self._choice.by_digest()
         mine = digest_of(plan.row_columns, rows) if by_digest else None
         if mine is not None and mine == self._target.digest(plan, wanted):
             job.tally.add_equal(rows)
         else:
-            job.tally.add_slice(plan, rows, self._target.rows(plan, wanted), self._rejected(job))
-        self._choice.took(len(rows), time.perf_counter() - started, by_digest=by_digest)
+            theirs = self._target.rows(plan, wanted, 1 if large else FETCH_ROWS)
+            job.tally.add_slice(plan, rows, theirs, self._rejected(job))
+        if not large:
+            self._choice.took(len(rows), time.perf_counter() - started, by_digest=by_digest)
 
     def _rejected(self, job: _Job) -> Callable[[Collection[str]], set[str]]:
         return lambda keys: self._target.rejected(job.table, keys)

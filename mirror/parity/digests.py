@@ -29,6 +29,7 @@ from typing import LiteralString
 
 import numpy as np
 
+from mirror.parity.originals import document_alone
 from mirror.parity.plan import MappedColumn
 from mirror.parity.typed import posted_json
 from mirror.parity.values import INT64_MAX, INT64_MIN, Cell, Cells, literal
@@ -142,13 +143,15 @@ def _jsonb(value: Cell) -> bytes:
     match value:
         case int():
             return _text(str(value))
-        case str():
+        case str() if "\0" not in value:
             return _text(json.dumps(value, ensure_ascii=False))
         case float():
             written = literal(value)
             return _text(written.replace(":", ": ") if written.startswith("{") else _digits(value, written))
-        case _:
+        case bytes():
             return _text(literal(value).replace(":", ": "))
+        case _:
+            raise _NoImage
 
 
 def _digits(value: float, written: str | None = None) -> str:
@@ -168,6 +171,32 @@ def _json(value: Cell) -> bytes:
     return _text(posted_json(value))
 
 
+def _bytes(value: Cell) -> bytes:
+    if not isinstance(value, str):
+        raise _NoImage
+    return sha256(b"~" + value.encode()).digest()
+
+
+def _escaped(value: Cell) -> bytes:
+    if not isinstance(value, str) or "\0" in value:
+        raise _NoImage
+    return _text(f"~{value}")
+
+
+def _document(value: Cell) -> bytes:
+    if isinstance(value, int):
+        return _text(f"~{value}")
+    if isinstance(value, float):
+        written = literal(value)
+        if written.startswith("{"):
+            raise _NoImage
+        return _text(f"~{_digits(value, written)}")
+    posted = document_alone(value)
+    if posted is None:
+        raise _NoImage
+    return _text(posted)
+
+
 def _vector(value: Cell) -> bytes:
     if not isinstance(value, bytes) or len(value) % 4 or not value:
         raise _NoImage
@@ -177,7 +206,15 @@ def _vector(value: Cell) -> bytes:
     return sha256(_VECTOR_HEAD.pack(len(numbers), 0) + numbers.astype(">f4").tobytes()).digest()
 
 
-_BY_CODEC = {"millis": _millis, "time": _text, "json": _json, "vector": _vector}
+_BY_CODEC = {
+    "millis": _millis,
+    "time": _text,
+    "json": _json,
+    "vector": _vector,
+    "document": _document,
+    "escaped": _escaped,
+    "bytes": _bytes,
+}
 _BY_TYPE = {
     "bigint": _integer,
     "boolean": _integer,

@@ -31,8 +31,8 @@ from mirror.parity.values import Cell, Cells
 #: The types that a mirrored column may have.
 KNOWN_TYPES = frozenset({"bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"})
 
-#: The codecs of columns of other types, see :mod:`mirror.parity.typed`.
-KNOWN_CODECS = frozenset({"time", "millis", "json", "vector"})
+#: The codecs of columns of other types, see :mod:`mirror.parity.typed` and :mod:`mirror.parity.originals`.
+KNOWN_CODECS = frozenset({"time", "millis", "json", "vector", "document", "escaped", "bytes"})
 
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER_CASE = str.maketrans(_UPPER, _UPPER.lower())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cached_property
 from hashlib import blake2b
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
 from mirror.parity.values import Cell, Cells, key_text, stand_in
 
-#: Rows to fetch between two checks of the time, at most.
+#: Rows to fetch before the next number of them is chosen, at most.
 _LARGEST_FETCH = 512
+#: Bytes of a value above which its row is compared by digest, and fetched from Postgres by itself.
+LARGE_BYTES = 4_000_000
 
 #: A table that has no common key order is read as a whole: at most so many seconds and rows.
 WHOLE_SECONDS = 1.0
@@ -58,6 +60,11 @@ class Slice:
         self._decode = decode
         self.exhausted = exhausted
         """Whether no row follows."""
+
+    @cached_property
+    def large(self) -> bool:
+        """Whether a value is so large that a few such rows must not be in memory together; to be read before rows."""
+        return max(map(sys.getsizeof, self._values), default=0) > LARGE_BYTES
 
     @cached_property
     def rows(self) -> list[Cells]:
@@ -232,11 +239,11 @@ class Source(ABC):
         deadline = time.perf_counter() + WHOLE_SECONDS
         positions = plan.key_positions
         with closing(self._db.execute(_select(plan, None, careful=True))) as cursor:
-            while rows := list(islice(cursor, _LARGEST_FETCH)):
-                for raw in rows:
-                    row = self._decoded(raw)
-                    digests[key_text(key_of(row, positions))] = digest(row)
-                number += len(rows)
+            for raw in cursor:
+                row = self._decoded(raw)
+                digests[key_text(key_of(row, positions))] = digest(row)
+                del raw, row  # they may be large, and the next ones are read before they would be forgotten
+                number += 1
                 if time.perf_counter() > deadline or number > WHOLE_ROWS:
                     raise TooLargeError(
                         "compare as a whole",
@@ -334,12 +341,16 @@ def _fetch(
     with closing(cursor):
         while True:
             before = len(values)
-            values += chain.from_iterable(islice(cursor, size))
+            started = now
+            # Row by row: a few large ones, which are slow to read, would fill the memory.
+            for row in islice(cursor, size):
+                values += row
+                if (now := time.perf_counter()) >= deadline:
+                    return Slice(values, width, exhausted=False, decode=decode)
             if len(values) - before < size * width:
                 return Slice(values, width, exhausted=True, decode=decode)
-            started, now = now, time.perf_counter()
             got = len(values) // width
-            if now >= deadline or got >= limit:
+            if got >= limit:
                 return Slice(values, width, exhausted=False, decode=decode)
             # Large rows are slow, so that few are fetched between two checks of the time.
             size = min(2 * size, _LARGEST_FETCH) if now - started < budget / 16 else max(1, size // 2)

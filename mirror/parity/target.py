@@ -19,7 +19,7 @@ from psycopg.rows import tuple_row
 
 from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
-from mirror.parity import digests, typed
+from mirror.parity import digests, originals, typed
 from mirror.parity.plan import MappedColumn, Mapping, Plan
 from mirror.parity.values import CONVERTERS, Cells
 
@@ -88,6 +88,10 @@ _VECTORS = """
 SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'vector'
 """
+
+#: By codec: what is selected for a column, and how that becomes a value.
+_EXPRESSIONS = typed.EXPRESSIONS | originals.EXPRESSIONS
+_CODEC_CONVERTERS = typed.CONVERTERS | originals.CONVERTERS
 
 #: Alias of a table in a query.
 _ROW = "mirror_row"
@@ -273,13 +277,13 @@ class Target:
         rows = self._query(_COLUMNS, (mapping.target_schema, mapping.target_table))
         return {name: (pg_type, not_null) for name, pg_type, not_null in rows}
 
-    def rows(self, plan: Plan, wanted: Range) -> Iterator[list[Cells]]:
-        """Rows of a range in the common key order (any order where there is none), in batches."""
+    def rows(self, plan: Plan, wanted: Range, together: int = FETCH_ROWS) -> Iterator[list[Cells]]:
+        """Rows of a range in the common key order (any order where there is none), in batches of ``together``."""
         query, parameters = self._select(plan, wanted)
         converters = _converters_of(plan)
         with psycopg.ServerCursor(self._conn, "mirror_parity", row_factory=tuple_row) as cursor:
             cursor.execute(query, parameters, binary=True)
-            while batch := cursor.fetchmany(FETCH_ROWS):
+            while batch := cursor.fetchmany(together):
                 yield _converted(batch, converters) if converters else batch
 
     def digest(self, plan: Plan, wanted: Range) -> bytes:
@@ -352,9 +356,9 @@ class Target:
 def _selected(column: MappedColumn) -> sql.Composed:
     """What to select for a column."""
     name = _identifier(column.name)
-    if column.codec in typed.EXPRESSIONS:
+    if column.codec in _EXPRESSIONS:
         source = sql.Literal(column.source.replace("%", "%%"))
-        return sql.SQL(typed.EXPRESSIONS[column.codec]).format(c=name, s=source)
+        return sql.SQL(_EXPRESSIONS[column.codec]).format(c=name, s=source)
     return sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=name)
 
 
@@ -379,8 +383,8 @@ def _key(text: str | None) -> tuple[str, ...] | None:
 def _converters_of(plan: Plan) -> list[tuple[int, Any]]:
     found = []
     for index, column in enumerate(plan.row_columns):
-        if column.codec in typed.EXPRESSIONS:
-            convert = typed.CONVERTERS.get(column.codec)
+        if column.codec in _EXPRESSIONS:
+            convert = _CODEC_CONVERTERS.get(column.codec)
         else:
             convert = CONVERTERS.get(column.pg_type)
         if convert is not None:

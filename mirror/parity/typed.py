@@ -58,7 +58,12 @@ def _from_json(text: str | None) -> Cell:
         return text[1:]
     if text[0] == "!":
         return Foreign(text[1:])
-    return _written(json.loads(text[1:], parse_int=_Number, parse_float=_Number))
+    return written_json(text[1:])
+
+
+def written_json(text: str) -> str:
+    """The canonical text of a document: compact, its members as jsonb orders them, numbers as they are written."""
+    return _written(json.loads(text, parse_int=_Number, parse_float=_Number))
 
 
 def posted_json(text: str) -> str:

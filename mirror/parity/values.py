@@ -147,7 +147,7 @@ def _tagged(text: str) -> Cell:
         return Foreign(text)
     if tag == "real":
         return _SPECIAL_REALS.get(content, Foreign(text))
-    if tag not in ("blob", "text"):
+    if tag not in ("blob", "text", "utf8"):
         return Foreign(text)
     try:
         raw = base64.b64decode(content, validate=True)
@@ -155,7 +155,18 @@ def _tagged(text: str) -> Cell:
         return Foreign(text)
     if base64.b64encode(raw).decode() != content:
         return Foreign(text)
+    if tag == "utf8":
+        return _with_nul(raw, text)
     return raw if tag == "blob" else BadText(raw)
+
+
+def _with_nul(raw: bytes, text: str) -> Cell:
+    """A text with NUL, for which jsonb has no string."""
+    try:
+        value = raw.decode()
+    except UnicodeDecodeError:
+        return Foreign(text)
+    return value if "\0" in value else Foreign(text)
 
 
 # -------------------------------------------------------------------------- the text encoding

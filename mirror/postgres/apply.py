@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from types import TracebackType
@@ -20,14 +21,17 @@ from mirror.core.errors import RefusedError
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import Batch, RowChange, TableChanges, TableResult
 from mirror.core.tables import Table
-from mirror.postgres.dml import Stage
+from mirror.core.values import BadText
+from mirror.postgres import large
+from mirror.postgres.ddl import table_sql
+from mirror.postgres.dml import Stage, on_conflict
 from mirror.postgres.migrate import statement
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
 from mirror.postgres.target import Conn, Target
 
 #: Up to so many changes of one table, or bytes of them, go as single statements.
 SMALL_ROWS = 500
-SMALL_BYTES = 4_000_000
+SMALL_BYTES = large.LARGE_BYTES
 
 #: The queue is sent when it is this long, whatever follows.
 _QUEUE_STATEMENTS = 2_000
@@ -54,6 +58,8 @@ def change_bytes(change: RowChange) -> int:
         for value in row or ():
             if isinstance(value, (str, bytes)):
                 size += len(value)
+            elif isinstance(value, BadText):
+                size += len(value.raw)
     return size
 
 
@@ -123,15 +129,16 @@ class Transaction:
     def apply_table(self, changes: TableChanges, target: Target) -> TableResult:
         """Apply the changes of one table; raises ColumnMisfit, NullInKey, psycopg's errors."""
         planner = self._planner(changes.table, target)
-        buffered: list[RowChange] = []
+        buffered: deque[RowChange] = deque()
         size = 0
         rows = iter(changes.rows)
         for change in rows:
             buffered.append(change)
             size += change_bytes(change)
             if len(buffered) > SMALL_ROWS or size > SMALL_BYTES:
-                return self._stream(planner, target, chain(buffered, rows))
-        return self._queue_rows(planner, target, buffered, size)
+                del change
+                return self._stream(planner, target, chain(_drained(buffered), rows))
+        return self._queue_rows(planner, target, list(buffered), size)
 
     def _queue_rows(self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int) -> TableResult:
         """Queue single statements: all deletes, then all upserts, so that a key can go from one row to another."""
@@ -199,14 +206,29 @@ class Transaction:
     ) -> bool:
         """Fill the stage; return whether there is anything to delete."""
         deleting = False
-        with self.conn.cursor().copy(stage.copy_changes()) as copy:
-            for change, plan in planned:
-                for row in staged_rows(planner, change, plan, tracked):
-                    deleting = deleting or row[0] == "d"
-                    copy.write_row(row)
-                if plan.rejected is not None:
-                    rejected.add(plan.rejected)
+        more = True
+        while more:
+            more = False
+            with self.conn.cursor().copy(stage.copy_changes()) as copy:
+                for change, plan in planned:
+                    for row in staged_rows(planner, change, plan, tracked):
+                        deleting = deleting or row[0] == "d"
+                        copy.write_row(row)
+                    if plan.rejected is not None:
+                        rejected.add(plan.rejected)
+                    if plan.large:
+                        more = True
+                        break
+            if more:
+                self.send_large(planner.target, plan)
+                del change, plan, row  # so that the next one is not read beside them
         return deleting
+
+    def send_large(self, target: Target, plan: RowPlan) -> None:
+        """Upsert a large row, of which the key is staged: see :mod:`mirror.postgres.large`."""
+        assert plan.upsert is not None
+        names, pg_types = zip(*target.stored, strict=True)
+        large.send(self.conn, table_sql(target), names, pg_types, plan.upsert, on_conflict(target))
 
     def save_reject(self, source: str, rejected: Rejected) -> None:
         """Queue a row for ``mirror.rejects``."""
@@ -277,25 +299,39 @@ class RejectFile:
 
 
 def _planned(planner: RowPlanner, changes: Iterator[RowChange], count: Counts) -> Iterator[tuple[RowChange, RowPlan]]:
-    for change in changes:
-        yield change, count.add(planner.plan(change))
+    def plan(change: RowChange) -> tuple[RowChange, RowPlan]:
+        return change, count.add(planner.plan(change))
+
+    return map(plan, changes)  # not a generator, which would hold a change while the next one is read
+
+
+def _drained(changes: deque[RowChange]) -> Iterator[RowChange]:
+    while changes:
+        yield changes.popleft()
 
 
 def staged_rows(
     planner: RowPlanner, change: RowChange, plan: RowPlan, tracked: bool
-) -> Iterator[tuple[str | None, ...]]:
+) -> Iterator[tuple[large.Sent, ...]]:
     """The rows of a stage for what a change needs; its reject is not among them."""
     width = planner.width
     if tracked:
         for reject_key in planner.reject_keys(change):
             yield ("r", reject_key, *(None,) * width)
     for key in plan.deletes:
-        values: list[str | None] = [None] * width
-        for index, value in zip(planner.key_places, key, strict=True):
-            values[index] = value
-        yield ("d", None, *values)
-    if plan.upsert is not None:
+        yield ("d", None, *_key_row(planner, key))
+    if plan.upsert is not None and plan.large:
+        yield ("b", None, *_key_row(planner, [plan.upsert[at] for at in planner.key_places]))
+    elif plan.upsert is not None:
         yield ("u", None, *plan.upsert)
+
+
+def _key_row(planner: RowPlanner, key: Sequence[large.Sent]) -> list[large.Sent]:
+    """The stored columns with those of the key alone."""
+    values: list[large.Sent] = [None] * planner.width
+    for index, value in zip(planner.key_places, key, strict=True):
+        values[index] = value
+    return values
 
 
 def apply_rows(transaction: Transaction, batch: Batch, target_of: Callable[[str], Target | None]) -> list[TableResult]:

@@ -8,8 +8,9 @@ Postgres cannot hold it at all. What else a new codec needs: "Adding a codec" in
 The lossless JSON encoding, used in jsonb columns and in ``mirror.rejects``: integer -> integer
 literal; real -> a number with a fraction or an exponent, so that 1 and 1.0 stay apart; -0.0 and
 infinities -> ``{"real": ...}``; text -> string; blob -> ``{"blob": base64}``; text that is not
-valid in the database's encoding (rejects only) -> ``{"text": base64}``; a virtual column that SQLite cannot
-compute (rejects only) -> ``{"error": message}``.
+valid in the database's encoding -> ``{"text": base64}`` of its bytes; text with NUL, which jsonb has no string for (in
+rejects it is a string) -> ``{"utf8": base64}`` of it in UTF-8; a virtual column that SQLite cannot compute (rejects
+only) -> ``{"error": message}``.
 """
 
 from __future__ import annotations
@@ -29,15 +30,25 @@ Encoder = Callable[[Value], "str | None"]
 #: A btree entry of Postgres has at most 2,704 bytes; a longer key is rejected here, before the server refuses it.
 MAX_KEY_BYTES = 2600
 
-#: jsonb refuses strings past 256 MB, and a bytea doubles in its text form below the 1 GB limit.
-MAX_VALUE_BYTES = 250_000_000
+#: Of strings in jsonb, in UTF-8, and of all elements of a document (``JENTRY_OFFLENMASK`` in Postgres' sources).
+MAX_JSON_BYTES = 0x0FFFFFFF
 
-#: A message of the protocol, and so the text form of a row, has at most 1 GB.
-MAX_ROW_BYTES = 1_000_000_000
+#: Postgres allocates at most 0x3FFFFFFF bytes at once (``MaxAllocSize``): for a value with its header of 4 bytes,
+#: and for a whole row before its values are moved out of it. The rest is room for headers of the row and its values.
+MAX_ROW_BYTES = 0x3FFFFFFF - 0x10000
+
+#: Of a row's values that Postgres cannot hold, so many bytes are kept in ``mirror.rejects``.
+MAX_KEPT_BYTES = 64_000_000
+
+#: So many bytes are a string of base64 for which a document has room.
+_MAX_BASE64_BYTES = (MAX_JSON_BYTES - 16) // 4 * 3
+#: Characters that are encoded at a time to see how long a text is.
+_PART = 1 << 20
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
-OVERSIZED = "value too large for Postgres"
+OVERSIZED = "larger than a row of Postgres can be (1 GB)"
+OVERSIZED_JSON = "larger than jsonb can be (256 MB)"
 BAD_TEXT = "text that is not valid in the database's encoding"
 NUL_TEXT = "text with a NUL character"
 
@@ -57,6 +68,10 @@ class Misfit(Unfit):
 
 class Reject(Unfit):
     """Postgres cannot hold the value in any type."""
+
+
+class UnfitText(Reject):
+    """Text that Postgres has no form for. It would fit if the column were :data:`~mirror.core.tables.ANY_TEXT`."""
 
 
 def real_text(value: float) -> str:
@@ -89,17 +104,58 @@ def json_text(value: Value) -> str:
             return f'{{"error":{json.dumps(value.error)}}}'
 
 
+def jsonb_text(value: Value) -> str:
+    """Take any SQLite value; return it in the lossless JSON encoding, in the form that jsonb takes."""
+    if isinstance(value, str) and "\0" in value:
+        return f'{{"utf8":"{base64.b64encode(value.encode()).decode()}"}}'
+    return json_text(value)
+
+
 def json_array(values: Sequence[Value]) -> str:
     """Take values; return them as one JSON array in the lossless encoding."""
     return f"[{','.join(map(json_text, values))}]"
 
 
-def json_object(names: Sequence[str], values: Sequence[Value]) -> str:
-    """Take column names and as many values; return one JSON object in the lossless encoding."""
-    return f"{{{','.join(f'{json.dumps(n)}:{json_text(v)}' for n, v in zip(names, values, strict=True))}}}"
+def json_object(names: Sequence[str], values: Sequence[Value], most: int = MAX_KEPT_BYTES) -> str:
+    """Take column names and as many values; return one JSON object in the lossless encoding.
+
+    Of values that take more than ``most`` bytes together, the last ones are left out, with their sizes in bytes.
+    """
+    left = most
+    members = []
+    for name, value in zip(names, values, strict=True):
+        size = size_of(value)
+        left -= size
+        text = json_text(value) if left >= 0 else f'{{"left_out":{size}}}'
+        if left < 0:
+            left += size
+        members.append(f"{json.dumps(name)}:{text}")
+    return f"{{{','.join(members)}}}"
 
 
-def _misfit(value: Value, pg_type: str) -> Unfit:
+def size_of(value: Value) -> int:
+    """How many bytes a value has in UTF-8; 8 for one that is neither text nor blob."""
+    match value:
+        case str():
+            if value.isascii():
+                return len(value)
+            return sum(len(value[at : at + _PART].encode()) for at in range(0, len(value), _PART))
+        case bytes():
+            return len(value)
+        case BadText():
+            return len(value.raw)
+        case _:
+            return 8
+
+
+def _check_size(value: Value, most: int, reason: str) -> None:
+    if isinstance(value, str) and 4 * len(value) <= most:
+        return
+    if size_of(value) > most:
+        raise Reject(reason)
+
+
+def misfit(value: Value, pg_type: str) -> Unfit:
     """Describe a value by its kind only: errors go to logs, where contents do not belong."""
     if isinstance(value, Uncomputed):
         return Reject(f"SQLite cannot compute it ({value.error})")
@@ -113,9 +169,9 @@ def kind_of(value: Value) -> str:
 
 def _check_text(value: str) -> str:
     if "\0" in value:
-        raise Reject(NUL_TEXT)
-    if len(value) > MAX_VALUE_BYTES:
-        raise Reject(OVERSIZED)
+        raise UnfitText(NUL_TEXT)
+    if 4 * len(value) > MAX_ROW_BYTES:
+        _check_size(value, MAX_ROW_BYTES, OVERSIZED)
     return value
 
 
@@ -124,7 +180,7 @@ def _bigint(value: Value) -> str | None:
         return str(value)
     if value is None:
         return None
-    raise _misfit(value, "bigint")
+    raise misfit(value, "bigint")
 
 
 def _double(value: Value) -> str | None:
@@ -132,7 +188,7 @@ def _double(value: Value) -> str | None:
         return repr(value)
     if value is None:
         return None
-    raise _misfit(value, "double precision")
+    raise misfit(value, "double precision")
 
 
 def _text(value: Value) -> str | None:
@@ -141,18 +197,17 @@ def _text(value: Value) -> str | None:
     if value is None:
         return None
     if isinstance(value, BadText):
-        raise Reject(BAD_TEXT)
-    raise _misfit(value, "text")
+        raise UnfitText(BAD_TEXT)
+    raise misfit(value, "text")
 
 
 def _bytea(value: Value) -> str | None:
     if type(value) is bytes:
-        if len(value) > MAX_VALUE_BYTES:
-            raise Reject(OVERSIZED)
+        _check_size(value, MAX_ROW_BYTES, OVERSIZED)
         return "\\x" + value.hex()
     if value is None:
         return None
-    raise _misfit(value, "bytea")
+    raise misfit(value, "bytea")
 
 
 def _boolean(value: Value) -> str | None:
@@ -160,7 +215,7 @@ def _boolean(value: Value) -> str | None:
         return "t" if value else "f"
     if value is None:
         return None
-    raise _misfit(value, "boolean")
+    raise misfit(value, "boolean")
 
 
 def _numeric(value: Value) -> str | None:
@@ -173,21 +228,31 @@ def _numeric(value: Value) -> str | None:
             return "Infinity" if value > 0 else "-Infinity"
         if value != 0 or math.copysign(1, value) > 0:  # numeric has no negative zero
             return real_text(value)
-    raise _misfit(value, "numeric")
+    raise misfit(value, "numeric")
 
 
 def _jsonb(value: Value) -> str | None:
     if value is None:
         return None
+    if isinstance(value, Uncomputed):
+        raise misfit(value, "jsonb")
+    check_json_size(value)
+    return jsonb_text(value)
+
+
+def check_json_size(value: Value) -> None:
+    """Raise :class:`Reject` for a value that has no room in jsonb, in the lossless encoding."""
+    plain = isinstance(value, str) and "\0" not in value
+    _check_size(value, MAX_JSON_BYTES if plain else _MAX_BASE64_BYTES, OVERSIZED_JSON)
+
+
+def _jsonb_key(value: Value) -> str | None:
+    """A key: text of which Postgres and SQLite would not agree on the order is rejected."""
     if isinstance(value, BadText):
         raise Reject(BAD_TEXT)
-    if isinstance(value, Uncomputed):
-        raise _misfit(value, "jsonb")
     if type(value) is str:
         _check_text(value)
-    elif type(value) is bytes and len(value) > MAX_VALUE_BYTES * 3 // 4:
-        raise Reject(OVERSIZED)
-    return json_text(value)
+    return _jsonb(value)
 
 
 #: The encoder of each Postgres type that a mapping may name.
@@ -200,6 +265,15 @@ ENCODERS: dict[str, Encoder] = {
     "numeric": _numeric,
     "jsonb": _jsonb,
 }
+
+#: Those that are others for a column of the key.
+_KEY_ENCODERS: dict[str, Encoder] = {"jsonb": _jsonb_key}
+
+
+def key_encoder(pg_type: str) -> Encoder:
+    """The encoder of a column of a key, of a type without a codec; raises ``KeyError`` for an unknown type."""
+    return _KEY_ENCODERS.get(pg_type) or ENCODERS[pg_type]
+
 
 #: Bytes of one encoded key value in an index entry; types of fixed or small size count 16.
 _KEY_SIZES: dict[str, Callable[[str], int]] = {
@@ -263,10 +337,18 @@ def _from_json(value: object) -> Value:
         case float() | str():
             return value
         case {"blob": str(encoded), **rest} if not rest:
-            try:
-                return base64.b64decode(encoded, validate=True)
-            except binascii.Error as error:
-                raise ValueError("not base64 in a blob") from error
+            return _from_base64(encoded)
+        case {"text": str(encoded), **rest} if not rest:
+            return BadText(_from_base64(encoded))
+        case {"utf8": str(encoded), **rest} if not rest:
+            return _from_base64(encoded).decode()
         case {"real": "Infinity" | "-Infinity" | "-0.0" as real, **rest} if not rest:
             return float(real)
     raise ValueError(f"a JSON {type(value).__name__} that stands for no SQLite value")
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64 in a blob") from error

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.core.positions import Lsn
+from mirror.core.tables import ANY_TEXT
 from mirror.postgres.names import KEPT
-from mirror.postgres.profiles.generic import MAX_NAME_BYTES
-from mirror.postgres.target import Target
+from mirror.postgres.profiles.generic import MAX_NAME_BYTES, ORIGINAL
+from mirror.postgres.target import Target, TargetColumn
 
 _TYPES: dict[str, SQL] = {
     "bigint": SQL("bigint"),
@@ -102,9 +104,14 @@ def drop_column(target: Target, name: str, lsn: Lsn) -> list[Composed]:
     return [rename_column(target, name, kept), optional]
 
 
-def widen_columns(target: Target, names: tuple[str, ...]) -> Composed:
+def widen_columns(target: Target, columns: Sequence[TargetColumn]) -> Composed:
     """ALTER TABLE that turns columns into jsonb without loss, in one rewrite of the table."""
-    steps = [SQL("ALTER COLUMN {0} TYPE jsonb USING mirror.lossless({0})").format(Identifier(name)) for name in names]
+    steps = []
+    for column in columns:
+        value: Composable = SQL("mirror.lossless({})").format(Identifier(column.name))
+        if column.codec == ANY_TEXT.codec:  # it shows something else where there is an original
+            value = SQL("coalesce({} -> {}, {})").format(Identifier(ORIGINAL), Literal(column.source), value)
+        steps.append(SQL("ALTER COLUMN {} TYPE jsonb USING {}").format(Identifier(column.name), value))
     return SQL("ALTER TABLE {} {}").format(table_sql(target), SQL(", ").join(steps))
 
 

@@ -51,6 +51,11 @@ def row_statements(target: Target) -> RowStatements:
     return RowStatements(upsert.as_bytes(), delete.as_bytes())
 
 
+def on_conflict(target: Target) -> Composed:
+    """What an INSERT of whole rows ends with, for rows that are there."""
+    return SQL("ON CONFLICT ({}) {}").format(names_sql(target.key_columns), _on_conflict(target))
+
+
 def _on_conflict(target: Target) -> Composable:
     """DO UPDATE of the columns that can have changed, or DO NOTHING where no column can."""
     settable = _settable(target)
@@ -67,7 +72,8 @@ def _settable(target: Target) -> tuple[str, ...]:
 
 
 class Stage:
-    """A temporary table for the rows of one target: ``op`` ('u' upsert, 'd' delete, 'r' reject gone),
+    """A temporary table for the rows of one target: ``op`` ('u' upsert, 'd' delete, 'r' reject gone,
+    'b' the key of a large row that is upserted by itself),
     ``k`` (the key as ``mirror.rejects`` has it, where there are rejects), and c0, c1, ... for the
     target's stored columns (numbered, because a source column may be called anything).
     """
@@ -92,10 +98,10 @@ class Stage:
         columns = SQL(", ").join([SQL("op"), SQL("k"), *self._staged.values()])
         return SQL("COPY {} ({}) FROM STDIN").format(self.table, columns)
 
-    def copy_rows(self) -> Composed:
-        """COPY of values alone: every row of the table."""
-        columns = SQL(", ").join(list(self._staged.values()))
-        return SQL("COPY {} ({}) FROM STDIN").format(self.table, columns)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns for the target's stored columns."""
+        return tuple(f"c{index}" for index in range(len(self._names)))
 
     def analyze(self) -> Composed:
         """ANALYZE of the columns that joins use: the server has no statistics of a new temporary table."""
@@ -111,10 +117,10 @@ class Stage:
         )
 
     def delete_changed(self) -> Composed:
-        """DELETE the rows of all 'd' keys that do not come back as 'u'."""
+        """DELETE the rows of all 'd' keys that do not come back as 'u' or 'b'."""
         return SQL(
             "DELETE FROM {target} AS t USING {stage} AS d WHERE d.op = 'd' AND {joined}"
-            " AND NOT EXISTS (SELECT 1 FROM {stage} AS u WHERE u.op = 'u' AND {again})"
+            " AND NOT EXISTS (SELECT 1 FROM {stage} AS u WHERE u.op IN ('u', 'b') AND {again})"
         ).format(
             target=table_sql(self.target),
             stage=self.table,

@@ -13,28 +13,25 @@ codecs. A table that Postgres does not take even then is refused, and the others
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator
-from decimal import Decimal
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import apsw
-from psycopg import postgres
-from psycopg.adapt import Buffer, Dumper
-from psycopg.pq import Format
-from psycopg.sql import SQL, Composed
-from psycopg.types.numeric import DecimalBinaryDumper
+from psycopg.sql import SQL, Composed, Identifier
 
 from mirror.core.errors import DamagedError, FormatError, RefusedError
 from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
-from mirror.core.tables import Table
-from mirror.postgres import ddl
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
+from mirror.postgres import ddl, large
 from mirror.postgres.apply import RejectFile
-from mirror.postgres.codecs import Unfit, encode, real_text
+from mirror.postgres.codecs import Unfit
 from mirror.postgres.dml import Stage
+from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
+from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
+from mirror.postgres.retype import may_change, still_needed
 from mirror.postgres.row_by_row import parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
@@ -57,28 +54,6 @@ _BINARY_TYPES = {"double precision": "float8", "bigint": "int8", "boolean": "boo
 
 #: What psycopg's dumpers raise for a value of another type: those in C the first, those in Python any of them.
 _DUMPER_ERRORS = (TypeError, AttributeError, struct.error)
-
-
-class _JsonDumper(Dumper):
-    """SQLite values into binary jsonb (a version byte and the text)."""
-
-    format = Format.BINARY
-    oid = postgres.types["jsonb"].oid
-
-    def dump(self, obj: Any) -> Buffer | None:
-        return b"\x01" + (encode("jsonb", obj) or "null").encode()
-
-
-class _NumericDumper(Dumper):
-    """SQLite integers and reals into binary numeric."""
-
-    format = Format.BINARY
-    oid = postgres.types["numeric"].oid
-
-    def dump(self, obj: Any) -> Buffer | None:
-        if isinstance(obj, float):
-            obj = Decimal(encode("numeric", obj) or real_text(obj))
-        return DecimalBinaryDumper(Decimal).dump(Decimal(obj))
 
 
 class Loader:
@@ -116,12 +91,23 @@ class Loader:
         self.dimensions: set[tuple[str, str, int]] = set()
         """Postgres table, column of vectors, and a dimension that it has."""
 
-    def load(self, table: Table) -> None:
-        """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors."""
+    def load(self, table: Table, *, narrow: bool = False) -> None:
+        """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors.
+
+        ``narrow``: only if columns can have narrower types now; raises RefusedError where Postgres refuses that.
+        """
         editor = self._editor
         held = editor.targets.get(table.name)
-        jsonb: set[str] = set(held.jsonb_columns if held else ())
+        overrides: dict[str, ColumnType] = held.overrides if held else {}
         by_rowid = held is not None and held.key is None and bool(table.primary_key)
+        if narrow:
+            declared = editor.mapped(table, NO_OVERRIDES, by_rowid)
+            try:
+                if held is None or (needed := still_needed(held, declared, self._rows(table))) == overrides:
+                    return
+            except DamagedError:
+                return  # values that cannot be read may not fit
+            overrides = needed
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
         unseen = self._copy
@@ -131,40 +117,42 @@ class Loader:
             self._damage = None
             try:
                 with attempt(self._conn, "load a table", table.name):
-                    self._load_once(table, jsonb, by_rowid, careful)
+                    self._load_once(table, overrides, by_rowid, careful)
                 if self._damage is None:
                     editor.lift(table.name)
                 else:
                     editor.refuse(table.name, damage(table.name, self._damage))
                 return
             except ColumnMisfit as misfit:
-                jsonb.add(misfit.column)
+                overrides[misfit.column] = misfit.becomes
             except NullInKey:
                 by_rowid = True
             except (Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
                 surprise = error
             editor.targets.clear()
             editor.targets.update(before)
+            if narrow and isinstance(surprise, RefusedError):
+                raise surprise
             if surprise is not None and (careful or not _may_pass_carefully(surprise)):
                 if not isinstance(surprise, RefusedError):
                     raise surprise
                 editor.refuse(table.name, surprise)
                 return
-            tried = frozenset(jsonb), by_rowid
+            tried = dict(overrides), by_rowid
             if unseen is not None:
-                scan = unseen.scan(table, editor.mapped(table, jsonb, by_rowid))
-                jsonb |= scan.misfits
+                scan = unseen.scan(table, editor.mapped(table, overrides, by_rowid))
+                overrides |= dict.fromkeys(scan.misfits, ANY_VALUE)
                 by_rowid = by_rowid or scan.null_key
                 careful = careful or scan.careful
                 unseen = None
-            if surprise is not None and tried == (frozenset(jsonb), by_rowid):
+            if surprise is not None and tried == (overrides, by_rowid):
                 careful = True  # the types do not explain it
 
     def stage(self, table: Table, stage: Stage, *, careful: bool = True) -> None:
         """Stage all rows of a table, which is stored as the stage's target, and save its rejects again."""
         self._forget_rejects(table)
         self._conn.execute(stage.create())
-        self._fill(table, stage.target, stage.copy_rows(), careful)
+        self._fill(table, stage.target, stage.table, stage.columns, careful)
         self._conn.execute(stage.analyze())
 
     def _forget_rejects(self, table: Table) -> None:
@@ -173,15 +161,13 @@ class Loader:
             (self._source_id, table.name),
         )
 
-    def _load_once(self, table: Table, jsonb: Collection[str], by_rowid: bool, careful: bool) -> None:
-        target = self._prepared(table, self._editor.mapped(table, jsonb, by_rowid))
+    def _load_once(self, table: Table, overrides: Mapping[str, ColumnType], by_rowid: bool, careful: bool) -> None:
+        target = self._prepared(table, self._editor.mapped(table, overrides, by_rowid))
         if target is None:
             self._forget_rejects(table)
-            target = self._editor.create(table, jsonb_columns=jsonb, rowid_key=by_rowid, primary_key=False)
+            target = self._editor.create(table, overrides=overrides, rowid_key=by_rowid, primary_key=False)
             if target.agent is None or not has_rows(self._conn, target):
-                names = ddl.names_sql(tuple(name for name, _ in target.stored))
-                into = SQL("COPY {} ({}) FROM STDIN").format(ddl.table_sql(target), names)
-                self._fill(table, target, into, careful)
+                self._fill(table, target, ddl.table_sql(target), tuple(name for name, _ in target.stored), careful)
                 if target.agent is None:
                     self._conn.execute(ddl.add_primary_key(target))
                 has_vectors = any(column.codec == "vector" for column in target.columns)  # see vectors.py
@@ -206,32 +192,35 @@ class Loader:
         if held is None:
             return None
         shared = wanted.columns[: len(held.columns)]
-        grown = [
-            new.source
+        grown = {
+            new.source: new.type
             for old, new in zip(held.columns, shared, strict=False)
-            if old.pg_type != new.pg_type and new.pg_type == "jsonb"
-        ]
-        as_held = (held.schema, held.name, held.key, held.with_jsonb(grown).columns)
+            if (new.type == ANY_VALUE and old.widenable) or (new.type == ANY_TEXT and held.may_be_any_text(old))
+        }
+        as_held = (held.schema, held.name, held.key, held.with_types(grown).columns)
         if as_held != (wanted.schema, wanted.name, wanted.key, shared):
-            self._editor.retire(table.name, self._lsn)
-            return None
+            if not may_change(held, wanted):
+                self._editor.retire(table.name, self._lsn)
+                return None
+            held, grown = self._editor.change_types(wanted), {}
         if grown:
             held = self._editor.widen(table.name, grown)
         if len(wanted.columns) > len(held.columns):
             try:
-                held = self._editor.extend(table, wanted.jsonb_columns)
+                held = self._editor.extend(table, wanted.overrides)
             except RowsNeeded:  # a load has all of them
                 self._editor.retire(table.name, self._lsn)
                 return None
         if held != wanted:  # a default made a new column jsonb
-            raise ColumnMisfit(table.name, _first_difference(held, wanted), "default value")
+            raise ColumnMisfit(table.name, *_first_difference(held, wanted))
         return held
 
-    def _fill(self, table: Table, target: Target, into: Composed, careful: bool) -> None:
+    def _fill(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...], careful: bool) -> None:
+        """Send all rows to a table with the target's stored columns under these names."""
         if careful or self._copy is None or any(column.codec for column in target.columns):
-            done = self._fill_carefully(table, target, into)
+            done = self._fill_carefully(table, target, into, names)
         else:
-            done = self._fill_fast(self._copy, table, target, into)
+            done = self._fill_fast(self._copy, table, target, _copy_into(into, names))
         self._progress(table.name, done, done)
 
     def _fill_fast(self, copy: SourceCopy, table: Table, target: Target, into: Composed) -> int:
@@ -239,14 +228,16 @@ class Loader:
         total = copy.rows_at_most(table)
         done = 0
         with self._conn.cursor() as cursor:
-            cursor.adapters.register_dumper(None, _JsonDumper)
-            cursor.adapters.register_dumper(None, _NumericDumper)
+            in_key = any(column.name in (target.key or ()) for column in target.columns if column.pg_type == "jsonb")
+            cursor.adapters.register_dumper(None, JsonKeyDumper if in_key else JsonDumper)
+            cursor.adapters.register_dumper(None, NumericDumper)
             with cursor.copy(into + SQL(" (FORMAT binary)")) as sending:
                 sending.set_types([_BINARY_TYPES.get(pg_type, pg_type) for _, pg_type in target.stored])
                 write = sending.write_row
                 try:
                     for row in copy.rows(table, target):
                         write(row)
+                        del row  # it may be large, and the next one is read before it would be forgotten
                         done += 1
                         if done % _PROGRESS_ROWS == 0:
                             self._progress(table.name, done, total)
@@ -264,7 +255,7 @@ class Loader:
                 raise
             self._damage = error
 
-    def _fill_carefully(self, table: Table, target: Target, into: Composed) -> int:
+    def _fill_carefully(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...]) -> int:
         """COPY in parts, through the codecs; what Postgres cannot hold becomes rejects. Return the number of rows."""
         total = None if self._copy is None else self._copy.rows_at_most(table)
         planner = RowPlanner(table, target)
@@ -272,10 +263,13 @@ class Loader:
         with RejectFile() as rejected:
 
             def write(part: list[tuple[RowChange, RowPlan]]) -> None:
-                with self._conn.cursor().copy(into) as sending:
+                with self._conn.cursor().copy(_copy_into(into, names)) as sending:
                     for _, plan in part:
-                        if plan.upsert is not None:
+                        if plan.upsert is not None and not plan.large:
                             sending.write_row(plan.upsert)
+                for _, plan in part:
+                    if plan.upsert is not None and plan.large:
+                        large.send(self._conn, into, names, [pg_type for _, pg_type in target.stored], plan.upsert)
 
             def refuse(item: tuple[RowChange, RowPlan], error: RefusedError) -> None:
                 keep(planner.refused(item[0], error.detail))
@@ -284,9 +278,13 @@ class Loader:
                 if plan.rejected is not None:
                     rejected.add(plan.rejected)
 
-            for part in parts((change, planner.plan(change)) for change in self._readable(table)):
+            def plan_of(change: RowChange) -> tuple[RowChange, RowPlan]:
+                return change, planner.plan(change)
+
+            for part in parts(map(plan_of, self._readable(table))):  # a generator would hold a change
                 for _, plan in part:
                     keep(plan)
+                    del plan
                 in_parts(self._conn, table.name, part, write, refuse)
                 done += len(part)
                 self._progress(table.name, done, total)
@@ -311,9 +309,14 @@ def damage(table: str, error: FormatError) -> RefusedError:
     )
 
 
+def _copy_into(into: Identifier, names: tuple[str, ...]) -> Composed:
+    return SQL("COPY {} ({}) FROM STDIN").format(into, ddl.names_sql(names))
+
+
 def _may_pass_carefully(surprise: Exception) -> bool:
     return not isinstance(surprise, RefusedError) or concerns_one_row(surprise)
 
 
-def _first_difference(held: Target, wanted: Target) -> str:
-    return next(old.source for old, new in zip(held.columns, wanted.columns, strict=True) if old != new)
+def _first_difference(held: Target, wanted: Target) -> tuple[str, str, ColumnType]:
+    pairs = zip(held.columns, wanted.columns, strict=True)
+    return next((old.source, "default value", old.type) for old, new in pairs if old != new)

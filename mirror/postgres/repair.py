@@ -49,7 +49,7 @@ def repair_by_ranges(
     part = Stage(held, "mirror_repair_range")
     different = Identifier("pg_temp", _DIFFERENT)
     try:
-        if editor.mapped(table, held.jsonb_columns, held.key is None and bool(table.primary_key)) != held:
+        if editor.mapped(table, held.overrides, held.key is None and bool(table.primary_key)) != held:
             return False
         conn.execute("BEGIN")
         conn.execute(SQL("DROP TABLE IF EXISTS {}").format(different))

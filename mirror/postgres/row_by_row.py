@@ -78,6 +78,9 @@ class CarefulTransaction(Transaction):
                     for row in staged_rows(planner, change, plan, tracked):
                         deleting = deleting or row[0] == "d"
                         copy.write_row(row)
+            for _, plan in part:
+                if plan.large:
+                    self.send_large(planner.target, plan)
 
         def refuse(item: Planned, error: RefusedError) -> None:
             plan = count.refused(planner.refused(item[0], error.detail))
@@ -94,10 +97,15 @@ class CarefulTransaction(Transaction):
 
 
 def parts(planned: Iterator[Planned]) -> Iterator[list[Planned]]:
-    """Cut into lists of at most :data:`SMALL_ROWS` rows and about :data:`SMALL_BYTES` bytes, to be tried together."""
+    """Cut into lists of at most :data:`SMALL_ROWS` rows and about :data:`SMALL_BYTES` bytes, to be tried together.
+
+    A list is emptied when the next one is asked for, so that large rows are not in memory together.
+    """
     while part := list(islice(planned, 1)):
         size = change_bytes(part[0][0])
         while len(part) < SMALL_ROWS and size < SMALL_BYTES and (more := next(planned, None)) is not None:
             part.append(more)
             size += change_bytes(more[0])
+            del more
         yield part
+        part.clear()

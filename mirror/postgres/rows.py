@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from mirror.core.rows import RowChange
-from mirror.core.tables import Table
+from mirror.core.tables import ANY_TEXT, Table
 from mirror.core.values import Row, Value
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
+    OVERSIZED,
+    Encoder,
     Misfit,
     Reject,
     Unfit,
+    UnfitText,
     check_key,
     json_array,
     json_object,
+    key_encoder,
+    size_of,
 )
 from mirror.postgres.dml import row_statements
+from mirror.postgres.large import LARGE_BYTES, Sent
+from mirror.postgres.originals import shown_bytes
 from mirror.postgres.signals import ColumnMisfit, NullInKey
-from mirror.postgres.target import Target
-from mirror.postgres.typed import LOSSY, encoder, original
+from mirror.postgres.target import Target, TargetColumn
+from mirror.postgres.typed import LOSSY, encoder, original_member
 
 Encoded = Sequence["str | None"]
 
@@ -39,11 +46,13 @@ class RowPlan(NamedTuple):
 
     deletes: tuple[tuple[str | None, ...], ...]
     """Encoded keys of the rows to delete."""
-    upsert: list[str | None] | None
+    upsert: list[Sent] | None
     """Encoded stored columns of the row to insert or update."""
     rejected: Rejected | None
     gone: bool
     """Whether the source does not have the row any more."""
+    large: bool = False
+    """Whether the row to insert or update is to be sent by itself: see :mod:`mirror.postgres.large`."""
 
 
 class RowPlanner:
@@ -66,14 +75,22 @@ class RowPlanner:
         """Indexes of the key columns in the stored ones."""
         self._by_rowid = target.key is None
         self._agent: tuple[str | None, ...] = () if target.agent is None else (target.agent,)
-        self._encoders = [encoder(column.pg_type, column.codec) for column in target.columns]
+        self._encoders: list[Callable[[Value], Any]] = [
+            key_encoder(column.pg_type)
+            if column.name in (target.key or ()) and not column.codec
+            else _in_full(encoder(column.pg_type, column.codec), column, of_key=column.name in (target.key or ()))
+            for column in target.columns
+        ]
         self._lossy = [
-            (at, column.codec, column.source) for at, column in enumerate(target.columns) if column.codec in LOSSY
+            (at, column.codec, json.dumps(column.source))
+            for at, column in enumerate(target.columns)
+            if column.codec in LOSSY
         ]
         held = [column.name for column in target.columns]
         self._vectors = [(at, column.name) for at, column in enumerate(target.columns) if column.codec == "vector"]
         self.dimensions: set[tuple[str, int]] = set()
         """Column of vectors, and a dimension that it has."""
+        self._any_text = [target.may_be_any_text(column) for column in target.columns]
         self._key_at = [held.index(name) for name in target.key or ()]
         self._key_types = ["text" for _ in self._agent] + [target.columns[index].pg_type for index in self._key_at]
         # Only these types can be too long, so only they are measured row by row.
@@ -82,7 +99,7 @@ class RowPlanner:
     def plan(self, change: RowChange) -> RowPlan:
         """Take a change; return what has to be done for it.
 
-        Raises :class:`ColumnMisfit` if a column must become jsonb first, :class:`NullInKey` if the
+        Raises :class:`ColumnMisfit` if a column must have another type first, :class:`NullInKey` if the
         table must be keyed on its rowid first.
         """
         old_key = None if change.before is None else self._held_key(change.before, change.rowid)
@@ -90,9 +107,12 @@ class RowPlanner:
             return RowPlan(() if old_key is None else (old_key,), None, None, True)
         try:
             values, key = self._encode(change.after, change.rowid)
+            large = sum(map(len, filter(None, values))) > LARGE_BYTES
+            if large:
+                self._check_size(values)
         except Reject as reject:
             return self.refused(change, f"{reject.column}: {reject.reason}" if reject.column else reject.reason)
-        return RowPlan(() if old_key is None or old_key == key else (old_key,), values, None, False)
+        return RowPlan(() if old_key is None or old_key == key else (old_key,), values, None, False, large)
 
     def refused(self, change: RowChange, reason: str) -> RowPlan:
         """Take a change with a new row that Postgres cannot hold; return what has to be done: delete, and reject."""
@@ -108,7 +128,16 @@ class RowPlanner:
         rows = (row for row in (change.before, change.after) if row is not None)
         return list(dict.fromkeys(self._json_key(row, change.rowid) for row in rows))
 
-    def _encode(self, row: Row, rowid: int | None) -> tuple[list[str | None], tuple[str | None, ...]]:
+    def _check_size(self, values: list[Sent]) -> None:
+        """Raise Reject for a row that is larger than Postgres holds."""
+        sizes = (
+            (len(value) - 2) // 2 if pg_type == "bytea" and isinstance(value, str) else size_of(value)
+            for value, (_, pg_type) in zip(values, self.target.stored, strict=True)
+        )
+        if sum(sizes) > MAX_ROW_BYTES:
+            raise Reject(OVERSIZED)
+
+    def _encode(self, row: Row, rowid: int | None) -> tuple[list[Sent], tuple[str | None, ...]]:
         """Encode a row's stored columns and its key; raises Reject, ColumnMisfit and NullInKey."""
         if self._by_rowid:
             key = (*self._agent, str(rowid))
@@ -126,9 +155,9 @@ class RowPlanner:
     def _has_null_key(self, row: Row) -> bool:
         return any(row[index] is None for index in self._key_at)
 
-    def _columns(self, row: Row) -> list[str | None]:
+    def _columns(self, row: Row) -> list[Any]:
         try:
-            values = [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
+            values: list[Any] = [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
         except Unfit:
             self._blame(row)
             raise
@@ -136,22 +165,29 @@ class RowPlanner:
             if isinstance(vector := row[at], bytes):
                 self.dimensions.add((name, len(vector) // 4))
         if self._lossy:
-            kept = {source: text for at, codec, source in self._lossy if (text := original(codec, row[at], values[at]))}
-            values.append(json.dumps(kept) if kept else None)
-        if sum(map(len, filter(None, values))) > MAX_ROW_BYTES:
-            raise Reject("row too large for Postgres")
+            kept = [
+                f"{source}:{member}"
+                for at, codec, source in self._lossy
+                if (member := original_member(codec, row[at], values[at])) is not None
+            ]
+            values.append(f"{{{','.join(kept)}}}" if kept else None)
         return values
 
     def _blame(self, row: Row) -> None:
-        """Find the value that does not fit and raise for it. A misfit takes precedence over a reject."""
+        """Find the value that does not fit and raise for it. What another type would hold comes before a reject."""
+        answer: ColumnMisfit | None = None
         reject: Reject | None = None
-        for name, encode, value in zip(self._names, self._encoders, row, strict=True):
+        for name, encode, value, any_text in zip(self._names, self._encoders, row, self._any_text, strict=True):
             try:
                 encode(value)
             except Misfit as misfit:
                 raise ColumnMisfit(self._source, name, misfit.reason) from misfit
             except Reject as found:
+                if any_text and isinstance(found, UnfitText):
+                    answer = ColumnMisfit(self._source, name, found.reason, ANY_TEXT)
                 reject = reject or Reject(found.reason, name)
+        if answer is not None:
+            raise answer
         if reject is not None:
             raise reject
 
@@ -173,3 +209,16 @@ class RowPlanner:
             return f'{{"rowid":{rowid}}}'
         values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
         return json_array(values)
+
+
+def _in_full(encode: Encoder, column: TargetColumn, *, of_key: bool) -> Callable[[Value], Sent]:
+    """An encoder that gives a large bytea as its bytes, where the text form would have twice as many."""
+    if column.pg_type != "bytea" or of_key:
+        return encode
+
+    def encode_bytea(value: Value) -> Sent:
+        if isinstance(value, bytes) or (column.codec == "bytes" and isinstance(value, str)):
+            return shown_bytes(value) if LARGE_BYTES < size_of(value) <= MAX_ROW_BYTES else encode(value)
+        return encode(value)
+
+    return encode_bytea

@@ -7,20 +7,23 @@ order of their own. What the source drops is kept in Postgres under another name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from psycopg.sql import SQL, Identifier
 
 from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
-from mirror.core.tables import MapTable, Table
-from mirror.postgres import ddl, shared_tables
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
+from mirror.postgres import ddl, originals_ddl, shared_tables
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.names import free_name
+from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
+from mirror.postgres.retype import change_types
 from mirror.postgres.signals import RowsNeeded
 from mirror.postgres.target import (
     Conn,
@@ -30,7 +33,10 @@ from mirror.postgres.target import (
     require_free,
     save_target,
 )
-from mirror.postgres.typed import encoder, original
+from mirror.postgres.typed import encoder, original_member
+
+#: No column needs another type.
+NO_WIDENING: Mapping[tuple[str, str], ColumnType] = MappingProxyType({})
 
 
 class SchemaEditor:
@@ -60,11 +66,11 @@ class SchemaEditor:
         changes: Iterable[SchemaChange],
         lsn: Lsn,
         *,
-        widen: Collection[tuple[str, str]],
+        widen: Mapping[tuple[str, str], ColumnType],
         rekey: Collection[str],
         careful: bool,
     ) -> None:
-        """Make the changes; then widen the columns named in ``widen`` (source table, source column).
+        """Make the changes; then give columns the types of ``widen``, by source table and source column.
 
         Tables in ``rekey`` are rebuilt on ``_rowid``. ``careful``: what Postgres refuses is undone and
         saved as a refusal; otherwise it raises :class:`RefusedError`, or psycopg's error. Raises :class:`RowsNeeded`.
@@ -84,19 +90,19 @@ class SchemaEditor:
             if change.kind == "rename" and held is None and change.before is not None:
                 self._remember_refusal(replace(refused[change.before.name], table=table.name))
                 continue
-            jsonb = frozenset(column for name, column in widen if name == table.name)
+            overrides = {column: becomes for (name, column), becomes in widen.items() if name == table.name}
             if change.kind in ("rename", "columns") and held is not None:
-                done = self._try(table.name, partial(self._carry, change, table, held, jsonb, lsn), careful)
+                done = self._try(table.name, partial(self._carry, change, table, held, overrides, lsn), careful)
                 if not done and held.source != table.name:
                     self._keep_parked(held, lsn)
                 continue
             # Once keyed on the rowid, a table stays so: the NULL may still be there.
             by_rowid = (held is not None and held.key is None) or table.name in rekey
-            self._try(table.name, partial(self.create, table, jsonb_columns=jsonb, rowid_key=by_rowid), careful)
+            self._try(table.name, partial(self.create, table, overrides=overrides, rowid_key=by_rowid), careful)
             fresh.add(table.name)
         for name in {name for name, _ in widen} - fresh - self.refusals.keys():
-            columns = {column for table_name, column in widen if table_name == name}
-            self._try(name, partial(self.widen, name, columns), careful)
+            overrides = {column: becomes for (table_name, column), becomes in widen.items() if table_name == name}
+            self._try(name, partial(self.widen, name, overrides), careful)
 
     def _try(self, table: str, action: Callable[[], object], careful: bool) -> bool:
         """Run a change of a table; with ``careful``, one that is refused is undone and saved, and False returned."""
@@ -131,7 +137,7 @@ class SchemaEditor:
         self,
         table: Table,
         *,
-        jsonb_columns: Collection[str] = (),
+        overrides: Mapping[str, ColumnType] = NO_OVERRIDES,
         rowid_key: bool = False,
         primary_key: bool = True,
     ) -> Target:
@@ -140,7 +146,7 @@ class SchemaEditor:
         For an agent's source it may be there already, with other agents' rows, and then has its key.
         """
         rowid_key = rowid_key and bool(table.primary_key) and not table.without_rowid
-        target = self.mapped(table, jsonb_columns, rowid_key)
+        target = self.mapped(table, overrides, rowid_key)
         if self._agent is not None:
             target = shared_tables.adopt(self._conn, self._source_id, target)
             self._remember(target)
@@ -152,14 +158,26 @@ class SchemaEditor:
         self._remember(target)
         return target
 
-    def widen(self, table: str, columns: Collection[str]) -> Target:
-        """Turn source columns of a table into jsonb, with their values."""
-        target = self._held(table)
-        narrow = [c for c in target.columns if c.source in columns and c.widenable]
+    def widen(self, table: str, overrides: Mapping[str, ColumnType]) -> Target:
+        """Give source columns of a table types that hold more, with their values."""
+        held = self._held(table)
+        narrow = [c for c in held.columns if overrides.get(c.source) == ANY_VALUE and c.widenable]
+        texts = [c for c in held.columns if overrides.get(c.source) == ANY_TEXT and held.may_be_any_text(c)]
+        if not narrow and not texts:
+            return held
+        target = held.with_types({c.source: overrides[c.source] for c in (*narrow, *texts)})
         if narrow:
-            shared_tables.widen(self._conn, target, [c.name for c in narrow])
-            target = target.with_jsonb({c.source for c in narrow})
-            self._remember(target)
+            shared_tables.widen(self._conn, held, narrow)
+            left = {c.source: c.source for c in held.columns if c not in narrow}
+            originals_ddl.rename_members(self._conn, held, left)
+        originals_ddl.agree(self._conn, held, target)
+        self._remember(target)
+        return target
+
+    def change_types(self, wanted: Target) -> Target:
+        """Give the columns of a table other types; its rows must be sent in the same transaction."""
+        target = change_types(self._conn, self._held(wanted.source), wanted)
+        self._remember(target)
         return target
 
     def retire(self, table: str, lsn: Lsn, *, drop: bool = False) -> None:
@@ -194,10 +212,10 @@ class SchemaEditor:
             (str(self._source_id), table),
         )
 
-    def extend(self, table: Table, jsonb_columns: Collection[str] = ()) -> Target:
+    def extend(self, table: Table, overrides: Mapping[str, ColumnType] = NO_OVERRIDES) -> Target:
         """Add the columns that ``table`` has and the table in Postgres has not, filled with their defaults."""
         held = self._held(table.name)
-        mapped = self._mapped_like(table, held, jsonb_columns)
+        mapped = self._mapped_like(table, held, overrides)
         if self._agent is not None:
             return self._extend_shared(table, held, mapped)
         columns = list(held.columns)
@@ -207,6 +225,11 @@ class SchemaEditor:
                 self._conn.execute(step)
             columns.append(column)
         target = replace(held, columns=tuple(columns))
+        originals_ddl.agree(self._conn, held, target)
+        for column, of_source in list(zip(target.columns, table.columns, strict=True))[len(held.columns) :]:
+            shown = encoder(column.pg_type, column.codec)(of_source.default)
+            if member := original_member(column.codec, of_source.default, shown):
+                originals_ddl.add_member(self._conn, target, column.source, member)
         self._remember(target)
         return target
 
@@ -217,7 +240,7 @@ class SchemaEditor:
         wanted = replace(held, columns=(*held.columns, *(column for column, _ in shown)))
         target = shared_tables.adopt(self._conn, self._source_id, wanted)
         for index, (column, text) in zip(added, shown, strict=True):
-            if target.columns[index] != column or original(column.codec, table.columns[index].default, text):
+            if target.columns[index] != column or original_member(column.codec, table.columns[index].default, text):
                 raise RowsNeeded(table.name)  # the default fits this type, but with another text
             if text is not None:
                 shared_tables.show_default(self._conn, target, column, text)
@@ -250,18 +273,20 @@ class SchemaEditor:
             self._rename_rejects(source, parked)
         return held
 
-    def _carry(self, change: SchemaChange, table: Table, held: Target, jsonb: Collection[str], lsn: Lsn) -> None:
+    def _carry(
+        self, change: SchemaChange, table: Table, held: Target, overrides: Mapping[str, ColumnType], lsn: Lsn
+    ) -> None:
         """Finish a rename, or change columns."""
         if table.name != held.source:
             parked = self._parked(held.source)
-            name = self._mapped_like(table, held, ()).name
+            name = self._mapped_like(table, held, NO_OVERRIDES).name
             require_free(self._conn, held.schema, name)
             self._conn.execute(ddl.rename_table(held.schema, parked, name))
             self._rename_rejects(parked, table.name)
             self._remember(replace(held, source=table.name, name=name))
         if change.kind == "columns":
             self._rename_columns(table, held, change.carried, lsn)
-            self.extend(table, jsonb)
+            self.extend(table, overrides)
 
     def _rename_columns(self, table: Table, held: Target, carried: Sequence[int | None], lsn: Lsn) -> None:
         """Rename columns that were renamed, and those that were dropped, which keep their values.
@@ -290,10 +315,14 @@ class SchemaEditor:
             for column, source in zip(kept, table.columns, strict=False)
         )
         key = None if held.key is None else tuple(renamed[name] for name in held.key)
-        self._remember(replace(held, source=table.name, columns=columns, key=key))
+        target = replace(held, source=table.name, columns=columns, key=key)
+        sources = {old.source: new.source for old, new in zip(kept, columns, strict=True)}
+        originals_ddl.rename_members(self._conn, held, sources)
+        originals_ddl.agree(self._conn, held, target)
+        self._remember(target)
 
     def _mapped_names(self, table: Table, held: Target) -> dict[str, str]:
-        return {column.source: column.name for column in self._mapped_like(table, held, ()).columns}
+        return {column.source: column.name for column in self._mapped_like(table, held, NO_OVERRIDES).columns}
 
     def _keep_parked(self, held: Target, lsn: Lsn) -> None:
         """Keep a table, of which the new name is refused, like one that was dropped."""
@@ -318,19 +347,17 @@ class SchemaEditor:
             (str(self._source_id), old, new),
         )
 
-    def _mapped_like(self, table: Table, held: Target, jsonb_columns: Collection[str]) -> Target:
-        """Map ``table`` with the jsonb columns and the kind of key that ``held`` has."""
-        return self.mapped(
-            table, held.jsonb_columns | frozenset(jsonb_columns), held.key is None and bool(table.primary_key)
-        )
+    def _mapped_like(self, table: Table, held: Target, overrides: Mapping[str, ColumnType]) -> Target:
+        """Map ``table`` with the overrides and the kind of key that ``held`` has."""
+        return self.mapped(table, {**held.overrides, **overrides}, held.key is None and bool(table.primary_key))
 
-    def mapped(self, table: Table, jsonb_columns: Collection[str], rowid_key: bool) -> Target:
+    def mapped(self, table: Table, overrides: Mapping[str, ColumnType], rowid_key: bool) -> Target:
         """Where the profile stores a table; raises :class:`RefusedError` if it cannot."""
         try:
             mapping = self._map_table(
                 table,
                 self._schema,
-                jsonb_columns=frozenset(jsonb_columns),
+                overrides=overrides,
                 rowid_key=rowid_key,
                 of_agent=self._agent is not None,
             )
@@ -338,10 +365,14 @@ class SchemaEditor:
             raise RefusedError(error.operation, error.place, error.detail, next_step=error.next_step) from error
         return Target.of(mapping, self._agent)
 
+    def stored(self, table: str) -> Target | None:
+        """Where a table's rows go; None for a table that is refused. Raises :class:`SinkError` if it is not stored."""
+        return None if table in self.refusals else self._held(table)
+
     def _held(self, table: str) -> Target:
         target = self.targets.get(table)
         if target is None:
-            raise SinkError("change a table", table, "it is not stored in Postgres")
+            raise SinkError("use a table", table, "it is not stored in Postgres")
         return target
 
     def _remember(self, target: Target) -> None:

@@ -7,16 +7,18 @@ mirror that still uses a column's old type gets an error from Postgres, and read
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import NameTakenError, RefusedError
 from mirror.core.positions import Lsn
+from mirror.core.tables import ANY_VALUE
 from mirror.postgres import ddl
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import free_name, make_way
-from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.originals import ENCODERS as KEEPING
+from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.target import Conn, Target, TargetColumn
 
 _OWN_SCHEMA = "give this source a schema of its own with --schema"
@@ -82,22 +84,26 @@ def _with_columns(conn: Conn, wanted: Target, types: dict[str, str]) -> Target:
         if there is None:
             conn.execute(ddl.add_plain_column(wanted, column.name, column.pg_type))
         elif there != column.pg_type:
-            if column.codec:
+            if column.codec and column.codec not in KEEPING:
                 place = f"{wanted.schema}.{wanted.name}.{column.name}"
                 raise RefusedError(
                     "use a table", place, f"{place} was altered by hand: it is {there}, not {column.pg_type}"
                 )
             misfits.add(column.source)
-    narrow = {column.name for column in wanted.columns if column.source in misfits and types[column.name] != "jsonb"}
+    narrow = [column for column in wanted.columns if column.source in misfits and types[column.name] != "jsonb"]
     if narrow:
         widen(conn, wanted, narrow)
-    return wanted.with_jsonb(misfits)
+    target = wanted.with_types(dict.fromkeys(misfits, ANY_VALUE))
+    if target.keeps_original and ORIGINAL not in types:
+        conn.execute(ddl.add_plain_column(wanted, ORIGINAL, "jsonb"))
+    return target
 
 
-def widen(conn: Conn, target: Target, names: Collection[str]) -> None:
+def widen(conn: Conn, target: Target, columns: Sequence[TargetColumn]) -> None:
     """Turn columns into jsonb, for all sources that have the table."""
-    conn.execute(ddl.widen_columns(target, tuple(sorted(names))))
-    conn.execute(statement("table_widened"), (target.schema, target.name, list(names)))
+    conn.execute(ddl.widen_columns(target, columns))
+    names = [column.name for column in columns]
+    conn.execute(statement("table_widened"), (target.schema, target.name, names))
 
 
 def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) -> None:

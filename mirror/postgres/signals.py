@@ -6,6 +6,8 @@ or :class:`~mirror.postgres.load.Loader` (a whole table) gives. Nothing has been
 
 from __future__ import annotations
 
+from mirror.core.tables import ANY_VALUE, ColumnType
+
 
 class Signal(Exception):  # noqa: N818 - not an error, but a request with one answer
     """Base of the signals. ``table``: name of the source table; ``wish``: what has to be done, for the log."""
@@ -17,11 +19,12 @@ class Signal(Exception):  # noqa: N818 - not an error, but a request with one an
 
 
 class ColumnMisfit(Signal):
-    """A value does not fit the Postgres type of its column: the column must become jsonb."""
+    """A value does not fit the Postgres type of its column: the column must become ``becomes``."""
 
-    def __init__(self, table: str, column: str, detail: str) -> None:
-        super().__init__(table, f"the column {column} must become jsonb: {detail}")
+    def __init__(self, table: str, column: str, detail: str, becomes: ColumnType = ANY_VALUE) -> None:
+        super().__init__(table, f"the column {column} must become {' '.join(filter(None, becomes))}: {detail}")
         self.column = column
+        self.becomes = becomes
 
 
 class NullInKey(Signal):

@@ -19,7 +19,7 @@ from mirror.core.errors import FencedError, FormatError, RefusedError, SinkError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, TableResult
-from mirror.core.tables import Profile, Table
+from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
 from mirror.postgres.failures import sink_error, translated
@@ -30,7 +30,7 @@ from mirror.postgres.refusals import Refusal, count_rejects, load_refusals
 from mirror.postgres.repair import repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
-from mirror.postgres.schema import SchemaEditor, create_schema
+from mirror.postgres.schema import NO_WIDENING, SchemaEditor, create_schema
 from mirror.postgres.sessions import connect
 from mirror.postgres.source_copy import open_copy
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
@@ -67,6 +67,8 @@ class Sink:
         self._targets: dict[str, Target] = {}
         self._refusals: dict[str, Refusal] = {}
         self._rejects: dict[str, int] = {}
+        self.overrides: dict[str, dict[str, ColumnType]] = {}
+        """By source table and column: types that values have made necessary."""
         self._planners: dict[str, RowPlanner] = {}
         self._dimensions: set[tuple[str, str, int]] = set()
         self._noted: set[tuple[str, str, int]] = set()
@@ -131,7 +133,7 @@ class Sink:
         if migrations := self._profiles[self._profile or "generic"].migrations:
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
-        self._targets = load_targets(conn, self._source_id, self._agent)
+        self._use(load_targets(conn, self._source_id, self._agent))
         self._refusals = load_refusals(conn, self._source_id)
         self._rejects = count_rejects(self._conn, self._source_id)
         if self._profiles[self._profile or "generic"].migrations:
@@ -318,11 +320,12 @@ class Sink:
             return f"{noted:,} rows, each in mirror.repairs"
         return "created again; the old table is kept under another name" if whole else "nothing differed"
 
-    def reload(self, table: Table, rows: AllRows, *, log: bool = False) -> bool:
+    def reload(self, table: Table, rows: AllRows, *, log: bool = False, narrow: bool = False) -> bool:
         """Make a table equal to the source at the applied position, in one transaction, or refuse it.
 
         Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is recorded in
-        ``mirror.repairs``. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
+        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; :class:`RefusedError` if Postgres
+        refuses that. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
         """
         position = self._position
         assert position is not None
@@ -336,7 +339,7 @@ class Sink:
             elif not intact:
                 editor.retire(table.name, position.lsn)
             loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
-            loader.load(table)
+            loader.load(table, narrow=narrow)
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
             rejects = count_rejects(self._conn, self._source_id)
@@ -346,9 +349,15 @@ class Sink:
         self._took(editor, rejects)
         return table.name not in self._refusals
 
+    def _use(self, targets: dict[str, Target]) -> None:
+        if targets != self._targets:
+            self.overrides = {name: made for name, target in targets.items() if (made := target.overrides)}
+        self._targets = targets
+
     def _took(self, editor: SchemaEditor, rejects: dict[str, int]) -> None:
         """Take over what a committed transaction has changed."""
-        self._targets, self._refusals, self._rejects = editor.targets, editor.refusals, rejects
+        self._use(editor.targets)
+        self._refusals, self._rejects = editor.refusals, rejects
         if self._noted:
             self._dimensions |= self._noted
             self._noted = set()
@@ -358,13 +367,13 @@ class Sink:
         self,
         batch: Batch,
         *,
-        widen: Collection[tuple[str, str]] = frozenset(),
+        widen: Mapping[tuple[str, str], ColumnType] = NO_WIDENING,
         rekey: Collection[str] = frozenset(),
         careful: bool = False,
     ) -> list[TableResult]:
         """Apply one batch and its position in one transaction; return what it did to each table.
 
-        ``widen``: (source table, source column) that become jsonb first. ``rekey``: tables that the
+        ``widen``: types that hold more, which columns get first, by source table and column. ``rekey``: tables that the
         batch rebuilds because their declared key has NULL. ``careful``: what Postgres refuses is saved as rejects
         and refusals, and the rest applied. After :class:`ColumnMisfit`, :class:`NullInKey` or
         :class:`RefusedError` nothing has been applied; decode the batch again and call this with ``widen``,
@@ -380,7 +389,7 @@ class Sink:
                 transaction.flush()
                 editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
-            results = apply_rows(transaction, batch, lambda table: _held(editor, table))
+            results = apply_rows(transaction, batch, editor.stored)
             for dimension in self._new_dimensions(self._seen_dimensions()):
                 transaction.queue(*dimension)
             transaction.queue(*advance(self._source_id, self._epoch, batch.position, batch.commits))
@@ -462,12 +471,3 @@ class Sink:
         if self._agent is not None and load_targets(self._conn, self._source_id, self._agent) != self._targets:
             why = "another mirror has changed a table that both write"
             raise SinkError(operation, self._path, why, retryable=True)
-
-
-def _held(editor: SchemaEditor, table: str) -> Target | None:
-    if table in editor.refusals:
-        return None
-    target = editor.targets.get(table)
-    if target is None:
-        raise SinkError("apply a batch", table, "the table is not stored in Postgres")
-    return target

@@ -12,7 +12,7 @@ import apsw
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
-from mirror.core.tables import Table
+from mirror.core.tables import ANY_TEXT, Table
 from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES
 from mirror.postgres.target import Target
 
@@ -102,7 +102,7 @@ class SourceCopy:
             results = []
             for column in columns:
                 name = quoted(column.source)
-                test = "0" if column.codec else _MISFIT_TESTS[column.pg_type].format(name)
+                test = "0" if column.codec not in ("", ANY_TEXT.codec) else _MISFIT_TESTS[column.pg_type].format(name)
                 results.append(f"total({test})")
                 if column.name in (target.key or ()):
                     results.append(f"total({name} IS NULL)")
@@ -116,8 +116,7 @@ class SourceCopy:
                 if column.name in (target.key or ()):
                     found.null_key = bool(next(row)) or found.null_key
                     key_bytes += int(next(row)) + 16
-        # Half, because the text form doubles blobs.
-        found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES // 2
+        found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES
 
     def rows_at_most(self, table: Table) -> int | None:
         """Roughly how many rows a table has, without reading it; None if that cannot be estimated."""
@@ -133,7 +132,7 @@ class SourceCopy:
 
     def _longest_row(self, table: Table) -> int:
         """An upper bound of the bytes of one row."""
-        if self._size < MAX_ROW_BYTES // 2:
+        if self._size < MAX_ROW_BYTES:
             return self._size
         length = _sum([_length(column.name) for column in table.columns])
         return int(self._db.execute(f"SELECT ifnull(max({length}), 0) FROM {quoted(table.name)}").get)
@@ -170,9 +169,8 @@ class SourceCopy:
         weighed = [f"{_KEY_WEIGHTS[c.pg_type]} * {_length(c.source)}" for c in measured if c.name in key]
         if weighed:
             yield f"{_sum(weighed)} > {MAX_KEY_BYTES - 16 * len(key)}"
-        if measured and self._size >= MAX_ROW_BYTES // 2:
-            # Half, because the text form doubles blobs.
-            yield f"{_sum([_length(column.source) for column in measured])} > {MAX_ROW_BYTES // 2}"
+        if measured and self._size >= MAX_ROW_BYTES:
+            yield f"{_sum([_length(column.source) for column in measured])} > {MAX_ROW_BYTES}"
 
     def _rowid_name(self, table: Table) -> str | None:
         """Return a name of the rowid that no column hides; None if there is no such name."""

@@ -7,17 +7,17 @@ not known yet when a mirror starts.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
-from mirror.core.tables import Table, TableMapping
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import make_way
-from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.typed import LOSSY
 
 #: A connection as the sink uses it: autocommit, native placeholders, plain tuples.
@@ -25,8 +25,6 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: Name of the key column of tables without a usable declared key.
 ROWID = "_rowid"
-#: Name of the column with the texts that typed values cannot be turned back into: see :mod:`mirror.postgres.typed`.
-ORIGINAL = "_original"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,12 @@ class TargetColumn:
     @property
     def widenable(self) -> bool:
         """Whether it becomes jsonb when a value does not fit."""
-        return not self.codec and self.pg_type != "jsonb"
+        return self.codec in ("", ANY_TEXT.codec) and self.pg_type != "jsonb"
+
+    @property
+    def type(self) -> ColumnType:
+        """Its type and its codec."""
+        return ColumnType(self.pg_type, self.codec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,18 @@ class Target:
         return frozenset(c.source for c in self.columns if c.pg_type == "jsonb" and not c.codec)
 
     @property
+    def overrides(self) -> dict[str, ColumnType]:
+        """By source column, the types that a value may have made necessary."""
+        return {c.source: c.type for c in self.columns if c.type in (ANY_VALUE, ANY_TEXT)}
+
+    def may_be_any_text(self, column: TargetColumn) -> bool:
+        """Whether a column becomes :data:`~mirror.core.tables.ANY_TEXT` for a text that it cannot hold.
+
+        Not one of the key, of which Postgres and SQLite must agree on the order; nor one that other agents write too.
+        """
+        return column.type == ("text", "") and self.agent is None and column.name not in (self.key or ())
+
+    @property
     def keeps_original(self) -> bool:
         """Whether there is a column ``_original``."""
         return any(c.codec in LOSSY for c in self.columns)
@@ -99,10 +114,10 @@ class Target:
         own = self.key if self.key is not None else (ROWID,)
         return own if self.agent is None else (AGENT, *own)
 
-    def with_jsonb(self, sources: Collection[str]) -> Target:
-        """Return this target with the named source columns as jsonb."""
-        columns = tuple(TargetColumn(c.source, c.name, "jsonb") if c.source in sources else c for c in self.columns)
-        return replace(self, columns=columns)
+    def with_types(self, types: Mapping[str, ColumnType]) -> Target:
+        """Return this target with other types, by source column."""
+        columns = (TargetColumn(c.source, c.name, *types.get(c.source, c.type)) for c in self.columns)
+        return replace(self, columns=tuple(columns))
 
 
 def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Target]:

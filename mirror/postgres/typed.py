@@ -1,5 +1,7 @@
 """Codecs of columns with a type that a profile fixes: a value that does not fit is rejected, never widened to jsonb.
 
+Those of generic columns that keep originals are in :mod:`mirror.postgres.originals`.
+
 ====== =================================== ============================ ===================================
 codec  SQLite                              Postgres                     canonical SQLite form
 ====== =================================== ============================ ===================================
@@ -22,7 +24,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,17 +33,21 @@ from mirror.core.values import BadText, Value
 from mirror.postgres.codecs import (
     BAD_TEXT,
     ENCODERS,
-    MAX_VALUE_BYTES,
+    MAX_JSON_BYTES,
     NUL_TEXT,
-    OVERSIZED,
+    OVERSIZED_JSON,
     Encoder,
     Misfit,
     Reject,
     kind_of,
+    size_of,
 )
+from mirror.postgres.json_forms import Number, compact, is_canonical_json
+from mirror.postgres.originals import ENCODERS as KEEPING
+from mirror.postgres.originals import kept
 
 #: Codecs with a canonical form that a value may differ from.
-LOSSY = frozenset({"time", "json"})
+LOSSY = frozenset({"time", "json", *KEEPING})
 
 #: pgvector's limit.
 MAX_DIMENSIONS = 16_000
@@ -51,8 +56,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
-#: A number of which jsonb keeps the digits as they are.
-_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,99})(?:\.\d{1,99})?")
 
 
 def encoder(pg_type: str, codec: str) -> Encoder:
@@ -61,7 +64,7 @@ def encoder(pg_type: str, codec: str) -> Encoder:
         return ENCODERS[pg_type]
     if codec == "strict":
         return _strict(ENCODERS[pg_type])
-    return _ENCODERS[codec]
+    return KEEPING.get(codec) or _ENCODERS[codec]
 
 
 def original(codec: str, value: Value, encoded: str | None) -> str | None:
@@ -70,7 +73,15 @@ def original(codec: str, value: Value, encoded: str | None) -> str | None:
         return None
     if codec == "time":
         return None if _canonical_time(encoded) == value else value
-    return None if codec != "json" or _is_canonical_json(value) else value
+    return None if codec != "json" or is_canonical_json(value) else value
+
+
+def original_member(codec: str, value: Value, encoded: str | None) -> str | None:
+    """The member of ``_original`` for a column's value, as JSON text; None: it needs none."""
+    if codec in KEEPING:
+        return kept(codec, value, encoded)
+    text = original(codec, value, encoded)
+    return None if text is None else json.dumps(text)
 
 
 def decode(codec: str, value: Any) -> Value:
@@ -87,7 +98,7 @@ def decode(codec: str, value: Any) -> Value:
         case "millis":
             return int((value - _EPOCH) // _MILLISECOND)
         case "json":
-            return _compact(json.loads(value, parse_int=_Number, parse_float=_Number))
+            return compact(json.loads(value, parse_int=Number, parse_float=Number))
         case "vector":
             return np.array(json.loads(value, parse_int=float), dtype="<f4").tobytes()  # an integer has no -0
         case _:
@@ -141,20 +152,14 @@ def _millis(value: Value) -> str | None:
         raise Reject("a time in milliseconds outside of the years 1 to 9999") from error
 
 
-class _Number(str):
-    """A JSON number as it is written."""
-
-    __slots__ = ()
-
-
 def _json(value: Value) -> str | None:
     if value is None:
         return None
     text = _text_of(value, "JSON")
-    if len(text) > MAX_VALUE_BYTES:
-        raise Reject(OVERSIZED)
+    if size_of(text) > MAX_JSON_BYTES:
+        raise Reject(OVERSIZED_JSON)
     try:
-        parsed = json.loads(text, parse_constant=_no_constant, parse_int=_Number, parse_float=_Number)
+        parsed = json.loads(text, parse_constant=_no_constant, parse_int=Number, parse_float=Number)
     except ValueError as error:
         raise Reject("a text that is not JSON") from error
     except RecursionError as error:
@@ -174,43 +179,6 @@ def _holds_nul(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_holds_nul, value))
     return isinstance(value, dict) and any(_holds_nul(item) for pair in value.items() for item in pair)
-
-
-def _is_canonical_json(text: str) -> bool:
-    """Whether jsonb gives this text back, once it is made compact. False also where that is not certain."""
-    try:
-        found = json.loads(text, parse_int=_plain, parse_float=_plain, object_pairs_hook=_members)
-        return _compact(found) == text
-    except (ValueError, RecursionError):  # jsonb may write it differently
-        return False
-
-
-def _plain(number: str) -> _Number:
-    if not _PLAIN_NUMBER.fullmatch(number) or (number[0] == "-" and not number.strip("-0.")):
-        raise ValueError(number)
-    return _Number(number)
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's members as jsonb orders them: by length, then by bytes."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("two members of one name")
-    return {name: members[name] for name in sorted(members, key=lambda name: (len(name.encode()), name.encode()))}
-
-
-def _compact(value: Any) -> str:
-    """JSON as ``JSON.stringify`` writes it; numbers are :class:`_Number`, and written as they were."""
-    if isinstance(value, _Number):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_quoted(name)}:{_compact(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_compact, value)) + "]"
-    return _quoted(value)
-
-
-_quoted: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _vector(value: Value) -> str | None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from mirror.core.errors import RefusedError, SinkError
 from mirror.core.positions import Position
 from mirror.core.rows import Batch, TableChanges, TableResult
+from mirror.core.tables import ColumnType
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import PageBatch
@@ -21,15 +22,16 @@ _Given = TypeVar("_Given")
 def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch | None]) -> list[TableResult] | None:
     """Apply a batch; where Postgres refuses it, apply it again in another way, until it is applied.
 
-    This is the only policy for what Postgres refuses: when a value does not fit its column, the column becomes jsonb;
-    for NULL in a key, or a shared table that cannot follow a change, all rows of the table are sent; a row or a table
-    that is refused is left out, and the rest is applied.
+    This is the only policy for what Postgres refuses: when a value does not fit its column, the column gets a type that
+    holds it; for NULL in a key, or a shared table that cannot follow a change, all rows of the table are sent; a row or
+    a table that is refused is left out, and the rest is applied.
 
     ``make_batch``: makes the batch for each try, with all rows of the tables that are named in its argument. It returns
     None if it cannot: then None is returned, and nothing has been applied. Raises ``SinkError``, also where Postgres
     asks twice for the same change.
     """
-    widen: set[tuple[str, str]] = set()
+    widen: dict[tuple[str, str], ColumnType] = {}
+    widened: set[tuple[str, str, ColumnType]] = set()
     rekey: set[str] = set()
     rebuild: set[str] = set()
     careful = False
@@ -40,7 +42,8 @@ def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch 
         try:
             return sink.apply(batch, widen=widen, rekey=rekey, careful=careful)
         except ColumnMisfit as signal:
-            _answer(widen, (signal.table, signal.column), signal)
+            _answer(widened, (signal.table, signal.column, signal.becomes), signal)
+            widen[signal.table, signal.column] = signal.becomes
         except NullInKey as signal:
             _answer(rekey, signal.table, signal)
         except RowsNeeded as signal:

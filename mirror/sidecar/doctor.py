@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import apsw
@@ -25,11 +26,12 @@ from mirror.core.tables import Table, TableMapping
 from mirror.core.values import BadText, Row, Value
 from mirror.core.virtual import left_out
 from mirror.postgres.cluster import forbidden_in
-from mirror.postgres.codecs import Misfit, Reject
+from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import occupants, taken
 from mirror.postgres.profiles import PROFILES, memustore
+from mirror.postgres.rules import with_rules
 from mirror.postgres.sessions import connect
 from mirror.postgres.source_copy import stand_in
 from mirror.postgres.typed import encoder
@@ -37,6 +39,8 @@ from mirror.replica.declared import open_to_read
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
+#: No column is held in another way than its declared type calls for.
+NO_RULES: Mapping[str, str] = MappingProxyType({})
 #: Rows read at a time.
 CHUNK_ROWS = 2_000
 #: Rows checked of a WITHOUT ROWID table, which has no rowid by which it can be read in chunks.
@@ -63,6 +67,8 @@ class ColumnReport:
     """Number of values by SQLite's storage class: null, integer, real, text, blob."""
     rejects: dict[str, int] = field(default_factory=dict)
     """Number of values that Postgres cannot hold, by the reason: their rows go to ``mirror.rejects``."""
+    escaped: int = 0
+    """Number of texts with NUL or bytes that are not valid: shown without them, and whole in ``_original``."""
     misfits: int = 0
     """Number of values that do not fit its type, because of which it becomes jsonb."""
 
@@ -101,11 +107,12 @@ def examine(
     agent: str | None,
     profile: str | None,
     own_schema: str,
+    columns: Mapping[str, str] = NO_RULES,
 ) -> Report:
     """Check a source, and the Postgres that it is to be mirrored to. Errors become findings.
 
     ``dsn``: None for the embedded server, which is not checked. ``schema``, ``agent``, ``profile``: as for `mirror up`.
-    ``own_schema``: the command that gives the source a schema of its own.
+    ``own_schema``: the command that gives the source a schema of its own. ``columns``: as mirror.json has them.
     """
     report = Report(str(source), agent, profile)
     if dsn is None and (found := forbidden_in(state_dir)):
@@ -114,7 +121,7 @@ def examine(
         report.add(Code.STATE_DIRECTORY, "problem", "state directory", detail, step)
     mappings: list[TableMapping] = []
     try:
-        mappings = _check_tables(report, source, schema, wal=_check_file(report, source, state_dir))
+        mappings = _check_tables(report, source, schema, columns, wal=_check_file(report, source, state_dir))
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
     if dsn is None:
@@ -162,7 +169,9 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
     return wal
 
 
-def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> list[TableMapping]:
+def _check_tables(
+    report: Report, source: Path, schema: str, rules: Mapping[str, str], *, wal: bool
+) -> list[TableMapping]:
     """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
     connection = open_to_read(source, wal=wal)
     connection.collation_needed(stand_in)
@@ -182,6 +191,7 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
         report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")
         _name_the_rest(report, known_schema, found)
         mappings = []
+        profiles = with_rules(PROFILES, rules)
         for table in tables.values():
             if table.left_out:
                 names = ", ".join(table.left_out)
@@ -194,7 +204,7 @@ def _check_tables(report: Report, source: Path, schema: str, *, wal: bool) -> li
                 step = "make them STORED, if they must be what the program reads"
                 report.add(Code.TABLE_BY_VERSION, "note", f"table {table.name}", detail, step)
             try:
-                mapping = PROFILES[report.profile].map_table(table, schema, of_agent=report.agent is not None)
+                mapping = profiles[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
                 report.fails(Code.TABLE_UNMAPPED, f"table {table.name}", error)
                 continue
@@ -258,8 +268,11 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
     ]
     classes = [Counter[str]() for _ in columns]
     rejects = [Counter[str]() for _ in columns]
-    encoders = [encoder(target.pg_type, target.codec) for target in mapping.columns]
     keys = [at for at, target in enumerate(mapping.columns) if target.name in (mapping.key or ())]
+    encoders = [
+        key_encoder(target.pg_type) if at in keys and not target.codec else encoder(target.pg_type, target.codec)
+        for at, target in enumerate(mapping.columns)
+    ]
     null_keys = rows = 0
     for row in _rows(connection, table):
         rows += 1
@@ -271,7 +284,10 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
             except Misfit:
                 columns[at].misfits += 1
             except Reject as reject:
-                rejects[at][reject.reason] += 1
+                if isinstance(reject, UnfitText) and at not in keys and report.agent is None:
+                    columns[at].escaped += 1
+                else:
+                    rejects[at][reject.reason] += 1
     report.columns += columns
     for at, found in enumerate(columns):
         found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
@@ -280,6 +296,10 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
             detail = f"becomes jsonb: {found.misfits:,} values do not fit its type"
             step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
             report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
+        elif found.escaped:
+            detail = f"{found.escaped:,} texts have a NUL or are not valid: shown without that, and whole in _original"
+            step = "nothing is lost; sql/README.md says how to read them"
+            report.add(Code.COLUMN_ESCAPED, "note", f"column {table.name}.{found.column}", detail, step)
         for reason, count in found.rejects.items():
             report.add(
                 Code.COLUMN_REJECTS,

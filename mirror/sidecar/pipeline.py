@@ -9,11 +9,10 @@ without applying it.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from loguru import logger
 
@@ -25,6 +24,7 @@ from mirror.core.positions import Lsn
 from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
+from mirror.postgres.rules import with_rules
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_gap
 from mirror.replica.images import Images
@@ -39,6 +39,7 @@ from mirror.sidecar.gaps import record_gaps
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
+from mirror.sidecar.priority import lower_priority
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
 from mirror.sidecar.reconcile import Remedy, disagreement, would_undo
@@ -51,8 +52,6 @@ from mirror.sqlite.format.header import DatabaseHeader
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: Shorter than for a server: looking for a file costs little.
 LONGEST_SOURCE_BACKOFF = 1.0
-#: Of the loop's thread: lower priority than the program that is mirrored, and than capture.
-NICENESS = 5
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -113,7 +112,7 @@ class Pipeline:
 
     def run(self) -> None:
         """Mirror until :meth:`stop`; an error that no retry can help ends the loop and stays in ``error``."""
-        _lower_priority()
+        lower_priority()
         try:
             try:
                 while True:
@@ -231,8 +230,9 @@ class Pipeline:
         if self._sink is None:
             task, source = self.task, str(self.task.database)
             self._sink = Sink.open(
-                task.dsn, source, task.schema, PROFILES, agent=task.agent, unnamed=task.unnamed, faults=self._faults
-            )
+                task.dsn, source, task.schema, with_rules(PROFILES, task.columns),
+                agent=task.agent, unnamed=task.unnamed, faults=self._faults,
+            )  # fmt: skip
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
             self._agreed = False
         if not self.task.resume_only:
@@ -240,6 +240,8 @@ class Pipeline:
         if not self._agreed:
             self._agree()
             self._agreed = True
+            if not self.task.resume_only:
+                self._repairs.follow_rules(self.task.columns, self._replica, self._sink)
         self._update_status()
 
     def _needed(self) -> range:
@@ -401,6 +403,7 @@ class Pipeline:
         assert self._replica is not None and self._sink is not None
         self.status.is_at(self._replica.position)
         self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
+        self.status.holds(self._sink.overrides, self._replica.schema.tables)
         self.status.leaves_out(self._replica.schema.virtual, PROFILES[self._sink.profile or "generic"])
         self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
         self._publish()
@@ -507,9 +510,3 @@ class Pipeline:
         if self._stopping.is_set():
             raise Stopped
         self._folder.check_now_and_then(self._needed)
-
-
-def _lower_priority() -> None:
-    """Let the program, and capture above all, run before this thread where there are too few cores."""
-    with suppress(OSError):  # a system that does not allow it works as well, only with less regard for others
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

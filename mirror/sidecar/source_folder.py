@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.capture.link import NO_DESCRIPTORS
@@ -35,6 +35,8 @@ class SourceTask:
     """The profile by which its tables are stored; None: the one that recognises it."""
     resume_only: bool = False
     """Fail instead of copying the source whole. (For checking a mirror without changing it.)"""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """How single columns are held, by ``table.column``: see :mod:`mirror.postgres.rules`."""
     unnamed: bool = False
     """Nobody has named the schema: it is the default."""
     discard_writes: bool = False

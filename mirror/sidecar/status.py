@@ -34,8 +34,9 @@ from mirror.core.status import (
     encode,
     saved_report,
 )
-from mirror.core.tables import Profile, Table
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import VirtualTable, left_out
+from mirror.postgres.profiles.generic import column_type
 from mirror.sidecar.refused import causes
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class SourceStatus:
     tables: int = 0
     left_out: list[str] = field(default_factory=list)
     """Virtual generated columns (table.column) that only the source's program can compute."""
+    escaped: list[str] = field(default_factory=list)
+    """Columns (table.column) with text that Postgres cannot hold as it is: it is whole in ``_original``."""
+    widened: list[str] = field(default_factory=list)
+    """Columns (table.column) that are jsonb because of values that do not fit their type."""
     by_version: list[str] = field(default_factory=list)
     """Virtual generated columns with values that may depend on the version of the SQLite that computes them."""
     virtual: list[str] | None = None
@@ -119,6 +124,7 @@ class SourceStatus:
         self._next_look = 0.0
         self._described: Mapping[str, Table] | None = None
         self._refused: list[Refusal] = []
+        self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
         #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
 
@@ -166,6 +172,23 @@ class SourceStatus:
             names = ", ".join(virtual) or "no virtual table any more"
             logger.warning("{}: left out, so their data is not in Postgres: {}", Path(self.source).name, names)
         self.virtual = virtual
+
+    def holds(self, overrides: Mapping[str, Mapping[str, ColumnType]], tables: Mapping[str, Table]) -> None:
+        """By source table and column: the types in Postgres that values have made necessary (another mapping object
+        when they change). ``tables``: the source's.
+        """
+        if overrides is self._overrides:
+            return
+        self._overrides = overrides
+        found = [
+            (f"{name}.{column.name}", overrides[name][column.name], column_type(column, of_key=column.name in of_key))
+            for name in sorted(overrides.keys() & tables.keys())
+            for of_key in (tables[name].primary_key,)
+            for column in tables[name].columns
+            if column.name in overrides[name]
+        ]
+        self.escaped = [name for name, held, _ in found if held == ANY_TEXT]
+        self.widened = [name for name, held, declared in found if held == ANY_VALUE != declared]
 
     def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
         """So many rows are rejected, and these tables refused."""
@@ -222,7 +245,7 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.read_differences, self.virtual,
+            self.escaped, self.widened, self.read_differences, self.virtual,
         )  # fmt: skip
         if now == self._kept:
             return

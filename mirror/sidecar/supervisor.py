@@ -42,6 +42,8 @@ class SupervisorSettings:
     """The profiles of sources, where configured; others get the one that recognises them."""
     links: Mapping[Path, Path] = field(default_factory=dict)
     """The names of sources that were named by a link."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """How single columns are held, by ``table.column``: see :mod:`mirror.postgres.rules`."""
     resume_only: bool = False
     """Fail instead of copying a source whole."""
     discard_writes: bool = False
@@ -83,6 +85,7 @@ class Supervisor:
                 settings.agents.get(source),
                 settings.profiles.get(source),
                 settings.resume_only,
+                settings.columns,
                 discard_writes=settings.discard_writes,
                 link=settings.links.get(source),
             )

@@ -11,8 +11,10 @@ from functools import partial
 from loguru import logger
 
 from mirror.core.backoff import Backoff
-from mirror.core.errors import RepairError
+from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
+from mirror.core.tables import Table
+from mirror.postgres.rules import Rules, is_followed, unknown
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
@@ -105,7 +107,50 @@ class TableRepairs:
         tables = replica.schema.tables
         if not repair:
             self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
-        return {name: sink.repair(tables[name], replica.rows) for name in repair if name in tables}
+            for name in sorted(sink.overrides.keys() - sink.refusals.keys()):
+                self._narrow(tables[name], replica, sink)
+        done = {}
+        for name in repair:
+            if name in tables:
+                outcome = sink.repair(tables[name], replica.rows)
+                narrowed = "" if name in sink.refusals else self._narrow(tables[name], replica, sink)
+                done[name] = "; ".join(filter(None, (outcome, narrowed)))
+        return done
+
+    def follow_rules(self, rules: Rules, replica: Replica | None, sink: Sink) -> None:
+        """Send tables again that are not held as mirror.json says by now; name rules that no column is meant by.
+
+        Replica and Postgres must be at one position. Raises ``SinkError``.
+        """
+        if not rules or replica is None or replica.leapt:
+            return
+        tables = replica.schema.tables
+        for name in unknown(rules, tables):
+            logger.warning("{}: columns in mirror.json: no column {} outside of a primary key", self._name, name)
+        for name, target in sink.mappings.items():
+            if name in tables and name not in sink.refusals and not is_followed(rules, tables[name], target):
+                sink.reload(tables[name], replica.rows)
+                logger.info("{}: {} is held as mirror.json says now", self._name, name)
+
+    def _narrow(self, table: Table, replica: Replica, sink: Sink) -> str:
+        """Give columns that were widened a narrower type, if all their values fit it again; returns which, in words."""
+        before = sink.overrides.get(table.name, {})
+        if not before:
+            return ""
+        try:
+            sink.reload(table, replica.rows, narrow=True)
+        except RefusedError as error:
+            told = f"its columns keep the types that they have: {error.detail} -- {error.next_step}"
+            logger.warning("{}: {}: {}", self._name, table.name, told)
+            return told
+        now = sink.overrides.get(table.name, {})
+        types = {column.source: column.pg_type for column in sink.mappings[table.name].columns}
+        changed = [name for name in before if now.get(name) != before[name]]
+        if not changed:
+            return ""
+        told = "every value fits again: " + ", ".join(f"{name} is {types[name]}" for name in changed)
+        logger.info("{}: {}: {}", self._name, table.name, told)
+        return told
 
     def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals

@@ -26,7 +26,7 @@ KINDS = {"plain": "", "keyed": "WITHOUT ROWID", "strict": "STRICT"}
 
 _COLUMNS: LiteralString = (
     "SELECT table_name, column_name, data_type FROM information_schema.columns"
-    " WHERE table_schema = %s ORDER BY 1, ordinal_position"
+    " WHERE table_schema = %s ORDER BY 1, column_name = '_original', ordinal_position"
 )
 
 

@@ -18,12 +18,13 @@ import pytest
 from mirror.capture.spool import segments
 from mirror.core.control import wait_for_mirror
 from mirror.parity.compare import compare
+from mirror.sqlite.format.header import HEADER_SIZE
 from mirror.sqlite.format.walindex import INDEX_HEADER_SIZE
 from tests.support.commands import stop
 from tests.support.house import FILL, House
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, put_in_place
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 #: What processes have open, and who waits for a lock.
 pytestmark = pytest.mark.linux
@@ -37,15 +38,15 @@ def house(folder: Path, dsn: str, make_mirror: Callable[..., MirrorProcess]) -> 
 
 
 def garbage(database: Path, seed: bytes) -> None:
-    """A file whose first page is that of a database, and nothing behind it is one."""
+    """A file that begins with the header of a database, and nothing behind that is one: not even its schema."""
     with Writer(database) as other:
         other.run(
             "PRAGMA journal_mode=WAL", "CREATE TABLE t_bad(id INTEGER PRIMARY KEY, v)", FILL.format(1, 500, "bad")
         )
     size = database.stat().st_size
     with open(database, "r+b") as file:
-        file.seek(4096)
-        file.write((seed * size)[: size - 4096])
+        file.seek(HEADER_SIZE)
+        file.write((seed * size)[: size - HEADER_SIZE])
 
 
 def start_again(house: House) -> tuple[str, ...]:
@@ -67,15 +68,21 @@ def assert_equal(house: House, schema: str = "public") -> None:
 
 
 def test_garbage_in_its_place(house: House) -> None:
-    """It fails for good: logged once, told by ``status``, all released; and it is back when the file is put right."""
-    house.start()
+    """It fails for good: logged once, told by ``status``, all released; and it is back when the file is put right.
+
+    (Where it was followed before, the mirror waits for what is put there next; see also ``test_damaged_pages``.)
+    """
     good, bad = house.folder / "good.db", house.folder / "garbage.db"
     house.writers["bad"].run("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copyfile(house.bad, good)
     garbage(bad, b"\xa5")
+    house.writers["bad"].close()
+    put_in_place(bad, house.bad)
+    house.mirror.start(wait=False)
+    for name in ("one", "two"):
+        with house.mirror.control(house.paths[name]) as client:
+            assert client.wait(LIMIT)
     with house.others_go_on():
-        house.writers["bad"].close()
-        put_in_place(bad, house.bad)
         line = house.await_failure()
         assert "malformed" in line and f"when the file changes, or with `mirror up {house.bad}`" in line
         house.assert_released()

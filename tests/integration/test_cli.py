@@ -617,7 +617,7 @@ def test_the_embedded_postgres_in_a_path_with_a_space(cli: CommandLine, source: 
 
 
 def test_rejects_are_listed_and_tried_again(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
-    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (1, 'a' || char(0) || '[b]')")
+    writer.run("CREATE TABLE t(id INTEGER, v TEXT PRIMARY KEY)", "INSERT INTO t VALUES (1, 'a' || char(0) || '[b]')")
     assert cli.run("up", database, "--once").code == 0
     shown = cli.run("rejects", "list", database)
     assert shown.code == 0 and "NUL" in shown.out and '{"id":1,"v":"a' in shown.out

@@ -20,6 +20,7 @@ KEYS = [
     "postgres.connectionString",
     "stateDir",
     "schema",
+    "columns",
     "sidecar",
     "storage.backend",
     "storage.readFrom",

@@ -193,11 +193,9 @@ def test_values_that_do_not_fit_their_column(mirror: MirrorProcess, writer: Writ
     mirror.wait_applied()
     writer.run("INSERT INTO t VALUES (2, 'no number', 'ok')", "INSERT INTO t VALUES (3, 1.5, 'nul' || char(0))")
     mirror.wait_applied()
-    assert rows(dsn, "SELECT id, n FROM t ORDER BY id") == [(1, 2), (2, "no number")]
-    assert mirror.status()["rejects"] == 1
-    writer.run("UPDATE t SET x = 'repaired' WHERE id = 3")
-    mirror.wait_applied()
-    assert mirror.status()["rejects"] == 0
+    assert rows(dsn, "SELECT id, n, x FROM t ORDER BY id") == [(1, 2, "ok"), (2, "no number", "ok"), (3, 1.5, "nul␀")]
+    status = mirror.status()
+    assert (status["rejects"], status["escaped"]) == (0, ["t.x"])
 
 
 def test_a_change_that_postgres_refuses_stops_nothing_else(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
@@ -259,10 +257,9 @@ def test_text_with_nul_at_the_first_copy(mirror: MirrorProcess, writer: Writer, 
     writer.run("INSERT INTO t VALUES (1, 'a' || char(0) || 'b'), (2, 'fits')")
     mirror.start()
     mirror.check()
-    assert mirror.status()["rejects"] == 1
+    assert mirror.status()["rejects"] == 0
     writer.run("UPDATE t SET x = 5 WHERE id = 1")
     mirror.check()
-    assert mirror.status()["rejects"] == 0
 
 
 def test_a_rename_and_null_in_the_key_at_once(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:

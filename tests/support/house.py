@@ -148,7 +148,9 @@ class House:
 
     @staticmethod
     def is_held(lock: Path) -> bool:
-        """Whether a process has the lock of a file."""
+        """Whether a process has the lock of a file, if there is one."""
+        if not lock.exists():
+            return False
         with open(lock, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

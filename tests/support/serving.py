@@ -21,7 +21,8 @@ class Serving:
         source = folder / "none.db"
         self.folder = folder / "s"
         self.home = SourceFolder(self.folder, source)
-        self.pipeline = Pipeline(SourceTask(source, self.folder, UNREACHABLE, "public"), self.home, _no_link)
+        task = SourceTask(source, self.folder, UNREACHABLE, "public", resume_only=True)
+        self.pipeline = Pipeline(task, self.home, _no_link)
         self._thread = threading.Thread(target=self.pipeline.run)
 
     def end(self) -> None:

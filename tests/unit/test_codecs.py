@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from decimal import Decimal
 
@@ -12,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.core.values import BadText, Value
+from mirror.postgres import codecs
 from mirror.postgres.codecs import (
     MAX_KEY_BYTES,
+    OVERSIZED,
+    OVERSIZED_JSON,
     Misfit,
     Reject,
     check_key,
@@ -22,6 +26,8 @@ from mirror.postgres.codecs import (
     json_array,
     json_object,
     json_text,
+    key_encoder,
+    size_of,
 )
 
 INF = math.inf
@@ -92,9 +98,16 @@ def test_misfit(pg_type: str, value: Value) -> None:
 @pytest.mark.parametrize("pg_type", ["text", "jsonb"])
 @pytest.mark.parametrize("value", ["a\0b", "\0", BadText(b"\xff")])
 def test_reject(pg_type: str, value: Value) -> None:
-    """Text that Postgres has no form for is rejected, also where jsonb would be."""
+    """Text that Postgres has no form for is rejected, also in a key that is jsonb."""
     with pytest.raises(Reject):
-        encode(pg_type, value)
+        key_encoder(pg_type)(value)
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\0", BadText(b"\xff"), BadText(b"a\0b")])
+def test_any_text_in_jsonb(value: Value) -> None:
+    """In a jsonb column that is not of the key, such text is kept in base64."""
+    encoded = encode("jsonb", value)
+    assert encoded is not None and decode("jsonb", json.loads(encoded)) == value
 
 
 @pytest.mark.parametrize(
@@ -178,3 +191,41 @@ def test_json_of_rows() -> None:
     """Keys and rows of rejects: compact, ASCII, also for what jsonb refuses."""
     assert json_array([None, 1, 1.0, "a\0", BadText(b"\xff")]) == '[null,1,1.0,"a\\u0000",{"text":"/w=="}]'
     assert json_object(["é", "b"], [1, b""]) == '{"\\u00e9":1,"b":{"blob":""}}'
+
+
+def test_of_what_is_too_large_to_be_kept_there_is_the_size() -> None:
+    """Values are kept in their order as long as there is room; small ones after a large one, too."""
+    values: list[Value] = [1, "é" * 20, b"x" * 30, BadText(b"y" * 5), None]
+    assert json_object("abcde", values, 100).startswith('{"a":1,"b":"\\u00e9')
+    assert json_object("abcde", values, 60) == (
+        '{"a":1,"b":"' + "\\u00e9" * 20 + '","c":{"left_out":30},"d":{"text":"eXl5eXk="},"e":{"left_out":8}}'
+    )
+
+
+@pytest.mark.parametrize("text", ["", "a" * 9, "é\U0001f600\0", "a" * 3_000_000 + "é" * 3])
+def test_the_size_of_a_text_is_that_in_utf8(text: str) -> None:
+    assert size_of(text) == size_of(text.encode()) == len(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("value", "pg_type", "reason"),
+    [
+        ("é" * 60, "text", OVERSIZED),
+        (b"x" * 101, "bytea", OVERSIZED),
+        ("é" * 31, "jsonb", OVERSIZED_JSON),
+        (b"x" * 46, "jsonb", OVERSIZED_JSON),
+        ("\0" + "x" * 45, "jsonb", OVERSIZED_JSON),
+        (BadText(b"x" * 46), "jsonb", OVERSIZED_JSON),
+    ],
+)
+def test_what_postgres_cannot_hold_is_named(
+    monkeypatch: pytest.MonkeyPatch, value: Value, pg_type: str, reason: str
+) -> None:
+    """With limits of 100 bytes, and in jsonb 60, or 45 in base64."""
+    monkeypatch.setattr(codecs, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(codecs, "MAX_JSON_BYTES", 60)
+    monkeypatch.setattr(codecs, "_MAX_BASE64_BYTES", 45)
+    with pytest.raises(Reject, match=re.escape(reason)):
+        encode(pg_type, value)
+    assert isinstance(value, str | bytes | BadText)
+    encode(pg_type, value.raw[1:].decode() if isinstance(value, BadText) else value[len(value) // 2 :])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from mirror.core.errors import ConfigError
-from mirror.core.tables import Affinity, Column, Table
+from mirror.core.tables import ANY_VALUE, Affinity, Column, Table
 from mirror.postgres.profiles.generic import map_table, pg_name
 
 
@@ -45,6 +45,8 @@ def table(
         ("JSON", "NUMERIC", "jsonb"),
         ("STRING", "NUMERIC", "jsonb"),
         ("UUID", "NUMERIC", "jsonb"),
+        ("bytea", "NUMERIC", "bytea"),
+        ("VARBINARY(16)", "NUMERIC", "bytea"),
     ],
 )
 def test_types(declared: str, affinity: Affinity, pg_type: str) -> None:
@@ -53,11 +55,9 @@ def test_types(declared: str, affinity: Affinity, pg_type: str) -> None:
     assert mapping.columns[0].pg_type == pg_type
 
 
-def test_jsonb_columns() -> None:
+def test_overrides() -> None:
     """Columns named as misfits are jsonb; the others keep their type."""
-    mapping = map_table(
-        table([("a", "INTEGER", "INTEGER"), ("b", "TEXT", "TEXT")]), "s", jsonb_columns=frozenset({"a"})
-    )
+    mapping = map_table(table([("a", "INTEGER", "INTEGER"), ("b", "TEXT", "TEXT")]), "s", overrides={"a": ANY_VALUE})
     assert [c.pg_type for c in mapping.columns] == ["jsonb", "text"]
     assert (mapping.schema, mapping.name) == ("s", "t")
 

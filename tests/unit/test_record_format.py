@@ -22,7 +22,7 @@ from mirror.sqlite.decode.schema import read_schema
 from mirror.sqlite.decode.trees import compare_tree, walk
 from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, page_kind
 from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
-from mirror.sqlite.format.record import decode_record, leading_bytes
+from mirror.sqlite.format.record import decode_pieces, decode_record, leading_bytes
 from mirror.sqlite.format.varint import read_varint
 from tests.support.sqlite import Pages, new_database, runs, same_row, select
 
@@ -179,6 +179,26 @@ def test_random_bytes_are_a_record_or_refused(data: bytes, encoding: str) -> Non
     except FormatError:
         return
     assert len(values) < len(data)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.sampled_from([text for text, _ in SERIAL_TYPES]), max_size=9).map(lambda parts: record(*parts)),
+    ),
+    st.integers(1, 70),
+    st.sampled_from(["utf-8", "utf-16-le"]),
+)
+def test_a_record_in_pieces_is_the_same(data: bytes, size: int, encoding: str) -> None:
+    """And refused where it is refused whole."""
+    pieces = (data[at : at + size] for at in range(0, len(data), size))
+    try:
+        values = decode_record(data, encoding)
+    except FormatError:
+        with pytest.raises(FormatError):
+            decode_pieces(pieces, encoding)
+        return
+    assert same_row(tuple(decode_pieces(pieces, encoding)), tuple(values))
 
 
 PARTS = st.lists(st.sampled_from([text for text, _ in SERIAL_TYPES]), min_size=1, max_size=4)

@@ -156,6 +156,16 @@ class MirrorFile(_Section):
         ]
         | UnsetType
     ) = UNSET
+    columns: (
+        Annotated[
+            dict[str, Literal["text", "bytea", "jsonb"]],
+            Meta(
+                description="By table.column, how a column is held: text (what Postgres has no letter for beside it), "
+                "bytea (the bytes of its text) or jsonb (documents). Not columns of a primary key."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     storage: StorageSection | UnsetType = UNSET
     dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
         name="$schema", default=UNSET
@@ -279,7 +289,8 @@ def _problems(value: Any, kind: inspect.Type, path: str, paths: list[str]) -> It
     """``paths``: of all keys, for a guess at what was meant."""
     kind = _bare(kind)
     if isinstance(kind, inspect.UnionType) and isinstance(value, dict):
-        kind = next((_bare(part) for part in kind.types if isinstance(_bare(part), inspect.StructType)), kind)
+        objects = (inspect.StructType, inspect.DictType)
+        kind = next((_bare(part) for part in kind.types if isinstance(_bare(part), objects)), kind)
     if isinstance(kind, inspect.StructType) and isinstance(value, dict):
         fields = {field.encode_name: field for field in kind.fields}
         for key, item in value.items():
@@ -291,6 +302,9 @@ def _problems(value: Any, kind: inspect.Type, path: str, paths: list[str]) -> It
         for name, field in fields.items():
             if field.required and name not in value:
                 yield Problem(_below(path, name), "missing")
+    elif isinstance(kind, inspect.DictType) and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _problems(item, kind.value_type, _below(path, key), paths)
     elif isinstance(kind, inspect.ListType) and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _problems(item, kind.item_type, f"{path}[{index}]", paths)

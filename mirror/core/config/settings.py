@@ -29,6 +29,7 @@ key of mirror.json                     the places that can set it; the first one
 ``storage.reads.neverWait``            mirror.json > false
 ``storage.reads.alwaysSqlite``         mirror.json > false
 ``storage.reads.shadowPercent``        mirror.json > 0
+``columns``                            mirror.json > no rules
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -155,6 +156,8 @@ class Settings:
     configured: tuple[SourceSettings, ...] = ()
     """The entries of the files, also of sources that were not named now."""
     storage: StorageSettings = field(default_factory=StorageSettings)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -253,6 +256,8 @@ def load_settings(
         raise ConfigError("find the sources", detail="a source is named twice", next_step="name each once")
     folder, origins["stateDir"] = _state_dir(read, state_dir, environment)
     dsn, origins["postgres.connectionString"] = _dsn(read, postgres, environment)
+    columns = _at(read.ours, "columns") or {}
+    origins["columns"] = f"{read.mirror_path}: columns" if columns else "default"
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -276,6 +281,7 @@ def load_settings(
         schema or None,
         entries,
         storage,
+        columns,
         str(sidecar),
         tuple(arguments),
         read.named,

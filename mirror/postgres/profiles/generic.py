@@ -4,7 +4,7 @@ Names stay as they are. Where Postgres cannot take a name, the changed name depe
 that every run finds the same one:
 
 * longer than 63 bytes: cut at a character and ended with ``_`` and 8 hex digits of its SHA-256;
-* a Postgres system column (``xmin``, ``ctid`` and so on), or ``_rowid`` in a table that is keyed on
+* a Postgres system column (``xmin``, ``ctid`` and so on), ``_original``, or ``_rowid`` in a table that is keyed on
   the extra column ``_rowid``: ``_`` is appended until it is free;
 * ``agent_id`` in a source that belongs to an agent, because the agent's id has that name: ``source_agent_id``;
 * empty: ``_``.
@@ -12,18 +12,20 @@ that every run finds the same one:
 If two names of one table become equal all the same, that is a :class:`ConfigError`.
 
 Types follow the declared type (see :func:`pg_type`). A declared type that SQLite gives NUMERIC
-affinity by default because it does not know it (JSON, STRING, UUID) says nothing about the
-values, so its column is jsonb, which holds any value.
+affinity by default because it does not know it (STRING, UUID) says nothing about the
+values, so its column is jsonb, which holds any value. A column declared JSON or JSONB holds documents
+(:mod:`mirror.postgres.originals`), unless it is of the key: two texts of one document must stay two keys.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from mirror.core.errors import ConfigError
-from mirror.core.tables import Column, ColumnMapping, Table, TableMapping
+from mirror.core.tables import Column, ColumnMapping, ColumnType, Table, TableMapping
 
 #: Longest Postgres identifier in bytes (NAMEDATALEN - 1).
 MAX_NAME_BYTES = 63
@@ -34,21 +36,40 @@ MAX_KEY_COLUMNS = 32
 #: The column with the agent that owns a row.
 AGENT = "agent_id"
 
-#: Columns that every Postgres table already has.
-_SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
+#: The column with what values of other columns were, where those cannot be turned back.
+ORIGINAL = "_original"
+
+#: Columns that every Postgres table already has, or may get.
+_TAKEN = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax", ORIGINAL})
+
+#: No column has another type than its declared one calls for.
+NO_OVERRIDES: Mapping[str, ColumnType] = MappingProxyType({})
 
 _BOOLEAN_TYPES = frozenset({"BOOLEAN", "BOOL"})
 _DECIMAL_TYPES = frozenset({"DECIMAL", "NUMERIC", "DEC"})
+_BINARY_TYPES = frozenset({"BYTEA", "BINARY", "VARBINARY"})
+_DOCUMENT_TYPES = frozenset({"JSON", "JSONB"})
 _TIME_TYPES = frozenset({"DATE", "DATETIME", "TIMESTAMP", "TIME", "TIMESTAMPTZ"})
 
 #: The word a declared type begins with: "DECIMAL(10,2)" -> "DECIMAL", "TIMESTAMP WITH ..." -> "TIMESTAMP".
 _FIRST_WORD = re.compile(r"\s*([A-Za-z_]+)")
 
 
+def _word(column: Column) -> str:
+    found = _FIRST_WORD.match(column.declared_type)
+    return found.group(1).upper() if found else ""
+
+
+def column_type(column: Column, *, of_key: bool) -> ColumnType:
+    """Take a source column, which the table's declared key has or not; return what its declared type calls for."""
+    if column.affinity == "NUMERIC" and _word(column) in _DOCUMENT_TYPES and not of_key:
+        return ColumnType("jsonb", "document")
+    return ColumnType(pg_type(column))
+
+
 def pg_type(column: Column) -> str:
     """Take a source column and return the Postgres type that its declared type calls for."""
-    word_match = _FIRST_WORD.match(column.declared_type)
-    word = word_match.group(1).upper() if word_match else ""
+    word = _word(column)
     match column.affinity:
         case "INTEGER":
             return "bigint"
@@ -63,6 +84,8 @@ def pg_type(column: Column) -> str:
                 return "boolean"
             if word in _DECIMAL_TYPES:
                 return "numeric"
+            if word in _BINARY_TYPES:
+                return "bytea"
             return "text" if word in _TIME_TYPES else "jsonb"
 
 
@@ -81,15 +104,16 @@ def map_table(
     table: Table,
     schema: str,
     *,
-    jsonb_columns: Collection[str] = frozenset(),
+    overrides: Mapping[str, ColumnType] = NO_OVERRIDES,
     rowid_key: bool = False,
     of_agent: bool = False,
 ) -> TableMapping:
     """Return how ``table`` is stored in the Postgres schema ``schema``.
 
-    ``jsonb_columns``: source columns with values that do not fit their declared type. ``rowid_key``: key
-    the table on ``_rowid`` although it declares a primary key, because that key has NULL. ``of_agent``: the
-    rows are an agent's, and ``agent_id`` is the first column of the table and of its key.
+    ``overrides``: by source column, the type that it has in place of what its declared type calls for, because it has
+    values that do not fit that. ``rowid_key``: key the table on ``_rowid`` although it declares a primary key, because
+    that key has NULL. ``of_agent``: the rows are an agent's, and ``agent_id`` is the first column of the table and of
+    its key.
 
     The key is the declared primary key, else ``_rowid``, also where the declared one has more columns than Postgres
     takes. SQLite allows NULL in most declared keys; the declared key is used until a row has NULL in it. Raises
@@ -107,7 +131,7 @@ def map_table(
             next_step=f"make it a table with a rowid, or with at most {MAX_KEY_COLUMNS - of_agent} columns in its key",
         )
     by_rowid = rowid_key or too_many or not table.primary_key
-    taken = _SYSTEM_COLUMNS | {"_rowid"} if by_rowid else _SYSTEM_COLUMNS
+    taken = _TAKEN | {"_rowid"} if by_rowid else _TAKEN
     source_names = {column.name for column in table.columns}
     if of_agent:
         taken = taken | {AGENT}
@@ -124,13 +148,10 @@ def map_table(
                 next_step="rename one of the columns",
             )
         names[column.name] = name
-    columns = tuple(
-        ColumnMapping(
-            names[column.name],
-            "jsonb" if column.name in jsonb_columns else pg_type(column),
-            not by_rowid and column.name in table.primary_key,
-        )
-        for column in table.columns
-    )
+    columns = []
+    for column in table.columns:
+        of_key = column.name in table.primary_key
+        held, codec = overrides.get(column.name) or column_type(column, of_key=of_key)
+        columns.append(ColumnMapping(names[column.name], held, of_key and not by_rowid, codec))
     key = None if by_rowid else tuple(names[name] for name in table.primary_key)
-    return TableMapping(table, schema, pg_name(table.name), columns, key)
+    return TableMapping(table, schema, pg_name(table.name), tuple(columns), key)

@@ -9,12 +9,12 @@ A MemuStore is known by the schema version in its ``memu_meta``, a dashboard by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 from mirror.core.errors import ConfigError
-from mirror.core.tables import ColumnMapping, Constraint, Table, TableMapping
+from mirror.core.tables import ColumnMapping, ColumnType, Constraint, Table, TableMapping
 from mirror.core.values import Row
 from mirror.postgres.profiles import generic
 
@@ -211,7 +211,7 @@ def map_table(
     table: Table,
     schema: str,
     *,
-    jsonb_columns: Collection[str] = frozenset(),
+    overrides: Mapping[str, ColumnType] = generic.NO_OVERRIDES,
     rowid_key: bool = False,
     of_agent: bool = True,
 ) -> TableMapping:
@@ -220,7 +220,7 @@ def map_table(
     Raises :class:`ConfigError` also if a listed table has another primary key.
     """
     mapping = generic.map_table(
-        table, schema, jsonb_columns=jsonb_columns, rowid_key=rowid_key and table.name not in TABLES, of_agent=of_agent
+        table, schema, overrides=overrides, rowid_key=rowid_key and table.name not in TABLES, of_agent=of_agent
     )
     curated = TABLES.get(table.name)
     if curated is None:

@@ -227,6 +227,7 @@ class _Decoder:
                 row = rows.row(entry, chain)
                 self._update.set_chain(chain, pgno)
                 yield RowChange(None if table.without_rowid else entry[0], None, row)
+                del row  # it may be large, and the next one is read before it would be forgotten
 
 
 class _Pages(dict[int, bytes]):

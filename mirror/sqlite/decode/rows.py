@@ -16,7 +16,7 @@ from mirror.core.values import Row, Value
 from mirror.sqlite.decode.generated import VirtualColumns
 from mirror.sqlite.decode.pagemap import OVERFLOW_FIRST, MapUpdate
 from mirror.sqlite.format.btree import Cell, Geometry, ReadPage, cell_pointers
-from mirror.sqlite.format.record import decode_record, leading_bytes
+from mirror.sqlite.format.record import decode_pieces, decode_record, leading_bytes
 
 #: What identifies a row of a table: the rowid, or in a WITHOUT ROWID table the primary key's bytes.
 Key = Any
@@ -25,6 +25,8 @@ Key = Any
 PART_ROWS = 1 << 17
 #: Bytes; of a longer primary key only the hash is kept, which is one byte longer than this.
 _SHORT_KEY = 32
+#: A longer payload is read in pieces, so that it is not in memory beside its values.
+LARGE_BYTES = 1 << 20
 #: Number of pages for which the result of comparing their cells is kept.
 _KEPT = 32
 #: Cells whose bytes are compared together before each is compared by itself.
@@ -73,7 +75,13 @@ class RowFormat:
 
     def row(self, payload: bytes, rowid: Key) -> Row:
         """The row in a whole payload. Raises ``FormatError``."""
-        values = decode_record(payload, self._encoding)
+        return self._complete(decode_record(payload, self._encoding), rowid)
+
+    def row_of(self, pieces: Iterator[bytes], rowid: Key) -> Row:
+        """The same of a payload in pieces, for large ones."""
+        return self._complete(decode_pieces(pieces, self._encoding), rowid)
+
+    def _complete(self, values: list[Value], rowid: Key) -> Row:
         if len(values) != self._stored:
             if len(values) > self._stored:
                 raise FormatError("decode a row", self.table.name, f"{len(values)} values for {self._stored} columns")
@@ -148,9 +156,11 @@ class RowReader:
     def row(self, entry: Entry, chain: list[int] | None = None) -> Row:
         """The row of an entry; its overflow pages are added to ``chain``. Raises ``FormatError``."""
         key, payload, long = entry
-        if long is not None:
-            payload = self._geometry.payload(long.page, long.cell, self.read, chain)
-        return self.form.row(payload, key)
+        if long is None:
+            return self.form.row(payload, key)
+        if long.cell.size > LARGE_BYTES:
+            return self.form.row_of(self._geometry.pieces(long.page, long.cell, self.read, chain), key)
+        return self.form.row(self._geometry.payload(long.page, long.cell, self.read, chain), key)
 
 
 class RowDiff:
@@ -218,6 +228,7 @@ class RowDiff:
                 yield self._inserted(new)
             elif not self._same(old, new) and (change := self._updated(old, new)):
                 yield change
+                del change  # it may be large, and the next one is read before it would be forgotten
         for old in gone.values():
             yield self._deleted(old)
 

@@ -102,6 +102,7 @@ class _Salvage:
                 self._note(part.pgno, error.detail)
                 continue
             yield RowChange(entry[0] if self._odd else None, None, row)
+            del row  # it may be large, and the next one is read before it would be forgotten
 
     def _entries(self, pgno: int, pointers: Sequence[int]) -> Iterator[Entry]:
         try:

@@ -237,12 +237,15 @@ class Geometry:
 
         Raises ``FormatError`` when the chain is shorter than the payload.
         """
-        parts = [page[cell.start : cell.start + cell.local]]
+        return b"".join(self.pieces(page, cell, read, chain))
+
+    def pieces(self, page: bytes, cell: Cell, read: ReadPage, chain: list[int] | None = None) -> Iterator[bytes]:
+        """The same in pieces, each read when it is asked for."""
+        yield page[cell.start : cell.start + cell.local]
         missing = cell.size - cell.local
         room = self.usable - 4
         for pgno, link in self._links(cell, read):
             if chain is not None:
                 chain.append(pgno)
-            parts.append(link[4 : 4 + min(room, missing)])
+            yield link[4 : 4 + min(room, missing)]
             missing -= room
-        return b"".join(parts)

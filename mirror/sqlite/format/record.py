@@ -22,6 +22,7 @@ they are, and the reader fills in the defaults.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from mirror.core.errors import FormatError
 from mirror.core.values import BadText, Value
@@ -29,6 +30,10 @@ from mirror.sqlite.format.varint import read_varint
 
 #: Size of the body by serial type, below 12.
 _SIZE = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)
+#: SQLite has at most 32,767 columns in a table, with at most 9 bytes for each.
+_LONGEST_HEADER = 9 * 32_768
+#: SQLite's limit in bytes, however it was built.
+_LONGEST_VALUE = 2**31 - 1
 _double = struct.Struct(">d").unpack_from
 
 
@@ -93,6 +98,63 @@ def decode_record(payload: bytes, encoding: str = "utf-8") -> list[Value]:
             f"header of {head_end} and body to {body} in {len(payload)} bytes",
         )
     return values
+
+
+def decode_pieces(pieces: Iterator[bytes], encoding: str = "utf-8") -> list[Value]:
+    """The same of a record that comes in pieces, for large values: besides the values, at most one is in memory twice.
+
+    Raises ``FormatError``.
+    """
+    source = _Pieces(pieces)
+    head = bytes(source.take(1))
+    while head[-1] >= 0x80 and len(head) < 9:
+        head += source.take(1)
+    size, at = read_varint(head, 0)
+    if not at <= size <= _LONGEST_HEADER:
+        raise FormatError("decode a record", "offset 0", f"a header of {size} bytes")
+    head += source.take(size - at)
+    values: list[Value] = []
+    while at < size:
+        start = at
+        kind, at = read_varint(head, at)
+        if kind < 12:
+            body = b"" if not 0 <= kind < len(_SIZE) else source.take(_SIZE[kind])
+            values += decode_record(bytes((1 + at - start,)) + head[start:at] + body)
+            continue
+        body = source.take((kind - 12) >> 1)
+        if not kind & 1:
+            values.append(bytes(body))
+            continue
+        try:
+            values.append(body.decode(encoding))
+        except UnicodeDecodeError:
+            values.append(BadText(bytes(body)))
+        del body
+    return values
+
+
+class _Pieces:
+    """Bytes that come in pieces, taken in others."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = memoryview(b"")
+
+    def take(self, size: int) -> bytearray:
+        """The next ``size`` bytes; raises ``FormatError`` if there are not as many."""
+        if size > _LONGEST_VALUE:  # a damaged page may claim any size
+            raise FormatError("decode a record", "header", f"a value of {size} bytes")
+        found, at = bytearray(size), 0
+        while at < size:
+            if not self._left:
+                self._left = memoryview(next(self._pieces, b""))
+                if not self._left:
+                    raise FormatError("decode a record", f"{size - at} bytes missing", "the record ends too early")
+            part = self._left[: size - at]
+            found[at : at + len(part)] = part
+            at += len(part)
+            self._left = self._left[len(part) :]
+        return found
 
 
 def leading_bytes(payload: bytes, columns: int) -> bytes | None:
