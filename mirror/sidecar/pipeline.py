@@ -26,16 +26,16 @@ from mirror.core.status import Phase, ProgressReport
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.rules import with_rules
 from mirror.postgres.sink import Sink
-from mirror.replica.batches import GapFound, PageBatch, frames_until, last_gap
+from mirror.replica.batches import GapFound, PageBatch
 from mirror.replica.images import Images
 from mirror.replica.replica import Replica
 from mirror.replica.shadow import Shadow
 from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
+from mirror.sidecar.comparison import compare_pages, record_gaps
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
-from mirror.sidecar.gaps import record_gaps
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox
@@ -47,7 +47,6 @@ from mirror.sidecar.requests import Requests
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import TableRepairs
-from mirror.sqlite.format.header import DatabaseHeader
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: Shorter than for a server: looking for a file costs little.
@@ -420,45 +419,24 @@ class Pipeline:
         assert self._sink is not None
         self.status.phase = Phase.REDIFF if gap.reason else Phase.FOLLOWING
         self._publish()
-        while True:
-            gap, passed = last_gap(self._spool, gap, self._feed.until)
-            self._record_gaps(replica, passed)
-            replica.forget_comparisons()
-            read = self._source.reader()
-            page_size = DatabaseHeader.parse(read.header()).page_size
-            if page_size != replica.page_size:
-                self._resync_at(replica, gap, f"the page size changed from {replica.page_size:,} to {page_size:,}")
-                return
-            images = replica.compare(read, gap.head.lsn.generation, self._check)
-            self.status.comparisons += 1
-            self._faults("rediff:compared")
-            target = self._feed.await_mark(self._pump)
-            found = frames_until(self._spool, gap.head, self._feed.until, target)
-            if not isinstance(found, GapFound):
-                break
-            # Another gap came during the comparison: its result is void.
-            self._record_gaps(replica, [gap.reason])
-            gap = found
-        batch = replica.compared(gap, images, found, read.size)
-        assert batch is not None
-        if why := replica.another_form(batch):
-            self._resync_at(replica, gap, why)
-            return
-        if 1 in batch.images and self.hooks.has_another_schema(self._images.read(batch.images[1], page_size)):
-            self._resync_at(replica, gap, "the schema changed while rows came by hooks")
-            return
-        read.require_whole(batch.pages, page_size, batch.images, self._images)
-        if not images and found is None and self._feed.began_with(gap.head):
-            # While capture was not running nothing was changed: no gap to record.
-            logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, gap.reason)
+        compared = compare_pages(
+            replica, self._source, self._feed, self._spool, self._images, gap, self.status,
+            lambda reasons: self._record_gaps(replica, reasons), self._pump, self._check, self._faults,
+        )  # fmt: skip
+        batch, why = compared.batch, compared.another_form
+        if batch is not None and 1 in batch.images:
+            page1 = self._images.read(batch.images[1], batch.page_size)
+            why = "the schema changed while rows came by hooks" if self.hooks.has_another_schema(page1) else ""
+        if compared.unchanged and not why:
+            name, reason = self.task.database.name, compared.gap.reason
+            logger.info("{}: all pages were compared, and none has changed: {}", name, reason)
         else:
-            self._record_gaps(replica, [gap.reason])
-        self._apply(replica, batch, compared=True)
-
-    def _resync_at(self, replica: Replica, gap: GapFound, reason: str) -> None:
-        self._record_gaps(replica, [gap.reason])
-        self._resync(reason)
-        self._update_status()
+            self._record_gaps(replica, [compared.gap.reason])
+        if batch is None or why:
+            self._resync(why)
+            self._update_status()
+        else:
+            self._apply(replica, batch, compared=True)
 
     def _record_gaps(self, replica: Replica, reasons: list[str]) -> None:
         assert self._sink is not None

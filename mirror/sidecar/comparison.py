@@ -1,0 +1,91 @@
+"""Comparing all pages of the source with the replica's, where the log is not contiguous or there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from loguru import logger
+
+from mirror.core.faults import Faults
+from mirror.postgres.ledger import Ledger
+from mirror.replica.batches import GapFound, PageBatch, frames_until, last_gap
+from mirror.replica.images import Images
+from mirror.replica.replica import Replica
+from mirror.replica.source_connection import SourceConnection
+from mirror.replica.spool_reader import SpoolReader
+from mirror.sidecar.capture_feed import CaptureFeed
+from mirror.sidecar.status import SourceStatus
+from mirror.sidecar.table_repair import REPAIR
+from mirror.sqlite.format.header import DatabaseHeader
+
+
+class Comparison(NamedTuple):
+    """The outcome of a comparison."""
+
+    gap: GapFound
+    """The last gap before it."""
+    batch: PageBatch | None
+    """What differs, and what was committed meanwhile. None: only a whole copy helps."""
+    another_form: str = ""
+    """Why only a whole copy helps."""
+    unchanged: bool = False
+    """Nothing differs, and capture had just begun: while it was not running nothing was changed."""
+
+
+def compare_pages(
+    replica: Replica,
+    source: SourceConnection,
+    feed: CaptureFeed,
+    spool: SpoolReader,
+    images: Images,
+    gap: GapFound,
+    status: SourceStatus,
+    lost: Callable[[list[str]], None],
+    pump: Callable[[], None],
+    check: Callable[[], None],
+    faults: Faults,
+) -> Comparison:
+    """Compare the source, at one position after ``gap``.
+
+    ``lost``: called with the reasons of gaps for which no comparison is needed, because another one follows them.
+    ``pump``, ``check``: as for :func:`~mirror.sidecar.first_copy.copy_source`. Raises ``SourceError``, ``StateError``.
+    """
+    while True:
+        gap, passed = last_gap(spool, gap, feed.until)
+        lost(passed)
+        replica.forget_comparisons()
+        read = source.reader()
+        size = DatabaseHeader.parse(read.header()).page_size
+        if size != replica.page_size:
+            return Comparison(gap, None, f"the page size changed from {replica.page_size:,} to {size:,}")
+        differing = replica.compare(read, gap.head.lsn.generation, check)
+        status.comparisons += 1
+        faults("rediff:compared")
+        found = frames_until(spool, gap.head, feed.until, feed.await_mark(pump))
+        if not isinstance(found, GapFound):
+            break
+        lost([gap.reason])  # another gap came during the comparison: its result is void
+        gap = found
+    batch = replica.compared(gap, differing, found, read.size)
+    assert batch is not None
+    if why := replica.another_form(batch):
+        return Comparison(gap, None, why)
+    read.require_whole(batch.pages, size, batch.images, images)
+    return Comparison(gap, batch, unchanged=not differing and found is None and feed.began_with(gap.head))
+
+
+def record_gaps(name: str, ledger: Ledger, status: SourceStatus, generation: int, reasons: list[str]) -> None:
+    """Record gaps in Postgres, in the status and in the log. ``generation``: the one that was left.
+
+    A reason that is empty, or a repair that was requested, is no gap: nothing was lost. Raises ``SinkError``.
+    """
+    lost = [reason for reason in reasons if reason not in ("", REPAIR)]
+    if not lost:
+        return
+    before = f" (and {len(lost) - 1:,} times before)" if len(lost) > 1 else ""
+    logger.warning("{}: all pages are compared: {}{}", name, lost[-1], before)
+    ledger.record_gaps(generation, lost)
+    for reason in lost:
+        status.add_gap(generation, reason, datetime.now(UTC))
