@@ -10,8 +10,8 @@ locks, an engine that is not SQLite's), or that puts another content into the fi
   the index. A program may have died before it told the index, or a sync may have failed: for whoever uses the index,
   there is no such commit, but if nobody has it open, the next one builds it again, with that commit. So the mirror lets
   go of it once (:class:`~mirror.core.errors.ReplacedError`) and takes the index as it is then. Where another such
-  commit follows, a program writes that does not use the index: :class:`~mirror.core.errors.SourceError`, for as long as
-  it is there.
+  commit follows, a program writes that has an index of its own (:class:`~mirror.core.errors.PrivateIndexError`): the
+  mirror stays away until nothing is written any more, so that the old index misleads nobody else.
 * The WAL is shorter than the index says: other programs cannot read it either. The index has to be built again; for
   that, too, the mirror lets go of it.
 * The database file changed, and no program has the checkpoint lock. Once it stands still, the mirror lets go of it, so
@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mirror.capture.spool import Cursor
-from mirror.core.errors import FormatError, ReplacedError, SourceError
+from mirror.core.errors import FormatError, PrivateIndexError, ReplacedError, SourceError
 from mirror.core.files import is_locked, write_atomically
 from mirror.core.positions import Salts
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
@@ -96,8 +96,6 @@ class IndexWatch:
         """The stamp of before; None: none was kept."""
         self._leftover: _Commit | None = None
         """For this commit the mirror has let go of the index."""
-        self._strange = False
-        """Others were seen, so pages have to be compared once they are gone."""
         self._changed_at: float | None = None
         """When (monotonic) the database file was last seen to be changed past its WAL."""
 
@@ -105,7 +103,7 @@ class IndexWatch:
         """Look at these descriptors from now on. Raises ``OSError``."""
         self._descriptors = database, wal, shm
         self._seen = self._sight()._replace(wal=_UNKNOWN)
-        self._strange, self._changed_at = False, None
+        self._changed_at = None
         self._kept, self._leftover = self._read()
 
     def close(self) -> None:
@@ -137,9 +135,6 @@ class IndexWatch:
             self._keep(now)
 
     def _raise_what_is_past(self) -> None:
-        if self._strange:
-            self._strange = False
-            raise self._replaced("commits that its index does not know were in its WAL")
         if self._changed_at is None:
             return
         if time.monotonic() - self._changed_at < STILL_SECONDS:
@@ -206,15 +201,12 @@ class IndexWatch:
             self._leftover = found
             self._keep(now)
             raise self._replaced("its WAL has a commit that its index does not know")
-        self._strange = True
-        raise SourceError(
+        raise PrivateIndexError(
             "follow the WAL",
             f"{self._database}-wal",
-            "it has commits that its index does not know: a program writes it that keeps the index to itself"
-            " (exclusive locking mode over another VFS, or an engine that is not SQLite's)",
-            next_step="let that program use locking_mode=NORMAL and SQLite's own locks, or close it; the mirror"
-            " then goes on by itself, and until then Postgres lacks what it writes",
-            retryable=True,
+            "its WAL has commits that its index does not know: a program writes it that keeps an index of its own"
+            " (exclusive locking mode over another VFS, or an engine that is not SQLite's); let it use"
+            " locking_mode=NORMAL and SQLite's own locks, or close it: until it pauses, Postgres lacks what it writes",
         )
 
     def _unchanged(self, before: _Sight) -> bool:

@@ -66,12 +66,13 @@ class Failed:
     """Following failed.
 
     ``retryable``: capture goes on trying; otherwise the conversation ends, because of a bug. ``replaced``: it fails
-    until the mirror has attached again.
+    until the mirror has attached again. ``private``: by a program with a WAL index of its own.
     """
 
     text: str
     retryable: bool
     replaced: bool
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +179,8 @@ def _message(data: dict[str, object]) -> Message:
             return Unknown(mark, text)
         case {"lsn": str(lsn), "place": [int(segment), int(offset)]}:
             return Captured(Lsn.parse(lsn), SpoolPlace(segment, offset))
-        case {"error": str(text), "retry": bool(retry), "replaced": bool(replaced)}:
-            return Failed(text, retry, replaced)
+        case {"error": str(text), "retry": bool(retry), "replaced": bool(replaced), "private": bool(private)}:
+            return Failed(text, retry, replaced, private)
         case {"behind": (str() | None) as why, "since": float(since)}:
             return Behind(why, since)
     raise SourceError("talk to the capture process", detail=f"unexpected message {data!r}")

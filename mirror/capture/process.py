@@ -13,7 +13,8 @@ Lines from the mirror            answered by (JSON, one object a line)
 ``locate <id> <s1> <s2> <f>``    ``{"mark": id, "lsn": "g:f"}`` once that frame is spooled, or
                                  ``{"mark": id, "unknown": text}`` if these salts were not seen for some seconds
 (unasked)                        ``{"lsn": "g:f", "place": [segment, offset]}`` after new commits
-(unasked)                        ``{"error": text, "retry": bool, "replaced": bool}`` when following failed
+(unasked)                        ``{"error": text, "retry": bool, "replaced": bool, "private": bool}`` when following
+                                 failed; ``private``: a program has a WAL index of its own
 (unasked)                        ``{"behind": text, "since": Unix time}`` when commits cannot be seen for a while, as
                                  the file never stands still; ``{"behind": null}`` when they can again
 
@@ -43,7 +44,7 @@ from typing import Any
 from mirror.capture.journal_follower import JournalFollower
 from mirror.capture.spool import SpoolWriter
 from mirror.capture.wal_follower import Follower
-from mirror.core.errors import MirrorError, ReplacedError, SourceError
+from mirror.core.errors import MirrorError, PrivateIndexError, ReplacedError, SourceError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Salts
 from mirror.sqlite.format.header import is_wal
@@ -319,6 +320,7 @@ class Conversation:
             error = SourceError("follow the source", str(place), error.strerror or str(error))
         replaced = isinstance(error, ReplacedError)
         failure = {"error": error.detail if replaced else str(error), "retry": True, "replaced": replaced}
+        failure["private"] = isinstance(error, PrivateIndexError)
         if not self._output or failure != self._last_failure:  # while the mirror does not read, once is enough
             self._say(failure)
         self._last_failure = failure
@@ -326,7 +328,8 @@ class Conversation:
     def _break(self, error: Exception) -> None:
         """A bug: print the traceback, and end this source alone."""
         traceback.print_exception(error)
-        self._say({"error": f"{type(error).__name__}: {error}", "retry": False, "replaced": False})
+        text = f"{type(error).__name__}: {error}"
+        self._say({"error": text, "retry": False, "replaced": False, "private": False})
         self._broken = True
         self._release()
 

@@ -141,6 +141,10 @@ class ReplacedError(SourceError):
     retryable = True
 
 
+class PrivateIndexError(ReplacedError):
+    """A program writes the WAL with an index of its own: stay away from the file until nothing is written."""
+
+
 class StateError(MirrorError):
     """The state directory cannot be used."""
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import apsw
 
-from mirror.core.errors import FormatError, ReplacedError, SourceError, overwritten
+from mirror.core.backoff import Backoff
+from mirror.core.errors import FormatError, PrivateIndexError, ReplacedError, SourceError, overwritten
 from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
@@ -29,6 +30,10 @@ _OLDEST = 3051003
 _SETTLED = 1.0
 #: Seconds for which at most that is waited for where the file is new: its program may write to it without a pause.
 _SETTLING = 5.0
+#: Seconds without a write after which a file is opened again that another program has written with an index of its own:
+#: all of its pages are compared then. Twice as long each time, up to a limit, until
+#: a minute has passed without that.
+_QUIET, _LONGEST_QUIET = 2.0, 32.0
 
 
 class FileReader:
@@ -231,6 +236,10 @@ class SourceConnection:
         self._open: OpenSource | None = None
         self._followed = False
         self._sighted: tuple[object, float] | None = None
+        self._loud = ""
+        """Why the file is left alone while it is written."""
+        self._pause = Backoff(_QUIET, _LONGEST_QUIET)
+        self._quiet = self._left = 0.0
 
     def connect(self) -> bool:
         """Connect to the file at the source's path, unless connected to it; True if that was done again.
@@ -244,7 +253,9 @@ class SourceConnection:
             except ReplacedError:
                 self.close()
         try:
-            if self._followed:
+            if self._loud:
+                self._let_be_quiet()
+            elif self._followed:
                 self._let_settle()
             elif self._awaits:
                 self._await_first()
@@ -318,6 +329,29 @@ class SourceConnection:
                 next_step="leave it alone",
             )
 
+    def leave(self, error: ReplacedError) -> str:
+        """Disconnect. If a program writes with an index of its own, :meth:`connect` raises that until it pauses.
+
+        Returns why what programs write may not be seen; empty if nothing says so.
+        """
+        self.close()
+        if not isinstance(error, PrivateIndexError):
+            return ""
+        now = time.monotonic()
+        if now - self._left > _LONGEST_QUIET + 60:
+            self._pause.reset()
+        self._left, self._loud, self._quiet, self._sighted = now, error.detail, self._pause.next(), None
+        return error.detail
+
+    def _let_be_quiet(self) -> None:
+        now = time.monotonic()
+        sight = _stamp(self._database), _stamp(Path(f"{self._database}-wal"))
+        if self._sighted is None or self._sighted[0] != sight:
+            self._sighted = sight, now
+        if now < self._sighted[1] + self._quiet:
+            raise SourceError("follow the source", str(self._database), self._loud, retryable=True)
+        self._loud = ""
+
     def close(self) -> None:
         """Disconnect; :meth:`connect` may follow. May be called twice."""
         if self._open is not None:
@@ -346,6 +380,13 @@ def _explain(error: apsw.Error, database: Path) -> SourceError:
             str(database),
             "no SQLite database, or an encrypted one",
             next_step="check the path",
+        )
+    if isinstance(error, apsw.CorruptError):
+        return SourceError(
+            "open the source",
+            str(database),
+            f"its list of tables cannot be read ({error}): it is damaged, or encrypted behind a plain header",
+            next_step="open it with the program that writes it; a damaged file: `sqlite3 FILE .recover | sqlite3 NEW`",
         )
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return SourceError(

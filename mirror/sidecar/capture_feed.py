@@ -14,7 +14,7 @@ from loguru import logger
 
 from mirror.capture.link import Attached, Behind, Captured, CaptureLink, Failed, Marked, Message, Unknown
 from mirror.capture.spool import SpoolPlace
-from mirror.core.errors import ReplacedError, SourceError
+from mirror.core.errors import PrivateIndexError, ReplacedError, SourceError
 from mirror.core.positions import Lsn, Salts
 from mirror.replica.batches import Head
 
@@ -168,14 +168,15 @@ class CaptureFeed:
                 self.until, self.captured = place, lsn
                 self._begin = Head(lsn, salts, time.time(), place)
                 self._restarted = None if gap is None else lsn
-            case Failed(text, retryable, replaced):
+            case Failed(text, retryable, replaced, private):
                 if not retryable:
                     self._disconnect()
                     self.attached = False
                     raise SourceError("follow the source", str(self._database), text)
                 if replaced:
                     self.attached = False
-                    raise ReplacedError("follow the source", str(self._database), text)
+                    kind = PrivateIndexError if private else ReplacedError
+                    raise kind("follow the source", str(self._database), text)
                 if text != self._failure:
                     logger.warning("{}: {}", self._database.name, text)
                 self._failure = text

@@ -145,7 +145,7 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
         size = opened.size()
     finally:
         opened.close()
-    detail = "a SQLite database, not encrypted, on a local file system, its locks and WAL can be read"
+    detail = "a readable SQLite database on a local file system; its locks and WAL can be read"
     report.add(Code.FILE, "ok", "file", detail)
     report.add(Code.SQLITE, "ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
     if wal:

@@ -18,7 +18,15 @@ from loguru import logger
 
 from mirror.capture.link import CaptureLink
 from mirror.core.backoff import Backoff
-from mirror.core.errors import FencedError, FormatError, MirrorError, ReplacedError, SinkError, SourceError, StateError
+from mirror.core.errors import (
+    FencedError,
+    FormatError,
+    MirrorError,
+    ReplacedError,
+    SinkError,
+    SourceError,
+    StateError,
+)
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn
 from mirror.core.source_settings import remember_schema
@@ -165,7 +173,7 @@ class Pipeline:
             self._sink = None
         if isinstance(error, ReplacedError):
             self._reattach = error.detail
-            self._source.close()
+            self._feed.doubt = self._source.leave(error)
         elif start_over:
             # The copy of the source or the spool is wrong: copy the source again, once. What is damaged then is so in
             # the source.

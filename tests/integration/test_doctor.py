@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,19 @@ def test_no_database(cli: CommandLine, folder: Path, content: bytes) -> None:
     (folder / "x.db").write_bytes(content)
     code, report = examine(cli, folder / "x.db")
     assert code == 1 and "source" in told(report, "problem")
+
+
+@pytest.mark.parametrize("plain", [16, 24, 32, 60, 100, 108])
+def test_an_encrypted_file_with_a_plain_header(folder: Path, plain: int) -> None:
+    """As some ciphers leave it, so that the file is recognised; whatever its length, nothing calls it a good one."""
+    path = folder / "x.db"
+    with Writer(path) as writer:
+        writer.run(
+            "PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 2)"
+        )
+    path.write_bytes(path.read_bytes()[:plain] + os.urandom(8192 - plain))
+    (found,) = [finding for finding in look(path) if finding.level == "problem"]
+    assert found.name == "source" and "encrypted" in found.detail
 
 
 def test_a_network_file_system_and_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
