@@ -382,11 +382,18 @@ def _explain(error: apsw.Error, database: Path) -> SourceError:
             next_step="check the path",
         )
     if isinstance(error, apsw.CorruptError):
+        wal = Path(f"{database}-wal")
+        logged = _stamp(wal)
+        of_before = (
+            f"; if it was replaced by a copy of a whole database, {wal.name} is of the content before: delete it and"
+            f" {database.name}-shm while nothing has the file open"
+        )
         return SourceError(
             "open the source",
             str(database),
             f"its list of tables cannot be read ({error}): it is damaged, or encrypted behind a plain header",
-            next_step="open it with the program that writes it; a damaged file: `sqlite3 FILE .recover | sqlite3 NEW`",
+            next_step="open it with the program that writes it; a damaged file: `sqlite3 FILE .recover | sqlite3 NEW`"
+            + (of_before if logged is not None and logged.size else ""),
         )
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return SourceError(

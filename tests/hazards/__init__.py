@@ -1,4 +1,4 @@
-"""One test for each of the 26 known hazards of following a SQLite file that other programs write.
+"""One test for each of the 29 known hazards of following a SQLite file that other programs write.
 
 mirror/HAZARDS.md says what the mirror does about each.
 
@@ -29,6 +29,9 @@ mirror/HAZARDS.md says what the mirror does about each.
 24   the file is replaced                                                     test_following
 25   what a record stores is not what the row shows                           test_decoding
 26   virtual tables and their shadow tables                                   test_decoding
+27   a second name                                                            test_names
+28   the files change and the index does not                                  test_following
+29   encoding, page size, reserved bytes or size of another content           ../fault
 ===  ======================================================================  ====================
 
 Each is tested end to end: a program writes, the mirror follows, every value is compared. The unit tests of the parts
