@@ -149,7 +149,13 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
     report.add(Code.FILE, "ok", "file", detail)
     report.add(Code.SQLITE, "ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
     if wal:
-        report.add(Code.JOURNAL_MODE, "ok", "journal mode", "WAL: every commit is followed")
+        report.add(
+            Code.JOURNAL_MODE,
+            "ok",
+            "journal mode",
+            "WAL: every commit is followed; a program that locks the file for itself"
+            " alone (exclusive locking mode, Turso's engine) cannot open it beside a mirror",
+        )
     else:
         report.add(
             Code.JOURNAL_MODE,

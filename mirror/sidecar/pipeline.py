@@ -280,7 +280,7 @@ class Pipeline:
         while True:
             replica = self._replica
             assert replica is not None and self._sink is not None
-            self._look_for_doubt()
+            self._require_its_name()
             self._retry_and_repair(replica)
             self.hooks.check(self._sink.ledger, self.status)
             self.status.looks_at_reads(self._sink.ledger)
@@ -312,13 +312,14 @@ class Pipeline:
             self._backoff.reset()
             self._pump(0.0)
 
-    def _look_for_doubt(self) -> None:
-        """Whether what programs write may be somewhere else than in the files that are followed."""
+    def _require_its_name(self) -> None:
+        """Raise ``SourceError`` while what programs write may be somewhere else than in the files that are followed."""
         doubt = self._source.doubt()
         if doubt != self._feed.doubt:
-            logger.warning("{}: {}", self.task.database.name, doubt or "it is the file that programs write again")
             self._feed.doubt = doubt
             self.requests.has_changed()
+        if doubt:
+            raise SourceError("follow the source", str(self.task.database), doubt, retryable=True)
 
     def _retry_and_repair(self, replica: Replica) -> None:
         """Retry what Postgres refused, when it is due or requested."""
