@@ -63,7 +63,8 @@ def compare_pages(
         differing = replica.compare(read, gap.head.lsn.generation, check)
         status.comparisons += 1
         faults("rediff:compared")
-        found = frames_until(spool, gap.head, feed.until, feed.await_mark(pump))
+        target = feed.await_mark(pump)
+        found = frames_until(spool, gap.head, feed.until, target)
         if not isinstance(found, GapFound):
             break
         lost([gap.reason])  # another gap came during the comparison: its result is void
