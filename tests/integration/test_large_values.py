@@ -146,7 +146,7 @@ def test_memory_holds_one_at_a_time(mirror: MirrorProcess, writer: Writer, when:
     if when != "live":
         mirror.start()
     mirror.wait_applied()
-    assert _peak(mirror) < 5 * 20 * MB + USUAL
+    assert _peak(mirror) < 3 * 20 * MB + USUAL
     mirror.check()
 
 
