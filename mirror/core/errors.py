@@ -5,6 +5,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── FormatError    ``source.format``         bytes that are not what SQLite writes, with their place
 │   │   └── DamagedError ``source.format.damaged``  a table that has damaged pages, and rows that can be read
 │   └── ReplacedError  ``source.replaced``       another file was put at the source's path (handled by a re-diff)
+│       └── PrivateIndexError ``source.replaced.private_index``  a program writes with a WAL index of its own
 ├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
 │   ├── BusyError      ``postgres.busy``         all connections that a program may use are in use
@@ -143,6 +144,8 @@ class ReplacedError(SourceError):
 
 class PrivateIndexError(ReplacedError):
     """A program writes the WAL with an index of its own: stay away from the file until nothing is written."""
+
+    code = "source.replaced.private_index"
 
 
 class StateError(MirrorError):

@@ -7,8 +7,10 @@ splitting the operator into one comparison a column.)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -16,6 +18,10 @@ from mirror.postgres.ddl import names_sql, table_sql, type_sql
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Target
 
+#: Bytes of a row's texts and blobs up to which ``mirror.repairs`` has it whole.
+_LOGGED_BYTES = 32_000_000
+#: Of a longer row, each value up to so many bytes.
+_SHORT_BYTES = 1_000_000
 #: Types in which two values can be equal and not the same, so that an upsert must set the key too.
 _INEXACT_KEY_TYPES = frozenset({"jsonb", "numeric", "double precision"})
 
@@ -213,25 +219,50 @@ class Stage:
         staged = SQL("EXISTS (SELECT FROM {} AS s WHERE s.op = 'd' AND {})").format(
             self.table, self._same_key(SQL("t"), SQL("s"))
         )
-        extra = into + SQL("'extra', to_jsonb(t), NULL FROM {} AS t WHERE {}").format(
-            table_sql(self.target), self._absent() if whole else staged
+        before, after = self._as_json("t", Identifier), self._as_json("s", self._staged.__getitem__)
+        extra = into + SQL("'extra', {}, NULL FROM {} AS t WHERE {}").format(
+            before, table_sql(self.target), self._absent() if whole else staged
         )
-        named = SQL(", ").join(SQL("s.{} AS {}").format(self._staged[name], Identifier(name)) for name in self._names)
         first = Identifier(self.target.key_columns[0])
         others = into + SQL(
             "CASE WHEN t.{first} IS NULL THEN 'missing' ELSE 'different' END,"
-            " CASE WHEN t.{first} IS NOT NULL THEN to_jsonb(t) END,"
-            " (SELECT to_jsonb(x) FROM (SELECT {named}) AS x)"
+            " CASE WHEN t.{first} IS NOT NULL THEN {before} END, {after}"
             " FROM {stage} AS s LEFT JOIN {target} AS t ON {joined} WHERE s.op IS DISTINCT FROM 'd' AND {differs}"
         ).format(
             first=first,
-            named=named,
+            before=before,
+            after=after,
             stage=self.table,
             target=table_sql(self.target),
             joined=self._same_key(SQL("t"), SQL("s")),
             differs=self._differs(),
         )
         return extra, others
+
+    def _as_json(self, row: LiteralString, column_of: Callable[[str], Identifier]) -> Composed:
+        """A row as jsonb, which holds less than 256 MB: of a large value there is only its size in bytes."""
+        columns = {name: SQL(row + ".{}").format(column_of(name)) for name in self._names}
+        sizes = {
+            name: SQL("octet_length({})").format(columns[name])
+            for name, pg_type in self.target.stored
+            if pg_type in ("bytea", "text")
+        }
+        shown = SQL(", ").join(
+            SQL("CASE WHEN {size} > {most} THEN jsonb_build_object('left_out', {size}) ELSE to_jsonb({c}) END AS {n}")
+            .format(size=sizes[name], most=Literal(_SHORT_BYTES), c=column, n=Identifier(name))
+            if name in sizes
+            else SQL("{} AS {}").format(column, Identifier(name))
+            for name, column in columns.items()
+        )  # fmt: skip
+        whole = SQL("to_jsonb(t)") if row == "t" else SQL("(SELECT to_jsonb(x) FROM (SELECT {}) AS x)").format(
+            SQL(", ").join(SQL("{} AS {}").format(column, Identifier(name)) for name, column in columns.items())
+        )  # fmt: skip
+        if not sizes:
+            return Composed([whole])
+        return SQL("CASE WHEN {} > {} THEN (SELECT to_jsonb(x) FROM (SELECT {}) AS x) ELSE {} END").format(
+            SQL(" + ").join(SQL("coalesce({}, 0)::bigint").format(size) for size in sizes.values()),
+            Literal(_LOGGED_BYTES), shown, whole,
+        )  # fmt: skip
 
     def _absent(self) -> Composed:
         """Whether a row of the target, ``t``, is not staged."""

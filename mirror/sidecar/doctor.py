@@ -41,6 +41,8 @@ from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
 #: No column is held in another way than its declared type calls for.
 NO_RULES: Mapping[str, str] = MappingProxyType({})
+#: By source table and column: the type that it has in Postgres already.
+Held = dict[tuple[str, str], str]
 #: Rows read at a time.
 CHUNK_ROWS = 2_000
 #: Rows checked of a WITHOUT ROWID table, which has no rowid by which it can be read in chunks.
@@ -120,8 +122,16 @@ def examine(
         detail = f"the embedded Postgres cannot run in {state_dir}: {'a space' if found == ' ' else found}"
         report.add(Code.STATE_DIRECTORY, "problem", "state directory", detail, step)
     mappings: list[TableMapping] = []
+    held: Held = {}
+    unreachable: MirrorError | None = None
+    if dsn is not None:
+        try:
+            with connect(dsn) as connection, translated("look at Postgres"):
+                held = _held_types(connection, report.source, schema)
+        except MirrorError as error:
+            unreachable = error
     try:
-        mappings = _check_tables(report, source, schema, columns, wal=_check_file(report, source, state_dir))
+        mappings = _check_tables(report, source, schema, columns, held, wal=_check_file(report, source, state_dir))
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
     if dsn is None:
@@ -130,6 +140,8 @@ def examine(
         report.add(Code.POSTGRES, "note", "Postgres", detail, step)
         return report
     try:
+        if unreachable is not None:
+            raise unreachable
         with connect(dsn) as connection, translated("look at Postgres"):
             _check_postgres(report, connection, schema, mappings, own_schema)
     except MirrorError as error:
@@ -175,8 +187,16 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
     return wal
 
 
+def _held_types(connection: psycopg.Connection[Any], source: str, schema: str) -> Held:
+    found = connection.execute("SELECT to_regclass('mirror.tables') IS NOT NULL").fetchone()
+    if found != (True,):
+        return {}
+    rows = connection.execute(statement("doctor_types"), {"path": source, "schema": schema}).fetchall()
+    return {(table, column): pg_type for table, column, pg_type in rows}
+
+
 def _check_tables(
-    report: Report, source: Path, schema: str, rules: Mapping[str, str], *, wal: bool
+    report: Report, source: Path, schema: str, rules: Mapping[str, str], held: Held, *, wal: bool
 ) -> list[TableMapping]:
     """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
     connection = open_to_read(source, wal=wal)
@@ -221,7 +241,7 @@ def _check_tables(
                 report.add(Code.TABLE_TOO_WIDE, "problem", f"table {table.name}", detail, step)
                 continue
             try:
-                _check_values(report, connection, mapping)
+                _check_values(report, connection, mapping, held)
             except apsw.CorruptError as error:
                 detail = f"it is damaged ({error}); the rows that can be read are mirrored, and all other tables"
                 step = (
@@ -266,7 +286,7 @@ def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...
         report.add(Code.OTHER_OBJECTS, "note", "views, triggers, indexes", detail, step)
 
 
-def _check_values(report: Report, connection: apsw.Connection, mapping: TableMapping) -> None:
+def _check_values(report: Report, connection: apsw.Connection, mapping: TableMapping, held: Held) -> None:
     table = mapping.table
     columns = [
         ColumnReport(table.name, column.name, column.declared_type, target.pg_type)
@@ -297,9 +317,21 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
     report.columns += columns
     for at, found in enumerate(columns):
         found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
+        declared, has = found.becomes, held.get((found.table, found.column))
+        found.becomes = "jsonb" if found.misfits else has or declared
+        if has not in (None, declared, "jsonb"):
+            detail = f"is {has} in Postgres, where it would now be {found.becomes}"
+            step = (
+                "start `mirror up` again: a rule for a column takes effect then, another type when the table is copied"
+            )
+            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
+        elif has == "jsonb" != declared and not found.misfits:
+            detail = f"is jsonb in Postgres, though every value fits {declared}"
+            step = f"`mirror rejects retry {report.source}` gives it that type, while `mirror up` runs"
+            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
         if found.misfits:
-            found.becomes = "jsonb"
-            detail = f"becomes jsonb: {found.misfits:,} values do not fit its type"
+            verb = "is" if has == "jsonb" else "becomes"
+            detail = f"{verb} jsonb: {found.misfits:,} values do not fit its type"
             step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
             report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
         elif found.escaped:

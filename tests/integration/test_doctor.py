@@ -85,6 +85,20 @@ def test_values(cli: CommandLine, folder: Path) -> None:
         assert "NULL in the primary key" in told(with_agent, "problem")["table u"]
 
 
+def test_what_postgres_has_already(cli: CommandLine, folder: Path) -> None:
+    """Of a table that is mirrored, what it is comes before what it would become."""
+    with Writer(folder / "any.db") as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, a INTEGER, b INTEGER)")
+        writer.run("INSERT INTO t VALUES (1, 'text', 1), (2, 2, 2)")
+        assert "becomes jsonb: 1 values" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
+        assert cli.run("up", folder / "any.db", "--once").code == 0
+        assert "is jsonb: 1 values" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
+        writer.run("UPDATE t SET a = 1")
+        _, report = examine(cli, folder / "any.db")
+        assert column(report, "t.a")["becomes"] == "jsonb" and column(report, "t.b")["becomes"] == "bigint"
+        assert "every value fits bigint" in told(report, "note")["column t.a"]
+
+
 def test_a_store_with_what_does_not_fit(cli: CommandLine, folder: Path) -> None:
     with create_store(folder / "memory.db") as store:
         store.run(item("1", happened_at="last week", extra="{"), item("2", embedding=b"123"))

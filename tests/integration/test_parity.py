@@ -352,9 +352,9 @@ def test_a_digest_takes_the_place_of_rows(world: World, monkeypatch: pytest.Monk
     fetched: list[Range] = []
     rows = Target.rows
 
-    def noting(self: Target, plan: Plan, wanted: Range) -> Iterator[list[Cells]]:
+    def noting(self: Target, plan: Plan, wanted: Range, together: int) -> Iterator[list[Cells]]:
         fetched.append(wanted)
-        return rows(self, plan, wanted)
+        return rows(self, plan, wanted, together)
 
     monkeypatch.setattr(Target, "rows", noting)
     monkeypatch.setattr(Choice, "by_digest", lambda self: True)

@@ -833,8 +833,8 @@ def test_all_surprises_in_one_table(sink: Sink, reader: Reader, make: Callable[[
 def test_a_row_that_is_too_long_is_not_read_on_the_fast_path(
     sink: Sink, reader: Reader, make: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
-    """A message of the protocol cannot hold it; SQLite tells its length before it is read. (In small.)"""
-    monkeypatch.setattr("mirror.postgres.source_copy.MAX_ROW_BYTES", 10_000)
+    """Postgres cannot hold it; SQLite tells its length before it is read. (In small.)"""
+    monkeypatch.setattr("mirror.postgres.source_copy.MAX_ROW_BYTES", 5_000)
     names = [f"c{n}" for n in range(columns)]
     path = make(
         f"CREATE TABLE long (id INTEGER PRIMARY KEY, {' TEXT, '.join(names)} TEXT);"

@@ -818,3 +818,29 @@ def test_identical_rows() -> None:
     assert identical((1, "a", b"x", None), (1, "a", b"x", None))
     for one, other in ((1, 1.0), (0.0, -0.0), ("1", 1), (b"a", "a"), (None, 0)):
         assert not identical((one,), (other,))
+
+
+class CountingMap(PageMap):
+    """A page map that counts how often a page is looked up."""
+
+    looked = 0
+
+    def get(self, pgno: int) -> tuple[int, int]:
+        self.looked += 1
+        return super().get(pgno)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_owner_of_a_long_chain_is_found_in_few_steps(order: int) -> None:
+    """Page by page, with room for few of them, the time does not grow with the square of the chain's length."""
+    pages, room = 10_000, 1000
+    pagemap = CountingMap(pages)
+    pagemap.set(3, OVERFLOW_FIRST, 2)
+    for pgno in range(4, pages):
+        pagemap.set(pgno, OVERFLOW_MORE, pgno - 1)
+    known: dict[int, tuple[int, int] | None] = {}
+    for pgno in range(3, pages)[::order]:
+        if len(known) >= room:
+            known.clear()
+        assert pagemap.chain_owner(pgno, known) == (2, 3)
+    assert pagemap.looked < 200 * pages

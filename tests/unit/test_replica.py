@@ -108,7 +108,8 @@ def test_a_comparison_is_kept_when_only_a_reset_follows_the_gap(place: State) ->
     frames = frames_until(place.spool, gap.head, None, place.filler.cursor.lsn)
     assert isinstance(frames, PageBatch) and frames.commits == 0
     images = {7: image_at(-gap.head.lsn.generation, 8), place.pages.count: image_at(-gap.head.lsn.generation, 528)}
-    batch = replica.compared(gap, images, frames)
+    batch = replica.compared(gap, images, frames, None)
+    assert batch is not None
     assert (batch.images, batch.pages, batch.head) == (images, place.pages.count, frames.head)
     replica.close()
 

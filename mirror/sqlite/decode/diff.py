@@ -22,8 +22,8 @@ from mirror.sqlite.format.btree import Geometry, ReadPage, is_interior
 
 #: Pages of each state that are kept while a page set is decoded.
 _KEPT_PAGES = 32
-#: Overflow pages of which the owner is kept while a page set is assigned to trees: a long chain is walked once, not
-#: once a page.
+#: Overflow pages of which the owner is kept while a page set is assigned to trees: a long chain is walked now and then,
+#: not once a page.
 _KEPT_OWNERS = 1 << 16
 
 #: ``sqlite_schema`` itself, the table whose root is page 1.

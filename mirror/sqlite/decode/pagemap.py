@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 NONE, TREE, OVERFLOW_FIRST, OVERFLOW_MORE = 0, 1, 2, 3
 
 
+#: Of the pages on the way along an overflow chain, every so many-th is noted.
+_NOTED = 256
+
 #: The owner of an overflow chain: the b-tree page with the cell, and the chain's first page.
 Owner = tuple[int, int]
 
@@ -78,7 +81,8 @@ class PageMap:
     def chain_owner(self, pgno: int, known: dict[int, Owner | None] | None = None) -> Owner | None:
         """For an overflow page: ``(b-tree page, first page of its chain)``; None if stale.
 
-        ``known``: owners found before; those of the pages on the way are added.
+        ``known``: owners found before; those of the page and of some on the way are added: of a long chain so few that
+        ``known`` stays small, and so many that each walk along it is short.
         """
         known = {} if known is None else known
         passed = []
@@ -94,7 +98,7 @@ class PageMap:
                 break
             passed.append(pgno)
             pgno = ref
-        known.update(dict.fromkeys(passed, owner))
+        known.update(dict.fromkeys(passed[::_NOTED], owner))
         return owner
 
     def copy(self) -> PageMap:
