@@ -1,0 +1,12 @@
+#@ title = "Qt 5 QSQLITE (Debian)"
+#@ apt = ["python3-pyqt5.qtsql", "libqt5sql5-sqlite"]
+#@ run = ["/usr/bin/python3", "{program}"]
+#@ [modes]
+#@ "wal" = "equal"
+#@ "delete" = "equal"
+from PyQt5.QtCore import QT_VERSION_STR
+from PyQt5.QtSql import QSqlDatabase, QSqlQuery
+
+from _qt import serve
+
+serve(QSqlDatabase, QSqlQuery, QT_VERSION_STR)
