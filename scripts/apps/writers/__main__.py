@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from scripts.apps.writers.trial import try_out
 def main() -> int:
     """Run what was asked for; 1 if an outcome is not among those that its writer expects."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:
         writers = fleet(options.only)
     except ValueError as error:

@@ -2,10 +2,10 @@
 
 A line of that comment is the language's comment sign, ``@`` and a line of TOML::
 
-    #@ title = "Perl DBD::SQLite"
-    #@ apt = ["libdbd-sqlite3-perl"]
-    #@ [modes]
-    #@ "wal" = "equal"
+    # @ title = "Perl DBD::SQLite"
+    # @ apt = ["libdbd-sqlite3-perl"]
+    # @ [modes]
+    # @ "wal" = "equal"
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 #: Where the programs are.
 PROGRAMS = Path(__file__).parent / "programs"
-_HEADER = re.compile(r"^(?:#|//|--)@ ?(.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^(?:#|//|--) @ (.*)$", re.MULTILINE)
 #: How a program is started if its header does not say so, by the ending of its name.
 _RUN: Mapping[str, Sequence[str]] = {
     ".py": ("{python}", "{program}"),
@@ -83,7 +83,9 @@ class Writer:
 def _has(package: str) -> bool:
     if shutil.which("dpkg-query") is None:
         return False
-    asked = subprocess.run(["dpkg-query", "-W", "-f", "${Status}", package], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Status}", package], capture_output=True, text=True, check=False
+    )
     return asked.stdout.endswith(" installed")
 
 

@@ -25,7 +25,7 @@ _TABLES = (
     "CREATE TABLE pairs(a TEXT, b INTEGER, note TEXT, PRIMARY KEY(a, b)) WITHOUT ROWID",
     "CREATE TABLE entries(at INTEGER, line TEXT, data BLOB)",
 )
-_TEXTS = ("", "plain", "it''s", "naïve café", "Ελληνικά", "日本語のテキスト", "ñandú ß", "%_\\ \"quoted\"", "٣٫١٤")
+_TEXTS = ("", "plain", "it''s", "naïve café", "Ελληνικά", "日本語のテキスト", "ñandú ß", '%_\\ "quoted"', "٣٫١٤")
 _INTEGERS = (0, 1, -1, 127, 128, -32769, 2**31, 2**48 + 1, 2**63 - 1, -(2**63) + 1)
 
 

@@ -1,9 +1,9 @@
-//@ title = "Xerial sqlite-jdbc (Debian)"
-//@ apt = ["libxerial-sqlite-jdbc-java"]
-//@ run = ["java", "-Dfile.encoding=UTF-8", "-cp", "/usr/share/java/sqlite-jdbc.jar", "{program}"]
-//@ [modes]
-//@ "wal" = "equal"
-//@ "truncate" = "equal"
+// @ title = "Xerial sqlite-jdbc (Debian)"
+// @ apt = ["libxerial-sqlite-jdbc-java"]
+// @ run = ["java", "-Dfile.encoding=UTF-8", "-cp", "/usr/share/java/sqlite-jdbc.jar", "{program}"]
+// @ [modes]
+// @ "wal" = "equal"
+// @ "truncate" = "equal"
 import java.io.*;
 import java.nio.charset.StandardCharsets;
 import java.sql.*;

@@ -1,27 +1,31 @@
 """What the Qt writers share."""
 
-import sys
+from _lines import serve
 
 
-def serve(database, query, library):
+def serve_qt(database, query, library):
     """Open a file with QSQLITE and answer each line."""
-    sys.stdin.reconfigure(encoding="utf-8")
-    opened = database.addDatabase("QSQLITE")
-    opened.setDatabaseName(sys.argv[1])
-    opened.open()
-    asked = query(opened)
+
+    def start(path):
+        opened = database.addDatabase("QSQLITE")
+        opened.setDatabaseName(path)
+        opened.open()
+
+        def run(text):
+            asked = query(opened)
+            good = asked.exec(text)
+            while good and asked.isSelect() and asked.next():
+                pass
+            asked.finish()
+            if not good:
+                raise ValueError(asked.lastError().text())
+
+        return run, opened.close
+
+    memory = database.addDatabase("QSQLITE", "memory")
+    memory.setDatabaseName(":memory:")
+    memory.open()
+    asked = query(memory)
     asked.exec("select sqlite_version()")
     asked.next()
-    print("ready", library, asked.value(0), flush=True)
-    asked.finish()
-    for line in sys.stdin:
-        asked = query(opened)
-        if asked.exec(line.strip()):
-            while asked.isSelect() and asked.next():
-                pass
-            print("ok", flush=True)
-        else:
-            print("error", asked.lastError().text().replace("\n", " "), flush=True)
-        asked.finish()
-    del asked
-    opened.close()
+    serve(start, library, asked.value(0))

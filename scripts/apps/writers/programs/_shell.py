@@ -1,26 +1,39 @@
-"""What writers that are SQLite's shell share: its answers are read here, because it has none for a good statement."""
+"""What writers that are SQLite's shell share."""
 
 import subprocess
-import sys
+
+from _lines import serve
 
 
-def serve(command, library=""):
-    """Start a shell and answer each line."""
-    sys.stdin.reconfigure(encoding="utf-8")
-    shell = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def serve_shell(command, library=""):
+    """Start a shell with the file's path as last argument; it answers a good statement with nothing."""
 
-    def run(text):
-        shell.stdin.write(text + "\n.print =done\n")
-        shell.stdin.flush()
-        lines = []
-        while (line := shell.stdout.readline().rstrip("\n")) != "=done" and shell.poll() is None:
-            lines.append(line)
-        return " ".join(lines)
+    def start(path):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        shell = subprocess.Popen([*command, path], text=True, **pipes)
 
-    version = run("select sqlite_version();").strip("'")
-    print("ready", library or version, version, flush=True)
-    for line in sys.stdin:
-        said = run(line.strip() + ";")
-        print("error " + said if "rror" in said else "ok", flush=True)
-    shell.stdin.close()
-    sys.exit(shell.wait())
+        def run(text):
+            said = ask(shell, text)
+            if "rror" in said:
+                raise ValueError(said)
+
+        def close():
+            shell.stdin.close()
+            shell.wait()
+
+        return run, close
+
+    memory = subprocess.Popen([*command, ":memory:"], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    version = ask(memory, "select sqlite_version()").strip("'")
+    memory.communicate()
+    serve(start, library or version, version)
+
+
+def ask(shell, text):
+    """Return what a shell prints for a statement."""
+    shell.stdin.write(f"{text};\n.print =done\n")
+    shell.stdin.flush()
+    lines = []
+    while (line := shell.stdout.readline()) and line != "=done\n":
+        lines.append(line.strip())
+    return " ".join(lines)

@@ -1,14 +1,13 @@
-#@ title = "Fossil's own SQLite (Debian)"
-#@ apt = ["fossil"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "delete" = "equal"
+# @ title = "Fossil's own SQLite (Debian)"
+# @ apt = ["fossil"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "delete" = "equal"
 """``fossil sql`` is a shell of the library that Fossil brings; the file is no repository."""
 
 import subprocess
-import sys
 
-from _shell import serve
+from _shell import serve_shell
 
 version = subprocess.run(["fossil", "version"], capture_output=True, text=True, check=True).stdout.split()[4]
-serve(["fossil", "sql", "--no-repository", "-batch", sys.argv[1]], version)
+serve_shell(["fossil", "sql", "--no-repository", "-batch"], version)

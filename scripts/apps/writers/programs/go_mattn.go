@@ -1,13 +1,13 @@
-//@ title = "Go mattn/go-sqlite3 (Debian)"
-//@ apt = ["golang-go", "golang-github-mattn-go-sqlite3-dev"]
-//@ run = ["go", "run", "{program}"]
-//@ [modes]
-//@ "wal" = "equal"
-//@ "delete" = "equal"
-//@ [environment]
-//@ GO111MODULE = "off"
-//@ GOPATH = "/usr/share/gocode"
-//@ GOCACHE = "{folder}/go"
+// @ title = "Go mattn/go-sqlite3 (Debian)"
+// @ apt = ["golang-go", "golang-github-mattn-go-sqlite3-dev"]
+// @ run = ["go", "run", "{program}"]
+// @ [modes]
+// @ "wal" = "equal"
+// @ "delete" = "equal"
+// @ [environment]
+// @ GO111MODULE = "off"
+// @ GOPATH = "/usr/share/gocode"
+// @ GOCACHE = "{folder}/go"
 package main
 
 import (

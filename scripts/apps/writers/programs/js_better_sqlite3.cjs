@@ -1,9 +1,9 @@
-//@ title = "better-sqlite3"
-//@ npm = ["better-sqlite3@12.11.1"]
-//@ heavy = true
-//@ [modes]
-//@ "wal" = "equal"
-//@ "delete" = "equal"
+// @ title = "better-sqlite3"
+// @ npm = ["better-sqlite3@12.11.1"]
+// @ heavy = true
+// @ [modes]
+// @ "wal" = "equal"
+// @ "delete" = "equal"
 const Database = require("better-sqlite3");
 const { serve, version } = require("./_lines.cjs");
 

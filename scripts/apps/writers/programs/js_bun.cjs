@@ -1,10 +1,10 @@
-//@ title = "bun:sqlite"
-//@ npm = ["bun@1.4.4"]
-//@ heavy = true
-//@ run = ["{folder}/node_modules/bun/bin/bun.exe", "{program}"]
-//@ [modes]
-//@ "wal" = "equal"
-//@ "persist" = "equal"
+// @ title = "bun:sqlite"
+// @ npm = ["bun@1.4.4"]
+// @ heavy = true
+// @ run = ["{folder}/node_modules/bun/bin/bun.exe", "{program}"]
+// @ [modes]
+// @ "wal" = "equal"
+// @ "persist" = "equal"
 const { Database } = require("bun:sqlite");
 const { serve } = require("./_lines.cjs");
 

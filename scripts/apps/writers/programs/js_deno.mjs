@@ -1,10 +1,10 @@
-//@ title = "Deno node:sqlite"
-//@ npm = ["deno@2.9.6"]
-//@ heavy = true
-//@ run = ["{folder}/node_modules/.bin/deno", "run", "--allow-all", "--quiet", "{program}"]
-//@ [modes]
-//@ "wal" = "equal"
-//@ "delete" = "equal"
+// @ title = "Deno node:sqlite"
+// @ npm = ["deno@2.9.6"]
+// @ heavy = true
+// @ run = ["{folder}/node_modules/.bin/deno", "run", "--allow-all", "--quiet", "{program}"]
+// @ [modes]
+// @ "wal" = "equal"
+// @ "delete" = "equal"
 import { DatabaseSync } from "node:sqlite";
 import { createInterface } from "node:readline";
 import process from "node:process";

@@ -1,8 +1,8 @@
-//@ title = "libsql (npm)"
-//@ npm = ["libsql@0.5.29"]
-//@ [modes]
-//@ "wal" = "equal"
-//@ "delete" = "equal"
+// @ title = "libsql (npm)"
+// @ npm = ["libsql@0.5.29"]
+// @ [modes]
+// @ "wal" = "equal"
+// @ "delete" = "equal"
 const Database = require("libsql");
 const { serve, version } = require("./_lines.cjs");
 

@@ -1,8 +1,8 @@
-//@ title = "@libsql/client"
-//@ npm = ["@libsql/client@0.18.0"]
-//@ [modes]
-//@ "wal" = "equal"
-//@ "delete" = "equal"
+// @ title = "@libsql/client"
+// @ npm = ["@libsql/client@0.18.0"]
+// @ [modes]
+// @ "wal" = "equal"
+// @ "delete" = "equal"
 // Transactions are objects of this client, so BEGIN, COMMIT and ROLLBACK become its calls.
 const { serve, version } = require("./_lines.cjs");
 

@@ -1,9 +1,9 @@
-//@ title = "better-sqlite3-multiple-ciphers"
-//@ npm = ["better-sqlite3-multiple-ciphers@12.11.1"]
-//@ heavy = true
-//@ [modes]
-//@ "wal" = "equal"
-//@ "key wal" = "refused"
+// @ title = "better-sqlite3-multiple-ciphers"
+// @ npm = ["better-sqlite3-multiple-ciphers@12.11.1"]
+// @ heavy = true
+// @ [modes]
+// @ "wal" = "equal"
+// @ "key wal" = "refused"
 const Database = require("better-sqlite3-multiple-ciphers");
 const { serve, version } = require("./_lines.cjs");
 

@@ -1,10 +1,10 @@
-//@ title = "node-sqlite3-wasm"
-//@ npm = ["node-sqlite3-wasm@0.8.60"]
-//@ [modes]
-//@ "delete" = "equal"
-//@ "wal" = "equal"
-//@ "exclusive wal" = "told or equal"
-//@ "exclusive wal later" = "told or equal"
+// @ title = "node-sqlite3-wasm"
+// @ npm = ["node-sqlite3-wasm@0.8.60"]
+// @ [modes]
+// @ "delete" = "equal"
+// @ "wal" = "equal"
+// @ "exclusive wal" = "told or equal"
+// @ "exclusive wal later" = "told or equal"
 const { Database } = require("node-sqlite3-wasm");
 const { serve, version } = require("./_lines.cjs");
 

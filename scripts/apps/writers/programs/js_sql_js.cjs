@@ -1,8 +1,8 @@
-//@ title = "sql.js"
-//@ npm = ["sql.js@1.16.0"]
-//@ [modes]
-//@ "delete" = "equal"
-//@ "on-wal-file" = "equal or told"
+// @ title = "sql.js"
+// @ npm = ["sql.js@1.16.0"]
+// @ [modes]
+// @ "delete" = "equal"
+// @ "on-wal-file" = "equal or told"
 // The database is in memory; after each transaction the file is overwritten in place, as its users do.
 // Word on-wal-file: another program has then put it into WAL mode.
 const fs = require("node:fs");

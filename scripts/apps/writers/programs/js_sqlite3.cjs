@@ -1,9 +1,9 @@
-//@ title = "sqlite3 (npm)"
-//@ npm = ["sqlite3@6.0.1"]
-//@ heavy = true
-//@ [modes]
-//@ "wal" = "equal"
-//@ "delete" = "equal"
+// @ title = "sqlite3 (npm)"
+// @ npm = ["sqlite3@6.0.1"]
+// @ heavy = true
+// @ [modes]
+// @ "wal" = "equal"
+// @ "delete" = "equal"
 const sqlite3 = require("sqlite3");
 const { promisify } = require("node:util");
 const { serve, version } = require("./_lines.cjs");

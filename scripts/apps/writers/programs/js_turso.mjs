@@ -1,8 +1,8 @@
-//@ title = "@tursodatabase/database"
-//@ npm = ["@tursodatabase/database@0.7.2"]
-//@ [modes]
-//@ "wal" = "equal or told"
-//@ "wal later" = "equal or told"
+// @ title = "@tursodatabase/database"
+// @ npm = ["@tursodatabase/database@0.7.2"]
+// @ [modes]
+// @ "wal" = "equal or told"
+// @ "wal later" = "equal or told"
 import { createRequire } from "node:module";
 import { connect } from "@tursodatabase/database";
 

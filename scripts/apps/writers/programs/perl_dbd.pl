@@ -1,9 +1,9 @@
-#@ title = "Perl DBD::SQLite (Debian)"
-#@ apt = ["libdbd-sqlite3-perl"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "delete" = "equal"
-#@ "persist" = "equal"
+# @ title = "Perl DBD::SQLite (Debian)"
+# @ apt = ["libdbd-sqlite3-perl"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "delete" = "equal"
+# @ "persist" = "equal"
 use strict;
 use DBI;
 use DBD::SQLite;

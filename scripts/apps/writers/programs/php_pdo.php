@@ -1,9 +1,9 @@
 <?php
-#@ title = "PHP PDO (Debian)"
-#@ apt = ["php8.2-cli", "php8.2-sqlite3"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "delete" = "equal"
+# @ title = "PHP PDO (Debian)"
+# @ apt = ["php8.2-cli", "php8.2-sqlite3"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "delete" = "equal"
 $db = new PDO("sqlite:" . $argv[1]);
 $db->setAttribute(PDO::ATTR_ERRMODE, PDO::ERRMODE_EXCEPTION);
 echo "ready ", PHP_VERSION, " ", $db->query("select sqlite_version()")->fetchColumn(), "\n";

@@ -1,11 +1,20 @@
-#@ title = "cysqlite"
-#@ pip = ["cysqlite==0.4.0"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "truncate" = "equal"
+# @ title = "cysqlite"
+# @ pip = ["cysqlite==0.4.0"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "truncate" = "equal"
+"""A binding in Cython, in autocommit mode."""
+
+from importlib.metadata import version
+
 import cysqlite
+from _lines import serve
 
-from _dbapi import serve
 
-(VERSION,) = cysqlite.Connection(":memory:").execute("select sqlite_version()").fetchone()
-serve(cysqlite.Connection, cysqlite.__version__, VERSION)
+def start(path):
+    """Open; a connection runs statements itself."""
+    connection = cysqlite.connect(path)
+    return lambda text: list(connection.execute(text)), connection.close
+
+
+serve(start, version("cysqlite"), ".".join(map(str, cysqlite.sqlite_version_info)))

@@ -1,13 +1,14 @@
-#@ title = "libsql (PyPI)"
-#@ pip = ["libsql==0.1.11"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "delete" = "equal"
+# @ title = "libsql (PyPI)"
+# @ pip = ["libsql==0.1.11"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "delete" = "equal"
+"""Turso's fork of SQLite in C, from Python."""
+
 from importlib.metadata import version
 
 import libsql
+from _lines import dbapi, serve
 
-from _dbapi import serve
-
-(VERSION,) = libsql.connect(":memory:").execute("select sqlite_version()").fetchone()
-serve(lambda path: libsql.connect(path, isolation_level=None), version("libsql"), VERSION)
+(SQLITE,) = libsql.connect(":memory:").execute("select sqlite_version()").fetchone()
+serve(dbapi(lambda path: libsql.connect(path, isolation_level=None)), version("libsql"), SQLITE)

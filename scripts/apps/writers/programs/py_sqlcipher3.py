@@ -1,19 +1,18 @@
-#@ title = "sqlcipher3"
-#@ pip = ["sqlcipher3==0.6.4"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "key wal" = "refused"
-#@ "key delete" = "refused"
-#@ "key later wal" = "refused"
-#@ "plain-header key wal" = "refused"
+# @ title = "sqlcipher3"
+# @ pip = ["sqlcipher3==0.6.4"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "key wal" = "refused"
+# @ "key wal later" = "refused"
+# @ "key delete" = "refused"
+# @ "plain-header key wal" = "refused"
 """Word ``plain-header``: 32 bytes of the first page stay readable, as apps for iOS have it."""
 
 import sys
 from importlib.metadata import version
 
+from _lines import dbapi, serve
 from sqlcipher3 import dbapi2
-
-from _dbapi import serve
 
 
 def connect(path):
@@ -24,4 +23,4 @@ def connect(path):
     return connection
 
 
-serve(connect, version("sqlcipher3"), dbapi2.sqlite_version)
+serve(dbapi(connect), version("sqlcipher3"), dbapi2.sqlite_version)

@@ -1,48 +1,34 @@
-#@ title = "APSW with SQLite3 Multiple Ciphers"
-#@ pip = ["apsw-sqlite3mc==3.54.0.0"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "chacha20 key wal" = "refused"
-#@ "sqlcipher key delete" = "refused"
-#@ "aes128cbc key wal" = "refused"
-#@ "rc4 key wal" = "refused"
-#@ "legacy-wal key wal" = "refused"
-#@ "plain-header key wal" = "refused"
-#@ "rekey delete" = "refused or told"
-"""Words: a cipher; ``legacy-wal``; ``plain-header`` (SQLCipher with 32 readable bytes)."""
+# @ title = "APSW with SQLite3 Multiple Ciphers"
+# @ pip = ["apsw-sqlite3mc==3.54.0.0"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "chacha20 key wal" = "refused"
+# @ "sqlcipher key delete" = "refused"
+# @ "aes128cbc key wal" = "refused"
+# @ "rc4 key wal" = "refused"
+# @ "legacy-wal key wal" = "refused"
+# @ "plain-header key wal" = "refused"
+# @ "rekey delete" = "refused or told"
+"""Words: a cipher; ``legacy-wal``; ``plain-header``, which is SQLCipher with 32 readable bytes."""
 
 import sys
 
 import apsw
+from _lines import serve
 
-from _dbapi import serve
-
-CIPHERS = {"chacha20", "sqlcipher", "aes128cbc", "rc4"}
-
-
-class Statements:
-    """A cursor for each statement, read to its end."""
-
-    def __init__(self, path):
-        self._connection = apsw.Connection(path)
-        for word in sys.argv[2:]:
-            if word in CIPHERS:
-                self.execute(f"PRAGMA cipher='{word}'")
-            if word == "legacy-wal":
-                self.execute("PRAGMA mc_legacy_wal=1")
-            if word == "plain-header":
-                self.execute("PRAGMA cipher='sqlcipher'")
-                self.execute("PRAGMA plaintext_header_size=32")
-        self.description = None
-
-    def cursor(self):
-        return self
-
-    def execute(self, text):
-        list(self._connection.execute(text))
-
-    def close(self):
-        pass
+WORDS = {word: [f"PRAGMA cipher='{word}'"] for word in ("chacha20", "sqlcipher", "aes128cbc", "rc4")} | {
+    "legacy-wal": ["PRAGMA mc_legacy_wal=1"],
+    "plain-header": ["PRAGMA cipher='sqlcipher'", "PRAGMA plaintext_header_size=32"],
+}
 
 
-serve(Statements, apsw.apsw_version(), apsw.sqlite_lib_version())
+def start(path):
+    """Open and choose the cipher; the key comes as a statement."""
+    connection = apsw.Connection(path)
+    for word in sys.argv[2:]:
+        for statement in WORDS.get(word, []):
+            list(connection.execute(statement))
+    return lambda text: list(connection.execute(text)), connection.close
+
+
+serve(start, apsw.apsw_version(), apsw.sqlite_lib_version())

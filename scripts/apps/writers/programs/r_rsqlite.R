@@ -1,8 +1,8 @@
-#@ title = "R RSQLite (Debian)"
-#@ apt = ["r-cran-rsqlite"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "delete" = "equal"
+# @ title = "R RSQLite (Debian)"
+# @ apt = ["r-cran-rsqlite"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "delete" = "equal"
 library(DBI)
 path <- commandArgs(trailingOnly = TRUE)[1]
 db <- dbConnect(RSQLite::SQLite(), path, synchronous = NULL)

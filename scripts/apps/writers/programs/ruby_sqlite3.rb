@@ -1,8 +1,8 @@
-#@ title = "Ruby sqlite3 (Debian)"
-#@ apt = ["ruby-sqlite3"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "delete" = "equal"
+# @ title = "Ruby sqlite3 (Debian)"
+# @ apt = ["ruby-sqlite3"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "delete" = "equal"
 require "sqlite3"
 $stdout.sync = true
 $stdin.set_encoding("UTF-8")

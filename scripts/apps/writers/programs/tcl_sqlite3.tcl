@@ -1,9 +1,9 @@
-#@ title = "Tcl sqlite3 (Debian)"
-#@ apt = ["tcl", "libsqlite3-tcl"]
-#@ [modes]
-#@ "wal" = "equal"
-#@ "wal later" = "equal"
-#@ "delete" = "equal"
+# @ title = "Tcl sqlite3 (Debian)"
+# @ apt = ["tcl", "libsqlite3-tcl"]
+# @ [modes]
+# @ "wal" = "equal"
+# @ "wal later" = "equal"
+# @ "delete" = "equal"
 package require sqlite3
 fconfigure stdin -encoding utf-8
 sqlite3 db [lindex $argv 0]
