@@ -17,7 +17,7 @@ from mirror.postgres.embedded import start_embedded
 from scripts.apps.writers.beside import database
 from scripts.apps.writers.entry import Writer, fleet
 from scripts.apps.writers.install import NotInstalledError, install
-from scripts.apps.writers.table import OUTCOMES, TABLE, load, save, table
+from scripts.apps.writers.table import OUTCOMES, TABLE, Outcomes, load, save, table
 from scripts.apps.writers.trial import try_out
 
 
@@ -39,8 +39,7 @@ def main() -> int:
         with _server() as dsn:
             for writer in writers:
                 _run(writer, options, outcomes, dsn)
-    if options.results == OUTCOMES:
-        TABLE.write_text(table(outcomes))
+    _keep(outcomes, options)
     chosen = {name: made for name, made in outcomes.items() if name.split("/")[0] in {w.name for w in writers}}
     if options.json:
         print(json.dumps(chosen, indent=1, ensure_ascii=False))
@@ -68,7 +67,7 @@ def _server() -> Iterator[str]:
             yield server.dsn
 
 
-def _run(writer: Writer, options: argparse.Namespace, outcomes: dict[str, dict[str, object]], dsn: str) -> None:
+def _run(writer: Writer, options: argparse.Namespace, outcomes: Outcomes, dsn: str) -> None:
     """Run a writer in all modes that have no outcome yet, or in those asked for."""
     modes = [mode for mode in writer.modes if not options.mode or mode.name in options.mode]
     if not options.only and not options.mode:
@@ -80,7 +79,7 @@ def _run(writer: Writer, options: argparse.Namespace, outcomes: dict[str, dict[s
         installed = install(writer, options.apt)
     except NotInstalledError as error:
         outcomes[writer.name] = {"title": writer.title, "absent": str(error)}
-        save(outcomes, options.results)
+        _keep(outcomes, options)
         print(f"{writer.name}: not installed: {error}", file=sys.stderr)
         return
     for mode in modes:
@@ -88,14 +87,21 @@ def _run(writer: Writer, options: argparse.Namespace, outcomes: dict[str, dict[s
         with database(dsn) as own:
             made = try_out(writer, mode, installed, own)
         outcomes[f"{writer.name}/{mode.name}"] = made.to_json()
-        save(outcomes, options.results)
+        _keep(outcomes, options)
         mark = "" if made.word in mode.expected else f"   (expected: {' or '.join(sorted(mode.expected))})"
         harm = f"   HARM {made.harm}" if made.harm else ""
         took = time.monotonic() - begun
         print(f"{writer.name} {mode.name}: {made.outcome}{harm}{mark} [{took:.0f} s]", file=sys.stderr, flush=True)
 
 
-def _unexpected(writer: Writer, outcomes: dict[str, dict[str, object]]) -> bool:
+def _keep(outcomes: Outcomes, options: argparse.Namespace) -> None:
+    """Write down what is known so far, so that nothing is lost if the run is ended."""
+    save(outcomes, options.results)
+    if options.results == OUTCOMES:
+        TABLE.write_text(table(outcomes))
+
+
+def _unexpected(writer: Writer, outcomes: Outcomes) -> bool:
     return any(
         made["word"] not in mode.expected
         for mode in writer.modes

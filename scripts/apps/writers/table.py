@@ -50,7 +50,7 @@ def table(outcomes: Outcomes) -> str:
     text = _HEAD + "\n".join(lines) + "\n"
     if notes := _notes(outcomes):
         text += "\nAlso seen:\n\n" + "\n".join(notes) + "\n"
-    if absent := [f"- {made['title']}: {_cell(made['absent'])}" for made in outcomes.values() if "absent" in made]:
+    if absent := ["- " + _cell(f"{made['title']}: {made['absent']}") for made in outcomes.values() if "absent" in made]:
         text += "\nNot run, because it could not be installed:\n\n" + "\n".join(absent) + "\n"
     return text
 
@@ -71,7 +71,7 @@ def _notes(outcomes: Outcomes) -> list[str]:
     found: dict[str, list[str]] = {}
     for _, made in sorted(outcomes.items(), key=_place):
         for note in made.get("notes", []):
-            found.setdefault(f"{made['title']}: {_cell(note)}", []).append(str(made["mode"]))
+            found.setdefault(_cell(f"{made['title']}: {note}"), []).append(str(made["mode"]))
     return [f"- {note} ({', '.join(modes)})" for note, modes in found.items()]
 
 

@@ -75,7 +75,7 @@ class Outcome:
     library: str = ""
     sqlite: str = ""
     journal: str = ""
-    """How the file says it is written: WAL, rollback, or the two bytes."""
+    """How the file says it is written: WAL, rollback, or its two versions."""
     word: str = ""
     outcome: str = ""
     harm: str = ""
@@ -182,11 +182,10 @@ class Trial:
                 self.run.errors[f"open {number}"] = talk.failed
             else:
                 self.run.ready = self.run.ready or talk.ready
-            for word in self._mode.words:
+            later_key = ["key"] if "rekey" in self._mode.words and number == 3 else []
+            for word in (*later_key, *self._mode.words):
                 if word in _OPENING:
                     self._say(talk, f"open {number}: {word}", _OPENING[word])
-            if "rekey" in self._mode.words and number == 3:
-                self._say(talk, "open 3: key", _OPENING["key"])
             yield talk
             if error := talk.close():
                 self.run.errors[f"close {number}"] = error
@@ -289,11 +288,12 @@ def _reason(status: dict[str, Any]) -> str:
 def _journal(file: Path) -> str:
     try:
         with file.open("rb") as opened:
-            opened.seek(18)
-            versions = opened.read(2)
+            header = opened.read(20)
     except OSError:
         return "no file"
-    return _JOURNAL.get(versions, versions.hex() or "empty")
+    if not header.startswith(b"SQLite format 3\0"):
+        return "no SQLite header" if header else "empty"
+    return _JOURNAL.get(header[18:], f"versions {header[18]}/{header[19]}")
 
 
 def try_out(writer: Writer, mode: Mode, installed: Path, dsn: str) -> Outcome:

@@ -85,7 +85,8 @@ class _Made:
 
     def _write(self, table: str) -> str:
         kind = self._chance.choices(("insert", "update", "delete"), (6, 3, 1))[0]
-        return getattr(self, f"_{table}")(kind, self._key(table, new=kind == "insert"))
+        made = {"numbers": self._numbers, "words": self._words, "pairs": self._pairs, "entries": self._entries}[table]
+        return made(kind, self._key(table, new=kind == "insert"))
 
     def _key(self, table: str, new: bool) -> int:
         if new:

@@ -2,9 +2,12 @@
 
 from _lines import serve
 
+kept = []
 
-def serve_qt(database, query, library):
-    """Open a file with QSQLITE and answer each line."""
+
+def serve_qt(application, database, query, library):
+    """Open a file with QSQLITE and answer each line; ``application``: drivers are loaded by one."""
+    kept.append(application([]))
 
     def start(path):
         opened = database.addDatabase("QSQLITE")
@@ -16,7 +19,6 @@ def serve_qt(database, query, library):
             good = asked.exec(text)
             while good and asked.isSelect() and asked.next():
                 pass
-            asked.finish()
             if not good:
                 raise ValueError(asked.lastError().text())
 
@@ -28,4 +30,7 @@ def serve_qt(database, query, library):
     asked = query(memory)
     asked.exec("select sqlite_version()")
     asked.next()
-    serve(start, library, asked.value(0))
+    sqlite = asked.value(0)
+    del asked
+    memory.close()
+    serve(start, library, sqlite)

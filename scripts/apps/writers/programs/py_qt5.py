@@ -7,7 +7,7 @@
 """Qt's driver with Debian's SQLite."""
 
 from _qt import serve_qt
-from PyQt5.QtCore import QT_VERSION_STR
+from PyQt5.QtCore import QT_VERSION_STR, QCoreApplication
 from PyQt5.QtSql import QSqlDatabase, QSqlQuery
 
-serve_qt(QSqlDatabase, QSqlQuery, QT_VERSION_STR)
+serve_qt(QCoreApplication, QSqlDatabase, QSqlQuery, QT_VERSION_STR)

@@ -9,6 +9,7 @@
 from importlib.metadata import version
 
 from _qt import serve_qt
+from PySide6.QtCore import QCoreApplication
 from PySide6.QtSql import QSqlDatabase, QSqlQuery
 
-serve_qt(QSqlDatabase, QSqlQuery, version("PySide6-Essentials"))
+serve_qt(QCoreApplication, QSqlDatabase, QSqlQuery, version("PySide6-Essentials"))

@@ -11,16 +11,24 @@
 import sys
 from importlib.metadata import version
 
-from _lines import dbapi, serve
+from _lines import serve
 from sqlcipher3 import dbapi2
 
+#: With a plain header the salt, which lies there otherwise, is the program's to keep.
+PLAIN = ("PRAGMA cipher_plaintext_header_size = 32", "PRAGMA cipher_salt = \"x'01010101010101010101010101010101'\"")
 
-def connect(path):
+
+def start(path):
     """Open; the key comes as a statement."""
     connection = dbapi2.connect(path, isolation_level=None)
-    if "plain-header" in sys.argv:
-        connection.execute("PRAGMA cipher_default_plaintext_header_size = 32").fetchall()
-    return connection
+
+    def run(text):
+        connection.execute(text).fetchall()
+        if text.startswith("PRAGMA key") and "plain-header" in sys.argv:
+            for statement in PLAIN:
+                connection.execute(statement).fetchall()
+
+    return run, connection.close
 
 
-serve(dbapi(connect), version("sqlcipher3"), dbapi2.sqlite_version)
+serve(start, version("sqlcipher3"), dbapi2.sqlite_version)

@@ -16,9 +16,12 @@ import sys
 import apsw
 from _lines import serve
 
-WORDS = {word: [f"PRAGMA cipher='{word}'"] for word in ("chacha20", "sqlcipher", "aes128cbc", "rc4")} | {
+CIPHERS = ("chacha20", "sqlcipher", "aes128cbc", "rc4")
+#: With a plain header the salt, which lies there otherwise, is the program's to keep.
+SALT = f"PRAGMA cipher_salt='{'01' * 16}'"
+WORDS = {cipher: [f"PRAGMA cipher='{cipher}'"] for cipher in CIPHERS} | {
     "legacy-wal": ["PRAGMA mc_legacy_wal=1"],
-    "plain-header": ["PRAGMA cipher='sqlcipher'", "PRAGMA plaintext_header_size=32"],
+    "plain-header": ["PRAGMA cipher='sqlcipher'", "PRAGMA plaintext_header_size=32", SALT],
 }
 
 
