@@ -243,7 +243,7 @@ class Trial:
         parity = self._mirror.run("parity", "--json").code
         plan = self._mirror.run("cutover plan", "--acknowledge", "backups").code if differs else None
         ended = not self._mirror.runs or status.get("phase") == "failed"
-        said = _reason(status) or (self._mirror.log_says() if ended else "")
+        said = _reason(status) if self._mirror.runs or status.get("last_error") else self._mirror.log_says()
         said = said.replace(str(self._file.resolve()), "FILE").replace(str(self._folder.resolve()), "FOLDER")
         self.run.checks.append(Check(when, differs, waited, said, ended, parity, plan))
 
@@ -251,7 +251,7 @@ class Trial:
         """Wait as a person would: longer only where the mirror says that all is well."""
         assert self._mirror is not None
         code = 1
-        for seconds in _WAIT_SECONDS:
+        for seconds in _WAIT_SECONDS if self._mirror.runs else (1.0,):
             code = self._mirror.run("wait", "--timeout", str(seconds)).code
             if code == 0 or not self._mirror.runs or _reason(self._mirror.status()):
                 break

@@ -16,7 +16,7 @@ public class Sqljet {
     static final String VALUE = "NULL|X'[0-9a-f]*'|'(?:[^']|'')*'|-?[0-9.]+";
     static final Pattern EACH = Pattern.compile("(?:(\\w+) = )?(" + VALUE + ")");
     static final Pattern INSERT = Pattern.compile("INSERT INTO (\\w+)\\(([^)]*)\\) VALUES \\((.*)\\)");
-    static final Pattern CHANGE = Pattern.compile("(?:UPDATE (\\w+) SET (.*)|DELETE FROM (\\w+)) WHERE (\\w+) = (" + VALUE + ")");
+    static final Pattern CHANGE = Pattern.compile("(?:UPDATE (\\w+) SET (.*)|DELETE FROM (\\w+)) WHERE (.*)");
     static SqlJetDb db;
 
     public static void main(String[] words) throws Exception {
@@ -44,8 +44,10 @@ public class Sqljet {
         else if (line.startsWith("PRAGMA")) db.pragma(line);
         else if (insert.matches()) {
             List<Object> values = new ArrayList<>(values(insert.group(3)).values());
+            String[] names = insert.group(2).split(", ");
+            if (names.length != values.size()) throw new UnsupportedOperationException("more than one row");
             Map<String, Object> row = new LinkedHashMap<>();
-            for (String name : insert.group(2).split(", ")) row.put(name, values.get(row.size()));
+            for (String name : names) row.put(name, values.get(row.size()));
             db.getTable(insert.group(1)).insertByFieldNames(row);
         } else if (change.matches()) {
             boolean alone = !db.isInTransaction(); // its cursors want a transaction
@@ -57,11 +59,12 @@ public class Sqljet {
 
     static void change(Matcher parts) throws Exception {
         ISqlJetTable table = db.getTable(parts.group(1) != null ? parts.group(1) : parts.group(3));
-        Object key = values(parts.group(5)).values().iterator().next();
-        boolean keyed = !table.getDefinition().getName().equals("entries");
-        ISqlJetCursor found = keyed ? table.lookup(table.getPrimaryKeyIndexName(), key) : table.open();
+        Map<String, Object> keys = values(parts.group(4));
+        String index = keys.containsKey("id") || keys.containsKey("word") ? table.getPrimaryKeyIndexName() : "";
+        ISqlJetCursor found = "".equals(index) ? table.open() : table.lookup(index, keys.values().toArray());
         while (!found.eof()) {
-            boolean here = keyed || key.equals(found.getValue(parts.group(4)));
+            boolean here = true;
+            for (String name : keys.keySet()) here &= keys.get(name).equals(found.getValue(name));
             if (here && parts.group(1) == null) {
                 found.delete();
                 continue;

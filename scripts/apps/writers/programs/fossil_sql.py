@@ -2,7 +2,8 @@
 # @ apt = ["fossil"]
 # @ [modes]
 # @ "wal" = "equal"
-# @ "delete" = "equal"
+# @ [environment]
+# @ FOSSIL_HOME = "{folder}"
 """``fossil sql`` is a shell of the library that Fossil brings; the file is no repository."""
 
 import subprocess
