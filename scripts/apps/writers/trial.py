@@ -150,26 +150,28 @@ class Trial:
         self._start()
         with self._program(2) as program:
             self._section(program, "early")
+            self._check("followed")
+            self._section(program, "middle")
             if self._mirror is not None:
                 self._mirror.kill()
             self._section(program, "dark")
             self._start()
             self._rekey(program)
             self._section(program, "late")
-            self._check("open")
+            self._check("after the kill")
         with self._program(3) as program:
             self._section(program, "change")
         self._check("closed")
 
     def _mirror_later(self) -> None:
         with self._program(1) as program:
-            for name in ("make", "early"):
+            for name in ("make", "early", "middle"):
                 self._section(program, name)
             self.run.journal = _journal(self._file)
             self._start()
             for name in ("dark", "late"):
                 self._section(program, name)
-            self._check("open")
+            self._check("followed")
             self._section(program, "change")
         self._check("closed")
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 #: The same statements every time.
 SEED = 20_261
 #: The order of the sections; :mod:`scripts.apps.writers.trial` says what happens between them.
-SECTIONS = ("make", "early", "dark", "late", "change")
+SECTIONS = ("make", "early", "middle", "dark", "late", "change")
 #: A line that begins a section.
 MARK = "-- section "
 #: Transactions in each section.
-_TRANSACTIONS = {"make": 12, "early": 22, "dark": 14, "late": 22, "change": 8}
+_TRANSACTIONS = {"make": 12, "early": 16, "middle": 12, "dark": 10, "late": 20, "change": 8}
 _MOST_BYTES = 20_000
 
 _TABLES = (
