@@ -16,7 +16,7 @@ from scripts.apps.writers.table import OUTCOMES, TABLE, load, save, table
 from scripts.apps.writers.trial import Check, judge, try_out
 from tests.support.postgres import PostgresServer
 
-ROWS_MISSING = "numbers: 3 of 10 rows missing, 0 wrong"
+ROWS_MISSING = "3 of 10 rows are missing, 0 are wrong, in numbers"
 #: Those that a test may install: within seconds, and nothing into the system.
 QUICK = [writer for writer in fleet() if not writer.heavy and not writer.missing()]
 
@@ -120,6 +120,7 @@ def test_the_harness_holds_the_mirror_against_what_was_written(postgres_server: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # some have a dozen modes, and a program that is locked out waits for its busy timeouts
 @pytest.mark.parametrize("writer", [pytest.param(writer, id=writer.name) for writer in QUICK])
 def test_a_foreign_writer_is_followed_or_told_of(writer: Writer, postgres_server: PostgresServer) -> None:
     for mode in writer.modes:

@@ -134,25 +134,30 @@ def database(server: str) -> Iterator[str]:
 
 def missing(dsn: str, truth: Rows) -> str:
     """Compare the rows of a database with Postgres; return how they differ, or an empty text."""
+    places, lost, wrong = [], 0, 0
     with psycopg.connect(dsn) as connection:
-        found = [_differs(connection, name, table) for name, table in truth.items()]
-    return "; ".join(filter(None, found))
+        for name, table in truth.items():
+            wanted = Counter(tuple(row) for row in table["rows"])
+            got = _rows_of(connection, name, table["columns"])
+            if got != wanted:
+                places.append(name)
+                lost += (wanted - (got or Counter())).total()
+                wrong += ((got or Counter()) - wanted).total()
+    if not places:
+        return ""
+    rows = sum(len(table["rows"]) for table in truth.values())
+    return f"{lost} of {rows} rows are missing, {wrong} are wrong, in {', '.join(places)}"
 
 
-def _differs(connection: psycopg.Connection[Any], name: str, table: dict[str, Any]) -> str:
-    columns = ", ".join(f'"{column}"' for column in table["columns"])
-    wanted = Counter(tuple(row) for row in table["rows"])
+def _rows_of(connection: psycopg.Connection[Any], name: str, columns: list[str]) -> Counter[tuple[str, ...]] | None:
+    """Return the rows of a table of Postgres; None if it or one of its columns is not there."""
+    listed = ", ".join(f'"{column}"' for column in columns)
     try:
         with connection.transaction():
-            rows = connection.execute(f'SELECT {columns} FROM public."{name}"').fetchall()
-    except psycopg.errors.UndefinedTable:
-        return f"{name} is not in Postgres"
-    except psycopg.errors.UndefinedColumn:
-        return f"{name} has not all columns"
-    got = Counter(tuple(_shown(value) for value in row) for row in rows)
-    if wanted == got:
-        return ""
-    return f"{name}: {(wanted - got).total()} of {wanted.total()} rows missing, {(got - wanted).total()} wrong"
+            rows = connection.execute(f'SELECT {listed} FROM public."{name}"').fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        return None
+    return Counter(tuple(_shown(value) for value in row) for row in rows)
 
 
 def _shown(value: object) -> str:
