@@ -105,5 +105,6 @@ class Talk:
                 return line
 
     def _ended(self) -> str:
-        said = [line for line in self._stderr.read_text(errors="replace").splitlines() if line.strip()]
-        return f"error it ended with {self._process.returncode}: {said[-1] if said else ''}".rstrip(": ")
+        lines = [line.strip() for line in self._stderr.read_text(errors="replace").splitlines() if line.strip()]
+        reasons = [line for line in lines if "rror" in line] or lines or [""]
+        return f"error it ended with {self._process.returncode}: {reasons[-1]}".rstrip(": ")
