@@ -104,6 +104,8 @@ class _Run:
 
     errors: dict[str, str] = field(default_factory=dict)
     """The error of each statement that failed, by section and number."""
+    disputed: dict[str, str] = field(default_factory=dict)
+    """The same of the truth, for statements that the writer accepted."""
     ready: str = ""
     journal: str = ""
     reader: str = ""
@@ -211,7 +213,8 @@ class Trial:
                 skipping = verb not in ("COMMIT", "ROLLBACK")
                 continue
             if self._say(program, f"{name} {number}: {verb}", statement):
-                self._truth.say(statement)
+                if error := self._truth.say(statement):
+                    self.run.disputed[f"{name} {number}: {verb}"] = error
                 in_a_row = 0
                 inside = verb == "BEGIN" or (inside and verb not in ("COMMIT", "ROLLBACK"))
                 continue
@@ -313,6 +316,8 @@ def try_out(writer: Writer, mode: Mode, installed: Path, dsn: str) -> Outcome:
     if alone.errors:
         place, error = next(iter(alone.errors.items()))
         made.notes.append(f"alone too: {len(alone.errors)} statements fail, first {place}: {error[6:160]}")
+    for place, error in beside.disputed.items():
+        made.notes.append(f"a stock SQLite refuses what it accepted, {place}: {error[6:160]}")
     if beside.left is None:
         made.notes.append(f"a stock SQLite cannot read the file: {beside.reader[6:]}")
     elif differing := apart(beside.left, beside.truth):
