@@ -121,11 +121,11 @@ class Trial:
     def __init__(self, writer: Writer, mode: Mode, installed: Path, folder: Path, dsn: str | None) -> None:
         """``dsn``: Postgres of the mirror; None: without a mirror."""
         self._mode = mode
-        self._folder = folder
-        self._file = folder / "data.db"
+        self._folder = folder.resolve()
+        self._file = self._folder / "data.db"
         self._command, self._environment = command(writer, installed)
         self._dsn = dsn
-        self._mirror = Mirror(self._file, folder, dsn) if dsn is not None else None
+        self._mirror = Mirror(self._file, self._folder, dsn) if dsn is not None else None
         self._sections = statements()
         self._truth = self._rows(":memory:")
         self.run = _Run()
@@ -143,6 +143,7 @@ class Trial:
             self._truth.close()
             if self._mirror is not None:
                 self._mirror.stop()
+        self.run.errors = {place: self._plain(error) for place, error in self.run.errors.items()}
         return self.run
 
     def _mirror_first(self) -> None:
@@ -249,8 +250,11 @@ class Trial:
         plan = self._mirror.run("cutover plan", "--acknowledge", "backups").code if differs else None
         ended = not self._mirror.runs or status.get("phase") == "failed"
         said = _reason(status) if self._mirror.runs or status.get("last_error") else self._mirror.log_says()
-        said = said.replace(str(self._file.resolve()), "FILE").replace(str(self._folder.resolve()), "FOLDER")
-        self.run.checks.append(Check(when, differs, waited, said, ended, parity, plan))
+        self.run.checks.append(Check(when, differs, waited, self._plain(said), ended, parity, plan))
+
+    def _plain(self, text: str) -> str:
+        """Take the places of this run out of a text."""
+        return text.replace(str(self._file), "FILE").replace(str(self._folder), "FOLDER")
 
     def _wait(self) -> int:
         """Wait as a person would: longer only where the mirror says that all is well."""
