@@ -173,7 +173,6 @@ def _shown(value: object) -> str:
     return f"t:{value}"
 
 
-def apart(one: Rows, other: Rows) -> str:
-    """Return in which tables two databases differ, or an empty text."""
-    differ = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
-    return ", ".join(differ)
+def apart(file: Rows, truth: Rows) -> str:
+    """Return which tables a file does not hold as they were written, or an empty text; it may hold others."""
+    return ", ".join(name for name in sorted(truth) if file.get(name) != truth[name])
