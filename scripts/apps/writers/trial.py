@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ _OPENING = {
     "exclusive": "PRAGMA locking_mode=EXCLUSIVE",
     **{name: f"PRAGMA journal_mode={name.upper()}" for name in ("wal", "delete", "truncate", "persist", "mvcc")},
 }
+#: The folder in which the mirror keeps what it knows of the file.
+_STATE = re.compile(r"data\.db-[0-9a-f]{10}")
 _JOURNAL = {b"\x01\x01": "rollback", b"\x02\x02": "WAL"}
 
 
@@ -254,6 +257,7 @@ class Trial:
 
     def _plain(self, text: str) -> str:
         """Take the places of this run out of a text."""
+        text = _STATE.sub(self._file.name, text)
         return text.replace(str(self._file), "FILE").replace(str(self._folder), "FOLDER")
 
     def _wait(self) -> int:
