@@ -219,7 +219,8 @@ class Trial:
             if self._say(program, f"{name} {number}: {verb}", statement):
                 if error := self._truth.say(statement):
                     self.run.disputed[f"{name} {number}: {verb}"] = error
-                in_a_row = 0
+                if verb not in ("BEGIN", "SAVEPOINT"):
+                    in_a_row = 0
                 inside = verb == "BEGIN" or (inside and verb not in ("COMMIT", "ROLLBACK"))
                 continue
             if inside:
