@@ -1,0 +1,1 @@
+"""Foreign SQLite engines and bindings, each run beside the mirror with one workload."""
