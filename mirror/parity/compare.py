@@ -299,8 +299,11 @@ class _Run:
             notes = ["a sample"] if place.rows is not None else []
         else:
             reading.digests, reading.source_rows = source.read_whole(plan)
-        if shape.left_out:
-            notes.append(f"not compared, because only the program can compute it: {', '.join(shape.left_out)}")
+        omitted = job.mapping.omitted
+        if left := [name for name in shape.left_out if name not in omitted]:
+            notes.append(f"not compared, because only the program can compute it: {', '.join(left)}")
+        if omitted:
+            notes.append(f"left out by a rule in mirror.json: {', '.join(omitted)}")
         job.note = "; ".join(notes)
 
     def _place(self, source: Source, place: _Place | None, plan: Plan) -> _Place:

@@ -18,12 +18,11 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
-from mirror.postgres import ddl, originals_ddl, shared_tables
+from mirror.postgres import ddl, originals_ddl, retype, shared_tables
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
-from mirror.postgres.retype import change_types
 from mirror.postgres.signals import RowsNeeded
 from mirror.postgres.target import (
     Conn,
@@ -176,7 +175,16 @@ class SchemaEditor:
 
     def change_types(self, wanted: Target) -> Target:
         """Give the columns of a table other types; its rows must be sent in the same transaction."""
-        target = change_types(self._conn, self._held(wanted.source), wanted)
+        target = retype.change_types(self._conn, self._held(wanted.source), wanted)
+        self._remember(target)
+        return target
+
+    def select(self, wanted: Target) -> Target:
+        """Drop the columns of a table that a rule leaves out now, and add those that one has left out before.
+
+        All its rows must be sent in the same transaction. Raises psycopg's errors: where a view uses a column, say.
+        """
+        target = retype.select_columns(self._conn, self._held(wanted.source), wanted)
         self._remember(target)
         return target
 
@@ -224,7 +232,7 @@ class SchemaEditor:
             for step in ddl.add_column(held, column.name, column.pg_type, text):
                 self._conn.execute(step)
             columns.append(column)
-        target = replace(held, columns=tuple(columns))
+        target = replace(held, columns=tuple(columns), omitted=mapped.omitted)
         originals_ddl.agree(self._conn, held, target)
         for column, of_source in list(zip(target.columns, table.columns, strict=True))[len(held.columns) :]:
             shown = encoder(column.pg_type, column.codec)(of_source.default)

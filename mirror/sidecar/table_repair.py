@@ -14,11 +14,12 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
 from mirror.core.tables import Table
-from mirror.postgres.rules import Rules, is_followed, unknown
+from mirror.postgres.rules import is_followed, recorded, unknown
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
 from mirror.sidecar.refused import causes
+from mirror.sidecar.source_folder import SourceTask
 
 #: The reason for which pages are compared before a repair.
 REPAIR = "a repair was asked for"
@@ -43,11 +44,10 @@ class TableRepairs:
     Thread: the pipeline's alone.
     """
 
-    def __init__(self, name: str, schema: str) -> None:
-        """``name``: the source's, for the log. ``schema``: of its tables."""
+    def __init__(self, task: SourceTask) -> None:
         self._requests: list[_Request] = []
-        self._name = name
-        self._schema = schema
+        self._name = task.database.name
+        self._task = task
         self._known: frozenset[str] = frozenset()
         self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
@@ -91,7 +91,7 @@ class TableRepairs:
         """
         refused = sink.refusals
         if more := refused.keys() - self._known:
-            for cause in causes((refused[table] for table in sorted(more)), self._schema):
+            for cause in causes((refused[table] for table in sorted(more)), self._task.schema):
                 logger.warning("{}: Postgres refuses {}: {}", self._name, cause.named, cause.reason)
             self._pause.reset()
             self._next = 0.0
@@ -117,12 +117,23 @@ class TableRepairs:
                 done[name] = "; ".join(filter(None, (outcome, narrowed)))
         return done
 
-    def follow_rules(self, rules: Rules, replica: Replica | None, sink: Sink) -> None:
+    def read_by_rules(self, replica: Replica | None, sink: Sink) -> None:
+        """Read the source as mirror.json says; or, for a mirror that only goes on, as it is in Postgres."""
+        if replica is not None:
+            resumed = recorded(sink.mappings) if self._task.resume_only else self._task.rules
+            replica.read_by(resumed.of(sink.profile, sink.agent))
+
+    def follow_rules(self, replica: Replica | None, sink: Sink) -> None:
         """Send tables again that are not held as mirror.json says by now; name rules that no column is meant by.
 
         Replica and Postgres must be at one position. Raises ``SinkError``.
         """
-        if not rules or replica is None or replica.leapt:
+        self.read_by_rules(replica, sink)
+        if self._task.resume_only or replica is None or replica.leapt:
+            return
+        rules = self._task.rules
+        if not rules.of(sink.profile, sink.agent) and rules:
+            logger.warning("{}: columns in mirror.json are not for the tables of an agent", self._name)
             return
         tables = replica.schema.tables
         for name in unknown(rules, tables):

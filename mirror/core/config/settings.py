@@ -61,6 +61,7 @@ from mirror.core.config.notes import Note, notes
 from mirror.core.dsn import without_password
 from mirror.core.errors import ConfigError
 from mirror.core.folders import known_sources, resolve
+from mirror.core.rules import Rules
 
 #: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
 SIDECARS = ("outlives", "follows", "none")
@@ -157,7 +158,7 @@ class Settings:
     """The entries of the files, also of sources that were not named now."""
     storage: StorageSettings = field(default_factory=StorageSettings)
     columns: Mapping[str, str] = field(default_factory=dict)
-    """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb."""
+    """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb; or omit, if it is not."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -173,6 +174,11 @@ class Settings:
     """The absolute names by which sources were named that are known by another path, as links lead there."""
     problem: str | None = None
     """Why the files cannot be used as they are, where the command goes on with what can be used of them."""
+
+    @property
+    def rules(self) -> Rules:
+        """What is said of single columns and tables."""
+        return Rules(self.columns)
 
     @property
     def options(self) -> str:
