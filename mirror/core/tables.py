@@ -58,6 +58,9 @@ class Table:
     """With :attr:`whole`: its index of each column."""
     virtual: str | None = None
     """The virtual table of which it has the data."""
+    unpacked: tuple[tuple[str, str], ...] = ()
+    """Of a table with data of vec0: the columns of the virtual table that can be told from it and its like, as
+    :func:`~mirror.core.virtual.vector_columns` gives them."""
 
     @property
     def declared(self) -> Table:

@@ -96,6 +96,8 @@ class Mapping:
     """The agent that owns the source's rows, in a table that other agents have rows in."""
     omitted: tuple[str, ...] = ()
     """Columns of the source that a rule leaves out."""
+    virtual: str | None = None
+    """The virtual table of the source of which it has the data."""
 
 
 @dataclass(frozen=True, slots=True)

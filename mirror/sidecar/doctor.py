@@ -259,6 +259,13 @@ def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...
         detail = f"left out: {', '.join(holding)}: their data is in no table that is mirrored"
         step = "keep what programs read of these in ordinary tables; `mirror cutover plan` is NOT READY because of them"
         report.add(Code.VIRTUAL_TABLES, "note", "virtual tables", detail, step)
+    for table in schema.virtual:
+        if table.obstacle:
+            step = "take the rule out of mirror.json"
+            report.add(Code.VIRTUAL_TABLES, "note", f"virtual table {table.name}", table.obstacle, step)
+    if carried := [str(table) for table in schema.virtual if table.obstacle is None]:
+        detail = f"mirrored as rows, by a rule in mirror.json: {', '.join(carried)}"
+        report.add(Code.VIRTUAL_TABLES, "ok", "virtual tables", detail)
     others = [str(table) for table in schema.virtual if not table.holds_data or table.name in profile.derived]
     if others:
         detail = f"left out: {', '.join(others)}: made from other tables, or by a module outside the file"

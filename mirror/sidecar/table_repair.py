@@ -138,8 +138,17 @@ class TableRepairs:
         tables = replica.schema.tables
         for name in unknown(rules, tables):
             logger.warning("{}: columns in mirror.json: no column {} outside of a primary key", self._name, name)
-        for name, target in sink.mappings.items():
-            if name in tables and name not in sink.refusals and not is_followed(rules, tables[name], target):
+        for virtual in replica.schema.virtual:
+            if virtual.obstacle and virtual.name in rules.tables:
+                logger.warning("{}: tables in mirror.json: {}: {}", self._name, virtual, virtual.obstacle)
+        for name in sorted(rules.tables.keys() - {virtual.name for virtual in replica.schema.virtual}):
+            logger.warning("{}: tables in mirror.json: no virtual table {}", self._name, name)
+        if gone := sink.mappings.keys() - tables.keys():
+            sink.retire(gone)
+            logger.info("{}: not mirrored any more, as mirror.json says now: {}", self._name, ", ".join(sorted(gone)))
+        for name in sorted(tables.keys() - sink.refusals.keys()):
+            target = sink.mappings.get(name)
+            if target is None or not is_followed(rules, tables[name], target):
                 sink.reload(tables[name], replica.rows)
                 logger.info("{}: {} is held as mirror.json says now", self._name, name)
 

@@ -167,6 +167,16 @@ class MirrorFile(_Section):
         ]
         | UnsetType
     ) = UNSET
+    tables: (
+        Annotated[
+            dict[str, Literal["rows"]],
+            Meta(
+                description="By the name of a virtual table of FTS5 or vec0: rows, to mirror the data that it holds, "
+                "which are left out otherwise."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     storage: StorageSection | UnsetType = UNSET
     dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
         name="$schema", default=UNSET

@@ -29,7 +29,7 @@ key of mirror.json                     the places that can set it; the first one
 ``storage.reads.neverWait``            mirror.json > false
 ``storage.reads.alwaysSqlite``         mirror.json > false
 ``storage.reads.shadowPercent``        mirror.json > 0
-``columns``                            mirror.json > no rules
+``columns``, ``tables``                mirror.json > no rules
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -159,6 +159,8 @@ class Settings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     columns: Mapping[str, str] = field(default_factory=dict)
     """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb; or omit, if it is not."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a virtual table of the sources: rows, if its data are mirrored."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -178,7 +180,7 @@ class Settings:
     @property
     def rules(self) -> Rules:
         """What is said of single columns and tables."""
-        return Rules(self.columns)
+        return Rules(self.columns, self.tables)
 
     @property
     def options(self) -> str:
@@ -264,6 +266,8 @@ def load_settings(
     dsn, origins["postgres.connectionString"] = _dsn(read, postgres, environment)
     columns = _at(read.ours, "columns") or {}
     origins["columns"] = f"{read.mirror_path}: columns" if columns else "default"
+    tables = _at(read.ours, "tables") or {}
+    origins["tables"] = f"{read.mirror_path}: tables" if tables else "default"
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -288,6 +292,7 @@ def load_settings(
         entries,
         storage,
         columns,
+        tables,
         str(sidecar),
         tuple(arguments),
         read.named,

@@ -275,6 +275,8 @@ def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole
             return None  # only keys
         table = tables.get(row.table)
         if table is None:
+            if whole and row.table in (each.declared.name for each in tables.values()):
+                return None  # the data of a virtual table, which has another name
             continue  # SQLite's own, or a virtual table's
         if not is_comparable(table):
             if whole:
@@ -292,7 +294,7 @@ def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole
 def is_comparable(table: Table) -> bool:
     """Whether the hook's rows of a table can be compared with the decoder's by plain equality."""
     plain = all(collation.upper() == "BINARY" for collation in table.collations)
-    return plain and not table.definition and not table.declared.left_out
+    return plain and not table.definition and not table.declared.left_out and table.virtual is None
 
 
 def differences(wal: Net, hook: Net) -> Iterator[Found]:

@@ -19,6 +19,7 @@ from mirror.core.rules import NO_RULES, Rules
 from mirror.core.tables import Affinity, Column, Table
 from mirror.core.values import Value
 from mirror.core.virtual import SHADOWS, VirtualTable, module_of, virtual_tables
+from mirror.sqlite.decode.carried import carried_table, obstacle, owner_of
 from mirror.sqlite.decode.generated import by_version, is_computable
 from mirror.sqlite.decode.rows import RowFormat
 from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
@@ -101,7 +102,7 @@ def parse_schema(rows: Iterable[SchemaRow], rules: Rules = NO_RULES) -> Schema:
     """Turn the rows of ``sqlite_schema`` into tables; raises ``SourceError`` if SQLite cannot parse them.
 
     Left out of ``tables``: virtual tables and the tables that well-known modules keep, and SQLite's own ``sqlite_*``;
-    and columns that ``rules`` leave out.
+    and columns that ``rules`` leave out. Where they say so, the data of a virtual table are in it.
     """
     ordinary: list[SchemaRow] = []
     indexes: list[SchemaRow] = []
@@ -114,8 +115,10 @@ def parse_schema(rows: Iterable[SchemaRow], rules: Rules = NO_RULES) -> Schema:
         elif row.kind == "index" and row.sql is None:
             indexes.append(row)
     described = virtual_tables(virtual.items(), (row.name for row in ordinary))
+    described = tuple(replace(table, obstacle=obstacle(table, rules)) for table in described)
+    carried = [table for table in described if table.obstacle is None]
     modules = {name.lower(): module_of(statement) for name, statement in virtual.items()}
-    ordinary = [row for row in ordinary if not is_shadow_name(row.name, modules)]
+    ordinary = [row for row in ordinary if owner_of(row.name, carried) or not is_shadow_name(row.name, modules)]
     kept = {row.name.lower() for row in ordinary}
     indexes = [row for row in indexes if row.table.lower() in kept]
     database = apsw.Connection(":memory:")
@@ -133,12 +136,25 @@ def parse_schema(rows: Iterable[SchemaRow], rules: Rules = NO_RULES) -> Schema:
                 (row.kind, row.name, row.table, root, row.sql),
             )
         database.execute("PRAGMA writable_schema=RESET")
-        tables = {row.name: _without(_describe(database, row), rules) for row in ordinary}
-        return Schema(tables, described, rules)
+        tables = {row.name: _describe(database, row) for row in ordinary}
     except apsw.Error as error:
         raise SourceError("parse the schema", "sqlite_schema", str(error)) from error
     finally:
         database.close()
+    for name in list(tables):
+        if owner := owner_of(name, carried):
+            table = carried_table(tables.pop(name), owner, virtual[owner.name] or "")
+            if table is None:
+                described = tuple(
+                    replace(each, obstacle=_ONLY_PROGRAM) if each is owner else each for each in described
+                )
+            else:
+                tables[table.name] = table
+    return Schema({name: _without(table, rules) for name, table in tables.items()}, described, rules)
+
+
+#: Why an FTS5 table cannot be read as rows.
+_ONLY_PROGRAM = "only its program can open it (a tokenizer of its own), or it keeps only a part of its columns"
 
 
 def _any_order(left: str, right: str) -> int:
@@ -210,8 +226,8 @@ def _without(table: Table, rules: Rules) -> Table:
         left_out=tuple(name for name in table.left_out if name not in omitted),
         by_version=tuple(name for name in table.by_version if name not in omitted),
         omitted=omitted,
-        whole=table,
-        places=places,
+        whole=table.declared,
+        places=tuple(table.places[at] for at in places) if table.places else places,
     )
 
 
