@@ -46,33 +46,40 @@ class VirtualTable:
 #: An argument of a vec0 table that is a column: ``+`` before a name, the name, its type, what follows.
 _VECTOR = re.compile(r"\s*(\+?)\s*([A-Za-z_]\w*)\s+(\w+)\s*(\[?)(.*)", re.DOTALL)
 _VECTOR_TYPES = frozenset(("float", "f32", "int8", "i8", "bit"))
+_METADATA = {"boolean": "boolean", "bool": "boolean", "text": "text"}
+_METADATA |= dict.fromkeys(("int", "integer", "int64", "integer64"), "integer")
+_METADATA |= dict.fromkeys(("float", "double", "float64", "f64"), "float")
 
 
 def vector_columns(statement: str) -> tuple[tuple[str, str], ...]:
     """The columns of a vec0 table in their order, by its CREATE statement: the name of each, and where its data are.
 
     That is ``vectors`` and ``partition`` with the number in two digits (``vectors00``), ``value`` likewise for those
-    written with ``+``, and ``id`` for a primary key; empty for metadata, which are packed in a form of their own.
+    written with ``+``; of metadata ``integer``, ``float``, ``boolean`` and ``text``, with one series of numbers for
+    all; and ``id`` for a primary key. Empty: not known.
     """
     arguments = statement.partition("(")[2].rpartition(")")[0]
     found: list[tuple[str, str]] = []
-    numbers = {"vectors": 0, "partition": 0, "value": 0}
+    numbers = {"vectors": 0, "partition": 0, "value": 0, "metadata": 0}
     for argument in re.split(r",(?![^(\[]*[)\]])", arguments):
         column = _VECTOR.fullmatch(argument)
         if column is None:
             continue  # an option, as chunk_size=8
         plus, name, kind, dimensions, rest = column.groups()
+        series = ""
         if plus:
             place = "value"
         elif dimensions and kind.lower() in _VECTOR_TYPES:
             place = "vectors"
         elif re.search(r"\bpartition\s+key\b", rest, re.IGNORECASE):
             place = "partition"
-        else:
-            found.append((name, "id" if re.search(r"\bprimary\s+key\b", rest, re.IGNORECASE) else ""))
+        elif re.search(r"\bprimary\s+key\b", rest, re.IGNORECASE):
+            found.append((name, "id"))
             continue
-        found.append((name, f"{place}{numbers[place]:02}"))
-        numbers[place] += 1
+        else:
+            place, series = _METADATA.get(kind.lower(), ""), "metadata"
+        found.append((name, place and f"{place}{numbers[series or place]:02}"))
+        numbers[series or place] += 1
     return tuple(found)
 
 

@@ -17,6 +17,15 @@ from mirror.postgres.target import Conn, Target
 
 #: The comment on such a view.
 MADE = "mirror: a virtual table of the source, out of the tables with its data"
+#: How a table with chunks is joined; its key has no declared type, and so is jsonb.
+_OF_CHUNK = SQL("AS {0} ON {0}.rowid = to_jsonb(r.chunk_id)")
+#: By kind of metadata: its value, in the chunk that the row {} has.
+_METADATA = {
+    "integer": SQL("mirror.vec0_integer({}.data, r.chunk_offset::int)"),
+    "float": SQL("mirror.vec0_float({}.data, r.chunk_offset::int)"),
+    "boolean": SQL("get_bit({}.data, r.chunk_offset)"),
+    "text": SQL("mirror.vec0_text({}.data, r.chunk_offset::int)"),
+}
 #: Columns that become large; Postgres reads a part of one without the rest if it is not compressed.
 _IN_CHUNKS = "vectors"
 
@@ -45,41 +54,50 @@ def make_view(
     ``columns``: as :attr:`~mirror.core.tables.Table.unpacked`. A name that somebody else's object has is left to it.
     """
     name = pg_name(virtual)
-    joined: list[tuple[str, SQL, Identifier]] = []
-    needed = [f"{virtual}_rowids", f"{virtual}_chunks"]
-    parts: list[Composable] = [SQL("r.rowid")]
+    joins: dict[str, tuple[SQL, Composable]] = {
+        f"{virtual}_rowids": (SQL(""), SQL("AS r")),
+        f"{virtual}_chunks": (SQL("JOIN"), SQL("AS c ON c.chunk_id = r.chunk_id")),
+    }
+    shown: list[Composable] = [SQL("r.rowid")]
     for column, place in columns:
         kind, number = place[:-2], place[-2:]
-        alias, value = Identifier(f"v{number}"), SQL("r.id").format()
-        if kind == "vectors":
-            needed.append(f"{virtual}_vector_chunks{number}")
-            joined.append((needed[-1], SQL("JOIN {} AS {} ON {}.rowid = to_jsonb(r.chunk_id)"), alias))
-            of_one = SQL("(octet_length({0}.vectors) / c.size)::int").format(alias)
-            value = SQL("substring({0}.vectors FROM r.chunk_offset::int * {1} + 1 FOR {1})").format(alias, of_one)
+        if place == "id":
+            value: Composable = SQL("r.id")
+        elif kind == "vectors":
+            of = Identifier(f"v{number}")
+            joins[f"{virtual}_vector_chunks{number}"] = SQL("JOIN"), _OF_CHUNK.format(of)
+            size = SQL("(octet_length({}.vectors) / c.size)::int").format(of)
+            value = SQL("substring({0}.vectors FROM r.chunk_offset::int * {1} + 1 FOR {1})").format(of, size)
         elif kind == "value":
+            joins[f"{virtual}_auxiliary"] = SQL("LEFT JOIN"), SQL("AS a ON a.rowid = r.rowid")
             value = SQL("a.{}").format(Identifier(place))
         elif kind == "partition":
             value = SQL("c.{}").format(Identifier(place))
-        elif place != "id":
+        elif kind in _METADATA:
+            of = Identifier(f"m{number}")
+            joins[f"{virtual}_metadatachunks{number}"] = SQL("JOIN"), _OF_CHUNK.format(of)
+            value = _METADATA[kind].format(of)
+            if kind == "text":
+                of = Identifier(f"t{number}")
+                joined = SQL("AS {0} ON {0}.rowid = to_jsonb(r.rowid)").format(of)
+                joins[f"{virtual}_metadatatext{number}"] = SQL("LEFT JOIN"), joined
+                value = SQL("coalesce({}, {}.data)").format(value, of)
+        else:
             continue
-        parts.append(SQL("{} AS {}").format(value, Identifier(column)))
-    if any(place.startswith("value") for _, place in columns):
-        needed.append(f"{virtual}_auxiliary")
-        joined.append((needed[-1], SQL("LEFT JOIN {} AS {} ON {}.rowid = r.rowid"), Identifier("a")))
-    if any(each not in targets for each in needed):
+        shown.append(SQL("{} AS {}").format(value, Identifier(column)))
+    if any(each not in targets for each in joins):
         return
     if _is_ours(conn, schema, name):
         conn.execute(SQL("DROP VIEW {}").format(Identifier(schema, name)))
     elif there := occupants(conn, schema, name):
         logger.warning("no view {}.{} of the vectors is made: {} has the name", schema, name, there[0])
         return
-    places = {each: Identifier(targets[each].schema, targets[each].name) for each in needed}
-    query = SQL("CREATE VIEW {} AS SELECT {} FROM {} AS r JOIN {} AS c ON c.chunk_id = r.chunk_id").format(
-        Identifier(schema, name), SQL(", ").join(parts), places[needed[0]], places[needed[1]]
-    )
-    for table, how, alias in joined:
-        query += SQL(" ") + how.format(places[table], alias, alias)
-    conn.execute(query)
+    parts = [
+        SQL("{} {} {}").format(how, Identifier(targets[table].schema, targets[table].name), joined)
+        for table, (how, joined) in joins.items()
+    ]
+    query = SQL("CREATE VIEW {} AS SELECT {} FROM {}")
+    conn.execute(query.format(Identifier(schema, name), SQL(", ").join(shown), SQL(" ").join(parts)))
     conn.execute(SQL("COMMENT ON VIEW {} IS {}").format(Identifier(schema, name), Literal(MADE)))
 
 

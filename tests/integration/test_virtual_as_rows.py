@@ -151,7 +151,7 @@ def test_the_rule_comes_and_goes(cli: CommandLine, folder: Path, database: Path,
                     mirror.equal()
         compared = cli.run("parity", database, "--state-dir", cli.state_dir)
         assert compared.code == 0 and "left out" not in compared.out, compared
-        assert ask(dsn, "SELECT count(*), count(DISTINCT left(title, 7)) FROM docs") == [(13, 6)]
+        assert ask(dsn, "SELECT count(*) FROM docs") == [(13,)]
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("UPDATE docs SET title = 'other' WHERE _rowid = 2")
             connection.execute("DELETE FROM docs WHERE _rowid = 3")
@@ -173,46 +173,63 @@ def packed(*values: float) -> bytes:
     return struct.pack(f"<{len(values)}f", *values)
 
 
+TEAM = "(team #>> '{}')::int"
+COLUMNS = "embedding, small, bits, note, colour, size, weight, old"
+
+
+def shown(*leading: str) -> str:
+    """The query on Postgres that gives what SQLite gives for all columns."""
+    return ", ".join((*leading, COLUMNS.replace("note", "note #>> '{}'")))
+
+
 def test_vectors(cli: CommandLine, folder: Path, database: Path, dsn: str, vectors: apsw.Connection) -> None:
     """Each vector, its rowid and what lies beside it, as the virtual table itself gives them."""
-    vectors.execute(
-        "CREATE VIRTUAL TABLE v USING vec0(team integer partition key, embedding float[3], small int8[4], bits bit[16],"
-        " +note text, colour text, chunk_size=8)"
-    )
-    insert = (
-        "INSERT INTO v(rowid, team, embedding, small, bits, note, colour) VALUES (?,?,?,vec_int8(?),vec_bit(?),?,?)"
-    )
+    columns = "embedding float[3], small int8[4], bits bit[16], +note text, colour text, size integer, weight float"
+    columns += ", old boolean, chunk_size=8"
+    vectors.execute(f"CREATE VIRTUAL TABLE v USING vec0({columns})")
+    vectors.execute(f"CREATE VIRTUAL TABLE parts USING vec0(team integer partition key, {columns})")
+    vectors.execute("CREATE VIRTUAL TABLE named USING vec0(name text primary key, e float[2])")
+    vectors.execute("INSERT INTO named VALUES ('a', ?), ('b', ?)", (packed(1, 2), packed(3, 4)))
+    vectors.execute("CREATE VIRTUAL TABLE edited USING vec0(e float[2], text text, size integer, +note text)")
+    weights = (0.1, -0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, float("inf"), -1e-300, 3.0)
 
     def add(first: int, last: int) -> None:
         for n in range(first, last):
             values = (
-                n,
-                n % 3,
-                packed(n, n / 3, -n),
-                bytes([n % 100, 0, 1, 2]),
-                bytes([n % 256, 7]),
-                f"note {n}",
-                "red",
+                *(n, packed(n, n / 3, -n), bytes([n % 100, 0, 1, 2]), bytes([n % 256, 7]), f"note {n}"),
+                *("é" * (n % 15), (-1) ** n * (n << (n % 57)), weights[n % len(weights)], n % 3 == 0),
             )
-            vectors.execute(insert, values)
-
-    query = "SELECT rowid, team, embedding, small, bits, note FROM v ORDER BY rowid"
-    shown = "SELECT rowid, (team #>> '{}')::int, embedding, small, bits, note #>> '{}' FROM v ORDER BY rowid"
+            marks = "?,vec_int8(?),vec_bit(?),?,?,?,?,?"
+            vectors.execute(f"INSERT INTO v(rowid, {COLUMNS}) VALUES (?,{marks})", values)
+            edited = (n, packed(n, 1), "long " * (n % 7), n, f"note {n}")
+            vectors.execute("INSERT INTO edited(rowid, e, text, size, note) VALUES (?,?,?,?,?)", edited)
+            vectors.execute(f"INSERT INTO parts(team, rowid, {COLUMNS}) VALUES (?,?,{marks})", (n % 3, *values))
 
     def same(mirror: Following) -> None:
         mirror.equal()
-        assert ask(dsn, shown) == vectors.execute(query).fetchall()
+        for mine, query in (
+            (f"SELECT rowid, {COLUMNS} FROM v", f"SELECT {shown('rowid')} FROM v"),
+            (f"SELECT rowid, team, {COLUMNS} FROM parts", f"SELECT {shown('rowid', TEAM)} FROM parts"),
+            (
+                "SELECT rowid, e, text, size, note FROM edited",
+                "SELECT rowid, e, text, size, note #>> '{}' FROM edited",
+            ),
+        ):
+            rows = vectors.execute(f"{mine} ORDER BY rowid").fetchall()
+            assert len(rows) > 20 and repr(ask(dsn, f"{query} ORDER BY rowid")) == repr(rows)
 
     add(1, 30)
-    vectors.execute("CREATE VIRTUAL TABLE named USING vec0(name text primary key, e float[2])")
-    vectors.execute("INSERT INTO named VALUES ('a', ?), ('b', ?)", (packed(1, 2), packed(3, 4)))
-    with Following(cli, database, rules(folder, "v", "named")) as mirror:
+    with Following(cli, database, rules(folder, "v", "parts", "named", "edited")) as mirror:
         same(mirror)
-        assert ask(dsn, "SELECT name #>> '{}', e FROM named ORDER BY 1") == [("a", packed(1, 2)), ("b", packed(3, 4))]
+        assert ask(dsn, "SELECT name, e FROM named ORDER BY 1") == [("a", packed(1, 2)), ("b", packed(3, 4))]
         assert mirror.status()["virtual"] == [] and mirror.left_out()
         add(100, 140)
-        vectors.execute("UPDATE v SET embedding = ? WHERE rowid IN (3, 17, 120)", (packed(9, 8, 7),))
-        vectors.execute("DELETE FROM v WHERE rowid IN (1, 2, 5, 139)")
+        for n in (3, 17, 120):  # vec0 does not update all kinds of vectors
+            vectors.execute("UPDATE edited SET e = ?, size = size + 1 WHERE rowid = ?", (packed(9, n), n))
+            vectors.execute("UPDATE edited SET note = 'other', text = text || 'longer' WHERE rowid = ?", (n,))
+        vectors.execute("UPDATE edited SET text = 'short' WHERE rowid IN (14, 17)")
+        for table in ("v", "parts", "edited"):
+            vectors.execute(f"DELETE FROM {table} WHERE rowid IN (1, 2, 5, 139)")
         same(mirror)
         with vectors:
             add(5, 6)
@@ -231,4 +248,4 @@ def test_vectors(cli: CommandLine, folder: Path, database: Path, dsn: str, vecto
     with Following(cli, database, rules(folder)) as mirror:
         mirror.equal()
         assert ask(dsn, "SELECT to_regclass('named')") == [(None,)]
-        assert mirror.status()["virtual"] == ["named (vec0)"]
+        assert mirror.status()["virtual"] == ["edited (vec0)", "named (vec0)", "parts (vec0)"]
