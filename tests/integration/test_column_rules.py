@@ -193,6 +193,22 @@ def test_a_column_is_left_out_later_and_comes_back(cli: CommandLine, folder: Pat
         assert ask(dsn, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(1,)]
 
 
+def test_a_view_that_shows_a_column_to_be_left_out(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
+    """Nothing of somebody else's is dropped: the table is refused, with the reason, until the view is gone."""
+    database = folder / "app.db"
+    mirrored(cli, database, rules(folder, doc="text"), dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE VIEW shown AS SELECT content FROM messages")
+        config = rules(folder, content="omit", doc="text")
+        options = ("--config", config, "--state-dir", cli.state_dir)
+        assert cli.run("up", database, "--once", *options).code != 0
+        [refusal] = json.loads(cli.run("status", database, "--json", *options).out)["sources"][0]["refusals"]
+        assert refusal["table"] == "messages" and "shown" in refusal["reason"], refusal
+        connection.execute("DROP VIEW shown")
+    mirrored(cli, database, config, dsn)
+    assert ask(dsn, COLUMNS) == [("doc id k",)]
+
+
 def test_columns_that_are_left_out_are_renamed_and_dropped(
     cli: CommandLine, source: Writer, folder: Path, dsn: str
 ) -> None:
