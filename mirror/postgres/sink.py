@@ -363,7 +363,8 @@ class Sink:
             editor = self._editor()
             for table in tables:
                 editor.lift(table)
-                editor.retire(table, position.lsn)
+                if table in editor.targets:
+                    editor.retire(table, position.lsn)
             rejects = count_rejects(self._conn, self._source_id)
             self._conn.execute(*advance(self._source_id, self._epoch, position, 0))
             self._conn.execute("COMMIT")

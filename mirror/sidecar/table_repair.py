@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -98,7 +98,7 @@ class TableRepairs:
         self._known = frozenset(refused)
         if not refused or replica.leapt or time.monotonic() < self._next:
             return False
-        self._try(refused, replica, sink)
+        self._try({*refused}, replica, sink)
         self._next = time.monotonic() + self._pause.next()
         return True
 
@@ -106,7 +106,7 @@ class TableRepairs:
         """Retry the refused tables and those with rejected rows now; or repair tables: make them equal again."""
         tables = replica.schema.tables
         if not repair:
-            self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
+            self._try({*sink.refusals, *sink.rejects}, replica, sink)
             for name in sorted(sink.overrides.keys() - sink.refusals.keys()):
                 self._narrow(tables[name], replica, sink)
         done = {}
@@ -143,7 +143,7 @@ class TableRepairs:
                 logger.warning("{}: tables in mirror.json: {}: {}", self._name, virtual, virtual.obstacle)
         for name in sorted(rules.tables.keys() - {virtual.name for virtual in replica.schema.virtual}):
             logger.warning("{}: tables in mirror.json: no virtual table {}", self._name, name)
-        if gone := sink.mappings.keys() - tables.keys():
+        if gone := (sink.mappings.keys() | sink.refusals.keys()) - tables.keys():
             sink.retire(gone)
             logger.info("{}: not mirrored any more, as mirror.json says now: {}", self._name, ", ".join(sorted(gone)))
         for name in sorted(tables.keys() - sink.refusals.keys()):
@@ -172,9 +172,9 @@ class TableRepairs:
         logger.info("{}: {}: {}", self._name, table.name, told)
         return told
 
-    def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
+    def _try(self, tables: set[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals
-        for table in sorted(tables):
+        for table in sorted(tables & replica.schema.tables.keys()):  # a rule may have been taken away
             if sink.reload(replica.schema.tables[table], replica.rows) and table in refused:
                 logger.info("{}: Postgres accepts {} again", self._name, table)
         self._known = frozenset(sink.refusals)

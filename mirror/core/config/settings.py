@@ -29,7 +29,8 @@ key of mirror.json                     the places that can set it; the first one
 ``storage.reads.neverWait``            mirror.json > false
 ``storage.reads.alwaysSqlite``         mirror.json > false
 ``storage.reads.shadowPercent``        mirror.json > 0
-``columns``, ``tables``                mirror.json > no rules
+``columns``                            mirror.json > no rules
+``tables``                             mirror.json > no rules
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
