@@ -32,7 +32,7 @@ from mirror.parity.values import Cell, Cells
 KNOWN_TYPES = frozenset({"bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"})
 
 #: The codecs of columns of other types, see :mod:`mirror.parity.typed` and :mod:`mirror.parity.originals`.
-KNOWN_CODECS = frozenset({"time", "millis", "json", "vector", "document", "escaped", "bytes"})
+KNOWN_CODECS = frozenset({"time", "millis", "json", "vector", "document", "escaped", "bytes", "moment"})
 
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER_CASE = str.maketrans(_UPPER, _UPPER.lower())

@@ -12,9 +12,10 @@ import apsw
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
-from mirror.core.tables import ANY_TEXT, Table
+from mirror.core.tables import ANY_TEXT, ColumnType, Table
+from mirror.postgres import kinds
 from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES
-from mirror.postgres.target import Target
+from mirror.postgres.target import Target, TargetColumn
 
 #: The least bytes that a row takes in a file: its offset, its size, its rowid and an empty record.
 _LEAST_ROW_BYTES = 5
@@ -86,24 +87,42 @@ class SourceCopy:
         """Close the file."""
         self._db.close()
 
-    def scan(self, table: Table, target: Target) -> Scan:
-        """Check every value's type, in one pass over the table for most tables."""
+    def scan(self, table: Table, target: Target, declared: Target) -> Scan:
+        """Check every value's type, in one pass over the table for most tables.
+
+        ``declared``: with the types that the columns are declared with, or that a rule says.
+        """
         found = Scan()
         try:
-            self._scan(table, target, found)
+            misfits = self._scan(table, target, found)
+            for own in declared.columns:
+                if own.source in misfits:
+                    found.types[own.source] = self._kind(table, own, declared)
         except apsw.Error:
             found.careful = True
         return found
 
-    def _scan(self, table: Table, target: Target, found: Scan) -> None:
+    def _kind(self, table: Table, declared: TargetColumn, of: Target) -> ColumnType:
+        """The type that a column gets."""
+        offered = kinds.choices(declared.type, of_key=declared.name in (of.key or ()), shared=of.agent is not None)
+        name = quoted(declared.source)
+        tests = [_misfit_test(declared).format(name), *(kinds.misfit_test(choice).format(name) for choice in offered)]
+        query = f"SELECT {', '.join(f'total({test})' for test in tests)} FROM {quoted(table.name)}"
+        own, *others = next(iter(self._db.execute(query)))
+        if not own:
+            return declared.type
+        return kinds.chosen(choice for choice, misfits in zip(offered, others, strict=True) if not misfits)
+
+    def _scan(self, table: Table, target: Target, found: Scan) -> set[str]:
+        """The columns with values that do not fit; the rest goes into ``found``."""
+        misfits: set[str] = set()
         key_bytes = 0
         for start in range(0, len(target.columns), _SCANNED_COLUMNS):
             columns = target.columns[start : start + _SCANNED_COLUMNS]
             results = []
             for column in columns:
                 name = quoted(column.source)
-                test = "0" if column.codec not in ("", ANY_TEXT.codec) else _MISFIT_TESTS[column.pg_type].format(name)
-                results.append(f"total({test})")
+                results.append(f"total({_misfit_test(column).format(name)})")
                 if column.name in (target.key or ()):
                     results.append(f"total({name} IS NULL)")
                     weight = _KEY_WEIGHTS.get(column.pg_type, 0)
@@ -112,11 +131,12 @@ class SourceCopy:
             row = iter(next(iter(self._db.execute(query))))
             for column in columns:
                 if next(row):
-                    found.misfits.add(column.source)
+                    misfits.add(column.source)
                 if column.name in (target.key or ()):
                     found.null_key = bool(next(row)) or found.null_key
                     key_bytes += int(next(row)) + 16
         found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES
+        return misfits
 
     def rows_at_most(self, table: Table) -> int | None:
         """Roughly how many rows a table has, without reading it; None if that cannot be estimated."""
@@ -182,13 +202,21 @@ class SourceCopy:
 
 
 class Scan:
-    """What a scan of a table found: columns that need jsonb, NULL in its key, rows that may be too long."""
+    """What a scan of a table found: columns that need another type, NULL in its key, rows that may be too long."""
 
     def __init__(self) -> None:
-        self.misfits: set[str] = set()
+        self.types: dict[str, ColumnType] = {}
+        """By source column, the type that it needs; it may be the declared one."""
         self.null_key = False
         self.careful = False
         """Whether a row or a key may be too long, so that each row has to be checked."""
+
+
+def _misfit_test(column: TargetColumn) -> str:
+    """SQL that is true of a value ``{0}`` that does not fit."""
+    if (test := kinds.TESTS.get(column.codec)) is not None:
+        return test
+    return _MISFIT_TESTS[column.pg_type] if column.codec in ("", kinds.FOUND, ANY_TEXT.codec) else "0"
 
 
 def stand_in(database: apsw.Connection, collation: str) -> None:

@@ -22,9 +22,10 @@ from mirror.core.checks import Check, Code, Level, all_passed
 from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.quote import quoted
-from mirror.core.tables import Table, TableMapping
+from mirror.core.tables import ANY_VALUE, ColumnType, Table, TableMapping
 from mirror.core.values import BadText, Row, Value
 from mirror.core.virtual import left_out
+from mirror.postgres import kinds
 from mirror.postgres.cluster import forbidden_in
 from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
 from mirror.postgres.failures import translated
@@ -42,7 +43,7 @@ from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 #: No column is held in another way than its declared type calls for.
 NO_RULES: Mapping[str, str] = MappingProxyType({})
 #: By source table and column: the type that it has in Postgres already.
-Held = dict[tuple[str, str], str]
+Held = dict[tuple[str, str], ColumnType]
 #: Rows read at a time.
 CHUNK_ROWS = 2_000
 #: Rows checked of a WITHOUT ROWID table, which has no rowid by which it can be read in chunks.
@@ -72,7 +73,7 @@ class ColumnReport:
     escaped: int = 0
     """Number of texts with NUL or bytes that are not valid: shown without them, and whole in ``_original``."""
     misfits: int = 0
-    """Number of values that do not fit its type, because of which it becomes jsonb."""
+    """Number of values that do not fit its declared type, because of which it becomes another one."""
 
 
 @dataclass(slots=True)
@@ -192,7 +193,7 @@ def _held_types(connection: psycopg.Connection[Any], source: str, schema: str) -
     if found != (True,):
         return {}
     rows = connection.execute(statement("doctor_types"), {"path": source, "schema": schema}).fetchall()
-    return {(table, column): pg_type for table, column, pg_type in rows}
+    return {(table, column): ColumnType(*held) for table, column, *held in rows}
 
 
 def _check_tables(
@@ -299,16 +300,24 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
         key_encoder(target.pg_type) if at in keys and not target.codec else encoder(target.pg_type, target.codec)
         for at, target in enumerate(mapping.columns)
     ]
+    offered = [
+        kinds.choices(ColumnType(target.pg_type, target.codec), of_key=at in keys, shared=report.agent is not None)
+        for at, target in enumerate(mapping.columns)
+    ]
+    seen = [kinds.Kinds(choices) for choices in offered]
+    odd = [0] * len(columns)
     null_keys = rows = 0
     for row in _rows(connection, table):
         rows += 1
         null_keys += any(row[at] is None for at in keys)
         for at, value in enumerate(row):
             classes[at][_class_of(value)] += 1
+            seen[at].see(value)
             try:
                 encoders[at](value)
             except Misfit:
                 columns[at].misfits += 1
+                odd[at] += isinstance(value, BadText) or (isinstance(value, str) and "\0" in value)
             except Reject as reject:
                 if isinstance(reject, UnfitText) and at not in keys and report.agent is None:
                     columns[at].escaped += 1
@@ -317,24 +326,34 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
     report.columns += columns
     for at, found in enumerate(columns):
         found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
-        declared, has = found.becomes, held.get((found.table, found.column))
-        found.becomes = "jsonb" if found.misfits else has or declared
-        if has not in (None, declared, "jsonb"):
-            detail = f"is {has} in Postgres, where it would now be {found.becomes}"
-            step = (
-                "start `mirror up` again: a rule for a column takes effect then, another type when the table is copied"
-            )
-            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
-        elif has == "jsonb" != declared and not found.misfits:
-            detail = f"is jsonb in Postgres, though every value fits {declared}"
-            step = f"`mirror rejects retry {report.source}` gives it that type, while `mirror up` runs"
+        declared = ColumnType(mapping.columns[at].pg_type, mapping.columns[at].codec)
+        wanted = seen[at].becomes if found.misfits else declared
+        has = held.get((found.table, found.column))
+        stays = has is not None and seen[at].stays(has, declared, fits=not found.misfits)
+        becomes = has if has is not None and stays else wanted if has is None else ANY_VALUE
+        found.becomes = becomes.pg_type
+        if wanted.pg_type == "text" and found.misfits and at not in keys:
+            found.escaped += odd[at]
+        if has is not None and has.pg_type != wanted.pg_type and stays:
+            if has == ANY_VALUE or has.codec in kinds.CODECS:
+                detail = f"is {has.pg_type} in Postgres, though every value fits {wanted.pg_type}"
+                step = f"`mirror rejects retry {report.source}` gives it that type, while `mirror up` runs"
+            else:
+                detail = f"is {has.pg_type} in Postgres, where it would now be {wanted.pg_type}"
+                step = (
+                    "start `mirror up` again: a rule for a column takes effect then, another type when the table is"
+                    " copied"
+                )
             report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
         if found.misfits:
-            verb = "is" if has == "jsonb" else "becomes"
-            detail = f"{verb} jsonb: {found.misfits:,} values do not fit its type"
+            verb = "is" if stays else "becomes"
+            detail = f"{verb} {found.becomes}: {found.misfits:,} values do not fit its type"
             step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
+            if becomes != ANY_VALUE:
+                detail += ", and all are of this one kind"
+                step = "nothing is lost; a value of another kind makes it jsonb later"
             report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
-        elif found.escaped:
+        if found.escaped:
             detail = f"{found.escaped:,} texts have a NUL or are not valid: shown without that, and whole in _original"
             step = "nothing is lost; sql/README.md says how to read them"
             report.add(Code.COLUMN_ESCAPED, "note", f"column {table.name}.{found.column}", detail, step)

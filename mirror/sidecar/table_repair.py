@@ -148,7 +148,7 @@ class TableRepairs:
         changed = [name for name in before if now.get(name) != before[name]]
         if not changed:
             return ""
-        told = "every value fits again: " + ", ".join(f"{name} is {types[name]}" for name in changed)
+        told = "by the values that it has now: " + ", ".join(f"{name} is {types[name]}" for name in changed)
         logger.info("{}: {}: {}", self._name, table.name, told)
         return told
 

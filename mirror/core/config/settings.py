@@ -157,7 +157,7 @@ class Settings:
     """The entries of the files, also of sources that were not named now."""
     storage: StorageSettings = field(default_factory=StorageSettings)
     columns: Mapping[str, str] = field(default_factory=dict)
-    """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb."""
+    """By ``table.column`` of the sources, how a column is held: one of the types of `columns` in mirror.json."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
