@@ -84,6 +84,8 @@ _NUMBER = Choice(
 )
 _DOUBLE = Choice(ColumnType("double precision", FOUND), frozenset({float}))
 _TEXT = Choice(ColumnType("text", FOUND), frozenset({str, BadText}))
+#: A key with NUL is jsonb.
+_KEY_TEXT = Choice(_TEXT.type, frozenset({str}), lambda text: "\0" not in text, (("text", "instr({0}, char(0)) > 0"),))
 _BYTEA = Choice(ColumnType("bytea", FOUND), frozenset({bytes}))
 _WORD_CHOICES = tuple(map(_word_choice, WORDS))
 
@@ -96,7 +98,7 @@ def choices(declared: ColumnType, *, of_key: bool, shared: bool) -> tuple[Choice
     if shared or declared.pg_type == "jsonb" or declared.codec not in ("", NUMBER):
         return ()
     words = _WORD_CHOICES if declared.pg_type == "boolean" else ()
-    every = (_BIGINT, _DOUBLE, _TEXT, _BYTEA) if of_key else (*words, _BIGINT, _NUMBER, _DOUBLE, _TEXT, _BYTEA)
+    every = (_BIGINT, _DOUBLE, _KEY_TEXT, _BYTEA) if of_key else (*words, _BIGINT, _NUMBER, _DOUBLE, _TEXT, _BYTEA)
     same = (declared, ColumnType(declared.pg_type, FOUND) if not declared.codec else declared)
     return tuple(choice for choice in every if choice.type not in same)
 
@@ -116,6 +118,13 @@ def misfit_test(choice: Choice) -> str:
 
 #: By codec, except :data:`FOUND`: :func:`misfit_test` of it.
 TESTS = {choice.type.codec: misfit_test(choice) for choice in (_NUMBER, *_WORD_CHOICES)}
+
+
+def fast_sql(codec: str) -> str:
+    """SQL for SQLite that makes a value ``{0}``, which fits, what psycopg sends for it."""
+    if codec == NUMBER:
+        return "CAST({0} AS REAL)"
+    return f"+{{0}} COLLATE BINARY = '{WORDS[codec][0]}'" if codec in WORDS else "{0}"
 
 
 class Kinds:
@@ -154,6 +163,11 @@ class Kinds:
     def becomes(self) -> ColumnType:
         """The type that the column gets if the values do not fit the declared one."""
         return chosen(self._left)
+
+
+def is_odd_key(value: Value, *, of_key: bool, shared: bool) -> bool:
+    """Whether a value makes a text column jsonb although it is a text: one with NUL in a key."""
+    return of_key and not shared and isinstance(value, str) and "\0" in value
 
 
 def _number(value: Value) -> str | None:

@@ -251,7 +251,7 @@ class Loader:
 
     def _fill(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...], careful: bool) -> None:
         """Send all rows to a table with the target's stored columns under these names."""
-        if careful or self._copy is None or any(column.codec not in ("", kinds.FOUND) for column in target.columns):
+        if careful or self._copy is None or any(column.codec not in ("", *kinds.CODECS) for column in target.columns):
             done = self._fill_carefully(table, target, into, names)
         else:
             done = self._fill_fast(self._copy, table, target, _copy_into(into, names))

@@ -7,7 +7,6 @@ changes types sends all rows in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from typing import LiteralString
 
@@ -133,6 +132,7 @@ class _Column:
         )
         self._kinds = kinds.Kinds(kinds.choices(column.type, of_key=self._of_key, shared=declared.agent is not None))
         self._declared = declared
+        self._shared = declared.agent is not None
         self._column = column
         self._misfits = False
         self._odd_text = False
@@ -143,12 +143,12 @@ class _Column:
         self._kinds.see(value)
         self._odd_text = self._odd_text or isinstance(value, BadText) or (isinstance(value, str) and "\0" in value)
         if not self._misfits:
-            # A reject is of its row alone.
-            with suppress(Reject):
-                try:
-                    self._encode(value)
-                except Misfit:
-                    self._misfits = True
+            try:
+                self._encode(value)
+            except Misfit:
+                self._misfits = True
+            except Reject:  # of its row alone
+                self._misfits = kinds.is_odd_key(value, of_key=self._of_key, shared=self._shared)
 
     @property
     def is_any_value(self) -> bool:

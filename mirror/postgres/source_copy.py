@@ -167,7 +167,7 @@ class SourceCopy:
         for column in target.columns:
             name = quoted(column.source)
             if column.pg_type in _CONVERTED_TYPES:
-                name = _unless(_MISFIT_TESTS[column.pg_type].format(name), name)
+                name = _unless(_misfit_test(column).format(name), kinds.fast_sql(column.codec).format(name))
             results.append(name)
         if target.key is None:
             rowid = self._rowid_name(table)

@@ -319,7 +319,9 @@ def _check_values(report: Report, connection: apsw.Connection, mapping: TableMap
                 columns[at].misfits += 1
                 odd[at] += isinstance(value, BadText) or (isinstance(value, str) and "\0" in value)
             except Reject as reject:
-                if isinstance(reject, UnfitText) and at not in keys and report.agent is None:
+                if kinds.is_odd_key(value, of_key=at in keys, shared=report.agent is not None):
+                    columns[at].misfits += 1
+                elif isinstance(reject, UnfitText) and at not in keys and report.agent is None:
                     columns[at].escaped += 1
                 else:
                     rejects[at][reject.reason] += 1

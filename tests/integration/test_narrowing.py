@@ -41,6 +41,7 @@ def test_there_and_back(mirror: MirrorProcess, writer: Writer, dsn: str, bad_at_
     writer.run(TABLE, GOOD, *([BAD] if bad_at_first else []))
     mirror.start()
     if not bad_at_first:
+        mirror.wait_applied()
         writer.run(BAD)
     mirror.check()
     at_first = "bigint" if bad_at_first else "jsonb"  # 0, 1 and 7 are all integers

@@ -18,6 +18,7 @@ from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, RowChange, SchemaChange, TableChanges
 from mirror.core.tables import ANY_VALUE, Affinity, Column, ColumnType, Table
 from mirror.core.values import Row, Uncomputed, Value
+from mirror.parity.kinds import number
 from mirror.postgres.codecs import Misfit, decode, encode
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.profiles.generic import map_table
@@ -100,7 +101,12 @@ def rows(sink: Sink, reader: psycopg.Connection[tuple[object, ...]], source: str
     listed = ", ".join(f'"{c.name}"' for c in target.columns)
     key = ", ".join(f'"{c}"' for c in target.key_columns)
     found = reader.execute(f'SELECT {listed} FROM "{target.schema}"."{target.name}" ORDER BY {key}'.encode())
-    return [tuple(decode(c.pg_type, v) for c, v in zip(target.columns, row, strict=True)) for row in found]
+    return [
+        tuple(
+            number(v) if c.codec == "number" else decode(c.pg_type, v) for c, v in zip(target.columns, row, strict=True)
+        )
+        for row in found
+    ]
 
 
 def rejects(reader: psycopg.Connection[tuple[object, ...]]) -> list[tuple[object, ...]]:
@@ -795,6 +801,8 @@ def test_a_value_of_another_type_on_the_fast_path(
         encode(pg_type, expected[-1][1])
     except Misfit:
         pg_type = "jsonb"
+        if declared == "BOOLEAN" and isinstance(expected[-1][1], int | float) and repr(odd) != "-0.0":
+            pg_type = "bigint" if isinstance(expected[-1][1], int) else "double precision"
     assert sink.mappings["items"].columns[1].pg_type == pg_type
 
 
