@@ -21,6 +21,8 @@ from mirror.postgres.target import Target, TargetColumn
 _LEAST_ROW_BYTES = 5
 #: Columns checked in one aggregate query: SQLite returns at most 2,000 results.
 _SCANNED_COLUMNS = 400
+#: The same with a test of each type that a column may get.
+_TYPED_COLUMNS = 100
 
 #: By Postgres type: an SQL condition on column {0} that is true where a value does not fit.
 #: A real zero in a NUMERIC column can only be -0.0, which numeric does not have.
@@ -95,23 +97,30 @@ class SourceCopy:
         found = Scan()
         try:
             misfits = self._scan(table, target, found)
-            for own in declared.columns:
-                if own.source in misfits:
-                    found.types[own.source] = self._kind(table, own, declared)
+            odd = [column for column in declared.columns if column.source in misfits]
+            found.types.update(self._types(table, odd, declared))
         except apsw.Error:
             found.careful = True
         return found
 
-    def _kind(self, table: Table, declared: TargetColumn, of: Target) -> ColumnType:
-        """The type that a column gets."""
-        offered = kinds.choices(declared.type, of_key=declared.name in (of.key or ()), shared=of.agent is not None)
-        name = quoted(declared.source)
-        tests = [_misfit_test(declared).format(name), *(kinds.misfit_test(choice).format(name) for choice in offered)]
-        query = f"SELECT {', '.join(f'total({test})' for test in tests)} FROM {quoted(table.name)}"
-        own, *others = next(iter(self._db.execute(query)))
-        if not own:
-            return declared.type
-        return kinds.chosen(choice for choice, misfits in zip(offered, others, strict=True) if not misfits)
+    def _types(self, table: Table, columns: list[TargetColumn], of: Target) -> Iterator[tuple[str, ColumnType]]:
+        """The type that each of some columns gets, which are given as declared."""
+        for start in range(0, len(columns), _TYPED_COLUMNS):
+            part = columns[start : start + _TYPED_COLUMNS]
+            offered = [
+                kinds.choices(column.type, of_key=column.name in (of.key or ()), shared=of.agent is not None)
+                for column in part
+            ]
+            tests = [
+                f"total({test.format(quoted(column.source))})"
+                for column, choices in zip(part, offered, strict=True)
+                for test in (_misfit_test(column), *map(kinds.misfit_test, choices))
+            ]
+            row = iter(next(iter(self._db.execute(f"SELECT {', '.join(tests)} FROM {quoted(table.name)}"))))
+            for column, choices in zip(part, offered, strict=True):
+                fits = not next(row)
+                fitting = [choice for choice in choices if not next(row)]
+                yield column.source, column.type if fits else kinds.chosen(fitting)
 
     def _scan(self, table: Table, target: Target, found: Scan) -> set[str]:
         """The columns with values that do not fit; the rest goes into ``found``."""

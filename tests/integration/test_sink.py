@@ -809,6 +809,38 @@ def test_a_value_of_another_type_on_the_fast_path(
     assert sink.mappings["items"].columns[1].pg_type == pg_type
 
 
+#: Declared type, values, and how they are in Postgres.
+OF_ONE_KIND: list[tuple[str, list[Value], str, list[object]]] = [
+    ("DATETIME", [1, None, 2**63 - 1], "bigint", [1, None, 2**63 - 1]),
+    ("DATETIME", [1, 2.5, 2**53, -(2.0**60), None], "double precision", [1.0, 2.5, 2.0**53, -(2.0**60), None]),
+    ("BOOLEAN", ["t", None, "f"], "boolean", [True, None, False]),
+    ("BOOLEAN COLLATE NOCASE", ["FALSE", "TRUE"], "boolean", [False, True]),
+    ("INTEGER", ["", "é"], "text", ["", "é"]),
+    ("TEXT", [b"", None], "bytea", [b"", None]),
+    ("BLOB", [1.0, -0.0, None], "double precision", [1.0, -0.0, None]),
+]
+
+
+@pytest.mark.parametrize(("declared", "values", "kind", "shown"), OF_ONE_KIND)
+def test_one_kind_on_the_fast_path(
+    sink: Sink,
+    reader: Reader,
+    make: Callable[[str], Path],
+    declared: str,
+    values: list[Value],
+    kind: str,
+    shown: list[object],
+) -> None:
+    """A first copy finds the types by queries, and sends no row through Python's codecs."""
+    affinities: dict[str, Affinity] = {"INTEGER": "INTEGER", "TEXT": "TEXT", "BLOB": "BLOB"}
+    affinity = affinities.get(declared, "NUMERIC")
+    path, made = made_of(make, "items", declared, affinity, values)
+    sink.load(path, [made], never, at(1), LINEAGE)
+    assert sink.mappings["items"].columns[1].pg_type == kind
+    found = [row[0] for row in reader.execute("SELECT v FROM items ORDER BY id").fetchall()]
+    assert [(type(v), repr(v)) for v in found] == [(type(v), repr(v)) for v in shown]
+
+
 def test_a_nul_in_a_column_of_any_type(sink: Sink, reader: Reader, make: Callable[[str], Path]) -> None:
     """jsonb holds no NUL in a string: the text is kept in base64."""
     path = make(
