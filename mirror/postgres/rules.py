@@ -49,6 +49,16 @@ def is_followed(rules: Rules, table: Table, target: Target) -> bool:
     )
 
 
+def may_be_followed(rules: Rules, table: Table, target: Target) -> bool:
+    """Whether a column has the type of its values, of which a rule says another one that they may fit."""
+    wanted = {} if target.agent is not None or target.curated else _of_table(rules, table)
+    return any(
+        column.codec in kinds.CODECS and column.pg_type != wanted[column.source].pg_type
+        for column in target.columns
+        if column.source in wanted
+    )
+
+
 def unknown(rules: Rules, tables: Mapping[str, Table]) -> list[str]:
     """The rules that no column of the source, outside of primary keys, is meant by."""
     known = {f"{table.name}.{name}" for table in tables.values() for name in _of_table(rules, table)}

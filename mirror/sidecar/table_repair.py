@@ -14,7 +14,7 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
 from mirror.core.tables import Table
-from mirror.postgres.rules import Rules, is_followed, unknown
+from mirror.postgres.rules import Rules, is_followed, may_be_followed, unknown
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
@@ -131,6 +131,8 @@ class TableRepairs:
             if name in tables and name not in sink.refusals and not is_followed(rules, tables[name], target):
                 sink.reload(tables[name], replica.rows)
                 logger.info("{}: {} is held as mirror.json says now", self._name, name)
+            elif name in tables and name not in sink.refusals and may_be_followed(rules, tables[name], target):
+                self._narrow(tables[name], replica, sink)
 
     def _narrow(self, table: Table, replica: Replica, sink: Sink) -> str:
         """Give columns that were widened a narrower type, if all their values fit it again; returns which, in words."""

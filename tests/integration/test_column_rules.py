@@ -152,6 +152,20 @@ def test_numbers_that_do_not_fit(cli: CommandLine, source: Writer, folder: Path,
     assert ask(dsn, "SELECT k FROM messages WHERE id = 7") == [(9007199254740993,)]
 
 
+def test_a_rule_after_the_type_of_the_values(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
+    """A column that took the type of its values follows a rule that comes later, if they fit that as well."""
+    source.run("DELETE FROM messages", "CREATE TABLE t(id INTEGER PRIMARY KEY, a DATETIME, b DATETIME)")
+    source.run("INSERT INTO t VALUES (1, 0, 0), (2, 1, 7)")
+    types = "SELECT a::text, b::text FROM t ORDER BY id"
+    mirrored(cli, folder / "app.db", rules(folder), dsn)
+    assert ask(dsn, types) == [("0", "0"), ("1", "7")]
+    config = folder / "mirror.json"
+    config.write_text(json.dumps({"columns": {"t.a": "boolean", "t.b": "boolean"}}))
+    for _ in range(2):
+        mirrored(cli, folder / "app.db", config, dsn)
+        assert ask(dsn, types) == [("false", "0"), ("true", "7")]
+
+
 def test_wrong_rules(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
     """A type that is none is an error; a column that is none is named."""
     done = cli.run("up", folder / "app.db", "--once", "--config", rules(folder, content="blob"))

@@ -207,9 +207,17 @@ def test_copied_again(make_mirror: Callable[..., MirrorProcess], database: Path,
         mirror.stop()
         shutil.rmtree(mirror.state_dir)
         writer.run("UPDATE t SET a = 'back', b = 1, c = 2")
+        writer.run("ALTER TABLE t ADD COLUMN d DATETIME DEFAULT 5", "ALTER TABLE t ADD COLUMN e DATETIME DEFAULT 5")
+        writer.run("ALTER TABLE t ADD COLUMN f INTEGER DEFAULT 'f'", "UPDATE t SET e = 'x', f = 1")
         mirror.start()
         mirror.check()
-        assert types(dsn) == {"k": "bigint", "a": "text", "b": "boolean", "c": "bigint"}
+        found = types(dsn)
+        assert found == {"k": "bigint", "a": "text", "b": "boolean", "c": "bigint", "d": "bigint"} | {
+            name: found[name] for name in "ef"
+        }
+        retry(mirror)
+        assert types(dsn) == found | {"e": "text", "f": "bigint"}
+        mirror.check()
 
 
 VALUES = ("NULL", "1", "0", "7", "9007199254740993", "0.5", "-0.0", "'t'", "'f'", "'TRUE'", "'x'", "x'00'", "char(0)")
