@@ -30,7 +30,8 @@ from mirror.core.checks import Code
 from mirror.core.config.notes import configuration_checks
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.errors import ConfigError
-from mirror.sidecar.doctor import Report, examine
+from mirror.sidecar.doctor import examine
+from mirror.sidecar.doctor_report import Report
 
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 

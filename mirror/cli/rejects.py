@@ -80,7 +80,8 @@ def retry(settings: Settings, debug: bool, timeout: float) -> None:
     """Send tables with rejected rows, and tables that Postgres refused, to Postgres again.
 
     Useful after a change in Postgres. A row that was changed in SQLite is sent again by itself. A column that became
-    jsonb because of a value, or that keeps text with NUL beside it, gets its own type back if every value fits again.
+    jsonb because of a value, or that keeps text with NUL beside it, gets its own type back if every value fits again,
+    or that of all its values.
     """
     left = 0
     with postgres_of(settings) as dsn:

@@ -10,7 +10,8 @@ NULL                             00
 bigint, boolean                  01, int64 big-endian
 double precision                 01, IEEE 754 big-endian
 any other                        01, SHA-256 of: text in UTF-8; the bytes of a bytea; what
-                                 ``vector_send`` gives; the text of numeric, jsonb and milliseconds
+                                 ``vector_send`` gives; the text of numeric, jsonb, milliseconds
+                                 and of what a boolean stands for
 ================================ ============================================================
 
 Equal digests mean equal rows, because each image stands for one value of the source. Different ones prove nothing,
@@ -29,7 +30,8 @@ from typing import LiteralString
 
 import numpy as np
 
-from mirror.parity.originals import document_alone
+from mirror.parity import kinds
+from mirror.parity.originals import document_alone, moment_shown
 from mirror.parity.plan import MappedColumn
 from mirror.parity.typed import posted_json
 from mirror.parity.values import INT64_MAX, INT64_MIN, Cell, Cells, literal
@@ -72,6 +74,8 @@ def expression(column: MappedColumn) -> LiteralString:
     """
     if column.codec == "vector":
         value: LiteralString = "sha256({v}.vector_send({c}))"
+    elif column.codec in kinds.WORDS:
+        value = "sha256(convert_to({e}, 'UTF8'))"
     elif column.pg_type in ("bigint", "boolean"):
         value = "int8send({e})"
     elif column.pg_type == "double precision":
@@ -177,6 +181,21 @@ def _bytes(value: Cell) -> bytes:
     return sha256(b"~" + value.encode()).digest()
 
 
+def _number(value: Cell) -> bytes:
+    image = kinds.number_image(value)
+    if image is None:
+        raise _NoImage
+    return image
+
+
+def _moment(value: Cell) -> bytes:
+    if isinstance(value, str) and moment_shown(value) == value:
+        return _text(f"~{value}")
+    if not isinstance(value, int):
+        raise _NoImage
+    return _text(f"={value}\n{moment_shown(value) or 'NULL'}")
+
+
 def _escaped(value: Cell) -> bytes:
     if not isinstance(value, str) or "\0" in value:
         raise _NoImage
@@ -214,6 +233,9 @@ _BY_CODEC = {
     "document": _document,
     "escaped": _escaped,
     "bytes": _bytes,
+    "moment": _moment,
+    "number": _number,
+    **dict.fromkeys(kinds.WORDS, _text),
 }
 _BY_TYPE = {
     "bigint": _integer,

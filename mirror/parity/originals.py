@@ -9,13 +9,16 @@ the original calls for; if it is not that, the value is a :class:`~mirror.parity
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
+from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, LiteralString
 
 from mirror.core.values import BadText
-from mirror.parity.typed import posted_json, written_json
+from mirror.parity.typed import TIME, posted_json, written_json
 from mirror.parity.values import Cell, Foreign, from_jsonb, literal
 
 #: By codec: what to select for column {c}, of which {s} is the name in ``_original``. The first character: ``~`` the
@@ -24,6 +27,10 @@ EXPRESSIONS: dict[str, LiteralString] = {
     "document": (
         "CASE WHEN _original -> {s} IS NULL THEN '~' || {c}::text"
         " ELSE '=' || (_original -> {s})::text || E'\\n' || coalesce({c}::text, 'NULL') END"
+    ),
+    "moment": (
+        "CASE WHEN _original -> {s} IS NULL THEN '~' || " + TIME + " ELSE '=' || (_original -> {s})::text || E'\\n'"
+        " || coalesce(" + TIME + ", 'NULL') END"
     ),
     "escaped": (
         "CASE WHEN _original -> {s} IS NULL THEN '~' || {c}"
@@ -132,6 +139,64 @@ def _escaped(text: str | None) -> Cell:
     return value if right else Foreign(f"{shown}, kept as {kept}")
 
 
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_LEAST_MILLISECONDS = 10**11
+_ISO = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?(?:[.]([0-9]+))?"
+    r"(?:Z|([+-])([0-9]{2}):?([0-9]{2}))?)?"
+)
+
+
+def _moment(text: str | None) -> Cell:
+    if text is None:
+        return None
+    if text[0] == "~":
+        return text[1:] if moment_shown(text[1:]) == text[1:] else Foreign(text[1:])
+    kept, _, shown = text[1:].partition("\n")
+    value = from_jsonb(kept)
+    called_for = moment_shown(value) or "NULL"
+    right = value is not None and not isinstance(value, Foreign) and called_for == shown != value
+    return value if right else Foreign(f"{shown}, kept as {kept}")
+
+
+def moment_shown(value: Cell) -> str | None:
+    """What is selected for the time that a value is shown as, without an original; None: it is shown as NULL."""
+    if isinstance(value, str):
+        micros = _iso_microseconds(value)
+    elif isinstance(value, int | float) and math.isfinite(value):
+        micros = math.floor(Fraction(value) * (1000 if abs(value) >= _LEAST_MILLISECONDS else 10**6))
+    else:
+        return None
+    if micros is None:
+        return None
+    seconds, rest = divmod(micros, 10**6)
+    days, clock = divmod(seconds, 86_400)
+    if not 1 <= days + _EPOCH_DAY <= date.max.toordinal():
+        return None
+    day = date.fromordinal(days + _EPOCH_DAY).isoformat()
+    time = f"{clock // 3600:02}:{clock // 60 % 60:02}:{clock % 60:02}"
+    if not rest:
+        return f"{day} {time}"
+    return f"{day}T{time}.{rest:06}Z" if rest % 1000 else f"{day}T{time}.{rest // 1000:03}Z"
+
+
+def _iso_microseconds(text: str) -> int | None:
+    """Microseconds since 1970 of a text in ISO 8601."""
+    match = _ISO.fullmatch(text)
+    if match is None:
+        return None
+    day, hours, minutes, seconds, fraction, sign, off_hours, off_minutes = match.groups()
+    try:
+        days = date.fromisoformat(day).toordinal() - _EPOCH_DAY
+    except ValueError:
+        return None
+    h, m, s, oh, om = (int(part or 0) for part in (hours, minutes, seconds, off_hours, off_minutes))
+    if h > 23 or m > 59 or s > 59 or oh > 23 or om > 59:
+        return None
+    offset = (oh * 3600 + om * 60) * (-1 if sign == "-" else 1)
+    return (days * 86_400 + h * 3600 + m * 60 + s - offset) * 10**6 + int((fraction or "")[:6].ljust(6, "0"))
+
+
 def _bytes(data: bytes | None) -> Cell:
     if data is None:
         return None
@@ -153,7 +218,12 @@ def _bytes(data: bytes | None) -> Cell:
 
 
 #: By codec: how what Postgres sends becomes a value.
-CONVERTERS: dict[str, Callable[[Any], Cell]] = {"document": _document, "escaped": _escaped, "bytes": _bytes}
+CONVERTERS: dict[str, Callable[[Any], Cell]] = {
+    "document": _document,
+    "escaped": _escaped,
+    "bytes": _bytes,
+    "moment": _moment,
+}
 
 
 def document_alone(value: Cell) -> str | None:

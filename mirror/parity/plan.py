@@ -12,7 +12,7 @@ precision,
 numeric, boolean
 bytea            the column
 text             the column in byte order; folded first for NOCASE and RTRIM
-jsonb            rank of the storage class, number, text, blob
+jsonb            rank of the storage class, number, bytes of the text, blob
 ================ =====================================================================
 
 Where no such expression exists (text of a UTF-16 database, other collations, mixed directions) the
@@ -32,7 +32,7 @@ from mirror.parity.values import Cell, Cells
 KNOWN_TYPES = frozenset({"bigint", "double precision", "text", "bytea", "boolean", "numeric", "jsonb"})
 
 #: The codecs of columns of other types, see :mod:`mirror.parity.typed` and :mod:`mirror.parity.originals`.
-KNOWN_CODECS = frozenset({"time", "millis", "json", "vector", "document", "escaped", "bytes"})
+KNOWN_CODECS = frozenset({"time", "millis", "json", "vector", "document", "escaped", "bytes", "moment"})
 
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER_CASE = str.maketrans(_UPPER, _UPPER.lower())
@@ -52,7 +52,7 @@ _BOUND_TYPES: dict[str, LiteralString] = {
 _JSONB_ORDER: tuple[tuple[LiteralString, LiteralString], ...] = (
     (
         "(CASE jsonb_typeof({c}) WHEN 'number' THEN 1 WHEN 'string' THEN 2"
-        " ELSE CASE WHEN {c} ? 'real' THEN 1 ELSE 3 END END)",
+        " ELSE CASE WHEN {c} ? 'real' THEN 1 WHEN {c} ? 'utf8' THEN 2 ELSE 3 END END)",
         "int4",
     ),
     (
@@ -61,7 +61,12 @@ _JSONB_ORDER: tuple[tuple[LiteralString, LiteralString], ...] = (
         " ELSE 0 END)",
         "numeric",
     ),
-    ("(CASE jsonb_typeof({c}) WHEN 'string' THEN {c} #>> '{{}}' ELSE '' END) COLLATE \"C\"", "text"),
+    # In bytes, because text with NUL is kept in them.
+    (
+        "(CASE WHEN jsonb_typeof({c}) = 'string' THEN convert_to({c} #>> '{{}}', 'UTF8')"
+        " WHEN {c} ? 'utf8' THEN decode({c} ->> 'utf8', 'base64') ELSE '' END)",
+        "bytea",
+    ),
     ("coalesce(decode({c} ->> 'blob', 'base64'), '')", "bytea"),
 )
 
@@ -145,7 +150,7 @@ class KeyColumn:
             case float():
                 return self.pg_type in ("double precision", "numeric", "jsonb")
             case str():
-                return self.pg_type in ("text", "jsonb") and "\0" not in value
+                return self.pg_type == "jsonb" or (self.pg_type == "text" and "\0" not in value)
             case bytes():
                 return self.pg_type in ("bytea", "jsonb")
             case _:
@@ -181,10 +186,10 @@ class KeyColumn:
                 return (Decimal(repr(value)),)
             case "jsonb":
                 if isinstance(value, str):
-                    return (2, Decimal(0), value, b"")
+                    return (2, Decimal(0), value.encode(), b"")
                 if isinstance(value, bytes):
-                    return (3, Decimal(0), "", value)
-                return (1, _decimal(value), "", b"")
+                    return (3, Decimal(0), b"", value)
+                return (1, _decimal(value), b"", b"")
             case _:
                 return (value,)
 

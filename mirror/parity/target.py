@@ -19,7 +19,7 @@ from psycopg.rows import tuple_row
 
 from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
-from mirror.parity import digests, originals, typed
+from mirror.parity import digests, kinds, originals, typed
 from mirror.parity.plan import MappedColumn, Mapping, Plan
 from mirror.parity.values import CONVERTERS, Cells
 
@@ -92,8 +92,8 @@ WHERE e.extname = 'vector'
 """
 
 #: By codec: what is selected for a column, and how that becomes a value.
-_EXPRESSIONS = typed.EXPRESSIONS | originals.EXPRESSIONS
-_CODEC_CONVERTERS = typed.CONVERTERS | originals.CONVERTERS
+_EXPRESSIONS = typed.EXPRESSIONS | originals.EXPRESSIONS | kinds.EXPRESSIONS
+_CODEC_CONVERTERS = typed.CONVERTERS | originals.CONVERTERS | {"number": kinds.number}
 
 #: Alias of a table in a query.
 _ROW = "mirror_row"

@@ -18,7 +18,8 @@ import numpy as np
 
 from mirror.parity.values import Cell, Foreign
 
-_TIME: LiteralString = (
+#: A time in the canonical form.
+TIME: LiteralString = (
     "CASE WHEN NOT isfinite({c}) OR {c} < '0001-01-01 00:00:00+00' THEN 'no time of SQLite: ' || {c}::text"
     " ELSE to_char({c} AT TIME ZONE 'UTC', CASE"
     " WHEN date_trunc('second', {c}) = {c} THEN 'YYYY-MM-DD HH24:MI:SS'"
@@ -30,9 +31,9 @@ _TIME: LiteralString = (
 EXPRESSIONS: dict[str, LiteralString] = {
     # Digits after the sixth of a second are cut off, where a cast would round.
     "time": (
-        "CASE WHEN _original ->> {s} IS NULL THEN " + _TIME + " WHEN {c} IS NOT DISTINCT FROM"
+        "CASE WHEN _original ->> {s} IS NULL THEN " + TIME + " WHEN {c} IS NOT DISTINCT FROM"
         " regexp_replace(_original ->> {s}, '([.][0-9]{{6}})[0-9]+', '\\1')::timestamptz THEN _original ->> {s}"
-        " ELSE 'kept as ' || (_original ->> {s}) || ', but ' || coalesce(" + _TIME + ", 'NULL') END"
+        " ELSE 'kept as ' || (_original ->> {s}) || ', but ' || coalesce(" + TIME + ", 'NULL') END"
     ),
     "millis": "trim_scale(extract(epoch FROM {c}) * 1000)::text",
     # The first character: ``~`` the typed value, ``=`` the original, ``!`` a typed value that is not the original.

@@ -71,7 +71,10 @@ class Reject(Unfit):
 
 
 class UnfitText(Reject):
-    """Text that Postgres has no form for. It would fit if the column were :data:`~mirror.core.tables.ANY_TEXT`."""
+    """Text that Postgres has no form for. It would fit if the column were :data:`~mirror.core.tables.ANY_TEXT`.
+
+    In a key, text with NUL would fit if the column were jsonb.
+    """
 
 
 def real_text(value: float) -> str:
@@ -247,11 +250,9 @@ def check_json_size(value: Value) -> None:
 
 
 def _jsonb_key(value: Value) -> str | None:
-    """A key: text of which Postgres and SQLite would not agree on the order is rejected."""
+    """A key: text that is not valid is rejected, because nobody could ask SQLite for the rows after it."""
     if isinstance(value, BadText):
         raise Reject(BAD_TEXT)
-    if type(value) is str:
-        _check_text(value)
     return _jsonb(value)
 
 

@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.core.positions import Lsn
 from mirror.core.tables import ANY_TEXT
+from mirror.postgres import kinds
 from mirror.postgres.names import KEPT
 from mirror.postgres.profiles.generic import MAX_NAME_BYTES, ORIGINAL
 from mirror.postgres.target import Target, TargetColumn
@@ -108,11 +109,25 @@ def widen_columns(target: Target, columns: Sequence[TargetColumn]) -> Composed:
     """ALTER TABLE that turns columns into jsonb without loss, in one rewrite of the table."""
     steps = []
     for column in columns:
-        value: Composable = SQL("mirror.lossless({})").format(Identifier(column.name))
-        if column.codec == ANY_TEXT.codec:  # it shows something else where there is an original
-            value = SQL("coalesce({} -> {}, {})").format(Identifier(ORIGINAL), Literal(column.source), value)
-        steps.append(SQL("ALTER COLUMN {} TYPE jsonb USING {}").format(Identifier(column.name), value))
+        steps.append(SQL("ALTER COLUMN {} TYPE jsonb USING {}").format(Identifier(column.name), lossless_sql(column)))
     return SQL("ALTER TABLE {} {}").format(table_sql(target), SQL(", ").join(steps))
+
+
+def lossless_sql(column: TargetColumn) -> Composable:
+    """A column that may become jsonb, in the lossless encoding."""
+    name = Identifier(column.name)
+    if column.codec in kinds.WORDS:
+        true, false = (Literal(word) for word in kinds.WORDS[column.codec])
+        return SQL("CASE {0} WHEN true THEN to_jsonb({1}::text) WHEN false THEN to_jsonb({2}::text) END").format(
+            name, true, false
+        )
+    value: Composable = SQL("mirror.lossless({})").format(name)
+    if column.codec == kinds.NUMBER:
+        whole = SQL("{0} = trunc({0}) AND abs({0}) <= {1}::float8").format(name, Literal(kinds.EXACT))
+        return SQL("CASE WHEN {} THEN to_jsonb({}::bigint) ELSE {} END").format(whole, name, value)
+    if column.codec == ANY_TEXT.codec:  # it shows something else where there is an original
+        return SQL("coalesce({} -> {}, {})").format(Identifier(ORIGINAL), Literal(column.source), value)
+    return value
 
 
 def dropped_name(name: str, lsn: Lsn) -> str:

@@ -4,16 +4,17 @@ A new table is filled by COPY and gets its key afterwards. A table that is there
 temporary copy, and only the rows that differ are written, so that readers see one committed state
 and then the other. The fast path sends SQLite's values to COPY in binary form and expects them to fit
 their columns. The first value that does not fit ends it: SQLite's query, psycopg or Postgres refuses it, and the
-table is rolled back. One aggregate query then checks all values at once, and the table is loaded again, with other
-types or another key; or, where neither explains the error (NUL, broken UTF-8, a row that is too big, a table that
-SQLite cannot read), on the careful path: with rows that the caller has decoded, each checked by the
-codecs. A table that Postgres does not take even then is refused, and the others are loaded.
+table is rolled back. Aggregate queries then check all values at once, and the table is loaded again, with other types
+(:mod:`mirror.postgres.kinds`) or another key; or, where neither explains the error (NUL, broken UTF-8, a row that is
+too big, a table that SQLite cannot read), on the careful path: with rows that the caller has decoded, each checked by
+the codecs. A table that Postgres does not take even then is refused, and the others are loaded.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 import apsw
 from psycopg.sql import SQL, Composed, Identifier
@@ -22,7 +23,7 @@ from mirror.core.errors import DamagedError, FormatError, RefusedError
 from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
-from mirror.postgres import ddl, large
+from mirror.postgres import ddl, kinds, large
 from mirror.postgres.apply import RejectFile
 from mirror.postgres.codecs import Unfit
 from mirror.postgres.dml import Stage
@@ -31,13 +32,13 @@ from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
-from mirror.postgres.retype import may_change, may_select, still_needed
+from mirror.postgres.retype import may_change, may_select, overrides_for, still_needed
 from mirror.postgres.row_by_row import parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.shared_tables import has_rows, is_small
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded
-from mirror.postgres.source_copy import SourceCopy, Surprise
+from mirror.postgres.source_copy import Scan, SourceCopy, Surprise
 from mirror.postgres.target import Conn, Target
 
 #: Called with (table, rows done, about how many rows in all; None: not known).
@@ -110,10 +111,11 @@ class Loader:
             overrides = needed
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
-        unseen = self._copy
+        unseen = True
         before = dict(editor.targets)
         while True:
             surprise: Exception | None = None
+            misfit: ColumnMisfit | None = None
             self._damage = None
             try:
                 with attempt(self._conn, "load a table", table.name):
@@ -123,8 +125,8 @@ class Loader:
                 else:
                     editor.refuse(table.name, damage(table.name, self._damage))
                 return
-            except ColumnMisfit as misfit:
-                overrides[misfit.column] = misfit.becomes
+            except ColumnMisfit as signal:
+                misfit = signal
             except NullInKey:
                 by_rowid = True
             except (Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:
@@ -139,14 +141,46 @@ class Loader:
                 editor.refuse(table.name, surprise)
                 return
             tried = dict(overrides), by_rowid
-            if unseen is not None:
-                scan = unseen.scan(table, editor.mapped(table, overrides, by_rowid))
-                overrides |= dict.fromkeys(scan.misfits, ANY_VALUE)
+            if unseen and (self._copy is not None or misfit is not None):
+                scan = self._scan(table, overrides, by_rowid)
+                for name, kind in scan.types.items():
+                    self._override(table, overrides, by_rowid, name, kind)
                 by_rowid = by_rowid or scan.null_key
                 careful = careful or scan.careful
-                unseen = None
+                unseen = False
+            if misfit is not None and overrides.get(misfit.column) == tried[0].get(misfit.column):
+                overrides[misfit.column] = misfit.becomes
             if surprise is not None and tried == (overrides, by_rowid):
                 careful = True  # the types do not explain it
+
+    def _scan(self, table: Table, overrides: Mapping[str, ColumnType], by_rowid: bool) -> Scan:
+        declared = self._editor.mapped(table, NO_OVERRIDES, by_rowid)
+        if self._copy is not None:
+            return self._copy.scan(table, self._editor.mapped(table, overrides, by_rowid), declared)
+        found = Scan()
+        with suppress(DamagedError):  # values that cannot be read may be of another kind
+            needed = overrides_for(declared, self._rows(table))
+            found.types = {
+                column.source: needed.get(column.source, column.type)
+                for column in declared.columns
+                if overrides.get(column.source, column.type) not in (ANY_VALUE, ANY_TEXT) or column.source in needed
+            }
+        return found
+
+    def _override(
+        self, table: Table, overrides: dict[str, ColumnType], by_rowid: bool, name: str, kind: ColumnType
+    ) -> None:
+        """Give a column that has values of another kind its type."""
+        declared = self._editor.mapped(table, NO_OVERRIDES, by_rowid)
+        held = self._editor.targets.get(table.name)
+        own = declared.columns[table.position(name)]
+        if held is not None and held.agent is None and own.name in (held.key or ()):
+            if kind != next((column.type for column in held.columns if column.source == name), None):
+                overrides[name] = ANY_VALUE  # what a key has cannot be converted to anything else
+        elif kind == own.type:
+            overrides.pop(name, None)
+        else:
+            overrides[name] = kind
 
     def stage(self, table: Table, stage: Stage, *, careful: bool = True) -> None:
         """Stage all rows of a table, which is stored as the stage's target, and save its rejects again."""
@@ -219,7 +253,7 @@ class Loader:
 
     def _fill(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...], careful: bool) -> None:
         """Send all rows to a table with the target's stored columns under these names."""
-        if careful or self._copy is None or any(column.codec for column in target.columns):
+        if careful or self._copy is None or any(column.codec not in ("", *kinds.CODECS) for column in target.columns):
             done = self._fill_carefully(table, target, into, names)
         else:
             done = self._fill_fast(self._copy, table, target, _copy_into(into, names))

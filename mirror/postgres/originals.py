@@ -6,12 +6,15 @@ codec    Postgres         what it holds
 document jsonb            a text, or a blob, that is JSON: the document. A number: that number. Anything else in the
                           lossless encoding (:mod:`mirror.postgres.codecs`): a text that is not JSON is a string.
 bytes    bytea            by a rule: of a text its bytes in UTF-8, of a blob itself, of a number those of its text.
+moment   timestamptz      by a rule: of an ISO 8601 text that time (in UTC without an offset), of a number that Unix
+                          time, in seconds, or in milliseconds from 100,000,000,000 on. Of anything else NULL.
 escaped  text             any text. U+2400 stands for a NUL, U+FFFD for bytes that are not valid.
 ======== ================ ========================================================================================
 
 Where the value is not the canonical one of what the column shows, the row's ``_original`` has a member for it, by the
 column's name in the source: SQLite's value in the lossless encoding; or ``true`` for a document column that holds it in
-that encoding itself, and for a blob in one of bytes. Canonical is a text; of a document the one that ``JSON.stringify``
+that encoding itself, and for a blob in one of bytes. Canonical is a text; of a time the text that
+:mod:`mirror.postgres.times` has for it; of a document the one that ``JSON.stringify``
 writes with the members in jsonb's order, but of a number that number.
 """
 
@@ -21,6 +24,7 @@ import json
 from typing import Any
 
 from mirror.core.values import BadText, Uncomputed, Value
+from mirror.postgres import times
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
     OVERSIZED,
@@ -51,6 +55,9 @@ def kept(codec: str, value: Value, encoded: str | None) -> str | None:
 
     Raises ``KeyError`` for a codec that is not one of this module.
     """
+    if codec == "moment":
+        shown = value is None or (encoded is not None and times.canonical(encoded) == value)
+        return None if shown else jsonb_text(value)
     if codec == "escaped":
         return None if encoded is None or encoded == value else jsonb_text(value)
     if codec == "bytes":
@@ -163,6 +170,20 @@ def _bytes(value: Value) -> str | None:
     return "\\x" + shown_bytes(value).hex()
 
 
+def _moment(value: Value) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, Uncomputed):
+        raise misfit(value, "timestamptz")
+    if isinstance(value, int | float):
+        return times.of_number(value)
+    check_json_size(value)  # it is kept in ``_original``
+    try:
+        return times.of_text(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
 def shown_bytes(value: str | bytes | BadText | int | float) -> bytes:
     """The bytes that a column with the codec ``bytes`` shows of a value."""
     if isinstance(value, bytes):
@@ -173,4 +194,9 @@ def shown_bytes(value: str | bytes | BadText | int | float) -> bytes:
 
 
 #: By codec.
-ENCODERS: dict[str, Encoder] = {"document": _document, "escaped": _escaped, "bytes": _bytes}
+ENCODERS: dict[str, Encoder] = {
+    "document": _document,
+    "escaped": _escaped,
+    "bytes": _bytes,
+    "moment": _moment,
+}

@@ -7,17 +7,18 @@ changes types sends all rows in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import LiteralString
 
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType
-from mirror.postgres import ddl, originals_ddl
-from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
-from mirror.postgres.target import Conn, Target
+from mirror.core.values import BadText, Row
+from mirror.postgres import ddl, kinds, originals_ddl
+from mirror.postgres.codecs import Misfit, Reject, key_encoder
+from mirror.postgres.target import Conn, Target, TargetColumn
 from mirror.postgres.typed import encoder
 
 #: By type: SQL for a jsonb column {c} in the lossless encoding, for values that fit the type.
@@ -39,6 +40,10 @@ def may_change(held: Target, wanted: Target) -> bool:
         and not held.curated
         and (held.schema, held.name, held.key) == (wanted.schema, wanted.name, wanted.key)
         and [(column.source, column.name) for column in held.columns] == names[: len(held.columns)]
+        and all(
+            old.type == new.type or old.name not in (held.key or ()) or _converted(old, new) is not None
+            for old, new in zip(held.columns, wanted.columns, strict=False)
+        )
     )
 
 
@@ -83,9 +88,11 @@ def change_types(conn: Conn, held: Target, wanted: Target) -> Target:
     for old, new in zip(held.columns, target.columns, strict=True):
         if old.pg_type == new.pg_type:
             continue
-        convert = _FROM_ANY_VALUE[new.pg_type] if old.type == ANY_VALUE and not new.codec else "NULL"
-        step = SQL("ALTER COLUMN {c} TYPE {t} USING " + convert)  # only constants are joined
-        steps.append(step.format(c=Identifier(new.name), t=ddl.type_sql(new.pg_type)))
+        kind: Composable = ddl.type_sql(new.pg_type)
+        if new.pg_type == "text" and new.name in (held.key or ()):
+            kind += SQL(' COLLATE "C"')  # as in ddl.create_table
+        convert = _converted(old, new) or SQL("NULL")
+        steps.append(SQL("ALTER COLUMN {} TYPE {} USING {}").format(Identifier(new.name), kind, convert))
     if steps:
         conn.execute(SQL("ALTER TABLE {} {}").format(ddl.table_sql(held), SQL(", ").join(steps)))
     same = {old.source: old.source for old, new in zip(held.columns, target.columns, strict=True) if old == new}
@@ -94,30 +101,97 @@ def change_types(conn: Conn, held: Target, wanted: Target) -> Target:
     return target
 
 
+def _converted(old: TargetColumn, new: TargetColumn) -> Composable | None:
+    """SQL for a column's values in another type; None: they cannot be converted."""
+    if new.type == ANY_VALUE and old.widenable:
+        return ddl.lossless_sql(old)
+    if old.type != ANY_VALUE:
+        return None
+    name = Identifier(new.name)
+    if words := kinds.WORDS.get(new.codec):
+        return SQL("({} #>> '{{}}') = {}").format(name, Literal(words[0]))
+    if new.codec in ("", kinds.FOUND, kinds.NUMBER):
+        return SQL(_FROM_ANY_VALUE[new.pg_type]).format(c=name)
+    return None
+
+
 def still_needed(held: Target, declared: Target, rows: Iterable[RowChange]) -> dict[str, ColumnType]:
     """The overrides of a table that its rows still need, by source column.
 
     ``declared``: the table with the types that its columns are declared with, or that a rule says.
     """
+    needed = overrides_for(declared, rows, held.overrides)
+    # Those that a rule asks for stay, and in a key those that cannot be converted: it has no rows.
     key, overrides = held.key or (), held.overrides
-    tests = [
-        (at, c.source, key_encoder(c.pg_type) if c.name in key and not c.codec else encoder(c.pg_type, c.codec))
-        for at, c in enumerate(declared.columns[: len(held.columns)])
-        if c.source in overrides
+    asked = {c.source: c.type for c in declared.columns if overrides.get(c.source) == c.type}
+    kept = {c.source: c.type for c in held.columns if c.name in key and overrides.get(c.source, ANY_VALUE) != ANY_VALUE}
+    return needed | asked | kept
+
+
+def overrides_for(
+    declared: Target, rows: Iterable[RowChange], among: Collection[str] | None = None
+) -> dict[str, ColumnType]:
+    """By source column, the types that rows need in place of the declared ones; ``among``: of these columns alone.
+
+    What Postgres cannot hold in any type changes nothing.
+    """
+    columns = [
+        _Column(at, declared, column)
+        for at, column in enumerate(declared.columns)
+        if among is None or column.source in among
     ]
-    # Those that a rule asks for stay.
-    needed = {c.source: c.type for c in declared.columns if overrides.get(c.source) == c.type}
+    undecided = columns
     for change in rows:
         assert change.after is not None
-        for at, name, encode in tests:
-            if needed.get(name) == overrides[name]:
-                continue
+        for column in undecided:
+            column.see(change.after)
+        if any(column.is_any_value for column in undecided):
+            undecided = [column for column in undecided if not column.is_any_value]
+            if not undecided:
+                break
+    return {column.source: becomes for column in columns if (becomes := column.becomes) is not None}
+
+
+class _Column:
+    """One column, and what its values need."""
+
+    def __init__(self, at: int, declared: Target, column: TargetColumn) -> None:
+        self.source = column.source
+        self._at = at
+        self._of_key = column.name in (declared.key or ())
+        self._encode = (
+            key_encoder(column.pg_type) if self._of_key and not column.codec else encoder(column.pg_type, column.codec)
+        )
+        self._kinds = kinds.Kinds(kinds.choices(column.type, of_key=self._of_key, shared=declared.agent is not None))
+        self._declared = declared
+        self._shared = declared.agent is not None
+        self._column = column
+        self._misfits = False
+        self._odd_text = False
+
+    def see(self, row: Row) -> None:
+        """Take a row's value into account."""
+        value = row[self._at]
+        self._kinds.see(value)
+        self._odd_text = self._odd_text or isinstance(value, BadText) or (isinstance(value, str) and "\0" in value)
+        if not self._misfits:
             try:
-                encode(change.after[at])
-            except (Misfit, UnfitText) as error:
-                needed[name] = ANY_TEXT if isinstance(error, UnfitText) else ANY_VALUE
-            except Reject:
-                needed[name] = overrides[name]
-        if needed == overrides:
-            break
-    return needed
+                self._encode(value)
+            except Misfit:
+                self._misfits = True
+            except Reject:  # of its row alone
+                self._misfits = kinds.is_odd_key(value, of_key=self._of_key, shared=self._shared)
+
+    @property
+    def is_any_value(self) -> bool:
+        """Whether no value could change that it needs jsonb."""
+        return self._misfits and self._kinds.becomes == ANY_VALUE
+
+    @property
+    def becomes(self) -> ColumnType | None:
+        """The type that it needs; None: its own."""
+        found = self._kinds.becomes if self._misfits else None
+        held = self._column if found is None else replace(self._column, pg_type=found.pg_type, codec=found.codec)
+        if self._odd_text and self._declared.may_be_any_text(held):
+            return ANY_TEXT
+        return found

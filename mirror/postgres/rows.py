@@ -91,6 +91,7 @@ class RowPlanner:
         self.dimensions: set[tuple[str, int]] = set()
         """Column of vectors, and a dimension that it has."""
         self._any_text = [target.may_be_any_text(column) for column in target.columns]
+        self._keys_alone = {c.source for c in target.columns if target.agent is None and c.name in (target.key or ())}
         self._key_at = [held.index(name) for name in target.key or ()]
         self._key_types = ["text" for _ in self._agent] + [target.columns[index].pg_type for index in self._key_at]
         # Only these types can be too long, so only they are measured row by row.
@@ -185,6 +186,8 @@ class RowPlanner:
             except Reject as found:
                 if any_text and isinstance(found, UnfitText):
                     answer = ColumnMisfit(self._source, name, found.reason, ANY_TEXT)
+                elif name in self._keys_alone and isinstance(found, UnfitText) and isinstance(value, str):
+                    answer = ColumnMisfit(self._source, name, found.reason)
                 reject = reject or Reject(found.reason, name)
         if answer is not None:
             raise answer

@@ -1,6 +1,8 @@
 """What mirror.json says of single columns and tables, in Postgres.
 
-A rule is for a column of a table that is the source's alone, and not of its primary key; another is not followed.
+A rule is for a column of a table that is the source's alone, and not of its primary key; another is not followed. Where
+values do not fit, a column has another type all the same, as without a rule, except one of bytes, documents or times,
+which holds any value.
 """
 
 from __future__ import annotations
@@ -10,12 +12,21 @@ from dataclasses import replace
 from functools import partial
 
 from mirror.core.rules import OMIT, ROWS, Rules
-from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Profile, Table, TableMapping
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, Column, ColumnType, MapTable, Profile, Table, TableMapping
+from mirror.postgres import kinds
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.target import Target
 
 #: By what mirror.json says: the type of the column.
-TYPES = {"text": ANY_TEXT, "bytea": ColumnType("bytea", "bytes"), "jsonb": ColumnType("jsonb", "document")}
+TYPES = {
+    "text": ANY_TEXT,
+    "bytea": ColumnType("bytea", "bytes"),
+    "jsonb": ColumnType("jsonb", "document"),
+    "timestamptz": ColumnType("timestamp with time zone", "moment"),
+    "bigint": ColumnType("bigint"),
+    "double precision": ColumnType("double precision", kinds.NUMBER),
+    "boolean": ColumnType("boolean"),
+}
 
 
 def with_rules(profiles: Mapping[str, Profile], rules: Rules) -> Mapping[str, Profile]:
@@ -34,7 +45,7 @@ def is_followed(rules: Rules, table: Table, target: Target) -> bool:
         return False
     wanted = {} if target.agent is not None or target.curated else _of_table(rules, table)
     return all(
-        column.type in (wanted.get(column.source, column.type), _instead(wanted.get(column.source)))
+        column.type == wanted.get(column.source, column.type) or _stands_in(column.type, wanted.get(column.source))
         for column in target.columns
     )
 
@@ -47,6 +58,16 @@ def recorded(targets: Mapping[str, Target]) -> Rules:
     )
 
 
+def may_be_followed(rules: Rules, table: Table, target: Target) -> bool:
+    """Whether a column has the type of its values, of which a rule says another one that they may fit."""
+    wanted = {} if target.agent is not None or target.curated else _of_table(rules, table)
+    return any(
+        column.codec in kinds.CODECS and column.pg_type != wanted[column.source].pg_type
+        for column in target.columns
+        if column.source in wanted
+    )
+
+
 def unknown(rules: Rules, tables: Mapping[str, Table]) -> list[str]:
     """The rules that no column of the source, outside of primary keys, is meant by. ``tables``: as read by them."""
     known = {f"{table.name}.{name}" for table in tables.values() for name in _of_table(rules, table)}
@@ -55,13 +76,27 @@ def unknown(rules: Rules, tables: Mapping[str, Table]) -> list[str]:
 
 
 def _of_table(rules: Rules, table: Table) -> dict[str, ColumnType]:
-    found = {column.name: rules.columns.get(f"{table.name}.{column.name}", "") for column in table.columns}
-    return {name: TYPES[rule] for name, rule in found.items() if rule in TYPES and name not in table.primary_key}
+    found = ((column, rules.columns.get(f"{table.name}.{column.name}", "")) for column in table.columns)
+    return {
+        column.name: _type(rule, column)
+        for column, rule in found
+        if rule in TYPES and column.name not in table.primary_key
+    }
 
 
-def _instead(wanted: ColumnType | None) -> ColumnType | None:
-    """The type that a value may have made necessary in place of the wanted one."""
-    return ANY_VALUE if wanted == ANY_TEXT else wanted
+def _type(rule: str, column: Column) -> ColumnType:
+    # SQLite makes every number a real there, and in no other column that may have integers.
+    is_real = rule == "double precision" and column.affinity == "REAL"
+    return ColumnType(rule) if is_real else TYPES[rule]
+
+
+def _stands_in(held: ColumnType | None, wanted: ColumnType | None) -> bool:
+    """Whether a type is one that values may have made necessary in place of the wanted one."""
+    if held is None or wanted is None:
+        return False
+    if wanted == ANY_TEXT:
+        return held == ANY_VALUE
+    return wanted.codec in ("", kinds.NUMBER) and (held == ANY_VALUE or held.codec in kinds.CODECS)
 
 
 def _map_table(
@@ -75,5 +110,5 @@ def _map_table(
     of_agent: bool = False,
 ) -> TableMapping:
     wanted = {} if of_agent else _of_table(rules, table)
-    ruled = {name: held for name, held in wanted.items() if overrides.get(name) != _instead(held)}
+    ruled = {name: kind for name, kind in wanted.items() if not _stands_in(overrides.get(name), kind)}
     return map_table(table, schema, overrides={**overrides, **ruled}, rowid_key=rowid_key, of_agent=of_agent)

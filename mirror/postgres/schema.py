@@ -18,7 +18,7 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
-from mirror.postgres import ddl, originals_ddl, retype, shared_tables, vector_views
+from mirror.postgres import ddl, kinds, originals_ddl, retype, shared_tables, vector_views
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
@@ -239,7 +239,7 @@ class SchemaEditor:
             return self._extend_shared(table, held, mapped)
         columns = list(held.columns)
         for index in range(len(held.columns), len(table.columns)):
-            column, text = _shown_default(table, index, mapped.columns[index])
+            column, text = _shown_default(table, index, mapped)
             for step in ddl.add_column(held, column.name, column.pg_type, text):
                 self._conn.execute(step)
             columns.append(column)
@@ -255,7 +255,7 @@ class SchemaEditor:
     def _extend_shared(self, table: Table, held: Target, mapped: Target) -> Target:
         """Add the columns that other agents' sources have not added yet; the agent's rows get the defaults."""
         added = range(len(held.columns), len(table.columns))
-        shown = [_shown_default(table, index, mapped.columns[index]) for index in added]
+        shown = [_shown_default(table, index, mapped) for index in added]
         wanted = replace(held, columns=(*held.columns, *(column for column, _ in shown)))
         target = shared_tables.adopt(self._conn, self._source_id, wanted)
         for index, (column, text) in zip(added, shown, strict=True):
@@ -411,14 +411,19 @@ def _only_adds(change: SchemaChange) -> bool:
     return same and change.before.name == change.after.name and tuple(change.carried[:kept]) == tuple(range(kept))
 
 
-def _shown_default(table: Table, index: int, column: TargetColumn) -> tuple[TargetColumn, str | None]:
-    """A new column, jsonb where its default would not fit, and its default in text form; raises ``RefusedError``."""
-    default = table.columns[index].default
+def _shown_default(table: Table, index: int, mapped: Target) -> tuple[TargetColumn, str | None]:
+    """A new column, of the type of its default where that would not fit, and the default in text form.
+
+    Raises ``RefusedError``.
+    """
+    column, default = mapped.columns[index], table.columns[index].default
     try:
         return column, encoder(column.pg_type, column.codec)(default)
     except Misfit:
-        column = TargetColumn(column.source, column.name, "jsonb")
-        return column, encoder("jsonb", "")(default)
+        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.agent is not None))
+        seen.see(default)
+        column = TargetColumn(column.source, column.name, *seen.becomes)
+        return column, encoder(column.pg_type, column.codec)(default)
     except Reject as reject:
         raise RefusedError(
             "add a column",

@@ -12,14 +12,17 @@ import apsw
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
-from mirror.core.tables import ANY_TEXT, Table
+from mirror.core.tables import ANY_TEXT, ColumnType, Table
+from mirror.postgres import kinds
 from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES
-from mirror.postgres.target import Target
+from mirror.postgres.target import Target, TargetColumn
 
 #: The least bytes that a row takes in a file: its offset, its size, its rowid and an empty record.
 _LEAST_ROW_BYTES = 5
 #: Columns checked in one aggregate query: SQLite returns at most 2,000 results.
 _SCANNED_COLUMNS = 400
+#: The same with a test of each type that a column may get.
+_TYPED_COLUMNS = 100
 
 #: By Postgres type: an SQL condition on column {0} that is true where a value does not fit.
 #: A real zero in a NUMERIC column can only be -0.0, which numeric does not have.
@@ -86,24 +89,49 @@ class SourceCopy:
         """Close the file."""
         self._db.close()
 
-    def scan(self, table: Table, target: Target) -> Scan:
-        """Check every value's type, in one pass over the table for most tables."""
+    def scan(self, table: Table, target: Target, declared: Target) -> Scan:
+        """Check every value's type, in one pass over the table for most tables.
+
+        ``declared``: with the types that the columns are declared with, or that a rule says.
+        """
         found = Scan()
         try:
-            self._scan(table, target, found)
+            misfits = self._scan(table, target, found)
+            odd = [column for column in declared.columns if column.source in misfits]
+            found.types.update(self._types(table, odd, declared))
         except apsw.Error:
             found.careful = True
         return found
 
-    def _scan(self, table: Table, target: Target, found: Scan) -> None:
+    def _types(self, table: Table, columns: list[TargetColumn], of: Target) -> Iterator[tuple[str, ColumnType]]:
+        """The type that each of some columns gets, which are given as declared."""
+        for start in range(0, len(columns), _TYPED_COLUMNS):
+            part = columns[start : start + _TYPED_COLUMNS]
+            offered = [
+                kinds.choices(column.type, of_key=column.name in (of.key or ()), shared=of.agent is not None)
+                for column in part
+            ]
+            tests = [
+                f"total({test.format(quoted(column.source))})"
+                for column, choices in zip(part, offered, strict=True)
+                for test in (_misfit_test(column), *map(kinds.misfit_test, choices))
+            ]
+            row = iter(next(iter(self._db.execute(f"SELECT {', '.join(tests)} FROM {quoted(table.name)}"))))
+            for column, choices in zip(part, offered, strict=True):
+                fits = not next(row)
+                fitting = [choice for choice in choices if not next(row)]
+                yield column.source, column.type if fits else kinds.chosen(fitting)
+
+    def _scan(self, table: Table, target: Target, found: Scan) -> set[str]:
+        """The columns with values that do not fit; the rest goes into ``found``."""
+        misfits: set[str] = set()
         key_bytes = 0
         for start in range(0, len(target.columns), _SCANNED_COLUMNS):
             columns = target.columns[start : start + _SCANNED_COLUMNS]
             results = []
             for column in columns:
                 name = quoted(column.source)
-                test = "0" if column.codec not in ("", ANY_TEXT.codec) else _MISFIT_TESTS[column.pg_type].format(name)
-                results.append(f"total({test})")
+                results.append(f"total({_misfit_test(column).format(name)})")
                 if column.name in (target.key or ()):
                     results.append(f"total({name} IS NULL)")
                     weight = _KEY_WEIGHTS.get(column.pg_type, 0)
@@ -112,11 +140,12 @@ class SourceCopy:
             row = iter(next(iter(self._db.execute(query))))
             for column in columns:
                 if next(row):
-                    found.misfits.add(column.source)
+                    misfits.add(column.source)
                 if column.name in (target.key or ()):
                     found.null_key = bool(next(row)) or found.null_key
                     key_bytes += int(next(row)) + 16
         found.careful = key_bytes > MAX_KEY_BYTES or self._longest_row(table) > MAX_ROW_BYTES
+        return misfits
 
     def rows_at_most(self, table: Table) -> int | None:
         """Roughly how many rows a table has, without reading it; None if that cannot be estimated."""
@@ -147,7 +176,7 @@ class SourceCopy:
         for column in target.columns:
             name = quoted(column.source)
             if column.pg_type in _CONVERTED_TYPES:
-                name = _unless(_MISFIT_TESTS[column.pg_type].format(name), name)
+                name = _unless(_misfit_test(column).format(name), kinds.fast_sql(column.codec).format(name))
             results.append(name)
         if target.key is None:
             rowid = self._rowid_name(table)
@@ -182,13 +211,21 @@ class SourceCopy:
 
 
 class Scan:
-    """What a scan of a table found: columns that need jsonb, NULL in its key, rows that may be too long."""
+    """What a scan of a table found: columns that need another type, NULL in its key, rows that may be too long."""
 
     def __init__(self) -> None:
-        self.misfits: set[str] = set()
+        self.types: dict[str, ColumnType] = {}
+        """By source column, the type that it needs; it may be the declared one."""
         self.null_key = False
         self.careful = False
         """Whether a row or a key may be too long, so that each row has to be checked."""
+
+
+def _misfit_test(column: TargetColumn) -> str:
+    """SQL that is true of a value ``{0}`` that does not fit."""
+    if (test := kinds.TESTS.get(column.codec)) is not None:
+        return test
+    return _MISFIT_TESTS[column.pg_type] if column.codec in ("", kinds.FOUND, ANY_TEXT.codec) else "0"
 
 
 def stand_in(database: apsw.Connection, collation: str) -> None:

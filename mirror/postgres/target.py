@@ -15,6 +15,7 @@ import psycopg
 
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
+from mirror.postgres import kinds
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import make_way
 from mirror.postgres.profiles.generic import AGENT, ORIGINAL
@@ -39,7 +40,7 @@ class TargetColumn:
     @property
     def widenable(self) -> bool:
         """Whether it becomes jsonb when a value does not fit."""
-        return self.codec in ("", ANY_TEXT.codec) and self.pg_type != "jsonb"
+        return (self.codec in ("", ANY_TEXT.codec) or self.codec in kinds.CODECS) and self.pg_type != "jsonb"
 
     @property
     def type(self) -> ColumnType:
@@ -100,15 +101,16 @@ class Target:
 
     @property
     def overrides(self) -> dict[str, ColumnType]:
-        """By source column, the types that a value may have made necessary."""
-        return {c.source: c.type for c in self.columns if c.type in (ANY_VALUE, ANY_TEXT)}
+        """By source column, the types that values may have made necessary."""
+        return {c.source: c.type for c in self.columns if c.type in (ANY_VALUE, ANY_TEXT) or c.codec in kinds.CODECS}
 
     def may_be_any_text(self, column: TargetColumn) -> bool:
         """Whether a column becomes :data:`~mirror.core.tables.ANY_TEXT` for a text that it cannot hold.
 
         Not one of the key, of which Postgres and SQLite must agree on the order; nor one that other agents write too.
         """
-        return column.type == ("text", "") and self.agent is None and column.name not in (self.key or ())
+        is_text = column.pg_type == "text" and column.codec in ("", kinds.FOUND)
+        return is_text and self.agent is None and column.name not in (self.key or ())
 
     @property
     def keeps_original(self) -> bool:

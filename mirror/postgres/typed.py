@@ -1,6 +1,7 @@
 """Codecs of columns with a type that a profile fixes: a value that does not fit is rejected, never widened to jsonb.
 
-Those of generic columns that keep originals are in :mod:`mirror.postgres.originals`.
+Those of generic columns that keep originals are in :mod:`mirror.postgres.originals`, those of columns that have the
+type of their values in :mod:`mirror.postgres.kinds`.
 
 ====== =================================== ============================ ===================================
 codec  SQLite                              Postgres                     canonical SQLite form
@@ -23,13 +24,13 @@ that every value can be turned back into what it was. What else a new codec need
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Any
 
 import numpy as np
 
 from mirror.core.values import BadText, Value
+from mirror.postgres import kinds, times
 from mirror.postgres.codecs import (
     BAD_TEXT,
     ENCODERS,
@@ -52,19 +53,14 @@ LOSSY = frozenset({"time", "json", *KEEPING})
 #: pgvector's limit.
 MAX_DIMENSIONS = 16_000
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
-
 
 def encoder(pg_type: str, codec: str) -> Encoder:
     """The encoder of a column; raises ``KeyError`` for an unknown type or codec."""
-    if not codec:
+    if codec in ("", kinds.FOUND):
         return ENCODERS[pg_type]
     if codec == "strict":
         return _strict(ENCODERS[pg_type])
-    return KEEPING.get(codec) or _ENCODERS[codec]
+    return KEEPING.get(codec) or kinds.ENCODERS.get(codec) or _ENCODERS[codec]
 
 
 def original(codec: str, value: Value, encoded: str | None) -> str | None:
@@ -72,7 +68,7 @@ def original(codec: str, value: Value, encoded: str | None) -> str | None:
     if not isinstance(value, str) or encoded is None:
         return None
     if codec == "time":
-        return None if _canonical_time(encoded) == value else value
+        return None if times.canonical(encoded) == value else value
     return None if codec != "json" or is_canonical_json(value) else value
 
 
@@ -94,9 +90,9 @@ def decode(codec: str, value: Any) -> Value:
         return None
     match codec:
         case "time":
-            return _canonical_time(value.astimezone(UTC).isoformat())
+            return times.canonical(value.astimezone(UTC).isoformat())
         case "millis":
-            return int((value - _EPOCH) // _MILLISECOND)
+            return int((value - times.EPOCH) // times.MILLISECOND)
         case "json":
             return compact(json.loads(value, parse_int=Number, parse_float=Number))
         case "vector":
@@ -119,26 +115,12 @@ def _time(value: Value) -> str | None:
     if value is None:
         return None
     text = _text_of(value, "a time")
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise Reject("a text that is not a time in ISO 8601")
-    day, clock, seconds, fraction, offset = match.groups()
-    digits = (fraction or "").ljust(6, "0")
-    zone = "+00:00" if offset in (None, "Z") else offset
     try:
-        moment = datetime.fromisoformat(f"{day}T{clock or '00:00'}{seconds or ':00'}.{digits}{zone}")
-        return moment.astimezone(UTC).isoformat()
-    except (ValueError, OverflowError) as error:
+        return times.of_text(text)
+    except times.NotATimeError as error:
+        raise Reject("a text that is not a time in ISO 8601") from error
+    except ValueError as error:
         raise Reject("a time that does not exist") from error
-
-
-def _canonical_time(iso: str) -> str:
-    """``iso``: as ``datetime.isoformat`` gives it for UTC."""
-    moment = iso.removesuffix("+00:00")
-    seconds, point, fraction = moment.partition(".")
-    if not point:
-        return seconds.replace("T", " ")
-    return f"{seconds}.{fraction[:3]}Z" if fraction.endswith("000") else f"{seconds}.{fraction}Z"
 
 
 def _millis(value: Value) -> str | None:
@@ -147,7 +129,7 @@ def _millis(value: Value) -> str | None:
     if type(value) is not int:
         raise Reject(f"{kind_of(value)} in a column of times in milliseconds")
     try:
-        return (_EPOCH + value * _MILLISECOND).isoformat()
+        return (times.EPOCH + value * times.MILLISECOND).isoformat()
     except OverflowError as error:
         raise Reject("a time in milliseconds outside of the years 1 to 9999") from error
 

@@ -1,32 +1,26 @@
 """Preflight: what would go wrong, before anything is copied; and the Postgres type that each column gets.
 
-The source is read as parity reads it: through SQL, some thousand rows at a time, so that no read transaction lasts
-long. Its program may write during that: each chunk then shows another state, which is good enough to find what kinds of
-values a column has. Nothing is written anywhere, except the files that SQLite itself makes beside a WAL database.
+Nothing is written anywhere, except the files that SQLite itself makes beside a WAL database.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import apsw
 import psycopg
 
-from mirror.core.checks import Check, Code, Level, all_passed
+from mirror.core.checks import Code
 from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
-from mirror.core.quote import quoted
 from mirror.core.rules import NO_RULES, Rules
-from mirror.core.tables import Table, TableMapping
-from mirror.core.values import BadText, Row, Value
+from mirror.core.tables import ColumnType, TableMapping
 from mirror.core.virtual import left_out
 from mirror.postgres.cluster import forbidden_in
-from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import occupants, taken
@@ -34,17 +28,12 @@ from mirror.postgres.profiles import PROFILES, memustore
 from mirror.postgres.rules import with_rules
 from mirror.postgres.sessions import connect
 from mirror.postgres.source_copy import stand_in
-from mirror.postgres.typed import encoder
 from mirror.replica.declared import open_to_read
 from mirror.replica.source_connection import OpenSource
+from mirror.sidecar.doctor_report import Report
+from mirror.sidecar.doctor_values import Held, check_values, rows_of
 from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
-#: By source table and column: the type that it has in Postgres already.
-Held = dict[tuple[str, str], str]
-#: Rows read at a time.
-CHUNK_ROWS = 2_000
-#: Rows checked of a WITHOUT ROWID table, which has no rowid by which it can be read in chunks.
-KEYED_ROWS = 100_000
 #: Room that a source needs in the state directory, as a factor of its size and bytes more: for its copy, and as much
 #: again for what is spooled during the copy.
 ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
@@ -52,51 +41,6 @@ ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
 OLDEST_POSTGRES = 150_000
 #: Postgres' limit for one table.
 MOST_COLUMNS = 1600
-
-
-@dataclass(slots=True)
-class ColumnReport:
-    """The values of a column, and the Postgres type that it gets."""
-
-    table: str
-    column: str
-    declared: str
-    becomes: str
-    """Its type in Postgres."""
-    classes: dict[str, int] = field(default_factory=dict)
-    """Number of values by SQLite's storage class: null, integer, real, text, blob."""
-    rejects: dict[str, int] = field(default_factory=dict)
-    """Number of values that Postgres cannot hold, by the reason: their rows go to ``mirror.rejects``."""
-    escaped: int = 0
-    """Number of texts with NUL or bytes that are not valid: shown without them, and whole in ``_original``."""
-    misfits: int = 0
-    """Number of values that do not fit its type, because of which it becomes jsonb."""
-
-
-@dataclass(slots=True)
-class Report:
-    """Everything that was found about one source."""
-
-    source: str
-    agent: str | None = None
-    profile: str | None = None
-    findings: list[Check] = field(default_factory=list)
-    columns: list[ColumnReport] = field(default_factory=list)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether no finding is a problem."""
-        return all_passed(self.findings)
-
-    def add(self, code: Code, level: Level, name: str, detail: str, next_step: str = "") -> None:
-        """Add a finding."""
-        self.findings.append(Check(code, name, level, detail, next_step))
-
-    def fails(self, code: Code, name: str, error: MirrorError) -> None:
-        """Add an error as a problem."""
-        detail = f"{error.place}: {error.detail}" if error.place else error.detail
-        step = error.next_step or "repair it, and run `mirror doctor` again"
-        self.add(code, "problem", name, detail or str(error), step)
 
 
 def examine(
@@ -190,7 +134,7 @@ def _held_types(connection: psycopg.Connection[Any], source: str, schema: str) -
     if found != (True,):
         return {}
     rows = connection.execute(statement("doctor_types"), {"path": source, "schema": schema}).fetchall()
-    return {(table, column): pg_type for table, column, pg_type in rows}
+    return {(table, column): ColumnType(*held) for table, column, *held in rows}
 
 
 def _check_tables(
@@ -206,7 +150,7 @@ def _check_tables(
         known_schema = parse_schema(SchemaRow(*row) for row in found)
         tables = known_schema.tables
         if report.profile is None:
-            known = memustore.recognise(tables, lambda table: _rows(connection, table))
+            known = memustore.recognise(tables, lambda table: rows_of(connection, table))
             report.profile = "memustore" if known else "generic"
         if report.agent is None and report.profile == "memustore":
             report.agent = DEFAULT_AGENT
@@ -251,7 +195,7 @@ def _check_tables(
                 report.add(Code.TABLE_TOO_WIDE, "problem", f"table {table.name}", detail, step)
                 continue
             try:
-                _check_values(report, connection, mapping, held)
+                check_values(report, connection, mapping, held)
             except apsw.CorruptError as error:
                 detail = f"it is damaged ({error}); the rows that can be read are mirrored, and all other tables"
                 step = (
@@ -295,129 +239,12 @@ def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...
     # An index without a statement is that of a key or of UNIQUE.
     counts = Counter(kind for kind, _, _, _, statement_ in rows if kind != "table" and statement_ is not None)
     if counts:
-        kinds = (("view", "view", "views"), ("trigger", "trigger", "triggers"), ("index", "index", "indexes"))
-        text = ", ".join(f"{counts[k]:,} {one if counts[k] == 1 else many}" for k, one, many in kinds if counts[k])
+        named = (("view", "view", "views"), ("trigger", "trigger", "triggers"), ("index", "index", "indexes"))
+        text = ", ".join(f"{counts[k]:,} {one if counts[k] == 1 else many}" for k, one, many in named if counts[k])
         own = "; the profile's tables have indexes of their own" if profile.migrations else ""
         detail = f"not carried to Postgres: {text}{own}"
         step = "make those that programs need in Postgres, where the mirror leaves them alone"
         report.add(Code.OTHER_OBJECTS, "note", "views, triggers, indexes", detail, step)
-
-
-def _check_values(report: Report, connection: apsw.Connection, mapping: TableMapping, held: Held) -> None:
-    table = mapping.table
-    columns = [
-        ColumnReport(table.name, column.name, column.declared_type, target.pg_type)
-        for column, target in zip(table.columns, mapping.columns, strict=True)
-    ]
-    classes = [Counter[str]() for _ in columns]
-    rejects = [Counter[str]() for _ in columns]
-    keys = [at for at, target in enumerate(mapping.columns) if target.name in (mapping.key or ())]
-    encoders = [
-        key_encoder(target.pg_type) if at in keys and not target.codec else encoder(target.pg_type, target.codec)
-        for at, target in enumerate(mapping.columns)
-    ]
-    null_keys = rows = 0
-    for row in _rows(connection, table):
-        rows += 1
-        null_keys += any(row[at] is None for at in keys)
-        for at, value in enumerate(row):
-            classes[at][_class_of(value)] += 1
-            try:
-                encoders[at](value)
-            except Misfit:
-                columns[at].misfits += 1
-            except Reject as reject:
-                if isinstance(reject, UnfitText) and at not in keys and report.agent is None:
-                    columns[at].escaped += 1
-                else:
-                    rejects[at][reject.reason] += 1
-    report.columns += columns
-    for at, found in enumerate(columns):
-        found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
-        declared, has = found.becomes, held.get((found.table, found.column))
-        found.becomes = "jsonb" if found.misfits else has or declared
-        if has not in (None, declared, "jsonb"):
-            detail = f"is {has} in Postgres, where it would now be {found.becomes}"
-            step = (
-                "start `mirror up` again: a rule for a column takes effect then, another type when the table is copied"
-            )
-            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
-        elif has == "jsonb" != declared and not found.misfits:
-            detail = f"is jsonb in Postgres, though every value fits {declared}"
-            step = f"`mirror rejects retry {report.source}` gives it that type, while `mirror up` runs"
-            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
-        if found.misfits:
-            verb = "is" if has == "jsonb" else "becomes"
-            detail = f"{verb} jsonb: {found.misfits:,} values do not fit its type"
-            step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
-            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
-        elif found.escaped:
-            detail = f"{found.escaped:,} texts have a NUL or are not valid: shown without that, and whole in _original"
-            step = "nothing is lost; sql/README.md says how to read them"
-            report.add(Code.COLUMN_ESCAPED, "note", f"column {table.name}.{found.column}", detail, step)
-        for reason, count in found.rejects.items():
-            report.add(
-                Code.COLUMN_REJECTS,
-                "problem",
-                f"column {table.name}.{found.column}",
-                f"{count:,} rows would go to mirror.rejects: {reason}",
-                "change the values in the source, or accept it: `mirror rejects list` shows the rows later",
-            )
-    if null_keys and report.agent is not None:
-        report.add(
-            Code.TABLE_KEY,
-            "problem",
-            f"table {table.name}",
-            f"{null_keys:,} rows would go to mirror.rejects: NULL in the primary key",
-            "give these rows a key in the source",
-        )
-    elif null_keys:
-        detail = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
-        step = "for its own key in Postgres, give these rows a key in the source"
-        report.add(Code.TABLE_KEY, "note", f"table {table.name}", detail, step)
-    if table.without_rowid and rows >= KEYED_ROWS:
-        detail = f"only its first {KEYED_ROWS:,} rows were checked"
-        step = "after `mirror up`, `mirror status` counts all rejected rows"
-        report.add(Code.TABLE_LARGE, "note", f"table {table.name}", detail, step)
-
-
-def _class_of(value: Value) -> str:
-    kinds = {type(None): "null", int: "integer", float: "real", str: "text", BadText: "text", bytes: "blob"}
-    return kinds[type(value)]
-
-
-def _rows(connection: apsw.Connection, table: Table) -> Iterator[Row]:
-    """All rows, one read transaction a chunk; of a WITHOUT ROWID table the first :data:`KEYED_ROWS`."""
-    encoding = str(connection.pragma("encoding"))
-    names = [quoted(column.name) for column in table.columns]
-    parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
-    taken = {column.name.lower() for column in table.columns}
-    rowid = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
-    if table.without_rowid or rowid is None:
-        query = f"SELECT 0, {', '.join(parts)} FROM {quoted(table.name)} LIMIT {KEYED_ROWS}"
-        for raw in connection.execute(query).fetchall():
-            yield _decoded(raw[1:], encoding)
-        return
-    query = f"SELECT {rowid}, {', '.join(parts)} FROM {quoted(table.name)}"
-    chunk = connection.execute(f"{query} ORDER BY {rowid} LIMIT {CHUNK_ROWS}").fetchall()
-    while chunk:
-        for raw in chunk:
-            yield _decoded(raw[1:], encoding)
-        following = f"{query} WHERE {rowid} > ? ORDER BY {rowid} LIMIT {CHUNK_ROWS}"
-        chunk = connection.execute(following, (chunk[-1][0],)).fetchall()
-
-
-def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:
-    values: list[Value] = []
-    for kind, value in zip(raw[::2], raw[1::2], strict=True):
-        if kind == "text":
-            try:
-                values.append(value.decode(encoding))
-            except UnicodeDecodeError:
-                values.append(BadText(value))
-        else:
-            values.append(value)
-    return tuple(values)
 
 
 def _check_postgres(

@@ -14,7 +14,7 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
 from mirror.core.tables import Table
-from mirror.postgres.rules import is_followed, recorded, unknown
+from mirror.postgres.rules import is_followed, may_be_followed, recorded, unknown
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
@@ -151,6 +151,8 @@ class TableRepairs:
             if target is None or not is_followed(rules, tables[name], target):
                 sink.reload(tables[name], replica.rows)
                 logger.info("{}: {} is held as mirror.json says now", self._name, name)
+            elif may_be_followed(rules, tables[name], target):
+                self._narrow(tables[name], replica, sink)
 
     def _narrow(self, table: Table, replica: Replica, sink: Sink) -> str:
         """Give columns that were widened a narrower type, if all their values fit it again; returns which, in words."""
@@ -168,7 +170,7 @@ class TableRepairs:
         changed = [name for name in before if now.get(name) != before[name]]
         if not changed:
             return ""
-        told = "every value fits again: " + ", ".join(f"{name} is {types[name]}" for name in changed)
+        told = "by the values that it has now: " + ", ".join(f"{name} is {types[name]}" for name in changed)
         logger.info("{}: {}: {}", self._name, table.name, told)
         return told
 

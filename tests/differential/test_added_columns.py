@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, WriterError
+from tests.support.waiting import LIMIT
 
 TYPES = ("", "INTEGER", "VARCHAR(3)", "BLOB", "REAL", "DECIMAL(5,2)", "BOOLEAN", "DATETIME", "JSON", "ANY")
 DEFAULTS = (
@@ -76,6 +77,10 @@ def test_live_and_first_copy_agree(
                 writer.run(f"INSERT INTO {table}(k, v) VALUES (3, 'c')")
             with suppress(WriterError):
                 writer.run(f"UPDATE {table} SET v = 'bb' WHERE k = 2")
+        mirror.wait_applied()
+        if kind == "keyed":  # all rows are sent again, value by value
+            with mirror.control() as control:
+                control.retry(LIMIT)
         mirror.check()
         again = make_mirror(database, state="again", schema="again")
         again.start()

@@ -99,6 +99,76 @@ def test_text_by_rule_and_a_blob(cli: CommandLine, source: Writer, folder: Path,
         source.run(VALUES)
 
 
+TIMES = (
+    "INSERT INTO times VALUES (1, '2024-05-06 07:08:09', 1700000000, 1700000000000, 1, 1, 't')",
+    "INSERT INTO times VALUES (2, '2024-05-06', '2024-05-06T07:08:09.123456+02:00', 1700000000.5, 2, 0.5, 'f')",
+    "INSERT INTO times VALUES (3, 'soon', x'00', 99999999999999999, 3, -7, NULL)",
+    "INSERT INTO times VALUES (4, NULL, char(0), CAST(x'ff' AS TEXT), NULL, NULL, 't')",
+)
+
+
+def test_times_and_numbers(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """Unix times and ISO texts are times, and come back exactly; what is no time is NULL, and whole beside it."""
+    database = folder / "app.db"
+    with Writer(database) as writer:
+        writer.run("PRAGMA journal_mode=WAL")
+        writer.run("CREATE TABLE times(id INTEGER PRIMARY KEY, a TEXT, b DATETIME, c BLOB, n TEXT, r INTEGER, f TEXT)")
+        writer.run(*TIMES[:2], "CREATE TABLE others(id INTEGER PRIMARY KEY, n DATETIME)")
+        writer.run("INSERT INTO others VALUES (1, 1700000000)")
+        config = folder / "mirror.json"
+        said = {"a": "timestamptz", "b": "timestamptz", "c": "timestamptz", "r": "double precision", "f": "boolean"}
+        columns = {f"times.{name}": rule for name, rule in said.items()}
+        config.write_text(json.dumps({"columns": columns}))
+        mirrored(cli, database, config, dsn)
+        writer.run(*TIMES[2:])
+        mirrored(cli, database, config, dsn)
+        assert ask(dsn, "SELECT (a AT TIME ZONE 'UTC')::text, (b AT TIME ZONE 'UTC')::text,"
+                        " (c AT TIME ZONE 'UTC')::text, r, f FROM times ORDER BY id") == [
+            ("2024-05-06 07:08:09", "2023-11-14 22:13:20", "2023-11-14 22:13:20", 1.0, True),
+            ("2024-05-06 00:00:00", "2024-05-06 05:08:09.123456", "2023-11-14 22:13:20.5", 0.5, False),
+            (None, None, None, -7.0, None),
+            (None, None, None, None, True),
+        ]  # fmt: skip
+        assert ask(dsn, "SELECT _original ->> 'a', _original ->> 'c' FROM times WHERE id IN (1, 3) ORDER BY id") == [
+            (None, "1700000000000"),
+            ("soon", "99999999999999999"),
+        ]
+        assert ask(dsn, "SELECT count(*) FROM mirror.rejects") == [(0,)]
+        # A rule for a column that took the type of its values.
+        config.write_text(json.dumps({"columns": columns | {"others.n": "timestamptz"}}))
+        mirrored(cli, database, config, dsn)
+        assert ask(dsn, "SELECT extract(epoch FROM n)::bigint FROM others") == [(1700000000,)]
+        # What queries see is compared, too.
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("UPDATE others SET n = n + interval '1 second'")
+        assert cli.run("parity", database, "--config", config, "--state-dir", cli.state_dir).code == 1
+
+
+def test_numbers_that_do_not_fit(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
+    """A rule for one kind of value is as a declared type: the column is jsonb, or of the kind of all values."""
+    source.run("UPDATE messages SET doc = 'x'")
+    config = rules(folder, content="bigint", doc="boolean", k="double precision")
+    for _ in range(2):
+        mirrored(cli, folder / "app.db", config, dsn)
+        assert ask(dsn, TYPES) == [("jsonb",), ("text",)]
+        source.run("INSERT INTO messages(content, doc, k) VALUES ('a', 'b', 9007199254740993)")
+    assert ask(dsn, "SELECT k FROM messages WHERE id = 7") == [(9007199254740993,)]
+
+
+def test_a_rule_after_the_type_of_the_values(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
+    """A column that took the type of its values follows a rule that comes later, if they fit that as well."""
+    source.run("DELETE FROM messages", "CREATE TABLE t(id INTEGER PRIMARY KEY, a DATETIME, b DATETIME)")
+    source.run("INSERT INTO t VALUES (1, 0, 0), (2, 1, 7)")
+    types = "SELECT a::text, b::text FROM t ORDER BY id"
+    mirrored(cli, folder / "app.db", rules(folder), dsn)
+    assert ask(dsn, types) == [("0", "0"), ("1", "7")]
+    config = folder / "mirror.json"
+    config.write_text(json.dumps({"columns": {"t.a": "boolean", "t.b": "boolean"}}))
+    for _ in range(2):
+        mirrored(cli, folder / "app.db", config, dsn)
+        assert ask(dsn, types) == [("false", "0"), ("true", "7")]
+
+
 def test_wrong_rules(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
     """A type that is none is an error; a column that is none is named."""
     done = cli.run("up", folder / "app.db", "--once", "--config", rules(folder, content="blob"))

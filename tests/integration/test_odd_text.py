@@ -110,13 +110,51 @@ def test_what_queries_see_is_compared(mirror: MirrorProcess, writer: Writer, dsn
     mirror.check()
 
 
-def test_in_a_key(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
-    """A key with such text has no place in the order of Postgres: its row is a reject, and the others arrive."""
-    writer.run("CREATE TABLE k(id TEXT PRIMARY KEY, v TEXT)", "INSERT INTO k VALUES ('a' || char(0), 'x'), ('b', 'y')")
+@pytest.mark.parametrize("at_first", [True, False])
+@pytest.mark.parametrize("keyed", ["", " WITHOUT ROWID"])
+def test_in_a_key(mirror: MirrorProcess, writer: Writer, dsn: str, at_first: bool, keyed: str) -> None:
+    """A key with NUL arrives, and keys that look like it stay apart; one that is not valid is a reject."""
+    writer.run(f"CREATE TABLE k(id TEXT PRIMARY KEY, v TEXT){keyed}", "INSERT INTO k VALUES ('a␀', 'x'), ('b', 'y')")
+    odd_keys = "INSERT INTO k VALUES ('a' || char(0), 'z'), (char(0), '0'), ('a' || char(0) || 'b', NULL), ('a', '')"
+    if at_first:
+        writer.run(odd_keys)
     mirror.start()
-    writer.run("INSERT INTO k VALUES (CAST(x'ff' AS TEXT), char(0)), ('c', char(0))")
+    mirror.wait_applied()
+    writer.run(*([] if at_first else [odd_keys]), "INSERT INTO k VALUES (CAST(x'ff' AS TEXT), char(0)), ('c', char(0))")
     mirror.check()
-    assert mirror.status()["rejects"] == 2
+    assert mirror.status()["rejects"] == 1
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute('SELECT v FROM k WHERE id = \'{"utf8": "YQA="}\'').fetchall()
+    assert found == [("z",)]
+    with mirror.control() as control:
+        control.retry(LIMIT)
+    mirror.check()
+    writer.run("UPDATE k SET id = 'd' || char(0) WHERE id = 'b'", "DELETE FROM k WHERE id = 'a' || char(0)")
+    writer.run("UPDATE k SET v = 'w' WHERE id = char(0)", "UPDATE k SET id = 'valid' WHERE CAST(id AS BLOB) = x'ff'")
+    mirror.check()
+    assert mirror.status()["rejects"] == 0
+    writer.run("DELETE FROM k WHERE instr(id, char(0))")
+    mirror.wait_applied()
+    with mirror.control() as control:
+        control.retry(LIMIT)
+    mirror.check()
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT id FROM k ORDER BY id").fetchall() == [("a",), ("a␀",), ("c",), ("valid",)]
+
+
+def test_the_order_of_such_keys(mirror: MirrorProcess, writer: Writer) -> None:
+    """Compared in ranges of keys: both sides have one order, also beside numbers and blobs."""
+    writer.run("CREATE TABLE k(a BLOB_OR_TEXT, b TEXT, v, PRIMARY KEY (a, b)) WITHOUT ROWID")
+    rows = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 9000)"
+    writer.run(
+        f"{rows} INSERT INTO k SELECT CASE i % 4 WHEN 0 THEN i WHEN 1 THEN CAST(i AS BLOB) WHEN 2 THEN char(0) || i"
+        " ELSE 'é' || i END, substr('a' || char(0, 1, 9216, 65536), i % 5 + 1) || i, i FROM c"
+    )
+    mirror.start()
+    mirror.check()
+    assert mirror.status()["rejects"] == 0
+    writer.run("UPDATE k SET b = b || char(0) WHERE v % 7 = 0", "DELETE FROM k WHERE v % 11 = 0")
+    mirror.check()
 
 
 def test_definitions_change(mirror: MirrorProcess, writer: Writer) -> None:

@@ -158,11 +158,14 @@ class MirrorFile(_Section):
     ) = UNSET
     columns: (
         Annotated[
-            dict[str, Literal["text", "bytea", "jsonb", "omit"]],
+            dict[
+                str,
+                Literal["text", "bytea", "jsonb", "timestamptz", "bigint", "double precision", "boolean", "omit"],
+            ],
             Meta(
                 description="By table.column, how a column is held: text (what Postgres has no letter for beside it), "
-                "bytea (the bytes of its text), jsonb (documents), or omit (not mirrored). Not columns of a primary "
-                "key."
+                "bytea (the bytes of its text), jsonb (documents), timestamptz (ISO 8601 or Unix times), bigint, "
+                "double precision or boolean; or omit (not mirrored). Not columns of a primary key."
             ),
         ]
         | UnsetType

@@ -159,7 +159,7 @@ class Settings:
     """The entries of the files, also of sources that were not named now."""
     storage: StorageSettings = field(default_factory=StorageSettings)
     columns: Mapping[str, str] = field(default_factory=dict)
-    """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb; or omit, if it is not."""
+    """By ``table.column`` of the sources, how a column is held: as `columns` in mirror.json says."""
     tables: Mapping[str, str] = field(default_factory=dict)
     """By the name of a virtual table of the sources: rows, if its data are mirrored."""
     sidecar: str = SIDECARS[0]

@@ -1,0 +1,168 @@
+"""The values of a table's columns, and the Postgres type that each column gets.
+
+The source is read as parity reads it: through SQL, some thousand rows at a time, so that no read transaction lasts
+long. Its program may write during that: each chunk then shows another state, which is good enough to find what kinds of
+values a column has.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import apsw
+
+from mirror.core.checks import Code
+from mirror.core.quote import quoted
+from mirror.core.tables import ANY_VALUE, ColumnType, Table, TableMapping
+from mirror.core.values import BadText, Row, Value
+from mirror.postgres import kinds
+from mirror.postgres.codecs import Misfit, Reject, UnfitText, key_encoder
+from mirror.postgres.typed import encoder
+from mirror.sidecar.doctor_report import ColumnReport, Report
+
+#: By source table and column: the type that it has in Postgres already.
+Held = dict[tuple[str, str], ColumnType]
+#: Rows read at a time.
+CHUNK_ROWS = 2_000
+#: Rows checked of a WITHOUT ROWID table, which has no rowid by which it can be read in chunks.
+KEYED_ROWS = 100_000
+
+
+def check_values(report: Report, connection: apsw.Connection, mapping: TableMapping, held: Held) -> None:
+    """Add a table's columns to the report, with what was found in them. Raises ``apsw.Error``."""
+    table = mapping.table
+    columns = [
+        ColumnReport(table.name, column.name, column.declared_type, target.pg_type)
+        for column, target in zip(table.columns, mapping.columns, strict=True)
+    ]
+    classes = [Counter[str]() for _ in columns]
+    rejects = [Counter[str]() for _ in columns]
+    keys = [at for at, target in enumerate(mapping.columns) if target.name in (mapping.key or ())]
+    encoders = [
+        key_encoder(target.pg_type) if at in keys and not target.codec else encoder(target.pg_type, target.codec)
+        for at, target in enumerate(mapping.columns)
+    ]
+    offered = [
+        kinds.choices(ColumnType(target.pg_type, target.codec), of_key=at in keys, shared=report.agent is not None)
+        for at, target in enumerate(mapping.columns)
+    ]
+    seen = [kinds.Kinds(choices) for choices in offered]
+    odd = [0] * len(columns)
+    null_keys = rows = 0
+    for row in rows_of(connection, table):
+        rows += 1
+        null_keys += any(row[at] is None for at in keys)
+        for at, value in enumerate(row):
+            classes[at][_class_of(value)] += 1
+            seen[at].see(value)
+            try:
+                encoders[at](value)
+            except Misfit:
+                columns[at].misfits += 1
+                odd[at] += isinstance(value, BadText) or (isinstance(value, str) and "\0" in value)
+            except Reject as reject:
+                if kinds.is_odd_key(value, of_key=at in keys, shared=report.agent is not None):
+                    columns[at].misfits += 1
+                elif isinstance(reject, UnfitText) and at not in keys and report.agent is None:
+                    columns[at].escaped += 1
+                else:
+                    rejects[at][reject.reason] += 1
+    report.columns += columns
+    for at, found in enumerate(columns):
+        found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
+        declared = ColumnType(mapping.columns[at].pg_type, mapping.columns[at].codec)
+        wanted = seen[at].becomes if found.misfits else declared
+        has = held.get((found.table, found.column))
+        stays = has is not None and seen[at].stays(has, declared, fits=not found.misfits)
+        becomes = has if has is not None and stays else wanted if has is None else ANY_VALUE
+        found.becomes = becomes.pg_type
+        if wanted.pg_type == "text" and found.misfits and at not in keys:
+            found.escaped += odd[at]
+        if has is not None and has.pg_type != wanted.pg_type and stays:
+            if has == ANY_VALUE or has.codec in kinds.CODECS:
+                detail = f"is {has.pg_type} in Postgres, though every value fits {wanted.pg_type}"
+                step = f"`mirror rejects retry {report.source}` gives it that type, while `mirror up` runs"
+            else:
+                detail = f"is {has.pg_type} in Postgres, where it would now be {wanted.pg_type}"
+                step = (
+                    "start `mirror up` again: a rule for a column takes effect then, another type when the table is"
+                    " copied"
+                )
+            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
+        if found.misfits:
+            verb = "is" if stays else "becomes"
+            detail = f"{verb} {found.becomes}: {found.misfits:,} values do not fit its type"
+            step = "nothing is lost; for a typed column, change these values in the source before `mirror up`"
+            if becomes != ANY_VALUE:
+                detail += ", and all are of this one kind"
+                step = "nothing is lost; a value of another kind makes it jsonb later"
+            report.add(Code.COLUMN_WIDENED, "note", f"column {table.name}.{found.column}", detail, step)
+        if found.escaped:
+            detail = f"{found.escaped:,} texts have a NUL or are not valid: shown without that, and whole in _original"
+            step = "nothing is lost; sql/README.md says how to read them"
+            report.add(Code.COLUMN_ESCAPED, "note", f"column {table.name}.{found.column}", detail, step)
+        for reason, count in found.rejects.items():
+            report.add(
+                Code.COLUMN_REJECTS,
+                "problem",
+                f"column {table.name}.{found.column}",
+                f"{count:,} rows would go to mirror.rejects: {reason}",
+                "change the values in the source, or accept it: `mirror rejects list` shows the rows later",
+            )
+    if null_keys and report.agent is not None:
+        report.add(
+            Code.TABLE_KEY,
+            "problem",
+            f"table {table.name}",
+            f"{null_keys:,} rows would go to mirror.rejects: NULL in the primary key",
+            "give these rows a key in the source",
+        )
+    elif null_keys:
+        detail = f"keyed by _rowid: {null_keys:,} rows have NULL in their key"
+        step = "for its own key in Postgres, give these rows a key in the source"
+        report.add(Code.TABLE_KEY, "note", f"table {table.name}", detail, step)
+    if table.without_rowid and rows >= KEYED_ROWS:
+        detail = f"only its first {KEYED_ROWS:,} rows were checked"
+        step = "after `mirror up`, `mirror status` counts all rejected rows"
+        report.add(Code.TABLE_LARGE, "note", f"table {table.name}", detail, step)
+
+
+def _class_of(value: Value) -> str:
+    classes = {type(None): "null", int: "integer", float: "real", str: "text", BadText: "text", bytes: "blob"}
+    return classes[type(value)]
+
+
+def rows_of(connection: apsw.Connection, table: Table) -> Iterator[Row]:
+    """All rows, one read transaction a chunk; of a WITHOUT ROWID table the first :data:`KEYED_ROWS`."""
+    encoding = str(connection.pragma("encoding"))
+    names = [quoted(column.name) for column in table.columns]
+    parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
+    taken = {column.name.lower() for column in table.columns}
+    rowid = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
+    if table.without_rowid or rowid is None:
+        query = f"SELECT 0, {', '.join(parts)} FROM {quoted(table.name)} LIMIT {KEYED_ROWS}"
+        for raw in connection.execute(query).fetchall():
+            yield _decoded(raw[1:], encoding)
+        return
+    query = f"SELECT {rowid}, {', '.join(parts)} FROM {quoted(table.name)}"
+    chunk = connection.execute(f"{query} ORDER BY {rowid} LIMIT {CHUNK_ROWS}").fetchall()
+    while chunk:
+        for raw in chunk:
+            yield _decoded(raw[1:], encoding)
+        following = f"{query} WHERE {rowid} > ? ORDER BY {rowid} LIMIT {CHUNK_ROWS}"
+        chunk = connection.execute(following, (chunk[-1][0],)).fetchall()
+
+
+def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:
+    values: list[Value] = []
+    for kind, value in zip(raw[::2], raw[1::2], strict=True):
+        if kind == "text":
+            try:
+                values.append(value.decode(encoding))
+            except UnicodeDecodeError:
+                values.append(BadText(value))
+        else:
+            values.append(value)
+    return tuple(values)
