@@ -67,6 +67,7 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "stateDir": str(settings.state_dir),
         "schema": settings.schema or "each source's own",
         "columns": dict(settings.columns),
+        "tables": dict(settings.tables),
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

@@ -62,7 +62,7 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
             owner = agent or settings.agents.get(source)
             taken_for, schema = profile or settings.profiles.get(source), schema_of(settings, source)
             command = own_schema_command(settings, source, schema)
-            report = examine(source, dsn, settings.state_dir, schema, owner, taken_for, command, settings.columns)
+            report = examine(source, dsn, settings.state_dir, schema, owner, taken_for, command, settings.rules)
             for check in configuration_checks(settings) if not reports else ():
                 report.add(Code.CONFIGURATION, *check)
             for others, other in reports:

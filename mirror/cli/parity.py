@@ -137,7 +137,7 @@ def _compare(
     own_schema = own_schema_command(settings, source, schema)
     with (
         _connect(dsn) as connection,
-        gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.columns) as gate,
+        gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
         closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
         if not lock.take(wait=False):  # a comparison in the background keeps it for a moment only

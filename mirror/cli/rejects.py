@@ -86,7 +86,7 @@ def retry(settings: Settings, debug: bool, timeout: float) -> None:
     with postgres_of(settings) as dsn:
         for source in settings.known():
             schema = schema_of(settings, source)
-            with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.columns) as mirror:
+            with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as mirror:
                 mirror.retry(timeout)
                 status = mirror.status()
             left += status.rejects + len(status.refusals)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from mirror.cli.options import Patience
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import NotRunningError, StateError
 from mirror.core.folders import source_folder
+from mirror.core.rules import NO_RULES, Rules
 from mirror.core.source_settings import remembered_schema
 from mirror.core.status import Phase
 
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def gate_of(
-    source: Path, dsn: str, state_dir: Path, schema: str, options: str = "", columns: Mapping[str, str] | None = None
+    source: Path, dsn: str, state_dir: Path, schema: str, options: str = "", rules: Rules = NO_RULES
 ) -> Iterator[ControlClient]:
     """The running mirror of a source, or, if none is running, one that runs for the duration of the block.
 
     The latter catches up from where the last one stopped, but never copies the source again: that would hide what
     parity is to find. Raises ``StateError`` if there is no saved position to go on from, or the source is mirrored
     into another schema, ``ControlError`` if a mirror is running and does not answer. ``options``: what the command that
-    starts the mirror needs besides the source's name, with a space in front. ``columns``: rules of mirror.json.
+    starts the mirror needs besides the source's name, with a space in front. ``rules``: those of mirror.json.
     """
     folder = source_folder(state_dir, source)
     try:
@@ -47,9 +48,7 @@ def gate_of(
         # Imported here: it loads the whole engine, which takes longer than most commands take to run.
         from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
-        supervisor = Supervisor(
-            SupervisorSettings([source], dsn, state_dir, schema, columns=columns or {}, resume_only=True)
-        )
+        supervisor = Supervisor(SupervisorSettings([source], dsn, state_dir, schema, rules=rules, resume_only=True))
         with supervisor, wait_for_mirror(folder, 10.0) as client:
             _catch_up(supervisor, client)
             yield client

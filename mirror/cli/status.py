@@ -164,6 +164,8 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
     if report.left_out:
         left_out = ", ".join(report.left_out)
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
+    if report.omitted:
+        print_line(console, f"{name}: left out by a rule in mirror.json: {', '.join(report.omitted)}")
     if report.by_version:
         computed = ", ".join(report.by_version)
         print_line(

@@ -109,7 +109,7 @@ def up(
                 schema_of=partial(named_schema, settings),
                 options=settings.options,
                 profiles=profiles,
-                columns=settings.columns,
+                rules=settings.rules,
                 restarts=not once,
                 discard_writes=discard_writes,
             )

@@ -32,6 +32,7 @@ class Code(StrEnum):
     # -- its tables and columns
     TABLE_UNMAPPED = "table.unmapped"
     TABLE_LEFT_OUT = "table.left-out"
+    TABLE_OMITTED = "table.left-out-by-rule"
     TABLE_BY_VERSION = "table.computed-by-version"
     VIRTUAL_TABLES = "source.virtual-tables"
     OTHER_OBJECTS = "source.views-triggers-indexes"

@@ -116,6 +116,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     rejects: Annotated[int, Meta(description="rows that Postgres cannot hold: in mirror.rejects")] = 0
     refusals: list[RefusalReport] = []
     left_out: Annotated[list[str], Meta(description="virtual columns that only the program can compute")] = []
+    omitted: Annotated[list[str], Meta(description="columns that a rule leaves out")] = []
     escaped: Annotated[
         list[str], Meta(description="columns with text that Postgres cannot hold as it is: whole in _original")
     ] = []

@@ -33,14 +33,15 @@ class Table:
     root: int
     """Page number of the root of the table's b-tree."""
     columns: tuple[Column, ...]
-    """In declared order; virtual generated columns too, except those of :attr:`left_out`."""
+    """In declared order; virtual generated columns too, except those of :attr:`left_out` and :attr:`omitted`."""
     primary_key: tuple[str, ...]
     """Names of the declared primary key's columns in key order; empty when there is none."""
     rowid_alias: str | None
     """The INTEGER PRIMARY KEY column that is an alias of the rowid, if there is one."""
     without_rowid: bool
     storage: tuple[int, ...]
-    """Indexes into ``columns`` in the order in which records store them; virtual columns are not stored."""
+    """Indexes into ``columns`` (those of :attr:`whole`, if there is one) in the order in which records store them;
+    virtual columns are not stored."""
     collations: tuple[str, ...] = ()
     """WITHOUT ROWID only: collation of each primary-key column, in key order."""
     definition: str = ""
@@ -49,6 +50,22 @@ class Table:
     """Virtual columns that only the source's own program can compute."""
     by_version: tuple[str, ...] = ()
     """Virtual columns of ``columns`` with values that may depend on the version of the SQLite that computes them."""
+    omitted: tuple[str, ...] = ()
+    """Columns that a rule leaves out."""
+    whole: Table | None = None
+    """The table with all columns, as its records have them, where ``columns`` are only some; else None."""
+    places: tuple[int, ...] = ()
+    """With :attr:`whole`: its index of each column."""
+    virtual: str | None = None
+    """The virtual table of which it has the data."""
+    unpacked: tuple[tuple[str, str], ...] = ()
+    """Of a table with data of vec0: the columns of the virtual table that can be told from it and its like, as
+    :func:`~mirror.core.virtual.vector_columns` gives them."""
+
+    @property
+    def declared(self) -> Table:
+        """The table as the source declares it."""
+        return self.whole or self
 
     def position(self, column: str) -> int:
         """Index of the named column in ``columns``; raises ``KeyError``."""
@@ -68,6 +85,8 @@ class Table:
             and self.rowid_alias == other.rowid_alias
             and self.without_rowid == other.without_rowid
             and self.definition == other.definition
+            and self.places == other.places
+            and (self.whole is other.whole or self.declared.same_shape(other.declared))
         )
 
 

@@ -28,17 +28,59 @@ _MODULE = re.compile(r"\s*CREATE\s+VIRTUAL\s+TABLE\b.*?\bUSING\s+[\"'`\[]?(\w+)"
 
 @dataclass(frozen=True, slots=True)
 class VirtualTable:
-    """A virtual table of the source. It is not mirrored."""
+    """A virtual table of the source."""
 
     name: str
     module: str
     """Lower case; empty if it could not be found in the CREATE statement."""
     holds_data: bool
-    """Whether it holds data that is in no table that is mirrored."""
+    """Whether it holds data that is in no other table of the source."""
+    obstacle: str | None = ""
+    """Why its data are not mirrored, where a rule asks for them; None: they are."""
 
     def __str__(self) -> str:
         """For people: the name, and the module in brackets."""
         return f"{self.name} ({self.module})" if self.module else self.name
+
+
+#: An argument of a vec0 table that is a column: ``+`` before a name, the name, its type, what follows.
+_VECTOR = re.compile(r"\s*(\+?)\s*([A-Za-z_]\w*)\s+(\w+)\s*(\[?)(.*)", re.DOTALL)
+_VECTOR_TYPES = frozenset(("float", "f32", "int8", "i8", "bit"))
+_METADATA = {"boolean": "boolean", "bool": "boolean", "text": "text"}
+_METADATA |= dict.fromkeys(("int", "integer", "int64", "integer64"), "integer")
+_METADATA |= dict.fromkeys(("float", "double", "float64", "f64"), "float")
+
+
+def vector_columns(statement: str) -> tuple[tuple[str, str], ...]:
+    """The columns of a vec0 table in their order, by its CREATE statement: the name of each, and where its data are.
+
+    That is ``vectors`` and ``partition`` with the number in two digits (``vectors00``), ``value`` likewise for those
+    written with ``+``; of metadata ``integer``, ``float``, ``boolean`` and ``text``, with one series of numbers for
+    all; and ``id`` for a primary key. Empty: not known.
+    """
+    arguments = statement.partition("(")[2].rpartition(")")[0]
+    found: list[tuple[str, str]] = []
+    numbers = {"vectors": 0, "partition": 0, "value": 0, "metadata": 0}
+    for argument in re.split(r",(?![^(\[]*[)\]])", arguments):
+        column = _VECTOR.fullmatch(argument)
+        if column is None:
+            continue  # an option, as chunk_size=8
+        plus, name, kind, dimensions, rest = column.groups()
+        series = ""
+        if plus:
+            place = "value"
+        elif dimensions and kind.lower() in _VECTOR_TYPES:
+            place = "vectors"
+        elif re.search(r"\bpartition\s+key\b", rest, re.IGNORECASE):
+            place = "partition"
+        elif re.search(r"\bprimary\s+key\b", rest, re.IGNORECASE):
+            found.append((name, "id"))
+            continue
+        else:
+            place, series = _METADATA.get(kind.lower(), ""), "metadata"
+        found.append((name, place and f"{place}{numbers[series or place]:02}"))
+        numbers[series or place] += 1
+    return tuple(found)
 
 
 def module_of(statement: str | None) -> str:
@@ -68,4 +110,6 @@ def left_out(found: Iterable[VirtualTable], derived: Collection[str] = ()) -> li
 
     ``derived``: as :attr:`~mirror.core.tables.Profile.derived`; these are no loss.
     """
-    return [str(table) for table in found if table.holds_data and table.name not in derived]
+    return [
+        str(table) for table in found if table.holds_data and table.obstacle is not None and table.name not in derived
+    ]

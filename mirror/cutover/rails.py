@@ -104,12 +104,13 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
 
 
 def _judge_left_out(found: Readiness, status: StatusReport) -> None:
-    """Virtual tables that hold data, and columns that only the program computes: programs do not find them there."""
+    """Virtual tables that hold data, columns that only the program computes, and those that a rule leaves out: programs
+    do not find them there."""
     if status.virtual is None:
         step = f"it is known once the mirror has begun: `{found.command('up')}`"
         found.add(Code.LEFT_OUT, "left out", False, "not known", step)
         return
-    missing = [*status.virtual, *status.left_out]
+    missing = [*status.virtual, *status.left_out, *status.omitted]
     figure = f"not in Postgres: {', '.join(missing)}" if missing else "no table and no column that holds data"
     step = "keep what programs read of these in ordinary tables, or add --acknowledge 'left out'"
     found.add_or_acknowledge(Code.LEFT_OUT, "left out", not missing, figure, step)

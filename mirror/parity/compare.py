@@ -54,6 +54,11 @@ SAMPLE_RANGES = 20
 
 #: The next step for a damaged table.
 RECOVER = "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
+#: Of a virtual table: whether its data are mirrored, in other tables.
+_VIRTUAL = (
+    "it is a virtual table, which is not mirrored",
+    "it is a virtual table, of which other tables have the data",
+)
 _UNKNOWN = "neither the source nor the mirror has such a table"
 
 Progress = Callable[[str, int], None]
@@ -215,10 +220,11 @@ class _Run:
 
     def _list_tables(self, source: Source) -> None:
         present: set[str] = set()
+        vectors: dict[str, set[str]] = {}
 
         def read() -> None:
-            nonlocal present
-            present = source.ordinary_tables()
+            nonlocal present, vectors
+            present, vectors = source.ordinary_tables(), source.kept_by_vectors()
             self.virtual = source.virtual_tables()
 
         source.at_commit(self._gate, self._target.begin, read)
@@ -226,12 +232,14 @@ class _Run:
             mappings = self._target.mappings()
         finally:
             self._target.end()
-        names = present | mappings.keys()
+        carried = {mapping.virtual for mapping in mappings.values()}
+        self.virtual = tuple(replace(each, obstacle=None) if each.name in carried else each for each in self.virtual)
+        names = present | mappings.keys() | {name for owner in vectors.keys() & carried for name in vectors[owner]}
         if self._wanted is not None:
             for table in self._wanted - names:
                 job = _Job(table, None)
-                virtual = table in {each.name for each in self.virtual}
-                why = "it is a virtual table, which is not mirrored" if virtual else _UNKNOWN
+                known = {each.name: each for each in self.virtual}
+                why = _VIRTUAL[known[table].obstacle is None] if table in known else _UNKNOWN
                 job.finish("not checked", why)
                 self._jobs.append(job)
             names &= self._wanted
@@ -299,8 +307,11 @@ class _Run:
             notes = ["a sample"] if place.rows is not None else []
         else:
             reading.digests, reading.source_rows = source.read_whole(plan)
-        if shape.left_out:
-            notes.append(f"not compared, because only the program can compute it: {', '.join(shape.left_out)}")
+        omitted = job.mapping.omitted
+        if left := [name for name in shape.left_out if name not in omitted]:
+            notes.append(f"not compared, because only the program can compute it: {', '.join(left)}")
+        if omitted:
+            notes.append(f"left out by a rule in mirror.json: {', '.join(omitted)}")
         job.note = "; ".join(notes)
 
     def _place(self, source: Source, place: _Place | None, plan: Plan) -> _Place:

@@ -94,6 +94,10 @@ class Mapping:
     """Postgres names; None: the extra column ``_rowid``."""
     agent: str | None = None
     """The agent that owns the source's rows, in a table that other agents have rows in."""
+    omitted: tuple[str, ...] = ()
+    """Columns of the source that a rule leaves out."""
+    virtual: str | None = None
+    """The virtual table of the source of which it has the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +238,11 @@ class Plan:
 def obstacle(mapping: Mapping, shape: Shape) -> str:
     """Why the source's table is not what the mirror stores; empty when it is."""
     mirrored = tuple(column.source for column in mapping.columns)
-    if mirrored == shape.columns:
+    wanted = tuple(name for name in shape.columns if name not in mapping.omitted)
+    if mirrored == wanted:
         return ""
-    absent = [name for name in shape.columns if name not in mirrored]
-    surplus = [name for name in mirrored if name not in shape.columns]
+    absent = [name for name in wanted if name not in mirrored]
+    surplus = [name for name in mirrored if name not in wanted]
     if absent or surplus:
         parts = [f"not mirrored: {', '.join(absent)}"] if absent else []
         parts += [f"not in the source: {', '.join(surplus)}"] if surplus else []

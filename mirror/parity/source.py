@@ -133,6 +133,12 @@ class Source(ABC):
             and not any(_of_vectors(name.lower(), owner) for owner in vectors)
         }
 
+    def kept_by_vectors(self) -> dict[str, set[str]]:
+        """By the name of each vec0 table: those of the ordinary tables in which it keeps its data."""
+        found = {table.name for table in self.virtual_tables() if table.module == "vec0"}
+        names = [str(name) for (name,) in self._db.execute("SELECT name FROM pragma_table_list WHERE schema = 'main'")]
+        return {owner: {name for name in names if _of_vectors(name.lower(), owner.lower())} for owner in found}
+
     def virtual_tables(self) -> tuple[VirtualTable, ...]:
         """The virtual tables."""
         tables = list(self._db.execute("SELECT name, sql, ifnull(rootpage, 0) FROM sqlite_schema WHERE type = 'table'"))

@@ -39,8 +39,10 @@ _SOURCES = "SELECT source_id, path, schema_name FROM mirror.sources"
 
 _POSITION = "SELECT generation, frame FROM mirror.sources WHERE source_id = %s"
 
+# As for the refusals: the last columns may be missing.
 _TABLES = """
-SELECT t.source_table, t.target_schema, t.target_table, t.columns::text, t.key::text, s.agent_id
+SELECT t.source_table, t.target_schema, t.target_table, t.columns::text, t.key::text, s.agent_id,
+       coalesce(to_jsonb(t) -> 'omitted', '[]')::text, to_jsonb(t) ->> 'virtual_table'
 FROM mirror.tables t JOIN mirror.sources s USING (source_id) WHERE source_id = %s
 """
 
@@ -205,7 +207,9 @@ class Target:
     def mappings(self) -> dict[str, Mapping]:
         """The mirror's tables in this snapshot by their names in the source."""
         result = {}
-        for source_table, schema, table, columns, key, agent in self._query(_TABLES, (self._source_id,)):
+        for source_table, schema, table, columns, key, agent, omitted, virtual in self._query(
+            _TABLES, (self._source_id,)
+        ):
             result[source_table] = Mapping(
                 source_table=source_table,
                 target_schema=schema,
@@ -219,6 +223,8 @@ class Target:
                 ),
                 key=_key(key),
                 agent=agent,
+                omitted=tuple(json.loads(omitted)),
+                virtual=virtual,
             )
         return result
 

@@ -31,7 +31,7 @@ from mirror.postgres.failures import concerns_one_row
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
-from mirror.postgres.retype import may_change, still_needed
+from mirror.postgres.retype import may_change, may_select, still_needed
 from mirror.postgres.row_by_row import parts
 from mirror.postgres.rows import RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
@@ -191,6 +191,8 @@ class Loader:
         held = self._editor.targets.get(table.name)
         if held is None:
             return None
+        if may_select(held, wanted):
+            held = self._editor.select(wanted)
         shared = wanted.columns[: len(held.columns)]
         grown = {
             new.source: new.type

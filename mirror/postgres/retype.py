@@ -1,4 +1,5 @@
-"""Other types for columns of a table that is there: narrower ones once every value fits again, or what a rule says.
+"""Other types for columns of a table that is there: narrower ones once every value fits again, or what a rule says;
+and columns that a rule leaves out, or does not any more.
 
 The table stays as it is, with its grants and indexes. What cannot be converted in SQL is NULL for the moment: whoever
 changes types sends all rows in the same transaction.
@@ -7,6 +8,7 @@ changes types sends all rows in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import LiteralString
 
 from psycopg.sql import SQL, Identifier
@@ -38,6 +40,37 @@ def may_change(held: Target, wanted: Target) -> bool:
         and (held.schema, held.name, held.key) == (wanted.schema, wanted.name, wanted.key)
         and [(column.source, column.name) for column in held.columns] == names[: len(held.columns)]
     )
+
+
+def may_select(held: Target, wanted: Target) -> bool:
+    """Whether a table becomes the wanted one, but for types, by leaving out columns that a rule leaves out now, and
+    adding those that one has left out before."""
+    if held.omitted == wanted.omitted or held.agent is not None or held.curated:
+        return False
+    kept = [(c.source, c.name) for c in held.columns if c.source not in wanted.omitted]
+    found = [(c.source, c.name) for c in wanted.columns if c.source not in held.omitted]
+    return (held.schema, held.name, held.key, kept) == (wanted.schema, wanted.name, wanted.key, found[: len(kept)])
+
+
+def select_columns(conn: Conn, held: Target, wanted: Target) -> Target:
+    """Drop and add the columns that rules leave out and do not; returns the target as it then is.
+
+    Those that are added are NULL. The order of columns in Postgres may then be another than the source's.
+    """
+    gone = [column for column in held.columns if column.source in wanted.omitted]
+    there = {column.source: column for column in held.columns if column not in gone}
+    last = len(there) + sum(column.source in held.omitted for column in wanted.columns)
+    columns = tuple(there.get(column.source, column) for column in wanted.columns[:last])
+    target = replace(held, columns=columns, omitted=wanted.omitted)
+    originals_ddl.rename_members(conn, held, {name: name for name in there})
+    steps = [SQL("DROP COLUMN {}").format(Identifier(column.name)) for column in gone]
+    for column in columns:
+        if column.source not in there:
+            steps.append(SQL("ADD COLUMN {} {}").format(Identifier(column.name), ddl.type_sql(column.pg_type)))
+    if steps:
+        conn.execute(SQL("ALTER TABLE {} {}").format(ddl.table_sql(held), SQL(", ").join(steps)))
+    originals_ddl.agree(conn, held, target)
+    return target
 
 
 def change_types(conn: Conn, held: Target, wanted: Target) -> Target:

@@ -1,4 +1,4 @@
-"""What ``columns`` in mirror.json says of single columns, by ``table.column`` in the source's names.
+"""What mirror.json says of single columns and tables, in Postgres.
 
 A rule is for a column of a table that is the source's alone, and not of its primary key; another is not followed.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+from mirror.core.rules import OMIT, ROWS, Rules
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Profile, Table, TableMapping
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.target import Target
@@ -16,12 +17,10 @@ from mirror.postgres.target import Target
 #: By what mirror.json says: the type of the column.
 TYPES = {"text": ANY_TEXT, "bytea": ColumnType("bytea", "bytes"), "jsonb": ColumnType("jsonb", "document")}
 
-Rules = Mapping[str, str]
-
 
 def with_rules(profiles: Mapping[str, Profile], rules: Rules) -> Mapping[str, Profile]:
     """The profiles, which follow the rules as well."""
-    if not rules:
+    if not rules.columns:
         return profiles
     return {
         name: replace(profile, map_table=partial(_map_table, profile.map_table, rules))
@@ -30,7 +29,9 @@ def with_rules(profiles: Mapping[str, Profile], rules: Rules) -> Mapping[str, Pr
 
 
 def is_followed(rules: Rules, table: Table, target: Target) -> bool:
-    """Whether a table in Postgres is as the rules say."""
+    """Whether a table in Postgres is as the rules say. ``table``: as it is read by them."""
+    if table.omitted != target.omitted:
+        return False
     wanted = {} if target.agent is not None or target.curated else _of_table(rules, table)
     return all(
         column.type in (wanted.get(column.source, column.type), _instead(wanted.get(column.source)))
@@ -38,15 +39,24 @@ def is_followed(rules: Rules, table: Table, target: Target) -> bool:
     )
 
 
+def recorded(targets: Mapping[str, Target]) -> Rules:
+    """The rules by which the tables in Postgres leave out columns, and have the data of virtual tables."""
+    return Rules(
+        {f"{target.source}.{column}": OMIT for target in targets.values() for column in target.omitted},
+        {target.virtual: ROWS for target in targets.values() if target.virtual is not None},
+    )
+
+
 def unknown(rules: Rules, tables: Mapping[str, Table]) -> list[str]:
-    """The rules that no column of the source, outside of primary keys, is meant by."""
+    """The rules that no column of the source, outside of primary keys, is meant by. ``tables``: as read by them."""
     known = {f"{table.name}.{name}" for table in tables.values() for name in _of_table(rules, table)}
-    return sorted(rules.keys() - known)
+    known |= {f"{table.name}.{name}" for table in tables.values() for name in table.omitted}
+    return sorted(rules.columns.keys() - known)
 
 
 def _of_table(rules: Rules, table: Table) -> dict[str, ColumnType]:
-    found = {column.name: rules.get(f"{table.name}.{column.name}") for column in table.columns}
-    return {name: TYPES[rule] for name, rule in found.items() if rule is not None and name not in table.primary_key}
+    found = {column.name: rules.columns.get(f"{table.name}.{column.name}", "") for column in table.columns}
+    return {name: TYPES[rule] for name, rule in found.items() if rule in TYPES and name not in table.primary_key}
 
 
 def _instead(wanted: ColumnType | None) -> ColumnType | None:

@@ -18,12 +18,11 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
-from mirror.postgres import ddl, originals_ddl, shared_tables
+from mirror.postgres import ddl, originals_ddl, retype, shared_tables, vector_views
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
-from mirror.postgres.retype import change_types
 from mirror.postgres.signals import RowsNeeded
 from mirror.postgres.target import (
     Conn,
@@ -60,6 +59,8 @@ class SchemaEditor:
         self._map_table = map_table
         self.targets = targets
         self.refusals = refusals
+        self._vectors: dict[str, tuple[tuple[str, str], ...]] = {}
+        """The vec0 tables of which tables were made: their columns."""
 
     def apply(
         self,
@@ -153,10 +154,18 @@ class SchemaEditor:
             return target
         require_free(self._conn, target.schema, target.name)
         self._conn.execute(ddl.create_table(target))
+        if table.virtual is not None and table.unpacked:
+            vector_views.keep_uncompressed(self._conn, target)
+            self._vectors[table.virtual] = table.unpacked
         if primary_key:
             self._conn.execute(ddl.add_primary_key(target))
         self._remember(target)
         return target
+
+    def make_views(self) -> None:
+        """Make the views of the vec0 tables of which tables were made: to be called when all of these are there."""
+        for virtual, columns in self._vectors.items():
+            vector_views.make_view(self._conn, self._schema, virtual, columns, self.targets)
 
     def widen(self, table: str, overrides: Mapping[str, ColumnType]) -> Target:
         """Give source columns of a table types that hold more, with their values."""
@@ -176,7 +185,16 @@ class SchemaEditor:
 
     def change_types(self, wanted: Target) -> Target:
         """Give the columns of a table other types; its rows must be sent in the same transaction."""
-        target = change_types(self._conn, self._held(wanted.source), wanted)
+        target = retype.change_types(self._conn, self._held(wanted.source), wanted)
+        self._remember(target)
+        return target
+
+    def select(self, wanted: Target) -> Target:
+        """Drop the columns of a table that a rule leaves out now, and add those that one has left out before.
+
+        All its rows must be sent in the same transaction. Raises psycopg's errors: where a view uses a column, say.
+        """
+        target = retype.select_columns(self._conn, self._held(wanted.source), wanted)
         self._remember(target)
         return target
 
@@ -194,6 +212,7 @@ class SchemaEditor:
             self.forget(table)
             shared_tables.drop_if_unused(self._conn, target)
             return
+        vector_views.drop_view(self._conn, target)
         if drop:
             self._conn.execute(ddl.drop_table(target))
         else:
@@ -224,7 +243,7 @@ class SchemaEditor:
             for step in ddl.add_column(held, column.name, column.pg_type, text):
                 self._conn.execute(step)
             columns.append(column)
-        target = replace(held, columns=tuple(columns))
+        target = replace(held, columns=tuple(columns), omitted=mapped.omitted)
         originals_ddl.agree(self._conn, held, target)
         for column, of_source in list(zip(target.columns, table.columns, strict=True))[len(held.columns) :]:
             shown = encoder(column.pg_type, column.codec)(of_source.default)
@@ -269,6 +288,7 @@ class SchemaEditor:
             del self.targets[source]
             forget_target(self._conn, self._source_id, source)
             parked = self._parked(source)
+            vector_views.drop_view(self._conn, held)
             self._conn.execute(ddl.rename_table(held.schema, held.name, parked))
             self._rename_rejects(source, parked)
         return held
@@ -283,7 +303,9 @@ class SchemaEditor:
             require_free(self._conn, held.schema, name)
             self._conn.execute(ddl.rename_table(held.schema, parked, name))
             self._rename_rejects(parked, table.name)
-            self._remember(replace(held, source=table.name, name=name))
+            self._remember(replace(held, source=table.name, name=name, virtual=table.virtual))
+            if table.virtual is not None and table.unpacked:
+                self._vectors[table.virtual] = table.unpacked
         if change.kind == "columns":
             self._rename_columns(table, held, change.carried, lsn)
             self.extend(table, overrides)

@@ -256,6 +256,7 @@ class Sink:
             for table in tables:
                 loader.load(table)
                 self._faults("load:table")
+            editor.make_views()
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
             lsn, salts = position.lsn, position.salts
@@ -340,6 +341,7 @@ class Sink:
                 editor.retire(table.name, position.lsn)
             loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
             loader.load(table, narrow=narrow)
+            editor.make_views()
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
             rejects = count_rejects(self._conn, self._source_id)
@@ -348,6 +350,25 @@ class Sink:
             self._conn.execute("COMMIT")
         self._took(editor, rejects)
         return table.name not in self._refusals
+
+    def retire(self, tables: Collection[str]) -> None:
+        """Stop mirroring tables that the source has, by a rule; what is in Postgres is kept under other names.
+
+        Raises :class:`SinkError`, :class:`FencedError`.
+        """
+        position = self._position
+        assert position is not None
+        with self._transaction("stop mirroring a table"):
+            self._conn.execute("BEGIN")
+            editor = self._editor()
+            for table in tables:
+                editor.lift(table)
+                if table in editor.targets:
+                    editor.retire(table, position.lsn)
+            rejects = count_rejects(self._conn, self._source_id)
+            self._conn.execute(*advance(self._source_id, self._epoch, position, 0))
+            self._conn.execute("COMMIT")
+        self._took(editor, rejects)
 
     def _use(self, targets: dict[str, Target]) -> None:
         if targets != self._targets:
@@ -388,6 +409,7 @@ class Sink:
             if batch.schema_changes or widen:
                 transaction.flush()
                 editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
+                editor.make_views()
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, batch, editor.stored)
             for dimension in self._new_dimensions(self._seen_dimensions()):

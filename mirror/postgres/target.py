@@ -63,6 +63,10 @@ class Target:
     """The agent that owns the rows, in a table shared with others; None: the table is the source's alone."""
     curated: bool = False
     """Whether a migration of the profile makes the table."""
+    omitted: tuple[str, ...] = ()
+    """Columns of the source that a rule leaves out."""
+    virtual: str | None = None
+    """The virtual table of the source of which it has the data."""
 
     @classmethod
     def of(cls, mapping: TableMapping, agent: str | None) -> Target:
@@ -71,7 +75,18 @@ class Target:
             TargetColumn(column.name, held.name, held.pg_type, held.codec)
             for column, held in zip(mapping.table.columns, mapping.columns, strict=True)
         )
-        return cls(mapping.table.name, mapping.schema, mapping.name, columns, mapping.key, agent, mapping.curated)
+        table = mapping.table
+        return cls(
+            table.name,
+            mapping.schema,
+            mapping.name,
+            columns,
+            mapping.key,
+            agent,
+            mapping.curated,
+            table.omitted,
+            table.virtual,
+        )
 
     def require_columns(self, table: Table) -> None:
         """Raise :class:`SinkError` if the columns of the source's definition are not those of this target."""
@@ -123,16 +138,17 @@ class Target:
 def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Target]:
     """Return the targets of a source, which belongs to an agent, by the name of the source table."""
     rows = conn.execute(
-        "SELECT source_table, target_schema, target_table, columns, key, curated"
+        "SELECT source_table, target_schema, target_table, columns, key, curated, omitted, virtual_table"
         " FROM mirror.tables WHERE source_id = $1::bigint",
         (str(source_id),),
     )
     targets = {}
-    for source, schema, name, columns, key, curated in rows:
+    for source, schema, name, columns, key, curated, omitted, virtual in rows:
         held = tuple(
             TargetColumn(c.get("source", c["name"]), c["name"], c["type"], c.get("codec", "")) for c in columns
         )
-        targets[source] = Target(source, schema, name, held, None if key is None else tuple(key), agent, curated)
+        keyed = None if key is None else tuple(key)
+        targets[source] = Target(source, schema, name, held, keyed, agent, curated, tuple(omitted), virtual)
     return targets
 
 
@@ -146,7 +162,8 @@ def save_target(conn: Conn, source_id: int, target: Target) -> None:
     conn.execute(
         statement("table_save"),
         (str(source_id), target.source, target.schema, target.name, json.dumps(columns),
-         json.dumps(target.key), "t" if target.curated else "f", target.agent),
+         json.dumps(target.key), "t" if target.curated else "f", target.agent, json.dumps(target.omitted),
+         target.virtual),
     )  # fmt: skip
 
 

@@ -16,13 +16,14 @@ from mirror.core.errors import FormatError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import RowChange
+from mirror.core.rules import Rules
 from mirror.core.tables import Table
 from mirror.replica.batches import GapFound, Head, PageBatch, next_batch
 from mirror.replica.copy import ReadFile, read_rediff, rediff
 from mirror.replica.images import Image, Images
 from mirror.replica.shadow import SavedPosition, Shadow
 from mirror.replica.spool_reader import SpoolReader
-from mirror.sqlite.decode.diff import Decoded, Layout, all_rows, build_pagemap, decode
+from mirror.sqlite.decode.diff import SCHEMA_TABLE, Decoded, Layout, all_rows, build_pagemap, decode
 from mirror.sqlite.decode.pagemap import PageMap
 from mirror.sqlite.decode.schema import Schema, read_schema
 from mirror.sqlite.format.btree import Geometry
@@ -102,6 +103,16 @@ class Replica:
         saved = _saved(str(uuid.uuid4()), head, frames.page_size, pages)
         shadow = Shadow.create(folder, images, saved, frames.images, faults)
         return cls(folder, spool, images, shadow, None, head)
+
+    def read_by(self, rules: Rules) -> None:
+        """Read the tables by these rules from now on. Raises ``SourceError``, ``FormatError``."""
+        if rules != self.schema.rules:
+            self.schema = read_schema(self._shadow.read, self._layout.geometry, self._layout.encoding, rules)
+        if self._finishing is not None:
+            self._finishing.schema = self.schema
+        elif self._map.roots() != {SCHEMA_TABLE.root, *self.schema.by_root}:
+            # Other tables than it was made for.
+            self._pagemap = build_pagemap(self._shadow.read_run, self.pages, self.schema, self._layout, {})
 
     def rows_sent(self) -> None:
         """Called when the rows of a table have been read, because then there is time to map a copy just made."""
@@ -341,7 +352,8 @@ class _Finishing:
 
     def __init__(self, shadow: Shadow, schema: Schema, layout: Layout) -> None:
         self._shadow = shadow
-        self._schema = schema
+        self.schema = schema
+        """May be replaced until :meth:`map_now`."""
         self._layout = layout
         self._given_up = False
         self._map_now = threading.Event()
@@ -354,7 +366,7 @@ class _Finishing:
             self._shadow.sync()
             self._map_now.wait()
             damaged: dict[str, FormatError] = {}
-            pagemap = build_pagemap(self._read, self._shadow.pages, self._schema, self._layout, damaged)
+            pagemap = build_pagemap(self._read, self._shadow.pages, self.schema, self._layout, damaged)
         except BaseException as error:
             self._done.set_exception(error)  # result() raises it
         else:

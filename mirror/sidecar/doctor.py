@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import apsw
@@ -22,6 +21,7 @@ from mirror.core.checks import Check, Code, Level, all_passed
 from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.quote import quoted
+from mirror.core.rules import NO_RULES, Rules
 from mirror.core.tables import Table, TableMapping
 from mirror.core.values import BadText, Row, Value
 from mirror.core.virtual import left_out
@@ -39,8 +39,6 @@ from mirror.replica.declared import open_to_read
 from mirror.replica.source_connection import OpenSource
 from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
-#: No column is held in another way than its declared type calls for.
-NO_RULES: Mapping[str, str] = MappingProxyType({})
 #: By source table and column: the type that it has in Postgres already.
 Held = dict[tuple[str, str], str]
 #: Rows read at a time.
@@ -109,12 +107,12 @@ def examine(
     agent: str | None,
     profile: str | None,
     own_schema: str,
-    columns: Mapping[str, str] = NO_RULES,
+    rules: Rules = NO_RULES,
 ) -> Report:
     """Check a source, and the Postgres that it is to be mirrored to. Errors become findings.
 
     ``dsn``: None for the embedded server, which is not checked. ``schema``, ``agent``, ``profile``: as for `mirror up`.
-    ``own_schema``: the command that gives the source a schema of its own. ``columns``: as mirror.json has them.
+    ``own_schema``: the command that gives the source a schema of its own. ``rules``: those of mirror.json.
     """
     report = Report(str(source), agent, profile)
     if dsn is None and (found := forbidden_in(state_dir)):
@@ -131,7 +129,7 @@ def examine(
         except MirrorError as error:
             unreachable = error
     try:
-        mappings = _check_tables(report, source, schema, columns, held, wal=_check_file(report, source, state_dir))
+        mappings = _check_tables(report, source, schema, rules, held, wal=_check_file(report, source, state_dir))
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
     if dsn is None:
@@ -196,7 +194,7 @@ def _held_types(connection: psycopg.Connection[Any], source: str, schema: str) -
 
 
 def _check_tables(
-    report: Report, source: Path, schema: str, rules: Mapping[str, str], held: Held, *, wal: bool
+    report: Report, source: Path, schema: str, rules: Rules, held: Held, *, wal: bool
 ) -> list[TableMapping]:
     """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
     connection = open_to_read(source, wal=wal)
@@ -212,6 +210,12 @@ def _check_tables(
             report.profile = "memustore" if known else "generic"
         if report.agent is None and report.profile == "memustore":
             report.agent = DEFAULT_AGENT
+        if followed := rules.of(report.profile, report.agent):
+            known_schema = parse_schema((SchemaRow(*row) for row in found), followed)
+            tables = known_schema.tables
+        elif rules:
+            detail = "the tables of an agent follow no rules of mirror.json"
+            report.add(Code.CONFIGURATION, "note", "rules", detail, "leave the agent out, or the rules")
         kind = "a MemuStore or its dashboard" if report.profile == "memustore" else "any SQLite tables"
         owner = f", of the agent {report.agent}" if report.agent else ""
         report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")
@@ -224,10 +228,16 @@ def _check_tables(
                 detail = f"left out: {names}: virtual columns that only the program computes"
                 step = "make them STORED, if they are wanted in Postgres"
                 report.add(Code.TABLE_LEFT_OUT, "note", f"table {table.name}", detail, step)
+            if table.omitted:
+                detail = f"left out by a rule in mirror.json: {', '.join(table.omitted)}"
+                step = "take the rule away if they are wanted in Postgres; `mirror cutover plan` asks about them"
+                report.add(Code.TABLE_OMITTED, "note", f"table {table.name}", detail, step)
             if table.by_version:
                 names = ", ".join(table.by_version)
                 detail = f"computed by the mirror's SQLite, maybe otherwise than by the program's version: {names}"
-                step = "make them STORED, if they must be what the program reads"
+                step = (
+                    'make them STORED if they must be what the program reads, or leave them out: "omit" in mirror.json'
+                )
                 report.add(Code.TABLE_BY_VERSION, "note", f"table {table.name}", detail, step)
             try:
                 mapping = profiles[report.profile].map_table(table, schema, of_agent=report.agent is not None)
@@ -271,6 +281,13 @@ def _name_the_rest(report: Report, schema: Schema, rows: Iterable[tuple[Any, ...
         detail = f"left out: {', '.join(holding)}: their data is in no table that is mirrored"
         step = "keep what programs read of these in ordinary tables; `mirror cutover plan` is NOT READY because of them"
         report.add(Code.VIRTUAL_TABLES, "note", "virtual tables", detail, step)
+    for table in schema.virtual:
+        if table.obstacle:
+            step = "take the rule out of mirror.json"
+            report.add(Code.VIRTUAL_TABLES, "note", f"virtual table {table.name}", table.obstacle, step)
+    if carried := [str(table) for table in schema.virtual if table.obstacle is None]:
+        detail = f"mirrored as rows, by a rule in mirror.json: {', '.join(carried)}"
+        report.add(Code.VIRTUAL_TABLES, "ok", "virtual tables", detail)
     others = [str(table) for table in schema.virtual if not table.holds_data or table.name in profile.derived]
     if others:
         detail = f"left out: {', '.join(others)}: made from other tables, or by a module outside the file"

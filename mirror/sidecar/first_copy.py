@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import SourceError
 from mirror.core.faults import Faults
+from mirror.core.rules import NO_RULES
 from mirror.postgres.load import Progress
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch, frames_until
@@ -80,8 +81,11 @@ def load(
     profile = task.profile
     if profile is None:
         last = sink.profile or "generic"
+        if last == "generic":
+            replica.read_by(NO_RULES)  # a program is recognised by all of its columns
         profile = "memustore" if last == "generic" and is_recognised(replica) else last
     agent = task.agent or sink.agent or (DEFAULT_AGENT if profile == "memustore" else None)
+    replica.read_by(task.rules.of(profile, agent))
     tables = list(replica.schema.tables.values())
     position, lineage = replica.position, replica.lineage
     sink.load(

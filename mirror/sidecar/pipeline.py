@@ -97,7 +97,7 @@ class Pipeline:
         self._replica: Replica | None = None
         self._agreed = self._distrusted = False
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
-        self._repairs = TableRepairs(task.database.name, task.schema)
+        self._repairs = TableRepairs(task)
         self._mailbox = Mailbox()
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
         """The requests of other threads."""
@@ -237,7 +237,7 @@ class Pipeline:
         if self._sink is None:
             task, source = self.task, str(self.task.database)
             self._sink = Sink.open(
-                task.dsn, source, task.schema, with_rules(PROFILES, task.columns),
+                task.dsn, source, task.schema, with_rules(PROFILES, task.rules),
                 agent=task.agent, unnamed=task.unnamed, faults=self._faults,
             )  # fmt: skip
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
@@ -245,10 +245,10 @@ class Pipeline:
         if not self.task.resume_only:
             remember_schema(self.task.folder, self.task.schema)
         if not self._agreed:
+            self._repairs.read_by_rules(self._replica, self._sink)
             self._agree()
             self._agreed = True
-            if not self.task.resume_only:
-                self._repairs.follow_rules(self.task.columns, self._replica, self._sink)
+            self._repairs.follow_rules(self._replica, self._sink)
         self._update_status()
 
     def _needed(self) -> range:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.capture.link import NO_DESCRIPTORS
 from mirror.capture.spool import segments
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.locks import SourceLock
+from mirror.core.rules import NO_RULES, Rules
 
 #: Seconds between two checks that nothing has been deleted.
 CHECK_INTERVAL = 0.5
@@ -35,8 +36,8 @@ class SourceTask:
     """The profile by which its tables are stored; None: the one that recognises it."""
     resume_only: bool = False
     """Fail instead of copying the source whole. (For checking a mirror without changing it.)"""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """How single columns are held, by ``table.column``: see :mod:`mirror.postgres.rules`."""
+    rules: Rules = NO_RULES
+    """What mirror.json says of single columns and tables."""
     unnamed: bool = False
     """Nobody has named the schema: it is the default."""
     discard_writes: bool = False

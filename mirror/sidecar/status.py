@@ -82,6 +82,8 @@ class SourceStatus:
     tables: int = 0
     left_out: list[str] = field(default_factory=list)
     """Virtual generated columns (table.column) that only the source's program can compute."""
+    omitted: list[str] = field(default_factory=list)
+    """Columns (table.column) that a rule leaves out."""
     escaped: list[str] = field(default_factory=list)
     """Columns (table.column) with text that Postgres cannot hold as it is: it is whole in ``_original``."""
     widened: list[str] = field(default_factory=list)
@@ -160,9 +162,10 @@ class SourceStatus:
         if tables is not self._described:
             self._described = tables
             self.tables = len(tables)
-            self.left_out, self.by_version = [], []
+            self.left_out, self.omitted, self.by_version = [], [], []
             for table in tables.values():
                 self.left_out += [f"{table.name}.{column}" for column in table.left_out]
+                self.omitted += [f"{table.name}.{column}" for column in table.omitted]
                 self.by_version += [f"{table.name}.{column}" for column in table.by_version]
 
     def leaves_out(self, tables: Iterable[VirtualTable], profile: Profile) -> None:
@@ -245,7 +248,7 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.escaped, self.widened, self.read_differences, self.virtual,
+            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted,
         )  # fmt: skip
         if now == self._kept:
             return

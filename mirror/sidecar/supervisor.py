@@ -17,6 +17,7 @@ from mirror.capture.spool import SEGMENT_BYTES
 from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
+from mirror.core.rules import NO_RULES, Rules
 from mirror.replica.shadow import SAVE_SEGMENTS
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.source_folder import SourceTask
@@ -42,8 +43,8 @@ class SupervisorSettings:
     """The profiles of sources, where configured; others get the one that recognises them."""
     links: Mapping[Path, Path] = field(default_factory=dict)
     """The names of sources that were named by a link."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """How single columns are held, by ``table.column``: see :mod:`mirror.postgres.rules`."""
+    rules: Rules = NO_RULES
+    """What mirror.json says of single columns and tables."""
     resume_only: bool = False
     """Fail instead of copying a source whole."""
     discard_writes: bool = False
@@ -85,7 +86,7 @@ class Supervisor:
                 settings.agents.get(source),
                 settings.profiles.get(source),
                 settings.resume_only,
-                settings.columns,
+                settings.rules,
                 discard_writes=settings.discard_writes,
                 link=settings.links.get(source),
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,12 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
 from mirror.core.tables import Table
-from mirror.postgres.rules import Rules, is_followed, unknown
+from mirror.postgres.rules import is_followed, recorded, unknown
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
 from mirror.sidecar.refused import causes
+from mirror.sidecar.source_folder import SourceTask
 
 #: The reason for which pages are compared before a repair.
 REPAIR = "a repair was asked for"
@@ -43,11 +44,10 @@ class TableRepairs:
     Thread: the pipeline's alone.
     """
 
-    def __init__(self, name: str, schema: str) -> None:
-        """``name``: the source's, for the log. ``schema``: of its tables."""
+    def __init__(self, task: SourceTask) -> None:
         self._requests: list[_Request] = []
-        self._name = name
-        self._schema = schema
+        self._name = task.database.name
+        self._task = task
         self._known: frozenset[str] = frozenset()
         self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
@@ -91,14 +91,14 @@ class TableRepairs:
         """
         refused = sink.refusals
         if more := refused.keys() - self._known:
-            for cause in causes((refused[table] for table in sorted(more)), self._schema):
+            for cause in causes((refused[table] for table in sorted(more)), self._task.schema):
                 logger.warning("{}: Postgres refuses {}: {}", self._name, cause.named, cause.reason)
             self._pause.reset()
             self._next = 0.0
         self._known = frozenset(refused)
         if not refused or replica.leapt or time.monotonic() < self._next:
             return False
-        self._try(refused, replica, sink)
+        self._try({*refused}, replica, sink)
         self._next = time.monotonic() + self._pause.next()
         return True
 
@@ -106,7 +106,7 @@ class TableRepairs:
         """Retry the refused tables and those with rejected rows now; or repair tables: make them equal again."""
         tables = replica.schema.tables
         if not repair:
-            self._try(sink.refusals.keys() | sink.rejects.keys(), replica, sink)
+            self._try({*sink.refusals, *sink.rejects}, replica, sink)
             for name in sorted(sink.overrides.keys() - sink.refusals.keys()):
                 self._narrow(tables[name], replica, sink)
         done = {}
@@ -117,18 +117,38 @@ class TableRepairs:
                 done[name] = "; ".join(filter(None, (outcome, narrowed)))
         return done
 
-    def follow_rules(self, rules: Rules, replica: Replica | None, sink: Sink) -> None:
+    def read_by_rules(self, replica: Replica | None, sink: Sink) -> None:
+        """Read the source as mirror.json says; or, for a mirror that only goes on, as it is in Postgres."""
+        if replica is not None:
+            resumed = recorded(sink.mappings) if self._task.resume_only else self._task.rules
+            replica.read_by(resumed.of(sink.profile, sink.agent))
+
+    def follow_rules(self, replica: Replica | None, sink: Sink) -> None:
         """Send tables again that are not held as mirror.json says by now; name rules that no column is meant by.
 
         Replica and Postgres must be at one position. Raises ``SinkError``.
         """
-        if not rules or replica is None or replica.leapt:
+        self.read_by_rules(replica, sink)
+        if self._task.resume_only or replica is None or replica.leapt:
+            return
+        rules = self._task.rules
+        if not rules.of(sink.profile, sink.agent) and rules:
+            logger.warning("{}: columns in mirror.json are not for the tables of an agent", self._name)
             return
         tables = replica.schema.tables
         for name in unknown(rules, tables):
             logger.warning("{}: columns in mirror.json: no column {} outside of a primary key", self._name, name)
-        for name, target in sink.mappings.items():
-            if name in tables and name not in sink.refusals and not is_followed(rules, tables[name], target):
+        for virtual in replica.schema.virtual:
+            if virtual.obstacle and virtual.name in rules.tables:
+                logger.warning("{}: tables in mirror.json: {}: {}", self._name, virtual, virtual.obstacle)
+        for name in sorted(rules.tables.keys() - {virtual.name for virtual in replica.schema.virtual}):
+            logger.warning("{}: tables in mirror.json: no virtual table {}", self._name, name)
+        if gone := (sink.mappings.keys() | sink.refusals.keys()) - tables.keys():
+            sink.retire(gone)
+            logger.info("{}: not mirrored any more, as mirror.json says now: {}", self._name, ", ".join(sorted(gone)))
+        for name in sorted(tables.keys() - sink.refusals.keys()):
+            target = sink.mappings.get(name)
+            if target is None or not is_followed(rules, tables[name], target):
                 sink.reload(tables[name], replica.rows)
                 logger.info("{}: {} is held as mirror.json says now", self._name, name)
 
@@ -152,9 +172,9 @@ class TableRepairs:
         logger.info("{}: {}: {}", self._name, table.name, told)
         return told
 
-    def _try(self, tables: Iterable[str], replica: Replica, sink: Sink) -> None:
+    def _try(self, tables: set[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals
-        for table in sorted(tables):
+        for table in sorted(tables & replica.schema.tables.keys()):  # a rule may have been taken away
             if sink.reload(replica.schema.tables[table], replica.rows) and table in refused:
                 logger.info("{}: Postgres accepts {} again", self._name, table)
         self._known = frozenset(sink.refusals)

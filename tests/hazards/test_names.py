@@ -32,10 +32,12 @@ def follows(status: dict[str, Any]) -> bool:
     return bool(status["phase"] == "following" and status["last_error"] is None)
 
 
-def require_not_done(mirror: MirrorProcess, words: str) -> None:
-    """Nothing calls Postgres up to date."""
+def require_not_done(mirror: MirrorProcess, words: str, *, parity: bool = True) -> None:
+    """Nothing calls Postgres up to date. (Parity of a file without a WAL waits for half a minute.)"""
     with mirror.control() as client:
         assert not client.wait(0.5)
+    if not parity:
+        return
     report = mirror.parity()
     assert report.verdict == "not checked" and words in report.reason
 
@@ -61,7 +63,7 @@ def test_a_hard_link_is_made_meanwhile(
     mirror.wait_applied()
     os.link(database, folder / "link.db")
     mirror.status_when(doubts("hard links"))
-    require_not_done(mirror, "hard links")
+    require_not_done(mirror, "hard links", parity=mode == "WAL")
     if mode == "DELETE":
         with Writer(folder / "link.db") as program:
             program.run("INSERT INTO t(v) VALUES ('by another name')")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.commands import CommandLine
+from tests.support.commands import CommandLine, stop
 from tests.support.source import Writer
+from tests.support.waiting import LIMIT, until
 
 VALUES = (
     "INSERT INTO messages(content, doc) VALUES (char(0) || '{}', '{\"a\": 1}'), (CAST(x'61ff' AS TEXT), 'no JSON'),"
@@ -110,3 +113,175 @@ def test_doctor_knows_them(cli: CommandLine, source: Writer, folder: Path, dsn: 
     done = cli.run("doctor", folder / "app.db", "--json", "--config", rules(folder, content="bytea"))
     columns = json.loads(done.out)["reports"][0]["columns"]
     assert [c["becomes"] for c in columns if c["column"] == "content"] == ["bytea"]
+
+
+# -- columns that are not mirrored ----------------------------------------------------------------------------------
+
+COLUMNS = "SELECT string_agg(column_name, ' ' ORDER BY column_name) FROM information_schema.columns"
+COLUMNS += " WHERE table_name = 'messages'"
+
+
+def test_a_column_is_left_out(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
+    """It is in no table and no reject; doctor, status, parity and the plan say so; everything else is compared."""
+    config = rules(folder, content="omit", doc="jsonb")
+    options = ("--config", config, "--state-dir", cli.state_dir)
+    database = folder / "app.db"
+    assert "left out by a rule in mirror.json: content" in cli.run("doctor", database, "--config", config).out
+    mirrored(cli, database, config, dsn)
+    assert ask(dsn, COLUMNS) == [("_original doc id k",)]
+    up = cli.start("up", database, *options)
+    try:
+        source.run(
+            "INSERT INTO messages(content, k) VALUES ('secret', 7)",
+            "UPDATE messages SET content = 'another', k = 8 WHERE id = 1",
+            "UPDATE messages SET content = zeroblob(100000) WHERE id = 2",
+            "DELETE FROM messages WHERE id = 3",
+            "ALTER TABLE messages ADD COLUMN later TEXT DEFAULT 'x'",
+        )
+        assert cli.run("wait", database, "--timeout", LIMIT, *options).code == 0
+        assert ask(dsn, "SELECT id, k, later FROM messages WHERE k > 6 ORDER BY id") == [(1, 8, "x"), (7, 7, "x")]
+        status = cli.run("status", database, *options)
+        assert "left out by a rule in mirror.json: messages.content" in status.out, status
+        compared = cli.run("parity", database, *options)
+        assert compared.code == 0 and "left out by a rule in mirror.json: content" in compared.out, compared
+        plan = cli.run("cutover", "plan", database, "--json", *options)
+        (verdict,) = json.loads(plan.out)["sources"]
+        (rail,) = [each for each in verdict["rails"] if each["name"] == "left out"]
+        assert not rail["passed"] and "messages.content" in rail["figure"]
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("UPDATE messages SET k = -1 WHERE id = 1")
+            connection.execute("DELETE FROM messages WHERE id = 2")
+        assert cli.run("parity", database, *options).code == 1
+        repaired = cli.run("parity", database, "--repair", *options)
+        assert repaired.code == 0, repaired
+        assert ask(dsn, COLUMNS) == [("_original doc id k later",)]
+    finally:
+        stop(up)
+    # A comparison without the rules reads the source as it is in Postgres.
+    source.run("INSERT INTO messages(content, k) VALUES ('secret', 9)")
+    compared = cli.run("parity", database, "--state-dir", cli.state_dir)
+    assert compared.code == 0 and "left out by a rule" in compared.out, compared
+
+
+@pytest.mark.parametrize("key", ["", "WITHOUT ROWID"])
+def test_a_column_is_left_out_later_and_comes_back(cli: CommandLine, folder: Path, dsn: str, key: str) -> None:
+    """In the table that is there: its grants, indexes and other columns stay, also one that keeps originals."""
+    database = folder / "app.db"
+    with Writer(database) as writer:
+        writer.run(
+            "PRAGMA journal_mode=WAL",
+            "CREATE TABLE messages(first TEXT, id INTEGER PRIMARY KEY, content TEXT, doc JSON, sum INT AS (id * 2),"
+            f" last TEXT) {key}",
+            "INSERT INTO messages VALUES ('a', 1, char(0) || 'x', '{ \"a\": 1}', 'l'), ('b', 2, 'y', '[]', 'm')",
+        )
+        mirrored(cli, database, rules(folder), dsn)
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("CREATE INDEX by_last ON messages(last)")
+            [(oid,)] = connection.execute("SELECT 'messages'::regclass::oid").fetchall()
+        for omitted in (("content",), ("first", "content", "sum"), ("doc", "sum"), ("last",), ()):
+            mirrored(cli, database, rules(folder, **dict.fromkeys(omitted, "omit")), dsn)
+            names = {"first", "id", "content", "doc", "sum", "last"} - set(omitted)
+            if not {"content", "doc"} <= set(omitted):
+                names.add("_original")
+            assert ask(dsn, COLUMNS) == [(" ".join(sorted(names)),)], omitted
+            assert ask(dsn, "SELECT 'messages'::regclass::oid") == [(oid,)]
+            writer.run("UPDATE messages SET content = content || '!' WHERE id = 1")
+        mirrored(cli, database, rules(folder), dsn)
+        assert ask(dsn, "SELECT first, content, doc ->> 'a', sum, last FROM messages WHERE id = 1") == [
+            ("a", "␀x!!!!!", "1", 2, "l")
+        ]
+        assert ask(dsn, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(1,)]
+
+
+def test_a_view_that_shows_a_column_to_be_left_out(cli: CommandLine, source: Writer, folder: Path, dsn: str) -> None:
+    """Nothing of somebody else's is dropped: the table is refused, with the reason, until the view is gone."""
+    database = folder / "app.db"
+    mirrored(cli, database, rules(folder, doc="text"), dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE VIEW shown AS SELECT content FROM messages")
+        config = rules(folder, content="omit", doc="text")
+        options = ("--config", config, "--state-dir", cli.state_dir)
+        assert cli.run("up", database, "--once", *options).code != 0
+        [refusal] = json.loads(cli.run("status", database, "--json", *options).out)["sources"][0]["refusals"]
+        assert refusal["table"] == "messages" and "shown" in refusal["reason"], refusal
+        connection.execute("DROP VIEW shown")
+    mirrored(cli, database, config, dsn)
+    assert ask(dsn, COLUMNS) == [("doc id k",)]
+
+
+def test_columns_that_are_left_out_are_renamed_and_dropped(
+    cli: CommandLine, source: Writer, folder: Path, dsn: str
+) -> None:
+    """A rule is by name: under another one the column is mirrored, with all values that it has."""
+    database, config = folder / "app.db", rules(folder, content="omit", later="omit", doc="text")
+    options = ("--config", config, "--state-dir", cli.state_dir)
+    source.run("DELETE FROM messages", "INSERT INTO messages VALUES (1, 'c', 'd', 2), (2, 'e', 'f', 3)")
+    up = cli.start("up", database, *options)
+    try:
+        assert cli.run("wait", database, "--timeout", LIMIT, *options).code == 0
+        for sql, shown in (
+            ("ALTER TABLE messages RENAME COLUMN content TO shown", "'c' 'd' 2"),
+            ("ALTER TABLE messages RENAME COLUMN shown TO content", "'d' 2"),
+            ("ALTER TABLE messages DROP COLUMN content", "'d' 2"),
+            ("ALTER TABLE messages ADD COLUMN later TEXT DEFAULT 'x'", "'d' 2"),
+            ("UPDATE messages SET later = 'y', k = 4", "'d' 4"),
+            ("ALTER TABLE messages RENAME COLUMN later TO seen", "'d' 4 'y'"),
+        ):
+            source.run(sql)
+            assert cli.run("wait", database, "--timeout", LIMIT, *options).code == 0
+            compared = cli.run("parity", database, *options)
+            assert compared.code == 0, (sql, compared)
+            there = ask(dsn, COLUMNS)[0][0].split()
+            names = [name for name in ("shown", "doc", "k", "seen") if name in there]
+            [row] = ask(dsn, f"SELECT {', '.join(names)} FROM messages WHERE id = 1")
+            assert " ".join(map(repr, row)) == shown, sql
+    finally:
+        stop(up)
+
+
+PROGRAM = """
+import sys, apsw, mirror
+database, state_dir = sys.argv[1:]
+mirror.enable_mirror([database], state_dir=state_dir, sidecar="none")
+db = apsw.Connection(database)
+sys.stdin.readline()
+for n in range(20):
+    db.execute("INSERT INTO messages(content, k) VALUES (?, ?)", ("secret", n))
+    db.execute("UPDATE messages SET content = ?, k = k + 100 WHERE k = ?", ("other", n))
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_hooks_of_a_table_with_a_column_that_is_left_out(cli: CommandLine, folder: Path, dsn: str, mode: str) -> None:
+    """What a program's hook sends of it agrees with what is decoded, and the column does not come by that way."""
+    database = folder / "app.db"
+    options = ("--config", rules(folder, content="omit"), "--state-dir", cli.state_dir)
+    with Writer(database) as writer:
+        writer.run(f"PRAGMA journal_mode={mode}", "CREATE TABLE messages(id INTEGER PRIMARY KEY, content TEXT, k INT)")
+    up = cli.start("up", database, *options)
+    try:
+        assert cli.run("wait", database, "--timeout", LIMIT, *options).code == 0
+        arguments = [sys.executable, "-c", PROGRAM, str(database), str(cli.state_dir)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(arguments, **pipes, text=True, env=cli.environment()) as program:
+            assert program.stdout is not None and program.stdin is not None
+
+            def hook() -> dict[str, Any]:
+                report = json.loads(cli.run("status", database, "--json", *options).out)["sources"][0]
+                assert report["discrepancies"] == 0
+                return dict(report["hook"])
+
+            assert until(lambda: hook()["writers"])
+            program.stdin.write("\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "done\n"
+            assert until(lambda: hook()["checked" if mode == "wal" else "applied"] > 0)
+            assert cli.run("wait", database, "--timeout", LIMIT, *options).code == 0
+            assert ask(dsn, "SELECT count(*), min(k), max(k) FROM messages") == [(20, 100, 119)]
+            program.stdin.write("\n")
+        assert cli.run("parity", database, *options).code == 0
+        assert ask(dsn, COLUMNS) == [("id k",)]
+    finally:
+        stop(up)

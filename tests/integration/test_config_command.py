@@ -21,6 +21,7 @@ KEYS = [
     "stateDir",
     "schema",
     "columns",
+    "tables",
     "sidecar",
     "storage.backend",
     "storage.readFrom",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,37 +202,3 @@ def test_a_lock_that_is_held_is_told(mirror: MirrorProcess, plain: Writer) -> No
     mirror.check()
     after = mirror.status_when(lambda status: status["phase"] == "following")
     assert (after["last_error"], after["lag_seconds"]) == (None, 0.0)
-
-
-def test_a_file_that_is_written_without_a_pause_is_told(mirror: MirrorProcess, plain: Writer) -> None:
-    plain.run("PRAGMA synchronous=OFF", "PRAGMA journal_mode=MEMORY")
-    mirror.start()
-    mirror.wait_applied()
-    with written_without_a_pause(plain):
-        mirror.status_when(is_behind("without a pause"))
-        with mirror.control() as client:
-            assert not client.wait(0.2)
-    mirror.check()
-    mirror.status_when(lambda status: status["phase"] == "following" and status["last_error"] is None)
-
-
-@contextmanager
-def written_without_a_pause(writer: Writer) -> Iterator[None]:
-    """As by a program that commits all the time."""
-    over = threading.Event()
-    many = [f"UPDATE t SET v = 'turn {turn}' WHERE id = 1" for turn in range(2000)]
-
-    def write() -> None:
-        writer.send(*many)
-        while not over.is_set():
-            writer.send(*many)  # it begins with these as soon as it has done the others
-            writer.answer()
-        writer.answer()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,20 @@ def test_text_that_is_none_is_no_row() -> None:
     """The hook then tells of the commit without rows."""
     with pytest.raises(UnicodeEncodeError):
         encode_row(("INSERT", "t", 1, 1, None, ("\ud800",)))
+
+
+def test_rows_of_tables_that_are_read_in_part() -> None:
+    """A column that a rule leaves out does not come from hooks; the data of a virtual table come from the pages."""
+    content = replace(TABLE, name="docs_content")
+    part = replace(TABLE, columns=TABLE.columns[:1], omitted=("v",), whole=TABLE, places=(0,))
+    texts = replace(TABLE, name="docs", columns=TABLE.columns[1:], whole=content, places=(1,), virtual="docs")
+    tables = {"t": part, "docs": texts}
+    written = [commit(("INSERT", "t", 1, 1, None, (1, "secret")), ("UPDATE", "t", 2, 2, (2, "a"), (2, "b")))]
+    assert net(written, tables, whole=True) == {("t", (1,)): (None, (1,)), ("t", (2,)): ((2,), (2,))}
+    written.append(commit(("INSERT", "docs_content", 1, 1, None, (1, "text"))))
+    found = net(written, tables)
+    assert found is not None and {table for table, _ in found} == {"t"}
+    assert net(written, tables, whole=True) is None
 
 
 def test_the_net_effect() -> None:

@@ -158,10 +158,21 @@ class MirrorFile(_Section):
     ) = UNSET
     columns: (
         Annotated[
-            dict[str, Literal["text", "bytea", "jsonb"]],
+            dict[str, Literal["text", "bytea", "jsonb", "omit"]],
             Meta(
                 description="By table.column, how a column is held: text (what Postgres has no letter for beside it), "
-                "bytea (the bytes of its text) or jsonb (documents). Not columns of a primary key."
+                "bytea (the bytes of its text), jsonb (documents), or omit (not mirrored). Not columns of a primary "
+                "key."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    tables: (
+        Annotated[
+            dict[str, Literal["rows"]],
+            Meta(
+                description="By the name of a virtual table of FTS5 or vec0: rows, to mirror the data that it holds, "
+                "which are left out otherwise."
             ),
         ]
         | UnsetType

@@ -30,6 +30,7 @@ key of mirror.json                     the places that can set it; the first one
 ``storage.reads.alwaysSqlite``         mirror.json > false
 ``storage.reads.shadowPercent``        mirror.json > 0
 ``columns``                            mirror.json > no rules
+``tables``                             mirror.json > no rules
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -61,6 +62,7 @@ from mirror.core.config.notes import Note, notes
 from mirror.core.dsn import without_password
 from mirror.core.errors import ConfigError
 from mirror.core.folders import known_sources, resolve
+from mirror.core.rules import Rules
 
 #: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
 SIDECARS = ("outlives", "follows", "none")
@@ -157,7 +159,9 @@ class Settings:
     """The entries of the files, also of sources that were not named now."""
     storage: StorageSettings = field(default_factory=StorageSettings)
     columns: Mapping[str, str] = field(default_factory=dict)
-    """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb."""
+    """By ``table.column`` of the sources, how a column is held: text, bytea or jsonb; or omit, if it is not."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a virtual table of the sources: rows, if its data are mirrored."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -173,6 +177,11 @@ class Settings:
     """The absolute names by which sources were named that are known by another path, as links lead there."""
     problem: str | None = None
     """Why the files cannot be used as they are, where the command goes on with what can be used of them."""
+
+    @property
+    def rules(self) -> Rules:
+        """What is said of single columns and tables."""
+        return Rules(self.columns, self.tables)
 
     @property
     def options(self) -> str:
@@ -258,6 +267,8 @@ def load_settings(
     dsn, origins["postgres.connectionString"] = _dsn(read, postgres, environment)
     columns = _at(read.ours, "columns") or {}
     origins["columns"] = f"{read.mirror_path}: columns" if columns else "default"
+    tables = _at(read.ours, "tables") or {}
+    origins["tables"] = f"{read.mirror_path}: tables" if tables else "default"
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -282,6 +293,7 @@ def load_settings(
         entries,
         storage,
         columns,
+        tables,
         str(sidecar),
         tuple(arguments),
         read.named,

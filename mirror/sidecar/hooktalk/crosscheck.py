@@ -275,12 +275,14 @@ def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole
             return None  # only keys
         table = tables.get(row.table)
         if table is None:
+            if whole and row.table in (each.declared.name for each in tables.values()):
+                return None  # the data of a virtual table, which has another name
             continue  # SQLite's own, or a virtual table's
         if not is_comparable(table):
             if whole:
                 return None
             continue
-        if any(values is not None and len(values) != len(table.columns) for values in (row.before, row.after)):
+        if any(values is not None and len(values) != len(table.declared.columns) for values in (row.before, row.after)):
             return None
         if row.before is not None:
             _merge(found, table, RowChange(row.rowid, _stored(table, row.before), None))
@@ -292,7 +294,7 @@ def net(commits: Collection[HookedCommit], tables: Mapping[str, Table], *, whole
 def is_comparable(table: Table) -> bool:
     """Whether the hook's rows of a table can be compared with the decoder's by plain equality."""
     plain = all(collation.upper() == "BINARY" for collation in table.collations)
-    return plain and not table.definition and not table.left_out
+    return plain and not table.definition and not table.declared.left_out and table.virtual is None
 
 
 def differences(wal: Net, hook: Net) -> Iterator[Found]:
@@ -371,6 +373,8 @@ def key_of(table: Table, rowid: int | None, row: Row) -> tuple[Value, ...]:
 
 def _stored(table: Table, values: tuple[Value, ...]) -> Row:
     """A row as the decoder gives it: a REAL column's whole numbers come as integers from the hook."""
+    if table.whole is not None:
+        values = tuple(values[at] for at in table.places)
     return tuple(
         float(value) if type(value) is int and column.affinity == "REAL" else value
         for column, value in zip(table.columns, values, strict=True)

@@ -132,7 +132,7 @@ class _Decoder:
         changes: tuple[SchemaChange, ...] = ()
         # Page 1 is logged by many commits only for its header: then no row of the schema differs.
         if 1 in self._touched and list(self._compare(SCHEMA_TABLE, SCHEMA_TABLE, self._schema).rows):
-            schema = read_schema(self._new, self._layout.geometry, self._layout.encoding)
+            schema = read_schema(self._new, self._layout.geometry, self._layout.encoding, self._schema.rules)
         if schema is not self._schema or self._rebuild:
             changes = tuple(self._schema_changes(schema))
         return Decoded(schema, changes, self._tables(schema, changes), self._update)
@@ -273,8 +273,10 @@ def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | Non
 
     None instead if more than names, dropped and added columns differ: then the table counts as a new one. The same
     if virtual columns are added or dropped, or stay while others are: rows that were not written then have other
-    values.
+    values; and if a column that was left out is not any more.
     """
+    if before.whole is not None or after.whole is not None:
+        return _carried_of_some(before, after)
     if before.without_rowid or after.without_rowid or before.definition != after.definition:
         return None
     olds, news = before.columns, after.columns
@@ -293,3 +295,15 @@ def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | Non
     key = tuple(names.get(name) for name in before.primary_key)
     alias = None if before.rowid_alias is None else names.get(before.rowid_alias)
     return tuple(places) if (key, alias) == (after.primary_key, after.rowid_alias) else None
+
+
+def _carried_of_some(before: Table, after: Table) -> tuple[int | None, ...] | None:
+    """As :func:`carried_columns`, for tables of which rules leave columns out."""
+    carried = carried_columns(before.declared, after.declared)
+    if carried is None:
+        return None
+    olds = before.places or tuple(range(len(before.columns)))
+    places = [carried[at] for at in after.places or range(len(after.columns))]
+    if any(at is not None and at not in olds for at in places):
+        return None
+    return tuple(None if at is None else olds.index(at) for at in places)

@@ -56,6 +56,11 @@ class PageMap:
             return NONE, 0
         return self.kinds[pgno], self.refs[pgno]
 
+    def roots(self) -> set[int]:
+        """The root pages of the trees in it."""
+        kinds, refs = np.frombuffer(self.kinds, np.uint8), np.frombuffer(self.refs, np.uint32)
+        return set(np.flatnonzero((kinds == TREE) & (refs == np.arange(len(kinds)))).tolist())
+
     def set(self, pgno: int, kind: int, ref: int) -> None:
         """Record what a page is; the map grows as needed."""
         if pgno >= len(self.kinds):

@@ -58,15 +58,18 @@ class RowFormat:
         self.table = table
         self._encoding = encoding
         self._keys = len(table.collations)
-        self._stored = len(table.storage)
-        self._defaults: list[Value] = [table.columns[i].default for i in table.storage]
-        self._reals = [at for at, i in enumerate(table.storage) if table.columns[i].affinity == "REAL"]
-        alias = table.rowid_alias
-        self._alias = None if alias is None else table.storage.index(table.position(alias))
-        self._virtual = VirtualColumns(table, encoding) if table.definition else None
+        whole = table.declared
+        self._stored = len(whole.storage)
+        self._defaults: list[Value] = [whole.columns[i].default for i in whole.storage]
+        self._reals = [at for at, i in enumerate(whole.storage) if whole.columns[i].affinity == "REAL"]
+        alias = whole.rowid_alias
+        self._alias = None if alias is None else whole.storage.index(whole.position(alias))
         # A key that names a column with two collations stores it twice.
-        computed = [i for i in range(len(table.columns)) if i not in table.storage]
-        inverse = [(*table.storage, *computed).index(i) for i in range(len(table.columns))]
+        computed = [i for i in range(len(whole.columns)) if i not in whole.storage]
+        inverse = [(*whole.storage, *computed).index(i) for i in range(len(whole.columns))]
+        if table.whole is not None:
+            inverse = [inverse[at] for at in table.places]
+        self._virtual = VirtualColumns(whole, encoding) if any(at >= self._stored for at in inverse) else None
         self._order: list[int] | None = None if inverse == list(range(self._stored)) else inverse
         self._added: list[Value] = []
         if after is not None:

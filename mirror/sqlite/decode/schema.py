@@ -15,9 +15,11 @@ from functools import cached_property, lru_cache
 import apsw
 
 from mirror.core.errors import FormatError, SourceError
+from mirror.core.rules import NO_RULES, Rules
 from mirror.core.tables import Affinity, Column, Table
 from mirror.core.values import Value
 from mirror.core.virtual import SHADOWS, VirtualTable, module_of, virtual_tables
+from mirror.sqlite.decode.carried import carried_table, obstacle, owner_of
 from mirror.sqlite.decode.generated import by_version, is_computable
 from mirror.sqlite.decode.rows import RowFormat
 from mirror.sqlite.format.btree import Geometry, ReadPage, cell_pointers, children, is_interior, page_kind
@@ -41,6 +43,8 @@ class Schema:
 
     tables: dict[str, Table]
     virtual: tuple[VirtualTable, ...] = ()
+    rules: Rules = NO_RULES
+    """What is left out of ``tables``."""
     _formats: dict[str, RowFormat] = field(default_factory=dict, compare=False, repr=False)
 
     def format(self, table: Table, encoding: str) -> RowFormat:
@@ -56,9 +60,9 @@ class Schema:
         return {table.root: table for table in self.tables.values()}
 
 
-def read_schema(read: ReadPage, geometry: Geometry, encoding: str) -> Schema:
+def read_schema(read: ReadPage, geometry: Geometry, encoding: str, rules: Rules = NO_RULES) -> Schema:
     """Decode the schema table (the b-tree at page 1) and parse it; raises ``SourceError``."""
-    return parse_schema(_schema_rows(read, geometry, encoding))
+    return parse_schema(_schema_rows(read, geometry, encoding), rules)
 
 
 def _schema_rows(read: ReadPage, geometry: Geometry, encoding: str) -> Iterator[SchemaRow]:
@@ -94,10 +98,11 @@ def is_shadow_name(name: str, virtual: dict[str, str]) -> bool:
     return False
 
 
-def parse_schema(rows: Iterable[SchemaRow]) -> Schema:
+def parse_schema(rows: Iterable[SchemaRow], rules: Rules = NO_RULES) -> Schema:
     """Turn the rows of ``sqlite_schema`` into tables; raises ``SourceError`` if SQLite cannot parse them.
 
-    Left out of ``tables``: virtual tables and the tables that well-known modules keep, and SQLite's own ``sqlite_*``.
+    Left out of ``tables``: virtual tables and the tables that well-known modules keep, and SQLite's own ``sqlite_*``;
+    and columns that ``rules`` leave out. Where they say so, the data of a virtual table are in it.
     """
     ordinary: list[SchemaRow] = []
     indexes: list[SchemaRow] = []
@@ -110,8 +115,10 @@ def parse_schema(rows: Iterable[SchemaRow]) -> Schema:
         elif row.kind == "index" and row.sql is None:
             indexes.append(row)
     described = virtual_tables(virtual.items(), (row.name for row in ordinary))
+    described = tuple(replace(table, obstacle=obstacle(table, rules)) for table in described)
+    carried = [table for table in described if table.obstacle is None]
     modules = {name.lower(): module_of(statement) for name, statement in virtual.items()}
-    ordinary = [row for row in ordinary if not is_shadow_name(row.name, modules)]
+    ordinary = [row for row in ordinary if owner_of(row.name, carried) or not is_shadow_name(row.name, modules)]
     kept = {row.name.lower() for row in ordinary}
     indexes = [row for row in indexes if row.table.lower() in kept]
     database = apsw.Connection(":memory:")
@@ -129,11 +136,25 @@ def parse_schema(rows: Iterable[SchemaRow]) -> Schema:
                 (row.kind, row.name, row.table, root, row.sql),
             )
         database.execute("PRAGMA writable_schema=RESET")
-        return Schema({row.name: _describe(database, row) for row in ordinary}, described)
+        tables = {row.name: _describe(database, row) for row in ordinary}
     except apsw.Error as error:
         raise SourceError("parse the schema", "sqlite_schema", str(error)) from error
     finally:
         database.close()
+    for name in list(tables):
+        if owner := owner_of(name, carried):
+            table = carried_table(tables.pop(name), owner, virtual[owner.name] or "")
+            if table is None:
+                described = tuple(
+                    replace(each, obstacle=_ONLY_PROGRAM) if each is owner else each for each in described
+                )
+            else:
+                tables[table.name] = table
+    return Schema({name: _without(table, rules) for name, table in tables.items()}, described, rules)
+
+
+#: Why an FTS5 table cannot be read as rows.
+_ONLY_PROGRAM = "only its program can open it (a tokenizer of its own), or it keeps only a part of its columns"
 
 
 def _any_order(left: str, right: str) -> int:
@@ -187,6 +208,27 @@ def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
         tuple(left_out),
     )
     return replace(table, by_version=by_version(table, strict=bool(strict))) if definition else table
+
+
+def _without(table: Table, rules: Rules) -> Table:
+    """The table without the columns that a rule leaves out: never those of its key."""
+    omitted = tuple(
+        name
+        for name in (*(column.name for column in table.columns), *table.left_out)
+        if rules.omits(table.name, name) and name not in table.primary_key
+    )
+    if not omitted:
+        return table
+    places = tuple(at for at, column in enumerate(table.columns) if column.name not in omitted)
+    return replace(
+        table,
+        columns=tuple(table.columns[at] for at in places),
+        left_out=tuple(name for name in table.left_out if name not in omitted),
+        by_version=tuple(name for name in table.by_version if name not in omitted),
+        omitted=omitted,
+        whole=table.declared,
+        places=tuple(table.places[at] for at in places) if table.places else places,
+    )
 
 
 def affinity(declared: str) -> Affinity:
