@@ -18,7 +18,9 @@ locks, an engine that is not SQLite's), or that puts another content into the fi
   that its index is built again (the old one has the size of the old content), and pages are compared.
 
 The file's stamp is kept on disk, too: if it is another one when the mirror comes back to the same WAL, pages are
-compared.
+compared. If another file was put in its place, and the WAL is still the one of the file before (the mirror's connection
+keeps it when the program closes), SQLite reads the new file through the old log:
+:class:`~mirror.core.errors.ReplacedError`, until somebody has deleted that.
 
 Not seen: a write within one tick of the clock that stamps files (4 ms) after a look, if none follows it; and another
 content that is put there between two looks in which the WAL was reset.
@@ -94,6 +96,8 @@ class IndexWatch:
         self._seen: _Sight | None = None
         self._kept: _Stamp | None = None
         """The stamp of before; None: none was kept."""
+        self._kept_wal = 0
+        """The inode of the WAL of before."""
         self._leftover: _Commit | None = None
         """For this commit the mirror has let go of the index."""
         self._changed_at: float | None = None
@@ -104,7 +108,7 @@ class IndexWatch:
         self._descriptors = database, wal, shm
         self._seen = self._sight()._replace(wal=_UNKNOWN)
         self._changed_at = None
-        self._kept, self._leftover = self._read()
+        self._kept, self._leftover, self._kept_wal = self._read()
 
     def close(self) -> None:
         """They are about to be closed."""
@@ -118,6 +122,20 @@ class IndexWatch:
     def was_changed(self) -> bool:
         """Whether the database file is not as it was when it was last seen: a checkpoint may have done it, or not."""
         return self._seen is not None and self._kept not in (None, self._seen.database)
+
+    def require_its_own(self, known: Salts, now: Salts) -> None:
+        """Raise ``ReplacedError`` if the WAL is that of a file that was here before.
+
+        ``known``: the salts up to which capture was; ``now``: those of the WAL.
+        """
+        if self._seen is None or self._kept is None or known != now or now == (0, 0):
+            return
+        if self._seen.database[0] != self._kept[0] and os.fstat(self._descriptors[1]).st_ino == self._kept_wal:
+            name = self._database.name
+            raise self._replaced(
+                f"{name}-wal is the log of the file that was here before, through which SQLite reads this one: close"
+                f" all programs that have it open, delete {name}-wal and {name}-shm, and put the file there again"
+            )
 
     def look(self, cursor: Cursor) -> None:
         """``cursor``: how far capture is. Raises ``SourceError`` and ``ReplacedError`` as said above, ``OSError``."""
@@ -152,17 +170,18 @@ class IndexWatch:
         return ReplacedError("follow the WAL", str(self._database), why)
 
     def _keep(self, now: _Sight) -> None:
+        wal = os.fstat(self._descriptors[1]).st_ino
         with contextlib.suppress(OSError):  # at worst all pages are compared at the next start
-            write_atomically(self._path, json.dumps([now.database, self._leftover]).encode(), durable=False)
+            write_atomically(self._path, json.dumps([now.database, self._leftover, wal]).encode(), durable=False)
 
-    def _read(self) -> tuple[_Stamp | None, _Commit | None]:
+    def _read(self) -> tuple[_Stamp | None, _Commit | None, int]:
         try:
-            (inode, size, mtime), leftover = json.loads(self._path.read_bytes())
-            return (inode, size, mtime), leftover and (leftover[0], leftover[1], leftover[2], leftover[3])
+            (inode, size, mtime), leftover, wal = json.loads(self._path.read_bytes())
+            return (inode, size, mtime), leftover and (leftover[0], leftover[1], leftover[2], leftover[3]), wal
         except FileNotFoundError:
-            return None, None
+            return None, None, 0
         except (OSError, ValueError, TypeError, IndexError):
-            return _UNKNOWN, None  # a power cut, or a full disk: pages are compared
+            return _UNKNOWN, None, 0  # a power cut, or a full disk: pages are compared
 
     def _sight(self) -> _Sight:
         database, wal, shm = self._descriptors

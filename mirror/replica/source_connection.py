@@ -156,6 +156,13 @@ class OpenSource:
             raise self._refused("no SQLite database, or an encrypted one", "check the path") from error
         # The size last: with nothing in the WAL, a growing file has by now all pages that its header named before.
         logged = _stamp(Path(f"{self.database}-wal"))
+        if not header.wal and logged is not None and logged.size:
+            name = self.database.name
+            raise self._refused(
+                f"{name}-wal is the log of a database that was here before: this file's header says that it has none,"
+                " and SQLite reads it through that log all the same",
+                f"close all programs that have it open, delete {name}-wal and {name}-shm, and put the file there again",
+            )
         pages = self.size() // header.page_size
         if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):
             raise self.not_whole(pages, header.pages)

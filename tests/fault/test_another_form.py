@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling, put_in_place
+from tests.support.waiting import LIMIT
 
 FILL = filling("i, 'row ' || i")
 #: The content that comes: other tables, and "ö" takes other bytes in each encoding.
@@ -195,3 +197,40 @@ def test_another_content_is_copied_over_the_file(
         assert program.run("PRAGMA integrity_check") == [["ok"]]
         program.run("UPDATE t SET v = 'and on' WHERE id = 2")
         mirror.check()
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+@pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
+def test_another_file_is_put_beside_the_old_log(
+    mirror: MirrorProcess, writer: Writer, database: Path, folder: Path, dsn: str, mode: str, down: bool
+) -> None:
+    """The mirror's connection has kept the log when the program closed, and SQLite reads the new file through it."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", FILL.format(1, 500))
+    mirror.start()
+    mirror.wait_applied()
+    writer.close()
+    if down:
+        mirror.stop()
+    wal, shm = Path(f"{database}-wal"), Path(f"{database}-shm")
+    assert wal.stat().st_size
+    os.replace(make(folder / "new.db", mode=mode), database)
+    if down and mode == "DELETE":
+        mirror.log = folder / "log"
+        mirror.start(wait=False)
+        assert mirror.ends_within(LIMIT)
+        assert "source.db-wal is the log" in mirror.log.read_text()
+    else:
+        if down:
+            mirror.start()
+        told = mirror.status_when(lambda status: "source.db-wal is the log" in (status["last_error"] or ""))
+        assert told["phase"] == "waiting" and "delete source.db-wal and source.db-shm" in told["last_error"]
+        with mirror.control() as client:
+            assert not client.wait(0.2)
+    wal.unlink()
+    shm.unlink()
+    if not mirror.alive:
+        mirror.log = None
+        mirror.start()
+    mirror.status_when(lambda status: status["phase"] == "following" and status["last_error"] is None)
+    mirror.check()
+    assert texts(dsn) == ["one ö", "three"]
