@@ -296,6 +296,8 @@ class _Run:
             return
         bytewise_text = source.encoding == "UTF-8" and self._target.utf8
         plan = make_plan(job.mapping, shape, bytewise_text=bytewise_text)
+        if job.tally.source_rows > source.most_rows():
+            raise apsw.CorruptError("its b-tree leads back")
         if job.whole:
             plan = plan.without_order(job.whole)
         reading.plan = plan

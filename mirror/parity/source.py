@@ -16,6 +16,7 @@ from contextlib import closing
 from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
+from operator import lt
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ class Slice:
         self._decode = decode
         self.exhausted = exhausted
         """Whether no row follows."""
+
+    def require_order(self, key: Sequence[int], after: Cells | None) -> None:
+        """Raise ``apsw.CorruptError`` if a key that is one integer does not go up. ``key``: its places in a row."""
+        if len(key) != 1:
+            return
+        keys = self._values[key[0] :: self._width]
+        if after is not None:
+            keys.insert(0, after[0])
+        if set(map(type, keys)) == {int} and not all(map(lt, keys, islice(keys, 1, None))):
+            raise apsw.CorruptError("its b-tree leads back")
 
     @cached_property
     def large(self) -> bool:
@@ -215,16 +226,27 @@ class Source(ABC):
         return self._decoded(next(iter(found)))
 
     def read(self, plan: Plan, after: Cells | None, deadline: float, limit: int | None = None) -> Slice:
-        """Rows in key order after ``after``: until the last, or ``limit`` rows, or ``deadline`` (``perf_counter``)."""
+        """Rows in key order after ``after``: until the last, or ``limit`` rows, or ``deadline`` (``perf_counter``).
+
+        Raises ``apsw.CorruptError``, also where a damaged b-tree leads back, so that it has no end.
+        """
         if self.encoding == "UTF-8":
             try:
                 cursor = self._db.execute(_select(plan, after, careful=False), _bindings(after))
-                return _fetch(cursor, len(plan.row_columns), deadline, limit)
+                found = _fetch(cursor, len(plan.row_columns), deadline, limit)
+                found.require_order(plan.key_positions, after)
+                return found
             except UnicodeDecodeError:
                 # Read again with each text as bytes, for half as long: the view is already old.
                 deadline = time.perf_counter() + max(0.0, deadline - time.perf_counter()) / 2
         cursor = self._db.execute(_select(plan, after, careful=True), _bindings(after))
-        return _fetch(cursor, 2 * len(plan.row_columns), deadline, limit, self._decoded)
+        found = _fetch(cursor, 2 * len(plan.row_columns), deadline, limit, self._decoded)
+        found.require_order([2 * at + 1 for at in plan.key_positions], after)
+        return found
+
+    def most_rows(self) -> int:
+        """More rows than a table can have: a row takes four bytes or more of a page."""
+        return int(self._db.pragma("page_count")) * int(self._db.pragma("page_size")) // 4
 
     def null_keys(self, plan: Plan) -> list[str]:
         """The rows that are not read because NULL is in their key, as ``mirror.rejects`` names them."""

@@ -148,11 +148,16 @@ def rows_of(connection: apsw.Connection, table: Table) -> Iterator[Row]:
         return
     query = f"SELECT {rowid}, {', '.join(parts)} FROM {quoted(table.name)}"
     chunk = connection.execute(f"{query} ORDER BY {rowid} LIMIT {CHUNK_ROWS}").fetchall()
+    last = -(1 << 63) - 1
     while chunk:
         for raw in chunk:
+            number: Any = raw[0]
+            if number <= last:
+                raise apsw.CorruptError("its b-tree leads back")  # SQLite would read it for ever
+            last = number
             yield _decoded(raw[1:], encoding)
         following = f"{query} WHERE {rowid} > ? ORDER BY {rowid} LIMIT {CHUNK_ROWS}"
-        chunk = connection.execute(following, (chunk[-1][0],)).fetchall()
+        chunk = connection.execute(following, (last,)).fetchall()
 
 
 def _decoded(raw: tuple[Any, ...], encoding: str) -> Row:

@@ -166,3 +166,27 @@ def test_rows_that_were_mirrored_before_the_damage_stay(
         mirror.wait_applied()
     assert count(dsn, "monitor") == 301
     mirror.stop()
+
+
+@pytest.mark.parametrize("leads_to", ["itself", "another table"])
+@pytest.mark.parametrize("table", ["heartbeat", "keyed"])
+def test_a_tree_that_leads_back(
+    make_mirror: Callable[..., MirrorProcess], database: Path, folder: Path, table: str, leads_to: str
+) -> None:
+    """SQLite reads it for ever, or more than once: whoever compares or checks it ends, and calls it damaged."""
+    make(database)
+    root = root_of(database, table)
+    goal = (
+        root
+        if leads_to == "itself"
+        else child(database, root_of(database, "keyed" if table != "keyed" else "heartbeat"))
+    )
+    overwrite(database, root, struct.pack(">I", goal), 8)
+    mirror = make_mirror(database)
+    mirror.start()
+    mirror.status_when(lambda status: bool(status["refusals"]))
+    found = {each.table: each.status for each in mirror.parity().tables}
+    assert found["monitor"] == "equal" and found[table] == "not checked"
+    report = examine(database, None, folder / "state", "public", None, None, "mirror up")
+    assert report.findings
+    mirror.kill()
