@@ -16,8 +16,8 @@ from mirror.core.quote import quoted
 from mirror.core.tables import Table
 from mirror.core.values import BadText, Uncomputed, Value
 
-#: SQLite's letter for the affinity TEXT.
-_TO_TEXT = ord("B")
+#: SQLite's letters for affinities.
+_TO_BLOB, _TO_TEXT, _TO_NUMERIC, _TO_REAL = map(ord, "ABCE")
 
 
 def is_computable(definition: str) -> bool:
@@ -38,6 +38,7 @@ _OF_TEXT = frozenset(("lower", "upper", "substr", "substring", "trim", "ltrim", 
 _OF_TEXT |= frozenset(("octet_length", "hex", "unicode", "char", "quote", "printf", "format", "concat", "concat_ws"))
 #: What may give a real.
 _GIVE_REALS = frozenset(("json_extract", "->>", "Real", "Add", "Subtract", "Multiply", "Divide", "Remainder"))
+_GIVE_REALS |= frozenset(("abs", "RealAffinity"))
 
 
 def by_version(table: Table, *, strict: bool) -> tuple[str, ...]:
@@ -68,10 +69,14 @@ def _depends(database: apsw.Connection, table: Table, column: str, *, strict: bo
                 return True
             text = text or function in _OF_TEXT
             reals = reals or function in _GIVE_REALS
-        elif operation == "Concat" or (operation == "Cast" and second == _TO_TEXT):
+        elif operation == "Concat":
             text = True
+        elif operation == "Cast":
+            text = text or second in (_TO_TEXT, _TO_BLOB)  # a blob is made of a number's text
+            reals = reals or second in (_TO_NUMERIC, _TO_REAL)
         elif operation == "Affinity":
             text = text or chr(_TO_TEXT) in str(fourth)
+            reals = reals or bool({chr(_TO_NUMERIC), chr(_TO_REAL)} & set(str(fourth)))
         else:
             reals = reals or operation in _GIVE_REALS
     return reals and text
