@@ -34,6 +34,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+#: What to do about a damaged file. (Debian 12's shell makes an empty database of ``.recover``, without an error.)
+RECOVER = (
+    "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and look whether NEW has the"
+    " tables; then stop programs and mirror, delete FILE-wal and FILE-shm, and put NEW in its place"
+)
+
 
 class MirrorError(Exception):
     """Base of all errors of the package.

@@ -30,7 +30,7 @@ from typing import Any
 import apsw
 import psycopg
 
-from mirror.core.errors import MirrorError, SourceError
+from mirror.core.errors import RECOVER, MirrorError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.virtual import VirtualTable, left_out
 from mirror.parity.digests import Choice, digest_of
@@ -53,7 +53,6 @@ RESTARTS = 5
 SAMPLE_RANGES = 20
 
 #: The next step for a damaged table.
-RECOVER = "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
 #: Of a virtual table: whether its data are mirrored, in other tables.
 _VIRTUAL = (
     "it is a virtual table, which is not mirrored",

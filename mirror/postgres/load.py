@@ -19,7 +19,7 @@ from contextlib import suppress
 import apsw
 from psycopg.sql import SQL, Composed, Identifier
 
-from mirror.core.errors import DamagedError, FormatError, RefusedError
+from mirror.core.errors import RECOVER, DamagedError, FormatError, RefusedError
 from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
@@ -341,7 +341,7 @@ def damage(table: str, error: FormatError) -> RefusedError:
         table,
         f"it is damaged in SQLite ({error.detail}); Postgres has the rows that can be read, and keeps those that could"
         " be read earlier",
-        next_step="make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place",
+        next_step=RECOVER,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 
 from mirror.core.backoff import Backoff
-from mirror.core.errors import FormatError, PrivateIndexError, ReplacedError, SourceError, overwritten
+from mirror.core.errors import RECOVER, FormatError, PrivateIndexError, ReplacedError, SourceError, overwritten
 from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
@@ -399,8 +399,7 @@ def _explain(error: apsw.Error, database: Path) -> SourceError:
             "open the source",
             str(database),
             f"its list of tables cannot be read ({error}): it is damaged, or encrypted behind a plain header",
-            next_step="open it with the program that writes it; a damaged file: `sqlite3 FILE .recover | sqlite3 NEW`"
-            + (of_before if logged is not None and logged.size else ""),
+            next_step=f"if it is damaged, {RECOVER}" + (of_before if logged is not None and logged.size else ""),
         )
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return SourceError(

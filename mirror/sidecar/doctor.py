@@ -16,7 +16,7 @@ import psycopg
 
 from mirror.core.checks import Code
 from mirror.core.config.settings import DEFAULT_AGENT
-from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError
+from mirror.core.errors import RECOVER, ConfigError, MirrorError, SinkError, SourceError
 from mirror.core.rules import NO_RULES, Rules
 from mirror.core.tables import ColumnType, TableMapping
 from mirror.core.virtual import left_out
@@ -198,10 +198,7 @@ def _check_tables(
                 check_values(report, connection, mapping, held)
             except apsw.CorruptError as error:
                 detail = f"it is damaged ({error}); the rows that can be read are mirrored, and all other tables"
-                step = (
-                    "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and put it in place"
-                )
-                report.add(Code.TABLE_UNREADABLE, "problem", f"table {table.name}", detail, step)
+                report.add(Code.TABLE_UNREADABLE, "problem", f"table {table.name}", detail, RECOVER)
             except apsw.Error as error:
                 # A virtual column that cannot be computed; or, outside WAL mode, a program that is writing.
                 detail = f"its values could not be read: {error}"
