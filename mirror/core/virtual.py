@@ -56,7 +56,7 @@ def vector_columns(statement: str) -> tuple[tuple[str, str], ...]:
 
     That is ``vectors`` and ``partition`` with the number in two digits (``vectors00``), ``value`` likewise for those
     written with ``+``; of metadata ``integer``, ``float``, ``boolean`` and ``text``, with one series of numbers for
-    all; and ``id`` for a primary key. Empty: not known.
+    all; and for a primary key ``rowid`` if it is an integer, else ``id``. Empty: not known.
     """
     arguments = statement.partition("(")[2].rpartition(")")[0]
     found: list[tuple[str, str]] = []
@@ -74,7 +74,7 @@ def vector_columns(statement: str) -> tuple[tuple[str, str], ...]:
         elif re.search(r"\bpartition\s+key\b", rest, re.IGNORECASE):
             place = "partition"
         elif re.search(r"\bprimary\s+key\b", rest, re.IGNORECASE):
-            found.append((name, "id"))
+            found.append((name, "rowid" if _METADATA.get(kind.lower()) == "integer" else "id"))
             continue
         else:
             place, series = _METADATA.get(kind.lower(), ""), "metadata"

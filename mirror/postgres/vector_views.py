@@ -61,8 +61,8 @@ def make_view(
     shown: list[Composable] = [SQL("r.rowid")]
     for column, place in columns:
         kind, number = place[:-2], place[-2:]
-        if place == "id":
-            value: Composable = SQL("r.id")
+        if place in ("id", "rowid"):
+            value: Composable = SQL("r.{}").format(Identifier(place))
         elif kind == "vectors":
             of = Identifier(f"v{number}")
             joins[f"{virtual}_vector_chunks{number}"] = SQL("JOIN"), _OF_CHUNK.format(of)

@@ -182,6 +182,17 @@ def shown(*leading: str) -> str:
     return ", ".join((*leading, COLUMNS.replace("note", "note #>> '{}'")))
 
 
+def test_vectors_with_a_number_as_key(
+    cli: CommandLine, folder: Path, database: Path, dsn: str, vectors: apsw.Connection
+) -> None:
+    """As most tables have it: the number is the rowid."""
+    vectors.execute("CREATE VIRTUAL TABLE numbered USING vec0(number integer primary key, e float[2])")
+    vectors.execute("INSERT INTO numbered VALUES (7, ?), (9, ?)", (packed(1, 2), packed(3, 4)))
+    with Following(cli, database, rules(folder, "numbered")) as mirror:
+        mirror.equal()
+        assert ask(dsn, "SELECT rowid, number, e FROM numbered WHERE number = 9") == [(9, 9, packed(3, 4))]
+
+
 def test_vectors(cli: CommandLine, folder: Path, database: Path, dsn: str, vectors: apsw.Connection) -> None:
     """Each vector, its rowid and what lies beside it, as the virtual table itself gives them."""
     columns = "embedding float[3], small int8[4], bits bit[16], +note text, colour text, size integer, weight float"
