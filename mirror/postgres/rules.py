@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from mirror.core.rules import OMIT, ROWS, Rules
+from mirror.core.rules import OMIT, ROWS, Rules, folded
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, Column, ColumnType, MapTable, Profile, Table, TableMapping
 from mirror.postgres import kinds
 from mirror.postgres.profiles.generic import NO_OVERRIDES
@@ -72,11 +72,12 @@ def unknown(rules: Rules, tables: Mapping[str, Table]) -> list[str]:
     """The rules that no column of the source, outside of primary keys, is meant by. ``tables``: as read by them."""
     known = {f"{table.name}.{name}" for table in tables.values() for name in _of_table(rules, table)}
     known |= {f"{table.name}.{name}" for table in tables.values() for name in table.omitted}
-    return sorted(rules.columns.keys() - known)
+    known = {folded(name) for name in known}
+    return sorted(name for name in rules.columns if folded(name) not in known)
 
 
 def _of_table(rules: Rules, table: Table) -> dict[str, ColumnType]:
-    found = ((column, rules.columns.get(f"{table.name}.{column.name}", "")) for column in table.columns)
+    found = ((column, rules.of_column(table.name, column.name)) for column in table.columns)
     return {
         column.name: _type(rule, column)
         for column, rule in found

@@ -13,6 +13,7 @@ from loguru import logger
 from mirror.core.backoff import Backoff
 from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
+from mirror.core.rules import folded
 from mirror.core.tables import Table
 from mirror.postgres.rules import is_followed, may_be_followed, recorded, unknown
 from mirror.postgres.sink import Sink
@@ -139,9 +140,10 @@ class TableRepairs:
         for name in unknown(rules, tables):
             logger.warning("{}: columns in mirror.json: no column {} outside of a primary key", self._name, name)
         for virtual in replica.schema.virtual:
-            if virtual.obstacle and virtual.name in rules.tables:
+            if virtual.obstacle and rules.carries(virtual.name):
                 logger.warning("{}: tables in mirror.json: {}: {}", self._name, virtual, virtual.obstacle)
-        for name in sorted(rules.tables.keys() - {virtual.name for virtual in replica.schema.virtual}):
+        there = {folded(virtual.name) for virtual in replica.schema.virtual}
+        for name in sorted(name for name in rules.tables if folded(name) not in there):
             logger.warning("{}: tables in mirror.json: no virtual table {}", self._name, name)
         if gone := (sink.mappings.keys() | sink.refusals.keys()) - tables.keys():
             sink.retire(gone)
