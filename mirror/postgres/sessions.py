@@ -145,18 +145,21 @@ def _take_in_hand(made: Session) -> None:
 def _require_own_process(made: Session, dsn: str, name: str) -> None:
     """Raise :class:`SinkError` if a pooler gives the connection's server process to others between transactions.
 
+    One that a pooler gives for the session is cleared: the client before may have left statements, locks and tables.
+
     Any pooler makes up the numbers by which its clients cancel; without one they are the server's. Whether it is in
     transaction mode is tried: a second connection that has a transaction open gets the process of the first, or the
     first one gets another. In session mode neither can be.
     """
-    row = made.execute(_BACKEND).fetchone()
+    # Not prepared, also when asked often: another client's statement may have that name.
+    row = made.execute(_BACKEND, prepare=False).fetchone()
     if row == (made.info.backend_pid,):
         return
     for _ in range(_POOLER_TRIES):
         other = Session.made(dsn, name, raw=False)
         try:
             theirs = _process_in_transaction(other)
-            shared = (theirs,) == row or made.execute(_BACKEND).fetchone() != row
+            shared = (theirs,) == row or made.execute(_BACKEND, prepare=False).fetchone() != row
             if theirs is not None:
                 other.execute("ROLLBACK")  # else the pooler closes that process
         finally:
@@ -177,6 +180,7 @@ def _require_own_process(made: Session, dsn: str, name: str) -> None:
                 next_step="let the pooler have more connections (the mirror needs up to four), or name Postgres itself",
                 retryable=True,
             )
+    made.execute("DISCARD ALL")
 
 
 def _process_in_transaction(other: Session) -> int | None:

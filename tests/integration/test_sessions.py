@@ -152,6 +152,22 @@ def test_a_pooler_in_session_mode_is_none(dsn: str) -> None:
         Sink.open(pooler.dsn, "/source.db", "public", PROFILES).close()
 
 
+def test_a_pooler_that_clears_nothing(dsn: str) -> None:
+    """What the client before has left in a server's process is in nobody's way."""
+    with Pooler(dsn, "session", idle=2) as pooler:
+        for number in range(2):
+            with psycopg.connect(pooler.dsn, autocommit=True) as program:
+                program.execute("SELECT 1", prepare=True)
+                program.execute("CREATE TEMP TABLE pg_class(x int)")
+                program.execute("SELECT pg_advisory_lock(7, %s)", (number,))
+        for _ in range(3):
+            with connect(pooler.dsn) as session:
+                assert session.execute("SELECT 2", prepare=True).fetchone() == (2,)
+                assert session.execute("SELECT to_regclass('pg_temp.pg_class')").fetchone() == (None,)
+                held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+                assert session.execute(held).fetchone() == (0,)
+
+
 def test_the_commands_refuse_a_pooler_in_transaction_mode(
     dsn: str, folder: Path, writer: Writer, database: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """A pooler of connections, as PgBouncer is one: its clients share the server's processes.
 
 In transaction mode a client has a server process for a transaction, then it may be another client's, with all that was
-set in it. In session mode a client has its own until it leaves.
+set in it. In session mode a client has its own until it leaves; the next one gets it as it is, no reset query is set.
 """
 
 from __future__ import annotations
@@ -138,6 +138,9 @@ class Pooler:
                     if key.fileobj is client:
                         for kind, message in messages.of(data):
                             if kind == b"X":
+                                if server is not None and not asked:
+                                    self._idle.append(server)
+                                    return
                                 continue
                             if server is None:
                                 server = self._take()
