@@ -19,9 +19,10 @@ from psycopg.rows import tuple_row
 
 from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
-from mirror.parity import digests, kinds, originals, typed
+from mirror.parity import digests
 from mirror.parity.plan import MappedColumn, Mapping, Plan
-from mirror.parity.values import CONVERTERS, Cells
+from mirror.parity.selected import converters_of, identifier, selected
+from mirror.parity.values import Cells
 
 #: Rows in one round trip.
 FETCH_ROWS = 4000
@@ -91,18 +92,8 @@ SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n O
 WHERE e.extname = 'vector'
 """
 
-#: By codec: what is selected for a column, and how that becomes a value.
-_EXPRESSIONS = typed.EXPRESSIONS | originals.EXPRESSIONS | kinds.EXPRESSIONS
-_CODEC_CONVERTERS = typed.CONVERTERS | originals.CONVERTERS | {"number": kinds.number}
-
 #: Alias of a table in a query.
 _ROW = "mirror_row"
-
-_CASTS = {
-    "boolean": "{c}::int4::int8",
-    "numeric": "{c}::text",
-    "jsonb": "{c}::text",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +256,14 @@ class Target:
             return 0
         conditions: list[sql.Composable] = [
             sql.SQL("({})").format(
-                sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(_identifier(name)) for name in nullable)
+                sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(identifier(name)) for name in nullable)
             )
         ]
         parameters: list[object] = []
         if mapping.agent is not None:
             conditions.append(sql.SQL("agent_id = %s"))
             parameters.append(mapping.agent)
-        table = _identifier(mapping.target_schema, mapping.target_table)
+        table = identifier(mapping.target_schema, mapping.target_table)
         query = sql.SQL("SELECT count(*) FROM {}").format(table) + _where(conditions)
         with psycopg.Cursor(self._conn, row_factory=tuple_row) as cursor:
             row = cursor.execute(query, parameters).fetchone()
@@ -286,7 +277,7 @@ class Target:
     def rows(self, plan: Plan, wanted: Range, together: int = FETCH_ROWS) -> Iterator[list[Cells]]:
         """Rows of a range in the common key order (any order where there is none), in batches of ``together``."""
         query, parameters = self._select(plan, wanted)
-        converters = _converters_of(plan)
+        converters = converters_of(plan.row_columns)
         with psycopg.ServerCursor(self._conn, "mirror_parity", row_factory=tuple_row) as cursor:
             cursor.execute(query, parameters, binary=True)
             while batch := cursor.fetchmany(together):
@@ -306,8 +297,8 @@ class Target:
         return bytes(found[0])
 
     def _image(self, column: MappedColumn) -> sql.Composed:
-        name, vectors = _identifier(column.name), sql.Identifier(self._vectors) if self._vectors else sql.SQL("")
-        return sql.SQL(digests.expression(column)).format(e=_selected(column), c=name, v=vectors)
+        name, vectors = identifier(column.name), sql.Identifier(self._vectors) if self._vectors else sql.SQL("")
+        return sql.SQL(digests.expression(column)).format(e=selected(column), c=name, v=vectors)
 
     def _query(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         # Not conn.cursor(): the connection's own factory may want other placeholders.
@@ -322,14 +313,14 @@ class Target:
 
     def _select(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, list[object]]:
         held, keys, parameters = self._range(plan, wanted)
-        query = sql.SQL("SELECT {}").format(sql.SQL(", ").join(map(_selected, plan.row_columns))) + held
+        query = sql.SQL("SELECT {}").format(sql.SQL(", ").join(map(selected, plan.row_columns))) + held
         return query + sql.SQL(" ORDER BY ") + keys if plan.order else query, parameters
 
     def _range(self, plan: Plan, wanted: Range) -> tuple[sql.Composed, sql.Composed, list[object]]:
         """FROM and WHERE of a range, the keys to order it by, and the parameters."""
         mapping = plan.mapping
         held = sql.SQL(" FROM {} AS {}").format(
-            _identifier(mapping.target_schema, mapping.target_table), sql.Identifier(_ROW)
+            identifier(mapping.target_schema, mapping.target_table), sql.Identifier(_ROW)
         )
         conditions: list[sql.Composable] = []
         parameters: list[object] = []
@@ -359,15 +350,6 @@ class Target:
         return held + _where(conditions), keys, parameters
 
 
-def _selected(column: MappedColumn) -> sql.Composed:
-    """What to select for a column."""
-    name = _identifier(column.name)
-    if column.codec in _EXPRESSIONS:
-        source = sql.Literal(column.source.replace("%", "%%"))
-        return sql.SQL(_EXPRESSIONS[column.codec]).format(c=name, s=source)
-    return sql.SQL(_CASTS.get(column.pg_type, "{c}")).format(c=name)
-
-
 def _of_row(name: str) -> sql.Identifier:
     return sql.Identifier(_ROW, name.replace("%", "%%"))
 
@@ -376,26 +358,9 @@ def _where(conditions: list[sql.Composable]) -> sql.Composed:
     return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.Composed([])
 
 
-def _identifier(*names: str) -> sql.Identifier:
-    # psycopg also looks for placeholders in names.
-    return sql.Identifier(*(name.replace("%", "%%") for name in names))
-
-
 def _key(text: str | None) -> tuple[str, ...] | None:
     names = None if text is None else json.loads(text)
     return None if names is None else tuple(names)
-
-
-def _converters_of(plan: Plan) -> list[tuple[int, Any]]:
-    found = []
-    for index, column in enumerate(plan.row_columns):
-        if column.codec in _EXPRESSIONS:
-            convert = _CODEC_CONVERTERS.get(column.codec)
-        else:
-            convert = CONVERTERS.get(column.pg_type)
-        if convert is not None:
-            found.append((index, convert))
-    return found
 
 
 def _converted(rows: list[Cells], converters: list[tuple[int, Any]]) -> list[Cells]:

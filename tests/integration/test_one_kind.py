@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Identifier
 from mirror.parity import digests
 from mirror.parity.digests import Choice
 from mirror.parity.plan import MappedColumn
-from mirror.parity.target import _CODEC_CONVERTERS, _selected
+from mirror.parity.selected import converter, selected
 from mirror.parity.target import Target as Postgres
 from mirror.parity.values import same
 from mirror.postgres.typed import encoder, original_member
@@ -116,9 +116,10 @@ def test_times_in_digests(dsn: str) -> None:
     """What Postgres makes of a time and its original is what parity makes of SQLite's value."""
     column = MappedColumn("v", "v", "timestamp with time zone", "moment")
     image = SQL("SELECT {}, sha256({}) FROM t").format(
-        _selected(column), SQL(digests.expression(column)).format(e=_selected(column), c=Identifier("v"), v=SQL(""))
+        selected(column), SQL(digests.expression(column)).format(e=selected(column), c=Identifier("v"), v=SQL(""))
     )
-    compared = 0
+    compared, convert = 0, converter(column)
+    assert convert is not None
     with psycopg.connect(dsn) as connection:
         connection.execute("SET TimeZone = 'UTC'; CREATE TEMP TABLE t(v timestamptz, _original jsonb)")
         for value in times_of_all_kinds():
@@ -128,7 +129,7 @@ def test_times_in_digests(dsn: str) -> None:
             connection.execute("DELETE FROM t")
             connection.execute("INSERT INTO t VALUES (%s::timestamptz, %s::jsonb)", (encoded, kept))
             text, theirs = connection.execute(image).fetchone() or (None, None)
-            assert same(_CODEC_CONVERTERS["moment"](text), value), value
+            assert same(convert(text), value), value
             mine = digests.digest_of([column], [(value,)])
             compared += mine is not None
             assert mine in (None, theirs), value

@@ -29,8 +29,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hook": ("core",),
     "storage": ("core", "sqlite.format", "postgres.embedded", "postgres.failures", "postgres.typed"),
     "sidecar": ("core", "sqlite", "capture.link", "capture.spool", "replica", "postgres", "parity", "hook.wire"),
+    "reverse": ("core", "postgres", "parity.plan", "parity.selected", "parity.typed", "parity.values"),
     "cutover": ("core", "replica.declared", "postgres", "parity.proof"),
-    "cli": ("core", "sqlite", "capture", "replica", "postgres", "parity", "hook", "storage", "sidecar", "cutover"),
+    "cli": (
+        "core",
+        "sqlite",
+        "capture",
+        "replica",
+        "postgres",
+        "parity",
+        "hook",
+        "storage",
+        "sidecar",
+        "reverse",
+        "cutover",
+    ),
 }
 #: What lies in ``mirror/`` beside the packages.
 BESIDE = {"mirror", "mirror.__main__"}

@@ -1,0 +1,354 @@
+"""The reverse mirror of one source: the batches, one after the other.
+
+A batch is what one snapshot of Postgres sees of the outbox and the one before did not. Rows are read in that snapshot,
+written to the file in one transaction, and then the snapshot is saved as what the file has. Whatever is interrupted in
+between is done again with a newer snapshot; as rows are written by key as they then are, that changes nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loguru import logger
+
+from mirror.core.errors import SinkError, SourceError
+from mirror.core.faults import Faults, no_fault
+from mirror.postgres.codecs import Unfit
+from mirror.postgres.failures import translated
+from mirror.postgres.sessions import Session, connect
+from mirror.postgres.target import is_intact, load_targets
+from mirror.reverse import capture
+from mirror.reverse.rows import Found, Since, TableRows
+from mirror.reverse.writer import NotTakenError, SqliteWriter
+
+#: Seconds between two looks for new events.
+POLL_SECONDS = 0.005
+#: Seconds between two checks of whether all that is written is still captured, and two removals of what is done.
+CHECK_SECONDS = 1.0
+#: Rejected rows that are tried again with each batch, at most.
+RETRIED_REJECTS = 500
+
+_BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class LostError(SinkError):
+    """The way back is lost: the file does not get what is written in Postgres any more."""
+
+    code = "postgres.way_back_lost"
+
+
+@dataclass(slots=True)
+class Applied:
+    """One batch."""
+
+    rows: int = 0
+    rejects: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    """By source table and key, as in the outbox."""
+    taken: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)
+    """Keys that were rejected before, and are not now."""
+
+
+def start(conn: Session, source_id: int) -> None:
+    """Record that the file has all that is visible now, in the caller's transaction; an earlier way back is over."""
+    conn.execute("DELETE FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(source_id),))
+    conn.execute(
+        "INSERT INTO mirror.reverse (source_id, snapshot) VALUES ($1::bigint, pg_current_snapshot())"
+        " ON CONFLICT (source_id) DO UPDATE SET snapshot = EXCLUDED.snapshot, started_at = now(), applied_at = NULL,"
+        " batches = 0, rows = 0, lost = NULL",
+        (str(source_id),),
+    )
+
+
+class ReverseFollower:
+    """Carries what programs write in Postgres into one file. Thread: one at a time."""
+
+    def __init__(self, dsn: str, source_id: int, agent: str | None, database: Path, faults: Faults = no_fault) -> None:
+        """``agent``: the source's owner. Raises :class:`SinkError`, :class:`SourceError`, :class:`LostError`."""
+        self._source_id = source_id
+        self._database = database
+        self._faults = faults
+        self._conn = connect(dsn, name="mirror reverse", raw=True)
+        try:
+            with translated("begin the way back"):
+                self._targets = load_targets(self._conn, source_id, agent)
+                row = self._conn.execute(
+                    "SELECT snapshot::text, lost FROM mirror.reverse WHERE source_id = $1::bigint", (str(source_id),)
+                ).fetchone()
+            if row is None:
+                raise SinkError("begin the way back", str(database), "it was never begun for this source")
+            self._snapshot, lost = row
+            if lost is not None:
+                raise self._lost(lost)
+            self._rows = {name: TableRows(self._conn, target) for name, target in self._targets.items()}
+            self._writer = SqliteWriter(database)
+        except BaseException:
+            self._conn.close()
+            raise
+        try:
+            self._describe()
+        except BaseException:
+            self.close()
+            raise
+        self._checked_at = 0.0
+
+    def close(self) -> None:
+        """Close both connections."""
+        self._writer.close()
+        self._conn.close()
+
+    def _lost(self, why: str) -> LostError:
+        return LostError(
+            "carry writes back",
+            str(self._database),
+            f"the way back is lost: {why}",
+            next_step="finalize the move, or copy the source's tables back by hand",
+        )
+
+    def _describe(self) -> None:
+        self._schema_version = self._writer.schema_version
+        self._writer.describe(
+            (name, [column.source for column in rows.target.columns], rows.key_sources)
+            for name, rows in self._rows.items()
+        )
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def step(self) -> Applied | None:
+        """Carry what is new, if anything; None: nothing is.
+
+        Raises :class:`SinkError` and :class:`SourceError`, retryable where that may help, and :class:`LostError`.
+        """
+        now = time.monotonic()
+        if now - self._checked_at > CHECK_SECONDS:
+            self._check()
+            self._checked_at = now
+        with translated("carry writes back", str(self._database)):
+            self._conn.execute(_BEGIN)
+            try:
+                since = Since(self._source_id, self._snapshot)
+                snapshot, tables = self._pending(since)
+                if not tables:
+                    return None
+                self._faults("reverse:read")
+                applied = self._apply(since, tables)
+            finally:
+                self._conn.execute(b"ROLLBACK")
+            self._faults("reverse:written")
+            self._save(snapshot, applied)
+            self._faults("reverse:saved")
+            return applied
+
+    def drain(self, check: Callable[[], None] = lambda: None) -> None:
+        """Carry until nothing is left that is visible. Raises as :meth:`step` does, and what ``check`` raises."""
+        while self.step() is not None:
+            check()
+
+    def _pending(self, since: Since) -> tuple[str, dict[str, bool]]:
+        """The snapshot of this transaction, and the tables that have events: whether all rows are meant."""
+        from psycopg.sql import SQL
+
+        query = SQL(
+            "SELECT pg_current_snapshot()::text, o.source_table, bool_or(o.key IS NULL) FROM (SELECT) x"
+            " LEFT JOIN mirror.outbox o ON {} GROUP BY 2"
+        ).format(since.condition())
+        rows = self._conn.execute(query).fetchall()
+        return rows[0][0], {table: whole for _, table, whole in rows if table is not None}
+
+    def _apply(self, since: Since, tables: dict[str, bool]) -> Applied:
+        writer = self._writer
+        writer.begin()
+        try:
+            if writer.schema_version != self._schema_version:
+                writer.roll_back()
+                self._describe()
+                writer.begin()
+            if unknown := [name for name in tables if name not in self._rows]:
+                raise self._give_up(f"the table {unknown[0]} is not mirrored any more")
+            batch = _Batch(writer, self._rows)
+            for table, whole in tables.items():
+                rows = self._rows[table]
+                if whole:
+                    batch.replace(table)
+                else:
+                    batch.delete(table, rows.written(since, gone=True))
+            for table, whole in tables.items():
+                rows = self._rows[table]
+                batch.put(table, rows.all() if whole else rows.written(since, gone=False))
+            for table, keys in self._rejected().items():
+                batch.again(table, keys)
+            batch.finish()
+            self._faults("reverse:before commit")
+            writer.commit()
+            return batch.applied
+        except BaseException:
+            writer.roll_back()
+            raise
+
+    def _rejected(self) -> dict[str, list[list[str]]]:
+        found: dict[str, list[list[str]]] = {}
+        for table, key in self._conn.execute(
+            "SELECT source_table, key FROM mirror.reverse_rejects WHERE source_id = $1::bigint LIMIT $2::int",
+            (str(self._source_id), str(RETRIED_REJECTS)),
+        ):
+            found.setdefault(table, []).append(key)
+        return found
+
+    def _save(self, snapshot: str, applied: Applied) -> None:
+        """Record what the file has now. The file has it already: if this fails, the batch is done again."""
+        with self._conn.transaction():
+            known = {
+                (table, tuple(key))
+                for table, key in self._conn.execute(
+                    "DELETE FROM mirror.reverse_rejects WHERE source_id = $1::bigint AND (source_table, key) IN"
+                    " (SELECT t, ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_to_recordset($2::jsonb)"
+                    " AS done(t text, k jsonb)) RETURNING source_table, key",
+                    (
+                        str(self._source_id),
+                        json.dumps([{"t": table, "k": key} for table, key in (*applied.taken, *applied.rejects)]),
+                    ),
+                )
+            }
+            for (table, key), reason in applied.rejects.items():
+                self._conn.execute(
+                    "INSERT INTO mirror.reverse_rejects (source_id, source_table, key, reason)"
+                    " VALUES ($1::bigint, $2::text, $3::text[], $4::text)",
+                    (str(self._source_id), table, list(key), reason),
+                )
+                if (table, key) not in known:
+                    logger.warning("{}: the file does not take a row of {}: {}", self._database.name, table, reason)
+            self._conn.execute(
+                "UPDATE mirror.reverse SET snapshot = $2::pg_snapshot, applied_at = clock_timestamp(),"
+                " batches = batches + 1, rows = rows + $3::bigint WHERE source_id = $1::bigint",
+                (str(self._source_id), snapshot, str(applied.rows)),
+            )
+        self._snapshot = snapshot
+
+    # -- whether it can go on ----------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Raise :class:`LostError` if writes are not captured, or cannot be read; remove events that are done with."""
+        with translated("look after the way back", str(self._database)):
+            for name, target in self._targets.items():
+                if not capture.is_on(self._conn, self._source_id, target):
+                    raise self._give_up(f"the triggers of {target.schema}.{target.name} ({name}) are gone or off")
+                if not is_intact(self._conn, target):
+                    raise self._give_up(f"the table {target.schema}.{target.name} was altered in Postgres")
+            self._conn.execute(
+                "DELETE FROM mirror.outbox WHERE source_id = $1::bigint AND xid < pg_snapshot_xmin($2::pg_snapshot)",
+                (str(self._source_id), self._snapshot),
+            )
+
+    def _give_up(self, why: str) -> LostError:
+        """Record that the way back is lost, on a connection of its own: this one may be in a transaction."""
+        if self._conn.info.transaction_status != self._conn.info.transaction_status.IDLE:
+            self._conn.execute(b"ROLLBACK")
+        self._conn.execute(
+            "UPDATE mirror.reverse SET lost = $2::text WHERE source_id = $1::bigint AND lost IS NULL",
+            (str(self._source_id), why),
+        )
+        return self._lost(why)
+
+
+class _Batch:
+    """One batch, which is being written."""
+
+    def __init__(self, writer: SqliteWriter, rows: dict[str, TableRows]) -> None:
+        self.applied = Applied()
+        self._writer = writer
+        self._rows = rows
+        self._late: list[tuple[str, Found, str]] = []
+        """Rows that did not fit when their turn came, and why: with those after them they may."""
+
+    def delete(self, table: str, found: Iterable[Found]) -> None:
+        for one in found:
+            self._one(table, one)
+
+    def put(self, table: str, found: Iterable[Found]) -> None:
+        for one in found:
+            self._one(table, one)
+
+    def replace(self, table: str) -> None:
+        """Delete the rows that Postgres does not have."""
+        try:
+            self._writer.keep_only(table, (one.key for one in self._rows[table].all()))
+        except NotTakenError as error:
+            raise SourceError("carry writes back", table, f"the file does not let rows go: {error}") from error
+
+    def again(self, table: str, keys: list[list[str]]) -> None:
+        """Try rows again that were rejected before."""
+        if table not in self._rows:
+            return
+        for one in self._rows[table].by_keys(keys):
+            before = len(self._late)
+            self._one(table, one)
+            if len(self._late) == before:
+                self.applied.taken.add((table, tuple(one.text)))
+
+    def _one(self, table: str, one: Found) -> None:
+        try:
+            if one.row is None:
+                self._writer.delete(table, one.key)
+            else:
+                self._writer.put(table, one.key, one.row)
+            self.applied.rows += 1
+        except NotTakenError as error:
+            self._late.append((table, one, str(error)))
+
+    def finish(self) -> None:
+        """Write the rows that did not fit before, and undo what triggers have done to rows of the mirror's tables."""
+        self._retry()
+        if self._late:
+            # Each may be in another's way, as in an exchange of two unique values: all go, then all come.
+            waiting = self._late
+            for table, one, _ in waiting:
+                self._try_delete(table, one)
+            self._late = []
+            for table, one, _ in waiting:
+                self._one(table, one)
+            self._retry()
+        self.applied.rejects = {(table, tuple(one.text)): why for table, one, why in self._late}
+        self.applied.taken -= set(self.applied.rejects)
+        self._restore()
+
+    def _try_delete(self, table: str, one: Found) -> None:
+        try:
+            self._writer.delete(table, one.key)
+        except NotTakenError as error:
+            logger.debug("{}: a row stays for now: {}", table, error)
+
+    def _retry(self) -> None:
+        """Try late rows as long as that helps."""
+        while self._late:
+            waiting, self._late = self._late, []
+            for table, one, _ in waiting:
+                self._one(table, one)
+            if len(self._late) == len(waiting):
+                return
+
+    def _restore(self) -> None:
+        """Write the rows that triggers have changed as Postgres has them, without triggers."""
+        touched: dict[str, list[list[str]]] = {}
+        for table, key in self._writer.touched():
+            try:
+                touched.setdefault(table, []).append(self._rows[table].key_text(key))
+            except Unfit:  # Postgres cannot have such a row
+                self._writer.triggers(fire=False)
+                self._writer.delete(table, key)
+        if not touched:
+            return
+        self._writer.triggers(fire=False)
+        for table, keys in touched.items():
+            for one in self._rows[table].by_keys(keys):
+                if (table, tuple(one.text)) in self.applied.rejects:
+                    continue
+                try:
+                    if one.row is None:
+                        self._writer.delete(table, one.key)
+                    else:
+                        self._writer.put(table, one.key, one.row)
+                except NotTakenError as error:
+                    self.applied.rejects[table, tuple(one.text)] = str(error)

@@ -1,0 +1,285 @@
+"""The SQLite file, written by key: a batch is one transaction.
+
+The file's own triggers fire, because full-text indexes are kept by them. Some write to tables that the batch brings
+itself, too (a time of the last change, a count): what they have done to rows there is undone, so that the file shows
+what Postgres shows. Foreign keys are not enforced meanwhile: the order within a batch is not that of the program, and
+Postgres has done what they do.
+
+A commit is on the disk before the batch counts as applied (``synchronous=FULL``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+
+from mirror.core.errors import SourceError
+from mirror.core.quote import quoted
+from mirror.core.values import Row, Value
+from mirror.reverse.values import bound, placeholder
+
+#: Milliseconds to wait for a program that writes; then the batch is tried again.
+BUSY_MS = 2000
+
+_WRITES = {
+    apsw.SQLITE_INSERT: "INSERT",
+    apsw.SQLITE_UPDATE: "UPDATE",
+    apsw.SQLITE_DELETE: "DELETE",
+}
+
+
+class NotTakenError(Exception):
+    """SQLite does not take a row; the text says why."""
+
+
+@dataclass(slots=True)
+class Table:
+    """One table as the file has it."""
+
+    name: str
+    columns: tuple[str, ...]
+    """Those that are written, in the order of a row's values."""
+    places: tuple[int, ...]
+    """Where their values are in a row."""
+    key: tuple[str, ...]
+    """``rowid``, or one of its other names, where that is the key."""
+    key_columns: tuple[int, ...]
+    """The places of the key's columns in the table, in declared order; empty for the rowid."""
+    disturbed: frozenset[str] = frozenset()
+    """The tables of the mirror that its triggers write to."""
+    _texts: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def where(self, key: Sequence[Value]) -> str:
+        """The condition of a row by its key, of which the values are given twice."""
+        return " AND ".join(
+            # The second compares without a collation that takes two keys of Postgres for one.
+            f"{quoted(name)} IS {placeholder(value)} AND {quoted(name)} IS {placeholder(value)} COLLATE BINARY"
+            for name, value in zip(self.key, key, strict=True)
+        )
+
+
+class SqliteWriter:
+    """A connection that writes. Close it after use; nothing else in the process may open the file otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises :class:`SourceError` if the file is not there or cannot be opened."""
+        self._path = path
+        try:
+            self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            self._db.set_busy_timeout(BUSY_MS)
+            self._db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF")
+            self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        self._tables: dict[str, Table] = {}
+        self._names: dict[str, str] = {}
+        self._touched: dict[tuple[str, Row], None] = {}
+
+    def _failed(self, error: apsw.Error) -> SourceError:
+        busy = isinstance(error, apsw.BusyError | apsw.LockedError)
+        return SourceError(
+            "write to the file",
+            str(self._path),
+            "a program holds its lock" if busy else f"{type(error).__name__}: {error}",
+            next_step="end the program that writes to it" if busy else "repair it, or finalize without a way back",
+            retryable=busy or isinstance(error, apsw.IOError | apsw.FullError | apsw.CantOpenError),
+        )
+
+    # -- tables ------------------------------------------------------------------------------------
+
+    def describe(self, tables: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> None:
+        """Learn the tables that are written: name, the columns of a row's values, and those of its key.
+
+        Raises :class:`SourceError` for one that the file does not have so.
+        """
+        wanted = list(tables)
+        self._tables = {name: self._table(name, columns, key) for name, columns, key in wanted}
+        self._names = {name.lower(): name for name in self._tables}
+        for table in self._tables.values():
+            table.disturbed = self._effects(table)
+
+    def _table(self, name: str, columns: Sequence[str], key: Sequence[str]) -> Table:
+        found = list(self._db.execute("SELECT name, hidden, cid FROM pragma_table_xinfo(?)", (name,)))
+        known = {column: (hidden, cid) for column, hidden, cid in found}
+        if absent := [column for column in columns if column not in known]:
+            what = f"it has no column {', '.join(absent)}" if found else "it is not there"
+            raise SourceError("carry writes back", f"{self._path}, table {name}", what)
+        written = [at for at, column in enumerate(columns) if known[column][0] == 0]  # others are computed
+        if list(key) == ["_rowid"] and "_rowid" not in known:
+            alias = next(each for each in ("rowid", "_rowid_", "oid") if each not in {c.lower() for c in known})
+            return Table(name, tuple(columns[at] for at in written), tuple(written), (alias,), ())
+        cids = sorted((cid, column) for column, (hidden, cid) in known.items())
+        order = [column for _, column in cids]
+        return Table(
+            name,
+            tuple(columns[at] for at in written),
+            tuple(written),
+            tuple(key),
+            tuple(order.index(column) for column in key),
+        )
+
+    def _effects(self, table: Table) -> frozenset[str]:
+        """The tables of the mirror that the triggers of a table write to, as SQLite's compiler says."""
+        found: set[str] = set()
+
+        def note(action: int, first: str | None, _second: Any, _database: Any, trigger: str | None) -> int:
+            if trigger is not None and action in _WRITES and first is not None and first.lower() in self._names:
+                found.add(self._names[first.lower()])
+            return apsw.SQLITE_OK
+
+        name, one = quoted(table.name), quoted(table.columns[0])
+        texts = [
+            f"INSERT INTO {name}({one}) VALUES (NULL)",
+            f"UPDATE {name} SET {', '.join(f'{quoted(c)}=NULL' for c in table.columns)}",
+            f"DELETE FROM {name}",
+        ]
+        self._db.authorizer = note
+        try:
+            for text in texts:
+                self._db.execute(f"EXPLAIN {text}").fetchall()
+        except apsw.Error as error:
+            raise SourceError(
+                "carry writes back", f"{self._path}, table {table.name}", f"its triggers cannot be run here: {error}"
+            ) from error
+        finally:
+            self._db.authorizer = None
+        return frozenset(found)
+
+    @property
+    def schema_version(self) -> int:
+        """Changes when the schema of the file does."""
+        return int(self._db.pragma("schema_version"))
+
+    # -- a batch -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin a batch. Raises :class:`SourceError`, retryable if a program holds the lock."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        self._touched.clear()
+        if any(table.disturbed for table in self._tables.values()):
+            self._db.preupdate_hook(self._note, id=self)
+
+    def _note(self, change: Any) -> None:
+        """Note the rows of the mirror's tables that triggers write to."""
+        if change.depth == 0 or (name := self._names.get(change.table_name.lower())) is None:
+            return
+        table = self._tables[name]
+        if not table.key_columns:
+            keys: list[Row] = [(change.rowid,), (change.rowid_new,)]
+        else:
+            images = [image for image in (change.old, change.new) if image is not None]
+            keys = [tuple(image[at] for at in table.key_columns) for image in images]
+        for key in keys:
+            self._touched[name, key] = None
+
+    def touched(self) -> list[tuple[str, Row]]:
+        """Tables and keys of the rows that triggers have written to since :meth:`begin`."""
+        return list(self._touched)
+
+    def triggers(self, *, fire: bool) -> None:
+        """Whether the file's triggers fire from now on."""
+        self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, int(fire))
+        if not fire:
+            self._db.preupdate_hook(None, id=self)
+
+    def delete(self, table: str, key: Row) -> None:
+        """Delete a row, if it is there. Raises :class:`NotTakenError`, :class:`SourceError`."""
+        known = self._tables[table]
+        self._run(f"DELETE FROM {quoted(table)} WHERE {known.where(key)}", _twice(key))
+
+    def put(self, table: str, key: Row, row: Row) -> None:
+        """Make a row what it is in Postgres. Raises :class:`NotTakenError`, :class:`SourceError`."""
+        known = self._tables[table]
+        values = [row[at] for at in known.places]
+        name = quoted(table)
+        own = set(known.key)
+        others = [(c, v) for c, v in zip(known.columns, values, strict=True) if c not in own]
+        if others:
+            settings = ", ".join(f"{quoted(c)}={placeholder(v)}" for c, v in others)
+            self._run(
+                f"UPDATE OR ABORT {name} SET {settings} WHERE {known.where(key)}",
+                [*(bound(v) for _, v in others), *_twice(key)],
+            )
+            if self._db.changes():
+                return
+        elif self._db.execute(f"SELECT 1 FROM {name} WHERE {known.where(key)}", _twice(key)).get is not None:
+            return
+        columns, given = list(known.columns), list(values)
+        if not known.key_columns:
+            columns, given = [known.key[0], *columns], [key[0], *given]
+        self._run(
+            f"INSERT OR ABORT INTO {name}({', '.join(map(quoted, columns))})"
+            f" VALUES ({', '.join(map(placeholder, given))})",
+            [bound(value) for value in given],
+        )
+        if not self._db.changes():
+            raise NotTakenError("a trigger of the file ignores it")
+
+    def keep_only(self, table: str, keys: Iterable[Row]) -> None:
+        """Delete all rows of a table but those with these keys. Raises :class:`NotTakenError`, :class:`SourceError`."""
+        known = self._tables[table]
+        columns = [f"k{at}" for at in range(len(known.key))]
+        self._run("DROP TABLE IF EXISTS temp.mirror_keys", ())
+        self._run(f"CREATE TEMP TABLE mirror_keys({', '.join(columns)})", ())
+        for key in keys:
+            marks = ", ".join(map(placeholder, key))
+            self._run(f"INSERT INTO temp.mirror_keys VALUES ({marks})", [bound(value) for value in key])
+        self._run(f"CREATE INDEX temp.mirror_key ON mirror_keys({', '.join(columns)})", ())
+        same = " AND ".join(
+            f"k.{column} IS t.{quoted(name)} COLLATE BINARY" for column, name in zip(columns, known.key, strict=True)
+        )
+        name = quoted(table)
+        gone = f"SELECT 1 FROM temp.mirror_keys k WHERE {same}"
+        self._run(f"DELETE FROM main.{name} AS t WHERE NOT EXISTS ({gone})", ())
+        self._run("DROP TABLE temp.mirror_keys", ())
+
+    def _run(self, text: str, values: Sequence[Any]) -> None:
+        try:
+            self._db.execute(text, values)
+        except (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, apsw.RangeError) as error:
+            if not self._db.in_transaction:
+                # A trigger's RAISE(ROLLBACK): nothing of the batch is left.
+                raise self._failed(error) from error
+            raise NotTakenError(str(error)) from error
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def commit(self) -> None:
+        """End the batch: it is on the disk. Raises :class:`SourceError`."""
+        try:
+            self._db.execute("COMMIT")
+        except apsw.Error as error:
+            self.roll_back()
+            raise self._failed(error) from error
+        self.triggers(fire=True)
+
+    def roll_back(self) -> None:
+        """Take the batch back, if there is one."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self.triggers(fire=True)
+        self._db.preupdate_hook(None, id=self)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _twice(key: Row) -> list[Any]:
+    return [bound(value) for value in key for _ in range(2)]

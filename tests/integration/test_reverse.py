@@ -1,0 +1,234 @@
+"""The way back: what programs write in Postgres is carried into the SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from mirror.postgres.sessions import connect
+from mirror.postgres.target import load_targets
+from mirror.reverse import capture
+from mirror.reverse.follower import LostError, ReverseFollower, start
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer
+
+SCHEMA = (
+    "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT UNIQUE, body TEXT, score REAL, raw BLOB, extra JSON,"
+    " changed TEXT, mixed)",
+    "CREATE VIRTUAL TABLE words USING fts5(title, body, content='notes', content_rowid='id')",
+    "CREATE TRIGGER notes_ai AFTER INSERT ON notes BEGIN"
+    " INSERT INTO words(rowid, title, body) VALUES (new.id, new.title, new.body); END",
+    "CREATE TRIGGER notes_ad AFTER DELETE ON notes BEGIN"
+    " INSERT INTO words(words, rowid, title, body) VALUES ('delete', old.id, old.title, old.body); END",
+    "CREATE TRIGGER notes_au AFTER UPDATE ON notes BEGIN"
+    " INSERT INTO words(words, rowid, title, body) VALUES ('delete', old.id, old.title, old.body);"
+    " INSERT INTO words(rowid, title, body) VALUES (new.id, new.title, new.body); END",
+    "CREATE TABLE counts(name TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID",
+    "CREATE TABLE pairs(a TEXT, b INTEGER, note TEXT CHECK (length(note) < 9), PRIMARY KEY (a, b))",
+    "CREATE TABLE loose(v, w TEXT)",
+)
+
+
+class Way:
+    """A source whose mirror has ended, with the way back on."""
+
+    def __init__(self, dsn: str, database: Path, writer: Writer) -> None:
+        self.dsn, self.database, self.writer = dsn, database, writer
+        self.postgres = psycopg.connect(dsn, autocommit=True)
+        row = self.postgres.execute("SELECT source_id FROM mirror.sources").fetchone()
+        assert row is not None
+        self.source_id = int(row[0])
+        with connect(dsn, raw=True) as session, session.transaction():
+            targets = load_targets(session, self.source_id, None).values()
+            capture.install(session, self.source_id, targets)
+            capture.switch(session, self.source_id, targets, on=True)
+            start(session, self.source_id)
+
+    @contextmanager
+    def follower(self) -> Iterator[ReverseFollower]:
+        follower = ReverseFollower(self.dsn, self.source_id, None, self.database)
+        try:
+            yield follower
+        finally:
+            follower.close()
+
+    def carry(self) -> None:
+        with self.follower() as follower:
+            follower.drain()
+
+    def rows(self, query: str) -> list[list[Any]]:
+        """What SQLite has."""
+        return self.writer.run(query)
+
+    def rejects(self) -> list[tuple[Any, ...]]:
+        return self.postgres.execute("SELECT source_table, key, reason FROM mirror.reverse_rejects").fetchall()
+
+
+@pytest.fixture
+def way(dsn: str, database: Path, writer: Writer, mirror: MirrorProcess) -> Iterator[Way]:
+    writer.run(*SCHEMA)
+    writer.run(
+        "INSERT INTO notes VALUES (1, 'one', 'the first note', 1.5, x'00ff', '{ \"a\": 1 }', '2026-01-01', 7),"
+        " (2, 'two', 'the second', NULL, NULL, '{\"a\":2}', NULL, 'text'), (3, 'three', NULL, 2.0, x'', '3', '', 2.5)",
+        "INSERT INTO counts VALUES ('a', 1), ('b', 2)",
+        "INSERT INTO pairs VALUES ('x', 1, 'n'), ('x', 2, NULL)",
+        "INSERT INTO loose VALUES (1, 'a'), ('t', 'b'), (NULL, NULL)",
+    )
+    mirror.start()
+    mirror.wait_applied()
+    mirror.check()
+    mirror.stop()
+    made = Way(dsn, database, writer)
+    yield made
+    # The mirror forward, which knows nothing of this, finds nothing to change, and its parity is equal.
+    before = _all(made.postgres)
+    lost = made.postgres.execute("SELECT lost FROM mirror.reverse").fetchone() != (None,)
+    with connect(dsn, raw=True) as session, session.transaction():
+        capture.remove(session, made.source_id, load_targets(session, made.source_id, None).values())
+    if not lost and not made.rejects():
+        mirror.start()
+        mirror.wait_applied()
+        mirror.check()
+        assert _all(made.postgres) == before
+    made.postgres.close()
+
+
+def _all(postgres: psycopg.Connection[Any]) -> dict[str, list[Any]]:
+    return {
+        table: postgres.execute(f"SELECT to_jsonb(t) - '_original' FROM {table} t ORDER BY t::text").fetchall()
+        for table in ("notes", "counts", "pairs", "loose")
+    }
+
+
+def test_every_kind_of_write(way: Way) -> None:
+    way.postgres.execute("UPDATE notes SET body = 'changed', extra = '{\"b\": [1, 2]}' WHERE id = 1")
+    way.postgres.execute("DELETE FROM notes WHERE id = 2")
+    way.postgres.execute("INSERT INTO notes (id, title, score, raw) VALUES (9, 'nine', 9.25, '\\x0102')")
+    way.postgres.execute("UPDATE counts SET n = n + 10")
+    way.postgres.execute("UPDATE pairs SET b = b + 5")
+    way.postgres.execute("DELETE FROM loose WHERE w = 'a'")
+    way.carry()
+    assert way.rows("SELECT id, title, body, score, hex(raw), extra, changed, mixed FROM notes") == [
+        [1, "one", "changed", 1.5, "00FF", '{"b":[1,2]}', "2026-01-01", 7],
+        [3, "three", None, 2.0, "", 3, "", 2.5],
+        [9, "nine", None, 9.25, "0102", None, None, None],
+    ]
+    assert way.rows("SELECT * FROM counts") == [["a", 11], ["b", 12]]
+    assert way.rows("SELECT * FROM pairs ORDER BY b") == [["x", 6, "n"], ["x", 7, None]]
+    assert way.rows("SELECT v, w FROM loose ORDER BY rowid") == [["t", "b"], [None, None]]
+    assert way.rows("SELECT rowid FROM words WHERE words MATCH 'changed'") == [[1]]
+    assert way.rows("SELECT rowid FROM words WHERE words MATCH 'first OR second'") == []
+    way.writer.run("INSERT INTO words(words) VALUES ('integrity-check')")
+
+
+def test_an_original_that_is_of_an_earlier_value(way: Way) -> None:
+    """It is given back as long as the column shows it; a program in Postgres leaves it there."""
+    way.postgres.execute("UPDATE notes SET title = 'uno' WHERE id = 1")
+    way.carry()
+    assert way.rows("SELECT title, extra FROM notes WHERE id = 1") == [["uno", '{ "a": 1 }']]
+    way.postgres.execute("UPDATE notes SET extra = '{\"a\": 5}' WHERE id = 1")
+    way.carry()
+    assert way.rows("SELECT extra FROM notes WHERE id = 1") == [['{"a":5}']]
+
+
+def test_truncate(way: Way) -> None:
+    way.postgres.execute("TRUNCATE notes")
+    way.carry()
+    assert way.rows("SELECT count(*) FROM notes") == [[0]]
+    with way.postgres.transaction():
+        way.postgres.execute("INSERT INTO counts VALUES ('c', 3)")
+        way.postgres.execute("TRUNCATE counts")
+        way.postgres.execute("INSERT INTO counts VALUES ('b', 9), ('d', 4)")
+    way.carry()
+    assert way.rows("SELECT * FROM counts") == [["b", 9], ["d", 4]]
+    way.writer.run("INSERT INTO words(words) VALUES ('integrity-check')")
+
+
+def test_values_that_change_places(way: Way) -> None:
+    """Unique values are exchanged: no order of single rows would do."""
+    way.postgres.execute(
+        "UPDATE notes SET title = CASE id WHEN 1 THEN 'two' WHEN 2 THEN 'three' ELSE 'one' END WHERE id < 4"
+    )
+    way.carry()
+    assert way.rows("SELECT id, title FROM notes ORDER BY id") == [[1, "two"], [2, "three"], [3, "one"]]
+    way.writer.run("INSERT INTO words(words) VALUES ('integrity-check')")
+
+
+def test_what_the_file_refuses(way: Way) -> None:
+    """It is kept, with the reason, and tried again."""
+    way.postgres.execute("INSERT INTO pairs VALUES ('y', 1, 'much too long'), ('y', 2, 'fits')")
+    way.carry()
+    assert way.rows("SELECT * FROM pairs WHERE a = 'y'") == [["y", 2, "fits"]]
+    ((table, key, reason),) = way.rejects()
+    assert (table, key) == ("pairs", ["y", "1"]) and "CHECK" in reason
+    way.postgres.execute("UPDATE pairs SET note = 'short' WHERE a = 'y' AND b = 1")
+    way.carry()
+    assert way.rows("SELECT * FROM pairs WHERE a = 'y' ORDER BY b") == [["y", 1, "short"], ["y", 2, "fits"]]
+    assert way.rejects() == []
+    # Refused for another row's sake, and taken when that one goes.
+    way.postgres.execute("INSERT INTO notes (id, title) VALUES (10, 'one')")
+    way.carry()
+    assert [reject[1] for reject in way.rejects()] == [["10"]]
+    way.postgres.execute("DELETE FROM notes WHERE id = 1")
+    way.carry()
+    assert way.rows("SELECT id FROM notes WHERE title = 'one'") == [[10]]
+    assert way.rejects() == []
+
+
+def test_triggers_that_write_to_mirrored_tables(way: Way) -> None:
+    """What they do is undone: the file shows what Postgres shows."""
+    way.writer.run(
+        "CREATE TRIGGER touch AFTER UPDATE OF body ON notes BEGIN"
+        " UPDATE notes SET changed = 'by trigger' WHERE id = new.id; END",
+        "CREATE TRIGGER more AFTER INSERT ON notes BEGIN"
+        " INSERT INTO counts VALUES ('notes', 1) ON CONFLICT(name) DO UPDATE SET n = n + 1; END",
+        "CREATE TRIGGER less AFTER DELETE ON notes BEGIN DELETE FROM counts WHERE name = 'b'; END",
+    )
+    way.postgres.execute("UPDATE notes SET body = 'again' WHERE id = 1")
+    way.postgres.execute("INSERT INTO notes (id, title) VALUES (11, 'eleven')")
+    way.postgres.execute("DELETE FROM notes WHERE id = 2")
+    way.carry()
+    assert way.rows("SELECT id, changed FROM notes") == [[1, "2026-01-01"], [3, ""], [11, None]]
+    assert way.rows("SELECT * FROM counts") == [["a", 1], ["b", 2]]
+    assert way.rows("SELECT rowid FROM words WHERE words MATCH 'again'") == [[1]]
+
+
+def test_long_transactions(way: Way) -> None:
+    """Batches are cut by snapshots: what commits later comes later, and whole."""
+    with psycopg.connect(way.dsn) as long, psycopg.connect(way.dsn) as later, way.follower() as follower:
+        long.execute("INSERT INTO notes (id, title) VALUES (20, 'twenty')")
+        later.execute("INSERT INTO notes (id, title) VALUES (21, 'twenty-one')")
+        later.commit()
+        follower.drain()
+        assert way.rows("SELECT id FROM notes WHERE id >= 20") == [[21]]
+        later.execute("UPDATE notes SET body = 'x' WHERE id = 21")
+        long.execute("UPDATE notes SET body = 'y' WHERE id = 3")
+        follower.drain()
+        assert way.rows("SELECT id, body FROM notes WHERE id IN (3, 20, 21)") == [[3, None], [21, None]]
+        long.commit()
+        follower.drain()
+        assert way.rows("SELECT id, body FROM notes WHERE id IN (3, 20, 21)") == [[3, "y"], [20, None], [21, None]]
+        later.rollback()
+        follower.drain()
+        assert way.rows("SELECT body FROM notes WHERE id = 21") == [[None]]
+        left = "SELECT count(*) FROM mirror.outbox"
+        follower._checked_at = 0.0
+        follower.step()
+        assert way.postgres.execute(left).fetchone() == (0,)
+
+
+def test_it_is_known_when_the_way_back_is_lost(way: Way) -> None:
+    way.postgres.execute("ALTER TABLE counts DROP COLUMN n")
+    with way.follower() as follower, pytest.raises(LostError, match="counts was altered"):
+        follower.step()
+
+
+def test_a_table_that_is_not_captured_any_more(way: Way) -> None:
+    way.postgres.execute("DROP TABLE pairs; CREATE TABLE pairs(a text, b bigint, note text, PRIMARY KEY (a, b))")
+    with pytest.raises(LostError, match="triggers of public.pairs"):
+        way.carry()
