@@ -1,9 +1,8 @@
 """Triggers that put the keys of written rows into ``mirror.outbox``.
 
-They are statement triggers with transition tables, one for each operation, so a statement of any number of rows writes
-its keys with one statement more. They fire always (``ENABLE ALWAYS``), also in a session with
-``session_replication_role = replica``. Their functions have the rights of the mirror's user, because programs may not
-write to the schema ``mirror``.
+They are row triggers: with transition tables a statement of one row takes longer, and one of many rows no less. They
+fire always (``ENABLE ALWAYS``), also in a session with ``session_replication_role = replica``. Their functions have the
+rights of the mirror's user, because programs may not write to the schema ``mirror``.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ _TEXT: dict[str, LiteralString] = {"bytea": "pg_catalog.encode({c}, 'hex')"}
 #: By type: such a text form {c} as a value of the type, where that is not a cast.
 _VALUE: dict[str, LiteralString] = {"bytea": "pg_catalog.decode({c}, 'hex')"}
 
-#: By operation: the transition tables, and the names that they have.
-_OPERATIONS: dict[str, tuple[LiteralString, tuple[str, ...]]] = {
-    "INSERT": ("REFERENCING NEW TABLE AS mirror_new", ("mirror_new",)),
-    "UPDATE": ("REFERENCING OLD TABLE AS mirror_old NEW TABLE AS mirror_new", ("mirror_old", "mirror_new")),
-    "DELETE": ("REFERENCING OLD TABLE AS mirror_old", ("mirror_old",)),
-    "TRUNCATE": ("", ()),
+#: By operation: the versions of a row of which the keys are written; none: all rows of the table are meant.
+_OPERATIONS: dict[LiteralString, tuple[LiteralString, ...]] = {
+    "INSERT": ("NEW",),
+    "UPDATE": ("OLD", "NEW"),
+    "DELETE": ("OLD",),
+    "TRUNCATE": (),
 }
 
 
@@ -112,51 +111,57 @@ def _castable(pg_type: str) -> LiteralString:
     return _CASTS[pg_type]
 
 
-def _make(conn: Conn, source_id: int, target: Target, operation: str) -> None:
-    tables, names = _OPERATIONS[operation]
+def _make(conn: Conn, source_id: int, target: Target, operation: LiteralString) -> None:
+    versions = _OPERATIONS[operation]
     row = conn.execute(SQL("SELECT {}::regclass::oid").format(Literal(table_sql(target).as_string(conn)))).fetchone()
     assert row is not None
     function = Identifier("mirror", f"capture_{source_id}_{row[0]}_{operation.lower()}")
-    types = {column.name: column.pg_type for column in target.columns}
-    parts = []
-    for name in own_key(target):
-        pg_type = types.get(name, "bigint")
-        parts.append(SQL(_TEXT.get(pg_type, "{c}::text")).format(c=Identifier(name)))
-    key = SQL("ARRAY[{}]").format(SQL(", ").join(parts))
-    selects: list[Composable] = [
-        SQL("SELECT {}::bigint, {}, {} FROM {}{}").format(
-            Literal(source_id), Literal(target.source), key, Identifier(name), _of_agent(target)
-        )
-        for name in names
-    ] or [SQL("SELECT {}::bigint, {}, NULL").format(Literal(source_id), Literal(target.source))]
-    body = SQL("BEGIN INSERT INTO mirror.outbox (source_id, source_table, key) {}; RETURN NULL; END").format(
-        SQL(" UNION ").join(selects)
-    )
+    name = _trigger(source_id, operation)
+    insert = SQL("INSERT INTO mirror.outbox (source_id, source_table, key) VALUES ({}, {}, {});")
+    ours = Literal(source_id), Literal(target.source)
+    keys = [_key_of(target, version) for version in versions] or [SQL("NULL")]
+    steps: list[Composable] = [insert.format(*ours, key) for key in keys]
+    if operation == "UPDATE":
+        moved = SQL("IF {} IS DISTINCT FROM {} THEN {} END IF;")
+        steps[0] = moved.format(_key_of(target, "OLD"), _key_of(target, "NEW"), steps[0])
+    body = SQL("BEGIN {} RETURN NULL; END").format(SQL(" ").join(steps))
     # The shortest text of a double that reads as the same one, whatever the session has.
-    exact = SQL(" SET extra_float_digits = 1") if "double precision" in types.values() else SQL("")
+    doubles = any(column.pg_type == "double precision" for column in target.columns)
     conn.execute(
         SQL(
             "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
             " SET search_path = pg_catalog, pg_temp{} AS {}"
-        ).format(function, exact, Literal(body.as_string(conn)))
+        ).format(function, SQL(" SET extra_float_digits = 1") if doubles else SQL(""), Literal(body.as_string(conn)))
     )
     conn.execute(SQL("REVOKE ALL ON FUNCTION {}() FROM PUBLIC").format(function))
+    rows = SQL("FOR EACH ROW{}").format(_of_agent(target, versions)) if versions else SQL("FOR EACH STATEMENT")
     conn.execute(
-        SQL("CREATE OR REPLACE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
-            _trigger(source_id, operation), SQL(_WORDS[operation]), table_sql(target), SQL(tables), function
+        SQL("CREATE OR REPLACE TRIGGER {} AFTER {} ON {} {} EXECUTE FUNCTION {}()").format(
+            name, SQL(operation), table_sql(target), rows, function
         )
     )
-    conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table_sql(target), _trigger(source_id, operation)))
+    conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table_sql(target), name))
 
 
-_WORDS: dict[str, LiteralString] = {name: name for name in ("INSERT", "UPDATE", "DELETE", "TRUNCATE")}
+def _key_of(target: Target, version: LiteralString) -> Composable:
+    """The key of a row of a trigger, as it is in the outbox."""
+    types = {column.name: column.pg_type for column in target.columns}
+    parts = []
+    for name in own_key(target):
+        column = SQL(version + ".{}").format(Identifier(name))
+        parts.append(SQL(_TEXT.get(types.get(name, "bigint"), "{c}::text")).format(c=column))
+    return SQL("ARRAY[{}]").format(SQL(", ").join(parts))
 
 
 def _trigger(source_id: int, operation: str) -> Identifier:
     return Identifier(f"mirror_capture_{source_id}_{operation.lower()}")
 
 
-def _of_agent(target: Target) -> Composable:
+def _of_agent(target: Target, versions: tuple[LiteralString, ...]) -> Composable:
+    """The condition of a trigger: a row of the source's agent, before or after."""
     if target.agent is None:
         return SQL("")
-    return SQL(" WHERE {} = {}").format(Identifier(AGENT), Literal(target.agent))
+    same = SQL(" OR ").join(
+        SQL(version + ".{} = {}").format(Identifier(AGENT), Literal(target.agent)) for version in versions
+    )
+    return SQL(" WHEN ({})").format(same)
