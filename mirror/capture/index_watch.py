@@ -19,8 +19,8 @@ locks, an engine that is not SQLite's), or that puts another content into the fi
 
 The file's stamp is kept on disk, too: if it is another one when the mirror comes back to the same WAL, pages are
 compared. If another file was put in its place, and the WAL is still the one of the file before (the mirror's connection
-keeps it when the program closes), SQLite reads the new file through the old log:
-:class:`~mirror.core.errors.ReplacedError`, until somebody has deleted that.
+keeps it when the program closes), SQLite reads the new file through the old log: right for a copy of what the file was,
+wrong for anything else. The header tells one from the other, or the comparison of pages.
 
 Not seen: a write within one tick of the clock that stamps files (4 ms) after a look, if none follows it; and another
 content that is put there between two looks in which the WAL was reset.
@@ -47,9 +47,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mirror.capture.spool import Cursor
-from mirror.core.errors import FormatError, PrivateIndexError, ReplacedError, SourceError
+from mirror.core.errors import FormatError, OldLogError, PrivateIndexError, ReplacedError, SourceError
 from mirror.core.files import is_locked, write_atomically
 from mirror.core.positions import Salts
+from mirror.sqlite.format.header import HEADER_SIZE
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
 from mirror.sqlite.format.walindex import BOTH_COPIES, SALTS, WalIndexHeader
 
@@ -96,8 +97,8 @@ class IndexWatch:
         self._seen: _Sight | None = None
         self._kept: _Stamp | None = None
         """The stamp of before; None: none was kept."""
-        self._kept_wal = 0
-        """The inode of the WAL of before."""
+        self._kept_wal, self._kept_header = 0, ""
+        """The inode of the WAL of before, and the header of the file."""
         self._leftover: _Commit | None = None
         """For this commit the mirror has let go of the index."""
         self._changed_at: float | None = None
@@ -108,7 +109,7 @@ class IndexWatch:
         self._descriptors = database, wal, shm
         self._seen = self._sight()._replace(wal=_UNKNOWN)
         self._changed_at = None
-        self._kept, self._leftover, self._kept_wal = self._read()
+        self._kept, self._leftover, self._kept_wal, self._kept_header = self._read()
 
     def close(self) -> None:
         """They are about to be closed."""
@@ -123,19 +124,19 @@ class IndexWatch:
         """Whether the database file is not as it was when it was last seen: a checkpoint may have done it, or not."""
         return self._seen is not None and self._kept not in (None, self._seen.database)
 
-    def require_its_own(self, known: Salts, now: Salts) -> None:
-        """Raise ``ReplacedError`` if the WAL is that of a file that was here before.
+    def beside_old_log(self, known: Salts, now: Salts) -> str:
+        """The reason of the gap, if another file was put in place and the WAL is still that of the one before; or "".
 
         ``known``: the salts up to which capture was; ``now``: those of the WAL.
         """
         if self._seen is None or self._kept is None or known != now or now == (0, 0):
-            return
-        if self._seen.database[0] != self._kept[0] and os.fstat(self._descriptors[1]).st_ino == self._kept_wal:
-            name = self._database.name
-            raise self._replaced(
-                f"{name}-wal is the log of the file that was here before, through which SQLite reads this one: close"
-                f" all programs that have it open, delete {name}-wal and {name}-shm, and put the file there again"
-            )
+            return ""
+        if self._seen.database[0] == self._kept[0] or os.fstat(self._descriptors[1]).st_ino != self._kept_wal:
+            return ""
+        return OldLogError.UNSURE if self._header() == self._kept_header else OldLogError.SURE
+
+    def _header(self) -> str:
+        return os.pread(self._descriptors[0], HEADER_SIZE, 0).hex()
 
     def look(self, cursor: Cursor) -> None:
         """``cursor``: how far capture is. Raises ``SourceError`` and ``ReplacedError`` as said above, ``OSError``."""
@@ -172,16 +173,18 @@ class IndexWatch:
     def _keep(self, now: _Sight) -> None:
         wal = os.fstat(self._descriptors[1]).st_ino
         with contextlib.suppress(OSError):  # at worst all pages are compared at the next start
-            write_atomically(self._path, json.dumps([now.database, self._leftover, wal]).encode(), durable=False)
+            write_atomically(
+                self._path, json.dumps([now.database, self._leftover, wal, self._header()]).encode(), durable=False
+            )
 
-    def _read(self) -> tuple[_Stamp | None, _Commit | None, int]:
+    def _read(self) -> tuple[_Stamp | None, _Commit | None, int, str]:
         try:
-            (inode, size, mtime), leftover, wal = json.loads(self._path.read_bytes())
-            return (inode, size, mtime), leftover and (leftover[0], leftover[1], leftover[2], leftover[3]), wal
+            (inode, size, mtime), leftover, wal, header = json.loads(self._path.read_bytes())
+            return (inode, size, mtime), leftover and (leftover[0], leftover[1], leftover[2], leftover[3]), wal, header
         except FileNotFoundError:
-            return None, None, 0
+            return None, None, 0, ""
         except (OSError, ValueError, TypeError, IndexError):
-            return _UNKNOWN, None, 0  # a power cut, or a full disk: pages are compared
+            return _UNKNOWN, None, 0, ""  # a power cut, or a full disk: pages are compared
 
     def _sight(self) -> _Sight:
         database, wal, shm = self._descriptors

@@ -147,12 +147,12 @@ class Follower:
 
         Returns the reason when contiguity with the spool cannot be proved (a GAP was recorded then);
         a new generation is numbered ``floor`` or higher. ``forced``: begin a new generation in any
-        case, for this reason. Raises ``SourceError``, and ``ReplacedError`` for a WAL of another file.
+        case, for this reason. Raises ``SourceError``.
         """
         header = self._settled
         assert header is not None
         if self._cursor is not None:
-            self._watch.require_its_own(self._cursor.salts, header.salts)
+            forced = self._watch.beside_old_log(self._cursor.salts, header.salts) or forced
         reason = forced or self._cannot_resume(self._cursor, header)
         if reason is None:
             if self.cursor.frame and (head := self._read_wal_header(header.salts)) is not None:

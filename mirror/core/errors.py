@@ -5,7 +5,8 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── FormatError    ``source.format``         bytes that are not what SQLite writes, with their place
 │   │   └── DamagedError ``source.format.damaged``  a table that has damaged pages, and rows that can be read
 │   └── ReplacedError  ``source.replaced``       another file was put at the source's path (handled by a re-diff)
-│       └── PrivateIndexError ``source.replaced.private_index``  a program writes with a WAL index of its own
+│       ├── PrivateIndexError ``source.replaced.private_index``  a program writes with a WAL index of its own
+│       └── OldLogError ``source.replaced.old_log``  beside it is the log of the file before
 ├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
 │   ├── BusyError      ``postgres.busy``         all connections that a program may use are in use
@@ -145,6 +146,12 @@ class ReplacedError(SourceError):
     """Another file is at the source's path: connect again and compare."""
 
     code = "source.replaced"
+
+    @property
+    def reason(self) -> str:
+        """Why all pages are to be compared when the source is followed again."""
+        return self.detail
+
     retryable = True
 
 
@@ -152,6 +159,20 @@ class PrivateIndexError(ReplacedError):
     """A program writes the WAL with an index of its own: stay away from the file until nothing is written."""
 
     code = "source.replaced.private_index"
+
+
+class OldLogError(ReplacedError):
+    """Another file was put beside the log of the one before: stay away from both until one of them has changed."""
+
+    code = "source.replaced.old_log"
+    UNSURE: ClassVar[str] = "another file was put beside the log of the one before"
+    """The reason of a gap after which a comparison of pages has to show whether the two belong together."""
+    SURE: ClassVar[str] = "another file, with another header, was put beside the log of the one before"
+
+    @property
+    def reason(self) -> str:
+        """:attr:`SURE`."""
+        return self.SURE
 
 
 class StateError(MirrorError):

@@ -16,7 +16,15 @@ from pathlib import Path
 import apsw
 
 from mirror.core.backoff import Backoff
-from mirror.core.errors import RECOVER, FormatError, PrivateIndexError, ReplacedError, SourceError, overwritten
+from mirror.core.errors import (
+    RECOVER,
+    FormatError,
+    OldLogError,
+    PrivateIndexError,
+    ReplacedError,
+    SourceError,
+    overwritten,
+)
 from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
@@ -219,6 +227,10 @@ class OpenSource:
             raise self._refused("no regular file", "check the path")
         return found
 
+    def has_log(self) -> bool:
+        """Whether there is a file with the WAL's name: the one that SQLite has open, or another."""
+        return os.path.exists(f"{self.database}-wal")
+
     def close(self) -> None:
         """Disconnect without a checkpoint; the WAL stays."""
         self._connection.close()
@@ -235,7 +247,7 @@ class SourceConnection:
         """``awaits``: whether, at first, a file that is missing or empty is waited for. ``link``: the name that leads
         to it through a link, if it was named by one.
         """
-        self._database = database
+        self.database = database
         self._names = NameWatch(database, link)
         self._awaits = awaits
         self._missed = False
@@ -243,6 +255,8 @@ class SourceConnection:
         self._open: OpenSource | None = None
         self._followed = False
         self._sighted: tuple[object, float] | None = None
+        self._strange: tuple[object, str] | None = None
+        """The stamps of a file and a log that do not belong together, and what is to be done."""
         self._loud = ""
         """Why the file is left alone while it is written."""
         self._pause = Backoff(_QUIET, _LONGEST_QUIET)
@@ -256,9 +270,14 @@ class SourceConnection:
         if self._open is not None:
             try:
                 self._open.size()
-                return False
+                if not self.in_wal_mode or self._open.has_log():
+                    return False
             except ReplacedError:
-                self.close()
+                pass
+            self.close()
+        if self._strange is not None and self._strange[0] == self._stamps():
+            raise SourceError("follow the source", str(self.database), self._strange[1], retryable=True)
+        self._strange = None
         try:
             if self._loud:
                 self._let_be_quiet()
@@ -266,7 +285,7 @@ class SourceConnection:
                 self._let_settle()
             elif self._awaits:
                 self._await_first()
-            self._open = OpenSource(self._database)
+            self._open = OpenSource(self.database)
         except SourceError as error:
             if (self._followed or self._missed) and not error.retryable:
                 error.retryable = True
@@ -299,7 +318,7 @@ class SourceConnection:
     def _await_first(self) -> None:
         """Raise ``SourceError`` until there is a file that is not empty; and, where that was missed, is complete."""
         try:
-            size = os.stat(self._database).st_size
+            size = os.stat(self.database).st_size
         except FileNotFoundError:
             size = None
         except OSError:
@@ -308,7 +327,7 @@ class SourceConnection:
             self._missed, self._arrived, self._sighted = True, None, None
             detail = "there is no such file yet" if size is None else "the file is empty: it has no database in it yet"
             step = "nothing, if its program has yet to make it: the mirror waits for that; else check the path"
-            raise SourceError("open the source", str(self._database), detail, next_step=step, retryable=True)
+            raise SourceError("open the source", str(self.database), detail, next_step=step, retryable=True)
         if self._missed:
             self._arrived = self._arrived or time.monotonic()
             if time.monotonic() - self._arrived < _SETTLING:
@@ -319,19 +338,19 @@ class SourceConnection:
 
         Connecting before that would make a new WAL. A WAL index shows that a program has the file open, or had it.
         """
-        file = _stamp(self._database)
+        file = _stamp(self.database)
         if file is None:
             self._sighted = None
-            raise SourceError("follow the source", str(self._database), "the file is gone", next_step="put it back")
-        if os.path.exists(f"{self._database}-shm"):
+            raise SourceError("follow the source", str(self.database), "the file is gone", next_step="put it back")
+        if os.path.exists(f"{self.database}-shm"):
             return
-        sight, now = (file, _stamp(Path(f"{self._database}-wal"))), time.monotonic()
+        sight, now = (file, _stamp(Path(f"{self.database}-wal"))), time.monotonic()
         if self._sighted is None or self._sighted[0] != sight:
             self._sighted = sight, now
         if now < self._sighted[1] + _SETTLED:
             raise SourceError(
                 "follow the source",
-                str(self._database),
+                str(self.database),
                 "the file was put there a moment ago",
                 next_step="leave it alone",
             )
@@ -342,6 +361,8 @@ class SourceConnection:
         Returns why what programs write may not be seen; empty if nothing says so.
         """
         self.close()
+        if isinstance(error, OldLogError):
+            self._strange = self._stamps(), error.detail
         if not isinstance(error, PrivateIndexError):
             return ""
         now = time.monotonic()
@@ -350,13 +371,17 @@ class SourceConnection:
         self._left, self._loud, self._quiet, self._sighted = now, error.detail, self._pause.next(), None
         return error.detail
 
+    def _stamps(self) -> tuple[Stamp | None, Stamp | None]:
+        """Those of the file and of its log."""
+        return _stamp(self.database), _stamp(Path(f"{self.database}-wal"))
+
     def _let_be_quiet(self) -> None:
         now = time.monotonic()
-        sight = _stamp(self._database), _stamp(Path(f"{self._database}-wal"))
+        sight = self._stamps()
         if self._sighted is None or self._sighted[0] != sight:
             self._sighted = sight, now
         if now < self._sighted[1] + self._quiet:
-            raise SourceError("follow the source", str(self._database), self._loud, retryable=True)
+            raise SourceError("follow the source", str(self.database), self._loud, retryable=True)
         self._loud = ""
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from loguru import logger
 
+from mirror.core.errors import OldLogError
 from mirror.core.faults import Faults
 from mirror.postgres.ledger import Ledger
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_gap
@@ -50,7 +51,8 @@ def compare_pages(
     """Compare the source, at one position after ``gap``.
 
     ``lost``: called with the reasons of gaps for which no comparison is needed, because another one follows them.
-    ``pump``, ``check``: as for :func:`~mirror.sidecar.first_copy.copy_source`. Raises ``SourceError``, ``StateError``.
+    ``pump``, ``check``: as for :func:`~mirror.sidecar.first_copy.copy_source`. Raises ``SourceError``, ``StateError``,
+    and ``OldLogError`` for a file that is not what the log beside it was written for.
     """
     while True:
         gap, passed = last_gap(spool, gap, feed.until)
@@ -58,6 +60,11 @@ def compare_pages(
         replica.forget_comparisons()
         read = source.reader()
         size = DatabaseHeader.parse(read.header()).page_size
+        # A new log has other salts.
+        same_log = gap.head.salts == replica.position.salts
+        unsure = same_log and gap.reason == OldLogError.UNSURE
+        if same_log and (gap.reason == OldLogError.SURE or (unsure and size != replica.page_size)):
+            raise _old_log(source)
         if size != replica.page_size:
             return Comparison(gap, None, f"the page size changed from {replica.page_size:,} to {size:,}")
         differing = replica.compare(read, gap.head.lsn.generation, check)
@@ -69,12 +76,27 @@ def compare_pages(
             break
         lost([gap.reason])  # another gap came during the comparison: its result is void
         gap = found
+    if unsure:
+        logged = found.images if isinstance(found, PageBatch) else {}
+        if any(pgno not in logged and pgno <= read.size // size for pgno in differing):
+            raise _old_log(source)
     batch = replica.compared(gap, differing, found, read.size)
     assert batch is not None
     if why := replica.another_form(batch):
         return Comparison(gap, None, why)
     read.require_whole(batch.pages, size, batch.images, images)
     return Comparison(gap, batch, unchanged=not differing and found is None and feed.began_with(gap.head))
+
+
+def _old_log(source: SourceConnection) -> OldLogError:
+    name = source.database.name
+    return OldLogError(
+        "follow the source",
+        str(source.database),
+        f"{name}-wal is the log of the file that was here before, through which SQLite reads this one: close all"
+        f" programs that have it open, delete {name}-wal and {name}-shm, and put the file there again",
+        retryable=True,
+    )
 
 
 def record_gaps(name: str, ledger: Ledger, status: SourceStatus, generation: int, reasons: list[str]) -> None:

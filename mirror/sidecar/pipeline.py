@@ -172,7 +172,7 @@ class Pipeline:
             self._sink.close()
             self._sink = None
         if isinstance(error, ReplacedError):
-            self._reattach = error.detail
+            self._reattach = error.reason
             self._feed.doubt = self._source.leave(error)
         elif start_over:
             # The copy of the source or the spool is wrong: copy the source again, once. What is damaged then is so in

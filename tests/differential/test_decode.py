@@ -206,7 +206,7 @@ OPERATION = st.tuples(st.sampled_from(NAMES), st.integers(0, 2**32 - 1))
 COMMITS = st.lists(st.lists(OPERATION, min_size=1, max_size=6), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(st.sampled_from(SETTINGS[:6]), COMMITS, st.sampled_from((3, 50, PART_ROWS)))
 def test_any_workload(setting: Setting, commits: list[list[tuple[str, int]]], part: int) -> None:
     """The same, found and shrunk by Hypothesis; with large transactions made of few rows."""
@@ -355,7 +355,7 @@ ANY_SETTING = st.builds(
 )
 
 
-@settings(max_examples=220, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=110, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(ANY_SETTING, COMMITS, st.sampled_from((1, 1, 1, 2, 5)))
 def test_any_workload_in_batches(
     tmp_path_factory: pytest.TempPathFactory,

@@ -190,8 +190,8 @@ def test_random_schemas(make_mirror: Callable[..., MirrorProcess], database: Pat
     with programs_on(database, setting) as programs:
         mirror = make_mirror(database)
         mirror.start()
-        work_and_compare(mirror, programs, 30)
-        assert programs.taken > 100
+        work_and_compare(mirror, programs, 15)
+        assert programs.taken > 50
         mirror.check()
         mirror.end()
 
@@ -205,8 +205,8 @@ def test_random_schemas_of_an_agent(
         mirror = make_mirror(database)
         mirror.agents = {database: "ada"}
         mirror.start()
-        work_and_compare(mirror, programs, 30)
-        assert programs.taken > 100
+        work_and_compare(mirror, programs, 15)
+        assert programs.taken > 50
         mirror.check()
         mirror.end()
 

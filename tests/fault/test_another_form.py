@@ -234,3 +234,24 @@ def test_another_file_is_put_beside_the_old_log(
     mirror.status_when(lambda status: status["phase"] == "following" and status["last_error"] is None)
     mirror.check()
     assert texts(dsn) == ["one ö", "three"]
+
+
+def test_another_content_with_the_same_header_is_put_beside_the_old_log(
+    mirror: MirrorProcess, writer: Writer, database: Path, folder: Path
+) -> None:
+    """Only its pages show that it is not what the log was written for; a copy of what the file was is."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", FILL.format(1, 500), "PRAGMA wal_checkpoint(TRUNCATE)")
+    writer.run("UPDATE t SET v = 'in the log' WHERE id = 500")
+    mirror.start()
+    mirror.wait_applied()
+    writer.close()
+    before = database.read_bytes()
+    other = folder / "other.db"
+    other.write_bytes(before[: 4096 * 2] + before[4096 * 2 :].replace(b"row 3", b"ROW 3"))
+    assert other.read_bytes() != before
+    os.replace(other, database)
+    mirror.status_when(lambda status: "source.db-wal is the log" in (status["last_error"] or ""))
+    other.write_bytes(before)
+    os.replace(other, database)
+    mirror.status_when(lambda status: status["phase"] == "following" and status["last_error"] is None)
+    mirror.check()

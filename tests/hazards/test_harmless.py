@@ -72,7 +72,7 @@ def test_hazard_02_no_read_transaction_is_held(mirror: MirrorProcess, impatient:
     impatient.run("PRAGMA wal_autocheckpoint=100", "PRAGMA wal_checkpoint(TRUNCATE)")
     mirror.start(wait=False)
     with Watch(mirror, [database, shm]) as watch:
-        while watch.looks < 500:
+        while watch.looks < 250:
             churn(impatient, 20)
             [[busy, _, _]] = impatient.run("PRAGMA wal_checkpoint(RESTART)")
             assert busy == 0
@@ -83,7 +83,7 @@ def test_hazard_02_no_read_transaction_is_held(mirror: MirrorProcess, impatient:
     assert CONNECTED in held
     assert held <= {CONNECTED, *READ_MARKS}
     with Watch(mirror, [shm]) as watch:
-        while watch.looks < 200:
+        while watch.looks < 100:
             churn(impatient, 20)
     assert {(lock.first, lock.last) for lock in watch.seen[shm]} == {(CONNECTED, CONNECTED)}
     assert not {WRITE, CHECKPOINT, RECOVER} & held

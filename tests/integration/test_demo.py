@@ -44,6 +44,7 @@ def test_it_wants_a_folder_of_its_own(folder: Path) -> None:
     assert "not empty" in CommandLine(folder).run("demo", "--keep", folder / "kept").error
 
 
+@pytest.mark.slow
 def test_it_waits_for_the_first_copy_before_it_kills(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the copy takes longer than any fixed time; here there is no time at all."""
     for name in ("KILL_AFTER", "DOWN_FOR", "END_AFTER"):

@@ -670,7 +670,7 @@ def test_a_common_order_is_found_where_there_is_one(world: World, small_slices: 
     assert whole == {"mixed directions"}
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.018])
+@pytest.mark.parametrize("seconds", [pytest.param(0.0, marks=pytest.mark.slow), 0.018])
 def test_a_sample(world: World, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some ranges of keys, each exact: no false alarm, and the share of the damage that lies in them."""
     monkeypatch.setattr(sys.modules["mirror.parity.compare"], "READ_SECONDS", seconds)

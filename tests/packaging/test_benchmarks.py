@@ -33,7 +33,7 @@ def test_all_are_here() -> None:
 
 
 #: These take long on little, too, or what they use is used by others.
-SLOW = {"memory", "parity", "snapshot", "storage", "writer"}
+SLOW = {"agents", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "writer"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY])
