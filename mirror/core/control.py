@@ -33,6 +33,7 @@ from mirror.core.messages import (
     Repaired,
     Request,
     Retry,
+    Seal,
     Status,
     StatusAnswer,
     WasApplied,
@@ -201,6 +202,10 @@ class ControlClient:
         """
         timeout = _limited(timeout)
         return self._ask(Repair(sorted(tables), timeout), Repaired, timeout + _SLACK_SECONDS).outcome
+
+    def seal(self) -> None:
+        """Have the mirror see that its source was moved to Postgres: it writes nothing there any more."""
+        self._ask(Seal(), Done)
 
     def _hang_up(self) -> None:
         self._over = True

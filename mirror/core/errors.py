@@ -14,7 +14,9 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── RefusedError   ``postgres.refused``      a row, a table or a change of one that Postgres will not take
 │   │   │                                        (handled by going on without it)
 │   │   └── NameTakenError ``postgres.refused.name_taken``  a name in the schema belongs to another
-│   └── RepairError    ``postgres.repair``       Postgres does not have what a repair has written
+│   ├── RepairError    ``postgres.repair``       Postgres does not have what a repair has written
+│   ├── SealedError    ``postgres.sealed``       the source was moved to Postgres: no mirror writes there any more
+│   └── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
 │   └── RequestError   ``control.request``       what was sent to it is not a request
@@ -230,6 +232,18 @@ class RepairError(SinkError):
     """Something in Postgres undoes or changes what a repair writes."""
 
     code = "postgres.repair"
+
+
+class SealedError(SinkError):
+    """The source was moved to Postgres: what a mirror would write there would undo what programs have written."""
+
+    code = "postgres.sealed"
+
+
+class WayBackLostError(SinkError):
+    """The file does not get what is written in Postgres any more."""
+
+    code = "postgres.way_back_lost"
 
 
 class ControlError(MirrorError):

@@ -35,6 +35,10 @@ Source in Postgres: S, two keys, ``0x6D697272`` and the source's id (``postgres/
     A storage adapter that writes to Postgres alone *shares* it (T, without waiting) in each transaction that writes
     what a mirror would fill (``storage/on_postgres/session.py``): beside a mirror the write gets ``StorageError``, and
     a mirror that starts tries again until the transaction has ended.
+Way back: S, two keys, ``0x6D697262`` and the source's id (``reverse/follower.py``)
+    Protects the file of a source that was moved to Postgres: one mirror carries writes back. Taken without waiting,
+    kept until the connection closes; another mirror gets ``FencedError`` and tries again. Holder killed: Postgres
+    drops it when it notices.
 Epoch of a source: no lock but a number, ``epoch`` in ``mirror.sources`` (``postgres/lease.py``, ``mirror.advance``)
     Protects the position from a mirror that has lost the lock above without noticing. Raised by each ``Sink.open``,
     checked by the statement that moves the position in every transaction; a mirror with an older one gets
@@ -72,6 +76,8 @@ from mirror.core.folders import _SOURCE, holder
 
 #: First key of the lock of a source in Postgres; the second is the source's number. ("mirr")
 SOURCE_IN_POSTGRES = 0x6D697272
+#: That of the lock under which a source that was moved to Postgres is carried back. ("mirb")
+SOURCE_IN_REVERSE = 0x6D697262
 
 
 class SourceLock:

@@ -16,6 +16,8 @@ request                                            answer
 ``{"op": "retry", "timeout"}``                     ``{"answer": "done"}``: rejects and refused tables were tried again
 ``{"op": "repair", "tables", "timeout"}``          ``{"answer": "repaired", "outcome": {table: text}}``: these were
                                                    made equal again
+``{"op": "seal"}``                                 ``{"answer": "done"}``: it was moved to Postgres, nothing is mirrored
+                                                   into it any more
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
@@ -102,6 +104,10 @@ class Repair(Request, frozen=True, tag="repair"):
     timeout: Seconds
 
 
+class Seal(Request, frozen=True, tag="seal"):
+    """The source was moved to Postgres, as its row there says by now: mirror nothing into it any more."""
+
+
 class Hook(Request, frozen=True, tag="hook"):
     """A program that sends its commits from now on."""
 
@@ -165,7 +171,7 @@ class Refused(Answer, frozen=True, tag="refused"):
     error: dict[str, Any]
 
 
-AnyRequest = Status | History | Mark | Applied | Hold | Reach | Release | Retry | Repair | Hook
+AnyRequest = Status | History | Mark | Applied | Hold | Reach | Release | Retry | Repair | Seal | Hook
 AnyAnswer = StatusAnswer | HistoryAnswer | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
 
 _requests = msgspec.json.Decoder(AnyRequest)

@@ -39,6 +39,8 @@ class Phase(StrEnum):
     """It cannot go on, and tries again by itself. ``last_error`` says why."""
     FAILED = "failed"
     """It has ended with an error that a retry does not solve. ``last_error`` says which."""
+    REVERSE = "carrying back"
+    """The source was moved to Postgres: what programs write there is carried into the file."""
     STOPPED = "stopped"
     """No process mirrors the source."""
     SILENT = "not answering"
@@ -89,6 +91,14 @@ class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float | None = None
     headline: str | None = None
     repairable: Annotated[bool, Meta(description="whether mirror parity --repair can help where it differs")] = True
+
+
+class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The way back of a source that was moved to Postgres. Counts are since the mirror started."""
+
+    rows: Annotated[int, Meta(description="rows written to the file")] = 0
+    rejects: Annotated[int, Meta(description="rows that the file does not take: in mirror.reverse_rejects")] = 0
+    applied_at: Annotated[float | None, Meta(description="when the last ones were written")] = None
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +154,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     index_error: Annotated[str | None, Meta(description="why one could not be built")] = None
     progress: ProgressReport | None = None
     parity: ProofReport = ProofReport()
+    reverse: Annotated[ReverseReport | None, Meta(description="null while the file is the original")] = None
     configuration: Annotated[
         str | None,
         Meta(

@@ -26,6 +26,7 @@ from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import migrate, migrate_profile, statement
+from mirror.postgres.phase import require_unsealed
 from mirror.postgres.refusals import Refusal, count_rejects, load_refusals
 from mirror.postgres.repair import repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
@@ -126,6 +127,7 @@ class Sink:
         create_schema(conn, self._schema)
         conn.execute(statement("source_register"), (self._path, self._schema))
         self._read_source()
+        require_unsealed(conn, self._source_id, self._path)
         self._require_binding()
         self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source)
         # Again, now that no other mirror can change it.

@@ -15,10 +15,13 @@ from pathlib import Path
 
 from loguru import logger
 
-from mirror.core.errors import SinkError, SourceError
+from mirror.core.errors import FencedError, SinkError, SourceError, WayBackLostError
 from mirror.core.faults import Faults, no_fault
+from mirror.core.locks import SOURCE_IN_REVERSE
+from mirror.postgres import phase
 from mirror.postgres.codecs import Unfit
 from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import is_intact, load_targets
 from mirror.reverse import capture
@@ -33,12 +36,6 @@ CHECK_SECONDS = 1.0
 RETRIED_REJECTS = 500
 
 _BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-
-class LostError(SinkError):
-    """The way back is lost: the file does not get what is written in Postgres any more."""
-
-    code = "postgres.way_back_lost"
 
 
 @dataclass(slots=True)
@@ -66,21 +63,22 @@ def start(conn: Session, source_id: int) -> None:
 class ReverseFollower:
     """Carries what programs write in Postgres into one file. Thread: one at a time."""
 
-    def __init__(self, dsn: str, source_id: int, agent: str | None, database: Path, faults: Faults = no_fault) -> None:
-        """``agent``: the source's owner. Raises :class:`SinkError`, :class:`SourceError`, :class:`LostError`."""
-        self._source_id = source_id
+    def __init__(self, conn: Session, database: Path, schema: str, faults: Faults = no_fault) -> None:
+        """``conn``: its own. Raises as :meth:`open` does."""
         self._database = database
         self._faults = faults
-        self._conn = connect(dsn, name="mirror reverse", raw=True)
+        self._conn = conn
+        self.rejects = 0
+        """Rows that the file does not take."""
         try:
-            with translated("begin the way back"):
-                self._targets = load_targets(self._conn, source_id, agent)
-                row = self._conn.execute(
-                    "SELECT snapshot::text, lost FROM mirror.reverse WHERE source_id = $1::bigint", (str(source_id),)
-                ).fetchone()
-            if row is None:
-                raise SinkError("begin the way back", str(database), "it was never begun for this source")
-            self._snapshot, lost = row
+            with translated("begin the way back", str(database)):
+                row = conn.execute(statement("reverse_read"), (str(database), schema)).fetchone()
+                if row is None or row[2] is None:
+                    step = "`mirror cutover status` says in which phase the source is"
+                    raise SinkError("begin the way back", str(database), "it was never begun", next_step=step)
+                self._source_id, agent, self._snapshot, lost, self.rejects = row
+                self._targets = load_targets(conn, self._source_id, agent)
+                self._take()
             if lost is not None:
                 raise self._lost(lost)
             self._rows = {name: TableRows(self._conn, target) for name, target in self._targets.items()}
@@ -93,15 +91,42 @@ class ReverseFollower:
         except BaseException:
             self.close()
             raise
-        self._checked_at = 0.0
+        self._checked_at = self._asked_at = 0.0
+        self._wanted = True
+
+    @classmethod
+    def open(cls, dsn: str, database: Path, schema: str, faults: Faults = no_fault) -> ReverseFollower:
+        """For the source at a path that is mirrored into a schema.
+
+        Raises :class:`SinkError`, ``FencedError`` if another process carries its writes back, :class:`SourceError`, and
+        :class:`WayBackLostError`.
+        """
+        return cls(connect(dsn, name="mirror reverse", raw=True), database, schema, faults)
+
+    def _take(self) -> None:
+        """Take the right to write the file; the session has it until it ends."""
+        keys = (str(SOURCE_IN_REVERSE), str(self._source_id))
+        if self._conn.execute("SELECT pg_try_advisory_lock($1::int, $2::int)", keys).fetchone() != (True,):
+            step = "stop the other mirror; if its machine is gone, Postgres notices within a minute"
+            raise FencedError(
+                "carry writes back", str(self._database), "another mirror does", next_step=step, retryable=True
+            )
+
+    def is_wanted(self) -> bool:
+        """Whether the source is still sealed."""
+        if time.monotonic() - self._asked_at > CHECK_SECONDS:
+            self._asked_at = time.monotonic()
+            with translated("read the phase", str(self._database)):
+                self._wanted = phase.read(self._conn, self._source_id).sealed_at is not None
+        return self._wanted
 
     def close(self) -> None:
         """Close both connections."""
         self._writer.close()
         self._conn.close()
 
-    def _lost(self, why: str) -> LostError:
-        return LostError(
+    def _lost(self, why: str) -> WayBackLostError:
+        return WayBackLostError(
             "carry writes back",
             str(self._database),
             f"the way back is lost: {why}",
@@ -120,7 +145,8 @@ class ReverseFollower:
     def step(self) -> Applied | None:
         """Carry what is new, if anything; None: nothing is.
 
-        Raises :class:`SinkError` and :class:`SourceError`, retryable where that may help, and :class:`LostError`.
+        Raises :class:`SinkError` and :class:`SourceError`, retryable where that may help, and
+        :class:`WayBackLostError`.
         """
         now = time.monotonic()
         if now - self._checked_at > CHECK_SECONDS:
@@ -225,12 +251,16 @@ class ReverseFollower:
                 " batches = batches + 1, rows = rows + $3::bigint WHERE source_id = $1::bigint",
                 (str(self._source_id), snapshot, str(applied.rows)),
             )
+            row = self._conn.execute(
+                "SELECT count(*) FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(self._source_id),)
+            ).fetchone()
         self._snapshot = snapshot
+        self.rejects = 0 if row is None else int(row[0])
 
     # -- whether it can go on ----------------------------------------------------------------------
 
     def _check(self) -> None:
-        """Raise :class:`LostError` if writes are not captured, or cannot be read; remove events that are done with."""
+        """Raise :class:`WayBackLostError` if writes are not captured or cannot be read; remove old events."""
         with translated("look after the way back", str(self._database)):
             for name, target in self._targets.items():
                 if not capture.is_on(self._conn, self._source_id, target):
@@ -242,7 +272,7 @@ class ReverseFollower:
                 (str(self._source_id), self._snapshot),
             )
 
-    def _give_up(self, why: str) -> LostError:
+    def _give_up(self, why: str) -> WayBackLostError:
         """Record that the way back is lost, on a connection of its own: this one may be in a transaction."""
         if self._conn.info.transaction_status != self._conn.info.transaction_status.IDLE:
             self._conn.execute(b"ROLLBACK")

@@ -141,6 +141,11 @@ class CaptureFeed:
             self._marks.clear()
             raise
 
+    def disconnect(self) -> None:
+        """Have capture leave the files alone; :meth:`connect` may follow."""
+        self._disconnect()
+        self.attached, self._failure, self.behind = False, None, None
+
     def _disconnect(self) -> None:
         link, self._link = self._link, None
         if link is not None:

@@ -23,6 +23,7 @@ from mirror.core.errors import (
     FormatError,
     MirrorError,
     ReplacedError,
+    SealedError,
     SinkError,
     SourceError,
     StateError,
@@ -41,6 +42,7 @@ from mirror.replica.shadow import Shadow
 from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
+from mirror.sidecar.carry_back import carry_back
 from mirror.sidecar.comparison import compare_pages, record_gaps
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
@@ -123,7 +125,10 @@ class Pipeline:
         try:
             try:
                 while True:
-                    self._attempt()
+                    try:
+                        self._attempt()
+                    except SealedError as sealed:
+                        self._carry_back(sealed)
             except Stopped:
                 self._finish()
         except MirrorError as error:
@@ -138,6 +143,17 @@ class Pipeline:
     def _fail(self, error: MirrorError) -> None:
         self.error = error
         self.status.has_failed(error)
+
+    def _carry_back(self, sealed: SealedError) -> None:
+        """Go the other way, until the source is not sealed any more."""
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
+        self._feed.disconnect()
+        self._source.close()
+        self.requests.sealed = sealed
+        carry_back(self.task, self.status, self._mailbox.serve, self._check, self._stopping, self._faults)
+        self.requests.sealed = self.status.reverse = None
 
     def _attempt(self) -> None:
         """Connect and follow until an error; return if trying again may help."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Collection
 from concurrent.futures import Future
 
-from mirror.core.errors import SourceError
+from mirror.core.errors import SealedError, SourceError
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.mailbox import Mailbox
@@ -29,9 +29,12 @@ class Requests:
         self._feed = feed
         self._repairs = repairs
         self._applied = threading.Condition()
+        self.sealed: SealedError | None = None
+        """Why nothing is mirrored into Postgres: Postgres is the original."""
 
     def mark(self) -> Future[Lsn]:
-        """The position of everything that the source has committed by now, once it is spooled."""
+        """The position of everything committed by now, once it is spooled. Raises ``SealedError``."""
+        self._require_unsealed()
         return self._mailbox.request(self._feed.mark)
 
     def wait_applied(self, lsn: Lsn, timeout: float) -> bool:
@@ -53,7 +56,9 @@ class Requests:
         """Apply nothing until :meth:`release`, or for ten seconds; the result is the hold's token.
 
         ``own``: the token of a hold that this one replaces. ``ControlError`` (retryable) if another client has one.
+        Raises ``SealedError``.
         """
+        self._require_unsealed()
         return self._mailbox.ask_to_hold(own)
 
     def reach(self, hold: str, salts: Salts, frame: int) -> Future[Position]:
@@ -73,9 +78,24 @@ class Requests:
     def retry(self, repair: Collection[str] = ()) -> Future[dict[str, str]]:
         """Retry what Postgres refused and rejected, or repair the tables ``repair``; done when it has been tried.
 
-        The result says, by table, what the repair did. ``RepairError`` if a table cannot be repaired.
+        The result says, by table, what the repair did. ``RepairError`` if a table cannot be repaired. Raises
+        ``SealedError``.
         """
+        self._require_unsealed()
         return self._mailbox.request(lambda future: self._repairs.ask(future, repair))
+
+    def seal(self) -> None:
+        """The source is being moved to Postgres: release it there, and see what its phase is now."""
+        place = self._status.source
+
+        def release() -> None:
+            raise SealedError("mirror a source", place, "it is being moved to Postgres", retryable=True)
+
+        self._mailbox.post(release)
+
+    def _require_unsealed(self) -> None:
+        if self.sealed is not None:
+            raise self.sealed
 
     def look_soon(self) -> None:
         """A program is about to commit: make capture poll the source now."""

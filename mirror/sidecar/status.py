@@ -30,6 +30,7 @@ from mirror.core.status import (
     Phase,
     ProgressReport,
     RefusalReport,
+    ReverseReport,
     StatusReport,
     encode,
     saved_report,
@@ -120,6 +121,8 @@ class SourceStatus:
     """Why a vector index could not be built; the next start tries again."""
     progress: ProgressReport | None = None
     """While a snapshot runs."""
+    reverse: ReverseReport | None = None
+    """While what is written in Postgres is carried into the file."""
 
     def __post_init__(self) -> None:
         self._kept: tuple[object, ...] = ()
@@ -227,6 +230,11 @@ class SourceStatus:
             logger.warning("{}: {}", Path(self.source).name, why)
         self._set_error(Phase.WAITING, SourceError("follow the source", self.source, why, retryable=True))
         self.last_error = why
+
+    def carries_back(self, phase: Phase) -> None:
+        """It was moved to Postgres, and the way back works."""
+        self.phase, self.last_error, self.error = phase, None, None
+        self.reverse = self.reverse or ReverseReport()
 
     def is_interrupted(self, error: MirrorError) -> None:
         """An error has interrupted the mirror, which retries."""

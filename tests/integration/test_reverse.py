@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.core.errors import WayBackLostError
 from mirror.postgres.sessions import connect
 from mirror.postgres.target import load_targets
 from mirror.reverse import capture
-from mirror.reverse.follower import LostError, ReverseFollower, start
+from mirror.reverse.follower import ReverseFollower, start
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 
@@ -51,7 +52,7 @@ class Way:
 
     @contextmanager
     def follower(self) -> Iterator[ReverseFollower]:
-        follower = ReverseFollower(self.dsn, self.source_id, None, self.database)
+        follower = ReverseFollower.open(self.dsn, self.database, "public")
         try:
             yield follower
         finally:
@@ -224,11 +225,11 @@ def test_long_transactions(way: Way) -> None:
 
 def test_it_is_known_when_the_way_back_is_lost(way: Way) -> None:
     way.postgres.execute("ALTER TABLE counts DROP COLUMN n")
-    with way.follower() as follower, pytest.raises(LostError, match="counts was altered"):
+    with way.follower() as follower, pytest.raises(WayBackLostError, match="counts was altered"):
         follower.step()
 
 
 def test_a_table_that_is_not_captured_any_more(way: Way) -> None:
     way.postgres.execute("DROP TABLE pairs; CREATE TABLE pairs(a text, b bigint, note text, PRIMARY KEY (a, b))")
-    with pytest.raises(LostError, match="triggers of public.pairs"):
+    with pytest.raises(WayBackLostError, match=r"triggers of public\.pairs"):
         way.carry()

@@ -40,6 +40,7 @@ from mirror.core.messages import (
     Repair,
     Repaired,
     Retry,
+    Seal,
     Status,
     StatusAnswer,
     WasApplied,
@@ -266,6 +267,9 @@ class _Connection(socketserver.StreamRequestHandler):
                 return Done()
             case Repair(tables, timeout):
                 return Repaired(_result(requests.retry(tables), timeout))
+            case Seal():
+                requests.seal()
+                return Done()
             case Hook():
                 return Done()
 

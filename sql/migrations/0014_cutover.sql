@@ -36,3 +36,26 @@ CREATE TABLE mirror.reverse_rejects (
     first_seen   timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX reverse_rejects_table ON mirror.reverse_rejects (source_id, source_table);
+
+-- Which store programs use: 1 both, and SQLite's for reads; 2 both, and Postgres for reads; 3 Postgres alone. No row: 1.
+CREATE TABLE mirror.phase (
+    source_id    bigint PRIMARY KEY REFERENCES mirror.sources ON DELETE CASCADE,
+    phase        smallint NOT NULL DEFAULT 1 CHECK (phase IN (1, 2, 3)),
+    epoch        bigint NOT NULL DEFAULT 0,   -- raised by each command that moves: an earlier one can change nothing
+    moving_to    smallint CHECK (moving_to IN (1, 2, 3)),  -- of a move that has begun and not ended
+    sealed_at    timestamptz,                 -- since then Postgres is the original: no mirror writes to these tables
+    finalized_at timestamptz,                 -- since then there is no way back
+    fence        text NOT NULL DEFAULT 'hold' CHECK (fence IN ('hold', 'rename', 'abort', 'watch')),
+    changed_at   timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE mirror.cutover_log (
+    log_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source_id bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    epoch     bigint NOT NULL,
+    at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    step      text NOT NULL,                  -- in the words that the command prints
+    event     text NOT NULL CHECK (event IN ('begun', 'done', 'undone', 'failed', 'journal')),
+    detail    text NOT NULL DEFAULT ''
+);
+CREATE INDEX cutover_log_source ON mirror.cutover_log (source_id, log_id);

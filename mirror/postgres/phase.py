@@ -1,0 +1,89 @@
+"""The phase of a source: which store programs use. One row in Postgres, which every command and mirror goes by.
+
+A command that moves a source raises the row's epoch first. Each change it makes names that epoch, so of two commands
+the earlier one can change nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from mirror.core.errors import FencedError, SealedError
+from mirror.postgres.migrate import statement
+from mirror.postgres.target import Conn
+
+Event = Literal["begun", "done", "undone", "failed", "journal"]
+
+
+class Phase(NamedTuple):
+    """What the row says."""
+
+    number: int
+    """1: both stores, SQLite reads; 2: both, Postgres reads; 3: Postgres alone."""
+    epoch: int
+    moving_to: int | None
+    """The phase that a command has begun to move to."""
+    sealed_at: float | None
+    """Seconds since the epoch; since then Postgres is the original."""
+    finalized_at: float | None
+    """Since then there is no way back."""
+    fence: str
+
+
+def read(conn: Conn, source_id: int) -> Phase:
+    """The phase of a source; raises psycopg's errors."""
+    row = conn.execute(statement("phase_read"), (str(source_id),)).fetchone()
+    assert row is not None
+    return Phase(*row)
+
+
+def require_unsealed(conn: Conn, source_id: int, path: str) -> None:
+    """Raise :class:`SealedError` if Postgres is the original of a source now."""
+    phase = read(conn, source_id)
+    if phase.sealed_at is None:
+        return
+    if phase.finalized_at is not None:
+        step = "nothing: programs use Postgres; the file is an old copy"
+        raise SealedError("mirror a source", path, "its move to Postgres was finalized", next_step=step)
+    raise SealedError(
+        "mirror a source",
+        path,
+        "it was moved to Postgres: what programs have written there since would be lost",
+        next_step="`mirror cutover rollback` goes back to the file, `mirror cutover finalize` ends the way back",
+    )
+
+
+def take(conn: Conn, source_id: int, moving_to: int) -> Phase:
+    """Begin a move: raise the epoch, and record where to. Returns the row as it was, with the new epoch."""
+    before = read(conn, source_id)
+    row = conn.execute(
+        "INSERT INTO mirror.phase AS p (source_id, epoch, moving_to) VALUES ($1::bigint, 1, $2::smallint)"
+        " ON CONFLICT (source_id) DO UPDATE SET epoch = p.epoch + 1, moving_to = EXCLUDED.moving_to RETURNING epoch",
+        (str(source_id), str(moving_to)),
+    ).fetchone()
+    assert row is not None
+    return before._replace(epoch=int(row[0]))
+
+
+def change(conn: Conn, source_id: int, epoch: int, assignments: str) -> None:
+    """Change the row by SQL assignments (the caller's own text), if the epoch is still this one.
+
+    Raises :class:`FencedError` if another command has begun to move the source.
+    """
+    row = conn.execute(
+        f"UPDATE mirror.phase SET {assignments}, changed_at = now()"
+        " WHERE source_id = $1::bigint AND epoch = $2::bigint RETURNING epoch".encode(),
+        (str(source_id), str(epoch)),
+    ).fetchone()
+    if row is None:
+        step = "look at `mirror cutover status`"
+        raise FencedError("move a source", detail="another command has begun to move it", next_step=step)
+
+
+def log(conn: Conn, source_id: int, epoch: int, step: str, event: Event, detail: str = "") -> None:
+    """Add a line to the log of the move."""
+    conn.execute(
+        "INSERT INTO mirror.cutover_log (source_id, epoch, step, event, detail)"
+        " VALUES ($1::bigint, $2::bigint, $3::text, $4::text, $5::text)",
+        (str(source_id), str(epoch), step, event, detail),
+    )

@@ -1,0 +1,76 @@
+"""While a source is sealed: the mirror that goes the other way, in place of the pipeline's own loop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from loguru import logger
+
+from mirror.core.backoff import Backoff
+from mirror.core.errors import MirrorError
+from mirror.core.faults import Faults
+from mirror.core.status import Phase, ReverseReport
+from mirror.reverse.follower import ReverseFollower
+from mirror.sidecar.source_folder import SourceTask
+from mirror.sidecar.status import SourceStatus
+
+#: Seconds between two looks for new writes: soon after the last ones, and when nothing was written for a while.
+SOON, LATER = 0.004, 0.02
+#: For how many seconds after a batch the next look comes soon.
+BUSY_SECONDS = 1.0
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 2.0
+
+
+def carry_back(
+    task: SourceTask,
+    status: SourceStatus,
+    serve: Callable[[], None],
+    check: Callable[[], None],
+    stopping: threading.Event,
+    faults: Faults,
+) -> None:
+    """Carry what programs write in Postgres into the file, until the source is not sealed any more.
+
+    ``serve``: answers requests; ``check``: raises when the mirror is to end. Both are called again and again. Raises
+    :class:`~mirror.core.errors.WayBackLostError`, and ``SealedError`` for a source without a way back.
+    """
+    name = task.database.name
+    backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
+    busy_until, said = 0.0, ""
+    with ExitStack() as stack:
+        follower: ReverseFollower | None = None
+        while True:
+            check()
+            serve()
+            pause = SOON if time.monotonic() < busy_until else LATER
+            try:
+                if follower is None:
+                    follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults)
+                    stack.callback(follower.close)
+                    status.carries_back(Phase.REVERSE)
+                    logger.info("{}: what is written in Postgres is carried into the file", name)
+                if not follower.is_wanted():
+                    logger.info("{}: it is mirrored into Postgres again", name)
+                    return
+                if (applied := follower.step()) is not None:
+                    busy_until, pause = time.monotonic() + BUSY_SECONDS, 0.0
+                    rows = status.reverse.rows + applied.rows if status.reverse else applied.rows
+                    status.reverse = ReverseReport(rows=rows, rejects=follower.rejects, applied_at=time.time())
+                backoff.reset()
+                said = ""
+            except MirrorError as error:
+                stack.close()
+                follower = None
+                if not error.retryable:
+                    raise
+                if str(error) != said:
+                    said = str(error)
+                    logger.warning("{}: {}", name, error)
+                status.is_interrupted(error)
+                status.keep(task.folder)
+                pause = backoff.next()
+            if pause and stopping.wait(pause):
+                check()
