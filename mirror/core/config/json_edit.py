@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,13 @@ class _Member:
     """Of its value."""
 
 
-def with_values(text: str, values: Mapping[Sequence[str], Any]) -> str:
+def with_values(text: str, values: Mapping[tuple[str, ...], Any]) -> str:
     """The text with other values: by path, a value of JSON. A path that is not there is added at the end of its object.
 
     Raises ``ValueError`` if the text is not an object, or a path leads through what is none.
     """
     for path, value in values.items():
-        text = _with_value(text, tuple(path), value)
+        text = _with_value(text, path, value)
     return text
 
 

@@ -1,0 +1,66 @@
+"""Writing the phase into the configuration: ``storage.backend``, ``readFrom``, ``writeTo``.
+
+They are written to the file that has them, mirror.json before argent.json; where neither does, to mirror.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mirror.core.config.json_edit import with_values
+from mirror.core.config.settings import Settings
+from mirror.core.errors import ConfigError
+from mirror.core.files import write_atomically
+
+#: By phase: what the configuration says.
+FLAGS: Mapping[int, Mapping[str, Any]] = {
+    1: {"backend": "dual", "readFrom": "sqlite", "writeTo": ["sqlite", "postgres"]},
+    2: {"backend": "dual", "readFrom": "postgres", "writeTo": ["sqlite", "postgres"]},
+    3: {"backend": "postgres", "readFrom": "postgres", "writeTo": ["postgres"]},
+}
+
+
+def file_of(settings: Settings) -> Path | None:
+    """The file to write to; None: there is no configuration, so programs do not go by one."""
+    for key in ("backend", "readFrom", "writeTo"):
+        origin = settings.origins.get(f"storage.{key}", "")
+        for file in settings.files:
+            if origin.startswith(f"{file.path}:"):
+                return file.path
+    return next((file.path for file in settings.files if file.name == "mirror.json" and file.exists), None)
+
+
+def disagreement(settings: Settings, phase: int) -> str:
+    """What the configuration says otherwise than the phase; empty if it agrees, or there is none."""
+    if not any(file.exists for file in settings.files):
+        return ""
+    storage, wanted = settings.storage, FLAGS[phase]
+    found = {"backend": storage.backend, "readFrom": storage.read_from}
+    # A program that has never heard of the mirror's phases, in the first one, is right.
+    if phase == 1 and storage.backend == "sqlite":
+        return ""
+    return ", ".join(
+        f"storage.{key} is {value}, not {wanted[key]}" for key, value in found.items() if value != wanted[key]
+    )
+
+
+def write(settings: Settings, phase: int) -> str:
+    """Make the configuration say a phase; returns what was done. Raises ``ConfigError``."""
+    path = file_of(settings)
+    if path is None:
+        return "there is no configuration to change"
+    values = {("storage", key): value for key, value in FLAGS[phase].items()}
+    try:
+        path = path.resolve(strict=True)
+        before = path.read_text(encoding="utf-8")
+        after = with_values(before, values)
+        if after != before:
+            mode = path.stat().st_mode
+            write_atomically(path, after.encode(), durable=True)
+            path.chmod(mode & 0o777)
+    except (OSError, ValueError) as error:
+        step = f"set these yourself: {', '.join(f'storage.{key}' for key in FLAGS[phase])}"
+        raise ConfigError("write the phase", str(path), str(error), next_step=step) from error
+    return str(path)

@@ -1,0 +1,375 @@
+"""The moves of one source from phase to phase: their steps, and what these need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from psycopg.sql import SQL, Identifier
+
+from mirror.core.config.settings import Settings
+from mirror.core.control import ControlClient
+from mirror.core.errors import ControlError, MirrorError, SinkError
+from mirror.core.status import Phase as MirrorPhase
+from mirror.cutover import flags
+from mirror.cutover.fence import Fence
+from mirror.cutover.steps import Step
+from mirror.postgres import phase
+from mirror.postgres.ddl import table_sql
+from mirror.postgres.failures import translated
+from mirror.postgres.phase import Event, Phase
+from mirror.postgres.sessions import Session, connect
+from mirror.postgres.target import Target, load_targets
+from mirror.reverse import capture
+from mirror.reverse.follower import start
+
+#: Seconds for which a step waits for the mirror, or for transactions in Postgres, at most.
+WAIT_SECONDS = 60.0
+
+
+@dataclass
+class Move:
+    """A move of one source that a command carries out."""
+
+    source: Path
+    folder: Path
+    dsn: str
+    schema: str
+    settings: Settings
+    judge: Callable[[], str]
+    """Raises ``MirrorError`` unless all guard rails are passed; returns what to say of them."""
+    verify: Callable[[], str]
+    """Raises ``MirrorError`` unless Postgres has what the file has; returns what to say of it."""
+    verify_back: Callable[[], str]
+    """The same in phase 3, while nothing is written in Postgres."""
+    conn: Session = field(init=False)
+    source_id: int = field(init=False)
+    phase: Phase = field(init=False)
+    targets: list[Target] = field(init=False)
+    fence: Fence | None = field(init=False, default=None)
+    held: Session | None = field(init=False, default=None)
+    """A transaction that keeps programs from writing in Postgres."""
+
+    def __post_init__(self) -> None:
+        """Connect to Postgres. Raises ``SinkError``."""
+        self.conn = connect(self.dsn, name="mirror cutover", raw=True)
+        try:
+            with translated("move a source", str(self.source)):
+                row = self.conn.execute(
+                    "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1::text AND schema_name = $2::text",
+                    (str(self.source), self.schema),
+                ).fetchone()
+                if row is None:
+                    step = f"run `mirror up {self.source}` first"
+                    raise SinkError("move a source", str(self.source), "it is not mirrored here", next_step=step)
+                self.source_id, agent = row
+                self.targets = list(load_targets(self.conn, self.source_id, agent).values())
+                self.phase = phase.read(self.conn, self.source_id)
+        except BaseException:
+            self.conn.close()
+            raise
+
+    def close(self) -> None:
+        """Release everything."""
+        self.release_file()
+        self.release_postgres()
+        self.conn.close()
+
+    def take(self, number: int) -> None:
+        """Begin a move to a phase. Raises ``SinkError``."""
+        with translated("begin a move", str(self.source)):
+            self.phase = phase.take(self.conn, self.source_id, number)
+
+    def note(self, step: str, event: Event, detail: str = "") -> None:
+        """Log an event of a step."""
+        with translated("log a move", str(self.source)):
+            phase.log(self.conn, self.source_id, self.phase.epoch, step, event, detail)
+
+    def change(self, assignments: str) -> None:
+        """Change the row of the phase."""
+        with translated("change the phase", str(self.source)):
+            phase.change(self.conn, self.source_id, self.phase.epoch, assignments)
+
+    def control(self) -> ControlClient:
+        """A conversation with the running mirror. Raises ``NotRunningError``."""
+        return ControlClient(self.folder)
+
+    # -- the file and Postgres, kept from being written ---------------------------------------------
+
+    def fence_file(self) -> str:
+        """Take the file's write lock."""
+        self.fence = Fence(self.source)
+        return ""
+
+    def release_file(self) -> None:
+        """Let programs write to the file again."""
+        if self.fence is not None:
+            self.fence.release()
+            self.fence = None
+
+    def hold_postgres(self) -> str:
+        """Keep programs from writing to the tables in Postgres; they may read."""
+        self.held = connect(self.dsn, name="mirror cutover", raw=True, autocommit=False)
+        with translated("hold the tables in Postgres", str(self.source)):
+            self.held.execute(f"SET LOCAL lock_timeout = '{int(WAIT_SECONDS)}s'".encode())
+            for target in self.targets:
+                self.held.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table_sql(target)))
+        return f"{len(self.targets):,} tables"
+
+    def release_postgres(self) -> None:
+        """Let programs write in Postgres again."""
+        if self.held is not None:
+            self.held.close()
+            self.held = None
+
+    # -- steps ----------------------------------------------------------------------------------------
+
+    def install_capture(self) -> str:
+        """Make the triggers of the way back, switched off."""
+        with translated("prepare the way back", str(self.source)), self.conn.transaction():
+            capture.install(self.conn, self.source_id, self.targets)
+        return f"{len(self.targets):,} tables"
+
+    def remove_capture(self) -> None:
+        """Remove them."""
+        with translated("remove the way back", str(self.source)), self.conn.transaction():
+            capture.remove(self.conn, self.source_id, self.targets)
+
+    def drain(self) -> str:
+        """Wait until Postgres has everything; the file is fenced, so a second look must find nothing more."""
+        begun = time.monotonic()
+        with self.control() as client:
+            first = client.settle()
+            if (again := client.settle()) != first:
+                raise ControlError("drain the mirror", str(self.source), f"something wrote after the fence: {again}")
+        return f"at {first}, in {1000 * (time.monotonic() - begun):,.0f} ms"
+
+    def set_sequences(self) -> str:
+        """Set each sequence of a mirrored table above the highest number that was given."""
+        count = 0
+        with translated("set sequences", str(self.source)):
+            for target in self.targets:
+                rows = self.conn.execute(
+                    "SELECT a.attname, pg_get_serial_sequence(format('%I.%I', $1::text, $2::text), a.attname)"
+                    " FROM pg_catalog.pg_attribute a WHERE a.attrelid = format('%I.%I', $1::text, $2::text)::regclass"
+                    " AND a.attnum > 0 AND NOT a.attisdropped"
+                    " AND pg_get_serial_sequence(format('%I.%I', $1::text, $2::text), a.attname) IS NOT NULL",
+                    (target.schema, target.name),
+                ).fetchall()
+                for column, sequence in rows:
+                    self.conn.execute(
+                        SQL(
+                            "SELECT setval($1::regclass, greatest((SELECT max({}) FROM {}), 1),"
+                            " EXISTS (SELECT FROM {}))"
+                        ).format(Identifier(column), table_sql(target), table_sql(target)),
+                        (sequence,),
+                    )
+                    count += 1
+        return f"{count:,}"
+
+    def analyze(self) -> str:
+        """Give the planner statistics: nothing has had to plan for these tables yet."""
+        with translated("analyze", str(self.source)):
+            for target in self.targets:
+                self.conn.execute(SQL("ANALYZE {}").format(table_sql(target)))
+        return ""
+
+    def seal(self) -> str:
+        """The point of no return: from this transaction on, Postgres is the original."""
+        with translated("seal the source", str(self.source)), self.conn.transaction():
+            capture.switch(self.conn, self.source_id, self.targets, on=True)
+            start(self.conn, self.source_id)
+            # A mirror that still runs cannot write any more.
+            self.conn.execute(
+                "UPDATE mirror.sources SET epoch = epoch + 1, written_at = NULL WHERE source_id = $1::bigint",
+                (str(self.source_id),),
+            )
+            phase.change(self.conn, self.source_id, self.phase.epoch, "phase = 3, sealed_at = now()")
+        return "the point of no return is behind: `mirror cutover rollback` is the way back"
+
+    def turn_mirror(self) -> str:
+        """Have the running mirror go the other way."""
+        self._tell_mirror()
+        return self._await_mirror({MirrorPhase.REVERSE})
+
+    def _tell_mirror(self) -> None:
+        with self.control() as client:
+            client.seal()
+
+    def _await_mirror(self, phases: set[MirrorPhase]) -> str:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                with self.control() as client:
+                    status = client.status()
+                if status.phase in phases:
+                    return str(status.phase)
+                why = status.last_error or str(status.phase)
+            except ControlError as error:
+                why = str(error)
+            if time.monotonic() > deadline:
+                raise ControlError("turn the mirror", str(self.source), why, next_step="look at `mirror status`")
+            time.sleep(0.02)
+
+    def flip(self, number: int) -> str:
+        """Write a phase to the configuration."""
+        return flags.write(self.settings, number)
+
+    def flip_back(self) -> None:
+        """Write the phase that it was."""
+        flags.write(self.settings, self.phase.number)
+
+    def end(self, number: int) -> str:
+        """Record that the move is over."""
+        self.change(f"phase = {int(number)}, moving_to = NULL")
+        return f"phase {number}"
+
+    def require_way_back(self) -> str:
+        """Raise ``SinkError`` if the file does not have what was written in Postgres."""
+        with translated("look at the way back", str(self.source)):
+            row = self.conn.execute(
+                "SELECT r.lost, (SELECT count(*) FROM mirror.reverse_rejects j WHERE j.source_id = r.source_id)"
+                " FROM mirror.reverse r WHERE r.source_id = $1::bigint",
+                (str(self.source_id),),
+            ).fetchone()
+        lost, rejects = row if row is not None else ("it was never begun", 0)
+        if lost is not None:
+            step = "`mirror cutover finalize` ends it"
+            raise SinkError("go back to the file", str(self.source), f"the way back is lost: {lost}", next_step=step)
+        if rejects:
+            raise SinkError(
+                "go back to the file",
+                str(self.source),
+                f"it does not take {rejects:,} rows that Postgres has",
+                next_step="look at mirror.reverse_rejects, and change or delete them in Postgres",
+            )
+        return ""
+
+    def drain_back(self) -> str:
+        """Wait until the file has everything that was written in Postgres."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            with translated("drain the way back", str(self.source)):
+                row = self.conn.execute(
+                    "SELECT r.lost, EXISTS (SELECT FROM mirror.outbox o WHERE o.source_id = r.source_id"
+                    " AND NOT pg_visible_in_snapshot(o.xid, r.snapshot))"
+                    " FROM mirror.reverse r WHERE r.source_id = $1::bigint",
+                    (str(self.source_id),),
+                ).fetchone()
+            if row == (None, False):
+                return self.require_way_back()
+            self.require_way_back()
+            if time.monotonic() > deadline:
+                raise ControlError(
+                    "drain the way back", str(self.source), "it takes too long", next_step="is `mirror up` running?"
+                )
+            time.sleep(0.01)
+
+    def unseal(self) -> str:
+        """The point of no return on the way back: from this transaction on, the file is the original."""
+        assert self.held is not None
+        with translated("unseal the source", str(self.source)):
+            # Not removed: that would wait for programs that read.
+            capture.switch(self.held, self.source_id, self.targets, on=False)
+            self.held.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(self.source_id),))
+            self.held.execute("DELETE FROM mirror.reverse WHERE source_id = $1::bigint", (str(self.source_id),))
+            self.held.execute(
+                "UPDATE mirror.sources SET written_at = NULL WHERE source_id = $1::bigint", (str(self.source_id),)
+            )
+            phase.change(self.held, self.source_id, self.phase.epoch, "phase = 2, sealed_at = NULL")
+            self.held.commit()
+        self.release_postgres()
+        return "the file is the original again"
+
+    def await_following(self) -> str:
+        """Wait until the mirror follows the file again."""
+        return self._await_mirror({MirrorPhase.FOLLOWING})
+
+    def finalize(self) -> str:
+        """There is no way back any more."""
+        with translated("end the way back", str(self.source)), self.conn.transaction():
+            capture.remove(self.conn, self.source_id, self.targets)
+            phase.change(self.conn, self.source_id, self.phase.epoch, "finalized_at = now(), moving_to = NULL")
+        return ""
+
+    def __enter__(self) -> Move:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def _nothing(_: Move) -> None:
+    """The next command does it again, or the session's end has undone it."""
+
+
+TO_2: tuple[Step[Move], ...] = (
+    Step("rails", "check the guard rails", lambda move: move.judge()),
+    Step("flip", "have programs read from Postgres", lambda move: move.flip(2), lambda move: move.flip_back()),
+    Step("end", "record the phase", lambda move: move.end(2), final=True),
+)
+
+TO_3: tuple[Step[Move], ...] = (
+    Step("rails", "check the guard rails", lambda move: move.judge()),
+    Step(
+        "capture",
+        "prepare the way back, switched off",
+        lambda move: move.install_capture(),
+        lambda move: move.remove_capture(),
+    ),
+    Step(
+        "fence",
+        "fence the file: no program can write to it",
+        lambda move: move.fence_file(),
+        lambda move: move.release_file(),
+    ),
+    Step("drain", "drain the mirror, and look again for writers", lambda move: move.drain()),
+    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step("sequences", "set the sequences", lambda move: move.set_sequences()),
+    Step("analyze", "analyze the tables", lambda move: move.analyze()),
+    Step("seal", "seal the source, and switch the way back on", lambda move: move.seal(), final=True),
+    Step("turn", "have the mirror go the other way", lambda move: move.turn_mirror()),
+    Step("flip", "have programs use Postgres alone", lambda move: move.flip(3)),
+    Step("end", "record the phase", lambda move: move.end(3)),
+)
+
+BACK_TO_2: tuple[Step[Move], ...] = (
+    Step("rails", "check the way back", lambda move: move.require_way_back()),
+    Step(
+        "hold",
+        "hold the tables in Postgres: no program can write to them",
+        lambda move: move.hold_postgres(),
+        lambda move: move.release_postgres(),
+    ),
+    Step("drain", "drain the way back", lambda move: move.drain_back()),
+    Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back()),
+    Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
+    Step("flip", "have programs write to the file again", lambda move: move.flip(2)),
+    Step("turn", "have the mirror follow the file", lambda move: move.await_following()),
+    Step("end", "record the phase", lambda move: move.end(2)),
+)
+
+BACK_TO_1: tuple[Step[Move], ...] = (
+    Step("flip", "have programs read from the file", lambda move: move.flip(1), lambda move: move.flip_back()),
+    Step("end", "record the phase", lambda move: move.end(1), final=True),
+)
+
+FINALIZE: tuple[Step[Move], ...] = (Step("finalize", "end the way back", lambda move: move.finalize(), final=True),)
+
+
+def ways(now: Phase, back: bool) -> tuple[int, tuple[Step[Move], ...]]:
+    """The phase to move to, and the steps. Raises ``MirrorError`` where there is none."""
+    if now.finalized_at is not None:
+        raise MirrorError("move a source", detail="its move was finalized", next_step="there is nothing left to do")
+    number = 3 if now.sealed_at is not None else min(now.number, 2)
+    if back and number == 1:
+        raise MirrorError("move a source", detail="it is in phase 1: there is nowhere to go back to")
+    if not back and number == 3:
+        step = "`mirror cutover finalize` ends the way back"
+        raise MirrorError("move a source", detail="it is in phase 3 already", next_step=step)
+    return {(1, False): (2, TO_2), (2, False): (3, TO_3), (3, True): (2, BACK_TO_2), (2, True): (1, BACK_TO_1)}[
+        number, back
+    ]
