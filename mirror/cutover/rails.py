@@ -205,7 +205,7 @@ def _check_sequence(
     if given:
         highest = max(given, highest or given)
     figure = f"{'at' if called else 'starts with'} {last}, the highest value is {highest or 'none'}"
-    step = f"SELECT setval('{sequence}', {highest})"
+    step = SQL("SELECT setval({}, {})").format(Literal(sequence), Literal(highest)).as_string(connection)
     passed = highest is None or (last >= highest if called else last > highest)
     found.add(Code.SEQUENCE, f"sequence of {table}.{column}", passed, figure, step)
 
