@@ -77,11 +77,9 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
 def _as_json(verdict: Readiness) -> dict[str, Any]:
     return {
         "source": verdict.source,
-        "rails": [
-            rail.as_json() | {"statements": list(verdict.statements.get(rail.name, ()))} for rail in verdict.rails
-        ],
+        "rails": [rail.as_json() for rail in verdict.rails],
         "ready": verdict.ready,
-        "statements": [each for statements in verdict.statements.values() for each in statements],
+        "statements": verdict.statements,
         "next_steps": [f"{rail.name}: {rail.next_step}" for rail in verdict.rails if not rail.passed],
     }
 

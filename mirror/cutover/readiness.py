@@ -24,8 +24,8 @@ class Readiness:
     """The options that a command needs to reach this mirror, with a space in front."""
     acknowledged: Collection[str] = ()
     rails: list[Check] = field(default_factory=list)
-    statements: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By guard rail: statements that make in Postgres what it misses. All of them run in this order."""
+    statements: list[str] = field(default_factory=list)
+    """What makes in Postgres what guard rails miss there; they run in this order."""
     short: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By guard rail, where it names many things: its figure and its next step with only some of them."""
 
@@ -53,11 +53,11 @@ class Readiness:
         step = _joined(steps, _SHOWN) if rail.next_step else ""
         self._shorten(name, rail, _joined(figure, _SHOWN) + acknowledged, step)
 
-    def add_note(self, code: Code, name: str, figure: Part) -> None:
-        """Add what an operator should know; it may name many things."""
-        rail = Check(code, name, "note", _joined([figure]))
+    def add_note(self, code: Code, name: str, *figure: Part, step: Part = "") -> None:
+        """Add what an operator should know, and may do; it may name many things."""
+        rail = Check(code, name, "note", _joined(figure), _joined([step]))
         self.rails.append(rail)
-        self._shorten(name, rail, _joined([figure], _SHOWN), "")
+        self._shorten(name, rail, _joined(figure, _SHOWN), _joined([step], _SHOWN))
 
     def _shorten(self, name: str, rail: Check, figure: str, step: str) -> None:
         if (figure, step) != (rail.detail, rail.next_step):

@@ -70,6 +70,8 @@ class TableReport:
     """Whether Postgres does not take the table as it is, so that no repair helps."""
     own_schema: bool = False
     """Whether a schema of its own for the source helps: the table's name is taken."""
+    form: str = ""
+    """The form in which Postgres had it, as in :data:`mirror.parity.proof.FORMS`; empty if it had none."""
     examples: tuple[Difference, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
