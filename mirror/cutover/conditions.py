@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
+from mirror.core.sql_words import Token
 from mirror.cutover.held import Held
 from mirror.postgres import kinds
-from mirror.replica.sql_words import Token
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 

@@ -79,15 +79,15 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
         figure = []
     missing = f"{len(rail.missing):,} of {rail.total:,} are not in Postgres: "
     first = ["change the rows in the source, and plan again"] if rail.broken else []
-    last = [f"if that is planned, or programs only read, add --acknowledge '{name}'"]
     if rail.unmade:
-        last.insert(0, f"where no statement makes one ({rail.unmade:,}), the programs that write have to see to it")
+        first.append(f"where no statement makes one ({rail.unmade:,}), the programs that write have to see to it")
+    last = f"if that is planned, or programs only read, add --acknowledge '{name}'"
     found.add_many(
         code,
         name,
         passed,
         figure=[*figure, ("", rail.broken, ", "), (missing, rail.missing, ", ")],
-        steps=[*first, ("for programs that write, at the switch: ", rail.statements, "; "), *last],
+        steps=[*first, ("for programs that write, at the switch: ", rail.statements, "; "), last],
     )
     found.statements += rail.statements
 
@@ -104,6 +104,9 @@ def _describe(found: Readiness, own: Sequence[Held], declared: Declarations, pla
     if triggers:
         figure = f"{triggers:,} are not in Postgres: what they do, the program that writes has to do"
         found.add_note(Code.OTHER_OBJECTS, "triggers", figure)
+    if conflicts := [held.name for held in own if held.declared.conflicts]:
+        figure = "rows that SQLite then ignores, or replaces others by, Postgres refuses: "
+        found.add_note(Code.OTHER_OBJECTS, "ON CONFLICT", (figure, conflicts, ", "))
     figure = (
         f"{len(own):,} are a replica to read: rows and keys. Defaults, CHECK and triggers do not come along: a program "
         "that is to write needs them made in Postgres"

@@ -7,12 +7,12 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Identifier
 
+from mirror.core.sql_words import written
 from mirror.cutover.breaches import longest, repeated
 from mirror.cutover.conditions import Condition, translated
 from mirror.cutover.held import Held, Place, Rail, folded
 from mirror.postgres.profiles.generic import MAX_KEY_COLUMNS
 from mirror.replica.declared import Index
-from mirror.replica.sql_words import written
 
 #: Bytes of the keys of one row in an index, at least; Postgres takes 2,704 less what lies between the columns.
 MOST_BYTES = 2600

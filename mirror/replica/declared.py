@@ -16,8 +16,8 @@ from urllib.parse import quote
 import apsw
 
 from mirror.core.errors import SourceError
+from mirror.core.sql_words import Token, condition_of, deferred_keys, hides_conflicts
 from mirror.core.tables import Affinity
-from mirror.replica.sql_words import Token, condition_of, deferred_keys
 from mirror.sqlite.decode.schema import affinity
 
 #: Milliseconds to wait for a lock.
@@ -92,6 +92,8 @@ class Declared:
     triggers: int
     columns: dict[str, DeclaredColumn]
     """By name, lower case."""
+    conflicts: bool
+    """Whether a constraint has ON CONFLICT IGNORE or REPLACE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ def _table(
             )
             for column, _, _, kind, default in columns
         },
+        conflicts=hides_conflicts(statements.get(("table", name), "")),
     )
 
 

@@ -286,3 +286,65 @@ def test_what_is_printed_runs_and_holds_what_sqlite_holds(
         assert printed(verdict) == []
         failing = {rail["name"] for rail in verdict["rails"] if not rail["passed"]} & {*CONSTRAINTS}
         assert bool(failing) == bool(case.notes)
+
+
+def test_actions_of_an_agents_rows(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
+    """The agent's id leads each key, and stays when the row that is referred to goes."""
+    writer.run(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE c(id INTEGER PRIMARY KEY, p INT REFERENCES p ON DELETE SET NULL)",
+        "CREATE TABLE d(id INTEGER PRIMARY KEY, p INT REFERENCES p ON UPDATE SET NULL)",
+        "INSERT INTO p VALUES (1)",
+        "INSERT INTO c VALUES (1, 1)",
+    )
+    assert cli.run("up", database, "--agent", "maya", "--once").code == 0
+    verdict = planned(cli, database)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in printed(verdict):
+            connection.execute(statement.encode())
+        connection.execute("DELETE FROM p")
+        assert connection.execute("SELECT agent_id, id, p FROM c").fetchall() == [("maya", 1, None)]
+    figures = {rail["name"]: rail["figure"] for rail in planned(cli, database)["rails"]}
+    assert "d(p) to p: ON UPDATE SET NULL would take the row from its agent" in figures["foreign keys"]
+    assert "c(p)" not in figures["foreign keys"]
+
+
+def test_the_next_step_of_a_sequence_runs(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
+    writer.run('CREATE TABLE "it\'s a ""T"""(id INTEGER PRIMARY KEY)', 'INSERT INTO "it\'s a ""T""" VALUES (5)')
+    assert cli.run("up", database, "--once").code == 0
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in printed(planned(cli, database)):
+            connection.execute(statement.encode())
+        connection.execute('INSERT INTO "it\'s a ""T""" VALUES (70)')
+        (rail,) = [rail for rail in planned(cli, database)["rails"] if rail["name"].startswith("sequence of")]
+        assert not rail["passed"]
+        connection.execute(rail["next_step"].encode())
+        made = connection.execute('INSERT INTO "it\'s a ""T""" DEFAULT VALUES RETURNING id').fetchone()
+        assert made == (71,)
+
+
+def test_a_key_that_is_there_but_does_something_else(
+    cli: CommandLine, writer: Writer, database: Path, dsn: str
+) -> None:
+    """Neither a foreign key with other actions passes, nor an index of fewer rows, or of other letters."""
+    writer.run(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY, name TEXT UNIQUE, n TEXT COLLATE NOCASE UNIQUE)",
+        "CREATE TABLE c(id INTEGER PRIMARY KEY, p INT REFERENCES p ON DELETE CASCADE, u UNIQUE ON CONFLICT REPLACE)",
+        "INSERT INTO p VALUES (1, 'x', 'y')",
+        "INSERT INTO c VALUES (1, 1, 1)",
+    )
+    assert cli.run("up", database, "--once").code == 0
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER TABLE c ADD FOREIGN KEY (p) REFERENCES p")
+        connection.execute("CREATE UNIQUE INDEX ON p(name) WHERE id > 5")
+        connection.execute("CREATE UNIQUE INDEX ON p(lower(n))")
+        verdict = planned(cli, database)
+        rails = {rail["name"]: rail for rail in verdict["rails"]}
+        assert "c(p) to p" in rails["foreign keys"]["figure"]
+        assert "p(name)" in rails["unique indexes"]["figure"] and "p(n)" in rails["unique indexes"]["figure"]
+        assert rails["ON CONFLICT"]["figure"].endswith(": c")
+        for statement in printed(verdict):
+            connection.execute(statement.encode())
+        connection.execute("DELETE FROM p")
+        assert connection.execute("SELECT * FROM c").fetchall() == []
+    assert printed(planned(cli, database)) == []

@@ -71,6 +71,15 @@ def deferred_keys(statement: str) -> list[bool]:
     return found
 
 
+def hides_conflicts(statement: str) -> bool:
+    """Whether a constraint of a CREATE TABLE statement ignores or replaces rows that break it."""
+    listed = tokens(statement)
+    return any(
+        listed[at].is_word("ON") and listed[at + 1].is_word("CONFLICT") and listed[at + 2].is_word("IGNORE", "REPLACE")
+        for at in range(len(listed) - 2)
+    )
+
+
 def condition_of(statement: str) -> tuple[Token, ...]:
     """The condition of a partial index, by its CREATE INDEX statement: what follows WHERE; empty if there is none."""
     depth = 0
