@@ -52,7 +52,8 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     Each guard rail is shown with its verdict, its figure and, where it does not hold, a next step: the mirror runs,
     its worst lag, parity, rejects, what is left out, indexes, foreign keys, unique indexes, NOT NULL, sequences, disk,
     backups. Tables of programs that the mirror does not know are a replica to read: what SQLite enforces on them and
-    Postgres does not is named, with the statements that make it.
+    Postgres does not is named, with the statements that make it, to be run in their order ("statements" in --json), or
+    with the reason why there is none.
     """
     verdicts = []
     with postgres_of(settings) as dsn:
@@ -78,14 +79,16 @@ def _as_json(verdict: Readiness) -> dict[str, Any]:
         "source": verdict.source,
         "rails": [rail.as_json() for rail in verdict.rails],
         "ready": verdict.ready,
+        "statements": verdict.statements,
         "next_steps": [f"{rail.name}: {rail.next_step}" for rail in verdict.rails if not rail.passed],
     }
 
 
 def _render(verdict: Readiness, console: Console) -> None:
     for rail in verdict.rails:
-        print_line(console, _MARKS[rail.level], f" {rail.name}: {rail.detail}")
-        if rail.next_step:
-            print_line(console, f"  next: {rail.next_step}", style="yellow")
+        figure, next_step = verdict.short.get(rail.name, (rail.detail, rail.next_step))
+        print_line(console, _MARKS[rail.level], f" {rail.name}: {figure}")
+        if next_step:
+            print_line(console, f"  next: {next_step}", style="yellow")
     word = text("READY", "bold green") if verdict.ready else text("NOT READY", "bold red")
     print_line(console, word, f": {verdict.source}")

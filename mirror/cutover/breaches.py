@@ -54,6 +54,18 @@ def repeated(
     return _found(connection, keys, rows)
 
 
+def longest(
+    connection: psycopg.Connection[Any], table: Composable, columns: Sequence[Composable], owned: Composable
+) -> int:
+    """The most bytes that the columns of one ``owned`` row of ``table`` (alias t) have, as they are stored.
+
+    Raises psycopg's errors.
+    """
+    sizes = SQL(" + ").join(SQL("coalesce(pg_catalog.pg_column_size({}), 0)").format(column) for column in columns)
+    row = connection.execute(SQL("SELECT max({}) FROM {} AS t WHERE {}").format(sizes, table, owned)).fetchone()
+    return int((row and row[0]) or 0)
+
+
 def _given(keys: Sequence[Composable]) -> Composable:
     return SQL(" AND ").join(SQL("{} IS NOT NULL").format(key) for key in keys)
 

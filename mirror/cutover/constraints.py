@@ -1,66 +1,31 @@
 """Guard rails of tables that no profile knows: what SQLite enforces on them, and whether Postgres does.
 
 Such a table has its rows and its key in Postgres, and nothing else of what it declares. So what is missing is never
-passed in silence: it fails, with the statement that makes it, until it is made or acknowledged.
+passed in silence: it fails until it is made or acknowledged, with the statement that makes it, or with the reason why
+none does. The statements of all guard rails run from the first to the last: keys before what refers to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
-from mirror.core.checks import Check, Code
+from mirror.core.checks import Code
 from mirror.core.errors import SourceError
-from mirror.cutover.breaches import repeated, rows_without
+from mirror.cutover.foreign_keys import ForeignKeys
+from mirror.cutover.held import Held, Place, Rail
 from mirror.cutover.readiness import Readiness
+from mirror.cutover.unique_keys import UniqueKeys, index_keys
 from mirror.postgres.migrate import statement
-from mirror.replica.declared import Declarations, Declared, Index, Reference, read_declarations
+from mirror.postgres.target import ROWID
+from mirror.replica.declared import Declarations, read_declarations
 
-#: Things that are named, of many.
-_NAMED = 5
-#: The column that leads each key of a table with the rows of several agents.
-_AGENT = "agent_id"
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A table of the source, and where and how Postgres has it."""
-
-    name: str
-    target: str
-    names: Mapping[str, str]
-    """By the name in the source, lower case: the name in Postgres."""
-    declared: Declared
-    columns: Mapping[str, Mapping[str, Any]]
-    """By the name in Postgres: as ``enforced.sql`` describes them."""
-    indexes: Sequence[Mapping[str, Any]]
-    refs: Sequence[Mapping[str, Any]]
-
-    def column(self, source: str) -> str:
-        """The name in Postgres of a column of the source; raises ``KeyError``."""
-        name = self.names[source.lower()]
-        if name not in self.columns:
-            raise KeyError(source)
-        return name
-
-    def type_of(self, column: str) -> str:
-        """The type of a column of Postgres."""
-        return str(self.columns[column]["type"])
-
-
-class _Rail:
-    """What one guard rail has found: rows that break a constraint, and constraints that Postgres does not have."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.broken: list[str] = []
-        self.missing: list[str] = []
-        self.statements: list[str] = []
+#: The highest number that a row of SQLite, and a sequence of Postgres, can have.
+_LAST_ID = 2**63 - 1
 
 
 def judge_constraints(
@@ -81,268 +46,174 @@ def judge_constraints(
         found.add(Code.CONSTRAINT, "constraints", False, f"could not be read: {error.detail}", error.next_step)
         return {}
     there = {row[0]: row[1:] for row in connection.execute(statement("enforced"), {"schema": schema}).fetchall()}
-    tables = {}
+    tables: dict[str, Held] = {}
+    own: list[Held] = []
     for name, target, columns, curated in stored:
         table = declared.table(name)
         if table is None or target not in there:
             continue  # dropped a moment ago: parity is the guard rail for that
         names = {each.get("source", each["name"]).lower(): each["name"] for each in columns}
-        tables[name.lower()] = curated, _Held(name, target, names, table, *there[target])
-    judge = _Judge(connection, schema, agent or None, {name: held for name, (_, held) in tables.items()})
-    own = [held for curated, held in tables.values() if not curated]
-    _add(found, Code.FOREIGN_KEYS, "foreign keys", judge.references(own))
-    _add(found, Code.UNIQUE_INDEXES, "unique indexes", judge.unique(own))
-    _add(found, Code.NOT_NULL, "not null", judge.not_null(own))
-    _add(found, Code.SEQUENCES, "sequences", judge.sequences(own))
-    _describe(found, own, declared, judge)
+        codecs = {each["name"]: each.get("codec", "") for each in columns}
+        held = tables[name.lower()] = Held(name, target, names, codecs, table, *there[target])
+        if not curated:
+            own.append(held)
+    place = Place(connection, schema, agent or None)
+    unique = UniqueKeys(place)
+    unique.note_present(tables.values())
+    _add(found, Code.UNIQUE_INDEXES, "unique indexes", unique.judge(own))
+    _add(found, Code.NOT_NULL, "not null", _not_null(place, own))
+    _add(found, Code.SEQUENCES, "sequences", _sequences(place, own))
+    _add(found, Code.FOREIGN_KEYS, "foreign keys", ForeignKeys(place, tables, unique.plain).judge(own))
+    _describe(found, own, declared, place)
     given = [held for held in own if held.declared.given_id is not None and held.declared.last_id]
     return {(held.target, held.column(str(held.declared.given_id))): held.declared.last_id for held in given}
 
 
-def _add(found: Readiness, code: Code, name: str, rail: _Rail) -> None:
+def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
     passed = not rail.broken and not rail.missing
     if not rail.total:
-        figure = "none in SQLite"
+        figure = ["none in SQLite"]
     elif passed:
-        figure = f"Postgres has all {rail.total:,}"
+        figure = [f"Postgres has all {rail.total:,}"]
     else:
-        parts = [*([_listed(rail.broken)] if rail.broken else ())]
-        if rail.missing:
-            parts.append(f"{len(rail.missing):,} of {rail.total:,} are not in Postgres: {_listed(rail.missing)}")
-        figure = "; ".join(parts)
-    steps = ["change the rows in the source"] if rail.broken else []
-    if rail.statements:
-        steps.append(f"for programs that write, at the switch: {_listed(rail.statements, '; ')}")
-    steps.append(f"if that is planned, or programs only read, add --acknowledge '{name}'")
-    found.add_or_acknowledge(code, name, passed, figure, "; ".join(steps))
+        figure = []
+    missing = f"{len(rail.missing):,} of {rail.total:,} are not in Postgres: "
+    first = ["change the rows in the source, and plan again"] if rail.broken else []
+    if rail.unmade:
+        first.append(f"where no statement makes one ({rail.unmade:,}), the programs that write have to see to it")
+    last = f"if that is planned, or programs only read, add --acknowledge '{name}'"
+    found.add_many(
+        code,
+        name,
+        passed,
+        figure=[*figure, ("", rail.broken, ", "), (missing, rail.missing, ", ")],
+        steps=[*first, ("for programs that write, at the switch: ", rail.statements, "; "), last],
+    )
+    found.statements += rail.statements
 
 
-def _describe(found: Readiness, own: Sequence[_Held], declared: Declarations, judge: _Judge) -> None:
+def _describe(found: Readiness, own: Sequence[Held], declared: Declarations, place: Place) -> None:
     """Say what the tables are good for, and name what only makes reads slow or is no table."""
-    others = judge.other_indexes(own)
-    if others:
-        figure = f"{len(others):,} that are not unique are not in Postgres, so reads may be slow: {_listed(others)}"
-        found.rails.append(Check(Code.OTHER_OBJECTS, "other indexes", "note", figure))
+    if others := _other_indexes(own, place):
+        figure = f"{len(others):,} that are not unique are not in Postgres, so reads may be slow: "
+        found.add_note(Code.OTHER_OBJECTS, "other indexes", (figure, others, ", "))
     if declared.views:
-        figure = f"{len(declared.views):,} are not in Postgres: {_listed(declared.views)}"
-        found.rails.append(Check(Code.OTHER_OBJECTS, "views", "note", figure))
+        figure = f"{len(declared.views):,} are not in Postgres: "
+        found.add_note(Code.OTHER_OBJECTS, "views", (figure, declared.views, ", "))
     triggers = sum(held.declared.triggers for held in own)
     if triggers:
         figure = f"{triggers:,} are not in Postgres: what they do, the program that writes has to do"
-        found.rails.append(Check(Code.OTHER_OBJECTS, "triggers", "note", figure))
+        found.add_note(Code.OTHER_OBJECTS, "triggers", figure)
+    if conflicts := [held.name for held in own if held.declared.conflicts]:
+        figure = "rows that SQLite then ignores, or replaces others by, Postgres refuses: "
+        found.add_note(Code.OTHER_OBJECTS, "ON CONFLICT", (figure, conflicts, ", "))
     figure = (
         f"{len(own):,} are a replica to read: rows and keys. Defaults, CHECK and triggers do not come along: a program "
         "that is to write needs them made in Postgres"
     )
-    found.rails.append(Check(Code.TABLES, "tables", "note", figure))
+    keyless = _keyless(place, own)
+    number = f"{len(keyless.missing):,} without a key have the column {ROWID} in its place, which each new row needs: "
+    found.add_note(
+        Code.TABLES,
+        "tables",
+        figure,
+        (number, keyless.missing, ", "),
+        step=("for programs that write, at the switch: ", keyless.statements, "; "),
+    )
+    found.statements += keyless.statements
 
 
-def _listed(items: Sequence[str], between: str = ", ") -> str:
-    more = f"{between}and {len(items) - _NAMED:,} more" if len(items) > _NAMED else ""
-    return between.join(items[:_NAMED]) + more
+def _not_null(place: Place, tables: Iterable[Held]) -> Rail:
+    """Columns that must not be NULL."""
+    rail = Rail()
+    for held in tables:
+        rail.total += len(held.declared.not_null)
+        loose = []
+        for source in held.declared.not_null:
+            if (name := held.names.get(source.lower())) is None or name not in held.columns:
+                rail.cannot(f"{held.name}.{source}", "the column is not in Postgres")
+            elif not held.columns[name]["not_null"]:
+                loose.append((source, name))
+        if loose:
+            _count_nulls(place, rail, held, loose)
+    return rail
 
 
-class _Judge:
-    """Compares what is declared with what Postgres has."""
+def _count_nulls(place: Place, rail: Rail, held: Held, loose: Sequence[tuple[str, str]]) -> None:
+    counts = SQL(", ").join(SQL("count(*) FILTER (WHERE t.{} IS NULL)").format(Identifier(name)) for _, name in loose)
+    query = SQL("SELECT {} FROM {} AS t WHERE {}").format(counts, place.table(held), place.owned)
+    row = place.connection.execute(query).fetchone()
+    steps = []
+    for (source, name), nulls in zip(loose, row or (), strict=True):
+        label = f"{held.name}.{source}"
+        if nulls:
+            rail.broken.append(f"{label}: {nulls:,} rows have NULL")
+            rail.cannot(label, "these rows come first")
+        else:
+            rail.make(label)
+            steps.append(SQL("ALTER COLUMN {} SET NOT NULL").format(Identifier(name)))
+    if steps:
+        rail.statements.append(place.sql(SQL("ALTER TABLE {} {}").format(place.table(held), SQL(", ").join(steps))))
 
-    def __init__(
-        self, connection: psycopg.Connection[Any], schema: str, agent: str | None, tables: Mapping[str, _Held]
-    ) -> None:
-        """``tables``: by name in the source, lower case."""
-        self._connection = connection
-        self._schema = schema
-        self._agent = agent
-        self._tables = tables
-        self._owned: Composable = (
-            SQL("true") if agent is None else SQL("t.{} = {}").format(Identifier(_AGENT), Literal(agent))
-        )
-        self._led = () if agent is None else (_AGENT,)
 
-    def _sql(self, composed: Composed) -> str:
-        return composed.as_string(self._connection)
-
-    def _table(self, held: _Held) -> Identifier:
-        return Identifier(self._schema, held.target)
-
-    def references(self, tables: Iterable[_Held]) -> _Rail:
-        """Foreign keys."""
-        rail = _Rail()
-        for held in tables:
-            for reference in held.declared.references:
-                rail.total += 1
-                self._judge_reference(rail, held, reference)
-        return rail
-
-    def _judge_reference(self, rail: _Rail, held: _Held, reference: Reference) -> None:
-        label = f"{held.name}({', '.join(reference.columns)}) to {reference.referred}"
-        other = self._tables.get(reference.referred.lower())
-        if other is None:
-            rail.broken.append(f"{label}: there is no such table in Postgres")
-            return
-        wanted = reference.referred_columns or other.declared.primary_key
+def _sequences(place: Place, tables: Iterable[Held]) -> Rail:
+    """Numbers that SQLite gives to rows that come without one."""
+    rail = Rail()
+    for held in tables:
+        if (source := held.declared.given_id) is None:
+            continue
+        rail.total += 1
+        label = f"{held.name}.{source}"
         try:
-            ours = [held.column(name) for name in reference.columns]
-            theirs = [other.column(name) for name in wanted]
-            pairs = list(zip(ours, theirs, strict=True))
-        except (KeyError, ValueError):
-            rail.broken.append(f"{label}: it does not have these columns")
-            return
-        led = list(self._led)
-        keys = [SQL("t.{}").format(Identifier(name)) for name in ours]
-        joined = [
-            SQL("r.{} = t.{}").format(Identifier(b), Identifier(a))
-            for a, b in [*((each, each) for each in led), *pairs]
-        ]
-        try:
-            orphans = rows_without(self._connection, self._table(held), keys, self._owned, self._table(other), joined)
-        except psycopg.errors.UndefinedFunction:
-            types = ", ".join(f"{held.type_of(a)} with {other.type_of(b)}" for a, b in pairs)
-            rail.broken.append(f"{label}: Postgres does not compare {types}")
-            return
-        if orphans:
-            rail.broken.append(f"{label}: {orphans.count:,} rows refer to none: {orphans.named}")
-        ref = {"columns": led + ours, "referred": other.target, "referred_columns": led + theirs}
-        if ref not in held.refs:
-            rail.missing.append(label)
-            action = "" if reference.on_delete == "NO ACTION" else f" ON DELETE {reference.on_delete}"
-            rail.statements.append(
-                self._sql(
-                    SQL("ALTER TABLE {} ADD FOREIGN KEY ({}) REFERENCES {} ({})").format(
-                        self._table(held), _names(led + ours), self._table(other), _names(led + theirs)
-                    )
-                )
-                + action
-            )
+            name = held.column(source)
+        except KeyError:
+            rail.cannot(label, "the column is not in Postgres")
+            continue
+        if held.columns[name]["sequence"] is not None:
+            continue  # its value is a guard rail of its own
+        last = held.declared.last_id
+        label += f" (SQLite is at {last:,})" if last else ""
+        if held.type_of(name) != "bigint" or not held.columns[name]["not_null"]:
+            rail.cannot(label, f"the column is {held.type_of(name)} in Postgres, and no key of its own there")
+            continue
+        _number(place, rail, held, name, label, last)
+    return rail
 
-    def unique(self, tables: Iterable[_Held]) -> _Rail:
-        """Unique indexes, and so also UNIQUE and PRIMARY KEY."""
-        rail = _Rail()
-        for held in tables:
-            for index in held.declared.indexes:
-                if index.unique:
-                    rail.total += 1
-                    self._judge_unique(rail, held, index)
-        return rail
 
-    def _judge_unique(self, rail: _Rail, held: _Held, index: Index) -> None:
-        label = f"{held.name}({', '.join(part.column or 'an expression' for part in index.parts)})"
-        try:
-            keys, parts = self._keys(held, index, "t.")
-        except KeyError as error:
-            rail.missing.append(f"{label}: {error.args[0]}")
-            return
-        if not index.partial:
-            try:
-                taken = repeated(self._connection, self._table(held), parts, self._owned)
-            except psycopg.errors.UndefinedFunction:
-                rail.broken.append(f"{label}: Postgres has no order for these types")
-                return
-            if taken:
-                rail.broken.append(f"{label}: {taken.count:,} taken more than once: {taken.named}")
-        if any(each["unique"] and sorted(each["keys"]) == sorted(keys) for each in held.indexes):
-            return
-        rail.missing.append(f"{label} where a condition holds" if index.partial else label)
-        _, plain = self._keys(held, index, "")
-        led = [Identifier(name) for name in self._led]
-        rail.statements.append(
-            self._sql(SQL("CREATE UNIQUE INDEX ON {} ({})").format(self._table(held), SQL(", ").join([*led, *plain])))
-            + (" WHERE …" if index.partial else "")
-        )
+def _number(place: Place, rail: Rail, held: Held, name: str, label: str, last: int) -> None:
+    """``last``: the highest number of a row that may be deleted."""
+    query = SQL("SELECT max({}) FROM {}").format(Identifier(name), place.table(held))
+    row = place.connection.execute(query).fetchone()
+    highest = max(last, (row and row[0]) or 0, 0)
+    if highest >= _LAST_ID:
+        rail.cannot(label, f"its numbers are used up: {highest:,} is the last one that there is")
+        return
+    made = SQL("ALTER TABLE {} ALTER COLUMN {} ADD GENERATED BY DEFAULT AS IDENTITY (START WITH {})")
+    rail.make(label, place.sql(made.format(place.table(held), Identifier(name), Literal(highest + 1))))
 
-    def _keys(self, held: _Held, index: Index, alias: str) -> tuple[list[str], list[Composable]]:
-        """What an index has in Postgres: its keys as Postgres lists them, and those of the source as SQL.
 
-        Raises ``KeyError``, with the reason, where there is nothing like it in Postgres.
-        """
-        listed, composed = list(self._led), list[Composable]()
-        for part in index.parts:
-            if part.column is None:
-                raise KeyError("it is of an expression")
-            try:
-                name = held.column(part.column)
-            except KeyError:
-                raise KeyError(f"{part.column} is not in Postgres") from None
-            column = SQL("{}{}").format(SQL("t.") if alias else SQL(""), Identifier(name))
-            kind = held.type_of(name)
-            if part.collation == "BINARY" or kind not in ("text", "jsonb"):
-                listed.append(name)
-                composed.append(column)
-            elif part.collation == "NOCASE" and kind == "text":
-                listed.append(held.columns[name]["lower"])
-                composed.append(SQL("lower({})").format(column))
-            elif part.collation == "RTRIM" and kind == "text":
-                listed.append(held.columns[name]["rtrim"])
-                composed.append(SQL("rtrim({}, ' ')").format(column))
-            else:
-                raise KeyError(f"{part.column} is compared by {part.collation}, which Postgres has not for {kind}")
-        return listed, composed
+def _keyless(place: Place, tables: Iterable[Held]) -> Rail:
+    """Tables without a key of their own: Postgres has SQLite's rowid as a column, which every new row needs."""
+    rail = Rail()
+    for held in tables:
+        if ROWID in held.columns and ROWID not in held.names.values() and held.columns[ROWID]["sequence"] is None:
+            _number(place, rail, held, ROWID, held.name, 0)
+    return rail
 
-    def not_null(self, tables: Iterable[_Held]) -> _Rail:
-        """Columns that must not be NULL."""
-        rail = _Rail()
-        for held in tables:
-            rail.total += len(held.declared.not_null)
-            loose = []
-            for source in held.declared.not_null:
-                if (name := held.names.get(source.lower())) is None or name not in held.columns:
-                    rail.missing.append(f"{held.name}.{source}: the column is not in Postgres")
-                elif not held.columns[name]["not_null"]:
-                    loose.append((source, name))
-            if loose:
-                self._count_nulls(rail, held, loose)
-        return rail
 
-    def _count_nulls(self, rail: _Rail, held: _Held, loose: Sequence[tuple[str, str]]) -> None:
-        counts = SQL(", ").join(
-            SQL("count(*) FILTER (WHERE t.{} IS NULL)").format(Identifier(name)) for _, name in loose
-        )
-        query = SQL("SELECT {} FROM {} AS t WHERE {}").format(counts, self._table(held), self._owned)
-        row = self._connection.execute(query).fetchone()
-        for (source, _), nulls in zip(loose, row or (), strict=True):
-            rail.missing.append(f"{held.name}.{source}")
-            if nulls:
-                rail.broken.append(f"{held.name}.{source}: {nulls:,} rows have NULL")
-        steps = SQL(", ").join(SQL("ALTER COLUMN {} SET NOT NULL").format(Identifier(name)) for _, name in loose)
-        rail.statements.append(self._sql(SQL("ALTER TABLE {} {}").format(self._table(held), steps)))
-
-    def sequences(self, tables: Iterable[_Held]) -> _Rail:
-        """Numbers that SQLite gives to rows that come without one."""
-        rail = _Rail()
-        for held in tables:
-            if (source := held.declared.given_id) is None:
+def _other_indexes(tables: Iterable[Held], place: Place) -> list[str]:
+    """Indexes that are not unique, and that Postgres has nothing like."""
+    missing = []
+    for held in tables:
+        for index in held.declared.indexes:
+            if index.unique:
                 continue
-            rail.total += 1
             try:
-                name = held.column(source)
+                keys, _ = index_keys(place, held, index)
             except KeyError:
-                rail.missing.append(f"{held.name}.{source}: the column is not in Postgres")
-                continue
-            if held.columns[name]["sequence"] is not None:
-                continue  # its value is a guard rail of its own
-            last = held.declared.last_id
-            rail.missing.append(f"{held.name}.{source}" + (f" (SQLite is at {last:,})" if last else ""))
-            query = SQL("SELECT max({}) FROM {}").format(Identifier(name), self._table(held))
-            row = self._connection.execute(query).fetchone()
-            start = max(last, (row and row[0]) or 0, 0) + 1
-            made = SQL("ALTER TABLE {} ALTER COLUMN {} ADD GENERATED BY DEFAULT AS IDENTITY (START WITH {})")
-            rail.statements.append(self._sql(made.format(self._table(held), Identifier(name), Literal(start))))
-        return rail
-
-    def other_indexes(self, tables: Iterable[_Held]) -> list[str]:
-        """Indexes that are not unique, and that Postgres has nothing like."""
-        missing = []
-        for held in tables:
-            for index in held.declared.indexes:
-                if index.unique:
-                    continue
-                try:
-                    keys, _ = self._keys(held, index, "")
-                except KeyError:
-                    keys = []
-                if not any(keys and each["keys"][: len(keys)] == keys for each in held.indexes):
-                    missing.append(f"{index.name} on {held.name}")
-        return missing
-
-
-def _names(names: Iterable[str]) -> Composed:
-    return SQL(", ").join(map(Identifier, names))
+                keys = []
+            if not any(
+                keys and each["condition"] is None and each["keys"][: len(keys)] == keys for each in held.indexes
+            ):
+                missing.append(f"{index.name} on {held.name}")
+    return missing

@@ -51,7 +51,7 @@ def write(settings: Settings, phase: int) -> str:
     path = file_of(settings)
     if path is None:
         return "there is no configuration to change"
-    values = {("storage", key): value for key, value in FLAGS[phase].items()}
+    values: dict[tuple[str, ...], Any] = {("storage", key): value for key, value in FLAGS[phase].items()}
     try:
         path = path.resolve(strict=True)
         before = path.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from mirror.core.status import Phase, StatusReport
 from mirror.core.tables import Constraint
 from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
-from mirror.cutover.readiness import Readiness
-from mirror.parity.proof import last_run
+from mirror.cutover.readiness import Part, Readiness
+from mirror.parity.proof import FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
@@ -66,11 +66,14 @@ def plan(
     """
     found = Readiness(str(source), options, acknowledged)
     _check_mirror(found, status, folder)
+    forms = None
     try:
         with connect(dsn) as connection, translated("look at Postgres"):
+            forms = _forms(connection, source, schema)
             _check_postgres(found, connection, source, schema)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")
+    _judge_parity(found, folder, forms)
     known = "backups" in acknowledged
     figure = "acknowledged" if known else "not acknowledged"
     step = "back up Postgres and the SQLite file, try to restore both, and add --acknowledge backups"
@@ -88,10 +91,6 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     step = f"find what slows the mirror: reads would be that old; the limit is {LAG_SECONDS:g} s"
     found.add(Code.LAG, "lag", enough, lag, step if following else "it is measured while the mirror follows")
     last = last_run(folder)
-    proof = "never" if last is None else last.proof(time.time())
-    figure = "never compared" if last is None else f"{proof}: {last.headline}"
-    repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
-    found.add(Code.PARITY, "parity", proof == "verified", figure, found.command("parity", repair))
     gaps = status.gaps
     copied = [gap for gap in gaps if last is not None and _seconds(gap.at) > last.finished_at]
     figure, step = f"{len(copied)} of {len(gaps)}", f"compare again: {found.command('parity')}"
@@ -101,6 +100,31 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"
     found.add(Code.DISK, "disk", free >= ROOM_BYTES, f"{free >> 20:,} MB free", step)
+
+
+def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | None) -> None:
+    """``forms``: of the tables that Postgres has; None: not known."""
+    last = last_run(folder)
+    proof = "never" if last is None else last.proof(time.time())
+    figure = "never compared" if last is None else f"{proof}: {last.headline}"
+    repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
+    parts: list[Part] = [figure]
+    never: list[str] = []
+    if last is not None and forms is None:
+        parts.append("whether the tables are still those that were compared is not known")
+    elif last is not None and forms is not None:
+        never = last.never_compared(forms)
+        parts.append(("made or changed since, and not compared: ", never, ", "))
+    passed = proof == "verified" and forms is not None and not never
+    found.add_many(Code.PARITY, "parity", passed, figure=parts, steps=[found.command("parity", repair)])
+
+
+def _forms(connection: psycopg.Connection[Any], source: Path, schema: str) -> dict[str, str] | None:
+    """The forms of the source's tables in Postgres; None if it is not mirrored there."""
+    query = "SELECT source_id FROM mirror.sources WHERE path = %s AND schema_name = %s"
+    with translated("check Postgres", str(source)):
+        row = connection.execute(query, (str(source), schema)).fetchone()
+        return None if row is None else dict(connection.execute(FORMS, row).fetchall())
 
 
 def _judge_left_out(found: Readiness, status: StatusReport) -> None:
@@ -205,7 +229,7 @@ def _check_sequence(
     if given:
         highest = max(given, highest or given)
     figure = f"{'at' if called else 'starts with'} {last}, the highest value is {highest or 'none'}"
-    step = f"SELECT setval('{sequence}', {highest})"
+    step = SQL("SELECT setval({}, {})").format(Literal(sequence), Literal(highest)).as_string(connection)
     passed = highest is None or (last >= highest if called else last > highest)
     found.add(Code.SEQUENCE, f"sequence of {table}.{column}", passed, figure, step)
 

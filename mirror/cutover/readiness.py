@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mirror.core.checks import Check, Code, all_passed
+
+#: Of many things, those that are shown on a screen; JSON has all.
+_SHOWN = 5
+
+#: Text; or what comes before some things, the things, and what is between them. Without things it is left out.
+Part = str | tuple[str, Sequence[str], str]
 
 
 @dataclass(slots=True)
@@ -18,6 +24,10 @@ class Readiness:
     """The options that a command needs to reach this mirror, with a space in front."""
     acknowledged: Collection[str] = ()
     rails: list[Check] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
+    """What makes in Postgres what guard rails miss there; they run in this order."""
+    short: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By guard rail, where it names many things: its figure and its next step with only some of them."""
 
     @property
     def ready(self) -> bool:
@@ -35,6 +45,38 @@ class Readiness:
         else:
             self.rails.append(Check(code, name, "note", f"{figure}, acknowledged"))
 
+    def add_many(self, code: Code, name: str, passed: bool, *, figure: Sequence[Part], steps: Sequence[Part]) -> None:
+        """Add a guard rail that may name many things and that an operator may acknowledge."""
+        self.add_or_acknowledge(code, name, passed, _joined(figure), _joined(steps))
+        rail = self.rails[-1]
+        acknowledged = ", acknowledged" if rail.level == "note" else ""
+        step = _joined(steps, _SHOWN) if rail.next_step else ""
+        self._shorten(name, rail, _joined(figure, _SHOWN) + acknowledged, step)
+
+    def add_note(self, code: Code, name: str, *figure: Part, step: Part = "") -> None:
+        """Add what an operator should know, and may do; it may name many things."""
+        rail = Check(code, name, "note", _joined(figure), _joined([step]))
+        self.rails.append(rail)
+        self._shorten(name, rail, _joined(figure, _SHOWN), _joined([step], _SHOWN))
+
+    def _shorten(self, name: str, rail: Check, figure: str, step: str) -> None:
+        if (figure, step) != (rail.detail, rail.next_step):
+            self.short[name] = figure, step
+
     def command(self, what: str, more: str = "") -> str:
         """A command for this source that can be pasted into a shell: ``mirror``, ``what``, the source, ``more``."""
         return f"mirror {what} {shlex.quote(self.source)}{self.options}{more}"
+
+
+def _joined(parts: Iterable[Part], most: int | None = None) -> str:
+    """The parts as text; ``most``: of the things of each part, so many."""
+    return "; ".join(_text(part, most) for part in parts if isinstance(part, str) or part[1])
+
+
+def _text(part: Part, most: int | None) -> str:
+    if isinstance(part, str):
+        return part
+    before, things, between = part
+    if most is None or len(things) <= most:
+        return before + between.join(things)
+    return f"{before}{between.join(things[:most])}{between}and {len(things) - most:,} more (--json has all)"

@@ -98,7 +98,8 @@ class _Job:
 
     def finish(self, status: Status | None = None, reason: str = "", next_step: str = "") -> None:
         report = self.tally.report(self.table, status, reason or self.note, self.seconds)
-        report = replace(report, next_step=next_step)
+        form = "" if self.mapping is None else self.mapping.form
+        report = replace(report, next_step=next_step, form=form)
         if self.refusal is not None and report.status == "different":
             report = replace(
                 report,

@@ -103,6 +103,8 @@ class Mapping:
     """Columns of the source that a rule leaves out."""
     virtual: str | None = None
     """The virtual table of the source of which it has the data."""
+    form: str = ""
+    """As in :data:`mirror.parity.proof.FORMS`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 24 * 3600.0
 
 _FILE = "parity.json"
+
+#: By table of a source (source_id): what changes when Postgres has another table for it, or it in another form.
+FORMS = """
+SELECT t.source_table,
+       concat_ws(' ', coalesce(c.oid, 0),
+                 md5(concat_ws(' ', t.target_table, t.columns, t.key, to_jsonb(t) -> 'omitted')))
+  FROM mirror.tables t
+  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.target_schema
+  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.target_table AND c.relkind IN ('r', 'p')
+ WHERE t.source_id = %s
+"""
 
 Proof = Literal["verified", "stale", "different", "not checked", "never"]
 
@@ -37,6 +49,12 @@ class LastRun:
     headline: str
     repairable: bool = True
     """Whether a repair may help, if it differs: not where Postgres refuses all tables that differ."""
+    forms: Mapping[str, str] = field(default_factory=dict)
+    """The tables that were compared, each in the form that it had then: see :data:`FORMS`."""
+
+    def never_compared(self, forms: Mapping[str, str]) -> list[str]:
+        """Of the tables that Postgres has now, in these forms: those that were not compared, or in another form."""
+        return sorted(table for table, form in forms.items() if self.forms.get(table) != form)
 
     def proof(self, now: float) -> Proof:
         """How good it is as a proof at the time ``now`` (seconds since the epoch)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mirror.core.positions import Lsn
@@ -71,6 +71,9 @@ class TableReport:
     own_schema: bool = False
     """Whether a schema of its own for the source helps: the table's name is taken."""
     examples: tuple[Difference, ...] = ()
+    form: str = field(default="", compare=False)
+    """The form in which Postgres had it, as in :data:`mirror.parity.proof.FORMS`; empty if it had none. No part of the
+    outcome."""
 
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON values."""

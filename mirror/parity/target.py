@@ -21,6 +21,7 @@ from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
 from mirror.parity import digests
 from mirror.parity.plan import MappedColumn, Mapping, Plan
+from mirror.parity.proof import FORMS
 from mirror.parity.selected import converters_of, identifier, selected
 from mirror.parity.values import Cells
 
@@ -198,6 +199,7 @@ class Target:
     def mappings(self) -> dict[str, Mapping]:
         """The mirror's tables in this snapshot by their names in the source."""
         result = {}
+        forms = dict(self._query(FORMS, (self._source_id,)))
         for source_table, schema, table, columns, key, agent, omitted, virtual in self._query(
             _TABLES, (self._source_id,)
         ):
@@ -216,6 +218,7 @@ class Target:
                 agent=agent,
                 omitted=tuple(json.loads(omitted)),
                 virtual=virtual,
+                form=forms[source_table],
             )
         return result
 

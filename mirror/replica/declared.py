@@ -16,6 +16,9 @@ from urllib.parse import quote
 import apsw
 
 from mirror.core.errors import SourceError
+from mirror.core.sql_words import Token, condition_of, deferred_keys, hides_conflicts
+from mirror.core.tables import Affinity
+from mirror.sqlite.decode.schema import affinity
 
 #: Milliseconds to wait for a lock.
 _BUSY_MS = 2000
@@ -40,6 +43,8 @@ class Index:
     partial: bool
     """Whether it has only the rows that fulfil a condition."""
     parts: tuple[KeyPart, ...]
+    condition: tuple[Token, ...] = ()
+    """What follows WHERE in the statement of one that is partial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,21 @@ class Reference:
     """Empty: the primary key."""
     on_delete: str
     """As SQLite reports it: NO ACTION, CASCADE, SET NULL and so on."""
+    on_update: str
+    """Likewise."""
+    deferred: bool | None
+    """Whether it is checked only at the end of a transaction; None: that could not be found in the statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredColumn:
+    """How values of a column are compared, and what a row has in it that names none."""
+
+    affinity: Affinity
+    collation: str
+    """In capitals."""
+    default: str | None
+    """The expression of its DEFAULT; None: NULL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,10 @@ class Declared:
     indexes: tuple[Index, ...]
     references: tuple[Reference, ...]
     triggers: int
+    columns: dict[str, DeclaredColumn]
+    """By name, lower case."""
+    conflicts: bool
+    """Whether a constraint has ON CONFLICT IGNORE or REPLACE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,54 +139,92 @@ def read_declarations(source: Path) -> Declarations:
 
 
 def _read(connection: apsw.Connection) -> Declarations:
-    schema: list[tuple[str, str, str]] = list(connection.execute("SELECT type, name, tbl_name FROM sqlite_schema"))
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+    schema: list[tuple[str, str, str, str | None]] = list(connection.execute(query))
     last: dict[str, int] = {}
-    if any(name == "sqlite_sequence" for _, name, _ in schema):
+    if any(name == "sqlite_sequence" for _, name, _, _ in schema):
         found = connection.execute("SELECT name, seq FROM sqlite_sequence")
         last = {name: number for name, number in found if isinstance(number, int)}
-    triggers = Counter(table.lower() for kind, _, table in schema if kind == "trigger")
-    listed = connection.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
-    names = [str(name) for (name,) in listed]
+    triggers = Counter(table.lower() for kind, _, table, _ in schema if kind == "trigger")
+    statements = {(kind, name): sql or "" for kind, name, _, sql in schema}
+    listed = connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
+    names = [(str(name), bool(strict)) for name, strict in listed]
     tables = {
-        name: _table(connection, name, last.get(name, 0), triggers[name.lower()])
-        for name in names
+        name: _table(connection, name, strict, statements, last.get(name, 0), triggers[name.lower()])
+        for name, strict in names
         if not name.lower().startswith("sqlite_")
     }
-    return Declarations(tables, tuple(name for kind, name, _ in schema if kind == "view"))
+    return Declarations(tables, tuple(name for kind, name, _, _ in schema if kind == "view"))
 
 
-def _table(connection: apsw.Connection, name: str, last_id: int, triggers: int) -> Declared:
+def _table(
+    connection: apsw.Connection,
+    name: str,
+    strict: bool,
+    statements: dict[tuple[str, str], str],
+    last_id: int,
+    triggers: int,
+) -> Declared:
+    """``statements``: by type and name, the text in the schema."""
     columns: list[Any] = list(
-        connection.execute('SELECT name, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1', (name,))
+        connection.execute(
+            'SELECT name, "notnull", pk, type, dflt_value FROM pragma_table_xinfo(?) WHERE hidden <> 1', (name,)
+        )
     )
-    key = tuple(column for _, column in sorted((pk, column) for column, _, pk in columns if pk))
+    key = tuple(column for _, column in sorted((pk, column) for column, _, pk, _, _ in columns if pk))
     indexes = list(connection.execute('SELECT name, "unique", origin, partial FROM pragma_index_list(?)', (name,)))
     keyed = any(origin == "pk" for _, _, origin, _ in indexes)
-    references: dict[int, list[Any]] = {}
-    for row in connection.execute(
-        'SELECT id, "table", "from", "to", on_delete FROM pragma_foreign_key_list(?) ORDER BY id, seq', (name,)
-    ):
-        references.setdefault(row[0], []).append(row)
     return Declared(
         name,
-        not_null=tuple(column for column, not_null, _ in columns if not_null),
+        not_null=tuple(column for column, not_null, *_ in columns if not_null),
         primary_key=key,
         given_id=key[0] if len(key) == 1 and not keyed else None,
         last_id=last_id,
         indexes=tuple(
-            Index(index, bool(unique), bool(partial), _parts(connection, index))
+            Index(
+                index,
+                bool(unique),
+                bool(partial),
+                _parts(connection, index),
+                condition_of(statements.get(("index", index), "")) if partial else (),
+            )
             for index, unique, _, partial in indexes
         ),
-        references=tuple(
-            Reference(
-                tuple(column for _, _, column, _, _ in rows),
-                rows[0][1],
-                tuple(column for _, _, _, column, _ in rows if column is not None),
-                rows[0][4],
-            )
-            for rows in references.values()
-        ),
+        references=_references(connection, name, statements.get(("table", name), "")),
         triggers=triggers,
+        columns={
+            column.lower(): DeclaredColumn(
+                # ANY is no type of its own, except in STRICT tables, where nothing is converted.
+                "BLOB" if strict and kind.upper() == "ANY" else affinity(kind or ""),
+                str(connection.column_metadata("main", name, column)[1]).upper(),
+                default,
+            )
+            for column, _, _, kind, default in columns
+        },
+        conflicts=hides_conflicts(statements.get(("table", name), "")),
+    )
+
+
+def _references(connection: apsw.Connection, name: str, statement: str) -> tuple[Reference, ...]:
+    references: dict[int, list[Any]] = {}
+    for row in connection.execute(
+        'SELECT id, "table", "from", "to", on_delete, on_update FROM pragma_foreign_key_list(?) ORDER BY id, seq',
+        (name,),
+    ):
+        references.setdefault(row[0], []).append(row)
+    deferred: list[bool | None] = [*deferred_keys(statement)]
+    if len(deferred) != len(references):
+        deferred = [None] * len(references)
+    return tuple(
+        Reference(
+            tuple(column for _, _, column, _, _, _ in rows),
+            rows[0][1],
+            tuple(column for _, _, _, column, _, _ in rows if column is not None),
+            rows[0][4],
+            rows[0][5],
+            deferred[-1 - number],  # SQLite lists the last one first
+        )
+        for number, rows in references.items()
     )
 
 

@@ -52,4 +52,5 @@ def record(
         raise SinkError("record a comparison", str(source), "Postgres does not know the source")
     if whole or report.verdict == "different":  # a part cannot prove the whole equal, but it can disprove it
         repairable = any(table.status == "different" and not table.refused for table in report.tables)
-        keep(folder, LastRun(report.verdict, time.time(), report.rows, report.headline, repairable))
+        forms = {table.table: table.form for table in report.tables}
+        keep(folder, LastRun(report.verdict, time.time(), report.rows, report.headline, repairable, forms))

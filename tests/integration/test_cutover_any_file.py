@@ -157,3 +157,56 @@ def test_a_source_that_cannot_be_read_passes_nothing(cli: CommandLine, writer: W
         pass
     database.rename(database.with_name("elsewhere.db"))
     assert "constraints" in failing(plan(cli, database))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (["CREATE TABLE fresh(id INTEGER PRIMARY KEY)", "INSERT INTO fresh VALUES (1)"], "fresh"),
+        (["ALTER TABLE t RENAME TO renamed"], "renamed"),
+        (["ALTER TABLE t ADD COLUMN more TEXT DEFAULT 'x'"], "t"),
+        (["DROP TABLE t", "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)"], "t"),
+    ],
+)
+def test_a_table_that_was_never_compared(
+    cli: CommandLine, writer: Writer, database: Path, changes: list[str], named: str
+) -> None:
+    writer.run(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)",
+        "INSERT INTO t VALUES (1, 'x')",
+        "CREATE TABLE other(id INTEGER PRIMARY KEY)",
+    )
+    with cli.up(database):
+        assert cli.run("parity", database).code == 0
+        assert plan(cli, database)["parity"]["passed"]
+        writer.run("INSERT INTO t VALUES (2, 'more')", "UPDATE other SET id = 2")
+        assert cli.run("wait", database, "--timeout", LIMIT).code == 0
+        assert plan(cli, database)["parity"]["passed"], "rows come and go"
+        for change in changes:
+            writer.run(change)
+            assert cli.run("wait", database, "--timeout", LIMIT).code == 0
+        rail = plan(cli, database)["parity"]
+        assert not rail["passed"]
+        assert rail["figure"].endswith(f"made or changed since, and not compared: {named}")
+        assert "mirror parity" in rail["next_step"]
+        assert cli.run("parity", database).code == 0
+        assert plan(cli, database)["parity"]["passed"]
+
+
+def test_json_names_all_of_many(cli: CommandLine, writer: Writer, database: Path) -> None:
+    writer.run(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+        *(f"CREATE TABLE t{n}(id INTEGER PRIMARY KEY, a TEXT UNIQUE NOT NULL, p INT REFERENCES p)" for n in range(12)),
+        *(f"CREATE INDEX i{n} ON t{n}(p)" for n in range(12)),
+    )
+    assert cli.run("up", database, "--once").code == 0
+    done = cli.run("cutover", "plan", database, "--json")
+    (verdict,) = json.loads(done.out)["sources"]
+    rails = {rail["name"]: rail for rail in verdict["rails"]}
+    assert "more" not in done.out
+    for name, number in {"unique indexes": 12, "not null": 12, "foreign keys": 12, "sequences": 13}.items():
+        assert len([each for each in verdict["statements"] if each in rails[name]["next_step"]]) == number
+        assert all(f"t{n}" in rails[name]["figure"] for n in range(12))
+    assert all(f"i{n} on t{n}" in rails["other indexes"]["figure"] for n in range(12))
+    shown = cli.run("cutover", "plan", database).out
+    assert "and 7 more (--json has all)" in shown and "t9" not in shown
