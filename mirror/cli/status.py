@@ -166,6 +166,10 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
     if report.omitted:
         print_line(console, f"{name}: left out by a rule in mirror.json: {', '.join(report.omitted)}")
+    for note in report.rules:
+        print_line(console, f"{name}: mirror.json: {note.rule}: {note.detail}", style="yellow")
+    for kept in report.kept:
+        print_line(console, f"{name}: {kept_text(kept)}", style="yellow")
     if report.by_version:
         computed = ", ".join(report.by_version)
         print_line(
