@@ -1,7 +1,7 @@
 """Tables that Postgres keeps after their source has dropped them, and what is still for them.
 
-A program that changes a table by making another one and renaming it leaves everything that others made for the first one
-(views, foreign keys, triggers, grants) with the first one, which no row comes to any more.
+A program that changes a table by making another one and renaming it leaves everything that others made for the first
+one (views, foreign keys, triggers, grants) with the first one, which no row comes to any more.
 """
 
 from __future__ import annotations

@@ -1,25 +1,32 @@
-"""What an operator should know of the rules in mirror.json: those that mean nothing, and what is left out without one."""
+"""What an operator should know of the rules in mirror.json: those that mean nothing, what is left out without one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mirror.core.inherited import Known, withheld
 from mirror.core.rules import OMIT, Rules, folded
 from mirror.core.status import RuleReport
 from mirror.core.tables import Table
-from mirror.sqlite.decode.schema import Schema
+
+if TYPE_CHECKING:
+    from mirror.sqlite.decode.schema import Schema
 
 
 def rule_notes(rules: Rules, schema: Schema, profile: str | None, agent: str | None) -> list[RuleReport]:
-    """The notes on ``rules``, those of mirror.json. ``schema``: the source's, as it is read by what is followed of them."""
+    """The notes on ``rules``, those of mirror.json. ``schema``: the source's, read by what is followed of them."""
     if not rules:
         return []
     if not rules.of(profile, agent):
         detail, step = "the tables of an agent follow no rules of mirror.json", "leave the agent out, or the rules"
         return [RuleReport(rule="all", detail=detail, next_step=step)]
     inherited = [(f"{table.name}.{name}", rule) for table in schema.tables.values() for name, rule in table.inherited]
-    return [*_inherited(inherited), *_without_column(rules, schema, {rule for _, rule in inherited}), *_virtual(rules, schema)]
+    return [
+        *_inherited(inherited),
+        *_without_column(rules, schema, {rule for _, rule in inherited}),
+        *_virtual(rules, schema),
+    ]
 
 
 def _inherited(inherited: list[tuple[str, str]]) -> Iterator[RuleReport]:

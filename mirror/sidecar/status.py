@@ -237,8 +237,8 @@ class SourceStatus:
         self.discrepancies = discrepancies
 
     def looks_at_reads(self, ledger: Ledger) -> None:
-        """Now and then, count the differences that programs have found, which come at any time; and look whose views and
-        grants are for tables that are only kept."""
+        """Now and then, count the differences that programs have found, which come at any time; and look for views and
+        grants that are for tables that are only kept."""
         if (now := time.monotonic()) >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self.read_differences = ledger.read_differences()
@@ -341,7 +341,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         if not cause.own_schema:
             steps.append(f"{cause.named}: {cause.next_step or cause.reason}")
     steps += [f"{note.rule}: {note.next_step}" for note in report.rules if note.next_step]
-    steps += [f"move them to {report.schema}.{each.table}, or drop {each.kept}: {named(each.objects)}" for each in report.kept]
+    steps += [
+        f"move them to {report.schema}.{each.table}, or drop {each.kept}: {named(each.objects)}" for each in report.kept
+    ]
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:

@@ -8,8 +8,8 @@ WITH kept AS (
       JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = t.target_table AND s.relkind = 'r'
       JOIN pg_catalog.pg_class k
         ON k.relnamespace = n.oid AND k.relkind = 'r' AND k.relname LIKE '%\_\_dropped\_%'
-       AND (left(k.relname, -length(substring(k.relname FROM '__dropped_[0-9]+_[0-9]+(?:_[0-9]+)?$'))) = t.target_table
-            OR substring(k.relname FROM '_([0-9a-f]{8})__dropped_')
+       AND (left(k.relname::text, -length(substring(k.relname::text FROM '__dropped_[0-9]+_[0-9]+(?:_[0-9]+)?$'))) = t.target_table
+            OR substring(k.relname::text FROM '_([0-9a-f]{8})__dropped_')
                = left(encode(sha256(convert_to(t.target_table, 'UTF8')), 'hex'), 8))
      WHERE t.source_id = $1::bigint AND pg_catalog.obj_description(k.oid, 'pg_class') = $2::text
 ),
