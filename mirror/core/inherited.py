@@ -46,7 +46,7 @@ def inherited(before: Iterable[Known], after: Mapping[str, Table], rules: Rules)
         if not known.omitted:
             continue
         for table in after.values():
-            new = table.name not in names and known.name not in after
+            new = table.name not in names and (known.name not in after or _has_all(known, table))
             if table.name == known.name or _kept_its_root(known, table) or (new and _is_like(known, table)):
                 for column, rule in _heirs(known, table):
                     if not rules.of_column(table.name, column) and column not in table.primary_key:
@@ -99,6 +99,12 @@ def _is_like(known: Known, table: Table) -> bool:
     """Whether a table under another name may have a table's rows: it has its columns, or one that was left out."""
     names = {folded(name) for name in _names(table)}
     return names >= {folded(name) for name in known.shown} or not names.isdisjoint(map(folded, known.omitted))
+
+
+def _has_all(known: Known, table: Table) -> bool:
+    """Whether a new table may be what a table was of which only Postgres knows: it has all columns of it."""
+    names = {folded(name) for name in _names(table)}
+    return known.declared is None and names >= {folded(name) for name in (*known.shown, *known.omitted)}
 
 
 def _heirs(known: Known, table: Table) -> Iterator[tuple[str, str]]:

@@ -29,7 +29,8 @@ class SchemaChange:
 
     ``create``: only ``after``. ``drop``: only ``before``. ``rename``: the name alone differs.
     ``columns``: (the name may differ, and) columns were renamed, dropped, or added at the end, see ``carried``; rows
-    that the batch did not touch show the new columns' defaults, and the befores of the others have the columns of ``after``.
+    that the batch did not touch show the new columns' defaults, and the befores of the others have the columns of
+    ``after``.
     ``rebuild``: anything else; the batch's :class:`TableChanges` of this table then have *all* rows of
     ``after`` as inserts.
     """

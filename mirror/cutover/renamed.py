@@ -1,4 +1,4 @@
-"""Guard rails about names: rules in mirror.json that mean nothing any more, and tables that are kept under another name"""
+"""Guard rails about names: rules in mirror.json that mean nothing any more, and tables that are only kept."""
 
 from __future__ import annotations
 

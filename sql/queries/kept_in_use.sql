@@ -23,8 +23,11 @@ used AS (
       JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
       JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
     UNION ALL
-    SELECT kept.oid, 2, 'foreign key ' || c.conname || ' of ' || c.conrelid::regclass
-      FROM kept JOIN pg_catalog.pg_constraint c ON c.contype = 'f' AND c.confrelid = kept.oid AND c.conrelid <> kept.oid
+    SELECT kept.oid, 2, format('foreign key %s of %I.%I', c.conname, n.nspname, o.relname)
+      FROM kept
+      JOIN pg_catalog.pg_constraint c ON c.contype = 'f' AND c.confrelid = kept.oid AND c.conrelid <> kept.oid
+      JOIN pg_catalog.pg_class o ON o.oid = c.conrelid
+      JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
     UNION ALL
     SELECT kept.oid, 3, 'trigger ' || g.tgname
       FROM kept JOIN pg_catalog.pg_trigger g ON g.tgrelid = kept.oid AND NOT g.tgisinternal
