@@ -302,7 +302,7 @@ def test_columns_that_are_left_out_are_renamed_and_dropped(
             compared = cli.run("parity", database, *options)
             assert compared.code == 0, (sql, compared)
             there = ask(dsn, COLUMNS)[0][0].split()
-            assert there == ["doc", "id", "k"], sql
+            assert there == ["_original", "doc", "id", "k"], sql
             [row] = ask(dsn, "SELECT doc, k FROM messages WHERE id = 1")
             assert " ".join(map(repr, row)) == shown, sql
     finally:
