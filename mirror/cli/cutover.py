@@ -1,4 +1,4 @@
-"""``mirror cutover plan``: may reads move to Postgres?"""
+"""``mirror cutover``: may reads move to Postgres, and the moves themselves."""
 
 from __future__ import annotations
 
@@ -22,9 +22,25 @@ from mirror.cutover.readiness import Readiness
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
-@click.group(short_help="Check whether reads may move to Postgres.", epilog=help_end("mirror cutover plan memory.db"))
+@click.group(short_help="Move programs to Postgres, and back.", epilog=help_end("mirror cutover plan memory.db"))
 def cutover() -> None:
-    """Check whether programs may read from Postgres instead of SQLite."""
+    """Move programs from SQLite to Postgres in three phases, and back.
+
+    1: both stores, SQLite answers. 2: both, Postgres answers. 3: Postgres alone; what is written there is carried back
+    into the file until the move is finalized. `advance` goes one phase forward, `rollback` one back.
+    """
+
+
+_acknowledge = click.option(
+    "--acknowledge",
+    "acknowledged",
+    multiple=True,
+    type=click.Choice(ACKNOWLEDGED),
+    metavar="NAME",
+    help="Count this guard rail as passed, because you have checked it yourself (may be repeated): "
+    f"{', '.join(ACKNOWLEDGED)}.",
+)
+_dry_run = click.option("--dry-run", is_flag=True, help="Print the steps, and do nothing.")
 
 
 @cutover.command(
@@ -37,15 +53,7 @@ def cutover() -> None:
 )
 @common
 @json_option
-@click.option(
-    "--acknowledge",
-    "acknowledged",
-    multiple=True,
-    type=click.Choice(ACKNOWLEDGED),
-    metavar="NAME",
-    help="Count this guard rail as passed, because you have checked it yourself (may be repeated): "
-    f"{', '.join(ACKNOWLEDGED)}.",
-)
+@_acknowledge
 def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...]) -> None:
     """Print READY or NOT READY: may programs read from Postgres instead of SQLite?
 

@@ -23,7 +23,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, StateError
 from mirror.core.folders import source_folder
-from mirror.core.status import Phase, StatusDocument, StatusReport, encode
+from mirror.core.status import Phase, StatusDocument, StatusReport, encode, kept_text
 from mirror.parity.proof import described
 from mirror.sidecar.refused import causes
 from mirror.sidecar.status import kept_report, next_steps
@@ -166,6 +166,10 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
         print_line(console, f"{name}: left out: {left_out}: virtual columns that only the program itself can compute")
     if report.omitted:
         print_line(console, f"{name}: left out by a rule in mirror.json: {', '.join(report.omitted)}")
+    for note in report.rules:
+        print_line(console, f"{name}: mirror.json: {note.rule}: {note.detail}", style="yellow")
+    for table in report.kept:
+        print_line(console, f"{name}: {kept_text(table)}", style="yellow")
     if report.by_version:
         computed = ", ".join(report.by_version)
         print_line(

@@ -28,6 +28,7 @@ class Code(StrEnum):
     DISK = "disk"
 
     CONFIGURATION = "configuration"
+    RULE = "configuration.rule"
 
     # -- its tables and columns
     TABLE_UNMAPPED = "table.unmapped"
@@ -69,6 +70,7 @@ class Code(StrEnum):
     GAPS = "mirror.gaps-since-parity"
     REJECTS = "mirror.rejects"
     REFUSED = "mirror.refused-tables"
+    KEPT_TABLES = "mirror.kept-tables"
     DISCREPANCIES = "mirror.discrepancies"
     READ_DIFFERENCES = "mirror.read-differences"
 

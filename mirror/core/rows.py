@@ -28,8 +28,9 @@ class SchemaChange:
     """What a batch did to one table's definition.
 
     ``create``: only ``after``. ``drop``: only ``before``. ``rename``: the name alone differs.
-    ``columns``: columns were renamed, dropped, or added at the end, see ``carried``; rows that the batch
-    did not touch show the new columns' defaults, and the befores of the others have the columns of ``after``.
+    ``columns``: (the name may differ, and) columns were renamed, dropped, or added at the end, see ``carried``; rows
+    that the batch did not touch show the new columns' defaults, and the befores of the others have the columns of
+    ``after``.
     ``rebuild``: anything else; the batch's :class:`TableChanges` of this table then have *all* rows of
     ``after`` as inserts.
     """
@@ -39,6 +40,9 @@ class SchemaChange:
     after: Table | None
     carried: tuple[int | None, ...] = ()
     """``columns``: for each column of ``after`` its index in ``before``, None for a new one."""
+    withheld: tuple[str, ...] = ()
+    """Columns of ``before`` of which Postgres may not keep the values: a rule leaves them out under the name that they
+    have now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import ascii_lowercase, ascii_uppercase
 from types import MappingProxyType
 
@@ -24,6 +24,9 @@ class Rules:
     """By ``table.column``: a type, or :data:`OMIT`."""
     tables: Mapping[str, str] = field(default_factory=lambda: _NONE)
     """By the name of a virtual table: :data:`ROWS`."""
+    inherited: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    """Columns (``table.column``) without a rule that have, or may have, the values of one that was left out, each with
+    the name of the rule for that one: they are left out as well. See :mod:`mirror.core.inherited`."""
 
     def __bool__(self) -> bool:
         return bool(self.columns or self.tables)
@@ -34,7 +37,24 @@ class Rules:
 
     def omits(self, table: str, column: str) -> bool:
         """Whether a column is not mirrored."""
-        return self.of_column(table, column) == OMIT
+        rule = self.of_column(table, column)
+        return rule == OMIT if rule else bool(self.inherits(table, column))
+
+    def inherits(self, table: str, column: str) -> str:
+        """The name of the rule that a column without a rule is left out for; empty if there is none."""
+        return "" if self.of_column(table, column) else _found(self.inherited, f"{table}.{column}")
+
+    def omission(self, table: str, column: str) -> str:
+        """The name, as it is written, of the rule that leaves a column out; empty if none does."""
+        name = f"{table}.{column}"
+        if self.of_column(table, column) != OMIT:
+            return self.inherits(table, column)
+        return name if name in self.columns else next(each for each in self.columns if folded(each) == folded(name))
+
+    def with_inherited(self, inherited: Mapping[str, str]) -> Rules:
+        """These rules, with columns that inherit one of them; not those of which the rule is not there any more."""
+        found = {name: rule for name, rule in inherited.items() if _found(self.columns, rule) == OMIT}
+        return replace(self, inherited={name: rule for name, rule in found.items() if not _found(self.columns, name)})
 
     def carries(self, table: str) -> bool:
         """Whether the data of a virtual table are mirrored."""

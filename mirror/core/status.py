@@ -64,6 +64,22 @@ class RefusalReport(msgspec.Struct, frozen=True, kw_only=True):
     own_schema: Annotated[bool, Meta(description="its name is taken: a schema of its own for the source helps")] = False
 
 
+class RuleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What to know of a rule in mirror.json, or of a column that is left out without one."""
+
+    rule: Annotated[str, Meta(description="its name there, or the table and column")]
+    detail: str
+    next_step: str = ""
+
+
+class KeptReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that Postgres keeps after SQLite has dropped it, with objects that belong to the one of its name now."""
+
+    table: str
+    kept: Annotated[str, Meta(description="the name under which it is kept")]
+    objects: Annotated[list[str], Meta(description="views, foreign keys, triggers and grants that are still for it")]
+
+
 class ProgressReport(msgspec.Struct, frozen=True, kw_only=True):
     """How far a copy or a load is."""
 
@@ -127,6 +143,14 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     refusals: list[RefusalReport] = []
     left_out: Annotated[list[str], Meta(description="virtual columns that only the program can compute")] = []
     omitted: Annotated[list[str], Meta(description="columns that a rule leaves out")] = []
+    rules: Annotated[
+        list[RuleReport],
+        Meta(description="rules in mirror.json that mean nothing, and columns left out for the rule of another name"),
+    ] = []
+    kept: Annotated[
+        list[KeptReport],
+        Meta(description="tables that were dropped in SQLite, and that views and grants of a new one still use"),
+    ] = []
     escaped: Annotated[
         list[str], Meta(description="columns with text that Postgres cannot hold as it is: whole in _original")
     ] = []
@@ -169,6 +193,20 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int = STATUS_VERSION
     sources: list[StatusReport]
+
+
+def named(objects: list[str], most: int = 5) -> str:
+    """The first of a list of names, and how many there are besides."""
+    more = f" and {len(objects) - most} more" if len(objects) > most else ""
+    return ", ".join(objects[:most]) + more
+
+
+def kept_text(report: KeptReport) -> str:
+    """What there is to know of a kept table, in one line."""
+    return (
+        f"{report.kept} is the table that was {report.table} before the program made another one of this name; it stays"
+        f" as it is now, and these are still for it: {named(report.objects)}"
+    )
 
 
 def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:

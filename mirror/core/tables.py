@@ -61,6 +61,9 @@ class Table:
     unpacked: tuple[tuple[str, str], ...] = ()
     """Of a table with data of vec0: the columns of the virtual table that can be told from it and its like, as
     :func:`~mirror.core.virtual.vector_columns` gives them."""
+    inherited: tuple[tuple[str, str], ...] = ()
+    """Those of :attr:`omitted` that no rule names, with the rule that each is left out for: see
+    :mod:`mirror.core.inherited`."""
 
     @property
     def declared(self) -> Table:

@@ -24,6 +24,7 @@ from mirror.core.tables import Constraint
 from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.readiness import Part, Readiness
+from mirror.cutover.renamed import judge_kept, judge_rules
 from mirror.parity.proof import FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -35,12 +36,14 @@ LAG_SECONDS = 1.0
 #: Bytes that must be free for the state directory.
 ROOM_BYTES = 1 << 30
 #: Guard rails that an operator may acknowledge: backups that can be restored; rows, tables and columns that Postgres
-#: will not have; commits on which the hook and the WAL disagreed, and reads that differed, when it is known why.
-#: And what SQLite enforces and Postgres does not, where it is planned, or programs only read.
+#: will not have; views and grants for tables that are only kept; commits on which the hook and the WAL disagreed, and
+#: reads that differed, when it is known why. And what SQLite enforces and Postgres does not, where it is planned, or
+#: programs only read.
 ACKNOWLEDGED = (
     "backups",
     "rejects",
     "left out",
+    "kept tables",
     "discrepancies",
     "read differences",
     "foreign keys",
@@ -96,6 +99,7 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     figure, step = f"{len(copied)} of {len(gaps)}", f"compare again: {found.command('parity')}"
     found.add(Code.GAPS, "gaps since parity", last is not None and not copied, figure, step)
     _judge_left_out(found, status)
+    judge_rules(found, status)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     step = f"make room for the state directory: {ROOM_BYTES >> 20:,} MB must be free"
@@ -159,6 +163,7 @@ def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], sourc
         found.add_or_acknowledge(Code.REJECTS, "rejects", not rejects, f"{rejects:,} rows", step)
         figure = ", ".join(refused) or "none"
         found.add(Code.REFUSED, "refused tables", not refused, figure, f"{found.command('status')} says why")
+        judge_kept(found, connection, source, schema)
         step = "look at mirror.discrepancies, run `mirror parity`, and add --acknowledge discrepancies"
         figure = f"{discrepancies:,} between hook and WAL"
         found.add_or_acknowledge(Code.DISCREPANCIES, "discrepancies", not discrepancies, figure, step)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from mirror.postgres.failures import translated
+from mirror.postgres.kept import KeptTable, kept_in_use
 from mirror.postgres.target import Conn
 
 #: Days for which the records of writers are kept.
@@ -98,6 +99,11 @@ class Ledger:
                 "SELECT count(*) FROM mirror.read_differences WHERE source_id = $1::bigint", (self._source_id,)
             ).fetchone()
         return int(row[0]) if row is not None else 0
+
+    def kept(self) -> list[KeptTable]:
+        """The tables that are kept and that objects of others still use, in place of a new one of that name."""
+        with translated("look at tables that are kept", self._path):
+            return kept_in_use(self._conn, int(self._source_id))
 
     def repairs(self) -> int:
         """How many rows have been repaired so far."""

@@ -20,6 +20,7 @@ import apsw
 from psycopg.sql import SQL, Composed, Identifier
 
 from mirror.core.errors import RECOVER, DamagedError, FormatError, RefusedError
+from mirror.core.inherited import withheld
 from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
@@ -236,7 +237,7 @@ class Loader:
         as_held = (held.schema, held.name, held.key, held.with_types(grown).columns)
         if as_held != (wanted.schema, wanted.name, wanted.key, shared):
             if not may_change(held, wanted):
-                self._editor.retire(table.name, self._lsn)
+                self._retire(held, table)
                 return None
             held, grown = self._editor.change_types(wanted), {}
         if grown:
@@ -245,11 +246,15 @@ class Loader:
             try:
                 held = self._editor.extend(table, wanted.overrides)
             except RowsNeeded:  # a load has all of them
-                self._editor.retire(table.name, self._lsn)
+                self._retire(held, table)
                 return None
         if held != wanted:  # a default made a new column jsonb
             raise ColumnMisfit(table.name, *_first_difference(held, wanted))
         return held
+
+    def _retire(self, held: Target, table: Table) -> None:
+        """Keep the table that is there under another name: without what a rule leaves out by now."""
+        self._editor.retire(table.name, self._lsn, without=withheld(held.known, table))
 
     def _fill(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...], careful: bool) -> None:
         """Send all rows to a table with the target's stored columns under these names."""

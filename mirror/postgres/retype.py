@@ -50,7 +50,8 @@ def may_change(held: Target, wanted: Target) -> bool:
 def may_select(held: Target, wanted: Target) -> bool:
     """Whether a table becomes the wanted one, but for types, by leaving out columns that a rule leaves out now, and
     adding those that one has left out before."""
-    if held.omitted == wanted.omitted or held.agent is not None or held.curated:
+    as_held = held.omitted, held.inherited
+    if as_held == (wanted.omitted, wanted.inherited) or held.agent is not None or held.curated:
         return False
     kept = [(c.source, c.name) for c in held.columns if c.source not in wanted.omitted]
     found = [(c.source, c.name) for c in wanted.columns if c.source not in held.omitted]
@@ -66,7 +67,7 @@ def select_columns(conn: Conn, held: Target, wanted: Target) -> Target:
     there = {column.source: column for column in held.columns if column not in gone}
     last = len(there) + sum(column.source in held.omitted for column in wanted.columns)
     columns = tuple(there.get(column.source, column) for column in wanted.columns[:last])
-    target = replace(held, columns=columns, omitted=wanted.omitted)
+    target = replace(held, columns=columns, omitted=wanted.omitted, inherited=wanted.inherited)
     originals_ddl.rename_members(conn, held, {name: name for name in there})
     steps = [SQL("DROP COLUMN {}").format(Identifier(column.name)) for column in gone]
     for column in columns:

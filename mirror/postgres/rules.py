@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from mirror.core.rules import OMIT, ROWS, Rules, folded
+from mirror.core.rules import OMIT, ROWS, Rules
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, Column, ColumnType, MapTable, Profile, Table, TableMapping
 from mirror.postgres import kinds
 from mirror.postgres.profiles.generic import NO_OVERRIDES
@@ -41,7 +41,7 @@ def with_rules(profiles: Mapping[str, Profile], rules: Rules) -> Mapping[str, Pr
 
 def is_followed(rules: Rules, table: Table, target: Target) -> bool:
     """Whether a table in Postgres is as the rules say. ``table``: as it is read by them."""
-    if table.omitted != target.omitted:
+    if (table.omitted, table.inherited) != (target.omitted, target.inherited):
         return False
     wanted = {} if target.agent is not None or target.curated else _of_table(rules, table)
     return all(
@@ -52,10 +52,18 @@ def is_followed(rules: Rules, table: Table, target: Target) -> bool:
 
 def recorded(targets: Mapping[str, Target]) -> Rules:
     """The rules by which the tables in Postgres leave out columns, and have the data of virtual tables."""
+    inherited = recorded_heirs(targets)
+    omitted = {f"{target.source}.{column}" for target in targets.values() for column in target.omitted}
     return Rules(
-        {f"{target.source}.{column}": OMIT for target in targets.values() for column in target.omitted},
+        dict.fromkeys((omitted - inherited.keys()) | set(inherited.values()), OMIT),
         {target.virtual: ROWS for target in targets.values() if target.virtual is not None},
+        inherited,
     )
+
+
+def recorded_heirs(targets: Mapping[str, Target]) -> dict[str, str]:
+    """As :attr:`~mirror.core.rules.Rules.inherited`, as it is recorded with the tables in Postgres."""
+    return {f"{target.source}.{column}": rule for target in targets.values() for column, rule in target.inherited}
 
 
 def may_be_followed(rules: Rules, table: Table, target: Target) -> bool:
@@ -66,14 +74,6 @@ def may_be_followed(rules: Rules, table: Table, target: Target) -> bool:
         for column in target.columns
         if column.source in wanted
     )
-
-
-def unknown(rules: Rules, tables: Mapping[str, Table]) -> list[str]:
-    """The rules that no column of the source, outside of primary keys, is meant by. ``tables``: as read by them."""
-    known = {f"{table.name}.{name}" for table in tables.values() for name in _of_table(rules, table)}
-    known |= {f"{table.name}.{name}" for table in tables.values() for name in table.omitted}
-    known = {folded(name) for name in known}
-    return sorted(name for name in rules.columns if folded(name) not in known)
 
 
 def _of_table(rules: Rules, table: Table) -> dict[str, ColumnType]:

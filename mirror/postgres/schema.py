@@ -7,7 +7,7 @@ order of their own. What the source drops is kept in Postgres under another name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
-from mirror.postgres import ddl, kinds, originals_ddl, retype, shared_tables, vector_views
+from mirror.postgres import ddl, kinds, originals_ddl, retype, shared_tables, vector_views, withheld
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
@@ -95,7 +95,7 @@ class SchemaEditor:
             if change.kind in ("rename", "columns") and held is not None:
                 done = self._try(table.name, partial(self._carry, change, table, held, overrides, lsn), careful)
                 if not done and held.source != table.name:
-                    self._keep_parked(held, lsn)
+                    self._keep_parked(held, lsn, change.withheld)
                 continue
             # Once keyed on the rowid, a table stays so: the NULL may still be there.
             by_rowid = (held is not None and held.key is None) or table.name in rekey
@@ -198,10 +198,10 @@ class SchemaEditor:
         self._remember(target)
         return target
 
-    def retire(self, table: str, lsn: Lsn, *, drop: bool = False) -> None:
+    def retire(self, table: str, lsn: Lsn, *, drop: bool = False, without: Collection[str] = ()) -> None:
         """Stop mirroring a table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it.
 
-        Of a table that is shared, only the agent's rows.
+        Of a table that is shared, only the agent's rows. ``without``: the source's columns that are not kept.
         """
         target = self.targets[table]
         if target.agent is not None:
@@ -216,6 +216,7 @@ class SchemaEditor:
         if drop:
             self._conn.execute(ddl.drop_table(target))
         else:
+            withheld.take_out(self._conn, target, without)
             self._keep(target.schema, target.name, ddl.dropped_name(target.name, lsn))
         self.forget(table)
 
@@ -243,7 +244,7 @@ class SchemaEditor:
             for step in ddl.add_column(held, column.name, column.pg_type, text):
                 self._conn.execute(step)
             columns.append(column)
-        target = replace(held, columns=tuple(columns), omitted=mapped.omitted)
+        target = replace(held, columns=tuple(columns), omitted=mapped.omitted, inherited=mapped.inherited)
         originals_ddl.agree(self._conn, held, target)
         for column, of_source in list(zip(target.columns, table.columns, strict=True))[len(held.columns) :]:
             shown = encoder(column.pg_type, column.codec)(of_source.default)
@@ -279,11 +280,12 @@ class SchemaEditor:
             if change.kind != "columns":
                 self.lift(source)
                 if source in self.targets:
-                    self.retire(source, lsn)
+                    self.retire(source, lsn, without=change.withheld)
             return None
         held = self._held(source)
         if change.kind in ("drop", "rebuild"):
-            self.retire(source, lsn, drop=change.kind == "rebuild" and source in rekey)
+            drop = change.kind == "rebuild" and source in rekey
+            self.retire(source, lsn, drop=drop, without=change.withheld)
         elif change.after is not None and change.after.name != source:
             del self.targets[source]
             forget_target(self._conn, self._source_id, source)
@@ -303,19 +305,21 @@ class SchemaEditor:
             require_free(self._conn, held.schema, name)
             self._conn.execute(ddl.rename_table(held.schema, parked, name))
             self._rename_rejects(parked, table.name)
-            self._remember(replace(held, source=table.name, name=name, virtual=table.virtual))
+            held = replace(held, source=table.name, name=name, virtual=table.virtual, inherited=table.inherited)
+            self._remember(held)
             if table.virtual is not None and table.unpacked:
                 self._vectors[table.virtual] = table.unpacked
         if change.kind == "columns":
-            self._rename_columns(table, held, change.carried, lsn)
+            self._rename_columns(table, held, change, lsn)
             self.extend(table, overrides)
 
-    def _rename_columns(self, table: Table, held: Target, carried: Sequence[int | None], lsn: Lsn) -> None:
-        """Rename columns that were renamed, and those that were dropped, which keep their values.
+    def _rename_columns(self, table: Table, held: Target, change: SchemaChange, lsn: Lsn) -> None:
+        """Rename columns that were renamed, and those that were dropped, which keep their values; not those that a rule
+        leaves out now.
 
         Old names are freed first, as with tables.
         """
-        kept = [held.columns[at] for at in carried if at is not None]
+        kept = [held.columns[at] for at in change.carried if at is not None]
         wanted = self._mapped_names(table, held)
         steps = []
         renamed: dict[str, str] = {}
@@ -327,7 +331,10 @@ class SchemaEditor:
                 self._conn.execute(ddl.rename_column(held, column.name, parked))
             renamed[column.name] = name
         for column in held.columns:
-            if column not in kept:
+            if column.source in change.withheld:
+                self._conn.execute(withheld.drop_columns(held, [column]))
+                withheld.clear_rejects(self._conn, self._source_id, table.name)
+            elif column not in kept:
                 for step in ddl.drop_column(held, column.name, lsn):
                     self._conn.execute(step)
         for parked, name in steps:
@@ -346,9 +353,10 @@ class SchemaEditor:
     def _mapped_names(self, table: Table, held: Target) -> dict[str, str]:
         return {column.source: column.name for column in self._mapped_like(table, held, NO_OVERRIDES).columns}
 
-    def _keep_parked(self, held: Target, lsn: Lsn) -> None:
+    def _keep_parked(self, held: Target, lsn: Lsn, without: Collection[str]) -> None:
         """Keep a table, of which the new name is refused, like one that was dropped."""
         parked = self._parked(held.source)
+        withheld.take_out(self._conn, replace(held, name=parked), without)
         self._keep(held.schema, parked, ddl.dropped_name(held.name, lsn))
         self._forget_rejects(parked)
 

@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import FencedError, FormatError, RefusedError, SinkError
 from mirror.core.faults import Faults, no_fault
+from mirror.core.inherited import withheld
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
@@ -251,7 +252,8 @@ class Sink:
             if (profile, agent) != (self._profile, self._agent):
                 editor = self._bind(editor, profile, agent, position.lsn)
             for name in set(editor.targets) - {table.name for table in tables}:
-                editor.retire(name, position.lsn)
+                gone = editor.targets[name].known
+                editor.retire(name, position.lsn, without={out for table in tables for out in withheld(gone, table)})
             for name in set(editor.refusals) - {table.name for table in tables}:
                 editor.lift(name)
             loader = Loader(self._conn, self._source_id, editor, rows, copy, position.lsn, progress, damaged=damaged)
@@ -340,7 +342,7 @@ class Sink:
             if intact is None:
                 editor.forget(table.name)
             elif not intact:
-                editor.retire(table.name, position.lsn)
+                editor.retire(table.name, position.lsn, without=() if held is None else withheld(held.known, table))
             loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
             loader.load(table, narrow=narrow)
             editor.make_views()

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from mirror.core.errors import NameTakenError, RefusedError, SinkError
+from mirror.core.inherited import Known
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapping
 from mirror.postgres import kinds
 from mirror.postgres.migrate import statement
@@ -68,6 +69,8 @@ class Target:
     """Columns of the source that a rule leaves out."""
     virtual: str | None = None
     """The virtual table of the source of which it has the data."""
+    inherited: tuple[tuple[str, str], ...] = ()
+    """Those of :attr:`omitted` that no rule names, with the rule that each is left out for."""
 
     @classmethod
     def of(cls, mapping: TableMapping, agent: str | None) -> Target:
@@ -87,12 +90,20 @@ class Target:
             mapping.curated,
             table.omitted,
             table.virtual,
+            table.inherited,
         )
 
     def require_columns(self, table: Table) -> None:
         """Raise :class:`SinkError` if the columns of the source's definition are not those of this target."""
         if tuple(c.name for c in table.columns) != tuple(c.source for c in self.columns):
             raise SinkError("map a table", self.source, "its columns are not those stored in Postgres")
+
+    @property
+    def known(self) -> Known:
+        """What is known of the source's table."""
+        rules = dict(self.inherited)
+        omitted = {name: rules.get(name, f"{self.source}.{name}") for name in self.omitted}
+        return Known(self.source, tuple(column.source for column in self.columns), omitted)
 
     @property
     def jsonb_columns(self) -> frozenset[str]:
@@ -140,17 +151,18 @@ class Target:
 def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Target]:
     """Return the targets of a source, which belongs to an agent, by the name of the source table."""
     rows = conn.execute(
-        "SELECT source_table, target_schema, target_table, columns, key, curated, omitted, virtual_table"
+        "SELECT source_table, target_schema, target_table, columns, key, curated, omitted, virtual_table, inherited"
         " FROM mirror.tables WHERE source_id = $1::bigint",
         (str(source_id),),
     )
     targets = {}
-    for source, schema, name, columns, key, curated, omitted, virtual in rows:
+    for source, schema, name, columns, key, curated, omitted, virtual, inherited in rows:
         held = tuple(
             TargetColumn(c.get("source", c["name"]), c["name"], c["type"], c.get("codec", "")) for c in columns
         )
         keyed = None if key is None else tuple(key)
-        targets[source] = Target(source, schema, name, held, keyed, agent, curated, tuple(omitted), virtual)
+        left_out = tuple(omitted), virtual, tuple((column, rule) for column, rule in inherited)
+        targets[source] = Target(source, schema, name, held, keyed, agent, curated, *left_out)
     return targets
 
 
@@ -165,7 +177,7 @@ def save_target(conn: Conn, source_id: int, target: Target) -> None:
         statement("table_save"),
         (str(source_id), target.source, target.schema, target.name, json.dumps(columns),
          json.dumps(target.key), "t" if target.curated else "f", target.agent, json.dumps(target.omitted),
-         target.virtual),
+         target.virtual, json.dumps(target.inherited)),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import psycopg
 from mirror.core.checks import Code
 from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import RECOVER, ConfigError, MirrorError, SinkError, SourceError
+from mirror.core.inherited import Known, inherited
 from mirror.core.rules import NO_RULES, Rules
 from mirror.core.tables import ColumnType, TableMapping
 from mirror.core.virtual import left_out
@@ -32,6 +33,7 @@ from mirror.replica.declared import open_to_read
 from mirror.replica.source_connection import OpenSource
 from mirror.sidecar.doctor_report import Report
 from mirror.sidecar.doctor_values import Held, check_values, rows_of
+from mirror.sidecar.rule_notes import rule_notes
 from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 
 #: Room that a source needs in the state directory, as a factor of its size and bytes more: for its copy, and as much
@@ -65,15 +67,18 @@ def examine(
         report.add(Code.STATE_DIRECTORY, "problem", "state directory", detail, step)
     mappings: list[TableMapping] = []
     held: Held = {}
+    known: list[Known] = []
     unreachable: MirrorError | None = None
     if dsn is not None:
         try:
             with connect(dsn) as connection, translated("look at Postgres"):
                 held = _held_types(connection, report.source, schema)
+                known = _known_tables(connection, report.source, schema)
         except MirrorError as error:
             unreachable = error
     try:
-        mappings = _check_tables(report, source, schema, rules, held, wal=_check_file(report, source, state_dir))
+        wal = _check_file(report, source, state_dir)
+        mappings = _check_tables(report, source, schema, rules, held, known, wal=wal)
     except MirrorError as error:
         report.fails(Code.SOURCE, "source", error)
     if dsn is None:
@@ -137,8 +142,17 @@ def _held_types(connection: psycopg.Connection[Any], source: str, schema: str) -
     return {(table, column): ColumnType(*held) for table, column, *held in rows}
 
 
+def _known_tables(connection: psycopg.Connection[Any], source: str, schema: str) -> list[Known]:
+    """The tables of a source as Postgres has them: what was left out there may have another name by now."""
+    found = connection.execute("SELECT to_regclass('mirror.tables') IS NOT NULL").fetchone()
+    if found != (True,):
+        return []
+    rows = connection.execute(statement("doctor_omitted"), {"path": source, "schema": schema}).fetchall()
+    return [Known(name, tuple(shown), omitted) for name, shown, omitted in rows]
+
+
 def _check_tables(
-    report: Report, source: Path, schema: str, rules: Rules, held: Held, *, wal: bool
+    report: Report, source: Path, schema: str, rules: Rules, held: Held, known: list[Known], *, wal: bool
 ) -> list[TableMapping]:
     """Recognise the source, and check every value of its tables; returns how they would be stored in Postgres."""
     connection = open_to_read(source, wal=wal)
@@ -150,16 +164,17 @@ def _check_tables(
         known_schema = parse_schema(SchemaRow(*row) for row in found)
         tables = known_schema.tables
         if report.profile is None:
-            known = memustore.recognise(tables, lambda table: rows_of(connection, table))
-            report.profile = "memustore" if known else "generic"
+            of_memustore = memustore.recognise(tables, lambda table: rows_of(connection, table))
+            report.profile = "memustore" if of_memustore else "generic"
         if report.agent is None and report.profile == "memustore":
             report.agent = DEFAULT_AGENT
         if followed := rules.of(report.profile, report.agent):
             known_schema = parse_schema((SchemaRow(*row) for row in found), followed)
+            if heirs := inherited(known, known_schema.tables, followed):
+                known_schema = parse_schema((SchemaRow(*row) for row in found), followed.with_inherited(heirs))
             tables = known_schema.tables
-        elif rules:
-            detail = "the tables of an agent follow no rules of mirror.json"
-            report.add(Code.CONFIGURATION, "note", "rules", detail, "leave the agent out, or the rules")
+        for note in rule_notes(rules, known_schema, report.profile, report.agent):
+            report.add(Code.RULE, "note", f"rule {note.rule}", note.detail, note.next_step)
         kind = "a MemuStore or its dashboard" if report.profile == "memustore" else "any SQLite tables"
         owner = f", of the agent {report.agent}" if report.agent else ""
         report.add(Code.PROFILE, "ok", "profile", f"{report.profile}: for {kind}{owner}; {len(tables)} tables")

@@ -139,14 +139,14 @@ def rows_of(connection: apsw.Connection, table: Table) -> Iterator[Row]:
     encoding = str(connection.pragma("encoding"))
     names = [quoted(column.name) for column in table.columns]
     parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
-    taken = {column.name.lower() for column in table.columns}
+    taken = {column.name.lower() for column in table.declared.columns}
     rowid = next((name for name in ("rowid", "oid", "_rowid_") if name not in taken), None)
     if table.without_rowid or rowid is None:
-        query = f"SELECT 0, {', '.join(parts)} FROM {quoted(table.name)} LIMIT {KEYED_ROWS}"
+        query = f"SELECT {', '.join(('0', *parts))} FROM {quoted(table.name)} LIMIT {KEYED_ROWS}"
         for raw in connection.execute(query).fetchall():
             yield _decoded(raw[1:], encoding)
         return
-    query = f"SELECT {rowid}, {', '.join(parts)} FROM {quoted(table.name)}"
+    query = f"SELECT {', '.join((rowid, *parts))} FROM {quoted(table.name)}"
     chunk = connection.execute(f"{query} ORDER BY {rowid} LIMIT {CHUNK_ROWS}").fetchall()
     last = -(1 << 63) - 1
     while chunk:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from mirror.core.config.settings import DEFAULT_AGENT
 from mirror.core.errors import SourceError
 from mirror.core.faults import Faults
+from mirror.core.inherited import inherited
 from mirror.core.rules import NO_RULES
 from mirror.postgres.load import Progress
+from mirror.postgres.rules import recorded_heirs
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch, frames_until
 from mirror.replica.copy import copy_file
@@ -56,6 +58,11 @@ def copy_source(
     return Replica.create(task.folder, spool, images, found, found.pages, faults)
 
 
+def heirs_of(replica: Replica, sink: Sink) -> dict[str, str]:
+    """As :attr:`~mirror.core.rules.Rules.inherited`: what the replica has seen, and what Postgres records."""
+    return {**recorded_heirs(sink.mappings), **replica.schema.rules.inherited}
+
+
 def load(
     replica: Replica,
     sink: Sink,
@@ -78,6 +85,7 @@ def load(
         if done == total:
             replica.rows_sent()
 
+    heirs = heirs_of(replica, sink)
     profile = task.profile
     if profile is None:
         last = sink.profile or "generic"
@@ -85,7 +93,11 @@ def load(
             replica.read_by(NO_RULES)  # a program is recognised by all of its columns
         profile = "memustore" if last == "generic" and is_recognised(replica) else last
     agent = task.agent or sink.agent or (DEFAULT_AGENT if profile == "memustore" else None)
-    replica.read_by(task.rules.of(profile, agent))
+    rules = task.rules.of(profile, agent).with_inherited(heirs)
+    replica.read_by(rules)
+    known = [target.known for target in sink.mappings.values()]
+    if found := inherited(known, replica.schema.tables, rules):
+        replica.read_by(rules.with_inherited({**rules.inherited, **found}))
     tables = list(replica.schema.tables.values())
     position, lineage = replica.position, replica.lineage
     sink.load(

@@ -428,7 +428,7 @@ class Pipeline:
         self.status.is_at(self._replica.position)
         self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
         self.status.holds(self._sink.overrides, self._replica.schema.tables)
-        self.status.leaves_out(self._replica.schema.virtual, PROFILES[self._sink.profile or "generic"])
+        self.status.leaves_out(self._replica.schema, PROFILES[self._sink.profile or "generic"], self.task.rules)
         self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
         self._publish()
         self.requests.has_changed()

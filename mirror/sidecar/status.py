@@ -27,22 +27,29 @@ from mirror.core.status import (
     STATUS_FILE,
     GapReport,
     HookReport,
+    KeptReport,
     Phase,
     ProgressReport,
     RefusalReport,
     ReverseReport,
+    RuleReport,
     StatusReport,
     encode,
+    kept_text,
+    named,
     saved_report,
 )
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
-from mirror.core.virtual import VirtualTable, left_out
+from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
 from mirror.sidecar.refused import causes
+from mirror.sidecar.rule_notes import begun, rule_notes
 
 if TYPE_CHECKING:
+    from mirror.core.rules import Rules
     from mirror.postgres.ledger import Gap, Ledger
     from mirror.postgres.refusals import Refusal
+    from mirror.sqlite.decode.schema import Schema
 
 #: Minutes over which the worst lag is reported.
 LAG_MINUTES = 5
@@ -85,6 +92,10 @@ class SourceStatus:
     """Virtual generated columns (table.column) that only the source's program can compute."""
     omitted: list[str] = field(default_factory=list)
     """Columns (table.column) that a rule leaves out."""
+    rules: list[RuleReport] = field(default_factory=list)
+    """What to know of the rules in mirror.json; what happened to one, since the mirror started."""
+    kept: list[KeptReport] = field(default_factory=list)
+    """Tables kept after their source dropped them, which views and grants of another one of that name still use."""
     escaped: list[str] = field(default_factory=list)
     """Columns (table.column) with text that Postgres cannot hold as it is: it is whole in ``_original``."""
     widened: list[str] = field(default_factory=list)
@@ -129,6 +140,8 @@ class SourceStatus:
         self._next_look = 0.0
         self._described: Mapping[str, Table] | None = None
         self._refused: list[Refusal] = []
+        self._schema: Schema | None = None
+        self._begun: list[RuleReport] = []
         self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
         #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
@@ -171,9 +184,26 @@ class SourceStatus:
                 self.omitted += [f"{table.name}.{column}" for column in table.omitted]
                 self.by_version += [f"{table.name}.{column}" for column in table.by_version]
 
-    def leaves_out(self, tables: Iterable[VirtualTable], profile: Profile) -> None:
-        """The source has these virtual tables. Those that hold data are logged when they are others than before."""
-        virtual = left_out(tables, profile.derived)
+    def follows(self, rules: Rules, schema: Schema) -> None:
+        """The source has this schema, and mirror.json these rules. What is new of what to know of them is logged."""
+        if schema is self._schema:
+            return
+        if self._schema is not None:
+            self._begun += begun(self._schema, schema)
+        self._schema = schema
+        notes = [*rule_notes(rules, schema, self.profile, self.agent), *self._begun]
+        for note in notes:
+            if note not in self.rules:
+                logger.warning("{}: mirror.json: {}: {}", Path(self.source).name, note.rule, note.detail)
+        self.rules = notes
+
+    def leaves_out(self, schema: Schema, profile: Profile, rules: Rules) -> None:
+        """The source has these tables. Virtual ones that hold data are logged when they are others than before.
+
+        ``rules``: those of mirror.json.
+        """
+        self.follows(rules, schema)
+        virtual = left_out(schema.virtual, profile.derived)
         if virtual != (self.virtual or []):
             names = ", ".join(virtual) or "no virtual table any more"
             logger.warning("{}: left out, so their data is not in Postgres: {}", Path(self.source).name, names)
@@ -210,10 +240,16 @@ class SourceStatus:
         self.discrepancies = discrepancies
 
     def looks_at_reads(self, ledger: Ledger) -> None:
-        """Now and then, count the differences that programs have found, which come at any time."""
+        """Now and then, count the differences that programs have found, which come at any time; and look for views and
+        grants that are for tables that are only kept."""
         if (now := time.monotonic()) >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self.read_differences = ledger.read_differences()
+            kept = [KeptReport(table=each.table, kept=each.kept, objects=each.objects) for each in ledger.kept()]
+            for report in kept:
+                if report not in self.kept:
+                    logger.warning("{}: {}", Path(self.source).name, kept_text(report))
+            self.kept = kept
 
     def has_caught_up(self, held_up: str | None, behind: tuple[str, float] | None = None) -> None:
         """Postgres has all that was captured.
@@ -257,6 +293,7 @@ class SourceStatus:
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
             self.escaped, self.widened, self.read_differences, self.virtual, self.omitted,
+            self.rules, self.kept,
         )  # fmt: skip
         if now == self._kept:
             return
@@ -311,6 +348,10 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     for cause in causes(report.refusals, report.schema):
         if not cause.own_schema:
             steps.append(f"{cause.named}: {cause.next_step or cause.reason}")
+    steps += [f"{note.rule}: {note.next_step}" for note in report.rules if note.next_step]
+    steps += [
+        f"move them to {report.schema}.{each.table}, or drop {each.kept}: {named(each.objects)}" for each in report.kept
+    ]
     if report.index_error:
         steps.append(f"start the mirror again to build the vector index: {report.index_error}")
     if report.discrepancies:

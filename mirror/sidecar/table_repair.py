@@ -13,12 +13,12 @@ from loguru import logger
 from mirror.core.backoff import Backoff
 from mirror.core.errors import RefusedError, RepairError
 from mirror.core.positions import Lsn
-from mirror.core.rules import folded
 from mirror.core.tables import Table
-from mirror.postgres.rules import is_followed, may_be_followed, recorded, unknown
+from mirror.postgres.rules import is_followed, may_be_followed, recorded
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
+from mirror.sidecar.first_copy import heirs_of
 from mirror.sidecar.refused import causes
 from mirror.sidecar.source_folder import SourceTask
 
@@ -122,10 +122,10 @@ class TableRepairs:
         """Read the source as mirror.json says; or, for a mirror that only goes on, as it is in Postgres."""
         if replica is not None:
             resumed = recorded(sink.mappings) if self._task.resume_only else self._task.rules
-            replica.read_by(resumed.of(sink.profile, sink.agent))
+            replica.read_by(resumed.of(sink.profile, sink.agent).with_inherited(heirs_of(replica, sink)))
 
     def follow_rules(self, replica: Replica | None, sink: Sink) -> None:
-        """Send tables again that are not held as mirror.json says by now; name rules that no column is meant by.
+        """Send tables again that are not held as mirror.json says by now.
 
         Replica and Postgres must be at one position. Raises ``SinkError``.
         """
@@ -134,17 +134,8 @@ class TableRepairs:
             return
         rules = self._task.rules
         if not rules.of(sink.profile, sink.agent) and rules:
-            logger.warning("{}: columns in mirror.json are not for the tables of an agent", self._name)
             return
         tables = replica.schema.tables
-        for name in unknown(rules, tables):
-            logger.warning("{}: columns in mirror.json: no column {} outside of a primary key", self._name, name)
-        for virtual in replica.schema.virtual:
-            if virtual.obstacle and rules.carries(virtual.name):
-                logger.warning("{}: tables in mirror.json: {}: {}", self._name, virtual, virtual.obstacle)
-        there = {folded(virtual.name) for virtual in replica.schema.virtual}
-        for name in sorted(name for name in rules.tables if folded(name) not in there):
-            logger.warning("{}: tables in mirror.json: no virtual table {}", self._name, name)
         if gone := (sink.mappings.keys() | sink.refusals.keys()) - tables.keys():
             sink.retire(gone)
             logger.info("{}: not mirrored any more, as mirror.json says now: {}", self._name, ", ".join(sorted(gone)))

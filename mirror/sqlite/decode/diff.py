@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from mirror.core.errors import FormatError
+from mirror.core.inherited import Known, inherited, withheld
 from mirror.core.rows import RowChange, SchemaChange, TableChanges
 from mirror.core.tables import Column, Table
 from mirror.sqlite.decode.mapping import ReadRun, map_tree
@@ -132,12 +133,31 @@ class _Decoder:
         changes: tuple[SchemaChange, ...] = ()
         # Page 1 is logged by many commits only for its header: then no row of the schema differs.
         if 1 in self._touched and list(self._compare(SCHEMA_TABLE, SCHEMA_TABLE, self._schema).rows):
-            schema = read_schema(self._new, self._layout.geometry, self._layout.encoding, self._schema.rules)
+            schema = self._read_schema()
         if schema is not self._schema or self._rebuild:
             changes = tuple(self._schema_changes(schema))
         return Decoded(schema, changes, self._tables(schema, changes), self._update)
 
+    def _read_schema(self) -> Schema:
+        """The schema as it is now; a column that has the values of one that a rule leaves out is left out, too."""
+        rules, layout = self._schema.rules, self._layout
+        schema = read_schema(self._new, layout.geometry, layout.encoding, rules)
+        known = [Known.of(table, rules) for table in self._schema.tables.values()]
+        if (found := inherited(known, schema.tables, rules)) != rules.inherited:
+            schema = read_schema(self._new, layout.geometry, layout.encoding, rules.with_inherited(found))
+        return schema
+
     def _schema_changes(self, schema: Schema) -> Iterator[SchemaChange]:
+        omitting = [table for table in schema.tables.values() if table.omitted]
+        for change in self._changes(schema):
+            if change.before is not None and omitting:
+                known = Known.of(change.before, self._schema.rules)
+                kept_out = {name for table in omitting for name in withheld(known, table)}
+                yield replace(change, withheld=tuple(sorted(kept_out)))
+            else:
+                yield change
+
+    def _changes(self, schema: Schema) -> Iterator[SchemaChange]:
         before, after = self._schema.tables, schema.tables
         dropped = {table.root: table for name, table in before.items() if name not in after}
         for name, table in after.items():
@@ -147,6 +167,9 @@ class _Decoder:
                 if source is not None and source.same_shape(table) and name not in self._rebuild:
                     del dropped[table.root]
                     yield SchemaChange("rename", source, table)
+                elif source is not None and (kept := _renamed(source, table)) and name not in self._rebuild:
+                    del dropped[table.root]
+                    yield SchemaChange("columns", source, table, kept)
                 else:
                     yield SchemaChange("create", None, table)
             elif name in self._rebuild or not known.same_shape(table):
@@ -295,6 +318,12 @@ def carried_columns(before: Table, after: Table) -> tuple[int | None, ...] | Non
     key = tuple(names.get(name) for name in before.primary_key)
     alias = None if before.rowid_alias is None else names.get(before.rowid_alias)
     return tuple(places) if (key, alias) == (after.primary_key, after.rowid_alias) else None
+
+
+def _renamed(before: Table, after: Table) -> tuple[int | None, ...] | None:
+    """As :func:`carried_columns`, for a table of which a rule leaves other columns out under its new name."""
+    same = before.declared.same_shape(after.declared) and not before.without_rowid
+    return _carried_of_some(before, after) if same and before.places != after.places else None
 
 
 def _carried_of_some(before: Table, after: Table) -> tuple[int | None, ...] | None:

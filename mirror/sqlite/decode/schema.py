@@ -226,6 +226,7 @@ def _without(table: Table, rules: Rules) -> Table:
         left_out=tuple(name for name in table.left_out if name not in omitted),
         by_version=tuple(name for name in table.by_version if name not in omitted),
         omitted=omitted,
+        inherited=tuple((name, rule) for name in omitted if (rule := rules.inherits(table.name, name))),
         whole=table.declared,
         places=tuple(table.places[at] for at in places) if table.places else places,
     )

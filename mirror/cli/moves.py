@@ -1,0 +1,235 @@
+"""``mirror cutover advance``, ``rollback``, ``finalize`` and ``status``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from mirror.cli.cutover import _acknowledge, _dry_run, cutover
+from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
+from mirror.cli.output import BAD, GOOD, NOTE, print_line
+from mirror.cli.running import gate_of
+from mirror.cli.status import status_of
+from mirror.core.config.settings import Settings
+from mirror.core.errors import MirrorError, SinkError
+from mirror.core.faults import no_fault
+from mirror.core.folders import source_folder
+from mirror.cutover import flags
+from mirror.cutover.move import FINALIZE, TO_3, Move, ways
+from mirror.cutover.rails import plan as judge
+from mirror.cutover.steps import Step, run, undo
+from mirror.parity.compare import compare
+from mirror.postgres.failures import translated
+from mirror.postgres.phase import Event
+from mirror.postgres.sessions import connect
+from mirror.reverse.proof import differences
+from mirror.sidecar.parity_runs import derived, record
+
+_MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
+
+
+@cutover.command(
+    short_help="Move programs one phase forward.",
+    epilog=help_end(
+        "mirror cutover advance memory.db --dry-run",
+        "mirror cutover advance memory.db --acknowledge backups",
+        codes={0: "moved"},
+    ),
+)
+@common
+@json_option
+@_acknowledge
+@_dry_run
+def advance(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...], dry_run: bool) -> None:
+    """Move programs one phase forward, from SQLite towards Postgres.
+
+    It needs a running mirror (`mirror up`), and passes the guard rails of `mirror cutover plan` first. Any error before
+    the point of no return undoes everything; a command that was killed is completed by the next one.
+    """
+    _move(settings, acknowledged, back=False, final=False, dry_run=dry_run, as_json=as_json)
+
+
+@cutover.command(
+    short_help="Move programs one phase back.",
+    epilog=help_end("mirror cutover rollback memory.db", codes={0: "moved"}),
+)
+@common
+@json_option
+@_dry_run
+def rollback(settings: Settings, debug: bool, as_json: bool, dry_run: bool) -> None:
+    """Move programs one phase back, from Postgres towards SQLite.
+
+    From phase 3, what was written in Postgres is in the file before programs use it again.
+    """
+    _move(settings, (), back=True, final=False, dry_run=dry_run, as_json=as_json)
+
+
+@cutover.command(
+    short_help="End the way back: Postgres it stays.",
+    epilog=help_end("mirror cutover finalize memory.db", codes={0: "finalized"}),
+)
+@common
+@json_option
+@_dry_run
+def finalize(settings: Settings, debug: bool, as_json: bool, dry_run: bool) -> None:
+    """End the way back of a source in phase 3: what is written in Postgres is not carried into the file any more."""
+    _move(settings, (), back=False, final=True, dry_run=dry_run, as_json=as_json)
+
+
+@cutover.command(
+    "status",
+    short_help="Show the phase of each source, and the last steps.",
+    epilog=help_end("mirror cutover status memory.db", codes={0: "shown"}),
+)
+@common
+@json_option
+def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
+    """Show the phase of each source, what the configuration says otherwise, and the last steps of its moves."""
+    found = []
+    with postgres_of(settings) as dsn:
+        for source in settings.known():
+            with _opened(source, dsn, settings, ()) as move:
+                found.append(_described(move))
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sources": found}, indent=2))
+        return
+    console = Console()
+    for each in found:
+        print_line(console, f"{each['source']}: phase {each['phase']}", style="bold")
+        for name in ("moving_to", "sealed_at", "finalized_at", "configuration"):
+            if each[name]:
+                print_line(console, f"  {name.replace('_', ' ')}: {each[name]}")
+        for line in each["log"]:
+            print_line(console, f"  {line['at']} {line['event']:8} {line['step']} {line['detail']}".rstrip())
+
+
+def _described(move: Move) -> dict[str, Any]:
+    phase = move.phase
+    with translated("read the log of the moves", str(move.source)):
+        rows = move.conn.execute(
+            "SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), step, event, detail FROM ("
+            "SELECT * FROM mirror.cutover_log WHERE source_id = $1::bigint ORDER BY log_id DESC LIMIT 20) l"
+            " ORDER BY log_id",
+            (str(move.source_id),),
+        ).fetchall()
+    return {
+        "source": str(move.source),
+        "phase": phase.number,
+        "moving_to": phase.moving_to,
+        "sealed_at": _time(phase.sealed_at),
+        "finalized_at": _time(phase.finalized_at),
+        "configuration": flags.disagreement(move.settings, phase.number),
+        "log": [dict(zip(("at", "step", "event", "detail"), row, strict=True)) for row in rows],
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _move(
+    settings: Settings, acknowledged: Sequence[str], *, back: bool, final: bool, dry_run: bool, as_json: bool
+) -> None:
+    console = Console()
+    outcome: list[dict[str, Any]] = []
+    with postgres_of(settings) as dsn:
+        for source in settings.known():
+            events: list[dict[str, str]] = []
+
+            def say(step: Step[Move], event: Event, detail: str, events: list[dict[str, str]] = events) -> None:
+                events.append({"step": step.words, "event": event, "detail": detail})
+                if not as_json and event != "begun":
+                    print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
+
+            with _opened(source, dsn, settings, acknowledged) as move:
+                number, steps = _way(move, back=back, final=final)
+                if dry_run:
+                    for step in steps:
+                        print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
+                    continue
+                _carry_out(move, number, steps, say)
+            outcome.append({"source": str(source), "phase": number, "steps": events})
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sources": outcome}, indent=2))
+
+
+def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Move]]]:
+    if final:
+        if move.phase.sealed_at is None or move.phase.moving_to is not None:
+            detail = "it is not in phase 3" if move.phase.sealed_at is None else "a move has not ended"
+            raise MirrorError("finalize a move", str(move.source), detail, next_step="`mirror cutover status` shows it")
+        return 3, FINALIZE
+    return ways(move.phase, back)
+
+
+def _carry_out(
+    move: Move, number: int, steps: Sequence[Step[Move]], say: Callable[[Step[Move], Event, str], None]
+) -> None:
+    """Do the steps; first what a command that was killed has left."""
+    before = move.phase
+    if before.moving_to is not None:
+        move.take(before.moving_to)
+        # From the journal row on, the phase itself has changed: what is left of that move is done first.
+        if before.moving_to == before.number:
+            left = TO_3 if before.number == 3 else ways(before._replace(number=3, sealed_at=1.0), True)[1]
+            run(left, move, say, no_fault, resumed=True)
+            if (number, before.number) in ((3, 3), (2, 2)):
+                return
+            move.phase = move.phase._replace(moving_to=None)
+        else:
+            undo(TO_3 if before.moving_to == 3 else steps, move, say)
+    move.take(number)
+    try:
+        run(steps, move, say, no_fault, resumed=False)
+    except BaseException:
+        if move.held is None and _still(move):
+            move.change("moving_to = NULL")
+        raise
+
+
+def _still(move: Move) -> bool:
+    """Whether the phase is what it was before."""
+    from mirror.postgres import phase
+
+    with translated("read the phase", str(move.source)):
+        now = phase.read(move.conn, move.source_id)
+    return (now.number, now.sealed_at) == (move.phase.number, move.phase.sealed_at)
+
+
+def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[str]) -> Move:
+    folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
+
+    def rails() -> str:
+        verdict = judge(source, status_of(source, settings), folder, dsn, schema, acknowledged, settings.options)
+        if not verdict.ready:
+            wrong = [rail for rail in verdict.rails if not rail.passed]
+            detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
+            step = f"`{verdict.command('cutover plan')}` says what to do"
+            raise MirrorError("move a source", str(source), f"NOT READY: {detail}", next_step=step)
+        return f"{len(verdict.rails):,} passed"
+
+    def verify() -> str:
+        with (
+            connect(dsn, autocommit=False) as connection,
+            gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
+        ):
+            report = compare(source, connection, schema, gate, derived=derived(connection, source, schema))
+            if not report.reason:
+                record(connection, source, schema, report, folder, whole=True)
+        if report.verdict != "equal":
+            raise SinkError("compare with Postgres", str(source), report.reason or report.headline)
+        return report.headline
+
+    def verify_back() -> str:
+        count, found = differences(dsn, source, schema)
+        if found:
+            raise SinkError("compare with the file", str(source), "; ".join(found[:3]))
+        return f"{count:,} rows are equal"
+
+    return Move(source, folder, dsn, schema, settings, rails, verify, verify_back)

@@ -1,0 +1,38 @@
+"""Guard rails about names: rules in mirror.json that mean nothing any more, and tables that are only kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import RawCursor
+
+from mirror.core.checks import Check, Code
+from mirror.core.status import StatusReport, named
+from mirror.cutover.readiness import Readiness
+from mirror.postgres.kept import kept_in_use
+
+
+def judge_rules(found: Readiness, status: StatusReport) -> None:
+    """Add a note for each rule that means nothing, and for each column that is left out for another one's rule."""
+    found.rails += [Check(Code.RULE, f"rule {note.rule}", "note", note.detail, note.next_step) for note in status.rules]
+
+
+def judge_kept(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
+    """Tables that stay as they were when the source dropped them, and that programs still use through views and grants.
+
+    Raises psycopg's errors.
+    """
+    [(source_id,)] = (
+        RawCursor(connection)
+        .execute(
+            "SELECT source_id FROM mirror.sources WHERE path = $1::text AND schema_name = $2::text",
+            (str(source), schema),
+        )
+        .fetchall()
+    )
+    kept = kept_in_use(connection, source_id)
+    figure = "; ".join(f"{each.kept}, not {each.table}: {named(each.objects)}" for each in kept)
+    step = "make them again for the table of that name and drop the kept one, or add --acknowledge 'kept tables'"
+    found.add_or_acknowledge(Code.KEPT_TABLES, "kept tables", not kept, figure or "nothing is for them", step)

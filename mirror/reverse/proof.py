@@ -1,0 +1,98 @@
+"""Whether the file has what Postgres has, while neither is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+from psycopg.sql import SQL, Identifier, Literal
+
+from mirror.core.errors import SinkError, SourceError
+from mirror.core.quote import quoted
+from mirror.core.values import BadText, Value
+from mirror.parity.values import same
+from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
+from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.sessions import connect
+from mirror.postgres.target import Target, load_targets
+from mirror.reverse.rows import TableRows
+from mirror.reverse.writer import key_condition, rowid_name
+
+
+def differences(dsn: str, database: Path, schema: str) -> tuple[int, list[str]]:
+    """Compare every row of Postgres with that of its key in the file, and the numbers of rows.
+
+    Returns how many rows were compared, and what differs, a line each (no more than some). Raises ``SinkError``,
+    ``SourceError``.
+    """
+    found: list[str] = []
+    count = 0
+    with connect(dsn, name="mirror cutover", raw=True) as conn, translated("compare with the file", str(database)):
+        row = conn.execute(statement("reverse_read"), (str(database), schema)).fetchone()
+        if row is None:
+            raise SinkError("compare with the file", str(database), "it is not mirrored here")
+        targets = load_targets(conn, row[0], row[1])
+        conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
+        except apsw.Error as error:
+            raise SourceError("compare with the file", str(database), str(error)) from error
+        try:
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            db.execute("BEGIN")
+            for target in targets.values():
+                compared, lines = _of_table(db, TableRows(conn, target), target)
+                count += compared
+                found += lines
+                owned = SQL("") if target.agent is None else SQL(" WHERE {} = {}").format(
+                    Identifier(AGENT), Literal(target.agent)
+                )
+                theirs = conn.execute(
+                    SQL("SELECT count(*) FROM {}{}").format(Identifier(target.schema, target.name), owned)
+                ).fetchone()
+                [[mine]] = db.execute(f"SELECT count(*) FROM {quoted(target.source)}").fetchall()
+                if theirs != (mine,):
+                    found.append(f"{target.source}: {mine:,} rows in the file, {theirs and theirs[0]:,} in Postgres")
+        except apsw.Error as error:
+            raise SourceError("compare with the file", str(database), str(error)) from error
+        finally:
+            db.close()
+            conn.execute("ROLLBACK")
+    return count, found
+
+
+def _of_table(db: apsw.Connection, rows: TableRows, target: Target) -> tuple[int, list[str]]:
+    name = quoted(target.source)
+    columns = [column.source for column in target.columns]
+    keys = rows.key_sources
+    if keys == ("_rowid",) and "_rowid" not in columns:
+        keys = (rowid_name(columns),)
+    selected = ", ".join(quoted(column) for column in columns)
+    text = f"SELECT {selected} FROM {name} WHERE "
+    count, found = 0, []
+    for one in rows.all():
+        count += 1
+        assert one.row is not None
+        condition, bound = key_condition(keys, one.key)
+        there = next(_rows(db, text + condition, bound), None)
+        if there is None:
+            found.append(f"{target.source}: the file has no row {', '.join(one.text)}")
+        elif not all(map(same, there, one.row)):
+            wrong = next(column for column, a, b in zip(columns, there, one.row, strict=True) if not same(a, b))
+            found.append(f"{target.source}: row {', '.join(one.text)} differs in {wrong}")
+        if len(found) > 5:
+            break
+    return count, found
+
+
+def _rows(db: apsw.Connection, text: str, bound: list[object]) -> Iterator[tuple[Value, ...]]:
+    try:
+        yield from db.execute(text, bound)
+    except UnicodeDecodeError:
+        # A text that is not valid: its bytes.
+        cursor = db.execute("SELECT 1")
+        del cursor
+        raise
+    _ = BadText
