@@ -112,6 +112,7 @@ class Loader:
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
         unseen = True
+        overrides |= self._kinds(table, held, by_rowid)
         before = dict(editor.targets)
         while True:
             surprise: Exception | None = None
@@ -152,6 +153,22 @@ class Loader:
                 overrides[misfit.column] = misfit.becomes
             if surprise is not None and tried == (overrides, by_rowid):
                 careful = True  # the types do not explain it
+
+    def _kinds(self, table: Table, held: Target | None, by_rowid: bool) -> dict[str, ColumnType]:
+        """The types of new columns of which the declared type says nothing, by their values."""
+        try:
+            declared = self._editor.mapped(table, NO_OVERRIDES, by_rowid)
+        except RefusedError:
+            return {}  # so is the table
+        known = {column.source for column in held.columns} if held else set()
+        free = [column for column in declared.columns if column.type == ANY_VALUE and column.source not in known]
+        if not free or declared.agent is not None:
+            return {}
+        if self._copy is not None:
+            return self._copy.kinds(table, free, declared)
+        with suppress(DamagedError):  # values that cannot be read may be of another kind
+            return overrides_for(declared, self._rows(table), [column.source for column in free])
+        return {}
 
     def _scan(self, table: Table, overrides: Mapping[str, ColumnType], by_rowid: bool) -> Scan:
         declared = self._editor.mapped(table, NO_OVERRIDES, by_rowid)

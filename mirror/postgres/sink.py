@@ -22,6 +22,7 @@ from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
+from mirror.postgres.created import types_of_made
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
@@ -427,6 +428,10 @@ class Sink:
         self._faults("apply:after-commit")
         return results
 
+    def types_of_made(self, batch: Batch, names: Collection[str]) -> dict[tuple[str, str], ColumnType]:
+        """See :func:`mirror.postgres.created.types_of_made`."""
+        return types_of_made(self._editor(), batch, names) if self._agent is None else {}
+
     def _seen_dimensions(self) -> set[tuple[str, str, int]]:
         planners = [planner for planner in self._planners.values() if planner.dimensions]
         return {(planner.target.name, *found) for planner in planners for found in planner.dimensions}
@@ -491,5 +496,4 @@ class Sink:
     def _require_unchanged(self, operation: str) -> None:
         """Raise a retryable :class:`SinkError` if another mirror has widened a table that this source shares."""
         if self._agent is not None and load_targets(self._conn, self._source_id, self._agent) != self._targets:
-            why = "another mirror has changed a table that both write"
-            raise SinkError(operation, self._path, why, retryable=True)
+            raise SinkError(operation, self._path, "another mirror has changed a table that both write", retryable=True)

@@ -49,6 +49,7 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
         for at, target in enumerate(mapping.columns)
     ]
     seen = [kinds.Kinds(choices) for choices in offered]
+    free = [ColumnType(target.pg_type, target.codec) == ANY_VALUE for target in mapping.columns]
     odd = [0] * len(columns)
     null_keys = rows = 0
     for row in rows_of(connection, table):
@@ -59,9 +60,10 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
             seen[at].see(value)
             try:
                 encoders[at](value)
+                odd[at] += free[at] and _is_odd(value)
             except Misfit:
                 columns[at].misfits += 1
-                odd[at] += isinstance(value, BadText) or (isinstance(value, str) and "\0" in value)
+                odd[at] += _is_odd(value)
             except Reject as reject:
                 if kinds.is_odd_key(value, of_key=at in keys, shared=report.agent is not None):
                     columns[at].misfits += 1
@@ -73,12 +75,14 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
     for at, found in enumerate(columns):
         found.classes, found.rejects = dict(classes[at].most_common()), dict(rejects[at].most_common())
         declared = ColumnType(mapping.columns[at].pg_type, mapping.columns[at].codec)
-        wanted = seen[at].becomes if found.misfits else declared
+        wanted = seen[at].of_values(declared, fits=not found.misfits)
         has = held.get((found.table, found.column))
         stays = has is not None and seen[at].stays(has, declared, fits=not found.misfits)
+        if has is not None and stays and free[at] and not seen[at].any_seen:
+            wanted = has
         becomes = has if has is not None and stays else wanted if has is None else ANY_VALUE
         found.becomes = becomes.pg_type
-        if wanted.pg_type == "text" and found.misfits and at not in keys:
+        if wanted.pg_type == "text" and (found.misfits or free[at]) and at not in keys:
             found.escaped += odd[at]
         if has is not None and has.pg_type != wanted.pg_type and stays:
             if has == ANY_VALUE or has.codec in kinds.CODECS:
@@ -127,6 +131,11 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
         detail = f"only its first {KEYED_ROWS:,} rows were checked"
         step = "after `mirror up`, `mirror status` counts all rejected rows"
         report.add(Code.TABLE_LARGE, "note", f"table {table.name}", detail, step)
+
+
+def _is_odd(value: Value) -> bool:
+    """Whether it is a text that Postgres has no form for."""
+    return isinstance(value, BadText) or (isinstance(value, str) and "\0" in value)
 
 
 def _class_of(value: Value) -> str:
