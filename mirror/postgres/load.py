@@ -28,7 +28,7 @@ from mirror.postgres.apply import RejectFile
 from mirror.postgres.codecs import Unfit
 from mirror.postgres.dml import Stage
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
-from mirror.postgres.failures import concerns_one_row
+from mirror.postgres.failures import TOO_MANY_COLUMNS, concerns_one_row
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
@@ -92,10 +92,11 @@ class Loader:
         self.dimensions: set[tuple[str, str, int]] = set()
         """Postgres table, column of vectors, and a dimension that it has."""
 
-    def load(self, table: Table, *, narrow: bool = False) -> None:
+    def load(self, table: Table, *, narrow: bool = False, refuse: bool = True) -> None:
         """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors.
 
-        ``narrow``: only if columns can have narrower types now; raises RefusedError where Postgres refuses that.
+        ``narrow``: only if columns can have narrower types now; then, and without ``refuse``, RefusedError is raised
+        where Postgres refuses it.
         """
         editor = self._editor
         held = editor.targets.get(table.name)
@@ -134,10 +135,16 @@ class Loader:
                 surprise = error
             editor.targets.clear()
             editor.targets.update(before)
+            full = isinstance(surprise, RefusedError) and surprise.sqlstate == TOO_MANY_COLUMNS
+            if full and table.name in before and before[table.name].agent is None:
+                # Columns that were dropped count, too.
+                editor.retire(table.name, self._lsn)
+                before = dict(editor.targets)
+                continue
             if narrow and isinstance(surprise, RefusedError):
                 raise surprise
             if surprise is not None and (careful or not _may_pass_carefully(surprise)):
-                if not isinstance(surprise, RefusedError):
+                if not refuse or not isinstance(surprise, RefusedError):
                     raise surprise
                 editor.refuse(table.name, surprise)
                 return
@@ -226,7 +233,7 @@ class Loader:
                     self._conn.execute(_ANALYZE.format(ddl.table_sql(target)))
                 return
         self._stages += 1
-        stage = Stage(target, f"mirror_load_{self._stages}")
+        stage = Stage(target, f"mirror_load_{self._stages}", whole=True)
         self.stage(table, stage, careful=careful)
         if self._log:
             extra, others = stage.log_repairs(whole=True)

@@ -28,7 +28,7 @@ from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.refusals import Refusal, count_rejects, load_refusals
-from mirror.postgres.repair import repair_by_ranges
+from mirror.postgres.repair import outcome, repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import NO_WIDENING, SchemaEditor, create_schema
@@ -318,16 +318,16 @@ class Sink:
             self._rejects = count_rejects(self._conn, self._source_id)
         if whole and not self.reload(table, rows, log=True):
             return f"Postgres refuses it: {self._refusals[table.name].reason}"
-        if noted := self.ledger.repairs() - noted:
-            return f"{noted:,} rows, each in mirror.repairs"
-        return "created again; the old table is kept under another name" if whole else "nothing differed"
+        return outcome(self.ledger.repairs() - noted, self._targets[table.name], whole=whole)
 
-    def reload(self, table: Table, rows: AllRows, *, log: bool = False, narrow: bool = False) -> bool:
+    def reload(
+        self, table: Table, rows: AllRows, *, log: bool = False, narrow: bool = False, refuse: bool = True
+    ) -> bool:
         """Make a table equal to the source at the applied position, in one transaction, or refuse it.
 
         Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is recorded in
-        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; :class:`RefusedError` if Postgres
-        refuses that. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
+        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; then, and without ``refuse``, what
+        Postgres refuses is a :class:`RefusedError`. Returns whether it is equal. Raises :class:`SinkError`.
         """
         position = self._position
         assert position is not None
@@ -341,7 +341,7 @@ class Sink:
             elif not intact:
                 editor.retire(table.name, position.lsn)
             loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
-            loader.load(table, narrow=narrow)
+            loader.load(table, narrow=narrow, refuse=refuse)
             editor.make_views()
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)

@@ -221,7 +221,20 @@ def test_copied_again(make_mirror: Callable[..., MirrorProcess], database: Path,
 
 
 VALUES = ("NULL", "1", "0", "7", "9007199254740993", "0.5", "-0.0", "'t'", "'f'", "'TRUE'", "'x'", "x'00'", "char(0)")
-DECLARED = ("DATETIME", "INTEGER", "REAL", "TEXT", "BLOB", "BOOLEAN", "DECIMAL", "VARCHAR(5)", "TIME", "NUMERIC", "UUID", "")
+DECLARED = (
+    "DATETIME",
+    "INTEGER",
+    "REAL",
+    "TEXT",
+    "BLOB",
+    "BOOLEAN",
+    "DECIMAL",
+    "VARCHAR(5)",
+    "TIME",
+    "NUMERIC",
+    "UUID",
+    "",
+)
 
 
 @pytest.mark.parametrize("seed", range(2))
