@@ -13,7 +13,7 @@ If two names of one table become equal all the same, that is a :class:`ConfigErr
 
 Types follow the declared type (see :func:`pg_type`). A declared type that SQLite gives NUMERIC
 affinity by default because it does not know it (STRING, UUID) says nothing about the
-values, so its column is jsonb, which holds any value. A column declared JSON or JSONB holds documents
+values, so its column is jsonb, which holds any value, until these say more (:mod:`mirror.postgres.kinds`). A column declared JSON or JSONB holds documents
 (:mod:`mirror.postgres.originals`), unless it is of the key: two texts of one document must stay two keys; or the table
 has as many columns as Postgres takes, so that there is no room for the texts.
 """
@@ -140,11 +140,12 @@ def map_table(
     by_rowid = rowid_key or too_many or not table.primary_key
     width = len(table.columns) + by_rowid + of_agent
     if width > MAX_COLUMNS:
-        more = f" with {' and '.join((['_rowid'] if by_rowid else []) + ([AGENT] if of_agent else []))}"
+        added = [name for name, there in (("_rowid", by_rowid), (AGENT, of_agent)) if there]
+        counted = " and ".join([f"{len(table.columns):,} columns", *added])
         raise ConfigError(
             "map a table",
             table.name,
-            f"{width:,} columns{more if width > len(table.columns) else ''}; Postgres takes {MAX_COLUMNS:,} at most",
+            f"{counted}; Postgres takes {MAX_COLUMNS:,} columns at most",
             next_step='split it, or leave columns out: "omit" in mirror.json; all other tables are mirrored',
         )
     taken = _TAKEN | {"_rowid"} if by_rowid else _TAKEN
