@@ -15,7 +15,8 @@ The codec tells such a column from one that is declared so. A value of another k
 :func:`choices` that every value fits is the type; if there is none, the column holds any value (jsonb). A first copy
 asks SQLite (:func:`misfit_test`), everything else sees the values one by one (:class:`Kinds`); both answer alike.
 A column of which the declared type says nothing about its values (:data:`~mirror.core.tables.ANY_VALUE`) stays jsonb
-while it has none. Tables that agents share have no such columns, because other agents write them too.
+while it has none. Tables that agents share have no such columns, because other agents write them too; nor have tables
+with the data of virtual tables, which views of the mirror read.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ _WORD_CHOICES = tuple(map(_word_choice, WORDS))
 def choices(declared: ColumnType, *, of_key: bool, shared: bool) -> tuple[Choice, ...]:
     """The types that a column may get instead of the declared one (or that of a rule), in the order of preference.
 
-    ``of_key``: it is of the key, by which Postgres and SQLite must order alike. ``shared``: agents share the table.
+    ``of_key``: it is of the key, by which Postgres and SQLite must order alike. ``shared``: agents share the
+    table, or a view reads it.
     """
     if shared or declared.codec not in ("", NUMBER):
         return ()

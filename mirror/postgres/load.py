@@ -169,7 +169,7 @@ class Loader:
             return {}  # so is the table
         known = {column.source for column in held.columns} if held else set()
         free = [column for column in declared.columns if column.type == ANY_VALUE and column.source not in known]
-        if not free or declared.agent is not None:
+        if not free or declared.without_kinds:
             return {}
         if self._copy is not None:
             return self._copy.kinds(table, free, declared)

@@ -167,7 +167,7 @@ class _Column:
         self._encode = (
             key_encoder(column.pg_type) if self._of_key and not column.codec else encoder(column.pg_type, column.codec)
         )
-        self._kinds = kinds.Kinds(kinds.choices(column.type, of_key=self._of_key, shared=declared.agent is not None))
+        self._kinds = kinds.Kinds(kinds.choices(column.type, of_key=self._of_key, shared=declared.without_kinds))
         self._declared = declared
         self._shared = declared.agent is not None
         self._column = column

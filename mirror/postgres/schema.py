@@ -421,13 +421,13 @@ def _shown_default(
     """
     column, default = mapped.columns[index], table.columns[index].default
     if column.type == ANY_VALUE and column.source not in overrides and not isinstance(default, BadText):
-        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.agent is not None))
+        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.without_kinds))
         seen.see(default)
         column = replace(column, **seen.of_values(column.type, fits=True)._asdict())
     try:
         return column, encoder(column.pg_type, column.codec)(default)
     except Misfit:
-        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.agent is not None))
+        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.without_kinds))
         seen.see(default)
         column = TargetColumn(column.source, column.name, *seen.becomes)
         return column, encoder(column.pg_type, column.codec)(default)

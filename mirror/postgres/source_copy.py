@@ -119,7 +119,7 @@ class SourceCopy:
         for start in range(0, len(columns), _TYPED_COLUMNS):
             part = columns[start : start + _TYPED_COLUMNS]
             offered = [
-                kinds.choices(column.type, of_key=column.name in (of.key or ()), shared=of.agent is not None)
+                kinds.choices(column.type, of_key=column.name in (of.key or ()), shared=of.without_kinds)
                 for column in part
             ]
             tests = [

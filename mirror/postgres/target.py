@@ -114,6 +114,12 @@ class Target:
         return is_text and self.agent is None and column.name not in (self.key or ())
 
     @property
+    def without_kinds(self) -> bool:
+        """Whether no column takes the kind of its values: other agents write the table too, or a view of the mirror
+        reads it."""
+        return self.agent is not None or self.virtual is not None
+
+    @property
     def has_room(self) -> bool:
         """Whether there is, or can be, a column ``_original``."""
         width = len(self.columns) + (self.key is None) + (self.agent is not None)

@@ -59,14 +59,15 @@ def check_values(report: Report, connection: apsw.Connection, mapping: TableMapp
         key_encoder(target.pg_type) if at in keys and not target.codec else encoder(target.pg_type, target.codec)
         for at, target in enumerate(mapping.columns)
     ]
+    stored = Target.of(mapping, report.agent)
     offered = [
-        kinds.choices(ColumnType(target.pg_type, target.codec), of_key=at in keys, shared=report.agent is not None)
+        kinds.choices(ColumnType(target.pg_type, target.codec), of_key=at in keys, shared=stored.without_kinds)
         for at, target in enumerate(mapping.columns)
     ]
     seen = [kinds.Kinds(choices) for choices in offered]
     free = [ColumnType(target.pg_type, target.codec) == ANY_VALUE for target in mapping.columns]
     odd = [Counter[str]() for _ in columns]
-    room = Target.of(mapping, report.agent).has_room
+    room = stored.has_room
     long_keys = {False: 0, True: 0}
     null_keys = rows = 0
     for row in rows_of(connection, table):

@@ -13,9 +13,9 @@ If two names of one table become equal all the same, that is a :class:`ConfigErr
 
 Types follow the declared type (see :func:`pg_type`). A declared type that SQLite gives NUMERIC
 affinity by default because it does not know it (STRING, UUID) says nothing about the
-values, so its column is jsonb, which holds any value, until these say more (:mod:`mirror.postgres.kinds`). A column declared JSON or JSONB holds documents
-(:mod:`mirror.postgres.originals`), unless it is of the key: two texts of one document must stay two keys; or the table
-has as many columns as Postgres takes, so that there is no room for the texts.
+values, so its column is jsonb, which holds any value, until these say more (:mod:`mirror.postgres.kinds`). A column
+declared JSON or JSONB holds documents (:mod:`mirror.postgres.originals`), unless it is of the key: two texts of one
+document must stay two keys; or the table has as many columns as Postgres takes, so that there is no room for the texts.
 """
 
 from __future__ import annotations
