@@ -78,7 +78,7 @@ class MirrorError(Exception):
 
     def __str__(self) -> str:
         text = self.operation
-        if self.place:
+        if self.place and not self.detail.startswith(self.place):  # once
             text += f" ({self.place})"
         if self.detail:
             text += f": {self.detail}"

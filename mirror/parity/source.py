@@ -24,11 +24,12 @@ import apsw
 
 from mirror.core.errors import SourceError
 from mirror.core.positions import Lsn
+from mirror.core.sql_values import decoded, width, with_classes
 from mirror.core.values import BadText
 from mirror.core.virtual import VirtualTable, virtual_tables
 from mirror.parity.gate import Gate
 from mirror.parity.plan import KeyColumn, Plan, Shape, SourceKey, key_of
-from mirror.parity.values import Cell, Cells, key_text, stand_in
+from mirror.parity.values import Cells, key_text, stand_in
 
 #: Rows to fetch before the next number of them is chosen, at most.
 _LARGEST_FETCH = 512
@@ -220,7 +221,7 @@ class Source(ABC):
             return None
         keys = [quoted(name) for name in plan.key_sources] or [rowid]
         found = self._db.execute(
-            f"SELECT {_careful(keys)} FROM main.{table} WHERE {rowid} >= ? ORDER BY {rowid} LIMIT 1",
+            f"SELECT {with_classes(keys)} FROM main.{table} WHERE {rowid} >= ? ORDER BY {rowid} LIMIT 1",
             (first + secrets.randbelow(last - first + 1),),
         )
         return self._decoded(next(iter(found)))
@@ -240,8 +241,8 @@ class Source(ABC):
                 # Read again with each text as bytes, for half as long: the view is already old.
                 deadline = time.perf_counter() + max(0.0, deadline - time.perf_counter()) / 2
         cursor = self._db.execute(_select(plan, after, careful=True), _bindings(after))
-        found = _fetch(cursor, 2 * len(plan.row_columns), deadline, limit, self._decoded)
-        found.require_order([2 * at + 1 for at in plan.key_positions], after)
+        found = _fetch(cursor, width(len(plan.row_columns)), deadline, limit, self._decoded)
+        found.require_order(plan.key_positions, after)
         return found
 
     def most_rows(self) -> int:
@@ -281,17 +282,7 @@ class Source(ABC):
         return digests, number
 
     def _decoded(self, raw: Sequence[Any]) -> Cells:
-        values: list[Cell] = []
-        for kind, value in zip(raw[::2], raw[1::2], strict=True):
-            if kind == "text":
-                try:
-                    # Python's strict codec; SQLite's own conversion from UTF-16 repairs broken text.
-                    values.append(value.decode(self.encoding))
-                except UnicodeDecodeError:
-                    values.append(BadText(value))
-            else:
-                values.append(value)
-        return tuple(values)
+        return decoded(raw, self.encoding)
 
 
 def _stands_alone(definition: str) -> bool:
@@ -320,7 +311,7 @@ def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
     if plan.mapping.key is None:
         names.insert(0, quoted(plan.shape.rowid or ""))
     # Only quoted names go into the text; values are bound.
-    columns = _careful(names) if careful else ", ".join(names)
+    columns = with_classes(names) if careful else ", ".join(names)
     text = f"SELECT {columns} FROM main.{quoted(plan.mapping.source_table)}"
     conditions = [f"{quoted(name)} IS NOT NULL" for name in plan.key_sources] if plan.skips_null_keys else []
     if not plan.order:
@@ -331,13 +322,6 @@ def _select(plan: Plan, after: Cells | None, *, careful: bool) -> str:
         marks = ", ".join("CAST(? AS TEXT)" if isinstance(v, BadText) else "?" for v in after)
         conditions.append(f"({keys}) > ({marks})")
     return f"{text}{_where(conditions)} ORDER BY {keys}"
-
-
-def _careful(names: list[str]) -> str:
-    """What to select so that :meth:`Source._decoded` makes the values of it."""
-    return ", ".join(
-        f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in names
-    )
 
 
 def _where(conditions: list[str]) -> str:

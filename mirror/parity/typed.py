@@ -27,12 +27,26 @@ TIME: LiteralString = (
     ' ELSE \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\' END) END'
 )
 
+#: The moment that an original is. Digits after the sixth of a second are cut off, where a cast would round; minutes
+#: with a fraction get their seconds, because Postgres reads them as minutes and seconds; and an offset is subtracted,
+#: because Postgres takes none of sixteen hours or more.
+_MOMENT: LiteralString = (
+    "(regexp_replace(regexp_replace(regexp_replace(_original ->> {s}, '(Z|[+-][0-9]{{2}}:?[0-5][0-9])$', ''),"
+    " '([.][0-9]{{6}})[0-9]+', '\\1'), '([T ][0-9]{{2}}:[0-9]{{2}})[.]', '\\1:00.')::timestamp AT TIME ZONE 'UTC'"
+    " - make_interval("
+    "hours => coalesce(substring(_original ->> {s} from '([+-][0-9]{{2}}):?[0-5][0-9]$')::int, 0), "
+    "mins => coalesce((substring(_original ->> {s} from '([+-])[0-9]{{2}}:?[0-5][0-9]$')"
+    " || substring(_original ->> {s} from '[+-][0-9]{{2}}:?([0-5][0-9])$'))::int, 0)))"
+)
+
 #: By codec: what to select for column {c}, of which {s} is the name in ``_original``. The session's time zone is UTC.
 EXPRESSIONS: dict[str, LiteralString] = {
-    # Digits after the sixth of a second are cut off, where a cast would round.
     "time": (
-        "CASE WHEN _original ->> {s} IS NULL THEN " + TIME + " WHEN {c} IS NOT DISTINCT FROM"
-        " regexp_replace(_original ->> {s}, '([.][0-9]{{6}})[0-9]+', '\\1')::timestamptz THEN _original ->> {s}"
+        "CASE WHEN _original ->> {s} IS NULL THEN "
+        + TIME
+        + " WHEN {c} IS NOT DISTINCT FROM "
+        + _MOMENT
+        + " THEN _original ->> {s}"
         " ELSE 'kept as ' || (_original ->> {s}) || ', but ' || coalesce(" + TIME + ", 'NULL') END"
     ),
     "millis": "trim_scale(extract(epoch FROM {c}) * 1000)::text",

@@ -8,6 +8,7 @@ is streamed by COPY into a temporary table instead. Of a batch, at most one such
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import tempfile
 from collections import deque
@@ -24,7 +25,7 @@ from mirror.core.tables import Table
 from mirror.core.values import BadText
 from mirror.postgres import large
 from mirror.postgres.ddl import table_sql
-from mirror.postgres.dml import Stage, on_conflict
+from mirror.postgres.dml import Stage, is_wide, on_conflict
 from mirror.postgres.migrate import statement
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
 from mirror.postgres.target import Conn, Target
@@ -137,12 +138,12 @@ class Transaction:
             size += change_bytes(change)
             if len(buffered) > SMALL_ROWS or size > SMALL_BYTES:
                 del change
-                return self._stream(planner, target, chain(_drained(buffered), rows))
+                apply = self._one_by_one if is_wide(target) else self._stream
+                return apply(planner, target, chain(_drained(buffered), rows))
         return self._queue_rows(planner, target, list(buffered), size)
 
     def _queue_rows(self, planner: RowPlanner, target: Target, changes: list[RowChange], size: int) -> TableResult:
         """Queue single statements: all deletes, then all upserts, so that a key can go from one row to another."""
-        statements = planner.statements
         count = Counts()
         plans = []
         tracked = self.rejects.get(target.source, 0) > 0
@@ -152,15 +153,48 @@ class Transaction:
                     self._forget(target.source, key)
             plans.append(count.add(planner.plan(change)))
         for plan in plans:
-            for gone in plan.deletes:
-                self.queue(statements.delete, gone)
-                self._row_statements += 1
+            self._queue_deletes(planner, plan)
             if plan.rejected is not None:
                 self.save_reject(target.source, plan.rejected)
         self.queue_upserts(planner, list(zip(changes, plans, strict=True)), count)
+        self._sent_soon(size)
+        return count.result(target.source)
+
+    def _queue_deletes(self, planner: RowPlanner, plan: RowPlan) -> None:
+        for gone in plan.deletes:
+            self.queue(planner.statements.delete, gone)
+            self._row_statements += 1
+
+    def _sent_soon(self, size: int) -> None:
+        """Count bytes that are queued; what is much is sent."""
         self._queued_bytes += size
         if len(self._queue) > _QUEUE_STATEMENTS or self._queued_bytes > _QUEUE_BYTES:
             self.flush()
+
+    def _one_by_one(self, planner: RowPlanner, target: Target, changes: Iterator[RowChange]) -> TableResult:
+        """As :meth:`_queue_rows`, for any number of rows, of a table that no stage has room for."""
+        count = Counts()
+        tracked = self.rejects.get(target.source, 0) > 0
+        with PlanFile() as left, RejectFile() as rejected:
+            for change, plan in _planned(planner, changes, count):
+                for key in planner.reject_keys(change) if tracked else ():
+                    self._forget(target.source, key)
+                self._queue_deletes(planner, plan)
+                self._sent_soon(0)
+                if plan.rejected is not None:
+                    rejected.add(plan.rejected)
+                elif plan.upsert is not None:
+                    left.add(change, plan)
+            for reject in rejected:
+                self.save_reject(target.source, reject)
+                self._sent_soon(len(reject.row_data))
+            for change, plan in left:
+                if plan.large:
+                    self.flush()
+                    self.send_large(target, plan)
+                else:
+                    self.queue_upserts(planner, [(change, plan)], count)
+                    self._sent_soon(change_bytes(change))
         return count.result(target.source)
 
     def queue_upserts(self, planner: RowPlanner, planned: list[tuple[RowChange, RowPlan]], count: Counts) -> None:
@@ -190,9 +224,7 @@ class Transaction:
             self.conn.execute(stage.upsert_changed())
             for reject in rejected:
                 self.save_reject(target.source, reject)
-                self._queued_bytes += len(reject.row_data)
-                if len(self._queue) > _QUEUE_STATEMENTS or self._queued_bytes > _QUEUE_BYTES:
-                    self.flush()
+                self._sent_soon(len(reject.row_data))
         return count.result(target.source)
 
     def copy_changes(
@@ -288,6 +320,31 @@ class RejectFile:
         self._file.seek(0)
         for line in self._file:
             yield Rejected(*json.loads(line))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class PlanFile:
+    """Rows that wait to be written, in memory or, if they are many, on disk. They can be read once."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES)  # noqa: SIM115
+
+    def add(self, change: RowChange, plan: RowPlan) -> None:
+        """Add one."""
+        pickle.dump((change, plan), self._file, pickle.HIGHEST_PROTOCOL)
+
+    def __iter__(self) -> Iterator[tuple[RowChange, RowPlan]]:
+        end = self._file.tell()
+        self._file.seek(0)
+        while self._file.tell() < end:
+            yield pickle.load(self._file)  # noqa: S301 - written by this process, to a file without a name
 
     def __enter__(self) -> Self:
         return self

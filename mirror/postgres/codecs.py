@@ -51,6 +51,7 @@ OVERSIZED = "larger than a row of Postgres can be (1 GB)"
 OVERSIZED_JSON = "larger than jsonb can be (256 MB)"
 BAD_TEXT = "text that is not valid in the database's encoding"
 NUL_TEXT = "text with a NUL character"
+LONG_KEY = "key too long for a Postgres index"
 
 
 class Unfit(Exception):  # noqa: N818 - not an error of the program
@@ -291,7 +292,7 @@ def check_key(pg_types: Sequence[str], encoded: Sequence[str | None]) -> None:
         if text is not None and (measure := _KEY_SIZES.get(pg_type)):
             size += measure(text)
     if size > MAX_KEY_BYTES:
-        raise Reject("key too long for a Postgres index")
+        raise Reject(LONG_KEY)
 
 
 def encode(pg_type: str, value: Value) -> str | None:

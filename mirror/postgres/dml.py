@@ -15,7 +15,7 @@ from typing import LiteralString
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from mirror.postgres.ddl import names_sql, table_sql, type_sql
-from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.profiles.generic import AGENT, MAX_COLUMNS
 from mirror.postgres.target import Target
 
 #: Bytes of a row's texts and blobs up to which ``mirror.repairs`` has it whole.
@@ -77,15 +77,24 @@ def _settable(target: Target) -> tuple[str, ...]:
     )
 
 
+def is_wide(target: Target) -> bool:
+    """Whether a target has so many columns that a stage has no room for ``op`` and ``k`` beside them."""
+    return len(target.stored) + 2 > MAX_COLUMNS
+
+
 class Stage:
     """A temporary table for the rows of one target: ``op`` ('u' upsert, 'd' delete, 'r' reject gone,
     'b' the key of a large row that is upserted by itself),
     ``k`` (the key as ``mirror.rejects`` has it, where there are rejects), and c0, c1, ... for the
     target's stored columns (numbered, because a source column may be called anything).
+
+    ``whole``: without ``op`` and ``k``, for all rows of the target. One with both has no room for a target that is
+    :func:`wide <is_wide>`.
     """
 
-    def __init__(self, target: Target, name: str) -> None:
+    def __init__(self, target: Target, name: str, *, whole: bool = False) -> None:
         self.target = target
+        self._whole = whole
         self._name = name
         self.table = Identifier("pg_temp", name)
         self._names = tuple(name for name, _ in target.stored)
@@ -93,7 +102,7 @@ class Stage:
 
     def create(self) -> Composed:
         """CREATE TEMP TABLE; it is dropped when the transaction ends."""
-        columns: list[Composable] = [SQL('op "char"'), SQL("k text")]
+        columns: list[Composable] = [] if self._whole else [SQL('op "char"'), SQL("k text")]
         for name, pg_type in self.target.stored:
             column = SQL("{} {}").format(self._staged[name], type_sql(pg_type))
             columns.append(column + SQL(' COLLATE "C"') if pg_type == "text" else column)
@@ -111,8 +120,9 @@ class Stage:
 
     def analyze(self) -> Composed:
         """ANALYZE of the columns that joins use: the server has no statistics of a new temporary table."""
-        keys = [self._staged[name] for name in self.target.key_columns]
-        return SQL("ANALYZE {} ({})").format(self.table, SQL(", ").join([SQL("op"), *keys]))
+        columns: list[Composable] = [] if self._whole else [SQL("op")]
+        columns += [self._staged[name] for name in self.target.key_columns]
+        return SQL("ANALYZE {} ({})").format(self.table, SQL(", ").join(columns))
 
     def _same_key(self, left: Composable, right: Composable, *, both_staged: bool = False) -> Composed:
         return SQL(" AND ").join(
@@ -227,8 +237,9 @@ class Stage:
         others = into + SQL(
             "CASE WHEN t.{first} IS NULL THEN 'missing' ELSE 'different' END,"
             " CASE WHEN t.{first} IS NOT NULL THEN {before} END, {after}"
-            " FROM {stage} AS s LEFT JOIN {target} AS t ON {joined} WHERE s.op IS DISTINCT FROM 'd' AND {differs}"
+            " FROM {stage} AS s LEFT JOIN {target} AS t ON {joined} WHERE {staying} AND {differs}"
         ).format(
+            staying=SQL("true") if self._whole else SQL("s.op IS DISTINCT FROM 'd'"),
             first=first,
             before=before,
             after=after,

@@ -16,6 +16,9 @@ WENT_BACK = "MR002"
 #: duplicate_table: there is one already.
 _UNIQUE, _DUPLICATE_TABLE = "23505", "42P07"
 
+#: too_many_columns.
+TOO_MANY_COLUMNS = "54011"
+
 #: Where the mirror's own tables are.
 _OWN_SCHEMA = "mirror"
 #: connection, resources, operator intervention, rollback by the server.
@@ -50,7 +53,7 @@ _NEXT_STEPS = {
     "57P05": _LIMIT.format("idle_session_timeout"),
     "23": "drop the constraint, which is not the mirror's",
     "54": "make the row or the table smaller, or drop the index that is named",
-    "54011": "split the table: Postgres takes 1,600 columns at most",
+    TOO_MANY_COLUMNS: "split the table: Postgres takes 1,600 columns at most",
     "P0": "repair or drop the trigger that raised it",
     "42P07": "rename or drop what has that name, or give this source a schema of its own with --schema",
     "MR003": "as an administrator: CREATE ROLE argent_app LOGIN, or ALTER ROLE argent_app NOSUPERUSER NOBYPASSRLS",

@@ -1,4 +1,4 @@
-"""The type of a column with values that do not fit its declared type, but are all of one kind.
+"""The type of a column with values that are all of one kind, where they do not fit its declared type or there is none.
 
 ======= ================ ==========================================================================================
 codec   Postgres         what it holds
@@ -14,7 +14,9 @@ number  double precision integers up to 2**53, and reals that are no such intege
 The codec tells such a column from one that is declared so. A value of another kind makes it jsonb. The first of
 :func:`choices` that every value fits is the type; if there is none, the column holds any value (jsonb). A first copy
 asks SQLite (:func:`misfit_test`), everything else sees the values one by one (:class:`Kinds`); both answer alike.
-Tables that agents share have no such columns, because other agents write them too.
+A column of which the declared type says nothing about its values (:data:`~mirror.core.tables.ANY_VALUE`) stays jsonb
+while it has none. Tables that agents share have no such columns, because other agents write them too; nor have tables
+with the data of virtual tables, which views of the mirror read.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ EXACT = 2**53
 
 #: By class in Python: what SQLite calls it.
 _CLASSES = {int: "integer", float: "real", str: "text", BadText: "text", bytes: "blob"}
+
+
+#: Classes in Python of what says nothing about a column.
+_NO_VALUES = frozenset({NoneType, Uncomputed})
 
 
 class Choice(NamedTuple):
@@ -93,9 +99,10 @@ _WORD_CHOICES = tuple(map(_word_choice, WORDS))
 def choices(declared: ColumnType, *, of_key: bool, shared: bool) -> tuple[Choice, ...]:
     """The types that a column may get instead of the declared one (or that of a rule), in the order of preference.
 
-    ``of_key``: it is of the key, by which Postgres and SQLite must order alike. ``shared``: agents share the table.
+    ``of_key``: it is of the key, by which Postgres and SQLite must order alike. ``shared``: agents share the
+    table, or a view reads it.
     """
-    if shared or declared.pg_type == "jsonb" or declared.codec not in ("", NUMBER):
+    if shared or declared.codec not in ("", NUMBER):
         return ()
     words = _WORD_CHOICES if declared.pg_type == "boolean" else ()
     every = (_BIGINT, _DOUBLE, _KEY_TEXT, _BYTEA) if of_key else (*words, _BIGINT, _NUMBER, _DOUBLE, _TEXT, _BYTEA)
@@ -132,7 +139,7 @@ class Kinds:
 
     def __init__(self, offered: tuple[Choice, ...]) -> None:
         self._left = list(offered)
-        self._seen: set[type] = {NoneType, Uncomputed}
+        self._seen: set[type] = set(_NO_VALUES)
         self._tested = [choice for choice in offered if choice.test is not None]
 
     def see(self, value: Value) -> None:
@@ -149,6 +156,17 @@ class Kinds:
     def _keep(self, choices: list[Choice]) -> None:
         self._left = choices
         self._tested = [choice for choice in choices if choice.test is not None]
+
+    def of_values(self, declared: ColumnType, *, fits: bool) -> ColumnType:
+        """The type that the column gets by its values; ``fits``: every one fits the declared type."""
+        if declared == ANY_VALUE:
+            return self.becomes if self.any_seen else declared
+        return declared if fits else self.becomes
+
+    @property
+    def any_seen(self) -> bool:
+        """Whether there was a value but NULL."""
+        return len(self._seen) > len(_NO_VALUES)
 
     def stays(self, held: ColumnType, declared: ColumnType, *, fits: bool) -> bool:
         """Whether a column that has a type already keeps it; ``fits``: every value fits the declared one."""

@@ -106,3 +106,16 @@ def require_no_other_schema(conn: Conn, path: str, schema: str) -> None:
         next_step=f"name the schema once: `--schema {shlex.quote(before[0])}` goes on there, "
         f"`--schema {shlex.quote(schema)}` begins in {schema}",
     )
+
+
+def require_agent(path: str, wanted: str | None, held: str | None) -> None:
+    """Raise ``SinkError`` if a source was loaded for another agent than the wanted one; None wants any."""
+    if wanted in (None, held):
+        return
+    for_whom = "without an agent" if held is None else f"for the agent {held}"
+    raise SinkError(
+        "bind a source to an agent",
+        path,
+        f"it is mirrored {for_whom}, not for {wanted}",
+        next_step="leave --agent as it was, or mirror it into another --schema",
+    )

@@ -29,7 +29,7 @@ from mirror.postgres.apply import RejectFile
 from mirror.postgres.codecs import Unfit
 from mirror.postgres.dml import Stage
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
-from mirror.postgres.failures import concerns_one_row
+from mirror.postgres.failures import TOO_MANY_COLUMNS, concerns_one_row
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
@@ -93,10 +93,11 @@ class Loader:
         self.dimensions: set[tuple[str, str, int]] = set()
         """Postgres table, column of vectors, and a dimension that it has."""
 
-    def load(self, table: Table, *, narrow: bool = False) -> None:
+    def load(self, table: Table, *, narrow: bool = False, refuse: bool = True) -> None:
         """Make the Postgres table equal to the source's, or have it refused; raises SinkError and psycopg's errors.
 
-        ``narrow``: only if columns can have narrower types now; raises RefusedError where Postgres refuses that.
+        ``narrow``: only if columns can have narrower types now; then, and without ``refuse``, RefusedError is raised
+        where Postgres refuses it.
         """
         editor = self._editor
         held = editor.targets.get(table.name)
@@ -113,6 +114,7 @@ class Loader:
         # From a UTF-16 database SQLite returns broken text repaired, so that nothing would refuse it.
         careful = self._copy is None or self._copy.encoding != "utf-8"
         unseen = True
+        overrides |= self._kinds(table, held, by_rowid)
         before = dict(editor.targets)
         while True:
             surprise: Exception | None = None
@@ -134,10 +136,16 @@ class Loader:
                 surprise = error
             editor.targets.clear()
             editor.targets.update(before)
+            full = isinstance(surprise, RefusedError) and surprise.sqlstate == TOO_MANY_COLUMNS
+            if full and table.name in before and before[table.name].agent is None:
+                # Columns that were dropped count, too.
+                editor.retire(table.name, self._lsn)
+                before = dict(editor.targets)
+                continue
             if narrow and isinstance(surprise, RefusedError):
                 raise surprise
             if surprise is not None and (careful or not _may_pass_carefully(surprise)):
-                if not isinstance(surprise, RefusedError):
+                if not refuse or not isinstance(surprise, RefusedError):
                     raise surprise
                 editor.refuse(table.name, surprise)
                 return
@@ -153,6 +161,22 @@ class Loader:
                 overrides[misfit.column] = misfit.becomes
             if surprise is not None and tried == (overrides, by_rowid):
                 careful = True  # the types do not explain it
+
+    def _kinds(self, table: Table, held: Target | None, by_rowid: bool) -> dict[str, ColumnType]:
+        """The types of new columns of which the declared type says nothing, by their values."""
+        try:
+            declared = self._editor.mapped(table, NO_OVERRIDES, by_rowid)
+        except RefusedError:
+            return {}  # so is the table
+        known = {column.source for column in held.columns} if held else set()
+        free = [column for column in declared.columns if column.type == ANY_VALUE and column.source not in known]
+        if not free or declared.without_kinds:
+            return {}
+        if self._copy is not None:
+            return self._copy.kinds(table, free, declared)
+        with suppress(DamagedError):  # values that cannot be read may be of another kind
+            return overrides_for(declared, self._rows(table), [column.source for column in free])
+        return {}
 
     def _scan(self, table: Table, overrides: Mapping[str, ColumnType], by_rowid: bool) -> Scan:
         declared = self._editor.mapped(table, NO_OVERRIDES, by_rowid)
@@ -210,7 +234,7 @@ class Loader:
                     self._conn.execute(_ANALYZE.format(ddl.table_sql(target)))
                 return
         self._stages += 1
-        stage = Stage(target, f"mirror_load_{self._stages}")
+        stage = Stage(target, f"mirror_load_{self._stages}", whole=True)
         self.stage(table, stage, careful=careful)
         if self._log:
             extra, others = stage.log_repairs(whole=True)

@@ -13,12 +13,12 @@ from mirror.core.errors import RefusedError, RepairError
 from mirror.core.faults import Faults
 from mirror.core.tables import Table
 from mirror.postgres.apply import Queued
-from mirror.postgres.dml import Stage
+from mirror.postgres.dml import Stage, is_wide
 from mirror.postgres.load import Loader
 from mirror.postgres.refusals import attempt
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.signals import Signal
-from mirror.postgres.target import Conn, is_intact
+from mirror.postgres.target import Conn, Target, is_intact
 
 #: Rows that differ, in one transaction.
 RANGE_ROWS = 1000
@@ -37,13 +37,14 @@ def repair_by_ranges(
 ) -> bool:
     """Make a table equal to all rows that ``loader`` has of it; False: it has to be loaded as a whole.
 
-    False where its definition is not the mapped one, and where Postgres does not take a row that differs. ``fence``:
-    a statement that fails unless this mirror still holds the source; it ends each transaction. Raises psycopg's errors
-    and :class:`~mirror.core.errors.SinkError`, among them :class:`~mirror.core.errors.RepairError` where a trigger, a
-    rule or a policy changes what is written; the caller rolls back what was not committed.
+    False where its definition is not the mapped one, where it has too many columns for that, and where Postgres does
+    not take a row that differs. ``fence``: a statement that fails unless this mirror still holds the source; it ends
+    each transaction. Raises psycopg's errors and :class:`~mirror.core.errors.SinkError`, among them
+    :class:`~mirror.core.errors.RepairError` where a trigger, a rule or a policy changes what is written; the caller
+    rolls back what was not committed.
     """
     held = editor.targets.get(table.name)
-    if held is None or table.name in editor.refusals or not is_intact(conn, held):
+    if held is None or table.name in editor.refusals or is_wide(held) or not is_intact(conn, held):
         return False
     stage = Stage(held, "mirror_repair")
     part = Stage(held, "mirror_repair_range")
@@ -81,3 +82,11 @@ def repair_by_ranges(
         return False
     conn.execute(SQL("DROP TABLE {}").format(different))
     return True
+
+
+def outcome(noted: int, target: Target, *, whole: bool) -> str:
+    """What a repair did, in words. ``noted``: rows that it has recorded; ``whole``: it loaded the table as a whole."""
+    if noted:
+        return f"{noted:,} rows, each in mirror.repairs"
+    kept = not whole or is_wide(target)
+    return "nothing differed" if kept else "created again; the old table is kept under another name"

@@ -122,11 +122,16 @@ def still_needed(held: Target, declared: Target, rows: Iterable[RowChange]) -> d
     ``declared``: the table with the types that its columns are declared with, or that a rule says.
     """
     needed = overrides_for(declared, rows, held.overrides)
-    # Those that a rule asks for stay, and in a key those that cannot be converted: it has no rows.
+    # Those that a rule asks for stay; those that are jsonb without a misfit, and those of one kind that have no values
+    # any more; and in a key those that cannot be converted: it has no rows.
     key, overrides = held.key or (), held.overrides
     asked = {c.source: c.type for c in declared.columns if overrides.get(c.source) == c.type}
-    kept = {c.source: c.type for c in held.columns if c.name in key and overrides.get(c.source, ANY_VALUE) != ANY_VALUE}
-    return needed | asked | kept
+    free = {c.source for c in declared.columns if c.type == ANY_VALUE}
+    found = {c.source: c.type for c in held.columns if overrides.get(c.source, ANY_VALUE) != ANY_VALUE}
+    of_key = {c.source for c in held.columns if c.name in key}
+    left = {source: kind for source, kind in found.items() if source in free}
+    kept = {source: kind for source, kind in found.items() if source in of_key}
+    return asked | left | needed | kept
 
 
 def overrides_for(
@@ -163,7 +168,7 @@ class _Column:
         self._encode = (
             key_encoder(column.pg_type) if self._of_key and not column.codec else encoder(column.pg_type, column.codec)
         )
-        self._kinds = kinds.Kinds(kinds.choices(column.type, of_key=self._of_key, shared=declared.agent is not None))
+        self._kinds = kinds.Kinds(kinds.choices(column.type, of_key=self._of_key, shared=declared.without_kinds))
         self._declared = declared
         self._shared = declared.agent is not None
         self._column = column
@@ -186,13 +191,14 @@ class _Column:
     @property
     def is_any_value(self) -> bool:
         """Whether no value could change that it needs jsonb."""
-        return self._misfits and self._kinds.becomes == ANY_VALUE
+        decided = self._misfits or (self._column.type == ANY_VALUE and self._kinds.any_seen)
+        return decided and self._kinds.becomes == ANY_VALUE
 
     @property
     def becomes(self) -> ColumnType | None:
         """The type that it needs; None: its own."""
-        found = self._kinds.becomes if self._misfits else None
-        held = self._column if found is None else replace(self._column, pg_type=found.pg_type, codec=found.codec)
+        found = self._kinds.of_values(self._column.type, fits=not self._misfits)
+        held = replace(self._column, pg_type=found.pg_type, codec=found.codec)
         if self._odd_text and self._declared.may_be_any_text(held):
             return ANY_TEXT
-        return found
+        return None if found == self._column.type else found

@@ -18,6 +18,7 @@ from mirror.core.errors import ConfigError, RefusedError, SinkError
 from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
+from mirror.core.values import BadText
 from mirror.postgres import ddl, kinds, originals_ddl, retype, shared_tables, vector_views, withheld
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.names import free_name
@@ -240,7 +241,7 @@ class SchemaEditor:
             return self._extend_shared(table, held, mapped)
         columns = list(held.columns)
         for index in range(len(held.columns), len(table.columns)):
-            column, text = _shown_default(table, index, mapped)
+            column, text = _shown_default(table, index, mapped, overrides)
             for step in ddl.add_column(held, column.name, column.pg_type, text):
                 self._conn.execute(step)
             columns.append(column)
@@ -419,16 +420,22 @@ def _only_adds(change: SchemaChange) -> bool:
     return same and change.before.name == change.after.name and tuple(change.carried[:kept]) == tuple(range(kept))
 
 
-def _shown_default(table: Table, index: int, mapped: Target) -> tuple[TargetColumn, str | None]:
-    """A new column, of the type of its default where that would not fit, and the default in text form.
+def _shown_default(
+    table: Table, index: int, mapped: Target, overrides: Mapping[str, ColumnType] = NO_OVERRIDES
+) -> tuple[TargetColumn, str | None]:
+    """A new column, of the type of its default where that would not fit or none is declared, and the default as text.
 
-    Raises ``RefusedError``.
+    ``overrides``: columns of which the type is known. Raises ``RefusedError``.
     """
     column, default = mapped.columns[index], table.columns[index].default
+    if column.type == ANY_VALUE and column.source not in overrides and not isinstance(default, BadText):
+        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.without_kinds))
+        seen.see(default)
+        column = replace(column, **seen.of_values(column.type, fits=True)._asdict())
     try:
         return column, encoder(column.pg_type, column.codec)(default)
     except Misfit:
-        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.agent is not None))
+        seen = kinds.Kinds(kinds.choices(column.type, of_key=False, shared=mapped.without_kinds))
         seen.see(default)
         column = TargetColumn(column.source, column.name, *seen.becomes)
         return column, encoder(column.pg_type, column.codec)(default)

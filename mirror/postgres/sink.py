@@ -23,13 +23,14 @@ from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
+from mirror.postgres.created import types_of_made
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.phase import require_unsealed
 from mirror.postgres.refusals import Refusal, count_rejects, load_refusals
-from mirror.postgres.repair import repair_by_ranges
+from mirror.postgres.repair import outcome, repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import NO_WIDENING, SchemaEditor, create_schema
@@ -129,10 +130,12 @@ class Sink:
         conn.execute(statement("source_register"), (self._path, self._schema))
         self._read_source()
         require_unsealed(conn, self._source_id, self._path)
-        self._require_binding()
+        if self._profile is not None:
+            lease.require_agent(self._path, self._wanted_agent, self._agent)
         self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source)
-        # Again, now that no other mirror can change it.
+        # Again, now that no other mirror can change it; and nobody can have sealed it unnoticed.
         self._read_source()
+        require_unsealed(conn, self._source_id, self._path)
         if migrations := self._profiles[self._profile or "generic"].migrations:
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
@@ -154,18 +157,6 @@ class Sink:
             None if generation is None else Position(Lsn(generation, frame), Salts(salt1, salt2), committed_at or 0.0)
         )
         return lease.Holder(*holder)
-
-    def _require_binding(self) -> None:
-        """Raise :class:`SinkError` if the source was loaded for another agent than the requested one."""
-        if self._profile is None or self._wanted_agent in (None, self._agent):
-            return
-        held = "without an agent" if self._agent is None else f"for the agent {self._agent}"
-        raise SinkError(
-            "bind a source to an agent",
-            self._path,
-            f"it is mirrored {held}, not for {self._wanted_agent}",
-            next_step="leave --agent as it was, or mirror it into another --schema",
-        )
 
     @property
     def source_id(self) -> int:
@@ -321,16 +312,16 @@ class Sink:
             self._rejects = count_rejects(self._conn, self._source_id)
         if whole and not self.reload(table, rows, log=True):
             return f"Postgres refuses it: {self._refusals[table.name].reason}"
-        if noted := self.ledger.repairs() - noted:
-            return f"{noted:,} rows, each in mirror.repairs"
-        return "created again; the old table is kept under another name" if whole else "nothing differed"
+        return outcome(self.ledger.repairs() - noted, self._targets[table.name], whole=whole)
 
-    def reload(self, table: Table, rows: AllRows, *, log: bool = False, narrow: bool = False) -> bool:
+    def reload(
+        self, table: Table, rows: AllRows, *, log: bool = False, narrow: bool = False, refuse: bool = True
+    ) -> bool:
         """Make a table equal to the source at the applied position, in one transaction, or refuse it.
 
         Only rows that differ are written. ``rows``: its rows as of that position. ``log``: each is recorded in
-        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; :class:`RefusedError` if Postgres
-        refuses that. Returns whether it is equal now. Raises :class:`SinkError`, :class:`FencedError`.
+        ``mirror.repairs``. ``narrow``: only if columns can have narrower types now; then, and without ``refuse``, what
+        Postgres refuses is a :class:`RefusedError`. Returns whether it is equal. Raises :class:`SinkError`.
         """
         position = self._position
         assert position is not None
@@ -344,7 +335,7 @@ class Sink:
             elif not intact:
                 editor.retire(table.name, position.lsn, without=() if held is None else withheld(held.known, table))
             loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
-            loader.load(table, narrow=narrow)
+            loader.load(table, narrow=narrow, refuse=refuse)
             editor.make_views()
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
@@ -431,6 +422,10 @@ class Sink:
         self._faults("apply:after-commit")
         return results
 
+    def types_of_made(self, batch: Batch, names: Collection[str]) -> dict[tuple[str, str], ColumnType]:
+        """See :func:`mirror.postgres.created.types_of_made`."""
+        return types_of_made(self._editor(), batch, names) if self._agent is None else {}
+
     def _seen_dimensions(self) -> set[tuple[str, str, int]]:
         planners = [planner for planner in self._planners.values() if planner.dimensions]
         return {(planner.target.name, *found) for planner in planners for found in planner.dimensions}
@@ -495,5 +490,4 @@ class Sink:
     def _require_unchanged(self, operation: str) -> None:
         """Raise a retryable :class:`SinkError` if another mirror has widened a table that this source shares."""
         if self._agent is not None and load_targets(self._conn, self._source_id, self._agent) != self._targets:
-            why = "another mirror has changed a table that both write"
-            raise SinkError(operation, self._path, why, retryable=True)
+            raise SinkError(operation, self._path, "another mirror has changed a table that both write", retryable=True)

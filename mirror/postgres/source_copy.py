@@ -12,7 +12,7 @@ import apsw
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
-from mirror.core.tables import ANY_TEXT, ColumnType, Table
+from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
 from mirror.postgres import kinds
 from mirror.postgres.codecs import MAX_KEY_BYTES, MAX_ROW_BYTES
 from mirror.postgres.target import Target, TargetColumn
@@ -103,18 +103,29 @@ class SourceCopy:
             found.careful = True
         return found
 
+    def kinds(self, table: Table, columns: list[TargetColumn], of: Target) -> dict[str, ColumnType]:
+        """By source column, the kind of the values of columns, which are given as declared, where it is another type.
+
+        Empty if the table cannot be read.
+        """
+        try:
+            types = dict(self._types(table, columns, of))
+        except apsw.Error:
+            return {}
+        return {column.source: types[column.source] for column in columns if types[column.source] != column.type}
+
     def _types(self, table: Table, columns: list[TargetColumn], of: Target) -> Iterator[tuple[str, ColumnType]]:
         """The type that each of some columns gets, which are given as declared."""
         for start in range(0, len(columns), _TYPED_COLUMNS):
             part = columns[start : start + _TYPED_COLUMNS]
             offered = [
-                kinds.choices(column.type, of_key=column.name in (of.key or ()), shared=of.agent is not None)
+                kinds.choices(column.type, of_key=column.name in (of.key or ()), shared=of.without_kinds)
                 for column in part
             ]
             tests = [
                 f"total({test.format(quoted(column.source))})"
                 for column, choices in zip(part, offered, strict=True)
-                for test in (_misfit_test(column), *map(kinds.misfit_test, choices))
+                for test in (_undecided_test(column), *map(kinds.misfit_test, choices))
             ]
             row = iter(next(iter(self._db.execute(f"SELECT {', '.join(tests)} FROM {quoted(table.name)}"))))
             for column, choices in zip(part, offered, strict=True):
@@ -226,6 +237,11 @@ def _misfit_test(column: TargetColumn) -> str:
     if (test := kinds.TESTS.get(column.codec)) is not None:
         return test
     return _MISFIT_TESTS[column.pg_type] if column.codec in ("", kinds.FOUND, ANY_TEXT.codec) else "0"
+
+
+def _undecided_test(column: TargetColumn) -> str:
+    """SQL that is true of a value ``{0}`` of a column, as declared, because of which its type has to be found."""
+    return "{0} IS NOT NULL" if column.type == ANY_VALUE else _misfit_test(column)
 
 
 def stand_in(database: apsw.Connection, collation: str) -> None:

@@ -19,7 +19,7 @@ from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table, TableMapp
 from mirror.postgres import kinds
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import make_way
-from mirror.postgres.profiles.generic import AGENT, ORIGINAL
+from mirror.postgres.profiles.generic import AGENT, MAX_COLUMNS, ORIGINAL
 from mirror.postgres.typed import LOSSY
 
 #: A connection as the sink uses it: autocommit, native placeholders, plain tuples.
@@ -118,10 +118,23 @@ class Target:
     def may_be_any_text(self, column: TargetColumn) -> bool:
         """Whether a column becomes :data:`~mirror.core.tables.ANY_TEXT` for a text that it cannot hold.
 
-        Not one of the key, of which Postgres and SQLite must agree on the order; nor one that other agents write too.
+        Not one of the key, of which Postgres and SQLite must agree on the order; nor one that other agents write too;
+        nor one of a table that has as many columns as Postgres takes.
         """
-        is_text = column.pg_type == "text" and column.codec in ("", kinds.FOUND)
+        is_text = column.pg_type == "text" and column.codec in ("", kinds.FOUND) and self.has_room
         return is_text and self.agent is None and column.name not in (self.key or ())
+
+    @property
+    def without_kinds(self) -> bool:
+        """Whether no column takes the kind of its values: other agents write the table too, or a view of the mirror
+        reads it."""
+        return self.agent is not None or self.virtual is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is, or can be, a column ``_original``."""
+        width = len(self.columns) + (self.key is None) + (self.agent is not None)
+        return width < MAX_COLUMNS or self.keeps_original
 
     @property
     def keeps_original(self) -> bool:

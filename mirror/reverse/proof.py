@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import apsw
 from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import SinkError, SourceError
 from mirror.core.quote import quoted
-from mirror.core.values import BadText, Value
-from mirror.parity.values import same
+from mirror.core.sql_values import decoded, with_classes
+from mirror.parity.values import Cell, same
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
@@ -19,6 +19,9 @@ from mirror.postgres.sessions import connect
 from mirror.postgres.target import Target, load_targets
 from mirror.reverse.rows import TableRows
 from mirror.reverse.writer import key_condition, rowid_name
+
+#: Of what differs in a table, so much is named.
+_MOST = 5
 
 
 def differences(dsn: str, database: Path, schema: str) -> tuple[int, list[str]]:
@@ -46,8 +49,10 @@ def differences(dsn: str, database: Path, schema: str) -> tuple[int, list[str]]:
                 compared, lines = _of_table(db, TableRows(conn, target), target)
                 count += compared
                 found += lines
-                owned = SQL("") if target.agent is None else SQL(" WHERE {} = {}").format(
-                    Identifier(AGENT), Literal(target.agent)
+                owned = (
+                    SQL("")
+                    if target.agent is None
+                    else SQL(" WHERE {} = {}").format(Identifier(AGENT), Literal(target.agent))
                 )
                 theirs = conn.execute(
                     SQL("SELECT count(*) FROM {}{}").format(Identifier(target.schema, target.name), owned)
@@ -64,35 +69,27 @@ def differences(dsn: str, database: Path, schema: str) -> tuple[int, list[str]]:
 
 
 def _of_table(db: apsw.Connection, rows: TableRows, target: Target) -> tuple[int, list[str]]:
-    name = quoted(target.source)
     columns = [column.source for column in target.columns]
     keys = rows.key_sources
-    if keys == ("_rowid",) and "_rowid" not in columns:
+    if target.key is None:
         keys = (rowid_name(columns),)
-    selected = ", ".join(quoted(column) for column in columns)
-    text = f"SELECT {selected} FROM {name} WHERE "
+    text = f"SELECT {with_classes([quoted(column) for column in columns])} FROM {quoted(target.source)} WHERE "
+    encoding = str(db.pragma("encoding"))
     count, found = 0, []
     for one in rows.all():
         count += 1
         assert one.row is not None
         condition, bound = key_condition(keys, one.key)
-        there = next(_rows(db, text + condition, bound), None)
-        if there is None:
+        raw = db.execute(text + condition, bound).fetchall()
+        if not raw:
             found.append(f"{target.source}: the file has no row {', '.join(one.text)}")
-        elif not all(map(same, there, one.row)):
-            wrong = next(column for column, a, b in zip(columns, there, one.row, strict=True) if not same(a, b))
-            found.append(f"{target.source}: row {', '.join(one.text)} differs in {wrong}")
-        if len(found) > 5:
+            continue
+        there = decoded(raw[0], encoding)
+        wrong = [
+            c for c, mine, theirs in zip(columns, there, one.row, strict=True) if not same(mine, cast("Cell", theirs))
+        ]
+        if wrong:
+            found.append(f"{target.source}: row {', '.join(one.text)} differs in {wrong[0]}")
+        if len(found) > _MOST:
             break
     return count, found
-
-
-def _rows(db: apsw.Connection, text: str, bound: list[object]) -> Iterator[tuple[Value, ...]]:
-    try:
-        yield from db.execute(text, bound)
-    except UnicodeDecodeError:
-        # A text that is not valid: its bytes.
-        cursor = db.execute("SELECT 1")
-        del cursor
-        raise
-    _ = BadText

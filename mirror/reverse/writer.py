@@ -11,7 +11,7 @@ A commit is on the disk before the batch counts as applied (``synchronous=FULL``
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ import apsw
 
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
-from mirror.core.values import Row, Value
+from mirror.core.values import Row
 from mirror.reverse.values import bound, placeholder
 
 #: Milliseconds to wait for a program that writes; then the batch is tried again.
@@ -31,6 +31,24 @@ _WRITES = {
     apsw.SQLITE_UPDATE: "UPDATE",
     apsw.SQLITE_DELETE: "DELETE",
 }
+
+
+def rowid_name(columns: Iterable[str]) -> str:
+    """A name of the rowid in a table with these columns. Raises ``StopIteration`` if all are taken."""
+    taken = {column.lower() for column in columns}
+    return next(name for name in ("rowid", "_rowid_", "oid") if name not in taken)
+
+
+def key_condition(names: Sequence[str], key: Row) -> tuple[str, list[Any]]:
+    """The condition of a row by its key, and its parameters.
+
+    Each column is compared twice: for the index, and without a collation that takes two keys of Postgres for one.
+    """
+    parts = [
+        f"{quoted(name)} IS {placeholder(value)} AND {quoted(name)} IS {placeholder(value)} COLLATE BINARY"
+        for name, value in zip(names, key, strict=True)
+    ]
+    return " AND ".join(parts), [bound(value) for value in key for _ in range(2)]
 
 
 class NotTakenError(Exception):
@@ -52,15 +70,6 @@ class Table:
     """The places of the key's columns in the table, in declared order; empty for the rowid."""
     disturbed: frozenset[str] = frozenset()
     """The tables of the mirror that its triggers write to."""
-    _texts: dict[tuple[Any, ...], str] = field(default_factory=dict)
-
-    def where(self, key: Sequence[Value]) -> str:
-        """The condition of a row by its key, of which the values are given twice."""
-        return " AND ".join(
-            # The second compares without a collation that takes two keys of Postgres for one.
-            f"{quoted(name)} IS {placeholder(value)} AND {quoted(name)} IS {placeholder(value)} COLLATE BINARY"
-            for name, value in zip(self.key, key, strict=True)
-        )
 
 
 class SqliteWriter:
@@ -111,8 +120,7 @@ class SqliteWriter:
             raise SourceError("carry writes back", f"{self._path}, table {name}", what)
         written = [at for at, column in enumerate(columns) if known[column][0] == 0]  # others are computed
         if list(key) == ["_rowid"] and "_rowid" not in known:
-            alias = next(each for each in ("rowid", "_rowid_", "oid") if each not in {c.lower() for c in known})
-            return Table(name, tuple(columns[at] for at in written), tuple(written), (alias,), ())
+            return Table(name, tuple(columns[at] for at in written), tuple(written), (rowid_name(known),), ())
         cids = sorted((cid, column) for column, (hidden, cid) in known.items())
         order = [column for _, column in cids]
         return Table(
@@ -193,7 +201,8 @@ class SqliteWriter:
     def delete(self, table: str, key: Row) -> None:
         """Delete a row, if it is there. Raises :class:`NotTakenError`, :class:`SourceError`."""
         known = self._tables[table]
-        self._run(f"DELETE FROM {quoted(table)} WHERE {known.where(key)}", _twice(key))
+        condition, bound_key = key_condition(known.key, key)
+        self._run(f"DELETE FROM {quoted(table)} WHERE {condition}", bound_key)
 
     def put(self, table: str, key: Row, row: Row) -> None:
         """Make a row what it is in Postgres. Raises :class:`NotTakenError`, :class:`SourceError`."""
@@ -201,16 +210,17 @@ class SqliteWriter:
         values = [row[at] for at in known.places]
         name = quoted(table)
         own = set(known.key)
+        condition, bound_key = key_condition(known.key, key)
         others = [(c, v) for c, v in zip(known.columns, values, strict=True) if c not in own]
         if others:
             settings = ", ".join(f"{quoted(c)}={placeholder(v)}" for c, v in others)
             self._run(
-                f"UPDATE OR ABORT {name} SET {settings} WHERE {known.where(key)}",
-                [*(bound(v) for _, v in others), *_twice(key)],
+                f"UPDATE OR ABORT {name} SET {settings} WHERE {condition}",
+                [*(bound(v) for _, v in others), *bound_key],
             )
             if self._db.changes():
                 return
-        elif self._db.execute(f"SELECT 1 FROM {name} WHERE {known.where(key)}", _twice(key)).get is not None:
+        elif self._db.execute(f"SELECT 1 FROM {name} WHERE {condition}", bound_key).get is not None:
             return
         columns, given = list(known.columns), list(values)
         if not known.key_columns:
@@ -279,7 +289,3 @@ class SqliteWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _twice(key: Row) -> list[Any]:
-    return [bound(value) for value in key for _ in range(2)]

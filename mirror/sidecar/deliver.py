@@ -9,6 +9,7 @@ from mirror.core.errors import RefusedError, SinkError
 from mirror.core.positions import Position
 from mirror.core.rows import Batch, TableChanges, TableResult
 from mirror.core.tables import ColumnType
+from mirror.postgres.created import made_by
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
 from mirror.postgres.sink import Sink
 from mirror.replica.batches import PageBatch
@@ -22,7 +23,8 @@ _Given = TypeVar("_Given")
 def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch | None]) -> list[TableResult] | None:
     """Apply a batch; where Postgres refuses it, apply it again in another way, until it is applied.
 
-    This is the only policy for what Postgres refuses: when a value does not fit its column, the column gets a type that
+    Columns of tables that the batch makes have the types of their values from the start. For the rest, this is the only
+    policy for what Postgres refuses: when a value does not fit its column, the column gets a type that
     holds it; for NULL in a key, or a shared table that cannot follow a change, all rows of the table are sent; a row or
     a table that is refused is left out, and the rest is applied.
 
@@ -34,11 +36,16 @@ def apply_with_answers(sink: Sink, make_batch: Callable[[frozenset[str]], Batch 
     widened: set[tuple[str, str, ColumnType]] = set()
     rekey: set[str] = set()
     rebuild: set[str] = set()
+    seen: set[str] = set()
     careful = False
     while True:
         batch = make_batch(frozenset(rekey | rebuild))
         if batch is None:
             return None
+        if new := made_by(batch) - seen:
+            seen |= new
+            widen = sink.types_of_made(batch, new) | widen
+            continue  # its rows can be read once
         try:
             return sink.apply(batch, widen=widen, rekey=rekey, careful=careful)
         except ColumnMisfit as signal:

@@ -26,6 +26,7 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import occupants, taken
 from mirror.postgres.profiles import PROFILES, memustore
+from mirror.postgres.profiles.generic import MAX_COLUMNS
 from mirror.postgres.rules import with_rules
 from mirror.postgres.sessions import connect
 from mirror.postgres.source_copy import stand_in
@@ -41,8 +42,6 @@ from mirror.sqlite.decode.schema import Schema, SchemaRow, parse_schema
 ROOM_FACTOR, ROOM_BYTES = 2, 256 << 20
 #: As ``server_version_num``.
 OLDEST_POSTGRES = 150_000
-#: Postgres' limit for one table.
-MOST_COLUMNS = 1600
 
 
 def examine(
@@ -201,14 +200,10 @@ def _check_tables(
             try:
                 mapping = profiles[report.profile].map_table(table, schema, of_agent=report.agent is not None)
             except ConfigError as error:
-                report.fails(Code.TABLE_UNMAPPED, f"table {table.name}", error)
+                wide = len(table.columns) >= MAX_COLUMNS
+                report.fails(Code.TABLE_TOO_WIDE if wide else Code.TABLE_UNMAPPED, f"table {table.name}", error)
                 continue
             mappings.append(mapping)
-            if len(table.columns) > MOST_COLUMNS:
-                detail = f"{len(table.columns):,} columns; Postgres takes {MOST_COLUMNS:,} at most"
-                step = "split it; all other tables are mirrored"
-                report.add(Code.TABLE_TOO_WIDE, "problem", f"table {table.name}", detail, step)
-                continue
             try:
                 check_values(report, connection, mapping, held)
             except apsw.CorruptError as error:

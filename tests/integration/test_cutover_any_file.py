@@ -94,7 +94,7 @@ def test_what_cannot_be_in_postgres_is_named(cli: CommandLine, writer: Writer, d
         "CREATE TABLE u(a, b TEXT, c TEXT COLLATE RTRIM UNIQUE, d UNIQUE COLLATE NOCASE)",
         "CREATE UNIQUE INDEX u_expression ON u(lower(b))",
         "CREATE UNIQUE INDEX u_part ON u(a) WHERE b IS NOT NULL",
-        "INSERT INTO u VALUES (1, NULL, 'x', 1), (1, NULL, 'y', 2)",
+        "INSERT INTO u VALUES (1, NULL, 'x', 1), (1, NULL, 'y', 'two')",
         "CREATE TABLE k(a INTEGER, b TEXT, PRIMARY KEY (a, b)) WITHOUT ROWID",
         "INSERT INTO k VALUES (1, 'x')",
     )

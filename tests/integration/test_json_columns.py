@@ -141,7 +141,7 @@ def test_names_and_keys(mirror: MirrorProcess, writer: Writer, dsn: str) -> None
     writer.run("CREATE TABLE b(x JSON PRIMARY KEY, _original TEXT)", "INSERT INTO b VALUES ('[ ]', 'x'), ('[]', 'y')")
     mirror.check()
     with psycopg.connect(dsn) as connection:
-        found = connection.execute("SELECT k #>> '{}', _original_ ->> 'a' FROM a ORDER BY 1").fetchall()
+        found = connection.execute("SELECT k, _original_ ->> 'a' FROM a ORDER BY 1").fetchall()
     assert found == [('{"a": 1}', "1"), ('{"a":1}', "1")]
 
 

@@ -1003,7 +1003,7 @@ def test_a_table_that_is_too_wide_is_refused_alone(
     load(sink, path, wider, ITEMS)
     assert rows(sink, reader) == [("a", 1, 1.0)]
     assert sink.refusals.keys() == {"wide"}
-    assert "1600 columns" in sink.refusals["wide"].reason
+    assert "1,700 columns" in sink.refusals["wide"].reason
     assert sink.refusals["wide"].next_step
     second = table("second", columns)
     apply_carefully(

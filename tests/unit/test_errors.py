@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mirror.core import errors
+from mirror.core.checks import Code
 from mirror.core.errors import (
     BusyError,
     ConfigError,
@@ -31,6 +32,7 @@ from mirror.core.errors import (
     TokenError,
     UnsupportedError,
 )
+from mirror.sidecar.doctor_report import Report
 
 #: Programs decide by these: one may be added, none may change.
 CODES: dict[str, type[MirrorError]] = {
@@ -130,3 +132,18 @@ def test_a_code_of_another_version(code: str, kind: type[MirrorError]) -> None:
 def test_what_is_no_error(data: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="error"):
         MirrorError.from_dict(data)
+
+
+def test_a_place_is_said_once() -> None:
+    """An error that says its place in its detail does not say it twice; nor does a report that names it."""
+    assert str(RefusedError("use a table", "public.t", "public.t is there")) == "use a table: public.t is there"
+    assert str(RefusedError("use a table", "public.t", "it is there")) == "use a table (public.t): it is there"
+    report = Report("file.db")
+    report.fails(Code.TABLE_UNMAPPED, "table t", ConfigError("map a table", "t", "its key is too long"))
+    report.fails(Code.POSTGRES, "Postgres", SinkError("connect", "localhost", "localhost does not answer"))
+    report.fails(Code.SOURCE, "source", SinkError("open", "/a/t", "no database"))
+    assert [check.detail for check in report.findings] == [
+        "its key is too long",
+        "localhost does not answer",
+        "/a/t: no database",
+    ]

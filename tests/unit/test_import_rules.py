@@ -40,7 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "hook.wire",
         "reverse",
     ),
-    "cutover": ("core", "replica.declared", "postgres", "parity.proof"),
+    "cutover": ("core", "replica.declared", "postgres", "parity.proof", "reverse"),
     "cli": (
         "core",
         "sqlite",

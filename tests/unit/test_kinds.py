@@ -19,7 +19,7 @@ from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.originals import ENCODERS as KEEPING
 from mirror.postgres.typed import encoder
 
-DECLARED = ["bigint", "double precision", "text", "bytea", "boolean", "numeric"]
+DECLARED = ["jsonb", "bigint", "double precision", "text", "bytea", "boolean", "numeric"]
 VALUES: list[Value] = [
     None, 0, 1, -1, 7, 2**53, 2**53 + 1, -(2**53), -(2**53) - 1, 2**63 - 1, -(2**63),
     0.0, -0.0, 1.0, 0.5, -1e300, 2.0**53, 2.0**53 + 2, -(2.0**53), 9.3e18, math.inf, -math.inf, 5e-324,
@@ -82,7 +82,8 @@ def test_both_choose_alike(declared: str, of_key: bool) -> None:
         ("boolean", ["t", 0], ANY_VALUE),
         ("boolean", [0, 1, 2], ("bigint", "found")),
         ("bigint", ["t"], ("text", "found")),
-        ("jsonb", [1], ANY_VALUE),
+        ("jsonb", [1], ("bigint", "found")),
+        ("jsonb", ["a", 1], ANY_VALUE),
     ],
 )
 def test_the_types(declared: str, values: list[Value], becomes: ColumnType) -> None:

@@ -13,8 +13,9 @@ If two names of one table become equal all the same, that is a :class:`ConfigErr
 
 Types follow the declared type (see :func:`pg_type`). A declared type that SQLite gives NUMERIC
 affinity by default because it does not know it (STRING, UUID) says nothing about the
-values, so its column is jsonb, which holds any value. A column declared JSON or JSONB holds documents
-(:mod:`mirror.postgres.originals`), unless it is of the key: two texts of one document must stay two keys.
+values, so its column is jsonb, which holds any value, until these say more (:mod:`mirror.postgres.kinds`). A column
+declared JSON or JSONB holds documents (:mod:`mirror.postgres.originals`), unless it is of the key: two texts of one
+document must stay two keys; or the table has as many columns as Postgres takes, so that there is no room for the texts.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ MAX_NAME_BYTES = 63
 
 #: Most columns of a key (INDEX_MAX_KEYS).
 MAX_KEY_COLUMNS = 32
+
+#: Most columns of a table (MaxHeapAttributeNumber).
+MAX_COLUMNS = 1600
 
 #: The column with the agent that owns a row.
 AGENT = "agent_id"
@@ -61,7 +65,10 @@ def _word(column: Column) -> str:
 
 
 def column_type(column: Column, *, of_key: bool) -> ColumnType:
-    """Take a source column, which the table's declared key has or not; return what its declared type calls for."""
+    """Take a source column, which the table's declared key has or not; return what its declared type calls for.
+
+    ``of_key``: also of a table without room for what documents were.
+    """
     if column.affinity == "NUMERIC" and _word(column) in _DOCUMENT_TYPES and not of_key:
         return ColumnType("jsonb", "document")
     return ColumnType(pg_type(column))
@@ -118,7 +125,7 @@ def map_table(
     The key is the declared primary key, else ``_rowid``, also where the declared one has more columns than Postgres
     takes. SQLite allows NULL in most declared keys; the declared key is used until a row has NULL in it. Raises
     :class:`ConfigError` if two column names become the same in Postgres, if ``rowid_key`` is asked for a table that has
-    no rowid, or if the key of such a table has too many columns.
+    no rowid, if the key of such a table has too many columns, or if the table has.
     """
     if rowid_key and table.without_rowid:
         raise ConfigError("map a table", table.name, "a WITHOUT ROWID table cannot be keyed on its rowid")
@@ -131,6 +138,16 @@ def map_table(
             next_step=f"make it a table with a rowid, or with at most {MAX_KEY_COLUMNS - of_agent} columns in its key",
         )
     by_rowid = rowid_key or too_many or not table.primary_key
+    width = len(table.columns) + by_rowid + of_agent
+    if width > MAX_COLUMNS:
+        added = [name for name, there in (("_rowid", by_rowid), (AGENT, of_agent)) if there]
+        counted = " and ".join([f"{len(table.columns):,} columns", *added])
+        raise ConfigError(
+            "map a table",
+            table.name,
+            f"{counted}; Postgres takes {MAX_COLUMNS:,} columns at most",
+            next_step='split it, or leave columns out: "omit" in mirror.json; all other tables are mirrored',
+        )
     taken = _TAKEN | {"_rowid"} if by_rowid else _TAKEN
     source_names = {column.name for column in table.columns}
     if of_agent:
@@ -151,7 +168,7 @@ def map_table(
     columns = []
     for column in table.columns:
         of_key = column.name in table.primary_key
-        held, codec = overrides.get(column.name) or column_type(column, of_key=of_key)
+        held, codec = overrides.get(column.name) or column_type(column, of_key=of_key or width == MAX_COLUMNS)
         columns.append(ColumnMapping(names[column.name], held, of_key and not by_rowid, codec))
     key = None if by_rowid else tuple(names[name] for name in table.primary_key)
     return TableMapping(table, schema, pg_name(table.name), tuple(columns), key)
