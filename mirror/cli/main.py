@@ -22,7 +22,7 @@ COMMANDS = {
     "parity": "parity",
     "rejects": "rejects",
     "differences": "differences",
-    "cutover": "cutover",
+    "cutover": "moves",
     "config": "config",
     "demo": "demo.command",
 }

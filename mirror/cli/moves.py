@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 from rich.console import Console
 
 from mirror.cli.cutover import _acknowledge, _dry_run, cutover
@@ -21,8 +22,10 @@ from mirror.core.errors import MirrorError, SinkError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
 from mirror.cutover import flags
+from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.move import FINALIZE, TO_3, Move, ways
 from mirror.cutover.rails import plan as judge
+from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
 from mirror.parity.compare import compare
 from mirror.postgres.failures import translated
@@ -31,6 +34,8 @@ from mirror.postgres.sessions import connect
 from mirror.reverse.proof import differences
 from mirror.sidecar.parity_runs import derived, record
 
+#: Guard rails that are no matter while programs only read, and hold once they write.
+_MADE_LATER = frozenset({"foreign keys", "unique indexes", "not null", "sequences"})
 _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
 
@@ -206,7 +211,9 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
     folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
 
     def rails() -> str:
-        verdict = judge(source, status_of(source, settings), folder, dsn, schema, acknowledged, settings.options)
+        # What SQLite enforces and Postgres does not is made when Postgres is written to.
+        known = {*acknowledged, *_MADE_LATER}
+        verdict = judge(source, status_of(source, settings), folder, dsn, schema, known, settings.options)
         if not verdict.ready:
             wrong = [rail for rail in verdict.rails if not rail.passed]
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
@@ -226,10 +233,23 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             raise SinkError("compare with Postgres", str(source), report.reason or report.headline)
         return report.headline
 
+    def constrain(connection: psycopg.Connection[Any]) -> str:
+        found = Readiness(str(source), settings.options, acknowledged)
+        judge_constraints(found, connection, source, schema, None)
+        for text in found.statements:
+            connection.execute(text.encode(), prepare=False)
+        after = Readiness(str(source), settings.options, acknowledged)
+        judge_constraints(after, connection, source, schema, None)
+        if wrong := [rail for rail in after.rails if not rail.passed]:
+            detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
+            step = f"`{after.command('cutover plan')}` says what to do, or add --acknowledge"
+            raise MirrorError("make constraints", str(source), detail, next_step=step)
+        return f"{len(found.statements):,} statements for what SQLite enforces"
+
     def verify_back() -> str:
         count, found = differences(dsn, source, schema)
         if found:
             raise SinkError("compare with the file", str(source), "; ".join(found[:3]))
         return f"{count:,} rows are equal"
 
-    return Move(source, folder, dsn, schema, settings, rails, verify, verify_back)
+    return Move(source, folder, dsn, schema, settings, rails, verify, constrain, verify_back)

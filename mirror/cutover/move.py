@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.sql import SQL, Identifier
 
 from mirror.core.config.settings import Settings
@@ -16,6 +19,7 @@ from mirror.core.errors import ControlError, MirrorError, SinkError
 from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags
 from mirror.cutover.fence import Fence
+from mirror.cutover.made import droppable
 from mirror.cutover.steps import Step
 from mirror.postgres import phase
 from mirror.postgres.ddl import table_sql
@@ -43,6 +47,8 @@ class Move:
     """Raises ``MirrorError`` unless all guard rails are passed; returns what to say of them."""
     verify: Callable[[], str]
     """Raises ``MirrorError`` unless Postgres has what the file has; returns what to say of it."""
+    constrain: Callable[[psycopg.Connection[Any]], str]
+    """Makes in Postgres what SQLite enforces, in the transaction of the connection; raises ``MirrorError``."""
     verify_back: Callable[[], str]
     """The same in phase 3, while nothing is written in Postgres."""
     conn: Session = field(init=False)
@@ -170,16 +176,15 @@ class Move:
                     count += 1
         return f"{count:,}"
 
-    def analyze(self) -> str:
-        """Give the planner statistics: nothing has had to plan for these tables yet."""
-        with translated("analyze", str(self.source)):
-            for target in self.targets:
-                self.conn.execute(SQL("ANALYZE {}").format(table_sql(target)))
-        return ""
-
     def seal(self) -> str:
         """The point of no return: from this transaction on, Postgres is the original."""
         with translated("seal the source", str(self.source)), self.conn.transaction():
+            before = set(droppable(self.conn, self.targets))
+            with other_placeholders(self.conn) as conn:
+                said = self.constrain(conn)
+            made = [text for text in droppable(self.conn, self.targets) if text not in before]
+            for target in self.targets:
+                self.conn.execute(SQL("ANALYZE {}").format(table_sql(target)))
             capture.switch(self.conn, self.source_id, self.targets, on=True)
             start(self.conn, self.source_id)
             # A mirror that still runs cannot write any more.
@@ -188,7 +193,11 @@ class Move:
                 (str(self.source_id),),
             )
             phase.change(self.conn, self.source_id, self.phase.epoch, "phase = 3, sealed_at = now()")
-        return "the point of no return is behind: `mirror cutover rollback` is the way back"
+            self.conn.execute(
+                "UPDATE mirror.phase SET made = $2::jsonb WHERE source_id = $1::bigint",
+                (str(self.source_id), json.dumps(made)),
+            )
+        return f"{said}; the point of no return is behind: `mirror cutover rollback` is the way back"
 
     def turn_mirror(self) -> str:
         """Have the running mirror go the other way."""
@@ -272,6 +281,11 @@ class Move:
         """The point of no return on the way back: from this transaction on, the file is the original."""
         assert self.held is not None
         with translated("unseal the source", str(self.source)):
+            (made,) = self.held.execute(
+                "SELECT made FROM mirror.phase WHERE source_id = $1::bigint", (str(self.source_id),)
+            ).fetchone() or ([],)
+            for text in made:
+                self.held.execute(text.encode())
             # Not removed: that would wait for programs that read.
             capture.switch(self.held, self.source_id, self.targets, on=False)
             self.held.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(self.source_id),))
@@ -279,7 +293,7 @@ class Move:
             self.held.execute(
                 "UPDATE mirror.sources SET written_at = NULL WHERE source_id = $1::bigint", (str(self.source_id),)
             )
-            phase.change(self.held, self.source_id, self.phase.epoch, "phase = 2, sealed_at = NULL")
+            phase.change(self.held, self.source_id, self.phase.epoch, "phase = 2, sealed_at = NULL, made = '[]'")
             self.held.commit()
         self.release_postgres()
         return "the file is the original again"
@@ -302,8 +316,14 @@ class Move:
         self.close()
 
 
-def _nothing(_: Move) -> None:
-    """The next command does it again, or the session's end has undone it."""
+@contextmanager
+def other_placeholders(conn: Session) -> Iterator[psycopg.Connection[Any]]:
+    """The connection with psycopg's placeholders, for queries that only judge."""
+    made, conn.cursor_factory = conn.cursor_factory, psycopg.Cursor
+    try:
+        yield conn
+    finally:
+        conn.cursor_factory = made
 
 
 TO_2: tuple[Step[Move], ...] = (
@@ -329,8 +349,12 @@ TO_3: tuple[Step[Move], ...] = (
     Step("drain", "drain the mirror, and look again for writers", lambda move: move.drain()),
     Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
     Step("sequences", "set the sequences", lambda move: move.set_sequences()),
-    Step("analyze", "analyze the tables", lambda move: move.analyze()),
-    Step("seal", "seal the source, and switch the way back on", lambda move: move.seal(), final=True),
+    Step(
+        "seal",
+        "make constraints, analyze, seal the source, and switch the way back on",
+        lambda move: move.seal(),
+        final=True,
+    ),
     Step("turn", "have the mirror go the other way", lambda move: move.turn_mirror()),
     Step("flip", "have programs use Postgres alone", lambda move: move.flip(3)),
     Step("end", "record the phase", lambda move: move.end(3)),

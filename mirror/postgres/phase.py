@@ -39,18 +39,23 @@ def read(conn: Conn, source_id: int) -> Phase:
 
 def require_unsealed(conn: Conn, source_id: int, path: str) -> None:
     """Raise :class:`SealedError` if Postgres is the original of a source now."""
-    phase = read(conn, source_id)
-    if phase.sealed_at is None:
+    if not is_sealed(conn, source_id, path):
         return
-    if phase.finalized_at is not None:
-        step = "nothing: programs use Postgres; the file is an old copy"
-        raise SealedError("mirror a source", path, "its move to Postgres was finalized", next_step=step)
     raise SealedError(
         "mirror a source",
         path,
         "it was moved to Postgres: what programs have written there since would be lost",
         next_step="`mirror cutover rollback` goes back to the file, `mirror cutover finalize` ends the way back",
     )
+
+
+def is_sealed(conn: Conn, source_id: int, path: str) -> bool:
+    """Whether Postgres is the original of a source. Raises :class:`SealedError` if there is no way back any more."""
+    phase = read(conn, source_id)
+    if phase.finalized_at is not None:
+        step = "nothing: programs use Postgres; the file is an old copy"
+        raise SealedError("mirror a source", path, "its move to Postgres was finalized", next_step=step)
+    return phase.sealed_at is not None
 
 
 def take(conn: Conn, source_id: int, moving_to: int) -> Phase:

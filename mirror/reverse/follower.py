@@ -77,6 +77,7 @@ class ReverseFollower:
                     step = "`mirror cutover status` says in which phase the source is"
                     raise SinkError("begin the way back", str(database), "it was never begun", next_step=step)
                 self._source_id, agent, self._snapshot, lost, self.rejects = row
+                phase.is_sealed(conn, self._source_id, str(database))
                 self._targets = load_targets(conn, self._source_id, agent)
                 self._take()
             if lost is not None:
@@ -113,11 +114,11 @@ class ReverseFollower:
             )
 
     def is_wanted(self) -> bool:
-        """Whether the source is still sealed."""
+        """Whether the source is still sealed. Raises ``SealedError`` if its move was finalized."""
         if time.monotonic() - self._asked_at > CHECK_SECONDS:
             self._asked_at = time.monotonic()
             with translated("read the phase", str(self._database)):
-                self._wanted = phase.read(self._conn, self._source_id).sealed_at is not None
+                self._wanted = phase.is_sealed(self._conn, self._source_id, str(self._database))
         return self._wanted
 
     def close(self) -> None:
@@ -262,6 +263,8 @@ class ReverseFollower:
     def _check(self) -> None:
         """Raise :class:`WayBackLostError` if writes are not captured or cannot be read; remove old events."""
         with translated("look after the way back", str(self._database)):
+            if not phase.is_sealed(self._conn, self._source_id, str(self._database)):
+                return
             for name, target in self._targets.items():
                 if not capture.is_on(self._conn, self._source_id, target):
                     raise self._give_up(f"the triggers of {target.schema}.{target.name} ({name}) are gone or off")

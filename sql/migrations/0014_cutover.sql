@@ -46,6 +46,7 @@ CREATE TABLE mirror.phase (
     sealed_at    timestamptz,                 -- since then Postgres is the original: no mirror writes to these tables
     finalized_at timestamptz,                 -- since then there is no way back
     fence        text NOT NULL DEFAULT 'hold' CHECK (fence IN ('hold', 'rename', 'abort', 'watch')),
+    made         jsonb NOT NULL DEFAULT '[]', -- statements that drop what the move has made, for the way back
     changed_at   timestamptz NOT NULL DEFAULT now()
 );
 

@@ -1,0 +1,104 @@
+"""``mirror cutover advance`` and ``rollback``: forward, back and forward again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.commands import CommandLine
+from tests.support.source import Writer
+from tests.support.waiting import until
+
+CONFIGURATION = """{
+  // ours
+  "sources": ["../source.db"],
+  "storage": {"backend": "dual", "readFrom": "sqlite"}, // phase 1
+}
+"""
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    return CommandLine(folder, dsn)
+
+
+@pytest.fixture
+def configuration(folder: Path) -> Path:
+    (folder / "argent").mkdir()
+    path = folder / "argent" / "mirror.json"
+    path.write_text(CONFIGURATION)
+    return path
+
+
+@pytest.fixture
+def postgres(dsn: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+def advance(cli: CommandLine) -> list[str]:
+    done = cli.run("cutover", "advance", "--json", "--acknowledge", "backups")
+    assert done.code == 0, done
+    (source,) = json.loads(done.out)["sources"]
+    return [step["step"] for step in source["steps"] if step["event"] in ("done", "journal")]
+
+
+def rollback(cli: CommandLine) -> None:
+    done = cli.run("cutover", "rollback")
+    assert done.code == 0, done
+
+
+def phase(cli: CommandLine) -> int:
+    (source,) = json.loads(cli.run("cutover", "status", "--json").out)["sources"]
+    assert not source["configuration"] and source["moving_to"] is None, source
+    return int(source["phase"])
+
+
+def test_there_and_back_and_there_again(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    writer.run("CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT)", "INSERT INTO notes VALUES (1, 'in SQLite')")
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        assert phase(cli) == 1
+        advance(cli)
+        assert phase(cli) == 2 and '"readFrom": "postgres"' in configuration.read_text()
+        writer.run("INSERT INTO notes VALUES (2, 'in phase 2')")
+        steps = advance(cli)
+        assert steps.index("fence the file: no program can write to it") < steps.index("set the sequences")
+        assert phase(cli) == 3
+        changed = configuration.read_text()
+        assert '"backend": "postgres"' in changed and "// ours" in changed and "// phase 1" in changed
+        postgres.execute("INSERT INTO notes VALUES (3, 'in Postgres')")
+        postgres.execute("UPDATE notes SET body = 'changed there' WHERE id = 1")
+        until(lambda: writer.run("SELECT count(*) FROM notes") == [[3]])
+        # What would undo this is refused.
+        assert "moved to Postgres" in cli.run("parity", "--repair").out
+        assert "moved to Postgres" in cli.run("wait", "--timeout", "1").err
+        rollback(cli)
+        assert phase(cli) == 2
+        everything = [[1, "changed there"], [2, "in phase 2"], [3, "in Postgres"]]
+        assert writer.run("SELECT * FROM notes") == everything
+        writer.run("INSERT INTO notes VALUES (4, 'in SQLite again')")
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        rollback(cli)
+        assert phase(cli) == 1
+        advance(cli)
+        assert cli.run("parity").code == 0
+        advance(cli)
+        assert phase(cli) == 3
+        postgres.execute("DELETE FROM notes WHERE id = 4")
+        until(lambda: writer.run("SELECT * FROM notes") == everything)
+        done = cli.run("cutover", "finalize")
+        assert done.code == 0, done
+        assert "nothing left to do" in cli.run("cutover", "rollback").error
+    done = cli.run("up", database, "--once")
+    assert done.code == 2 and "finalized" in done.err and "Traceback" not in done.err
