@@ -49,6 +49,9 @@ class Way:
             capture.install(session, self.source_id, targets)
             capture.switch(session, self.source_id, targets, on=True)
             start(session, self.source_id)
+            session.execute(
+                f"INSERT INTO mirror.phase (source_id, phase, sealed_at) VALUES ({self.source_id}, 3, now())"
+            )
 
     @contextmanager
     def follower(self) -> Iterator[ReverseFollower]:
@@ -91,6 +94,7 @@ def way(dsn: str, database: Path, writer: Writer, mirror: MirrorProcess) -> Iter
     lost = made.postgres.execute("SELECT lost FROM mirror.reverse").fetchone() != (None,)
     with connect(dsn, raw=True) as session, session.transaction():
         capture.remove(session, made.source_id, load_targets(session, made.source_id, None).values())
+    made.postgres.execute("DELETE FROM mirror.phase")
     if not lost and not made.rejects():
         mirror.start()
         mirror.wait_applied()
