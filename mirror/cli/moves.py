@@ -23,7 +23,7 @@ from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
 from mirror.cutover import flags
 from mirror.cutover.constraints import judge_constraints
-from mirror.cutover.move import FINALIZE, TO_3, Move, ways
+from mirror.cutover.move import FINALIZE, Move, left_over, ways
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
@@ -153,12 +153,11 @@ def _move(
                     print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
 
             with _opened(source, dsn, settings, acknowledged) as move:
-                number, steps = _way(move, back=back, final=final)
                 if dry_run:
-                    for step in steps:
+                    for step in _way(move, back=back, final=final)[1]:
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
                     continue
-                _carry_out(move, number, steps, say)
+                number = _carry_out(move, say, back=back, final=final)
             outcome.append({"source": str(source), "phase": number, "steps": events})
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": outcome}, indent=2))
@@ -166,36 +165,36 @@ def _move(
 
 def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Move]]]:
     if final:
-        if move.phase.sealed_at is None or move.phase.moving_to is not None:
-            detail = "it is not in phase 3" if move.phase.sealed_at is None else "a move has not ended"
+        if move.phase.sealed_at is None or move.phase.finalized_at is not None:
+            detail = "it is not in phase 3" if move.phase.sealed_at is None else "that was done"
             raise MirrorError("finalize a move", str(move.source), detail, next_step="`mirror cutover status` shows it")
         return 3, FINALIZE
     return ways(move.phase, back)
 
 
-def _carry_out(
-    move: Move, number: int, steps: Sequence[Step[Move]], say: Callable[[Step[Move], Event, str], None]
-) -> None:
-    """Do the steps; first what a command that was killed has left."""
-    before = move.phase
-    if before.moving_to is not None:
-        move.take(before.moving_to)
-        # From the journal row on, the phase itself has changed: what is left of that move is done first.
-        if before.moving_to == before.number:
-            left = TO_3 if before.number == 3 else ways(before._replace(number=3, sealed_at=1.0), True)[1]
-            run(left, move, say, no_fault, resumed=True)
-            if (number, before.number) in ((3, 3), (2, 2)):
-                return
-            move.phase = move.phase._replace(moving_to=None)
+def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, back: bool, final: bool) -> int:
+    """First do what a command that was killed has left, then the steps; returns the phase."""
+    if move.phase.moving_to is not None:
+        target = move.phase.moving_to
+        before, steps, resumed = left_over(move.phase)
+        move.take(target)
+        if resumed:
+            run(steps, move, say, no_fault, resumed=True)
         else:
-            undo(TO_3 if before.moving_to == 3 else steps, move, say)
+            undo(steps, move, say)
+            move.change("moving_to = NULL")
+        move.read()
+        if resumed and not final and (target > before) is not back:
+            return target  # which is what this command was to do
+    number, steps = _way(move, back=back, final=final)
     move.take(number)
     try:
         run(steps, move, say, no_fault, resumed=False)
     except BaseException:
-        if move.held is None and _still(move):
+        if _still(move):
             move.change("moving_to = NULL")
         raise
+    return number
 
 
 def _still(move: Move) -> bool:

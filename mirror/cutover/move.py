@@ -78,6 +78,11 @@ class Move:
             self.conn.close()
             raise
 
+    def read(self) -> None:
+        """Read the phase again. Raises ``SinkError``."""
+        with translated("read the phase", str(self.source)):
+            self.phase = phase.read(self.conn, self.source_id)
+
     def close(self) -> None:
         """Release everything."""
         self.release_file()
@@ -397,3 +402,18 @@ def ways(now: Phase, back: bool) -> tuple[int, tuple[Step[Move], ...]]:
     return {(1, False): (2, TO_2), (2, False): (3, TO_3), (3, True): (2, BACK_TO_2), (2, True): (1, BACK_TO_1)}[
         number, back
     ]
+
+
+def left_over(now: Phase) -> tuple[int, tuple[Step[Move], ...], bool]:
+    """What a command has left that was killed: the phase it began in, its steps, and whether the rest is to be done.
+
+    Else, before the point of no return, all that was done is to be undone. ``now``: with a move that has not ended.
+    """
+    sealed = now.sealed_at is not None
+    if now.moving_to == 3:
+        return 2, TO_3, sealed
+    if now.moving_to == 1:
+        return 2, BACK_TO_1, False
+    if sealed or now.number == 2:
+        return 3, BACK_TO_2, not sealed
+    return 1, TO_2, False

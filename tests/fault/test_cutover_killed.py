@@ -1,0 +1,122 @@
+"""A command that moves a source is killed in and between its steps; the next one goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mirror.cutover.move import BACK_TO_2, TO_3
+from tests.support.commands import CommandLine
+from tests.support.source import Writer
+from tests.support.waiting import LIMIT, until
+
+CONFIGURATION = '{"sources": ["../source.db"], "storage": {"backend": "dual", "readFrom": "sqlite"}}'
+FORWARD = [f"cutover:{where} {step.name}" for step in TO_3 for where in ("before", "in")]
+BACK = [f"cutover:{where} {step.name}" for step in BACK_TO_2 for where in ("before", "in")]
+HARNESS = Path(__file__).parents[1] / "support" / "move_process.py"
+SEAL = [step.name for step in TO_3].index("seal")
+
+
+class World:
+    def __init__(self, cli: CommandLine, writer: Writer, postgres: psycopg.Connection[tuple[object, ...]]) -> None:
+        self.cli, self.writer, self.postgres = cli, writer, postgres
+        self.number = 0
+
+    def kill(self, seam: str, *command: str) -> None:
+        """Run a command that kills itself at a seam."""
+        done = subprocess.run(
+            [sys.executable, str(HARNESS), seam, "cutover", *command],
+            env=self.cli.environment(),
+            cwd=self.cli.folder,
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, (seam, done.stdout, done.stderr)
+
+    def run(self, *command: str) -> None:
+        done = self.cli.run("cutover", *command)
+        assert done.code == 0, (command, done)
+
+    def phase(self) -> dict[str, object]:
+        (source,) = json.loads(self.cli.run("cutover", "status", "--json").out)["sources"]
+        assert isinstance(source, dict)
+        return source
+
+    def write(self) -> None:
+        """A program writes to the file, which must be open to it."""
+        self.number += 1
+        self.writer.run(f"INSERT INTO notes VALUES ({self.number}, 'in the file')")
+
+    def write_there(self) -> None:
+        self.number += 1
+        self.postgres.execute(f"INSERT INTO notes VALUES ({self.number}, 'there')")
+
+    def require_equal(self) -> None:
+        query = "SELECT id, body FROM notes ORDER BY id"
+
+        def equal() -> bool:
+            theirs = [list(row) for row in self.postgres.execute(query).fetchall()]
+            return len(theirs) == self.number and self.writer.run(query) == theirs
+
+        until(equal)
+
+
+@pytest.fixture
+def world(folder: Path, dsn: str, writer: Writer, database: Path) -> Iterator[World]:
+    (folder / "argent").mkdir()
+    (folder / "argent" / "mirror.json").write_text(CONFIGURATION)
+    cli = CommandLine(folder, dsn)
+    writer.run("CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT NOT NULL)")
+    with psycopg.connect(dsn, autocommit=True) as postgres, cli.up(database):
+        made = World(cli, writer, postgres)
+        made.write()
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        made.run("advance", "--acknowledge", "backups")
+        yield made
+        made.require_equal()
+        if made.phase()["phase"] == 3:
+            made.run("rollback")
+        made.write()
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+
+
+@pytest.mark.parametrize("seam", FORWARD)
+def test_advance(world: World, seam: str) -> None:
+    at = FORWARD.index(seam) // 2
+    world.kill(seam, "advance", "--acknowledge", "backups")
+    if at < SEAL or seam == "cutover:before seal":
+        world.write()  # the file is open again
+        assert world.phase()["phase"] == 2
+    elif seam != "cutover:in seal":
+        assert world.phase()["phase"] == 3
+    world.run("advance", "--acknowledge", "backups")
+    assert (world.phase()["phase"], world.phase()["moving_to"]) == (3, None)
+    world.write_there()
+    world.require_equal()
+
+
+@pytest.mark.parametrize("seam", BACK)
+def test_rollback(world: World, seam: str) -> None:
+    world.run("advance", "--acknowledge", "backups")
+    world.write_there()
+    world.kill(seam, "rollback")
+    world.run("rollback")
+    assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
+    world.write()
+
+
+@pytest.mark.parametrize("seam", FORWARD[2 * SEAL + 1 :])
+def test_rollback_of_an_advance_that_was_killed(world: World, seam: str) -> None:
+    world.kill(seam, "advance", "--acknowledge", "backups")
+    world.write_there()
+    world.run("rollback")
+    assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
+    world.write()
