@@ -41,6 +41,8 @@ class PageBatch:
     """Size of the database after the batch, in pages; 0 if the batch is empty."""
     commits: int
     page_size: int
+    compared: bool = False
+    """It comes from comparing pages: one of the two states may be none that SQLite has committed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,8 +172,12 @@ class Replica:
         images: Mapping[int, Image],
         rebuild: frozenset[str] = frozenset(),
         check: Callable[[], None] | None = None,
+        *,
+        compared: bool = False,
     ) -> Decoded:
         """Decode a batch's pages against the replica; ``check`` is called at each page read and may raise.
+
+        ``compared``: the batch comes from comparing pages (see :func:`~mirror.sqlite.decode.diff.decode`).
 
         Raises ``FormatError`` and ``SourceError``, also while the result is read.
         """
@@ -184,7 +188,7 @@ class Replica:
             image = images.get(pgno)
             return self.read(pgno) if image is None else self._images.read(image, self.page_size)
 
-        return decode(self.read, new, images.keys(), self.schema, self._map, self._layout, rebuild)
+        return decode(self.read, new, images.keys(), self.schema, self._map, self._layout, rebuild, verify=compared)
 
     def rows(self, table: Table) -> Iterator[RowChange]:
         """All rows of a table at the position, as inserts; ``DamagedError`` after the last if not all can be read."""
@@ -266,7 +270,7 @@ class Replica:
                 return None
             pages = header.size_in(file_size or 0)
         kept = {pgno: image for pgno, image in images.items() if pgno <= pages}
-        return PageBatch(head, kept, pages, commits, self.page_size)
+        return PageBatch(head, kept, pages, commits, self.page_size, compared=True)
 
     def another_form(self, batch: PageBatch) -> str:
         """What a batch changes of that by which all pages are read, so that a whole copy has to be made; "" if nothing.

@@ -88,7 +88,7 @@ def deliver(
     last: list[Decoded] = []
 
     def make_batch(whole: frozenset[str]) -> Batch:
-        decoded = replica.decode(found.images, whole, check)
+        decoded = replica.decode(found.images, whole, check, compared=found.compared)
         last[:] = [decoded]
         return Batch(position, found.commits, decoded.schema_changes, on_rows(decoded.tables))
 

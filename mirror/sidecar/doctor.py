@@ -112,7 +112,9 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
             "ok",
             "journal mode",
             "WAL: every commit is followed; a program that locks the file for itself"
-            " alone (exclusive locking mode, Turso's engine) cannot open it beside a mirror",
+            " alone (exclusive locking mode, Turso's engine) cannot open it beside a mirror; and the mirror keeps the"
+            f" log when the program ends, so before you put a backup in place, stop the mirror too, and delete"
+            f" {source.name}-wal and {source.name}-shm",
         )
     else:
         report.add(

@@ -32,7 +32,7 @@ def make(path: Path, *pragmas: str, mode: str = "WAL") -> Path:
 
 def texts(dsn: str) -> list[str]:
     with psycopg.connect(dsn) as connection:
-        found = connection.execute("SELECT v #>> '{}' FROM t ORDER BY id").fetchall()
+        found = connection.execute("SELECT to_jsonb(v) #>> '{}' FROM t ORDER BY id").fetchall()
     return [text for (text,) in found]
 
 

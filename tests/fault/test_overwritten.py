@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,65 @@ def test_a_format_that_sqlite_cannot_read(
     writer.run("INSERT INTO t VALUES (1001, 'and on')")
     mirror.check()
     assert rows(dsn) == 502
+
+
+def made(path: Path, mode: str, ddl: str, values: str, *more: str) -> bytes:
+    """A database of 3,000 rows."""
+    with Writer(path) as writer:
+        writer.run(f"PRAGMA journal_mode={mode}", ddl, filling(values).format(1, 3000), *more)
+        if mode == "WAL":
+            writer.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "TRUNCATE", "PERSIST"])
+def test_a_lower_change_counter(
+    make_mirror: Callable[..., MirrorProcess], database: Path, folder: Path, dsn: str, mode: str
+) -> None:
+    """Without a WAL, an older backup is copied over the file: it has had fewer commits."""
+    ddl = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"
+    older = made(folder / "older.db", mode, ddl, "i, 'older ' || i")
+    made(database, mode, ddl, "i, 'row ' || i", *(f"UPDATE t SET v = 'x' WHERE id = {i}" for i in range(9)))
+    mirror = make_mirror(database)
+    mirror.start()
+    mirror.wait_applied()
+    overwrite(database, older)
+    until(lambda: mirror.status()["comparisons"] > 0)
+    mirror.check()
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM t WHERE v LIKE 'older%'").fetchone() == (3000,)
+
+
+KINDS = {
+    "rowid": ("CREATE TABLE t(id INTEGER PRIMARY KEY, v, b)", "i, '{} ' || i, randomblob(50)"),
+    "text": (
+        "CREATE TABLE t(id TEXT PRIMARY KEY, v, b) WITHOUT ROWID",
+        "printf('k%06d', i), '{} ' || i, randomblob(50)",
+    ),
+    "none": ("CREATE TABLE t(id, v, b)", "i, '{} ' || i, randomblob(50)"),
+}
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_of_it_for_a_while(
+    make_mirror: Callable[..., MirrorProcess], database: Path, folder: Path, mode: str, kind: str
+) -> None:
+    """A copy that stands still half-way: the tree then has keys twice, and none is lost when it goes on."""
+    ddl, values = KINDS[kind]
+    other = made(folder / "other.db", mode, ddl, values.format("n"), *(f"PRAGMA user_version={i}" for i in range(20)))
+    made(database, mode, ddl, values.format("longer"))
+    mirror = make_mirror(database)
+    mirror.start()
+    mirror.wait_applied()
+    half = len(other) // 2 // 4096 * 4096
+    with open(database, "r+b", buffering=0) as file:
+        file.write(other[:half])
+        until(lambda: mirror.status()["comparisons"] > 0 or mirror.status()["resyncs"][1:])
+        mirror.status_when(lambda status: status["phase"] in ("following", "waiting"))
+        file.write(other[half:])
+        file.truncate(len(other))
+    mirror.status_when(
+        lambda status: status["phase"] == "following" and not status["last_error"] and not status["refusals"]
+    )
+    mirror.check()

@@ -34,7 +34,7 @@ from mirror.sidecar.deliver import apply_with_answers
 from mirror.sidecar.hooktalk.crosscheck import Json, Net, differences, is_comparable, key_of, net
 from mirror.sidecar.hooktalk.provenance import WriteLog
 from mirror.sidecar.hooktalk.receive import MOST_COMMITS, HookedCommit, HookReceiver, InFile
-from mirror.sqlite.format.header import DatabaseHeader, schema_cookie
+from mirror.sqlite.format.header import DatabaseHeader, change_counter, schema_cookie
 
 #: Seconds after which a change that capture reported and hooks have not explained is found by comparing pages.
 PATIENCE_SECONDS = 0.2
@@ -160,6 +160,12 @@ class Replay:
         until = None if found is None else found.counter
         if until is not None and until == self._counter == self._reported:
             return self._give_up()  # it has changed, and its counter has not: a commit under a lock that is kept
+        if (
+            until is not None
+            and _is_before(until, self._counter)
+            and _is_before(change_counter(header()), self._counter)
+        ):
+            return self._give_up()  # another content was put into the file; else the report is late
         commits = self._chain(until)
         rows = net(commits, replica.schema.tables, whole=True) if commits else {}
         if rows is None:

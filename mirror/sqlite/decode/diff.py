@@ -13,6 +13,7 @@ from mirror.core.errors import FormatError
 from mirror.core.inherited import Known, inherited, withheld
 from mirror.core.rows import RowChange, SchemaChange, TableChanges
 from mirror.core.tables import Column, Table
+from mirror.sqlite.decode.keys import once
 from mirror.sqlite.decode.mapping import ReadRun, map_tree
 from mirror.sqlite.decode.pagemap import NONE, TREE, MapUpdate, Owner, PageMap
 from mirror.sqlite.decode.rows import RowDiff, RowFormat, RowReader
@@ -99,14 +100,17 @@ def decode(
     pagemap: PageMap,
     layout: Layout,
     rebuild: frozenset[str] = frozenset(),
+    *,
+    verify: bool = False,
 ) -> Decoded:
     """Decode a page set.
 
     ``old`` and ``new`` read a page as of before and after; ``changed``: the pages that may differ.
     ``schema`` and ``pagemap`` describe the state before. Tables named in ``rebuild`` give all their
-    rows as inserts. Raises ``FormatError`` (also while the result is read), ``SourceError``.
+    rows as inserts. ``verify``: the pages may be of a file that was half overwritten, so that a tree has a key
+    twice. Raises ``FormatError`` (also while the result is read), then for such a key, too; ``SourceError``.
     """
-    return _Decoder(old, new, changed, schema, pagemap, layout, rebuild).run()
+    return _Decoder(old, new, changed, schema, pagemap, layout, rebuild, verify=verify).run()
 
 
 class _Decoder:
@@ -119,12 +123,15 @@ class _Decoder:
         pagemap: PageMap,
         layout: Layout,
         rebuild: frozenset[str],
+        *,
+        verify: bool,
     ) -> None:
         self._old: ReadPage = _Pages(old).__getitem__
         self._new: ReadPage = _Pages(new).__getitem__
         self._schema = schema
         self._layout = layout
         self._rebuild = rebuild
+        self._verify = verify
         self._update = MapUpdate()
         self._touched, self._dirty = _touched_trees(changed, pagemap)
 
@@ -214,17 +221,20 @@ class _Decoder:
         if carried:
             olds = RowReader(RowFormat(before, self._layout.encoding, after, carried), self._layout.geometry, self._old)
         rows = RowDiff(olds, news, self._dirty, self._update)
+        changes = self._compared(before, after, rows)
+        if self._verify:
+            changes = once(changes, after, before.root, olds, news)
+        return TableChanges(after, changes)
+
+    def _compared(self, before: Table, after: Table, rows: RowDiff) -> Iterator[RowChange]:
         index = before.without_rowid
         if before.root != after.root:
             self._forget(before)
             for pgno in walk(after.root, self._new, interior=True):
                 self._update.set(pgno, TREE, after.root)
-            return TableChanges(
-                after,
-                rows.trees(
-                    sorted(walk(before.root, self._old, interior=index)),
-                    sorted(walk(after.root, self._new, interior=index)),
-                ),
+            return rows.trees(
+                sorted(walk(before.root, self._old, interior=index)),
+                sorted(walk(after.root, self._new, interior=index)),
             )
         tree = compare_tree(before.root, self._touched[before.root], self._old, self._new, index)
         for pgno in tree.left:
@@ -232,8 +242,8 @@ class _Decoder:
         for pgno in tree.joined:
             self._update.set(pgno, TREE, after.root)
         if tree.paired:
-            return TableChanges(after, rows.pages(tree.old_rows))
-        return TableChanges(after, rows.trees(tree.old_rows, tree.new_rows))
+            return rows.pages(tree.old_rows)
+        return rows.trees(tree.old_rows, tree.new_rows)
 
     def _forget(self, table: Table) -> None:
         for pgno in walk(table.root, self._old, interior=True):

@@ -136,6 +136,11 @@ def is_wal(header: bytes) -> bool:
     return header[19:20] == b"\2"
 
 
+def change_counter(page1: bytes) -> int:
+    """The change counter, of page 1 or the header alone."""
+    return int.from_bytes(page1[24:28], "big")
+
+
 def schema_cookie(page1: bytes) -> bytes:
     """The four bytes of the schema cookie, for comparing two versions of page 1."""
     return page1[40:44]
