@@ -174,6 +174,7 @@ def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Mov
 
 def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, back: bool, final: bool) -> int:
     """First do what a command that was killed has left, then the steps; returns the phase."""
+    steps: Sequence[Step[Move]]
     if move.phase.moving_to is not None:
         target = move.phase.moving_to
         before, steps, resumed = left_over(move.phase)
