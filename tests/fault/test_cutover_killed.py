@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,6 +21,14 @@ from tests.support.waiting import LIMIT, until
 CONFIGURATION = '{"sources": ["../source.db"], "storage": {"backend": "dual", "readFrom": "sqlite"}}'
 FORWARD = [f"cutover:{where} {step.name}" for step in TO_3 for where in ("before", "in")]
 BACK = [f"cutover:{where} {step.name}" for step in BACK_TO_2 for where in ("before", "in")]
+#: In the normal run; the others take minutes.
+QUICK = {"in fence", "before seal", "in seal", "in turn", "in hold", "in unseal"}
+
+
+def seams(table: list[str]) -> list[Any]:
+    return [pytest.param(seam, marks=() if seam.partition(":")[2] in QUICK else pytest.mark.slow) for seam in table]
+
+
 HARNESS = Path(__file__).parents[1] / "support" / "move_process.py"
 SEAL = [step.name for step in TO_3].index("seal")
 
@@ -88,7 +97,7 @@ def world(folder: Path, dsn: str, writer: Writer, database: Path) -> Iterator[Wo
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
 
 
-@pytest.mark.parametrize("seam", FORWARD)
+@pytest.mark.parametrize("seam", seams(FORWARD))
 def test_advance(world: World, seam: str) -> None:
     at = FORWARD.index(seam) // 2
     world.kill(seam, "advance", "--acknowledge", "backups")
@@ -103,7 +112,7 @@ def test_advance(world: World, seam: str) -> None:
     world.require_equal()
 
 
-@pytest.mark.parametrize("seam", BACK)
+@pytest.mark.parametrize("seam", seams(BACK))
 def test_rollback(world: World, seam: str) -> None:
     world.run("advance", "--acknowledge", "backups")
     world.write_there()
@@ -113,7 +122,7 @@ def test_rollback(world: World, seam: str) -> None:
     world.write()
 
 
-@pytest.mark.parametrize("seam", FORWARD[2 * SEAL + 1 :])
+@pytest.mark.parametrize("seam", seams(FORWARD[2 * SEAL + 1 :]))
 def test_rollback_of_an_advance_that_was_killed(world: World, seam: str) -> None:
     world.kill(seam, "advance", "--acknowledge", "backups")
     world.write_there()
