@@ -51,13 +51,22 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 @json_option
 @_acknowledge
 @_dry_run
-def advance(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...], dry_run: bool) -> None:
+@click.option(
+    "--fence",
+    type=click.Choice(("hold", "watch")),
+    default="hold",
+    show_default=True,
+    help="In phase 3: hold the file's write lock, so that no program can write to it, or only watch and say so.",
+)
+def advance(
+    settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...], dry_run: bool, fence: str
+) -> None:
     """Move programs one phase forward, from SQLite towards Postgres.
 
     It needs a running mirror (`mirror up`), and passes the guard rails of `mirror cutover plan` first. Any error before
     the point of no return undoes everything; a command that was killed is completed by the next one.
     """
-    _move(settings, acknowledged, back=False, final=False, dry_run=dry_run, as_json=as_json)
+    _move(settings, acknowledged, fence, back=False, final=False, dry_run=dry_run, as_json=as_json)
 
 
 @cutover.command(
@@ -139,7 +148,14 @@ def _time(seconds: float | None) -> str | None:
 
 
 def _move(
-    settings: Settings, acknowledged: Sequence[str], *, back: bool, final: bool, dry_run: bool, as_json: bool
+    settings: Settings,
+    acknowledged: Sequence[str],
+    fence: str = "hold",
+    *,
+    back: bool,
+    final: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     console = Console()
     outcome: list[dict[str, Any]] = []
@@ -152,7 +168,7 @@ def _move(
                 if not as_json and event != "begun":
                     print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
 
-            with _opened(source, dsn, settings, acknowledged) as move:
+            with _opened(source, dsn, settings, acknowledged, fence) as move:
                 if dry_run:
                     for step in _way(move, back=back, final=final)[1]:
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
@@ -207,7 +223,7 @@ def _still(move: Move) -> bool:
     return (now.number, now.sealed_at) == (move.phase.number, move.phase.sealed_at)
 
 
-def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[str]) -> Move:
+def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[str], fence: str = "hold") -> Move:
     folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
 
     def rails() -> str:
@@ -252,4 +268,4 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             raise SinkError("compare with the file", str(source), "; ".join(found[:3]))
         return f"{count:,} rows are equal"
 
-    return Move(source, folder, dsn, schema, settings, rails, verify, constrain, verify_back)
+    return Move(source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_back)

@@ -23,6 +23,7 @@ MirrorError            ``mirror``                anything else, also a bug
 ├── StorageError       ``storage``               what a program asked of its storage adapter
 │   ├── ConstraintError ``storage.constraint``   a row that breaks a constraint of its table
 │   ├── UnsupportedError ``storage.unsupported`` a method that the store in use does not have
+│   ├── MovedBackError ``storage.moved_back``    programs were moved back to the file
 │   └── TokenError     ``storage.token``         a session's token that says nothing about what Postgres has
 └── ConfigError        ``config``                mirror.json, argent.json, the environment or the flags
 
@@ -280,6 +281,13 @@ class UnsupportedError(StorageError):
     """The store in use does not have what was asked for; another one does."""
 
     code = "storage.unsupported"
+
+
+class MovedBackError(StorageError):
+    """A write to Postgres of a program that was moved back to its SQLite file, and does not know it yet."""
+
+    code = "storage.moved_back"
+    retryable = True
 
 
 class TokenError(StorageError):

@@ -17,7 +17,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, MirrorError, SinkError
 from mirror.core.status import Phase as MirrorPhase
-from mirror.cutover import flags
+from mirror.cutover import flags, guard
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
 from mirror.cutover.steps import Step
@@ -43,6 +43,8 @@ class Move:
     dsn: str
     schema: str
     settings: Settings
+    kept: str
+    """How programs are kept from writing to the file after the switch: hold or watch."""
     judge: Callable[[], str]
     """Raises ``MirrorError`` unless all guard rails are passed; returns what to say of them."""
     verify: Callable[[], str]
@@ -190,6 +192,7 @@ class Move:
             made = [text for text in droppable(self.conn, self.targets) if text not in before]
             for target in self.targets:
                 self.conn.execute(SQL("ANALYZE {}").format(table_sql(target)))
+            guard.take_down(self.conn, self.source_id, self.targets)
             capture.switch(self.conn, self.source_id, self.targets, on=True)
             start(self.conn, self.source_id)
             # A mirror that still runs cannot write any more.
@@ -197,7 +200,9 @@ class Move:
                 "UPDATE mirror.sources SET epoch = epoch + 1, written_at = NULL WHERE source_id = $1::bigint",
                 (str(self.source_id),),
             )
-            phase.change(self.conn, self.source_id, self.phase.epoch, "phase = 3, sealed_at = now()")
+            phase.change(
+                self.conn, self.source_id, self.phase.epoch, f"phase = 3, sealed_at = now(), fence = '{self.kept}'"
+            )
             self.conn.execute(
                 "UPDATE mirror.phase SET made = $2::jsonb WHERE source_id = $1::bigint",
                 (str(self.source_id), json.dumps(made)),
@@ -293,6 +298,7 @@ class Move:
                 self.held.execute(text.encode())
             # Not removed: that would wait for programs that read.
             capture.switch(self.held, self.source_id, self.targets, on=False)
+            guard.put_up(self.held, self.source_id, self.targets)
             self.held.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(self.source_id),))
             self.held.execute("DELETE FROM mirror.reverse WHERE source_id = $1::bigint", (str(self.source_id),))
             self.held.execute(

@@ -26,8 +26,9 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.settings import SET
 
 _BACKEND = "SELECT pg_catalog.pg_backend_pid()"
-#: Before the other settings, in one message: what could end the statement that sets them, or change its meaning.
-_FIRST = b"SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp"
+#: Before the other settings, in one message: what could end the statement that sets them, or change its meaning; and
+#: who writes, for :mod:`mirror.cutover.guard`.
+_FIRST = b"SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp; SET mirror.writer = 'on'"
 _FIRST_SINCE_17 = b"SET transaction_timeout = 0; "
 #: How often a pooler is asked for another server process: it may have any number of them to choose from.
 _POOLER_TRIES = 5

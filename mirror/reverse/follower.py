@@ -78,12 +78,13 @@ class ReverseFollower:
                     raise SinkError("begin the way back", str(database), "it was never begun", next_step=step)
                 self._source_id, agent, self._snapshot, lost, self.rejects = row
                 phase.is_sealed(conn, self._source_id, str(database))
+                fence = phase.read(conn, self._source_id).fence
                 self._targets = load_targets(conn, self._source_id, agent)
                 self._take()
             if lost is not None:
                 raise self._lost(lost)
             self._rows = {name: TableRows(self._conn, target) for name, target in self._targets.items()}
-            self._writer = SqliteWriter(database)
+            self._writer = SqliteWriter(database, hold=fence == "hold")
         except BaseException:
             self._conn.close()
             raise
@@ -112,6 +113,11 @@ class ReverseFollower:
             raise FencedError(
                 "carry writes back", str(self._database), "another mirror does", next_step=step, retryable=True
             )
+
+    @property
+    def strays(self) -> int:
+        """How often programs have committed to the file since this was opened."""
+        return self._writer.strays
 
     def is_wanted(self) -> bool:
         """Whether the source is still sealed. Raises ``SealedError`` if its move was finalized."""
@@ -149,6 +155,8 @@ class ReverseFollower:
         Raises :class:`SinkError` and :class:`SourceError`, retryable where that may help, and
         :class:`WayBackLostError`.
         """
+        self._writer.keep_lock()
+        self._writer.look()
         now = time.monotonic()
         if now - self._checked_at > CHECK_SECONDS:
             self._check()

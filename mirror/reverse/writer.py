@@ -6,6 +6,10 @@ what Postgres shows. Foreign keys are not enforced meanwhile: the order within a
 Postgres has done what they do.
 
 A commit is on the disk before the batch counts as applied (``synchronous=FULL``).
+
+With ``hold`` the write lock is kept between batches, so that no program can write to the file. It is taken as soon as
+it is free; between a commit and the next lock a program may be faster. Such a commit, or any where the lock is not
+kept, is counted: :attr:`SqliteWriter.strays`.
 """
 
 from __future__ import annotations
@@ -75,9 +79,13 @@ class Table:
 class SqliteWriter:
     """A connection that writes. Close it after use; nothing else in the process may open the file otherwise."""
 
-    def __init__(self, path: Path) -> None:
+    strays = 0
+    """How often others have committed since it was opened."""
+
+    def __init__(self, path: Path, *, hold: bool = False) -> None:
         """Raises :class:`SourceError` if the file is not there or cannot be opened."""
         self._path = path
+        self._hold = hold
         try:
             self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
             self._db.set_busy_timeout(BUSY_MS)
@@ -85,9 +93,35 @@ class SqliteWriter:
             self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
         except apsw.Error as error:
             raise self._failed(error) from error
+        self._version = self._data_version()
         self._tables: dict[str, Table] = {}
         self._names: dict[str, str] = {}
         self._touched: dict[tuple[str, Row], None] = {}
+
+    def _data_version(self) -> int:
+        """Changes when another connection has committed."""
+        return int(self._db.pragma("data_version"))
+
+    def keep_lock(self) -> None:
+        """Take the write lock, if it is to be held and is free. Raises :class:`SourceError`."""
+        if not self._hold or self._db.in_transaction:
+            return
+        self._db.set_busy_timeout(0)
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except (apsw.BusyError, apsw.LockedError):
+            return  # a program has it: the next look tries again
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        finally:
+            self._db.set_busy_timeout(BUSY_MS)
+        self.look()
+
+    def look(self) -> None:
+        """Count the commits of others since the last look, as one."""
+        if (version := self._data_version()) != self._version:
+            self._version = version
+            self.strays += 1
 
     def _failed(self, error: apsw.Error) -> SourceError:
         busy = isinstance(error, apsw.BusyError | apsw.LockedError)
@@ -167,10 +201,12 @@ class SqliteWriter:
 
     def begin(self) -> None:
         """Begin a batch. Raises :class:`SourceError`, retryable if a program holds the lock."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
-            raise self._failed(error) from error
+        if not self._db.in_transaction:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except apsw.Error as error:
+                raise self._failed(error) from error
+            self.look()
         self._touched.clear()
         if any(table.disturbed for table in self._tables.values()):
             self._db.preupdate_hook(self._note, id=self)
@@ -269,6 +305,7 @@ class SqliteWriter:
         except apsw.Error as error:
             self.roll_back()
             raise self._failed(error) from error
+        self.keep_lock()
         self.triggers(fire=True)
 
     def roll_back(self) -> None:

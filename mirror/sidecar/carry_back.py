@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from loguru import logger
+from msgspec.structs import replace
 
 from mirror.core.backoff import Backoff
 from mirror.core.errors import MirrorError
@@ -39,7 +40,7 @@ def carry_back(
     """
     name = task.database.name
     backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
-    busy_until, said = 0.0, ""
+    busy_until, said, strays = 0.0, "", 0
     with ExitStack() as stack:
         follower: ReverseFollower | None = None
         while True:
@@ -50,15 +51,20 @@ def carry_back(
                 if follower is None:
                     follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults)
                     stack.callback(follower.close)
+                    strays = 0
                     status.carries_back(Phase.REVERSE)
                     logger.info("{}: what is written in Postgres is carried into the file", name)
                 if not follower.is_wanted():
                     logger.info("{}: it is mirrored into Postgres again", name)
                     return
+                known = status.reverse or ReverseReport()
                 if (applied := follower.step()) is not None:
                     busy_until, pause = time.monotonic() + BUSY_SECONDS, 0.0
-                    rows = status.reverse.rows + applied.rows if status.reverse else applied.rows
-                    status.reverse = ReverseReport(rows=rows, rejects=follower.rejects, applied_at=time.time())
+                    known = replace(known, rows=known.rows + applied.rows, applied_at=time.time())
+                if follower.strays > strays:
+                    logger.warning("{}: a program has written to the file, and not to Postgres", name)
+                    known, strays = replace(known, strays=known.strays + follower.strays - strays), follower.strays
+                status.reverse = replace(known, rejects=follower.rejects)
                 backoff.reset()
                 said = ""
             except MirrorError as error:

@@ -51,6 +51,8 @@ class PositionRow(NamedTuple):
     lineage: str
     complete: bool = True
     """Whether Postgres has all rows of the source: it has rejected none."""
+    sealed: bool = False
+    """Whether the source was moved to Postgres: then Postgres has all there is. Only where that was asked."""
 
     @classmethod
     def of(cls, values: Sequence[Any] | None) -> PositionRow | None:

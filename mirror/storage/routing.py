@@ -24,13 +24,18 @@ from mirror.core.errors import (
     BusyError,
     ConfigError,
     ControlError,
+    MirrorError,
+    MovedBackError,
+    SealedError,
     SinkError,
+    SourceError,
     StorageError,
     TokenError,
     UnsupportedError,
 )
 from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
+from mirror.storage.on_sqlite.drivers import BUSY_SECONDS
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow, Start, Unasked
 from mirror.storage.reads import READS, Reason
@@ -143,11 +148,11 @@ class SourceReads:
     moved: bool = False
     """Postgres, which alone is used now, has all that the session had seen before; or nothing shows that it has not."""
 
-    def owed(self) -> Token | ControlError:
+    def owed(self) -> Token | MirrorError:
         """The token of what the session has seen; or why the mirror does not say it."""
         try:
             return self.session.token(guard=self.guard)
-        except ControlError as error:
+        except (ControlError, SealedError) as error:
             return error
 
 
@@ -163,7 +168,22 @@ class Routes:
         self._health = health
 
     def steps(self, operation: Operation[..., Result]) -> Steps[Result]:
-        """What to do for an operation, step by step; returns its result."""
+        """What to do for an operation, step by step; returns its result.
+
+        What meets another writer in SQLite is tried again, for as long as programs usually wait; so is a write that
+        Postgres refuses because programs are just moved back to the file. Each time the settings may be others.
+        """
+        deadline: float | None = None
+        while True:
+            try:
+                return (yield from self._once(operation))
+            except (SourceError, MovedBackError) as error:
+                deadline = deadline or time.monotonic() + BUSY_SECONDS
+                if not error.retryable or time.monotonic() > deadline:
+                    raise
+            yield Pause(_PAUSE)
+
+    def _once(self, operation: Operation[..., Result]) -> Steps[Result]:
         settings = self._settings()
         if operation.source == "postgres" or operation.shared or postgres_only(settings):
             if settings.backend == "sqlite":
@@ -274,6 +294,9 @@ def _moved(operation: Operation[..., Any], source: SourceReads, settings: Storag
     while True:
         for key in keys:
             row: PositionRow | None = yield Position(key)
+            if row is not None and row.sealed:
+                source.moved = True  # nothing was written to the file after Postgres had everything
+                return
             if row is None or not row.complete:
                 continue
             same = isinstance(owed, Token) and row.lineage == owed.lineage
@@ -286,7 +309,7 @@ def _moved(operation: Operation[..., Any], source: SourceReads, settings: Storag
     raise StorageError(
         operation.name,
         detail="it is not sure that Postgres has all that was read and written here before storage.backend was changed"
-        + (f": {owed}" if isinstance(owed, ControlError) else ""),
+        + (f": {owed}" if isinstance(owed, MirrorError) else ""),
         next_step="let the mirror run until it has applied everything (`mirror status`, `mirror rejects list`) and"
         " try again; a program that is started again asks only for what its SQLite file still shows",
         retryable=True,
@@ -304,7 +327,11 @@ def _not_behind(operation: Operation[..., Any], source: SourceReads, settings: S
     newest = start.newest
     while start.published is not None and newest is not None and newest.frame:
         row: PositionRow | None = yield Position(start.published.source_id)
-        if row is None or (row.complete and (row.salt1, row.salt2) == newest.salts and row.frame >= newest.frame):
+        if (
+            row is None
+            or row.sealed
+            or (row.complete and (row.salt1, row.salt2) == newest.salts and row.frame >= newest.frame)
+        ):
             break
         if time.monotonic() + _PAUSE > deadline:
             raise StorageError(

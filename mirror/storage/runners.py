@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from mirror.core.errors import ConfigError, MirrorError, SinkError, UnsupportedError
+from mirror.core.errors import ConfigError, MirrorError, MovedBackError, SinkError, SourceError, UnsupportedError
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_postgres.store_async import AsyncPostgresStore
 from mirror.storage.on_sqlite.store import SQLiteStore
@@ -76,7 +76,7 @@ class RoutedRunner:
             failure = None
             try:
                 answer = self._do(step, operation, args, kwargs)
-            except (SinkError, ConfigError) as error:
+            except (SinkError, ConfigError, SourceError, MovedBackError) as error:
                 failure = error
 
     def _do(self, step: Step, operation: Operation[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -133,7 +133,7 @@ class AsyncRoutedRunner:
             failure = None
             try:
                 answer = await self._do(step, operation, args, kwargs)
-            except (SinkError, ConfigError) as error:
+            except (SinkError, ConfigError, SourceError, MovedBackError) as error:
                 failure = error
 
     async def _do(

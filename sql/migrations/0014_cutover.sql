@@ -50,6 +50,16 @@ CREATE TABLE mirror.phase (
     changed_at   timestamptz NOT NULL DEFAULT now()
 );
 
+CREATE OR REPLACE VIEW mirror.position WITH (security_barrier = true) AS
+    SELECT s.source_id, s.agent_id, s.generation, s.frame, s.salt1, s.salt2, s.committed_at, s.lineage, s.path,
+           s.schema_name,
+           NOT EXISTS (SELECT FROM mirror.rejects r WHERE r.source_id = s.source_id)
+           AND NOT EXISTS (SELECT FROM mirror.refusals f WHERE f.source_id = s.source_id) AS complete,
+           s.written_at IS NOT NULL AS written,
+           EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NOT NULL) AS sealed
+      FROM mirror.sources s
+     WHERE s.agent_id = current_setting('app.agent_id', true);
+
 CREATE TABLE mirror.cutover_log (
     log_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source_id bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
@@ -60,3 +70,18 @@ CREATE TABLE mirror.cutover_log (
     detail    text NOT NULL DEFAULT ''
 );
 CREATE INDEX cutover_log_source ON mirror.cutover_log (source_id, log_id);
+
+-- On the tables of a source that was moved back to its file: what a program writes there would be in no file, and undone.
+-- SQLSTATE MR004. The mirror's own sessions say who they are.
+CREATE FUNCTION mirror.refuse_write() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF current_setting('mirror.writer', true) IS DISTINCT FROM 'on' THEN
+        RAISE EXCEPTION 'the rows of %.% come from a SQLite file, to which programs were moved back', TG_TABLE_SCHEMA, TG_TABLE_NAME
+            USING ERRCODE = 'MR004', HINT = 'write to the file; or move programs to Postgres: mirror cutover advance';
+    END IF;
+    IF TG_LEVEL = 'STATEMENT' THEN
+        RETURN NULL;
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END
+$$;

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.support.commands import CommandLine
-from tests.support.source import Writer
+from tests.support.source import Writer, WriterError
 from tests.support.waiting import until
 
 CONFIGURATION = """{
@@ -80,11 +80,16 @@ def test_there_and_back_and_there_again(
         postgres.execute("INSERT INTO notes VALUES (3, 'in Postgres')")
         postgres.execute("UPDATE notes SET body = 'changed there' WHERE id = 1")
         until(lambda: writer.run("SELECT count(*) FROM notes") == [[3]])
+        with Writer(database, busy=100) as stray, pytest.raises(WriterError, match="locked"):
+            stray.run("INSERT INTO notes VALUES (99, 'astray')")
         # What would undo this is refused.
         assert "moved to Postgres" in cli.run("parity", "--repair").out
         assert "moved to Postgres" in cli.run("wait", "--timeout", "1").err
         rollback(cli)
         assert phase(cli) == 2
+        with pytest.raises(psycopg.Error, match="moved back") as refused:
+            postgres.execute("INSERT INTO notes VALUES (98, 'too late')")
+        assert refused.value.sqlstate == "MR004"
         everything = [[1, "changed there"], [2, "in phase 2"], [3, "in Postgres"]]
         assert writer.run("SELECT * FROM notes") == everything
         writer.run("INSERT INTO notes VALUES (4, 'in SQLite again')")
@@ -102,3 +107,33 @@ def test_there_and_back_and_there_again(
         assert "nothing left to do" in cli.run("cutover", "rollback").error
     done = cli.run("up", database, "--once")
     assert done.code == 2 and "finalized" in done.err and "Traceback" not in done.err
+
+
+def test_a_stray_writer_is_reported(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """Where the file is only watched; the way back is refused until it is known what becomes of it."""
+    writer.run("CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT)", "INSERT INTO notes VALUES (1, 'in SQLite')")
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        advance(cli)
+        assert cli.run("cutover", "advance", "--acknowledge", "backups", "--fence", "watch").code == 0
+        writer.run("INSERT INTO notes VALUES (99, 'astray')")
+
+        def strays() -> bool:
+            (source,) = json.loads(cli.run("status", "--json").out)["sources"]
+            return bool(source["reverse"]["strays"])
+
+        until(strays)
+        done = cli.run("cutover", "rollback")
+        assert done.code == 2 and "2 rows in the file, 1 in Postgres" in done.err
+        assert phase(cli) == 3
+        postgres.execute("INSERT INTO notes VALUES (2, 'goes on')")
+        until(lambda: writer.run("SELECT count(*) FROM notes") == [[3]])
+        writer.run("DELETE FROM notes WHERE id = 99")
+        rollback(cli)
+        assert writer.run("SELECT id FROM notes") == [[1], [2]]

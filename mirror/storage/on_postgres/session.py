@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types import TypeInfo
 from psycopg_pool import PoolTimeout
 
-from mirror.core.errors import ConfigError, ConstraintError, MirrorError, SinkError, StorageError
+from mirror.core.errors import ConfigError, ConstraintError, MirrorError, MovedBackError, SinkError, StorageError
 from mirror.core.locks import SOURCE_IN_POSTGRES
 from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
@@ -40,9 +40,9 @@ _AGENT = "(SELECT set_config('app.agent_id', $1, true) AS agent OFFSET 0) w"
 SourceKey = int | str
 
 
-def _position(source: SourceKey) -> str:
+def _position(source: SourceKey, more: str = "") -> str:
     which = "source_id = $2::bigint" if isinstance(source, int) else "lineage = $2::uuid"
-    columns = "generation, frame, salt1, salt2, lineage::text, complete"
+    columns = f"generation, frame, salt1, salt2, lineage::text, complete{more}"
     return (
         f" LEFT JOIN LATERAL (SELECT {columns} FROM mirror.position WHERE {which} AND w.agent <> '' OFFSET 0) p ON true"
     )
@@ -113,6 +113,16 @@ def single_read(statement: Statement[Any], agent: str, source: SourceKey | None)
 def named_place(agent: str, source: SourceKey) -> tuple[str, list[Value]]:
     """The statement that, first in a transaction, names the agent and reads the position of its snapshot."""
     return f"SELECT p.* FROM {_AGENT}{_position(source)}", [agent, str(source)]
+
+
+def whole_place(agent: str, source: SourceKey) -> tuple[str, list[Value]]:
+    """The statement that reads the position of a source, for :func:`place_of`."""
+    return f"SELECT p.* FROM {_AGENT}{_position(source, ', sealed')}", [agent, str(source)]
+
+
+def place_of(row: Sequence[Any] | None) -> PositionRow | None:
+    """The position in the row of :func:`whole_place`; None if the source has none."""
+    return None if row is None or row[0] is None else PositionRow(*row)
 
 
 def named(agent: str) -> tuple[str, list[Value]]:
@@ -341,6 +351,8 @@ _MOST_PARAMETERS = 65_535
 #: Errors of a statement's values: data that the types do not take, too much of it.
 _ARGUMENT_CLASSES = frozenset({"22", "54"})
 _NO_PRIVILEGE = "42501"
+#: The tables are filled from a SQLite file again, to which programs were moved back.
+_MOVED_BACK = "MR004"
 
 
 def argument_error(operation: str, detail: str) -> ConfigError:
@@ -382,6 +394,12 @@ def storage_error(error: psycopg.Error, operation: str) -> MirrorError:
     state = error.sqlstate or ""
     if state[:2] in _ARGUMENT_CLASSES or (not state and isinstance(error, psycopg.DataError)):
         return argument_error(operation, error.diag.message_primary or str(error))
+    if state == _MOVED_BACK:
+        return MovedBackError(
+            operation,
+            detail=error.diag.message_primary or "programs were moved back to the file",
+            next_step="set storage.backend to dual, as `mirror cutover rollback` does",
+        )
     if error.sqlstate is not None and error.sqlstate.startswith("23"):
         detail = error.diag.message_primary or ""
         if error.diag.message_detail:

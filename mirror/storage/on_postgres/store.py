@@ -214,8 +214,8 @@ class PostgresStore:
 
     def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
         """How far a source is; None: it is not there, or not this agent's. Raises ``SinkError``."""
-        rows = self.call("read the position", *session.named_place(ctx.agent, source))
-        return session.place(rows[0]) if rows else None
+        rows = self.call("read the position", *session.whole_place(ctx.agent, source))
+        return session.place_of(rows[0]) if rows else None
 
     def call(self, operation: str, text: str, parameters: list[Value]) -> list[tuple[Any, ...]]:
         """Run one statement that is no operation's; returns its rows. Raises a ``MirrorError``."""

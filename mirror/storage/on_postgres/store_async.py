@@ -197,8 +197,8 @@ class AsyncPostgresStore:
     async def position(self, ctx: Context, source: session.SourceKey) -> PositionRow | None:
         """How far a source is; None: it is not there, or not this agent's. Raises ``SinkError``."""
         async with self._connection("read the position") as conn:
-            text, parameters = session.named_place(ctx.agent, source)
-            return session.place(await (await conn.execute(text.encode(), parameters)).fetchone())
+            text, parameters = session.whole_place(ctx.agent, source)
+            return session.place_of(await (await conn.execute(text.encode(), parameters)).fetchone())
 
     async def _in_transaction(
         self,

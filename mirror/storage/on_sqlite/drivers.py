@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for another writer, as the original program does.
 BUSY_SECONDS = 5.0
+#: Seconds for which SQLite itself waits, once a file is open: then it is looked whether programs are moved to Postgres
+#: at this moment (:mod:`mirror.storage.routing`), and tried again.
+TRY_SECONDS = 0.1
 #: As the original program has them; the cache (KiB, as much as is used) is for searches by embedding, which read all
 #: embeddings: 20,000 of 768 dimensions.
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL", "PRAGMA foreign_keys=ON", "PRAGMA synchronous=NORMAL", "PRAGMA cache_size=-65536",
+    f"PRAGMA busy_timeout={int(TRY_SECONDS * 1000)}",
 )  # fmt: skip
 
 
