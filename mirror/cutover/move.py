@@ -32,6 +32,8 @@ from mirror.reverse.follower import start
 
 #: Seconds for which a step waits for the mirror, or for transactions in Postgres, at most.
 WAIT_SECONDS = 60.0
+#: Seconds until each running program has noticed that the configuration has changed (:mod:`mirror.storage.flags`).
+NOTICED_SECONDS = 1.0
 
 
 @dataclass
@@ -237,6 +239,12 @@ class Move:
         """Write a phase to the configuration."""
         return flags.write(self.settings, number)
 
+    def flip_to_postgres(self) -> str:
+        """Write phase 3 to the configuration, and keep the fence until running programs have noticed."""
+        said = self.flip(3)
+        time.sleep(NOTICED_SECONDS)
+        return said
+
     def flip_back(self) -> None:
         """Write the phase that it was."""
         flags.write(self.settings, self.phase.number)
@@ -367,7 +375,7 @@ TO_3: tuple[Step[Move], ...] = (
         final=True,
     ),
     Step("turn", "have the mirror go the other way", lambda move: move.turn_mirror()),
-    Step("flip", "have programs use Postgres alone", lambda move: move.flip(3)),
+    Step("flip", "have programs use Postgres alone", lambda move: move.flip_to_postgres()),
     Step("end", "record the phase", lambda move: move.end(3)),
 )
 

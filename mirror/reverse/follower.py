@@ -32,6 +32,8 @@ from mirror.reverse.writer import NotTakenError, SqliteWriter
 POLL_SECONDS = 0.005
 #: Seconds between two checks of whether all that is written is still captured, and two removals of what is done.
 CHECK_SECONDS = 1.0
+#: Seconds between two looks at the phase: programs that were moved back wait for the mirror to follow the file again.
+ASK_SECONDS = 0.1
 #: Rejected rows that are tried again with each batch, at most.
 RETRIED_REJECTS = 500
 
@@ -72,6 +74,7 @@ class ReverseFollower:
         """Rows that the file does not take."""
         try:
             with translated("begin the way back", str(database)):
+                conn.execute(statement("session_search_path"))  # the extension's schema, for names of types
                 row = conn.execute(statement("reverse_read"), (str(database), schema)).fetchone()
                 if row is None or row[2] is None:
                     step = "`mirror cutover status` says in which phase the source is"
@@ -121,7 +124,7 @@ class ReverseFollower:
 
     def is_wanted(self) -> bool:
         """Whether the source is still sealed. Raises ``SealedError`` if its move was finalized."""
-        if time.monotonic() - self._asked_at > CHECK_SECONDS:
+        if time.monotonic() - self._asked_at > ASK_SECONDS:
             self._asked_at = time.monotonic()
             with translated("read the phase", str(self._database)):
                 self._wanted = phase.is_sealed(self._conn, self._source_id, str(self._database))

@@ -56,7 +56,8 @@ CREATE OR REPLACE VIEW mirror.position WITH (security_barrier = true) AS
            NOT EXISTS (SELECT FROM mirror.rejects r WHERE r.source_id = s.source_id)
            AND NOT EXISTS (SELECT FROM mirror.refusals f WHERE f.source_id = s.source_id) AS complete,
            s.written_at IS NOT NULL AS written,
-           EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NOT NULL) AS sealed
+           EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NOT NULL) AS sealed,
+           EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NULL) AS in_phases
       FROM mirror.sources s
      WHERE s.agent_id = current_setting('app.agent_id', true);
 

@@ -136,8 +136,8 @@ def alone(agent: str) -> tuple[str, list[Value]]:
     It shares the locks of the agent's sources in this schema until it ends, so a mirror that starts waits for it.
     """
     text = (
-        "SELECT string_agg(q.path, ', ') FILTER (WHERE NOT q.shared), bool_or(NOT q.written)"
-        f" FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path, p.written,"
+        "SELECT string_agg(q.path, ', ') FILTER (WHERE NOT q.shared), bool_or(NOT q.written), bool_or(q.in_phases)"
+        f" FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path, p.written, p.in_phases,"
         f" pg_try_advisory_xact_lock_shared({SOURCE_IN_POSTGRES}, p.source_id::int) AS shared FROM mirror.position p"
         " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON true"
     )
@@ -154,7 +154,9 @@ def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None)
     Returns whether it is to be noted that somebody else writes to them: the next mirror has to know.
     """
     if row is not None and row[0] is not None:
-        raise StorageError(
+        # In a source that commands move, the program may just not have noticed yet that it was moved back.
+        kind = MovedBackError if row[2] else StorageError
+        raise kind(
             operation.name,
             str(row[0]),
             "a mirror fills these tables from that file, and would not know of what is written here",
