@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,32 @@ def test_the_schema_describes_every_key() -> None:
         assert section["additionalProperties"] is False and section["description"]
         for key, value in section["properties"].items():
             assert "$ref" in value or "description" in value or section["title"] == "OurPostgres", key
+
+
+_AT_ONCE = """
+import sys, threading
+from mirror.core.config.settings import load_settings
+
+sys.setswitchinterval(1e-6)
+barrier, done = threading.Barrier(16), []
+
+def read():
+    barrier.wait()
+    done.append(load_settings((), None, None, None, sys.argv[1]))
+
+threads = [threading.Thread(target=read) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(done) == 16
+"""
+
+
+def test_many_threads_read_it_first(tmp_path: Path) -> None:
+    """The process ended with a segmentation fault, now and then."""
+    path = tmp_path / "mirror.json"
+    path.write_text('{"sources": ["a.db", {"path": "b.db", "agent": "ada"}], "storage": {"backend": "dual"}}')
+    for _ in range(8):
+        done = subprocess.run([sys.executable, "-c", _AT_ONCE, str(path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.returncode, done.stderr)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,16 +260,25 @@ def _references(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, found.group()
 
 
+#: Several threads of a program may read the configuration first; msgspec then builds what it knows of a class in each of
+#: them, which ended the process.
+_one_at_a_time = threading.Lock()
+
+
 def checked(values: Any, shape: type[_Shape], path: Path, section: str = "") -> _Shape:
     """A section of a file as a value; raises ``ConfigError`` with all errors in it."""
-    if found := problems(values, shape, section):
+    with _one_at_a_time:
+        found, made = problems(values, shape, section), None
+        if not found:
+            made = msgspec.convert(values, shape)
+    if made is None:
         raise ConfigError(
             "read the configuration",
             str(path),
             "; ".join(map(str, found)),
             next_step="correct the file" + (", as `mirror config schema` describes it" if shape is MirrorFile else ""),
         )
-    return msgspec.convert(values, shape)
+    return made
 
 
 def problems(values: Any, shape: type[_Section], section: str = "") -> list[Problem]:
