@@ -260,8 +260,8 @@ def _references(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, found.group()
 
 
-#: Several threads of a program may read the configuration first; msgspec then builds what it knows of a class in each of
-#: them, which ended the process.
+#: Several threads of a program may be the first to read the configuration; msgspec then builds what it knows of a class
+#: in each of them, which ended the process.
 _one_at_a_time = threading.Lock()
 
 
