@@ -259,6 +259,8 @@ class SourceStatus:
         """
         why, self.behind_since = (held_up, None) if behind is None else behind
         if why is None:
+            if self.caught_up_at is None:
+                self._lags.clear()  # of what was committed before it could follow
             self.phase, self.caught_up_at = Phase.FOLLOWING, time.time()
             self.last_error = self.error = None
             return
@@ -269,7 +271,7 @@ class SourceStatus:
 
     def carries_back(self, phase: Phase) -> None:
         """It was moved to Postgres, and the way back works."""
-        self.phase, self.last_error, self.error = phase, None, None
+        self.phase, self.last_error, self.error, self.caught_up_at = phase, None, None, None
         self.reverse = self.reverse or ReverseReport()
 
     def is_interrupted(self, error: MirrorError) -> None:
