@@ -18,6 +18,7 @@ from mirror.core.errors import (
     FencedError,
     FormatError,
     MirrorError,
+    MovedBackError,
     NameTakenError,
     NotRunningError,
     OldLogError,
@@ -26,12 +27,14 @@ from mirror.core.errors import (
     RepairError,
     ReplacedError,
     RequestError,
+    SealedError,
     SinkError,
     SourceError,
     StateError,
     StorageError,
     TokenError,
     UnsupportedError,
+    WayBackLostError,
 )
 from mirror.sidecar.doctor_report import Report
 
@@ -51,6 +54,8 @@ CODES: dict[str, type[MirrorError]] = {
     "postgres.refused.name_taken": NameTakenError,
     "postgres.busy": BusyError,
     "postgres.repair": RepairError,
+    "postgres.sealed": SealedError,
+    "postgres.way_back_lost": WayBackLostError,
     "control": ControlError,
     "control.not_running": NotRunningError,
     "control.request": RequestError,
@@ -58,6 +63,7 @@ CODES: dict[str, type[MirrorError]] = {
     "storage.constraint": ConstraintError,
     "storage.unsupported": UnsupportedError,
     "storage.token": TokenError,
+    "storage.moved_back": MovedBackError,
     "config": ConfigError,
 }
 
