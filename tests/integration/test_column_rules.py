@@ -233,7 +233,7 @@ def test_a_column_is_left_out(cli: CommandLine, source: Writer, folder: Path, ds
     assert compared.code == 0 and "left out by a rule" in compared.out, compared
 
 
-@pytest.mark.parametrize("key", ["", "WITHOUT ROWID"])
+@pytest.mark.parametrize("key", ["", pytest.param("WITHOUT ROWID", marks=pytest.mark.slow)])
 def test_a_column_is_left_out_later_and_comes_back(cli: CommandLine, folder: Path, dsn: str, key: str) -> None:
     """In the table that is there: its grants, indexes and other columns stay, also one that keeps originals."""
     database = folder / "app.db"

@@ -176,8 +176,22 @@ RENAMES: dict[str, tuple[Sequence[str], str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("when", ["live", "stopped", "copied whole"])
-@pytest.mark.parametrize("key", ["", "WITHOUT ROWID"])
+@pytest.mark.parametrize(
+    ("when", "key"),
+    [
+        ("live", ""),
+        ("copied whole", "WITHOUT ROWID"),
+        *(
+            pytest.param(when, key, marks=pytest.mark.slow)
+            for when, key in (
+                ("live", "WITHOUT ROWID"),
+                ("stopped", ""),
+                ("stopped", "WITHOUT ROWID"),
+                ("copied whole", ""),
+            )
+        ),
+    ],
+)
 def test_what_is_left_out_stays_so_under_another_name(mirror: Mirror, source: Writer, when: str, key: str) -> None:
     """However it gets the name, and over restarts; what is left out without a rule of its own is named."""
     # Where all state is lost, nothing shows that two columns have each other's name.

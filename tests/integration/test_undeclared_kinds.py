@@ -92,8 +92,14 @@ def test_first_copy_live_and_retry(make_mirror: Callable[..., MirrorProcess], da
         assert found(dsn, list(made)) == wanted
 
 
-@pytest.mark.parametrize("shape", sorted(SHAPES))
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"both"}))
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        pytest.param(kind, shape, marks=() if at % 4 == number else pytest.mark.slow)
+        for number, kind in enumerate(sorted(set(KINDS) - {"both"}))
+        for at, shape in enumerate(sorted(SHAPES))
+    ],
+)
 def test_another_kind_comes_and_goes(
     mirror: MirrorProcess, database: Path, folder: Path, writer: Writer, dsn: str, shape: str, kind: str
 ) -> None:

@@ -141,7 +141,7 @@ def test_the_rule_comes_and_goes(cli: CommandLine, folder: Path, database: Path,
             "CREATE VIRTUAL TABLE docs USING fts5(title)",
             "INSERT INTO docs VALUES ('first')",
         )
-        for number, config in enumerate((rules, rules, rules)):
+        for number, config in enumerate((rules, rules)):
             writer.run(f"INSERT INTO docs VALUES ('round {number}')", ("INSERT INTO docs VALUES (?)", ("x" * 9000,)))
             for tables in ((), ("docs",)):
                 with Following(cli, database, config(folder, *tables)) as mirror:
@@ -151,7 +151,7 @@ def test_the_rule_comes_and_goes(cli: CommandLine, folder: Path, database: Path,
                     mirror.equal()
         compared = cli.run("parity", database, "--state-dir", cli.state_dir)
         assert compared.code == 0 and "left out" not in compared.out, compared
-        assert ask(dsn, "SELECT count(*) FROM docs") == [(13,)]
+        assert ask(dsn, "SELECT count(*) FROM docs") == [(9,)]
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("UPDATE docs SET title = 'other' WHERE _rowid = 2")
             connection.execute("DELETE FROM docs WHERE _rowid = 3")

@@ -45,7 +45,7 @@ def doctor(folder: Path, database: Path, dsn: str) -> tuple[dict[str, Any], dict
     return told, {f"{column['table']}.{column['column']}": column for column in report["columns"]}
 
 
-@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("live", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_no_room_for_originals(
     mirror: MirrorProcess, database: Path, folder: Path, writer: Writer, dsn: str, live: bool
 ) -> None:
@@ -120,6 +120,7 @@ def test_many_changes_of_a_wide_table(mirror: MirrorProcess, writer: Writer, dsn
     assert mirror.status()["refusals"] == []
 
 
+@pytest.mark.slow
 def test_numbers_of_dropped_columns(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     """Postgres counts columns that were dropped: a table without room because of these is made again."""
     writer.run(wide("t", MOST - 1), "INSERT INTO t(id, c1) VALUES (1, 'a')")
