@@ -98,7 +98,7 @@ def finalize(settings: Settings, debug: bool, as_json: bool, dry_run: bool) -> N
 
 @cutover.command(
     "status",
-    short_help="Show the phase of each source, and the last steps.",
+    short_help="Show phases and the last steps.",
     epilog=help_end("mirror cutover status memory.db", codes={0: "shown"}),
 )
 @common

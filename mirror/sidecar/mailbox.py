@@ -25,6 +25,10 @@ LONGEST_HOLD = 10.0
 T = TypeVar("T")
 
 
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The loop was asked to end."""
+
+
 @dataclass
 class _Hold:
     token: str

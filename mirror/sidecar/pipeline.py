@@ -48,7 +48,7 @@ from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
-from mirror.sidecar.mailbox import Mailbox
+from mirror.sidecar.mailbox import Mailbox, Stopped
 from mirror.sidecar.priority import lower_priority
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
@@ -61,10 +61,6 @@ from mirror.sidecar.table_repair import TableRepairs
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: Shorter than for a server: looking for a file costs little.
 LONGEST_SOURCE_BACKOFF = 1.0
-
-
-class Stopped(Exception):  # noqa: N818 - not an error
-    """The loop was asked to end."""
 
 
 class Pipeline:
@@ -214,15 +210,8 @@ class Pipeline:
     def _close(self) -> None:
         """Close everything, even if closing one part fails, and save the final status."""
         own = (
-            self._mailbox,
-            self._feed,
-            self._source,
-            self._sink,
-            self._replica,
-            self._repairs,
-            self._images,
-            self._spool,
-        )
+            self._mailbox, self._feed, self._source, self._sink, self._replica, self._repairs, self._images, self._spool
+        )  # fmt: skip
         self._publishing.close()
         with ExitStack() as stack:
             stack.callback(self.status.keep, self.task.folder)
@@ -354,9 +343,7 @@ class Pipeline:
 
     def _next(self, replica: Replica) -> PageBatch | GapFound | None:
         limit = self._mailbox.limit(replica.position)
-        if limit == replica.head.lsn:
-            return None
-        return replica.next(self._feed.until, limit)
+        return None if limit == replica.head.lsn else replica.next(self._feed.until, limit)
 
     def _caught_up(self, replica: Replica) -> None:
         captured = self._feed.captured
@@ -425,11 +412,7 @@ class Pipeline:
 
     def _update_status(self) -> None:
         assert self._replica is not None and self._sink is not None
-        self.status.is_at(self._replica.position)
-        self.status.describes(self._replica.schema.tables, self._sink.agent, self._sink.profile)
-        self.status.holds(self._sink.overrides, self._replica.schema.tables)
-        self.status.leaves_out(self._replica.schema, PROFILES[self._sink.profile or "generic"], self.task.rules)
-        self.status.lacks(self._sink.reject_total, self._sink.refusals.values())
+        self.status.shows(self._replica, self._sink, PROFILES[self._sink.profile or "generic"], self.task.rules)
         self._publish()
         self.requests.has_changed()
         self.status.keep(self.task.folder)

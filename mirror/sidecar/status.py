@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from mirror.core.rules import Rules
     from mirror.postgres.ledger import Gap, Ledger
     from mirror.postgres.refusals import Refusal
+    from mirror.postgres.sink import Sink
+    from mirror.replica.replica import Replica
     from mirror.sqlite.decode.schema import Schema
 
 #: Minutes over which the worst lag is reported.
@@ -171,6 +173,14 @@ class SourceStatus:
     def history(self) -> list[tuple[int, float, int]]:
         """The seconds in which something was applied, oldest first: Unix time, worst lag in seconds, transactions."""
         return list(self._lags)
+
+    def shows(self, replica: Replica, sink: Sink, profile: Profile, rules: Rules) -> None:
+        """What is mirrored now, how far, and what is not."""
+        self.is_at(replica.position)
+        self.describes(replica.schema.tables, sink.agent, sink.profile)
+        self.holds(sink.overrides, replica.schema.tables)
+        self.leaves_out(replica.schema, profile, rules)
+        self.lacks(sink.reject_total, sink.refusals.values())
 
     def describes(self, tables: Mapping[str, Table], agent: str | None, profile: str | None) -> None:
         """The source has these tables (another mapping object when they change), this agent and this profile."""
