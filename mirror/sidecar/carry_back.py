@@ -11,9 +11,13 @@ from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.backoff import Backoff
-from mirror.core.errors import MirrorError
+from mirror.core.errors import FencedError, MirrorError, SealedError
 from mirror.core.faults import Faults
 from mirror.core.status import Phase, ReverseReport
+from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
+from mirror.postgres.phase import require_unsealed
+from mirror.postgres.sessions import connect
 from mirror.reverse.follower import ReverseFollower
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.status import SourceStatus
@@ -23,6 +27,23 @@ SOON, LATER = 0.004, 0.02
 #: For how many seconds after a batch the next look comes soon.
 BUSY_SECONDS = 1.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 2.0
+
+
+def sealed_by(task: SourceTask, error: FencedError | SealedError) -> SealedError:
+    """The error that says that a source is sealed. A mirror that was not told of it is fenced, at its next write.
+
+    Raises ``error`` where another mirror has taken the source over, and ``SinkError``.
+    """
+    if isinstance(error, SealedError):
+        return error
+    with connect(task.dsn, name="mirror", raw=True) as conn, translated("read the phase", str(task.database)):
+        row = conn.execute(statement("reverse_read"), (str(task.database), task.schema)).fetchone()
+        try:
+            if row is not None:
+                require_unsealed(conn, row[0], str(task.database))
+        except SealedError as sealed:
+            return sealed
+    raise error
 
 
 def carry_back(

@@ -42,7 +42,7 @@ from mirror.replica.shadow import Shadow
 from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
-from mirror.sidecar.carry_back import carry_back
+from mirror.sidecar.carry_back import carry_back, sealed_by
 from mirror.sidecar.comparison import compare_pages, record_gaps
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
@@ -123,8 +123,8 @@ class Pipeline:
                 while True:
                     try:
                         self._attempt()
-                    except SealedError as sealed:
-                        self._carry_back(sealed)
+                    except (FencedError, SealedError) as error:
+                        self._carry_back(sealed_by(self.task, error))
             except Stopped:
                 self._finish()
         except MirrorError as error:

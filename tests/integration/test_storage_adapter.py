@@ -416,7 +416,7 @@ def test_a_mirror_that_starts_waits_for_a_write_of_postgres_alone(program: Progr
     """The write has the shared lock of its sources until its transaction ends."""
     program.mirror.stop()
     with psycopg.connect(program.dsn, cursor_factory=psycopg.RawCursor) as conn:
-        assert conn.execute(*alone("argent")).fetchone() == (None, True)
+        assert conn.execute(*alone("argent")).fetchone() == (None, True, False)
         other = psycopg.connect(program.dsn, autocommit=True)
         take = "SELECT bool_or(pg_try_advisory_lock(1835627122, source_id::int)) FROM mirror.sources"
         assert other.execute(take).fetchone() == (False,)

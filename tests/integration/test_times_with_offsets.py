@@ -10,7 +10,7 @@ import psycopg
 from psycopg.sql import SQL, Composed
 
 from mirror.parity.plan import MappedColumn
-from mirror.parity.target import _selected
+from mirror.parity.selected import selected
 from mirror.postgres.typed import encoder, original_member
 from tests.support.memustore import create_store, item
 from tests.support.mirrors import MirrorProcess
@@ -40,7 +40,7 @@ def test_each_is_read_back(dsn: str) -> None:
 
 
 def _selection(column: MappedColumn) -> Composed:
-    return SQL("SELECT {} FROM t").format(_selected(column))
+    return SQL("SELECT {} FROM t").format(selected(column))
 
 
 def test_in_a_store(make_mirror: Callable[..., MirrorProcess], database: Path) -> None:

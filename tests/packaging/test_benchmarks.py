@@ -13,6 +13,7 @@ BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
 TINY = {
     "agents": ["--stores", "3", "--commits", "10"],
     "bulk": ["--rows", "500", "--rounds", "1"],
+    "cutover": ["--seconds", "0.5", "--rows", "5", "--updates", "20", "--rounds", "1"],
     "decode": ["--size", "1", "2", "--commits", "20", "--rows", "300"],
     "downtime": ["--rows", "2000", "--rounds", "1"],
     "freshness": ["--checks", "20", "--reads", "10", "--rounds", "1", "--seconds", "0.5"],
@@ -33,7 +34,7 @@ def test_all_are_here() -> None:
 
 
 #: These take long on little, too, or what they use is used by others.
-SLOW = {"agents", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "writer"}
+SLOW = {"agents", "cutover", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "writer"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY])
