@@ -16,6 +16,7 @@ import pytest
 
 import mirror
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, StorageError, TokenError
+from mirror.storage import newest
 from mirror.storage.adapters import PostgresAdapter
 from mirror.storage.on_postgres import store, store_async
 from mirror.storage.on_postgres.session import alone
@@ -480,6 +481,28 @@ def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) ->
         assert adapter.memory.get_item(late.id) == late and adapter.memory.get_item(made.id) == made
         program.mirror.stop()
         assert adapter.memory.count_items() == 2
+
+
+def test_a_program_that_cannot_look_at_the_file_does_not_begin_with_postgres(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has as many WAL indexes open as it may, so it does not know what is in the file beside a killed mirror."""
+    monkeypatch.setattr(newest, "MOST_INDEXES", len(newest._opened))
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        program.mirror.kill()
+        adapter.memory.create_item(memory_type="event", summary="late")
+        program.configure(backend="postgres", readFrom="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        with mirror.get_storage_adapter(config=program.config) as other:
+            for use in (other.memory.count_items, lambda: other.memory.create_item("event", "over it")):
+                with pytest.raises(StorageError, match="its WAL index cannot be read") as caught:
+                    use()
+                assert caught.value.retryable
+            monkeypatch.undo()
+            program.mirror.start()
+            until(lambda: _written(other.memory.count_items))
+            assert other.memory.count_items() == 1
+            program.mirror.stop()
 
 
 def test_an_adapter_moves_to_postgres_after_its_mirror_has_ended(program: Program) -> None:
