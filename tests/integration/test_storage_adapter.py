@@ -16,6 +16,8 @@ import pytest
 
 import mirror
 from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, StorageError, TokenError
+from mirror.core.folders import source_folder
+from mirror.core.published import PublishedReader
 from mirror.storage import newest
 from mirror.storage.adapters import PostgresAdapter
 from mirror.storage.on_postgres import store, store_async
@@ -53,6 +55,15 @@ class Program:
         made = self.config.with_suffix(".new")
         made.write_text(json.dumps(value))
         made.replace(self.config)
+
+    def published(self) -> bool:
+        """Whether the mirror has said where it is in the memory."""
+        reader = PublishedReader(source_folder(self._folder / "state", self.mirror.sources[0]))
+        try:
+            found = reader.read()
+        finally:
+            reader.close()
+        return found is not None and found.following and found.source_id != 0
 
 
 @pytest.fixture
@@ -463,6 +474,7 @@ def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) ->
     """What it has written is there, or it is an error, beside a stopped mirror, too."""
     with mirror.get_storage_adapter(config=program.config) as adapter:
         made = adapter.memory.create_item(memory_type="event", summary="before")
+        until(program.published)
         program.mirror.kill()
         late = adapter.memory.create_item(memory_type="event", summary="late")
         program.configure(backend="postgres", readFrom="postgres")
