@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +16,10 @@ import psycopg
 import pytest
 
 import mirror
-from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, StorageError, TokenError
+from mirror.core.errors import ConfigError, ControlError, MirrorError, SinkError, SourceError, StorageError, TokenError
 from mirror.core.folders import source_folder
 from mirror.core.published import PublishedReader
-from mirror.storage import newest
+from mirror.storage import adapters, newest
 from mirror.storage.adapters import PostgresAdapter
 from mirror.storage.on_postgres import store, store_async
 from mirror.storage.on_postgres.session import alone
@@ -30,7 +31,7 @@ from mirror.storage.reads import READS
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=nothing connect_timeout=1"
 
@@ -364,6 +365,29 @@ def test_a_token_for_another_host(program: Program, folder: Path) -> None:
         assert other.read(at=tasks_alone).tasks.get(task.id) == task
         with pytest.raises(TokenError, match="not of the memory source"):
             other.read(at=tasks_alone).memory.get_item(made.id)
+
+
+def test_a_token_waits_for_a_mirror_that_has_only_begun(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "TOKEN_SECONDS", LIMIT)
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        program.mirror.stop()
+        made = adapter.memory.create_item(memory_type="event", summary="Met Ada")
+        starting = threading.Thread(target=program.mirror.start)
+        starting.start()
+        token = adapter.token()
+        starting.join()
+        program.mirror.wait_applied()
+        assert adapter.read(at=token).memory.get_item(made.id) == made
+
+
+def test_a_token_of_no_mirror(program: Program) -> None:
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        program.mirror.stop()
+        adapter.memory.create_item(memory_type="event", summary="Met Ada")
+        with pytest.raises(ControlError) as caught:
+            adapter.token()
+        assert caught.value.retryable
+        program.mirror.start()
 
 
 def test_in_a_child_of_fork(program: Program) -> None:
