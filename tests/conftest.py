@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from mirror.storage import newest
 from tests.support.mirrors import MirrorProcess
 from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def as_many_indexes_as_there_are_tests() -> None:
+    """A program has few sources; a process of tests has one after the other, and never closes the index of one."""
+    newest.MOST_INDEXES = 10_000
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ help. The command line prints it as one line, and with ``--json`` as an object, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,11 @@ RECOVER = (
     "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and look whether NEW has the"
     " tables; then stop programs and mirror, delete FILE-wal and FILE-shm, and put NEW in its place"
 )
+
+
+def put_again(name: str) -> str:
+    """The next step where the file ``name`` was put beside the log of the one before."""
+    return f"close all programs that have it open, delete {name}-wal and {name}-shm, and put the file there again"
 
 
 class MirrorError(Exception):
@@ -79,13 +85,18 @@ class MirrorError(Exception):
 
     def __str__(self) -> str:
         text = self.operation
-        if self.place and not self.detail.startswith(self.place):  # once
+        if not self.place_is_said:
             text += f" ({self.place})"
         if self.detail:
             text += f": {self.detail}"
         if self.next_step:
             text += f" -- {self.next_step}"
         return " ".join(text.split())
+
+    @property
+    def place_is_said(self) -> bool:
+        """Whether the detail begins with the place, not merely with a longer word, or there is no place to say."""
+        return not self.place or re.match(rf"{re.escape(self.place)}(?!\w)", self.detail) is not None
 
     def to_dict(self) -> dict[str, Any]:
         """The error as JSON values: ``code``, ``operation``, ``place``, ``detail``, ``next_step``,
@@ -174,7 +185,7 @@ class OldLogError(ReplacedError):
 
     @property
     def reason(self) -> str:
-        """:attr:`SURE`."""
+        """As a gap's reason: this is raised only once the headers are known to differ."""
         return self.SURE
 
 

@@ -175,6 +175,14 @@ class Publisher:
         os.pwrite(self._descriptor, _seal(self._last), 0)
         self._published, self._next_beat = said, now + BEAT_SECONDS
 
+    def name(self, source_id: int) -> None:
+        """Say which source this is, which is not followed. Raises ``OSError``."""
+        fields = list(_RECORD.unpack(self._last))
+        fields[1], fields[4] = 0, source_id
+        self._last = _RECORD.pack(*fields)
+        self._published = None
+        os.pwrite(self._descriptor, _seal(self._last), 0)
+
     def withdraw(self) -> None:
         """Say that the source is not followed at present.
 

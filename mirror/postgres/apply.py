@@ -7,7 +7,6 @@ is streamed by COPY into a temporary table instead. Of a batch, at most one such
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from mirror.core.errors import RefusedError
 from mirror.core.positions import Lsn, Position
@@ -38,8 +37,9 @@ SMALL_BYTES = large.LARGE_BYTES
 _QUEUE_STATEMENTS = 2_000
 _QUEUE_BYTES = 8_000_000
 
-_SPOOLED_REJECT_BYTES = 4_000_000
+_SPILLED_BYTES = 4_000_000
 
+T = TypeVar("T")
 
 #: A statement and its parameters.
 Queued = tuple[bytes, tuple[Any, ...]]
@@ -175,7 +175,7 @@ class Transaction:
         """As :meth:`_queue_rows`, for any number of rows, of a table that no stage has room for."""
         count = Counts()
         tracked = self.rejects.get(target.source, 0) > 0
-        with PlanFile() as left, RejectFile() as rejected:
+        with Spilled[tuple[RowChange, RowPlan]]() as left, Spilled[Rejected]() as rejected:
             for change, plan in _planned(planner, changes, count):
                 for key in planner.reject_keys(change) if tracked else ():
                     self._forget(target.source, key)
@@ -184,7 +184,7 @@ class Transaction:
                 if plan.rejected is not None:
                     rejected.add(plan.rejected)
                 elif plan.upsert is not None:
-                    left.add(change, plan)
+                    left.add((change, plan))
             for reject in rejected:
                 self.save_reject(target.source, reject)
                 self._sent_soon(len(reject.row_data))
@@ -213,7 +213,7 @@ class Transaction:
         count = Counts()
         tracked = self.rejects.get(target.source, 0) > 0
         # Rejects wait for the end of the COPY: on disk if they are many.
-        with RejectFile() as rejected:
+        with Spilled[Rejected]() as rejected:
             deleting = self.copy_changes(stage, planner, _planned(planner, changes, count), tracked, count, rejected)
             if tracked:
                 self.rejects_touched = True
@@ -234,7 +234,7 @@ class Transaction:
         planned: Iterator[tuple[RowChange, RowPlan]],
         tracked: bool,
         count: Counts,
-        rejected: RejectFile,
+        rejected: Spilled[Rejected],
     ) -> bool:
         """Fill the stage; return whether there is anything to delete."""
         deleting = False
@@ -306,41 +306,17 @@ class Counts:
         return TableResult(table, self.upserted, self.deleted, self.rejected)
 
 
-class RejectFile:
-    """Rejects that wait to be saved, in memory or, if they are many, on disk. They can be read once."""
+class Spilled(Generic[T]):
+    """Items that wait, in memory or, if they are many, on disk. All are added before they are read, once."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES, "w+", encoding="utf-8")  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(_SPILLED_BYTES)  # noqa: SIM115 - closed by __exit__
 
-    def add(self, rejected: Rejected) -> None:
+    def add(self, item: T) -> None:
         """Add one."""
-        self._file.write(json.dumps(rejected) + "\n")
+        pickle.dump(item, self._file, pickle.HIGHEST_PROTOCOL)
 
-    def __iter__(self) -> Iterator[Rejected]:
-        self._file.seek(0)
-        for line in self._file:
-            yield Rejected(*json.loads(line))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-
-class PlanFile:
-    """Rows that wait to be written, in memory or, if they are many, on disk. They can be read once."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_SPOOLED_REJECT_BYTES)  # noqa: SIM115
-
-    def add(self, change: RowChange, plan: RowPlan) -> None:
-        """Add one."""
-        pickle.dump((change, plan), self._file, pickle.HIGHEST_PROTOCOL)
-
-    def __iter__(self) -> Iterator[tuple[RowChange, RowPlan]]:
+    def __iter__(self) -> Iterator[T]:
         end = self._file.tell()
         self._file.seek(0)
         while self._file.tell() < end:

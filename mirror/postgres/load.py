@@ -25,7 +25,7 @@ from mirror.core.positions import Lsn
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
 from mirror.postgres import ddl, kinds, large
-from mirror.postgres.apply import RejectFile
+from mirror.postgres.apply import Spilled
 from mirror.postgres.codecs import Unfit
 from mirror.postgres.dml import Stage
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
@@ -35,7 +35,7 @@ from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import attempt, in_parts
 from mirror.postgres.retype import may_change, may_select, overrides_for, still_needed
 from mirror.postgres.row_by_row import parts
-from mirror.postgres.rows import RowPlan, RowPlanner
+from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.shared_tables import has_rows, is_small
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded
@@ -325,7 +325,7 @@ class Loader:
         total = None if self._copy is None else self._copy.rows_at_most(table)
         planner = RowPlanner(table, target)
         done = 0
-        with RejectFile() as rejected:
+        with Spilled[Rejected]() as rejected:
 
             def write(part: list[tuple[RowChange, RowPlan]]) -> None:
                 with self._conn.cursor().copy(_copy_into(into, names)) as sending:

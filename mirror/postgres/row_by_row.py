@@ -11,10 +11,10 @@ from itertools import islice
 
 from mirror.core.errors import RefusedError
 from mirror.core.rows import RowChange, TableChanges, TableResult
-from mirror.postgres.apply import SMALL_BYTES, SMALL_ROWS, Counts, RejectFile, Transaction, change_bytes, staged_rows
+from mirror.postgres.apply import SMALL_BYTES, SMALL_ROWS, Counts, Spilled, Transaction, change_bytes, staged_rows
 from mirror.postgres.dml import Stage
 from mirror.postgres.refusals import attempt, in_parts
-from mirror.postgres.rows import RowPlan, RowPlanner
+from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
 from mirror.postgres.target import Target, require_intact
 
 Planned = tuple[RowChange, RowPlan]
@@ -66,7 +66,7 @@ class CarefulTransaction(Transaction):
         planned: Iterator[Planned],
         tracked: bool,
         count: Counts,
-        rejected: RejectFile,
+        rejected: Spilled[Rejected],
     ) -> bool:
         """Fill the stage in parts; rows that are refused become rejects."""
         deleting = False

@@ -24,6 +24,7 @@ from mirror.core.errors import (
     ReplacedError,
     SourceError,
     overwritten,
+    put_again,
 )
 from mirror.core.files import Stamp
 from mirror.replica.filesystem import mounts, network_filesystem
@@ -169,7 +170,7 @@ class OpenSource:
             raise self._refused(
                 f"{name}-wal is the log of a database that was here before: this file's header says that it has none,"
                 " and SQLite reads it through that log all the same",
-                f"close all programs that have it open, delete {name}-wal and {name}-shm, and put the file there again",
+                put_again(name),
             )
         pages = self.size() // header.page_size
         if pages == 0 or (header.size_valid and header.pages > pages and (logged is None or logged.size == 0)):

@@ -79,10 +79,10 @@ class ReverseFollower:
                 if row is None or row[2] is None:
                     step = "`mirror cutover status` says in which phase the source is"
                     raise SinkError("begin the way back", str(database), "it was never begun", next_step=step)
-                self._source_id, agent, self._snapshot, lost, self.rejects = row
-                phase.is_sealed(conn, self._source_id, str(database))
-                fence = phase.read(conn, self._source_id).fence
-                self._targets = load_targets(conn, self._source_id, agent)
+                self.source_id, agent, self._snapshot, lost, self.rejects = row
+                phase.is_sealed(conn, self.source_id, str(database))
+                fence = phase.read(conn, self.source_id).fence
+                self._targets = load_targets(conn, self.source_id, agent)
                 self._take()
             if lost is not None:
                 raise self._lost(lost)
@@ -110,7 +110,7 @@ class ReverseFollower:
 
     def _take(self) -> None:
         """Take the right to write the file; the session has it until it ends."""
-        keys = (str(SOURCE_IN_REVERSE), str(self._source_id))
+        keys = (str(SOURCE_IN_REVERSE), str(self.source_id))
         if self._conn.execute("SELECT pg_try_advisory_lock($1::int, $2::int)", keys).fetchone() != (True,):
             step = "stop the other mirror; if its machine is gone, Postgres notices within a minute"
             raise FencedError(
@@ -127,7 +127,7 @@ class ReverseFollower:
         if time.monotonic() - self._asked_at > ASK_SECONDS:
             self._asked_at = time.monotonic()
             with translated("read the phase", str(self._database)):
-                self._wanted = phase.is_sealed(self._conn, self._source_id, str(self._database))
+                self._wanted = phase.is_sealed(self._conn, self.source_id, str(self._database))
         return self._wanted
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class ReverseFollower:
         with translated("carry writes back", str(self._database)):
             self._conn.execute(_BEGIN)
             try:
-                since = Since(self._source_id, self._snapshot)
+                since = Since(self.source_id, self._snapshot)
                 snapshot, tables = self._pending(since)
                 if not tables:
                     return None
@@ -230,7 +230,7 @@ class ReverseFollower:
         found: dict[str, list[list[str]]] = {}
         for table, key in self._conn.execute(
             "SELECT source_table, key FROM mirror.reverse_rejects WHERE source_id = $1::bigint LIMIT $2::int",
-            (str(self._source_id), str(RETRIED_REJECTS)),
+            (str(self.source_id), str(RETRIED_REJECTS)),
         ):
             found.setdefault(table, []).append(key)
         return found
@@ -245,7 +245,7 @@ class ReverseFollower:
                     " (SELECT t, ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_to_recordset($2::jsonb)"
                     " AS done(t text, k jsonb)) RETURNING source_table, key",
                     (
-                        str(self._source_id),
+                        str(self.source_id),
                         json.dumps([{"t": table, "k": key} for table, key in (*applied.taken, *applied.rejects)]),
                     ),
                 )
@@ -254,17 +254,17 @@ class ReverseFollower:
                 self._conn.execute(
                     "INSERT INTO mirror.reverse_rejects (source_id, source_table, key, reason)"
                     " VALUES ($1::bigint, $2::text, $3::text[], $4::text)",
-                    (str(self._source_id), table, list(key), reason),
+                    (str(self.source_id), table, list(key), reason),
                 )
                 if (table, key) not in known:
                     logger.warning("{}: the file does not take a row of {}: {}", self._database.name, table, reason)
             self._conn.execute(
                 "UPDATE mirror.reverse SET snapshot = $2::pg_snapshot, applied_at = clock_timestamp(),"
                 " batches = batches + 1, rows = rows + $3::bigint WHERE source_id = $1::bigint",
-                (str(self._source_id), snapshot, str(applied.rows)),
+                (str(self.source_id), snapshot, str(applied.rows)),
             )
             row = self._conn.execute(
-                "SELECT count(*) FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(self._source_id),)
+                "SELECT count(*) FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(self.source_id),)
             ).fetchone()
         self._snapshot = snapshot
         self.rejects = 0 if row is None else int(row[0])
@@ -274,16 +274,16 @@ class ReverseFollower:
     def _check(self) -> None:
         """Raise :class:`WayBackLostError` if writes are not captured or cannot be read; remove old events."""
         with translated("look after the way back", str(self._database)):
-            if not phase.is_sealed(self._conn, self._source_id, str(self._database)):
+            if not phase.is_sealed(self._conn, self.source_id, str(self._database)):
                 return
             for name, target in self._targets.items():
-                if not capture.is_on(self._conn, self._source_id, target):
+                if not capture.is_on(self._conn, self.source_id, target):
                     raise self._give_up(f"the triggers of {target.schema}.{target.name} ({name}) are gone or off")
                 if not is_intact(self._conn, target):
                     raise self._give_up(f"the table {target.schema}.{target.name} was altered in Postgres")
             self._conn.execute(
                 "DELETE FROM mirror.outbox WHERE source_id = $1::bigint AND xid < pg_snapshot_xmin($2::pg_snapshot)",
-                (str(self._source_id), self._snapshot),
+                (str(self.source_id), self._snapshot),
             )
 
     def _give_up(self, why: str) -> WayBackLostError:
@@ -292,7 +292,7 @@ class ReverseFollower:
             self._conn.execute(b"ROLLBACK")
         self._conn.execute(
             "UPDATE mirror.reverse SET lost = $2::text WHERE source_id = $1::bigint AND lost IS NULL",
-            (str(self._source_id), why),
+            (str(self.source_id), why),
         )
         return self._lost(why)
 

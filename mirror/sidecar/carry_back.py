@@ -19,6 +19,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.phase import require_unsealed
 from mirror.postgres.sessions import connect
 from mirror.reverse.follower import ReverseFollower
+from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.status import SourceStatus
 
@@ -53,6 +54,7 @@ def carry_back(
     check: Callable[[], None],
     stopping: threading.Event,
     faults: Faults,
+    publishing: Publishing,
 ) -> None:
     """Carry what programs write in Postgres into the file, until the source is not sealed any more.
 
@@ -72,6 +74,7 @@ def carry_back(
                 if follower is None:
                     follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults)
                     stack.callback(follower.close)
+                    publishing.name(follower.source_id)
                     strays = 0
                     status.carries_back(Phase.REVERSE)
                     logger.info("{}: what is written in Postgres is carried into the file", name)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from mirror.core.errors import OldLogError
+from mirror.core.errors import OldLogError, put_again
 from mirror.core.faults import Faults
 from mirror.postgres.ledger import Ledger
 from mirror.replica.batches import GapFound, PageBatch, frames_until, last_gap
@@ -93,8 +93,8 @@ def _old_log(source: SourceConnection) -> OldLogError:
     return OldLogError(
         "follow the source",
         str(source.database),
-        f"{name}-wal is the log of the file that was here before, through which SQLite reads this one: close all"
-        f" programs that have it open, delete {name}-wal and {name}-shm, and put the file there again",
+        f"{name}-wal is the log of the file that was here before, through which SQLite reads this one:"
+        f" {put_again(name)}",
         retryable=True,
     )
 

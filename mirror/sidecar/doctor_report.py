@@ -49,7 +49,7 @@ class Report:
     def fails(self, code: Code, name: str, error: MirrorError) -> None:
         """Add an error as a problem."""
         # Once: the name of the check, or what was found, may say the place already.
-        said = f" {name}".endswith(f" {error.place}") or error.detail.startswith(error.place)
+        said = f" {name}".endswith(f" {error.place}") or error.place_is_said
         detail = error.detail if said else f"{error.place}: {error.detail}"
         step = error.next_step or "repair it, and run `mirror doctor` again"
         self.add(code, "problem", name, detail or str(error), step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from loguru import logger
@@ -32,8 +34,18 @@ class Publishing:
             self._publisher.withdraw()
             return
         wal = status.capture == "WAL"
-        try:
+        with self._logged():
             self._publisher.publish(sink.source_id, sink.epoch, sink.lineage, sink.position, wal=wal)
+
+    def name(self, source_id: int) -> None:
+        """Say which source this is while Postgres is the original: programs look there whether it is."""
+        with self._logged():
+            self._publisher.name(source_id)
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        try:
+            yield
             self._problem = ""
         except OSError as error:
             if str(error) != self._problem:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
-from mirror.core.errors import BusyError, SinkError, StorageError
+from mirror.core.errors import BusyError, ControlError, SinkError, StorageError
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
@@ -40,6 +40,8 @@ Settings = Callable[[], StorageSettings]
 
 #: Seconds that :meth:`init` waits for Postgres where SQLite can answer: enough for a server that is there.
 FIRST_PATIENCE = 0.25
+#: Seconds between two questions to a mirror that did not give a token.
+_TOKEN_PAUSE = 0.01
 
 
 class Reader:
@@ -209,8 +211,7 @@ class _Shared:
             raise StorageError("give a token", detail="there is no such SQLite file here", next_step=step)
         used = [reads for reads in self._sources.values() if reads.session.used] or [*self._sources.values()]
         deadline = time.monotonic() + TOKEN_SECONDS
-        tokens = [reads.session.token(deadline - time.monotonic(), reads.guard) for reads in used]
-        return "+".join(map(str, tokens))
+        return "+".join(str(_patient_token(reads, deadline)) for reads in used)
 
     def _token_routes(self, at: str) -> dict[str, TokenRoutes]:
         """The rules for reading each source at a token."""
@@ -240,6 +241,20 @@ class _Shared:
             raise error
         if not isinstance(error, BusyError):  # a connection is being made
             self._backing.health.has_failed(error)
+
+
+def _patient_token(reads: SourceReads, deadline: float) -> Token:
+    """A token, also of a mirror that has only begun, or is comparing the source just now.
+
+    ``deadline``: of ``time.monotonic``. Raises ``ControlError`` (retryable) if the mirror says nothing until then.
+    """
+    while True:
+        try:
+            return reads.session.token(max(deadline - time.monotonic(), _TOKEN_PAUSE), reads.guard)
+        except ControlError as error:
+            if not error.retryable or time.monotonic() + _TOKEN_PAUSE > deadline:
+                raise
+        time.sleep(_TOKEN_PAUSE)
 
 
 class Adapter(_Shared):

@@ -65,7 +65,7 @@ class WalIndex:
         self._newest: NewestCommit | None = None
 
     def newest(self) -> NewestCommit | Reason:
-        """The newest commit, or why it is not known: ``NO_INDEX`` or ``UNSETTLED``.
+        """The newest commit, or why it is not known: ``NO_INDEX``, ``UNREADABLE`` or ``UNSETTLED``.
 
         Equal commits are one object. It takes at most :data:`SETTLE_SECONDS`, and some microseconds as a rule.
         """
@@ -74,11 +74,13 @@ class WalIndex:
             file = index.st_dev, index.st_ino
             if file != self._file:
                 if (descriptor := _open(self._path, file)) is None:
-                    return Reason.NO_INDEX
+                    return Reason.UNREADABLE
                 self._file, self._descriptor, self._data = file, descriptor, b""
             data = os.pread(self._descriptor, BOTH_COPIES, 0)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return Reason.NO_INDEX
+        except OSError:
+            return Reason.UNREADABLE
         files = database.st_dev, database.st_ino, *file
         stamp = database.st_mtime_ns, database.st_size
         newest = self._newest

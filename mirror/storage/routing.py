@@ -35,6 +35,7 @@ from mirror.core.errors import (
 )
 from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
+from mirror.storage.newest import NewestCommit
 from mirror.storage.on_sqlite.drivers import BUSY_SECONDS
 from mirror.storage.operations.base import Operation
 from mirror.storage.proofs import PositionRow, Start, Unasked
@@ -319,28 +320,37 @@ def _moved(operation: Operation[..., Any], source: SourceReads, settings: Storag
 def _not_behind(operation: Operation[..., Any], source: SourceReads, settings: StorageSettings) -> Steps[None]:
     """Refuse to go on in Postgres alone where the program's file shows commits that it does not have, or not whole.
 
-    Where the WAL index is not there any more, or the mirror never was, nothing is known, and nothing refused. Raises
-    ``StorageError``, retryable.
+    Where the WAL index is not there any more, or the mirror never was, nothing is known, and nothing refused; where the
+    index cannot be read, or the mirror has only begun, it is refused. Raises ``StorageError``, retryable.
     """
     deadline = time.monotonic() + settings.reads.max_wait_ms / 1000
-    start = source.freshness.begin()
-    newest = start.newest
-    while start.published is not None and newest is not None and newest.frame:
-        row: PositionRow | None = yield Position(start.published.source_id)
-        if (
-            row is None
-            or row.sealed
-            or (row.complete and (row.salt1, row.salt2) == newest.salts and row.frame >= newest.frame)
-        ):
+    newest: NewestCommit | None = None
+    while (published := source.freshness.published()) is not None:
+        start = source.freshness.begin()
+        newest = newest or start.newest
+        if (not newest.frame) if newest is not None else (start.reason is Reason.NO_INDEX):
             break
+        row: PositionRow | None = None
+        if published.source_id:
+            row = yield Position(published.source_id)
+            if row is None or row.sealed:
+                break
+        if newest is None:
+            detail = "it is not known whether Postgres has all of the program's file: its WAL index cannot be read"
+        elif row is None:
+            detail = "it is not known whether Postgres has all of the program's file: its mirror has only begun"
+        elif not row.complete:
+            detail = "the program's file has rows that Postgres has rejected"
+        elif (row.salt1, row.salt2) == newest.salts and row.frame >= newest.frame:
+            break
+        else:
+            detail = "the program's file has commits that Postgres does not have: no mirror has brought them yet"
         if time.monotonic() + _PAUSE > deadline:
             raise StorageError(
                 operation.name,
-                detail="the program's file has commits that Postgres does not have: no mirror has brought them yet"
-                if row.complete
-                else "the program's file has rows that Postgres has rejected",
-                next_step="run `mirror up` for it until all is applied (`mirror status`, `mirror rejects list`); or, if"
-                " that may go, take the file out of `sources` of mirror.json",
+                detail=detail,
+                next_step="run `mirror up` for it until all is applied (`mirror status`, `mirror rejects list`), and"
+                " start this program again; or, if that may go, take the file out of `sources` of mirror.json",
                 retryable=True,
             )
         yield Pause(_PAUSE)

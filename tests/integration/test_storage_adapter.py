@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,10 @@ import psycopg
 import pytest
 
 import mirror
-from mirror.core.errors import ConfigError, MirrorError, SinkError, SourceError, StorageError, TokenError
+from mirror.core.errors import ConfigError, ControlError, MirrorError, SinkError, SourceError, StorageError, TokenError
+from mirror.core.folders import source_folder
+from mirror.core.published import PublishedReader
+from mirror.storage import adapters, newest
 from mirror.storage.adapters import PostgresAdapter
 from mirror.storage.on_postgres import store, store_async
 from mirror.storage.on_postgres.session import alone
@@ -27,7 +31,7 @@ from mirror.storage.reads import READS
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=nothing connect_timeout=1"
 
@@ -52,6 +56,15 @@ class Program:
         made = self.config.with_suffix(".new")
         made.write_text(json.dumps(value))
         made.replace(self.config)
+
+    def published(self) -> bool:
+        """Whether the mirror has said where it is in the memory."""
+        reader = PublishedReader(source_folder(self._folder / "state", self.mirror.sources[0]))
+        try:
+            found = reader.read()
+        finally:
+            reader.close()
+        return found is not None and found.following and found.source_id != 0
 
 
 @pytest.fixture
@@ -354,6 +367,29 @@ def test_a_token_for_another_host(program: Program, folder: Path) -> None:
             other.read(at=tasks_alone).memory.get_item(made.id)
 
 
+def test_a_token_waits_for_a_mirror_that_has_only_begun(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "TOKEN_SECONDS", LIMIT)
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        program.mirror.stop()
+        made = adapter.memory.create_item(memory_type="event", summary="Met Ada")
+        starting = threading.Thread(target=program.mirror.start)
+        starting.start()
+        token = adapter.token()
+        starting.join()
+        program.mirror.wait_applied()
+        assert adapter.read(at=token).memory.get_item(made.id) == made
+
+
+def test_a_token_of_no_mirror(program: Program) -> None:
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        program.mirror.stop()
+        adapter.memory.create_item(memory_type="event", summary="Met Ada")
+        with pytest.raises(ControlError) as caught:
+            adapter.token()
+        assert caught.value.retryable
+        program.mirror.start()
+
+
 def test_in_a_child_of_fork(program: Program) -> None:
     program.configure(readFrom="postgres")
     with mirror.get_storage_adapter(config=program.config) as adapter:
@@ -462,6 +498,7 @@ def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) ->
     """What it has written is there, or it is an error, beside a stopped mirror, too."""
     with mirror.get_storage_adapter(config=program.config) as adapter:
         made = adapter.memory.create_item(memory_type="event", summary="before")
+        until(program.published)
         program.mirror.kill()
         late = adapter.memory.create_item(memory_type="event", summary="late")
         program.configure(backend="postgres", readFrom="postgres")
@@ -480,6 +517,28 @@ def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) ->
         assert adapter.memory.get_item(late.id) == late and adapter.memory.get_item(made.id) == made
         program.mirror.stop()
         assert adapter.memory.count_items() == 2
+
+
+def test_a_program_that_cannot_look_at_the_file_does_not_begin_with_postgres(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has as many WAL indexes open as it may, so it does not know what is in the file beside a killed mirror."""
+    monkeypatch.setattr(newest, "MOST_INDEXES", len(newest._opened))
+    with mirror.get_storage_adapter(config=program.config) as adapter:
+        program.mirror.kill()
+        adapter.memory.create_item(memory_type="event", summary="late")
+        program.configure(backend="postgres", readFrom="postgres")
+        until(lambda: adapter._settings().backend == "postgres")
+        with mirror.get_storage_adapter(config=program.config) as other:
+            for use in (other.memory.count_items, lambda: other.memory.create_item("event", "over it")):
+                with pytest.raises(StorageError, match="its WAL index cannot be read") as caught:
+                    use()
+                assert caught.value.retryable
+            monkeypatch.undo()
+            program.mirror.start()
+            until(lambda: _written(other.memory.count_items))
+            assert other.memory.count_items() == 1
+            program.mirror.stop()
 
 
 def test_an_adapter_moves_to_postgres_after_its_mirror_has_ended(program: Program) -> None:

@@ -146,11 +146,14 @@ def test_a_place_is_said_once() -> None:
     """An error that says its place in its detail does not say it twice; nor does a report that names it."""
     assert str(RefusedError("use a table", "public.t", "public.t is there")) == "use a table: public.t is there"
     assert str(RefusedError("use a table", "public.t", "it is there")) == "use a table (public.t): it is there"
+    assert str(RefusedError("use a table", "t", "text is no date")) == "use a table (t): text is no date"
     report = Report("file.db")
+    report.fails(Code.SOURCE, "a row", ConfigError("use a table", "t", "text is no date"))
     report.fails(Code.TABLE_UNMAPPED, "table t", ConfigError("map a table", "t", "its key is too long"))
     report.fails(Code.POSTGRES, "Postgres", SinkError("connect", "localhost", "localhost does not answer"))
     report.fails(Code.SOURCE, "source", SinkError("open", "/a/t", "no database"))
     assert [check.detail for check in report.findings] == [
+        "t: text is no date",
         "its key is too long",
         "localhost does not answer",
         "/a/t: no database",

@@ -138,6 +138,6 @@ def test_one_descriptor_for_each_index_and_no_more_than_allowed(
     monkeypatch.setattr(module, "MOST_INDEXES", len(module._opened))
     other = apsw.Connection(str(folder / "other.db"))
     other.execute("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").fetchall()
-    assert WalIndex(folder / "other.db").newest() is Reason.NO_INDEX
+    assert WalIndex(folder / "other.db").newest() is Reason.UNREADABLE
     assert commit(WalIndex(database)) == first
     other.close()

@@ -22,34 +22,79 @@ from mirror.sqlite.format.varint import read_varint
 
 #: Interior pages deep at most: a tree that is deeper goes in a circle.
 _DEEPEST = 40
+#: Rowids that are looked up together; a leaf has some hundred at most.
+_ROWIDS = 10_000
+#: Keys of a WITHOUT ROWID table that are looked up together, in one reading of all its rows.
+_KEYS = 100_000
 
 
 def once(
     changes: Iterator[RowChange], table: Table, old_root: int, old: RowReader, new: RowReader
 ) -> Iterator[RowChange]:
-    """The changes of a table. Raises ``FormatError`` after the last if a key is in one of the states twice.
+    """The changes of a table. Raises ``FormatError``, after the change or after others, if a key is in a state twice.
 
-    Of WITHOUT ROWID tables only keys that go are looked up, in all rows of the new state.
+    Of WITHOUT ROWID tables only keys that go are looked up, in all rows of the new state. Memory does not grow with
+    the number of changes.
     """
-    come: list[int] = []
-    gone: list[int] = []
-    gone_keys: set[Row] = set()
-    places = [table.position(name) for name in table.primary_key] if table.without_rowid else []
+    gone, come = _Rowids(table, table.root, new), _Rowids(table, old_root, old)
+    keys = _Keys(table, new)
     for change in changes:
         yield change
-        if change.rowid is not None:
-            if change.before is None:
-                come.append(change.rowid)
-            elif change.after is None:
-                gone.append(change.rowid)
-        elif change.after is None and change.before is not None:
-            before = change.before
-            gone_keys.add(tuple(before[at] for at in places))
-    for rowids, root, state in ((gone, table.root, new), (come, old_root, old)):
-        if (found := _first_found(sorted(rowids), root, state)) is not None:
-            raise _twice(table, f"the rowid {found}")
-    if gone_keys and any(tuple(row[at] for at in places) in gone_keys for row in _rows(table.root, new)):
-        raise _twice(table, "a key")
+        if change.rowid is None:
+            if change.after is None and change.before is not None:
+                keys.add(change.before)
+        elif change.before is None:
+            come.add(change.rowid)
+        elif change.after is None:
+            gone.add(change.rowid)
+        del change  # it may be large, and the next one is read before it would be forgotten
+    for looked_up in (gone, come, keys):
+        looked_up.finish()
+
+
+class _Rowids:
+    """Rowids that a state must not have."""
+
+    def __init__(self, table: Table, root: int, state: RowReader) -> None:
+        self._table = table
+        self._root = root
+        self._state = state
+        self._waiting: list[int] = []
+
+    def add(self, rowid: int) -> None:
+        self._waiting.append(rowid)
+        if len(self._waiting) >= _ROWIDS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Look up those that wait. Raises ``FormatError`` if the state has one."""
+        if (found := _first_found(sorted(self._waiting), self._root, self._state)) is not None:
+            raise _twice(self._table, f"the rowid {found}")
+        self._waiting.clear()
+
+
+class _Keys:
+    """Primary keys of a WITHOUT ROWID table that its new state must not have."""
+
+    def __init__(self, table: Table, state: RowReader) -> None:
+        self._table = table
+        self._state = state
+        self._places = [table.position(name) for name in table.primary_key] if table.without_rowid else []
+        self._waiting: set[Row] = set()
+
+    def add(self, row: Row) -> None:
+        self._waiting.add(self._key(row))
+        if len(self._waiting) >= _KEYS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Look up those that wait. Raises ``FormatError`` if the state has one."""
+        if self._waiting and any(self._key(row) in self._waiting for row in _rows(self._table.root, self._state)):
+            raise _twice(self._table, "a key")
+        self._waiting.clear()
+
+    def _key(self, row: Row) -> Row:
+        return tuple(row[at] for at in self._places)
 
 
 def _twice(table: Table, what: str) -> FormatError:
