@@ -23,10 +23,11 @@ from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
 from mirror.cutover import flags
 from mirror.cutover.constraints import judge_constraints
-from mirror.cutover.move import FINALIZE, Move, left_over, ways
+from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
+from mirror.cutover.ways import FINALIZE, left_over, ways
 from mirror.parity.compare import compare
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event

@@ -1,4 +1,4 @@
-"""The moves of one source from phase to phase: their steps, and what these need."""
+"""A move of one source from phase to phase: what its steps (:mod:`mirror.cutover.ways`) do."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
-from mirror.core.errors import ControlError, MirrorError, SinkError
+from mirror.core.errors import ControlError, SinkError
 from mirror.core.status import Phase as MirrorPhase
-from mirror.cutover import flags, guard
+from mirror.cutover import flags, guard, sequences
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
-from mirror.cutover.steps import Step
 from mirror.postgres import phase
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
@@ -164,26 +163,8 @@ class Move:
 
     def set_sequences(self) -> str:
         """Set each sequence of a mirrored table above the highest number that was given."""
-        count = 0
         with translated("set sequences", str(self.source)):
-            for target in self.targets:
-                rows = self.conn.execute(
-                    "SELECT a.attname, pg_get_serial_sequence(format('%I.%I', $1::text, $2::text), a.attname)"
-                    " FROM pg_catalog.pg_attribute a WHERE a.attrelid = format('%I.%I', $1::text, $2::text)::regclass"
-                    " AND a.attnum > 0 AND NOT a.attisdropped"
-                    " AND pg_get_serial_sequence(format('%I.%I', $1::text, $2::text), a.attname) IS NOT NULL",
-                    (target.schema, target.name),
-                ).fetchall()
-                for column, sequence in rows:
-                    self.conn.execute(
-                        SQL(
-                            "SELECT setval($1::regclass, greatest((SELECT max({}) FROM {}), 1),"
-                            " EXISTS (SELECT FROM {}))"
-                        ).format(Identifier(column), table_sql(target), table_sql(target)),
-                        (sequence,),
-                    )
-                    count += 1
-        return f"{count:,}"
+            return sequences.set_all(self.conn, self.targets)
 
     def seal(self) -> str:
         """The point of no return: from this transaction on, Postgres is the original."""
@@ -343,91 +324,3 @@ def other_placeholders(conn: Session) -> Iterator[psycopg.Connection[Any]]:
         yield conn
     finally:
         conn.cursor_factory = made
-
-
-TO_2: tuple[Step[Move], ...] = (
-    Step("rails", "check the guard rails", lambda move: move.judge()),
-    Step("flip", "have programs read from Postgres", lambda move: move.flip(2), lambda move: move.flip_back()),
-    Step("end", "record the phase", lambda move: move.end(2), final=True),
-)
-
-TO_3: tuple[Step[Move], ...] = (
-    Step("rails", "check the guard rails", lambda move: move.judge()),
-    Step(
-        "capture",
-        "prepare the way back, switched off",
-        lambda move: move.install_capture(),
-        lambda move: move.remove_capture(),
-    ),
-    Step(
-        "fence",
-        "fence the file: no program can write to it",
-        lambda move: move.fence_file(),
-        lambda move: move.release_file(),
-    ),
-    Step("drain", "drain the mirror, and look again for writers", lambda move: move.drain()),
-    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
-    Step("sequences", "set the sequences", lambda move: move.set_sequences()),
-    Step(
-        "seal",
-        "make constraints, analyze, seal the source, and switch the way back on",
-        lambda move: move.seal(),
-        final=True,
-    ),
-    Step("turn", "have the mirror go the other way", lambda move: move.turn_mirror()),
-    Step("flip", "have programs use Postgres alone", lambda move: move.flip_to_postgres()),
-    Step("end", "record the phase", lambda move: move.end(3)),
-)
-
-BACK_TO_2: tuple[Step[Move], ...] = (
-    Step("rails", "check the way back", lambda move: move.require_way_back()),
-    Step(
-        "hold",
-        "hold the tables in Postgres: no program can write to them",
-        lambda move: move.hold_postgres(),
-        lambda move: move.release_postgres(),
-    ),
-    Step("drain", "drain the way back", lambda move: move.drain_back()),
-    Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back()),
-    Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
-    Step("flip", "have programs write to the file again", lambda move: move.flip(2)),
-    Step("turn", "have the mirror follow the file", lambda move: move.await_following()),
-    Step("end", "record the phase", lambda move: move.end(2)),
-)
-
-BACK_TO_1: tuple[Step[Move], ...] = (
-    Step("flip", "have programs read from the file", lambda move: move.flip(1), lambda move: move.flip_back()),
-    Step("end", "record the phase", lambda move: move.end(1), final=True),
-)
-
-FINALIZE: tuple[Step[Move], ...] = (Step("finalize", "end the way back", lambda move: move.finalize(), final=True),)
-
-
-def ways(now: Phase, back: bool) -> tuple[int, tuple[Step[Move], ...]]:
-    """The phase to move to, and the steps. Raises ``MirrorError`` where there is none."""
-    if now.finalized_at is not None:
-        raise MirrorError("move a source", detail="its move was finalized", next_step="there is nothing left to do")
-    number = 3 if now.sealed_at is not None else min(now.number, 2)
-    if back and number == 1:
-        raise MirrorError("move a source", detail="it is in phase 1: there is nowhere to go back to")
-    if not back and number == 3:
-        step = "`mirror cutover finalize` ends the way back"
-        raise MirrorError("move a source", detail="it is in phase 3 already", next_step=step)
-    return {(1, False): (2, TO_2), (2, False): (3, TO_3), (3, True): (2, BACK_TO_2), (2, True): (1, BACK_TO_1)}[
-        number, back
-    ]
-
-
-def left_over(now: Phase) -> tuple[int, tuple[Step[Move], ...], bool]:
-    """What a command has left that was killed: the phase it began in, its steps, and whether the rest is to be done.
-
-    Else, before the point of no return, all that was done is to be undone. ``now``: with a move that has not ended.
-    """
-    sealed = now.sealed_at is not None
-    if now.moving_to == 3:
-        return 2, TO_3, sealed
-    if now.moving_to == 1:
-        return 2, BACK_TO_1, False
-    if sealed or now.number == 2:
-        return 3, BACK_TO_2, not sealed
-    return 1, TO_2, False

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from mirror.cutover.move import BACK_TO_2, TO_3
+from mirror.cutover.ways import BACK_TO_2, TO_3
 from tests.support.commands import CommandLine
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, until
