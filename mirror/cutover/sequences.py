@@ -11,7 +11,7 @@ from mirror.postgres.target import Conn, Target
 
 
 def set_all(conn: Conn, targets: Iterable[Target]) -> str:
-    """Set the sequences of the tables' columns (identity and serial); returns what to say of it. Raises psycopg's errors."""
+    """Set the sequences of the columns (identity, serial); returns what to say of it. Raises psycopg's errors."""
     count = 0
     for target in targets:
         rows = conn.execute(
