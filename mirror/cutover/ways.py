@@ -21,6 +21,14 @@ TO_3: tuple[Step[Move], ...] = (
         lambda move: move.install_capture(),
         lambda move: move.remove_capture(),
     ),
+    Step("watch", "capture what the mirror writes from here on", lambda move: move.watch_mirror()),
+    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step(
+        "pause",
+        "have programs on storage adapters wait",
+        lambda move: move.begin_pause(),
+        lambda move: move.end_pause(),
+    ),
     Step(
         "fence",
         "fence the file: no program can write to it",
@@ -28,7 +36,7 @@ TO_3: tuple[Step[Move], ...] = (
         lambda move: move.release_file(),
     ),
     Step("drain", "drain the mirror, and look again for writers", lambda move: move.drain()),
-    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step("again", "compare what was written since", lambda move: move.compare_again()),
     Step("sequences", "set the sequences", lambda move: move.set_sequences()),
     Step(
         "seal",

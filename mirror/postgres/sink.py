@@ -145,6 +145,11 @@ class Sink:
         if self._profiles[self._profile or "generic"].migrations:
             self._indexer.wake()  # an earlier build may have been interrupted
 
+    def require_unsealed(self) -> None:
+        """Raise :class:`SealedError` if Postgres is the original of the source now; ``SinkError``."""
+        with translated("read the phase", self._path):
+            require_unsealed(self._conn, self._source_id, self._path)
+
     def _read_source(self) -> lease.Holder:
         """Read the source's row; return the mirror that last took it."""
         row = self._conn.execute(statement("source_read"), (self._path, self._schema)).fetchone()

@@ -72,6 +72,13 @@ class TableRows:
         ).format(since.condition(), Literal(self.target.source))
         return self._found(events, SQL(" WHERE x.mirror_there IS NULL") if gone else SQL(" WHERE x.mirror_there"))
 
+    def all_written(self, since: Since) -> bool:
+        """Whether a batch means all rows of the table."""
+        query = SQL("SELECT FROM mirror.outbox o WHERE {} AND o.source_table = {} AND o.key IS NULL LIMIT 1").format(
+            since.condition(), Literal(self.target.source)
+        )
+        return self._conn.execute(query).rowcount > 0
+
     def by_keys(self, keys: Sequence[Sequence[str]]) -> Iterator[Found]:
         """The rows of keys in the form of the outbox."""
         events = SQL("SELECT DISTINCT key FROM (VALUES {}) AS k(key)").format(
