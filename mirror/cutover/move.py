@@ -348,6 +348,12 @@ class Move:
         self.release_postgres()
         return "the file is the original again"
 
+    def turn_back(self) -> str:
+        """Have the mirror see that the file is the original again, and say so to programs."""
+        with self.control() as client:
+            client.end_move()
+        return self._await_mirror(set(MirrorPhase) - {MirrorPhase.REVERSE})
+
     def await_following(self) -> str:
         """Wait until the mirror follows the file again."""
         return self._await_mirror({MirrorPhase.FOLLOWING})

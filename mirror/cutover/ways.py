@@ -60,8 +60,9 @@ BACK_TO_2: tuple[Step[Move], ...] = (
     Step("drain", "drain the way back", lambda move: move.drain_back()),
     Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back()),
     Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
+    Step("turn", "have the mirror turn to the file", lambda move: move.turn_back()),
     Step("flip", "have programs write to the file again", lambda move: move.flip(2)),
-    Step("turn", "have the mirror follow the file", lambda move: move.await_following()),
+    Step("follow", "have the mirror follow the file", lambda move: move.await_following()),
     Step("end", "record the phase", lambda move: move.end(2)),
 )
 

@@ -73,8 +73,11 @@ def differences(dsn: str, database: Path, schema: str, since: str | None = None)
 
 
 def _found(rows: TableRows, source_id: int, since: str | None) -> Iterator[Found]:
-    if since is None or rows.all_written(Since(source_id, since)):
+    written = True if since is None else rows.written_at_all(Since(source_id, since))
+    if since is None or written is True:
         yield from rows.all()
+        return
+    if written is None:
         return
     for gone in (True, False):
         yield from rows.written(Since(source_id, since), gone=gone)

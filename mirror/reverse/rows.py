@@ -72,12 +72,14 @@ class TableRows:
         ).format(since.condition(), Literal(self.target.source))
         return self._found(events, SQL(" WHERE x.mirror_there IS NULL") if gone else SQL(" WHERE x.mirror_there"))
 
-    def all_written(self, since: Since) -> bool:
-        """Whether a batch means all rows of the table."""
-        query = SQL("SELECT FROM mirror.outbox o WHERE {} AND o.source_table = {} AND o.key IS NULL LIMIT 1").format(
+    def written_at_all(self, since: Since) -> bool | None:
+        """Whether a batch means all rows of the table; None: it means none."""
+        query = SQL("SELECT bool_or(o.key IS NULL) FROM mirror.outbox o WHERE {} AND o.source_table = {}").format(
             since.condition(), Literal(self.target.source)
         )
-        return self._conn.execute(query).rowcount > 0
+        row = self._conn.execute(query).fetchone()
+        assert row is not None
+        return row[0]  # type: ignore[no-any-return]
 
     def by_keys(self, keys: Sequence[Sequence[str]]) -> Iterator[Found]:
         """The rows of keys in the form of the outbox."""

@@ -47,13 +47,23 @@ class Publishing:
     def _publish(self, sink: Sink) -> None:
         assert sink.position is not None
         with self._logged():
-            self._publisher.publish(sink.source_id, sink.epoch, sink.lineage, sink.position, wal=self._wal)
+            self._publisher.publish(
+                sink.source_id, sink.epoch, sink.lineage, sink.position, wal=self._wal, in_phases=sink.in_phases
+            )
 
-    def say_sealed(self, source_id: int | None = None) -> None:
-        """Say that Postgres is the original: programs go there. ``source_id``: None: that of the last sink."""
+    def say_moved(self, *, sealed: bool, source_id: int | None = None) -> None:
+        """Say that Postgres is the original, or the file again: programs go there.
+
+        ``source_id``: None: that of the last sink.
+        """
         self._sink, self._unsure = None, False
         with self._logged():
-            self._publisher.say_sealed(source_id)
+            self._publisher.say_moved(sealed=sealed, source_id=source_id)
+
+    def was_asked(self) -> bool:
+        """Whether a move has ended since the last call, or :meth:`say_moved`."""
+        asked, self._unsure = self._unsure, False
+        return asked
 
     def begin_move(self) -> bool:
         """Say that programs are being moved: they write nothing to the file until :meth:`end_move`.

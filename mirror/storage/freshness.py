@@ -205,10 +205,13 @@ class Freshness:
     def _published(self, *, look: bool = False) -> Published | None:
         return None if self._closed else self._reader.read(look=look)
 
-    def is_moved(self) -> bool:
-        """Whether programs were moved to Postgres alone, whatever the configuration says; a microsecond."""
+    def is_moved(self) -> bool | None:
+        """Whether programs were moved to Postgres alone, whatever the configuration says; a microsecond.
+
+        None: they are not moved by phases, or nothing is known of that.
+        """
         published = self.published()
-        return published is not None and published.sealed
+        return published.sealed if published is not None and published.in_phases else None
 
     def require_writable(self) -> None:
         """Raise ``SourceError`` (retryable) while programs are being moved, or if they were."""

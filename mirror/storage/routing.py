@@ -139,6 +139,11 @@ class Health:
             logger.info("Postgres answers reads again")
 
 
+#: What the configuration says, in parts, once programs have moved; and when they have moved back.
+_POSTGRES: dict[str, Any] = {"backend": "postgres", "read_from": "postgres", "write_to": ("postgres",)}
+_BOTH: dict[str, Any] = {"backend": "dual", "read_from": "postgres", "write_to": ("sqlite", "postgres")}
+
+
 @dataclass
 class SourceReads:
     """Reads of one SQLite file from Postgres: what is known of it, and what this adapter has seen of it."""
@@ -187,9 +192,13 @@ class Routes:
     def _once(self, operation: Operation[..., Result]) -> Steps[Result]:
         settings = self._settings()
         source = self._sources.get(operation.source)
-        if source is not None and source.freshness.is_moved():
+        if (
+            source is not None
+            and (moved := source.freshness.is_moved()) is not None
+            and moved is not (postgres_only(settings))
+        ):
             # What the configuration says will follow.
-            settings = replace(settings, backend="postgres", read_from="postgres", write_to=("postgres",))
+            settings = replace(settings, **(_POSTGRES if moved else _BOTH))
         if operation.source == "postgres" or operation.shared or postgres_only(settings):
             if settings.backend == "sqlite":
                 raise UnsupportedError(
