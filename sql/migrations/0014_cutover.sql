@@ -57,9 +57,55 @@ CREATE OR REPLACE VIEW mirror.position WITH (security_barrier = true) AS
            AND NOT EXISTS (SELECT FROM mirror.refusals f WHERE f.source_id = s.source_id) AS complete,
            s.written_at IS NOT NULL AS written,
            EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NOT NULL) AS sealed,
-           EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NULL) AS in_phases
+           EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id) AS in_phases,
+           -- Which of a program's stores it is; one of which nothing is known yet may be either.
+           EXISTS (SELECT FROM mirror.tables t WHERE t.source_id = s.source_id AND t.source_table = 'memory_items')
+           OR NOT EXISTS (SELECT FROM mirror.tables t WHERE t.source_id = s.source_id AND t.source_table = 'tasks')
+           AS memory,
+           EXISTS (SELECT FROM mirror.tables t WHERE t.source_id = s.source_id AND t.source_table = 'tasks')
+           OR NOT EXISTS (SELECT FROM mirror.tables t WHERE t.source_id = s.source_id AND t.source_table = 'memory_items')
+           AS dashboard
       FROM mirror.sources s
      WHERE s.agent_id = current_setting('app.agent_id', true);
+
+-- As mirror.note_writes(text), for one of a program's stores: 'memory' or 'dashboard'.
+CREATE FUNCTION mirror.note_writes(p_schema text, p_store text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE mirror.sources s SET written_at = now()
+      FROM mirror.position p
+     WHERE p.source_id = s.source_id AND p.schema_name = p_schema AND s.written_at IS NULL
+       AND CASE p_store WHEN 'memory' THEN p.memory ELSE p.dashboard END
+$$;
+REVOKE EXECUTE ON FUNCTION mirror.note_writes(text, text) FROM PUBLIC;
+
+-- What applications may read and call in this schema, and nothing else. As before, and with it the function of above.
+CREATE OR REPLACE FUNCTION mirror.open_position() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    called regprocedure;
+BEGIN
+    IF NOT has_schema_privilege('argent_app', 'mirror', 'USAGE')
+       OR NOT has_table_privilege('argent_app', 'mirror.position', 'SELECT') THEN
+        GRANT USAGE ON SCHEMA mirror TO argent_app;
+        GRANT SELECT ON mirror.position TO argent_app;
+    END IF;
+    FOREACH called IN ARRAY ARRAY[
+        'mirror.note_read_difference(bigint, text, text, text, bigint, bigint, text, text)',
+        'mirror.count_shadow_reads(bigint, bigint, bigint)', 'mirror.note_writes(text)',
+        'mirror.note_writes(text, text)']::regprocedure[] LOOP
+        IF NOT has_function_privilege('argent_app', called, 'EXECUTE') THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO argent_app', called);
+        END IF;
+    END LOOP;
+END
+$$;
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'argent_app') THEN
+        PERFORM mirror.open_position();
+    END IF;
+END
+$$;
 
 CREATE TABLE mirror.cutover_log (
     log_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
+import psycopg
+import pytest
+
 from mirror import get_storage_adapter
 from mirror.storage.adapters import PostgresAdapter, SQLiteAdapter
 from tests.support.commands import CommandLine
-from tests.support.memustore import create_store
+from tests.support.memustore import create_dashboard, create_store
+from tests.support.waiting import LIMIT, until
 
 
 class Program(threading.Thread):
@@ -58,7 +65,7 @@ def test_no_call_fails_and_nothing_is_lost(folder: Path, dsn: str) -> None:
             done = cli.run("cutover", command, source, *more)
             assert done.code == 0, (command, done, [program.errors for program in programs])
             before = [len(program.made) for program in programs]
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + LIMIT
             while any(len(p.made) < n + 20 for p, n in zip(programs, before, strict=True)):
                 assert not any(program.errors for program in programs), [program.errors for program in programs]
                 assert time.monotonic() < deadline, "the programs stand still"
@@ -66,7 +73,7 @@ def test_no_call_fails_and_nothing_is_lost(folder: Path, dsn: str) -> None:
         for program in programs:
             program.stopping.set()
         for program in programs:
-            program.join(60)
+            program.join(LIMIT)
             assert not program.errors, program.errors
         made = {item for program in programs for item in program.made}
         with PostgresAdapter(config) as postgres:
@@ -75,3 +82,91 @@ def test_no_call_fails_and_nothing_is_lost(folder: Path, dsn: str) -> None:
         with SQLiteAdapter(config) as sqlite:
             assert {item.id for item in sqlite.memory.list_items(limit=100_000)} == made
         assert cli.run("parity").code == 0
+
+
+HARNESS = Path(__file__).parents[1] / "support" / "move_process.py"
+
+
+@pytest.mark.parametrize("seam", ["before again", "before seal", "in seal", "before flip"])
+def test_a_move_that_is_killed_leaves_programs_in_one_place(folder: Path, dsn: str, seam: str) -> None:
+    """With the command its lock on the file ends: programs write nothing there, if Postgres is the original."""
+    source, config = folder / "memory.db", folder / "argent" / "mirror.json"
+    create_store(source).close()
+    config.parent.mkdir()
+    storage = {"backend": "dual", "readFrom": "sqlite", "postgres": {"connectionString": dsn}}
+    config.write_text(json.dumps({"sources": [str(source)], "storage": storage}))
+    cli = CommandLine(folder, dsn)
+    program = Program(config)
+    with cli.up(source):
+        assert cli.run("parity").code == 0
+        assert cli.run("cutover", "advance", source, "--acknowledge", "backups").code == 0
+        program.start()
+        until(lambda: len(program.made) > 20)
+        killed = subprocess.run(
+            [sys.executable, str(HARNESS), f"cutover:{seam}", "cutover", "advance", str(source), "--acknowledge",
+             "backups"],
+            env=cli.environment(), cwd=folder, capture_output=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL, killed
+        made = len(program.made)
+        until(lambda: len(program.made) > made + 20 or program.errors)
+        sealed = seam in ("in seal", "before flip")
+        status = json.loads(cli.run("status", "--json").out)["sources"][0]
+        assert (status["phase"] == "carrying back") == sealed
+        if sealed:
+            assert status["reverse"]["strays"] == 0
+        command = ("advance", source, "--acknowledge", "backups") if not sealed else ("rollback", source)
+        done = cli.run("cutover", *command)
+        assert done.code == 0, done
+        if not sealed:
+            assert cli.run("cutover", "rollback", source).code == 0
+        program.stopping.set()
+        program.join(LIMIT)
+        assert not program.errors, program.errors
+        with SQLiteAdapter(config) as sqlite:
+            assert {item.id for item in sqlite.memory.list_items(limit=100_000)} == set(program.made)
+        assert cli.run("parity").code == 0
+
+
+def test_one_source_after_the_other(folder: Path, dsn: str) -> None:
+    """A program uses two files: one is moved first. The configuration says postgres once both are."""
+    memory, dashboard, config = folder / "memory.db", folder / "dashboard.db", folder / "argent" / "mirror.json"
+    create_store(memory).close()
+    create_dashboard(dashboard).close()
+    config.parent.mkdir()
+    storage = {"backend": "dual", "readFrom": "sqlite", "postgres": {"connectionString": dsn}}
+    config.write_text(json.dumps({"sources": [str(memory), str(dashboard)], "storage": storage}))
+    cli = CommandLine(folder, dsn)
+
+    def move(command: str, source: Path) -> None:
+        done = cli.run("cutover", command, source, *(("--acknowledge", "backups") if command == "advance" else ()))
+        assert done.code == 0, done
+
+    def backend() -> object:
+        return json.loads(config.read_text())["storage"]["backend"]
+
+    with cli.up(memory, dashboard), get_storage_adapter(config) as adapter:
+        assert cli.run("parity").code == 0
+        for source in (memory, dashboard):
+            move("advance", source)
+        move("advance", memory)
+        assert backend() == "dual"
+        item = adapter.memory.create_item(memory_type="event", summary="Met Ada")
+        task = adapter.tasks.create("Buy tea")
+        with psycopg.connect(dsn) as postgres:
+            assert postgres.execute("SELECT summary FROM memory_items").fetchall() == [("Met Ada",)]
+        assert cli.run("wait", dashboard).code == 0 and cli.run("parity", dashboard).code == 0
+        assert adapter.memory.get_item(item.id) == item and adapter.tasks.get(task.id) == task
+        move("advance", dashboard)
+        assert backend() == "postgres"
+        other = adapter.tasks.create("Drink it")
+        (status, _) = json.loads(cli.run("cutover", "status", "--json").out)["sources"]
+        assert status["configuration"] == ""
+        move("rollback", memory)
+        assert backend() == "dual"
+        again = adapter.memory.create_item(memory_type="event", summary="Met Bob")
+        assert {one.id for one in adapter.memory.list_items()} == {item.id, again.id}
+        assert {one.id for one in adapter.tasks.list()} == {task.id, other.id}
+        move("rollback", dashboard)
+        assert {one.id for one in adapter.tasks.list()} == {task.id, other.id}
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0

@@ -7,6 +7,7 @@ import signal
 import sys
 
 from mirror.cli import main, moves
+from mirror.cutover import rails
 
 
 def killing(seam: str) -> None:
@@ -17,4 +18,5 @@ def killing(seam: str) -> None:
 
 WANTED = sys.argv.pop(1)
 moves.no_fault = killing  # type: ignore[attr-defined]
+rails.LAG_SECONDS = float("inf")
 main.main()

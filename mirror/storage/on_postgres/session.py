@@ -130,22 +130,30 @@ def named(agent: str) -> tuple[str, list[Value]]:
     return "SELECT set_config('app.agent_id', $1, true)", [agent]
 
 
-def alone(agent: str) -> tuple[str, list[Value]]:
+def alone(agent: str, store: str) -> tuple[str, list[Value]]:
     """:func:`named`, for a transaction that writes what a mirror may fill; the row is for :func:`require_no_mirror`.
 
-    It shares the locks of the agent's sources in this schema until it ends, so a mirror that starts waits for it.
+    ``store``: memory or dashboard. It shares the locks of the agent's sources for it in this schema until it ends, so a
+    mirror that starts waits for it.
     """
     text = (
         "SELECT string_agg(q.path, ', ') FILTER (WHERE NOT q.shared), bool_or(NOT q.written), bool_or(q.in_phases)"
         f" FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path, p.written, p.in_phases,"
         f" pg_try_advisory_xact_lock_shared({SOURCE_IN_POSTGRES}, p.source_id::int) AS shared FROM mirror.position p"
-        " WHERE p.schema_name = current_schema() AND w.agent <> '' OFFSET 0) q ON true"
+        " WHERE p.schema_name = current_schema() AND w.agent <> ''"
+        " AND CASE $2 WHEN 'memory' THEN p.memory ELSE p.dashboard END OFFSET 0) q ON true"
     )
-    return text, [agent]
+    return text, [agent, store]
 
 
-#: To be run, once, in a transaction for which :func:`require_no_mirror` says so.
-NOTE_WRITES = "SELECT mirror.note_writes(current_schema())"
+def noting_writes(operation: Operation[..., Any]) -> tuple[str, list[Value]]:
+    """The statement that is to be run once in a transaction for which :func:`require_no_mirror` says so."""
+    return "SELECT mirror.note_writes(current_schema(), $1)", [_store(operation)]
+
+
+def _store(operation: Operation[..., Any]) -> str:
+    """The store that an operation writes to: tasks, if it is of Postgres alone."""
+    return "memory" if operation.source == "memory" else "dashboard"
 
 
 def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None) -> bool:
@@ -167,7 +175,7 @@ def require_no_mirror(operation: Operation[..., Any], row: Sequence[Any] | None)
 
 def first(operation: Operation[..., Any], agent: str) -> tuple[str, list[Value]]:
     """The statement that is the first of a transaction that writes."""
-    return alone(agent) if fills_mirrored(operation) else named(agent)
+    return alone(agent, _store(operation)) if fills_mirrored(operation) else named(agent)
 
 
 def fills_mirrored(operation: Operation[..., Any]) -> bool:

@@ -236,7 +236,7 @@ class PostgresStore:
         row = named.fetchone()
         try:
             if session.fills_mirrored(operation) and session.require_no_mirror(operation, row):
-                conn.execute(session.NOTE_WRITES)
+                conn.execute(*session.noting_writes(operation))
             result = _drive(op, lambda statement: _execute(conn, statement, ctx.agent))
             conn.execute("COMMIT")
         except BaseException:

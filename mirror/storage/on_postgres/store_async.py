@@ -215,7 +215,7 @@ class AsyncPostgresStore:
         answer: Any = None
         try:
             if session.fills_mirrored(operation) and session.require_no_mirror(operation, row):
-                await conn.execute(session.NOTE_WRITES)
+                await conn.execute(*session.noting_writes(operation))
             while True:
                 try:
                     statement = op.send(answer)
