@@ -274,17 +274,24 @@ class ReverseFollower:
     def _check(self) -> None:
         """Raise :class:`WayBackLostError` if writes are not captured or cannot be read; remove old events."""
         with translated("look after the way back", str(self._database)):
-            if not phase.is_sealed(self._conn, self.source_id, str(self._database)):
-                return
-            for name, target in self._targets.items():
-                if not capture.is_on(self._conn, self.source_id, target):
-                    raise self._give_up(f"the triggers of {target.schema}.{target.name} ({name}) are gone or off")
-                if not is_intact(self._conn, target):
-                    raise self._give_up(f"the table {target.schema}.{target.name} was altered in Postgres")
+            if why := self._broken():
+                # Asked after that: moving back switches the triggers off, in one transaction with the phase.
+                if not phase.is_sealed(self._conn, self.source_id, str(self._database)):
+                    return
+                raise self._give_up(why)
             self._conn.execute(
                 "DELETE FROM mirror.outbox WHERE source_id = $1::bigint AND xid < pg_snapshot_xmin($2::pg_snapshot)",
                 (str(self.source_id), self._snapshot),
             )
+
+    def _broken(self) -> str:
+        """Why writes are not captured, or cannot be read; empty if all is well."""
+        for name, target in self._targets.items():
+            if not capture.is_on(self._conn, self.source_id, target):
+                return f"the triggers of {target.schema}.{target.name} ({name}) are gone or off"
+            if not is_intact(self._conn, target):
+                return f"the table {target.schema}.{target.name} was altered in Postgres"
+        return ""
 
     def _give_up(self, why: str) -> WayBackLostError:
         """Record that the way back is lost, on a connection of its own: this one may be in a transaction."""
