@@ -152,6 +152,13 @@ def row_of(text: str, columns: Sequence[str]) -> Row:
     return tuple(decode("jsonb", values[name]) for name in columns)
 
 
+def are_equal(left: Row | None, right: Row | None) -> bool:
+    """Whether two rows are equal to the bit, or there is neither."""
+    if left is None or right is None:
+        return left is right
+    return all(same(cast("Cell", mine), cast("Cell", theirs)) for mine, theirs in zip(left, right, strict=True))
+
+
 def parts(items: Iterable[T]) -> Iterator[list[T]]:
     """Some hundred items at a time."""
     left = iter(items)
