@@ -236,7 +236,7 @@ class ReverseFollower:
     def _look(self, before: Side) -> None:
         """Look for strays, if it is time."""
         suspects = self._watch.suspects
-        if self._watch.look(before):
+        if self._watch.look(before, self._snapshot):
             self._suspects = suspects
             self._count()
 

@@ -88,6 +88,32 @@ class KeptStrays:
                 (self._source, rows, list(processes)),
             )
 
+    def truncated(self, table: str, snapshot: str) -> bool:
+        """Whether a table was truncated since a snapshot, which then shows it empty (TRUNCATE is not of MVCC)."""
+        row = self._conn.execute(
+            "SELECT EXISTS (SELECT FROM mirror.outbox o WHERE o.source_id = $1::bigint AND o.source_table = $2::text"
+            " AND o.key IS NULL AND NOT pg_visible_in_snapshot(o.xid, $3::pg_snapshot))",
+            (self._source, table, snapshot),
+        ).fetchone()
+        return row == (True,)
+
+    def known(self, table: str, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that are kept, and in the file."""
+        rows = self._conn.execute(
+            "SELECT key FROM mirror.strays WHERE source_id = $1::bigint AND source_table = $2::text"
+            " AND key = ANY ($3::text[]) AND state <> 'overwritten'",
+            (self._source, table, list(keys)),
+        )
+        return {key for (key,) in rows}
+
+    def all_written_over(self, table: str) -> None:
+        """The mirror is about to write over all rows of a table."""
+        self._conn.execute(
+            "UPDATE mirror.strays SET state = 'overwritten' WHERE source_id = $1::bigint AND source_table = $2::text"
+            " AND state = 'in file'",
+            (self._source, table),
+        )
+
     def written_over(self, table: str, keys: Sequence[str]) -> None:
         """The mirror is about to write Postgres' rows over these, where they are kept."""
         self._conn.execute(

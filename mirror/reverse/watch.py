@@ -5,7 +5,8 @@ it: what is otherwise was written by a program, and Postgres wins. And when anot
 file, all its rows are compared with that snapshot; not more often than leaves most of the time to the batches.
 
 Just opened, there is no such snapshot. Rows that Postgres has written since the file was last equal to it cannot be
-judged then: if other rows show that a program has written, these are kept as well, where they differ.
+judged then: if other rows show that a program has written, these are kept as well, where they differ. The same holds
+for a table that is truncated in Postgres, which empties it in earlier snapshots, too.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ class StrayWatch:
             self.suspects |= dict.fromkeys(openers(self._database))
             self._asked = time.monotonic()
 
-    def look(self, side: Side) -> bool:
-        """Compare all rows, if a program may have written and it is time; ``side``: shows what the file should have.
+    def look(self, side: Side, snapshot: str) -> bool:
+        """Compare all rows, if a program may have written and it is time.
 
-        Returns whether it was done.
+        ``side``: shows what the file should have, in this snapshot. Returns whether it was done.
         """
         if not self._writer.foreign or time.monotonic() < self._due:
             return False
@@ -94,8 +95,10 @@ class StrayWatch:
             with self._writer.reading():
                 self._writer.foreign = False
                 since = self.kept.now()
-                self._find(side, since, self.kept.rejected)
-                self.kept.compared(since)
+                if self._find(side, since, self.kept.rejected, snapshot)[1]:
+                    self.kept.compared(since)
+                else:
+                    self._writer.foreign = True  # once more
         except BaseException:
             self._writer.foreign = True
             raise
@@ -103,17 +106,30 @@ class StrayWatch:
         self._due = time.monotonic() + REST * (time.monotonic() - begun)
         return True
 
-    def _find(self, side: Side, since: str, skipped: Callable[[str, list[list[str]]], set[tuple[str, ...]]]) -> int:
-        """Keep all rows that the file has otherwise than a snapshot; returns how many."""
-        count = 0
+    def _find(
+        self,
+        side: Side,
+        since: str,
+        skipped: Callable[[str, list[list[str]]], set[tuple[str, ...]]],
+        snapshot: str | None = None,
+    ) -> tuple[int, bool]:
+        """Keep all rows that the file has otherwise than a snapshot; returns how many, and whether of all tables.
+
+        ``snapshot``: that of ``side``, if tables may have been truncated since.
+        """
+        count, complete = 0, True
         for name, file in self._files.items():
             for part in parts(differing(file, side.rows[name], self._meanwhile)):
+                # The table was read: if it was not truncated before, it is not from now on.
+                if snapshot is not None and self.kept.truncated(name, snapshot):
+                    complete = False
+                    break
                 skip = skipped(name, [one.text for one in part if one.text is not None])
                 strays = [file.stray(one) for one in part if one.text is None or tuple(one.text) not in skip]
                 if strays:
                     self.kept.found(strays, since, list(self.suspects))
                     count += len(strays)
-        return count
+        return count, complete
 
     def guard(self, before: Side, now: Side, since: Since, pending: Pending) -> Guard | None:
         """What looks at the rows that a batch writes over; None: there is nothing to look for.
@@ -125,14 +141,15 @@ class StrayWatch:
             return None
         if before.is_open:
             if self._writer.foreign and self._writer.disturbs(pending.tables):
-                self._find(before, self.kept.now(), self.kept.rejected)
-            return Guard(self, self._files, before, now)
-        found = self._find(
+                self._find(before, self.kept.now(), self.kept.rejected, since.snapshot)
+            return Guard(self, self._files, before, now, foreign=self._writer.foreign)
+        found, _ = self._find(
             now,
             self.kept.now(),
             lambda table, keys: self.kept.rejected(table, keys) | self._pending(now, since, pending, table, keys),
         )
-        return Guard(self, self._files, None, now) if found or pending.in_file or pending.discarded else None
+        doubt = bool(found or pending.in_file)
+        return Guard(self, self._files, None, now, foreign=doubt) if doubt or pending.discarded else None
 
     def _pending(
         self, now: Side, since: Since, pending: Pending, table: str, keys: list[list[str]]
@@ -149,7 +166,11 @@ class StrayWatch:
 class Guard:
     """Looks at rows before a batch writes over them."""
 
-    def __init__(self, watch: StrayWatch, files: Mapping[str, FileRows], before: Side | None, now: Side) -> None:
+    def __init__(
+        self, watch: StrayWatch, files: Mapping[str, FileRows], before: Side | None, now: Side, *, foreign: bool
+    ) -> None:
+        """``foreign``: a program may have written what is not known yet."""
+        self._foreign = foreign
         self._watch, self._files, self._before, self._now = watch, files, before, now
         self._undone: list[Discarded] = []
 
@@ -167,22 +188,27 @@ class Guard:
         result = overwritten(self._files[table], part, before)
         if result.equal:
             kept.forget(table, result.equal)
-        if result.strays:
+        strays = result.strays
+        if strays and self._foreign:
             rejected = kept.rejected(table, [one.text for one in part])
-            known = {json_array(one.key) for one in part if tuple(one.text) in rejected}
-            self._keep([stray for stray in result.strays if stray.key not in known])
+            refused = {json_array(one.key) for one in part if tuple(one.text) in rejected}
+            self._keep([stray for stray in strays if stray.key not in refused])
+        elif strays:
+            known = kept.known(table, [stray.key for stray in strays])
+            self._keep([stray for stray in strays if stray.key in known])
 
     def _keep(self, strays: Sequence[Stray]) -> None:
         if strays:
             self._watch.kept.overwrite(strays, list(self._watch.suspects))
 
     def whole(self, table: str) -> None:
-        """Look at all rows of a table."""
+        """Look at all rows of a table that was truncated: what it had before is known nowhere."""
+        if not self._foreign:
+            self._watch.kept.all_written_over(table)
+            return
         file = self._files[table]
-        for part in parts(differing(file, (self._before or self._now).rows[table])):
-            self._keep([file.stray(one) for one in part if one.text is None])
-            if keys := [one.text for one in part if one.text is not None]:
-                self._look(table, list(self._now.rows[table].by_keys(keys)))
+        for part in parts(differing(file, self._now.rows[table])):
+            self._keep([file.stray(one._replace(before=None)) for one in part])
 
     def touched(self, rows: Iterable[tuple[str, Row]]) -> None:
         """Rows that triggers have written to get what Postgres has."""
