@@ -21,6 +21,14 @@ TO_3: tuple[Step[Move], ...] = (
         lambda move: move.install_capture(),
         lambda move: move.remove_capture(),
     ),
+    Step("watch", "capture what the mirror writes from here on", lambda move: move.watch_mirror()),
+    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step(
+        "pause",
+        "have programs on storage adapters wait",
+        lambda move: move.begin_pause(),
+        lambda move: move.end_pause(),
+    ),
     Step(
         "fence",
         "fence the file: no program can write to it",
@@ -28,7 +36,7 @@ TO_3: tuple[Step[Move], ...] = (
         lambda move: move.release_file(),
     ),
     Step("drain", "drain the mirror, and look again for writers", lambda move: move.drain()),
-    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step("again", "compare what was written since", lambda move: move.compare_again()),
     Step("sequences", "set the sequences", lambda move: move.set_sequences()),
     Step(
         "seal",
@@ -54,8 +62,9 @@ BACK_TO_2: tuple[Step[Move], ...] = (
     Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back()),
     Step("open", "open the file", lambda move: move.open_file(), lambda move: move.shut_file()),
     Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
+    Step("turn", "have the mirror turn to the file", lambda move: move.turn_back()),
     Step("flip", "have programs write to the file again", lambda move: move.flip(2)),
-    Step("turn", "have the mirror follow the file", lambda move: move.await_following()),
+    Step("follow", "have the mirror follow the file", lambda move: move.await_following()),
     Step("end", "record the phase", lambda move: move.end(2)),
 )
 

@@ -68,6 +68,7 @@ def carry_back(
         check()
         serve()
 
+    publishing.say_moved(sealed=True)
     name = task.database.name
     backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
     busy_until, said, strays = 0.0, "", 0
@@ -81,10 +82,11 @@ def carry_back(
                 if follower is None:
                     follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults, meanwhile)
                     stack.callback(follower.close)
-                    publishing.name(follower.source_id)
+                    publishing.say_moved(sealed=True, source_id=follower.source_id)
                     status.carries_back(Phase.REVERSE)
                     logger.info("{}: what is written in Postgres is carried into the file", name)
-                if not follower.is_wanted():
+                if not follower.is_wanted(at_once=publishing.was_asked()):
+                    publishing.say_moved(sealed=False)
                     logger.info("{}: it is mirrored into Postgres again", name)
                     return
                 known = status.reverse or ReverseReport()
