@@ -17,6 +17,7 @@ from mirror.cli.options import common, help_end, json_option, postgres_of, schem
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.cli.running import gate_of
 from mirror.cli.status import status_of
+from mirror.cli.strays import strays
 from mirror.core.config.settings import Settings
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.faults import no_fault
@@ -27,6 +28,7 @@ from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
+from mirror.cutover.strays import count
 from mirror.cutover.ways import FINALIZE, left_over, ways
 from mirror.parity.compare import compare
 from mirror.postgres.failures import translated
@@ -37,6 +39,7 @@ from mirror.sidecar.parity_runs import derived, record
 
 #: Guard rails that are no matter while programs only read, and hold once they write.
 _MADE_LATER = frozenset({"foreign keys", "unique indexes", "not null", "sequences"})
+cutover.add_command(strays)
 _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
 
@@ -54,10 +57,12 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 @_dry_run
 @click.option(
     "--fence",
-    type=click.Choice(("hold", "watch")),
+    type=click.Choice(("hold", "abort", "watch")),
     default="hold",
     show_default=True,
-    help="In phase 3: hold the file's write lock, so that no program can write to it, or only watch and say so.",
+    help="In phase 3: hold the file's write lock while the mirror runs, so that no program can write to it; abort: put"
+    " triggers into the file that refuse writes (the only choice that changes the file; rollback removes them); or only"
+    " watch. What programs write all the same is kept: `mirror cutover strays`.",
 )
 def advance(
     settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...], dry_run: bool, fence: str
@@ -117,7 +122,7 @@ def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
     console = Console()
     for each in found:
         print_line(console, f"{each['source']}: phase {each['phase']}", style="bold")
-        for name in ("moving_to", "sealed_at", "finalized_at", "configuration"):
+        for name in ("moving_to", "sealed_at", "finalized_at", "strays", "configuration"):
             if each[name]:
                 print_line(console, f"  {name.replace('_', ' ')}: {each[name]}")
         for line in each["log"]:
@@ -139,6 +144,7 @@ def _described(move: Move) -> dict[str, Any]:
         "moving_to": phase.moving_to,
         "sealed_at": _time(phase.sealed_at),
         "finalized_at": _time(phase.finalized_at),
+        "strays": count(move.conn, move.source_id),
         "configuration": flags.disagreement(move.settings, move.configured(phase.number)),
         "log": [dict(zip(("at", "step", "event", "detail"), row, strict=True)) for row in rows],
     }

@@ -115,7 +115,9 @@ class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: Annotated[int, Meta(description="rows written to the file")] = 0
     rejects: Annotated[int, Meta(description="rows that the file does not take: in mirror.reverse_rejects")] = 0
     applied_at: Annotated[float | None, Meta(description="when the last ones were written")] = None
-    strays: Annotated[int, Meta(description="how often a program has written to the file, and not to Postgres")] = 0
+    strays: Annotated[
+        int, Meta(description="rows that programs have written to the file instead: in mirror.strays")
+    ] = 0
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
 from mirror.core.errors import SourceError
+from mirror.reverse import abort
+
+T = TypeVar("T")
 
 #: Seconds to wait for a program's transaction to end.
 WAIT_SECONDS = 10.0
@@ -21,11 +26,12 @@ class Fence:
 
         Raises :class:`SourceError`, retryable if a program keeps the lock for more than ``seconds``.
         """
+        self._database = database
         try:
             self._db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._db.set_busy_timeout(int(1000 * seconds))
-            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("PRAGMA synchronous=FULL; BEGIN IMMEDIATE")
         except apsw.Error as error:
             busy = isinstance(error, apsw.BusyError)
             raise SourceError(
@@ -35,10 +41,33 @@ class Fence:
                 next_step="end that program's transaction, and try again",
                 retryable=busy,
             ) from error
+        self._released = False
         self.since = time.monotonic()
+
+    def refuse(self) -> int:
+        """Put triggers up that refuse what programs write, for good; returns on how many tables.
+
+        The lock is released with that, so that there is no moment between. Raises :class:`SourceError`.
+        """
+        return self._change("refuse writes to the file", abort.put_up)
+
+    def admit(self) -> None:
+        """Take those triggers down, and release the lock. Raises :class:`SourceError`."""
+        self._change("take writes to the file again", abort.take_down)
+
+    def _change(self, what: str, change: Callable[[apsw.Connection], T]) -> T:
+        try:
+            done = change(self._db)
+            self._db.execute("COMMIT")
+        except apsw.Error as error:
+            raise SourceError(what, str(self._database), str(error)) from error
+        return done
 
     def release(self) -> None:
         """Let programs write again. May be called twice."""
+        if self._released:
+            return
+        self._released = True
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._db.close()

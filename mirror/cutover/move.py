@@ -17,7 +17,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, SinkError, SourceError
 from mirror.core.status import Phase as MirrorPhase
-from mirror.cutover import flags, guard, sequences
+from mirror.cutover import flags, guard, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
 from mirror.postgres import phase
@@ -31,6 +31,12 @@ from mirror.reverse.follower import start
 
 #: Seconds for which a step waits for the mirror, or for transactions in Postgres, at most.
 WAIT_SECONDS = 60.0
+#: By ``--fence``: what is said of it.
+KEPT = {
+    "hold": "the mirror holds its write lock",
+    "abort": "triggers refuse writes to it:",
+    "watch": "nothing keeps them: what they write is found, and kept in mirror.strays",
+}
 #: Seconds until each running program has noticed that the configuration has changed (:mod:`mirror.storage.flags`).
 NOTICED_SECONDS = 1.0
 
@@ -45,7 +51,7 @@ class Move:
     schema: str
     settings: Settings
     kept: str
-    """How programs are kept from writing to the file after the switch: hold or watch."""
+    """How programs are kept from writing to the file after the switch: hold, abort or watch."""
     judge: Callable[[], str]
     """Raises ``MirrorError`` unless all guard rails are passed; returns what to say of them."""
     verify: Callable[[], str]
@@ -276,6 +282,39 @@ class Move:
         time.sleep(NOTICED_SECONDS)
         return said
 
+    def keep_out(self) -> str:
+        """Keep programs from writing to the file from now on, as the operator has chosen; the fence is released."""
+        said = KEPT[self.kept_now()]
+        if self.kept_now() == "abort":
+            fence = self.fence or Fence(self.source)
+            try:
+                said = f"{said} of {fence.refuse():,} tables"
+            finally:
+                fence.release()
+        self.release_file()
+        return said
+
+    def kept_now(self) -> str:
+        """How programs are kept from writing to the file: what the command that sealed the source has recorded."""
+        with translated("read the phase", str(self.source)):
+            return phase.read(self.conn, self.source_id).fence
+
+    def open_file(self) -> str:
+        """Remove from the file what keeps programs out, if anything in it does."""
+        if self.kept_now() != "abort":
+            return ""
+        fence = Fence(self.source)
+        try:
+            fence.admit()
+        finally:
+            fence.release()
+        return "its triggers are removed"
+
+    def shut_file(self) -> None:
+        """Put it back."""
+        if self.phase.sealed_at is not None:
+            self.keep_out()
+
     def flip_back(self) -> None:
         """Write the phase that it was."""
         self.flip(self.phase.number)
@@ -304,6 +343,8 @@ class Move:
                 f"it does not take {rejects:,} rows that Postgres has",
                 next_step="look at mirror.reverse_rejects, and change or delete them in Postgres",
             )
+        with translated("look at the way back", str(self.source)):
+            strays.require_none(self.conn, self.source_id, str(self.source))
         return ""
 
     def drain_back(self) -> str:
@@ -363,7 +404,8 @@ class Move:
         with translated("end the way back", str(self.source)), self.conn.transaction():
             capture.remove(self.conn, self.source_id, self.targets)
             phase.change(self.conn, self.source_id, self.phase.epoch, "finalized_at = now(), moving_to = NULL")
-        return ""
+            found = strays.count(self.conn, self.source_id)
+        return f"{found:,} rows are in the file alone: `mirror cutover strays` shows them" if found else ""
 
     def __enter__(self) -> Move:
         return self

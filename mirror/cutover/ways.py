@@ -46,6 +46,7 @@ TO_3: tuple[Step[Move], ...] = (
     ),
     Step("turn", "have the mirror go the other way", lambda move: move.turn_mirror()),
     Step("flip", "have programs use Postgres alone", lambda move: move.flip_to_postgres()),
+    Step("keep", "keep programs from writing to the file", lambda move: move.keep_out()),
     Step("end", "record the phase", lambda move: move.end(3)),
 )
 
@@ -59,6 +60,7 @@ BACK_TO_2: tuple[Step[Move], ...] = (
     ),
     Step("drain", "drain the way back", lambda move: move.drain_back()),
     Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back()),
+    Step("open", "open the file", lambda move: move.open_file(), lambda move: move.shut_file()),
     Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
     Step("turn", "have the mirror turn to the file", lambda move: move.turn_back()),
     Step("flip", "have programs write to the file again", lambda move: move.flip(2)),

@@ -3,6 +3,9 @@
 A batch is what one snapshot of Postgres sees of the outbox and the one before did not. Rows are read in that snapshot,
 written to the file in one transaction, and then the snapshot is saved as what the file has. Whatever is interrupted in
 between is done again with a newer snapshot; as rows are written by key as they then are, that changes nothing else.
+
+The snapshot before stays open until the next one is what the file has: so it is known what the file should have, and
+what others have written to it (:mod:`mirror.reverse.watch`).
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import is_intact, load_targets
 from mirror.reverse import capture
 from mirror.reverse.rows import Found, Since, TableRows
+from mirror.reverse.side import Side
+from mirror.reverse.watch import Guard, Pending, StrayWatch
 from mirror.reverse.writer import NotTakenError, SqliteWriter
 
 #: Seconds between two looks for new events.
@@ -37,7 +42,7 @@ ASK_SECONDS = 0.1
 #: Rejected rows that are tried again with each batch, at most.
 RETRIED_REJECTS = 500
 
-_BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_STRAYS = "EXISTS (SELECT FROM mirror.strays s WHERE s.source_id = {} AND s.state = {})"
 
 
 @dataclass(slots=True)
@@ -65,13 +70,21 @@ def start(conn: Session, source_id: int) -> None:
 class ReverseFollower:
     """Carries what programs write in Postgres into one file. Thread: one at a time."""
 
-    def __init__(self, conn: Session, database: Path, schema: str, faults: Faults = no_fault) -> None:
-        """``conn``: its own. Raises as :meth:`open` does."""
+    def __init__(
+        self,
+        connecting: Callable[[], Session],
+        database: Path,
+        schema: str,
+        faults: Faults = no_fault,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``connecting``: makes a connection to Postgres. Raises as :meth:`open` does."""
         self._database = database
         self._faults = faults
-        self._conn = conn
-        self.rejects = 0
-        """Rows that the file does not take."""
+        self._conn = conn = connecting()
+        self._other: Session | None = None
+        self.rejects = self.strays = 0
+        """Rows that the file does not take; and rows in ``mirror.strays``."""
         try:
             with translated("begin the way back", str(database)):
                 conn.execute(statement("session_search_path"))  # the extension's schema, for names of types
@@ -86,10 +99,14 @@ class ReverseFollower:
                 self._take()
             if lost is not None:
                 raise self._lost(lost)
-            self._rows = {name: TableRows(self._conn, target) for name, target in self._targets.items()}
+            self._other = connecting()
+            with translated("begin the way back", str(database)):
+                self._other.execute(statement("session_search_path"))
+                self._before, self._next = Side(self._other, self._targets), Side(conn, self._targets)
             self._writer = SqliteWriter(database, hold=fence == "hold")
+            self._watch = StrayWatch(self._writer, database, self.source_id, connecting, meanwhile)
         except BaseException:
-            self._conn.close()
+            self._close_connections()
             raise
         try:
             self._describe()
@@ -97,16 +114,24 @@ class ReverseFollower:
             self.close()
             raise
         self._checked_at = self._asked_at = 0.0
+        self._suspects: dict[str, None] = {}
         self._wanted = True
 
     @classmethod
-    def open(cls, dsn: str, database: Path, schema: str, faults: Faults = no_fault) -> ReverseFollower:
-        """For the source at a path that is mirrored into a schema.
+    def open(
+        cls,
+        dsn: str,
+        database: Path,
+        schema: str,
+        faults: Faults = no_fault,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> ReverseFollower:
+        """For the source at a path that is mirrored into a schema. ``meanwhile``: called while all rows are compared.
 
         Raises :class:`SinkError`, ``FencedError`` if another process carries its writes back, :class:`SourceError`, and
         :class:`WayBackLostError`.
         """
-        return cls(connect(dsn, name="mirror reverse", raw=True), database, schema, faults)
+        return cls(lambda: connect(dsn, name="mirror reverse", raw=True), database, schema, faults, meanwhile)
 
     def _take(self) -> None:
         """Take the right to write the file; the session has it until it ends."""
@@ -118,22 +143,33 @@ class ReverseFollower:
             )
 
     @property
-    def strays(self) -> int:
-        """How often programs have committed to the file since this was opened."""
-        return self._writer.strays
+    def can_wait(self) -> bool:
+        """Whether the last error was only that a program has the file's lock: this goes on, and knows what it knew."""
+        return self._writer.busy and self._before.is_open
+
+    @property
+    def suspects(self) -> list[str]:
+        """The processes that had the file open when the last strays were noticed."""
+        return list(self._suspects)
 
     def is_wanted(self, *, at_once: bool) -> bool:
         """Whether the source is still sealed, as of now or a moment ago. Raises ``SealedError`` if it was finalized."""
         if at_once or time.monotonic() - self._asked_at > ASK_SECONDS:
             self._asked_at = time.monotonic()
             with translated("read the phase", str(self._database)):
-                self._wanted = phase.is_sealed(self._conn, self.source_id, str(self._database))
+                self._wanted = phase.is_sealed(self._next.conn, self.source_id, str(self._database))
         return self._wanted
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close all connections."""
         self._writer.close()
+        self._watch.kept.close()
+        self._close_connections()
+
+    def _close_connections(self) -> None:
         self._conn.close()
+        if self._other is not None:
+            self._other.close()
 
     def _lost(self, why: str) -> WayBackLostError:
         return WayBackLostError(
@@ -147,8 +183,9 @@ class ReverseFollower:
         self._schema_version = self._writer.schema_version
         self._writer.describe(
             (name, [column.source for column in rows.target.columns], rows.key_sources)
-            for name, rows in self._rows.items()
+            for name, rows in self._next.rows.items()
         )
+        self._watch.describe(self._targets)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -158,45 +195,74 @@ class ReverseFollower:
         Raises :class:`SinkError` and :class:`SourceError`, retryable where that may help, and
         :class:`WayBackLostError`.
         """
+        self._writer.busy = False
         self._writer.keep_lock()
         self._writer.look()
+        self._watch.ask()
         now = time.monotonic()
         if now - self._checked_at > CHECK_SECONDS:
             self._check()
             self._checked_at = now
+        before, after = self._before, self._next
         with translated("carry writes back", str(self._database)):
-            self._conn.execute(_BEGIN)
+            if before.is_open:
+                self._look(before)
+            after.begin()
             try:
                 since = Since(self.source_id, self._snapshot)
-                snapshot, tables = self._pending(since)
-                if not tables:
+                pending = self._pending(after, since)
+                if not pending.tables and not pending.discarded:
+                    self._is_at(pending.snapshot)
                     return None
                 self._faults("reverse:read")
-                applied = self._apply(since, tables)
-            finally:
-                self._conn.execute(b"ROLLBACK")
+                applied = self._apply(before, after, since, pending)
+            except BaseException:
+                if not after.conn.broken:
+                    after.end()
+                raise
             self._faults("reverse:written")
-            self._save(snapshot, applied)
+            before.end()
+            self._save(before.conn, pending.snapshot, applied)
+            self._is_at(pending.snapshot)
             self._faults("reverse:saved")
             return applied
+
+    def _is_at(self, snapshot: str) -> None:
+        """The file has what the newer side shows."""
+        self._snapshot = snapshot
+        self._before.end()
+        self._before, self._next = self._next, self._before
+
+    def _look(self, before: Side) -> None:
+        """Look for strays, if it is time."""
+        suspects = self._watch.suspects
+        if self._watch.look(before, self._snapshot):
+            self._suspects = suspects
+            self._count()
+
+    def _count(self) -> None:
+        row = self._next.conn.execute(
+            "SELECT count(*) FROM mirror.strays WHERE source_id = $1::bigint", (str(self.source_id),)
+        ).fetchone()
+        self.strays = 0 if row is None else int(row[0])
 
     def drain(self, check: Callable[[], None] = lambda: None) -> None:
         """Carry until nothing is left that is visible. Raises as :meth:`step` does, and what ``check`` raises."""
         while self.step() is not None:
             check()
 
-    def _pending(self, since: Since) -> tuple[str, dict[str, bool]]:
-        """The snapshot of this transaction, and the tables that have events: whether all rows are meant."""
+    def _pending(self, side: Side, since: Since) -> Pending:
         from psycopg.sql import SQL
 
         query = SQL(
-            "SELECT pg_current_snapshot()::text, o.source_table, bool_or(o.key IS NULL) FROM (SELECT) x"
-            " LEFT JOIN mirror.outbox o ON {} GROUP BY 2"
-        ).format(since.condition())
-        rows = self._conn.execute(query).fetchall()
-        return rows[0][0], {table: whole for _, table, whole in rows if table is not None}
+            "SELECT pg_current_snapshot()::text, {}, {}, o.source_table, bool_or(o.key IS NULL) FROM (SELECT) x"
+            " LEFT JOIN mirror.outbox o ON {} GROUP BY 4"
+        ).format(*(SQL(_STRAYS).format(self.source_id, state) for state in ("in file", "discarded")), since.condition())
+        rows = side.conn.execute(query).fetchall()
+        snapshot, in_file, discarded, *_ = rows[0]
+        return Pending(snapshot, {table: whole for *_, table, whole in rows if table is not None}, in_file, discarded)
 
-    def _apply(self, since: Since, tables: dict[str, bool]) -> Applied:
+    def _apply(self, before: Side, after: Side, since: Since, pending: Pending) -> Applied:
         writer = self._writer
         writer.begin()
         try:
@@ -204,43 +270,58 @@ class ReverseFollower:
                 writer.roll_back()
                 self._describe()
                 writer.begin()
-            if unknown := [name for name in tables if name not in self._rows]:
+            tables = pending.tables
+            if unknown := [name for name in tables if name not in after.rows]:
                 raise self._give_up(f"the table {unknown[0]} is not mirrored any more")
-            batch = _Batch(writer, self._rows)
+            guard = self._watch.guard(before, after, since, pending)
+            if guard is None:
+                before.end()  # who waits to alter a table that it has read makes the other side wait
+            batch = _Batch(writer, after.rows)
             for table, whole in tables.items():
-                rows = self._rows[table]
+                rows = after.rows[table]
                 if whole:
+                    if guard is not None:
+                        guard.whole(table)
                     batch.replace(table)
                 else:
-                    batch.delete(table, rows.written(since, gone=True))
+                    gone = rows.written(since, gone=True)
+                    batch.delete(table, gone if guard is None else guard.checked(table, gone))
             for table, whole in tables.items():
-                rows = self._rows[table]
-                batch.put(table, rows.all() if whole else rows.written(since, gone=False))
-            for table, keys in self._rejected().items():
+                rows = after.rows[table]
+                there = rows.all() if whole else rows.written(since, gone=False)
+                batch.put(table, there if guard is None or whole else guard.checked(table, there))
+            if guard is not None:
+                batch.undo(guard)
+            for table, keys in self._rejected(after).items():
                 batch.again(table, keys)
             batch.finish()
+            if guard is not None:
+                guard.touched(writer.touched())
             self._faults("reverse:before commit")
             writer.commit()
+            if guard is not None:
+                guard.done()
+                self._suspects = self._watch.suspects
             return batch.applied
         except BaseException:
             writer.roll_back()
             raise
 
-    def _rejected(self) -> dict[str, list[list[str]]]:
+    def _rejected(self, side: Side) -> dict[str, list[list[str]]]:
         found: dict[str, list[list[str]]] = {}
-        for table, key in self._conn.execute(
+        for table, key in side.conn.execute(
             "SELECT source_table, key FROM mirror.reverse_rejects WHERE source_id = $1::bigint LIMIT $2::int",
             (str(self.source_id), str(RETRIED_REJECTS)),
         ):
             found.setdefault(table, []).append(key)
         return found
 
-    def _save(self, snapshot: str, applied: Applied) -> None:
+    def _save(self, conn: Session, snapshot: str, applied: Applied) -> None:
         """Record what the file has now. The file has it already: if this fails, the batch is done again."""
-        with self._conn.transaction():
+        with conn.transaction():
             known = {
                 (table, tuple(key))
-                for table, key in self._conn.execute(
+                for table, key in conn.execute(
                     "DELETE FROM mirror.reverse_rejects WHERE source_id = $1::bigint AND (source_table, key) IN"
                     " (SELECT t, ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_to_recordset($2::jsonb)"
                     " AS done(t text, k jsonb)) RETURNING source_table, key",
@@ -251,22 +332,21 @@ class ReverseFollower:
                 )
             }
             for (table, key), reason in applied.rejects.items():
-                self._conn.execute(
+                conn.execute(
                     "INSERT INTO mirror.reverse_rejects (source_id, source_table, key, reason)"
                     " VALUES ($1::bigint, $2::text, $3::text[], $4::text)",
                     (str(self.source_id), table, list(key), reason),
                 )
                 if (table, key) not in known:
                     logger.warning("{}: the file does not take a row of {}: {}", self._database.name, table, reason)
-            self._conn.execute(
+            conn.execute(
                 "UPDATE mirror.reverse SET snapshot = $2::pg_snapshot, applied_at = clock_timestamp(),"
                 " batches = batches + 1, rows = rows + $3::bigint WHERE source_id = $1::bigint",
                 (str(self.source_id), snapshot, str(applied.rows)),
             )
-            row = self._conn.execute(
+            row = conn.execute(
                 "SELECT count(*) FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(self.source_id),)
             ).fetchone()
-        self._snapshot = snapshot
         self.rejects = 0 if row is None else int(row[0])
 
     # -- whether it can go on ----------------------------------------------------------------------
@@ -274,30 +354,31 @@ class ReverseFollower:
     def _check(self) -> None:
         """Raise :class:`WayBackLostError` if writes are not captured or cannot be read; remove old events."""
         with translated("look after the way back", str(self._database)):
-            if why := self._broken():
+            self._count()
+            conn = self._next.conn
+            if why := self._broken(conn):
                 # Asked after that: moving back switches the triggers off, in one transaction with the phase.
-                if not phase.is_sealed(self._conn, self.source_id, str(self._database)):
+                if not phase.is_sealed(conn, self.source_id, str(self._database)):
                     return
                 raise self._give_up(why)
-            self._conn.execute(
+            conn.execute(
                 "DELETE FROM mirror.outbox WHERE source_id = $1::bigint AND xid < pg_snapshot_xmin($2::pg_snapshot)",
                 (str(self.source_id), self._snapshot),
             )
 
-    def _broken(self) -> str:
+    def _broken(self, conn: Session) -> str:
         """Why writes are not captured, or cannot be read; empty if all is well."""
         for name, target in self._targets.items():
-            if not capture.is_on(self._conn, self.source_id, target):
+            if not capture.is_on(conn, self.source_id, target):
                 return f"the triggers of {target.schema}.{target.name} ({name}) are gone or off"
-            if not is_intact(self._conn, target):
+            if not is_intact(conn, target):
                 return f"the table {target.schema}.{target.name} was altered in Postgres"
         return ""
 
     def _give_up(self, why: str) -> WayBackLostError:
-        """Record that the way back is lost, on a connection of its own: this one may be in a transaction."""
-        if self._conn.info.transaction_status != self._conn.info.transaction_status.IDLE:
-            self._conn.execute(b"ROLLBACK")
-        self._conn.execute(
+        """Record that the way back is lost; a batch that reads is over."""
+        self._next.end()
+        self._next.conn.execute(
             "UPDATE mirror.reverse SET lost = $2::text WHERE source_id = $1::bigint AND lost IS NULL",
             (str(self.source_id), why),
         )
@@ -328,6 +409,11 @@ class _Batch:
             self._writer.keep_only(table, (one.key for one in self._rows[table].all()))
         except NotTakenError as error:
             raise SourceError("carry writes back", table, f"the file does not let rows go: {error}") from error
+
+    def undo(self, guard: Guard) -> None:
+        """Write Postgres' rows over what was thrown away."""
+        for table, key, found in guard.discarded():
+            self._one(table, found or Found(key, None, []))
 
     def again(self, table: str, keys: list[list[str]]) -> None:
         """Try rows again that were rejected before."""

@@ -9,12 +9,14 @@ A commit is on the disk before the batch counts as applied (``synchronous=FULL``
 
 With ``hold`` the write lock is kept between batches, so that no program can write to the file. It is taken as soon as
 it is free; between a commit and the next lock a program may be faster. Such a commit, or any where the lock is not
-kept, is counted: :attr:`SqliteWriter.strays`.
+kept, is noticed: :attr:`SqliteWriter.foreign`. Where triggers of the mirror's refuse writes
+(:mod:`mirror.reverse.abort`), this connection's are taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +27,7 @@ import apsw
 from mirror.core.errors import SourceError
 from mirror.core.quote import quoted
 from mirror.core.values import Row
+from mirror.reverse import abort
 from mirror.reverse.values import bound, placeholder
 
 #: Milliseconds to wait for a program that writes; then the batch is tried again.
@@ -79,8 +82,10 @@ class Table:
 class SqliteWriter:
     """A connection that writes. Close it after use; nothing else in the process may open the file otherwise."""
 
-    strays = 0
-    """How often others have committed since it was opened."""
+    foreign = True
+    """Whether others may have committed since this was last set to False; set by :meth:`look`."""
+    busy = False
+    """Whether the last error was that a program holds the lock: nothing else is wrong then."""
 
     def __init__(self, path: Path, *, hold: bool = False) -> None:
         """Raises :class:`SourceError` if the file is not there or cannot be opened."""
@@ -91,6 +96,8 @@ class SqliteWriter:
             self._db.set_busy_timeout(BUSY_MS)
             self._db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF")
             self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+            abort.let_pass(self._db)
+            self.encoding = str(self._db.pragma("encoding"))
         except apsw.Error as error:
             raise self._failed(error) from error
         self._version = self._data_version()
@@ -118,13 +125,12 @@ class SqliteWriter:
         self.look()
 
     def look(self) -> None:
-        """Count the commits of others since the last look, as one."""
+        """Notice that others have committed since the last look."""
         if (version := self._data_version()) != self._version:
-            self._version = version
-            self.strays += 1
+            self._version, self.foreign = version, True
 
     def _failed(self, error: apsw.Error) -> SourceError:
-        busy = isinstance(error, apsw.BusyError | apsw.LockedError)
+        self.busy = busy = isinstance(error, apsw.BusyError | apsw.LockedError)
         return SourceError(
             "write to the file",
             str(self._path),
@@ -196,6 +202,38 @@ class SqliteWriter:
     def schema_version(self) -> int:
         """Changes when the schema of the file does."""
         return int(self._db.pragma("schema_version"))
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def key_names(self, table: str) -> tuple[str, ...]:
+        """The columns of a table's key: those of the mirror, or a name of the rowid."""
+        return self._tables[table].key
+
+    def disturbs(self, tables: Iterable[str]) -> bool:
+        """Whether triggers of these tables write to tables of the mirror."""
+        return any(self._tables[name].disturbed for name in tables)
+
+    def read(self, text: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query. Raises :class:`SourceError`."""
+        try:
+            yield from self._db.execute(text, values)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One state of the file meanwhile; commits of others that it has are noticed before."""
+        begun = not self._db.in_transaction
+        try:
+            if begun:
+                self._db.execute("BEGIN; SELECT 1 FROM sqlite_schema")
+            self.look()
+            yield
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        finally:
+            if begun and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     # -- a batch -----------------------------------------------------------------------------------
 

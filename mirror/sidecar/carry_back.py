@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from loguru import logger
@@ -55,12 +55,19 @@ def carry_back(
     stopping: threading.Event,
     faults: Faults,
     publishing: Publishing,
+    connected: Callable[[], Iterable[object]],
 ) -> None:
     """Carry what programs write in Postgres into the file, until the source is not sealed any more.
 
-    ``serve``: answers requests; ``check``: raises when the mirror is to end. Both are called again and again. Raises
-    :class:`~mirror.core.errors.WayBackLostError`, and ``SealedError`` for a source without a way back.
+    ``serve``: answers requests; ``check``: raises when the mirror is to end. Both are called again and again.
+    ``connected``: the programs that are, through a hook. Raises :class:`~mirror.core.errors.WayBackLostError`, and
+    ``SealedError`` for a source without a way back.
     """
+
+    def meanwhile() -> None:
+        check()
+        serve()
+
     publishing.say_moved(sealed=True)
     name = task.database.name
     backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
@@ -73,10 +80,9 @@ def carry_back(
             pause = SOON if time.monotonic() < busy_until else LATER
             try:
                 if follower is None:
-                    follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults)
+                    follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults, meanwhile)
                     stack.callback(follower.close)
                     publishing.say_moved(sealed=True, source_id=follower.source_id)
-                    strays = 0
                     status.carries_back(Phase.REVERSE)
                     logger.info("{}: what is written in Postgres is carried into the file", name)
                 if not follower.is_wanted(at_once=publishing.was_asked()):
@@ -88,14 +94,24 @@ def carry_back(
                     busy_until, pause = time.monotonic() + BUSY_SECONDS, 0.0
                     known = replace(known, rows=known.rows + applied.rows, applied_at=time.time())
                 if follower.strays > strays:
-                    logger.warning("{}: a program has written to the file, and not to Postgres", name)
-                    known, strays = replace(known, strays=known.strays + follower.strays - strays), follower.strays
-                status.reverse = replace(known, rejects=follower.rejects)
+                    who = ", ".join(dict.fromkeys([*follower.suspects, *map(str, connected())]))
+                    logger.warning(
+                        "{}: programs have written {:,} rows to the file, and not to Postgres ({}); next: {}",
+                        name,
+                        follower.strays,
+                        f"open in {who}" if who else "no program was seen at it",
+                        "`mirror cutover strays` shows them",
+                    )
+                strays = follower.strays
+                status.reverse = replace(known, rejects=follower.rejects, strays=strays)
                 backoff.reset()
+                if said:
+                    status.carries_back(Phase.REVERSE)
                 said = ""
             except MirrorError as error:
-                stack.close()
-                follower = None
+                if follower is None or not follower.can_wait:
+                    stack.close()
+                    follower = None
                 if not error.retryable:
                     raise
                 if str(error) != said:

@@ -148,8 +148,8 @@ class Pipeline:
         self._feed.disconnect()
         self._source.close()
         self.requests.sealed = sealed
-        serve, check, stopping = self._mailbox.serve, self._check, self._stopping
-        carry_back(self.task, self.status, serve, check, stopping, self._faults, self._publishing)
+        loop = (self._mailbox.serve, self._check, self._stopping, self._faults, self._publishing)
+        carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers)
         self.requests.sealed = self.status.reverse = None
 
     def _attempt(self) -> None:

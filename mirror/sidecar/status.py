@@ -370,6 +370,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(f"hook and WAL disagree: look at mirror.discrepancies, and run `mirror parity {source}`")
     if report.read_differences:
         steps.append(f"programs read {report.read_differences} things differently: `mirror differences list {source}`")
+    if report.reverse is not None and report.reverse.strays:
+        found = f"{report.reverse.strays:,} rows were written to the file, and not to Postgres"
+        steps.append(f"{found}: `mirror cutover strays {source}`")
     if report.rejects:
         steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
     return steps

@@ -37,6 +37,23 @@ CREATE TABLE mirror.reverse_rejects (
 );
 CREATE INDEX reverse_rejects_table ON mirror.reverse_rejects (source_id, source_table);
 
+-- Rows that programs have written to the file after the switch, and so not to Postgres.
+CREATE TABLE mirror.strays (
+    stray_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    source_table text NOT NULL,
+    key          text NOT NULL,                 -- SQLite's values, as in mirror.rejects
+    before       json,                          -- the row that Postgres had; NULL: none, or (overwritten) not known
+    after        json,                          -- the row as the program left it in the file; NULL: it deleted the row
+    state        text NOT NULL CHECK (state IN ('in file', 'overwritten', 'discarded')),
+    processes    text[] NOT NULL,               -- that had the file open when it was noticed
+    seen_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    compared_at  timestamptz NOT NULL           -- when the comparison began that has found it last
+);
+-- Overwritten: Postgres wrote the row, too, and the file has that. Discarded: the file gets Postgres' row with the next batch.
+CREATE UNIQUE INDEX strays_in_file ON mirror.strays (source_id, source_table, md5(key)) WHERE state <> 'overwritten';
+CREATE INDEX strays_source ON mirror.strays (source_id, state);
+
 -- Which store programs use: 1 both, and SQLite's for reads; 2 both, and Postgres for reads; 3 Postgres alone. No row: 1.
 CREATE TABLE mirror.phase (
     source_id    bigint PRIMARY KEY REFERENCES mirror.sources ON DELETE CASCADE,

@@ -15,7 +15,7 @@ import pytest
 
 from mirror.cutover.ways import BACK_TO_2, TO_3
 from tests.support.commands import CommandLine
-from tests.support.source import Writer
+from tests.support.source import Writer, WriterError
 from tests.support.waiting import LIMIT, until
 
 CONFIGURATION = '{"sources": ["../source.db"], "storage": {"backend": "dual", "readFrom": "sqlite"}}'
@@ -120,6 +120,42 @@ def test_rollback(world: World, seam: str) -> None:
     world.run("rollback")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
     world.write()
+
+
+@pytest.mark.parametrize("seam", ["in seal", "before keep", "in keep", "before end"])
+def test_advance_that_puts_triggers_into_the_file(world: World, seam: str) -> None:
+    world.kill(f"cutover:{seam}", "advance", "--acknowledge", "backups", "--fence", "abort")
+    world.run("advance", "--acknowledge", "backups")  # the fence is the one that was chosen
+    assert world.phase()["phase"] == 3
+    with pytest.raises(WriterError, match="moved to Postgres"):
+        world.writer.run("INSERT INTO notes VALUES (1000, 'astray')")
+    world.write_there()
+    world.require_equal()
+
+
+@pytest.mark.parametrize("seam", ["before open", "in open", "before unseal", "in unseal"])
+def test_rollback_with_triggers_in_the_file(world: World, seam: str) -> None:
+    world.run("advance", "--acknowledge", "backups", "--fence", "abort")
+    world.write_there()
+    world.kill(f"cutover:{seam}", "rollback")
+    if seam == "before open":
+        with pytest.raises(WriterError, match="moved to Postgres"):
+            world.writer.run("INSERT INTO notes VALUES (1000, 'astray')")
+    world.run("rollback")
+    assert world.writer.run("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'") == [[0]]
+    assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
+    world.write()
+
+
+def test_rollback_that_fails_shuts_the_file_again(world: World) -> None:
+    world.run("advance", "--acknowledge", "backups", "--fence", "abort")
+    world.kill("cutover:in open", "rollback")
+    world.write()  # nothing keeps it out, as the command was killed: a stray
+    until(lambda: world.cli.run("cutover", "strays", "--json").out.count('"table"') == 1)
+    assert "mirror cutover strays" in world.cli.run("cutover", "rollback").error
+    with pytest.raises(WriterError, match="moved to Postgres"):
+        world.writer.run("INSERT INTO notes VALUES (1000, 'astray')")
+    world.run("strays", "--adopt")
 
 
 @pytest.mark.parametrize("seam", seams(FORWARD[2 * SEAL + 1 :]))

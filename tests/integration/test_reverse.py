@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from mirror.core.errors import WayBackLostError
+from mirror.core.errors import SourceError, WayBackLostError
 from mirror.postgres.sessions import connect
 from mirror.postgres.target import load_targets
 from mirror.reverse import capture
 from mirror.reverse.follower import ReverseFollower, start
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
+from tests.support.waiting import until
 
 SCHEMA = (
     "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT UNIQUE, body TEXT, score REAL, raw BLOB, extra JSON,"
@@ -237,3 +240,164 @@ def test_a_table_that_is_not_captured_any_more(way: Way) -> None:
     way.postgres.execute("DROP TABLE pairs; CREATE TABLE pairs(a text, b bigint, note text, PRIMARY KEY (a, b))")
     with pytest.raises(WayBackLostError, match=r"triggers of public\.pairs"):
         way.carry()
+
+
+# -- what programs write to the file meanwhile -------------------------------------------------------
+
+
+@contextmanager
+def watching(way: Way) -> Iterator[ReverseFollower]:
+    """A follower that does not keep the lock."""
+    way.postgres.execute("UPDATE mirror.phase SET fence = 'watch'")
+    with way.follower() as follower:
+        yield follower
+
+
+def strays(way: Way) -> list[tuple[Any, ...]]:
+    return way.postgres.execute(
+        "SELECT source_table, key, before::text, after::text, state FROM mirror.strays ORDER BY source_table, key"
+    ).fetchall()
+
+
+def throw_away(way: Way, follower: ReverseFollower) -> None:
+    way.postgres.execute("DELETE FROM mirror.strays WHERE state = 'overwritten'")
+    way.postgres.execute("UPDATE mirror.strays SET state = 'discarded'")
+    follower.drain()
+    follower.step()
+    assert not strays(way)
+
+
+def test_a_stray_that_writes_what_postgres_writes_at_the_same_time(way: Way) -> None:
+    with watching(way) as follower:
+        follower.drain()
+        way.writer.run("UPDATE counts SET n = 100", "INSERT INTO counts VALUES ('c', 1), ('d', 5)")
+        way.postgres.execute("UPDATE counts SET n = 7 WHERE name = 'a'")
+        way.postgres.execute("INSERT INTO counts VALUES ('c', 2), ('d', 5)")
+        way.postgres.execute("DELETE FROM counts WHERE name = 'b'")
+        follower.drain()
+        assert way.rows("SELECT * FROM counts") == [["a", 7], ["c", 2], ["d", 5]]
+        assert strays(way) == [
+            ("counts", '["a"]', '{"name":"a","n":1}', '{"name":"a","n":100}', "overwritten"),
+            ("counts", '["b"]', '{"name":"b","n":2}', '{"name":"b","n":100}', "overwritten"),
+            ("counts", '["c"]', None, '{"name":"c","n":1}', "overwritten"),
+        ]
+        throw_away(way, follower)
+
+
+def test_strays_before_all_rows_of_a_table_are_replaced(way: Way) -> None:
+    with watching(way) as follower:
+        follower.drain()
+        way.writer.run("UPDATE loose SET w = 'astray' WHERE w = 'a'", "INSERT INTO loose VALUES (5, 'new')")
+        way.postgres.execute("TRUNCATE loose")
+        follower.drain()
+        assert way.rows("SELECT * FROM loose") == []
+        # Nobody knows any more what the table had: all that the file had is kept.
+        assert [(key, after, state) for _, key, _, after, state in strays(way)] == [
+            ("[1]", '{"v":1,"w":"astray"}', "overwritten"),
+            ("[2]", '{"v":"t","w":"b"}', "overwritten"),
+            ("[3]", '{"v":null,"w":null}', "overwritten"),
+            ("[4]", '{"v":5,"w":"new"}', "overwritten"),
+        ]
+        throw_away(way, follower)
+
+
+def test_strays_that_the_files_own_triggers_would_write_over(way: Way) -> None:
+    way.writer.run("CREATE TRIGGER count AFTER INSERT ON loose BEGIN UPDATE counts SET n = n + 1; END")
+    with watching(way) as follower:
+        follower.drain()
+        way.writer.run("UPDATE counts SET n = 50 WHERE name = 'b'")
+        way.postgres.execute("INSERT INTO loose (_rowid, v, w) VALUES (50, '1', 'x')")
+        follower.drain()
+        assert way.rows("SELECT * FROM counts") == [["a", 1], ["b", 2]]
+        assert strays(way) == [("counts", '["b"]', '{"name":"b","n":2}', '{"name":"b","n":50}', "overwritten")]
+        throw_away(way, follower)
+    way.writer.run("DROP TRIGGER count")
+
+
+def test_strays_of_before_it_was_opened(way: Way) -> None:
+    """What Postgres wrote since the file was last equal to it cannot be judged: kept where others have written."""
+    way.carry()
+    way.postgres.execute("UPDATE counts SET n = 7 WHERE name = 'a'")
+    way.carry()
+    assert strays(way) == []
+    way.writer.run("UPDATE counts SET n = 50", "UPDATE pairs SET note = 'astray' WHERE b = 1")
+    way.postgres.execute("UPDATE counts SET n = 8 WHERE name = 'a'")
+    with watching(way) as follower:
+        follower.drain()
+        assert strays(way) == [
+            ("counts", '["a"]', None, '{"name":"a","n":50}', "overwritten"),
+            ("counts", '["b"]', '{"name":"b","n":2}', '{"name":"b","n":50}', "in file"),
+            ("pairs", '["x",1]', '{"a":"x","b":1,"note":"n"}', '{"a":"x","b":1,"note":"astray"}', "in file"),
+        ]
+        throw_away(way, follower)
+        assert way.rows("SELECT * FROM counts") == [["a", 8], ["b", 2]]
+
+
+def test_rows_that_the_file_does_not_take_are_no_strays(way: Way) -> None:
+    with watching(way) as follower:
+        follower.drain()
+        way.postgres.execute("UPDATE pairs SET note = 'much too long' WHERE b = 1")
+        way.postgres.execute("INSERT INTO pairs VALUES ('z', 1, 'too long as well')")
+        follower.drain()
+        way.writer.run("UPDATE counts SET n = 50 WHERE name = 'b'")
+        until(lambda: follower.drain() is None and strays(way))
+        assert [(table, key) for table, key, *_ in strays(way)] == [("counts", '["b"]')]
+        assert len(way.rejects()) == 2
+        throw_away(way, follower)
+        way.postgres.execute("UPDATE pairs SET note = 'short' WHERE length(note) > 8")
+        follower.drain()
+    assert way.rejects() == []
+
+
+def test_a_stray_of_a_program_that_has_the_lock(way: Way) -> None:
+    """It commits only after the batch was tried: what the file had before is still known then."""
+    with watching(way) as follower:
+        follower.drain()
+        way.writer.run("BEGIN IMMEDIATE", "UPDATE counts SET n = 50 WHERE name = 'a'")
+        way.postgres.execute("UPDATE counts SET n = 8 WHERE name = 'a'")
+        with pytest.raises(SourceError, match="holds its lock"):
+            follower.step()
+        assert follower.can_wait
+        way.writer.run("COMMIT")
+        follower.drain()
+        assert strays(way) == [("counts", '["a"]', '{"name":"a","n":1}', '{"name":"a","n":50}', "overwritten")]
+        throw_away(way, follower)
+
+
+def test_a_table_is_altered_while_the_mirror_reads_it(way: Way) -> None:
+    """Neither of the two connections makes the other wait for a program."""
+    with watching(way) as follower:
+        way.postgres.execute("UPDATE counts SET n = 8 WHERE name = 'a'")
+        follower.drain()
+        with psycopg.connect(way.dsn, autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+            way.postgres.execute("UPDATE counts SET n = 9 WHERE name = 'a'")
+            done = pool.submit(other.execute, "ALTER TABLE counts SET (fillfactor = 90)")
+            until(lambda: follower.drain() is None and done.done())
+        assert way.rows("SELECT n FROM counts WHERE name = 'a'") == [[9]]
+
+
+def test_known_strays_of_a_table_that_is_truncated(way: Way) -> None:
+    with watching(way) as follower:
+        way.writer.run("UPDATE loose SET w = 'astray' WHERE w = 'a'")
+        until(lambda: follower.drain() is None and strays(way))
+        way.postgres.execute("TRUNCATE loose")
+        follower.drain()
+        assert way.rows("SELECT * FROM loose") == []
+        assert [(before, after, state) for *_, before, after, state in strays(way)] == [
+            ('{"v":1,"w":"a"}', '{"v":1,"w":"astray"}', "overwritten")
+        ]
+        throw_away(way, follower)
+
+
+def test_a_table_that_is_truncated_just_before_it_is_compared(way: Way) -> None:
+    """An earlier snapshot shows it empty, which says nothing of the file."""
+    with watching(way) as follower:
+        follower.drain()
+        until(lambda: time.monotonic() > follower._watch._due)
+        way.writer.run("UPDATE counts SET n = 50 WHERE name = 'b'")
+        way.postgres.execute("TRUNCATE pairs")
+        assert follower._before.is_open
+        follower.drain()
+        assert ("counts", "in file") in [(table, state) for table, *_, state in strays(way)]
+        assert all(table == "counts" or state == "overwritten" for table, *_, state in strays(way))
+        throw_away(way, follower)

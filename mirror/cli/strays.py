@@ -1,0 +1,121 @@
+"""``mirror cutover strays``: what programs wrote to the file after the switch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
+from mirror.cli.output import BAD, GOOD, print_line
+from mirror.core.config.settings import Settings
+from mirror.core.errors import ConfigError, SourceError
+from mirror.cutover.strays import Kept, Strays
+
+#: Characters of a row that people are shown.
+_SHOWN = 200
+#: Seconds to wait for the mirror, which writes Postgres' rows to the file.
+_WAIT_SECONDS = 30.0
+
+
+@click.command(
+    "strays",
+    short_help="Rows written to the file after the switch.",
+    epilog=help_end(
+        "mirror cutover strays memory.db",
+        "mirror cutover strays memory.db --adopt",
+        "mirror cutover strays memory.db --discard",
+        codes={0: "they were listed, adopted or thrown away", 1: "some could not be adopted"},
+    ),
+)
+@common
+@json_option
+@click.option("--adopt", is_flag=True, help="Write the rows to Postgres; what Postgres has written since stays there.")
+@click.option("--discard", is_flag=True, help="Have the mirror write Postgres' rows to the file, and forget these.")
+def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, discard: bool) -> None:
+    """List rows that programs have written to the file after the switch to phase 3, and so not to Postgres.
+
+    Each is kept in the table mirror.strays, as it was and as the program left it, with the processes that had the file
+    open then. `mirror cutover rollback` is refused while there are any: adopt them, or throw them away. "overwritten":
+    Postgres wrote the row, too, and the file has that.
+    """
+    if adopt and discard:
+        raise ConfigError("adopt strays", detail="--adopt and --discard exclude each other")
+    console = Console()
+    documents: list[dict[str, Any]] = []
+    left = 0
+    with postgres_of(settings) as dsn:
+        for source in settings.known():
+            with Strays.open(dsn, str(source), schema_of(settings, source)) as found:
+                document: dict[str, Any] = {"source": str(source)}
+                lines: list[tuple[Any, str]] = []
+                if adopt:
+                    adopted, refused = found.adopt()
+                    left += len(refused)
+                    document |= {"adopted": adopted, "left": [{**_as_json(one), "reason": why} for one, why in refused]}
+                    lines = [(GOOD, f" {source.name}: {adopted:,} rows adopted")]
+                    lines += [(BAD, f" {one.table} {one.key}: {why}") for one, why in refused]
+                elif discard:
+                    document["discarded"] = _discard(found, source)
+                    lines = [(GOOD, f" {source.name}: {document['discarded']:,} rows thrown away")]
+                else:
+                    kept = found.all()
+                    document["strays"] = [_as_json(one) for one in kept]
+                    lines = [("", line) for one in kept for line in _described(one, source)]
+                    lines = lines or [("", f"{source.name}: no strays")]
+            documents.append(document)
+            if not as_json:
+                for mark, line in lines:
+                    print_line(console, mark, line)
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sources": documents}, indent=2))
+    sys.exit(1 if left else 0)
+
+
+def _discard(found: Strays, source: Path) -> int:
+    count = found.discard()
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while any(one.state == "discarded" for one in found.all()):
+        if time.monotonic() > deadline:
+            raise SourceError(
+                "throw strays away",
+                str(source),
+                "the mirror has not written Postgres' rows to the file yet; it will",
+                next_step=f"is `mirror up {source}` running?",
+                retryable=True,
+            )
+        time.sleep(0.05)
+    return count
+
+
+def _described(one: Kept, source: Path) -> list[str]:
+    who = ", ".join(one.processes) or "no process was seen at it"
+    state = "" if one.state == "in file" else f" ({one.state})"
+    return [
+        f"{source.name}: {one.table} {one.key}{state}: {one.seen_at}: {who}",
+        f"  before: {_short(one.before)}",
+        f"  after:  {_short(one.after)}",
+    ]
+
+
+def _short(row: str | None) -> str:
+    if row is None:
+        return "no row"
+    return row if len(row) <= _SHOWN else f"{row[:_SHOWN]}…"
+
+
+def _as_json(one: Kept) -> dict[str, Any]:
+    return {
+        "table": one.table,
+        "key": json.loads(one.key),
+        "before": None if one.before is None else json.loads(one.before),
+        "after": None if one.after is None else json.loads(one.after),
+        "state": one.state,
+        "processes": one.processes,
+        "seen_at": one.seen_at,
+    }

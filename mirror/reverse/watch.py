@@ -1,0 +1,236 @@
+"""Looks for what programs have written to the file after the switch, and keeps it (``mirror.strays``).
+
+Two looks. Before a batch writes over a row, the row is compared with what Postgres had when the file was last equal to
+it: what is otherwise was written by a program, and Postgres wins. And when another connection has committed to the
+file, all its rows are compared with that snapshot; not more often than leaves most of the time to the batches.
+
+Just opened, there is no such snapshot. Rows that Postgres has written since the file was last equal to it cannot be
+judged then: if other rows show that a program has written, these are kept as well, where they differ. The same holds
+for a table that is truncated in Postgres, which empties it in earlier snapshots, too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import LiteralString, NamedTuple
+
+from psycopg.sql import SQL, Literal
+
+from mirror.core.values import Row
+from mirror.postgres.codecs import json_array
+from mirror.postgres.sessions import Session
+from mirror.postgres.target import Target
+from mirror.reverse.kept import Discarded, KeptStrays
+from mirror.reverse.openers import openers
+from mirror.reverse.rows import Found, Since
+from mirror.reverse.side import Side
+from mirror.reverse.strays import FileRows, Stray, differing, key_of, key_text, overwritten, parts
+from mirror.reverse.writer import SqliteWriter
+
+#: For so many times as long as a comparison of all rows took, no other begins.
+REST = 10.0
+#: Seconds between two looks at which processes have the file open.
+ASK_SECONDS = 1.0
+
+#: Keys as in the outbox, of their JSON.
+_AMONG: LiteralString = "(SELECT ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_array_elements({}::jsonb) k)"
+
+
+class Pending(NamedTuple):
+    """What a snapshot has that the file does not."""
+
+    snapshot: str
+    tables: dict[str, bool]
+    """Those that have events: whether all rows are meant."""
+    in_file: bool
+    """Whether the file has strays that are known."""
+    discarded: bool
+    """Whether some are to be undone."""
+
+
+class StrayWatch:
+    """The looks of one follower. Raises psycopg's errors and ``SourceError``."""
+
+    def __init__(
+        self,
+        writer: SqliteWriter,
+        database: Path,
+        source_id: int,
+        connecting: Callable[[], Session],
+        meanwhile: Callable[[], None],
+    ) -> None:
+        """``connecting``: makes a connection to Postgres. ``meanwhile``: called again and again while it compares."""
+        self.kept = KeptStrays(source_id, connecting)
+        self.suspects: dict[str, None] = {}
+        """Processes that had the file open since a program wrote to it, in the order in which they were seen."""
+        self._writer = writer
+        self._database = database
+        self._source_id = source_id
+        self._meanwhile = meanwhile
+        self._files: dict[str, FileRows] = {}
+        self._due = self._asked = 0.0
+
+    def describe(self, targets: Mapping[str, Target]) -> None:
+        """The tables of the file may be others."""
+        self._files = {name: FileRows(self._writer, target) for name, target in targets.items()}
+
+    def ask(self) -> None:
+        """Look who has the file open, if a program has written to it."""
+        if self._writer.foreign and time.monotonic() - self._asked > ASK_SECONDS:
+            self.suspects |= dict.fromkeys(openers(self._database))
+            self._asked = time.monotonic()
+
+    def look(self, side: Side, snapshot: str) -> bool:
+        """Compare all rows, if a program may have written and it is time.
+
+        ``side``: shows what the file should have, in this snapshot. Returns whether it was done.
+        """
+        if not self._writer.foreign or time.monotonic() < self._due:
+            return False
+        begun = time.monotonic()
+        try:
+            with self._writer.reading():
+                self._writer.foreign = False
+                since = self.kept.now()
+                if self._find(side, since, self.kept.rejected, snapshot)[1]:
+                    self.kept.compared(since)
+                else:
+                    self._writer.foreign = True  # once more
+        except BaseException:
+            self._writer.foreign = True
+            raise
+        self.suspects = {}
+        self._due = time.monotonic() + REST * (time.monotonic() - begun)
+        return True
+
+    def _find(
+        self,
+        side: Side,
+        since: str,
+        skipped: Callable[[str, list[list[str]]], set[tuple[str, ...]]],
+        snapshot: str | None = None,
+    ) -> tuple[int, bool]:
+        """Keep all rows that the file has otherwise than a snapshot; returns how many, and whether of all tables.
+
+        ``snapshot``: that of ``side``, if tables may have been truncated since.
+        """
+        count, complete = 0, True
+        for name, file in self._files.items():
+            for part in parts(differing(file, side.rows[name], self._meanwhile)):
+                # The table was read: if it was not truncated before, it is not from now on.
+                if snapshot is not None and self.kept.truncated(name, snapshot):
+                    complete = False
+                    break
+                skip = skipped(name, [one.text for one in part if one.text is not None])
+                strays = [file.stray(one) for one in part if one.text is None or tuple(one.text) not in skip]
+                if strays:
+                    self.kept.found(strays, since, list(self.suspects))
+                    count += len(strays)
+        return count, complete
+
+    def guard(self, before: Side, now: Side, since: Since, pending: Pending) -> Guard | None:
+        """What looks at the rows that a batch writes over; None: there is nothing to look for.
+
+        The file's write lock is held. ``before``: shows what the file should have, if it is open; ``now``: what the
+        batch brings.
+        """
+        if not (self._writer.foreign or pending.in_file or pending.discarded):
+            return None
+        if before.is_open:
+            if self._writer.foreign and self._writer.disturbs(pending.tables):
+                self._find(before, self.kept.now(), self.kept.rejected, since.snapshot)
+            return Guard(self, self._files, before, now, foreign=self._writer.foreign)
+        found, _ = self._find(
+            now,
+            self.kept.now(),
+            lambda table, keys: self.kept.rejected(table, keys) | self._pending(now, since, pending, table, keys),
+        )
+        doubt = bool(found or pending.in_file)
+        return Guard(self, self._files, None, now, foreign=doubt) if doubt or pending.discarded else None
+
+    def _pending(
+        self, now: Side, since: Since, pending: Pending, table: str, keys: list[list[str]]
+    ) -> set[tuple[str, ...]]:
+        """Those keys that have events."""
+        if pending.tables.get(table):
+            return set(map(tuple, keys))
+        query = SQL("SELECT DISTINCT o.key FROM mirror.outbox o WHERE {} AND o.source_table = {} AND o.key IN ").format(
+            since.condition(), Literal(table)
+        ) + SQL(_AMONG).format(Literal(json.dumps(keys)))
+        return {tuple(key) for (key,) in now.conn.execute(query)}
+
+
+class Guard:
+    """Looks at rows before a batch writes over them."""
+
+    def __init__(
+        self, watch: StrayWatch, files: Mapping[str, FileRows], before: Side | None, now: Side, *, foreign: bool
+    ) -> None:
+        """``foreign``: a program may have written what is not known yet."""
+        self._foreign = foreign
+        self._watch, self._files, self._before, self._now = watch, files, before, now
+        self._undone: list[Discarded] = []
+
+    def checked(self, table: str, found: Iterable[Found]) -> Iterator[Found]:
+        """The same rows, each looked at before."""
+        for part in parts(found):
+            self._look(table, part)
+            yield from part
+
+    def _look(self, table: str, part: Sequence[Found]) -> None:
+        kept, before = self._watch.kept, None
+        if self._before is not None:
+            keys = [one.text for one in part]
+            before = {tuple(one.text): one.row for one in self._before.rows[table].by_keys(keys)}
+        result = overwritten(self._files[table], part, before)
+        if result.equal:
+            kept.forget(table, result.equal)
+        strays = result.strays
+        if strays and self._foreign:
+            rejected = kept.rejected(table, [one.text for one in part])
+            refused = {json_array(one.key) for one in part if tuple(one.text) in rejected}
+            self._keep([stray for stray in strays if stray.key not in refused])
+        elif strays:
+            known = kept.known(table, [stray.key for stray in strays])
+            self._keep([stray for stray in strays if stray.key in known])
+
+    def _keep(self, strays: Sequence[Stray]) -> None:
+        if strays:
+            self._watch.kept.overwrite(strays, list(self._watch.suspects))
+
+    def whole(self, table: str) -> None:
+        """Look at all rows of a table that was truncated: what it had before is known nowhere."""
+        if not self._foreign:
+            self._watch.kept.all_written_over(table)
+            return
+        file = self._files[table]
+        for part in parts(differing(file, self._now.rows[table])):
+            self._keep([file.stray(one._replace(before=None)) for one in part])
+
+    def touched(self, rows: Iterable[tuple[str, Row]]) -> None:
+        """Rows that triggers have written to get what Postgres has."""
+        keys: dict[str, list[str]] = {}
+        for table, key in rows:
+            keys.setdefault(table, []).append(json_array(key))
+        for table, texts in keys.items():
+            self._watch.kept.written_over(table, texts)
+
+    def discarded(self) -> Iterator[tuple[str, Row, Found | None]]:
+        """The rows that are to be undone: table, key, and what Postgres has; None: it cannot have such a row."""
+        self._undone = [one for one in self._watch.kept.discarded() if one.table in self._files]
+        for one in self._undone:
+            rows, key = self._now.rows[one.table], key_of(one.key)
+            text = key_text(rows, key)
+            if text is None:
+                yield one.table, key, None
+                continue
+            for found in self.checked(one.table, list(rows.by_keys([text]))):
+                yield one.table, key, found
+
+    def done(self) -> None:
+        """The batch is committed."""
+        if self._undone:
+            self._watch.kept.undone(self._undone)
