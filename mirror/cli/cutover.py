@@ -70,7 +70,9 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
             status = status_of(source, settings)
             if status.phase is Phase.SILENT:
                 click.secho(f"mirror: {status.last_error}", fg="red", err=True)
-            verdicts.append(judge(source, status, folder, dsn, schema, acknowledged, settings.options))
+            verdicts.append(
+                judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)
+            )
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:
         sources = [_as_json(verdict) for verdict in verdicts]

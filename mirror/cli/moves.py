@@ -230,7 +230,9 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
     def rails() -> str:
         # What SQLite enforces and Postgres does not is made when Postgres is written to.
         known = {*acknowledged, *_MADE_LATER}
-        verdict = judge(source, status_of(source, settings), folder, dsn, schema, known, settings.options)
+        verdict = judge(
+            source, status_of(source, settings), folder, dsn, schema, known, settings.options, settings.sequences
+        )
         if not verdict.ready:
             wrong = [rail for rail in verdict.rails if not rail.passed]
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)

@@ -30,21 +30,20 @@ _LAST_ID = 2**63 - 1
 
 def judge_constraints(
     found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str, agent: str | None
-) -> dict[tuple[str, str], int]:
+) -> None:
     """Add the guard rails of all tables that no migration of a profile makes.
 
-    ``agent``: the owner of the source's rows, None or empty if its tables are its own. Returns the highest number that
-    SQLite ever gave, by table and column of Postgres. Raises psycopg's errors.
+    ``agent``: the owner of the source's rows, None or empty if its tables are its own. Raises psycopg's errors.
     """
     parameters = {"path": str(source), "schema": schema}
     stored = connection.execute(statement("mirrored_tables"), parameters).fetchall()
     if all(curated for _, _, _, curated in stored):
-        return {}
+        return
     try:
         declared = read_declarations(source)
     except SourceError as error:
         found.add(Code.CONSTRAINT, "constraints", False, f"could not be read: {error.detail}", error.next_step)
-        return {}
+        return
     there = {row[0]: row[1:] for row in connection.execute(statement("enforced"), {"schema": schema}).fetchall()}
     tables: dict[str, Held] = {}
     own: list[Held] = []
@@ -65,8 +64,6 @@ def judge_constraints(
     _add(found, Code.SEQUENCES, "sequences", _sequences(place, own))
     _add(found, Code.FOREIGN_KEYS, "foreign keys", ForeignKeys(place, tables, unique.plain).judge(own))
     _describe(found, own, declared, place)
-    given = [held for held in own if held.declared.given_id is not None and held.declared.last_id]
-    return {(held.target, held.column(str(held.declared.given_id))): held.declared.last_id for held in given}
 
 
 def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
@@ -176,12 +173,13 @@ def _sequences(place: Place, tables: Iterable[Held]) -> Rail:
         if held.type_of(name) != "bigint" or not held.columns[name]["not_null"]:
             rail.cannot(label, f"the column is {held.type_of(name)} in Postgres, and no key of its own there")
             continue
-        _number(place, rail, held, name, label, last)
+        # A row that is a reject is not in Postgres.
+        _number(place, rail, held, name, label, max(last, held.declared.highest_id or 0))
     return rail
 
 
 def _number(place: Place, rail: Rail, held: Held, name: str, label: str, last: int) -> None:
-    """``last``: the highest number of a row that may be deleted."""
+    """``last``: the highest number of a row that may be deleted, or is not in Postgres."""
     query = SQL("SELECT max({}) FROM {}").format(Identifier(name), place.table(held))
     row = place.connection.execute(query).fetchone()
     highest = max(last, (row and row[0]) or 0, 0)

@@ -164,7 +164,7 @@ class Move:
     def set_sequences(self) -> str:
         """Set each sequence of a mirrored table above the highest number that was given."""
         with translated("set sequences", str(self.source)):
-            return sequences.set_all(self.conn, self.targets)
+            return sequences.set_all(self.conn, self.source, self.targets, self.settings.sequences)
 
     def seal(self) -> str:
         """The point of no return: from this transaction on, Postgres is the original."""
@@ -172,9 +172,8 @@ class Move:
             before = set(droppable(self.conn, self.targets))
             with other_placeholders(self.conn) as conn:
                 said = self.constrain(conn)
+            sequences.set_all(self.conn, self.source, self.targets, self.settings.sequences)  # those that it has made
             made = [text for text in droppable(self.conn, self.targets) if text not in before]
-            for target in self.targets:
-                self.conn.execute(SQL("ANALYZE {}").format(table_sql(target)))
             guard.take_down(self.conn, self.source_id, self.targets)
             capture.switch(self.conn, self.source_id, self.targets, on=True)
             start(self.conn, self.source_id)
