@@ -21,8 +21,9 @@ from mirror.core.config.settings import Settings
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
-from mirror.cutover import flags
+from mirror.cutover import flags, statistics, vector_indexes
 from mirror.cutover.constraints import judge_constraints
+from mirror.cutover.mirrored import targets_of
 from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
@@ -35,8 +36,11 @@ from mirror.postgres.sessions import connect
 from mirror.reverse.proof import differences
 from mirror.sidecar.parity_runs import derived, record
 
-#: Guard rails that are no matter while programs only read, and hold once they write.
-_MADE_LATER = frozenset({"foreign keys", "unique indexes", "not null", "sequences"})
+#: Guard rails that are no matter while programs only read, and hold once they write; and those that a step of the move
+#: itself sees to, which raises an error where it cannot.
+_MADE_LATER = frozenset(
+    {"foreign keys", "unique indexes", "not null", "sequences", statistics.NAME, vector_indexes.NAME}
+)
 _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
 
@@ -271,4 +275,17 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             raise SinkError("compare with the file", str(source), "; ".join(found[:3]))
         return f"{count:,} rows are equal"
 
-    return Move(source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_back)
+    def prepare() -> str:
+        found = Readiness(str(source), settings.options, acknowledged)
+        with (
+            connect(dsn, name="mirror cutover", raw=True) as connection,
+            translated("prepare a move", str(source)),
+        ):
+            targets = targets_of(connection, source, schema)
+            said = [
+                statistics.analyze(connection, targets, found),
+                vector_indexes.warm_all(connection, targets, acknowledged, found),
+            ]
+        return "; ".join(filter(None, said))
+
+    return Move(source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_back, prepare)

@@ -54,6 +54,8 @@ class Move:
     """Makes in Postgres what SQLite enforces, in the transaction of the connection; raises ``MirrorError``."""
     verify_back: Callable[[], str]
     """The same in phase 3, while nothing is written in Postgres."""
+    prepare: Callable[[], str]
+    """Has reads in Postgres be quick from the first one on; raises ``MirrorError`` where they cannot be."""
     conn: Session = field(init=False)
     source_id: int = field(init=False)
     phase: Phase = field(init=False)

@@ -22,7 +22,7 @@ from mirror.core.checks import Check, Code
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.status import Phase, StatusReport
 from mirror.core.tables import Constraint
-from mirror.cutover import sequences
+from mirror.cutover import sequences, statistics, vector_indexes
 from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
@@ -41,7 +41,7 @@ ROOM_BYTES = 1 << 30
 #: Guard rails that an operator may acknowledge: backups that can be restored; rows, tables and columns that Postgres
 #: will not have; views and grants for tables that are only kept; commits on which the hook and the WAL disagreed, and
 #: reads that differed, when it is known why. And what SQLite enforces and Postgres does not, where it is planned, or
-#: programs only read.
+#: programs only read; and what only makes reads slow.
 ACKNOWLEDGED = (
     "backups",
     "rejects",
@@ -53,6 +53,8 @@ ACKNOWLEDGED = (
     "unique indexes",
     "not null",
     "sequences",
+    statistics.NAME,
+    vector_indexes.NAME,
 )
 
 
@@ -189,6 +191,8 @@ def _check_postgres(
         judge_constraints(found, connection, source, schema, agent)
         targets = targets_of(connection, source, schema)
         sequences.judge(found, connection, source, targets, presets, found.acknowledged)
+        statistics.judge(found, connection, targets)
+        vector_indexes.judge(found, connection, targets)
         mirrored = {target.name for target in targets if target.schema == schema}
         for table, column, sequence in connection.execute(statement("identities"), {"schema": schema}).fetchall():
             if table not in mirrored:

@@ -7,14 +7,19 @@ from mirror.cutover.move import Move
 from mirror.cutover.steps import Step
 from mirror.postgres.phase import Phase
 
+#: Before the switch, because it may take minutes.
+PREPARE: Step[Move] = Step("prepare", "analyze tables, and warm vector indexes", lambda move: move.prepare())
+
 TO_2: tuple[Step[Move], ...] = (
     Step("rails", "check the guard rails", lambda move: move.judge()),
+    PREPARE,
     Step("flip", "have programs read from Postgres", lambda move: move.flip(2), lambda move: move.flip_back()),
     Step("end", "record the phase", lambda move: move.end(2), final=True),
 )
 
 TO_3: tuple[Step[Move], ...] = (
     Step("rails", "check the guard rails", lambda move: move.judge()),
+    PREPARE,
     Step(
         "capture",
         "prepare the way back, switched off",
@@ -32,7 +37,7 @@ TO_3: tuple[Step[Move], ...] = (
     Step("sequences", "set the sequences", lambda move: move.set_sequences()),
     Step(
         "seal",
-        "make constraints, analyze, seal the source, and switch the way back on",
+        "make constraints, seal the source, and switch the way back on",
         lambda move: move.seal(),
         final=True,
     ),
