@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,18 +18,19 @@ from mirror.cli.options import common, help_end, json_option, postgres_of, schem
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.cli.running import gate_of
 from mirror.cli.status import status_of
+from mirror.cli.waiting import Terminal
 from mirror.core.config.settings import Settings
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
-from mirror.cutover import flags, statistics, vector_indexes
+from mirror.cutover import flags, statistics, vector_indexes, waiting
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
-from mirror.cutover.ways import FINALIZE, left_over, ways
+from mirror.cutover.ways import FINALIZE, left_over, waits, ways
 from mirror.parity.compare import compare
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
@@ -49,6 +51,7 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
     epilog=help_end(
         "mirror cutover advance memory.db --dry-run",
         "mirror cutover advance memory.db --acknowledge backups",
+        "mirror cutover advance memory.db --acknowledge backups --wait",
         codes={0: "moved"},
     ),
 )
@@ -57,6 +60,12 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 @_acknowledge
 @_dry_run
 @click.option(
+    "--wait",
+    is_flag=True,
+    help="Prepare, and switch when `mirror cutover go` is called, or Enter is pressed. Until then all rows are "
+    "compared every five minutes: a difference ends it, and nothing is switched.",
+)
+@click.option(
     "--fence",
     type=click.Choice(("hold", "watch")),
     default="hold",
@@ -64,14 +73,50 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
     help="In phase 3: hold the file's write lock, so that no program can write to it, or only watch and say so.",
 )
 def advance(
-    settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...], dry_run: bool, fence: str
+    settings: Settings,
+    debug: bool,
+    as_json: bool,
+    acknowledged: tuple[str, ...],
+    dry_run: bool,
+    fence: str,
+    wait: bool,
 ) -> None:
     """Move programs one phase forward, from SQLite towards Postgres.
 
     It needs a running mirror (`mirror up`), and passes the guard rails of `mirror cutover plan` first. Any error before
     the point of no return undoes everything; a command that was killed is completed by the next one.
     """
-    _move(settings, acknowledged, fence, back=False, final=False, dry_run=dry_run, as_json=as_json)
+    _move(settings, acknowledged, fence, back=False, final=False, dry_run=dry_run, as_json=as_json, wait=wait)
+
+
+@cutover.command(
+    short_help="Have a move that waits go on.",
+    epilog=help_end("mirror cutover go memory.db", codes={0: "it goes on"}),
+)
+@common
+@json_option
+def go(settings: Settings, debug: bool, as_json: bool) -> None:
+    """Have a move go on that `mirror cutover advance --wait` has prepared.
+
+    It ends when the other command switches, which is when a comparison that has begun before the first proof is over.
+    It is an error if none waits, or if a guard rail does not hold. Of many sources, those that wait go on.
+    """
+    gone = []
+    with postgres_of(settings) as dsn:
+        known = settings.known()
+        for source in known:
+            with _opened(source, dsn, settings, ()) as move:
+                if len(known) == 1 or waiting.state(move) is not None:
+                    waiting.go(move)
+                    gone.append(str(source))
+    if not gone:
+        detail = "no `mirror cutover advance --wait` waits for one of the sources"
+        raise MirrorError("go on", detail=detail, next_step="`mirror cutover status` shows where they are")
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sources": [{"source": source} for source in gone]}, indent=2))
+        return
+    for name in gone:
+        print_line(Console(), GOOD, f" {name}: it goes on")
 
 
 @cutover.command(
@@ -124,6 +169,9 @@ def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
         for name in ("moving_to", "sealed_at", "finalized_at", "configuration"):
             if each[name]:
                 print_line(console, f"  {name.replace('_', ' ')}: {each[name]}")
+        if (waits_ := each["waiting"]) is not None:
+            how = waits_["reason"] or "`mirror cutover go` has it switch"
+            print_line(console, f"  waiting since: {waits_['since']}: {how}")
         for line in each["log"]:
             print_line(console, f"  {line['at']} {line['event']:8} {line['step']} {line['detail']}".rstrip())
 
@@ -141,6 +189,7 @@ def _described(move: Move) -> dict[str, Any]:
         "source": str(move.source),
         "phase": phase.number,
         "moving_to": phase.moving_to,
+        "waiting": None if (found := waiting.state(move)) is None else found._asdict(),
         "sealed_at": _time(phase.sealed_at),
         "finalized_at": _time(phase.finalized_at),
         "configuration": flags.disagreement(move.settings, phase.number),
@@ -161,6 +210,7 @@ def _move(
     final: bool,
     dry_run: bool,
     as_json: bool,
+    wait: bool = False,
 ) -> None:
     console = Console()
     outcome: list[dict[str, Any]] = []
@@ -174,6 +224,9 @@ def _move(
                     print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
 
             with _opened(source, dsn, settings, acknowledged, fence) as move:
+                if wait:
+                    command = f"mirror cutover go {shlex.quote(str(source))}{settings.options}"
+                    move.operator = Terminal(source, dsn, settings, command)
                 if dry_run:
                     for step in _way(move, back=back, final=final)[1]:
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
@@ -190,12 +243,14 @@ def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Mov
             detail = "it is not in phase 3" if move.phase.sealed_at is None else "that was done"
             raise MirrorError("finalize a move", str(move.source), detail, next_step="`mirror cutover status` shows it")
         return 3, FINALIZE
-    return ways(move.phase, back)
+    number, steps = ways(move.phase, back)
+    return number, steps if move.operator is None else waits(steps)
 
 
 def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, back: bool, final: bool) -> int:
     """First do what a command that was killed has left, then the steps; returns the phase."""
     steps: Sequence[Step[Move]]
+    waiting.require_none(move)
     if move.phase.moving_to is not None:
         target = move.phase.moving_to
         before, steps, resumed = left_over(move.phase)

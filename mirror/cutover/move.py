@@ -20,6 +20,7 @@ from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
+from mirror.cutover.waiting import Operator
 from mirror.postgres import phase
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
@@ -56,6 +57,8 @@ class Move:
     """The same in phase 3, while nothing is written in Postgres."""
     prepare: Callable[[], str]
     """Has reads in Postgres be quick from the first one on; raises ``MirrorError`` where they cannot be."""
+    operator: Operator | None = None
+    """Who has the move go on, if it waits (:mod:`mirror.cutover.waiting`)."""
     conn: Session = field(init=False)
     source_id: int = field(init=False)
     phase: Phase = field(init=False)

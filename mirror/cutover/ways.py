@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from mirror.core.errors import MirrorError
+from mirror.cutover import waiting
 from mirror.cutover.move import Move
 from mirror.cutover.steps import Step
 from mirror.postgres.phase import Phase
 
 #: Before the switch, because it may take minutes.
 PREPARE: Step[Move] = Step("prepare", "analyze tables, and warm vector indexes", lambda move: move.prepare())
+#: Before anything is made for the switch: the tables may be others by then.
+WAIT: Step[Move] = Step(
+    "wait",
+    "wait for `mirror cutover go`, and compare all rows again and again",
+    lambda move: waiting.defer(move),
+    lambda move: waiting.forget(move),
+)
 
 TO_2: tuple[Step[Move], ...] = (
     Step("rails", "check the guard rails", lambda move: move.judge()),
@@ -68,6 +76,12 @@ BACK_TO_1: tuple[Step[Move], ...] = (
 )
 
 FINALIZE: tuple[Step[Move], ...] = (Step("finalize", "end the way back", lambda move: move.finalize(), final=True),)
+
+
+def waits(steps: tuple[Step[Move], ...]) -> tuple[Step[Move], ...]:
+    """The steps of a move that waits once it is prepared."""
+    at = steps.index(PREPARE) + 1
+    return (*steps[:at], WAIT, *steps[at:])
 
 
 def ways(now: Phase, back: bool) -> tuple[int, tuple[Step[Move], ...]]:
