@@ -192,7 +192,7 @@ def _described(move: Move) -> dict[str, Any]:
         "waiting": None if (found := waiting.state(move)) is None else found._asdict(),
         "sealed_at": _time(phase.sealed_at),
         "finalized_at": _time(phase.finalized_at),
-        "configuration": flags.disagreement(move.settings, phase.number),
+        "configuration": flags.disagreement(move.settings, move.configured(phase.number)),
         "log": [dict(zip(("at", "step", "event", "detail"), row, strict=True)) for row in rows],
     }
 
@@ -324,8 +324,13 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             raise MirrorError("make constraints", str(source), detail, next_step=step)
         return f"{len(found.statements):,} statements for what SQLite enforces"
 
+    def verify_again(since: str) -> str:
+        return _equal(*differences(dsn, source, schema, since))
+
     def verify_back() -> str:
-        count, found = differences(dsn, source, schema)
+        return _equal(*differences(dsn, source, schema))
+
+    def _equal(count: int, found: list[str]) -> str:
         if found:
             raise SinkError("compare with the file", str(source), "; ".join(found[:3]))
         return f"{count:,} rows are equal"
@@ -343,4 +348,6 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             ]
         return "; ".join(filter(None, said))
 
-    return Move(source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_back, prepare)
+    return Move(
+        source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, verify_back, prepare
+    )

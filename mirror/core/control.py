@@ -18,7 +18,9 @@ from mirror.core.messages import (
     MOST_SECONDS,
     Answer,
     Applied,
+    BeginMove,
     Done,
+    EndMove,
     Held,
     History,
     HistoryAnswer,
@@ -33,7 +35,6 @@ from mirror.core.messages import (
     Repaired,
     Request,
     Retry,
-    Seal,
     Status,
     StatusAnswer,
     WasApplied,
@@ -203,9 +204,16 @@ class ControlClient:
         timeout = _limited(timeout)
         return self._ask(Repair(sorted(tables), timeout), Repaired, timeout + _SLACK_SECONDS).outcome
 
-    def seal(self) -> None:
-        """Have the mirror see that its source was moved to Postgres: it writes nothing there any more."""
-        self._ask(Seal(), Done)
+    def begin_move(self) -> None:
+        """Have programs on this host write nothing to the file while they are moved.
+
+        It ends with :meth:`end_move` or this connection; then the mirror sees in Postgres which store is the original.
+        """
+        self._ask(BeginMove(), Done)
+
+    def end_move(self) -> None:
+        """The move has ended, or was undone."""
+        self._ask(EndMove(), Done)
 
     def _hang_up(self) -> None:
         self._over = True

@@ -16,8 +16,9 @@ request                                            answer
 ``{"op": "retry", "timeout"}``                     ``{"answer": "done"}``: rejects and refused tables were tried again
 ``{"op": "repair", "tables", "timeout"}``          ``{"answer": "repaired", "outcome": {table: text}}``: these were
                                                    made equal again
-``{"op": "seal"}``                                 ``{"answer": "done"}``: it was moved to Postgres, nothing is mirrored
-                                                   into it any more
+``{"op": "begin_move"}``                           ``{"answer": "done"}``: programs on this host write nothing to the
+                                                   file now; ends with ``end_move`` or the connection
+``{"op": "end_move"}``                             ``{"answer": "done"}``: the mirror sees in Postgres if they moved
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
@@ -104,8 +105,12 @@ class Repair(Request, frozen=True, tag="repair"):
     timeout: Seconds
 
 
-class Seal(Request, frozen=True, tag="seal"):
-    """The source was moved to Postgres, as its row there says by now: mirror nothing into it any more."""
+class BeginMove(Request, frozen=True, tag="begin_move"):
+    """Programs are about to be moved: have them write nothing to the file."""
+
+
+class EndMove(Request, frozen=True, tag="end_move"):
+    """The move has ended: the row of the phase says where programs write now."""
 
 
 class Hook(Request, frozen=True, tag="hook"):
@@ -171,7 +176,7 @@ class Refused(Answer, frozen=True, tag="refused"):
     error: dict[str, Any]
 
 
-AnyRequest = Status | History | Mark | Applied | Hold | Reach | Release | Retry | Repair | Seal | Hook
+AnyRequest = Status | History | Mark | Applied | Hold | Reach | Release | Retry | Repair | BeginMove | EndMove | Hook
 AnyAnswer = StatusAnswer | HistoryAnswer | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
 
 _requests = msgspec.json.Decoder(AnyRequest)

@@ -10,7 +10,9 @@ with the answer, in one snapshot.
 offset  size  field
 ======  ====  =============================================================================================
 0       8     ``mirrpos1``
-8       4     flags: 1 the mirror follows the source; 2 the source has a WAL
+8       4     flags: 1 the mirror follows the source; 2 the source has a WAL; 4 programs are being moved to Postgres:
+              nothing is to be written to the file now; 8 they were moved: Postgres is the original;
+              16 they are moved by phases, so the file is the original unless 8 is set
 12      4     process id of the mirror
 16      8     run: when this mirror took the source (ns since the epoch); another mirror has another one
 24      8     ``source_id`` in ``mirror.sources``
@@ -27,8 +29,10 @@ offset  size  field
 A reader that meets a writer half-way sees a wrong checksum and reads again. It uses ``pread``: mapped memory would be
 0.4 us faster, but whoever cuts a mapped file ends its readers by SIGBUS.
 
-While the flag 1 is not set the other fields are those of the last position, or zeros. A mirror that was killed cannot
-take the flag back: then the beat stops, which otherwise comes every second while there is nothing else to do.
+The flags 4, 8 and 16 are no hints: a program that can read them does as they say. 8 stays while no mirror runs, until
+one has seen that the source is not sealed any more. While the flag 1 is not set the other fields are those of the last
+position, or zeros. A mirror that was killed cannot take the flags 1 and 4 back: then the beat stops, which otherwise
+comes every second while there is nothing else to do.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ BEAT_SECONDS = 1.0
 SILENT_SECONDS = 3.0
 
 _MAGIC = b"mirrpos1"
-_FOLLOWS, _WAL = 1, 2
+_FOLLOWS, _WAL, _MOVING, _SEALED, _IN_PHASES = 1, 2, 4, 8, 16
 _RECORD = struct.Struct("<8sIIQQQQQIIdQ16s")
 _SUM = struct.Struct("<I")
 #: Seconds between two looks of a reader at whether another file is at the path: a folder is deleted once in a year.
@@ -83,6 +87,20 @@ class Published(NamedTuple):
     beat: float
     """When it was written (``time.monotonic``)."""
     lineage: str
+    sealed: bool = False
+    """Whether programs were moved to Postgres alone."""
+    moves: bool = False
+    """Whether they were being moved when it was written."""
+
+    in_phases: bool = False
+    """Whether programs are moved by phases (``mirror cutover``), at all."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether programs are being moved, so that nothing is to be written to the file. Of a mirror that was killed
+        nothing is known: then its lock, or none, is what holds.
+        """
+        return self.moves and not self.is_silent(time.monotonic())
 
     @property
     def position(self) -> Position:
@@ -120,6 +138,7 @@ def _parse(data: bytes) -> Published | None:
     return Published(
         follows, wal, pid, run, source_id, epoch,
         generation, frame, salt1, salt2, committed_at, beat / 1e9, _lineage(lineage),
+        flags & _SEALED != 0, flags & _MOVING != 0, flags & _IN_PHASES != 0,
     )  # fmt: skip
 
 
@@ -139,7 +158,16 @@ class Publisher:
         """What the file says; None: that nobody follows the source, or it is not known."""
         self._last = _nothing(self._run)
         self._next_beat = 0.0
+        self.moving = False
+        """Whether programs are being moved; said with the next position."""
+        self._keep_seal()
         self._open()
+
+    def _keep_seal(self) -> None:
+        reader = PublishedReader(self._path.parent)
+        if (before := reader.read()) is not None and before.sealed:
+            self._last = _nothing(self._run, _SEALED | _IN_PHASES, before.source_id)
+        reader.close()
 
     def _open(self) -> None:
         data = _seal(self._last)
@@ -154,12 +182,14 @@ class Publisher:
         os.pwrite(self._descriptor, data, 0)
         self._published = None
 
-    def publish(self, source_id: int, epoch: int, lineage: str | None, position: Position, *, wal: bool) -> None:
+    def publish(
+        self, source_id: int, epoch: int, lineage: str | None, position: Position, *, wal: bool, in_phases: bool = False
+    ) -> None:
         """Say that Postgres has this position; does nothing if that was said less than a second ago.
 
         Makes the file again if it was deleted. Raises ``OSError``.
         """
-        said = source_id, epoch, lineage, position, wal
+        said = source_id, epoch, lineage, position, wal, self.moving, in_phases
         now = time.monotonic()
         if said == self._published and now < self._next_beat:
             return
@@ -168,18 +198,22 @@ class Publisher:
             self.renew()
         lsn, salts = position.lsn, position.salts
         self._last = _RECORD.pack(
-            _MAGIC, _FOLLOWS | (_WAL if wal else 0), os.getpid(), self._run, source_id, epoch,
+            _MAGIC, _FOLLOWS | (_WAL * wal) | (_MOVING * self.moving) | (_IN_PHASES * in_phases), os.getpid(),
+            self._run, source_id, epoch,
             lsn.generation, lsn.frame, salts.salt1, salts.salt2, position.committed_at,
             int(now * 1e9), _lineage_bytes(lineage),
         )  # fmt: skip
         os.pwrite(self._descriptor, _seal(self._last), 0)
         self._published, self._next_beat = said, now + BEAT_SECONDS
 
-    def name(self, source_id: int) -> None:
-        """Say which source this is, which is not followed. Raises ``OSError``."""
-        fields = list(_RECORD.unpack(self._last))
-        fields[1], fields[4] = 0, source_id
-        self._last = _RECORD.pack(*fields)
+    def say_moved(self, *, sealed: bool, source_id: int | None = None) -> None:
+        """Say that programs were moved to Postgres, or back to the file; it is not followed now. Raises ``OSError``.
+
+        ``source_id``: in ``mirror.sources``; None: it is the one that was published last.
+        """
+        self.moving = False
+        known = _RECORD.unpack(self._last)[4]
+        self._last = _nothing(self._run, _IN_PHASES | (_SEALED * sealed), known if source_id is None else source_id)
         self._published = None
         os.pwrite(self._descriptor, _seal(self._last), 0)
 
@@ -189,9 +223,9 @@ class Publisher:
         What cannot be written is left: readers rely on it for nothing but how long they wait.
         """
         fields = list(_RECORD.unpack(self._last))
-        if self._descriptor < 0 or not fields[1]:
+        if self._descriptor < 0 or not fields[1] & (_FOLLOWS | _WAL):
             return
-        fields[1] = 0
+        fields[1] &= _MOVING | _SEALED | _IN_PHASES
         self._last = _RECORD.pack(*fields)
         self._published = None
         with suppress(OSError):
@@ -210,12 +244,16 @@ class Publisher:
 
     def close(self) -> None:
         """Say that the source is not followed any longer; the file stays. May be called twice."""
+        if self.moving and self._descriptor >= 0:
+            self._last, self.moving = _nothing(self._run), False
+            with suppress(OSError):
+                os.pwrite(self._descriptor, _seal(self._last), 0)
         self.withdraw()
         self._close()
 
 
-def _nothing(run: int) -> bytes:
-    return _RECORD.pack(_MAGIC, 0, os.getpid(), run, 0, 0, 0, 0, 0, 0, 0.0, 0, bytes(16))
+def _nothing(run: int, flags: int = 0, source_id: int = 0) -> bytes:
+    return _RECORD.pack(_MAGIC, flags, os.getpid(), run, source_id, 0, 0, 0, 0, 0, 0.0, 0, bytes(16))
 
 
 def _seal(record: bytes) -> bytes:

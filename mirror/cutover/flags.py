@@ -5,7 +5,7 @@ They are written to the file that has them, mirror.json before argent.json; wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,16 @@ FLAGS: Mapping[int, Mapping[str, Any]] = {
     2: {"backend": "dual", "readFrom": "postgres", "writeTo": ["sqlite", "postgres"]},
     3: {"backend": "postgres", "readFrom": "postgres", "writeTo": ["postgres"]},
 }
+
+
+def configured(phases: Iterable[int]) -> int:
+    """The phase that a configuration is to say for sources in these phases.
+
+    Postgres alone only once all are there: before, programs go by the seal of each (:mod:`mirror.core.published`).
+    Reads from Postgres as soon as one source is so far: what it answers is proved fresh for each.
+    """
+    found = set(phases)
+    return 3 if found == {3} else 1 if found == {1} else 2
 
 
 def file_of(settings: Settings) -> Path | None:

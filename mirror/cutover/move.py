@@ -15,7 +15,7 @@ from psycopg.sql import SQL
 
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
-from mirror.core.errors import ControlError, SinkError
+from mirror.core.errors import ControlError, SinkError, SourceError
 from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences
 from mirror.cutover.fence import Fence
@@ -53,6 +53,8 @@ class Move:
     """Raises ``MirrorError`` unless Postgres has what the file has; returns what to say of it."""
     constrain: Callable[[psycopg.Connection[Any]], str]
     """Makes in Postgres what SQLite enforces, in the transaction of the connection; raises ``MirrorError``."""
+    verify_again: Callable[[str], str]
+    """The same for what was written since a snapshot of Postgres, while nothing is written."""
     verify_back: Callable[[], str]
     """The same in phase 3, while nothing is written in Postgres."""
     prepare: Callable[[], str]
@@ -61,9 +63,14 @@ class Move:
     """Who has the move go on, if it waits (:mod:`mirror.cutover.waiting`)."""
     conn: Session = field(init=False)
     source_id: int = field(init=False)
+    agent: str | None = field(init=False)
     phase: Phase = field(init=False)
     targets: list[Target] = field(init=False)
     fence: Fence | None = field(init=False, default=None)
+    mover: ControlClient | None = field(init=False, default=None)
+    """While programs write nothing to the file."""
+    since: str = field(init=False, default="")
+    """The snapshot of Postgres from which on what the mirror writes is captured."""
     held: Session | None = field(init=False, default=None)
     """A transaction that keeps programs from writing in Postgres."""
 
@@ -79,8 +86,8 @@ class Move:
                 if row is None:
                     step = f"run `mirror up {self.source}` first"
                     raise SinkError("move a source", str(self.source), "it is not mirrored here", next_step=step)
-                self.source_id, agent = row
-                self.targets = list(load_targets(self.conn, self.source_id, agent).values())
+                self.source_id, self.agent = row
+                self.targets = list(load_targets(self.conn, self.source_id, self.agent).values())
                 self.phase = phase.read(self.conn, self.source_id)
         except BaseException:
             self.conn.close()
@@ -93,6 +100,8 @@ class Move:
 
     def close(self) -> None:
         """Release everything."""
+        if self.mover is not None:
+            self.mover.close()
         self.release_file()
         self.release_postgres()
         self.conn.close()
@@ -152,6 +161,37 @@ class Move:
             capture.install(self.conn, self.source_id, self.targets)
         return f"{len(self.targets):,} tables"
 
+    def watch_mirror(self) -> str:
+        """Capture what the mirror writes from now on: it is compared once more when nothing is written any more."""
+        with translated("prepare the way back", str(self.source)):
+            with self.conn.transaction():
+                capture.switch(self.conn, self.source_id, self.targets, on=True)
+            # Its transactions before are over: switching on has waited for them.
+            ((self.since,),) = self.conn.execute("SELECT pg_current_snapshot()::text").fetchall()
+        return ""
+
+    def begin_pause(self) -> str:
+        """Have programs on storage adapters wait."""
+        self.mover = self.control()
+        self.mover.begin_move()
+        return ""
+
+    def end_pause(self) -> None:
+        """Have them go on, where the row of the phase says."""
+        if self.mover is not None:
+            mover, self.mover = self.mover, None
+            with mover:
+                mover.end_move()
+
+    def compare_again(self) -> str:
+        """Compare what the mirror has written since :meth:`watch_mirror`."""
+        with translated("compare again", str(self.source)):
+            now = list(load_targets(self.conn, self.source_id, self.agent).values())
+        if now != self.targets:
+            detail = "tables were made or changed while they were compared"
+            raise SourceError("compare again", str(self.source), detail, next_step="try again", retryable=True)
+        return self.verify_again(self.since)
+
     def remove_capture(self) -> None:
         """Remove them."""
         with translated("remove the way back", str(self.source)), self.conn.transaction():
@@ -198,12 +238,10 @@ class Move:
 
     def turn_mirror(self) -> str:
         """Have the running mirror go the other way."""
-        self._tell_mirror()
+        with self.mover or self.control() as client:
+            client.end_move()
+        self.mover = None
         return self._await_mirror({MirrorPhase.REVERSE})
-
-    def _tell_mirror(self) -> None:
-        with self.control() as client:
-            client.seal()
 
     def _await_mirror(self, phases: set[MirrorPhase]) -> str:
         deadline = time.monotonic() + WAIT_SECONDS
@@ -222,7 +260,19 @@ class Move:
 
     def flip(self, number: int) -> str:
         """Write a phase to the configuration."""
-        return flags.write(self.settings, number)
+        return flags.write(self.settings, self.configured(number))
+
+    def configured(self, number: int) -> int:
+        """What the configuration is to say, with this source in a phase and the others in theirs."""
+        others = [str(entry.path) for entry in self.settings.configured if entry.path != self.source]
+        with translated("read the phases of the other sources", str(self.source)):
+            rows = self.conn.execute(
+                "SELECT coalesce(CASE WHEN p.sealed_at IS NOT NULL THEN 3 ELSE least(p.phase, 2) END, 1)"
+                " FROM unnest($1::text[]) AS o(path) LEFT JOIN (mirror.sources s JOIN mirror.phase p USING (source_id))"
+                " ON s.path = o.path",
+                (others,),
+            ).fetchall()
+        return flags.configured([number, *(row[0] for row in rows)])
 
     def flip_to_postgres(self) -> str:
         """Write phase 3 to the configuration, and keep the fence until running programs have noticed."""
@@ -232,7 +282,7 @@ class Move:
 
     def flip_back(self) -> None:
         """Write the phase that it was."""
-        flags.write(self.settings, self.phase.number)
+        self.flip(self.phase.number)
 
     def end(self, number: int) -> str:
         """Record that the move is over."""
@@ -301,6 +351,12 @@ class Move:
             self.held.commit()
         self.release_postgres()
         return "the file is the original again"
+
+    def turn_back(self) -> str:
+        """Have the mirror see that the file is the original again, and say so to programs."""
+        with self.control() as client:
+            client.end_move()
+        return self._await_mirror(set(MirrorPhase) - {MirrorPhase.REVERSE})
 
     def await_following(self) -> str:
         """Wait until the mirror follows the file again."""

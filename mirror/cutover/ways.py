@@ -34,6 +34,14 @@ TO_3: tuple[Step[Move], ...] = (
         lambda move: move.install_capture(),
         lambda move: move.remove_capture(),
     ),
+    Step("watch", "capture what the mirror writes from here on", lambda move: move.watch_mirror()),
+    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step(
+        "pause",
+        "have programs on storage adapters wait",
+        lambda move: move.begin_pause(),
+        lambda move: move.end_pause(),
+    ),
     Step(
         "fence",
         "fence the file: no program can write to it",
@@ -41,7 +49,7 @@ TO_3: tuple[Step[Move], ...] = (
         lambda move: move.release_file(),
     ),
     Step("drain", "drain the mirror, and look again for writers", lambda move: move.drain()),
-    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step("again", "compare what was written since", lambda move: move.compare_again()),
     Step("sequences", "set the sequences", lambda move: move.set_sequences()),
     Step(
         "seal",
@@ -65,8 +73,9 @@ BACK_TO_2: tuple[Step[Move], ...] = (
     Step("drain", "drain the way back", lambda move: move.drain_back()),
     Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back()),
     Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
+    Step("turn", "have the mirror turn to the file", lambda move: move.turn_back()),
     Step("flip", "have programs write to the file again", lambda move: move.flip(2)),
-    Step("turn", "have the mirror follow the file", lambda move: move.await_following()),
+    Step("follow", "have the mirror follow the file", lambda move: move.await_following()),
     Step("end", "record the phase", lambda move: move.end(2)),
 )
 

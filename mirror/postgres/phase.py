@@ -37,10 +37,10 @@ def read(conn: Conn, source_id: int) -> Phase:
     return Phase(*row)
 
 
-def require_unsealed(conn: Conn, source_id: int, path: str) -> None:
-    """Raise :class:`SealedError` if Postgres is the original of a source now."""
+def require_unsealed(conn: Conn, source_id: int, path: str) -> bool:
+    """Raise :class:`SealedError` if Postgres is the original of a source now; else whether it was ever moved."""
     if not is_sealed(conn, source_id, path):
-        return
+        return read(conn, source_id).epoch > 0
     raise SealedError(
         "mirror a source",
         path,
@@ -87,9 +87,10 @@ def change(conn: Conn, source_id: int, epoch: int, assignments: str) -> None:
 
 
 def log(conn: Conn, source_id: int, epoch: int, step: str, event: Event, detail: str = "") -> None:
-    """Add a line to the log of the move."""
+    """Add a line to the log of the move. It does not wait for the disk: programs wait for the steps."""
     conn.execute(
         "INSERT INTO mirror.cutover_log (source_id, epoch, step, event, detail)"
-        " VALUES ($1::bigint, $2::bigint, $3::text, $4::text, $5::text)",
+        " SELECT $1::bigint, $2::bigint, $3::text, $4::text, $5::text"
+        " FROM (SELECT set_config('synchronous_commit', 'off', true)) AS soon",
         (str(source_id), str(epoch), step, event, detail),
     )

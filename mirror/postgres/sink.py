@@ -135,7 +135,7 @@ class Sink:
         self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source)
         # Again, now that no other mirror can change it; and nobody can have sealed it unnoticed.
         self._read_source()
-        require_unsealed(conn, self._source_id, self._path)
+        self.in_phases = require_unsealed(conn, self._source_id, self._path)
         if migrations := self._profiles[self._profile or "generic"].migrations:
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
@@ -144,6 +144,11 @@ class Sink:
         self._rejects = count_rejects(self._conn, self._source_id)
         if self._profiles[self._profile or "generic"].migrations:
             self._indexer.wake()  # an earlier build may have been interrupted
+
+    def require_unsealed(self) -> None:
+        """Raise :class:`SealedError` if Postgres is the original of the source now; ``SinkError``."""
+        with translated("read the phase", self._path):
+            self.in_phases = require_unsealed(self._conn, self._source_id, self._path)
 
     def _read_source(self) -> lease.Holder:
         """Read the source's row; return the mirror that last took it."""

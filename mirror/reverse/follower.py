@@ -122,9 +122,9 @@ class ReverseFollower:
         """How often programs have committed to the file since this was opened."""
         return self._writer.strays
 
-    def is_wanted(self) -> bool:
-        """Whether the source is still sealed. Raises ``SealedError`` if its move was finalized."""
-        if time.monotonic() - self._asked_at > ASK_SECONDS:
+    def is_wanted(self, *, at_once: bool) -> bool:
+        """Whether the source is still sealed, as of now or a moment ago. Raises ``SealedError`` if it was finalized."""
+        if at_once or time.monotonic() - self._asked_at > ASK_SECONDS:
             self._asked_at = time.monotonic()
             with translated("read the phase", str(self._database)):
                 self._wanted = phase.is_sealed(self._conn, self.source_id, str(self._database))

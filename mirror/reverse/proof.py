@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -17,15 +18,17 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.sessions import connect
 from mirror.postgres.target import Target, load_targets
-from mirror.reverse.rows import TableRows
+from mirror.reverse.rows import Found, Since, TableRows
 from mirror.reverse.writer import key_condition, rowid_name
 
 #: Of what differs in a table, so much is named.
 _MOST = 5
 
 
-def differences(dsn: str, database: Path, schema: str) -> tuple[int, list[str]]:
+def differences(dsn: str, database: Path, schema: str, since: str | None = None) -> tuple[int, list[str]]:
     """Compare every row of Postgres with that of its key in the file, and the numbers of rows.
+
+    ``since``: a snapshot of Postgres, as text: only rows that were written since, by what triggers have captured.
 
     Returns how many rows were compared, and what differs, a line each (no more than some). Raises ``SinkError``,
     ``SourceError``.
@@ -46,7 +49,8 @@ def differences(dsn: str, database: Path, schema: str) -> tuple[int, list[str]]:
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.execute("BEGIN")
             for target in targets.values():
-                compared, lines = _of_table(db, TableRows(conn, target), target)
+                rows = TableRows(conn, target)
+                compared, lines = _of_table(db, rows, target, _found(rows, row[0], since))
                 count += compared
                 found += lines
                 owned = (
@@ -68,7 +72,20 @@ def differences(dsn: str, database: Path, schema: str) -> tuple[int, list[str]]:
     return count, found
 
 
-def _of_table(db: apsw.Connection, rows: TableRows, target: Target) -> tuple[int, list[str]]:
+def _found(rows: TableRows, source_id: int, since: str | None) -> Iterator[Found]:
+    written = True if since is None else rows.written_at_all(Since(source_id, since))
+    if since is None or written is True:
+        yield from rows.all()
+        return
+    if written is None:
+        return
+    for gone in (True, False):
+        yield from rows.written(Since(source_id, since), gone=gone)
+
+
+def _of_table(
+    db: apsw.Connection, rows: TableRows, target: Target, rows_there: Iterable[Found]
+) -> tuple[int, list[str]]:
     columns = [column.source for column in target.columns]
     keys = rows.key_sources
     if target.key is None:
@@ -76,11 +93,14 @@ def _of_table(db: apsw.Connection, rows: TableRows, target: Target) -> tuple[int
     text = f"SELECT {with_classes([quoted(column) for column in columns])} FROM {quoted(target.source)} WHERE "
     encoding = str(db.pragma("encoding"))
     count, found = 0, []
-    for one in rows.all():
+    for one in rows_there:
         count += 1
-        assert one.row is not None
         condition, bound = key_condition(keys, one.key)
         raw = db.execute(text + condition, bound).fetchall()
+        if one.row is None:
+            if raw:
+                found.append(f"{target.source}: Postgres has no row {', '.join(one.text)}")
+            continue
         if not raw:
             found.append(f"{target.source}: the file has no row {', '.join(one.text)}")
             continue

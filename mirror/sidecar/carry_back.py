@@ -61,6 +61,7 @@ def carry_back(
     ``serve``: answers requests; ``check``: raises when the mirror is to end. Both are called again and again. Raises
     :class:`~mirror.core.errors.WayBackLostError`, and ``SealedError`` for a source without a way back.
     """
+    publishing.say_moved(sealed=True)
     name = task.database.name
     backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
     busy_until, said, strays = 0.0, "", 0
@@ -74,11 +75,12 @@ def carry_back(
                 if follower is None:
                     follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults)
                     stack.callback(follower.close)
-                    publishing.name(follower.source_id)
+                    publishing.say_moved(sealed=True, source_id=follower.source_id)
                     strays = 0
                     status.carries_back(Phase.REVERSE)
                     logger.info("{}: what is written in Postgres is carried into the file", name)
-                if not follower.is_wanted():
+                if not follower.is_wanted(at_once=publishing.was_asked()):
+                    publishing.say_moved(sealed=False)
                     logger.info("{}: it is mirrored into Postgres again", name)
                     return
                 known = status.reverse or ReverseReport()

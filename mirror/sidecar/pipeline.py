@@ -97,13 +97,13 @@ class Pipeline:
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         self._repairs = TableRepairs(task)
         self._mailbox = Mailbox()
-        self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs)
+        self._publishing = Publishing(task.folder, task.database.name)
+        self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs, self._publishing)
         """The requests of other threads."""
         self.hooks = HookTalk(self.requests.look_soon)
         self._stopping = threading.Event()
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
-        self._publishing = Publishing(task.folder, task.database.name)
 
     def stop(self) -> None:
         """Ask the loop to end: it saves the shadow and returns.

@@ -22,6 +22,11 @@ class Publishing:
         self._publisher = Publisher(folder)
         self._name = name
         self._problem = ""
+        self._sink: Sink | None = None
+        """That of a source which is followed."""
+        self._wal = False
+        self._unsure = False
+        """Whether a move has ended, and it is not known how."""
 
     def update(self, sink: Sink | None, status: SourceStatus, *, agreed: bool) -> None:
         """Publish how far Postgres is; or, while that may be wrong, that it is not to be waited for.
@@ -30,17 +35,57 @@ class Publishing:
         commit and each change of the phase, and once a second at least; it writes only what is new. What cannot be
         written holds nothing up: readers wait for less, and prove each answer by itself.
         """
-        if sink is None or sink.position is None or not agreed or status.phase is not Phase.FOLLOWING:
+        if self._unsure and sink is not None:  # which was opened since, and has seen that the source is not sealed
+            self._publisher.moving = self._unsure = False
+        follows = sink is not None and sink.position is not None and agreed and status.phase is Phase.FOLLOWING
+        self._sink, self._wal = sink if follows else None, status.capture == "WAL"
+        if self._sink is None:
             self._publisher.withdraw()
-            return
-        wal = status.capture == "WAL"
-        with self._logged():
-            self._publisher.publish(sink.source_id, sink.epoch, sink.lineage, sink.position, wal=wal)
+        else:
+            self._publish(self._sink)
 
-    def name(self, source_id: int) -> None:
-        """Say which source this is while Postgres is the original: programs look there whether it is."""
+    def _publish(self, sink: Sink) -> None:
+        assert sink.position is not None
         with self._logged():
-            self._publisher.name(source_id)
+            self._publisher.publish(
+                sink.source_id, sink.epoch, sink.lineage, sink.position, wal=self._wal, in_phases=sink.in_phases
+            )
+
+    def say_moved(self, *, sealed: bool, source_id: int | None = None) -> None:
+        """Say that Postgres is the original, or the file again: programs go there.
+
+        ``source_id``: None: that of the last sink.
+        """
+        self._sink, self._unsure = None, False
+        with self._logged():
+            self._publisher.say_moved(sealed=sealed, source_id=source_id)
+
+    def was_asked(self) -> bool:
+        """Whether a move has ended since the last call, or :meth:`say_moved`."""
+        asked, self._unsure = self._unsure, False
+        return asked
+
+    def begin_move(self) -> bool:
+        """Say that programs are being moved: they write nothing to the file until :meth:`end_move`.
+
+        Returns whether that is said: not while the source is not followed.
+        """
+        if self._sink is None:
+            return False
+        self._publisher.moving, self._unsure = True, False
+        self._publish(self._sink)
+        return not self._problem
+
+    def end_move(self) -> None:
+        """The move has ended, or the command that does it was killed: see in Postgres whether programs were moved.
+
+        Where that cannot be seen now, programs wait until it can. Raises ``SealedError`` if they were, ``SinkError``.
+        """
+        self._unsure = True
+        if self._sink is not None:
+            self._sink.require_unsealed()
+            self._publisher.moving = self._unsure = False
+            self._publish(self._sink)
 
     @contextmanager
     def _logged(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from mirror.core.errors import SealedError, SourceError
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.mailbox import Mailbox
+from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import TableRepairs
 
@@ -23,8 +24,16 @@ class Requests:
     Thread: any, for each method.
     """
 
-    def __init__(self, status: SourceStatus, mailbox: Mailbox, feed: CaptureFeed, repairs: TableRepairs) -> None:
+    def __init__(
+        self,
+        status: SourceStatus,
+        mailbox: Mailbox,
+        feed: CaptureFeed,
+        repairs: TableRepairs,
+        publishing: Publishing,
+    ) -> None:
         self._status = status
+        self._publishing = publishing
         self._mailbox = mailbox
         self._feed = feed
         self._repairs = repairs
@@ -84,14 +93,25 @@ class Requests:
         self._require_unsealed()
         return self._mailbox.request(lambda future: self._repairs.ask(future, repair))
 
-    def seal(self) -> None:
-        """The source is being moved to Postgres: release it there, and see what its phase is now."""
-        place = self._status.source
+    def begin_move(self) -> Future[None]:
+        """Have programs write nothing to the file until :meth:`end_move`. Raises ``SealedError``.
 
-        def release() -> None:
-            raise SealedError("mirror a source", place, "it is being moved to Postgres", retryable=True)
+        The error is a ``SourceError`` (retryable) while the mirror does not follow the source.
+        """
+        self._require_unsealed()
 
-        self._mailbox.post(release)
+        def begin(future: Future[None]) -> None:
+            if self._publishing.begin_move():
+                future.set_result(None)
+            else:
+                why = "the mirror does not follow it at present"
+                future.set_exception(SourceError("move a source", self._status.source, why, retryable=True))
+
+        return self._mailbox.request(begin)
+
+    def end_move(self) -> None:
+        """The move has ended: go the other way, if the source is sealed now."""
+        self._mailbox.post(self._publishing.end_move)
 
     def _require_unsealed(self) -> None:
         if self.sealed is not None:

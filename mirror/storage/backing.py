@@ -98,7 +98,8 @@ class Backing:
                 step = "name another `agent` for one of them in mirror.json"
                 raise ConfigError("open the store", str(entry.path), detail, next_step=step)
             files.stores[kind] = store
-            files.freshness[kind] = Freshness(entry.path, settings.state_dir, store.open)
+            freshness = files.freshness[kind] = Freshness(entry.path, settings.state_dir, store.open)
+            store.require_writable = freshness.require_writable
         if not agents and settings.storage.backend != "postgres":
             places = ", ".join(str(file.path) for file in settings.files if file.name == "mirror.json")
             raise ConfigError(

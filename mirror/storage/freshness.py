@@ -30,7 +30,7 @@ from weakref import WeakSet
 
 from mirror.core.backoff import Backoff
 from mirror.core.control import ControlClient
-from mirror.core.errors import ControlError, MirrorError
+from mirror.core.errors import ControlError, MirrorError, SourceError
 from mirror.core.folders import resolve, source_folder
 from mirror.core.positions import Lsn
 from mirror.core.published import Published, PublishedReader
@@ -204,6 +204,21 @@ class Freshness:
 
     def _published(self, *, look: bool = False) -> Published | None:
         return None if self._closed else self._reader.read(look=look)
+
+    def is_moved(self) -> bool | None:
+        """Whether programs were moved to Postgres alone, whatever the configuration says; a microsecond.
+
+        None: they are not moved by phases, or nothing is known of that.
+        """
+        published = self.published()
+        return published.sealed if published is not None and published.in_phases else None
+
+    def require_writable(self) -> None:
+        """Raise ``SourceError`` (retryable) while programs are being moved, or if they were."""
+        published = self.published()
+        if published is not None and (published.sealed or published.moving):
+            step = "try again; `mirror cutover status` shows how far it is"
+            raise SourceError("write", str(self._source), "programs are being moved", next_step=step, retryable=True)
 
     def close(self) -> None:
         """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`).

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from mirror.core.config.settings import StorageSettings
@@ -139,6 +139,11 @@ class Health:
             logger.info("Postgres answers reads again")
 
 
+#: What the configuration says, in parts, once programs have moved; and when they have moved back.
+_POSTGRES: dict[str, Any] = {"backend": "postgres", "read_from": "postgres", "write_to": ("postgres",)}
+_BOTH: dict[str, Any] = {"backend": "dual", "read_from": "postgres", "write_to": ("sqlite", "postgres")}
+
+
 @dataclass
 class SourceReads:
     """Reads of one SQLite file from Postgres: what is known of it, and what this adapter has seen of it."""
@@ -186,6 +191,14 @@ class Routes:
 
     def _once(self, operation: Operation[..., Result]) -> Steps[Result]:
         settings = self._settings()
+        source = self._sources.get(operation.source)
+        if (
+            source is not None
+            and (moved := source.freshness.is_moved()) is not None
+            and moved is not (postgres_only(settings))
+        ):
+            # What the configuration says will follow.
+            settings = replace(settings, **(_POSTGRES if moved else _BOTH))
         if operation.source == "postgres" or operation.shared or postgres_only(settings):
             if settings.backend == "sqlite":
                 raise UnsupportedError(
@@ -199,20 +212,20 @@ class Routes:
                     detail="it writes tasks to Postgres, and the mirror carries the dashboard's tasks there",
                     next_step="set storage.backend to postgres, or create the tasks with tasks.create",
                 )
-            moved = self._sources.get(operation.source)
-            if postgres_only(settings) and moved is not None and not moved.moved:
-                if moved.session.used:
-                    yield from _moved(operation, moved, settings)
+            if postgres_only(settings) and source is not None and not source.moved:
+                if source.session.used:
+                    yield from _moved(operation, source, settings)
                 else:
-                    yield from _not_behind(operation, moved, settings)
+                    yield from _not_behind(operation, source, settings)
             result, _ = yield OnPostgres(None)
             if operation.shared:
                 READS.count("postgres", Reason.SHARED)
             return result  # type: ignore[no-any-return]  # a step's answer is of any type
-        source = self._sources.get(operation.source)
         if source is not None:
             source.moved = False
         if not operation.reads:
+            if source is not None:
+                source.freshness.require_writable()
             result = yield OnSqlite()
             if source is not None:
                 with source.guard:

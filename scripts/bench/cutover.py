@@ -1,9 +1,9 @@
 """A move to Postgres: what a program notices of it, how soon the file has what is written there, and what that costs.
 
-A MemuStore is moved to phase 3 while a program on a storage adapter writes without a pause; each call is timed, and the
-longest one around the switch is the pause. Then rows are written in Postgres one by one, and it is measured when the
-file has them. The price is that of the triggers: single updates of that table, beside those of a copy of the table
-without them, by turns in one run; without waiting for the disk, which would hide it.
+A MemuStore is moved to phase 3 and back, several times, while a program on a storage adapter writes 1,000 items a
+second; each call is timed, and the longest one around a switch is its pause. Then rows are written in Postgres one by
+one, and it is measured when the file has them. The price is that of the triggers: single updates of that table, beside
+those of a copy of the table without them, by turns in one run; without waiting for the disk, which would hide it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from mirror import get_storage_adapter
 class Program(threading.Thread):
     """Makes items until it is stopped, and notes when each call began and how long it took."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, rate: float) -> None:
         super().__init__(daemon=True)
+        self.pause = 1 / rate
         self.config = config
         self.calls: list[tuple[float, float]] = []
         self.error: BaseException | None = None
@@ -37,7 +38,10 @@ class Program(threading.Thread):
         """Of the thread."""
         try:
             with get_storage_adapter(self.config) as storage:
+                due = time.monotonic()
                 while not self.stopping.is_set():
+                    due = max(due + self.pause, time.monotonic() - 1)  # what was missed in a pause is not made up for
+                    time.sleep(max(0.0, due - time.monotonic()))
                     begun = time.monotonic()
                     storage.memory.create_item(memory_type="event", summary=f"number {len(self.calls)}")
                     self.calls.append((begun, time.monotonic() - begun))
@@ -101,6 +105,8 @@ def main() -> None:
     """Run the benchmark."""
     made = parser(__doc__)
     made.add_argument("--seconds", type=float, default=3.0, help="of writing before and after the switch")
+    made.add_argument("--rate", type=float, default=1000.0, help="items a second")
+    made.add_argument("--switches", type=int, default=10, help="to phase 3, and back")
     made.add_argument("--rows", type=int, default=200, help="rows of which the lag is measured")
     made.add_argument("--updates", type=int, default=2000, help="of a round")
     made.add_argument("--rounds", type=int, default=7, help="of the price")
@@ -124,24 +130,35 @@ def main() -> None:
             mirror(bench, config, "wait", *common, "--timeout", "60")
             mirror(bench, config, "parity", *common)
             mirror(bench, config, "cutover", "advance", "--acknowledge", "backups", *common)
-            program = Program(config)
+            program = Program(config, options.rate)
             program.start()
-            time.sleep(options.seconds)
-            switched = time.monotonic()
-            mirror(bench, config, "cutover", "advance", "--acknowledge", "backups", *common)
-            ended = time.monotonic()
-            time.sleep(options.seconds)
+            spans: dict[str, list[tuple[float, float]]] = {"advance": [], "rollback": []}
+            for number in range(options.switches):
+                for command, into in spans.items():
+                    time.sleep(options.seconds)
+                    if command == "advance":
+                        mirror(bench, config, "parity", *common)  # there may be a gap since: nobody followed the file
+                    elif number == options.switches - 1:
+                        break  # it stays in phase 3 for what follows
+                    begun = time.monotonic()
+                    more = ("--acknowledge", "backups") if command == "advance" else ()
+                    mirror(bench, config, "cutover", command, *more, *common)
+                    into.append((begun, time.monotonic()))
             program.stopping.set()
             program.join()
             if program.error is not None:
                 raise SystemExit(f"a call failed: {program.error}")
-            before = [took for begun, took in program.calls if begun < switched]
-            around = [took for begun, took in program.calls if switched <= begun <= ended]
-            after = [took for begun, took in program.calls if begun > ended]
-            figures.add("calls before the switch", len(before) / options.seconds, "/s")
-            figures.add("longest call before", max(before) * 1000, "ms")
-            figures.add("longest call at the switch: the pause", max(around) * 1000, "ms")
-            figures.add("calls in phase 3", len(after) / options.seconds, "/s")
+            first = spans["advance"][0][0]
+            before = [took for begun, took in program.calls if begun < first]
+            figures.add("longest call before the first switch", max(before) * 1000, "ms")
+            for command, name in (("advance", "to Postgres"), ("rollback", "back to the file")):
+                pauses = [
+                    max(took for begun, took in program.calls if start <= begun + took and begun <= end) * 1000
+                    for start, end in spans[command]
+                ]
+                if pauses:
+                    figures.add(f"longest call at a switch {name}, p50", median(pauses), "ms")
+                    figures.add("the same, the longest of all", max(pauses), "ms")
             found = lags(bench, source, options.rows)
             figures.add("commit in Postgres to visible in the file, p50", median(found) * 1000, "ms")
             figures.add("the same, p99", percentile(found, 0.99) * 1000, "ms")

@@ -17,6 +17,9 @@ import psutil
 from mirror.core.folders import resolve, source_folder
 from tests.support.waiting import LIMIT
 
+MIRROR = (sys.executable, "-m", "mirror")
+#: In place of it for `mirror cutover`, which else would judge how fast this machine is while tests run.
+_PATIENT = Path(__file__).with_name("patient_command.py")
 #: A server that does not exist: nothing listens on port 1 of this machine.
 UNREACHABLE = "host=127.0.0.1 port=1 user=nobody dbname=nothing connect_timeout=2"
 #: Settings of the person who runs the tests, which would change what the commands do.
@@ -48,7 +51,7 @@ class CommandLine:
     folder: Path
     dsn: str | None = None
     """Given to the commands as ``ARGENT_PG_URL``."""
-    command: Sequence[str] = (sys.executable, "-m", "mirror")
+    command: Sequence[str] = MIRROR
 
     @property
     def state_dir(self) -> Path:
@@ -75,8 +78,11 @@ class CommandLine:
         """Start a command; ``options`` go to ``Popen``, ``env`` adds to the environment."""
         environment = self.environment(options.pop("env", None))
         defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = self.command
+        if command == MIRROR and arguments[:1] == ("cutover",):
+            command = (sys.executable, str(_PATIENT))
         return subprocess.Popen(
-            [*self.command, *map(str, arguments)],
+            [*command, *map(str, arguments)],
             **{"cwd": self.folder, **defaults, **options},
             env=environment,
             text=True,

@@ -25,7 +25,9 @@ from mirror.core.messages import (
     Answer,
     AnyRequest,
     Applied,
+    BeginMove,
     Done,
+    EndMove,
     Held,
     History,
     HistoryAnswer,
@@ -40,7 +42,6 @@ from mirror.core.messages import (
     Repair,
     Repaired,
     Retry,
-    Seal,
     Status,
     StatusAnswer,
     WasApplied,
@@ -166,6 +167,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         self._hold: str | None = None
+        self._moves = False
         try:
             while True:
                 try:
@@ -185,6 +187,8 @@ class _Connection(socketserver.StreamRequestHandler):
         finally:
             if self._hold is not None:
                 self.server.pipeline.requests.release(self._hold)
+            if self._moves:
+                self.server.pipeline.requests.end_move()
 
     def _line(self) -> bytes:
         """The next line, for which no limit of time holds until it begins; empty when the client has hung up.
@@ -267,8 +271,13 @@ class _Connection(socketserver.StreamRequestHandler):
                 return Done()
             case Repair(tables, timeout):
                 return Repaired(_result(requests.retry(tables), timeout))
-            case Seal():
-                requests.seal()
+            case BeginMove():
+                _result(requests.begin_move(), BATCH_SECONDS)
+                self._moves = True
+                return Done()
+            case EndMove():
+                requests.end_move()
+                self._moves = False
                 return Done()
             case Hook():
                 return Done()

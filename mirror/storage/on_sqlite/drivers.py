@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 5.0
 #: Seconds for which SQLite itself waits, once a file is open: then it is looked whether programs are moved to Postgres
 #: at this moment (:mod:`mirror.storage.routing`), and tried again.
-TRY_SECONDS = 0.1
+TRY_SECONDS = 0.02
 #: As the original program has them; the cache (KiB, as much as is used) is for searches by embedding, which read all
 #: embeddings: 20,000 of 768 dimensions.
 _PRAGMAS = (

@@ -135,6 +135,8 @@ class SQLiteStore:
 
     def __init__(self, database: Path) -> None:
         self.database = database
+        self.require_writable: Callable[[], None] = lambda: None
+        """Called with the write lock taken; raises a ``MirrorError`` if nothing may be written."""
         self._path = str(database)
         self._idle: list[_Session] = []
         self._pid = os.getpid()
@@ -256,8 +258,10 @@ class SQLiteStore:
         """Run an operation to its result; raises a ``MirrorError``, and then nothing is written."""
         with self._session() as session:
             op = operation.make(ctx, *args, **kwargs)
-            if operation.many:
+            if operation.many or not operation.reads:
                 with session.transaction("BEGIN" if operation.reads else "BEGIN IMMEDIATE"):
+                    if not operation.reads:
+                        self.require_writable()  # again: it may have waited long for the lock
                     result = _drive(session, op)
                     if not operation.reads:
                         self._require(session, operation.name)
