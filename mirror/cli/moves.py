@@ -23,7 +23,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
-from mirror.cutover import flags, statistics, vector_indexes, waiting
+from mirror.cutover import flags, sequences, statistics, vector_indexes, waiting
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.move import Move
@@ -313,7 +313,7 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
 
     def constrain(connection: psycopg.Connection[Any]) -> str:
         found = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(found, connection, source, schema, None)
+        judge_constraints(found, connection, source, schema, None, sequences.HEADROOM)
         for text in found.statements:
             connection.execute(text.encode(), prepare=False)
         after = Readiness(str(source), settings.options, acknowledged)
@@ -345,6 +345,7 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             said = [
                 statistics.analyze(connection, targets, found),
                 vector_indexes.warm_all(connection, targets, acknowledged, found),
+                f"sequences: {sequences.set_all(connection, source, targets, settings.sequences, sequences.AHEAD)}",
             ]
         return "; ".join(filter(None, said))
 

@@ -217,7 +217,6 @@ class Move:
             before = set(droppable(self.conn, self.targets))
             with other_placeholders(self.conn) as conn:
                 said = self.constrain(conn)
-            sequences.set_all(self.conn, self.source, self.targets, self.settings.sequences)  # those that it has made
             made = [text for text in droppable(self.conn, self.targets) if text not in before]
             guard.take_down(self.conn, self.source_id, self.targets)
             capture.switch(self.conn, self.source_id, self.targets, on=True)

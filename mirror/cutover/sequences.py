@@ -32,6 +32,9 @@ from mirror.replica.declared import read_declarations
 #: switch (where it is only watched) takes the numbers that follow there: so its rows are new ones in Postgres, too, if
 #: they are adopted. A thousand rows are more than such a program writes until it is found, and little of any type.
 HEADROOM = 1000
+#: The headroom that a move makes before it fences the file: so many rows more may come until then, and nothing is left
+#: to be set while programs wait.
+AHEAD = 10 * HEADROOM
 #: Seconds to wait for transactions that have taken a number from a sequence. The file may be fenced meanwhile.
 LOCK_SECONDS = 5
 
@@ -194,14 +197,26 @@ def _given(source: Path, targets: Iterable[Target]) -> dict[tuple[str, str, str]
     return found
 
 
-def stand(connection: psycopg.Connection[Any], found: Found) -> Standing:
-    """Where a sequence stands. Raises psycopg's errors."""
-    sign = 1 if found.increment > 0 else -1
-    parts: list[Composable] = [SQL("last_value"), SQL("is_called"), *(_extreme(used, sign) for used in found.used)]
-    query = SQL("SELECT {} FROM {}").format(SQL(", ").join(parts), found.sql)
-    row = RawCursor(connection).execute(query).fetchone()
-    assert row is not None
-    last, called, *values = row
+def stand(connection: psycopg.Connection[Any], found: Sequence[Found], room: int = HEADROOM) -> list[Standing]:
+    """Where sequences stand, in one query. ``room``: the headroom that is wanted. Raises psycopg's errors."""
+    parts = [
+        SQL("SELECT {}, last_value, is_called, ARRAY[{}]::numeric[] FROM {}").format(
+            Literal(at), SQL(", ").join(_extreme(used, _sign(each)) for used in each.used), each.sql
+        )
+        for at, each in enumerate(found)
+    ]
+    if not parts:
+        return []
+    rows = RawCursor(connection).execute(SQL(" UNION ALL ").join(parts)).fetchall()
+    return [_standing(found[at], last, called, values, room) for at, last, called, values in sorted(rows)]
+
+
+def _sign(found: Found) -> int:
+    return 1 if found.increment > 0 else -1
+
+
+def _standing(found: Found, last: int, called: bool, values: Iterable[Any], room: int) -> Standing:
+    sign = _sign(found)
     numbers = [sign * int(value) for value in values if value is not None]
     if sign > 0:  # what SQLite gave counts up: it says nothing of one that counts down
         numbers += [used.given for used in found.used if used.given is not None]
@@ -213,13 +228,13 @@ def stand(connection: psycopg.Connection[Any], found: Found) -> Standing:
         following = sign * (found.low if sign > 0 else found.high) if found.cycles else None
     if following is not None and not low <= following <= high:
         following = None
-    if highest is None or (following is not None and following > highest + HEADROOM * step):
+    if highest is None or (following is not None and following > highest + room * step):
         return Standing(following, highest, following, following, sign, last)
     least = _first(left, highest, step, high)
     if least is None and following is not None and following > highest:
         least = following
     # Where a type has little left, half of that.
-    wanted = _first(left, highest + min(HEADROOM * step, (high - highest) // 2), step, high)
+    wanted = _first(left, highest + min(room * step, (high - highest) // 2), step, high)
     return Standing(following, highest, least if wanted is None else wanted, least, sign, last)
 
 
@@ -255,11 +270,16 @@ def _first(left: int, above: int, step: int, high: int) -> int | None:
 
 
 def set_all(
-    connection: psycopg.Connection[Any], source: Path, targets: Sequence[Target], presets: Mapping[str, Sequence[str]]
+    connection: psycopg.Connection[Any],
+    source: Path,
+    targets: Sequence[Target],
+    presets: Mapping[str, Sequence[str]],
+    room: int = HEADROOM,
 ) -> str:
     """Set each sequence that a source's columns have, or that mirror.json names; returns what to say of it.
 
-    Raises ``SinkError`` if the numbers of one are used up or it may not be altered, psycopg's errors, ``SourceError``.
+    ``room``: the headroom. Raises ``SinkError`` if the numbers of one are used up or it may not be altered, psycopg's
+    errors, ``SourceError``.
     """
     found = find(connection, source, targets, presets)
     used = [each for each in found if each.used]
@@ -269,13 +289,13 @@ def set_all(
         before = cursor.execute("SELECT current_setting('lock_timeout')").fetchone()
         assert before is not None
         cursor.execute(_LIMIT, (f"{LOCK_SECONDS}s",))
-        for each in used:
-            if _require_numbers(each, stand(connection, each)).ahead:
+        for each, first in zip(used, stand(connection, used, room), strict=True):
+            if _require_numbers(each, first).ahead:
                 continue
             _require_ours(each)
             # Changes nothing; from here on nobody takes a number from it.
             cursor.execute(SQL("ALTER SEQUENCE {} INCREMENT BY {}").format(each.sql, Literal(each.increment)))
-            there = _require_numbers(each, stand(connection, each))
+            there = _require_numbers(each, stand(connection, [each], room)[0])
             if not there.ahead:
                 assert there.wanted is not None
                 count += 1
@@ -348,17 +368,16 @@ def judge(
     ``SourceError``.
     """
     listed = find(connection, source, targets, presets)
-    for each in listed:
-        if each.used:
-            _judge(found, connection, each, known="sequences" in acknowledged)
+    used = [each for each in listed if each.used]
+    for each, there in zip(used, stand(connection, used), strict=True):
+        _judge(found, connection, each, there, known="sequences" in acknowledged)
     if unset := _unset(listed):
         figure = "no column has them, so a move does not set them: "
         step = 'name their columns in mirror.json: "cutover": {"sequences": {"NAME": ["table.column"]}}'
         found.add_note(Code.SEQUENCE, "free sequences", (figure, unset, ", "), step=step)
 
 
-def _judge(found: Readiness, connection: psycopg.Connection[Any], each: Found, *, known: bool) -> None:
-    there = stand(connection, each)
+def _judge(found: Readiness, connection: psycopg.Connection[Any], each: Found, there: Standing, *, known: bool) -> None:
     name = f"sequence of {each.label}" if not each.free else f"sequence {each.name} of {each.label}"
     if there.spent:
         found.add(Code.SEQUENCE, name, False, *_spent(each, there))

@@ -9,7 +9,9 @@ from mirror.cutover.steps import Step
 from mirror.postgres.phase import Phase
 
 #: Before the switch, because it may take minutes.
-PREPARE: Step[Move] = Step("prepare", "analyze tables, and warm vector indexes", lambda move: move.prepare())
+PREPARE: Step[Move] = Step(
+    "prepare", "analyze tables, warm vector indexes, and set sequences ahead", lambda move: move.prepare()
+)
 #: Before anything is made for the switch: the tables may be others by then.
 WAIT: Step[Move] = Step(
     "wait",
