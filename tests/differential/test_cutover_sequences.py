@@ -12,7 +12,7 @@ import pytest
 
 from mirror.core.errors import SinkError
 from mirror.cutover.readiness import Readiness
-from mirror.cutover.sequences import HEADROOM, judge, set_all
+from mirror.cutover.sequences import AHEAD, HEADROOM, judge, set_all
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import Target, TargetColumn
 from tests.support.source import Writer
@@ -40,6 +40,9 @@ class World:
     def run(self, text: str) -> list[tuple[Any, ...]]:
         cursor = self.owner.execute(text.encode())
         return cursor.fetchall() if cursor.description else []
+
+    def set_ahead(self) -> str:
+        return set_all(self.conn, self.database, self.targets, {}, AHEAD)
 
     def set(self, **presets: list[str]) -> str:
         return set_all(self.conn, self.database, self.targets, presets)
@@ -80,6 +83,18 @@ def test_the_highest_row_is_deleted(world: World) -> None:
     assert world.rails()["sequence of t.id"].level == "ok"
     assert world.set().startswith("0 of 1 set")
     assert world.next("t_id_seq") == 701 + HEADROOM
+
+
+def test_what_is_set_ahead_need_not_be_set_again(world: World) -> None:
+    """While the file is fenced: although rows have come since."""
+    world.writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (5)")
+    world.add("t", IDENTITY, id="bigint")
+    assert world.set_ahead().startswith("1 of 1 set")
+    world.run(f"INSERT INTO t VALUES ({AHEAD - HEADROOM})")
+    assert world.set().startswith("0 of 1 set")
+    world.run(f"INSERT INTO t VALUES ({AHEAD - HEADROOM + 10})")
+    assert world.set().startswith("1 of 1 set")
+    assert world.next("t_id_seq") == AHEAD + 11
 
 
 def test_the_next_step_of_the_plan_does_it(world: World) -> None:
