@@ -68,6 +68,7 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "schema": settings.schema or "each source's own",
         "columns": dict(settings.columns),
         "tables": dict(settings.tables),
+        "cutover.sequences": {name: list(columns) for name, columns in settings.sequences.items()},
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

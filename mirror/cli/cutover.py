@@ -58,10 +58,12 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     """Print READY or NOT READY: may programs read from Postgres instead of SQLite?
 
     Each guard rail is shown with its verdict, its figure and, where it does not hold, a next step: the mirror runs,
-    its worst lag, parity, rejects, what is left out, indexes, foreign keys, unique indexes, NOT NULL, sequences, disk,
-    backups. Tables of programs that the mirror does not know are a replica to read: what SQLite enforces on them and
-    Postgres does not is named, with the statements that make it, to be run in their order ("statements" in --json), or
-    with the reason why there is none.
+    its worst lag, parity, rejects, what is left out, indexes, foreign keys, unique indexes, NOT NULL, sequences,
+    statistics, vector indexes, disk, backups. Tables of programs that the mirror does not know are a replica to read:
+    what SQLite enforces on them and Postgres does not is named, with the statements that make it, to be run in their
+    order ("statements" in --json), or with the reason why there is none.
+
+    The last line is CUTOVER_READY=YES or CUTOVER_READY=NO, for all sources together ("ready" in --json).
     """
     verdicts = []
     with postgres_of(settings) as dsn:
@@ -70,7 +72,9 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
             status = status_of(source, settings)
             if status.phase is Phase.SILENT:
                 click.secho(f"mirror: {status.last_error}", fg="red", err=True)
-            verdicts.append(judge(source, status, folder, dsn, schema, acknowledged, settings.options))
+            verdicts.append(
+                judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)
+            )
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:
         sources = [_as_json(verdict) for verdict in verdicts]
@@ -79,6 +83,8 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
         console = Console()
         for verdict in verdicts:
             _render(verdict, console)
+        # For scripts, which look at the last line.
+        click.echo(f"CUTOVER_READY={'YES' if ready else 'NO'}")
     sys.exit(0 if ready else 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,18 +19,20 @@ from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.cli.running import gate_of
 from mirror.cli.status import status_of
 from mirror.cli.strays import strays
+from mirror.cli.waiting import Terminal
 from mirror.core.config.settings import Settings
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
-from mirror.cutover import flags
+from mirror.cutover import flags, sequences, statistics, vector_indexes, waiting
 from mirror.cutover.constraints import judge_constraints
+from mirror.cutover.mirrored import targets_of
 from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
 from mirror.cutover.strays import count
-from mirror.cutover.ways import FINALIZE, left_over, ways
+from mirror.cutover.ways import FINALIZE, left_over, waits, ways
 from mirror.parity.compare import compare
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
@@ -37,9 +40,12 @@ from mirror.postgres.sessions import connect
 from mirror.reverse.proof import differences
 from mirror.sidecar.parity_runs import derived, record
 
-#: Guard rails that are no matter while programs only read, and hold once they write.
-_MADE_LATER = frozenset({"foreign keys", "unique indexes", "not null", "sequences"})
 cutover.add_command(strays)
+#: Guard rails that are no matter while programs only read, and hold once they write; and those that a step of the move
+#: itself sees to, which raises an error where it cannot.
+_MADE_LATER = frozenset(
+    {"foreign keys", "unique indexes", "not null", "sequences", statistics.NAME, vector_indexes.NAME}
+)
 _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
 
@@ -48,6 +54,7 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
     epilog=help_end(
         "mirror cutover advance memory.db --dry-run",
         "mirror cutover advance memory.db --acknowledge backups",
+        "mirror cutover advance memory.db --acknowledge backups --wait",
         codes={0: "moved"},
     ),
 )
@@ -55,6 +62,12 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 @json_option
 @_acknowledge
 @_dry_run
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Prepare, and switch when `mirror cutover go` is called, or Enter is pressed. Until then all rows are "
+    "compared every five minutes: a difference ends it, and nothing is switched.",
+)
 @click.option(
     "--fence",
     type=click.Choice(("hold", "abort", "watch")),
@@ -65,14 +78,50 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
     " watch. What programs write all the same is kept: `mirror cutover strays`.",
 )
 def advance(
-    settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str, ...], dry_run: bool, fence: str
+    settings: Settings,
+    debug: bool,
+    as_json: bool,
+    acknowledged: tuple[str, ...],
+    dry_run: bool,
+    fence: str,
+    wait: bool,
 ) -> None:
     """Move programs one phase forward, from SQLite towards Postgres.
 
     It needs a running mirror (`mirror up`), and passes the guard rails of `mirror cutover plan` first. Any error before
     the point of no return undoes everything; a command that was killed is completed by the next one.
     """
-    _move(settings, acknowledged, fence, back=False, final=False, dry_run=dry_run, as_json=as_json)
+    _move(settings, acknowledged, fence, back=False, final=False, dry_run=dry_run, as_json=as_json, wait=wait)
+
+
+@cutover.command(
+    short_help="Have a move that waits go on.",
+    epilog=help_end("mirror cutover go memory.db", codes={0: "it goes on"}),
+)
+@common
+@json_option
+def go(settings: Settings, debug: bool, as_json: bool) -> None:
+    """Have a move go on that `mirror cutover advance --wait` has prepared.
+
+    It ends when the other command switches, which is when a comparison that has begun before the first proof is over.
+    It is an error if none waits, or if a guard rail does not hold. Of many sources, those that wait go on.
+    """
+    gone = []
+    with postgres_of(settings) as dsn:
+        known = settings.known()
+        for source in known:
+            with _opened(source, dsn, settings, ()) as move:
+                if len(known) == 1 or waiting.state(move) is not None:
+                    waiting.go(move)
+                    gone.append(str(source))
+    if not gone:
+        detail = "no `mirror cutover advance --wait` waits for one of the sources"
+        raise MirrorError("go on", detail=detail, next_step="`mirror cutover status` shows where they are")
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sources": [{"source": source} for source in gone]}, indent=2))
+        return
+    for name in gone:
+        print_line(Console(), GOOD, f" {name}: it goes on")
 
 
 @cutover.command(
@@ -125,6 +174,9 @@ def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
         for name in ("moving_to", "sealed_at", "finalized_at", "strays", "configuration"):
             if each[name]:
                 print_line(console, f"  {name.replace('_', ' ')}: {each[name]}")
+        if (waits_ := each["waiting"]) is not None:
+            how = waits_["reason"] or "`mirror cutover go` has it switch"
+            print_line(console, f"  waiting since: {waits_['since']}: {how}")
         for line in each["log"]:
             print_line(console, f"  {line['at']} {line['event']:8} {line['step']} {line['detail']}".rstrip())
 
@@ -142,6 +194,7 @@ def _described(move: Move) -> dict[str, Any]:
         "source": str(move.source),
         "phase": phase.number,
         "moving_to": phase.moving_to,
+        "waiting": None if (found := waiting.state(move)) is None else found._asdict(),
         "sealed_at": _time(phase.sealed_at),
         "finalized_at": _time(phase.finalized_at),
         "strays": count(move.conn, move.source_id),
@@ -163,6 +216,7 @@ def _move(
     final: bool,
     dry_run: bool,
     as_json: bool,
+    wait: bool = False,
 ) -> None:
     console = Console()
     outcome: list[dict[str, Any]] = []
@@ -176,6 +230,9 @@ def _move(
                     print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
 
             with _opened(source, dsn, settings, acknowledged, fence) as move:
+                if wait:
+                    command = f"mirror cutover go {shlex.quote(str(source))}{settings.options}"
+                    move.operator = Terminal(source, dsn, settings, command)
                 if dry_run:
                     for step in _way(move, back=back, final=final)[1]:
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
@@ -192,12 +249,14 @@ def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Mov
             detail = "it is not in phase 3" if move.phase.sealed_at is None else "that was done"
             raise MirrorError("finalize a move", str(move.source), detail, next_step="`mirror cutover status` shows it")
         return 3, FINALIZE
-    return ways(move.phase, back)
+    number, steps = ways(move.phase, back)
+    return number, steps if move.operator is None else waits(steps)
 
 
 def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, back: bool, final: bool) -> int:
     """First do what a command that was killed has left, then the steps; returns the phase."""
     steps: Sequence[Step[Move]]
+    waiting.require_none(move)
     if move.phase.moving_to is not None:
         target = move.phase.moving_to
         before, steps, resumed = left_over(move.phase)
@@ -236,7 +295,9 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
     def rails() -> str:
         # What SQLite enforces and Postgres does not is made when Postgres is written to.
         known = {*acknowledged, *_MADE_LATER}
-        verdict = judge(source, status_of(source, settings), folder, dsn, schema, known, settings.options)
+        verdict = judge(
+            source, status_of(source, settings), folder, dsn, schema, known, settings.options, settings.sequences
+        )
         if not verdict.ready:
             wrong = [rail for rail in verdict.rails if not rail.passed]
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
@@ -258,7 +319,7 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
 
     def constrain(connection: psycopg.Connection[Any]) -> str:
         found = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(found, connection, source, schema, None)
+        judge_constraints(found, connection, source, schema, None, sequences.HEADROOM)
         for text in found.statements:
             connection.execute(text.encode(), prepare=False)
         after = Readiness(str(source), settings.options, acknowledged)
@@ -280,4 +341,20 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             raise SinkError("compare with the file", str(source), "; ".join(found[:3]))
         return f"{count:,} rows are equal"
 
-    return Move(source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, verify_back)
+    def prepare() -> str:
+        found = Readiness(str(source), settings.options, acknowledged)
+        with (
+            connect(dsn, name="mirror cutover", raw=True) as connection,
+            translated("prepare a move", str(source)),
+        ):
+            targets = targets_of(connection, source, schema)
+            said = [
+                statistics.analyze(connection, targets, found),
+                vector_indexes.warm_all(connection, targets, acknowledged, found),
+                f"sequences: {sequences.set_all(connection, source, targets, settings.sequences, sequences.AHEAD)}",
+            ]
+        return "; ".join(filter(None, said))
+
+    return Move(
+        source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, verify_back, prepare
+    )

@@ -61,6 +61,8 @@ class Code(StrEnum):
     UNIQUE_INDEXES = "postgres.unique-indexes"
     NOT_NULL = "postgres.not-null"
     SEQUENCES = "postgres.sequences"
+    STATISTICS = "postgres.statistics"
+    VECTOR_INDEXES = "postgres.vector-indexes"
 
     # -- the mirror
     MIRROR = "mirror"

@@ -29,22 +29,27 @@ _LAST_ID = 2**63 - 1
 
 
 def judge_constraints(
-    found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str, agent: str | None
-) -> dict[tuple[str, str], int]:
+    found: Readiness,
+    connection: psycopg.Connection[Any],
+    source: Path,
+    schema: str,
+    agent: str | None,
+    headroom: int = 0,
+) -> None:
     """Add the guard rails of all tables that no migration of a profile makes.
 
-    ``agent``: the owner of the source's rows, None or empty if its tables are its own. Returns the highest number that
-    SQLite ever gave, by table and column of Postgres. Raises psycopg's errors.
+    ``agent``: the owner of the source's rows, None or empty if its tables are its own. ``headroom``: numbers
+    that sequences which are to be made leave out. Raises psycopg's errors.
     """
     parameters = {"path": str(source), "schema": schema}
     stored = connection.execute(statement("mirrored_tables"), parameters).fetchall()
     if all(curated for _, _, _, curated in stored):
-        return {}
+        return
     try:
         declared = read_declarations(source)
     except SourceError as error:
         found.add(Code.CONSTRAINT, "constraints", False, f"could not be read: {error.detail}", error.next_step)
-        return {}
+        return
     there = {row[0]: row[1:] for row in connection.execute(statement("enforced"), {"schema": schema}).fetchall()}
     tables: dict[str, Held] = {}
     own: list[Held] = []
@@ -62,11 +67,9 @@ def judge_constraints(
     unique.note_present(tables.values())
     _add(found, Code.UNIQUE_INDEXES, "unique indexes", unique.judge(own))
     _add(found, Code.NOT_NULL, "not null", _not_null(place, own))
-    _add(found, Code.SEQUENCES, "sequences", _sequences(place, own))
+    _add(found, Code.SEQUENCES, "sequences", _sequences(place, own, headroom))
     _add(found, Code.FOREIGN_KEYS, "foreign keys", ForeignKeys(place, tables, unique.plain).judge(own))
-    _describe(found, own, declared, place)
-    given = [held for held in own if held.declared.given_id is not None and held.declared.last_id]
-    return {(held.target, held.column(str(held.declared.given_id))): held.declared.last_id for held in given}
+    _describe(found, own, declared, place, headroom)
 
 
 def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
@@ -92,7 +95,7 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
     found.statements += rail.statements
 
 
-def _describe(found: Readiness, own: Sequence[Held], declared: Declarations, place: Place) -> None:
+def _describe(found: Readiness, own: Sequence[Held], declared: Declarations, place: Place, headroom: int) -> None:
     """Say what the tables are good for, and name what only makes reads slow or is no table."""
     if others := _other_indexes(own, place):
         figure = f"{len(others):,} that are not unique are not in Postgres, so reads may be slow: "
@@ -111,7 +114,7 @@ def _describe(found: Readiness, own: Sequence[Held], declared: Declarations, pla
         f"{len(own):,} are a replica to read: rows and keys. Defaults, CHECK and triggers do not come along: a program "
         "that is to write needs them made in Postgres"
     )
-    keyless = _keyless(place, own)
+    keyless = _keyless(place, own, headroom)
     number = f"{len(keyless.missing):,} without a key have the column {ROWID} in its place, which each new row needs: "
     found.add_note(
         Code.TABLES,
@@ -156,7 +159,7 @@ def _count_nulls(place: Place, rail: Rail, held: Held, loose: Sequence[tuple[str
         rail.statements.append(place.sql(SQL("ALTER TABLE {} {}").format(place.table(held), SQL(", ").join(steps))))
 
 
-def _sequences(place: Place, tables: Iterable[Held]) -> Rail:
+def _sequences(place: Place, tables: Iterable[Held], headroom: int) -> Rail:
     """Numbers that SQLite gives to rows that come without one."""
     rail = Rail()
     for held in tables:
@@ -176,28 +179,30 @@ def _sequences(place: Place, tables: Iterable[Held]) -> Rail:
         if held.type_of(name) != "bigint" or not held.columns[name]["not_null"]:
             rail.cannot(label, f"the column is {held.type_of(name)} in Postgres, and no key of its own there")
             continue
-        _number(place, rail, held, name, label, last)
+        # A row that is a reject is not in Postgres.
+        _number(place, rail, held, name, label, max(last, held.declared.highest_id or 0), headroom)
     return rail
 
 
-def _number(place: Place, rail: Rail, held: Held, name: str, label: str, last: int) -> None:
-    """``last``: the highest number of a row that may be deleted."""
+def _number(place: Place, rail: Rail, held: Held, name: str, label: str, last: int, headroom: int) -> None:
+    """``last``: the highest number of a row that may be deleted, or is not in Postgres."""
     query = SQL("SELECT max({}) FROM {}").format(Identifier(name), place.table(held))
     row = place.connection.execute(query).fetchone()
     highest = max(last, (row and row[0]) or 0, 0)
     if highest >= _LAST_ID:
         rail.cannot(label, f"its numbers are used up: {highest:,} is the last one that there is")
         return
+    first = min(highest + 1 + headroom, _LAST_ID) if highest else 1
     made = SQL("ALTER TABLE {} ALTER COLUMN {} ADD GENERATED BY DEFAULT AS IDENTITY (START WITH {})")
-    rail.make(label, place.sql(made.format(place.table(held), Identifier(name), Literal(highest + 1))))
+    rail.make(label, place.sql(made.format(place.table(held), Identifier(name), Literal(first))))
 
 
-def _keyless(place: Place, tables: Iterable[Held]) -> Rail:
+def _keyless(place: Place, tables: Iterable[Held], headroom: int) -> Rail:
     """Tables without a key of their own: Postgres has SQLite's rowid as a column, which every new row needs."""
     rail = Rail()
     for held in tables:
         if ROWID in held.columns and ROWID not in held.names.values() and held.columns[ROWID]["sequence"] is None:
-            _number(place, rail, held, ROWID, held.name, 0)
+            _number(place, rail, held, ROWID, held.name, 0, headroom)
     return rail
 
 

@@ -20,6 +20,7 @@ from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
+from mirror.cutover.waiting import Operator
 from mirror.postgres import phase
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
@@ -62,6 +63,10 @@ class Move:
     """The same for what was written since a snapshot of Postgres, while nothing is written."""
     verify_back: Callable[[], str]
     """The same in phase 3, while nothing is written in Postgres."""
+    prepare: Callable[[], str]
+    """Has reads in Postgres be quick from the first one on; raises ``MirrorError`` where they cannot be."""
+    operator: Operator | None = None
+    """Who has the move go on, if it waits (:mod:`mirror.cutover.waiting`)."""
     conn: Session = field(init=False)
     source_id: int = field(init=False)
     agent: str | None = field(init=False)
@@ -210,7 +215,7 @@ class Move:
     def set_sequences(self) -> str:
         """Set each sequence of a mirrored table above the highest number that was given."""
         with translated("set sequences", str(self.source)):
-            return sequences.set_all(self.conn, self.targets)
+            return sequences.set_all(self.conn, self.source, self.targets, self.settings.sequences)
 
     def seal(self) -> str:
         """The point of no return: from this transaction on, Postgres is the original."""
@@ -219,8 +224,6 @@ class Move:
             with other_placeholders(self.conn) as conn:
                 said = self.constrain(conn)
             made = [text for text in droppable(self.conn, self.targets) if text not in before]
-            for target in self.targets:
-                self.conn.execute(SQL("ANALYZE {}").format(table_sql(target)))
             guard.take_down(self.conn, self.source_id, self.targets)
             capture.switch(self.conn, self.source_id, self.targets, on=True)
             start(self.conn, self.source_id)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -21,8 +22,10 @@ from mirror.core.checks import Check, Code
 from mirror.core.errors import MirrorError, SinkError
 from mirror.core.status import Phase, StatusReport
 from mirror.core.tables import Constraint
+from mirror.cutover import sequences, statistics, vector_indexes
 from mirror.cutover.breaches import repeated, rows_without
 from mirror.cutover.constraints import judge_constraints
+from mirror.cutover.mirrored import targets_of
 from mirror.cutover.readiness import Part, Readiness
 from mirror.cutover.renamed import judge_kept, judge_rules
 from mirror.parity.proof import FORMS, last_run
@@ -38,7 +41,7 @@ ROOM_BYTES = 1 << 30
 #: Guard rails that an operator may acknowledge: backups that can be restored; rows, tables and columns that Postgres
 #: will not have; views and grants for tables that are only kept; commits on which the hook and the WAL disagreed, and
 #: reads that differed, when it is known why. And what SQLite enforces and Postgres does not, where it is planned, or
-#: programs only read.
+#: programs only read; and what only makes reads slow.
 ACKNOWLEDGED = (
     "backups",
     "rejects",
@@ -50,6 +53,8 @@ ACKNOWLEDGED = (
     "unique indexes",
     "not null",
     "sequences",
+    statistics.NAME,
+    vector_indexes.NAME,
 )
 
 
@@ -61,11 +66,13 @@ def plan(
     schema: str,
     acknowledged: Collection[str],
     options: str = "",
+    presets: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Readiness:
     """Judge whether reads of a source may move to Postgres. Errors of Postgres become guard rails that are not passed.
 
     ``status``: its status report. ``folder``: its folder in the state directory. ``acknowledged``: names of
     :data:`ACKNOWLEDGED`. ``options``: the options that commands need besides its name, for the next steps.
+    ``presets``: ``cutover.sequences`` of mirror.json.
     """
     found = Readiness(str(source), options, acknowledged)
     _check_mirror(found, status, folder)
@@ -73,7 +80,7 @@ def plan(
     try:
         with connect(dsn) as connection, translated("look at Postgres"):
             forms = _forms(connection, source, schema)
-            _check_postgres(found, connection, source, schema)
+            _check_postgres(found, connection, source, schema, presets)
     except MirrorError as error:
         found.add(Code.POSTGRES, "Postgres", False, str(error), error.next_step or "repair it, and plan again")
     _judge_parity(found, folder, forms)
@@ -148,7 +155,13 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
+def _check_postgres(
+    found: Readiness,
+    connection: psycopg.Connection[Any],
+    source: Path,
+    schema: str,
+    presets: Mapping[str, Sequence[str]],
+) -> None:
     with translated("check Postgres", str(source)):
         row = connection.execute(statement("readiness"), {"path": str(source), "schema": schema}).fetchone()
         if row is None:
@@ -175,9 +188,15 @@ def _check_postgres(found: Readiness, connection: psycopg.Connection[Any], sourc
             found.add(Code.PGVECTOR, "pgvector", bool(vector), figure, "CREATE EXTENSION vector")
         for constraint in profile.constraints:
             _find_breaches(found, connection, schema, agent, constraint)
-        given = judge_constraints(found, connection, source, schema, agent)
+        judge_constraints(found, connection, source, schema, agent)
+        targets = targets_of(connection, source, schema)
+        sequences.judge(found, connection, source, targets, presets, found.acknowledged)
+        statistics.judge(found, connection, targets)
+        vector_indexes.judge(found, connection, targets)
+        mirrored = {target.name for target in targets if target.schema == schema}
         for table, column, sequence in connection.execute(statement("identities"), {"schema": schema}).fetchall():
-            _check_sequence(found, connection, schema, table, column, sequence, given.get((table, column), 0))
+            if table not in mirrored:
+                _check_sequence(found, connection, schema, table, column, sequence)
 
 
 def _judge_reads(found: Readiness, differences: int, compared: int | None) -> None:
@@ -216,23 +235,15 @@ def _find_breaches(
 
 
 def _check_sequence(
-    found: Readiness,
-    connection: psycopg.Connection[Any],
-    schema: str,
-    table: str,
-    column: str,
-    sequence: str,
-    given: int,
+    found: Readiness, connection: psycopg.Connection[Any], schema: str, table: str, column: str, sequence: str
 ) -> None:
-    """``given``: the highest number that SQLite ever gave, of a row that may be deleted."""
+    """Of a table that is not the source's: a move does not set it."""
     query = SQL("SELECT (SELECT max({}) FROM {}), last_value, is_called FROM {}").format(
         Identifier(column), Identifier(schema, table), _sequence(connection, sequence)
     )
     row = connection.execute(query).fetchone()
     assert row is not None
     highest, last, called = row
-    if given:
-        highest = max(given, highest or given)
     figure = f"{'at' if called else 'starts with'} {last}, the highest value is {highest or 'none'}"
     step = SQL("SELECT setval({}, {})").format(Literal(sequence), Literal(highest)).as_string(connection)
     passed = highest is None or (last >= highest if called else last > highest)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from mirror.core.errors import MirrorError
+from mirror.cutover import waiting
 from mirror.cutover.move import Move
 from mirror.cutover.steps import Step
 from mirror.postgres.phase import Phase
 
+#: Before the switch, because it may take minutes.
+PREPARE: Step[Move] = Step(
+    "prepare", "analyze tables, warm vector indexes, and set sequences ahead", lambda move: move.prepare()
+)
+#: Before anything is made for the switch: the tables may be others by then.
+WAIT: Step[Move] = Step(
+    "wait",
+    "wait for `mirror cutover go`, and compare all rows again and again",
+    lambda move: waiting.defer(move),
+    lambda move: waiting.forget(move),
+)
+
 TO_2: tuple[Step[Move], ...] = (
     Step("rails", "check the guard rails", lambda move: move.judge()),
+    PREPARE,
     Step("flip", "have programs read from Postgres", lambda move: move.flip(2), lambda move: move.flip_back()),
     Step("end", "record the phase", lambda move: move.end(2), final=True),
 )
 
 TO_3: tuple[Step[Move], ...] = (
     Step("rails", "check the guard rails", lambda move: move.judge()),
+    PREPARE,
     Step(
         "capture",
         "prepare the way back, switched off",
@@ -40,7 +55,7 @@ TO_3: tuple[Step[Move], ...] = (
     Step("sequences", "set the sequences", lambda move: move.set_sequences()),
     Step(
         "seal",
-        "make constraints, analyze, seal the source, and switch the way back on",
+        "make constraints, seal the source, and switch the way back on",
         lambda move: move.seal(),
         final=True,
     ),
@@ -74,6 +89,12 @@ BACK_TO_1: tuple[Step[Move], ...] = (
 )
 
 FINALIZE: tuple[Step[Move], ...] = (Step("finalize", "end the way back", lambda move: move.finalize(), final=True),)
+
+
+def waits(steps: tuple[Step[Move], ...]) -> tuple[Step[Move], ...]:
+    """The steps of a move that waits once it is prepared."""
+    at = steps.index(PREPARE) + 1
+    return (*steps[:at], WAIT, *steps[at:])
 
 
 def ways(now: Phase, back: bool) -> tuple[int, tuple[Step[Move], ...]]:

@@ -63,7 +63,8 @@ def take(conn: Conn, source_id: int, moving_to: int) -> Phase:
     before = read(conn, source_id)
     row = conn.execute(
         "INSERT INTO mirror.phase AS p (source_id, epoch, moving_to) VALUES ($1::bigint, 1, $2::smallint)"
-        " ON CONFLICT (source_id) DO UPDATE SET epoch = p.epoch + 1, moving_to = EXCLUDED.moving_to RETURNING epoch",
+        " ON CONFLICT (source_id) DO UPDATE SET epoch = p.epoch + 1, moving_to = EXCLUDED.moving_to,"
+        " waiting_since = NULL, waiting_for = '', go_at = NULL RETURNING epoch",
         (str(source_id), str(moving_to)),
     ).fetchone()
     assert row is not None

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import apsw
 
 from mirror.core.errors import SourceError
+from mirror.core.quote import quoted
 from mirror.core.sql_words import Token, condition_of, deferred_keys, hides_conflicts
 from mirror.core.tables import Affinity
 from mirror.sqlite.decode.schema import affinity
@@ -87,6 +88,8 @@ class Declared:
     """The INTEGER PRIMARY KEY column: SQLite gives it a number where a program names none."""
     last_id: int
     """The highest number ever given, if the table is AUTOINCREMENT and has had rows; else 0."""
+    highest_id: int | None
+    """The highest number that a row has; None: there is no row, or nobody gives numbers."""
     indexes: tuple[Index, ...]
     references: tuple[Reference, ...]
     triggers: int
@@ -174,12 +177,14 @@ def _table(
     key = tuple(column for _, column in sorted((pk, column) for column, _, pk, _, _ in columns if pk))
     indexes = list(connection.execute('SELECT name, "unique", origin, partial FROM pragma_index_list(?)', (name,)))
     keyed = any(origin == "pk" for _, _, origin, _ in indexes)
+    given_id = key[0] if len(key) == 1 and not keyed else None
     return Declared(
         name,
         not_null=tuple(column for column, not_null, *_ in columns if not_null),
         primary_key=key,
-        given_id=key[0] if len(key) == 1 and not keyed else None,
+        given_id=given_id,
         last_id=last_id,
+        highest_id=None if given_id is None else _highest(connection, name, given_id),
         indexes=tuple(
             Index(
                 index,
@@ -203,6 +208,12 @@ def _table(
         },
         conflicts=hides_conflicts(statements.get(("table", name), "")),
     )
+
+
+def _highest(connection: apsw.Connection, table: str, column: str) -> int | None:
+    """One row of the b-tree is read."""
+    [(number,)] = connection.execute(f"SELECT max({quoted(column)}) FROM {quoted(table)}")
+    return number if isinstance(number, int) else None
 
 
 def _references(connection: apsw.Connection, name: str, statement: str) -> tuple[Reference, ...]:

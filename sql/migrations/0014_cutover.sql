@@ -64,7 +64,11 @@ CREATE TABLE mirror.phase (
     finalized_at timestamptz,                 -- since then there is no way back
     fence        text NOT NULL DEFAULT 'hold' CHECK (fence IN ('hold', 'rename', 'abort', 'watch')),
     made         jsonb NOT NULL DEFAULT '[]', -- statements that drop what the move has made, for the way back
-    changed_at   timestamptz NOT NULL DEFAULT now()
+    changed_at   timestamptz NOT NULL DEFAULT now(),
+    -- of a command that waits before it switches; whether it is still there, its advisory lock says
+    waiting_since timestamptz,
+    waiting_for  text NOT NULL DEFAULT '',    -- why it cannot go on yet; empty: it can
+    go_at        timestamptz                  -- when it was told to go on
 );
 
 CREATE OR REPLACE VIEW mirror.position WITH (security_barrier = true) AS

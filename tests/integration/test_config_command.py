@@ -22,6 +22,7 @@ KEYS = [
     "schema",
     "columns",
     "tables",
+    "cutover.sequences",
     "sidecar",
     "storage.backend",
     "storage.readFrom",

@@ -22,6 +22,7 @@ EVERYTHING = {
     "stateDir": "state",
     "postgres": {"connectionString": "host=/run"},
     "sidecar": "outlives",
+    "cutover": {"sequences": {"order_numbers": ["orders.number"]}},
     "storage": {
         "backend": "dual",
         "readFrom": "sqlite",
@@ -38,6 +39,7 @@ WHOLE = "expected a whole number from"
 PORT = f"{WHOLE} 1 to 65535"
 PERCENT = "storage.reads.shadowPercent: expected a number from 0 to 100"
 YES = "expected true or false"
+KEYS = "the keys are sources, stateDir, postgres, sidecar, columns, tables, cutover, storage"
 
 
 def test_all_that_it_may_contain() -> None:
@@ -57,8 +59,8 @@ def test_all_that_it_may_contain() -> None:
         ({"postgres": {"dsn": "x"}}, "postgres.dsn: unknown key: did you mean connectionString?"),
         ({"postgres": {"sidecar": "x"}}, "postgres.sidecar: unknown key: did you mean sidecar?"),
         ({"agent": "x"}, "agent: unknown key: did you mean sources[].agent?"),
-        ({"zzz": 1}, "zzz: unknown key: the keys are sources, stateDir, postgres, sidecar, columns, tables, storage"),
-        ({"": 1}, '"": unknown key: the keys are sources, stateDir, postgres, sidecar, columns, tables, storage'),
+        ({"zzz": 1}, f"zzz: unknown key: {KEYS}"),
+        ({"": 1}, f'"": unknown key: {KEYS}'),
         ({"postgres": {"a.b": 1}}, 'postgres."a.b": unknown key: the keys are connectionString'),
         ({"sources": [{"agent": "x"}]}, "sources[0].path: missing"),
         ({"sources": "a.db"}, "sources: expected a list, found a text"),
@@ -125,7 +127,7 @@ def test_a_file_that_is_no_text(folder: Path) -> None:
 
 _WORDS = "sources stateDir postgres sidecar storage path agent schema profile connectionString backend readFrom writeTo"
 _OTHERS = "redis host port db reads maxConnections maxWaitMs neverWait alwaysSqlite shadowPercent other $schema"
-_KEYS = st.sampled_from([*_WORDS.split(), *_OTHERS.split()])
+_KEYS = st.sampled_from([*_WORDS.split(), *_OTHERS.split(), "cutover", "sequences"])
 _TEXTS = st.sampled_from(["", "x", "auto", "sqlite", "postgres", "dual", "outlives", "none"])
 _LEAVES = st.none() | st.booleans() | st.integers(-1, 70_000) | st.floats() | _TEXTS
 _VALUES = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4))

@@ -127,6 +127,21 @@ class StorageSection(ArgentStorage):
     reads: ReadsSection | UnsetType = UNSET
 
 
+class CutoverSection(_Section):
+    """What a move to Postgres needs to be told."""
+
+    sequences: (
+        Annotated[
+            dict[str, list[Text]],
+            Meta(
+                description="By the name of a sequence in Postgres that no column has: the columns (table.column) "
+                "above whose values it is set."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
 class OlderSection(_Section):
     """``storage.mirror`` in argent.json: where our settings were before mirror.json."""
 
@@ -181,6 +196,7 @@ class MirrorFile(_Section):
         ]
         | UnsetType
     ) = UNSET
+    cutover: CutoverSection | UnsetType = UNSET
     storage: StorageSection | UnsetType = UNSET
     dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
         name="$schema", default=UNSET

@@ -31,6 +31,7 @@ key of mirror.json                     the places that can set it; the first one
 ``storage.reads.shadowPercent``        mirror.json > 0
 ``columns``                            mirror.json > no rules
 ``tables``                             mirror.json > no rules
+``cutover.sequences``                  mirror.json > none
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -162,6 +163,9 @@ class Settings:
     """By ``table.column`` of the sources, how a column is held: as `columns` in mirror.json says."""
     tables: Mapping[str, str] = field(default_factory=dict)
     """By the name of a virtual table of the sources: rows, if its data are mirrored."""
+    sequences: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By the name of a sequence in Postgres that no column has: the columns of the sources, each ``table.column``,
+    above whose values a move sets it."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -269,6 +273,8 @@ def load_settings(
     origins["columns"] = f"{read.mirror_path}: columns" if columns else "default"
     tables = _at(read.ours, "tables") or {}
     origins["tables"] = f"{read.mirror_path}: tables" if tables else "default"
+    sequences = _at(read.ours, "cutover", "sequences") or {}
+    origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -294,6 +300,7 @@ def load_settings(
         storage,
         columns,
         tables,
+        sequences,
         str(sidecar),
         tuple(arguments),
         read.named,
