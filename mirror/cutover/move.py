@@ -20,7 +20,7 @@ from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
-from mirror.postgres import phase
+from mirror.postgres import phase, watch
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event, Phase
@@ -177,6 +177,7 @@ class Move:
                 self.conn.execute(SQL("ANALYZE {}").format(table_sql(target)))
             guard.take_down(self.conn, self.source_id, self.targets)
             capture.switch(self.conn, self.source_id, self.targets, on=True)
+            watch.pause(self.conn, self.source_id, self.targets)
             start(self.conn, self.source_id)
             # A mirror that still runs cannot write any more.
             self.conn.execute(
@@ -288,6 +289,7 @@ class Move:
             # Not removed: that would wait for programs that read.
             capture.switch(self.held, self.source_id, self.targets, on=False)
             guard.put_up(self.held, self.source_id, self.targets)
+            watch.watch(self.held, self.targets)
             self.held.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(self.source_id),))
             self.held.execute("DELETE FROM mirror.reverse WHERE source_id = $1::bigint", (str(self.source_id),))
             self.held.execute(
@@ -306,6 +308,7 @@ class Move:
         """There is no way back any more."""
         with translated("end the way back", str(self.source)), self.conn.transaction():
             capture.remove(self.conn, self.source_id, self.targets)
+            watch.remove(self.conn, self.targets)
             phase.change(self.conn, self.source_id, self.phase.epoch, "finalized_at = now(), moving_to = NULL")
         return ""
 

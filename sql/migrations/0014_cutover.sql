@@ -87,3 +87,88 @@ BEGIN
 END
 $$;
 REVOKE EXECUTE ON FUNCTION mirror.refuse_write() FROM PUBLIC;
+
+-- Which rows others than the mirror have written in the tables of a source, so that a copy or a repair can tell: by key, once
+-- each. A row is still as they left it if its xmin is this one's (the trigger writes it in their subtransaction) or nobody can
+-- say, because the table has another file since (file); a row that is not there was deleted. Entries go when a copy or repair
+-- has made the rows equal to the file.
+CREATE TABLE mirror.others_wrote (
+    source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    source_table text NOT NULL,
+    key          text[],                      -- in Postgres' text forms, without agent_id; NULL: all rows (TRUNCATE)
+    digest       text NOT NULL,               -- of the key, which may be too long for an index; '' for all rows
+    note         bigint GENERATED ALWAYS AS IDENTITY,  -- another one with each write
+    file         oid,
+    first_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (source_id, source_table, digest)
+);
+
+-- Rows that others had written, and a copy or repair has replaced.
+CREATE TABLE mirror.overwritten (
+    overwritten_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source_id      bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    source_table   text NOT NULL,
+    key            text[],                    -- as in mirror.others_wrote
+    row_data       jsonb,                     -- as it was; NULL: others had deleted it
+    written_at     timestamptz NOT NULL,      -- when others wrote it first
+    overwritten_at timestamptz NOT NULL DEFAULT now(),
+    operation      text NOT NULL
+);
+CREATE INDEX overwritten_source ON mirror.overwritten (source_id, source_table, overwritten_at);
+
+-- The trigger of each mirrored table; its condition leaves out the mirror's own sessions. A table that agents share has one for
+-- all of them. In a sealed source what programs write is no news.
+CREATE FUNCTION mirror.note_write() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET extra_float_digits = 1 SET bytea_output = 'hex' SET "DateStyle" = 'ISO, MDY' SET "IntervalStyle" = 'postgres'
+    SET "TimeZone" = 'UTC' AS $$
+DECLARE
+    shared boolean;
+    version text;
+    agent text;
+    held record;
+    names text;
+    found_key text[];
+    noted text[];
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        INSERT INTO mirror.others_wrote (source_id, source_table, digest)
+        SELECT t.source_id, t.source_table, '' FROM mirror.tables t
+         WHERE t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME
+           AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)
+            ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT;
+        RETURN NULL;
+    END IF;
+    SELECT t.agent_id IS NOT NULL INTO shared FROM mirror.tables t
+     WHERE t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    FOREACH version IN ARRAY CASE TG_OP WHEN 'INSERT' THEN '{NEW}' WHEN 'DELETE' THEN '{OLD}' ELSE '{OLD,NEW}' END::text[] LOOP
+        IF shared AND version = 'NEW' THEN
+            EXECUTE 'SELECT ($1).agent_id' INTO agent USING NEW;
+        ELSIF shared THEN
+            EXECUTE 'SELECT ($1).agent_id' INTO agent USING OLD;
+        END IF;
+        SELECT t.source_id, t.source_table, t.key INTO held FROM mirror.tables t
+         WHERE t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME AND t.agent_id IS NOT DISTINCT FROM agent
+           AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL);
+        CONTINUE WHEN NOT FOUND;
+        SELECT string_agg(format('($1).%I::text', k.name), ', ' ORDER BY k.number) INTO names
+          FROM jsonb_array_elements_text(CASE jsonb_typeof(held.key) WHEN 'array' THEN held.key ELSE '["_rowid"]' END)
+               WITH ORDINALITY AS k (name, number);
+        IF version = 'NEW' THEN
+            EXECUTE format('SELECT ARRAY[%s]', names) INTO found_key USING NEW;
+        ELSE
+            EXECUTE format('SELECT ARRAY[%s]', names) INTO found_key USING OLD;
+        END IF;
+        CONTINUE WHEN noted = found_key AND NOT shared;
+        noted := found_key;
+        INSERT INTO mirror.others_wrote (source_id, source_table, key, digest, file)
+        VALUES (held.source_id, held.source_table, found_key, md5(found_key::text), pg_relation_filenode(TG_RELID))
+            ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT, file = EXCLUDED.file;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION mirror.note_write() FROM PUBLIC;
