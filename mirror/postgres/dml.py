@@ -125,9 +125,8 @@ class Stage:
         return SQL("ANALYZE {} ({})").format(self.table, SQL(", ").join(columns))
 
     def key_texts(self) -> Composed:
-        """SELECT of the staged keys as arrays of texts, without ``agent_id``."""
-        own = [name for name in self.target.key_columns if self.target.agent is None or name != AGENT]
-        texts = SQL(", ").join(SQL("{}::text").format(self._staged[name]) for name in own)
+        """SELECT of the staged keys, as ``mirror.others_wrote`` has them."""
+        texts = SQL(", ").join(SQL("{}::text").format(self._staged[name]) for name in own_key(self.target))
         return SQL("SELECT ARRAY[{}] FROM {}").format(texts, self.table)
 
     def _same_key(self, left: Composable, right: Composable, *, both_staged: bool = False) -> Composed:
@@ -322,6 +321,11 @@ class Stage:
             key=names_sql(self.target.key_columns),
             action=_on_conflict(self.target),
         )
+
+
+def own_key(target: Target) -> list[str]:
+    """The columns of a key as ``mirror.others_wrote`` has it: in the order of their names, without ``agent_id``."""
+    return sorted(name for name in target.key_columns if target.agent is None or name != AGENT)
 
 
 def row_json(target: Target) -> Composed:

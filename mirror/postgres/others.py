@@ -21,7 +21,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.core.errors import OthersWroteError, SinkError
 from mirror.postgres.ddl import table_sql
-from mirror.postgres.dml import Stage, row_json
+from mirror.postgres.dml import Stage, own_key, row_json
 from mirror.postgres.failures import translated
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Conn, Target, is_intact
@@ -243,8 +243,7 @@ def _rows(count: int) -> str:
 
 def _same_key(target: Target, of: str = "k") -> Composable:
     """Whether a row, t, has a key as it is recorded, and is the agent's."""
-    own = [name for name in target.key_columns if target.agent is None or name != AGENT]
-    texts = SQL(", ").join(SQL("t.{}::text").format(Identifier(name)) for name in own)
+    texts = SQL(", ").join(SQL("t.{}::text").format(Identifier(name)) for name in own_key(target))
     same = SQL("ARRAY[{}] = {}").format(texts, Identifier(of, "key"))
     if target.agent is None:
         return same

@@ -376,12 +376,11 @@ class SchemaEditor:
         return ddl.dropped_name(f"mirror_renaming_{source}", Lsn(self._source_id, 0))
 
     def _rename_rejects(self, old: str, new: str) -> None:
-        for name in ("rejects", "others_wrote"):
+        # Whether a row is still as others left it cannot be told after that: it counts as such.
+        for name, more in (("rejects", ""), ("others_wrote", ", file = NULL")):
             self._conn.execute(
-                SQL(
-                    "UPDATE mirror.{} SET source_table = $3::text"
-                    " WHERE source_id = $1::bigint AND source_table = $2::text"
-                ).format(Identifier(name)),
+                f"UPDATE mirror.{name} SET source_table = $3::text{more}"
+                " WHERE source_id = $1::bigint AND source_table = $2::text".encode(),
                 (str(self._source_id), old, new),
             )
 

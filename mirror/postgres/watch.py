@@ -33,6 +33,12 @@ _UNWATCHED = (
     " AND g.tgname IN ('mirror_watch', 'mirror_watch_all') AND g.tgenabled = 'A')"
 )
 
+_USED = (
+    "SELECT FROM mirror.tables t WHERE t.target_schema = $1::text AND t.target_table = $2::text"
+    " AND t.source_id <> $3::bigint AND NOT EXISTS (SELECT FROM mirror.phase p"
+    " WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL) LIMIT 1"
+)
+
 
 def watch(conn: Conn, targets: Iterable[Target]) -> None:
     """Make the triggers where they are missing, in the caller's transaction if there is one.
@@ -67,10 +73,11 @@ def _made(table: Composable) -> Iterable[Composed]:
 def pause(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
     """The source is sealed in the caller's transaction: what programs write is no news, and costs them nothing here.
 
-    :func:`watch` ends the pause. Tables that agents share are still watched, for the others. Raises psycopg's errors.
+    :func:`watch` ends the pause. A table that agents share is still watched while a source of another one is mirrored
+    into it. Raises psycopg's errors.
     """
     for target in targets:
-        if target.agent is None:
+        if conn.execute(_USED, (target.schema, target.name, str(source_id))).fetchone() is None:
             for name in _there(conn, target):
                 conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table_sql(target), Identifier(name)))
     conn.execute("DELETE FROM mirror.others_wrote WHERE source_id = $1::bigint", (str(source_id),))

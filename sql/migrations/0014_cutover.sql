@@ -95,7 +95,7 @@ REVOKE EXECUTE ON FUNCTION mirror.refuse_write() FROM PUBLIC;
 CREATE TABLE mirror.others_wrote (
     source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
     source_table text NOT NULL,
-    key          text[],                      -- in Postgres' text forms, without agent_id; NULL: all rows (TRUNCATE)
+    key          text[],                      -- in Postgres' text forms, by name, without agent_id; NULL: all rows (TRUNCATE)
     digest       text NOT NULL,               -- of the key, which may be too long for an index; '' for all rows
     note         bigint GENERATED ALWAYS AS IDENTITY,  -- another one with each write
     file         oid,
@@ -124,12 +124,10 @@ CREATE FUNCTION mirror.note_write() RETURNS trigger LANGUAGE plpgsql SECURITY DE
     SET "TimeZone" = 'UTC' AS $$
 DECLARE
     shared boolean;
-    version text;
-    agent text;
-    held record;
-    names text;
-    found_key text[];
-    noted text[];
+    olds text;
+    news text;
+    before text[];  -- the key that the row had and the one that it has, after the agent where the table is shared
+    after text[];
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO mirror.others_wrote (source_id, source_table, digest)
@@ -139,35 +137,45 @@ BEGIN
             ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT;
         RETURN NULL;
     END IF;
-    SELECT t.agent_id IS NOT NULL INTO shared FROM mirror.tables t
-     WHERE t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME LIMIT 1;
+    SELECT t.agent_id IS NOT NULL, k.olds, k.news INTO shared, olds, news
+      FROM (SELECT * FROM mirror.tables WHERE target_schema = TG_TABLE_SCHEMA AND target_table = TG_TABLE_NAME LIMIT 1) AS t,
+           LATERAL (SELECT string_agg(format('($1).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS olds,
+                           string_agg(format('($2).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS news
+                      FROM jsonb_array_elements_text(CASE jsonb_typeof(t.key) WHEN 'array' THEN t.key ELSE '["_rowid"]' END)
+                           AS n (name)) AS k;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    FOREACH version IN ARRAY CASE TG_OP WHEN 'INSERT' THEN '{NEW}' WHEN 'DELETE' THEN '{OLD}' ELSE '{OLD,NEW}' END::text[] LOOP
-        IF shared AND version = 'NEW' THEN
-            EXECUTE 'SELECT ($1).agent_id' INTO agent USING NEW;
-        ELSIF shared THEN
-            EXECUTE 'SELECT ($1).agent_id' INTO agent USING OLD;
-        END IF;
-        SELECT t.source_id, t.source_table, t.key INTO held FROM mirror.tables t
-         WHERE t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME AND t.agent_id IS NOT DISTINCT FROM agent
-           AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL);
-        CONTINUE WHEN NOT FOUND;
-        SELECT string_agg(format('($1).%I::text', k.name), ', ' ORDER BY k.number) INTO names
-          FROM jsonb_array_elements_text(CASE jsonb_typeof(held.key) WHEN 'array' THEN held.key ELSE '["_rowid"]' END)
-               WITH ORDINALITY AS k (name, number);
-        IF version = 'NEW' THEN
-            EXECUTE format('SELECT ARRAY[%s]', names) INTO found_key USING NEW;
-        ELSE
-            EXECUTE format('SELECT ARRAY[%s]', names) INTO found_key USING OLD;
-        END IF;
-        CONTINUE WHEN noted = found_key AND NOT shared;
-        noted := found_key;
+    IF shared THEN
+        olds := '($1).agent_id, ' || olds;
+        news := '($2).agent_id, ' || news;
+    END IF;
+    CASE TG_OP
+        WHEN 'UPDATE' THEN EXECUTE 'SELECT ARRAY[' || olds || '], ARRAY[' || news || ']' INTO before, after USING OLD, NEW;
+        WHEN 'DELETE' THEN EXECUTE 'SELECT ARRAY[' || olds || ']' INTO before USING OLD;
+        ELSE EXECUTE 'SELECT ARRAY[' || olds || ']' INTO after USING NEW;
+    END CASE;
+    IF before = after THEN
+        before := NULL;
+    END IF;
+    IF shared THEN
         INSERT INTO mirror.others_wrote (source_id, source_table, key, digest, file)
-        VALUES (held.source_id, held.source_table, found_key, md5(found_key::text), pg_relation_filenode(TG_RELID))
+        SELECT t.source_id, t.source_table, v.key[2:], md5(v.key[2:]::text), pg_relation_filenode(TG_RELID)
+          FROM (VALUES (before), (after)) AS v (key)
+          JOIN mirror.tables t
+            ON t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME AND t.agent_id = v.key[1]
+         WHERE NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)
             ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT, file = EXCLUDED.file;
-    END LOOP;
+    ELSE
+        INSERT INTO mirror.others_wrote (source_id, source_table, key, digest, file)
+        SELECT t.source_id, t.source_table, v.key, md5(v.key::text), pg_relation_filenode(TG_RELID)
+          FROM (VALUES (before), (after)) AS v (key)
+          JOIN mirror.tables t
+            ON t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME AND t.agent_id IS NULL
+         WHERE v.key IS NOT NULL
+           AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)
+            ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT, file = EXCLUDED.file;
+    END IF;
     RETURN NULL;
 END
 $$;
