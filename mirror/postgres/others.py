@@ -23,7 +23,7 @@ from mirror.core.errors import OthersWroteError, SinkError
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.dml import Stage, own_key, row_json
 from mirror.postgres.failures import translated
-from mirror.postgres.profiles.generic import AGENT
+from mirror.postgres.profiles.generic import AGENT, ORIGINAL
 from mirror.postgres.target import Conn, Target, is_intact
 from mirror.postgres.watch import watch
 
@@ -45,8 +45,8 @@ class Taken:
     operation: str
     tables: Collection[str]
     """Those that it may change."""
-    written: list[str] = field(default_factory=list)
-    """Those of them in which others have written."""
+    written: dict[str, Target] = field(default_factory=dict)
+    """Those of them in which others have written, and where they are before."""
     within: Stage | None = None
     replaced: Counter[str] = field(default_factory=Counter)
     """Rows of others that were replaced, once it is over."""
@@ -113,7 +113,7 @@ class Others:
     ) -> Taken:
         taken = Taken(operation, targets.keys() if tables is None else tables, within=within)
         noted = {table for table, _ in self._notes(taken.tables)}
-        taken.written = sorted(noted & targets.keys())
+        taken.written = {name: targets[name] for name in sorted(noted & targets.keys())}
         if not taken.written:
             return taken
         shapes = {name: is_intact(self._conn, targets[name]) for name in taken.written}
@@ -121,7 +121,7 @@ class Others:
             if lock and targets[name].agent is None and shapes[name] is not None:
                 self._conn.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table_sql(targets[name])))
         chosen = SQL("true") if within is None else SQL("o.key IN ({})").format(within.key_texts())
-        self._conn.execute(SQL(_TAKE).format(Literal(self.source_id), Literal(taken.written), chosen))
+        self._conn.execute(SQL(_TAKE).format(Literal(self.source_id), Literal(list(taken.written)), chosen))
         theirs = {name: self._theirs(targets[name], intact=bool(shapes[name])) for name in taken.written}
         if not self._may_replace:
             self._refuse(operation, theirs)
@@ -165,7 +165,11 @@ class Others:
             ).fetchone()
             rows, whole = counted if counted is not None else (0, 0)
             if rows or whole:
-                found.append(f"{_rows(rows)} of {name}" if not whole else f"{name} (a TRUNCATE, and {_rows(rows)})")
+                found.append(
+                    f"{_rows(rows)} of {name}"
+                    if not whole
+                    else f"{name} (all of its rows, as by TRUNCATE, and {_rows(rows)})"
+                )
         if found:
             raise OthersWroteError(
                 "replace rows in Postgres",
@@ -181,8 +185,9 @@ class Others:
         others have written meanwhile, and psycopg's errors.
         """
         if taken.written:
-            for name in taken.written:
+            for name, before in taken.written.items():
                 if name in targets and is_intact(self._conn, targets[name]):
+                    self._leave_out(before, targets[name])
                     self._forget_unchanged(targets[name])
             for table, count in self._conn.execute(
                 "SELECT source_table, count(*) FROM mirror.overwritten WHERE source_id = $1::bigint"
@@ -210,6 +215,16 @@ class Others:
     def watch(self, targets: Mapping[str, Target]) -> None:
         """See :func:`mirror.postgres.watch.watch`."""
         watch(self._conn, targets.values())
+
+    def _leave_out(self, before: Target, now: Target) -> None:
+        """Of what was just kept, take out the columns that a rule leaves out from now on."""
+        for column in before.columns:
+            if column.source in now.omitted:
+                self._conn.execute(
+                    "UPDATE mirror.overwritten SET row_data = (row_data - $3::text) #- ARRAY[$4::text, $5::text]"
+                    " WHERE source_id = $1::bigint AND source_table = $2::text AND overwritten_at = now()",
+                    (self._source_id, now.source, column.name, ORIGINAL, column.source),
+                )
 
     def _forget_unchanged(self, target: Target) -> None:
         same = SQL("SELECT FROM {} AS t WHERE {}").format(table_sql(target), _same_key(target, "w"))

@@ -411,8 +411,7 @@ class Sink:
                 self.others.watch(editor.targets)
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, batch, editor.stored)
-            planners = self._planners.values()
-            seen = {(planner.target.name, *found) for planner in planners for found in planner.dimensions}
+            seen = {(each.target.name, *found) for each in self._planners.values() for found in each.dimensions}
             for dimension in self._new_dimensions(seen):
                 transaction.queue(*dimension)
             transaction.queue(*advance(self._source_id, self._epoch, batch.position, batch.commits))

@@ -95,7 +95,7 @@ REVOKE EXECUTE ON FUNCTION mirror.refuse_write() FROM PUBLIC;
 CREATE TABLE mirror.others_wrote (
     source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
     source_table text NOT NULL,
-    key          text[],                      -- in Postgres' text forms, by name, without agent_id; NULL: all rows (TRUNCATE)
+    key          text[],                      -- in Postgres' text forms, by name, without agent_id; NULL: all rows (TRUNCATE, or no such key)
     digest       text NOT NULL,               -- of the key, which may be too long for an index; '' for all rows
     note         bigint GENERATED ALWAYS AS IDENTITY,  -- another one with each write
     file         oid,
@@ -124,26 +124,31 @@ CREATE FUNCTION mirror.note_write() RETURNS trigger LANGUAGE plpgsql SECURITY DE
     SET "TimeZone" = 'UTC' AS $$
 DECLARE
     shared boolean;
+    whole boolean;  -- the key cannot be said: the table was truncated, or altered by hand
     olds text;
     news text;
     before text[];  -- the key that the row had and the one that it has, after the agent where the table is shared
     after text[];
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
+    SELECT t.agent_id IS NOT NULL, k.olds, k.news, k.names <> (
+               SELECT count(*) FROM pg_attribute a
+                WHERE a.attrelid = TG_RELID AND a.attname = ANY (k.names_list) AND NOT a.attisdropped)
+      INTO shared, olds, news, whole
+      FROM (SELECT * FROM mirror.tables WHERE target_schema = TG_TABLE_SCHEMA AND target_table = TG_TABLE_NAME LIMIT 1) AS t,
+           LATERAL (SELECT string_agg(format('($1).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS olds,
+                           string_agg(format('($2).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS news,
+                           count(*) AS names, array_agg(n.name) AS names_list
+                      FROM jsonb_array_elements_text(CASE jsonb_typeof(t.key) WHEN 'array' THEN t.key ELSE '["_rowid"]' END)
+                           AS n (name)) AS k;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF whole OR TG_OP = 'TRUNCATE' THEN
         INSERT INTO mirror.others_wrote (source_id, source_table, digest)
         SELECT t.source_id, t.source_table, '' FROM mirror.tables t
          WHERE t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME
            AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)
             ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT;
-        RETURN NULL;
-    END IF;
-    SELECT t.agent_id IS NOT NULL, k.olds, k.news INTO shared, olds, news
-      FROM (SELECT * FROM mirror.tables WHERE target_schema = TG_TABLE_SCHEMA AND target_table = TG_TABLE_NAME LIMIT 1) AS t,
-           LATERAL (SELECT string_agg(format('($1).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS olds,
-                           string_agg(format('($2).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS news
-                      FROM jsonb_array_elements_text(CASE jsonb_typeof(t.key) WHEN 'array' THEN t.key ELSE '["_rowid"]' END)
-                           AS n (name)) AS k;
-    IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     IF shared THEN

@@ -121,9 +121,23 @@ def test_a_truncate(cli: CommandLine, writer: Writer, database: Path, postgres: 
     postgres.execute("TRUNCATE t")
     lose_state(cli)
     refused = cli.run("up", database, "--once")
-    assert refused.code == 2 and "a TRUNCATE" in refused.err and not rows(postgres)
+    assert refused.code == 2 and "as by TRUNCATE" in refused.err and not rows(postgres)
     assert cli.run("up", database, "--once", "--replace-rows").code == 0
     assert len(rows(postgres)) == 3 and listed(cli) == [("t", None, None)]
+
+
+def test_a_key_that_was_altered(cli: CommandLine, writer: Writer, database: Path, postgres: Postgres) -> None:
+    """Others can write as before; of which rows is not known then, so all count. They are in the table that is kept."""
+    writer.run(MAKE, FILL.format(1, 3))
+    assert cli.run("up", database, "--once").code == 0
+    postgres.execute("ALTER TABLE t RENAME id TO number")
+    postgres.execute("UPDATE t SET v = 'theirs' WHERE number = 2")
+    assert cli.run("parity", "--repair").code == 2 and noted(postgres) == [("t", None)]
+    done = cli.run("parity", "--repair", "--replace-rows")
+    assert done.code == 0, done
+    assert rows(postgres)[1] == (2, "row 2") and listed(cli) == [("t", None, None)]
+    (kept,) = postgres.execute("SELECT relname FROM pg_class WHERE relname LIKE 't\\_\\_dropped%'").fetchone() or ("",)
+    assert rows(postgres, kept)[1] == (2, "theirs")
 
 
 def test_what_the_mirror_has_written_since_is_its_own(
