@@ -369,6 +369,21 @@ def test_the_profile_changes(cli: CommandLine, writer: Writer, database: Path, p
     assert ("t", ["2"], {"id": 2, "v": "theirs"}) in listed(cli)
 
 
+def test_a_column_that_a_rule_leaves_out(
+    cli: CommandLine, writer: Writer, database: Path, folder: Path, postgres: Postgres
+) -> None:
+    """It is not kept either, where the table is sent again because of the rule."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, w TEXT)", "INSERT INTO t VALUES (1, 'a', 'b')")
+    assert cli.run("up", database, "--once").code == 0
+    postgres.execute("UPDATE t SET v = 'secret', w = 'theirs'")
+    config = folder / "mirror.json"
+    config.write_text(json.dumps({"columns": {"t.v": "omit"}}))
+    options = ("--once", "--config", config, "--state-dir", cli.state_dir)
+    assert cli.run("up", database, *options).code == 2 and rows(postgres) == [(1, "secret", "theirs")]
+    assert cli.run("up", database, *options, "--replace-rows").code == 0
+    assert rows(postgres) == [(1, "b")] and listed(cli) == [("t", ["1"], {"id": 1, "w": "theirs"})]
+
+
 def test_a_sealed_source_without_its_state(
     cli: CommandLine, writer: Writer, database: Path, folder: Path, postgres: Postgres
 ) -> None:
