@@ -22,6 +22,7 @@ COMMANDS = {
     "parity": "parity",
     "rejects": "rejects",
     "differences": "differences",
+    "overwritten": "overwritten",
     "cutover": "moves",
     "config": "config",
     "demo": "demo.command",

@@ -17,7 +17,7 @@ from loguru import logger
 
 from mirror.cli.output import printable
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
-from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.errors import ConfigError, MirrorError, OthersWroteError
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import proposed_schema, remembered_schema
 from mirror.core.status import Phase
@@ -68,6 +68,19 @@ _OPTIONS = (
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, for scripts, instead of text for people."
 )
+
+#: The option of commands that write to Postgres what may undo what others have written there.
+replace_rows = click.option(
+    "--replace-rows",
+    is_flag=True,
+    help="Replace rows that others than the mirror have written in Postgres, too; they are kept (see `mirror"
+    " overwritten`).",
+)
+
+
+def advise_replacing(error: OthersWroteError, command: str) -> None:
+    """Have the error name the command that replaces the rows; it was given without ``--replace-rows``."""
+    error.next_step = f"`{command}`: what it replaces is then kept in mirror.overwritten"
 
 
 def help_end(*examples: str, codes: Mapping[int, str] | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from contextlib import closing
@@ -17,12 +18,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from mirror.cli.options import common, help_end, json_option, own_schema_command, postgres_of, schema_of
+from mirror.cli.options import (
+    advise_replacing,
+    common,
+    help_end,
+    json_option,
+    own_schema_command,
+    postgres_of,
+    replace_rows,
+    schema_of,
+)
 from mirror.cli.output import Words, print_line, print_table, text
 from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
-from mirror.core.errors import ControlError, MirrorError
+from mirror.core.errors import ControlError, MirrorError, OthersWroteError
 from mirror.core.folders import source_folder
 from mirror.core.locks import ParityLock
 from mirror.parity.compare import compare
@@ -46,6 +56,7 @@ _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checke
         "mirror parity memory.db",
         "mirror parity memory.db --table notes --html report.html",
         "mirror parity memory.db --repair",
+        "mirror parity memory.db --repair --replace-rows",
         codes={0: "equal", 1: "different", 2: "could not compare all: the reason is shown"},
     ),
 )
@@ -60,6 +71,7 @@ _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checke
     help="Compare only about N rows of each table: quick, but no proof.",
 )
 @click.option("--repair", is_flag=True, help="Write rows that differ to Postgres again, and then compare once more.")
+@replace_rows
 def parity(
     settings: Settings,
     debug: bool,
@@ -68,6 +80,7 @@ def parity(
     html_file: str | None,
     sample: int | None,
     repair: bool,
+    replace_rows: bool,
 ) -> None:
     """Compare every value of every row in SQLite with Postgres, while programs go on writing.
 
@@ -76,14 +89,20 @@ def parity(
     """
     if sample is not None and repair:
         raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")
-    named = settings.known()
+    if replace_rows and not repair:
+        raise click.UsageError("--replace-rows belongs to --repair")
+    chosen = settings.known()
     reports: list[ParityReport] = []
     errors: dict[str, MirrorError] = {}
     with postgres_of(settings) as dsn:
-        for source in named:
+        for source in chosen:
             try:
-                report = _compare(source, dsn, settings, tables, sample, repair=repair)
+                report = _compare(source, dsn, settings, tables, sample, repair=repair, replace_rows=replace_rows)
             except MirrorError as error:
+                if isinstance(error, OthersWroteError):
+                    named = "".join(f" --table {shlex.quote(table)}" for table in tables)
+                    again = f"mirror parity {shlex.quote(str(source))}{settings.options}{named} --repair --replace-rows"
+                    advise_replacing(error, again)
                 # The other sources are still compared, and a difference found there counts.
                 if debug:
                     raise
@@ -130,7 +149,14 @@ def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) ->
 
 
 def _compare(
-    source: Path, dsn: str, settings: Settings, tables: tuple[str, ...], sample: int | None, *, repair: bool
+    source: Path,
+    dsn: str,
+    settings: Settings,
+    tables: tuple[str, ...],
+    sample: int | None,
+    *,
+    repair: bool,
+    replace_rows: bool,
 ) -> ParityReport:
     """Compare and record the outcome; with ``repair``, repair what differs, then compare and record again."""
     schema = schema_of(settings, source)
@@ -172,7 +198,7 @@ def _compare(
             wrong += [t.table for t in report.tables if t.status == "equal" and _of(t.table, wider)]
         if not repair or not wrong:
             return report
-        for table, done in gate.repair(wrong, REPAIR_SECONDS).items():
+        for table, done in gate.repair(wrong, REPAIR_SECONDS, replace=replace_rows).items():
             click.echo(f"{source.name}: repaired {table}: {done}", err=True)
         return compare_and_keep(repaired=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,19 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
+from mirror.cli.options import (
+    advise_replacing,
+    common,
+    help_end,
+    json_option,
+    postgres_of,
+    replace_rows,
+    schema_of,
+)
 from mirror.cli.output import print_line, print_table, text
 from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
+from mirror.core.errors import OthersWroteError
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import connect
@@ -76,7 +86,8 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
 )
 @common
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds that each source may take.")
-def retry(settings: Settings, debug: bool, timeout: float) -> None:
+@replace_rows
+def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -> None:
     """Send tables with rejected rows, and tables that Postgres refused, to Postgres again.
 
     Useful after a change in Postgres. A row that was changed in SQLite is sent again by itself. A column that became
@@ -88,7 +99,12 @@ def retry(settings: Settings, debug: bool, timeout: float) -> None:
         for source in settings.known():
             schema = schema_of(settings, source)
             with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as mirror:
-                mirror.retry(timeout)
+                try:
+                    mirror.retry(timeout, replace=replace_rows)
+                except OthersWroteError as error:
+                    again = f"mirror rejects retry {shlex.quote(str(source))}{settings.options} --replace-rows"
+                    advise_replacing(error, again)
+                    raise
                 status = mirror.status()
             left += status.rejects + len(status.refusals)
             refused = f", {len(status.refusals)} tables refused" if status.refusals else ""

@@ -187,6 +187,12 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
     if report.read_differences:
         found = f"{report.read_differences:,} reads answered differently by SQLite and Postgres"
         print_line(console, f"{name}: {found}", style="red")
+    if report.others_wrote:
+        found = "in Postgres, others than the mirror have written"
+        print_line(console, f"{name}: {found} {report.others_wrote:,} rows", style="yellow")
+    if report.overwritten:
+        found = f"{report.overwritten:,} rows that others had written in Postgres were replaced, and are kept"
+        print_line(console, f"{name}: {found}", style="yellow")
     for cause in causes(report.refusals, report.schema):
         print_line(console, f"{name}: refused: {cause.named}: {cause.reason}", style="red")
     if report.last_error:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeR
 
 from mirror.cli.options import (
     Patience,
+    advise_replacing,
     agent_and_profile,
     common,
     help_end,
@@ -28,11 +29,12 @@ from mirror.cli.options import (
     named_schema,
     own_schema_command,
     postgres_of,
+    replace_rows,
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
-from mirror.core.errors import ConfigError, MirrorError, SourceError
+from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
 from mirror.replica.source_connection import OpenSource
@@ -66,8 +68,9 @@ from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
     "--discard-writes",
     is_flag=True,
     help="Make Postgres equal to the files again where programs have written to Postgres alone since the last mirror"
-    " (storage.backend: postgres): what they wrote is lost.",
+    " (storage.backend: postgres). It includes --replace-rows.",
 )
+@replace_rows
 @agent_and_profile
 def up(
     settings: Settings,
@@ -75,6 +78,7 @@ def up(
     once: bool,
     until_eof: bool,
     discard_writes: bool,
+    replace_rows: bool,
     agent: str | None,
     profile: str | None,
 ) -> None:
@@ -112,6 +116,7 @@ def up(
                 rules=settings.rules,
                 restarts=not once,
                 discard_writes=discard_writes,
+                replace_rows=replace_rows,
             )
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
@@ -251,8 +256,23 @@ def _say_what_stays_in_logs(supervisor: Supervisor) -> None:
             )
 
 
+def _again(settings: Settings, source: Path) -> str:
+    """The command that was given, for one source and with ``--replace-rows``."""
+    given = click.get_current_context().params
+    flags = "".join(f" --{name.replace('_', '-')}" for name in ("once", "until_eof") if given[name])
+    named = "".join(
+        f" --{name} {shlex.quote(given[name])}"
+        for name in ("agent", "profile")
+        if given.get(name) not in (None, "auto")
+    )
+    return f"mirror up {shlex.quote(str(source))}{settings.options}{flags}{named} --replace-rows"
+
+
 def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
     failed = [*gave_up, *supervisor.errors]
+    for error in failed:
+        if isinstance(error, OthersWroteError):
+            advise_replacing(error, _again(settings, Path(error.place)))
     for pipeline in supervisor.pipelines:
         state = pipeline.status
         if pipeline.error is None:

@@ -191,18 +191,22 @@ class ControlClient:
         """Release a hold; harmless if it has ended already."""
         self._ask(Release(hold), Done)
 
-    def retry(self, timeout: float) -> None:
-        """Have the mirror send refused tables and rejected rows again; ``timeout``: seconds that it may take."""
-        timeout = _limited(timeout)
-        self._ask(Retry(timeout), Done, timeout + _SLACK_SECONDS)
+    def retry(self, timeout: float, *, replace: bool = False) -> None:
+        """Have the mirror send refused tables and rejected rows again; ``timeout``: seconds that it may take.
 
-    def repair(self, tables: Collection[str], timeout: float) -> dict[str, str]:
-        """Have the mirror make tables equal to the source again; returns what was done with each.
-
-        ``timeout``: seconds that it may take. Raises ``RepairError`` if something in Postgres undoes it.
+        ``replace``: also where that replaces rows that others have written in Postgres. Raises ``OthersWroteError``.
         """
         timeout = _limited(timeout)
-        return self._ask(Repair(sorted(tables), timeout), Repaired, timeout + _SLACK_SECONDS).outcome
+        self._ask(Retry(timeout, replace), Done, timeout + _SLACK_SECONDS)
+
+    def repair(self, tables: Collection[str], timeout: float, *, replace: bool = False) -> dict[str, str]:
+        """Have the mirror make tables equal to the source again; returns what was done with each.
+
+        ``timeout``: seconds that it may take. ``replace``: as for :meth:`retry`. Raises ``RepairError`` if something in
+        Postgres undoes it, ``OthersWroteError``.
+        """
+        timeout = _limited(timeout)
+        return self._ask(Repair(sorted(tables), timeout, replace), Repaired, timeout + _SLACK_SECONDS).outcome
 
     def begin_move(self) -> None:
         """Have programs on this host write nothing to the file while they are moved.

@@ -13,7 +13,8 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
 │   ├── RefusedError   ``postgres.refused``      a row, a table or a change of one that Postgres will not take
 │   │   │                                        (handled by going on without it)
-│   │   └── NameTakenError ``postgres.refused.name_taken``  a name in the schema belongs to another
+│   │   ├── NameTakenError ``postgres.refused.name_taken``  a name in the schema belongs to another
+│   │   └── OthersWroteError ``postgres.refused.others_wrote``  rows that others wrote would be replaced unasked
 │   ├── RepairError    ``postgres.repair``       Postgres does not have what a repair has written
 │   ├── SealedError    ``postgres.sealed``       the source was moved to Postgres: no mirror writes there any more
 │   └── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
@@ -238,6 +239,12 @@ class NameTakenError(RefusedError):
     """A name in the Postgres schema belongs to another: give the source a schema of its own."""
 
     code = "postgres.refused.name_taken"
+
+
+class OthersWroteError(RefusedError):
+    """Others than the mirror have written rows in Postgres, and a copy or a repair would replace them unasked."""
+
+    code = "postgres.refused.others_wrote"
 
 
 class RepairError(SinkError):

@@ -13,9 +13,10 @@ request                                            answer
                                                    the connection
 ``{"op": "reach", "hold", "salts", "frame"}``      ``{"answer": "reached", "lsn": "g:f"}``: Postgres is exactly there
 ``{"op": "release", "hold"}``                      ``{"answer": "done"}``
-``{"op": "retry", "timeout"}``                     ``{"answer": "done"}``: rejects and refused tables were tried again
+``{"op": "retry", "timeout"}``                     ``{"answer": "done"}``: rejects and refused tables were tried again;
+                                                   ``"replace": true``: also where others have written
 ``{"op": "repair", "tables", "timeout"}``          ``{"answer": "repaired", "outcome": {table: text}}``: these were
-                                                   made equal again
+                                                   made equal again; ``"replace"``: as above
 ``{"op": "begin_move"}``                           ``{"answer": "done"}``: programs on this host write nothing to the
                                                    file now; ends with ``end_move`` or the connection
 ``{"op": "end_move"}``                             ``{"answer": "done"}``: the mirror sees in Postgres if they moved
@@ -93,16 +94,18 @@ class Release(Request, frozen=True, tag="release"):
 
 
 class Retry(Request, frozen=True, tag="retry"):
-    """Send refused tables and rejected rows again."""
+    """Send refused tables and rejected rows again. ``replace``: also where others have written in Postgres."""
 
     timeout: Seconds
+    replace: bool = False
 
 
 class Repair(Request, frozen=True, tag="repair"):
-    """Make tables equal to the source again."""
+    """Make tables equal to the source again. ``replace``: also where others have written in Postgres."""
 
     tables: list[str]
     timeout: Seconds
+    replace: bool = False
 
 
 class BeginMove(Request, frozen=True, tag="begin_move"):

@@ -176,6 +176,12 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     read_differences: Annotated[
         int, Meta(description="reads that both stores answered differently at one position, as far as not forgotten")
     ] = 0
+    others_wrote: Annotated[
+        int, Meta(description="rows that others than the mirror have written in Postgres since it was made equal")
+    ] = 0
+    overwritten: Annotated[
+        int, Meta(description="rows of others that a copy or repair has replaced, as far as not forgotten")
+    ] = 0
     hook: HookReport = HookReport()
     indexing: Annotated[str | None, Meta(description="the vector index that is being built")] = None
     index_error: Annotated[str | None, Meta(description="why one could not be built")] = None

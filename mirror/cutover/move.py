@@ -21,7 +21,7 @@ from mirror.cutover import flags, guard, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
 from mirror.cutover.waiting import Operator
-from mirror.postgres import phase
+from mirror.postgres import phase, watch
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event, Phase
@@ -226,6 +226,7 @@ class Move:
             made = [text for text in droppable(self.conn, self.targets) if text not in before]
             guard.take_down(self.conn, self.source_id, self.targets)
             capture.switch(self.conn, self.source_id, self.targets, on=True)
+            watch.pause(self.conn, self.source_id, self.targets)
             start(self.conn, self.source_id)
             # A mirror that still runs cannot write any more.
             self.conn.execute(
@@ -382,6 +383,7 @@ class Move:
             # Not removed: that would wait for programs that read.
             capture.switch(self.held, self.source_id, self.targets, on=False)
             guard.put_up(self.held, self.source_id, self.targets)
+            watch.watch(self.held, self.targets)
             self.held.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(self.source_id),))
             self.held.execute("DELETE FROM mirror.reverse WHERE source_id = $1::bigint", (str(self.source_id),))
             self.held.execute(
@@ -406,6 +408,7 @@ class Move:
         """There is no way back any more."""
         with translated("end the way back", str(self.source)), self.conn.transaction():
             capture.remove(self.conn, self.source_id, self.targets)
+            watch.remove(self.conn, self.targets)
             phase.change(self.conn, self.source_id, self.phase.epoch, "finalized_at = now(), moving_to = NULL")
             found = strays.count(self.conn, self.source_id)
         return f"{found:,} rows are in the file alone: `mirror cutover strays` shows them" if found else ""

@@ -124,6 +124,11 @@ class Stage:
         columns += [self._staged[name] for name in self.target.key_columns]
         return SQL("ANALYZE {} ({})").format(self.table, SQL(", ").join(columns))
 
+    def key_texts(self) -> Composed:
+        """SELECT of the staged keys, as ``mirror.others_wrote`` has them."""
+        texts = SQL(", ").join(SQL("{}::text").format(self._staged[name]) for name in own_key(self.target))
+        return SQL("SELECT ARRAY[{}] FROM {}").format(texts, self.table)
+
     def _same_key(self, left: Composable, right: Composable, *, both_staged: bool = False) -> Composed:
         return SQL(" AND ").join(
             SQL("{}.{} = {}.{}").format(
@@ -316,3 +321,13 @@ class Stage:
             key=names_sql(self.target.key_columns),
             action=_on_conflict(self.target),
         )
+
+
+def own_key(target: Target) -> list[str]:
+    """The columns of a key as ``mirror.others_wrote`` has it: in the order of their names, without ``agent_id``."""
+    return sorted(name for name in target.key_columns if target.agent is None or name != AGENT)
+
+
+def row_json(target: Target) -> Composed:
+    """A row of the target, ``t``, as jsonb; of a value that is too large for that there is only its size."""
+    return Stage(target, "")._as_json("t", Identifier)

@@ -100,6 +100,16 @@ class Ledger:
             ).fetchone()
         return int(row[0]) if row is not None else 0
 
+    def others(self) -> tuple[int, int]:
+        """How many rows others have written in Postgres, and how many of others a copy or repair has replaced."""
+        with translated("count rows of others", self._path):
+            row = self._conn.execute(
+                "SELECT (SELECT count(*) FROM mirror.others_wrote WHERE source_id = $1::bigint),"
+                " (SELECT count(*) FROM mirror.overwritten WHERE source_id = $1::bigint)",
+                (self._source_id,),
+            ).fetchone()
+        return (int(row[0]), int(row[1])) if row is not None else (0, 0)
+
     def kept(self) -> list[KeptTable]:
         """The tables that are kept and that objects of others still use, in place of a new one of that name."""
         with translated("look at tables that are kept", self._path):

@@ -7,14 +7,17 @@ So a repair of many rows holds no lock for long, and the ranges done before an i
 
 from __future__ import annotations
 
+from collections import Counter
+
 from psycopg.sql import SQL, Identifier
 
-from mirror.core.errors import RefusedError, RepairError
+from mirror.core.errors import OthersWroteError, RefusedError, RepairError
 from mirror.core.faults import Faults
 from mirror.core.tables import Table
 from mirror.postgres.apply import Queued
 from mirror.postgres.dml import Stage, is_wide
 from mirror.postgres.load import Loader
+from mirror.postgres.others import Others
 from mirror.postgres.refusals import attempt
 from mirror.postgres.schema import SchemaEditor
 from mirror.postgres.signals import Signal
@@ -24,11 +27,12 @@ from mirror.postgres.target import Conn, Target, is_intact
 RANGE_ROWS = 1000
 
 _DIFFERENT = "mirror_different"
+_REPAIR = "a repair"
 
 
 def repair_by_ranges(
     conn: Conn,
-    source_id: int,
+    others: Others,
     editor: SchemaEditor,
     loader: Loader,
     table: Table,
@@ -39,7 +43,8 @@ def repair_by_ranges(
 
     False where its definition is not the mapped one, where it has too many columns for that, and where Postgres does
     not take a row that differs. ``fence``: a statement that fails unless this mirror still holds the source; it ends
-    each transaction. Raises psycopg's errors and :class:`~mirror.core.errors.SinkError`, among them
+    each transaction. ``others``: keeps what others had written. Raises
+    psycopg's errors and :class:`~mirror.core.errors.SinkError`, among them
     :class:`~mirror.core.errors.RepairError` where a trigger, a rule or a policy changes what is written; the caller
     rolls back what was not committed.
     """
@@ -49,6 +54,7 @@ def repair_by_ranges(
     stage = Stage(held, "mirror_repair")
     part = Stage(held, "mirror_repair_range")
     different = Identifier("pg_temp", _DIFFERENT)
+    replaced: Counter[str] = Counter()
     try:
         if editor.mapped(table, held.overrides, held.key is None and bool(table.primary_key)) != held:
             return False
@@ -66,8 +72,9 @@ def repair_by_ranges(
             with attempt(conn, "repair rows", table.name):
                 conn.execute(part.create())
                 conn.execute(part.fill_from(_DIFFERENT), (str(number),))
+                theirs = others.take(_REPAIR, editor.targets, [table.name], part)
                 for statement in part.log_repairs(whole=False):
-                    conn.execute(statement, (str(source_id),))
+                    conn.execute(statement, (str(others.source_id),))
                 conn.execute(part.delete_changed())
                 conn.execute(part.upsert_changed())
                 left = conn.execute(part.count_different()).fetchone()
@@ -75,10 +82,20 @@ def repair_by_ranges(
                     why = "the rows are not as they were written: a trigger, a rule or a policy changes them"
                     raise RepairError("repair rows", table.name, why, next_step=f"look at \\d {held.name} in psql")
             conn.execute(*fence)
+            others.settle(theirs, editor.targets)
             conn.execute("COMMIT")
+            replaced += theirs.replaced
             faults("repair:range")
+        # Of what is left of their rows none differs now; but they had emptied the table, perhaps.
+        theirs = others.begin(_REPAIR, editor.targets, [table.name])
+        others.settle(theirs, editor.targets)
+        conn.execute("COMMIT")
+        others.say(_REPAIR, replaced + theirs.replaced)
+    except OthersWroteError:
+        raise
     except (Signal, RefusedError):
         conn.rollback()
+        others.say(_REPAIR, replaced)
         return False
     conn.execute(SQL("DROP TABLE {}").format(different))
     return True

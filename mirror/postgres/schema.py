@@ -225,6 +225,10 @@ class SchemaEditor:
         """Delete the records of a table and its rejects; the table itself stays as it is."""
         self.targets.pop(table, None)
         self._forget_rejects(table)
+        self._conn.execute(
+            "DELETE FROM mirror.others_wrote WHERE source_id = $1::bigint AND source_table = $2::text",
+            (str(self._source_id), table),
+        )
         forget_target(self._conn, self._source_id, table)
 
     def _forget_rejects(self, table: str) -> None:
@@ -372,11 +376,13 @@ class SchemaEditor:
         return ddl.dropped_name(f"mirror_renaming_{source}", Lsn(self._source_id, 0))
 
     def _rename_rejects(self, old: str, new: str) -> None:
-        self._conn.execute(
-            "UPDATE mirror.rejects SET source_table = $3::text"
-            " WHERE source_id = $1::bigint AND source_table = $2::text",
-            (str(self._source_id), old, new),
-        )
+        # Whether a row is still as others left it cannot be told after that: it counts as such.
+        for name, more in (("rejects", ""), ("others_wrote", ", file = NULL")):
+            self._conn.execute(
+                f"UPDATE mirror.{name} SET source_table = $3::text{more}"
+                " WHERE source_id = $1::bigint AND source_table = $2::text".encode(),
+                (str(self._source_id), old, new),
+            )
 
     def _mapped_like(self, table: Table, held: Target, overrides: Mapping[str, ColumnType]) -> Target:
         """Map ``table`` with the overrides and the kind of key that ``held`` has."""

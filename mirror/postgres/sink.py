@@ -28,6 +28,7 @@ from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
 from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import migrate, migrate_profile, statement
+from mirror.postgres.others import Others
 from mirror.postgres.phase import require_unsealed
 from mirror.postgres.refusals import Refusal, count_rejects, load_refusals
 from mirror.postgres.repair import outcome, repair_by_ranges
@@ -72,6 +73,7 @@ class Sink:
         self._rejects: dict[str, int] = {}
         self.overrides: dict[str, dict[str, ColumnType]] = {}
         """By source table and column: types that values have made necessary."""
+        self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
         self._planners: dict[str, RowPlanner] = {}
         self._dimensions: set[tuple[str, str, int]] = set()
         self._noted: set[tuple[str, str, int]] = set()
@@ -140,6 +142,7 @@ class Sink:
             with conn.transaction():  # the tables may be those of an older mirror
                 migrate_profile(conn, migrations, self._schema)
         self._use(load_targets(conn, self._source_id, self._agent))
+        self.others.watch(self._targets)
         self._refusals = load_refusals(conn, self._source_id)
         self._rejects = count_rejects(self._conn, self._source_id)
         if self._profiles[self._profile or "generic"].migrations:
@@ -243,7 +246,7 @@ class Sink:
         Raises :class:`SinkError`, :class:`FencedError`; :class:`SourceError` if the file cannot be read.
         """
         with self._transaction("load a source"), open_copy(database) as copy:
-            self._conn.execute("BEGIN")
+            theirs = self.others.begin("a whole copy", self._targets)
             editor = self._editor()
             if (profile, agent) != (self._profile, self._agent):
                 editor = self._bind(editor, profile, agent, position.lsn)
@@ -273,7 +276,7 @@ class Sink:
             for name, error in (before_commit() or {}).items():
                 editor.refuse(name, damage(name, error))
             self._faults("load:before-commit")
-            self._conn.execute("COMMIT")
+            self.others.commit(theirs, editor.targets)
         self._took(editor, rejects)
         self._position, self._lineage, self._profile, self._agent = position, lineage, profile, agent
         if self._profiles[profile].migrations:
@@ -313,7 +316,7 @@ class Sink:
         loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn)
         fence = advance(self._source_id, self._epoch, position, 0)
         with self._transaction("repair a table"):
-            whole = not repair_by_ranges(self._conn, self._source_id, editor, loader, table, fence, self._faults)
+            whole = not repair_by_ranges(self._conn, self.others, editor, loader, table, fence, self._faults)
             self._rejects = count_rejects(self._conn, self._source_id)
         if whole and not self.reload(table, rows, log=True):
             return f"Postgres refuses it: {self._refusals[table.name].reason}"
@@ -331,7 +334,7 @@ class Sink:
         position = self._position
         assert position is not None
         with self._transaction("reload a table"):
-            self._conn.execute("BEGIN")
+            theirs = self.others.begin("a repair" if log else "a copy of a table", self._targets, [table.name])
             editor = self._editor()
             held = editor.targets.get(table.name)
             intact = held is None or is_intact(self._conn, held)
@@ -347,7 +350,7 @@ class Sink:
             rejects = count_rejects(self._conn, self._source_id)
             # Moves the position nowhere, but fails unless this mirror holds the source.
             self._conn.execute(*advance(self._source_id, self._epoch, position, 0))
-            self._conn.execute("COMMIT")
+            self.others.commit(theirs, editor.targets)
         self._took(editor, rejects)
         return table.name not in self._refusals
 
@@ -410,9 +413,11 @@ class Sink:
                 transaction.flush()
                 editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
                 editor.make_views()
+                self.others.watch(editor.targets)
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, batch, editor.stored)
-            for dimension in self._new_dimensions(self._seen_dimensions()):
+            seen = {(each.target.name, *found) for each in self._planners.values() for found in each.dimensions}
+            for dimension in self._new_dimensions(seen):
                 transaction.queue(*dimension)
             transaction.queue(*advance(self._source_id, self._epoch, batch.position, batch.commits))
             if self._position is not None and self._position.lsn.generation < lsn.generation:
@@ -431,10 +436,6 @@ class Sink:
         """See :func:`mirror.postgres.created.types_of_made`."""
         return types_of_made(self._editor(), batch, names) if self._agent is None else {}
 
-    def _seen_dimensions(self) -> set[tuple[str, str, int]]:
-        planners = [planner for planner in self._planners.values() if planner.dimensions]
-        return {(planner.target.name, *found) for planner in planners for found in planner.dimensions}
-
     def _new_dimensions(self, seen: set[tuple[str, str, int]]) -> list[Queued]:
         """The statements that save dimensions of vectors that were not seen before."""
         self._noted = seen - self._dimensions
@@ -446,6 +447,11 @@ class Sink:
         with translated("read the position", self._path):
             self._read_source()
         return self._position
+
+    @property
+    def others(self) -> Others:
+        """What others than the mirror have written in the source's tables."""
+        return Others(self._conn, self._source_id, self._path, may_replace=self.may_replace)
 
     @property
     def ledger(self) -> Ledger:

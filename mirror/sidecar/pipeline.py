@@ -91,6 +91,7 @@ class Pipeline:
         self._source = SourceConnection(task.database, awaits=not task.resume_only, link=task.link)
         self._reattach = ""
         self._may_discard = task.discard_writes
+        self._may_replace = task.replace_rows or task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = self._distrusted = False
@@ -247,7 +248,7 @@ class Pipeline:
                 agent=task.agent, unnamed=task.unnamed, faults=self._faults,
             )  # fmt: skip
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
-            self._agreed = False
+            self._sink.may_replace, self._agreed = self._may_replace, False
         if not self.task.resume_only:
             remember_schema(self.task.folder, self.task.schema)
         if not self._agreed:
@@ -255,6 +256,7 @@ class Pipeline:
             self._agree()
             self._agreed = True
             self._repairs.follow_rules(self._replica, self._sink)
+            self._may_discard = self._may_replace = self._sink.may_replace = False  # it was said of what was there
         self._update_status()
 
     def _needed(self) -> range:
@@ -377,18 +379,15 @@ class Pipeline:
         written = self._sink.ledger.written_at()
         if written is not None and not self._may_discard:
             raise would_undo(self.task, written)
-        remedy, reason = disagreement(
-            self._replica, self._sink, self.task, self._feed.until, self._check, bool(written)
-        )
+        remedy, why = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check, bool(written))
         if remedy is Remedy.COPY:
-            self._resync(reason)
+            self._resync(why)
         elif remedy is Remedy.LOAD and self._replica is not None:
             if self._sink.position != self._replica.position:
-                self._forbid_resync(f"{reason}; the state directory is at {self._replica.head.lsn}")
-            self._load_again(self._replica, reason)
+                self._forbid_resync(f"{why}; the state directory is at {self._replica.head.lsn}")
+            self._load_again(self._replica, why)
         if written is not None:
             self._sink.ledger.forget_writes()
-            self._may_discard = False  # it was said of these
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
@@ -449,12 +448,13 @@ class Pipeline:
 
     def _record_gaps(self, replica: Replica, reasons: list[str]) -> None:
         assert self._sink is not None
-        name, generation = self.task.database.name, replica.head.lsn.generation
-        record_gaps(name, self._sink.ledger, self.status, generation, reasons)
+        record_gaps(self.task.database.name, self._sink.ledger, self.status, replica.head.lsn.generation, reasons)
 
     def _resync(self, reason: str) -> None:
         """Copy the source whole and make Postgres equal to the copy."""
         self._forbid_resync(reason)
+        if self._sink is not None:
+            self._sink.others.require("a whole copy", self._sink.mappings)
         self._agreed = False
         self.status.phase = Phase.SNAPSHOT
         self._publish()

@@ -84,14 +84,15 @@ class Requests:
         """End a hold, if it has not ended yet."""
         self._mailbox.ask_to_release(hold)
 
-    def retry(self, repair: Collection[str] = ()) -> Future[dict[str, str]]:
+    def retry(self, repair: Collection[str] = (), *, replace: bool = False) -> Future[dict[str, str]]:
         """Retry what Postgres refused and rejected, or repair the tables ``repair``; done when it has been tried.
 
-        The result says, by table, what the repair did. ``RepairError`` if a table cannot be repaired. Raises
-        ``SealedError``.
+        The result says, by table, what the repair did. ``RepairError`` if a table cannot be repaired,
+        ``OthersWroteError`` if others have written rows of it and ``replace`` does not say that they may be replaced.
+        Raises ``SealedError``.
         """
         self._require_unsealed()
-        return self._mailbox.request(lambda future: self._repairs.ask(future, repair))
+        return self._mailbox.request(lambda future: self._repairs.ask(future, repair, replace=replace))
 
     def begin_move(self) -> Future[None]:
         """Have programs write nothing to the file until :meth:`end_move`. Raises ``SealedError``.

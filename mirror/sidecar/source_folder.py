@@ -42,6 +42,8 @@ class SourceTask:
     """Nobody has named the schema: it is the default."""
     discard_writes: bool = False
     """What programs have written to Postgres alone may go: it is made equal to the file again."""
+    replace_rows: bool = False
+    """Rows that others have written in Postgres may be replaced at the start; they are kept."""
     link: Path | None = None
     """The name that leads to the source through a link, if the user named it by one."""
 

@@ -128,6 +128,10 @@ class SourceStatus:
     """Rows on which hooks and the WAL disagreed, since the first start: they are in ``mirror.discrepancies``."""
     read_differences: int = 0
     """Reads that programs ran on both stores at one position, with different answers: ``mirror.read_differences``."""
+    others_wrote: int = 0
+    """Rows that others have written in Postgres, as far as is known: ``mirror.others_wrote``."""
+    overwritten: int = 0
+    """Rows of others that a copy or repair has replaced: ``mirror.overwritten``."""
     indexing: str | None = None
     """The vector index that is being built while the mirror runs."""
     index_error: str | None = None
@@ -255,6 +259,7 @@ class SourceStatus:
         if (now := time.monotonic()) >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self.read_differences = ledger.read_differences()
+            self.others_wrote, self.overwritten = ledger.others()
             kept = [KeptReport(table=each.table, kept=each.kept, objects=each.objects) for each in ledger.kept()]
             for report in kept:
                 if report not in self.kept:
@@ -305,7 +310,7 @@ class SourceStatus:
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
             self.escaped, self.widened, self.read_differences, self.virtual, self.omitted,
-            self.rules, self.kept,
+            self.rules, self.kept, self.others_wrote, self.overwritten,
         )  # fmt: skip
         if now == self._kept:
             return
@@ -373,6 +378,8 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.reverse is not None and report.reverse.strays:
         found = f"{report.reverse.strays:,} rows were written to the file, and not to Postgres"
         steps.append(f"{found}: `mirror cutover strays {source}`")
+    if report.overwritten:
+        steps.append(f"look at rows of others that were replaced: `mirror overwritten list {source}`")
     if report.rejects:
         steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
     return steps

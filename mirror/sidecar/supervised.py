@@ -281,6 +281,7 @@ class SupervisedSource:
                     unnamed=named is None,
                     # Said of what had been written before the command: not of what is written before a restart.
                     discard_writes=self.task.discard_writes and self.pipeline is None,
+                    replace_rows=self.task.replace_rows and self.pipeline is None,
                 )
                 pipeline = Pipeline(task, folder, self._link, self._faults)
             except BaseException:

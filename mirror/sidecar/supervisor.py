@@ -49,6 +49,8 @@ class SupervisorSettings:
     """Fail instead of copying a source whole."""
     discard_writes: bool = False
     """What programs have written to Postgres alone may go."""
+    replace_rows: bool = False
+    """Rows that others have written in Postgres may be replaced at the start; they are kept."""
     restarts: bool = True
     """Restart a failed source by itself once its file has changed, as long as other sources are running."""
     schemas: Mapping[Path, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Supervisor:
                 settings.resume_only,
                 settings.rules,
                 discard_writes=settings.discard_writes,
+                replace_rows=settings.replace_rows,
                 link=settings.links.get(source),
             )
             for source in map(resolve, settings.sources)

@@ -11,7 +11,7 @@ from functools import partial
 from loguru import logger
 
 from mirror.core.backoff import Backoff
-from mirror.core.errors import RefusedError, RepairError
+from mirror.core.errors import OthersWroteError, RefusedError, RepairError
 from mirror.core.positions import Lsn
 from mirror.core.tables import Table
 from mirror.postgres.rules import is_followed, may_be_followed, recorded
@@ -35,6 +35,8 @@ class _Request:
 
     done: Future[dict[str, str]]
     tables: Collection[str]
+    replace: bool
+    """Rows that others have written may be replaced."""
     since: Lsn | None = None
     """Where the comparison of the source's pages begins: the replica is surely right after it. None: none yet."""
 
@@ -58,12 +60,13 @@ class TableRepairs:
         for request in self._requests:
             request.done.cancel()
 
-    def ask(self, done: Future[dict[str, str]], tables: Collection[str]) -> None:
+    def ask(self, done: Future[dict[str, str]], tables: Collection[str], *, replace: bool = False) -> None:
         """Have :meth:`answer` retry what Postgres refused and rejected, or repair ``tables``.
 
-        ``done`` then gets, by table, what the repair did.
+        ``done`` then gets, by table, what the repair did. ``replace``: rows that others have written may be replaced;
+        else ``done`` gets ``OthersWroteError``, and nothing was done, where there are any in these tables.
         """
-        self._requests.append(_Request(done, tables))
+        self._requests.append(_Request(done, tables, replace))
 
     def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
         """Carry out the requests that can be by now; returns the calls that answer them.
@@ -79,9 +82,12 @@ class TableRepairs:
             if replica.leapt or (request.since is not None and replica.head.lsn < request.since):
                 continue
             try:
+                sink.may_replace = request.replace
                 answered.append(partial(request.done.set_result, self._retry(replica, sink, request.tables)))
-            except RepairError as error:
+            except (RepairError, OthersWroteError) as error:
                 answered.append(partial(request.done.set_exception, error))
+            finally:
+                sink.may_replace = False
             self._requests.remove(request)  # not earlier: what the loss of Postgres cuts off is done when it is back
         return answered
 
@@ -99,13 +105,20 @@ class TableRepairs:
         self._known = frozenset(refused)
         if not refused or replica.leapt or time.monotonic() < self._next:
             return False
-        self._try({*refused}, replica, sink)
+        # What others have written is not replaced unasked.
+        if tables := refused.keys() - sink.others.written():
+            self._try(tables, replica, sink)
         self._next = time.monotonic() + self._pause.next()
         return True
 
     def _retry(self, replica: Replica, sink: Sink, repair: Collection[str]) -> dict[str, str]:
         """Retry the refused tables and those with rejected rows now; or repair tables: make them equal again."""
         tables = replica.schema.tables
+        sink.others.require(
+            "a repair" if repair else "a copy of a table",
+            sink.mappings,
+            repair or {*sink.refusals, *sink.rejects, *sink.overrides},
+        )
         if not repair:
             self._try({*sink.refusals, *sink.rejects}, replica, sink)
             for name in sorted(sink.overrides.keys() - sink.refusals.keys()):

@@ -19,6 +19,7 @@ SHORT = {
     "decode": ["--size", "10", "100", "--commits", "2000", "--rows", "50000"],
     "lag": ["--seconds", "3", "--rounds", "2"],
     "snapshot": ["--rows", "200000", "--rounds", "2"],
+    "watch": ["--rows", "50000", "--rounds", "5"],
     "writer": ["--rounds", "3", "--unpaced", "30000", "--seconds", "2", "--commits", "100000"],
     "bulk": ["--rounds", "1"],
     "downtime": ["--rows", "200000", "--rounds", "1"],

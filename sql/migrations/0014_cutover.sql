@@ -154,3 +154,101 @@ BEGIN
 END
 $$;
 REVOKE EXECUTE ON FUNCTION mirror.refuse_write() FROM PUBLIC;
+
+-- Which rows others than the mirror have written in the tables of a source, so that a copy or a repair can tell: by key, once
+-- each. A row is still as they left it if its xmin is this one's (the trigger writes it in their subtransaction) or nobody can
+-- say, because the table has another file since (file); a row that is not there was deleted. Entries go when a copy or repair
+-- has made the rows equal to the file.
+CREATE TABLE mirror.others_wrote (
+    source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    source_table text NOT NULL,
+    key          text[],                      -- in Postgres' text forms, by name, without agent_id; NULL: all rows (TRUNCATE, or no such key)
+    digest       text NOT NULL,               -- of the key, which may be too long for an index; '' for all rows
+    note         bigint GENERATED ALWAYS AS IDENTITY,  -- another one with each write
+    file         oid,
+    first_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (source_id, source_table, digest)
+);
+
+-- Rows that others had written, and a copy or repair has replaced.
+CREATE TABLE mirror.overwritten (
+    overwritten_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source_id      bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    source_table   text NOT NULL,
+    key            text[],                    -- as in mirror.others_wrote
+    row_data       jsonb,                     -- as it was; NULL: others had deleted it
+    written_at     timestamptz NOT NULL,      -- when others wrote it first
+    overwritten_at timestamptz NOT NULL DEFAULT now(),
+    operation      text NOT NULL
+);
+CREATE INDEX overwritten_source ON mirror.overwritten (source_id, source_table, overwritten_at);
+
+-- The trigger of each mirrored table; its condition leaves out the mirror's own sessions. A table that agents share has one for
+-- all of them. In a sealed source what programs write is no news.
+CREATE FUNCTION mirror.note_write() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET extra_float_digits = 1 SET bytea_output = 'hex' SET "DateStyle" = 'ISO, MDY' SET "IntervalStyle" = 'postgres'
+    SET "TimeZone" = 'UTC' AS $$
+DECLARE
+    shared boolean;
+    whole boolean;  -- the key cannot be said: the table was truncated, or altered by hand
+    olds text;
+    news text;
+    before text[];  -- the key that the row had and the one that it has, after the agent where the table is shared
+    after text[];
+BEGIN
+    SELECT t.agent_id IS NOT NULL, k.olds, k.news, k.names <> (
+               SELECT count(*) FROM pg_attribute a
+                WHERE a.attrelid = TG_RELID AND a.attname = ANY (k.names_list) AND NOT a.attisdropped)
+      INTO shared, olds, news, whole
+      FROM (SELECT * FROM mirror.tables WHERE target_schema = TG_TABLE_SCHEMA AND target_table = TG_TABLE_NAME LIMIT 1) AS t,
+           LATERAL (SELECT string_agg(format('($1).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS olds,
+                           string_agg(format('($2).%I::text', n.name), ', ' ORDER BY n.name COLLATE "C") AS news,
+                           count(*) AS names, array_agg(n.name) AS names_list
+                      FROM jsonb_array_elements_text(CASE jsonb_typeof(t.key) WHEN 'array' THEN t.key ELSE '["_rowid"]' END)
+                           AS n (name)) AS k;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF whole OR TG_OP = 'TRUNCATE' THEN
+        INSERT INTO mirror.others_wrote (source_id, source_table, digest)
+        SELECT t.source_id, t.source_table, '' FROM mirror.tables t
+         WHERE t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME
+           AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)
+            ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT;
+        RETURN NULL;
+    END IF;
+    IF shared THEN
+        olds := '($1).agent_id, ' || olds;
+        news := '($2).agent_id, ' || news;
+    END IF;
+    CASE TG_OP
+        WHEN 'UPDATE' THEN EXECUTE 'SELECT ARRAY[' || olds || '], ARRAY[' || news || ']' INTO before, after USING OLD, NEW;
+        WHEN 'DELETE' THEN EXECUTE 'SELECT ARRAY[' || olds || ']' INTO before USING OLD;
+        ELSE EXECUTE 'SELECT ARRAY[' || olds || ']' INTO after USING NEW;
+    END CASE;
+    IF before = after THEN
+        before := NULL;
+    END IF;
+    IF shared THEN
+        INSERT INTO mirror.others_wrote (source_id, source_table, key, digest, file)
+        SELECT t.source_id, t.source_table, v.key[2:], md5(v.key[2:]::text), pg_relation_filenode(TG_RELID)
+          FROM (VALUES (before), (after)) AS v (key)
+          JOIN mirror.tables t
+            ON t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME AND t.agent_id = v.key[1]
+         WHERE NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)
+            ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT, file = EXCLUDED.file;
+    ELSE
+        INSERT INTO mirror.others_wrote (source_id, source_table, key, digest, file)
+        SELECT t.source_id, t.source_table, v.key, md5(v.key::text), pg_relation_filenode(TG_RELID)
+          FROM (VALUES (before), (after)) AS v (key)
+          JOIN mirror.tables t
+            ON t.target_schema = TG_TABLE_SCHEMA AND t.target_table = TG_TABLE_NAME AND t.agent_id IS NULL
+         WHERE v.key IS NOT NULL
+           AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)
+            ON CONFLICT (source_id, source_table, digest) DO UPDATE SET note = DEFAULT, file = EXCLUDED.file;
+    END IF;
+    RETURN NULL;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION mirror.note_write() FROM PUBLIC;

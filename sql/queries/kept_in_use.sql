@@ -30,7 +30,7 @@ used AS (
       JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
     UNION ALL
     SELECT kept.oid, 3, 'trigger ' || g.tgname
-      FROM kept JOIN pg_catalog.pg_trigger g ON g.tgrelid = kept.oid AND NOT g.tgisinternal
+      FROM kept JOIN pg_catalog.pg_trigger g ON g.tgrelid = kept.oid AND NOT g.tgisinternal AND g.tgname NOT IN ('mirror_watch', 'mirror_watch_all')
     UNION ALL
     SELECT kept.oid, 4, 'grant of ' || string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type) || ' to '
                         || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END

@@ -226,13 +226,13 @@ def test_a_repair_that_fails_is_a_repair_that_failed(cli: CommandLine, source: P
                 "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;"
                 " CREATE TRIGGER undo BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION undo()"
             )
-        done = cli.run("parity", source, "--repair", "--json")
+        done = cli.run("parity", source, "--repair", "--replace-rows", "--json")
         assert done.code == 2, done
         (report,) = json.loads(done.out)["reports"]
         assert (report["error"]["code"], report["error"]["retryable"]) == ("postgres.repair", False)
         with psycopg.connect(dsn) as connection:
             connection.execute("DROP TRIGGER undo ON t")
-        assert cli.run("parity", source, "--repair").code == 0
+        assert cli.run("parity", source, "--repair", "--replace-rows").code == 0
 
 
 # -- where the socket lies -----------------------------------------------------------------------------

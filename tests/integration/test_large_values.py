@@ -124,7 +124,7 @@ def test_parity_finds_a_difference_in_one(mirror: MirrorProcess, writer: Writer,
     (table,) = mirror.parity().tables
     assert (table.status, table.different, table.missing, table.extra) == ("different", 2, 0, 0)
     with mirror.control() as client:
-        client.repair(["t"], LIMIT)
+        client.repair(["t"], LIMIT, replace=True)
     mirror.check()
     with psycopg.connect(dsn) as connection:
         query = "SELECT kind, length(before ->> 'data'), after FROM mirror.repairs ORDER BY after -> 'id'"
@@ -169,7 +169,7 @@ def test_hundreds_of_megabytes(mirror: MirrorProcess, writer: Writer, dsn: str, 
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("UPDATE t SET data = set_byte(data, 1234567, 77) WHERE id = 1")
     with mirror.control() as client:
-        client.repair(["t"], 600)
+        client.repair(["t"], 600, replace=True)
     mirror.check()
 
 

@@ -95,7 +95,7 @@ def test_a_typed_value_is_compared_beside_its_original(
             (example,) = table.examples
             assert (table.different, example.column) == (1, column), command
             with mirror.control() as client:
-                client.repair([table.table], 60.0)
+                client.repair([table.table], 60.0, replace=True)
         mirror.check()
 
     items = "UPDATE memory_items SET"

@@ -106,7 +106,7 @@ def test_what_queries_see_is_compared(mirror: MirrorProcess, writer: Writer, dsn
         connection.execute(damage.encode())
     assert mirror.parity().verdict == "different"
     with mirror.control() as control:
-        control.repair(["messages"], LIMIT)
+        control.repair(["messages"], LIMIT, replace=True)
     mirror.check()
 
 

@@ -67,7 +67,7 @@ def test_damage_of_every_kind(cli: CommandLine, folder: Path, dsn: str) -> None:
                 assert "Rows that differ" in page.read_text() and "different: " in page.read_text()
                 assert found.code == 1 and "--repair" in json.loads(found.out)["reports"][0]["next_steps"][0]
                 writer.send(*["INSERT INTO other DEFAULT VALUES"] * 3000)
-                done = cli.run("parity", path, "--repair", "--json")
+                done = cli.run("parity", path, "--repair", "--replace-rows", "--json")
                 writer.answer()
                 assert done.code == 0 and json.loads(done.out)["reports"][0]["verdict"] == "equal", done
                 assert f"repaired t: {len(kinds):,} rows, each in mirror.repairs" in done.err
@@ -90,7 +90,7 @@ def test_what_was_is_noted(cli: CommandLine, folder: Path, dsn: str) -> None:
         "DELETE FROM memory_items WHERE id = '2' AND agent_id = 'ada'",
         "UPDATE memory_items SET visibility = 'shared'",
     )
-    assert cli.run("parity", folder / "ada.db", "--repair").code == 0
+    assert cli.run("parity", folder / "ada.db", "--repair", "--replace-rows").code == 0
     found = {kind: (before, after) for kind, _, _, before, after in repairs(dsn)}
     assert set(found) == {"different", "missing"}
     before, after = found["different"]
@@ -191,7 +191,7 @@ def test_a_table_that_was_altered(
     assert found.code == 1 and table["reason"] == reason
     if "FROM generate_series" in commands[-1]:
         assert (table["extra"], table["missing"], table["different"]) == (5, 0, 0)
-    done = cli.run("parity", path, "--repair")
+    done = cli.run("parity", path, "--repair", "--replace-rows")
     assert done.code == 0 and f"repaired t: {told}" in done.err, done
 
 
@@ -209,11 +209,11 @@ def test_a_trigger_that_undoes_a_repair(cli: CommandLine, folder: Path, dsn: str
                 "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$",
                 "CREATE TRIGGER undo BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION undo()",
             )
-            done = cli.run("parity", path, "--repair")
+            done = cli.run("parity", path, "--repair", "--replace-rows")
             assert done.code == 2 and "a trigger, a rule or a policy changes them" in done.err, done
             assert repairs(dsn) == []
             damage(dsn, "DROP TRIGGER undo ON t")
-            assert cli.run("parity", path, "--repair").code == 0
+            assert cli.run("parity", path, "--repair", "--replace-rows").code == 0
             writer.run("UPDATE t SET name = 'goes on'")
             assert cli.run("wait", path).code == cli.run("parity", path).code == 0
 
@@ -236,7 +236,7 @@ def test_range_by_range(cli: CommandLine, folder: Path, dsn: str) -> None:
             untouched = "SELECT id, xmin FROM t WHERE id BETWEEN 2201 AND 3000 ORDER BY id"
             before = connection.execute(untouched).fetchall()
             connection.rollback()
-            assert cli.run("parity", path, "--repair").code == 0
+            assert cli.run("parity", path, "--repair", "--replace-rows").code == 0
             assert connection.execute(untouched).fetchall() == before
             ranges = connection.execute(
                 "SELECT count(*), min(id), max(id) FROM"
@@ -260,7 +260,7 @@ def test_the_mirrors_own_copy_may_be_what_is_wrong(cli: CommandLine, folder: Pat
         damage(dsn, "UPDATE t SET name = 'rox 700' WHERE id = 700", "DELETE FROM t WHERE id = 1")
         found = cli.run("parity", path, "--json")
         assert found.code == 1 and json.loads(found.out)["reports"][0]["tables"][0]["different"] == 1
-        assert cli.run("parity", path, "--repair").code == 0
+        assert cli.run("parity", path, "--repair", "--replace-rows").code == 0
         with psycopg.connect(dsn) as connection:
             names = connection.execute("SELECT name FROM t WHERE id IN (1, 700, 800) ORDER BY id").fetchall()
         assert names == [("row 1",), ("row 700",), ("row 800",)]
@@ -278,13 +278,13 @@ def test_killed_between_two_ranges(
     mirror.check()
     damage(dsn, "UPDATE t SET name = 'other'")
     with mirror.control() as client, pytest.raises(ControlError):
-        client.repair(["t"], 60.0)
+        client.repair(["t"], 60.0, replace=True)
     mirror.wait_killed()
     assert len(repairs(dsn)) == 1000 * hit
     mirror.start()
     assert mirror.parity().tables[0].different == 2500 - 1000 * hit
     with mirror.control() as client:
-        client.repair(["t"], 60.0)
+        client.repair(["t"], 60.0, replace=True)
     assert len(repairs(dsn)) == 2500
     mirror.check()
 
@@ -297,4 +297,4 @@ def test_a_table_that_was_dropped(cli: CommandLine, folder: Path, dsn: str) -> N
         assert cli.run("up", path, "--once").code == 0
         damage(dsn, "DROP TABLE t")
         assert cli.run("parity", path).code == 1
-        assert cli.run("parity", path, "--repair").code == 0
+        assert cli.run("parity", path, "--repair", "--replace-rows").code == 0

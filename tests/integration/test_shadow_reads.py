@@ -218,7 +218,7 @@ def test_a_difference_is_found_kept_once_shown_and_forgotten(program: Program) -
     listed = json.loads(program.command("differences", "list", "--json"))["differences"]
     assert {(one["method"], one["count"]) for one in listed} == {("items.get_item", 3), ("items.list_items", 1)}
     assert "items.get_item" in program.command("differences", "list")
-    program.command("parity", "--repair")
+    program.command("parity", "--repair", "--replace-rows")
     assert "1 differences forgotten" in program.command("differences", "forget", "--id", str(listed[0]["id"]))
     assert not program.rail()["passed"]
     assert "1 differences forgotten" in program.command("differences", "forget")
@@ -257,12 +257,12 @@ def test_searches(program: Program) -> None:
             ("search.search_by_keyword", "overlap"), ("search.search_by_vector", "overlap"),
             ("search.search_items", "overlap"),
         ]  # fmt: skip
-        program.command("parity", "--repair")
+        program.command("parity", "--repair", "--replace-rows")
         program.command("differences", "forget")
         program.owner("UPDATE memory_items SET embedding = '[3, 2, 1]'")
         search()
         assert {kind for _, kind, *_ in program.differences()} <= {"values", "overlap"}
-        program.command("parity", "--repair")
+        program.command("parity", "--repair", "--replace-rows")
         before = program.counts()[Shadow.EQUAL]
         search()
         assert program.counts()[Shadow.EQUAL] == before + 4
@@ -280,7 +280,7 @@ def test_rows_that_only_one_store_has(program: Program) -> None:
         assert [(method, kind) for method, kind, *_ in program.differences()] == [
             ("items.get_item", "rows"), ("items.list_items", "rows"), ("items.count_items", "values"),
         ]  # fmt: skip
-    program.command("parity", "--repair")
+    program.command("parity", "--repair", "--replace-rows")
 
 
 def test_an_error_of_one_store_alone(program: Program) -> None:

@@ -156,7 +156,7 @@ def test_the_rule_comes_and_goes(cli: CommandLine, folder: Path, database: Path,
             connection.execute("UPDATE docs SET title = 'other' WHERE _rowid = 2")
             connection.execute("DELETE FROM docs WHERE _rowid = 3")
         assert cli.run("parity", database, "--state-dir", cli.state_dir).code == 1
-        assert cli.run("parity", database, "--repair", "--state-dir", cli.state_dir).code == 0
+        assert cli.run("parity", database, "--repair", "--replace-rows", "--state-dir", cli.state_dir).code == 0
 
 
 def test_a_file_without_a_wal(cli: CommandLine, folder: Path, database: Path, dsn: str) -> None:

@@ -36,6 +36,7 @@ TINY = {
     "parity": ["--rows", "50", "--rounds", "1", "--size", "1", "--seconds", "1", "--commits", "50", "--link-size", "1"],
     "snapshot": ["--rows", "2000", "--rounds", "1"],
     "storage": ["--quick"],
+    "watch": ["--rounds", "1", "--rows", "500", "--updates", "20"],
     "writer": ["--rounds", "1", "--unpaced", "200", "--seconds", "0.2", "--commits", "200", "--size", "1"],
 }
 
@@ -47,7 +48,7 @@ def test_all_are_here() -> None:
 
 
 #: These take long on little, too, or what they use is used by others.
-SLOW = {"agents", "cutover", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "writer"}
+SLOW = {"agents", "cutover", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "watch", "writer"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY])

@@ -330,7 +330,7 @@ def test_who_waits_is_told_of_the_end(served: Serving) -> None:
 
 
 def test_an_error_keeps_its_kind(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(tables: list[str]) -> None:
+    def refuse(tables: list[str], *, replace: bool) -> None:
         raise RepairError("repair a table", "t", "a trigger changes it", sqlstate="P0001", next_step="drop the trigger")
 
     monkeypatch.setattr(served.pipeline.requests, "retry", refuse)

@@ -266,11 +266,11 @@ class _Connection(socketserver.StreamRequestHandler):
                 if hold == self._hold:
                     self._hold = None
                 return Done()
-            case Retry(timeout):
-                _result(requests.retry(), timeout)
+            case Retry(timeout, replace):
+                _result(requests.retry(replace=replace), timeout)
                 return Done()
-            case Repair(tables, timeout):
-                return Repaired(_result(requests.retry(tables), timeout))
+            case Repair(tables, timeout, replace):
+                return Repaired(_result(requests.retry(tables, replace=replace), timeout))
             case BeginMove():
                 _result(requests.begin_move(), BATCH_SECONDS)
                 self._moves = True

@@ -1,0 +1,100 @@
+"""Triggers on mirrored tables by which ``mirror.others_wrote`` knows the rows that others than the mirror have written.
+
+Nothing else tells: rows have no writer, statistics are not exact, an xmin says nothing without a list of the mirror's
+own transactions (a thousand a second), and what Postgres should have is not known any more once the state directory is
+lost. The condition of the triggers is a setting of the session, so for the mirror's own writes none is ever queued, and
+a new table is filled before it has any. Others pay an insert a row. ``scripts/bench/watch.py`` measures both.
+
+The triggers fire always (``ENABLE ALWAYS``). What they miss: a session that says it is the mirror's
+(``mirror.writer``), one that switches the triggers off, and tables where none could be made, which is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loguru import logger
+from psycopg import errors
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from mirror.postgres.ddl import table_sql
+from mirror.postgres.target import Conn, Target
+
+_ROWS, _ALL = Identifier("mirror_watch"), Identifier("mirror_watch_all")
+_OURS = SQL("pg_catalog.current_setting('mirror.writer', true) IS DISTINCT FROM 'on'")
+#: How long to wait for others that write to a table: until they have ended, whoever comes next would wait, too.
+_LOCK_SECONDS = 5
+_NOT_NOW = (errors.LockNotAvailable, errors.FeatureNotSupported, errors.InsufficientPrivilege)
+_UNWATCHED = (
+    "SELECT w.s, w.t FROM unnest($1::text[], $2::text[]) AS w (s, t)"
+    " JOIN pg_catalog.pg_namespace n ON n.nspname = w.s"
+    " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.t AND c.relkind IN ('r', 'p')"
+    " WHERE 2 <> (SELECT count(*) FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid"
+    " AND g.tgname IN ('mirror_watch', 'mirror_watch_all') AND g.tgenabled = 'A')"
+)
+
+_USED = (
+    "SELECT FROM mirror.tables t WHERE t.target_schema = $1::text AND t.target_table = $2::text"
+    " AND t.source_id <> $3::bigint AND NOT EXISTS (SELECT FROM mirror.phase p"
+    " WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL) LIMIT 1"
+)
+
+
+def watch(conn: Conn, targets: Iterable[Target]) -> None:
+    """Make the triggers where they are missing, in the caller's transaction if there is one.
+
+    A table that others lock or on which no trigger can be made is left for the next start, and logged. Raises psycopg's
+    errors.
+    """
+    by_name = {(target.schema, target.name): target for target in targets}
+    schemas, tables = [schema for schema, _ in by_name], [name for _, name in by_name]
+    for found in conn.execute(_UNWATCHED, (schemas, tables)).fetchall():
+        table = table_sql(by_name[found])
+        try:
+            with conn.transaction():
+                conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'".encode())
+                for each in _made(table):
+                    conn.execute(each)
+                conn.execute("SET LOCAL lock_timeout = 0")
+        except _NOT_NOW as error:
+            logger.warning(
+                "{}.{}: not known from now on is which rows others write there: {}", *found, str(error).splitlines()[0]
+            )
+
+
+def _made(table: Composable) -> Iterable[Composed]:
+    made = SQL("CREATE OR REPLACE TRIGGER {} AFTER {} ON {} FOR EACH {} WHEN ({}) EXECUTE FUNCTION mirror.note_write()")
+    yield made.format(_ROWS, SQL("INSERT OR UPDATE OR DELETE"), table, SQL("ROW"), _OURS)
+    yield made.format(_ALL, SQL("TRUNCATE"), table, SQL("STATEMENT"), _OURS)
+    always = SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}, ENABLE ALWAYS TRIGGER {}")
+    yield always.format(table, _ROWS, _ALL)
+
+
+def pause(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
+    """The source is sealed in the caller's transaction: what programs write is no news, and costs them nothing here.
+
+    :func:`watch` ends the pause. A table that agents share is still watched while a source of another one is mirrored
+    into it. Raises psycopg's errors.
+    """
+    for target in targets:
+        if conn.execute(_USED, (target.schema, target.name, str(source_id))).fetchone() is None:
+            for name in _there(conn, target):
+                conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table_sql(target), Identifier(name)))
+    conn.execute("DELETE FROM mirror.others_wrote WHERE source_id = $1::bigint", (str(source_id),))
+
+
+def remove(conn: Conn, targets: Iterable[Target]) -> None:
+    """Remove the triggers of tables that are not mirrored any more; those that agents share keep theirs."""
+    for target in targets:
+        if target.agent is None:
+            for name in (_ROWS, _ALL):
+                conn.execute(SQL("DROP TRIGGER IF EXISTS {} ON {}").format(name, table_sql(target)))
+
+
+def _there(conn: Conn, target: Target) -> list[str]:
+    """The names of the triggers that a table has."""
+    rows = conn.execute(
+        "SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1::regclass AND tgname = ANY ($2::text[])",
+        (table_sql(target).as_string(conn), ["mirror_watch", "mirror_watch_all"]),
+    )
+    return [str(name) for (name,) in rows.fetchall()]
