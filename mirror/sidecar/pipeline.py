@@ -404,9 +404,7 @@ class Pipeline:
         results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows)
         self._publish()
         self.hooks.end(replica, self._source.inode)
-        self.status.commits += found.commits
-        self.status.transactions += 1
-        self.status.rows += sum(result.upserted + result.deleted for result in results)
+        self.status.has_applied(found.commits, results, compared=compared)
         if may_be_known(self.task, self._sink, results, replica.schema is not schema) and is_recognised(replica):
             self._load_again(replica, "it was recognised as a MemuStore")
         self._update_status()
