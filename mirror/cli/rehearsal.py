@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,8 @@ _COMPARISONS = 5
 _MIRROR_SECONDS = 24 * 3600.0
 #: Commits of the writer before and after each move.
 _COMMITS = 20
+#: Seconds for which the writer writes before the first move, from which its rate is known.
+_STEADY_SECONDS = 2.0
 #: Rows that the file does not take, of which the reasons are told.
 _MOST_REJECTS = 5
 
@@ -70,7 +73,7 @@ class Outcome:
     source: Path
     load: Workload | None = None
     rate: float = 0.0
-    """Commits a second, as they were made outside of the moves."""
+    """Commits a second, as they were made before the moves."""
     rows_per_commit: float = 0.0
     there: Pause | None = None
     """At the switch to Postgres; of an attempt that failed, too."""
@@ -212,8 +215,11 @@ class Rehearsal:
         work = self._work(place, clone, live, recorded)
         with Load(place, work) as load:
             load.await_commits("sqlite", _COMMITS)
+            load.wait(lambda: load.sqlite[-1] - load.sqlite[0] >= _STEADY_SECONDS)
+            begun = time.monotonic()
             self._there_and_back(place, clone, load)
             load.stop()
+            outcome.rate = _rate(load.times(), begun)
             outcome.calls, outcome.failed = load.calls, load.failed
             outcome.rows_per_commit = load.rows / max(load.calls - load.failed, 1)
             if load.failed:
@@ -267,10 +273,8 @@ class Rehearsal:
 
     def _there_and_back(self, place: Place, clone: Settings, load: Load) -> None:
         outcome = self._outcome
-        begun = time.monotonic()
         if not self._forward(place, clone):
             return
-        outcome.rate = _rate(load.times(), begun, time.monotonic())
         begun = time.monotonic()
         there = self._forward(place, clone)
         ended = time.monotonic()
@@ -357,10 +361,7 @@ class Rehearsal:
         ]
 
 
-def _rate(times: Sequence[float], begun: float, ended: float) -> float:
-    return sum(begun <= at < ended for at in times) / max(ended - begun, 0.001)
-
-
-def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0: all would work. 1: something would fail."""
-    return 0 if all(outcome.works for outcome in outcomes) else 1
+def _rate(times: Sequence[float], until: float) -> float:
+    """Commits a second before a moment."""
+    before = bisect_left(times, until)
+    return (before - 1) / (times[before - 1] - times[0])

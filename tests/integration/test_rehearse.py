@@ -1,0 +1,269 @@
+"""``mirror cutover rehearse``: the whole way and back on a clone, under load; and nothing is left of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.commands import CommandLine, processes_about, stop
+from tests.support.memustore import create_store, item, vector
+from tests.support.source import Writer
+from tests.support.waiting import LIMIT, until
+
+SHOP = (
+    "CREATE TABLE customers(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, points INTEGER)",
+    "CREATE TABLE orders(id INTEGER PRIMARY KEY, customer INTEGER NOT NULL REFERENCES customers(id) ON DELETE CASCADE,"
+    " note TEXT, total REAL CHECK (total >= 0))",
+    "CREATE TABLE log(at TEXT, line TEXT)",
+    "CREATE VIRTUAL TABLE orders_fts USING fts5(note, content='orders', content_rowid='id')",
+    "CREATE TRIGGER orders_ai AFTER INSERT ON orders BEGIN"
+    " INSERT INTO orders_fts(rowid, note) VALUES (new.id, new.note); END",
+    "CREATE TRIGGER orders_ad AFTER DELETE ON orders BEGIN"
+    " INSERT INTO orders_fts(orders_fts, rowid, note) VALUES ('delete', old.id, old.note); END",
+    "CREATE TRIGGER orders_au AFTER UPDATE ON orders BEGIN"
+    " INSERT INTO orders_fts(orders_fts, rowid, note) VALUES ('delete', old.id, old.note);"
+    " INSERT INTO orders_fts(rowid, note) VALUES (new.id, new.note); END",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)"
+    " INSERT INTO customers SELECT i, 'name ' || i, i FROM n",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
+    " INSERT INTO orders SELECT i, 1 + i % 200, 'tea ' || i, i / 2.0 FROM n",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) INSERT INTO log SELECT i, 'x' FROM n",
+)
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    (folder / "argent").mkdir()
+    (folder / "argent" / "mirror.json").write_text('{"sources": ["../source.db"]}')
+    return CommandLine(folder, dsn)
+
+
+def rehearse(cli: CommandLine, *arguments: object) -> dict[str, Any]:
+    done = cli.run("cutover", "rehearse", "--json", *arguments, timeout=3 * LIMIT)
+    assert "Traceback" not in done.err, done
+    told = json.loads(done.out)
+    assert done.code == (0 if told["works"] else 1), done
+    (source,) = told["sources"]
+    assert isinstance(source, dict)
+    return source
+
+
+def everything(dsn: str) -> dict[str, Any]:
+    """All that Postgres has besides system objects: schemas, relations, functions, types, roles, and the rows."""
+    with psycopg.connect(dsn) as conn:
+        found: dict[str, Any] = {}
+        for name, query in {
+            "schemas": "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast)'",
+            "relations": "SELECT oid::regclass::text, relkind FROM pg_class WHERE oid >= 16384 AND relnamespace <>"
+            " 'pg_toast'::regnamespace",
+            "functions": "SELECT oid::regprocedure::text FROM pg_proc WHERE oid >= 16384",
+            "triggers": "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal",
+            "types": "SELECT oid::regtype::text FROM pg_type WHERE oid >= 16384",
+            "roles": "SELECT rolname FROM pg_roles WHERE rolname !~ 'mirror_test'",
+            "grants": "SELECT count(*) FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database WHERE datname ="
+            " current_database())",
+        }.items():
+            found[name] = sorted(map(str, conn.execute(query).fetchall()))
+        tables = conn.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND oid >= 16384 AND relnamespace NOT IN"
+            " ('pg_toast'::regnamespace)"
+        ).fetchall()
+        for (table,) in tables:
+            rows = conn.execute(f"SELECT t::text FROM {table} t".encode()).fetchall()
+            found[f"rows of {table}"] = sorted(str(row) for (row,) in rows)
+        return found
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_there_and_back_on_a_clone(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
+    writer.run(*SHOP)
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        for number in range(50):
+            writer.run(f"UPDATE orders SET note = 'coffee {number}' WHERE id = {1 + number}")
+            writer.run(f"INSERT INTO log VALUES ({number}, 'y')")
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        before, on_disk = everything(dsn), files(cli.state_dir)
+        content = writer.run("SELECT * FROM orders ORDER BY id"), writer.run("SELECT * FROM log ORDER BY rowid")
+        configuration = (cli.folder / "argent" / "mirror.json").read_text()
+        found = rehearse(cli)
+        assert found["works"] and found["problems"] == [], found
+        for pause in (found["to_postgres"], found["to_sqlite"]):
+            assert 0 < pause["p50_ms"] <= pause["p99_ms"] <= pause["worst_ms"]
+        assert found["load"]["recorded"] and found["calls"] > 0 and found["failed_calls"] == 0
+        assert found["parity"]["forward"].startswith("equal") and "rows are equal" in found["parity"]["back"]
+        # No trace, and the source is as it was.
+        assert files(cli.state_dir) == on_disk
+        assert everything(dsn) == before
+        assert (cli.folder / "argent" / "mirror.json").read_text() == configuration
+        assert (
+            writer.run("SELECT * FROM orders ORDER BY id"),
+            writer.run("SELECT * FROM log ORDER BY rowid"),
+        ) == content
+        assert len(processes_about(cli.state_dir / "rehearsals")) == 0
+
+
+def test_what_would_fail_is_named(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
+    """An order of nobody: SQLite does not mind, Postgres cannot make the foreign key."""
+    writer.run(*SHOP, "PRAGMA foreign_keys=OFF", "INSERT INTO orders VALUES (1000, 999, 'orphan', 1)")
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        before, on_disk = everything(dsn), files(cli.state_dir)
+        found = rehearse(cli)
+        assert not found["works"]
+        (problem,) = found["problems"]
+        assert problem["where"] == "the clone" and problem["next_step"], problem
+        assert "orders(customer) to customers: 1 rows refer to none: 999" in problem["detail"]
+        # How long the file was fenced before that was undone; and programs went on in it.
+        assert found["to_postgres"]["worst_ms"] > 0 and found["to_sqlite"] is None
+        assert found["failed_calls"] == 0 and found["parity"]["forward"].startswith("equal")
+        shown = cli.run("cutover", "rehearse", timeout=3 * LIMIT)
+        assert shown.code == 1 and "SOMETHING WOULD FAIL" in shown.out and "refer to none: 999" in shown.out
+        assert files(cli.state_dir) == on_disk
+        assert everything(dsn) == before
+
+
+def test_without_a_mirror_it_takes_a_rate_of_its_own(
+    cli: CommandLine, writer: Writer, database: Path, dsn: str
+) -> None:
+    """And what keeps the source itself from being moved is named."""
+    writer.run(*SHOP)
+    assert "is not mirrored" in cli.run("cutover", "rehearse", database).error
+    assert cli.run("up", database, "--once").code == 0
+    found = rehearse(cli)
+    assert not found["load"]["recorded"] and found["load"]["commits_per_second"] == 100
+    assert "no mirror of the source runs" in found["load"]["note"]
+    assert found["to_postgres"] is not None and found["to_sqlite"] is not None
+    assert {problem["where"] for problem in found["problems"]} == {"the source"} and not found["works"]
+    assert "mirror" in {problem["what"] for problem in found["problems"]}
+
+
+def test_a_source_without_rows_cannot_be_rehearsed(cli: CommandLine, writer: Writer, database: Path, dsn: str) -> None:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    with cli.up(database):
+        before, on_disk = everything(dsn), files(cli.state_dir)
+        assert "no table has a row" in cli.run("cutover", "rehearse").error
+        assert everything(dsn) == before and files(cli.state_dir) == on_disk
+
+
+def test_a_file_without_a_wal(cli: CommandLine, database: Path, dsn: str) -> None:
+    with Writer(database) as writer:
+        writer.run(*SHOP)
+        with cli.up(database):
+            assert cli.run("parity").code == 0
+            found = rehearse(cli)
+            assert found["to_postgres"] is not None and found["parity"]["forward"].startswith("equal"), found
+
+
+def test_the_memory_of_an_agent_under_load(cli: CommandLine, folder: Path, dsn: str) -> None:
+    """Its profile, in a schema of its own, for an agent of its own; while its program goes on writing."""
+    source = folder / "memory.db"
+    (folder / "argent" / "mirror.json").write_text('{"sources": ["../memory.db"]}')
+    with create_store(source) as writer:
+        for number in range(100):
+            writer.run(item(str(number), embedding=vector(number, 2)))
+        with cli.up(source):
+            assert cli.run("parity").code == 0
+            ended = threading.Event()
+            written: list[int] = []
+
+            def write() -> None:
+                while not ended.is_set():
+                    writer.run(f"UPDATE memory_items SET reinforcement_count = {len(written)} WHERE id = '7'")
+                    written.append(1)
+
+            program = threading.Thread(target=write)
+            program.start()
+            try:
+                until(lambda: len(written) > 50)
+                relations = everything(dsn)["relations"]
+                found = rehearse(cli, "--acknowledge", "read differences")
+            finally:
+                ended.set()
+                program.join()
+            assert found["failed_calls"] == 0 and found["to_postgres"] and found["to_sqlite"], found
+            assert not [problem for problem in found["problems"] if problem["where"] == "the clone"], found
+            assert found["load"]["recorded"]
+            left = everything(dsn)
+            assert left["relations"] == relations
+            assert not [row for name, rows in left.items() for row in rows if "rehearsal" in row], "no trace"
+            # The mirror of the source has gone on.
+            assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+            (status,) = json.loads(cli.run("status", "--json").out)["sources"]
+            assert status["gaps"] == [] and len(status["resyncs"]) == 1 and status["interruptions"] == 0
+
+
+def begin(cli: CommandLine, dsn: str, seen: str) -> subprocess.Popen[str]:
+    """A rehearsal that has come so far that a query of Postgres gives a row."""
+    process = cli.start("cutover", "rehearse", stdout=subprocess.DEVNULL)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        until(lambda: conn.execute(seen.encode()).fetchone() is not None, alive=lambda: process.poll() is None)
+    return process
+
+
+MOMENTS = {
+    "mirroring": "SELECT 1 FROM mirror.sources WHERE schema_name LIKE 'mirror\\_rehearsal%'",
+    "in phase 3": "SELECT 1 FROM mirror.phase WHERE phase = 3",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_cleaned(cli: CommandLine, writer: Writer, database: Path, dsn: str, moment: str) -> None:
+    writer.run(*SHOP)
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        before, on_disk = everything(dsn), files(cli.state_dir)
+        process = begin(cli, dsn, MOMENTS[moment])
+        assert stop(process, signal.SIGKILL) == -signal.SIGKILL
+        (place,) = (cli.state_dir / "rehearsals").iterdir()
+        # What it has started notices.
+        until(lambda: not processes_about(place))
+        done = cli.run("cutover", "rehearse", "--clean")
+        assert done.code == 0 and place.name in done.out, done
+        assert files(cli.state_dir) == on_disk
+        assert everything(dsn) == before
+        assert "nothing is left" in cli.run("cutover", "rehearse", "--clean").out
+
+
+def test_the_next_one_cleans_and_one_that_runs_is_left_alone(
+    cli: CommandLine, writer: Writer, database: Path, dsn: str
+) -> None:
+    writer.run(*SHOP)
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        before, on_disk = everything(dsn), files(cli.state_dir)
+        first = begin(cli, dsn, MOMENTS["in phase 3"])
+        assert "nothing is left" in cli.run("cutover", "rehearse", "--clean").out
+        stop(first, signal.SIGKILL)
+        assert rehearse(cli)["works"]
+        assert files(cli.state_dir) == on_disk
+        assert without_runs(everything(dsn)) == without_runs(before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(
+    cli: CommandLine, writer: Writer, database: Path, dsn: str, number: signal.Signals, code: int
+) -> None:
+    writer.run(*SHOP)
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        before, on_disk = everything(dsn), files(cli.state_dir)
+        assert stop(begin(cli, dsn, MOMENTS["in phase 3"]), number) == code
+        assert files(cli.state_dir) == on_disk
+        assert everything(dsn) == before
+        assert not processes_about(cli.state_dir / "rehearsals")
+
+
+def without_runs(found: dict[str, Any]) -> dict[str, Any]:
+    """Without the comparisons of the background, which come at any time."""
+    return {name: rows for name, rows in found.items() if name != "rows of mirror.parity_runs"}
