@@ -13,6 +13,7 @@ from typing import Any
 
 from mirror.cli.options import schema_of
 from mirror.cli.status import status_of
+from mirror.core.checks import Code
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, SinkError, StateError
@@ -35,14 +36,33 @@ from mirror.postgres.profiles import PROFILES
 from mirror.postgres.sessions import connect
 from mirror.postgres.target import load_targets
 
-#: Guard rails that say something of this moment and machine, where the clone has a mirror of its own.
-_OF_THE_MOMENT = frozenset({"lag", "disk"})
-#: Guard rails that another comparison may pass.
-_COMPARED = frozenset({"gaps since parity", "parity"})
+#: Guard rails that say as much of the clone as of the source: those that are about rows, tables and the way they are
+#: held. The others are about the mirror, the machine and the moment, and are looked at where they are true.
+_OF_THE_DATA = frozenset(
+    {
+        Code.RULE,
+        Code.POSTGRES,
+        Code.PGVECTOR,
+        Code.INDEXES,
+        Code.CONSTRAINT,
+        Code.SEQUENCE,
+        Code.LEFT_OUT,
+        Code.PARITY,
+        Code.GAPS,
+        Code.REJECTS,
+        Code.REFUSED,
+        Code.KEPT_TABLES,
+        Code.DISCREPANCIES,
+    }
+)
+#: Those that another comparison may pass.
+_COMPARED = frozenset({Code.PARITY, Code.GAPS})
 #: How often the clone is compared until no commit was missed meanwhile.
 _COMPARISONS = 5
 #: Seconds for the mirror of the clone to begin, and to copy it: a bound against waiting for ever.
 _MIRROR_SECONDS = 24 * 3600.0
+#: Seconds for which it may wait for something before that counts as an error.
+_PATIENCE_SECONDS = 30.0
 #: Commits of the writer before and after each move.
 _COMMITS = 20
 #: Seconds for which the writer writes before the first move, from which its rate is known.
@@ -118,8 +138,10 @@ class Rehearsal:
         self._judge_live(live)
         size = require_room(live.path, self._settings.state_dir)
         with Place(self._settings, self._dsn, live) as place:
-            self._note("done", "copy the file", f"{size >> 20:,} MB")
-            copy(live.path, place.database, lambda share: None)
+            self._note("begun", "copy the file", f"{size >> 20:,} MB")
+            begun = time.monotonic()
+            copy(live.path, place.database)
+            self._note("done", "copy the file", f"in {time.monotonic() - begun:,.1f} s")
             clone = place.configure()
             with place.log() as log:
                 mirror = place.start(
@@ -192,6 +214,7 @@ class Rehearsal:
             return process.poll() is None
 
         begun = time.monotonic()
+        waits: float | None = None
         while True:
             if not alive():
                 raise StateError("rehearse a move", "the clone's mirror", f"it has ended: {place.last_words()}")
@@ -202,10 +225,12 @@ class Rehearsal:
                 if not error.retryable:
                     raise
                 continue
-            if status.phase is Phase.FOLLOWING:
+            if status.phase is Phase.FOLLOWING and status.indexing is None:
                 break
-            if status.phase in (Phase.FAILED, Phase.WAITING) and status.last_error is not None:
-                raise StateError("rehearse a move", "the clone's mirror", status.last_error)
+            if status.phase is not Phase.WAITING:
+                waits = None
+            elif time.monotonic() - (waits := waits or time.monotonic()) > _PATIENCE_SECONDS:
+                raise StateError("rehearse a move", "the clone's mirror", status.last_error or "it waits")
             time.sleep(0.05)
         self._note("done", "mirror the clone", f"{status.tables:,} tables in {time.monotonic() - begun:,.1f} s")
 
@@ -330,18 +355,18 @@ class Rehearsal:
         return True
 
     def _rails(self, place: Place, clone: Settings) -> str:
-        """As the command judges, but for what only concerns this machine in this moment."""
+        """As the command judges, but only what is about the data."""
         from mirror.cli.moves import _MADE_LATER
 
         source = place.database
         known = {*self._acknowledged, *_MADE_LATER}
         folder = source_folder(clone.state_dir, source)
         verdict = judge(source, status_of(source, clone), folder, self._dsn, place.schema, known, "")
-        wrong = [rail for rail in verdict.rails if not rail.passed and rail.name not in _OF_THE_MOMENT]
+        wrong = [rail for rail in verdict.rails if not rail.passed and rail.code in _OF_THE_DATA]
         if wrong:
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
             steps = "; ".join(f"{rail.name}: {rail.next_step}" for rail in wrong)
-            kind = _GapsError if all(rail.name in _COMPARED for rail in wrong) else MirrorError
+            kind = _GapsError if all(rail.code in _COMPARED for rail in wrong) else MirrorError
             raise kind("move a source", str(source), detail, next_step=steps)
         return f"{len(verdict.rails):,} passed"
 

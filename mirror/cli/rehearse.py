@@ -19,7 +19,7 @@ from mirror.core.config.settings import Settings
 from mirror.cutover.rehearsal.pause import Pause
 from mirror.cutover.rehearsal.place import clean
 
-_MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
+_MARKS = {"begun": NOTE, "done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
 
 @cutover.command(

@@ -30,16 +30,19 @@ class RecentLoad:
         has written again counts once.
         """
         second, rows = int(now), dict[str, tuple[int, int, int]]()
-        if self._seconds and self._seconds[-1][0] == second:
-            # Replaced, not changed: another thread may read it.
-            _, before, known = self._seconds.pop()
-            commits, rows = commits + before, dict(known)
+        same = bool(self._seconds) and self._seconds[-1][0] == second
+        if same:
+            _, before, known = self._seconds[-1]
+            commits, rows = commits + before, dict(known)  # a copy: another thread may read that
         for result in results:
             updated = result.upserted - result.inserted
             if result.table in rows or len(rows) < MOST_TABLES:
                 one = rows.get(result.table, (0, 0, 0))
                 rows[result.table] = (one[0] + result.inserted, one[1] + updated, one[2] + result.deleted)
-        self._seconds.append((second, commits, rows))
+        if same:
+            self._seconds[-1] = (second, commits, rows)
+        else:
+            self._seconds.append((second, commits, rows))
 
     def recorded(self, now: float) -> RecordedLoad:
         """All of them as one load; seconds that are too long ago are left out."""

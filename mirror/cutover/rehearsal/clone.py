@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -39,8 +38,8 @@ def require_room(source: Path, folder: Path) -> int:
     return size
 
 
-def copy(source: Path, target: Path, progress: Callable[[float], None]) -> None:
-    """Copy a file through SQLite. ``progress``: told now and then which share is done; may raise, which ends it.
+def copy(source: Path, target: Path) -> None:
+    """Copy a file through SQLite.
 
     With a WAL no writer is held up. Without one a writer may have to wait for a few pages, and where it does not pause
     for long enough, :class:`SourceError` (retryable) is raised; also if the file cannot be read.
@@ -55,7 +54,7 @@ def copy(source: Path, target: Path, progress: Callable[[float], None]) -> None:
                 # A snapshot: what is committed meanwhile does not begin the copy anew.
                 there.execute("BEGIN")
                 there.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-            _copy(source, there, here, wal, progress)
+            _copy(source, there, here, wal)
             if wal:
                 there.execute("ROLLBACK")
                 here.pragma("journal_mode", "wal")
@@ -78,14 +77,11 @@ def _opened(source: Path, wal: bool) -> apsw.Connection:
     return made
 
 
-def _copy(
-    source: Path, there: apsw.Connection, here: apsw.Connection, wal: bool, progress: Callable[[float], None]
-) -> None:
+def _copy(source: Path, there: apsw.Connection, here: apsw.Connection, wal: bool) -> None:
     deadline = time.monotonic() + _STILL_SECONDS
     with here.backup("main", there, "main") as backup:
         while not backup.done:
             backup.step(_PAGES if wal else _PAGES_WITHOUT_WAL)
-            progress(1 - backup.remaining / max(backup.page_count, 1))
             if not wal and time.monotonic() > deadline:
                 raise SourceError(
                     "copy the file",

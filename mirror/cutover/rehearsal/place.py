@@ -161,27 +161,27 @@ def clean(state_dir: Path, dsn: str) -> list[str]:
 
     Raises ``SinkError``, ``StateError``.
     """
-    cleaned: dict[str, None] = {}
     folders = state_dir / "rehearsals"
-    names = sorted(os.listdir(folders)) if folders.is_dir() else []
-    for name in filter(_NAME.fullmatch, names):
-        if _remove_left_over(folders / name):
-            cleaned[name] = None
+    names = {name for name in (os.listdir(folders) if folders.is_dir() else ()) if _NAME.fullmatch(name)}
+    cleaned = []
     with connect(dsn, name="mirror rehearsal", raw=True) as conn:
         with translated("clean up rehearsals"):
             (there,) = conn.execute("SELECT to_regclass('mirror.vector_dimensions') IS NOT NULL").fetchone() or (False,)
             like = SCHEMA.replace("_", "\\_") + "%"
             schemas = [str(row[0]) for row in conn.execute(_LEFT, (like,)).fetchall()] if there else []
-        for schema in sorted(schemas):
-            name = schema.removeprefix(SCHEMA)
-            if _NAME.fullmatch(name) and _try_lock(conn, name):
-                _remove_from_postgres(conn, schema)
-                cleaned[name] = None
-    return list(cleaned)
+        names |= {schema.removeprefix(SCHEMA) for schema in schemas if _NAME.fullmatch(schema.removeprefix(SCHEMA))}
+        for name in sorted(names):
+            # Both locks: the folder of one that has just begun is not locked yet, and another server may have it.
+            if not _try_lock(conn, name) or not _remove_left_over(folders / name):
+                continue
+            if there:
+                _remove_from_postgres(conn, f"{SCHEMA}{name}")
+            cleaned.append(name)
+    return cleaned
 
 
 def _remove_left_over(folder: Path) -> bool:
-    """Remove the folder of a rehearsal, unless that still runs."""
+    """Remove the folder of a rehearsal, if there is one; False: it still runs."""
     try:
         with open(folder / _LOCK_FILE, "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,7 +190,7 @@ def _remove_left_over(folder: Path) -> bool:
     except BlockingIOError:
         return False
     except FileNotFoundError:
-        return False  # another one removes it
+        pass
     return True
 
 

@@ -26,8 +26,8 @@ from mirror.postgres.target import ROWID, Conn, Target
 from mirror.replica.declared import Declared, read_declarations
 from mirror.reverse.writer import rowid_name
 
-#: Rows of a table that the writer writes to.
-MOST_KEYS = 1000
+#: Rows of a table that the writer writes to; and how many there must be for some of them to be taken.
+MOST_KEYS, LEAST_ROWS = 1000, 10
 _CHECK = re.compile(r"\bcheck\b", re.IGNORECASE)
 
 
@@ -74,12 +74,14 @@ def statements_of(
                 table = declared.table(target.source)
                 if table is None or target.virtual is not None:
                     continue
-                if db.execute(f"SELECT 1 FROM {quoted(table.name)} LIMIT 1").get is None:
+                [[rows]] = db.execute(
+                    f"SELECT count(*) FROM (SELECT 1 FROM {quoted(table.name)} LIMIT {LEAST_ROWS})"
+                ).fetchall()
+                if not rows:
                     continue
+                swappable = rows == LEAST_ROWS and table.name.lower() not in referred
                 bound_columns = {name for each in wanted if each.table == target.name for name in each.columns}
-                found[target.source] = _statements(
-                    db, conn, target, table, table.name.lower() not in referred, bound_columns
-                )
+                found[target.source] = _statements(db, conn, target, table, swappable, bound_columns)
     except apsw.Error as error:
         raise SourceError("rehearse a move", str(database), f"{type(error).__name__}: {error}") from error
     return found

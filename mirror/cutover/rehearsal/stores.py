@@ -63,8 +63,9 @@ class Store:
         self.begin()
         try:
             for rows, (updates, swaps) in zip(self.tables, counts, strict=True):
-                if self._simple:
-                    updates, swaps = updates + 2 * swaps, 0
+                most = 0 if self._simple else len(rows.keys) // 4
+                if swaps > most:
+                    updates, swaps = updates + 2 * (swaps - most), most
                 new: list[Sequence[Any]] = []
                 old = rows.taken[:swaps]
                 for row in old:
@@ -135,6 +136,10 @@ class Store:
         """End the transaction, as if it had not been. Raises nothing."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Close the connection."""
+        raise NotImplementedError
+
 
 class SqliteStore(Store):
     """The clone of the file."""
@@ -179,6 +184,10 @@ class SqliteStore(Store):
         """End the transaction, as if it had not been."""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
 
 
 class PostgresStore(Store):
@@ -233,6 +242,10 @@ class PostgresStore(Store):
                 self._conn.execute("ROLLBACK")
             except psycopg.Error:
                 self._conn.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._conn.close()
 
 
 def _kind(error: psycopg.Error) -> Exception:

@@ -35,11 +35,6 @@ class Work(msgspec.Struct, frozen=True):
     """Commits a second."""
     tables: list[TableWork]
 
-    @property
-    def rows_per_commit(self) -> float:
-        """A row that is deleted and one that comes are two."""
-        return sum(table.updates + 2 * table.swaps for table in self.tables)
-
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -79,6 +74,8 @@ def workload(load: RecordedLoad | None, statements: Mapping[str, TableStatements
             work.append(TableWork(statements[name], updated * per_commit, swaps))
         else:
             work.append(TableWork(statements[name], updated * per_commit + 2 * swaps, 0))
+    # The others are there so that a commit always finds a row.
+    work += [TableWork(statements[name], 0, 0) for name in statements if name not in known]
     note = f"of {load.commits:,} commits in {load.seconds:,} s of the last minutes, at the rate of the busiest second"
     if left := sorted(load.tables.keys() - known.keys()):
         note += f"; without {', '.join(left[:3])}{' and others' if len(left) > 3 else ''}"

@@ -63,6 +63,9 @@ class _Writer:
             self._call(self._counts(), stop)
             if time.monotonic() - self._told > _TELL:
                 self._tell()
+        for store in self._stores.values():
+            store.close()
+        self._live.close()
         self._tell(ended=True)
 
     def _counts(self) -> list[tuple[int, int]]:
