@@ -243,7 +243,7 @@ class Rehearsal:
             load.await_commits("sqlite", _COMMITS)
             load.wait(lambda: load.sqlite[-1] - load.sqlite[0] >= _STEADY_SECONDS)
             begun = time.monotonic()
-            self._there_and_back(place, clone, load)
+            in_file = self._there_and_back(place, clone, load)
             load.stop()
             outcome.rate = _rate(load.times(), begun)
             outcome.calls, outcome.failed = load.calls, load.failed
@@ -252,7 +252,8 @@ class Rehearsal:
                 detail = f"{load.failed:,} of {load.calls:,}: {'; '.join(load.errors)}"
                 step = "look at these errors: programs would meet them, too"
                 outcome.problems.append(Problem("the clone", "failed calls", detail, step))
-        outcome.parity = self._compare(place)
+        if in_file:
+            outcome.parity = self._compare(place)
 
     def _work(self, place: Place, clone: Settings, live: Live, recorded: RecordedLoad | None) -> Work:
         profile = PROFILES.get(live.profile)
@@ -289,6 +290,10 @@ class Rehearsal:
         headline = f"{report['verdict']}: {len(report['tables']):,} tables, {report['rows']:,} rows"
         if wrong := [table["table"] for table in report["tables"] if table["status"] != "equal"]:
             headline += f"; not {', '.join(wrong)}"
+            examples = [(table["table"], each) for table in report["tables"] for each in table["examples"]]
+            for table, each in examples[:_MOST_REJECTS]:
+                values = f"{each['source_value']} in SQLite, {each['target_value']} in Postgres"
+                headline += f"; {table} {each['key']}: {each['kind']} {each['column'] or ''} {values}"
         if report["reason"]:
             headline += f"; {report['reason']}"
         if process.returncode:
@@ -297,10 +302,11 @@ class Rehearsal:
         self._note("failed" if process.returncode else "done", "compare the clone with Postgres", headline)
         return headline
 
-    def _there_and_back(self, place: Place, clone: Settings, load: Load) -> None:
+    def _there_and_back(self, place: Place, clone: Settings, load: Load) -> bool:
+        """Returns False if the clone could not be moved back: then the file does not count."""
         outcome = self._outcome
         if not self._forward(place, clone):
-            return
+            return True
         begun = time.monotonic()
         there = self._forward(place, clone)
         ended = time.monotonic()
@@ -312,10 +318,11 @@ class Rehearsal:
             outcome.moved = self._move(place, clone, back=True)
             ended = time.monotonic()
             if not outcome.moved:
-                return
+                return False
             load.await_commits("sqlite", _COMMITS)
             outcome.back = measure(load.times(), begun, ended)
         outcome.moved = self._move(place, clone, back=True) and there
+        return True
 
     def _forward(self, place: Place, clone: Settings) -> bool:
         for _ in range(_COMPARISONS):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.commands import CommandLine
 from tests.support.source import Writer, WriterError
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 CONFIGURATION = """{
   // ours
@@ -137,3 +137,35 @@ def test_a_stray_writer_is_reported(
         writer.run("DELETE FROM notes WHERE id = 99")
         rollback(cli)
         assert writer.run("SELECT id FROM notes") == [[1], [2]]
+
+
+def test_a_transaction_over_several_tables_does_not_meet_the_way_back_in_a_deadlock(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+    dsn: str,
+) -> None:
+    """It has a row of one table when the tables are held, and writes to another one then."""
+    writer.run(*(f"CREATE TABLE {name}(id INTEGER PRIMARY KEY, n INTEGER)" for name in "ab"))
+    writer.run(*(f"INSERT INTO {name} VALUES (1, 0)" for name in "ab"))
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        advance(cli)
+        advance(cli)
+        waiting = (
+            "SELECT w.relation::regclass::text FROM pg_locks w JOIN pg_locks h ON h.pid = w.pid AND h.granted AND"
+            " h.mode = w.mode AND h.relation <> w.relation"
+            " WHERE NOT w.granted AND w.mode = 'ShareRowExclusiveLock' AND h.relation IN ('a'::regclass, 'b'::regclass)"
+        )
+        with psycopg.connect(dsn) as program:
+            # Whichever is locked last.
+            program.execute("UPDATE b SET n = 1")
+            process = cli.start("cutover", "rollback")
+            until(lambda: postgres.execute(waiting).fetchone() == ("b",), alive=lambda: process.poll() is None)
+            program.execute("UPDATE a SET n = 1")
+            program.commit()
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+        assert writer.run("SELECT (SELECT n FROM a), (SELECT n FROM b)") == [[1, 1]]
