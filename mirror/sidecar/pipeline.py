@@ -147,6 +147,7 @@ class Pipeline:
             self._sink = None
         self._feed.disconnect()
         self._source.close()
+        self._forget_copy()
         self.requests.sealed = sealed
         serve, check, stopping = self._mailbox.serve, self._check, self._stopping
         carry_back(self.task, self.status, serve, check, stopping, self._faults, self._publishing)
@@ -192,10 +193,14 @@ class Pipeline:
             # the source.
             self._distrusted = True
             self._agreed = False
-            if self._replica is not None:
-                self._replica.close()
-                self._replica = None
-            Shadow.discard(self.task.folder)
+            self._forget_copy()
+
+    def _forget_copy(self) -> None:
+        """Copy the source again: what changes in Postgres alone, and back in the file, does not differ from the copy."""
+        if self._replica is not None:
+            self._replica.close()
+            self._replica = None
+        Shadow.discard(self.task.folder)
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -456,10 +461,7 @@ class Pipeline:
         self._agreed = False
         self.status.phase = Phase.SNAPSHOT
         self._publish()
-        if self._replica is not None:
-            self._replica.close()
-            self._replica = None
-        Shadow.discard(self.task.folder)
+        self._forget_copy()
         position = self._sink and self._sink.position
         floor = 1 + max((lsn.generation for lsn in (self._feed.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(

@@ -169,3 +169,31 @@ def test_a_transaction_over_several_tables_does_not_meet_the_way_back_in_a_deadl
         _, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, err
         assert writer.run("SELECT (SELECT n FROM a), (SELECT n FROM b)") == [[1, 1]]
+
+
+def test_what_was_changed_in_postgres_and_back_in_the_file_is_mirrored(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """The file is then as the mirror knew it before phase 3, and Postgres is not."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO t VALUES (1, 0), (2, 0)")
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        advance(cli)
+        advance(cli)
+        postgres.execute("UPDATE t SET n = 1 WHERE id = 1")
+        postgres.execute("INSERT INTO t VALUES (3, 0)")
+        until(lambda: writer.run("SELECT * FROM t") == [[1, 1], [2, 0], [3, 0]])
+    process = cli.start("cutover", "rollback")
+    until(lambda: postgres.execute("SELECT sealed_at FROM mirror.phase").fetchone() == (None,))
+    writer.run("UPDATE t SET n = 0 WHERE id = 1", "DELETE FROM t WHERE id = 3")
+    with cli.up(database, wait=False):
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+        assert cli.run("wait").code == 0
+        done = cli.run("parity")
+        assert done.code == 0, done
+        assert postgres.execute("SELECT * FROM t ORDER BY id").fetchall() == [(1, 0), (2, 0)]
