@@ -196,7 +196,7 @@ class Pipeline:
             self._forget_copy()
 
     def _forget_copy(self) -> None:
-        """Copy the source again: what changes in Postgres alone, and back in the file, does not differ from the copy."""
+        """Copy it again: what changes in Postgres alone, and back in the file, does not differ from the copy."""
         if self._replica is not None:
             self._replica.close()
             self._replica = None
