@@ -13,6 +13,7 @@ import click
 import psycopg
 from rich.console import Console
 
+from mirror.cli import rehearse as rehearse
 from mirror.cli.cutover import _acknowledge, _dry_run, cutover
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line

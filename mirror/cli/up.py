@@ -37,6 +37,7 @@ from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SourceError
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
+from mirror.core.status import Phase
 from mirror.replica.source_connection import OpenSource
 from mirror.replica.unmerged import commits_stay_in_log
 from mirror.sidecar.parity_watch import ParityWatch
@@ -195,6 +196,8 @@ def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> l
                 if pipeline in waiting and (problem := _given_up(pipeline, patience)) is not None:
                     gave_up.append(problem)
                     del waiting[pipeline]
+                elif pipeline in waiting and pipeline.status.phase is Phase.REVERSE:
+                    del waiting[pipeline]  # what is not carried back yet stays in Postgres, for the next mirror
                 if pipeline.status.caught_up_at is None:
                     continue
                 _announce(pipeline, announced, bars)

@@ -25,6 +25,8 @@ from mirror.core.messages import (
     History,
     HistoryAnswer,
     Hold,
+    Load,
+    LoadAnswer,
     Mark,
     Marked,
     Reach,
@@ -43,6 +45,7 @@ from mirror.core.messages import (
 )
 from mirror.core.peer import connect, silent
 from mirror.core.positions import Lsn, Salts
+from mirror.core.recorded_load import RecordedLoad
 from mirror.core.sockets import control_path
 from mirror.core.status import StatusReport
 
@@ -135,6 +138,10 @@ class ControlClient:
         lag in it (seconds), and the number of transactions.
         """
         return self._ask(History(), HistoryAnswer).seconds
+
+    def load(self) -> RecordedLoad:
+        """What programs have written to the source in the last minutes."""
+        return self._ask(Load(), LoadAnswer).load
 
     def wait(self, timeout: float, slack: float = _SLACK_SECONDS) -> bool:
         """Wait until all that was committed at the call is applied; False after ``timeout`` seconds.

@@ -48,6 +48,10 @@ Epoch of a source: no lock but a number, ``epoch`` in ``mirror.sources`` (``post
     checked by the statement that moves the position in every transaction; a mirror with an older one gets
     ``FencedError`` (SQLSTATE MR001 from ``mirror.advance``), and its transaction is rolled back. Nothing to release:
     the next mirror raises it.
+Rehearsal: F, ``lock`` in its folder, and S, two keys, ``0x6D697268`` and its name (``cutover/rehearsal/place.py``)
+    Protect what a rehearsal has made, on this machine and in Postgres, from being removed as left over. Taken without
+    waiting as it begins, kept to its end; what removes left-overs passes over one that has them. Holder killed: the
+    next rehearsal takes both, and removes it.
 Migrations: S, one key, ``0x6D6972726F72`` (``postgres/migrate.py``)
     Protects the schema ``mirror``. Taken, with waiting, by each ``Sink.open`` while it looks for and applies missing
     migrations. Holder killed: the migration that ran is rolled back with its transaction, and the next one applies it.

@@ -6,6 +6,8 @@ request                                            answer
 ``{"op": "status"}``                               ``{"answer": "status", "status": {...}}``
 ``{"op": "history"}``                              ``{"answer": "history", "seconds": [[second, worst lag,
                                                    transactions], ...]}``
+``{"op": "load"}``                                 ``{"answer": "load", "load": {...}}``: what programs have written in
+                                                   the last minutes
 ``{"op": "mark", "timeout"}``                      ``{"answer": "marked", "lsn": "g:f" or null}``: all that is
                                                    committed now; null: not known in time
 ``{"op": "applied", "lsn", "timeout"}``            ``{"answer": "applied", "applied": bool}``
@@ -35,6 +37,7 @@ from typing import Annotated, Any
 import msgspec
 
 from mirror.core.errors import RequestError
+from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import StatusReport, encode
 
 #: Bytes of a line with a request, and of one with an answer (a status lists every gap and refused table).
@@ -60,6 +63,10 @@ class Status(Request, frozen=True, tag="status"):
 
 class History(Request, frozen=True, tag="history"):
     """What was applied in the last minutes?"""
+
+
+class Load(Request, frozen=True, tag="load"):
+    """What have programs written in the last minutes?"""
 
 
 class Mark(Request, frozen=True, tag="mark"):
@@ -139,6 +146,12 @@ class HistoryAnswer(Answer, frozen=True, tag="history"):
     seconds: list[tuple[int, float, int]]
 
 
+class LoadAnswer(Answer, frozen=True, tag="load"):
+    """See :class:`mirror.sidecar.recent_load.RecentLoad`."""
+
+    load: RecordedLoad
+
+
 class Marked(Answer, frozen=True, tag="marked"):
     """A position; None: it is not known yet."""
 
@@ -179,8 +192,10 @@ class Refused(Answer, frozen=True, tag="refused"):
     error: dict[str, Any]
 
 
-AnyRequest = Status | History | Mark | Applied | Hold | Reach | Release | Retry | Repair | BeginMove | EndMove | Hook
-AnyAnswer = StatusAnswer | HistoryAnswer | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
+AnyRequest = (
+    Status | History | Load | Mark | Applied | Hold | Reach | Release | Retry | Repair | BeginMove | EndMove | Hook
+)
+AnyAnswer = StatusAnswer | HistoryAnswer | LoadAnswer | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
 
 _requests = msgspec.json.Decoder(AnyRequest)
 _answers = msgspec.json.Decoder(AnyAnswer)

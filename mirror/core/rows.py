@@ -75,3 +75,5 @@ class TableResult:
     upserted: int
     deleted: int
     rejected: int
+    inserted: int = 0
+    """Of those written, the rows that are new."""

@@ -38,6 +38,8 @@ KEPT = {
     "abort": "triggers refuse writes to it:",
     "watch": "nothing keeps them: what they write is found, and kept in mirror.strays",
 }
+#: Milliseconds to wait for one table; less than Postgres waits before it ends one of two transactions in a deadlock.
+GIVE_WAY_MS = 300
 #: Seconds until each running program has noticed that the configuration has changed (:mod:`mirror.storage.flags`).
 NOTICED_SECONDS = 1.0
 
@@ -146,12 +148,20 @@ class Move:
 
     def hold_postgres(self) -> str:
         """Keep programs from writing to the tables in Postgres; they may read."""
-        self.held = connect(self.dsn, name="mirror cutover", raw=True, autocommit=False)
-        with translated("hold the tables in Postgres", str(self.source)):
-            self.held.execute(f"SET LOCAL lock_timeout = '{int(WAIT_SECONDS)}s'".encode())
-            for target in self.targets:
-                self.held.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table_sql(target)))
-        return f"{len(self.targets):,} tables"
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                self.held = connect(self.dsn, name="mirror cutover", raw=True, autocommit=False)
+                with translated("hold the tables in Postgres", str(self.source)):
+                    self.held.execute(f"SET LOCAL lock_timeout = '{GIVE_WAY_MS}ms'".encode())
+                    for target in self.targets:
+                        self.held.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table_sql(target)))
+                return f"{len(self.targets):,} tables"
+            except SinkError as error:
+                # A program's transaction may wait for a table that is locked here, and be waited for here.
+                self.release_postgres()
+                if not error.retryable or time.monotonic() > deadline:
+                    raise
 
     def release_postgres(self) -> None:
         """Let programs write in Postgres again."""

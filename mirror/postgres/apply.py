@@ -151,7 +151,7 @@ class Transaction:
             if tracked:
                 for key in planner.reject_keys(change):
                     self._forget(target.source, key)
-            plans.append(count.add(planner.plan(change)))
+            plans.append(count.add(change, planner.plan(change)))
         for plan in plans:
             self._queue_deletes(planner, plan)
             if plan.rejected is not None:
@@ -286,10 +286,11 @@ class Counts:
     """What was done to the rows of one table."""
 
     def __init__(self) -> None:
-        self.upserted = self.deleted = self.rejected = 0
+        self.upserted = self.deleted = self.rejected = self.inserted = 0
 
-    def add(self, plan: RowPlan) -> RowPlan:
-        """Count what a plan needs; returns the plan."""
+    def add(self, change: RowChange, plan: RowPlan) -> RowPlan:
+        """Count what the plan of a change needs; returns the plan."""
+        self.inserted += change.before is None and plan.upsert is not None
         self.upserted += plan.upsert is not None
         self.deleted += plan.gone
         self.rejected += plan.rejected is not None
@@ -303,7 +304,7 @@ class Counts:
 
     def result(self, table: str) -> TableResult:
         """The counts as the caller gets them."""
-        return TableResult(table, self.upserted, self.deleted, self.rejected)
+        return TableResult(table, self.upserted, self.deleted, self.rejected, self.inserted)
 
 
 class Spilled(Generic[T]):
@@ -333,7 +334,7 @@ class Spilled(Generic[T]):
 
 def _planned(planner: RowPlanner, changes: Iterator[RowChange], count: Counts) -> Iterator[tuple[RowChange, RowPlan]]:
     def plan(change: RowChange) -> tuple[RowChange, RowPlan]:
-        return change, count.add(planner.plan(change))
+        return change, count.add(change, planner.plan(change))
 
     return map(plan, changes)  # not a generator, which would hold a change while the next one is read
 

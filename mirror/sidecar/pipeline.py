@@ -148,6 +148,7 @@ class Pipeline:
             self._sink = None
         self._feed.disconnect()
         self._source.close()
+        self._forget_copy()
         self.requests.sealed = sealed
         loop = (self._mailbox.serve, self._check, self._stopping, self._faults, self._publishing)
         carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers)
@@ -193,10 +194,14 @@ class Pipeline:
             # the source.
             self._distrusted = True
             self._agreed = False
-            if self._replica is not None:
-                self._replica.close()
-                self._replica = None
-            Shadow.discard(self.task.folder)
+            self._forget_copy()
+
+    def _forget_copy(self) -> None:
+        """Copy it again: what changes in Postgres alone, and back in the file, does not differ from the copy."""
+        if self._replica is not None:
+            self._replica.close()
+            self._replica = None
+        Shadow.discard(self.task.folder)
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -403,9 +408,7 @@ class Pipeline:
         results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows)
         self._publish()
         self.hooks.end(replica, self._source.inode)
-        self.status.commits += found.commits
-        self.status.transactions += 1
-        self.status.rows += sum(result.upserted + result.deleted for result in results)
+        self.status.has_applied(found.commits, results, compared=compared)
         if may_be_known(self.task, self._sink, results, replica.schema is not schema) and is_recognised(replica):
             self._load_again(replica, "it was recognised as a MemuStore")
         self._update_status()
@@ -458,10 +461,7 @@ class Pipeline:
         self._agreed = False
         self.status.phase = Phase.SNAPSHOT
         self._publish()
-        if self._replica is not None:
-            self._replica.close()
-            self._replica = None
-        Shadow.discard(self.task.folder)
+        self._forget_copy()
         position = self._sink and self._sink.position
         floor = 1 + max((lsn.generation for lsn in (self._feed.captured, position and position.lsn) if lsn), default=0)
         replica = self._replica = copy_source(

@@ -10,7 +10,7 @@ import contextlib
 import shlex
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from mirror.core.errors import MirrorError, SourceError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position
+from mirror.core.rows import TableResult
 from mirror.core.source_settings import proposed_schema
 from mirror.core.status import (
     STATUS_FILE,
@@ -42,6 +43,7 @@ from mirror.core.status import (
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
+from mirror.sidecar.recent_load import RecentLoad
 from mirror.sidecar.refused import causes
 from mirror.sidecar.rule_notes import begun, rule_notes
 
@@ -151,6 +153,7 @@ class SourceStatus:
         self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
         #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
+        self.load = RecentLoad()
 
     def has_captured(self, lsn: Lsn) -> None:
         """The spool has everything up to here."""
@@ -173,6 +176,14 @@ class SourceStatus:
             _, worst, before = self._lags.pop()
             lag, number = max(lag, worst), before + 1
         self._lags.append((second, lag, number))
+
+    def has_applied(self, commits: int, results: Collection[TableResult], *, compared: bool) -> None:
+        """A transaction in Postgres has applied so many commits; ``compared``: as a comparison of pages found them."""
+        self.commits += commits
+        self.transactions += 1
+        self.rows += sum(result.upserted + result.deleted for result in results)
+        if not compared:  # else it is not known when they were committed
+            self.load.add(time.time(), commits, results)
 
     def history(self) -> list[tuple[int, float, int]]:
         """The seconds in which something was applied, oldest first: Unix time, worst lag in seconds, transactions."""

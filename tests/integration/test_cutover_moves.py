@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.commands import CommandLine
 from tests.support.source import Writer, WriterError
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 CONFIGURATION = """{
   // ours
@@ -138,3 +138,63 @@ def test_a_stray_writer_is_reported(
         until(lambda: not strays())
         rollback(cli)
         assert writer.run("SELECT id FROM notes") == [[1], [2]]
+
+
+def test_a_transaction_over_several_tables_does_not_meet_the_way_back_in_a_deadlock(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+    dsn: str,
+) -> None:
+    """It has a row of one table when the tables are held, and writes to another one then."""
+    writer.run(*(f"CREATE TABLE {name}(id INTEGER PRIMARY KEY, n INTEGER)" for name in "ab"))
+    writer.run(*(f"INSERT INTO {name} VALUES (1, 0)" for name in "ab"))
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        advance(cli)
+        advance(cli)
+        waiting = (
+            "SELECT w.relation::regclass::text FROM pg_locks w JOIN pg_locks h ON h.pid = w.pid AND h.granted AND"
+            " h.mode = w.mode AND h.relation <> w.relation"
+            " WHERE NOT w.granted AND w.mode = 'ShareRowExclusiveLock' AND h.relation IN ('a'::regclass, 'b'::regclass)"
+        )
+        with psycopg.connect(dsn) as program:
+            # Whichever is locked last.
+            program.execute("UPDATE b SET n = 1")
+            process = cli.start("cutover", "rollback")
+            until(lambda: postgres.execute(waiting).fetchone() == ("b",), alive=lambda: process.poll() is None)
+            program.execute("UPDATE a SET n = 1")
+            program.commit()
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+        assert writer.run("SELECT (SELECT n FROM a), (SELECT n FROM b)") == [[1, 1]]
+
+
+def test_what_was_changed_in_postgres_and_back_in_the_file_is_mirrored(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """The file is then as the mirror knew it before phase 3, and Postgres is not."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO t VALUES (1, 0), (2, 0)")
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        advance(cli)
+        advance(cli)
+        postgres.execute("UPDATE t SET n = 1 WHERE id = 1")
+        postgres.execute("INSERT INTO t VALUES (3, 0)")
+        until(lambda: writer.run("SELECT * FROM t") == [[1, 1], [2, 0], [3, 0]])
+    process = cli.start("cutover", "rollback")
+    until(lambda: postgres.execute("SELECT sealed_at FROM mirror.phase").fetchone() == (None,))
+    writer.run("UPDATE t SET n = 0 WHERE id = 1", "DELETE FROM t WHERE id = 3")
+    with cli.up(database, wait=False):
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+        assert cli.run("wait").code == 0
+        done = cli.run("parity")
+        assert done.code == 0, done
+        assert postgres.execute("SELECT * FROM t ORDER BY id").fetchall() == [(1, 0), (2, 0)]

@@ -40,7 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "hook.wire",
         "reverse",
     ),
-    "cutover": ("core", "replica.declared", "postgres", "parity.proof", "reverse"),
+    "cutover": ("core", "replica.declared", "postgres", "parity.proof", "reverse", "storage.flags"),
     "cli": (
         "core",
         "sqlite",
@@ -183,6 +183,7 @@ def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
         "mirror.reverse.writer",
         "mirror.reverse.proof",
         "mirror.cutover.fence",
+        "mirror.cutover.rehearsal.",
     )
     assert module.startswith(allowed)
 

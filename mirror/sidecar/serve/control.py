@@ -33,6 +33,8 @@ from mirror.core.messages import (
     HistoryAnswer,
     Hold,
     Hook,
+    Load,
+    LoadAnswer,
     Mark,
     Marked,
     Reach,
@@ -245,6 +247,8 @@ class _Connection(socketserver.StreamRequestHandler):
                 return StatusAnswer(pipeline.status.report())
             case History():
                 return HistoryAnswer(pipeline.status.history())
+            case Load():
+                return LoadAnswer(pipeline.status.load.recorded(time.time()))
             case Mark(timeout):
                 try:
                     return Marked(str(requests.mark().result(timeout)))
