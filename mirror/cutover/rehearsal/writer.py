@@ -1,7 +1,8 @@
 """The process that writes during a rehearsal, as a program on a storage adapter does.
 
-It writes to the store that the clone's configuration says, follows that within a moment, and tries again what meets a
-lock, or a table from which programs were moved back. ``python -m mirror.cutover.rehearsal.writer FILE``: the file is
+It writes to the store that the clone's mirror says (:mod:`mirror.core.published`), or else its configuration, waits
+while it says that programs are being moved, and tries again what meets a lock, or a table from which programs were
+moved back. ``python -m mirror.cutover.rehearsal.writer FILE``: the file is
 the :class:`~mirror.cutover.rehearsal.workload.Work` as JSON. It prints :class:`Told` lines, ends after a line on stdin,
 and at once where stdin ends, because then the rehearsal was killed.
 """
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import msgspec
 
+from mirror.core.folders import resolve, source_folder
+from mirror.core.published import PublishedReader
 from mirror.cutover.rehearsal.stores import LaterError, NotTakenError, PostgresStore, SqliteStore, Store
 from mirror.cutover.rehearsal.workload import Work
 from mirror.storage.flags import LiveSettings
@@ -47,6 +50,7 @@ class _Writer:
     def __init__(self, work: Work, dsn: str) -> None:
         self._work = work
         self._live = LiveSettings(work.config)
+        self._published = PublishedReader(source_folder(self._live.current.state_dir, resolve(work.database)))
         # Both from the start: a program has its connections when it is moved.
         self._stores: dict[str, Store] = {"sqlite": SqliteStore(work), "postgres": PostgresStore(work, dsn)}
         self._place = "sqlite"
@@ -66,6 +70,7 @@ class _Writer:
         for store in self._stores.values():
             store.close()
         self._live.close()
+        self._published.close()
         self._tell(ended=True)
 
     def _counts(self) -> list[tuple[int, int]]:
@@ -80,8 +85,13 @@ class _Writer:
         return counts
 
     def _store(self) -> Store:
-        storage = self._live.current.storage
-        place = "postgres" if storage.backend == "postgres" or "sqlite" not in storage.write_to else "sqlite"
+        found, storage = self._published.read(), self._live.current.storage
+        moved = storage.backend == "postgres" or "sqlite" not in storage.write_to
+        if found is not None and found.in_phases:
+            moved = found.sealed
+        if found is not None and not moved and found.moving:
+            raise LaterError("programs are being moved")
+        place = "postgres" if moved else "sqlite"
         if place != self._place:
             self._stores[self._place].forget()
             self._place = place
@@ -91,8 +101,8 @@ class _Writer:
         self._calls += 1
         begun = time.monotonic()
         while True:
-            store = self._store()
             try:
+                store = self._store()
                 self._rows += store.write(counts)
                 self._times[self._place].append(time.monotonic())
                 return
