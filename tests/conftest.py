@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ from mirror.storage import newest
 from tests.support.mirrors import MirrorProcess
 from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
+
+
+# In the background of a shell these are ignored, and so would they be by the commands that are tested.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ from psycopg.sql import SQL
 
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
-from mirror.core.errors import ControlError, SinkError, SourceError
+from mirror.core.errors import ControlError, NotRunningError, SinkError, SourceError
 from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences, strays
 from mirror.cutover.fence import Fence
@@ -188,9 +188,16 @@ class Move:
 
     def begin_pause(self) -> str:
         """Have programs on storage adapters wait."""
+        deadline = time.monotonic() + WAIT_SECONDS
         self.mover = self.control()
-        self.mover.begin_move()
-        return ""
+        while True:
+            try:
+                self.mover.begin_move()
+                return ""
+            except SourceError as error:  # it is behind at this moment
+                if not error.retryable or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def end_pause(self) -> None:
         """Have them go on, where the row of the phase says."""
@@ -406,8 +413,11 @@ class Move:
 
     def turn_back(self) -> str:
         """Have the mirror see that the file is the original again, and say so to programs."""
-        with self.control() as client:
-            client.end_move()
+        try:
+            with self.control() as client:
+                client.end_move()
+        except NotRunningError:
+            return "no mirror runs: one that starts says so"
         return self._await_mirror(set(MirrorPhase) - {MirrorPhase.REVERSE})
 
     def await_following(self) -> str:

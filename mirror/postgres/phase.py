@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from mirror.core.errors import FencedError, SealedError
+from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
 
@@ -31,8 +32,9 @@ class Phase(NamedTuple):
 
 
 def read(conn: Conn, source_id: int) -> Phase:
-    """The phase of a source; raises psycopg's errors."""
-    row = conn.execute(statement("phase_read"), (str(source_id),)).fetchone()
+    """The phase of a source. Raises ``SinkError``."""
+    with translated("read the phase"):
+        row = conn.execute(statement("phase_read"), (str(source_id),)).fetchone()
     assert row is not None
     return Phase(*row)
 

@@ -150,8 +150,7 @@ class Sink:
 
     def require_unsealed(self) -> None:
         """Raise :class:`SealedError` if Postgres is the original of the source now; ``SinkError``."""
-        with translated("read the phase", self._path):
-            self.in_phases = require_unsealed(self._conn, self._source_id, self._path)
+        self.in_phases = require_unsealed(self._conn, self._source_id, self._path)
 
     def _read_source(self) -> lease.Holder:
         """Read the source's row; return the mirror that last took it."""
@@ -215,11 +214,6 @@ class Sink:
     def rejects(self) -> dict[str, int]:
         """How many rows Postgres could not hold, by source table; tables without rejects are not in it."""
         return dict(self._rejects)
-
-    @property
-    def reject_total(self) -> int:
-        """How many rows of the source Postgres could not hold."""
-        return sum(self._rejects.values())
 
     def load(
         self,
@@ -399,10 +393,9 @@ class Sink:
 
         ``widen``: types that hold more, which columns get first, by source table and column. ``rekey``: tables that the
         batch rebuilds because their declared key has NULL. ``careful``: what Postgres refuses is saved as rejects
-        and refusals, and the rest applied. After :class:`ColumnMisfit`, :class:`NullInKey` or
-        :class:`RefusedError` nothing has been applied; decode the batch again and call this with ``widen``,
-        ``rekey`` or ``careful``.
-        Raises :class:`FencedError` if another mirror took over, :class:`SinkError` otherwise.
+        and refusals, and the rest applied. After :class:`ColumnMisfit`, :class:`NullInKey` or :class:`RefusedError`
+        nothing has been applied; decode the batch again and call this with ``widen``, ``rekey`` or ``careful``. Raises
+        :class:`FencedError` if another mirror took over, :class:`SinkError` otherwise.
         """
         with self._transaction("apply a batch"):
             lsn = batch.position.lsn

@@ -195,7 +195,7 @@ class SourceStatus:
         self.describes(replica.schema.tables, sink.agent, sink.profile)
         self.holds(sink.overrides, replica.schema.tables)
         self.leaves_out(replica.schema, profile, rules)
-        self.lacks(sink.reject_total, sink.refusals.values())
+        self.lacks(sum(sink.rejects.values()), sink.refusals.values())
 
     def describes(self, tables: Mapping[str, Table], agent: str | None, profile: str | None) -> None:
         """The source has these tables (another mapping object when they change), this agent and this profile."""

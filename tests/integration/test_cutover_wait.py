@@ -131,7 +131,7 @@ def test_a_difference_ends_it(world: World) -> None:
     world.require_undone()
     assert [line["event"] for line in world.status()["log"] if line["step"] == WAIT] == ["begun", "undone", "failed"]
     assert "no `mirror cutover advance --wait`" in world.cli.run("cutover", "go").error
-    assert world.cli.run("parity", "--repair").code == 0
+    assert world.cli.run("parity", "--repair", "--replace-rows").code == 0
     world.run("advance", "--acknowledge", "backups")
 
 

@@ -144,9 +144,17 @@ def test_a_defect_of_comparing_ends_nothing(caplog: pytest.LogCaptureFixture) ->
 # -- the rules -----------------------------------------------------------------------------------------
 
 
+class _NoMoves:
+    """What is known of a source that is not moved by phases."""
+
+    def is_moved(self) -> None: ...
+
+    def require_writable(self) -> None: ...
+
+
 def routes(percent: float, backend: str = "dual", read_from: str = "sqlite") -> Routes:
     settings = StorageSettings(backend=backend, read_from=read_from, reads=ReadSettings(shadow_percent=percent))
-    source: Any = SourceReads(None, Session(), threading.Lock())  # type: ignore[arg-type]
+    source: Any = SourceReads(_NoMoves(), Session(), threading.Lock())  # type: ignore[arg-type]
     return Routes(lambda: settings, {"memory": source}, Health())
 
 
