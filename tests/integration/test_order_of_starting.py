@@ -143,9 +143,9 @@ def test_its_error_is_told_when_it_ends_during_a_conversation(
         raise ControlError("ask the mirror", detail="it has ended")
 
     monkeypatch.setattr(running, "_catch_up", late)
-    with pytest.raises(SourceError, match="no such file"):
-        with running.gate_of(database, mirror.dsn, mirror.state_dir, "public"):
-            pass
+    gate = running.gate_of(database, mirror.dsn, mirror.state_dir, "public")
+    with pytest.raises(SourceError, match="no such file"), gate:
+        pass
 
 
 @pytest.mark.parametrize("program", ["ended", "goes on", "has moved them"])
