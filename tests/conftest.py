@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mirror.storage import newest
 from tests.support.mirrors import MirrorProcess
 from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
+
+# How long an example takes says nothing: the machine is busy with other tests.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 # In the background of a shell these are ignored, and so would they be by the commands that are tested.

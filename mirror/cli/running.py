@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mirror.cli.options import Patience
 from mirror.core.control import ControlClient, wait_for_mirror
-from mirror.core.errors import NotRunningError, StateError
+from mirror.core.errors import MirrorError, NotRunningError, StateError
 from mirror.core.folders import source_folder
 from mirror.core.rules import NO_RULES, Rules
 from mirror.core.source_settings import remembered_schema
@@ -19,6 +19,9 @@ from mirror.core.status import Phase
 
 if TYPE_CHECKING:
     from mirror.sidecar.supervisor import Supervisor
+
+#: Seconds in which a mirror that is started here must take requests.
+BEGIN_SECONDS = 60.0
 
 
 @contextmanager
@@ -49,7 +52,7 @@ def gate_of(
         from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
         supervisor = Supervisor(SupervisorSettings([source], dsn, state_dir, schema, rules=rules, resume_only=True))
-        with supervisor, wait_for_mirror(folder, 10.0) as client:
+        with supervisor, _with_its_error(supervisor), wait_for_mirror(folder, BEGIN_SECONDS) as client:
             _catch_up(supervisor, client)
             yield client
         return
@@ -57,6 +60,17 @@ def gate_of(
         # First a status request: a mirror that does not answer fails here, within seconds.
         _require_schema(source, str(client.status().schema), schema)
         yield client
+
+
+@contextmanager
+def _with_its_error(supervisor: Supervisor) -> Iterator[None]:
+    """Where the mirror has ended, its own error in place of that of a conversation with it."""
+    try:
+        yield
+    except MirrorError as error:
+        if (why := supervisor.pipelines[0].error) is not None and why is not error:
+            raise why from error
+        raise
 
 
 def _require_schema(source: Path, actual: str, asked: str) -> None:

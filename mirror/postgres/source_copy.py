@@ -71,7 +71,10 @@ class SourceCopy:
     """A private, quiescent copy of the source, read through SQL."""
 
     def __init__(self, database: Path) -> None:
-        """Open the file without locks; raises :class:`SourceError` if SQLite cannot."""
+        """Open the file without locks; raises :class:`SourceError` if SQLite cannot.
+
+        Raises ``FileNotFoundError`` if it is gone: it is in the state directory, which may be deleted at any time.
+        """
         try:
             self._db = apsw.Connection(
                 f"file:{quote(str(database.resolve()))}?immutable=1",
@@ -83,6 +86,7 @@ class SourceCopy:
             self._db.collation_needed(stand_in)
             self.encoding = str(self._db.pragma("encoding")).lower()
         except apsw.Error as error:
+            database.stat()
             raise SourceError("open the snapshot", str(database), str(error)) from error
 
     def close(self) -> None:

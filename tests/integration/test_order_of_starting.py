@@ -13,6 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.cli import running
+from mirror.core.control import ControlClient
+from mirror.core.errors import ControlError, SourceError
+from mirror.sidecar.supervisor import Supervisor
 from tests.support.commands import CommandLine, stop
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
@@ -121,6 +125,27 @@ def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, d
     cli = CommandLine(database.parent, mirror.dsn)
     done = cli.run("parity", database, "--state-dir", mirror.state_dir)
     assert done.code == 2 and "no such file" in done.err + done.out
+
+
+def test_its_error_is_told_when_it_ends_during_a_conversation(
+    mirror: MirrorProcess, writer: Writer, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.run("CREATE TABLE t(v)")
+    mirror.start()
+    mirror.wait_applied()
+    mirror.stop()
+    writer.close()
+    for name in ("", "-wal", "-shm"):
+        Path(f"{database}{name}").unlink(missing_ok=True)
+
+    def late(supervisor: Supervisor, client: ControlClient) -> None:
+        until(lambda: supervisor.pipelines[0].error)
+        raise ControlError("ask the mirror", detail="it has ended")
+
+    monkeypatch.setattr(running, "_catch_up", late)
+    gate = running.gate_of(database, mirror.dsn, mirror.state_dir, "public")
+    with pytest.raises(SourceError, match="no such file"), gate:
+        pass
 
 
 @pytest.mark.parametrize("program", ["ended", "goes on", "has moved them"])
