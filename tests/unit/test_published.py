@@ -150,3 +150,44 @@ def test_nobody_reads_half_a_position(folder: Path) -> None:
     finally:
         writer.kill()
         writer.wait()
+
+
+def test_programs_that_are_moved_read_it(folder: Path) -> None:
+    """Moving, moved, still moved while no mirror runs, moved back."""
+    reader, publisher = PublishedReader(folder), Publisher(folder)
+    publisher.moving = True
+    publisher.publish(3, 9, LINEAGE, at(1), wal=True, in_phases=True)
+    found = published(reader)
+    assert (found.following, found.moving, found.sealed, found.in_phases) == (True, True, False, True)
+    publisher.withdraw()
+    found = published(reader)
+    assert (found.following, found.moving) == (False, True), "a moment in which nothing is followed ends no move"
+    publisher.say_moved(sealed=True)
+    found = published(reader)
+    assert (found.moving, found.sealed, found.in_phases, found.source_id) == (False, True, True, 3)
+    publisher.close()
+    assert published(reader).sealed
+    publisher = Publisher(folder)
+    found = published(reader)
+    assert (found.sealed, found.in_phases, found.source_id, found.following) == (True, True, 3, False)
+    publisher.say_moved(sealed=False)
+    found = published(reader)
+    assert (found.sealed, found.in_phases, found.source_id) == (False, True, 3)
+    publisher.publish(3, 10, LINEAGE, at(2), wal=True)
+    found = published(reader)
+    assert (found.following, found.moving, found.sealed, found.in_phases) == (True, False, False, False)
+    publisher.close()
+    reader.close()
+
+
+def test_a_move_ends_with_its_mirror(folder: Path) -> None:
+    """Whether it stops or is killed: then the lock on the file holds, or nothing."""
+    reader, publisher = PublishedReader(folder), Publisher(folder)
+    publisher.moving = True
+    publisher.publish(3, 9, LINEAGE, at(1), wal=True)
+    found = published(reader)
+    assert found.moving
+    assert not found._replace(beat=found.beat - SILENT_SECONDS - BEAT_SECONDS).moving
+    publisher.close()
+    assert not published(reader).moving
+    reader.close()
