@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import apsw
@@ -256,6 +256,8 @@ class SourceConnection:
         self._open: OpenSource | None = None
         self._followed = False
         self._sighted: tuple[object, float] | None = None
+        self._met: tuple[Stamp | None, Stamp | None] = (None, None)
+        """The stamps of the file and its log before it was connected to."""
         self._strange: tuple[object, str] | None = None
         """The stamps of a file and a log that do not belong together, and what is to be done."""
         self._loud = ""
@@ -286,6 +288,7 @@ class SourceConnection:
                 self._let_settle()
             elif self._awaits:
                 self._await_first()
+            self._met = self._stamps()
             self._open = OpenSource(self.database)
         except SourceError as error:
             if (self._followed or self._missed) and not error.retryable:
@@ -362,8 +365,8 @@ class SourceConnection:
         Returns why what programs write may not be seen; empty if nothing says so.
         """
         self.close()
-        if isinstance(error, OldLogError):
-            self._strange = self._stamps(), error.detail
+        if isinstance(error, OldLogError) and _same_files(self._met, stamps := self._stamps()):
+            self._strange = stamps, error.detail  # not if others were put there since: these may belong together
         if not isinstance(error, PrivateIndexError):
             return ""
         now = time.monotonic()
@@ -391,6 +394,11 @@ class SourceConnection:
             self._names.close()
             self._open.close()
             self._open = None
+
+
+def _same_files(before: Sequence[Stamp | None], now: Sequence[Stamp | None]) -> bool:
+    """Whether these are the same files with the same content; connecting to a file may change its ctime."""
+    return [stamp and stamp[:3] for stamp in before] == [stamp and stamp[:3] for stamp in now]
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -34,6 +36,14 @@ from tests.support.mirrors import MirrorProcess
 from tests.support.waiting import LIMIT, until
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=nothing connect_timeout=1"
+
+#: Changes one of the two copies of the header of a WAL index, as a program leaves them that is killed in between.
+HALF_WRITTEN = """
+import os, sys
+index = os.open(sys.argv[1], os.O_RDWR)
+(changes,) = os.pread(index, 1, 8)
+os.pwrite(index, bytes([changes ^ 1]), 8)
+"""
 
 
 class Program:
@@ -520,14 +530,19 @@ def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) ->
         assert adapter.memory.count_items() == 2
 
 
+@pytest.mark.parametrize("why", ["as many indexes open as it may", "half-written"])
 def test_a_program_that_cannot_look_at_the_file_does_not_begin_with_postgres(
-    program: Program, monkeypatch: pytest.MonkeyPatch
+    program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """It has as many WAL indexes open as it may, so it does not know what is in the file beside a killed mirror."""
-    monkeypatch.setattr(newest, "MOST_INDEXES", len(newest._opened))
+    """It does not know what is in the file beside a killed mirror."""
     with mirror.get_storage_adapter(config=program.config) as adapter:
         program.mirror.kill()
         adapter.memory.create_item(memory_type="event", summary="late")
+        if why == "half-written":  # by another process: closing a descriptor here would drop this one's locks
+            subprocess.run([sys.executable, "-c", HALF_WRITTEN, str(folder / "memory.db-shm")], check=True)
+        else:
+            monkeypatch.setattr(newest, "MOST_INDEXES", 0)
+            monkeypatch.setattr(newest, "_opened", {})
         program.configure(backend="postgres", readFrom="postgres")
         until(lambda: adapter._settings().backend == "postgres")
         with mirror.get_storage_adapter(config=program.config) as other:
