@@ -27,6 +27,8 @@ Conn = psycopg.Connection[tuple[Any, ...]]
 
 #: Name of the key column of tables without a usable declared key.
 ROWID = "_rowid"
+#: How often a name is asked for that has just become free.
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,17 @@ def forget_target(conn: Conn, source_id: int, source_table: str) -> None:
     )
 
 
+def _reserve(conn: Conn, schema: str, name: str) -> tuple[bool, str | None]:
+    """Reserve a name until the caller's transaction ends; whether that was done, and else the source that has it."""
+    for _ in range(_TRIES):
+        if conn.execute(statement("name_reserve"), (schema, name)).fetchone() == (True,):
+            return True, None
+        if (holder := conn.execute(statement("name_holder"), (schema, name)).fetchone()) is not None:
+            return False, str(holder[0])
+        # It has ended between the two questions.
+    return False, None
+
+
 def require_free(conn: Conn, schema: str, name: str) -> None:
     """Raise :class:`NameTakenError`, with the owner and what to do, if ``schema.name`` is taken.
 
@@ -209,9 +222,9 @@ def require_free(conn: Conn, schema: str, name: str) -> None:
     made and only has to have some name is renamed.
     """
     place = f"{schema}.{name}"
-    if conn.execute(statement("name_reserve"), (schema, name)).fetchone() != (True,):
-        holder = conn.execute(statement("name_holder"), (schema, name)).fetchone()
-        owner = f"of another source, {holder[0]}" if holder is not None else "of another source"
+    reserved, holder = _reserve(conn, schema, name)
+    if not reserved:
+        owner = f"of another source, {holder}" if holder is not None else "of another source"
         raise NameTakenError(
             "create a table",
             place,

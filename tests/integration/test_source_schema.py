@@ -20,7 +20,10 @@ from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import RowChange
 from mirror.core.source_settings import remembered_schema
 from mirror.core.tables import Column, Table
+from mirror.postgres import target
+from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
+from mirror.postgres.sessions import connect
 from mirror.postgres.sink import Sink
 from tests.support.commands import CommandLine, Done
 from tests.support.mirrors import MirrorProcess
@@ -265,6 +268,23 @@ def test_while_the_first_makes_it_the_second_is_told(
     if not fail:
         assert other.refusals["t"].reason == "public.t mirrors another source, /a.db"
     assert sql(dsn, "SELECT id FROM t") == [(1,)]
+
+
+def test_whoever_makes_it_may_end_between_two_questions(
+    sinks: tuple[Sink, Sink], dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nobody is making it at this moment: the name is asked for again."""
+    with psycopg.connect(dsn) as other, connect(dsn, name="test", raw=True) as conn:
+        other.execute("SELECT pg_advisory_xact_lock(mirror.name_key('public', 't'))")
+
+        def ending(name: str) -> Any:
+            if name == "name_holder":
+                other.commit()
+            return statement(name)
+
+        monkeypatch.setattr(target, "statement", ending)
+        with conn.transaction():
+            target.require_free(conn, "public", "t")
 
 
 def test_agents_share_what_both_make_at_once(sinks: tuple[Sink, Sink], empty: Path, dsn: str) -> None:
