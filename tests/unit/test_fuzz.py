@@ -19,7 +19,7 @@ from mirror.replica.shadow import SavedPosition, Shadow
 from mirror.replica.spool_reader import SpoolReader
 from mirror.sqlite.decode.diff import Layout, all_rows, build_pagemap, decode
 from mirror.sqlite.decode.pagemap import PageMap
-from mirror.sqlite.decode.schema import read_schema
+from mirror.sqlite.decode.schema import SchemaRow, parse_schema, read_schema
 from mirror.sqlite.format.btree import Geometry
 from mirror.sqlite.format.header import DatabaseHeader
 from mirror.sqlite.format.walindex import WalIndexHeader
@@ -314,3 +314,9 @@ def test_a_damaged_shadow_is_refused(
     changed = bytes(data[: len(data) - cut % len(data) if cut % 3 == 0 else None])
     found = open_shadow(folder, {**files, name: changed})
     assert found == good if changed == files[name] else found in (good, None)
+
+
+def test_a_name_in_another_case_than_in_its_statement() -> None:
+    """As a flipped bit leaves it; SQLite takes them for one."""
+    schema = parse_schema([SchemaRow("table", "T", "t", 2, "CREATE TABLE t(x INTEGER PRIMARY KEY, y)")])
+    assert [column.name for column in schema.tables["T"].columns] == ["x", "y"]

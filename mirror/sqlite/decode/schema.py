@@ -163,7 +163,7 @@ def _any_order(left: str, right: str) -> int:
 
 def _describe(database: apsw.Connection, row: SchemaRow) -> Table:
     [(without_rowid, strict)] = database.execute(
-        "SELECT wr, strict FROM pragma_table_list WHERE schema='main' AND name=?", (row.name,)
+        "SELECT wr, strict FROM pragma_table_list WHERE schema='main' AND name=? COLLATE NOCASE", (row.name,)
     )
     columns: list[Column] = []
     keys: list[tuple[int, str]] = []
