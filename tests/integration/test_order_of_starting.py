@@ -113,8 +113,8 @@ def test_once_does_not_wait(cli: CommandLine, folder: Path) -> None:
     assert "it is a directory" in cli.run("up", folder).error
 
 
-def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, database: Path) -> None:
-    """A comparison alone does not wait for it."""
+def lose(mirror: MirrorProcess, writer: Writer, database: Path) -> None:
+    """Mirror a file, and delete it while the mirror is down."""
     writer.run("CREATE TABLE t(v)")
     mirror.start()
     mirror.wait_applied()
@@ -122,6 +122,11 @@ def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, d
     writer.close()
     for name in ("", "-wal", "-shm"):
         Path(f"{database}{name}").unlink(missing_ok=True)
+
+
+def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, database: Path) -> None:
+    """A comparison alone does not wait for it."""
+    lose(mirror, writer, database)
     cli = CommandLine(database.parent, mirror.dsn)
     done = cli.run("parity", database, "--state-dir", mirror.state_dir)
     assert done.code == 2 and "no such file" in done.err + done.out
@@ -130,13 +135,7 @@ def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, d
 def test_its_error_is_told_when_it_ends_during_a_conversation(
     mirror: MirrorProcess, writer: Writer, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer.run("CREATE TABLE t(v)")
-    mirror.start()
-    mirror.wait_applied()
-    mirror.stop()
-    writer.close()
-    for name in ("", "-wal", "-shm"):
-        Path(f"{database}{name}").unlink(missing_ok=True)
+    lose(mirror, writer, database)
 
     def late(supervisor: Supervisor, client: ControlClient) -> None:
         until(lambda: supervisor.pipelines[0].error)

@@ -535,14 +535,13 @@ def test_a_program_that_cannot_look_at_the_file_does_not_begin_with_postgres(
     program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """It does not know what is in the file beside a killed mirror."""
+    if why != "half-written":
+        monkeypatch.setattr(newest, "MOST_INDEXES", len(newest._opened))
     with mirror.get_storage_adapter(config=program.config) as adapter:
         program.mirror.kill()
         adapter.memory.create_item(memory_type="event", summary="late")
         if why == "half-written":  # by another process: closing a descriptor here would drop this one's locks
             subprocess.run([sys.executable, "-c", HALF_WRITTEN, str(folder / "memory.db-shm")], check=True)
-        else:
-            monkeypatch.setattr(newest, "MOST_INDEXES", 0)
-            monkeypatch.setattr(newest, "_opened", {})
         program.configure(backend="postgres", readFrom="postgres")
         until(lambda: adapter._settings().backend == "postgres")
         with mirror.get_storage_adapter(config=program.config) as other:
