@@ -37,7 +37,8 @@ from mirror.cutover.ways import FINALIZE, left_over, waits, ways
 from mirror.parity.compare import compare
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
-from mirror.postgres.sessions import connect
+from mirror.postgres.sessions import Session, connect
+from mirror.replica.declared import read_declarations
 from mirror.reverse.proof import differences
 from mirror.sidecar.parity_runs import derived, record
 
@@ -222,8 +223,13 @@ def _move(
     console = Console()
     outcome: list[dict[str, Any]] = []
     with postgres_of(settings) as dsn:
-        for source in settings.known():
+        known = settings.known()
+        chosen = _in_turn(known, dsn, settings, back=back, final=final)
+        for source in known:
             events: list[dict[str, str]] = []
+            if source not in chosen:
+                print_line(Console(stderr=True), NOTE, f" {source}: in another phase, so it is not moved now")
+                continue
 
             def say(step: Step[Move], event: Event, detail: str, events: list[dict[str, str]] = events) -> None:
                 events.append({"step": step.words, "event": event, "detail": detail})
@@ -244,6 +250,27 @@ def _move(
         click.echo(json.dumps({"version": 1, "sources": outcome}, indent=2))
 
 
+def _in_turn(known: Sequence[Path], dsn: str, settings: Settings, *, back: bool, final: bool) -> Sequence[Path]:
+    """Of many sources, those that a command is for: forward those that are furthest behind, back those furthest ahead.
+
+    So a command that failed at one source is called again, and goes on with that.
+    """
+    if len(known) == 1:
+        return known
+    at: dict[Path, int] = {}
+    for source in known:
+        with _opened(source, dsn, settings, ()) as move:
+            found = move.phase
+        if found.moving_to is not None:
+            at[source] = left_over(found)[0]
+        elif found.finalized_at is None:
+            at[source] = 3 if found.sealed_at is not None else min(found.number, 2)
+    if final:
+        return [source for source, number in at.items() if number == 3] or known
+    wanted = max(at.values(), default=0) if back else min(at.values(), default=0)
+    return [source for source, number in at.items() if number == wanted] or known
+
+
 def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Move]]]:
     if final:
         if move.phase.sealed_at is None or move.phase.finalized_at is not None:
@@ -257,7 +284,8 @@ def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Mov
 def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, back: bool, final: bool) -> int:
     """First do what a command that was killed has left, then the steps; returns the phase."""
     steps: Sequence[Step[Move]]
-    waiting.require_none(move)
+    move.begin_alone()
+    move.read()
     if move.phase.moving_to is not None:
         target = move.phase.moving_to
         before, steps, resumed = left_over(move.phase)
@@ -319,23 +347,24 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
         return report.headline
 
     def constrain(connection: psycopg.Connection[Any]) -> str:
+        declared = read_declarations(source)
         found = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(found, connection, source, schema, None, sequences.HEADROOM)
+        judge_constraints(found, connection, source, schema, None, sequences.HEADROOM, declared)
         for text in found.statements:
             connection.execute(text.encode(), prepare=False)
         after = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(after, connection, source, schema, None)
+        judge_constraints(after, connection, source, schema, None, declared=declared)
         if wrong := [rail for rail in after.rails if not rail.passed]:
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
             step = f"`{after.command('cutover plan')}` says what to do, or add --acknowledge"
             raise MirrorError("make constraints", str(source), detail, next_step=step)
         return f"{len(found.statements):,} statements for what SQLite enforces"
 
-    def verify_again(since: str) -> str:
-        return _equal(*differences(dsn, source, schema, since))
+    def verify_again(connection: Session, since: str) -> str:
+        return _equal(*differences(connection, source, schema, since))
 
-    def verify_back() -> str:
-        return _equal(*differences(dsn, source, schema))
+    def verify_back(connection: Session) -> str:
+        return _equal(*differences(connection, source, schema))
 
     def _equal(count: int, found: list[str]) -> str:
         if found:

@@ -39,10 +39,12 @@ Way back: S, two keys, ``0x6D697262`` and the source's id (``reverse/follower.py
     Protects the file of a source that was moved to Postgres: one mirror carries writes back. Taken without waiting,
     kept until the connection closes; another mirror gets ``FencedError`` and tries again. Holder killed: Postgres
     drops it when it notices.
-Move of a source: S, two keys, ``0x6D69726D`` and the source's id (``cutover/waiting.py``)
-    Tells that the command which waits to move a source (``advance --wait``) is still there, also while it then moves
-    it. Taken without waiting, kept until its session ends; other commands that move the source get ``FencedError``
-    after 10 s. Holder killed: Postgres drops it when it notices, and the next command undoes what was left.
+Move of a source: S, two keys, ``0x6D69726D`` and the source's id (``postgres/moving.py``)
+    Protects a source from being moved by two commands, and tells that the one which has begun (``mirror.phase``) is
+    still there. Taken by ``mirror cutover advance``, ``rollback`` and ``finalize``, kept until their session ends;
+    another such command gets ``FencedError`` after 10 s. Holder killed: Postgres drops it when it notices, and the next
+    command undoes or completes what was left. A mirror takes it, without waiting, to switch off what a killed command
+    has left capturing (``reverse/capture.py``).
 Epoch of a source: no lock but a number, ``epoch`` in ``mirror.sources`` (``postgres/lease.py``, ``mirror.advance``)
     Protects the position from a mirror that has lost the lock above without noticing. Raised by each ``Sink.open``,
     checked by the statement that moves the position in every transaction; a mirror with an older one gets

@@ -35,18 +35,20 @@ def judge_constraints(
     schema: str,
     agent: str | None,
     headroom: int = 0,
+    declared: Declarations | None = None,
 ) -> None:
     """Add the guard rails of all tables that no migration of a profile makes.
 
     ``agent``: the owner of the source's rows, None or empty if its tables are its own. ``headroom``: numbers
-    that sequences which are to be made leave out. Raises psycopg's errors.
+    that sequences which are to be made leave out. ``declared``: what the source declares, if that is known already.
+    Raises psycopg's errors.
     """
     parameters = {"path": str(source), "schema": schema}
     stored = connection.execute(statement("mirrored_tables"), parameters).fetchall()
     if all(curated for _, _, _, curated in stored):
         return
     try:
-        declared = read_declarations(source)
+        declared = declared or read_declarations(source)
     except SourceError as error:
         found.add(Code.CONSTRAINT, "constraints", False, f"could not be read: {error.detail}", error.next_step)
         return

@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Conn, Target
+from mirror.postgres.watch import switch_off
 
 #: By operation: the version of a row that says whose it is.
 _OPERATIONS: dict[LiteralString, LiteralString] = {"INSERT": "NEW", "UPDATE": "OLD", "DELETE": "OLD"}
@@ -33,14 +34,9 @@ def put_up(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
 
 def take_down(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
     """Let programs write from the end of the caller's transaction on."""
-    for target in targets:
-        names = [name for name, _ in _triggers(source_id, target)]
-        there = conn.execute(
-            "SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1::regclass AND tgname = ANY ($2::text[])",
-            (table_sql(target).as_string(conn), names),
-        ).fetchall()
-        for (name,) in there:  # switched off, not dropped: that would wait for programs that read
-            conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table_sql(target), Identifier(name)))
+    ours = list(targets)
+    names = {name for target in ours for name, _ in _triggers(source_id, target)}
+    switch_off(conn, ours, names)
 
 
 def _triggers(source_id: int, target: Target) -> list[tuple[str, Composable]]:

@@ -15,13 +15,13 @@ from psycopg.sql import SQL
 
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
-from mirror.core.errors import ControlError, NotRunningError, SinkError, SourceError
+from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkError, SourceError
 from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.made import droppable
 from mirror.cutover.waiting import Operator
-from mirror.postgres import phase, watch
+from mirror.postgres import moving, phase, watch
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event, Phase
@@ -40,6 +40,8 @@ KEPT = {
 }
 #: Milliseconds to wait for one table; less than Postgres waits before it ends one of two transactions in a deadlock.
 GIVE_WAY_MS = 300
+#: Seconds for a session to end whose command was killed.
+ENDED_SECONDS = 10.0
 #: Seconds until each running program has noticed that the configuration has changed (:mod:`mirror.storage.flags`).
 NOTICED_SECONDS = 1.0
 
@@ -61,9 +63,9 @@ class Move:
     """Raises ``MirrorError`` unless Postgres has what the file has; returns what to say of it."""
     constrain: Callable[[psycopg.Connection[Any]], str]
     """Makes in Postgres what SQLite enforces, in the transaction of the connection; raises ``MirrorError``."""
-    verify_again: Callable[[str], str]
+    verify_again: Callable[[Session, str], str]
     """The same for what was written since a snapshot of Postgres, while nothing is written."""
-    verify_back: Callable[[], str]
+    verify_back: Callable[[Session], str]
     """The same in phase 3, while nothing is written in Postgres."""
     prepare: Callable[[], str]
     """Has reads in Postgres be quick from the first one on; raises ``MirrorError`` where they cannot be."""
@@ -113,6 +115,20 @@ class Move:
         self.release_file()
         self.release_postgres()
         self.conn.close()
+
+    def begin_alone(self) -> None:
+        """Raises ``FencedError`` if another command moves the source, or waits to."""
+        deadline = time.monotonic() + ENDED_SECONDS
+        while True:
+            with translated("move a source", str(self.source)):
+                if moving.take(self.conn, self.source_id):
+                    return
+            if time.monotonic() > deadline:
+                step = (
+                    "wait for it, or end it: it then undoes what it has done; `mirror cutover status` shows its steps"
+                )
+                raise FencedError("move a source", str(self.source), "another command moves it", next_step=step)
+            time.sleep(0.1)
 
     def take(self, number: int) -> None:
         """Begin a move to a phase. Raises ``SinkError``."""
@@ -213,7 +229,7 @@ class Move:
         if now != self.targets:
             detail = "tables were made or changed while they were compared"
             raise SourceError("compare again", str(self.source), detail, next_step="try again", retryable=True)
-        return self.verify_again(self.since)
+        return self.verify_again(self.conn, self.since)
 
     def remove_capture(self) -> None:
         """Remove them."""

@@ -140,7 +140,7 @@ def find(
     rows = RawCursor(connection).execute(statement("sequences"), (schemas,)).fetchall()
     by_name = {(target.schema, target.name): target for target in targets}
     wanted = {folded(name): columns for name, columns in presets.items()}
-    given = _given(source, targets)
+    given = _given(source, targets) if rows else {}
     types = _types(connection, targets) if wanted else {}
     found = []
     for schema, name, increment, low, high, cycles, ours, owner, columns in rows:

@@ -14,10 +14,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from mirror.core.errors import FencedError, MirrorError, SinkError
-from mirror.core.locks import SOURCE_IN_MOVE
 from mirror.core.signals import Signals
 from mirror.cutover.mirrored import targets_of
-from mirror.postgres import phase
+from mirror.postgres import moving, phase
 from mirror.postgres.failures import translated
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ COMPARE_SECONDS = 300.0
 RAILS_SECONDS = 15.0
 #: Seconds between two looks at whether it is to go on.
 LOOK_SECONDS = 0.1
-#: Seconds for a session to end whose command was killed.
-ENDED_SECONDS = 10.0
 
 
 class Compared(NamedTuple):
@@ -76,8 +73,6 @@ def defer(move: Move) -> str:
     """
     operator = move.operator
     assert operator is not None
-    with translated("wait", str(move.source)):
-        _take(move)
     move.change("waiting_since = now(), waiting_for = '', go_at = NULL")
     operator.begin()
     wait = _Wait(move, operator)
@@ -203,7 +198,7 @@ def state(move: Move) -> Waiting | None:
             " FROM mirror.phase WHERE source_id = $1::bigint AND waiting_since IS NOT NULL",
             (str(move.source_id),),
         ).fetchone()
-        return None if row is None or not _is_there(move) else Waiting(*row)
+        return None if row is None or not moving.is_moved(move.conn, move.source_id) else Waiting(*row)
 
 
 def go(move: Move) -> None:
@@ -246,32 +241,3 @@ def _withdraw(move: Move) -> None:
             "UPDATE mirror.phase SET go_at = NULL WHERE source_id = $1::bigint AND waiting_since IS NOT NULL",
             (str(move.source_id),),
         )
-
-
-def require_none(move: Move) -> None:
-    """Raise ``FencedError`` if another command waits to move the source, or has waited and moves it now."""
-    deadline = time.monotonic() + ENDED_SECONDS
-    with translated("move a source", str(move.source)):
-        while _is_there(move):
-            if time.monotonic() > deadline:
-                step = "`mirror cutover go` has it go on; Ctrl-C ends it, and undoes what it has done"
-                detail = "another command has begun to move it, and waits"
-                raise FencedError("move a source", str(move.source), detail, next_step=step)
-            time.sleep(LOOK_SECONDS)
-
-
-def _take(move: Move) -> None:
-    keys = (str(SOURCE_IN_MOVE), str(move.source_id))
-    if move.conn.execute("SELECT pg_try_advisory_lock($1::int, $2::int)", keys).fetchone() != (True,):
-        raise FencedError("wait", str(move.source), "another command waits to move it")
-
-
-def _is_there(move: Move) -> bool:
-    """Whether another session has the lock."""
-    row = move.conn.execute(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int::oid"
-        " AND l.objid = $2::int::oid AND l.objsubid = 2 AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()"
-        " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))",
-        (str(SOURCE_IN_MOVE), str(move.source_id)),
-    ).fetchone()
-    return row == (True,)

@@ -74,7 +74,7 @@ BACK_TO_2: tuple[Step[Move], ...] = (
         lambda move: move.release_postgres(),
     ),
     Step("drain", "drain the way back", lambda move: move.drain_back()),
-    Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back()),
+    Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back(move.conn)),
     Step("open", "open the file", lambda move: move.open_file(), lambda move: move.shut_file()),
     Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
     Step("turn", "have the mirror turn to the file", lambda move: move.turn_back()),

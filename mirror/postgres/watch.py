@@ -20,7 +20,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.target import Conn, Target
 
-_ROWS, _ALL = Identifier("mirror_watch"), Identifier("mirror_watch_all")
+_NAMES = "mirror_watch", "mirror_watch_all"
+_ROWS, _ALL = map(Identifier, _NAMES)
 _OURS = SQL("pg_catalog.current_setting('mirror.writer', true) IS DISTINCT FROM 'on'")
 #: How long to wait for others that write to a table: until they have ended, whoever comes next would wait, too.
 _LOCK_SECONDS = 5
@@ -34,9 +35,8 @@ _UNWATCHED = (
 )
 
 _USED = (
-    "SELECT FROM mirror.tables t WHERE t.target_schema = $1::text AND t.target_table = $2::text"
-    " AND t.source_id <> $3::bigint AND NOT EXISTS (SELECT FROM mirror.phase p"
-    " WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL) LIMIT 1"
+    "SELECT t.target_schema, t.target_table FROM mirror.tables t WHERE t.source_id <> $1::bigint"
+    " AND NOT EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = t.source_id AND p.sealed_at IS NOT NULL)"
 )
 
 
@@ -76,10 +76,8 @@ def pause(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
     :func:`watch` ends the pause. A table that agents share is still watched while a source of another one is mirrored
     into it. Raises psycopg's errors.
     """
-    for target in targets:
-        if conn.execute(_USED, (target.schema, target.name, str(source_id))).fetchone() is None:
-            for name in _there(conn, target):
-                conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table_sql(target), Identifier(name)))
+    used = set(conn.execute(_USED, (str(source_id),)).fetchall())
+    switch_off(conn, (target for target in targets if (target.schema, target.name) not in used), _NAMES)
     conn.execute("DELETE FROM mirror.others_wrote WHERE source_id = $1::bigint", (str(source_id),))
 
 
@@ -91,10 +89,19 @@ def remove(conn: Conn, targets: Iterable[Target]) -> None:
                 conn.execute(SQL("DROP TRIGGER IF EXISTS {} ON {}").format(name, table_sql(target)))
 
 
-def _there(conn: Conn, target: Target) -> list[str]:
-    """The names of the triggers that a table has."""
-    rows = conn.execute(
-        "SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1::regclass AND tgname = ANY ($2::text[])",
-        (table_sql(target).as_string(conn), ["mirror_watch", "mirror_watch_all"]),
-    )
-    return [str(name) for (name,) in rows.fetchall()]
+def switch_off(conn: Conn, targets: Iterable[Target], names: Iterable[str]) -> None:
+    """Switch triggers of these names off, where they are: to drop one would wait for programs that read.
+
+    It waits for transactions that write to the tables. Raises psycopg's errors.
+    """
+    by_name = {(target.schema, target.name): target for target in targets}
+    for schema, table, there in conn.execute(
+        "SELECT n.nspname, c.relname, array_agg(g.tgname::text) FROM unnest($1::text[], $2::text[]) AS w (s, t)"
+        " JOIN pg_catalog.pg_namespace n ON n.nspname = w.s"
+        " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.t"
+        " JOIN pg_catalog.pg_trigger g ON g.tgrelid = c.oid AND g.tgname = ANY ($3::text[]) AND g.tgenabled <> 'D'"
+        " GROUP BY 1, 2 ORDER BY 1, 2",
+        ([schema for schema, _ in by_name], [name for _, name in by_name], list(names)),
+    ).fetchall():
+        steps = SQL(", ").join(SQL("DISABLE TRIGGER {}").format(Identifier(name)) for name in there)
+        conn.execute(SQL("ALTER TABLE {} {}").format(table_sql(by_name[schema, table]), steps))

@@ -13,9 +13,11 @@ from typing import LiteralString
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.core.errors import SinkError
+from mirror.postgres import moving
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Conn, Target
+from mirror.postgres.watch import switch_off
 
 #: By type: the text form of a key's column {c} that no setting of a session changes, where that is not ``::text``.
 _TEXT: dict[str, LiteralString] = {"bytea": "pg_catalog.encode({c}, 'hex')"}
@@ -47,6 +49,26 @@ def switch(conn: Conn, source_id: int, targets: Iterable[Target], *, on: bool) -
     for target in targets:
         steps = SQL(", ").join(how.format(_trigger(source_id, operation)) for operation in _OPERATIONS)
         conn.execute(SQL("ALTER TABLE {} {}").format(table_sql(target), steps))
+
+
+def forget_left(conn: Conn, source_id: int, targets: Iterable[Target]) -> bool:
+    """Switch the triggers off and empty the outbox, if a command that was killed has left them on; whether it had.
+
+    Else the outbox would grow with all that the mirror writes. ``conn``: of a session that ends soon, because it keeps
+    the lock of a move. Raises psycopg's errors.
+    """
+    left = (
+        "SELECT FROM mirror.outbox o JOIN mirror.phase p USING (source_id) WHERE o.source_id = $1::bigint"
+        " AND p.sealed_at IS NULL LIMIT 1"
+    )
+    if conn.execute(left, (str(source_id),)).fetchone() is None or not moving.take(conn, source_id):
+        return False
+    with conn.transaction():
+        if conn.execute(left, (str(source_id),)).fetchone() is None:
+            return False
+        switch_off(conn, targets, [f"mirror_capture_{source_id}_{operation.lower()}" for operation in _OPERATIONS])
+        conn.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(source_id),))
+    return True
 
 
 def remove(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -13,34 +13,38 @@ from mirror.core.errors import SinkError, SourceError
 from mirror.core.quote import quoted
 from mirror.core.sql_values import decoded, with_classes
 from mirror.parity.values import Cell, same
+from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
-from mirror.postgres.sessions import connect
+from mirror.postgres.sessions import Session
 from mirror.postgres.target import Target, load_targets
 from mirror.reverse.rows import Found, Since, TableRows
 from mirror.reverse.writer import key_condition, rowid_name
 
 #: Of what differs in a table, so much is named.
 _MOST = 5
+#: Programs wait while rows are counted: that takes 10 ms for so many.
+_COUNTED_ROWS = 100_000
 
 
-def differences(dsn: str, database: Path, schema: str, since: str | None = None) -> tuple[int, list[str]]:
+def differences(conn: Session, database: Path, schema: str, since: str | None = None) -> tuple[int, list[str]]:
     """Compare every row of Postgres with that of its key in the file, and the numbers of rows.
 
-    ``since``: a snapshot of Postgres, as text: only rows that were written since, by what triggers have captured.
+    ``since``: a snapshot of Postgres, as text: only rows that were written since, by what triggers have captured, and
+    the numbers of rows of tables that are not large. ``conn``: raw, of :mod:`mirror.postgres.sessions`, in no
+    transaction.
 
     Returns how many rows were compared, and what differs, a line each (no more than some). Raises ``SinkError``,
     ``SourceError``.
     """
     found: list[str] = []
     count = 0
-    with connect(dsn, name="mirror cutover", raw=True) as conn, translated("compare with the file", str(database)):
+    with translated("compare with the file", str(database)):
         row = conn.execute(statement("reverse_read"), (str(database), schema)).fetchone()
         if row is None:
             raise SinkError("compare with the file", str(database), "it is not mirrored here")
         targets = load_targets(conn, row[0], row[1])
-        conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
         except apsw.Error as error:
@@ -48,39 +52,63 @@ def differences(dsn: str, database: Path, schema: str, since: str | None = None)
         try:
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.execute("BEGIN")
+            conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            written = None if since is None else _written(conn, Since(row[0], since))
             for target in targets.values():
                 rows = TableRows(conn, target)
-                compared, lines = _of_table(db, rows, target, _found(rows, row[0], since))
+                if written is None or written.get(target.source):
+                    compared, lines = _of_table(db, rows, target, rows.all())
+                elif target.source in written:
+                    assert since is not None
+                    compared, lines = _of_table(db, rows, target, _keyed(rows, Since(row[0], since)))
+                else:
+                    continue
                 count += compared
                 found += lines
-                owned = (
-                    SQL("")
-                    if target.agent is None
-                    else SQL(" WHERE {} = {}").format(Identifier(AGENT), Literal(target.agent))
-                )
-                theirs = conn.execute(
-                    SQL("SELECT count(*) FROM {}{}").format(Identifier(target.schema, target.name), owned)
-                ).fetchone()
-                [[mine]] = db.execute(f"SELECT count(*) FROM {quoted(target.source)}").fetchall()
-                if theirs != (mine,):
-                    found.append(f"{target.source}: {mine:,} rows in the file, {theirs and theirs[0]:,} in Postgres")
+            found += _counted(conn, db, targets.values(), whole=since is None)
         except apsw.Error as error:
             raise SourceError("compare with the file", str(database), str(error)) from error
         finally:
             db.close()
-            conn.execute("ROLLBACK")
+            if not conn.broken:
+                conn.execute("ROLLBACK")
     return count, found
 
 
-def _found(rows: TableRows, source_id: int, since: str | None) -> Iterator[Found]:
-    written = True if since is None else rows.written_at_all(Since(source_id, since))
-    if since is None or written is True:
-        yield from rows.all()
-        return
-    if written is None:
-        return
+def _written(conn: Session, since: Since) -> dict[str, bool]:
+    """The tables that were written to since: whether all rows are meant."""
+    query = SQL("SELECT o.source_table, bool_or(o.key IS NULL) FROM mirror.outbox o WHERE {} GROUP BY 1")
+    return dict(conn.execute(query.format(since.condition())).fetchall())
+
+
+def _keyed(rows: TableRows, since: Since) -> Iterator[Found]:
     for gone in (True, False):
-        yield from rows.written(Since(source_id, since), gone=gone)
+        yield from rows.written(since, gone=gone)
+
+
+def _counted(conn: Session, db: apsw.Connection, targets: Collection[Target], *, whole: bool) -> Iterator[str]:
+    """What differs in the numbers of rows; without ``whole``, of tables that Postgres does not know to be large."""
+    if not targets:
+        return
+    queries = SQL(" UNION ALL ").join(
+        SQL("SELECT {}, CASE WHEN {} THEN (SELECT count(*) FROM {}{}) END").format(
+            Literal(target.source),
+            SQL("true")
+            if whole
+            else SQL("(SELECT c.reltuples <= {} FROM pg_catalog.pg_class c WHERE c.oid = {}::regclass)").format(
+                Literal(_COUNTED_ROWS), Literal(table_sql(target).as_string(conn))
+            ),
+            table_sql(target),
+            SQL("") if target.agent is None else SQL(" WHERE {} = {}").format(Identifier(AGENT), Literal(target.agent)),
+        )
+        for target in targets
+    )
+    for name, theirs in conn.execute(queries).fetchall():
+        if theirs is None:
+            continue
+        [[mine]] = db.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
+        if theirs != mine:
+            yield f"{name}: {mine:,} rows in the file, {theirs:,} in Postgres"
 
 
 def _of_table(

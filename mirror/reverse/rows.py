@@ -72,15 +72,6 @@ class TableRows:
         ).format(since.condition(), Literal(self.target.source))
         return self._found(events, SQL(" WHERE x.mirror_there IS NULL") if gone else SQL(" WHERE x.mirror_there"))
 
-    def written_at_all(self, since: Since) -> bool | None:
-        """Whether a batch means all rows of the table; None: it means none."""
-        query = SQL("SELECT bool_or(o.key IS NULL) FROM mirror.outbox o WHERE {} AND o.source_table = {}").format(
-            since.condition(), Literal(self.target.source)
-        )
-        row = self._conn.execute(query).fetchone()
-        assert row is not None
-        return row[0]  # type: ignore[no-any-return]
-
     def by_keys(self, keys: Sequence[Sequence[str]]) -> Iterator[Found]:
         """The rows of keys in the form of the outbox."""
         events = SQL("SELECT DISTINCT key FROM (VALUES {}) AS k(key)").format(

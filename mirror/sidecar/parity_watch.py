@@ -22,7 +22,11 @@ from mirror.core.locks import ParityLock
 from mirror.core.positions import Lsn, Salts
 from mirror.parity.compare import compare
 from mirror.parity.report import ParityReport
+from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import connect
+from mirror.postgres.target import load_targets
+from mirror.reverse.capture import forget_left
 from mirror.sidecar.parity_runs import derived, record
 
 #: Fraction of the time in which a background comparison works.
@@ -124,6 +128,7 @@ class ParityWatch:
         Raises ``MirrorError``, psycopg's errors, ``OSError``.
         """
         folder, schema = source_folder(self._state_dir, source), self._schemas[source]
+        self._tidy(source, schema)
         lock = ParityLock(folder)
         try:
             with connect(self._dsn, autocommit=False) as connection, ControlClient(folder) as client:
@@ -142,3 +147,13 @@ class ParityWatch:
                 return report
         finally:
             lock.close()
+
+    def _tidy(self, source: Path, schema: str) -> None:
+        """Look after what a command that was killed has left."""
+        with connect(self._dsn, name="mirror verifier", raw=True) as conn, translated("look after moves", str(source)):
+            row = conn.execute(statement("reverse_read"), (str(source), schema)).fetchone()
+            if row is not None and forget_left(conn, row[0], load_targets(conn, row[0], row[1]).values()):
+                text = (
+                    "{}: a command that moves it was killed: nothing is captured for it any more; the next one goes on"
+                )
+                logger.warning(text, source.name)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from mirror.cutover.ways import BACK_TO_2, TO_3
+from mirror.sidecar.parity_watch import ParityWatch
 from tests.support.commands import CommandLine
 from tests.support.source import Writer, WriterError
 from tests.support.waiting import LIMIT, until
@@ -165,3 +166,23 @@ def test_rollback_of_an_advance_that_was_killed(world: World, seam: str) -> None
     world.run("rollback")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
     world.write()
+
+
+def test_a_command_that_was_killed_leaves_nothing_that_grows(world: World, database: Path, dsn: str) -> None:
+    """What the mirror writes is captured while a command compares it: not any more, once nobody does."""
+    world.kill("cutover:in watch", "advance", "--acknowledge", "backups")
+    world.write()
+
+    def outbox() -> int:
+        ((count,),) = world.postgres.execute("SELECT count(*) FROM mirror.outbox").fetchall()
+        assert isinstance(count, int)
+        return count
+
+    until(outbox)
+    ((schema,),) = world.postgres.execute("SELECT schema_name FROM mirror.sources").fetchall()
+    watch = ParityWatch({database: str(schema)}, dsn, world.cli.state_dir)
+    until(lambda: watch.verify(database).verdict == "equal" and outbox() == 0)
+    world.write()
+    world.require_equal()
+    assert outbox() == 0
+    world.run("advance", "--acknowledge", "backups")

@@ -198,3 +198,43 @@ def test_what_was_changed_in_postgres_and_back_in_the_file_is_mirrored(
         done = cli.run("parity")
         assert done.code == 0, done
         assert postgres.execute("SELECT * FROM t ORDER BY id").fetchall() == [(1, 0), (2, 0)]
+
+
+def test_of_many_sources_those_that_are_behind_are_moved(
+    cli: CommandLine, folder: Path, writer: Writer, database: Path, configuration: Path, dsn: str
+) -> None:
+    """One by one, or all; what has failed at one of them is called again."""
+    other = folder / "other.db"
+    configuration.write_text(CONFIGURATION.replace('"../source.db"', '"../source.db", "../other.db"'))
+    with Writer(other) as second:
+        writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+        second.run("CREATE TABLE u(id INTEGER PRIMARY KEY)", "INSERT INTO u VALUES (1)")
+
+        def move(command: str, *which: Path) -> None:
+            done = cli.run("cutover", command, *which, *(("--acknowledge", "backups") if command == "advance" else ()))
+            assert done.code == 0, done
+
+        def phases() -> dict[str, int]:
+            found = json.loads(cli.run("cutover", "status", "--json").out)["sources"]
+            return {Path(each["source"]).name: each["phase"] for each in found}
+
+        with cli.up(database, other):
+            assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+            move("advance")
+            assert phases() == {"source.db": 2, "other.db": 2}
+            second.run("BEGIN IMMEDIATE")
+            done = cli.run("cutover", "advance", "--acknowledge", "backups")
+            assert done.code == 2 and "other.db" in done.err, done
+            assert phases() == {"source.db": 3, "other.db": 2}
+            second.run("ROLLBACK")
+            move("advance")
+            assert phases() == {"source.db": 3, "other.db": 3}
+            move("rollback", other)
+            move("rollback")
+            assert phases() == {"source.db": 2, "other.db": 2}
+            move("advance", other)
+            move("finalize")
+            found = json.loads(cli.run("cutover", "status", "--json").out)["sources"]
+            assert [bool(each["finalized_at"]) for each in found] == [False, True]
+            writer.run("INSERT INTO t VALUES (2)")
+            assert cli.run("wait", database).code == 0 and cli.run("parity", database).code == 0
