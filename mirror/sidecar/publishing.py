@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from mirror.core.errors import SealedError
 from mirror.core.published import Publisher
 from mirror.core.status import Phase
 from mirror.postgres.sink import Sink
@@ -83,7 +84,11 @@ class Publishing:
         """
         self._unsure = True
         if self._sink is not None:
-            self._sink.require_unsealed()
+            try:
+                self._sink.require_unsealed()
+            except SealedError:
+                self.say_moved(sealed=True)  # at once: programs wait for it
+                raise
             self._publisher.moving = self._unsure = False
             self._publish(self._sink)
 
