@@ -1,7 +1,8 @@
 """A move to Postgres: what a program notices of it, how soon the file has what is written there, and what that costs.
 
 A MemuStore is moved to phase 3 and back, several times, while a program on a storage adapter writes 1,000 items a
-second; each call is timed, and the longest one around a switch is its pause. Then rows are written in Postgres one by
+second; each call is timed, and the longest one around a switch is its pause. One more switch is made to fail at its
+last step before the point of no return. Then rows are written in Postgres one by
 one, and it is measured when the file has them. The price is that of the triggers: single updates of that table, beside
 those of a copy of the table without them, by turns in one run; without waiting for the disk, which would hide it.
 """
@@ -47,6 +48,28 @@ class Program(threading.Thread):
                     self.calls.append((begun, time.monotonic() - begun))
         except BaseException as error:
             self.error = error
+
+
+#: `mirror` with a fault: a move fails when all but the point of no return is behind.
+FAILING = """
+from mirror.cli import main, moves
+from mirror.core.errors import MirrorError
+
+def fail(seam):
+    if seam == "cutover:in sequences":
+        raise MirrorError("move a source", detail="it is to fail here")
+
+moves.no_fault = fail
+main.main()
+"""
+
+
+def longest(program: Program, spans: list[tuple[float, float]]) -> list[float]:
+    """By span of time: milliseconds of the longest call in it."""
+    return [
+        max(took for begun, took in program.calls if start <= begun + took and begun <= end) * 1000
+        for start, end in spans
+    ]
 
 
 def mirror(bench: Workbench, config: Path, *arguments: str) -> str:
@@ -133,6 +156,7 @@ def main() -> None:
             program = Program(config, options.rate)
             program.start()
             spans: dict[str, list[tuple[float, float]]] = {"advance": [], "rollback": []}
+            failed: list[tuple[float, float]] = []
             for number in range(options.switches):
                 for command, into in spans.items():
                     time.sleep(options.seconds)
@@ -144,6 +168,18 @@ def main() -> None:
                     more = ("--acknowledge", "backups") if command == "advance" else ()
                     mirror(bench, config, "cutover", command, *more, *common)
                     into.append((begun, time.monotonic()))
+                    if command == "rollback" and not failed:
+                        mirror(bench, config, "parity", *common)
+                        time.sleep(options.seconds)
+                        arguments = ["cutover", "advance", "--acknowledge", "backups", *common, "--config", str(config)]
+                        begun = time.monotonic()
+                        done = subprocess.run(
+                            [sys.executable, "-c", FAILING, *arguments],
+                            env=environment(), cwd=bench.folder, capture_output=True, text=True, check=False,
+                        )  # fmt: skip
+                        if done.returncode != 2 or "it is to fail here" not in done.stderr:
+                            raise SystemExit(f"the switch did not fail as it was to: {done.stdout}{done.stderr}")
+                        failed.append((begun, time.monotonic()))
             program.stopping.set()
             program.join()
             if program.error is not None:
@@ -152,13 +188,11 @@ def main() -> None:
             before = [took for begun, took in program.calls if begun < first]
             figures.add("longest call before the first switch", max(before) * 1000, "ms")
             for command, name in (("advance", "to Postgres"), ("rollback", "back to the file")):
-                pauses = [
-                    max(took for begun, took in program.calls if start <= begun + took and begun <= end) * 1000
-                    for start, end in spans[command]
-                ]
-                if pauses:
+                if pauses := longest(program, spans[command]):
                     figures.add(f"longest call at a switch {name}, p50", median(pauses), "ms")
                     figures.add("the same, the longest of all", max(pauses), "ms")
+            if failed:
+                figures.add("longest call at a switch that fails", longest(program, failed)[0], "ms")
             found = lags(bench, source, options.rows)
             figures.add("commit in Postgres to visible in the file, p50", median(found) * 1000, "ms")
             figures.add("the same, p99", percentile(found, 0.99) * 1000, "ms")
