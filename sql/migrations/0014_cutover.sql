@@ -5,7 +5,7 @@
 -- Postgres sees and the one before did not, so SQLite only ever shows states that Postgres has shown.
 
 CREATE TABLE mirror.outbox (
-    source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    source_id    bigint NOT NULL,               -- no reference: programs would wait for each other at the row of the source
     xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),
     source_table text NOT NULL,
     key          text[],                        -- in Postgres' text forms; of bytea the hexadecimal digits
