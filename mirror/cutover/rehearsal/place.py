@@ -256,6 +256,7 @@ def _remove_from_postgres(conn: Session, schema: str) -> None:
             ).fetchall()
             for (function,) in functions:
                 conn.execute(f"DROP FUNCTION {function}".encode())
+            conn.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(source_id),))
         for table in ("sources", "profile_migrations", "vector_dimensions"):
             query = SQL("DELETE FROM {} WHERE schema_name = $1::text").format(Identifier("mirror", table))
             conn.execute(query, (schema,))
