@@ -49,13 +49,36 @@ def switch(conn: Conn, source_id: int, targets: Iterable[Target], *, on: bool) -
         conn.execute(SQL("ALTER TABLE {} {}").format(table_sql(target), steps))
 
 
-def remove(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
+def switch_off(conn: Conn, source_id: int) -> None:
+    """Switch those off that are there, whatever became of the tables. It waits for transactions that write."""
+    for schema, table, trigger in triggers(conn, source_id):
+        conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(Identifier(schema, table), Identifier(trigger)))
+
+
+def triggers(conn: Conn, source_id: int) -> list[tuple[str, str, str]]:
+    """The triggers of a source that are there: schema and table, as they are called now, and name."""
+    return conn.execute(
+        "SELECT n.nspname, c.relname, t.tgname FROM pg_catalog.pg_trigger t"
+        " JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE t.tgname = ANY ($1::text[]) ORDER BY 1, 2, 3",
+        (_names(source_id),),
+    ).fetchall()
+
+
+def version(conn: Conn, source_id: int) -> str:
+    """Which triggers there are: another text once one was made again, or switched off, even if only for a moment."""
+    [[found]] = conn.execute(
+        "SELECT coalesce(md5(string_agg(t.oid || ' ' || t.xmin, ',' ORDER BY t.oid)), '') FROM pg_catalog.pg_trigger t"
+        " WHERE t.tgname = ANY ($1::text[])",
+        (_names(source_id),),
+    ).fetchall()
+    return str(found)
+
+
+def remove(conn: Conn, source_id: int) -> None:
     """Remove the triggers and their functions, and what is in the outbox of the source."""
-    for target in targets:
-        for operation in _OPERATIONS:
-            conn.execute(
-                SQL("DROP TRIGGER IF EXISTS {} ON {}").format(_trigger(source_id, operation), table_sql(target))
-            )
+    for schema, table, trigger in triggers(conn, source_id):
+        conn.execute(SQL("DROP TRIGGER {} ON {}").format(Identifier(trigger), Identifier(schema, table)))
     rows = conn.execute(
         "SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'mirror'::regnamespace"
         " AND p.proname LIKE $1::text",
@@ -68,7 +91,7 @@ def remove(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
 
 def is_on(conn: Conn, source_id: int, target: Target) -> bool:
     """Whether all triggers of a table are there and switched on."""
-    names = [f"mirror_capture_{source_id}_{operation.lower()}" for operation in _OPERATIONS]
+    names = _names(source_id)
     row = conn.execute(
         "SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -154,7 +177,15 @@ def _key_of(target: Target, version: LiteralString) -> Composable:
 
 
 def _trigger(source_id: int, operation: str) -> Identifier:
-    return Identifier(f"mirror_capture_{source_id}_{operation.lower()}")
+    return Identifier(_name(source_id, operation))
+
+
+def _name(source_id: int, operation: str) -> str:
+    return f"mirror_capture_{source_id}_{operation.lower()}"
+
+
+def _names(source_id: int) -> list[str]:
+    return [_name(source_id, operation) for operation in _OPERATIONS]
 
 
 def _of_agent(target: Target, versions: tuple[LiteralString, ...]) -> Composable:

@@ -96,7 +96,7 @@ def way(dsn: str, database: Path, writer: Writer, mirror: MirrorProcess) -> Iter
     before = _all(made.postgres)
     lost = made.postgres.execute("SELECT lost FROM mirror.reverse").fetchone() != (None,)
     with connect(dsn, raw=True) as session, session.transaction():
-        capture.remove(session, made.source_id, load_targets(session, made.source_id, None).values())
+        capture.remove(session, made.source_id)
     made.postgres.execute("DELETE FROM mirror.phase")
     if not lost and not made.rejects():
         mirror.start()
