@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
 
 import click
 
@@ -14,17 +13,12 @@ _FORM = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
 LONGEST = timedelta(days=36500)
 
 
-class Duration(click.ParamType[timedelta]):
-    """A number and a unit; the value is a ``timedelta`` above zero."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Fails for what is no such span."""
-        if isinstance(value, timedelta):
-            return value
-        found = _FORM.fullmatch(str(value))
-        span = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
-        if not timedelta() < span <= LONGEST:
-            self.fail(f"{value!r} is no span of time: write 90s, 30m, 12h or 7d", param, ctx)
-        return span
+def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> timedelta | None:
+    """The value of an option, as its callback; above zero. Raises ``click.BadParameter`` for what is no such span."""
+    if value is None:
+        return None
+    found = _FORM.fullmatch(value)
+    span = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < span <= LONGEST:
+        raise click.BadParameter(f"{value!r} is no span of time: write 90s, 30m, 12h or 7d")
+    return span

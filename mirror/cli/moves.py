@@ -16,7 +16,7 @@ from rich.console import Console
 
 from mirror.cli import rehearse as rehearse
 from mirror.cli.cutover import _acknowledge, _dry_run, cutover
-from mirror.cli.durations import Duration
+from mirror.cli.durations import duration
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.cli.running import gate_of
@@ -83,11 +83,11 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 )
 @click.option(
     "--reverse-window",
-    type=Duration(),
+    callback=duration,
     metavar="TIME",
     help="In phase 3: have the way back end by itself after this time (90s, 30m, 12h, 7d), as by `mirror cutover"
-    " finalize`. It stays open while rows are in the file alone, or in Postgres alone. Without a window it is open until"
-    " you end it.",
+    " finalize`. It stays open while rows are in the file alone, or in Postgres alone. Without a window it is open"
+    " until you end it.",
 )
 def advance(
     settings: Settings,

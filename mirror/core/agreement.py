@@ -14,6 +14,6 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     rows: Annotated[int, Meta(description="rows in the file")]
     rejects: Annotated[int, Meta(description="rows that the file does not take")] = 0
     strays: Annotated[int, Meta(description="rows that programs have written to it, and that were known")] = 0
-    unknown: Annotated[int, Meta(description="other rows that the file has otherwise")] = 0
-    named: Annotated[list[str], Meta(description="some of those")] = []
-    by_programs: Annotated[bool, Meta(description="whether programs may have written those; they are kept then")] = True
+    unknown: Annotated[int, Meta(description="such rows that were not known; they are now")] = 0
+    not_carried: Annotated[int, Meta(description="rows that the file has otherwise, though no program wrote them")] = 0
+    named: Annotated[list[str], Meta(description="some of the last two")] = []

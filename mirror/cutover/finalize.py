@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from mirror.core.agreement import Agreement
-from mirror.core.errors import ControlError, MirrorError, NotRunningError, SinkError
+from mirror.core.errors import ControlError, MirrorError, NotRunningError, SinkError, SourceError
 from mirror.core.status import Phase as MirrorPhase
 from mirror.postgres.failures import translated
 from mirror.reverse import ending
@@ -161,6 +161,8 @@ class Finalize:
 
     def _carry(self, move: Move) -> ReverseFollower:
         if self._own is None:
+            if not move.source.exists():
+                raise SourceError(ending.COMPARE, str(move.source), "there is no such file", next_step=_LOOK)
             self._own = ReverseFollower.open(move.dsn, move.source, move.schema)
         return self._own
 

@@ -35,7 +35,7 @@ def compare(
     ``since``: strays that were first seen after this time of Postgres are not known. Returns None if a table was
     truncated meanwhile, of which the snapshot then shows nothing. Raises psycopg's errors and ``SourceError``.
     """
-    rows = rejects = strays = unknown = 0
+    rows = rejects = strays = unknown = not_carried = 0
     named: list[str] = []
     try:
         with writer.reading():
@@ -53,7 +53,9 @@ def compare(
                     known = kept.known(name, [one.key for one in found], since)
                     others = [one.key for one in found if one.key not in known]
                     strays += len(found) - len(others)
-                    unknown += len(others)
+                    of_programs = len(others) if foreign else len(kept.known(name, others))
+                    unknown += of_programs
+                    not_carried += len(others) - of_programs
                     named += [f"{name} {key}" for key in others[: MOST_NAMED - len(named)]]
                     if foreign and found:
                         kept.found(found, begun, list(suspects))
@@ -62,6 +64,4 @@ def compare(
     except BaseException:
         writer.foreign = True
         raise
-    return Agreement(
-        rows=rows, rejects=rejects, strays=strays, unknown=unknown, named=named, by_programs=foreign or not unknown
-    )
+    return Agreement(rows=rows, rejects=rejects, strays=strays, unknown=unknown, not_carried=not_carried, named=named)

@@ -84,22 +84,23 @@ def has(conn: Conn, source_id: int, seen: str) -> bool:
 
 def judged(found: Agreement, place: str) -> str:
     """What to say of a comparison. Raises ``SinkError`` if the file differs in what nobody knew."""
-    if found.unknown:
-        rows = f"{found.unknown:,} rows of the file are not as in Postgres ({', '.join(found.named)})"
-        if found.by_programs:
+    if differ := found.unknown + found.not_carried:
+        rows = f"{differ:,} rows of the file are not as in Postgres ({', '.join(found.named)})"
+        if found.not_carried:
             raise SinkError(
                 "compare with the file",
                 place,
-                f"{rows}: programs have written them to the file, which was not known before",
-                next_step="`mirror cutover strays` shows them; add --adopt or --discard; or finalize again, which"
-                " leaves them in the file alone",
+                f"{rows}, and for {found.not_carried:,} of them no program has written to the file: the way back did"
+                " not carry them",
+                next_step="start `mirror up` again, which keeps them: `mirror cutover strays`; or finalize with"
+                f" --acknowledge '{ACKNOWLEDGED}'",
             )
         raise SinkError(
             "compare with the file",
             place,
-            f"{rows}, and no program has written to the file: the way back did not carry them",
-            next_step="start `mirror up` again, which keeps them: `mirror cutover strays`; or finalize with"
-            f" --acknowledge '{ACKNOWLEDGED}'",
+            f"{rows}: programs have written them to the file, which was not known before",
+            next_step="`mirror cutover strays` shows them; add --adopt or --discard; or finalize again, which leaves"
+            " them in the file alone",
         )
     known = found.strays + found.rejects
     return f"{found.rows:,} rows of the file were compared" + (f", {known:,} differ as is known" if known else "")
