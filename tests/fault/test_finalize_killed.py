@@ -73,7 +73,7 @@ def world(folder: Path, dsn: str, writer: Writer, database: Path) -> Iterator[Wo
     writer.run("CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT)", "INSERT INTO notes VALUES (1, 'one')")
     with psycopg.connect(dsn, autocommit=True) as postgres, cli.up(database):
         made = World(cli, writer, postgres)
-        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        assert cli.run("wait", "--timeout", LIMIT).code == 0 and cli.run("parity").code == 0
         made.run("advance", "--acknowledge", "backups")
         made.run("advance", "--acknowledge", "backups")
         yield made
@@ -108,7 +108,7 @@ def test_another_command(world: World, command: str) -> None:
     world.run("rollback")
     assert world.row() == (2, None, False, False)
     world.writer.run("INSERT INTO notes VALUES (3, 'in the file')")
-    assert world.cli.run("wait").code == 0 and world.cli.run("parity").code == 0
+    assert world.cli.run("wait", "--timeout", LIMIT).code == 0 and world.cli.run("parity").code == 0
 
 
 def test_only_one_of_them_wins(world: World, dsn: str) -> None:

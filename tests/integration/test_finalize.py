@@ -29,7 +29,7 @@ class World:
         self.stack = ExitStack()
         self.postgres = self.stack.enter_context(psycopg.connect(dsn, autocommit=True))
         self.up()
-        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        assert cli.run("wait", "--timeout", LIMIT).code == 0 and cli.run("parity").code == 0
         for _ in range(2):
             done = cli.run("cutover", "advance", "--acknowledge", "backups", "--fence", "watch")
             assert done.code == 0, done

@@ -32,7 +32,7 @@ class World:
         self.stack = ExitStack()
         self.postgres = self.stack.enter_context(psycopg.connect(dsn, autocommit=True))
         self.up()
-        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        assert cli.run("wait", "--timeout", LIMIT).code == 0 and cli.run("parity").code == 0
         self.advance()
 
     def up(self, *sources: Path) -> None:
@@ -214,6 +214,6 @@ def test_the_other_sources_go_on(world: World, folder: Path, dsn: str) -> None:
         until(world.is_finalized)
         until(lambda: world.status()["phase"] == "failed")
         writer.run("INSERT INTO tasks_of_another VALUES (2)")
-        assert world.cli.run("wait", other).code == 0
+        assert world.cli.run("wait", other, "--timeout", LIMIT).code == 0
         assert world.postgres.execute("SELECT count(*) FROM tasks_of_another").fetchone() == (2,)
         assert world.process.poll() is None
