@@ -139,9 +139,10 @@ def test_without_a_mirror(world: World) -> None:
 
 def test_what_was_not_known_before(world: World) -> None:
     """It is named, and kept; whoever then calls for it again, knows it."""
+    world.there("INSERT INTO notes VALUES (3, 'not in the file') RETURNING 1")
+    until(lambda: world.state()["rejects"] == 1)
     world.down()
     world.writer.run("INSERT INTO notes VALUES (9, 'astray')")
-    world.there("INSERT INTO notes VALUES (3, 'not in the file') RETURNING 1")
     error = world.refused()
     assert "1 rows of the file are not as in Postgres (notes [9])" in error and "mirror cutover strays" in error
     assert world.state()["strays"] == 1
