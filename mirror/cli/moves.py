@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from mirror.cli import rehearse as rehearse
 from mirror.cli.cutover import _acknowledge, _dry_run, cutover
+from mirror.cli.durations import duration
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.cli.running import gate_of
@@ -32,13 +34,13 @@ from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
-from mirror.cutover.strays import count
-from mirror.cutover.ways import FINALIZE, left_over, waits, ways
+from mirror.cutover.ways import FINALIZE, TIDY, left_over, waits, ways
 from mirror.parity.compare import compare
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
 from mirror.postgres.sessions import Session, connect
 from mirror.replica.declared import read_declarations
+from mirror.reverse import capture, ending
 from mirror.reverse.proof import differences
 from mirror.sidecar.parity_runs import derived, record
 
@@ -57,6 +59,7 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
         "mirror cutover advance memory.db --dry-run",
         "mirror cutover advance memory.db --acknowledge backups",
         "mirror cutover advance memory.db --acknowledge backups --wait",
+        "mirror cutover advance memory.db --acknowledge backups --reverse-window 7d",
         codes={0: "moved"},
     ),
 )
@@ -79,6 +82,14 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
     " triggers into the file that refuse writes (the only choice that changes the file; rollback removes them); or only"
     " watch. What programs write all the same is kept: `mirror cutover strays`.",
 )
+@click.option(
+    "--reverse-window",
+    callback=duration,
+    metavar="TIME",
+    help="In phase 3: have the way back end by itself after this time (90s, 30m, 12h, 7d), as by `mirror cutover"
+    " finalize`. It stays open while rows are in the file alone, or in Postgres alone. Without a window it is open"
+    " until you end it.",
+)
 def advance(
     settings: Settings,
     debug: bool,
@@ -86,6 +97,7 @@ def advance(
     acknowledged: tuple[str, ...],
     dry_run: bool,
     fence: str,
+    reverse_window: timedelta | None,
     wait: bool,
 ) -> None:
     """Move programs one phase forward, from SQLite towards Postgres.
@@ -93,7 +105,17 @@ def advance(
     It needs a running mirror (`mirror up`), and passes the guard rails of `mirror cutover plan` first. Any error before
     the point of no return undoes everything; a command that was killed is completed by the next one.
     """
-    _move(settings, acknowledged, fence, back=False, final=False, dry_run=dry_run, as_json=as_json, wait=wait)
+    _move(
+        settings,
+        acknowledged,
+        fence,
+        reverse_window,
+        back=False,
+        final=False,
+        dry_run=dry_run,
+        as_json=as_json,
+        wait=wait,
+    )
 
 
 @cutover.command(
@@ -143,14 +165,31 @@ def rollback(settings: Settings, debug: bool, as_json: bool, dry_run: bool) -> N
 
 @cutover.command(
     short_help="End the way back: Postgres it stays.",
-    epilog=help_end("mirror cutover finalize memory.db", codes={0: "finalized"}),
+    epilog=help_end(
+        "mirror cutover finalize memory.db",
+        f"mirror cutover finalize memory.db --acknowledge '{ending.ACKNOWLEDGED}'",
+        codes={0: "finalized"},
+    ),
 )
 @common
 @json_option
 @_dry_run
-def finalize(settings: Settings, debug: bool, as_json: bool, dry_run: bool) -> None:
-    """End the way back of a source in phase 3: what is written in Postgres is not carried into the file any more."""
-    _move(settings, (), back=False, final=True, dry_run=dry_run, as_json=as_json)
+@click.option(
+    "--acknowledge",
+    "acknowledged",
+    type=click.Choice((ending.ACKNOWLEDGED,)),
+    multiple=True,
+    metavar="NAME",
+    help=f"{ending.ACKNOWLEDGED}: the file need not have what Postgres has, or is gone. Nothing is compared then.",
+)
+def finalize(settings: Settings, debug: bool, as_json: bool, dry_run: bool, acknowledged: tuple[str, ...]) -> None:
+    """End the way back of a source in phase 3: what is written in Postgres is not carried into the file any more.
+
+    Before that the file gets what is in Postgres, and all rows are compared, while programs write. It is refused where
+    the file differs in rows that were not known; rows that are in the file alone are counted. It needs no running
+    mirror. A way back that is lost is ended without a comparison.
+    """
+    _move(settings, acknowledged, back=False, final=True, dry_run=dry_run, as_json=as_json)
 
 
 @cutover.command(
@@ -173,7 +212,8 @@ def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
     console = Console()
     for each in found:
         print_line(console, f"{each['source']}: phase {each['phase']}", style="bold")
-        for name in ("moving_to", "sealed_at", "finalized_at", "strays", "configuration"):
+        names = ("moving_to", "sealed_at", "reverse_window_until", "way_back_lost", "finalized_at", "finalized_because")
+        for name in (*names, "strays", "rejects", "configuration"):
             if each[name]:
                 print_line(console, f"  {name.replace('_', ' ')}: {each[name]}")
         if (waits_ := each["waiting"]) is not None:
@@ -192,14 +232,19 @@ def _described(move: Move) -> dict[str, Any]:
             " ORDER BY log_id",
             (str(move.source_id),),
         ).fetchall()
+        way = ending.state(move.conn, move.source_id)
     return {
         "source": str(move.source),
         "phase": phase.number,
         "moving_to": phase.moving_to,
         "waiting": None if (found := waiting.state(move)) is None else found._asdict(),
         "sealed_at": _time(phase.sealed_at),
+        "reverse_window_until": _time(phase.reverse_until),
         "finalized_at": _time(phase.finalized_at),
-        "strays": count(move.conn, move.source_id),
+        "finalized_because": phase.finalized_why or None,
+        "way_back_lost": None if phase.sealed_at is None else way.lost,
+        "strays": way.strays,
+        "rejects": 0 if phase.sealed_at is None else way.rejects,
         "configuration": flags.disagreement(move.settings, move.configured(phase.number)),
         "log": [dict(zip(("at", "step", "event", "detail"), row, strict=True)) for row in rows],
     }
@@ -213,6 +258,7 @@ def _move(
     settings: Settings,
     acknowledged: Sequence[str],
     fence: str = "hold",
+    reverse_window: timedelta | None = None,
     *,
     back: bool,
     final: bool,
@@ -237,6 +283,8 @@ def _move(
                     print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
 
             with _opened(source, dsn, settings, acknowledged, fence) as move:
+                move.reverse_window = reverse_window
+                move.ending.acknowledged = final and ending.ACKNOWLEDGED in acknowledged
                 if wait:
                     command = f"mirror cutover go {shlex.quote(str(source))}{settings.options}"
                     move.operator = Terminal(source, dsn, settings, command)
@@ -273,6 +321,8 @@ def _in_turn(known: Sequence[Path], dsn: str, settings: Settings, *, back: bool,
 
 def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Move]]]:
     if final:
+        if move.phase.finalized_at is not None and capture.triggers(move.conn, move.source_id):
+            return 3, (TIDY,)
         if move.phase.sealed_at is None or move.phase.finalized_at is not None:
             detail = "it is not in phase 3" if move.phase.sealed_at is None else "that was done"
             raise MirrorError("finalize a move", str(move.source), detail, next_step="`mirror cutover status` shows it")
@@ -299,7 +349,8 @@ def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, bac
         if resumed and not final and (target > before) is not back:
             return target  # which is what this command was to do
     number, steps = _way(move, back=back, final=final)
-    move.take(number)
+    if move.phase.finalized_at is None:
+        move.take(None if final else number)  # what ends the way back leaves nothing that is to be completed
     try:
         run(steps, move, say, no_fault, resumed=False)
     except BaseException:

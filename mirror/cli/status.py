@@ -149,6 +149,9 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
         print_line(
             console, f"{name}: not in WAL mode: after each change all pages of the file are compared, which is slower"
         )
+    if report.reverse is not None and report.reverse.until is not None:
+        until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(report.reverse.until))
+        print_line(console, f"{name}: reverse window until {until}: then the way back ends by itself")
     parity = report.parity
     age = "" if parity.age_seconds is None else f", {parity.age_seconds / 3600:.1f} hours ago"
     print_line(console, f"{name}: parity: {parity.proof}{age}")

@@ -12,10 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from mirror.core.agreement import Agreement
 from mirror.core.errors import ControlError, MirrorError, NotRunningError
 from mirror.core.messages import (
     MOST_ANSWER_BYTES,
     MOST_SECONDS,
+    Agree,
+    Agreed,
     Answer,
     Applied,
     BeginMove,
@@ -225,6 +228,14 @@ class ControlClient:
     def end_move(self) -> None:
         """The move has ended, or was undone."""
         self._ask(EndMove(), Done)
+
+    def agree(self, since: str) -> Agreement:
+        """Have the mirror of a source that was moved to Postgres compare all rows of the file; that may take long.
+
+        ``since``: strays that were first seen after this time of Postgres are not known. Raises ``ControlError``
+        (retryable) if it does not carry writes back just now.
+        """
+        return self._ask(Agree(since, MOST_SECONDS), Agreed, MOST_SECONDS + _SLACK_SECONDS).agreement
 
     def _hang_up(self) -> None:
         self._over = True

@@ -22,6 +22,9 @@ request                                            answer
 ``{"op": "begin_move"}``                           ``{"answer": "done"}``: programs on this host write nothing to the
                                                    file now; ends with ``end_move`` or the connection
 ``{"op": "end_move"}``                             ``{"answer": "done"}``: the mirror sees in Postgres if they moved
+``{"op": "agree", "since", "timeout"}``            ``{"answer": "agreed", "agreement": {...}}``: of a source that was
+                                                   moved: all rows of the file were compared; strays that were seen
+                                                   after the time ``since`` of Postgres are not known
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
@@ -36,6 +39,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from mirror.core.agreement import Agreement
 from mirror.core.errors import RequestError
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import StatusReport, encode
@@ -123,6 +127,13 @@ class EndMove(Request, frozen=True, tag="end_move"):
     """The move has ended: the row of the phase says where programs write now."""
 
 
+class Agree(Request, frozen=True, tag="agree"):
+    """Compare the file with what it should have, of a source that was moved to Postgres."""
+
+    since: Annotated[str, msgspec.Meta(max_length=64)]
+    timeout: Seconds
+
+
 class Hook(Request, frozen=True, tag="hook"):
     """A program that sends its commits from now on."""
 
@@ -182,6 +193,12 @@ class Repaired(Answer, frozen=True, tag="repaired"):
     outcome: dict[str, str]
 
 
+class Agreed(Answer, frozen=True, tag="agreed"):
+    """What came of it."""
+
+    agreement: Agreement
+
+
 class Done(Answer, frozen=True, tag="done"):
     """It was done."""
 
@@ -193,9 +210,34 @@ class Refused(Answer, frozen=True, tag="refused"):
 
 
 AnyRequest = (
-    Status | History | Load | Mark | Applied | Hold | Reach | Release | Retry | Repair | BeginMove | EndMove | Hook
+    Status
+    | History
+    | Load
+    | Mark
+    | Applied
+    | Hold
+    | Reach
+    | Release
+    | Retry
+    | Repair
+    | BeginMove
+    | EndMove
+    | Agree
+    | Hook
 )
-AnyAnswer = StatusAnswer | HistoryAnswer | LoadAnswer | Marked | WasApplied | Held | Reached | Repaired | Done | Refused
+AnyAnswer = (
+    StatusAnswer
+    | HistoryAnswer
+    | LoadAnswer
+    | Marked
+    | WasApplied
+    | Held
+    | Reached
+    | Repaired
+    | Agreed
+    | Done
+    | Refused
+)
 
 _requests = msgspec.json.Decoder(AnyRequest)
 _answers = msgspec.json.Decoder(AnyAnswer)

@@ -118,6 +118,10 @@ class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):
     strays: Annotated[
         int, Meta(description="rows that programs have written to the file instead: in mirror.strays")
     ] = 0
+    until: Annotated[
+        float | None, Meta(description="when the way back ends by itself (--reverse-window); null: it does not")
+    ] = None
+    kept_open: Annotated[str, Meta(description="why it did not end then; empty: that time has not come")] = ""
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):

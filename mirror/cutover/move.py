@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkE
 from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences, strays
 from mirror.cutover.fence import Fence
+from mirror.cutover.finalize import Finalize
 from mirror.cutover.made import droppable
 from mirror.cutover.waiting import Operator
 from mirror.postgres import moving, phase, watch
@@ -32,6 +34,7 @@ from mirror.reverse.follower import start
 
 #: Seconds for which a step waits for the mirror, or for transactions in Postgres, at most.
 WAIT_SECONDS = 60.0
+_UNSEALED = "phase = 2, sealed_at = NULL, reverse_window = NULL, made = '[]'"
 #: By ``--fence``: what is said of it.
 KEPT = {
     "hold": "the mirror holds its write lock",
@@ -69,6 +72,9 @@ class Move:
     """The same in phase 3, while nothing is written in Postgres."""
     prepare: Callable[[], str]
     """Has reads in Postgres be quick from the first one on; raises ``MirrorError`` where they cannot be."""
+    reverse_window: timedelta | None = None
+    """How long the way back is to be open; None: until it is ended by a command."""
+    ending: Finalize = field(default_factory=Finalize)
     operator: Operator | None = None
     """Who has the move go on, if it waits (:mod:`mirror.cutover.waiting`)."""
     conn: Session = field(init=False)
@@ -114,6 +120,7 @@ class Move:
             self.mover.close()
         self.release_file()
         self.release_postgres()
+        self.ending.close()
         self.conn.close()
 
     def begin_alone(self) -> None:
@@ -130,7 +137,7 @@ class Move:
                 raise FencedError("move a source", str(self.source), "another command moves it", next_step=step)
             time.sleep(0.1)
 
-    def take(self, number: int) -> None:
+    def take(self, number: int | None) -> None:
         """Begin a move to a phase. Raises ``SinkError``."""
         with translated("begin a move", str(self.source)):
             self.phase = phase.take(self.conn, self.source_id, number)
@@ -234,7 +241,7 @@ class Move:
     def remove_capture(self) -> None:
         """Remove them."""
         with translated("remove the way back", str(self.source)), self.conn.transaction():
-            capture.remove(self.conn, self.source_id, self.targets)
+            capture.remove(self.conn, self.source_id)
 
     def drain(self) -> str:
         """Wait until Postgres has everything; the file is fenced, so a second look must find nothing more."""
@@ -266,12 +273,13 @@ class Move:
                 "UPDATE mirror.sources SET epoch = epoch + 1, written_at = NULL WHERE source_id = $1::bigint",
                 (str(self.source_id),),
             )
+            window = self.reverse_window
             phase.change(
                 self.conn, self.source_id, self.phase.epoch, f"phase = 3, sealed_at = now(), fence = '{self.kept}'"
             )
             self.conn.execute(
-                "UPDATE mirror.phase SET made = $2::jsonb WHERE source_id = $1::bigint",
-                (str(self.source_id), json.dumps(made)),
+                "UPDATE mirror.phase SET made = $2::jsonb, reverse_window = $3::interval WHERE source_id = $1::bigint",
+                (str(self.source_id), json.dumps(made), window and f"{window.total_seconds():.3f} seconds"),
             )
         return f"{said}; the point of no return is behind: `mirror cutover rollback` is the way back"
 
@@ -422,7 +430,7 @@ class Move:
             self.held.execute(
                 "UPDATE mirror.sources SET written_at = NULL WHERE source_id = $1::bigint", (str(self.source_id),)
             )
-            phase.change(self.held, self.source_id, self.phase.epoch, "phase = 2, sealed_at = NULL, made = '[]'")
+            phase.change(self.held, self.source_id, self.phase.epoch, _UNSEALED)
             self.held.commit()
         self.release_postgres()
         return "the file is the original again"
@@ -439,15 +447,6 @@ class Move:
     def await_following(self) -> str:
         """Wait until the mirror follows the file again."""
         return self._await_mirror({MirrorPhase.FOLLOWING})
-
-    def finalize(self) -> str:
-        """There is no way back any more."""
-        with translated("end the way back", str(self.source)), self.conn.transaction():
-            capture.remove(self.conn, self.source_id, self.targets)
-            watch.remove(self.conn, self.targets)
-            phase.change(self.conn, self.source_id, self.phase.epoch, "finalized_at = now(), moving_to = NULL")
-            found = strays.count(self.conn, self.source_id)
-        return f"{found:,} rows are in the file alone: `mirror cutover strays` shows them" if found else ""
 
     def __enter__(self) -> Move:
         return self

@@ -7,6 +7,7 @@ from mirror.cutover import waiting
 from mirror.cutover.move import Move
 from mirror.cutover.steps import Step
 from mirror.postgres.phase import Phase
+from mirror.reverse import ending
 
 #: Before the switch, because it may take minutes.
 PREPARE: Step[Move] = Step(
@@ -88,7 +89,14 @@ BACK_TO_1: tuple[Step[Move], ...] = (
     Step("end", "record the phase", lambda move: move.end(1), final=True),
 )
 
-FINALIZE: tuple[Step[Move], ...] = (Step("finalize", "end the way back", lambda move: move.finalize(), final=True),)
+TIDY: Step[Move] = Step("tidy", ending.TIDY, lambda move: move.ending.tidy(move))
+FINALIZE: tuple[Step[Move], ...] = (
+    Step("check", ending.CHECK, lambda move: move.ending.check(move)),
+    Step("drain", ending.DRAIN, lambda move: move.ending.drain(move)),
+    Step("compare", ending.COMPARE, lambda move: move.ending.compare(move)),
+    Step("finalize", ending.END, lambda move: move.ending.end(move), final=True),
+    TIDY,
+)
 
 
 def waits(steps: tuple[Step[Move], ...]) -> tuple[Step[Move], ...]:

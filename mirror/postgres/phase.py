@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from mirror.core.errors import FencedError, SealedError
+from mirror.core.errors import FencedError, MirrorError, SealedError
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
@@ -29,6 +29,12 @@ class Phase(NamedTuple):
     finalized_at: float | None
     """Since then there is no way back."""
     fence: str
+    finalized_why: str
+    """Of a way back that has ended by itself; else empty."""
+    reverse_until: float | None
+    """When the way back ends by itself; None: it does not."""
+    elapsed: bool
+    """Whether that time has come, by Postgres' clock."""
 
 
 def read(conn: Conn, source_id: int) -> Phase:
@@ -53,23 +59,33 @@ def require_unsealed(conn: Conn, source_id: int, path: str) -> bool:
 
 def is_sealed(conn: Conn, source_id: int, path: str) -> bool:
     """Whether Postgres is the original of a source. Raises :class:`SealedError` if there is no way back any more."""
-    phase = read(conn, source_id)
+    return require_open(read(conn, source_id), path).sealed_at is not None
+
+
+def require_open(phase: Phase, path: str) -> Phase:
+    """The same phase. Raises :class:`SealedError` if there is no way back any more."""
     if phase.finalized_at is not None:
         step = "nothing: programs use Postgres; the file is an old copy"
-        raise SealedError("mirror a source", path, "its move to Postgres was finalized", next_step=step)
-    return phase.sealed_at is not None
+        why = "its move to Postgres was finalized" + (f": {phase.finalized_why}" if phase.finalized_why else "")
+        raise SealedError("mirror a source", path, why, next_step=step)
+    return phase
 
 
-def take(conn: Conn, source_id: int, moving_to: int) -> Phase:
-    """Begin a move: raise the epoch, and record where to. Returns the row as it was, with the new epoch."""
+def take(conn: Conn, source_id: int, moving_to: int | None) -> Phase:
+    """Begin a move: raise the epoch, and record where to. Returns the row as it was, with the new epoch.
+
+    ``moving_to``: None for what leaves nothing to be completed or undone. Raises ``MirrorError`` if the move was
+    finalized, which may have been a moment ago.
+    """
     before = read(conn, source_id)
     row = conn.execute(
         "INSERT INTO mirror.phase AS p (source_id, epoch, moving_to) VALUES ($1::bigint, 1, $2::smallint)"
         " ON CONFLICT (source_id) DO UPDATE SET epoch = p.epoch + 1, moving_to = EXCLUDED.moving_to,"
-        " waiting_since = NULL, waiting_for = '', go_at = NULL RETURNING epoch",
-        (str(source_id), str(moving_to)),
+        " waiting_since = NULL, waiting_for = '', go_at = NULL WHERE p.finalized_at IS NULL RETURNING epoch",
+        (str(source_id), None if moving_to is None else str(moving_to)),
     ).fetchone()
-    assert row is not None
+    if row is None:
+        raise MirrorError("move a source", detail="its move was finalized", next_step="there is nothing left to do")
     return before._replace(epoch=int(row[0]))
 
 

@@ -17,7 +17,6 @@ from mirror.postgres import moving
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Conn, Target
-from mirror.postgres.watch import switch_off
 
 #: By type: the text form of a key's column {c} that no setting of a session changes, where that is not ``::text``.
 _TEXT: dict[str, LiteralString] = {"bytea": "pg_catalog.encode({c}, 'hex')"}
@@ -51,7 +50,33 @@ def switch(conn: Conn, source_id: int, targets: Iterable[Target], *, on: bool) -
         conn.execute(SQL("ALTER TABLE {} {}").format(table_sql(target), steps))
 
 
-def forget_left(conn: Conn, source_id: int, targets: Iterable[Target]) -> bool:
+def switch_off(conn: Conn, source_id: int) -> None:
+    """Switch those off that are there, whatever became of the tables. It waits for transactions that write."""
+    for schema, table, trigger in triggers(conn, source_id):
+        conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(Identifier(schema, table), Identifier(trigger)))
+
+
+def triggers(conn: Conn, source_id: int) -> list[tuple[str, str, str]]:
+    """The triggers of a source that are there: schema and table, as they are called now, and name."""
+    return conn.execute(
+        "SELECT n.nspname, c.relname, t.tgname FROM pg_catalog.pg_trigger t"
+        " JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE t.tgname = ANY ($1::text[]) ORDER BY 1, 2, 3",
+        (_names(source_id),),
+    ).fetchall()
+
+
+def version(conn: Conn, source_id: int) -> str:
+    """Which triggers there are: another text once one was made again, or switched off, even if only for a moment."""
+    [[found]] = conn.execute(
+        "SELECT coalesce(md5(string_agg(t.oid || ' ' || t.xmin, ',' ORDER BY t.oid)), '') FROM pg_catalog.pg_trigger t"
+        " WHERE t.tgname = ANY ($1::text[])",
+        (_names(source_id),),
+    ).fetchall()
+    return str(found)
+
+
+def forget_left(conn: Conn, source_id: int) -> bool:
     """Switch the triggers off and empty the outbox, if a command that was killed has left them on; whether it had.
 
     Else the outbox would grow with all that the mirror writes. ``conn``: of a session that ends soon, because it keeps
@@ -66,18 +91,15 @@ def forget_left(conn: Conn, source_id: int, targets: Iterable[Target]) -> bool:
     with conn.transaction():
         if conn.execute(left, (str(source_id),)).fetchone() is None:
             return False
-        switch_off(conn, targets, [f"mirror_capture_{source_id}_{operation.lower()}" for operation in _OPERATIONS])
+        switch_off(conn, source_id)
         conn.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(source_id),))
     return True
 
 
-def remove(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
+def remove(conn: Conn, source_id: int) -> None:
     """Remove the triggers and their functions, and what is in the outbox of the source."""
-    for target in targets:
-        for operation in _OPERATIONS:
-            conn.execute(
-                SQL("DROP TRIGGER IF EXISTS {} ON {}").format(_trigger(source_id, operation), table_sql(target))
-            )
+    for schema, table, trigger in triggers(conn, source_id):
+        conn.execute(SQL("DROP TRIGGER {} ON {}").format(Identifier(trigger), Identifier(schema, table)))
     rows = conn.execute(
         "SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'mirror'::regnamespace"
         " AND p.proname LIKE $1::text",
@@ -90,7 +112,7 @@ def remove(conn: Conn, source_id: int, targets: Iterable[Target]) -> None:
 
 def is_on(conn: Conn, source_id: int, target: Target) -> bool:
     """Whether all triggers of a table are there and switched on."""
-    names = [f"mirror_capture_{source_id}_{operation.lower()}" for operation in _OPERATIONS]
+    names = _names(source_id)
     row = conn.execute(
         "SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -176,7 +198,15 @@ def _key_of(target: Target, version: LiteralString) -> Composable:
 
 
 def _trigger(source_id: int, operation: str) -> Identifier:
-    return Identifier(f"mirror_capture_{source_id}_{operation.lower()}")
+    return Identifier(_name(source_id, operation))
+
+
+def _name(source_id: int, operation: str) -> str:
+    return f"mirror_capture_{source_id}_{operation.lower()}"
+
+
+def _names(source_id: int) -> list[str]:
+    return [_name(source_id, operation) for operation in _OPERATIONS]
 
 
 def _of_agent(target: Target, versions: tuple[LiteralString, ...]) -> Composable:

@@ -12,26 +12,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from loguru import logger
 
-from mirror.core.errors import FencedError, SinkError, SourceError, WayBackLostError
+from mirror.core.agreement import Agreement
+from mirror.core.errors import FencedError, RefusedError, SinkError, WayBackLostError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.locks import SOURCE_IN_REVERSE
 from mirror.postgres import phase
-from mirror.postgres.codecs import Unfit
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import is_intact, load_targets
 from mirror.reverse import capture
-from mirror.reverse.rows import Found, Since, TableRows
+from mirror.reverse.batch import Applied, Batch
+from mirror.reverse.rows import Since
 from mirror.reverse.side import Side
-from mirror.reverse.watch import Guard, Pending, StrayWatch
-from mirror.reverse.writer import NotTakenError, SqliteWriter
+from mirror.reverse.watch import Pending, StrayWatch
+from mirror.reverse.writer import SqliteWriter
 
 #: Seconds between two looks for new events.
 POLL_SECONDS = 0.005
@@ -45,25 +46,18 @@ RETRIED_REJECTS = 500
 _STRAYS = "EXISTS (SELECT FROM mirror.strays s WHERE s.source_id = {} AND s.state = {})"
 
 
-@dataclass(slots=True)
-class Applied:
-    """One batch."""
-
-    rows: int = 0
-    rejects: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
-    """By source table and key, as in the outbox."""
-    taken: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)
-    """Keys that were rejected before, and are not now."""
-
-
 def start(conn: Session, source_id: int) -> None:
-    """Record that the file has all that is visible now, in the caller's transaction; an earlier way back is over."""
+    """Record that the file has all that is visible now, in the caller's transaction; an earlier way back is over.
+
+    The triggers are switched on by then.
+    """
     conn.execute("DELETE FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(source_id),))
     conn.execute(
-        "INSERT INTO mirror.reverse (source_id, snapshot) VALUES ($1::bigint, pg_current_snapshot())"
-        " ON CONFLICT (source_id) DO UPDATE SET snapshot = EXCLUDED.snapshot, started_at = now(), applied_at = NULL,"
-        " batches = 0, rows = 0, lost = NULL",
-        (str(source_id),),
+        "INSERT INTO mirror.reverse (source_id, snapshot, captured)"
+        " VALUES ($1::bigint, pg_current_snapshot(), $2::text)"
+        " ON CONFLICT (source_id) DO UPDATE SET snapshot = EXCLUDED.snapshot, captured = EXCLUDED.captured,"
+        " started_at = now(), applied_at = NULL, batches = 0, rows = 0, lost = NULL",
+        (str(source_id), capture.version(conn, source_id)),
     )
 
 
@@ -92,9 +86,9 @@ class ReverseFollower:
                 if row is None or row[2] is None:
                     step = "`mirror cutover status` says in which phase the source is"
                     raise SinkError("begin the way back", str(database), "it was never begun", next_step=step)
-                self.source_id, agent, self._snapshot, lost, self.rejects = row
-                phase.is_sealed(conn, self.source_id, str(database))
-                fence = phase.read(conn, self.source_id).fence
+                self.source_id, agent, self._snapshot, lost, self._captured, self.rejects = row
+                self.phase = phase.require_open(phase.read(conn, self.source_id), str(database))
+                """As it was read last."""
                 self._targets = load_targets(conn, self.source_id, agent)
                 self._take()
             if lost is not None:
@@ -103,8 +97,9 @@ class ReverseFollower:
             with translated("begin the way back", str(database)):
                 self._other.execute(statement("session_search_path"))
                 self._before, self._next = Side(self._other, self._targets), Side(conn, self._targets)
-            self._writer = SqliteWriter(database, hold=fence == "hold")
-            self._watch = StrayWatch(self._writer, database, self.source_id, connecting, meanwhile)
+            self._writer = SqliteWriter(database, hold=self.phase.fence == "hold")
+            self._meanwhile = meanwhile
+            self._watch = StrayWatch(self._writer, database, self.source_id, connecting, self._look_after)
         except BaseException:
             self._close_connections()
             raise
@@ -115,7 +110,6 @@ class ReverseFollower:
             raise
         self._checked_at = self._asked_at = 0.0
         self._suspects: dict[str, None] = {}
-        self._wanted = True
 
     @classmethod
     def open(
@@ -157,8 +151,9 @@ class ReverseFollower:
         if at_once or time.monotonic() - self._asked_at > ASK_SECONDS:
             self._asked_at = time.monotonic()
             with translated("read the phase", str(self._database)):
-                self._wanted = phase.is_sealed(self._next.conn, self.source_id, str(self._database))
-        return self._wanted
+                now = phase.read(self._next.conn, self.source_id)
+                self.phase = phase.require_open(now, str(self._database))
+        return self.phase.sealed_at is not None
 
     def close(self) -> None:
         """Close all connections."""
@@ -199,12 +194,9 @@ class ReverseFollower:
         self._writer.keep_lock()
         self._writer.look()
         self._watch.ask()
-        now = time.monotonic()
-        if now - self._checked_at > CHECK_SECONDS:
-            self._check()
-            self._checked_at = now
+        self._check_now_and_then()
         before, after = self._before, self._next
-        with translated("carry writes back", str(self._database)):
+        with self._explained(), translated("carry writes back", str(self._database)):
             if before.is_open:
                 self._look(before)
             after.begin()
@@ -226,6 +218,26 @@ class ReverseFollower:
             self._is_at(pending.snapshot)
             self._faults("reverse:saved")
             return applied
+
+    def agree(self, since: str) -> Agreement | None:
+        """Compare all rows of the file with what it should show now. Programs are not held up.
+
+        ``since``: strays that were first seen after this time of Postgres are not known. Returns None where that cannot
+        be told: it can after the next step. Raises as :meth:`step` does.
+        """
+        self._writer.busy = False
+        if not self._before.is_open:
+            return None
+        with self._explained(), translated("compare with the file", str(self._database)):
+            found = self._watch.agree(self._before, self._snapshot, since)
+            self._count()
+        return found
+
+    def let_go(self) -> None:
+        """Hold no lock on a table in Postgres any more, until the next step."""
+        with translated("carry writes back", str(self._database)):
+            self._before.end()
+            self._next.end()
 
     def _is_at(self, snapshot: str) -> None:
         """The file has what the newer side shows."""
@@ -276,7 +288,7 @@ class ReverseFollower:
             guard = self._watch.guard(before, after, since, pending)
             if guard is None:
                 before.end()  # who waits to alter a table that it has read makes the other side wait
-            batch = _Batch(writer, after.rows)
+            batch = Batch(writer, after.rows)
             for table, whole in tables.items():
                 rows = after.rows[table]
                 if whole:
@@ -351,6 +363,29 @@ class ReverseFollower:
 
     # -- whether it can go on ----------------------------------------------------------------------
 
+    def _look_after(self) -> None:
+        """While all rows are compared, which may take long."""
+        self._meanwhile()
+        if not self._next.is_open:
+            self._check_now_and_then()
+
+    def _check_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._checked_at > CHECK_SECONDS:
+            self._check()
+            self._checked_at = now
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Where Postgres refuses a query, because its tables are others now: say that the way back is lost."""
+        try:
+            yield
+        except RefusedError:
+            self._before.end()
+            self._next.end()
+            self._check()
+            raise
+
     def _check(self) -> None:
         """Raise :class:`WayBackLostError` if writes are not captured or cannot be read; remove old events."""
         with translated("look after the way back", str(self._database)):
@@ -373,6 +408,8 @@ class ReverseFollower:
                 return f"the triggers of {target.schema}.{target.name} ({name}) are gone or off"
             if not is_intact(conn, target):
                 return f"the table {target.schema}.{target.name} was altered in Postgres"
+        if capture.version(conn, self.source_id) != self._captured:
+            return "triggers were switched off for a time, or made again"
         return ""
 
     def _give_up(self, why: str) -> WayBackLostError:
@@ -383,109 +420,3 @@ class ReverseFollower:
             (str(self.source_id), why),
         )
         return self._lost(why)
-
-
-class _Batch:
-    """One batch, which is being written."""
-
-    def __init__(self, writer: SqliteWriter, rows: dict[str, TableRows]) -> None:
-        self.applied = Applied()
-        self._writer = writer
-        self._rows = rows
-        self._late: list[tuple[str, Found, str]] = []
-        """Rows that did not fit when their turn came, and why: with those after them they may."""
-
-    def delete(self, table: str, found: Iterable[Found]) -> None:
-        for one in found:
-            self._one(table, one)
-
-    def put(self, table: str, found: Iterable[Found]) -> None:
-        for one in found:
-            self._one(table, one)
-
-    def replace(self, table: str) -> None:
-        """Delete the rows that Postgres does not have."""
-        try:
-            self._writer.keep_only(table, (one.key for one in self._rows[table].all()))
-        except NotTakenError as error:
-            raise SourceError("carry writes back", table, f"the file does not let rows go: {error}") from error
-
-    def undo(self, guard: Guard) -> None:
-        """Write Postgres' rows over what was thrown away."""
-        for table, key, found in guard.discarded():
-            self._one(table, found or Found(key, None, []))
-
-    def again(self, table: str, keys: list[list[str]]) -> None:
-        """Try rows again that were rejected before."""
-        if table not in self._rows:
-            return
-        for one in self._rows[table].by_keys(keys):
-            before = len(self._late)
-            self._one(table, one)
-            if len(self._late) == before:
-                self.applied.taken.add((table, tuple(one.text)))
-
-    def _one(self, table: str, one: Found) -> None:
-        try:
-            if one.row is None:
-                self._writer.delete(table, one.key)
-            else:
-                self._writer.put(table, one.key, one.row)
-            self.applied.rows += 1
-        except NotTakenError as error:
-            self._late.append((table, one, str(error)))
-
-    def finish(self) -> None:
-        """Write the rows that did not fit before, and undo what triggers have done to rows of the mirror's tables."""
-        self._retry()
-        if self._late:
-            # Each may be in another's way, as in an exchange of two unique values: all go, then all come.
-            waiting = self._late
-            for table, one, _ in waiting:
-                self._try_delete(table, one)
-            self._late = []
-            for table, one, _ in waiting:
-                self._one(table, one)
-            self._retry()
-        self.applied.rejects = {(table, tuple(one.text)): why for table, one, why in self._late}
-        self.applied.taken -= set(self.applied.rejects)
-        self._restore()
-
-    def _try_delete(self, table: str, one: Found) -> None:
-        try:
-            self._writer.delete(table, one.key)
-        except NotTakenError as error:
-            logger.debug("{}: a row stays for now: {}", table, error)
-
-    def _retry(self) -> None:
-        """Try late rows as long as that helps."""
-        while self._late:
-            waiting, self._late = self._late, []
-            for table, one, _ in waiting:
-                self._one(table, one)
-            if len(self._late) == len(waiting):
-                return
-
-    def _restore(self) -> None:
-        """Write the rows that triggers have changed as Postgres has them, without triggers."""
-        touched: dict[str, list[list[str]]] = {}
-        for table, key in self._writer.touched():
-            try:
-                touched.setdefault(table, []).append(self._rows[table].key_text(key))
-            except Unfit:  # Postgres cannot have such a row
-                self._writer.triggers(fire=False)
-                self._writer.delete(table, key)
-        if not touched:
-            return
-        self._writer.triggers(fire=False)
-        for table, keys in touched.items():
-            for one in self._rows[table].by_keys(keys):
-                if (table, tuple(one.text)) in self.applied.rejects:
-                    continue
-                try:
-                    if one.row is None:
-                        self._writer.delete(table, one.key)
-                    else:
-                        self._writer.put(table, one.key, one.row)
-                except NotTakenError as error:
-                    self.applied.rejects[table, tuple(one.text)] = str(error)

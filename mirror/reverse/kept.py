@@ -97,12 +97,13 @@ class KeptStrays:
         ).fetchone()
         return row == (True,)
 
-    def known(self, table: str, keys: Sequence[str]) -> set[str]:
-        """Those of the keys that are kept, and in the file."""
+    def known(self, table: str, keys: Sequence[str], since: str | None = None) -> set[str]:
+        """Those of the keys that are kept, and in the file. ``since``: they were by then."""
         rows = self._conn.execute(
             "SELECT key FROM mirror.strays WHERE source_id = $1::bigint AND source_table = $2::text"
-            " AND key = ANY ($3::text[]) AND state <> 'overwritten'",
-            (self._source, table, list(keys)),
+            " AND key = ANY ($3::text[]) AND state <> 'overwritten'"
+            " AND seen_at <= coalesce($4::timestamptz, 'infinity')",
+            (self._source, table, list(keys), since),
         )
         return {key for (key,) in rows}
 

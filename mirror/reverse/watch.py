@@ -19,10 +19,12 @@ from typing import LiteralString, NamedTuple
 
 from psycopg.sql import SQL, Literal
 
+from mirror.core.agreement import Agreement
 from mirror.core.values import Row
 from mirror.postgres.codecs import json_array
 from mirror.postgres.sessions import Session
 from mirror.postgres.target import Target
+from mirror.reverse import agreement
 from mirror.reverse.kept import Discarded, KeptStrays
 from mirror.reverse.openers import openers
 from mirror.reverse.rows import Found, Since
@@ -105,6 +107,12 @@ class StrayWatch:
         self.suspects = {}
         self._due = time.monotonic() + REST * (time.monotonic() - begun)
         return True
+
+    def agree(self, side: Side, snapshot: str, since: str) -> Agreement | None:
+        """Compare all rows now: see :func:`mirror.reverse.agreement.compare`."""
+        return agreement.compare(
+            self._files, side, snapshot, self.kept, self._writer, since, self.suspects, self._meanwhile
+        )
 
     def _find(
         self,

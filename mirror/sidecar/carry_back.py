@@ -11,7 +11,7 @@ from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.backoff import Backoff
-from mirror.core.errors import FencedError, MirrorError, SealedError
+from mirror.core.errors import FencedError, MirrorError, SealedError, WayBackLostError
 from mirror.core.faults import Faults
 from mirror.core.status import Phase, ReverseReport
 from mirror.postgres.failures import translated
@@ -19,7 +19,9 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.phase import require_unsealed
 from mirror.postgres.sessions import connect
 from mirror.reverse.follower import ReverseFollower
+from mirror.sidecar.agreements import Agreements
 from mirror.sidecar.publishing import Publishing
+from mirror.sidecar.reverse_window import ReverseWindow
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.status import SourceStatus
 
@@ -56,12 +58,13 @@ def carry_back(
     faults: Faults,
     publishing: Publishing,
     connected: Callable[[], Iterable[object]],
+    agreements: Agreements,
 ) -> None:
     """Carry what programs write in Postgres into the file, until the source is not sealed any more.
 
     ``serve``: answers requests; ``check``: raises when the mirror is to end. Both are called again and again.
-    ``connected``: the programs that are, through a hook. Raises :class:`~mirror.core.errors.WayBackLostError`, and
-    ``SealedError`` for a source without a way back.
+    ``connected``: the programs that are, through a hook. When the reverse window has elapsed, the way back ends. Raises
+    :class:`~mirror.core.errors.WayBackLostError`, and ``SealedError`` for a source without a way back.
     """
 
     def meanwhile() -> None:
@@ -72,7 +75,8 @@ def carry_back(
     name = task.database.name
     backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
     busy_until, said, strays = 0.0, "", 0
-    with ExitStack() as stack:
+    window = ReverseWindow(task, check)
+    with ExitStack() as stack, agreements.served():
         follower: ReverseFollower | None = None
         while True:
             check()
@@ -103,7 +107,15 @@ def carry_back(
                         "`mirror cutover strays` shows them",
                     )
                 strays = follower.strays
-                status.reverse = replace(known, rejects=follower.rejects, strays=strays)
+                agreements.answer(follower)
+                window.turn(follower)
+                status.reverse = replace(
+                    known,
+                    rejects=follower.rejects,
+                    strays=strays,
+                    until=follower.phase.reverse_until,
+                    kept_open=window.kept_open,
+                )
                 backoff.reset()
                 if said:
                     status.carries_back(Phase.REVERSE)
@@ -112,6 +124,9 @@ def carry_back(
                 if follower is None or not follower.can_wait:
                     stack.close()
                     follower = None
+                agreements.refuse(error)
+                if isinstance(error, WayBackLostError):
+                    window.end_lost(error.detail)
                 if not error.retryable:
                     raise
                 if str(error) != said:

@@ -25,7 +25,6 @@ from mirror.parity.report import ParityReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import connect
-from mirror.postgres.target import load_targets
 from mirror.reverse.capture import forget_left
 from mirror.sidecar.parity_runs import derived, record
 
@@ -152,7 +151,7 @@ class ParityWatch:
         """Look after what a command that was killed has left."""
         with connect(self._dsn, name="mirror verifier", raw=True) as conn, translated("look after moves", str(source)):
             row = conn.execute(statement("reverse_read"), (str(source), schema)).fetchone()
-            if row is not None and forget_left(conn, row[0], load_targets(conn, row[0], row[1]).values()):
+            if row is not None and forget_left(conn, row[0]):
                 text = (
                     "{}: a command that moves it was killed: nothing is captured for it any more; the next one goes on"
                 )

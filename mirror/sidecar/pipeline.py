@@ -151,7 +151,7 @@ class Pipeline:
         self._forget_copy()
         self.requests.sealed = sealed
         loop = (self._mailbox.serve, self._check, self._stopping, self._faults, self._publishing)
-        carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers)
+        carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers, self.requests.agreements)
         self.requests.sealed = self.status.reverse = None
 
     def _attempt(self) -> None:

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Collection
 from concurrent.futures import Future
 
+from mirror.core.agreement import Agreement
 from mirror.core.errors import SealedError, SourceError
 from mirror.core.positions import Lsn, Position, Salts
+from mirror.sidecar.agreements import Agreements
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.mailbox import Mailbox
 from mirror.sidecar.publishing import Publishing
@@ -38,6 +40,8 @@ class Requests:
         self._feed = feed
         self._repairs = repairs
         self._applied = threading.Condition()
+        self.agreements = Agreements()
+        """Comparisons that were asked for, of a source that was moved to Postgres."""
         self.sealed: SealedError | None = None
         """Why nothing is mirrored into Postgres: Postgres is the original."""
 
@@ -113,6 +117,13 @@ class Requests:
     def end_move(self) -> None:
         """The move has ended: go the other way, if the source is sealed now."""
         self._mailbox.post(self._publishing.end_move)
+
+    def agree(self, since: str) -> Future[Agreement]:
+        """Compare all rows of the file with what it should have, while what is written in Postgres is carried back.
+
+        The error is a ``ControlError`` (retryable) while nothing is carried back.
+        """
+        return self._mailbox.request(lambda future: self.agreements.ask(future, since))
 
     def _require_unsealed(self) -> None:
         if self.sealed is not None:

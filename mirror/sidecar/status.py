@@ -389,6 +389,8 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.reverse is not None and report.reverse.strays:
         found = f"{report.reverse.strays:,} rows were written to the file, and not to Postgres"
         steps.append(f"{found}: `mirror cutover strays {source}`")
+    if report.reverse is not None and report.reverse.kept_open:
+        steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")
     if report.overwritten:
         steps.append(f"look at rows of others that were replaced: `mirror overwritten list {source}`")
     if report.rejects:

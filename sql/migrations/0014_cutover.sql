@@ -24,6 +24,7 @@ CREATE TABLE mirror.reverse (
     applied_at timestamptz,
     batches    bigint NOT NULL DEFAULT 0,
     rows       bigint NOT NULL DEFAULT 0,
+    captured   text NOT NULL,                   -- which triggers capture: others once one was switched off, even if for a moment
     lost       text                             -- why it cannot go on; NULL: it can
 );
 
@@ -62,6 +63,8 @@ CREATE TABLE mirror.phase (
     moving_to    smallint CHECK (moving_to IN (1, 2, 3)),  -- of a move that has begun and not ended
     sealed_at    timestamptz,                 -- since then Postgres is the original: no mirror writes to these tables
     finalized_at timestamptz,                 -- since then there is no way back
+    finalized_why text NOT NULL DEFAULT '',   -- of one that ended by itself; else empty
+    reverse_window interval,                  -- after this time since sealed_at the way back ends by itself; NULL: it does not
     fence        text NOT NULL DEFAULT 'hold' CHECK (fence IN ('hold', 'rename', 'abort', 'watch')),
     made         jsonb NOT NULL DEFAULT '[]', -- statements that drop what the move has made, for the way back
     changed_at   timestamptz NOT NULL DEFAULT now(),

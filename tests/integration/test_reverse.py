@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.core.agreement import Agreement
 from mirror.core.errors import SourceError, WayBackLostError
 from mirror.postgres.sessions import connect
 from mirror.postgres.target import load_targets
@@ -19,7 +20,7 @@ from mirror.reverse import capture
 from mirror.reverse.follower import ReverseFollower, start
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 SCHEMA = (
     "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT UNIQUE, body TEXT, score REAL, raw BLOB, extra JSON,"
@@ -93,12 +94,12 @@ def way(dsn: str, database: Path, writer: Writer, mirror: MirrorProcess) -> Iter
     made = Way(dsn, database, writer)
     yield made
     # The mirror forward, which knows nothing of this, finds nothing to change, and its parity is equal.
-    before = _all(made.postgres)
     lost = made.postgres.execute("SELECT lost FROM mirror.reverse").fetchone() != (None,)
     with connect(dsn, raw=True) as session, session.transaction():
-        capture.remove(session, made.source_id, load_targets(session, made.source_id, None).values())
+        capture.remove(session, made.source_id)
     made.postgres.execute("DELETE FROM mirror.phase")
     if not lost and not made.rejects():
+        before = _all(made.postgres)
         mirror.start()
         mirror.wait_applied()
         mirror.check()
@@ -230,10 +231,101 @@ def test_long_transactions(way: Way) -> None:
         assert way.postgres.execute(left).fetchone() == (0,)
 
 
-def test_it_is_known_when_the_way_back_is_lost(way: Way) -> None:
-    way.postgres.execute("ALTER TABLE counts DROP COLUMN n")
-    with way.follower() as follower, pytest.raises(WayBackLostError, match="counts was altered"):
+ALTERED = r"table public\.counts was altered"
+OFF = r"triggers of public\.counts"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("ALTER TABLE counts DROP COLUMN n", ALTERED),
+        ("ALTER TABLE counts ALTER n TYPE double precision", ALTERED),
+        ("ALTER TABLE counts RENAME COLUMN n TO m", ALTERED),
+        ("ALTER TABLE counts DROP CONSTRAINT counts_pkey", ALTERED),
+        ("ALTER TABLE counts RENAME TO others", OFF),
+        ("DROP TABLE counts", OFF),
+        ("DROP TRIGGER {insert} ON counts", OFF),
+        ("ALTER TABLE counts DISABLE TRIGGER {insert}", OFF),
+        ("ALTER TABLE counts DISABLE TRIGGER ALL; ALTER TABLE counts ENABLE TRIGGER ALL", OFF),
+        # Nothing of what is there in the end shows that a write was not captured.
+        (
+            "ALTER TABLE counts DISABLE TRIGGER {insert}; INSERT INTO counts VALUES ('z', 0);"
+            " ALTER TABLE counts ENABLE ALWAYS TRIGGER {insert}",
+            "switched off for a time",
+        ),
+    ],
+)
+@pytest.mark.parametrize("open_before", [True, False])
+def test_what_loses_the_way_back(way: Way, change: str, why: str, open_before: bool) -> None:
+    """It is known at the next look, also if a batch meets the table before, and for whoever comes later."""
+    text = change.format(insert=f"mirror_capture_{way.source_id}_insert")
+    if open_before:
+        with way.follower() as follower:
+            follower.drain()
+            follower._checked_at = time.monotonic() + LIMIT  # a batch that reads the table comes first
+            way.postgres.execute("UPDATE counts SET n = 7 WHERE name = 'a'")
+            way.postgres.execute(text)
+            with pytest.raises(WayBackLostError, match=why):
+                look_again(follower)
+    else:
+        way.postgres.execute(text)
+    with pytest.raises(WayBackLostError, match=why):
+        way.carry()
+    assert way.postgres.execute("SELECT lost IS NOT NULL FROM mirror.reverse").fetchone() == (True,)
+
+
+def look_again(follower: ReverseFollower) -> None:
+    follower.step()
+    follower._checked_at = 0.0
+    follower.step()
+
+
+def test_a_column_that_is_added_in_postgres(way: Way) -> None:
+    """The file does not get it, and the others of the row go on."""
+    way.postgres.execute("ALTER TABLE counts ADD COLUMN more text DEFAULT 'x'")
+    way.postgres.execute("UPDATE counts SET n = 7, more = 'y' WHERE name = 'a'")
+    way.carry()
+    assert way.rows("SELECT * FROM counts") == [["a", 7], ["b", 2]]
+    way.postgres.execute("ALTER TABLE counts DROP COLUMN more")
+
+
+def test_whether_the_file_agrees(way: Way) -> None:
+    """What programs wrote to it is apart from what the way back did not carry."""
+    now = "SELECT clock_timestamp()::text"
+    with watching(way) as follower:
+        assert follower.agree("infinity") is None  # there is nothing that it could be compared with
+        follower.drain()
         follower.step()
+        assert follower.agree("infinity") == Agreement(rows=10)
+        # Not captured, as if a trigger had not fired.
+        with way.postgres.transaction():
+            way.postgres.execute("UPDATE counts SET n = 7 WHERE name = 'a'; DELETE FROM mirror.outbox")
+        way.postgres.execute("UPDATE counts SET n = 8 WHERE name = 'b'")
+        follower.drain()
+        found = follower.agree("infinity")
+        assert found == Agreement(rows=10, not_carried=1, named=['counts ["a"]'])
+        assert strays(way) == []
+        way.postgres.execute("UPDATE counts SET n = 9 WHERE name = 'a'")
+        follower.drain()
+        ((since,),) = way.postgres.execute(now).fetchall()
+        way.writer.run("DELETE FROM pairs WHERE b = 1", "UPDATE loose SET w = 'astray' WHERE w = 'b'")
+        follower._watch._due = time.monotonic() + LIMIT  # no look of its own comes before
+        follower.drain()
+        way.postgres.execute("INSERT INTO pairs VALUES ('z', 1, 'much too long')")
+        follower.drain()
+        found = follower.agree(since)
+        assert found == Agreement(rows=9, rejects=1, unknown=2, named=["loose [2]", 'pairs ["x",1]'])
+        ((since,),) = way.postgres.execute(now).fetchall()
+        assert follower.agree(since) == Agreement(rows=9, rejects=1, strays=2)
+        assert len(strays(way)) == 2
+        follower.step()  # lets go of the tables that were compared
+        way.postgres.execute("TRUNCATE counts")
+        assert follower.agree(since) is None  # its snapshot shows nothing of it any more
+        follower.drain()
+        follower.step()
+        assert follower.agree(since) == Agreement(rows=7, rejects=1, strays=2)
+        way.postgres.execute("DELETE FROM pairs WHERE a = 'z'")
+        throw_away(way, follower)
 
 
 def test_a_table_that_is_not_captured_any_more(way: Way) -> None:

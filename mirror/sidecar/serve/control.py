@@ -22,6 +22,8 @@ from mirror.core.control import BATCH_SECONDS
 from mirror.core.errors import ControlError, MirrorError, RequestError, StateError
 from mirror.core.messages import (
     MOST_REQUEST_BYTES,
+    Agree,
+    Agreed,
     Answer,
     AnyRequest,
     Applied,
@@ -283,6 +285,8 @@ class _Connection(socketserver.StreamRequestHandler):
                 requests.end_move()
                 self._moves = False
                 return Done()
+            case Agree(since, timeout):
+                return Agreed(_result(requests.agree(since), timeout))
             case Hook():
                 return Done()
 

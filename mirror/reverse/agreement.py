@@ -1,0 +1,67 @@
+"""The last look before a way back ends: all rows of the file, and which of its differences are known.
+
+The file should be equal to the snapshot of Postgres that the follower keeps open, so programs are not held up in
+either. Where another connection has committed to the file since it was last compared, what differs was written by
+programs: it is kept in ``mirror.strays``. Where none has, a difference that is not kept there is a defect of the way
+back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from mirror.core.agreement import Agreement
+from mirror.reverse.kept import KeptStrays
+from mirror.reverse.side import Side
+from mirror.reverse.strays import FileRows, differing, parts
+from mirror.reverse.writer import SqliteWriter
+
+#: So many of the rows that differ are named.
+MOST_NAMED = 5
+
+
+def compare(
+    files: Mapping[str, FileRows],
+    side: Side,
+    snapshot: str,
+    kept: KeptStrays,
+    writer: SqliteWriter,
+    since: str,
+    suspects: Iterable[str],
+    meanwhile: Callable[[], None],
+) -> Agreement | None:
+    """Compare all rows of the file with ``side``, which shows ``snapshot``.
+
+    ``since``: strays that were first seen after this time of Postgres are not known. Returns None if a table was
+    truncated meanwhile, of which the snapshot then shows nothing. Raises psycopg's errors and ``SourceError``.
+    """
+    rows = rejects = strays = unknown = not_carried = 0
+    named: list[str] = []
+    try:
+        with writer.reading():
+            foreign, writer.foreign = writer.foreign, False
+            begun = kept.now()
+            for name, file in files.items():
+                rows += file.count()
+                for part in parts(differing(file, side.rows[name], meanwhile)):
+                    if kept.truncated(name, snapshot):
+                        writer.foreign = foreign
+                        return None
+                    refused = kept.rejected(name, [one.text for one in part if one.text is not None])
+                    found = [file.stray(one) for one in part if one.text is None or tuple(one.text) not in refused]
+                    rejects += len(part) - len(found)
+                    known = kept.known(name, [one.key for one in found], since)
+                    others = [one.key for one in found if one.key not in known]
+                    strays += len(found) - len(others)
+                    of_programs = len(others) if foreign else len(kept.known(name, others))
+                    unknown += of_programs
+                    not_carried += len(others) - of_programs
+                    named += [f"{name} {key}" for key in others[: MOST_NAMED - len(named)]]
+                    if foreign and found:
+                        kept.found(found, begun, list(suspects))
+            if foreign:
+                kept.compared(begun)
+    except BaseException:
+        writer.foreign = True
+        raise
+    return Agreement(rows=rows, rejects=rejects, strays=strays, unknown=unknown, not_carried=not_carried, named=named)

@@ -1,0 +1,130 @@
+"""The end of a way back: what is asked before, and what ends it.
+
+``mirror cutover finalize`` ends it, and so does the mirror itself when the reverse window has elapsed: by the same
+steps, in the same words. Nobody who writes in Postgres is held up meanwhile, but for a moment at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from mirror.core.agreement import Agreement
+from mirror.core.errors import SinkError
+from mirror.postgres import phase, watch
+from mirror.postgres.target import Conn, Target
+from mirror.reverse import capture
+
+#: The words of the steps.
+CHECK = "check the way back"
+DRAIN = "drain the way back"
+COMPARE = "compare what the file has with Postgres, while programs write"
+END = "end the way back"
+TIDY = "remove the triggers of the way back"
+
+#: What `finalize --acknowledge` calls the comparison.
+ACKNOWLEDGED = "way back"
+#: Milliseconds to wait for one table: programs that come to it wait as long.
+GIVE_WAY_MS = 300
+
+
+class WayBack(NamedTuple):
+    """How a way back stands."""
+
+    lost: str | None
+    """Why it cannot go on; None: it can."""
+    rejects: int
+    """Rows of Postgres that the file does not take."""
+    strays: int
+    """Rows that programs have written to the file, and not to Postgres."""
+    now: str
+    """When that was so, by Postgres' clock."""
+
+    def said(self) -> str:
+        """In words; empty if there is nothing to say."""
+        parts = [
+            f"the way back is lost: {self.lost}" if self.lost is not None else "",
+            f"{self.strays:,} rows are in the file alone: `mirror cutover strays` shows them" if self.strays else "",
+            f"{self.rejects:,} rows are in Postgres alone: the file does not take them (mirror.reverse_rejects)"
+            if self.rejects
+            else "",
+        ]
+        return "; ".join(filter(None, parts))
+
+
+def state(conn: Conn, source_id: int) -> WayBack:
+    """How the way back of a source stands. Raises psycopg's errors."""
+    row = conn.execute(
+        "SELECT CASE WHEN r.source_id IS NULL THEN 'it was never begun' ELSE r.lost END,"
+        " (SELECT count(*) FROM mirror.reverse_rejects j WHERE j.source_id = s.source_id),"
+        " (SELECT count(*) FROM mirror.strays t WHERE t.source_id = s.source_id), clock_timestamp()::text"
+        " FROM (SELECT $1::bigint AS source_id) s LEFT JOIN mirror.reverse r USING (source_id)",
+        (str(source_id),),
+    ).fetchone()
+    assert row is not None
+    return WayBack(*row)
+
+
+def snapshot(conn: Conn) -> str:
+    """What is visible in Postgres now. Raises psycopg's errors."""
+    [[now]] = conn.execute("SELECT pg_current_snapshot()::text").fetchall()
+    return str(now)
+
+
+def has(conn: Conn, source_id: int, seen: str) -> bool:
+    """Whether the file has all that was visible in a snapshot. Raises psycopg's errors."""
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM mirror.outbox o JOIN mirror.reverse r USING (source_id)"
+        " WHERE o.source_id = $1::bigint AND NOT pg_visible_in_snapshot(o.xid, r.snapshot)"
+        " AND pg_visible_in_snapshot(o.xid, $2::pg_snapshot))",
+        (str(source_id), seen),
+    ).fetchone()
+    return row == (False,)
+
+
+def judged(found: Agreement, place: str) -> str:
+    """What to say of a comparison. Raises ``SinkError`` if the file differs in what nobody knew."""
+    if differ := found.unknown + found.not_carried:
+        rows = f"{differ:,} rows of the file are not as in Postgres ({', '.join(found.named)})"
+        if found.not_carried:
+            raise SinkError(
+                "compare with the file",
+                place,
+                f"{rows}, and for {found.not_carried:,} of them no program has written to the file: the way back did"
+                " not carry them",
+                next_step="start `mirror up` again, which keeps them: `mirror cutover strays`; or finalize with"
+                f" --acknowledge '{ACKNOWLEDGED}'",
+            )
+        raise SinkError(
+            "compare with the file",
+            place,
+            f"{rows}: programs have written them to the file, which was not known before",
+            next_step="`mirror cutover strays` shows them; add --adopt or --discard; or finalize again, which leaves"
+            " them in the file alone",
+        )
+    known = found.strays + found.rejects
+    return f"{found.rows:,} rows of the file were compared" + (f", {known:,} differ as is known" if known else "")
+
+
+def end(conn: Conn, source_id: int, epoch: int, why: str = "") -> None:
+    """End a way back, in the caller's transaction: what is written from now on is not captured.
+
+    It waits for transactions that write to the tables, for a moment: then it fails, retryable. ``why``: if nobody has
+    called for it. Raises psycopg's errors, and ``FencedError`` if a command has begun to move the source.
+    """
+    phase.change(conn, source_id, epoch, "finalized_at = now(), moving_to = NULL")
+    conn.execute("UPDATE mirror.phase SET finalized_why = $2::text WHERE source_id = $1::bigint", (str(source_id), why))
+    conn.execute(f"SET LOCAL lock_timeout = '{GIVE_WAY_MS}ms'".encode())
+    # Not removed: that would wait for programs that read, and have all others wait.
+    capture.switch_off(conn, source_id)
+    conn.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(source_id),))
+
+
+def tidy(conn: Conn, source_id: int, targets: Collection[Target]) -> None:
+    """Remove what is left of a way back that has ended, in the caller's transaction.
+
+    It waits for whoever uses the tables, for a moment: then it fails, retryable. Raises psycopg's errors.
+    """
+    conn.execute(f"SET LOCAL lock_timeout = '{GIVE_WAY_MS}ms'".encode())
+    capture.remove(conn, source_id)
+    watch.remove(conn, targets)
