@@ -28,6 +28,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import is_intact, load_targets
 from mirror.reverse import capture
+from mirror.reverse.lock import Lock
 from mirror.reverse.rows import Found, Since, TableRows
 from mirror.reverse.side import Side
 from mirror.reverse.watch import Guard, Pending, StrayWatch
@@ -94,7 +95,7 @@ class ReverseFollower:
                     raise SinkError("begin the way back", str(database), "it was never begun", next_step=step)
                 self.source_id, agent, self._snapshot, lost, self.rejects = row
                 phase.is_sealed(conn, self.source_id, str(database))
-                fence = phase.read(conn, self.source_id).fence
+                self._lock = Lock(conn, self.source_id, database)
                 self._targets = load_targets(conn, self.source_id, agent)
                 self._take()
             if lost is not None:
@@ -103,7 +104,7 @@ class ReverseFollower:
             with translated("begin the way back", str(database)):
                 self._other.execute(statement("session_search_path"))
                 self._before, self._next = Side(self._other, self._targets), Side(conn, self._targets)
-            self._writer = SqliteWriter(database, hold=fence == "hold")
+            self._writer = SqliteWriter(database, hold=self._lock.is_kept())
             self._watch = StrayWatch(self._writer, database, self.source_id, connecting, meanwhile)
         except BaseException:
             self._close_connections()
@@ -158,6 +159,7 @@ class ReverseFollower:
             self._asked_at = time.monotonic()
             with translated("read the phase", str(self._database)):
                 self._wanted = phase.is_sealed(self._next.conn, self.source_id, str(self._database))
+                self._lock.ask(self._next.conn)
         return self._wanted
 
     def close(self) -> None:
@@ -196,6 +198,7 @@ class ReverseFollower:
         :class:`WayBackLostError`.
         """
         self._writer.busy = False
+        self._writer.follow(hold=self._lock.is_kept())
         self._writer.keep_lock()
         self._writer.look()
         self._watch.ask()

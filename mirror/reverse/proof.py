@@ -18,6 +18,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.sessions import connect
 from mirror.postgres.target import Target, load_targets
+from mirror.reverse.opening import opened
 from mirror.reverse.rows import Found, Since, TableRows
 from mirror.reverse.writer import key_condition, rowid_name
 
@@ -42,11 +43,10 @@ def differences(dsn: str, database: Path, schema: str, since: str | None = None)
         targets = load_targets(conn, row[0], row[1])
         conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
+            db, _ = opened(database, 0)
         except apsw.Error as error:
             raise SourceError("compare with the file", str(database), str(error)) from error
         try:
-            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.execute("BEGIN")
             for target in targets.values():
                 rows = TableRows(conn, target)
