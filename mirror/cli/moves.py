@@ -74,10 +74,10 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
     type=click.Choice(("hold", "rename", "abort", "watch")),
     default="hold",
     show_default=True,
-    help="In phase 3: hold the file's write lock while the mirror runs, so that no program can write to it; rename: hold"
-    " it, and give the file another name as well, so that no program finds it, to read or to write (rollback gives it"
-    " its name back); abort: put triggers into the file that refuse writes (the only choice that changes the file;"
-    " rollback removes them); or only watch. What programs write all the same is kept: `mirror cutover strays`.",
+    help="In phase 3: hold the file's write lock while the mirror runs, so that no program can write to it; rename: and"
+    " give the file another name, so that no program finds it, to read or to write (rollback gives it its own back);"
+    " abort: put triggers into the file that refuse writes (the only choice that changes the file; rollback removes"
+    " them); or only watch. What programs write all the same is kept: `mirror cutover strays`.",
 )
 def advance(
     settings: Settings,

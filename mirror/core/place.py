@@ -14,6 +14,8 @@ import os
 import stat
 from pathlib import Path
 
+from mirror.core.errors import SourceError
+
 #: What the other name ends with.
 MOVED = ".moved-to-postgres"
 #: What the companions of a database end with. While one of these is a stand-in, the file has its other name.
@@ -41,3 +43,14 @@ def is_away(database: Path) -> bool:
 def where(database: Path) -> Path:
     """The name under which the file of a source is to be opened."""
     return other_name(database) if is_away(database) else database
+
+
+def require_own_name(database: Path, operation: str) -> None:
+    """Raise ``SourceError`` while the file has its other name: for what is of no use then, and opens the own name."""
+    if is_away(database):
+        raise SourceError(
+            operation,
+            str(database),
+            f"it was given another name when programs were moved to Postgres: {other_name(database).name}",
+            next_step="`mirror cutover rollback` gives it its own name back",
+        )

@@ -27,7 +27,7 @@ from mirror.core.errors import (
     put_again,
 )
 from mirror.core.files import Stamp
-from mirror.core.place import is_away, other_name
+from mirror.core.place import require_own_name
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.replica.names import NameWatch, require_one_name
@@ -225,11 +225,7 @@ class OpenSource:
             found = os.stat(self.database)  # opens no descriptor, so no lock can be lost
         except OSError as error:
             raise self._refused(f"no such file ({error.strerror})", "check the path") from error
-        if is_away(self.database):
-            raise self._refused(
-                f"it was given another name when programs were moved to Postgres: {other_name(self.database).name}",
-                "`mirror cutover rollback` gives it its own name back",
-            )
+        require_own_name(self.database, "open the source")
         if not stat.S_ISREG(found.st_mode):
             raise self._refused("no regular file", "check the path")
         return found

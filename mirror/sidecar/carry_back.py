@@ -39,7 +39,7 @@ def sealed_by(task: SourceTask, error: FencedError | SealedError) -> SealedError
     return error if isinstance(error, SealedError) else _sealed(task, error)
 
 
-def require_own_name(task: SourceTask) -> None:
+def require_unmoved(task: SourceTask) -> None:
     """Raise ``SealedError`` if the source's file has its other name: a mirror that starts need not find it, then.
 
     Raises ``SourceError`` if the source is not sealed, and ``SinkError``.

@@ -41,7 +41,7 @@ from mirror.replica.shadow import Shadow
 from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
-from mirror.sidecar.carry_back import carry_back, require_own_name, sealed_by
+from mirror.sidecar.carry_back import carry_back, require_unmoved, sealed_by
 from mirror.sidecar.comparison import compare_pages, record_gaps
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
@@ -230,7 +230,7 @@ class Pipeline:
         """Open whatever is not open, and agree with Postgres, in whatever state the last run or error left things."""
         if not self._folder.is_whole(self._needed()):
             self._renew_folder()
-        require_own_name(self.task)
+        require_unmoved(self.task)
         if self._source.connect():
             # Inode numbers are reused: only a comparison of pages shows what this file is.
             self._feed.attached, self._reattach = False, self._reattach or "the database file was replaced"
