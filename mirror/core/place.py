@@ -40,6 +40,16 @@ def is_away(database: Path) -> bool:
     return any(is_stand_in(f"{database}{suffix}") for suffix in ("", *LOGS))
 
 
+def was_touched(database: Path) -> bool:
+    """Whether the file has its other name, or both: a command that was killed in the middle has left it so."""
+    if is_away(database):
+        return True
+    try:
+        return os.path.samestat(os.lstat(database), os.lstat(other_name(database)))
+    except OSError:
+        return False
+
+
 def where(database: Path) -> Path:
     """The name under which the file of a source is to be opened."""
     return other_name(database) if is_away(database) else database

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mirror.core.backoff import Backoff
 from mirror.core.errors import FencedError, MirrorError, SealedError, SourceError
 from mirror.core.faults import Faults
-from mirror.core.place import is_away, other_name
+from mirror.core.place import other_name, was_touched
 from mirror.core.status import Phase, ReverseReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -44,7 +44,7 @@ def require_unmoved(task: SourceTask) -> None:
 
     Raises ``SourceError`` if the source is not sealed, and ``SinkError``.
     """
-    if is_away(task.database):
+    if was_touched(task.database):
         place = other_name(task.database)
         detail = f"it has another name ({place.name}), and Postgres does not know that programs were moved there"
         step = f"is this the right Postgres? else give {place.name}, {place.name}-wal and -shm their names back"

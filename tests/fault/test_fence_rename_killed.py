@@ -21,7 +21,13 @@ from tests.support.waiting import until
 #: What the mirror does while the command is gone.
 MEANWHILE = ["runs", "ends", "is killed"]
 #: In the normal run; the others take minutes.
-QUICK = {("rename:away-wal", "ends"), ("rename:away-shm", "runs"), ("rename:back", "ends"), ("rename:back-wal", "runs")}
+QUICK = {
+    ("rename:linked", "ends"),
+    ("rename:away-wal", "ends"),
+    ("rename:away-shm", "runs"),
+    ("rename:back", "ends"),
+    ("rename:back-wal", "runs"),
+}
 
 
 def table(seams: list[str], commands: list[str]) -> list[Any]:
