@@ -75,12 +75,13 @@ _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 )
 @click.option(
     "--fence",
-    type=click.Choice(("hold", "abort", "watch")),
+    type=click.Choice(("hold", "rename", "abort", "watch")),
     default="hold",
     show_default=True,
-    help="In phase 3: hold the file's write lock while the mirror runs, so that no program can write to it; abort: put"
-    " triggers into the file that refuse writes (the only choice that changes the file; rollback removes them); or only"
-    " watch. What programs write all the same is kept: `mirror cutover strays`.",
+    help="In phase 3: hold the file's write lock while the mirror runs, so that no program can write to it; rename: and"
+    " give the file another name, so that no program finds it, to read or to write (rollback gives it its own back);"
+    " abort: put triggers into the file that refuse writes (the only choice that changes the file; rollback removes"
+    " them); or only watch. What programs write all the same is kept: `mirror cutover strays`.",
 )
 @click.option(
     "--reverse-window",
@@ -437,5 +438,6 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
         return "; ".join(filter(None, said))
 
     return Move(
-        source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, verify_back, prepare
-    )
+        source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, verify_back, prepare,
+        faults=no_fault,
+    )  # fmt: skip

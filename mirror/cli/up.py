@@ -35,6 +35,7 @@ from mirror.cli.output import GOOD, Words, print_line
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SourceError
+from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
 from mirror.core.status import Phase
@@ -159,6 +160,8 @@ def _require_one(sources: Sequence[Path], *, once: bool) -> None:
     """
     problem: MirrorError | None = None
     for source in sources:
+        if was_touched(source):  # programs were moved: it is carried back
+            return
         if not once and (not source.exists() or (source.is_file() and source.stat().st_size == 0)):
             return
         try:

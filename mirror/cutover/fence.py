@@ -10,7 +10,10 @@ from typing import TypeVar
 import apsw
 
 from mirror.core.errors import SourceError
+from mirror.core.faults import Faults, no_fault
+from mirror.cutover import renaming
 from mirror.reverse import abort
+from mirror.reverse.opening import opened
 
 T = TypeVar("T")
 
@@ -28,9 +31,7 @@ class Fence:
         """
         self._database = database
         try:
-            self._db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
-            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            self._db.set_busy_timeout(int(1000 * seconds))
+            self._db, _ = opened(database, int(1000 * seconds))
             self._db.execute("PRAGMA synchronous=FULL; BEGIN IMMEDIATE")
         except apsw.Error as error:
             busy = isinstance(error, apsw.BusyError)
@@ -54,6 +55,17 @@ class Fence:
     def admit(self) -> None:
         """Take those triggers down, and release the lock. Raises :class:`SourceError`."""
         self._change("take writes to the file again", abort.take_down)
+
+    def hide(self, faults: Faults = no_fault) -> Path:
+        """Give the file its other name, which is returned; the lock is kept. Raises :class:`SourceError`."""
+        return renaming.give_other(self._database, wal=self._in_wal_mode(), faults=faults)
+
+    def show(self, faults: Faults = no_fault) -> None:
+        """Give the file its own name back; the lock is kept. Raises :class:`SourceError`."""
+        renaming.give_back(self._database, wal=self._in_wal_mode(), faults=faults)
+
+    def _in_wal_mode(self) -> bool:
+        return bool(self._db.pragma("journal_mode") == "wal")
 
     def _change(self, what: str, change: Callable[[apsw.Connection], T]) -> T:
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirror.core.agreement import Agreement
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SinkError, SourceError
+from mirror.core.place import where
 from mirror.core.status import Phase as MirrorPhase
 from mirror.postgres.failures import translated
 from mirror.reverse import ending
@@ -88,7 +89,8 @@ class Finalize:
                 ending.end(move.conn, move.source_id, move.phase.epoch)
                 return ending.state(move.conn, move.source_id)
 
-        return self._patiently(end).said()
+        said, name = self._patiently(end).said(), where(move.source)
+        return "; ".join(filter(None, (said, f"the file stays {name.name}" if name != move.source else "")))
 
     def tidy(self, move: Move) -> str:
         """Remove the triggers, which are switched off."""

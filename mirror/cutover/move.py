@@ -17,8 +17,10 @@ from psycopg.sql import SQL
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkError, SourceError
+from mirror.core.faults import Faults, no_fault
+from mirror.core.place import is_stand_in, where
 from mirror.core.status import Phase as MirrorPhase
-from mirror.cutover import flags, guard, sequences, strays
+from mirror.cutover import flags, guard, renaming, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.finalize import Finalize
 from mirror.cutover.made import droppable
@@ -38,6 +40,7 @@ _UNSEALED = "phase = 2, sealed_at = NULL, reverse_window = NULL, made = '[]'"
 #: By ``--fence``: what is said of it.
 KEPT = {
     "hold": "the mirror holds its write lock",
+    "rename": "the mirror holds its write lock, and it has another name now:",
     "abort": "triggers refuse writes to it:",
     "watch": "nothing keeps them: what they write is found, and kept in mirror.strays",
 }
@@ -59,7 +62,7 @@ class Move:
     schema: str
     settings: Settings
     kept: str
-    """How programs are kept from writing to the file after the switch: hold, abort or watch."""
+    """How programs are kept from writing to the file after the switch: hold, rename, abort or watch."""
     judge: Callable[[], str]
     """Raises ``MirrorError`` unless all guard rails are passed; returns what to say of them."""
     verify: Callable[[], str]
@@ -77,6 +80,8 @@ class Move:
     ending: Finalize = field(default_factory=Finalize)
     operator: Operator | None = None
     """Who has the move go on, if it waits (:mod:`mirror.cutover.waiting`)."""
+    faults: Faults = no_fault
+    """Called inside of steps that change more than one thing."""
     conn: Session = field(init=False)
     source_id: int = field(init=False)
     agent: str | None = field(init=False)
@@ -158,8 +163,19 @@ class Move:
 
     # -- the file and Postgres, kept from being written ---------------------------------------------
 
+    def judge_switch(self) -> str:
+        """The guard rails, and whether programs can be kept out as the operator has chosen."""
+        self._require_fence()
+        return self.judge()
+
+    def _require_fence(self) -> None:
+        """Raise ``SourceError`` if the file is to be renamed and cannot be."""
+        if self.kept == "rename":
+            renaming.require_possible(self.source)
+
     def fence_file(self) -> str:
         """Take the file's write lock."""
+        self._require_fence()
         self.fence = Fence(self.source)
         return ""
 
@@ -329,11 +345,17 @@ class Move:
 
     def keep_out(self) -> str:
         """Keep programs from writing to the file from now on, as the operator has chosen; the fence is released."""
-        said = KEPT[self.kept_now()]
-        if self.kept_now() == "abort":
+        kept = self.kept_now()
+        said = KEPT[kept]
+        if kept == "rename" and is_stand_in(self.source):  # done before; the mirror holds the lock
+            return f"{said} {where(self.source).name}"
+        if kept in ("abort", "rename"):
             fence = self.fence or Fence(self.source)
             try:
-                said = f"{said} of {fence.refuse():,} tables"
+                if kept == "abort":
+                    said = f"{said} of {fence.refuse():,} tables"
+                else:
+                    said = f"{said} {fence.hide(self.faults).name}"
             finally:
                 fence.release()
         self.release_file()
@@ -345,15 +367,19 @@ class Move:
             return phase.read(self.conn, self.source_id).fence
 
     def open_file(self) -> str:
-        """Remove from the file what keeps programs out, if anything in it does."""
-        if self.kept_now() != "abort":
+        """Remove from the file what keeps programs out, if anything in it does; or give it its name back."""
+        kept = self.kept_now()
+        if kept not in ("abort", "rename"):
             return ""
         fence = Fence(self.source)
         try:
-            fence.admit()
+            if kept == "abort":
+                fence.admit()
+            else:
+                fence.show(self.faults)
         finally:
             fence.release()
-        return "its triggers are removed"
+        return "its triggers are removed" if kept == "abort" else "it has its own name again"
 
     def shut_file(self) -> None:
         """Put it back."""

@@ -29,7 +29,7 @@ TO_2: tuple[Step[Move], ...] = (
 )
 
 TO_3: tuple[Step[Move], ...] = (
-    Step("rails", "check the guard rails", lambda move: move.judge()),
+    Step("rails", "check the guard rails", lambda move: move.judge_switch()),
     PREPARE,
     Step(
         "capture",

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import apsw
 
 from mirror.core.errors import MirrorError, SinkError, SourceError
+from mirror.core.place import require_own_name
 from mirror.core.positions import Lsn
 from mirror.parity import walheader
 from mirror.parity.gate import Gate
@@ -40,6 +41,7 @@ _BUSY_TIMEOUT_MS = 200
 
 def open_source(path: Path) -> Source:
     """Open a database for comparison; raises :class:`SourceError`."""
+    require_own_name(path, "open the source")
     try:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         # Without a statement, which in a rollback-journal mode would take a lock.

@@ -27,6 +27,7 @@ from mirror.core.errors import (
     put_again,
 )
 from mirror.core.files import Stamp
+from mirror.core.place import require_own_name
 from mirror.replica.filesystem import mounts, network_filesystem
 from mirror.replica.images import Image, Images
 from mirror.replica.names import NameWatch, require_one_name
@@ -224,6 +225,7 @@ class OpenSource:
             found = os.stat(self.database)  # opens no descriptor, so no lock can be lost
         except OSError as error:
             raise self._refused(f"no such file ({error.strerror})", "check the path") from error
+        require_own_name(self.database, "open the source")
         if not stat.S_ISREG(found.st_mode):
             raise self._refused("no regular file", "check the path")
         return found

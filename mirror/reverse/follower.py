@@ -29,6 +29,7 @@ from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import is_intact, load_targets
 from mirror.reverse import capture
 from mirror.reverse.batch import Applied, Batch
+from mirror.reverse.lock import Lock
 from mirror.reverse.rows import Since
 from mirror.reverse.side import Side
 from mirror.reverse.watch import Pending, StrayWatch
@@ -89,6 +90,7 @@ class ReverseFollower:
                 self.source_id, agent, self._snapshot, lost, self._captured, self.rejects = row
                 self.phase = phase.require_open(phase.read(conn, self.source_id), str(database))
                 """As it was read last."""
+                self._lock = Lock(database, self.phase)
                 self._targets = load_targets(conn, self.source_id, agent)
                 self._take()
             if lost is not None:
@@ -97,7 +99,7 @@ class ReverseFollower:
             with translated("begin the way back", str(database)):
                 self._other.execute(statement("session_search_path"))
                 self._before, self._next = Side(self._other, self._targets), Side(conn, self._targets)
-            self._writer = SqliteWriter(database, hold=self.phase.fence == "hold")
+            self._writer = SqliteWriter(database, hold=self._lock.is_kept())
             self._meanwhile = meanwhile
             self._watch = StrayWatch(self._writer, database, self.source_id, connecting, self._look_after)
         except BaseException:
@@ -153,6 +155,7 @@ class ReverseFollower:
             with translated("read the phase", str(self._database)):
                 now = phase.read(self._next.conn, self.source_id)
                 self.phase = phase.require_open(now, str(self._database))
+                self._lock.note(self.phase)
         return self.phase.sealed_at is not None
 
     def close(self) -> None:
@@ -191,6 +194,7 @@ class ReverseFollower:
         :class:`WayBackLostError`.
         """
         self._writer.busy = False
+        self._writer.follow(hold=self._lock.is_kept())
         self._writer.keep_lock()
         self._writer.look()
         self._watch.ask()

@@ -19,6 +19,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.sessions import Session
 from mirror.postgres.target import Target, load_targets
+from mirror.reverse.opening import opened
 from mirror.reverse.rows import Found, Since, TableRows
 from mirror.reverse.writer import key_condition, rowid_name
 
@@ -46,11 +47,10 @@ def differences(conn: Session, database: Path, schema: str, since: str | None = 
             raise SinkError("compare with the file", str(database), "it is not mirrored here")
         targets = load_targets(conn, row[0], row[1])
         try:
-            db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
+            db, _ = opened(database, 0)
         except apsw.Error as error:
             raise SourceError("compare with the file", str(database), str(error)) from error
         try:
-            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.execute("BEGIN")
             conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             written = None if since is None else _written(conn, Since(row[0], since))

@@ -7,6 +7,8 @@ Postgres has done what they do.
 
 A commit is on the disk before the batch counts as applied (``synchronous=FULL``).
 
+The file may have another name while programs are kept out (:mod:`mirror.core.place`); the next batch finds it there.
+
 With ``hold`` the write lock is kept between batches, so that no program can write to the file. It is taken as soon as
 it is free; between a commit and the next lock a program may be faster. Such a commit, or any where the lock is not
 kept, is noticed: :attr:`SqliteWriter.foreign`. Where triggers of the mirror's refuse writes
@@ -25,9 +27,11 @@ from typing import Any, Self
 import apsw
 
 from mirror.core.errors import SourceError
+from mirror.core.place import where
 from mirror.core.quote import quoted
 from mirror.core.values import Row
 from mirror.reverse import abort
+from mirror.reverse.opening import opened
 from mirror.reverse.values import bound, placeholder
 
 #: Milliseconds to wait for a program that writes; then the batch is tried again.
@@ -91,9 +95,15 @@ class SqliteWriter:
         """Raises :class:`SourceError` if the file is not there or cannot be opened."""
         self._path = path
         self._hold = hold
+        self._open()
+        self._tables: dict[str, Table] = {}
+        self._names: dict[str, str] = {}
+        self._touched: dict[tuple[str, Row], None] = {}
+
+    def _open(self) -> None:
         try:
-            self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-            self._db.set_busy_timeout(BUSY_MS)
+            self._db, self._name = opened(self._path, BUSY_MS)
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF")
             self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
             abort.let_pass(self._db)
@@ -101,9 +111,22 @@ class SqliteWriter:
         except apsw.Error as error:
             raise self._failed(error) from error
         self._version = self._data_version()
-        self._tables: dict[str, Table] = {}
-        self._names: dict[str, str] = {}
-        self._touched: dict[tuple[str, Row], None] = {}
+
+    def follow(self, *, hold: bool) -> None:
+        """Between batches: open the file by the name that it has now, and keep its lock or not.
+
+        SQLite in WAL mode would not notice a rename, and go on; but in a rollback mode it writes no more then, and what
+        it removes when it closes goes by the names of before. Raises :class:`SourceError`.
+        """
+        self._hold = hold
+        if not hold and self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        if where(self._path) != self._name:
+            # Closed first: in one process, two connections to a file share an index, by the first one's name.
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._db.close()
+            self._open()
+            self.foreign = True
 
     def _data_version(self) -> int:
         """Changes when another connection has committed."""

@@ -11,8 +11,9 @@ from loguru import logger
 from msgspec.structs import replace
 
 from mirror.core.backoff import Backoff
-from mirror.core.errors import FencedError, MirrorError, SealedError, WayBackLostError
+from mirror.core.errors import FencedError, MirrorError, SealedError, SourceError, WayBackLostError
 from mirror.core.faults import Faults
+from mirror.core.place import other_name, was_touched
 from mirror.core.status import Phase, ReverseReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -37,8 +38,22 @@ def sealed_by(task: SourceTask, error: FencedError | SealedError) -> SealedError
 
     Raises ``error`` where another mirror has taken the source over, and ``SinkError``.
     """
-    if isinstance(error, SealedError):
-        return error
+    return error if isinstance(error, SealedError) else _sealed(task, error)
+
+
+def require_unmoved(task: SourceTask) -> None:
+    """Raise ``SealedError`` if the source's file has its other name: a mirror that starts need not find it, then.
+
+    Raises ``SourceError`` if the source is not sealed, and ``SinkError``.
+    """
+    if was_touched(task.database):
+        place = other_name(task.database)
+        detail = f"it has another name ({place.name}), and Postgres does not know that programs were moved there"
+        step = f"is this the right Postgres? else give {place.name}, {place.name}-wal and -shm their names back"
+        raise _sealed(task, SourceError("follow the source", str(task.database), detail, next_step=step))
+
+
+def _sealed(task: SourceTask, error: MirrorError) -> SealedError:
     with connect(task.dsn, name="mirror", raw=True) as conn, translated("read the phase", str(task.database)):
         row = conn.execute(statement("reverse_read"), (str(task.database), task.schema)).fetchone()
         try:

@@ -3,8 +3,7 @@
 Capture runs in another process and spools what is committed; this loop reads the spool, decodes, applies, and advances
 the shadow. The order of a batch is: Postgres commits rows and position in one transaction; then the shadow and its page
 map advance, in memory; now and then the shadow is saved and the spool pruned. Postgres' position is authoritative:
-after any interruption the loop reads it, and where Postgres is ahead of the shadow it decodes the spool up to there
-without applying it.
+after any interruption the loop reads it; where the shadow is behind, the spool is decoded up to there, and not applied.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from mirror.replica.shadow import Shadow
 from mirror.replica.source_connection import SourceConnection
 from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
-from mirror.sidecar.carry_back import carry_back, sealed_by
+from mirror.sidecar.carry_back import carry_back, require_unmoved, sealed_by
 from mirror.sidecar.comparison import compare_pages, record_gaps
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
@@ -231,6 +230,7 @@ class Pipeline:
         """Open whatever is not open, and agree with Postgres, in whatever state the last run or error left things."""
         if not self._folder.is_whole(self._needed()):
             self._renew_folder()
+        require_unmoved(self.task)
         if self._source.connect():
             # Inode numbers are reused: only a comparison of pages shows what this file is.
             self._feed.attached, self._reattach = False, self._reattach or "the database file was replaced"

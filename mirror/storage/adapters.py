@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from mirror.core.config.argent_json import state_folder
 from mirror.core.config.settings import StorageSettings
 from mirror.core.errors import BusyError, ControlError, SinkError, StorageError
+from mirror.core.place import is_away
 from mirror.storage.agent_sessions import AgentSessions, AsyncAgentSessions
 from mirror.storage.backing import Backing, Files, Pools
 from mirror.storage.dashboard import AsyncTasks, AsyncTeams, Tasks, Teams
@@ -222,7 +223,8 @@ class _Shared:
     def _open_files(self) -> None:
         if not postgres_only(self._settings()):
             for store in self._files.stores.values():
-                store.open()
+                if not is_away(store.database):  # else that source was moved to Postgres, and the other one was not
+                    store.open()
 
     def _needs_postgres(self) -> bool:
         settings = self._settings()

@@ -180,6 +180,7 @@ def test_apsw_is_imported_only_where_a_connection_is_meant(module: str) -> None:
         "mirror.parity.",
         "mirror.sidecar.doctor",
         "mirror.storage.on_sqlite.drivers",
+        "mirror.reverse.opening",
         "mirror.reverse.writer",
         "mirror.reverse.proof",
         "mirror.cutover.fence",

@@ -63,6 +63,7 @@ from mirror.core.config.notes import Note, notes
 from mirror.core.dsn import without_password
 from mirror.core.errors import ConfigError
 from mirror.core.folders import known_sources, resolve
+from mirror.core.place import where
 from mirror.core.rules import Rules
 
 #: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
@@ -236,8 +237,8 @@ class Settings:
 
 
 def require_file(source: Path, operation: str) -> None:
-    """Raise ``ConfigError`` if there is no file of this name."""
-    if not source.is_file():
+    """Raise ``ConfigError`` if there is no file of this name; it may have another one after a move."""
+    if not where(source).is_file():
         detail = "it is a directory" if source.is_dir() else "no such file"
         raise ConfigError(operation, str(source), detail, next_step="check the path")
 

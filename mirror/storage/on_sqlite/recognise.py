@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Literal
 
 from mirror.core.errors import SourceError
+from mirror.core.place import where
 from mirror.storage.on_sqlite.store import SQLiteStore
 
 #: The tables by which a file is known.
@@ -16,8 +18,13 @@ _TABLES: dict[Literal["memory", "dashboard"], frozenset[str]] = {
 
 def recognised(store: SQLiteStore) -> Literal["memory", "dashboard"] | None:
     """Whether a file is a MemuStore or its dashboard; None for any other. Raises ``SourceError``."""
-    if not store.database.is_file():
+    place = where(store.database)
+    if not place.is_file():
         step = "check `sources` in mirror.json"
         raise SourceError("open the store", str(store.database), "no such file", next_step=step)
-    names = store.tables()
+    if place == store.database:
+        names = store.tables()
+    else:  # programs were moved to Postgres: they may come back to it
+        with closing(SQLiteStore(place)) as there:
+            names = there.tables()
     return next((kind for kind, wanted in _TABLES.items() if wanted <= names), None)
