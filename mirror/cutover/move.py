@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mirror.core.errors import ControlError, NotRunningError, SinkError, SourceE
 from mirror.core.status import Phase as MirrorPhase
 from mirror.cutover import flags, guard, sequences, strays
 from mirror.cutover.fence import Fence
+from mirror.cutover.give_way import giving_way
 from mirror.cutover.made import droppable
 from mirror.cutover.waiting import Operator
 from mirror.postgres import phase, watch
@@ -77,6 +78,8 @@ class Move:
     fence: Fence | None = field(init=False, default=None)
     mover: ControlClient | None = field(init=False, default=None)
     """While programs write nothing to the file."""
+    epoch: int = field(init=False, default=0)
+    """Of the mirror that has programs wait."""
     since: str = field(init=False, default="")
     """The snapshot of Postgres from which on what the mirror writes is captured."""
     held: Session | None = field(init=False, default=None)
@@ -191,6 +194,7 @@ class Move:
         deadline = time.monotonic() + WAIT_SECONDS
         self.mover = self.control()
         while True:
+            self.epoch = self._epoch()
             try:
                 self.mover.begin_move()
                 return ""
@@ -198,6 +202,14 @@ class Move:
                 if not error.retryable or time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
+
+    def _epoch(self) -> int:
+        """Raised by each mirror that takes the source, or connects again."""
+        with translated("look at the mirror", str(self.source)):
+            ((epoch,),) = self.conn.execute(
+                "SELECT epoch FROM mirror.sources WHERE source_id = $1::bigint", (str(self.source_id),)
+            ).fetchall()
+        return int(epoch)
 
     def end_pause(self) -> None:
         """Have them go on, where the row of the phase says."""
@@ -245,11 +257,16 @@ class Move:
             capture.switch(self.conn, self.source_id, self.targets, on=True)
             watch.pause(self.conn, self.source_id, self.targets)
             start(self.conn, self.source_id)
-            # A mirror that still runs cannot write any more.
-            self.conn.execute(
-                "UPDATE mirror.sources SET epoch = epoch + 1, written_at = NULL WHERE source_id = $1::bigint",
-                (str(self.source_id),),
+            # A mirror that still runs cannot write any more. One that was started since programs
+            # wait has let them go.
+            taken = self.conn.execute(
+                "UPDATE mirror.sources SET epoch = epoch + 1, written_at = NULL WHERE source_id = $1::bigint"
+                " AND epoch = $2::bigint",
+                (str(self.source_id), str(self.epoch)),
             )
+            if not taken.rowcount:
+                detail = "the mirror was started again, or has connected again, since programs wait"
+                raise SourceError("seal the source", str(self.source), detail, next_step="try again", retryable=True)
             phase.change(
                 self.conn, self.source_id, self.phase.epoch, f"phase = 3, sealed_at = now(), fence = '{self.kept}'"
             )
@@ -261,17 +278,21 @@ class Move:
 
     def turn_mirror(self) -> str:
         """Have the running mirror go the other way."""
-        with self.mover or self.control() as client:
-            client.end_move()
-        self.mover = None
-        return self._await_mirror({MirrorPhase.REVERSE})
+        mover, self.mover = self.mover, None
+        if mover is not None:
+            with mover, suppress(ControlError):  # it has ended: one that starts finds the seal
+                mover.end_move()
+        return self._await_mirror({MirrorPhase.REVERSE}, ask=True)
 
-    def _await_mirror(self, phases: set[MirrorPhase]) -> str:
+    def _await_mirror(self, phases: set[MirrorPhase], *, ask: bool = False) -> str:
+        """Wait for a mirror in one of these phases. ``ask``: have it look at the seal again and again until then."""
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
                 with self.control() as client:
                     status = client.status()
+                    if status.phase not in phases and ask:
+                        client.end_move()
                 if status.phase in phases:
                     return str(status.phase)
                 why = status.last_error or str(status.phase)
@@ -426,11 +447,15 @@ class Move:
 
     def finalize(self) -> str:
         """There is no way back any more."""
-        with translated("end the way back", str(self.source)), self.conn.transaction():
+
+        def end() -> int:
             capture.remove(self.conn, self.source_id, self.targets)
             watch.remove(self.conn, self.targets)
             phase.change(self.conn, self.source_id, self.phase.epoch, "finalized_at = now(), moving_to = NULL")
-            found = strays.count(self.conn, self.source_id)
+            return strays.count(self.conn, self.source_id)
+
+        with translated("end the way back", str(self.source)):
+            found = giving_way(self.conn, end, WAIT_SECONDS)
         return f"{found:,} rows are in the file alone: `mirror cutover strays` shows them" if found else ""
 
     def __enter__(self) -> Move:

@@ -28,13 +28,12 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import is_intact, load_targets
 from mirror.reverse import capture
+from mirror.reverse.kept import TruncatedError
 from mirror.reverse.rows import Found, Since, TableRows
-from mirror.reverse.side import Side
+from mirror.reverse.side import Side, lock
 from mirror.reverse.watch import Guard, Pending, StrayWatch
 from mirror.reverse.writer import NotTakenError, SqliteWriter
 
-#: Seconds between two looks for new events.
-POLL_SECONDS = 0.005
 #: Seconds between two checks of whether all that is written is still captured, and two removals of what is done.
 CHECK_SECONDS = 1.0
 #: Seconds between two looks at the phase: programs that were moved back wait for the mirror to follow the file again.
@@ -115,7 +114,7 @@ class ReverseFollower:
             raise
         self._checked_at = self._asked_at = 0.0
         self._suspects: dict[str, None] = {}
-        self._wanted = True
+        self._wanted, self._locked_out = True, False
 
     @classmethod
     def open(
@@ -144,8 +143,8 @@ class ReverseFollower:
 
     @property
     def can_wait(self) -> bool:
-        """Whether the last error was only that a program has the file's lock: this goes on, and knows what it knew."""
-        return self._writer.busy and self._before.is_open
+        """Whether the last error was only that a program has a lock: this goes on, and knows what it knew."""
+        return (self._writer.busy or self._locked_out) and self._before.is_open
 
     @property
     def suspects(self) -> list[str]:
@@ -195,7 +194,7 @@ class ReverseFollower:
         Raises :class:`SinkError` and :class:`SourceError`, retryable where that may help, and
         :class:`WayBackLostError`.
         """
-        self._writer.busy = False
+        self._writer.busy = self._locked_out = False
         self._writer.keep_lock()
         self._writer.look()
         self._watch.ask()
@@ -216,13 +215,17 @@ class ReverseFollower:
                     return None
                 self._faults("reverse:read")
                 applied = self._apply(before, after, since, pending)
-            except BaseException:
-                if not after.conn.broken:
-                    after.end()
+            except BaseException as error:
+                for side, let_go in ((after, after.end), (before, before.release)):
+                    if not side.conn.broken:
+                        let_go()
+                if isinstance(error, TruncatedError):
+                    return Applied()  # a newer snapshot will do
                 raise
             self._faults("reverse:written")
             before.end()
             self._save(before.conn, pending.snapshot, applied)
+            after.release()
             self._is_at(pending.snapshot)
             self._faults("reverse:saved")
             return applied
@@ -237,6 +240,7 @@ class ReverseFollower:
         """Look for strays, if it is time."""
         suspects = self._watch.suspects
         if self._watch.look(before, self._snapshot):
+            before.release()
             self._suspects = suspects
             self._count()
 
@@ -273,9 +277,12 @@ class ReverseFollower:
             tables = pending.tables
             if unknown := [name for name in tables if name not in after.rows]:
                 raise self._give_up(f"the table {unknown[0]} is not mirrored any more")
+            wanted = self._watch.is_wanted(pending)
+            self._locked_out = True
+            lock([before, after] if wanted and before.is_open else [after], self._targets if wanted else tables)
+            self._locked_out = False
+            self._watch.kept.require_whole(pending.snapshot)
             guard = self._watch.guard(before, after, since, pending)
-            if guard is None:
-                before.end()  # who waits to alter a table that it has read makes the other side wait
             batch = _Batch(writer, after.rows)
             for table, whole in tables.items():
                 rows = after.rows[table]
@@ -297,6 +304,7 @@ class ReverseFollower:
             batch.finish()
             if guard is not None:
                 guard.touched(writer.touched())
+            self._watch.kept.require_whole(pending.snapshot)  # also the other tables that were read
             self._faults("reverse:before commit")
             writer.commit()
             if guard is not None:
