@@ -24,7 +24,9 @@ request                                            answer
 ``{"op": "end_move"}``                             ``{"answer": "done"}``: the mirror sees in Postgres if they moved
 ``{"op": "agree", "since", "timeout"}``            ``{"answer": "agreed", "agreement": {...}}``: of a source that was
                                                    moved: all rows of the file were compared; strays that were seen
-                                                   after the time ``since`` of Postgres are not known
+                                                   after the time ``since`` of Postgres are not known. With
+                                                   ``"touched": true`` only if another connection has written to the
+                                                   file since it was last compared
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
@@ -132,6 +134,7 @@ class Agree(Request, frozen=True, tag="agree"):
 
     since: Annotated[str, msgspec.Meta(max_length=64)]
     timeout: Seconds
+    touched: bool = False
 
 
 class Hook(Request, frozen=True, tag="hook"):

@@ -29,10 +29,11 @@ offset  size  field
 A reader that meets a writer half-way sees a wrong checksum and reads again. It uses ``pread``: mapped memory would be
 0.4 us faster, but whoever cuts a mapped file ends its readers by SIGBUS.
 
-The flags 4, 8 and 16 are no hints: a program that can read them does as they say. 8 stays while no mirror runs, until
-one has seen that the source is not sealed any more. While the flag 1 is not set the other fields are those of the last
-position, or zeros. A mirror that was killed cannot take the flags 1 and 4 back: then the beat stops, which otherwise
-comes every second while there is nothing else to do.
+The flags 4, 8 and 16 are no hints: a program that can read them does as they say. They stay while no mirror runs, until
+one has seen what the source is. Where 4 is set and the beat has stopped, a program that has taken
+the file's write lock asks Postgres whether the source was sealed. While the flag 1 is not set the other fields are
+those of the last position, or zeros. A mirror that was killed cannot take the flags 1 and 4 back: then the beat stops,
+which otherwise comes every second while there is nothing else to do.
 """
 
 from __future__ import annotations
@@ -165,8 +166,10 @@ class Publisher:
 
     def _keep_seal(self) -> None:
         reader = PublishedReader(self._path.parent)
-        if (before := reader.read()) is not None and before.sealed:
-            self._last = _nothing(self._run, _SEALED | _IN_PHASES, before.source_id)
+        if (before := reader.read()) is not None and (before.in_phases or before.moves):
+            # 4 is of a move in whose middle the mirror was killed: silent, so programs ask Postgres.
+            kept = (_SEALED * before.sealed) | (_MOVING * before.moves) | _IN_PHASES
+            self._last = _nothing(self._run, kept, before.source_id)
         reader.close()
 
     def _open(self) -> None:
@@ -245,7 +248,8 @@ class Publisher:
     def close(self) -> None:
         """Say that the source is not followed any longer; the file stays. May be called twice."""
         if self.moving and self._descriptor >= 0:
-            self._last, self.moving = _nothing(self._run), False
+            known = _RECORD.unpack(self._last)[4]
+            self._last, self.moving = _nothing(self._run, _MOVING | _IN_PHASES, known), False
             with suppress(OSError):
                 os.pwrite(self._descriptor, _seal(self._last), 0)
         self.withdraw()

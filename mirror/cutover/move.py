@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,19 +19,17 @@ from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkE
 from mirror.core.faults import Faults, no_fault
 from mirror.core.place import is_stand_in, where
 from mirror.core.status import Phase as MirrorPhase
-from mirror.cutover import flags, guard, renaming, sequences, strays
+from mirror.cutover import flags, renaming, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.finalize import Finalize
-from mirror.cutover.made import droppable
 from mirror.cutover.waiting import Operator
-from mirror.postgres import moving, phase, watch
+from mirror.postgres import moving, phase
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event, Phase
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import Target, load_targets
 from mirror.reverse import capture
-from mirror.reverse.follower import start
 
 #: Seconds for which a step waits for the mirror, or for transactions in Postgres, at most.
 WAIT_SECONDS = 60.0
@@ -90,8 +87,10 @@ class Move:
     fence: Fence | None = field(init=False, default=None)
     mover: ControlClient | None = field(init=False, default=None)
     """While programs write nothing to the file."""
+    epoch: int = field(init=False, default=0)
+    """Of the mirror that has programs wait."""
     since: str = field(init=False, default="")
-    """The snapshot of Postgres from which on what the mirror writes is captured."""
+    """The snapshot of Postgres from which on what is written there is compared while programs wait."""
     held: Session | None = field(init=False, default=None)
     """A transaction that keeps programs from writing in Postgres."""
 
@@ -202,6 +201,15 @@ class Move:
                 if not error.retryable or time.monotonic() > deadline:
                     raise
 
+    @contextmanager
+    def other_placeholders(self) -> Iterator[psycopg.Connection[Any]]:
+        """The connection with psycopg's placeholders, for queries that only judge."""
+        made, self.conn.cursor_factory = self.conn.cursor_factory, psycopg.Cursor
+        try:
+            yield self.conn
+        finally:
+            self.conn.cursor_factory = made
+
     def release_postgres(self) -> None:
         """Let programs write in Postgres again."""
         if self.held is not None:
@@ -230,6 +238,7 @@ class Move:
         deadline = time.monotonic() + WAIT_SECONDS
         self.mover = self.control()
         while True:
+            self.epoch = self._epoch()
             try:
                 self.mover.begin_move()
                 return ""
@@ -237,6 +246,14 @@ class Move:
                 if not error.retryable or time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
+
+    def _epoch(self) -> int:
+        """Raised by each mirror that takes the source, or connects again."""
+        with translated("look at the mirror", str(self.source)):
+            ((epoch,),) = self.conn.execute(
+                "SELECT epoch FROM mirror.sources WHERE source_id = $1::bigint", (str(self.source_id),)
+            ).fetchall()
+        return int(epoch)
 
     def end_pause(self) -> None:
         """Have them go on, where the row of the phase says."""
@@ -273,45 +290,23 @@ class Move:
         with translated("set sequences", str(self.source)):
             return sequences.set_all(self.conn, self.source, self.targets, self.settings.sequences)
 
-    def seal(self) -> str:
-        """The point of no return: from this transaction on, Postgres is the original."""
-        with translated("seal the source", str(self.source)), self.conn.transaction():
-            before = set(droppable(self.conn, self.targets))
-            with other_placeholders(self.conn) as conn:
-                said = self.constrain(conn)
-            made = [text for text in droppable(self.conn, self.targets) if text not in before]
-            guard.take_down(self.conn, self.source_id, self.targets)
-            capture.switch(self.conn, self.source_id, self.targets, on=True)
-            watch.pause(self.conn, self.source_id, self.targets)
-            start(self.conn, self.source_id)
-            # A mirror that still runs cannot write any more.
-            self.conn.execute(
-                "UPDATE mirror.sources SET epoch = epoch + 1, written_at = NULL WHERE source_id = $1::bigint",
-                (str(self.source_id),),
-            )
-            window = self.reverse_window
-            phase.change(
-                self.conn, self.source_id, self.phase.epoch, f"phase = 3, sealed_at = now(), fence = '{self.kept}'"
-            )
-            self.conn.execute(
-                "UPDATE mirror.phase SET made = $2::jsonb, reverse_window = $3::interval WHERE source_id = $1::bigint",
-                (str(self.source_id), json.dumps(made), window and f"{window.total_seconds():.3f} seconds"),
-            )
-        return f"{said}; the point of no return is behind: `mirror cutover rollback` is the way back"
-
     def turn_mirror(self) -> str:
         """Have the running mirror go the other way."""
-        with self.mover or self.control() as client:
-            client.end_move()
-        self.mover = None
-        return self._await_mirror({MirrorPhase.REVERSE})
+        mover, self.mover = self.mover, None
+        if mover is not None:
+            with mover, suppress(ControlError):  # it has ended: one that starts finds the seal
+                mover.end_move()
+        return self._await_mirror({MirrorPhase.REVERSE}, ask=True)
 
-    def _await_mirror(self, phases: set[MirrorPhase]) -> str:
+    def _await_mirror(self, phases: set[MirrorPhase], *, ask: bool = False) -> str:
+        """Wait for a mirror in one of these phases. ``ask``: have it look at the seal again and again until then."""
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
                 with self.control() as client:
                     status = client.status()
+                    if status.phase not in phases and ask:
+                        client.end_move()
                 if status.phase in phases:
                     return str(status.phase)
                 why = status.last_error or str(status.phase)
@@ -438,29 +433,6 @@ class Move:
                 )
             time.sleep(0.01)
 
-    def unseal(self) -> str:
-        """The point of no return on the way back: from this transaction on, the file is the original."""
-        assert self.held is not None
-        with translated("unseal the source", str(self.source)):
-            (made,) = self.held.execute(
-                "SELECT made FROM mirror.phase WHERE source_id = $1::bigint", (str(self.source_id),)
-            ).fetchone() or ([],)
-            for text in made:
-                self.held.execute(text.encode())
-            # Not removed: that would wait for programs that read.
-            capture.switch(self.held, self.source_id, self.targets, on=False)
-            guard.put_up(self.held, self.source_id, self.targets)
-            watch.watch(self.held, self.targets)
-            self.held.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(self.source_id),))
-            self.held.execute("DELETE FROM mirror.reverse WHERE source_id = $1::bigint", (str(self.source_id),))
-            self.held.execute(
-                "UPDATE mirror.sources SET written_at = NULL WHERE source_id = $1::bigint", (str(self.source_id),)
-            )
-            phase.change(self.held, self.source_id, self.phase.epoch, _UNSEALED)
-            self.held.commit()
-        self.release_postgres()
-        return "the file is the original again"
-
     def turn_back(self) -> str:
         """Have the mirror see that the file is the original again, and say so to programs."""
         try:
@@ -479,13 +451,3 @@ class Move:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
-
-
-@contextmanager
-def other_placeholders(conn: Session) -> Iterator[psycopg.Connection[Any]]:
-    """The connection with psycopg's placeholders, for queries that only judge."""
-    made, conn.cursor_factory = conn.cursor_factory, psycopg.Cursor
-    try:
-        yield conn
-    finally:
-        conn.cursor_factory = made

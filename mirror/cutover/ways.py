@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mirror.core.errors import MirrorError
-from mirror.cutover import waiting
+from mirror.cutover import going_back, sealing, waiting
 from mirror.cutover.move import Move
 from mirror.cutover.steps import Step
 from mirror.postgres.phase import Phase
@@ -57,7 +57,7 @@ TO_3: tuple[Step[Move], ...] = (
     Step(
         "seal",
         "make constraints, seal the source, and switch the way back on",
-        lambda move: move.seal(),
+        lambda move: sealing.seal(move),
         final=True,
     ),
     Step("turn", "have the mirror go the other way", lambda move: move.turn_mirror()),
@@ -67,17 +67,18 @@ TO_3: tuple[Step[Move], ...] = (
 )
 
 BACK_TO_2: tuple[Step[Move], ...] = (
-    Step("rails", "check the way back", lambda move: move.require_way_back()),
+    Step("rails", ending.CHECK, lambda move: move.require_way_back()),
+    Step("verify", ending.COMPARE, lambda move: going_back.compare(move)),
     Step(
         "hold",
         "hold the tables in Postgres: no program can write to them",
         lambda move: move.hold_postgres(),
         lambda move: move.release_postgres(),
     ),
-    Step("drain", "drain the way back", lambda move: move.drain_back()),
-    Step("verify", "compare what the file has with Postgres", lambda move: move.verify_back(move.conn)),
+    Step("drain", ending.DRAIN, lambda move: move.drain_back()),
+    Step("again", "compare what was written since", lambda move: going_back.compare_again(move)),
     Step("open", "open the file", lambda move: move.open_file(), lambda move: move.shut_file()),
-    Step("unseal", "unseal the source", lambda move: move.unseal(), final=True),
+    Step("unseal", "unseal the source", lambda move: sealing.unseal(move), final=True),
     Step("turn", "have the mirror turn to the file", lambda move: move.turn_back()),
     Step("flip", "have programs write to the file again", lambda move: move.flip(2)),
     Step("follow", "have the mirror follow the file", lambda move: move.await_following()),

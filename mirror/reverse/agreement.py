@@ -44,7 +44,7 @@ def compare(
             for name, file in files.items():
                 rows += file.count()
                 for part in parts(differing(file, side.rows[name], meanwhile)):
-                    if kept.truncated(name, snapshot):
+                    if kept.truncated(snapshot, name):
                         writer.foreign = foreign
                         return None
                     refused = kept.rejected(name, [one.text for one in part if one.text is not None])

@@ -22,21 +22,20 @@ from mirror.core.agreement import Agreement
 from mirror.core.errors import FencedError, RefusedError, SinkError, WayBackLostError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.locks import SOURCE_IN_REVERSE
-from mirror.postgres import phase
+from mirror.postgres import moving, phase
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import Session, connect
 from mirror.postgres.target import is_intact, load_targets
 from mirror.reverse import capture
 from mirror.reverse.batch import Applied, Batch
+from mirror.reverse.kept import TruncatedError
 from mirror.reverse.lock import Lock
 from mirror.reverse.rows import Since
-from mirror.reverse.side import Side
+from mirror.reverse.side import Side, lock
 from mirror.reverse.watch import Pending, StrayWatch
 from mirror.reverse.writer import SqliteWriter
 
-#: Seconds between two looks for new events.
-POLL_SECONDS = 0.005
 #: Seconds between two checks of whether all that is written is still captured, and two removals of what is done.
 CHECK_SECONDS = 1.0
 #: Seconds between two looks at the phase: programs that were moved back wait for the mirror to follow the file again.
@@ -112,6 +111,7 @@ class ReverseFollower:
             raise
         self._checked_at = self._asked_at = 0.0
         self._suspects: dict[str, None] = {}
+        self._locked_out = False
 
     @classmethod
     def open(
@@ -140,8 +140,8 @@ class ReverseFollower:
 
     @property
     def can_wait(self) -> bool:
-        """Whether the last error was only that a program has the file's lock: this goes on, and knows what it knew."""
-        return self._writer.busy and self._before.is_open
+        """Whether the last error was only that a program has a lock: this goes on, and knows what it knew."""
+        return (self._writer.busy or self._locked_out) and self._before.is_open
 
     @property
     def suspects(self) -> list[str]:
@@ -193,7 +193,7 @@ class ReverseFollower:
         Raises :class:`SinkError` and :class:`SourceError`, retryable where that may help, and
         :class:`WayBackLostError`.
         """
-        self._writer.busy = False
+        self._writer.busy = self._locked_out = False
         self._writer.follow(hold=self._lock.is_kept())
         self._writer.keep_lock()
         self._writer.look()
@@ -212,28 +212,38 @@ class ReverseFollower:
                     return None
                 self._faults("reverse:read")
                 applied = self._apply(before, after, since, pending)
-            except BaseException:
-                if not after.conn.broken:
-                    after.end()
+            except BaseException as error:
+                for side, let_go in ((after, after.end), (before, before.release)):
+                    if not side.conn.broken:
+                        let_go()
+                if isinstance(error, TruncatedError):
+                    return Applied()  # a newer snapshot will do
                 raise
             self._faults("reverse:written")
             before.end()
             self._save(before.conn, pending.snapshot, applied)
+            after.release()
             self._is_at(pending.snapshot)
             self._faults("reverse:saved")
             return applied
 
-    def agree(self, since: str) -> Agreement | None:
+    def agree(self, since: str, *, touched: bool = False) -> Agreement | None:
         """Compare all rows of the file with what it should show now. Programs are not held up.
 
-        ``since``: strays that were first seen after this time of Postgres are not known. Returns None where that cannot
-        be told: it can after the next step. Raises as :meth:`step` does.
+        ``since``: strays that were first seen after this time of Postgres are not known. ``touched``: only if another
+        connection has committed to the file since the last comparison. Returns None where that cannot be told: it can
+        after the next step. Raises as :meth:`step` does.
         """
         self._writer.busy = False
+        with self._explained(), translated("compare with the file", str(self._database)):
+            self._writer.look()
+        if touched and not self._writer.foreign:
+            return Agreement(rows=0)
         if not self._before.is_open:
             return None
         with self._explained(), translated("compare with the file", str(self._database)):
             found = self._watch.agree(self._before, self._snapshot, since)
+            self._before.release()
             self._count()
         return found
 
@@ -253,6 +263,7 @@ class ReverseFollower:
         """Look for strays, if it is time."""
         suspects = self._watch.suspects
         if self._watch.look(before, self._snapshot):
+            before.release()
             self._suspects = suspects
             self._count()
 
@@ -289,9 +300,12 @@ class ReverseFollower:
             tables = pending.tables
             if unknown := [name for name in tables if name not in after.rows]:
                 raise self._give_up(f"the table {unknown[0]} is not mirrored any more")
+            wanted = self._watch.is_wanted(pending)
+            self._locked_out = True
+            lock([before, after] if wanted and before.is_open else [after], self._targets if wanted else tables)
+            self._locked_out = False
+            self._watch.kept.require_whole(pending.snapshot)
             guard = self._watch.guard(before, after, since, pending)
-            if guard is None:
-                before.end()  # who waits to alter a table that it has read makes the other side wait
             batch = Batch(writer, after.rows)
             for table, whole in tables.items():
                 rows = after.rows[table]
@@ -313,6 +327,7 @@ class ReverseFollower:
             batch.finish()
             if guard is not None:
                 guard.touched(writer.touched())
+            self._watch.kept.require_whole(pending.snapshot)  # also the other tables that were read
             self._faults("reverse:before commit")
             writer.commit()
             if guard is not None:
@@ -400,6 +415,8 @@ class ReverseFollower:
                 if not phase.is_sealed(conn, self.source_id, str(self._database)):
                     return
                 raise self._give_up(why)
+            if moving.is_moved(conn, self.source_id):
+                return  # the command compares what was written since it has begun
             conn.execute(
                 "DELETE FROM mirror.outbox WHERE source_id = $1::bigint AND xid < pg_snapshot_xmin($2::pg_snapshot)",
                 (str(self.source_id), self._snapshot),

@@ -23,6 +23,10 @@ class Discarded(NamedTuple):
     key: str
 
 
+class TruncatedError(Exception):
+    """A snapshot shows what Postgres never showed: a table empty that was truncated later."""
+
+
 class KeptStrays:
     """The rows of one source. Raises psycopg's errors."""
 
@@ -88,14 +92,26 @@ class KeptStrays:
                 (self._source, rows, list(processes)),
             )
 
-    def truncated(self, table: str, snapshot: str) -> bool:
-        """Whether a table was truncated since a snapshot, which then shows it empty (TRUNCATE is not of MVCC)."""
+    def truncated(self, snapshot: str, table: str | None = None) -> bool:
+        """Whether a table was truncated since a snapshot, which then shows it empty (TRUNCATE is not of MVCC).
+
+        ``table``: None: any table of the source.
+        """
         row = self._conn.execute(
-            "SELECT EXISTS (SELECT FROM mirror.outbox o WHERE o.source_id = $1::bigint AND o.source_table = $2::text"
-            " AND o.key IS NULL AND NOT pg_visible_in_snapshot(o.xid, $3::pg_snapshot))",
+            "SELECT EXISTS (SELECT FROM mirror.outbox o WHERE o.source_id = $1::bigint"
+            " AND o.source_table = coalesce($2::text, o.source_table) AND o.key IS NULL"
+            " AND (o.xid >= pg_snapshot_xmax($3::pg_snapshot) OR o.xid IN (SELECT pg_snapshot_xip($3::pg_snapshot))))",
             (self._source, table, snapshot),
         ).fetchone()
         return row == (True,)
+
+    def require_whole(self, snapshot: str) -> None:
+        """Raise :class:`TruncatedError` if a table was truncated since a snapshot, which is read.
+
+        If not, those that it has read or locked will not be until it ends.
+        """
+        if self.truncated(snapshot):
+            raise TruncatedError
 
     def known(self, table: str, keys: Sequence[str], since: str | None = None) -> set[str]:
         """Those of the keys that are kept, and in the file. ``since``: they were by then."""

@@ -129,7 +129,7 @@ class StrayWatch:
         for name, file in self._files.items():
             for part in parts(differing(file, side.rows[name], self._meanwhile)):
                 # The table was read: if it was not truncated before, it is not from now on.
-                if snapshot is not None and self.kept.truncated(name, snapshot):
+                if snapshot is not None and self.kept.truncated(snapshot, name):
                     complete = False
                     break
                 skip = skipped(name, [one.text for one in part if one.text is not None])
@@ -139,13 +139,17 @@ class StrayWatch:
                     count += len(strays)
         return count, complete
 
+    def is_wanted(self, pending: Pending) -> bool:
+        """Whether rows are to be looked at before a batch writes over them. The file's write lock is held."""
+        return self._writer.foreign or pending.in_file or pending.discarded
+
     def guard(self, before: Side, now: Side, since: Since, pending: Pending) -> Guard | None:
         """What looks at the rows that a batch writes over; None: there is nothing to look for.
 
         The file's write lock is held. ``before``: shows what the file should have, if it is open; ``now``: what the
         batch brings.
         """
-        if not (self._writer.foreign or pending.in_file or pending.discarded):
+        if not self.is_wanted(pending):
             return None
         if before.is_open:
             if self._writer.foreign and self._writer.disturbs(pending.tables):
@@ -155,6 +159,7 @@ class StrayWatch:
             now,
             self.kept.now(),
             lambda table, keys: self.kept.rejected(table, keys) | self._pending(now, since, pending, table, keys),
+            pending.snapshot,
         )
         doubt = bool(found or pending.in_file)
         return Guard(self, self._files, None, now, foreign=doubt) if doubt or pending.discarded else None

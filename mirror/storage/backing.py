@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from mirror.storage.freshness import Freshness
 from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_sqlite.recognise import recognised
 from mirror.storage.on_sqlite.store import SQLiteStore
+from mirror.storage.operations.base import Context
 from mirror.storage.routing import Health
 from mirror.storage.shadow_reads import ShadowReads
 
@@ -99,7 +101,8 @@ class Backing:
                 raise ConfigError("open the store", str(entry.path), detail, next_step=step)
             files.stores[kind] = store
             freshness = files.freshness[kind] = Freshness(entry.path, settings.state_dir, store.open)
-            store.require_writable = freshness.require_writable
+            freshness.ask_sealed = partial(self._is_sealed, files)
+            store.require_writable = partial(freshness.require_writable, locked=True)
         if not agents and settings.storage.backend != "postgres":
             places = ", ".join(str(file.path) for file in settings.files if file.name == "mirror.json")
             raise ConfigError(
@@ -108,6 +111,10 @@ class Backing:
                 "none of its sources is a MemuStore or its dashboard",
                 next_step="list memory.db (and dashboard.db) in `sources`",
             )
+
+    def _is_sealed(self, files: Files, source_id: int) -> bool:
+        row = self._shadow_pools.get(files.schema).position(Context(files.agent), source_id)
+        return row is not None and row.sealed
 
     def files_of(self, agent: str | None) -> Files:
         """The files of an agent; None: of the only one there is. Raises ``ConfigError``."""

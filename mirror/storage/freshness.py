@@ -70,6 +70,11 @@ class Freshness:
         self._reader = PublishedReader(self._folder)
         self.error: MirrorError | None = None
         """Why the mirror could not be asked the last time what it follows; None: it has answered."""
+        self.ask_sealed: Callable[[int], bool] = lambda source_id: False
+        """Whether a source (``source_id``) is sealed in Postgres; raises a ``MirrorError``."""
+        self._sealed_in: int | None = None
+        self._unsealed_in: tuple[int, float] | None = None
+        """What was published, by its run, when Postgres was asked last and said so."""
         self._start_over()
         _all.add(self)
 
@@ -211,14 +216,34 @@ class Freshness:
         None: they are not moved by phases, or nothing is known of that.
         """
         published = self.published()
+        if published is not None and published.run == self._sealed_in and published.moves:
+            return True
         return published.sealed if published is not None and published.in_phases else None
 
-    def require_writable(self) -> None:
-        """Raise ``SourceError`` (retryable) while programs are being moved, or if they were."""
+    def require_writable(self, *, locked: bool = False) -> None:
+        """Raise ``SourceError`` (retryable) while programs are being moved, or if they were.
+
+        ``locked``: the file's write lock is held. A move that was interrupted with its mirror is asked for in Postgres
+        then: no source is sealed by anyone without that lock.
+        """
         published = self.published()
-        if published is not None and (published.sealed or published.moving):
-            step = "try again; `mirror cutover status` shows how far it is"
-            raise SourceError("write", str(self._source), "programs are being moved", next_step=step, retryable=True)
+        if published is None:
+            return
+        step = "try again; `mirror cutover status` shows how far it is"
+        if not published.sealed and not published.moving:
+            known = published.run, published.beat
+            if not published.moves or not locked or known == self._unsealed_in:
+                return
+            try:
+                sealed = self.ask_sealed(published.source_id)
+            except MirrorError as error:
+                detail = f"programs were being moved when the mirror ended, and Postgres does not say how: {error}"
+                raise SourceError("write", str(self._source), detail, next_step=step, retryable=True) from error
+            if not sealed:
+                self._unsealed_in = known
+                return
+            self._sealed_in = published.run
+        raise SourceError("write", str(self._source), "programs are being moved", next_step=step, retryable=True)
 
     def close(self) -> None:
         """Close what may be closed: the index of a database stays open (:mod:`mirror.storage.newest`).

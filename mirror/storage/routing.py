@@ -192,11 +192,8 @@ class Routes:
     def _once(self, operation: Operation[..., Result]) -> Steps[Result]:
         settings = self._settings()
         source = self._sources.get(operation.source)
-        if (
-            source is not None
-            and (moved := source.freshness.is_moved()) is not None
-            and moved is not (postgres_only(settings))
-        ):
+        moved = None if source is None else source.freshness.is_moved()
+        if moved is not None and moved is not postgres_only(settings):
             # What the configuration says will follow.
             settings = replace(settings, **(_POSTGRES if moved else _BOTH))
         if operation.source == "postgres" or operation.shared or postgres_only(settings):
@@ -213,7 +210,9 @@ class Routes:
                     next_step="set storage.backend to postgres, or create the tasks with tasks.create",
                 )
             if postgres_only(settings) and source is not None and not source.moved:
-                if source.session.used:
+                if moved:
+                    source.moved = True  # nothing was written to the file after Postgres had everything
+                elif source.session.used:
                     yield from _moved(operation, source, settings)
                 else:
                     yield from _not_behind(operation, source, settings)

@@ -238,3 +238,35 @@ def test_of_many_sources_those_that_are_behind_are_moved(
             assert [bool(each["finalized_at"]) for each in found] == [False, True]
             writer.run("INSERT INTO t VALUES (2)")
             assert cli.run("wait", database).code == 0 and cli.run("parity", database).code == 0
+
+
+@pytest.mark.parametrize("first", ["one", "other"])
+def test_finalize_gives_way_to_a_program_that_would_wait_for_it(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+    first: str,
+) -> None:
+    """A transaction reads two tables; between, finalize has locked one, and waits for the other."""
+    second = {"one": "other", "other": "one"}[first]
+    locked = (
+        "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IN ('one'::regclass, 'other'::regclass)"
+    )
+    writer.run("CREATE TABLE one(id INTEGER PRIMARY KEY)", "CREATE TABLE other(id INTEGER PRIMARY KEY)")
+    with cli.up(database), psycopg.connect(cli.dsn or "") as program:
+        assert cli.run("parity").code == 0
+        advance(cli)
+        advance(cli)
+        program.execute(f"SELECT FROM {first}")
+        finalizing = cli.start("cutover", "finalize")
+        try:
+            until(lambda: postgres.execute(locked).fetchone(), alive=lambda: finalizing.poll() is None)
+            program.execute(f"SELECT FROM {second}")
+            program.rollback()
+            assert finalizing.wait(LIMIT) == 0
+        finally:
+            finalizing.kill()
+            finalizing.communicate()
+    assert phase(cli) == 3

@@ -14,9 +14,11 @@ import psycopg
 import pytest
 
 from mirror import get_storage_adapter
+from mirror.storage import routing
 from mirror.storage.adapters import PostgresAdapter, SQLiteAdapter
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store
+from tests.support.mirrors import MirrorProcess
 from tests.support.waiting import LIMIT, until
 
 
@@ -85,6 +87,7 @@ def test_no_call_fails_and_nothing_is_lost(folder: Path, dsn: str) -> None:
 
 
 HARNESS = Path(__file__).parents[1] / "support" / "move_process.py"
+HELD = HARNESS.with_name("held_move_process.py")
 
 
 @pytest.mark.parametrize("seam", ["before again", "before seal", "in seal", "before flip"])
@@ -126,6 +129,59 @@ def test_a_move_that_is_killed_leaves_programs_in_one_place(folder: Path, dsn: s
         with SQLiteAdapter(config) as sqlite:
             assert {item.id for item in sqlite.memory.list_items(limit=100_000)} == set(program.made)
         assert cli.run("parity").code == 0
+
+
+@pytest.mark.parametrize("seam", ["before seal", "in seal"])
+def test_a_move_that_is_killed_with_its_mirror(
+    folder: Path, dsn: str, seam: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody says any more where programs write, and nobody has the file's lock: they ask Postgres, and go on."""
+    monkeypatch.setattr(routing, "BUSY_SECONDS", LIMIT)  # the machine may be busy
+    source, config = folder / "memory.db", folder / "argent" / "mirror.json"
+    create_store(source).close()
+    config.parent.mkdir()
+    storage = {"backend": "dual", "readFrom": "sqlite", "postgres": {"connectionString": dsn}}
+    config.write_text(json.dumps({"sources": [str(source)], "storage": storage}))
+    cli, program = CommandLine(folder, dsn), Program(config)
+    mirror = MirrorProcess([source], dsn, cli.state_dir)
+    try:
+        mirror.start()
+        mirror.wait_applied()
+        assert cli.run("parity").code == 0
+        assert cli.run("cutover", "advance", source, "--acknowledge", "backups").code == 0
+        program.start()
+        until(lambda: len(program.made) > 20)
+        go = folder / "move"
+        go.mkdir()
+        moving = subprocess.Popen(
+            [sys.executable, str(HELD), f"cutover:{seam}", str(go), "cutover", "advance", str(source), "--acknowledge",
+             "backups"],
+            env=cli.environment(), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until((go / "reached").exists, alive=lambda: moving.poll() is None)
+        mirror.kill()
+        moving.kill()
+        moving.wait()
+        made = len(program.made)
+        until(lambda: len(program.made) > made + 20 or program.errors)
+        assert not program.errors, program.errors
+        mirror.start()
+        phase = mirror.status_when(lambda status: status["phase"] in ("following", "carrying back"))["phase"]
+        assert (phase == "carrying back") == (seam == "in seal")
+        until(lambda: len(program.made) > made + 60 or program.errors)
+        with psycopg.connect(dsn) as postgres:
+            assert postgres.execute("SELECT count(*) FROM mirror.strays").fetchone() == (0,)
+        program.stopping.set()
+        program.join(LIMIT)
+        assert not program.errors, program.errors
+        if seam == "before seal":
+            assert cli.run("wait", "--timeout", LIMIT).code == 0 and cli.run("parity").code == 0
+        done = cli.run("cutover", "rollback", source)
+        assert done.code == 0, done
+        with SQLiteAdapter(config) as sqlite:
+            assert {item.id for item in sqlite.memory.list_items(limit=100_000)} == set(program.made)
+    finally:
+        mirror.end()
 
 
 def test_one_source_after_the_other(folder: Path, dsn: str) -> None:

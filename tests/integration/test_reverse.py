@@ -158,6 +158,40 @@ def test_truncate(way: Way) -> None:
     way.writer.run("INSERT INTO words(words) VALUES ('integrity-check')")
 
 
+@pytest.mark.parametrize("seam", ["reverse:read", "reverse:before commit"])
+def test_a_table_that_is_truncated_while_a_batch_is_read(way: Way, seam: str) -> None:
+    """An earlier snapshot shows the table empty, which Postgres has never shown to anyone: nor may the file."""
+    states = []
+    query = "SELECT name, n FROM counts ORDER BY name"
+    with psycopg.connect(way.dsn) as other, ThreadPoolExecutor(1) as pool:
+
+        def empty_and_fill() -> None:
+            with other.transaction():
+                other.execute("TRUNCATE counts")
+                other.execute("INSERT INTO counts VALUES ('a', 8), ('b', 2)")
+
+        truncations = []
+
+        def faults(name: str) -> None:
+            if name == seam and not truncations:
+                truncations.append(pool.submit(empty_and_fill))
+                if seam == "reverse:read":
+                    truncations[0].result()
+            if name == "reverse:written":
+                states.append(way.rows(query))
+
+        way.postgres.execute("UPDATE counts SET n = 7 WHERE name = 'a'")
+        follower = ReverseFollower.open(way.dsn, way.database, "public", faults)
+        try:
+            until(lambda: follower.drain() is None and truncations and truncations[0].done())
+            follower.drain()
+        finally:
+            follower.close()
+        truncations[0].result()
+    assert all(state in ([["a", 7], ["b", 2]], [["a", 8], ["b", 2]]) for state in states), states
+    assert way.rows(query) == [["a", 8], ["b", 2]]
+
+
 def test_values_that_change_places(way: Way) -> None:
     """Unique values are exchanged: no order of single rows would do."""
     way.postgres.execute(

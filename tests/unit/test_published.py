@@ -189,5 +189,24 @@ def test_a_move_ends_with_its_mirror(folder: Path) -> None:
     assert found.moving
     assert not found._replace(beat=found.beat - SILENT_SECONDS - BEAT_SECONDS).moving
     publisher.close()
-    assert not published(reader).moving
+    found = published(reader)
+    assert (found.moving, found.moves, found.sealed, found.source_id) == (False, True, False, 3), "Postgres is asked"
+    reader.close()
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_mirror_that_starts_says_what_the_one_before_said_of_phases(folder: Path, moving: bool) -> None:
+    """Until it has seen what the source is. Of a move in whose middle that was killed nothing is sure."""
+    reader, killed = PublishedReader(folder), Publisher(folder)
+    killed.moving = moving
+    killed.publish(3, 9, LINEAGE, at(1), wal=True, in_phases=True)
+    publisher = Publisher(folder)
+    found = published(reader)
+    assert (found.following, found.moving, found.moves, found.in_phases, found.sealed, found.source_id) == (
+        False, False, moving, True, False, 3
+    )  # fmt: skip
+    publisher.publish(3, 10, LINEAGE, at(2), wal=True, in_phases=True)
+    found = published(reader)
+    assert (found.following, found.moves, found.in_phases) == (True, False, True)
+    publisher.close()
     reader.close()

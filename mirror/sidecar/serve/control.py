@@ -285,8 +285,8 @@ class _Connection(socketserver.StreamRequestHandler):
                 requests.end_move()
                 self._moves = False
                 return Done()
-            case Agree(since, timeout):
-                return Agreed(_result(requests.agree(since), timeout))
+            case Agree(since, timeout, touched):
+                return Agreed(_result(requests.agree(since, touched), timeout))
             case Hook():
                 return Done()
 
