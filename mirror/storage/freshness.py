@@ -72,9 +72,8 @@ class Freshness:
         """Why the mirror could not be asked the last time what it follows; None: it has answered."""
         self.ask_sealed: Callable[[int], bool] = lambda source_id: False
         """Whether a source (``source_id``) is sealed in Postgres; raises a ``MirrorError``."""
-        self._sealed_in: int | None = None
         self._unsealed_in: tuple[int, float] | None = None
-        """What was published, by its run, when Postgres was asked last and said so."""
+        """What was published, by its run and beat, when Postgres was asked last and said so."""
         self._start_over()
         _all.add(self)
 
@@ -216,9 +215,17 @@ class Freshness:
         None: they are not moved by phases, or nothing is known of that.
         """
         published = self.published()
-        if published is not None and published.run == self._sealed_in and published.moves:
-            return True
         return published.sealed if published is not None and published.in_phases else None
+
+    def in_doubt(self) -> int | None:
+        """The ``source_id`` of a source that programs were moved from when its mirror ended; None: it is no such one.
+
+        Whether it is sealed only Postgres knows then.
+        """
+        published = self.published()
+        if published is None or not published.moves or published.sealed:
+            return None
+        return None if published.following and published.moving else published.source_id
 
     def require_writable(self, *, locked: bool = False) -> None:
         """Raise ``SourceError`` (retryable) while programs are being moved, or if they were.
@@ -242,7 +249,6 @@ class Freshness:
             if not sealed:
                 self._unsealed_in = known
                 return
-            self._sealed_in = published.run
         raise SourceError("write", str(self._source), "programs are being moved", next_step=step, retryable=True)
 
     def close(self) -> None:

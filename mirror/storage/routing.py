@@ -193,6 +193,9 @@ class Routes:
         settings = self._settings()
         source = self._sources.get(operation.source)
         moved = None if source is None else source.freshness.is_moved()
+        if source is not None and (key := source.freshness.in_doubt()) is not None:
+            row: PositionRow | None = yield Position(key)
+            moved = moved if row is None else row.sealed
         if moved is not None and moved is not postgres_only(settings):
             # What the configuration says will follow.
             settings = replace(settings, **(_POSTGRES if moved else _BOTH))

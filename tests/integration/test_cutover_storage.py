@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from mirror import get_storage_adapter
+from mirror.core.published import Publisher
 from mirror.storage import routing
 from mirror.storage.adapters import PostgresAdapter, SQLiteAdapter
 from tests.support.commands import CommandLine
@@ -165,6 +167,10 @@ def test_a_move_that_is_killed_with_its_mirror(
         made = len(program.made)
         until(lambda: len(program.made) > made + 20 or program.errors)
         assert not program.errors, program.errors
+        with closing(Publisher(cli.source_folder(source))):  # one that has only begun does not know it either
+            made = len(program.made)
+            until(lambda: len(program.made) > made + 20 or program.errors)
+            assert not program.errors, program.errors
         mirror.start()
         phase = mirror.status_when(lambda status: status["phase"] in ("following", "carrying back"))["phase"]
         assert (phase == "carrying back") == (seam == "in seal")
