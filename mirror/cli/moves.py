@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,13 @@ from mirror.cutover import flags, sequences, statistics, vector_indexes, waiting
 from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.move import Move
+from mirror.cutover.narrowing import AtCommit
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.readiness import Readiness
 from mirror.cutover.steps import Step, run, undo
 from mirror.cutover.ways import FINALIZE, TIDY, left_over, waits, ways
 from mirror.parity.compare import compare
+from mirror.parity.views import open_source
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
 from mirror.postgres.sessions import Session, connect
@@ -415,6 +418,14 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
     def verify_again(connection: Session, since: str) -> str:
         return _equal(*differences(connection, source, schema, since))
 
+    @contextmanager
+    def commits() -> Iterator[AtCommit]:
+        with (
+            gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
+            closing(open_source(source)) as opened,
+        ):
+            yield lambda begin, read: opened.at_commit(gate, begin, lambda: read(opened.connection))
+
     def verify_back(connection: Session) -> str:
         return _equal(*differences(connection, source, schema))
 
@@ -438,6 +449,7 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
         return "; ".join(filter(None, said))
 
     return Move(
-        source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, verify_back, prepare,
+        source, folder, dsn, schema, settings, fence, rails, verify, constrain, verify_again, commits, verify_back,
+        prepare,
         faults=no_fault,
     )  # fmt: skip

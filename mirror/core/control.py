@@ -229,14 +229,15 @@ class ControlClient:
         """The move has ended, or was undone."""
         self._ask(EndMove(), Done)
 
-    def agree(self, since: str, *, touched: bool = False) -> Agreement:
+    def agree(self, since: str, *, touched: bool = False, after: str = "") -> Agreement:
         """Have the mirror of a source that was moved to Postgres compare all rows of the file; that may take long.
 
         ``since``: strays that were first seen after this time of Postgres are not known. ``touched``: compare only if
-        another connection has written to the file since the last comparison. Raises ``ControlError`` (retryable) if it
-        does not carry writes back just now.
+        another connection has written to the file since the last comparison. ``after``: a snapshot of Postgres: if none
+        has, only what was written there since. Raises ``ControlError`` (retryable) if it does not carry writes back
+        just now.
         """
-        return self._ask(Agree(since, MOST_SECONDS, touched), Agreed, MOST_SECONDS + _SLACK_SECONDS).agreement
+        return self._ask(Agree(since, MOST_SECONDS, touched, after), Agreed, MOST_SECONDS + _SLACK_SECONDS).agreement
 
     def _hang_up(self) -> None:
         self._over = True

@@ -26,7 +26,8 @@ request                                            answer
                                                    moved: all rows of the file were compared; strays that were seen
                                                    after the time ``since`` of Postgres are not known. With
                                                    ``"touched": true`` only if another connection has written to the
-                                                   file since it was last compared
+                                                   file since it was last compared; with a snapshot of Postgres as
+                                                   ``after`` only what was written there since, if none has
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
@@ -135,6 +136,7 @@ class Agree(Request, frozen=True, tag="agree"):
     since: Annotated[str, msgspec.Meta(max_length=64)]
     timeout: Seconds
     touched: bool = False
+    after: str = ""
 
 
 class Hook(Request, frozen=True, tag="hook"):

@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from mirror.core.agreement import Agreement
-from mirror.core.errors import ControlError, NotRunningError, SinkError
+from mirror.core.errors import ControlError, NotRunningError
+from mirror.cutover.narrowing import FEW_ROWS, ROUNDS
 from mirror.postgres.failures import translated
 from mirror.reverse import ending
 
@@ -23,19 +24,30 @@ WAIT_SECONDS = 60.0
 
 
 def compare(move: Move) -> str:
-    """Compare all rows, while programs write. Raises ``SinkError`` if the file differs."""
-    with translated(ending.COMPARE, str(move.source)):
-        row = move.conn.execute(
-            "SELECT snapshot::text FROM mirror.reverse WHERE source_id = $1::bigint", (str(move.source_id),)
-        ).fetchone()
-    if row is None:
-        raise SinkError(ending.COMPARE, str(move.source), "the way back was never begun")
+    """Compare all rows, and then again what was written meanwhile. Raises ``SinkError`` if the file differs."""
     try:
-        said = _judged(move, _asked(move, touched=False))
+        found = _asked(move)
+        said = _judged(move, found)
+        for _ in range(ROUNDS):
+            _catch_up(move)
+            found = _asked(move, after=found.snapshot)
+            _judged(move, found)
+            if found.rows <= FEW_ROWS:
+                break
     except NotRunningError:
         return "no mirror runs: all rows are compared while programs wait"
-    (move.since,) = row
+    move.since = found.snapshot
     return said
+
+
+def _catch_up(move: Move) -> None:
+    """Wait until the file has what is visible in Postgres now."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    with translated(ending.DRAIN, str(move.source)):
+        seen = ending.snapshot(move.conn)
+        while not ending.has(move.conn, move.source_id, seen) and time.monotonic() < deadline:
+            move.require_way_back()
+            time.sleep(0.01)
 
 
 def compare_again(move: Move) -> str:
@@ -46,14 +58,14 @@ def compare_again(move: Move) -> str:
     return move.verify_again(move.conn, move.since)
 
 
-def _asked(move: Move, *, touched: bool) -> Agreement:
+def _asked(move: Move, *, touched: bool = False, after: str = "") -> Agreement:
     deadline = time.monotonic() + WAIT_SECONDS
     with translated(ending.COMPARE, str(move.source)):
         now = ending.state(move.conn, move.source_id).now
     while True:
         try:
             with move.control() as client:
-                return client.agree(now, touched=touched)
+                return client.agree(now, touched=touched, after=after)
         except ControlError as error:
             if not error.retryable or isinstance(error, NotRunningError) or time.monotonic() > deadline:
                 raise
@@ -62,6 +74,5 @@ def _asked(move: Move, *, touched: bool) -> Agreement:
 
 
 def _judged(move: Move, found: Agreement) -> str:
-    said = ending.judged(found, str(move.source))
     move.require_way_back()  # what is known may not be left in the file either
-    return said
+    return ending.judged(found, str(move.source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkE
 from mirror.core.faults import Faults, no_fault
 from mirror.core.place import is_stand_in, where
 from mirror.core.status import Phase as MirrorPhase
-from mirror.cutover import flags, renaming, sequences, strays
+from mirror.cutover import flags, narrowing, renaming, sequences, strays
 from mirror.cutover.fence import Fence
 from mirror.cutover.finalize import Finalize
 from mirror.cutover.waiting import Operator
@@ -68,6 +68,8 @@ class Move:
     """Makes in Postgres what SQLite enforces, in the transaction of the connection; raises ``MirrorError``."""
     verify_again: Callable[[Session, str], str]
     """The same for what was written since a snapshot of Postgres, while nothing is written."""
+    commits: Callable[[], AbstractContextManager[narrowing.AtCommit]]
+    """Shows the file at commits that Postgres has, too, while programs write."""
     verify_back: Callable[[Session], str]
     """The same in phase 3, while nothing is written in Postgres."""
     prepare: Callable[[], str]
@@ -270,6 +272,14 @@ class Move:
             detail = "tables were made or changed while they were compared"
             raise SourceError("compare again", str(self.source), detail, next_step="try again", retryable=True)
         return self.verify_again(self.conn, self.since)
+
+    def compare_all(self) -> str:
+        """Compare all rows, and then again what was written meanwhile."""
+        said = self.verify()
+        targets = {target.source: target for target in self.targets}
+        with self.commits() as at_commit:
+            self.since = narrowing.narrow(self.conn, self.source_id, targets, self.since, at_commit, str(self.source))
+        return said
 
     def remove_capture(self) -> None:
         """Remove them."""

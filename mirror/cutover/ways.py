@@ -38,7 +38,7 @@ TO_3: tuple[Step[Move], ...] = (
         lambda move: move.remove_capture(),
     ),
     Step("watch", "capture what the mirror writes from here on", lambda move: move.watch_mirror()),
-    Step("verify", "compare what Postgres has with the file", lambda move: move.verify()),
+    Step("verify", "compare what Postgres has with the file", lambda move: move.compare_all()),
     Step(
         "pause",
         "have programs on storage adapters wait",

@@ -114,6 +114,11 @@ class Source(ABC):
         is at another position. Raises :class:`SourceError` when no view could be pinned to a commit.
         """
 
+    @property
+    def connection(self) -> apsw.Connection:
+        """What shows the file, while a view is open: only to be read."""
+        return self._db
+
     def close(self) -> None:
         """Close SQLite's connection."""
         self._db.close()

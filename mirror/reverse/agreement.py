@@ -64,4 +64,12 @@ def compare(
     except BaseException:
         writer.foreign = True
         raise
-    return Agreement(rows=rows, rejects=rejects, strays=strays, unknown=unknown, not_carried=not_carried, named=named)
+    return Agreement(
+        rows=rows,
+        snapshot=snapshot,
+        rejects=rejects,
+        strays=strays,
+        unknown=unknown,
+        not_carried=not_carried,
+        named=named,
+    )

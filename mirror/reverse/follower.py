@@ -227,12 +227,13 @@ class ReverseFollower:
             self._faults("reverse:saved")
             return applied
 
-    def agree(self, since: str, *, touched: bool = False) -> Agreement | None:
+    def agree(self, since: str, *, touched: bool = False, after: str = "") -> Agreement | None:
         """Compare all rows of the file with what it should show now. Programs are not held up.
 
         ``since``: strays that were first seen after this time of Postgres are not known. ``touched``: only if another
-        connection has committed to the file since the last comparison. Returns None where that cannot be told: it can
-        after the next step. Raises as :meth:`step` does.
+        connection has committed to the file since the last comparison. ``after``: a snapshot: if none has, only what
+        was written since. Returns None where that cannot be told: it can after the next step. Raises as :meth:`step`
+        does.
         """
         self._writer.busy = False
         with self._explained(), translated("compare with the file", str(self._database)):
@@ -242,7 +243,10 @@ class ReverseFollower:
         if not self._before.is_open:
             return None
         with self._explained(), translated("compare with the file", str(self._database)):
-            found = self._watch.agree(self._before, self._snapshot, since)
+            if after and not self._writer.foreign:
+                found = self._watch.agree_on_written(self._before, self._snapshot, Since(self.source_id, after))
+            else:
+                found = self._watch.agree(self._before, self._snapshot, since)
             self._before.release()
             self._count()
         return found

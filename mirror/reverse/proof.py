@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +12,8 @@ from psycopg.sql import SQL, Identifier, Literal
 from mirror.core.errors import SinkError, SourceError
 from mirror.core.quote import quoted
 from mirror.core.sql_values import decoded, with_classes
-from mirror.parity.values import Cell, same
+from mirror.core.values import Row
+from mirror.parity.values import Cell, Cells, same
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -53,18 +54,14 @@ def differences(conn: Session, database: Path, schema: str, since: str | None = 
         try:
             db.execute("BEGIN")
             conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            written = None if since is None else _written(conn, Since(row[0], since))
-            for target in targets.values():
-                rows = TableRows(conn, target)
-                if written is None or written.get(target.source):
-                    compared, lines = _of_table(db, rows, target, rows.all())
-                elif target.source in written:
-                    assert since is not None
-                    compared, lines = _of_table(db, rows, target, _keyed(rows, Since(row[0], since)))
-                else:
-                    continue
-                count += compared
-                found += lines
+            if since is None:
+                for target in targets.values():
+                    rows = TableRows(conn, target)
+                    compared, lines = _of_table(db, rows, rows.all())
+                    count += compared
+                    found += lines
+            else:
+                count, found = compare_written(db, conn, targets, Since(row[0], since))
             found += _counted(conn, db, targets.values(), whole=since is None)
         except apsw.Error as error:
             raise SourceError("compare with the file", str(database), str(error)) from error
@@ -75,13 +72,31 @@ def differences(conn: Session, database: Path, schema: str, since: str | None = 
     return count, found
 
 
-def _written(conn: Session, since: Since) -> dict[str, bool]:
+def compare_written(
+    db: apsw.Connection, conn: Session, targets: Mapping[str, Target], since: Since
+) -> tuple[int, list[str]]:
+    """Compare the rows that were written since: both connections are in a transaction, and are to show the same.
+
+    Returns how many, and what differs. Raises psycopg's errors and APSW's.
+    """
+    count, found = 0, list[str]()
+    for name, whole in written_tables(conn, since).items():
+        if name in targets:
+            rows = TableRows(conn, targets[name])
+            compared, lines = _of_table(db, rows, rows.all() if whole else keyed(rows, since))
+            count += compared
+            found += lines
+    return count, found
+
+
+def written_tables(conn: Session, since: Since) -> dict[str, bool]:
     """The tables that were written to since: whether all rows are meant."""
     query = SQL("SELECT o.source_table, bool_or(o.key IS NULL) FROM mirror.outbox o WHERE {} GROUP BY 1")
     return dict(conn.execute(query.format(since.condition())).fetchall())
 
 
-def _keyed(rows: TableRows, since: Since) -> Iterator[Found]:
+def keyed(rows: TableRows, since: Since) -> Iterator[Found]:
+    """The rows that were written since, and the keys of those that are gone."""
     for gone in (True, False):
         yield from rows.written(since, gone=gone)
 
@@ -111,33 +126,39 @@ def _counted(conn: Session, db: apsw.Connection, targets: Collection[Target], *,
             yield f"{name}: {mine:,} rows in the file, {theirs:,} in Postgres"
 
 
-def _of_table(
-    db: apsw.Connection, rows: TableRows, target: Target, rows_there: Iterable[Found]
-) -> tuple[int, list[str]]:
-    columns = [column.source for column in target.columns]
-    keys = rows.key_sources
-    if target.key is None:
-        keys = (rowid_name(columns),)
-    text = f"SELECT {with_classes([quoted(column) for column in columns])} FROM {quoted(target.source)} WHERE "
-    encoding = str(db.pragma("encoding"))
+def _of_table(db: apsw.Connection, rows: TableRows, rows_there: Iterable[Found]) -> tuple[int, list[str]]:
+    read = reader(db, rows)
     count, found = 0, []
     for one in rows_there:
         count += 1
-        condition, bound = key_condition(keys, one.key)
-        raw = db.execute(text + condition, bound).fetchall()
-        if one.row is None:
-            if raw:
-                found.append(f"{target.source}: Postgres has no row {', '.join(one.text)}")
-            continue
-        if not raw:
-            found.append(f"{target.source}: the file has no row {', '.join(one.text)}")
-            continue
-        there = decoded(raw[0], encoding)
-        wrong = [
-            c for c, mine, theirs in zip(columns, there, one.row, strict=True) if not same(mine, cast("Cell", theirs))
-        ]
-        if wrong:
-            found.append(f"{target.source}: row {', '.join(one.text)} differs in {wrong[0]}")
+        if differs := difference(rows.target, one, read(one.key)):
+            found.append(differs)
         if len(found) > _MOST:
             break
     return count, found
+
+
+def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None]:
+    """What reads a table's row in the file by its key; None: there is none. Raises APSW's errors."""
+    target = rows.target
+    columns = [column.source for column in target.columns]
+    keys = rows.key_sources if target.key is not None else (rowid_name(columns),)
+    text = f"SELECT {with_classes([quoted(column) for column in columns])} FROM {quoted(target.source)} WHERE "
+    encoding = str(db.pragma("encoding"))
+
+    def read(key: Row) -> Cells | None:
+        condition, bound = key_condition(keys, key)
+        raw = db.execute(text + condition, bound).fetchall()
+        return decoded(raw[0], encoding) if raw else None
+
+    return read
+
+
+def difference(target: Target, one: Found, there: Cells | None) -> str:
+    """What differs between a row of Postgres and that of the file; empty if nothing does."""
+    label = f"{target.source}: row {', '.join(one.text)}"
+    if one.row is None or there is None:
+        return "" if one.row is there else f"{label} is only in {'the file' if one.row is None else 'Postgres'}"
+    pairs = zip(target.columns, there, one.row, strict=True)
+    wrong = next((column.source for column, mine, theirs in pairs if not same(mine, cast("Cell", theirs))), None)
+    return "" if wrong is None else f"{label} differs in {wrong}"

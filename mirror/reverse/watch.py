@@ -27,6 +27,7 @@ from mirror.postgres.target import Target
 from mirror.reverse import agreement
 from mirror.reverse.kept import Discarded, KeptStrays
 from mirror.reverse.openers import openers
+from mirror.reverse.proof import compare_written
 from mirror.reverse.rows import Found, Since
 from mirror.reverse.side import Side
 from mirror.reverse.strays import FileRows, Stray, differing, key_of, key_text, overwritten, parts
@@ -113,6 +114,15 @@ class StrayWatch:
         return agreement.compare(
             self._files, side, snapshot, self.kept, self._writer, since, self.suspects, self._meanwhile
         )
+
+    def agree_on_written(self, side: Side, snapshot: str, since: Since) -> Agreement | None:
+        """Compare what was written since a snapshot; None if a table was truncated meanwhile."""
+        targets = {name: rows.target for name, rows in side.rows.items()}
+        with self._writer.reading():
+            count, found = compare_written(self._writer.connection, side.conn, targets, since)
+        if self.kept.truncated(snapshot):
+            return None
+        return Agreement(rows=count, snapshot=snapshot, not_carried=len(found), named=found)
 
     def _find(
         self,

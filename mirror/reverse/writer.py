@@ -128,6 +128,11 @@ class SqliteWriter:
             self._open()
             self.foreign = True
 
+    @property
+    def connection(self) -> apsw.Connection:
+        """The file's connection: only to be read, in :meth:`reading`."""
+        return self._db
+
     def _data_version(self) -> int:
         """Changes when another connection has committed."""
         return int(self._db.pragma("data_version"))

@@ -16,12 +16,12 @@ class Agreements:
 
     def __init__(self) -> None:
         self._open = False
-        self._asked: list[tuple[Future[Agreement], str, bool]] = []
+        self._asked: list[tuple[Future[Agreement], str, bool, str]] = []
 
-    def ask(self, future: Future[Agreement], since: str, touched: bool) -> None:
+    def ask(self, future: Future[Agreement], since: str, touched: bool, after: str) -> None:
         """Have the future be answered after the next step of the way back; see ``ReverseFollower.agree``."""
         if self._open:
-            self._asked.append((future, since, touched))
+            self._asked.append((future, since, touched, after))
         else:
             future.set_exception(_not_now())
 
@@ -38,16 +38,16 @@ class Agreements:
     def answer(self, follower: ReverseFollower) -> None:
         """Compare, for all that have asked. The follower has made a step since. Raises as its ``agree`` does."""
         while self._asked:
-            future, since, touched = self._asked[0]
-            if (found := follower.agree(since, touched=touched)) is None:
+            future, since, touched, after = self._asked[0]
+            if (found := follower.agree(since, touched=touched, after=after)) is None:
                 return
-            self._asked.remove((future, since, touched))
+            del self._asked[0]
             future.set_result(found)
 
     def refuse(self, error: MirrorError) -> None:
         """The way back has met an error, or is over."""
         asked, self._asked = self._asked, []
-        for future, _, _ in asked:
+        for future, *_ in asked:
             if not future.done():
                 future.set_exception(error)
 

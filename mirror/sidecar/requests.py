@@ -118,13 +118,13 @@ class Requests:
         """The move has ended: go the other way, if the source is sealed now."""
         self._mailbox.post(self._publishing.end_move)
 
-    def agree(self, since: str, touched: bool) -> Future[Agreement]:
+    def agree(self, since: str, touched: bool, after: str) -> Future[Agreement]:
         """Compare all rows of the file with what it should have, while what is written in Postgres is carried back.
 
         See :meth:`mirror.core.control.ControlClient.agree`. The error is a ``ControlError`` (retryable) while nothing
         is carried back.
         """
-        return self._mailbox.request(lambda future: self.agreements.ask(future, since, touched))
+        return self._mailbox.request(lambda future: self.agreements.ask(future, since, touched, after))
 
     def _require_unsealed(self) -> None:
         if self.sealed is not None:

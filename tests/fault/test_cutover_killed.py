@@ -6,14 +6,23 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import psycopg
 import pytest
 
+from mirror.core.control import ControlClient
+from mirror.core.errors import SinkError
+from mirror.core.positions import Lsn
+from mirror.cutover import narrowing
 from mirror.cutover.ways import BACK_TO_2, TO_3
+from mirror.parity.views import open_source
+from mirror.postgres.sessions import connect
+from mirror.postgres.target import load_targets
 from mirror.sidecar.parity_watch import ParityWatch
 from tests.support.commands import CommandLine
 from tests.support.source import Writer, WriterError
@@ -68,6 +77,10 @@ class World:
     def write_there(self) -> None:
         self.number += 1
         self.postgres.execute(f"INSERT INTO notes VALUES ({self.number}, 'there')")
+
+    def require_equal_counts(self) -> None:
+        query = "SELECT count(*) FROM notes"
+        until(lambda: self.writer.run(query) == [list(row) for row in self.postgres.execute(query).fetchall()])
 
     def require_equal(self) -> None:
         query = "SELECT id, body FROM notes ORDER BY id"
@@ -186,3 +199,42 @@ def test_a_command_that_was_killed_leaves_nothing_that_grows(world: World, datab
     world.require_equal()
     assert outbox() == 0
     world.run("advance", "--acknowledge", "backups")
+
+
+def test_what_is_written_during_the_comparison_is_compared_meanwhile(world: World, database: Path, dsn: str) -> None:
+    """So that little is left for when programs wait; and what differs is found."""
+    world.kill("cutover:in watch", "advance", "--acknowledge", "backups")
+    with connect(dsn, name="test", raw=True) as conn:
+        [[before, source_id]] = conn.execute(
+            "SELECT r.before, s.source_id FROM mirror.sources s, (SELECT pg_current_snapshot()::text) AS r (before)"
+        ).fetchall()
+        targets = load_targets(conn, source_id, None)
+        for _ in range(3):
+            world.write()
+        world.writer.run("UPDATE notes SET body = 'changed' WHERE id = 2", "DELETE FROM notes WHERE id = 3")
+        world.number -= 1
+        world.require_equal_counts()
+        gate, source = ControlClient(world.cli.source_folder(database)), open_source(database)
+        with gate, closing(source):
+
+            def at_commit(begin: Callable[[Lsn], None], read: Callable[[apsw.Connection], None]) -> Lsn:
+                return source.at_commit(gate, begin, lambda: read(source.connection))
+
+            def narrow(since: str) -> str:
+                return narrowing.narrow(conn, source_id, targets, since, at_commit, str(database))
+
+            left = "SELECT count(*) FROM mirror.outbox WHERE NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)"
+            assert conn.execute(left, (before,)).fetchone() == (5,)
+            after = narrow(before)
+            assert conn.execute(left, (after,)).fetchone() == (0,)
+            world.postgres.execute("UPDATE notes SET body = 'by hand' WHERE id = 2")
+            with pytest.raises(SinkError, match="notes: row 2 differs in body"):
+                narrow(after)
+            world.postgres.execute("DELETE FROM notes WHERE id = 2")
+            with pytest.raises(SinkError, match="notes: row 2 is only in the file"):
+                narrow(after)
+            world.postgres.execute("INSERT INTO notes VALUES (2, 'changed'), (3, 'by hand')")
+            with pytest.raises(SinkError, match="notes: row 3 is only in Postgres"):
+                narrow(after)
+            world.postgres.execute("DELETE FROM notes WHERE id = 3")
+            assert narrow(after) != after

@@ -285,8 +285,8 @@ class _Connection(socketserver.StreamRequestHandler):
                 requests.end_move()
                 self._moves = False
                 return Done()
-            case Agree(since, timeout, touched):
-                return Agreed(_result(requests.agree(since, touched), timeout))
+            case Agree(since, timeout, touched, after):
+                return Agreed(_result(requests.agree(since, touched, after), timeout))
             case Hook():
                 return Done()
 
