@@ -41,6 +41,7 @@ class World:
         until(lambda: self.cli.run("wait", "--timeout", "0.1").code != 2, alive=lambda: self.process.poll() is None)
 
     def advance(self, *options: str) -> None:
+        assert self.cli.run("wait", str(self.database), "--timeout", str(LIMIT)).code == 0
         done = self.cli.run("cutover", "advance", str(self.database), "--acknowledge", "backups", *options)
         assert done.code == 0, done
 

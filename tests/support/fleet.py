@@ -19,6 +19,7 @@ import psycopg
 
 from mirror.core.errors import ControlError
 from mirror.core.folders import resolve
+from mirror.postgres.sessions import connect
 from mirror.reverse.proof import differences
 from tests.support.commands import CommandLine, Done
 from tests.support.fleet_log import Board, State, read
@@ -320,7 +321,8 @@ class FleetWorld:
                 if sealed:
                     until(lambda: self._drained(conn))
                     self.await_strays(conn)
-                    _, found = differences(self.dsn, self.source, "public")
+                    with connect(self.dsn, name="test", raw=True) as session:
+                        _, found = differences(session, self.source, "public")
                     expected = len(self.strays)
                     assert len(found) == bool(expected), found
             self._check_logs(conn)
