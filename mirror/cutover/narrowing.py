@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-import apsw
 from psycopg.pq import TransactionStatus
 
-from mirror.core.errors import SinkError, SourceError
+from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
 from mirror.core.values import Row
 from mirror.postgres.failures import translated
 from mirror.postgres.sessions import Session
 from mirror.postgres.target import Target
-from mirror.reverse.proof import difference, keyed, reader, written_tables
+from mirror.reverse.proof import File, difference, keyed, reader, written_tables
 from mirror.reverse.rows import Since, TableRows
 
 #: So few rows may be left; and how often it is tried to come to that.
@@ -32,7 +31,7 @@ _BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 class AtCommit(Protocol):
     """See :meth:`mirror.parity.source.Source.at_commit`; ``read`` gets the connection that shows the file."""
 
-    def __call__(self, begin: Callable[[Lsn], None], read: Callable[[apsw.Connection], None], /) -> Lsn:
+    def __call__(self, begin: Callable[[Lsn], None], read: Callable[[File], None], /) -> Lsn:
         """The position of the commit."""
 
 
@@ -85,7 +84,7 @@ def _compare(
     tables = {name: TableRows(conn, targets[name]) for name in keys}
     seen: dict[tuple[str, tuple[str, ...]], object] = {}
 
-    def read(db: apsw.Connection) -> None:
+    def read(db: File) -> None:
         seen.clear()
         for name, found in keys.items():
             row_of = reader(db, tables[name])
@@ -108,8 +107,6 @@ def _compare(
                 differs = difference(targets[name], one, seen[name, tuple(one.text)])  # type: ignore[arg-type]
                 if differs:
                     raise SinkError("compare with the file", place, differs)
-    except apsw.Error as error:
-        raise SourceError("compare with the file", place, str(error), retryable=True) from error
     finally:
         _end(conn)
 

@@ -24,6 +24,9 @@ from mirror.reverse.opening import opened
 from mirror.reverse.rows import Found, Since, TableRows
 from mirror.reverse.writer import key_condition, rowid_name
 
+#: A connection to the file.
+File = apsw.Connection
+
 #: Of what differs in a table, so much is named.
 _MOST = 5
 #: Programs wait while rows are counted: that takes 10 ms for so many.
@@ -139,7 +142,7 @@ def _of_table(db: apsw.Connection, rows: TableRows, rows_there: Iterable[Found])
 
 
 def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None]:
-    """What reads a table's row in the file by its key; None: there is none. Raises APSW's errors."""
+    """What reads a table's row in the file by its key; None: there is none. Raises ``SourceError``, APSW's errors."""
     target = rows.target
     columns = [column.source for column in target.columns]
     keys = rows.key_sources if target.key is not None else (rowid_name(columns),)
@@ -148,7 +151,11 @@ def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None
 
     def read(key: Row) -> Cells | None:
         condition, bound = key_condition(keys, key)
-        raw = db.execute(text + condition, bound).fetchall()
+        try:
+            raw = db.execute(text + condition, bound).fetchall()
+        except apsw.Error as error:
+            place = f"{db.filename}, table {target.source}"
+            raise SourceError("compare with the file", place, str(error), retryable=True) from error
         return decoded(raw[0], encoding) if raw else None
 
     return read

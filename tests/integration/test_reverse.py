@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from mirror.core.agreement import Agreement
 from mirror.core.errors import SourceError, WayBackLostError
@@ -323,6 +324,36 @@ def test_a_column_that_is_added_in_postgres(way: Way) -> None:
     way.postgres.execute("ALTER TABLE counts DROP COLUMN more")
 
 
+def agreed(follower: ReverseFollower, since: str, **more: Any) -> Agreement:
+    found = follower.agree(since, **more)
+    assert found is not None
+    return structs.replace(found, snapshot="")
+
+
+def test_whether_the_file_agrees_in_what_was_written_since(way: Way) -> None:
+    with watching(way) as follower:
+        follower.drain()
+        follower.step()
+        first = follower.agree("infinity")
+        assert first is not None and first.snapshot
+        way.postgres.execute("UPDATE counts SET n = 7 WHERE name = 'a'")
+        way.postgres.execute("DELETE FROM counts WHERE name = 'b'")
+        follower.drain()
+        second = follower.agree("infinity", after=first.snapshot)
+        assert second is not None and second == Agreement(rows=2, snapshot=second.snapshot)
+        assert agreed(follower, "infinity", after=second.snapshot) == Agreement(rows=0)
+        assert follower.agree("infinity", touched=True) == Agreement(rows=0)
+        follower._writer._db.execute("UPDATE counts SET n = 8 WHERE name = 'a'")  # by the way back itself
+        found = agreed(follower, "infinity", after=first.snapshot)
+        assert found == Agreement(rows=2, not_carried=1, named=["counts: row a differs in n"])
+        follower._writer._db.execute("UPDATE counts SET n = 7 WHERE name = 'a'")
+        way.writer.run("UPDATE counts SET n = 9 WHERE name = 'a'")
+        found = agreed(follower, "infinity", after=first.snapshot)
+        assert found.unknown == 1 and agreed(follower, "infinity").strays == 1
+        way.writer.run("UPDATE counts SET n = 7 WHERE name = 'a'")
+        assert agreed(follower, "infinity", touched=True) == Agreement(rows=9)
+
+
 def test_whether_the_file_agrees(way: Way) -> None:
     """What programs wrote to it is apart from what the way back did not carry."""
     now = "SELECT clock_timestamp()::text"
@@ -330,13 +361,13 @@ def test_whether_the_file_agrees(way: Way) -> None:
         assert follower.agree("infinity") is None  # there is nothing that it could be compared with
         follower.drain()
         follower.step()
-        assert follower.agree("infinity") == Agreement(rows=10)
+        assert agreed(follower, "infinity") == Agreement(rows=10)
         # Not captured, as if a trigger had not fired.
         with way.postgres.transaction():
             way.postgres.execute("UPDATE counts SET n = 7 WHERE name = 'a'; DELETE FROM mirror.outbox")
         way.postgres.execute("UPDATE counts SET n = 8 WHERE name = 'b'")
         follower.drain()
-        found = follower.agree("infinity")
+        found = agreed(follower, "infinity")
         assert found == Agreement(rows=10, not_carried=1, named=['counts ["a"]'])
         assert strays(way) == []
         way.postgres.execute("UPDATE counts SET n = 9 WHERE name = 'a'")
@@ -347,17 +378,17 @@ def test_whether_the_file_agrees(way: Way) -> None:
         follower.drain()
         way.postgres.execute("INSERT INTO pairs VALUES ('z', 1, 'much too long')")
         follower.drain()
-        found = follower.agree(since)
+        found = agreed(follower, since)
         assert found == Agreement(rows=9, rejects=1, unknown=2, named=["loose [2]", 'pairs ["x",1]'])
         ((since,),) = way.postgres.execute(now).fetchall()
-        assert follower.agree(since) == Agreement(rows=9, rejects=1, strays=2)
+        assert agreed(follower, since) == Agreement(rows=9, rejects=1, strays=2)
         assert len(strays(way)) == 2
         follower.step()  # lets go of the tables that were compared
         way.postgres.execute("TRUNCATE counts")
         assert follower.agree(since) is None  # its snapshot shows nothing of it any more
         follower.drain()
         follower.step()
-        assert follower.agree(since) == Agreement(rows=7, rejects=1, strays=2)
+        assert agreed(follower, since) == Agreement(rows=7, rejects=1, strays=2)
         way.postgres.execute("DELETE FROM pairs WHERE a = 'z'")
         throw_away(way, follower)
 
