@@ -78,10 +78,6 @@ class World:
         self.number += 1
         self.postgres.execute(f"INSERT INTO notes VALUES ({self.number}, 'there')")
 
-    def require_equal_counts(self) -> None:
-        query = "SELECT count(*) FROM notes"
-        until(lambda: self.writer.run(query) == [list(row) for row in self.postgres.execute(query).fetchall()])
-
     def require_equal(self) -> None:
         query = "SELECT id, body FROM notes ORDER BY id"
 
@@ -211,9 +207,10 @@ def test_what_is_written_during_the_comparison_is_compared_meanwhile(world: Worl
         targets = load_targets(conn, source_id, None)
         for _ in range(3):
             world.write()
-        world.writer.run("UPDATE notes SET body = 'changed' WHERE id = 2", "DELETE FROM notes WHERE id = 3")
-        world.number -= 1
-        world.require_equal_counts()
+        world.writer.run("UPDATE notes SET body = 'changed' WHERE id = 2")
+        world.writer.run("INSERT INTO notes VALUES (1000, 'for a moment')")
+        world.writer.run("DELETE FROM notes WHERE id = 1000")
+        assert world.cli.run("wait").code == 0
         gate, source = ControlClient(world.cli.source_folder(database)), open_source(database)
         with gate, closing(source):
 
@@ -224,7 +221,8 @@ def test_what_is_written_during_the_comparison_is_compared_meanwhile(world: Worl
                 return narrowing.narrow(conn, source_id, targets, since, at_commit, str(database))
 
             left = "SELECT count(*) FROM mirror.outbox WHERE NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)"
-            assert conn.execute(left, (before,)).fetchone() == (5,)
+            ((count,),) = conn.execute(left, (before,)).fetchall()
+            assert count >= 3
             after = narrow(before)
             assert conn.execute(left, (after,)).fetchone() == (0,)
             world.postgres.execute("UPDATE notes SET body = 'by hand' WHERE id = 2")
@@ -233,8 +231,8 @@ def test_what_is_written_during_the_comparison_is_compared_meanwhile(world: Worl
             world.postgres.execute("DELETE FROM notes WHERE id = 2")
             with pytest.raises(SinkError, match="notes: row 2 is only in the file"):
                 narrow(after)
-            world.postgres.execute("INSERT INTO notes VALUES (2, 'changed'), (3, 'by hand')")
-            with pytest.raises(SinkError, match="notes: row 3 is only in Postgres"):
+            world.postgres.execute("INSERT INTO notes VALUES (2, 'changed'), (1000, 'by hand')")
+            with pytest.raises(SinkError, match="notes: row 1000 is only in Postgres"):
                 narrow(after)
-            world.postgres.execute("DELETE FROM notes WHERE id = 3")
+            world.postgres.execute("DELETE FROM notes WHERE id = 1000")
             assert narrow(after) != after
