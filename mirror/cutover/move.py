@@ -43,6 +43,8 @@ KEPT = {
 }
 #: Milliseconds to wait for one table; less than Postgres waits before it ends one of two transactions in a deadlock.
 GIVE_WAY_MS = 300
+#: Seconds for a mirror that has ended to be started again.
+GONE_SECONDS = 2.0
 #: Seconds for a session to end whose command was killed.
 ENDED_SECONDS = 10.0
 #: Seconds until each running program has noticed that the configuration has changed (:mod:`mirror.storage.flags`).
@@ -425,7 +427,7 @@ class Move:
 
     def drain_back(self) -> str:
         """Wait until the file has everything that was written in Postgres."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        begun = seen = time.monotonic()
         while True:
             with translated("drain the way back", str(self.source)):
                 row = self.conn.execute(
@@ -437,10 +439,13 @@ class Move:
             if row == (None, False):
                 return self.require_way_back()
             self.require_way_back()
-            if time.monotonic() > deadline:
-                raise ControlError(
-                    "drain the way back", str(self.source), "it takes too long", next_step="is `mirror up` running?"
-                )
+            now = time.monotonic()
+            with suppress(NotRunningError), self.control():
+                seen = now
+            if now > min(begun + WAIT_SECONDS, seen + GONE_SECONDS):  # programs wait meanwhile
+                why = "it takes too long" if seen == now else "no mirror runs any more"
+                step = "look at `mirror status`" if seen == now else "start `mirror up`, and call this again"
+                raise ControlError("drain the way back", str(self.source), why, next_step=step)
             time.sleep(0.01)
 
     def turn_back(self) -> str:

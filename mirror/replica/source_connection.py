@@ -256,7 +256,7 @@ class SourceConnection:
         self._missed = False
         self._arrived: float | None = None
         self._open: OpenSource | None = None
-        self._followed = False
+        self._followed = self._ours = False
         self._sighted: tuple[object, float] | None = None
         self._met: tuple[Stamp | None, Stamp | None] = (None, None)
         """The stamps of the file and its log before it was connected to."""
@@ -286,7 +286,7 @@ class SourceConnection:
         try:
             if self._loud:
                 self._let_be_quiet()
-            elif self._followed:
+            elif self._followed and not self._ours:
                 self._let_settle()
             elif self._awaits:
                 self._await_first()
@@ -298,8 +298,13 @@ class SourceConnection:
                 error.next_step += "; the mirror then goes on by itself"
             raise
         self._names.open(in_wal_mode=self._open.in_wal_mode)
-        again, self._followed, self._sighted = self._followed, True, None
+        again = self._followed and not self._ours
+        self._followed, self._ours, self._sighted = True, False, None
         return again
+
+    def was_ours(self) -> None:
+        """While it was not connected to, the mirror itself has written the file: nobody has put it there."""
+        self._ours = True
 
     def doubt(self) -> str:
         """Why what programs write may not be in the files that are followed; empty while nothing says so."""

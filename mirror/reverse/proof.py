@@ -130,11 +130,11 @@ def _counted(conn: Session, db: apsw.Connection, targets: Collection[Target], *,
 
 
 def _of_table(db: apsw.Connection, rows: TableRows, rows_there: Iterable[Found]) -> tuple[int, list[str]]:
-    read = reader(db, rows)
+    read, left_out = reader(db, rows), computed(db, rows.target)
     count, found = 0, []
     for one in rows_there:
         count += 1
-        if differs := difference(rows.target, one, read(one.key)):
+        if differs := difference(rows.target, one, read(one.key), left_out):
             found.append(differs)
         if len(found) > _MOST:
             break
@@ -161,11 +161,24 @@ def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None
     return read
 
 
-def difference(target: Target, one: Found, there: Cells | None) -> str:
-    """What differs between a row of Postgres and that of the file; empty if nothing does."""
+def computed(db: apsw.Connection, target: Target) -> Collection[str]:
+    """The columns that SQLite computes: in Postgres they are whatever a program has written. Raises APSW's errors."""
+    names = db.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden IN (2, 3)", (target.source,)).fetchall()
+    return {str(name) for (name,) in names}
+
+
+def difference(target: Target, one: Found, there: Cells | None, left_out: Collection[str] = ()) -> str:
+    """What differs between a row of Postgres and that of the file, but for some columns; empty if nothing does."""
     label = f"{target.source}: row {', '.join(one.text)}"
     if one.row is None or there is None:
         return "" if one.row is there else f"{label} is only in {'the file' if one.row is None else 'Postgres'}"
     pairs = zip(target.columns, there, one.row, strict=True)
-    wrong = next((column.source for column, mine, theirs in pairs if not same(mine, cast("Cell", theirs))), None)
+    wrong = next(
+        (
+            column.source
+            for column, mine, theirs in pairs
+            if column.source not in left_out and not same(mine, cast("Cell", theirs))
+        ),
+        None,
+    )
     return "" if wrong is None else f"{label} differs in {wrong}"

@@ -233,6 +233,10 @@ class SqliteWriter:
 
     # -- reading -----------------------------------------------------------------------------------
 
+    def written_columns(self, table: str) -> tuple[str, ...]:
+        """The columns that are written; SQLite computes the others."""
+        return self._tables[table].columns
+
     def key_names(self, table: str) -> tuple[str, ...]:
         """The columns of a table's key: those of the mirror, or a name of the rowid."""
         return self._tables[table].key

@@ -89,8 +89,7 @@ class Pipeline:
         self._feed = CaptureFeed(task.database, link)
         self._source = SourceConnection(task.database, awaits=not task.resume_only, link=task.link)
         self._reattach = ""
-        self._may_discard = task.discard_writes
-        self._may_replace = task.replace_rows or task.discard_writes
+        self._may_discard, self._may_replace = task.discard_writes, task.replace_rows or task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = self._distrusted = False
@@ -152,6 +151,7 @@ class Pipeline:
         loop = (self._mailbox.serve, self._check, self._stopping, self._faults, self._publishing)
         carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers, self.requests.agreements)
         self.requests.sealed = self.status.reverse = None
+        self._source.was_ours()
 
     def _attempt(self) -> None:
         """Connect and follow until an error; return if trying again may help."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import psycopg
 import pytest
 
 from tests.support.commands import CommandLine
+from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, WriterError
 from tests.support.waiting import LIMIT, until
 
+HELD = Path(__file__).parents[1] / "support" / "held_move_process.py"
 CONFIGURATION = """{
   // ours
   "sources": ["../source.db"],
@@ -270,3 +274,67 @@ def test_finalize_gives_way_to_a_program_that_would_wait_for_it(
             finalizing.kill()
             finalizing.communicate()
     assert phase(cli) == 3
+
+
+def test_a_mirror_that_ends_while_it_is_drained_is_noticed(
+    cli: CommandLine, folder: Path, writer: Writer, database: Path, configuration: Path, dsn: str
+) -> None:
+    """Programs wait in Postgres meanwhile: not for long."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    mirror = MirrorProcess([database], dsn, cli.state_dir)
+    try:
+        mirror.start()
+        mirror.wait_applied()
+        assert cli.run("parity").code == 0
+        advance(cli)
+        advance(cli)
+        go = folder / "go"
+        go.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, str(HELD), "cutover:before hold", str(go), "cutover", "rollback"],
+            env=cli.environment(), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        until((go / "reached").exists, alive=lambda: process.poll() is None)
+        draining = "SELECT FROM mirror.cutover_log WHERE event = 'begun' AND step = 'drain the way back'"
+        with psycopg.connect(dsn) as held, psycopg.connect(dsn, autocommit=True) as program:
+            held.execute("LOCK TABLE mirror.reverse IN SHARE MODE")  # so that it cannot carry this
+            program.execute("INSERT INTO t VALUES (1)")
+            (go / "go").touch()
+            until(lambda: program.execute(draining).fetchone() is not None)
+            mirror.kill()
+            _, err = process.communicate(timeout=LIMIT)
+            assert process.returncode == 2 and "no mirror runs any more" in err, err
+            program.execute("INSERT INTO t VALUES (2)")
+        mirror.start()
+        rollback(cli)
+        assert writer.run("SELECT id FROM t") == [[1], [2]]
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+    finally:
+        mirror.end()
+
+
+def test_columns_that_sqlite_computes(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """In Postgres they are plain ones, and as a program has left them: the file goes by its own."""
+    computed = "twice INT AS (a * 2) STORED, more INT AS (a + 1) VIRTUAL"
+    writer.run(f"CREATE TABLE t(id INTEGER PRIMARY KEY, a INT, {computed})", "INSERT INTO t(a) VALUES (1), (2)")
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        for command in ("rollback", "finalize"):
+            if phase(cli) == 1:
+                advance(cli)
+            advance(cli)
+            postgres.execute("UPDATE t SET a = a + 10 WHERE id = 1")
+            postgres.execute("INSERT INTO t(id, a) VALUES ((SELECT max(id) + 1 FROM t), 7)")
+            done = cli.run("cutover", command)
+            assert done.code == 0, done
+            assert writer.run("SELECT count(*) FROM t WHERE twice IS NOT a * 2 OR more IS NOT a + 1") == [[0]]
+            if command == "rollback":
+                assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+        assert writer.run("SELECT a, twice, more FROM t WHERE id = 1") == [[21, 42, 22]]
+        assert postgres.execute("SELECT count(*) FROM mirror.strays").fetchone() == (0,)

@@ -162,7 +162,7 @@ def test_finalizing_leaves_the_other_name(world: RenamedWorld) -> None:
     world.require_no_program_finds_it()
     assert opened_anew(world.other, QUERY) == '[[1, "one"], [2, "there"]]'
     done = world.cli.run("up", world.database, "--once")
-    assert "finalized" in done.error
+    assert done.code == 2 and "finalized" in done.err, done
 
 
 def test_a_name_that_is_taken(world: RenamedWorld) -> None:
