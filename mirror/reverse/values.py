@@ -9,8 +9,9 @@ of that (see :mod:`mirror.postgres.typed` and :mod:`mirror.postgres.originals`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, LiteralString
 
 from psycopg import sql
@@ -21,6 +22,8 @@ from mirror.parity.selected import converter, identifier, selected
 from mirror.parity.typed import TIME, written_json
 from mirror.parity.values import Foreign
 from mirror.postgres import times
+from mirror.postgres.codecs import real_text
+from mirror.postgres.kinds import FOUND
 from mirror.postgres.target import TargetColumn
 
 Convert = Callable[[Any], Value]
@@ -41,6 +44,10 @@ _EXPRESSIONS: dict[str, LiteralString] = {
 }
 
 
+class Inexact(str):
+    """The text of a number of Postgres that no number of SQLite is."""
+
+
 def expression(column: TargetColumn) -> sql.Composed:
     """What to select for a column, in the session that :mod:`mirror.postgres.sessions` makes."""
     if column.codec in _EXPRESSIONS:
@@ -57,7 +64,9 @@ def converting(column: TargetColumn) -> Convert:
         return _json
     convert = converter(MappedColumn(*_parts(column)))
     if convert is None:
-        return _as_it_is
+        return _not_nan if column.pg_type == "double precision" else _as_it_is
+    if column.pg_type in ("numeric", "jsonb") and column.codec in ("", FOUND):
+        return lambda selected_: _exact(selected_, _known(convert, selected_))
     return lambda selected_: _known(convert, selected_)
 
 
@@ -67,6 +76,24 @@ def _parts(column: TargetColumn) -> tuple[str, str, str, str]:
 
 def _as_it_is(value: Any) -> Value:
     return value  # type: ignore[no-any-return]
+
+
+def _not_nan(value: Any) -> Value:
+    return Inexact("NaN") if isinstance(value, float) and math.isnan(value) else value
+
+
+def _exact(text: str | None, value: Value) -> Value:
+    """``value``, unless a number is shown that is not exactly that; ``text``: what Postgres shows."""
+    if text is None or not isinstance(value, float | str):
+        return value
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return value
+    if isinstance(value, str):
+        return Inexact(text) if value == text else value
+    exact = number == Decimal(real_text(value)) if math.isfinite(value) else number.is_infinite()
+    return value if exact else Inexact(text)
 
 
 def _known(convert: Callable[[Any], Any], selected_: Any) -> Value:

@@ -32,7 +32,7 @@ from mirror.core.quote import quoted
 from mirror.core.values import Row
 from mirror.reverse import abort
 from mirror.reverse.opening import opened
-from mirror.reverse.values import bound, placeholder
+from mirror.reverse.values import Inexact, bound, placeholder
 
 #: Milliseconds to wait for a program that writes; then the batch is tried again.
 BUSY_MS = 2000
@@ -312,6 +312,8 @@ class SqliteWriter:
 
     def put(self, table: str, key: Row, row: Row) -> None:
         """Make a row what it is in Postgres. Raises :class:`NotTakenError`, :class:`SourceError`."""
+        if (text := next((value for value in row if isinstance(value, Inexact)), None)) is not None:
+            raise NotTakenError(f"no number of SQLite is {text}")
         known = self._tables[table]
         values = [row[at] for at in known.places]
         name = quoted(table)

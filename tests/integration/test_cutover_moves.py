@@ -338,3 +338,40 @@ def test_columns_that_sqlite_computes(
                 assert cli.run("wait").code == 0 and cli.run("parity").code == 0
         assert writer.run("SELECT a, twice, more FROM t WHERE id = 1") == [[21, 42, 22]]
         assert postgres.execute("SELECT count(*) FROM mirror.strays").fetchone() == (0,)
+
+
+def test_numbers_that_sqlite_could_only_round(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """The file does not take them: going back would change what programs have written in Postgres."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, d DECIMAL(30, 2), r REAL, any)")
+    writer.run("INSERT INTO t VALUES (1, 1.5, 1.5, 1.5), (2, 1.5, 1.5, 'x')")
+    with cli.up(database):
+        assert cli.run("parity").code == 0
+        advance(cli)
+        advance(cli)
+        kept, rejects = [1, 1.5, 1.5, 1.5], "SELECT reason FROM mirror.reverse_rejects"
+        for column, value, good in (
+            ("d", "99999999999999.99", "7.25"),
+            ("d", "12345678901234567890.12", "0.1"),
+            ("r", "NaN", "Infinity"),
+            ("any", "18446744073709551616", "9223372036854775807"),
+        ):
+            postgres.execute(f"UPDATE t SET \"{column}\" = '{value}' WHERE id = 1")
+            until(lambda: postgres.execute(rejects).fetchone())
+            assert postgres.execute(rejects).fetchone() == (f"no number of SQLite is {value}",)
+            assert writer.run("SELECT * FROM t WHERE id = 1") == []
+            assert "does not take 1 rows" in cli.run("cutover", "rollback").error
+            postgres.execute(f"UPDATE t SET \"{column}\" = '{good}' WHERE id = 1")
+            until(lambda: not postgres.execute(rejects).fetchone())
+            at = ("id", "d", "r", "any").index(column)
+            kept[at] = float(good) if column != "any" else int(good)
+        postgres.execute("""UPDATE t SET "any" = '"12"' WHERE id = 2""")
+        until(lambda: writer.run('SELECT "any", typeof("any") FROM t WHERE id = 2') == [["12", "text"]])
+        rollback(cli)
+        assert writer.run("SELECT * FROM t WHERE id = 1") == [kept]
+        assert cli.run("wait").code == 0 and cli.run("parity").code == 0
