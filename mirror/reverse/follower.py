@@ -19,7 +19,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.core.agreement import Agreement
-from mirror.core.errors import FencedError, RefusedError, SinkError, WayBackLostError
+from mirror.core.errors import FencedError, RefusedError, SinkError, SourceError, WayBackLostError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.locks import SOURCE_IN_REVERSE
 from mirror.postgres import moving, phase
@@ -31,6 +31,7 @@ from mirror.reverse import capture
 from mirror.reverse.batch import Applied, Batch
 from mirror.reverse.kept import TruncatedError
 from mirror.reverse.lock import Lock
+from mirror.reverse.marks import mark
 from mirror.reverse.rows import Since
 from mirror.reverse.side import Side, lock
 from mirror.reverse.watch import Pending, StrayWatch
@@ -86,7 +87,7 @@ class ReverseFollower:
                 if row is None or row[2] is None:
                     step = "`mirror cutover status` says in which phase the source is"
                     raise SinkError("begin the way back", str(database), "it was never begun", next_step=step)
-                self.source_id, agent, self._snapshot, lost, self._captured, self.rejects = row
+                self.source_id, agent, self._snapshot, lost, self._captured, self.rejects, file = row
                 self.phase = phase.require_open(phase.read(conn, self.source_id), str(database))
                 """As it was read last."""
                 self._lock = Lock(database, self.phase)
@@ -98,9 +99,14 @@ class ReverseFollower:
             with translated("begin the way back", str(database)):
                 self._other.execute(statement("session_search_path"))
                 self._before, self._next = Side(self._other, self._targets), Side(conn, self._targets)
+            try:
+                touched = file is not None and file != mark(database)  # before it is opened
+            except OSError as error:
+                raise SourceError("carry writes back", str(database), str(error), retryable=True) from error
             self._writer = SqliteWriter(database, hold=self._lock.is_kept())
             self._meanwhile = meanwhile
             self._watch = StrayWatch(self._writer, database, self.source_id, connecting, self._look_after)
+            self._watch.touched = touched
         except BaseException:
             self._close_connections()
             raise
@@ -270,6 +276,10 @@ class ReverseFollower:
             before.release()
             self._suspects = suspects
             self._count()
+            self._next.conn.execute(
+                "UPDATE mirror.reverse SET file = $2::text WHERE source_id = $1::bigint",
+                (str(self.source_id), self._mark()),
+            )
 
     def _count(self) -> None:
         row = self._next.conn.execute(
@@ -351,6 +361,15 @@ class ReverseFollower:
             found.setdefault(table, []).append(key)
         return found
 
+    def _mark(self) -> str | None:
+        """What the file looks like; None: a program may have written to it."""
+        try:
+            now = mark(self._database)
+        except OSError:
+            return None
+        self._writer.look()
+        return None if self._writer.foreign else now
+
     def _save(self, conn: Session, snapshot: str, applied: Applied) -> None:
         """Record what the file has now. The file has it already: if this fails, the batch is done again."""
         with conn.transaction():
@@ -376,8 +395,8 @@ class ReverseFollower:
                     logger.warning("{}: the file does not take a row of {}: {}", self._database.name, table, reason)
             conn.execute(
                 "UPDATE mirror.reverse SET snapshot = $2::pg_snapshot, applied_at = clock_timestamp(),"
-                " batches = batches + 1, rows = rows + $3::bigint WHERE source_id = $1::bigint",
-                (str(self.source_id), snapshot, str(applied.rows)),
+                " batches = batches + 1, rows = rows + $3::bigint, file = $4::text WHERE source_id = $1::bigint",
+                (str(self.source_id), snapshot, str(applied.rows), self._mark()),
             )
             row = conn.execute(
                 "SELECT count(*) FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(self.source_id),)

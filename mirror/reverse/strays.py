@@ -190,6 +190,8 @@ def overwritten(
         earlier = None if before is None else before.get(tuple(one.text))
         if before is not None and file.is_same(one.key, mine, earlier):
             continue
+        if before is None and mine is None:
+            continue  # a new row of Postgres; or one that a program deleted, of which there is nothing to keep
         if file.is_same(one.key, mine, one.row):
             result.equal.append(json_array(one.key))
         else:

@@ -75,6 +75,8 @@ class StrayWatch:
         self._meanwhile = meanwhile
         self._files: dict[str, FileRows] = {}
         self._due = self._asked = 0.0
+        self.touched = False
+        """Whether the file was written before it was opened, and since the last batch."""
 
     def describe(self, targets: Mapping[str, Target]) -> None:
         """The tables of the file may be others."""
@@ -171,7 +173,7 @@ class StrayWatch:
             lambda table, keys: self.kept.rejected(table, keys) | self._pending(now, since, pending, table, keys),
             pending.snapshot,
         )
-        doubt = bool(found or pending.in_file)
+        doubt = bool(found or pending.in_file or self.touched)
         return Guard(self, self._files, None, now, foreign=doubt) if doubt or pending.discarded else None
 
     def _pending(
@@ -255,5 +257,6 @@ class Guard:
 
     def done(self) -> None:
         """The batch is committed."""
+        self._watch.touched = False
         if self._undone:
             self._watch.kept.undone(self._undone)

@@ -106,6 +106,7 @@ class SqliteWriter:
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF")
             self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # see mirror.reverse.marks
             abort.let_pass(self._db)
             self.encoding = str(self._db.pragma("encoding"))
         except apsw.Error as error:

@@ -25,7 +25,8 @@ CREATE TABLE mirror.reverse (
     batches    bigint NOT NULL DEFAULT 0,
     rows       bigint NOT NULL DEFAULT 0,
     captured   text NOT NULL,                   -- which triggers capture: others once one was switched off, even if for a moment
-    lost       text                             -- why it cannot go on; NULL: it can
+    lost       text,                            -- why it cannot go on; NULL: it can
+    file       text                             -- what the file looked like after the last batch; NULL: a program may have written to it
 );
 
 -- Rows of Postgres that the file does not take: each is tried again with every batch.
