@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import psycopg
+from loguru import logger
 from rich.console import Console
 
 from mirror.cli import rehearse as rehearse
@@ -39,6 +40,7 @@ from mirror.cutover.steps import Step, run, undo
 from mirror.cutover.ways import FINALIZE, TIDY, left_over, waits, ways
 from mirror.parity.compare import compare
 from mirror.parity.views import open_source
+from mirror.postgres import moving
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
 from mirror.postgres.sessions import Session, connect
@@ -220,6 +222,10 @@ def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
         for name in (*names, "strays", "rejects", "configuration"):
             if each[name]:
                 print_line(console, f"  {name.replace('_', ' ')}: {each[name]}")
+        if each["left"]:
+            print_line(
+                console, "  the command that moves it has ended: the next one completes what is left, or undoes it"
+            )
         if (waits_ := each["waiting"]) is not None:
             how = waits_["reason"] or "`mirror cutover go` has it switch"
             print_line(console, f"  waiting since: {waits_['since']}: {how}")
@@ -241,6 +247,7 @@ def _described(move: Move) -> dict[str, Any]:
         "source": str(move.source),
         "phase": phase.number,
         "moving_to": phase.moving_to,
+        "left": phase.moving_to is not None and not moving.is_moved(move.conn, move.source_id),
         "waiting": None if (found := waiting.state(move)) is None else found._asdict(),
         "sealed_at": _time(phase.sealed_at),
         "reverse_window_until": _time(phase.reverse_until),
@@ -360,6 +367,9 @@ def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, bac
     except BaseException:
         if _still(move):
             move.change("moving_to = NULL")
+        else:
+            text = "{}: the point of no return is behind, and steps are left: the same command completes them"
+            logger.warning(text, move.source.name)
         raise
     return number
 

@@ -103,11 +103,15 @@ class Move:
         self.conn = connect(self.dsn, name="mirror cutover", raw=True)
         try:
             with translated("move a source", str(self.source)):
-                row = self.conn.execute(
-                    "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1::text AND schema_name = $2::text",
-                    (str(self.source), self.schema),
-                ).fetchone()
-                if row is None:
+                (made,) = self.conn.execute("SELECT to_regclass('mirror.phase') IS NOT NULL").fetchone() or (False,)
+                row = (
+                    made
+                    and self.conn.execute(
+                        "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1::text AND schema_name = $2::text",
+                        (str(self.source), self.schema),
+                    ).fetchone()
+                )
+                if not row:
                     step = f"run `mirror up {self.source}` first"
                     raise SinkError("move a source", str(self.source), "it is not mirrored here", next_step=step)
                 self.source_id, self.agent = row

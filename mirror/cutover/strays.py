@@ -83,11 +83,12 @@ class Strays:
         conn = connect(dsn, name="mirror cutover", raw=True)
         try:
             with translated("read the strays", source):
-                conn.execute(statement("session_search_path"))
-                row = conn.execute(statement("reverse_read"), (source, schema)).fetchone()
-                if row is None:
+                (made,) = conn.execute("SELECT to_regclass('mirror.phase') IS NOT NULL").fetchone() or (False,)
+                row = made and conn.execute(statement("reverse_read"), (source, schema)).fetchone()
+                if not row:
                     step = f"run `mirror up {source}` first"
                     raise SinkError("read the strays", source, "it is not mirrored here", next_step=step)
+                conn.execute(statement("session_search_path"))
                 return cls(conn, row[0], source, load_targets(conn, row[0], row[1]))
         except BaseException:
             conn.close()

@@ -375,3 +375,10 @@ def test_numbers_that_sqlite_could_only_round(
         rollback(cli)
         assert writer.run("SELECT * FROM t WHERE id = 1") == [kept]
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+
+
+@pytest.mark.parametrize("command", ["status", "advance", "rollback", "finalize", "go", "strays"])
+def test_before_it_was_mirrored(cli: CommandLine, configuration: Path, writer: Writer, command: str) -> None:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    error = cli.run("cutover", command).error
+    assert "it is not mirrored here" in error and "run `mirror up" in error
