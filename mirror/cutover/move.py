@@ -103,14 +103,11 @@ class Move:
         self.conn = connect(self.dsn, name="mirror cutover", raw=True)
         try:
             with translated("move a source", str(self.source)):
-                (made,) = self.conn.execute("SELECT to_regclass('mirror.phase') IS NOT NULL").fetchone() or (False,)
-                row = (
-                    made
-                    and self.conn.execute(
-                        "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1::text AND schema_name = $2::text",
-                        (str(self.source), self.schema),
-                    ).fetchone()
+                query = (
+                    "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1::text AND schema_name = $2::text"
                 )
+                (made,) = self.conn.execute("SELECT to_regclass('mirror.phase') IS NOT NULL").fetchone() or (False,)
+                row = made and self.conn.execute(query, (str(self.source), self.schema)).fetchone()
                 if not row:
                     step = f"run `mirror up {self.source}` first"
                     raise SinkError("move a source", str(self.source), "it is not mirrored here", next_step=step)
