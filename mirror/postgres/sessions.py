@@ -51,11 +51,22 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         try:
             return super().wait(*arguments, **more)
         except psycopg.OperationalError as error:
-            if error.sqlstate is not None or self.pgconn.status != ConnStatus.BAD:
+            if error.sqlstate is not None:
                 raise
-            if (said := self._said()) is None:
+            self._read_to_the_end()
+            if self.pgconn.status != ConnStatus.BAD or (said := self._said()) is None:
                 raise
             raise said from error
+
+    def _read_to_the_end(self) -> None:
+        """Read what the server has sent, if psycopg has seen before libpq that the socket hung up."""
+        for _ in range(_LAST_RESULTS):
+            if self.pgconn.status == ConnStatus.BAD:
+                return
+            try:
+                self.pgconn.consume_input()
+            except psycopg.Error:
+                return
 
     def _said(self) -> psycopg.Error | None:
         """The server's last message, also if it has not been read yet; None if there is none."""

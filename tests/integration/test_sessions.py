@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import psycopg
@@ -93,6 +94,19 @@ def piped_afterwards(session: Session) -> None:
         session.execute("SELECT 2")
 
 
+def hung_up(session: Session) -> None:
+    """psycopg may see that first, while libpq still counts the connection as good."""
+
+    def waiting() -> Generator[int, int, None]:
+        raise psycopg.OperationalError("connection socket closed")
+        yield 0
+
+    with session.cursor().copy("COPY t FROM STDIN") as copy:
+        copy.write_row(("x",))
+        ended(session)
+        session.wait(waiting())
+
+
 def idle_for_long(session: Session) -> None:
     session.execute("SET idle_session_timeout = '50ms'")
     with psycopg.connect(session.info.dsn, autocommit=True) as other:
@@ -111,6 +125,7 @@ def idle_for_long(session: Session) -> None:
         (copying, "transaction timeout|administrator command"),
         (asked_afterwards, "administrator command"),
         (piped_afterwards, "administrator command"),
+        (hung_up, "administrator command"),
         (idle_for_long, "idle-session timeout"),
     ],
 )
