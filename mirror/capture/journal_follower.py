@@ -7,8 +7,10 @@ that nothing was written while pages were read:
 
 * the file's stamp (inode, size, mtime, ctime) has not changed. Every write sets the ctime, by a clock that
   moves in ticks; so a stamp counts only once it has been seen unchanged for more than a tick;
-* no process holds a writer's lock, so no transaction has spilled pages into the file that it may roll back;
-* there is no hot journal, which would mean that a writer died half-way.
+* no process holds the lock EXCLUSIVE, without which SQLite writes no page into the file: so none has spilled pages
+  there that it may roll back. A transaction that has only begun to write (RESERVED) has them in its memory;
+* there is no hot journal, which would mean that a writer died half-way. While a process holds RESERVED, the journal is
+  its own: before it got that lock, SQLite has rolled back what was left.
 
 A stamp for which this holds is *announced*: a CHANGE record in the spool, and a generation of its own. As
 long as the file still has that stamp, its content is the committed state of that generation.
@@ -36,8 +38,8 @@ from mirror.sqlite.format.header import LOCK_BYTE, DatabaseHeader, is_wal, requi
 
 #: First bytes of a journal that has not been finalised (https://sqlite.org/fileformat2.html, section 3).
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-#: The lock bytes of SQLite: PENDING, RESERVED, and the 510 of SHARED; a writer has a write lock on one of them.
-_LOCK_BYTES = LOCK_BYTE, 512
+#: The lock bytes of SQLite: PENDING, RESERVED, and the 510 of SHARED, of which EXCLUSIVE is a write lock.
+_RESERVED, _SHARED = (LOCK_BYTE + 1, 1), (LOCK_BYTE + 2, 510)
 _CLOCK_REALTIME_COARSE = 5
 #: Seconds for which a hot journal may exist before it is reported: a program that is starting rolls it back itself.
 _HOT_SECONDS = 2.0
@@ -201,8 +203,8 @@ class JournalFollower:
         self.committed = cursor.lsn
 
     def _is_being_written(self) -> bool:
-        """Whether any process holds a writer's lock. (Asking takes none.)"""
-        return is_locked(self._file, fcntl.F_RDLCK, *_LOCK_BYTES)
+        """Whether a process may be writing pages into the file. (Asking takes no lock.)"""
+        return is_locked(self._file, fcntl.F_RDLCK, *_SHARED)
 
     def _has_hot_journal(self, now: float) -> bool:
         try:
@@ -210,7 +212,7 @@ class JournalFollower:
                 hot = file.read(8) == _JOURNAL_MAGIC
         except FileNotFoundError:
             hot = False
-        if not hot:
+        if not hot or is_locked(self._file, fcntl.F_RDLCK, *_RESERVED):
             self._hot_since = None
             return False
         self._hot_since = self._hot_since or now

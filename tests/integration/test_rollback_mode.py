@@ -189,6 +189,22 @@ def is_behind(words: str) -> Callable[[dict[str, Any]], bool]:
     return good
 
 
+def test_a_transaction_that_has_only_begun_holds_nothing_up(mirror: MirrorProcess, plain: Writer) -> None:
+    """What it has written is in its memory: the file has what was committed before."""
+    mirror.start()
+    mirror.wait_applied()
+    plain.run(
+        "INSERT INTO t(v) VALUES ('seen')", "BEGIN IMMEDIATE", "INSERT INTO t(v) VALUES ('unseen')",
+        "UPDATE t SET v = 'unseen'",
+    )  # fmt: skip
+    mirror.wait_applied()
+    with psycopg.connect(mirror.dsn) as postgres:
+        seen = "SELECT count(*) FILTER (WHERE v = 'seen'), count(*) FILTER (WHERE v = 'unseen') FROM t"
+        assert postgres.execute(seen).fetchone() == (1, 0)
+    plain.run("COMMIT")
+    mirror.check()
+
+
 def test_a_lock_that_is_held_is_told(mirror: MirrorProcess, plain: Writer) -> None:
     """Exclusive locking mode: what it commits cannot be read, so Postgres is behind, and nothing says otherwise."""
     mirror.start()
