@@ -4,13 +4,14 @@
 # CREATE OR REPLACE TRIGGER, with the very definition that the trigger has, also puts back when it fires. One that was
 # switched off (ALTER TABLE … DISABLE TRIGGER) is on again, and one that was to fire always (ENABLE ALWAYS) is passed
 # over again by sessions with session_replication_role = replica, such as those that apply what a subscription brings.
-# Nothing says so. CREATE OR REPLACE RULE keeps what was set: there the same two statements leave the rule switched off.
+# No notice says so. CREATE OR REPLACE RULE keeps what was set: there the same two statements leave the rule switched off.
 # So a migration that may be run twice undoes what an operator has set.
 #
 # Output seen:
 #   switched off:   D, 0 rows noted;  replaced by itself: O, 1 rows noted
 #   fires always:   A, 1 rows noted in replica mode;  replaced by itself: O, 0 rows noted in replica mode
 #   a rule:         D;  replaced by itself: D
+#   notices:        0
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -43,6 +44,8 @@ with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("RESET session_replication_role")
         return connection.execute("SELECT count(*) FROM notes").fetchone()[0]
 
+    notices: list[str] = []
+    connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
     connection.execute("CREATE TABLE items (number integer)")
     connection.execute("CREATE TABLE notes (number integer)")
     connection.execute("CREATE TABLE orders (number integer)")
@@ -67,6 +70,7 @@ with psycopg.connect(server.get_uri(), autocommit=True) as connection:
     before = f"a rule:         {rule()}"
     connection.execute(RULE)
     print(f"{before};  replaced by itself: {rule()}")
+    print(f"notices:        {len(notices)}")
 EOF
 
 XDG_RUNTIME_DIR=$folder "$folder/venv/bin/python" "$folder/program.py" "$folder/postgres" | tee "$folder/seen"
@@ -75,4 +79,5 @@ cmp --silent "$folder/seen" - <<'EOF' || { echo "This is not what was seen befor
 switched off:   D, 0 rows noted;  replaced by itself: O, 1 rows noted
 fires always:   A, 1 rows noted in replica mode;  replaced by itself: O, 0 rows noted in replica mode
 a rule:         D;  replaced by itself: D
+notices:        0
 EOF

@@ -7,8 +7,9 @@ that nothing was written while pages were read:
 
 * the file's stamp (inode, size, mtime, ctime) has not changed. Every write sets the ctime, by a clock that
   moves in ticks; so a stamp counts only once it has been seen unchanged for more than a tick;
-* no process holds the lock EXCLUSIVE, without which SQLite writes no page into the file: so none has spilled pages
-  there that it may roll back. A transaction that has only begun to write (RESERVED) has them in its memory;
+* no process holds the lock EXCLUSIVE, without which SQLite writes no page into the file
+  (https://sqlite.org/lockingv3.html, section 3): so none has spilled pages there that it may roll back. A transaction
+  that has only begun to write (RESERVED) has them in its memory;
 * there is no hot journal, which would mean that a writer died half-way. While a process holds RESERVED, the journal is
   its own: before it got that lock, SQLite has rolled back what was left.
 
