@@ -31,7 +31,7 @@ class Fence:
         """
         self._database = database
         try:
-            self._db, _ = opened(database, int(1000 * seconds))
+            self._db, _ = opened(database, seconds)
             self._db.execute("PRAGMA synchronous=FULL; BEGIN IMMEDIATE")
         except apsw.Error as error:
             busy = isinstance(error, apsw.BusyError)

@@ -33,7 +33,6 @@ from mirror.reverse import capture
 
 #: Seconds for which a step waits for the mirror, or for transactions in Postgres, at most.
 WAIT_SECONDS = 60.0
-_UNSEALED = "phase = 2, sealed_at = NULL, reverse_window = NULL, made = '[]'"
 #: By ``--fence``: what is said of it.
 KEPT = {
     "hold": "the mirror holds its write lock",
@@ -364,6 +363,10 @@ class Move:
                     said = f"{said} of {fence.refuse():,} tables"
                 else:
                     said = f"{said} {fence.hide(self.faults).name}"
+                    with suppress(ControlError), self.control() as client:
+                        # Between the answers to both it looks where the file is: so it has it open, and waits.
+                        client.status()
+                        client.status()
             finally:
                 fence.release()
         self.release_file()
@@ -379,6 +382,7 @@ class Move:
         kept = self.kept_now()
         if kept not in ("abort", "rename"):
             return ""
+        self.change("opening = true")
         fence = Fence(self.source)
         try:
             if kept == "abort":
@@ -393,6 +397,7 @@ class Move:
         """Put it back."""
         if self.phase.sealed_at is not None:
             self.keep_out()
+            self.change("opening = false")
 
     def flip_back(self) -> None:
         """Write the phase that it was."""

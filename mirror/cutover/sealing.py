@@ -84,4 +84,6 @@ def _unseal(move: Move) -> None:
     held.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (source,))
     held.execute("DELETE FROM mirror.reverse WHERE source_id = $1::bigint", (source,))
     held.execute("UPDATE mirror.sources SET written_at = NULL WHERE source_id = $1::bigint", (source,))
-    phase.change(held, move.source_id, move.phase.epoch, "phase = 2, sealed_at = NULL, made = '[]'")
+    phase.change(held, move.source_id, move.phase.epoch, "phase = 2, sealed_at = NULL, opening = false, made = '[]'")
+    # There were none when programs were let in at the file: these have written to what is the original from now on.
+    held.execute("DELETE FROM mirror.strays WHERE source_id = $1::bigint", (source,))

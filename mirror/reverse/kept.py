@@ -53,11 +53,15 @@ class KeptStrays:
         return str(now)
 
     def found(self, strays: Sequence[Stray], since: str, processes: Sequence[str]) -> None:
-        """Keep rows that the file has otherwise. ``since``: when the comparison began."""
+        """Keep rows that the file has otherwise. ``since``: when the comparison began.
+
+        Keeps none once the file is the original again.
+        """
         self._conn.execute(
             "INSERT INTO mirror.strays AS s"
             " (source_id, source_table, key, before, after, state, processes, compared_at)"
             f" SELECT $1::bigint, t, k, b::json, a::json, 'in file', $4::text[], $3::timestamptz FROM {_ROWS}"
+            " WHERE EXISTS (SELECT FROM mirror.phase WHERE source_id = $1::bigint AND sealed_at IS NOT NULL FOR SHARE)"
             " ON CONFLICT (source_id, source_table, md5(key)) WHERE state <> 'overwritten' DO UPDATE SET"
             " compared_at = EXCLUDED.compared_at, before = EXCLUDED.before, after = EXCLUDED.after,"
             " state = CASE WHEN s.after::text IS DISTINCT FROM EXCLUDED.after::text THEN 'in file' ELSE s.state END,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import apsw
@@ -9,11 +10,31 @@ import apsw
 from mirror.core.place import where
 
 
-def opened(database: Path, busy_ms: int) -> tuple[apsw.Connection, Path]:
+#: Seconds between two tries to get a lock. SQLite's own waits grow to 100 ms, and so a program that writes again and
+#: again is always faster.
+_AGAIN_SECONDS = 0.0002
+
+
+def insist(db: apsw.Connection, seconds: float) -> None:
+    """Have a connection wait so long for locks, in competition with programs that write all the time."""
+    since = 0.0
+
+    def again(tries: int) -> bool:
+        nonlocal since
+        now = time.monotonic()
+        if tries == 0:
+            since = now
+        time.sleep(_AGAIN_SECONDS)
+        return now - since < seconds
+
+    db.set_busy_handler(again)
+
+
+def opened(database: Path, seconds: float) -> tuple[apsw.Connection, Path]:
     """Connect for reading and writing; returns the name that was opened, too. Raises APSW's errors.
 
     The log is open with that, so the connection stays with the file whatever its name is later. It leaves the log alone
-    when it closes (``SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE``). ``busy_ms``: milliseconds to wait for locks.
+    when it closes (``SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE``). ``seconds``: to wait for locks.
     """
     while True:
         path = where(database)
@@ -21,7 +42,7 @@ def opened(database: Path, busy_ms: int) -> tuple[apsw.Connection, Path]:
         try:
             db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            db.set_busy_timeout(busy_ms)
+            insist(db, seconds)
             db.execute("SELECT 1 FROM sqlite_schema").fetchall()
         except apsw.Error:
             if db is not None:

@@ -31,11 +31,13 @@ from mirror.core.place import where
 from mirror.core.quote import quoted
 from mirror.core.values import Row
 from mirror.reverse import abort
-from mirror.reverse.opening import opened
+from mirror.reverse.opening import insist, opened
 from mirror.reverse.values import Inexact, bound, placeholder
 
-#: Milliseconds to wait for a program that writes; then the batch is tried again.
-BUSY_MS = 2000
+#: Seconds to wait for a program that writes; then the batch is tried again.
+BUSY_SECONDS = 2.0
+#: Seconds to wait for the lock that is to be kept; then the next look tries again.
+KEEP_SECONDS = 0.02
 
 _WRITES = {
     apsw.SQLITE_INSERT: "INSERT",
@@ -102,7 +104,7 @@ class SqliteWriter:
 
     def _open(self) -> None:
         try:
-            self._db, self._name = opened(self._path, BUSY_MS)
+            self._db, self._name = opened(self._path, BUSY_SECONDS)
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF")
             self._db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
@@ -142,7 +144,7 @@ class SqliteWriter:
         """Take the write lock, if it is to be held and is free. Raises :class:`SourceError`."""
         if not self._hold or self._db.in_transaction:
             return
-        self._db.set_busy_timeout(0)
+        insist(self._db, KEEP_SECONDS)
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except (apsw.BusyError, apsw.LockedError):
@@ -150,7 +152,7 @@ class SqliteWriter:
         except apsw.Error as error:
             raise self._failed(error) from error
         finally:
-            self._db.set_busy_timeout(BUSY_MS)
+            insist(self._db, BUSY_SECONDS)
         self.look()
 
     def look(self) -> None:

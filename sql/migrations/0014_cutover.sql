@@ -67,6 +67,7 @@ CREATE TABLE mirror.phase (
     finalized_why text NOT NULL DEFAULT '',   -- of one that ended by itself; else empty
     reverse_window interval,                  -- after this time since sealed_at the way back ends by itself; NULL: it does not
     fence        text NOT NULL DEFAULT 'hold' CHECK (fence IN ('hold', 'rename', 'abort', 'watch')),
+    opening      boolean NOT NULL DEFAULT false,  -- programs are about to be let in at the file: the mirror gives up its lock
     made         jsonb NOT NULL DEFAULT '[]', -- statements that drop what the move has made, for the way back
     changed_at   timestamptz NOT NULL DEFAULT now(),
     -- of a command that waits before it switches; whether it is still there, its advisory lock says

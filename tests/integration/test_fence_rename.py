@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 from tests.support.renamed import QUERY, RenamedWorld, connected, opened_anew, renamed_world
 from tests.support.source import Writer, WriterError
 from tests.support.waiting import until
+
+STRAY = Path(__file__).parents[1] / "support" / "stray_process.py"
 
 
 @pytest.fixture
@@ -78,6 +82,38 @@ def test_a_program_that_had_the_file_open(world: RenamedWorld) -> None:
     world.run("rollback")
     world.writer.run("INSERT INTO notes VALUES (10, 'by the program that was there all the time')")
     world.require_as_before()
+
+
+@pytest.mark.parametrize("fence", ["rename", "abort", "hold"])
+def test_a_program_writes_again_and_again_while_programs_go_back(
+    world: RenamedWorld, fence: str, tmp_path: Path
+) -> None:
+    """It is kept out until all is compared: so it is no reason to refuse, and nothing that it wrote is a stray."""
+    log, end = tmp_path / "acknowledged", tmp_path / "stop"
+    with subprocess.Popen([sys.executable, str(STRAY), str(world.database), str(log), str(end)]) as program:
+        try:
+            until(lambda: log.exists() and len(log.read_text().split("\n")) > 5)
+            world.advance(fence)
+            for number in range(3):
+                world.postgres.execute("INSERT INTO notes VALUES (%s, 'there')", (10 + number,))
+                until(lambda: adopted(world))  # between a batch and the next lock it may have been faster
+                world.run("rollback")
+                assert world.strays() == []
+                if number < 2:
+                    world.advance(fence)
+        finally:
+            end.touch()
+    assert program.returncode == 0
+    assert world.cli.run("wait").code == 0
+    written = {int(line) for line in log.read_text().split("\n") if line.isdigit()}
+    assert written <= {row[0] for row in world.there()}
+    world.require_as_before()
+
+
+def adopted(world: RenamedWorld) -> bool:
+    """Whether there are no strays any more, known or not; those that are known now are adopted."""
+    world.run("strays", "--adopt")
+    return world.carried()
 
 
 def test_a_program_that_had_connected_and_not_yet_read(world: RenamedWorld) -> None:
