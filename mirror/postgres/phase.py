@@ -83,7 +83,8 @@ def take(conn: Conn, source_id: int, moving_to: int | None) -> Phase:
     row = conn.execute(
         "INSERT INTO mirror.phase AS p (source_id, epoch, moving_to) VALUES ($1::bigint, 1, $2::smallint)"
         " ON CONFLICT (source_id) DO UPDATE SET epoch = p.epoch + 1, moving_to = EXCLUDED.moving_to,"
-        " waiting_since = NULL, waiting_for = '', go_at = NULL, opening = false WHERE p.finalized_at IS NULL RETURNING epoch",
+        " waiting_since = NULL, waiting_for = '', go_at = NULL, opening = false"
+        " WHERE p.finalized_at IS NULL RETURNING epoch",
         (str(source_id), None if moving_to is None else str(moving_to)),
     ).fetchone()
     if row is None:

@@ -9,7 +9,6 @@ import apsw
 
 from mirror.core.place import where
 
-
 #: Seconds between two tries to get a lock. SQLite's own waits grow to 100 ms, and so a program that writes again and
 #: again is always faster.
 _AGAIN_SECONDS = 0.0002
