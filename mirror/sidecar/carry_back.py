@@ -38,7 +38,10 @@ def sealed_by(task: SourceTask, error: FencedError | SealedError) -> SealedError
 
     Raises ``error`` where another mirror has taken the source over, and ``SinkError``.
     """
-    return error if isinstance(error, SealedError) else _sealed(task, error)
+    found = error if isinstance(error, SealedError) else _sealed(task, error)
+    if not isinstance(found, SealedError):
+        raise found
+    return found
 
 
 def require_unmoved(task: SourceTask) -> None:
@@ -50,10 +53,14 @@ def require_unmoved(task: SourceTask) -> None:
         place = other_name(task.database)
         detail = f"it has another name ({place.name}), and Postgres does not know that programs were moved there"
         step = f"is this the right Postgres? else give {place.name}, {place.name}-wal and -shm their names back"
-        raise _sealed(task, SourceError("follow the source", str(task.database), detail, next_step=step))
+        error = _sealed(task, SourceError("follow the source", str(task.database), detail, next_step=step))
+        # A command that moves programs back gives the file its name first, and that may have been just now.
+        if isinstance(error, SealedError) or was_touched(task.database):
+            raise error
 
 
-def _sealed(task: SourceTask, error: MirrorError) -> SealedError:
+def _sealed(task: SourceTask, error: MirrorError) -> MirrorError:
+    """What says that a source is sealed; ``error`` if it is not."""
     with connect(task.dsn, name="mirror", raw=True) as conn, translated("read the phase", str(task.database)):
         row = conn.execute(statement("reverse_read"), (str(task.database), task.schema)).fetchone()
         try:
@@ -61,7 +68,7 @@ def _sealed(task: SourceTask, error: MirrorError) -> SealedError:
                 require_unsealed(conn, row[0], str(task.database))
         except SealedError as sealed:
             return sealed
-    raise error
+    return error
 
 
 def carry_back(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cutover.fence import Fence
 from tests.support.renamed import QUERY, RenamedWorld, connected, opened_anew, renamed_world
 from tests.support.source import Writer, WriterError
 from tests.support.waiting import until
@@ -166,6 +167,22 @@ def test_a_program_that_had_a_file_without_a_log_open(world: RenamedWorld) -> No
     until(world.carried)
     world.run("rollback")
     world.writer.run("INSERT INTO notes VALUES (4, 'in the file again')")
+    world.require_as_before()
+
+
+def test_the_mirror_is_started_while_programs_go_back(world: RenamedWorld) -> None:
+    """It finds the file away, and asks Postgres only when the file is the original again."""
+    world.advance()
+    world.stop_mirror()
+    with world.postgres.transaction():
+        world.postgres.execute("LOCK TABLE mirror.reverse")
+        world.start_mirror()
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'mirror.reverse'::regclass AND NOT granted)"
+        until(lambda: world.postgres.execute(waits).fetchone() == (True,))
+        fence = Fence(world.database)
+        fence.show()
+        fence.release()
+        world.postgres.execute("UPDATE mirror.phase SET phase = 2, sealed_at = NULL")
     world.require_as_before()
 
 

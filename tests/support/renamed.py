@@ -70,6 +70,7 @@ class RenamedWorld:
         self.inode = os.stat(database).st_ino
         self.companions = {"wal": ["-shm", "-wal"], "truncate": ["-journal"]}.get(mode, [])
         self.mirror: subprocess.Popen[str] | None = None
+        self.log = cli.folder / "mirror.log"
 
     def kill_mirror(self) -> None:
         assert self.mirror is not None
@@ -78,7 +79,8 @@ class RenamedWorld:
         self.mirror = None
 
     def start_mirror(self) -> None:
-        self.mirror = self.cli.start("up", self.database, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with self.log.open("a") as log:
+            self.mirror = self.cli.start("up", self.database, stdout=log, stderr=log)
 
     def stop_mirror(self) -> None:
         """As Ctrl-C does: it closes the file."""
@@ -159,3 +161,4 @@ def renamed_world(folder: Path, dsn: str, writer: Writer, database: Path, mode: 
             yield made
         finally:
             made.stop_mirror()
+            print(made.log.read_text())  # shown where a test fails
