@@ -50,11 +50,10 @@ from mirror.reverse.proof import differences
 from mirror.sidecar.parity_runs import derived, record
 
 cutover.add_command(strays)
-#: Guard rails that are no matter while programs only read, and hold once they write; and those that a step of the move
-#: itself sees to, which raises an error where it cannot.
-_MADE_LATER = frozenset(
-    {"foreign keys", "unique indexes", "not null", "sequences", statistics.NAME, vector_indexes.NAME}
-)
+#: Guard rails that a step of the move itself sees to, which raises an error where it cannot.
+_SEEN_TO = frozenset({statistics.NAME, vector_indexes.NAME})
+#: Those that are no matter while programs only read.
+_OF_WRITES = frozenset({"foreign keys", "unique indexes", "not null", "sequences"})
 _MARKS = {"done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
 
@@ -386,9 +385,8 @@ def _still(move: Move) -> bool:
 def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[str], fence: str = "hold") -> Move:
     folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
 
-    def rails() -> str:
-        # What SQLite enforces and Postgres does not is made when Postgres is written to.
-        known = {*acknowledged, *_MADE_LATER}
+    def rails(number: int) -> str:
+        known = {*acknowledged, *_SEEN_TO, *(_OF_WRITES if number < 3 else ())}
         verdict = judge(
             source, status_of(source, settings), folder, dsn, schema, known, settings.options, settings.sequences
         )
@@ -411,14 +409,14 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             raise SinkError("compare with Postgres", str(source), report.reason or report.headline)
         return report.headline
 
-    def constrain(connection: psycopg.Connection[Any]) -> str:
+    def constrain(connection: psycopg.Connection[Any], agent: str | None) -> str:
         declared = read_declarations(source)
         found = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(found, connection, source, schema, None, sequences.HEADROOM, declared)
+        judge_constraints(found, connection, source, schema, agent, sequences.HEADROOM, declared)
         for text in found.statements:
             connection.execute(text.encode(), prepare=False)
         after = Readiness(str(source), settings.options, acknowledged)
-        judge_constraints(after, connection, source, schema, None, declared=declared)
+        judge_constraints(after, connection, source, schema, agent, declared=declared, made=True)
         if wrong := [rail for rail in after.rails if not rail.passed]:
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)
             step = f"`{after.command('cutover plan')}` says what to do, or add --acknowledge"

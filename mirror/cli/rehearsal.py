@@ -189,7 +189,7 @@ class Rehearsal:
             return None
 
     def _judge_live(self, live: Live) -> None:
-        from mirror.cli.moves import _MADE_LATER
+        from mirror.cli.moves import _OF_WRITES, _SEEN_TO
 
         settings = self._settings
         verdict = judge(
@@ -198,7 +198,7 @@ class Rehearsal:
             source_folder(settings.state_dir, live.path),
             self._dsn,
             live.schema,
-            {*self._acknowledged, *_MADE_LATER},
+            {*self._acknowledged, *_SEEN_TO, *_OF_WRITES},
             settings.options,
         )
         wrong = [rail for rail in verdict.rails if not rail.passed]
@@ -351,7 +351,7 @@ class Rehearsal:
 
         try:
             with _opened(place.database, self._dsn, clone, self._acknowledged) as move:
-                move.judge = lambda: self._rails(place, clone)
+                move.judge = lambda _: self._rails(place, clone)
                 number = _carry_out(move, say, back=back, final=False)
         except _GapsError:
             raise
@@ -365,10 +365,10 @@ class Rehearsal:
 
     def _rails(self, place: Place, clone: Settings) -> str:
         """As the command judges, but only what is about the data, and is not known of the source already."""
-        from mirror.cli.moves import _MADE_LATER
+        from mirror.cli.moves import _OF_WRITES, _SEEN_TO
 
         source = place.database
-        known = {*self._acknowledged, *_MADE_LATER}
+        known = {*self._acknowledged, *_SEEN_TO, *_OF_WRITES}
         folder = source_folder(clone.state_dir, source)
         verdict = judge(source, status_of(source, clone), folder, self._dsn, place.schema, known, "")
         told = {problem.what for problem in self._outcome.problems}

@@ -1,13 +1,16 @@
 """Guard rails of tables that no profile knows: what SQLite enforces on them, and whether Postgres does.
 
 Such a table has its rows and its key in Postgres, and nothing else of what it declares. So what is missing is never
-passed in silence: it fails until it is made or acknowledged, with the statement that makes it, or with the reason why
-none does. The statements of all guard rails run from the first to the last: keys before what refers to them.
+passed in silence: it is named, with the statement that makes it, which the move into phase 3 runs; or, where none does
+or rows come first, it fails until it is acknowledged. The statements of all guard rails run from the first to the last:
+keys before what refers to them.
+
+In a table that other sources fill, too, the mirror makes sequences, and nothing that would refuse their rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +39,18 @@ def judge_constraints(
     agent: str | None,
     headroom: int = 0,
     declared: Declarations | None = None,
+    *,
+    made: bool = False,
 ) -> None:
     """Add the guard rails of all tables that no migration of a profile makes.
 
     ``agent``: the owner of the source's rows, None or empty if its tables are its own. ``headroom``: numbers
     that sequences which are to be made leave out. ``declared``: what the source declares, if that is known already.
-    Raises psycopg's errors.
+    ``made``: the statements have run, so what is missing fails. Raises psycopg's errors.
     """
     parameters = {"path": str(source), "schema": schema}
     stored = connection.execute(statement("mirrored_tables"), parameters).fetchall()
-    if all(curated for _, _, _, curated in stored):
+    if all(curated for _, _, _, curated, _ in stored):
         return
     try:
         declared = declared or read_declarations(source)
@@ -55,26 +60,43 @@ def judge_constraints(
     there = {row[0]: row[1:] for row in connection.execute(statement("enforced"), {"schema": schema}).fetchall()}
     tables: dict[str, Held] = {}
     own: list[Held] = []
-    for name, target, columns, curated in stored:
+    for name, target, columns, curated, shared in stored:
         table = declared.table(name)
         if table is None or target not in there:
             continue  # dropped a moment ago: parity is the guard rail for that
         names = {each.get("source", each["name"]).lower(): each["name"] for each in columns}
         codecs = {each["name"]: each.get("codec", "") for each in columns}
-        held = tables[name.lower()] = Held(name, target, names, codecs, table, *there[target])
+        stored_as, indexes, refs = there[target]
+        held = Held(name, target, names, codecs, table, stored_as, indexes, refs, shared)
+        tables[name.lower()] = held
         if not curated:
             own.append(held)
     place = Place(connection, schema, agent or None)
     unique = UniqueKeys(place)
     unique.note_present(tables.values())
-    _add(found, Code.UNIQUE_INDEXES, "unique indexes", unique.judge(own))
-    _add(found, Code.NOT_NULL, "not null", _not_null(place, own))
-    _add(found, Code.SEQUENCES, "sequences", _sequences(place, own, headroom))
-    _add(found, Code.FOREIGN_KEYS, "foreign keys", ForeignKeys(place, tables, unique.plain).judge(own))
+    alone = [held for held in own if not held.shared]
+    _add(found, Code.UNIQUE_INDEXES, "unique indexes", unique.judge(alone), made=made)
+    _add(found, Code.NOT_NULL, "not null", _not_null(place, alone), made=made)
+    _add(found, Code.SEQUENCES, "sequences", _sequences(place, own, headroom), made=made)
+    _add(found, Code.FOREIGN_KEYS, "foreign keys", ForeignKeys(place, tables, unique.plain).judge(alone), made=made)
+    _note_shared(found, place, tables, own)
     _describe(found, own, declared, place, headroom)
 
 
-def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
+def _note_shared(found: Readiness, place: Place, tables: Mapping[str, Held], own: Sequence[Held]) -> None:
+    """Name what tables miss that other sources fill, too: the mirror does not make it."""
+    shared = [held for held in own if held.shared]
+    unique = UniqueKeys(place)
+    unique.note_present(tables.values())
+    rails = [unique.judge(shared), _not_null(place, shared), ForeignKeys(place, tables, unique.plain).judge(shared)]
+    if missing := [label for rail in rails for label in (*rail.broken, *rail.missing)]:
+        figure = "other sources fill tables that lack what SQLite enforces: "
+        step = "once all of them are in phase 3: "
+        statements = [text for rail in rails for text in rail.statements]
+        found.add_note(Code.CONSTRAINT, "shared tables", (figure, missing, ", "), step=(step, statements, "; "))
+
+
+def _add(found: Readiness, code: Code, name: str, rail: Rail, *, made: bool) -> None:
     passed = not rail.broken and not rail.missing
     if not rail.total:
         figure = ["none in SQLite"]
@@ -83,6 +105,11 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
     else:
         figure = []
     missing = f"{len(rail.missing):,} of {rail.total:,} are not in Postgres: "
+    found.statements += rail.statements
+    if not passed and rail.makeable and not made:
+        step = "`mirror cutover advance` makes them at the switch: "
+        found.add_note(code, name, (missing, rail.missing, ", "), step=(step, rail.statements, "; "))
+        return
     first = ["change the rows in the source, and plan again"] if rail.broken else []
     if rail.unmade:
         first.append(f"where no statement makes one ({rail.unmade:,}), the programs that write have to see to it")
@@ -94,7 +121,6 @@ def _add(found: Readiness, code: Code, name: str, rail: Rail) -> None:
         figure=[*figure, ("", rail.broken, ", "), (missing, rail.missing, ", ")],
         steps=[*first, ("for programs that write, at the switch: ", rail.statements, "; "), last],
     )
-    found.statements += rail.statements
 
 
 def _describe(found: Readiness, own: Sequence[Held], declared: Declarations, place: Place, headroom: int) -> None:

@@ -29,6 +29,8 @@ class Held:
     """By the name in Postgres: as ``enforced.sql`` describes them."""
     indexes: Sequence[Mapping[str, Any]]
     refs: Sequence[Mapping[str, Any]]
+    shared: bool = False
+    """Whether other sources fill it, too."""
 
     def column(self, source: str) -> str:
         """The name in Postgres of a column of the source; raises ``KeyError``."""
@@ -64,6 +66,11 @@ class Rail:
     """They make what is missing, and run in this order, after those of the guard rails before."""
     unmade: int = 0
     """How many of those that are missing no statement makes."""
+
+    @property
+    def makeable(self) -> bool:
+        """Whether statements make all that is missing, as the rows are now."""
+        return not self.broken and not self.unmade
 
     def cannot(self, label: str, reason: str) -> None:
         """Add one that is missing and that no statement makes."""

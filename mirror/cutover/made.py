@@ -42,6 +42,18 @@ SELECT 7, format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL', t.name, a.attnam
 """
 
 
+def unshared(conn: Conn, source_id: int, targets: Iterable[Target]) -> list[Target]:
+    """The tables that no other source fills. In the others the move makes sequences, and these stay.
+
+    ``conn``: raw cursors.
+    """
+    rows = conn.execute(
+        "SELECT target_schema, target_table FROM mirror.tables WHERE source_id <> $1::bigint", (str(source_id),)
+    )
+    taken = set(rows.fetchall())
+    return [target for target in targets if (target.schema, target.name) not in taken]
+
+
 def droppable(conn: Conn, targets: Iterable[Target]) -> list[str]:
     """The statements that would drop what the tables have, in an order in which they run. ``conn``: raw cursors."""
     names = [table_sql(target).as_string(conn) for target in targets]

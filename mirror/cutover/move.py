@@ -61,12 +61,15 @@ class Move:
     settings: Settings
     kept: str
     """How programs are kept from writing to the file after the switch: hold, rename, abort or watch."""
-    judge: Callable[[], str]
-    """Raises ``MirrorError`` unless all guard rails are passed; returns what to say of them."""
+    judge: Callable[[int], str]
+    """Raises ``MirrorError`` unless all guard rails of a move to a phase are passed; returns what to say of them."""
     verify: Callable[[], str]
     """Raises ``MirrorError`` unless Postgres has what the file has; returns what to say of it."""
-    constrain: Callable[[psycopg.Connection[Any]], str]
-    """Makes in Postgres what SQLite enforces, in the transaction of the connection; raises ``MirrorError``."""
+    constrain: Callable[[psycopg.Connection[Any], str | None], str]
+    """Makes in Postgres what SQLite enforces, in the transaction of the connection; raises ``MirrorError``.
+
+    Given the agent whose rows the source has.
+    """
     verify_again: Callable[[Session, str], str]
     """The same for what was written since a snapshot of Postgres, while nothing is written."""
     commits: Callable[[], AbstractContextManager[narrowing.AtCommit]]
@@ -169,7 +172,7 @@ class Move:
     def judge_switch(self) -> str:
         """The guard rails, and whether programs can be kept out as the operator has chosen."""
         self._require_fence()
-        return self.judge()
+        return self.judge(3)
 
     def _require_fence(self) -> None:
         """Raise ``SourceError`` if the file is to be renamed and cannot be."""

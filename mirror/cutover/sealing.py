@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mirror.core.errors import SourceError
 from mirror.cutover import guard
 from mirror.cutover.give_way import giving_way
-from mirror.cutover.made import droppable
+from mirror.cutover.made import droppable, unshared
 from mirror.postgres import phase, watch
 from mirror.postgres.failures import translated
 from mirror.reverse import capture
@@ -34,10 +34,11 @@ def seal(move: Move) -> str:
 
 def _seal(move: Move) -> str:
     conn, source = move.conn, str(move.source_id)
-    before = set(droppable(conn, move.targets))
+    alone = unshared(conn, move.source_id, move.targets)
+    before = set(droppable(conn, alone))
     with move.other_placeholders() as judging:
-        said = move.constrain(judging)
-    made = [text for text in droppable(conn, move.targets) if text not in before]
+        said = move.constrain(judging, move.agent)
+    made = [text for text in droppable(conn, alone) if text not in before]
     guard.take_down(conn, move.source_id, move.targets)
     capture.switch(conn, move.source_id, move.targets, on=True)
     watch.pause(conn, move.source_id, move.targets)

@@ -75,7 +75,8 @@ def defer(move: Move) -> str:
     assert operator is not None
     move.change("waiting_since = now(), waiting_for = '', go_at = NULL")
     operator.begin()
-    wait = _Wait(move, operator)
+    with translated("wait", str(move.source)):
+        wait = _Wait(move, operator, phase.read(move.conn, move.source_id).moving_to or move.phase.number)
     with ExitStack() as stack:
         numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
         wait.signals = stack.enter_context(Signals(*numbers))
@@ -95,8 +96,8 @@ class _Wait:
 
     signals: Signals
 
-    def __init__(self, move: Move, operator: Operator) -> None:
-        self._move, self._operator = move, operator
+    def __init__(self, move: Move, operator: Operator, number: int) -> None:
+        self._move, self._operator, self._number = move, operator, number
         self._proof = ""
         """The last comparison, once one has found all equal."""
         self._unproven = ""
@@ -140,7 +141,7 @@ class _Wait:
 
     def _judge(self) -> None:
         try:
-            self._move.judge()
+            self._move.judge(self._number)
             self._rails = ""
         except MirrorError as error:
             self._rails = error.detail or str(error)

@@ -22,7 +22,7 @@ WAIT: Step[Move] = Step(
 )
 
 TO_2: tuple[Step[Move], ...] = (
-    Step("rails", "check the guard rails", lambda move: move.judge()),
+    Step("rails", "check the guard rails", lambda move: move.judge(2)),
     PREPARE,
     Step("flip", "have programs read from Postgres", lambda move: move.flip(2), lambda move: move.flip_back()),
     Step("end", "record the phase", lambda move: move.end(2), final=True),

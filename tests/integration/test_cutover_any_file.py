@@ -48,7 +48,8 @@ def test_an_ordinary_programs_file(cli: CommandLine, writer: Writer, database: P
     with cli.up(database):
         assert cli.run("parity", database).code == 0
         rails = plan(cli, database)
-        assert failing(rails) == set(CONSTRAINTS), rails
+        assert failing(rails) == {"foreign keys"}, "`mirror cutover advance` makes the others"
+        assert {name for name in CONSTRAINTS if rails[name]["level"] == "note"} == {*CONSTRAINTS} - {"foreign keys"}
         figure = rails["foreign keys"]["figure"]
         assert "user(boss) to User: 1 rows refer to none: 99" in figure
         assert "oauth(user_id) to user: 1 rows refer to none: 77" in figure
@@ -64,7 +65,7 @@ def test_an_ordinary_programs_file(cli: CommandLine, writer: Writer, database: P
         writer.run('UPDATE "user" SET boss = NULL WHERE boss = 99', "DELETE FROM oauth WHERE user_id = 77")
         assert cli.run("wait", database, "--timeout", LIMIT).code == 0
         rails = plan(cli, database)
-        assert "refer to none" not in rails["foreign keys"]["figure"]
+        assert failing(rails) == set() and "refer to none" not in rails["foreign keys"]["figure"]
         with psycopg.connect(dsn, autocommit=True) as connection:
             for name in CONSTRAINTS:
                 step = rails[name]["next_step"]
@@ -124,7 +125,8 @@ def test_rows_that_would_break_a_constraint(cli: CommandLine, writer: Writer, da
     with cli.up(database):
         rails = plan(cli, database)
         assert "t.n: 1 rows have NULL" in rails["not null"]["figure"]
-        assert not rails["unique indexes"]["passed"]
+        assert not rails["not null"]["passed"]
+        assert rails["unique indexes"]["level"] == "note", "SQLite takes the two for different, and Postgres, too"
 
 
 def test_a_file_with_an_agent(cli: CommandLine, writer: Writer, database: Path) -> None:
@@ -196,8 +198,11 @@ def test_a_table_that_was_never_compared(
 def test_json_names_all_of_many(cli: CommandLine, writer: Writer, database: Path) -> None:
     writer.run(
         "CREATE TABLE p(id INTEGER PRIMARY KEY)",
-        *(f"CREATE TABLE t{n}(id INTEGER PRIMARY KEY, a TEXT UNIQUE NOT NULL, p INT REFERENCES p)" for n in range(12)),
-        *(f"CREATE INDEX i{n} ON t{n}(p)" for n in range(12)),
+        *(
+            f"CREATE TABLE table{n}(id INTEGER PRIMARY KEY, a TEXT UNIQUE NOT NULL, p INT REFERENCES p)"
+            for n in range(12)
+        ),
+        *(f"CREATE INDEX i{n} ON table{n}(p)" for n in range(12)),
     )
     assert cli.run("up", database, "--once").code == 0
     done = cli.run("cutover", "plan", database, "--json")
@@ -206,7 +211,7 @@ def test_json_names_all_of_many(cli: CommandLine, writer: Writer, database: Path
     assert "more" not in done.out
     for name, number in {"unique indexes": 12, "not null": 12, "foreign keys": 12, "sequences": 13}.items():
         assert len([each for each in verdict["statements"] if each in rails[name]["next_step"]]) == number
-        assert all(f"t{n}" in rails[name]["figure"] for n in range(12))
-    assert all(f"i{n} on t{n}" in rails["other indexes"]["figure"] for n in range(12))
+        assert all(f"table{n}" in rails[name]["figure"] for n in range(12))
+    assert all(f"i{n} on table{n}" in rails["other indexes"]["figure"] for n in range(12))
     shown = cli.run("cutover", "plan", database).out
-    assert "and 7 more (--json has all)" in shown and "t9" not in shown
+    assert "and 7 more (--json has all)" in shown and "table9" not in shown
