@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from mirror.cli.adapters import judge_adapters
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import status_of
@@ -72,9 +73,10 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
             status = status_of(source, settings)
             if status.phase is Phase.SILENT:
                 click.secho(f"mirror: {status.last_error}", fg="red", err=True)
-            verdicts.append(
-                judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)
-            )
+            verdict = judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)
+            if verdict.reached:
+                judge_adapters(verdict, source, settings, dsn, schema)
+            verdicts.append(verdict)
     ready = all(verdict.ready for verdict in verdicts)
     if as_json:
         sources = [_as_json(verdict) for verdict in verdicts]

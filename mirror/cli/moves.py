@@ -17,6 +17,7 @@ from loguru import logger
 from rich.console import Console
 
 from mirror.cli import rehearse as rehearse
+from mirror.cli.adapters import judge_adapters
 from mirror.cli.cutover import _acknowledge, _dry_run, cutover
 from mirror.cli.durations import duration
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
@@ -390,6 +391,8 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
         verdict = judge(
             source, status_of(source, settings), folder, dsn, schema, known, settings.options, settings.sequences
         )
+        if verdict.reached:
+            judge_adapters(verdict, source, settings, dsn, schema)
         if not verdict.ready:
             wrong = [rail for rail in verdict.rails if not rail.passed]
             detail = "; ".join(f"{rail.name}: {rail.detail}" for rail in wrong)

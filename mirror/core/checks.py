@@ -75,6 +75,7 @@ class Code(StrEnum):
     KEPT_TABLES = "mirror.kept-tables"
     DISCREPANCIES = "mirror.discrepancies"
     READ_DIFFERENCES = "mirror.read-differences"
+    ADAPTERS = "storage-adapters"
 
     # -- the day after
     CONSTRAINT = "constraint"

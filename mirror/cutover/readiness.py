@@ -30,6 +30,11 @@ class Readiness:
     """By guard rail, where it names many things: its figure and its next step with only some of them."""
 
     @property
+    def reached(self) -> bool:
+        """Whether Postgres was there to be asked."""
+        return not any(rail.code is Code.POSTGRES and not rail.passed for rail in self.rails)
+
+    @property
     def ready(self) -> bool:
         """Whether every guard rail is passed."""
         return all_passed(self.rails)

@@ -232,3 +232,48 @@ def test_one_source_after_the_other(folder: Path, dsn: str) -> None:
         move("rollback", dashboard)
         assert {one.id for one in adapter.tasks.list()} == {task.id, other.id}
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_store_that_programs_could_not_open_in_postgres(folder: Path, dsn: str, listed: bool) -> None:
+    """Found before anything moves: without its version the mirror takes it for any other file."""
+    source, config = folder / "memory.db", folder / "argent" / "mirror.json"
+    with create_store(source) as writer:
+        writer.run("DELETE FROM memu_meta")
+    config.parent.mkdir()
+    config.write_text(json.dumps({"sources": [str(source)] if listed else [], "storage": {"backend": "dual"}}))
+    cli = CommandLine(folder, dsn)
+    with cli.up(source):
+        assert cli.run("parity", source).code == 0
+        done = cli.run("cutover", "plan", source, "--acknowledge", "backups", "--json")
+        (verdict,) = json.loads(done.out)["sources"]
+        rails = {rail["name"]: rail for rail in verdict["rails"]}
+        advanced = cli.run("cutover", "advance", source, "--acknowledge", "backups")
+        if listed:
+            assert not rails["storage adapters"]["passed"] and done.code == 1
+            assert "schema_version" in rails["storage adapters"]["next_step"]
+            assert advanced.code == 2 and "storage adapters" in advanced.err
+        else:
+            assert "storage adapters" not in rails and (done.code, advanced.code) == (0, 0), done
+
+
+def test_a_store_whose_agent_is_another(folder: Path, dsn: str) -> None:
+    source, config = folder / "memory.db", folder / "argent" / "mirror.json"
+    create_store(source).close()
+    config.parent.mkdir()
+    config.write_text(json.dumps({"sources": [{"path": str(source), "agent": "otto"}], "storage": {"backend": "dual"}}))
+    cli = CommandLine(folder, dsn)
+    with cli.up(source):
+        rail = _adapters(cli, source)
+        assert rail["level"] == "ok", rail
+        config.write_text(config.read_text().replace("otto", "maya"))
+        rail = _adapters(cli, source)
+        assert rail["level"] == "problem" and "does not have this agent" in rail["detail"]
+        config.write_text(config.read_text().replace("maya", "otto"))
+
+
+def _adapters(cli: CommandLine, source: Path) -> dict[str, str]:
+    (verdict,) = json.loads(cli.run("cutover", "plan", source, "--json").out)["sources"]
+    (rail,) = [rail for rail in verdict["rails"] if rail["name"] == "storage adapters"]
+    assert isinstance(rail, dict)
+    return rail

@@ -77,6 +77,11 @@ class PostgresStore:
         with self._connection("open the store in Postgres", patience):
             pass
 
+    def require(self, agent: str) -> None:
+        """Raise ``ConfigError`` if an agent's data are not there, ``SinkError`` when Postgres cannot be reached."""
+        with self._connection("open the store in Postgres") as conn:
+            self._require_agent(conn, agent)
+
     def close(self) -> None:
         """Close the connections; those that are in use, when they are not any more."""
         with self._guard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 from typing import Literal
 
@@ -27,4 +28,9 @@ def recognised(store: SQLiteStore) -> Literal["memory", "dashboard"] | None:
     else:  # programs were moved to Postgres: they may come back to it
         with closing(SQLiteStore(place)) as there:
             names = there.tables()
-    return next((kind for kind, wanted in _TABLES.items() if wanted <= names), None)
+    return kind_of(names)
+
+
+def kind_of(names: Collection[str]) -> Literal["memory", "dashboard"] | None:
+    """The same, by the names of a file's tables."""
+    return next((kind for kind, wanted in _TABLES.items() if wanted <= set(names)), None)
