@@ -1,4 +1,4 @@
-"""A guard rail of moves: whether programs on storage adapters can use what Postgres has of a source."""
+"""Guard rails of moves: whether programs can use the Postgres that the commands do."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_sqlite.recognise import kind_of
 
 _NAME = "storage adapters"
+
+
+#: What to know of the embedded server before programs depend on it.
+EMBEDDED = (
+    "it is the embedded one, and runs only while `mirror up` or a program on storage adapters does: programs that"
+    " connect to it by themselves need a server that always runs"
+)
+
+
+def judge_server(found: Readiness, settings: Settings) -> None:
+    """Note that Postgres is the embedded one, if it is."""
+    if settings.dsn is None:
+        found.add_note(Code.POSTGRES, "Postgres", EMBEDDED)
 
 
 def judge_adapters(found: Readiness, source: Path, settings: Settings, dsn: str, schema: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from mirror.cli.adapters import judge_adapters
+from mirror.cli.adapters import judge_adapters, judge_server
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import status_of
@@ -75,6 +75,7 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
                 click.secho(f"mirror: {status.last_error}", fg="red", err=True)
             verdict = judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)
             if verdict.reached:
+                judge_server(verdict, settings)
                 judge_adapters(verdict, source, settings, dsn, schema)
             verdicts.append(verdict)
     ready = all(verdict.ready for verdict in verdicts)

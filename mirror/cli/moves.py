@@ -17,7 +17,7 @@ from loguru import logger
 from rich.console import Console
 
 from mirror.cli import rehearse as rehearse
-from mirror.cli.adapters import judge_adapters
+from mirror.cli.adapters import EMBEDDED, judge_adapters
 from mirror.cli.cutover import _acknowledge, _dry_run, cutover
 from mirror.cli.durations import duration
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
@@ -304,6 +304,8 @@ def _move(
                         print_line(console, f"{'→ ' if step.final else '  '}{step.words}")
                     continue
                 number = _carry_out(move, say, back=back, final=final)
+            if number == 3 and settings.dsn is None and not as_json:
+                print_line(console, NOTE, f" Postgres: {EMBEDDED}")
             outcome.append({"source": str(source), "phase": number, "steps": events})
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": outcome}, indent=2))
