@@ -242,6 +242,40 @@ def test_what_postgres_refuses_is_left(world: World) -> None:
     world.back()
 
 
+def test_an_agents_rows(made: World, folder: Path, database: Path) -> None:
+    """In a table that agents share the numbers are those of one sequence; the rows of others are not looked at."""
+    entry = {"path": "../source.db", "agent": "maya"}
+    (folder / "argent" / "mirror.json").write_text(json.dumps(json.loads(CONFIGURATION) | {"sources": [entry]}))
+    made.writer.run("DROP TABLE loose", "DROP TABLE codes")
+    with made.cli.up(database):
+        assert made.cli.run("wait").code == 0 and made.cli.run("parity").code == 0
+        (verdict,) = json.loads(made.cli.run("cutover", "plan", "--json").out)["sources"]
+        for statement in verdict["statements"]:
+            made.postgres.execute(statement.encode())
+        made.advance()
+        made.insert("parents", agent_id="maya", name="first")
+        until(lambda: made.writer.run("SELECT count(*) FROM parents") == [[3]])
+        made.writer.transaction(
+            "INSERT INTO parents(name) VALUES ('astray')", "INSERT INTO children(parent) SELECT max(id) FROM parents"
+        )
+        made.rows_of("in file", 2)
+        theirs = made.insert("parents", agent_id="maya", name="theirs")
+        made.rows_of("overwritten", 1)
+        bobs = made.insert("parents", agent_id="bob", name="of bob")
+        (new,) = made.strays(*ADOPT)["new_ids"]
+        assert (new["key"], new["new_key"]) == ([theirs], [bobs + 1])
+        assert made.there("SELECT agent_id, id, name FROM parents ORDER BY id")[-3:] == [
+            ["maya", theirs, "theirs"],
+            ["bob", bobs, "of bob"],
+            ["maya", bobs + 1, "astray"],
+        ]
+        assert made.there("SELECT parent FROM children ORDER BY id")[-1] == [bobs + 1]
+        until(lambda: made.strays() == [])
+        until(lambda: made.writer.run("SELECT max(id) FROM parents") == [[bobs + 1]])
+        made.run("rollback")
+        assert made.cli.run("wait").code == 0 and made.cli.run("parity").code == 0
+
+
 @pytest.mark.parametrize("at", ["mirror.stray_numbers", "children"])
 def test_killed_in_the_middle_and_two_at_once(world: World, at: str) -> None:
     """Each row is adopted once, whenever the command is killed and however many there are."""
@@ -253,7 +287,7 @@ def test_killed_in_the_middle_and_two_at_once(world: World, at: str) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirror cutover' AND wait_event_type = 'Lock'"
     )
     with psycopg.connect(world.cli.dsn or "") as holder:
-        holder.execute(f"LOCK TABLE {at} IN EXCLUSIVE MODE".encode())
+        holder.execute(f"LOCK TABLE {at} IN SHARE ROW EXCLUSIVE MODE".encode())
         command = world.cli.start("cutover", "strays", *ADOPT)
         until(lambda: world.one(waiting) == 1)
         command.send_signal(signal.SIGKILL)
@@ -261,7 +295,7 @@ def test_killed_in_the_middle_and_two_at_once(world: World, at: str) -> None:
         holder.rollback()
         until(lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirror cutover'") == 0)
         assert world.there("SELECT count(*) FROM parents WHERE name = 'astray'") == [[int(at == "children")]]
-        holder.execute(f"LOCK TABLE {at} IN EXCLUSIVE MODE".encode())
+        holder.execute(f"LOCK TABLE {at} IN SHARE ROW EXCLUSIVE MODE".encode())
         two = [world.cli.start("cutover", "strays", *ADOPT) for _ in range(2)]
         until(lambda: world.one(waiting) == 2)
         holder.rollback()
