@@ -45,9 +45,10 @@ class World:
         assert done.code == code, (command, done)
         return done.out + done.err
 
-    def advance(self) -> None:
+    def advance(self, *acknowledged: str) -> None:
         for _ in range(2):
-            self.run("advance", "--acknowledge", "backups", "--fence", "watch")
+            more = [word for name in ("backups", *acknowledged) for word in ("--acknowledge", name)]
+            self.run("advance", *more, "--fence", "watch")
 
     def strays(self, *options: str, code: int = 0) -> Any:
         (source,) = json.loads(self.run("strays", "--json", *options, code=code))["sources"]
@@ -252,7 +253,7 @@ def test_an_agents_rows(made: World, folder: Path, database: Path) -> None:
         (verdict,) = json.loads(made.cli.run("cutover", "plan", "--json").out)["sources"]
         for statement in verdict["statements"]:
             made.postgres.execute(statement.encode())
-        made.advance()
+        made.advance("foreign keys")
         made.insert("parents", agent_id="maya", name="first")
         until(lambda: made.writer.run("SELECT count(*) FROM parents") == [[3]])
         made.writer.transaction(
