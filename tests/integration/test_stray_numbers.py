@@ -20,7 +20,7 @@ from tests.support.waiting import until
 CONFIGURATION = '{"sources": ["../source.db"], "storage": {"backend": "dual", "readFrom": "sqlite"}}'
 SCHEMA = (
     "CREATE TABLE parents(id INTEGER PRIMARY KEY, name TEXT UNIQUE)",
-    "CREATE TABLE children(id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parents, reply INTEGER REFERENCES children)",
+    "CREATE TABLE children(id INTEGER PRIMARY KEY, parent INT REFERENCES parents, reply INT REFERENCES children)",
     "CREATE TABLE loose(v TEXT)",
     "CREATE TABLE codes(code TEXT PRIMARY KEY, v TEXT)",
     "INSERT INTO parents VALUES (1, 'one'), (2, 'two')",
@@ -152,7 +152,9 @@ def test_new_rows_and_what_refers_to_them_follow(world: World) -> None:
     world.back()
 
 
-def test_both_have_inserted_while_no_mirror_ran(made: World, database: Path, dsn: str) -> None:
+@pytest.fixture
+def mirror(made: World, database: Path, dsn: str) -> Iterator[MirrorProcess]:
+    """One that can be killed; programs write in Postgres alone."""
     mirror = MirrorProcess([database], dsn, made.cli.state_dir)
     try:
         mirror.start()
@@ -162,33 +164,61 @@ def test_both_have_inserted_while_no_mirror_ran(made: World, database: Path, dsn
         made.insert("parents", name="first")
         until(made.equal)
         until(lambda: made.postgres.execute("SELECT file FROM mirror.reverse").fetchone() == (mark(database),))
-        mirror.kill()
-        parent, child = insert_astray(made)
-        made.writer.run(
-            "UPDATE parents SET name = 'two astray' WHERE id = 2", "INSERT INTO codes VALUES ('b', 'astray')"
-        )
-        assert made.insert("parents", name="theirs") == parent
-        made.postgres.execute("UPDATE parents SET name = 'two of theirs' WHERE id = 2")
-        made.postgres.execute("UPDATE parents SET name = 'theirs still' WHERE name = 'theirs'")
-        made.postgres.execute("INSERT INTO codes VALUES ('b', 'theirs')")
-        mirror.start()
-        made.rows_of("overwritten", 3)
-        done = made.strays(*ADOPT, code=1)
-        assert [(one["table"], one["key"]) for one in done["new_ids"]] == [("parents", [parent])]
-        reasons = {(one["table"], *one["key"]): one["reason"] for one in done["left"]}
-        assert len(reasons) == 2
-        assert "not known whether a program has inserted it" in reasons["parents", 2]
-        assert "not a number that SQLite gives" in reasons["codes", "b"]
-        assert made.there(ROWS["children"])[-2:] == [
-            [child, parent + 1, child],
-            [child + 1, parent + 1, child],
-        ]
-        names = {row[1] for row in made.there(ROWS["parents"])}
-        assert names == {"one", "two of theirs", "first", "theirs still", "astray"}
-        made.run("strays", "--discard")
-        made.back()
+        yield mirror
     finally:
         mirror.end()
+
+
+def test_both_have_inserted_while_no_mirror_ran(made: World, mirror: MirrorProcess) -> None:
+    """What Postgres had by then is known by what has come and gone since."""
+    mirror.kill()
+    parent, child = insert_astray(made)
+    made.writer.run("UPDATE parents SET name = 'two astray' WHERE id = 2", "INSERT INTO codes VALUES ('b', 'astray')")
+    assert made.insert("parents", name="theirs") == parent
+    made.postgres.execute("UPDATE parents SET name = name || ' of theirs' WHERE id = 2 OR name = 'theirs'")
+    made.postgres.execute("INSERT INTO codes VALUES ('b', 'theirs')")
+    made.postgres.execute("UPDATE children SET id = %s WHERE id = 1", (child,))
+    made.postgres.execute("DELETE FROM parents WHERE id = 2; INSERT INTO parents VALUES (2, 'again')")
+    mirror.start()
+    made.rows_of("overwritten", 5)
+    done = made.strays(*ADOPT, code=1)
+    new = {(one["table"], *one["key"]): one["new_key"][0] for one in done["new_ids"]}
+    assert set(new) == {("parents", parent), ("children", child)}
+    reasons = {(one["table"], *one["key"]): one["reason"] for one in done["left"]}
+    assert "not a number that SQLite gives" in reasons.pop(("codes", "b"))
+    assert set(reasons) == {("parents", 2), ("children", 1)}
+    assert all("not known whether a program has inserted it" in reason for reason in reasons.values())
+    moved = new["children", child]
+    assert made.there(ROWS["children"]) == sorted(
+        [[child, 1, None], [moved, parent + 1, moved], [child + 1, parent + 1, moved]]
+    )
+    names = [row[1] for row in made.there(ROWS["parents"])]
+    assert names == ["one", "again", "first", "theirs of theirs", "astray"]
+    made.run("strays", "--discard")
+    made.back()
+
+
+def test_before_the_mirror_has_written_over_them(made: World, mirror: MirrorProcess) -> None:
+    """The file gets Postgres' rows, and what it had is not taken for other strays."""
+    parent, child = insert_astray(made)
+    made.rows_of("in file", 4)
+    mirror.kill()
+    assert made.insert("parents", name="theirs") == parent
+    made.writer.run("INSERT INTO codes VALUES ('b', 'astray')")  # a program goes on
+    (new,) = made.strays(*ADOPT)["new_ids"]
+    assert (new["key"], new["new_key"]) == ([parent], [parent + 1])
+    made.rows_of("discarded", 3)
+    assert made.strays(*ADOPT)["adopted"] == 0
+    mirror.start()
+    made.rows_of("discarded", 0)
+    until(lambda: [one["key"] for one in made.strays()] == [["b"]])
+    assert made.writer.run(ROWS["children"]) == [
+        [1, 1, None],
+        [child, parent + 1, child],
+        [child + 1, parent + 1, child],
+    ]
+    made.run("strays", "--adopt")
+    made.back()
 
 
 def test_no_row_that_was_there_before_is_adopted_as_another(world: World) -> None:
