@@ -15,10 +15,13 @@ from mirror.cli.options import common, help_end, json_option, postgres_of, schem
 from mirror.cli.output import BAD, GOOD, print_line
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ConfigError, SourceError
-from mirror.cutover.strays import Kept, Strays
+from mirror.cutover.stray_numbers import Kept
+from mirror.cutover.strays import Adopted, Strays
 
 #: Characters of a row that people are shown.
 _SHOWN = 200
+#: Rows of a source that people are shown.
+_MOST = 20
 #: Seconds to wait for the mirror, which writes Postgres' rows to the file.
 _WAIT_SECONDS = 30.0
 
@@ -29,6 +32,7 @@ _WAIT_SECONDS = 30.0
     epilog=help_end(
         "mirror cutover strays memory.db",
         "mirror cutover strays memory.db --adopt",
+        "mirror cutover strays memory.db --adopt --new-ids",
         "mirror cutover strays memory.db --discard",
         codes={0: "they were listed, adopted or thrown away", 1: "some could not be adopted"},
     ),
@@ -36,16 +40,26 @@ _WAIT_SECONDS = 30.0
 @common
 @json_option
 @click.option("--adopt", is_flag=True, help="Write the rows to Postgres; what Postgres has written since stays there.")
+@click.option(
+    "--new-ids",
+    is_flag=True,
+    help="With --adopt: rows that a program has inserted under a number that Postgres has given, too, get a new one.",
+)
 @click.option("--discard", is_flag=True, help="Have the mirror write Postgres' rows to the file, and forget these.")
-def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, discard: bool) -> None:
+def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids: bool, discard: bool) -> None:
     """List rows that programs have written to the file after the switch to phase 3, and so not to Postgres.
 
     Each is kept in the table mirror.strays, as it was and as the program left it, with the processes that had the file
     open then. `mirror cutover rollback` is refused while there are any: adopt them, or throw them away. "overwritten":
     Postgres wrote the row, too, and the file has that.
+
+    SQLite and a sequence in Postgres give the same numbers. With --new-ids a row that a program has inserted is adopted
+    under the sequence's next number, and other such rows that refer to it by a declared foreign key follow.
     """
     if adopt and discard:
         raise ConfigError("adopt strays", detail="--adopt and --discard exclude each other")
+    if new_ids and not adopt:
+        raise ConfigError("adopt strays", detail="--new-ids says how to --adopt")
     console = Console()
     documents: list[dict[str, Any]] = []
     left = 0
@@ -55,18 +69,18 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, discard:
                 document: dict[str, Any] = {"source": str(source)}
                 lines: list[tuple[Any, str]] = []
                 if adopt:
-                    adopted, refused = found.adopt()
-                    left += len(refused)
-                    document |= {"adopted": adopted, "left": [{**_as_json(one), "reason": why} for one, why in refused]}
-                    lines = [(GOOD, f" {source.name}: {adopted:,} rows adopted")]
-                    lines += [(BAD, f" {one.table} {one.key}: {why}") for one, why in refused]
+                    adopted = found.adopt(new_ids=new_ids)
+                    left += len(adopted.left)
+                    document |= _adopted(adopted)
+                    lines = _told(adopted, source)
                 elif discard:
                     document["discarded"] = _discard(found, source)
                     lines = [(GOOD, f" {source.name}: {document['discarded']:,} rows thrown away")]
                 else:
                     kept = found.all()
                     document["strays"] = [_as_json(one) for one in kept]
-                    lines = [("", line) for one in kept for line in _described(one, source)]
+                    lines = [("", line) for one in kept[:_MOST] for line in _described(one, source)]
+                    lines += _rest(len(kept))
                     lines = lines or [("", f"{source.name}: no strays")]
             documents.append(document)
             if not as_json:
@@ -75,6 +89,26 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, discard:
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": documents}, indent=2))
     sys.exit(1 if left else 0)
+
+
+def _adopted(done: Adopted) -> dict[str, Any]:
+    return {
+        "adopted": done.count,
+        "new_ids": [{"table": one.table, "key": json.loads(one.key), "new_key": [new]} for one, new in done.new_ids],
+        "left": [{**_as_json(one), "reason": why} for one, why in done.left],
+    }
+
+
+def _told(done: Adopted, source: Path) -> list[tuple[Any, str]]:
+    lines: list[tuple[Any, str]] = [(GOOD, f" {source.name}: {done.count:,} rows adopted")]
+    lines += [(GOOD, f" {one.table} {one.key} is [{new}] in Postgres") for one, new in done.new_ids[:_MOST]]
+    lines += _rest(len(done.new_ids))
+    lines += [(BAD, f" {one.table} {one.key}: {why}") for one, why in done.left[:_MOST]]
+    return lines + _rest(len(done.left))
+
+
+def _rest(count: int) -> list[tuple[Any, str]]:
+    return [("", f"and {count - _MOST:,} more (--json has all)")] if count > _MOST else []
 
 
 def _discard(found: Strays, source: Path) -> int:

@@ -1,22 +1,23 @@
 """What programs have written to the file after the switch: listed, adopted, thrown away (``mirror.strays``).
 
 Adopting writes the rows to Postgres' tables as a program would, so the way back carries them, too. A row that Postgres
-has otherwise than when the program wrote to the file is not written over. Throwing away has the running mirror write
-Postgres' rows to the file.
+has otherwise than when the program wrote to the file is not written over; one that the program has inserted can have a
+new number (:mod:`mirror.cutover.stray_numbers`). Throwing away has the running mirror write Postgres' rows to the file.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import SinkError
 from mirror.core.values import Row
+from mirror.cutover.stray_numbers import Kept, Moved, NotAdoptedError, StrayNumbers
 from mirror.postgres.codecs import Unfit, check_key, key_encoder
 from mirror.postgres.ddl import names_sql, table_sql, type_sql
 from mirror.postgres.dml import row_statements
@@ -28,27 +29,27 @@ from mirror.postgres.target import Target, load_targets
 from mirror.postgres.typed import LOSSY, encoder, original_member
 from mirror.reverse.capture import key_sql, own_key
 from mirror.reverse.rows import Found, TableRows
-from mirror.reverse.strays import are_equal, key_of, key_text, row_of
+from mirror.reverse.strays import are_equal, key_of, key_text, number_column, row_of
 
 #: SQLSTATE classes of errors about the row, not about the connection or the server.
 _OF_ROWS = frozenset({"22", "23", "42", "44", "P0"})
+#: Whether the mirror writes to the file, of a stray ``s``.
+_OPEN = (
+    "EXISTS (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NOT NULL"
+    " AND p.finalized_at IS NULL)"
+)
 
 
-class Kept(NamedTuple):
-    """A row of ``mirror.strays``; rows and key as JSON."""
+@dataclass(slots=True)
+class Adopted:
+    """What became of rows that were to be adopted."""
 
-    id: int
-    table: str
-    key: str
-    before: str | None
-    after: str | None
-    state: str
-    processes: list[str]
-    seen_at: str
-
-
-class NotAdoptedError(Exception):
-    """Why a row is not written to Postgres."""
+    count: int = 0
+    """How many Postgres has now."""
+    new_ids: list[tuple[Kept, int]] = field(default_factory=list)
+    """Those of them that have a new number."""
+    left: list[tuple[Kept, str]] = field(default_factory=list)
+    """Those that Postgres has not, and why."""
 
 
 def count(conn: psycopg.Connection[Any], source_id: int) -> int:
@@ -105,8 +106,8 @@ class Strays:
         with translated("read the strays", self.place):
             rows = self.conn.execute(
                 "SELECT stray_id, source_table, key, before::text, after::text, state, processes,"
-                " to_char(seen_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM mirror.strays"
-                " WHERE source_id = $1::bigint ORDER BY stray_id",
+                " to_char(seen_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), before_known, seen,"
+                " overwritten FROM mirror.strays WHERE source_id = $1::bigint ORDER BY stray_id",
                 (str(self.source_id),),
             )
             return [Kept(*row) for row in rows]
@@ -117,9 +118,7 @@ class Strays:
         """Have the mirror write Postgres' rows to the file; returns how many."""
         with translated("throw strays away", self.place), self.conn.transaction():
             done = self.conn.execute(
-                "DELETE FROM mirror.strays s WHERE source_id = $1::bigint AND (state = 'overwritten' OR NOT EXISTS"
-                " (SELECT FROM mirror.phase p WHERE p.source_id = s.source_id AND p.sealed_at IS NOT NULL"
-                " AND p.finalized_at IS NULL))",
+                f"DELETE FROM mirror.strays s WHERE source_id = $1::bigint AND (state = 'overwritten' OR NOT {_OPEN})",
                 (str(self.source_id),),
             ).rowcount
             return done + (
@@ -130,34 +129,53 @@ class Strays:
 
     # -- adopting ----------------------------------------------------------------------------------
 
-    def adopt(self) -> tuple[int, list[tuple[Kept, str]]]:
-        """Write the rows to Postgres; returns how many it has now, and which it has not, and why."""
-        adopted = 0
-        waiting = [one for one in self.all() if one.state != "discarded"]
-        while True:
-            left: list[tuple[Kept, str]] = []
-            for one in waiting:
-                try:
-                    self._adopt(one)
-                except NotAdoptedError as error:
-                    left.append((one, str(error)))
-            adopted += len(waiting) - len(left)
-            if not left or len(left) == len(waiting):  # one may need another, as a foreign key does
+    def adopt(self, *, new_ids: bool = False) -> Adopted:
+        """Write the rows to Postgres. ``new_ids``: those whose number Postgres has given, too, under a new one."""
+        everything = self.all()
+        numbers = StrayNumbers(self.conn, self.source_id, self.place, self.targets, new_ids)
+        with translated("read the strays", self.place):
+            numbers.learn(everything)
+        result = Adopted()
+        waiting = [one for one in everything if one.state != "discarded"]
+        while waiting:  # one may need another, as a foreign key does
+            count = len(waiting)
+            waiting = self._round(waiting, numbers, result, renumber=False)
+            if new_ids and len(waiting) == count:  # those that keep their numbers have them now
+                if result.count:
+                    self._raise_sequences()
+                waiting = self._round(waiting, numbers, result, renumber=True)
+            if len(waiting) == count:
                 break
-            waiting = [one for one, _ in left]
-        if adopted:
+        if result.count:
             self._raise_sequences()
-        return adopted, left
+        return result
 
-    def _adopt(self, one: Kept) -> None:
+    def _round(self, waiting: list[Kept], numbers: StrayNumbers, result: Adopted, *, renumber: bool) -> list[Kept]:
+        """Adopt what can be; returns those that are left."""
+        result.left = []
+        for one in waiting:
+            try:
+                moved = self._adopt(one, numbers, renumber=renumber)
+            except NotAdoptedError as error:
+                result.left.append((one, str(error)))
+                continue
+            numbers.settled(one, moved)
+            result.count += 1
+            if moved is not None:
+                result.new_ids.append((one, moved.new))
+        return [one for one, _ in result.left]
+
+    def _adopt(self, one: Kept, numbers: StrayNumbers, *, renumber: bool) -> Moved | None:
+        """Write one row, and forget the stray, in one transaction; returns the new number that it has, if any."""
         target = self.targets.get(one.table)
         if target is None:
             raise NotAdoptedError("its table is not mirrored any more")
         with translated("adopt a stray", f"{self.place}, table {one.table}"):
             try:
                 with self.conn.transaction():
-                    self._write(one, target)
-                    self.conn.execute("DELETE FROM mirror.strays WHERE stray_id = $1::bigint", (str(one.id),))
+                    moved, exactly = self._write(one, target, numbers, renumber=renumber)
+                    self._forget(one, exactly=exactly)
+                    return moved
             except Unfit as unfit:
                 raise NotAdoptedError(f"Postgres cannot hold it: {unfit.reason}") from unfit
             except psycopg.Error as error:
@@ -165,7 +183,22 @@ class Strays:
                     raise
                 raise NotAdoptedError(f"Postgres refuses it: {error.diag.message_primary}") from error
 
-    def _write(self, one: Kept, target: Target) -> None:
+    def _forget(self, one: Kept, *, exactly: bool) -> None:
+        """Postgres has what a stray was. ``exactly``: as the file has it, or had it when the mirror wrote over it.
+
+        Else the file is to get Postgres' row: until it has, it is not taken for another stray.
+        """
+        same = "stray_id = $1::bigint AND seen = $2::bigint AND state = $3::text"
+        which = str(one.id), str(one.seen), one.state
+        done = 0
+        if one.state == "in file" and not exactly:
+            query = f"UPDATE mirror.strays s SET state = 'discarded' WHERE {same} AND {_OPEN}"
+            done = self.conn.execute(query, which).rowcount
+        if not done and not self.conn.execute(f"DELETE FROM mirror.strays WHERE {same}", which).rowcount:
+            raise NotAdoptedError("it has changed meanwhile: look again")  # or another command has adopted it
+
+    def _write(self, one: Kept, target: Target, numbers: StrayNumbers, *, renumber: bool) -> tuple[Moved | None, bool]:
+        """Write one row; returns the new number that it has, if any, and whether it is as the program wrote it."""
         rows = TableRows(self.conn, target)
         columns = [column.source for column in target.columns]
         key = key_of(one.key)
@@ -174,17 +207,42 @@ class Strays:
         before, after = (None if part is None else row_of(part, columns) for part in (one.before, one.after))
         there = self._locked(rows, text)
         if are_equal(there.row, after):
-            return  # Postgres has it
+            return None, True  # Postgres has it
+        written = after
+        if after is not None:
+            after = numbers.followed(one, after)
         if one.state == "overwritten" or not are_equal(there.row, before):
-            raise NotAdoptedError("Postgres has written the row since")
+            why = numbers.why_not(one)
+            if why or not renumber:
+                raise NotAdoptedError("Postgres has written the row since" + _about_new_ids(why, numbers.new_ids))
+            assert after is not None
+            return self._insert_anew(one, rows, after, numbers), False
         if after is None:
             condition = SQL("{} AND {}").format(_has_key(target, text), _of_agent(target))
             self.conn.execute(SQL("DELETE FROM {} AS x WHERE {}").format(table_sql(target), condition))
-            return
+        elif there.row is not None:
+            self.conn.execute(row_statements(target).upsert, list(stored(target, key, after)))
+        else:
+            self._insert(target, key, after)
+        return None, are_equal(after, written)
+
+    def _insert_anew(self, one: Kept, rows: TableRows, after: Row, numbers: StrayNumbers) -> Moved:
+        """Write a row under a new number."""
+        target = rows.target
+        while True:
+            new = numbers.next(one.table)
+            (found,) = rows.by_keys([[str(new)]])
+            if found.row is None:
+                break
+        columns = [column.name for column in target.columns]
+        if (name := number_column(target)) in columns:
+            at = columns.index(name)
+            after = (*after[:at], new, *after[at + 1 :])
+        self._insert(target, (new,), numbers.itself(one, after, new))
+        return numbers.move(one, new)
+
+    def _insert(self, target: Target, key: Row, after: Row) -> None:
         values = list(stored(target, key, after))
-        if there.row is not None:
-            self.conn.execute(row_statements(target).upsert, values)
-            return
         names = tuple(name for name, _ in target.stored)
         marks = SQL(", ").join(
             SQL(f"${number}::{{}}").format(type_sql(pg_type)) for number, (_, pg_type) in enumerate(target.stored, 1)
@@ -243,6 +301,12 @@ def stored(target: Target, key: Row, row: Row) -> Iterator[str | None]:
     check_key([pg_type for pg_type, _ in of_key], [text for _, text in of_key])
     if target.keeps_original:
         yield f"{{{','.join(kept)}}}" if kept else None
+
+
+def _about_new_ids(why_not: str, new_ids: bool) -> str:
+    if not new_ids:
+        return "" if why_not else "; --new-ids adopts it under a new number"
+    return f", and it gets no new number: {why_not}" if why_not else ""
 
 
 def _has_key(target: Target, text: Sequence[str]) -> Any:

@@ -161,14 +161,21 @@ def _make(conn: Conn, source_id: int, target: Target, operation: LiteralString) 
     assert row is not None
     function = Identifier("mirror", f"capture_{source_id}_{row[0]}_{operation.lower()}")
     name = _trigger(source_id, operation)
-    insert = SQL("INSERT INTO mirror.outbox (source_id, source_table, key) VALUES ({}, {}, {});")
+    insert = SQL("INSERT INTO mirror.outbox (source_id, source_table, key, change) VALUES ({}, {}, {}, {});")
     ours = Literal(source_id), Literal(target.source)
-    keys = [_key_of(target, version) for version in versions] or [SQL("NULL")]
-    steps: list[Composable] = [insert.format(*ours, key) for key in keys]
     if operation == "UPDATE":
-        moved = SQL("IF {} IS DISTINCT FROM {} THEN {} END IF;")
-        steps[0] = moved.format(_key_of(target, "OLD"), _key_of(target, "NEW"), steps[0])
-    body = SQL("BEGIN {} RETURN NULL; END").format(SQL(" ").join(steps))
+        (old, gone), (new, come) = ((_key_of(target, version), _is_ours(target, version)) for version in versions)
+        step: Composable = SQL("IF {} IS DISTINCT FROM {} THEN {} {} ELSE {} END IF;").format(
+            old,
+            new,
+            insert.format(*ours, old, SQL("-{}").format(gone)),
+            insert.format(*ours, new, come),
+            insert.format(*ours, new, SQL("{} - {}").format(come, gone)),
+        )
+    else:
+        key = _key_of(target, versions[0]) if versions else SQL("NULL")
+        step = insert.format(*ours, key, SQL({"INSERT": "1", "DELETE": "-1"}.get(operation, "NULL")))
+    body = SQL("BEGIN {} RETURN NULL; END").format(step)
     # The shortest text of a double that reads as the same one, whatever the session has.
     doubles = any(column.pg_type == "double precision" for column in target.columns)
     conn.execute(
@@ -195,6 +202,13 @@ def _key_of(target: Target, version: LiteralString) -> Composable:
         column = SQL(version + ".{}").format(Identifier(name))
         parts.append(SQL(_TEXT.get(types.get(name, "bigint"), "{c}::text")).format(c=column))
     return SQL("ARRAY[{}]").format(SQL(", ").join(parts))
+
+
+def _is_ours(target: Target, version: LiteralString) -> Composable:
+    """1 if a row of a trigger is one of the source's agent, else 0."""
+    if target.agent is None:
+        return SQL("1")
+    return SQL("(" + version + ".{} = {})::integer").format(Identifier(AGENT), Literal(target.agent))
 
 
 def _trigger(source_id: int, operation: str) -> Identifier:

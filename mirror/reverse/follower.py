@@ -52,7 +52,8 @@ def start(conn: Session, source_id: int) -> None:
 
     The triggers are switched on by then.
     """
-    conn.execute("DELETE FROM mirror.reverse_rejects WHERE source_id = $1::bigint", (str(source_id),))
+    for table in ("reverse_rejects", "stray_numbers"):
+        conn.execute(f"DELETE FROM mirror.{table} WHERE source_id = $1::bigint", (str(source_id),))
     conn.execute(
         "INSERT INTO mirror.reverse (source_id, snapshot, captured)"
         " VALUES ($1::bigint, pg_current_snapshot(), $2::text)"

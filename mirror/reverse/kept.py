@@ -12,7 +12,8 @@ from typing import NamedTuple
 from mirror.postgres.sessions import Session
 from mirror.reverse.strays import Stray
 
-_ROWS = "json_to_recordset($2::json) AS x(t text, k text, b text, a text)"
+_ROWS = "json_to_recordset($2::json) AS x(t text, k text, b text, a text, n boolean)"
+_NEXT = "nextval('mirror.stray_order')"
 
 
 class Discarded(NamedTuple):
@@ -78,22 +79,31 @@ class KeptStrays:
             (self._source, since),
         )
 
-    def overwrite(self, strays: Sequence[Stray], processes: Sequence[str]) -> None:
-        """Keep rows that the mirror is about to write over, with what Postgres has. May be done again."""
+    def next(self) -> int:
+        """A number of ``mirror.stray_order``."""
+        [[number]] = self._conn.execute(f"SELECT {_NEXT}").fetchall()
+        return int(number)
+
+    def overwrite(self, strays: Sequence[Stray], processes: Sequence[str], batch: int) -> None:
+        """Keep rows that the mirror is about to write over, with what Postgres has. May be done again.
+
+        ``batch``: of :meth:`next`, since the file cannot be written by programs.
+        """
         rows = _as_json(strays)
         with self._conn.transaction():
             same = "s.source_id = $1::bigint AND s.source_table = x.t AND s.key = x.k"
             self._conn.execute(
-                f"UPDATE mirror.strays s SET state = 'overwritten', after = x.a::json FROM {_ROWS}"
-                f" WHERE {same} AND s.state = 'in file'",
-                (self._source, rows),
+                "UPDATE mirror.strays s SET state = 'overwritten', after = x.a::json, overwritten = $3::bigint"
+                f" FROM {_ROWS} WHERE {same} AND s.state = 'in file'",
+                (self._source, rows, str(batch)),
             )
             self._conn.execute(
-                "INSERT INTO mirror.strays (source_id, source_table, key, before, after, state, processes, compared_at)"
-                f" SELECT $1::bigint, t, k, b::json, a::json, 'overwritten', $3::text[], now() FROM {_ROWS}"
-                f" WHERE NOT EXISTS (SELECT FROM mirror.strays s WHERE {same} AND s.state <> 'in file'"
+                "INSERT INTO mirror.strays (source_id, source_table, key, before, after, state, processes, compared_at,"
+                " before_known, overwritten)"
+                " SELECT $1::bigint, t, k, b::json, a::json, 'overwritten', $3::text[], now(), n, $4::bigint"
+                f" FROM {_ROWS} WHERE NOT EXISTS (SELECT FROM mirror.strays s WHERE {same} AND s.state <> 'in file'"
                 " AND s.after::text IS NOT DISTINCT FROM x.a)",
-                (self._source, rows, list(processes)),
+                (self._source, rows, list(processes), str(batch)),
             )
 
     def truncated(self, snapshot: str, table: str | None = None) -> bool:
@@ -130,16 +140,17 @@ class KeptStrays:
     def all_written_over(self, table: str) -> None:
         """The mirror is about to write over all rows of a table."""
         self._conn.execute(
-            "UPDATE mirror.strays SET state = 'overwritten' WHERE source_id = $1::bigint AND source_table = $2::text"
-            " AND state = 'in file'",
+            f"UPDATE mirror.strays SET state = 'overwritten', overwritten = {_NEXT}"
+            " WHERE source_id = $1::bigint AND source_table = $2::text AND state = 'in file'",
             (self._source, table),
         )
 
     def written_over(self, table: str, keys: Sequence[str]) -> None:
         """The mirror is about to write Postgres' rows over these, where they are kept."""
         self._conn.execute(
-            "UPDATE mirror.strays SET state = 'overwritten' WHERE source_id = $1::bigint AND source_table = $2::text"
-            " AND key = ANY ($3::text[]) AND state = 'in file'",
+            f"UPDATE mirror.strays SET state = 'overwritten', overwritten = {_NEXT}"
+            " WHERE source_id = $1::bigint AND source_table = $2::text AND key = ANY ($3::text[])"
+            " AND state = 'in file'",
             (self._source, table, list(keys)),
         )
 
@@ -178,4 +189,6 @@ class KeptStrays:
 
 
 def _as_json(strays: Sequence[Stray]) -> str:
-    return json.dumps([{"t": one.table, "k": one.key, "b": one.before, "a": one.after} for one in strays])
+    return json.dumps(
+        [{"t": one.table, "k": one.key, "b": one.before, "a": one.after, "n": one.before_known} for one in strays]
+    )

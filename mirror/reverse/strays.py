@@ -7,7 +7,7 @@ snapshot, a program has written to it. The rows that it does not take (``mirror.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -16,7 +16,7 @@ from mirror.core.sql_values import decoded, with_classes
 from mirror.core.values import Row, Value
 from mirror.parity.values import Cell, same
 from mirror.postgres.codecs import Unfit, decode, json_array, json_object
-from mirror.postgres.target import Target
+from mirror.postgres.target import ROWID, Target
 from mirror.reverse.rows import Found, TableRows
 from mirror.reverse.writer import SqliteWriter, key_condition
 
@@ -34,9 +34,11 @@ class Stray(NamedTuple):
     table: str
     key: str
     before: str | None
-    """The row in Postgres; None: there is none, or it is not known any more."""
+    """The row in Postgres; None: there is none, or it is not known."""
     after: str | None
     """The row in the file; None: there is none."""
+    before_known: bool = True
+    """Whether Postgres had that row, or none, when the program wrote."""
 
 
 class Differing(NamedTuple):
@@ -103,12 +105,12 @@ class FileRows:
         text = f"SELECT {quoted(column)} IS ? COLLATE BINARY FROM {self._table} WHERE {condition}"
         return [tuple(found) for found in self._writer.read(text, [theirs, *bound])] == [(1,)]
 
-    def stray(self, one: Differing) -> Stray:
+    def stray(self, one: Differing, *, before_known: bool = True) -> Stray:
         """A difference, to be kept."""
         before, after = (
             None if row is None else json_object(self._columns, row, _WHOLE) for row in (one.before, one.after)
         )
-        return Stray(self.target.source, json_array(one.key), before, after)
+        return Stray(self.target.source, json_array(one.key), before, after, before_known)
 
 
 def differing(file: FileRows, rows: TableRows, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Differing]:
@@ -142,6 +144,16 @@ def key_text(rows: TableRows, key: Row) -> list[str] | None:
         return None if any(value is None for value in key) else rows.key_text(key)
     except Unfit:
         return None
+
+
+def number_column(target: Target) -> str | None:
+    """The column of Postgres that is the whole key, and has whole numbers, as SQLite gives them; None: none is."""
+    if target.key is None:
+        return ROWID
+    if len(target.key) != 1:
+        return None
+    [column] = [column for column in target.columns if column.name == target.key[0]]
+    return column.name if (column.pg_type, column.codec) == ("bigint", "") else None
 
 
 def key_of(text: str) -> Row:
@@ -178,11 +190,15 @@ class Overwritten(NamedTuple):
 
 
 def overwritten(
-    file: FileRows, found: Sequence[Found], before: dict[tuple[str, ...], Row | None] | None
+    file: FileRows,
+    found: Sequence[Found],
+    before: dict[tuple[str, ...], Row | None] | None,
+    new: Collection[tuple[str, ...]] = (),
 ) -> Overwritten:
     """What programs have written to rows that Postgres has written, too. ``found``: the rows as Postgres has them now.
 
     ``before``: as the file should have them yet, by key; None: not known, so any other row than ``found`` counts.
+    ``new``: keys of which it is known that Postgres had no row.
     """
     result = Overwritten([], [])
     for one in found:
@@ -195,5 +211,6 @@ def overwritten(
         if file.is_same(one.key, mine, one.row):
             result.equal.append(json_array(one.key))
         else:
-            result.strays.append(file.stray(Differing(one.key, one.text, earlier, mine)))
+            known = before is not None or tuple(one.text) in new
+            result.strays.append(file.stray(Differing(one.key, one.text, earlier, mine), before_known=known))
     return result

@@ -30,7 +30,7 @@ from mirror.reverse.openers import openers
 from mirror.reverse.proof import compare_written
 from mirror.reverse.rows import Found, Since
 from mirror.reverse.side import Side
-from mirror.reverse.strays import FileRows, Stray, differing, key_of, key_text, overwritten, parts
+from mirror.reverse.strays import FileRows, Stray, differing, key_of, key_text, number_column, overwritten, parts
 from mirror.reverse.writer import SqliteWriter
 
 #: For so many times as long as a comparison of all rows took, no other begins.
@@ -166,7 +166,7 @@ class StrayWatch:
         if before.is_open:
             if self._writer.foreign and self._writer.disturbs(pending.tables):
                 self._find(before, self.kept.now(), self.kept.rejected, since.snapshot)
-            return Guard(self, self._files, before, now, foreign=self._writer.foreign)
+            return Guard(self, self._files, before, now, since, pending, foreign=self._writer.foreign)
         found, _ = self._find(
             now,
             self.kept.now(),
@@ -174,7 +174,9 @@ class StrayWatch:
             pending.snapshot,
         )
         doubt = bool(found or pending.in_file or self.touched)
-        return Guard(self, self._files, None, now, foreign=doubt) if doubt or pending.discarded else None
+        return (
+            Guard(self, self._files, None, now, since, pending, foreign=doubt) if doubt or pending.discarded else None
+        )
 
     def _pending(
         self, now: Side, since: Since, pending: Pending, table: str, keys: list[list[str]]
@@ -192,11 +194,21 @@ class Guard:
     """Looks at rows before a batch writes over them."""
 
     def __init__(
-        self, watch: StrayWatch, files: Mapping[str, FileRows], before: Side | None, now: Side, *, foreign: bool
+        self,
+        watch: StrayWatch,
+        files: Mapping[str, FileRows],
+        before: Side | None,
+        now: Side,
+        since: Since,
+        pending: Pending,
+        *,
+        foreign: bool,
     ) -> None:
         """``foreign``: a program may have written what is not known yet."""
         self._foreign = foreign
         self._watch, self._files, self._before, self._now = watch, files, before, now
+        self._since, self._truncated = since, {name for name, whole in pending.tables.items() if whole}
+        self._number: int | None = None
         self._undone: list[Discarded] = []
 
     def checked(self, table: str, found: Iterable[Found]) -> Iterator[Found]:
@@ -207,10 +219,15 @@ class Guard:
 
     def _look(self, table: str, part: Sequence[Found]) -> None:
         kept, before = self._watch.kept, None
-        if self._before is not None:
+        new: set[tuple[str, ...]] = set()
+        if table in self._truncated:
+            pass  # which empties it in earlier snapshots, too
+        elif self._before is not None:
             keys = [one.text for one in part]
             before = {tuple(one.text): one.row for one in self._before.rows[table].by_keys(keys)}
-        result = overwritten(self._files[table], part, before)
+        else:
+            new = self._new(table, part)
+        result = overwritten(self._files[table], part, before, new)
         if result.equal:
             kept.forget(table, result.equal)
         strays = result.strays
@@ -222,9 +239,26 @@ class Guard:
             known = kept.known(table, [stray.key for stray in strays])
             self._keep([stray for stray in strays if stray.key in known])
 
+    def _new(self, table: str, part: Sequence[Found]) -> set[tuple[str, ...]]:
+        """Keys of which Postgres had no row at the beginning of the batch: only then are there as many as have come.
+
+        Only whole numbers: other keys may be equal in two forms.
+        """
+        if number_column(self._files[table].target) is None:
+            return set()
+        query = SQL(
+            "SELECT o.key, sum(o.change) FROM mirror.outbox o WHERE {} AND o.source_table = {} AND o.key IN "
+        ).format(self._since.condition(), Literal(table)) + SQL(_AMONG + " GROUP BY o.key").format(
+            Literal(json.dumps([one.text for one in part]))
+        )
+        come = {tuple(key): int(change) for key, change in self._now.conn.execute(query)}
+        return {key for one in part if come.get(key := tuple(one.text)) == int(one.row is not None)}
+
     def _keep(self, strays: Sequence[Stray]) -> None:
         if strays:
-            self._watch.kept.overwrite(strays, list(self._watch.suspects))
+            if self._number is None:
+                self._number = self._watch.kept.next()
+            self._watch.kept.overwrite(strays, list(self._watch.suspects), self._number)
 
     def whole(self, table: str) -> None:
         """Look at all rows of a table that was truncated: what it had before is known nowhere."""
@@ -233,7 +267,11 @@ class Guard:
             return
         file = self._files[table]
         for part in parts(differing(file, self._now.rows[table])):
-            self._keep([file.stray(one._replace(before=None)) for one in part])
+            there = [one._replace(before=None) for one in part if one.after is not None]
+            self._keep([file.stray(one, before_known=False) for one in there])
+            # A row that the file has not is a new one of Postgres, or one that a program is known to have deleted.
+            if gone := [json_array(one.key) for one in part if one.after is None]:
+                self._watch.kept.written_over(table, gone)
 
     def touched(self, rows: Iterable[tuple[str, Row]]) -> None:
         """Rows that triggers have written to get what Postgres has."""

@@ -9,6 +9,7 @@ CREATE TABLE mirror.outbox (
     xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),
     source_table text NOT NULL,
     key          text[],                        -- in Postgres' text forms; of bytea the hexadecimal digits
+    change       smallint,                      -- how many rows more have the key: 1, 0 or -1; NULL: of a TRUNCATE
     written_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 -- By transaction: a long one, while it is open, keeps dead rows in the table, and they are not read.
@@ -39,22 +40,47 @@ CREATE TABLE mirror.reverse_rejects (
 );
 CREATE INDEX reverse_rejects_table ON mirror.reverse_rejects (source_id, source_table);
 
+-- What was seen of strays, and what the mirror did, in this order. Not by the time: a clock may be set back.
+CREATE SEQUENCE mirror.stray_order;
+
 -- Rows that programs have written to the file after the switch, and so not to Postgres.
 CREATE TABLE mirror.strays (
     stray_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
     source_table text NOT NULL,
     key          text NOT NULL,                 -- SQLite's values, as in mirror.rejects
-    before       json,                          -- the row that Postgres had; NULL: none, or (overwritten) not known
+    before       json,                          -- the row that Postgres had; NULL: none, or not known
+    before_known boolean NOT NULL DEFAULT true, -- false: whether Postgres had a row is not known
     after        json,                          -- the row as the program left it in the file; NULL: it deleted the row
     state        text NOT NULL CHECK (state IN ('in file', 'overwritten', 'discarded')),
     processes    text[] NOT NULL,               -- that had the file open when it was noticed
     seen_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    compared_at  timestamptz NOT NULL           -- when the comparison began that has found it last
+    compared_at  timestamptz NOT NULL,          -- when the comparison began that has found it last
+    seen         bigint NOT NULL DEFAULT nextval('mirror.stray_order'),  -- since then it is known as it is in after
+    overwritten  bigint                         -- the batch that wrote over it; until then the file had the program's row
 );
 -- Overwritten: Postgres wrote the row, too, and the file has that. Discarded: the file gets Postgres' row with the next batch.
 CREATE UNIQUE INDEX strays_in_file ON mirror.strays (source_id, source_table, md5(key)) WHERE state <> 'overwritten';
 CREATE INDEX strays_source ON mirror.strays (source_id, state);
+
+CREATE FUNCTION mirror.note_stray() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.seen := nextval('mirror.stray_order');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER note_stray BEFORE UPDATE ON mirror.strays
+    FOR EACH ROW WHEN (OLD.after::text IS DISTINCT FROM NEW.after::text) EXECUTE FUNCTION mirror.note_stray();
+
+-- Strays that were adopted under another number than the program's, because Postgres has given that one, too. Other
+-- strays may refer to them by the number that they had.
+CREATE TABLE mirror.stray_numbers (
+    source_id    bigint NOT NULL REFERENCES mirror.sources ON DELETE CASCADE,
+    source_table text NOT NULL,
+    number       bigint NOT NULL,
+    new_number   bigint NOT NULL,
+    until        bigint NOT NULL                -- in mirror.stray_order: by then the file had the program's row
+);
+CREATE INDEX stray_numbers_source ON mirror.stray_numbers (source_id);
 
 -- Which store programs use: 1 both, and SQLite's for reads; 2 both, and Postgres for reads; 3 Postgres alone. No row: 1.
 CREATE TABLE mirror.phase (

@@ -396,9 +396,10 @@ class FleetWorld:
     def settle_strays(self, how: str) -> None:
         """Adopt strays, or throw them away (``--adopt``, ``--discard``); of overwritten ones Postgres has another."""
         if how == "--adopt":
-            done = self.cli.run("cutover", "strays", self.source, how)
-            refused = [line for line in done.out.splitlines() if "Postgres has written the row since" not in line]
-            assert done.code in (0, 1) and len(refused) == 1, done
+            done = self.cli.run("cutover", "strays", self.source, how, "--json")
+            assert done.code in (0, 1), done
+            (found,) = json.loads(done.out)["sources"]
+            assert all("Postgres has written the row since" in one["reason"] for one in found["left"]), done
             self.adopted |= self.strays
         done = self.cli.run("cutover", "strays", self.source, "--discard")
         assert done.code == 0, done
