@@ -34,7 +34,7 @@ from mirror.cli.options import (
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
-from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SourceError
+from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
 from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
@@ -276,12 +276,15 @@ def _again(settings: Settings, source: Path) -> str:
 
 def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
     failed = [*gave_up, *supervisor.errors]
+    if len(supervisor.pipelines) > sum(isinstance(error, SealedError) for error in failed):
+        # Finalized before it began, beside others that are mirrored: that is all that there is to do.
+        failed = [error for error in failed if not isinstance(error, SealedError)]
     for error in failed:
         if isinstance(error, OthersWroteError):
             advise_replacing(error, _again(settings, Path(error.place)))
     for pipeline in supervisor.pipelines:
         state = pipeline.status
-        if pipeline.error is None and state.reverse is not None:
+        if state.reverse is not None and pipeline.error not in failed:
             click.echo(f"{Path(state.source).name}: {_moved(state.report())}")
         elif pipeline.error is None:
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""

@@ -239,9 +239,10 @@ def moved_text(report: StatusReport) -> str:
         return "it was moved to Postgres, and what programs write there is not carried into the file any more"
     if report.phase is Phase.REVERSE:
         return "it was moved to Postgres: what programs write there is carried into the file"
+    until = "`mirror up` runs again" if report.phase is Phase.STOPPED else "the mirror can go on"
     return (
-        "it was moved to Postgres: what programs write there is not carried into the file until the mirror carries it"
-        " again; nothing is lost meanwhile"
+        "it was moved to Postgres: what programs write there is not carried into the file until"
+        f" {until}; nothing is lost meanwhile"
     )
 
 

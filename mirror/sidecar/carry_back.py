@@ -146,7 +146,11 @@ def carry_back(
                     follower = None
                 agreements.refuse(error)
                 if isinstance(error, WayBackLostError):
-                    window.end_lost(error.detail)
+                    try:
+                        window.end_lost(error.detail)
+                    except SealedError as ended:  # not as was planned
+                        operation, place, step = error.operation, error.place, ended.next_step
+                        raise WayBackLostError(operation, place, ended.detail, next_step=step) from error
                 if isinstance(error, SealedError) and begun:
                     status.has_ended(error.detail)
                     logger.info("{}: {}: nothing is carried into the file any more", name, error.detail)

@@ -388,7 +388,8 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.phase is Phase.WAITING:
         steps.append("nothing, or repair what the last error names; the mirror goes on by itself")
     if is_lost(report):
-        steps.append(f"`mirror cutover finalize {source}` ends the way back, without a comparison")
+        assert report.error is not None
+        steps.append(report.error["next_step"])
     elif report.phase is Phase.FAILED:
         steps.append(f"put right what the last error names, and start `mirror up {source}`")
     if report.phase is Phase.STOPPED and (report.reverse is None or not report.reverse.ended):

@@ -235,7 +235,8 @@ class SupervisedSource:
             )
             return
         if isinstance(error, _MOVED):
-            logger.error("{}: mirroring has ended: {}", self.task.database.name, text)
+            level = "WARNING" if isinstance(error, SealedError) else "ERROR"
+            logger.log(level, "{}: mirroring has ended: {}", self.task.database.name, text)
             return
         again = "by itself when the file changes, or " if self._restarts and not isinstance(error, _FOR_GOOD) else ""
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
