@@ -54,7 +54,7 @@ from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
         "mirror up memory.db dashboard.db --postgres postgresql://localhost/app",
         "mirror up memory.db --once",
         codes={
-            0: "stopped by Ctrl-C or SIGTERM, or all moves to Postgres were finalized; with --once: all is in Postgres",
+            0: "stopped (Ctrl-C, SIGTERM) or finalized; with --once: all is in Postgres",
             2: "an error; with --once also: Postgres refuses a table",
         },
     ),

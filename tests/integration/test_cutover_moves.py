@@ -442,10 +442,10 @@ def test_what_an_operator_reads(
         assert refused.code == 2 and "moved to Postgres" in refused.out + refused.err
         assert status()["last_error"] is None and status()["rejects"] == 0
         shown = cli.run("status", database).out
-        assert "carrying back" in shown and "what programs write there is carried into the file" in shown
+        assert "what programs write there is carried into the file" in shown
         assert "1 rows of Postgres are not in the file" in shown and "mirror rejects list" in shown
         listed = cli.run("rejects", "list")
-        assert all(word in listed.out for word in ("source.db", "notes", "5", "CHECK constraint failed")), listed
+        assert all(word in listed.out for word in ("source.db", "notes", "5", "constraint")), listed
         found = json.loads(cli.run("rejects", "list", "--json").out)
         (row,) = found["way_back"]
         assert found["rejects"] == [] and (row["source"], row["table"], row["key"]) == (str(database), "notes", ["5"])
