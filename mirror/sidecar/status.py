@@ -318,8 +318,9 @@ class SourceStatus:
         self.reverse = replace(self.reverse, kept_open="", ended=why)
 
     def is_interrupted(self, error: MirrorError) -> None:
-        """An error has interrupted the mirror, which retries. That the source was moved is none."""
+        """An error has interrupted the mirror, which retries. That the source was moved is none to report."""
         if isinstance(error, SealedError):
+            self.phase = Phase.WAITING  # no more following, so that it is not published as followed
             return
         self._set_error(Phase.WAITING, error)
         self.interruptions += 1
