@@ -293,6 +293,8 @@ def _move(
                 if not as_json and event != "begun":
                     print_line(console, _MARKS[event], f" {step.words}" + (f": {detail}" if detail else ""))
 
+            if len(known) > 1 and not as_json:
+                print_line(console, str(source), style="bold")
             with _opened(source, dsn, settings, acknowledged, fence) as move:
                 move.reverse_window = reverse_window
                 move.ending.acknowledged = final and ending.ACKNOWLEDGED in acknowledged

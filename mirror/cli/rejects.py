@@ -1,4 +1,4 @@
-"""``mirror rejects``: rows that Postgres cannot hold."""
+"""``mirror rejects``: rows that Postgres cannot hold, and, of the way back, rows that the file does not take."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def rejects() -> None:
     """List, or try again, rows that Postgres cannot hold.
 
     Such a row (a NUL in its key, say) is kept whole in the table mirror.rejects. It moves into its own table as soon
-    as it is changed in SQLite to something that Postgres can hold.
+    as it is changed in SQLite to something that Postgres can hold. After a move to Postgres (`mirror cutover`), rows of
+    Postgres that the file does not take are listed, too.
     """
 
 
@@ -60,17 +61,30 @@ def rejects() -> None:
 @json_option
 @click.option("--table", "tables", multiple=True, help="List only the rows of this table (may be repeated).")
 def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
-    """List the rows that Postgres cannot hold, each with its key and the reason. --json shows the rows whole."""
+    """List the rows that Postgres cannot hold, each with its key and the reason. --json shows the rows whole.
+
+    In phase 3 of `mirror cutover` also those that Postgres has and the file does not take, by the names of the file's
+    tables; --json has them in "way_back".
+    """
     with postgres_of(settings) as dsn:
-        found = [row for source in settings.known() for row in _rejects(dsn, source, schema_of(settings, source))]
+        known = [(source, schema_of(settings, source)) for source in settings.known()]
+        found = [row for source, schema in known for row in _rejects(dsn, source, schema)]
+        back = [row for source, schema in known for row in _way_back(dsn, source, schema)]
     found = [row for row in found if not tables or row["table"] in tables]
+    back = [row for row in back if not tables or row["table"] in tables]
     if as_json:
-        click.echo(json.dumps({"version": 1, "rejects": found}, indent=2))
+        click.echo(json.dumps({"version": 1, "rejects": found, "way_back": back}, indent=2))
         return
     console = Console()
-    if not found:
+    if found:
+        _show(found, console)
+    if back:
+        _show_way_back(back, console)
+    if not found and not back:
         print_line(console, "no rejects: Postgres has every row")
-        return
+
+
+def _show(found: list[dict[str, Any]], console: Console) -> None:
     table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "row", box=SIMPLE_HEAD)
     for row in found:
         data = row["row"] if len(row["row"]) <= _SHOWN else row["row"][:_SHOWN] + "…"
@@ -78,6 +92,17 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
         table.add_row(*map(text, cells))
     print_table(console, table)
     print_line(console, "next: change the rows in the source; `mirror rejects retry` tries all of them again")
+
+
+def _show_way_back(found: list[dict[str, Any]], console: Console) -> None:
+    """Rows of Postgres that the file does not take."""
+    print_line(console, "rows of Postgres that the file does not take:")
+    table = Table(Column("source"), "table", "key", Column("reason", overflow="fold"), "first seen", box=SIMPLE_HEAD)
+    for row in found:
+        seen = row["first_seen"].partition(".")[0]
+        table.add_row(*map(text, (Path(row["source"]).name, row["table"], ", ".join(row["key"]), row["reason"], seen)))
+    print_table(console, table)
+    print_line(console, "next: change or delete them in Postgres; they are tried again with all that is carried back")
 
 
 @rejects.command(
@@ -119,4 +144,15 @@ def _rejects(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
             return []
         rows = cursor.execute(statement("rejects_list"), (str(source), schema)).fetchall()
     names = ("table", "key", "reason", "row", "position", "first_seen")
+    return [{"source": str(source), **dict(zip(names, row, strict=True))} for row in rows]
+
+
+def _way_back(dsn: str, source: Path, schema: str) -> list[dict[str, Any]]:
+    """Rows of Postgres that the file does not take: table and key (texts of Postgres) as the mirror knows them."""
+    with translated("read the rejects of the way back"), connect(dsn, autocommit=False) as connection:
+        cursor = psycopg.RawCursor(connection)
+        if cursor.execute("SELECT to_regclass('mirror.reverse_rejects') IS NULL").fetchone() == (True,):
+            return []
+        rows = cursor.execute(statement("rejects_back"), (str(source), schema)).fetchall()
+    names = ("table", "key", "reason", "first_seen")
     return [{"source": str(source), **dict(zip(names, row, strict=True))} for row in rows]

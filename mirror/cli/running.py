@@ -16,6 +16,10 @@ from mirror.core.folders import source_folder
 from mirror.core.rules import NO_RULES, Rules
 from mirror.core.source_settings import remembered_schema
 from mirror.core.status import Phase
+from mirror.postgres.failures import translated
+from mirror.postgres.migrate import statement
+from mirror.postgres.phase import require_unsealed
+from mirror.postgres.sessions import connect
 
 if TYPE_CHECKING:
     from mirror.sidecar.supervisor import Supervisor
@@ -32,13 +36,15 @@ def gate_of(
 
     The latter catches up from where the last one stopped, but never copies the source again: that would hide what
     parity is to find. Raises ``StateError`` if there is no saved position to go on from, or the source is mirrored
-    into another schema, ``ControlError`` if a mirror is running and does not answer. ``options``: what the command that
+    into another schema, ``SealedError`` if none is running and the source was moved to Postgres, ``ControlError`` if a
+    mirror is running and does not answer. ``options``: what the command that
     starts the mirror needs besides the source's name, with a space in front. ``rules``: those of mirror.json.
     """
     folder = source_folder(state_dir, source)
     try:
         client = ControlClient(folder)
     except NotRunningError:
+        _require_unmoved(source, dsn, schema)
         if not (folder / "shadow.json").exists():
             raise StateError(
                 "check parity",
@@ -60,6 +66,16 @@ def gate_of(
         # First a status request: a mirror that does not answer fails here, within seconds.
         _require_schema(source, str(client.status().schema), schema)
         yield client
+
+
+def _require_unmoved(source: Path, dsn: str, schema: str) -> None:
+    """Raise ``SealedError`` if the source was moved to Postgres: a mirror that starts would carry writes back."""
+    with connect(dsn, name="mirror", raw=True) as conn, translated("read the phase", str(source)):
+        if conn.execute("SELECT to_regclass('mirror.phase') IS NULL").fetchone() == (True,):
+            return
+        row = conn.execute(statement("reverse_read"), (str(source), schema)).fetchone()
+        if row is not None:
+            require_unsealed(conn, row[0], str(source))
 
 
 @contextmanager

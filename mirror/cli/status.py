@@ -23,7 +23,7 @@ from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, StateError
 from mirror.core.folders import source_folder
-from mirror.core.status import Phase, StatusDocument, StatusReport, encode, kept_text
+from mirror.core.status import Phase, StatusDocument, StatusReport, encode, kept_text, moved_text
 from mirror.parity.proof import described
 from mirror.sidecar.refused import causes
 from mirror.sidecar.status import kept_report, next_steps
@@ -119,7 +119,7 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
             report.captured or "-",
             report.applied or "-",
             f"{report.commits:,}",
-            str(report.rejects),
+            str(report.rejects + (0 if report.reverse is None or report.reverse.ended else report.reverse.rejects)),
             str(len(report.gaps)),
         )
     print_table(console, table)
@@ -149,7 +149,9 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
         print_line(
             console, f"{name}: not in WAL mode: after each change all pages of the file are compared, which is slower"
         )
-    if report.reverse is not None and report.reverse.until is not None:
+    if report.reverse is not None:
+        print_line(console, f"{name}: {moved_text(report)}")
+    if report.reverse is not None and report.reverse.until is not None and not report.reverse.ended:
         until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(report.reverse.until))
         print_line(console, f"{name}: reverse window until {until}: then the way back ends by itself")
     parity = report.parity
@@ -229,7 +231,9 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
     proof = described(folder)
     parity = f"mirror parity {shlex.quote(str(source))}{options}"
     # A repair does not help against what Postgres refuses: the step for that is among the others.
-    if proof.proof == "different" and proof.repairable:
+    if report.reverse is not None:
+        pass  # it is refused: Postgres is the original
+    elif proof.proof == "different" and proof.repairable:
         steps.append(f"{parity} --repair")
     elif proof.proof == "not checked":
         steps.append(f"{parity}  # the last comparison could not check all")

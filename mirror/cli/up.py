@@ -34,11 +34,11 @@ from mirror.cli.options import (
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
-from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SourceError
+from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
 from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
-from mirror.core.status import Phase
+from mirror.core.status import Phase, StatusReport, moved_text
 from mirror.replica.source_connection import OpenSource
 from mirror.replica.unmerged import commits_stay_in_log
 from mirror.sidecar.parity_watch import ParityWatch
@@ -54,7 +54,7 @@ from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
         "mirror up memory.db dashboard.db --postgres postgresql://localhost/app",
         "mirror up memory.db --once",
         codes={
-            0: "stopped by Ctrl-C or SIGTERM; with --once: all is in Postgres",
+            0: "stopped (Ctrl-C, SIGTERM) or finalized; with --once: all is in Postgres",
             2: "an error; with --once also: Postgres refuses a table",
         },
     ),
@@ -276,12 +276,17 @@ def _again(settings: Settings, source: Path) -> str:
 
 def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[MirrorError], once: bool) -> None:
     failed = [*gave_up, *supervisor.errors]
+    if len(supervisor.pipelines) > sum(isinstance(error, SealedError) for error in failed):
+        # Finalized before it began, beside others that are mirrored: that is all that there is to do.
+        failed = [error for error in failed if not isinstance(error, SealedError)]
     for error in failed:
         if isinstance(error, OthersWroteError):
             advise_replacing(error, _again(settings, Path(error.place)))
     for pipeline in supervisor.pipelines:
         state = pipeline.status
-        if pipeline.error is None:
+        if state.reverse is not None and pipeline.error not in failed:
+            click.echo(f"{Path(state.source).name}: {_moved(state.report())}")
+        elif pipeline.error is None:
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
             where = f"is at {state.applied}" if state.applied else "has nothing yet"
             click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
@@ -298,7 +303,34 @@ def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[Mirror
         raise failed[-1]
     if once and any(pipeline.status.refusals for pipeline in supervisor.pipelines):
         sys.exit(2)
-    click.echo(f"Next: `mirror parity {shlex.quote(str(settings.sources[0]))}{settings.options}` compares every value.")
+    reports = [pipeline.status.report() for pipeline in supervisor.pipelines]
+    if settings.dsn is None and any(report.reverse is not None for report in reports):
+        click.echo("The embedded Postgres ends with this command, and programs that were moved need it.")
+    _say_next(reports, settings)
+
+
+def _moved(report: StatusReport) -> str:
+    """What a mirror that ends leaves of a source that was moved to Postgres."""
+    assert report.reverse is not None
+    rejects = report.reverse.rejects
+    if report.reverse.ended:
+        return f"{moved_text(report)}; there is nothing left to do for the mirror"
+    return moved_text(report) + (f"; the file does not take {rejects:,} rows of Postgres" if rejects else "")
+
+
+def _say_next(reports: Sequence[StatusReport], settings: Settings) -> None:
+    """For the first source that is mirrored; else for the first that is carried back."""
+    options = settings.options
+    for report in reports:
+        if report.reverse is None:
+            click.echo(f"Next: `mirror parity {shlex.quote(report.source)}{options}` compares every value.")
+            return
+    for report in reports:
+        if report.reverse is not None and not report.reverse.ended:
+            source = shlex.quote(report.source)
+            back = f"`mirror cutover rollback {source}{options}` goes back to the file"
+            click.echo(f"Next: `mirror up {source}{options}` carries on; {back}.")
+            return
 
 
 class _Bars:

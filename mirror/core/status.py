@@ -16,6 +16,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from mirror.core.errors import WayBackLostError
+
 #: Version of :class:`StatusReport` and of the JSON that ``mirror status --json`` prints.
 STATUS_VERSION = 1
 #: The file in a source's folder in which its mirror saves its last report.
@@ -122,6 +124,7 @@ class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):
         float | None, Meta(description="when the way back ends by itself (--reverse-window); null: it does not")
     ] = None
     kept_open: Annotated[str, Meta(description="why it did not end then; empty: that time has not come")] = ""
+    ended: Annotated[str, Meta(description="that the move was finalized, and why; empty: there is a way back")] = ""
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,6 +222,27 @@ def kept_text(report: KeptReport) -> str:
     return (
         f"{report.kept} is the table that was {report.table} before the program made another one of this name; it stays"
         f" as it is now, and these are still for it: {named(report.objects)}"
+    )
+
+
+def is_lost(report: StatusReport) -> bool:
+    """Whether the way back of a source that was moved to Postgres cannot go on."""
+    return report.error is not None and report.error.get("code") == WayBackLostError.code
+
+
+def moved_text(report: StatusReport) -> str:
+    """What there is to know of a source that was moved to Postgres (``reverse`` is there), in one line."""
+    assert report.reverse is not None
+    if report.reverse.ended:
+        return f"{report.reverse.ended}: programs use Postgres, and the file is an old copy"
+    if is_lost(report):
+        return "it was moved to Postgres, and what programs write there is not carried into the file any more"
+    if report.phase is Phase.REVERSE:
+        return "it was moved to Postgres: what programs write there is carried into the file"
+    until = "`mirror up` runs again" if report.phase is Phase.STOPPED else "the mirror can go on"
+    return (
+        "it was moved to Postgres: what programs write there is not carried into the file until"
+        f" {until}; nothing is lost meanwhile"
     )
 
 

@@ -428,7 +428,7 @@ class Move:
                 "go back to the file",
                 str(self.source),
                 f"it does not take {rejects:,} rows that Postgres has",
-                next_step="look at mirror.reverse_rejects, and change or delete them in Postgres",
+                next_step="`mirror rejects list` shows them: change or delete them in Postgres",
             )
         with translated("look at the way back", str(self.source)):
             strays.require_none(self.conn, self.source_id, str(self.source))

@@ -302,7 +302,11 @@ def set_all(
                 to = Literal(there.sign * there.wanted)
                 cursor.execute(SQL("ALTER SEQUENCE {} RESTART WITH {}").format(each.sql, to))
         cursor.execute(_LIMIT, before)
-    said = f"{count:,} of {len(used):,} set, the others were above already"
+    said = f"{count:,} of {len(used):,} set"
+    if not used:
+        said = "no column in Postgres has one"
+    elif count < len(used):
+        said = f"{said}, the others were above already"
     unset = _unset(found)
     return f"{said}; not set: {', '.join(unset)}" if unset else said
 

@@ -45,7 +45,7 @@ class WayBack(NamedTuple):
         parts = [
             f"the way back is lost: {self.lost}" if self.lost is not None else "",
             f"{self.strays:,} rows are in the file alone: `mirror cutover strays` shows them" if self.strays else "",
-            f"{self.rejects:,} rows are in Postgres alone: the file does not take them (mirror.reverse_rejects)"
+            f"{self.rejects:,} rows are in Postgres alone: the file does not take them (`mirror rejects list`)"
             if self.rejects
             else "",
         ]

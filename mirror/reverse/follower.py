@@ -181,7 +181,7 @@ class ReverseFollower:
             "carry writes back",
             str(self._database),
             f"the way back is lost: {why}",
-            next_step="finalize the move, or copy the source's tables back by hand",
+            next_step="`mirror cutover finalize` ends it; or copy the source's tables back by hand",
         )
 
     def _describe(self) -> None:

@@ -14,13 +14,14 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import FencedError, MirrorError, SealedError, SourceError, WayBackLostError
 from mirror.core.faults import Faults
 from mirror.core.place import other_name, was_touched
-from mirror.core.status import Phase, ReverseReport
+from mirror.core.status import ReverseReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.phase import require_unsealed
 from mirror.postgres.sessions import connect
 from mirror.reverse.follower import ReverseFollower
 from mirror.sidecar.agreements import Agreements
+from mirror.sidecar.mailbox import Stopped
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.reverse_window import ReverseWindow
 from mirror.sidecar.source_folder import SourceTask
@@ -86,7 +87,8 @@ def carry_back(
 
     ``serve``: answers requests; ``check``: raises when the mirror is to end. Both are called again and again.
     ``connected``: the programs that are, through a hook. When the reverse window has elapsed, the way back ends. Raises
-    :class:`~mirror.core.errors.WayBackLostError`, and ``SealedError`` for a source without a way back.
+    :class:`~mirror.core.errors.WayBackLostError`, ``Stopped`` when the move has been finalized meanwhile, and
+    ``SealedError`` for a source whose way back had ended before.
     """
 
     def meanwhile() -> None:
@@ -94,9 +96,10 @@ def carry_back(
         serve()
 
     publishing.say_moved(sealed=True)
+    status.was_moved()
     name = task.database.name
     backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
-    busy_until, said, strays = 0.0, "", 0
+    busy_until, said, strays, begun = 0.0, "", 0, False
     window = ReverseWindow(task, check)
     with ExitStack() as stack, agreements.served():
         follower: ReverseFollower | None = None
@@ -109,11 +112,12 @@ def carry_back(
                     follower = ReverseFollower.open(task.dsn, task.database, task.schema, faults, meanwhile)
                     stack.callback(follower.close)
                     publishing.say_moved(sealed=True, source_id=follower.source_id)
-                    status.carries_back(Phase.REVERSE)
+                    status.carries_back()
+                    begun = True
                     logger.info("{}: what is written in Postgres is carried into the file", name)
                 if not follower.is_wanted(at_once=publishing.was_asked()):
                     publishing.say_moved(sealed=False)
-                    logger.info("{}: it is mirrored into Postgres again", name)
+                    logger.info("{}: the file is the original again: it is copied anew, and then mirrored", name)
                     return
                 known = status.reverse or ReverseReport()
                 if (applied := follower.step()) is not None:
@@ -140,15 +144,24 @@ def carry_back(
                 )
                 backoff.reset()
                 if said:
-                    status.carries_back(Phase.REVERSE)
+                    status.carries_back()
                 said = ""
+                status.keep(task.folder)
             except MirrorError as error:
                 if follower is None or not follower.can_wait:
                     stack.close()
                     follower = None
                 agreements.refuse(error)
                 if isinstance(error, WayBackLostError):
-                    window.end_lost(error.detail)
+                    try:
+                        window.end_lost(error.detail)
+                    except SealedError as ended:  # not as was planned
+                        operation, place, step = error.operation, error.place, ended.next_step
+                        raise WayBackLostError(operation, place, ended.detail, next_step=step) from error
+                if isinstance(error, SealedError) and begun:
+                    status.has_ended(error.detail)
+                    logger.info("{}: {}: nothing is carried into the file any more", name, error.detail)
+                    raise Stopped from error
                 if not error.retryable:
                     raise
                 if str(error) != said:

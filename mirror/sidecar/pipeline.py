@@ -88,7 +88,7 @@ class Pipeline:
         self._folder = folder
         self._feed = CaptureFeed(task.database, link)
         self._source = SourceConnection(task.database, awaits=not task.resume_only, link=task.link)
-        self._reattach = ""
+        self._reattach = self._returned = ""
         self._may_discard, self._may_replace = task.discard_writes, task.replace_rows or task.discard_writes
         self._sink: Sink | None = None
         self._replica: Replica | None = None
@@ -150,7 +150,7 @@ class Pipeline:
         self.requests.sealed = sealed
         loop = (self._mailbox.serve, self._check, self._stopping, self._faults, self._publishing)
         carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers, self.requests.agreements)
-        self.requests.sealed = self.status.reverse = None
+        self.requests.sealed, self._returned = None, self.status.returns()
         self._source.was_ours()
 
     def _attempt(self) -> None:
@@ -386,7 +386,7 @@ class Pipeline:
             raise would_undo(self.task, written)
         remedy, why = disagreement(self._replica, self._sink, self.task, self._feed.until, self._check, bool(written))
         if remedy is Remedy.COPY:
-            self._resync(why)
+            self._resync(self._returned or why)
         elif remedy is Remedy.LOAD and self._replica is not None:
             if self._sink.position != self._replica.position:
                 self._forbid_resync(f"{why}; the state directory is at {self._replica.head.lsn}")
@@ -470,7 +470,7 @@ class Pipeline:
         )  # fmt: skip
         self._faults("snapshot:copied")
         self._load(replica, reason)
-        self._agreed = True
+        self._agreed, self._returned = True, ""
 
     def _load_again(self, replica: Replica, reason: str) -> None:
         """Make Postgres equal to a replica that is at the same position."""

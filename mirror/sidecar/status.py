@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 from msgspec.structs import replace
 
-from mirror.core.errors import MirrorError, SourceError
+from mirror.core.errors import MirrorError, SealedError, SourceError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import TableResult
@@ -36,6 +36,7 @@ from mirror.core.status import (
     RuleReport,
     StatusReport,
     encode,
+    is_lost,
     kept_text,
     named,
     saved_report,
@@ -295,19 +296,41 @@ class SourceStatus:
         self._set_error(Phase.WAITING, SourceError("follow the source", self.source, why, retryable=True))
         self.last_error = why
 
-    def carries_back(self, phase: Phase) -> None:
-        """It was moved to Postgres, and the way back works."""
-        self.phase, self.last_error, self.error, self.caught_up_at = phase, None, None, None
+    def was_moved(self) -> None:
+        """It was moved to Postgres: nothing of it waits to be applied there."""
+        self.behind_since = self.caught_up_at = None
         self.reverse = self.reverse or ReverseReport()
 
+    def carries_back(self) -> None:
+        """The way back works."""
+        self.phase, self.last_error, self.error = Phase.REVERSE, None, None
+
+    def returns(self) -> str:
+        """The file is the original again. Returns why it is copied whole then."""
+        self.reverse = None
+        return "the file is the original again"
+
+    def has_ended(self, why: str) -> None:
+        """Its move to Postgres was finalized: nothing is left to be done."""
+        self.was_moved()
+        assert self.reverse is not None
+        self.phase, self.last_error, self.error = Phase.STOPPED, None, None
+        self.reverse = replace(self.reverse, kept_open="", ended=why)
+
     def is_interrupted(self, error: MirrorError) -> None:
-        """An error has interrupted the mirror, which retries."""
+        """An error has interrupted the mirror, which retries. That the source was moved is none to report."""
+        if isinstance(error, SealedError):
+            self.phase = Phase.WAITING  # no more following, so that it is not published as followed
+            return
         self._set_error(Phase.WAITING, error)
         self.interruptions += 1
 
     def has_failed(self, error: MirrorError) -> None:
-        """The mirror has ended with an error that no retry can help."""
-        self._set_error(Phase.FAILED, error)
+        """The mirror has ended with an error that no retry can help. That its move was finalized is the planned end."""
+        if isinstance(error, SealedError):
+            self.has_ended(error.detail)
+        else:
+            self._set_error(Phase.FAILED, error)
 
     def _set_error(self, phase: Phase, error: MirrorError) -> None:
         self.phase, self.last_error, self.error = phase, str(error), error.to_dict()
@@ -322,6 +345,7 @@ class SourceStatus:
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
             self.escaped, self.widened, self.read_differences, self.virtual, self.omitted,
             self.rules, self.kept, self.others_wrote, self.overwritten,
+            self.reverse and replace(self.reverse, rows=0, applied_at=None),
         )  # fmt: skip
         if now == self._kept:
             return
@@ -364,9 +388,12 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     steps = []
     if report.phase is Phase.WAITING:
         steps.append("nothing, or repair what the last error names; the mirror goes on by itself")
-    if report.phase is Phase.FAILED:
+    if is_lost(report):
+        assert report.error is not None
+        steps.append(report.error["next_step"])
+    elif report.phase is Phase.FAILED:
         steps.append(f"put right what the last error names, and start `mirror up {source}`")
-    if report.phase is Phase.STOPPED:
+    if report.phase is Phase.STOPPED and (report.reverse is None or not report.reverse.ended):
         steps.append(f"start it with `mirror up {source}`")
     taken = [refusal.table for refusal in report.refusals if refusal.own_schema]
     if taken:
@@ -389,6 +416,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
     if report.reverse is not None and report.reverse.strays:
         found = f"{report.reverse.strays:,} rows were written to the file, and not to Postgres"
         steps.append(f"{found}: `mirror cutover strays {source}`")
+    if report.reverse is not None and report.reverse.rejects and not report.reverse.ended:
+        found = f"{report.reverse.rejects:,} rows of Postgres are not in the file, which does not take them"
+        steps.append(f"{found}: `mirror rejects list {source}`")
     if report.reverse is not None and report.reverse.kept_open:
         steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")
     if report.overwritten:

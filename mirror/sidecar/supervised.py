@@ -28,7 +28,7 @@ from loguru import logger
 
 from mirror.capture.link import CaptureLink
 from mirror.core.backoff import Backoff
-from mirror.core.errors import ControlError, FencedError, MirrorError
+from mirror.core.errors import ControlError, FencedError, MirrorError, SealedError, WayBackLostError
 from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
 from mirror.sidecar.pipeline import Pipeline
@@ -41,6 +41,11 @@ CHECK_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Seconds between two attempts, at most, to begin with a source that could not begin: an attempt costs little.
 LONGEST_WAIT = 5.0
+#: The source was moved to Postgres, and there is no way back: no start changes that.
+_MOVED = (SealedError, WayBackLostError)
+#: After these it is not started again when the file changes. Fenced: another mirror has the source in Postgres, and two
+#: that took turns would copy it each time.
+_FOR_GOOD = (FencedError, *_MOVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +182,8 @@ class SupervisedSource:
                 # It has changed since it began, as it was followed.
                 seen, self._logged = _Stamps.of(self.task.database), ""
             self._log(error)
-            if isinstance(error, FencedError):
-                return  # another mirror has the source in Postgres: two that took turns would copy it each time
+            if isinstance(error, _FOR_GOOD):
+                return
             if time.monotonic() - begun > LONGEST_PAUSE:
                 pause.reset()
             if not self._begin_again(seen, pause):
@@ -229,7 +234,11 @@ class SupervisedSource:
                 "{}: mirroring could not begin: {}; it begins {}with {}", self.task.database.name, text, again, command
             )
             return
-        again = "by itself when the file changes, or " if self._restarts and not isinstance(error, FencedError) else ""
+        if isinstance(error, _MOVED):
+            level = "WARNING" if isinstance(error, SealedError) else "ERROR"
+            logger.log(level, "{}: mirroring has ended: {}", self.task.database.name, text)
+            return
+        again = "by itself when the file changes, or " if self._restarts and not isinstance(error, _FOR_GOOD) else ""
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
         log.error(
             "{}: mirroring has ended: {}; it starts again {}with {}", self.task.database.name, text, again, command

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from tests.support.commands import CommandLine
+from tests.support.commands import CommandLine, stop
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, WriterError
 from tests.support.waiting import LIMIT, until
@@ -23,6 +25,16 @@ CONFIGURATION = """{
   "storage": {"backend": "dual", "readFrom": "sqlite"}, // phase 1
 }
 """
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Stopped at the end, if it still runs."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            stop(process)
 
 
 @pytest.fixture
@@ -382,3 +394,102 @@ def test_before_it_was_mirrored(cli: CommandLine, configuration: Path, writer: W
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
     error = cli.run("cutover", command).error
     assert "it is not mirrored here" in error and "run `mirror up" in error
+
+
+def test_what_an_operator_reads(
+    cli: CommandLine,
+    writer: Writer,
+    database: Path,
+    folder: Path,
+    configuration: Path,
+    postgres: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """With two sources: in phase 3, after a return, and after both were finalized."""
+    configuration.write_text(CONFIGURATION.replace("]", ', "../other.db"]'))
+    other, log = folder / "other.db", folder / "up.log"
+    writer.run("CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT CHECK (length(body) < 9))")
+
+    def status() -> dict[str, Any]:
+        found, _ = json.loads(cli.run("status", "--json").out)["sources"]
+        assert isinstance(found, dict)
+        return found
+
+    def up(phase: str) -> subprocess.Popen[str]:
+        with log.open("w") as file:
+            process = stack.enter_context(stopped(cli.start("up", stdout=file, stderr=file)))
+        until(lambda: status()["phase"] == phase, alive=lambda: process.poll() is None)
+        return process
+
+    def forward() -> None:
+        for number in (2, 3):
+            done = cli.run("cutover", "advance", "--acknowledge", "backups")
+            assert done.code == 0, done
+            lines = done.out.splitlines()
+            assert [line for line in lines if line.startswith("/")] == [str(database), str(other)]
+            assert lines.count(f"✓ record the phase: phase {number}") == 2
+            assert "0 of 0" not in done.out
+
+    with ExitStack() as stack:
+        second = stack.enter_context(Writer(other))
+        second.run("CREATE TABLE tasks(id INTEGER PRIMARY KEY)")
+        process = up("following")
+        assert cli.run("wait", "--timeout", LIMIT).code == 0 and cli.run("parity").code == 0
+        forward()
+        # A row that the file does not take, and a command that is refused: neither is an error of the mirror.
+        postgres.execute("INSERT INTO notes VALUES (5, 'too long for it')")
+        until(lambda: status()["reverse"]["rejects"] == 1)
+        refused = cli.run("parity", database)
+        assert refused.code == 2 and "moved to Postgres" in refused.out + refused.err
+        assert status()["last_error"] is None and status()["rejects"] == 0
+        shown = cli.run("status", database).out
+        assert "what programs write there is carried into the file" in shown
+        assert "1 rows of Postgres are not in the file" in shown and "mirror rejects list" in shown
+        listed = cli.run("rejects", "list")
+        assert all(word in listed.out for word in ("source.db", "notes", "5", "constraint")), listed
+        found = json.loads(cli.run("rejects", "list", "--json").out)
+        (row,) = found["way_back"]
+        assert found["rejects"] == [] and (row["source"], row["table"], row["key"]) == (str(database), "notes", ["5"])
+        assert row["reason"].startswith("CHECK constraint failed") and row["first_seen"]
+        assert json.loads(cli.run("rejects", "list", "--json", "--table", "tasks").out)["way_back"] == []
+        assert "`mirror rejects list` shows them" in cli.run("cutover", "rollback", database).err
+        process.kill()
+        process.wait()
+        for command in ("parity",), ("rejects", "retry"):
+            refused = cli.run(*command, database)
+            assert refused.code == 2 and "moved to Postgres" in refused.out + refused.err
+        assert status()["last_error"] is None and status()["reverse"]["rejects"] == 1
+        assert "until `mirror up` runs again; nothing is lost meanwhile" in cli.run("status", database).out
+        process = up("carrying back")
+        postgres.execute("DELETE FROM notes")
+        until(lambda: status()["reverse"]["rejects"] == 0)
+        assert stop(process) == 0
+        said = log.read_text()
+        assert said.count("until `mirror up` runs again; nothing is lost meanwhile") == 2
+        assert "nothing yet" not in said and "mirror parity" not in said and "`mirror cutover rollback" in said
+        assert "no rejects" in cli.run("rejects", "list").out
+        # Back again.
+        process = up("carrying back")
+        done = cli.run("cutover", "rollback")
+        assert done.code == 0 and [line for line in done.out.splitlines() if line.startswith("/")] == [
+            str(database),
+            str(other),
+        ]
+        until(lambda: log.read_text().count("loading a whole copy into Postgres: the file is the original again") == 2)
+        assert "WARNING" not in log.read_text() and "no copy" not in log.read_text()
+        assert cli.run("cutover", "rollback").code == 0 and cli.run("parity").code == 0
+        forward()
+        # One is finalized, and the other goes on, also with a mirror that starts then.
+        assert cli.run("cutover", "finalize", database).code == 0
+        until(lambda: status()["phase"] == "stopped")
+        postgres.execute("INSERT INTO tasks VALUES (1)")
+        until(lambda: second.run("SELECT id FROM tasks") == [[1]])
+        assert "source.db: its move to Postgres was finalized" in cli.run("status", database).out
+        assert stop(process) == 0
+        process = up("stopped")
+        postgres.execute("INSERT INTO tasks VALUES (2)")
+        until(lambda: second.run("SELECT id FROM tasks") == [[1], [2]])
+        assert cli.run("cutover", "finalize", other).code == 0
+        assert process.wait(LIMIT) == 0
+        said = log.read_text()
+        assert "ERROR" not in said and "starts again" not in said and said.count("nothing left to do") == 2
+        assert "Next:" not in said and status()["next_steps"] == []

@@ -125,7 +125,10 @@ def test_while_programs_write(world: World) -> None:
     assert [step for step, event in logged if event in ("done", "journal")] == STEPS
     assert "that was done" in world.cli.run("cutover", "finalize").error
     assert "nothing left to do" in world.cli.run("cutover", "rollback").error
-    assert world.process.wait(LIMIT) == 2
+    assert world.process.wait(LIMIT) == 0
+    status = world.status()
+    assert (status["phase"], status["last_error"], status["next_steps"]) == ("stopped", None, [])
+    assert status["reverse"]["ended"] == "its move to Postgres was finalized"
 
 
 def test_without_a_mirror(world: World) -> None:
@@ -186,8 +189,12 @@ def test_a_way_back_that_is_lost(world: World, change: str) -> None:
     world.postgres.execute(change.format(name).encode())
     until(lambda: world.status()["phase"] == "failed")
     assert "the way back is lost" in world.status()["last_error"]
+    (step,) = world.status()["next_steps"]
+    assert step.startswith("`mirror cutover finalize` ends it")
     assert "the way back is lost" in world.cli.run("cutover", "rollback").error
     assert world.process.wait(LIMIT) == 2
+    again = world.cli.run("up", world.database)
+    assert again.code == 2 and "the way back is lost" in again.err and "starts again" not in again.err
     assert world.state()["way_back_lost"]
     said = world.finalize()
     assert said[ending.CHECK].startswith("the way back is lost: ") and said[ending.DRAIN].startswith("left out")
