@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.errors import SinkError
 from mirror.core.values import Row
+from mirror.cutover.sequences import LOCK_SECONDS
 from mirror.cutover.stray_numbers import Kept, Moved, NotAdoptedError, StrayNumbers
 from mirror.postgres.codecs import Unfit, check_key, key_encoder
 from mirror.postgres.ddl import names_sql, table_sql, type_sql
@@ -260,23 +261,30 @@ class Strays:
         return found
 
     def _raise_sequences(self) -> None:
-        """Set sequences above what was adopted."""
+        """Set sequences above what was adopted; none is set back."""
         with translated("set sequences", self.place):
             for target in self.targets.values():
                 table = table_sql(target)
                 found = self.conn.execute(
-                    "SELECT a.attname, pg_get_serial_sequence($1::text, a.attname) FROM pg_catalog.pg_attribute a"
-                    " WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped"
-                    " AND pg_get_serial_sequence($1::text, a.attname) IS NOT NULL",
+                    "SELECT a.attname, q.name, s.seqincrement FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL"
+                    " (SELECT pg_get_serial_sequence($1::text, a.attname) AS name) q"
+                    " JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.name::regclass WHERE s.seqincrement > 0"
+                    " AND a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped",
                     (table.as_string(self.conn),),
                 ).fetchall()
-                for column, sequence in found:
-                    self.conn.execute(
-                        SQL(
-                            "SELECT setval({}::regclass, m) FROM (SELECT max({}) AS m FROM {}) x"
-                            " WHERE m > (SELECT last_value FROM {})"
-                        ).format(Literal(sequence), Identifier(column), table, SQL(sequence))
+                for column, sequence, increment in found:
+                    behind = SQL("(SELECT max({}) AS m FROM {}) x WHERE m > (SELECT last_value FROM {})").format(
+                        Identifier(column), table, SQL(sequence)
                     )
+                    if self.conn.execute(SQL("SELECT FROM {}").format(behind)).fetchone() is None:
+                        continue
+                    with self.conn.transaction():
+                        self.conn.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
+                        # Changes nothing; from here on nobody takes a number from it.
+                        alter = SQL("ALTER SEQUENCE {} INCREMENT BY {}")
+                        self.conn.execute(alter.format(SQL(sequence), Literal(increment)))
+                        setting = SQL("SELECT setval({}::regclass, m) FROM {}")
+                        self.conn.execute(setting.format(Literal(sequence), behind))
 
 
 def stored(target: Target, key: Row, row: Row) -> Iterator[str | None]:
