@@ -113,8 +113,7 @@ class Backing:
             )
 
     def _is_sealed(self, files: Files, source_id: int) -> bool:
-        row = self._shadow_pools.get(files.schema).position(Context(files.agent), source_id)
-        return row is not None and row.sealed
+        return self._shadow_pools.get(files.schema).is_sealed(Context(files.agent), source_id)
 
     def files_of(self, agent: str | None) -> Files:
         """The files of an agent; None: of the only one there is. Raises ``ConfigError``."""

@@ -16,8 +16,12 @@ import pytest
 
 from mirror import get_storage_adapter
 from mirror.core.published import Publisher
+from mirror.postgres.moving import take
+from mirror.postgres.sessions import connect
 from mirror.storage import routing
 from mirror.storage.adapters import PostgresAdapter, SQLiteAdapter
+from mirror.storage.on_postgres.store import PostgresStore
+from mirror.storage.operations.base import Context
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_dashboard, create_store
 from tests.support.mirrors import MirrorProcess
@@ -232,6 +236,25 @@ def test_one_source_after_the_other(folder: Path, dsn: str) -> None:
         move("rollback", dashboard)
         assert {one.id for one in adapter.tasks.list()} == {task.id, other.id}
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
+
+
+def test_a_command_that_was_killed_while_it_sealed_the_source(folder: Path, dsn: str) -> None:
+    """Its session may be in that transaction yet: whoever asks does not write to the file until it is over."""
+    source = folder / "memory.db"
+    create_store(source).close()
+    seal = "INSERT INTO mirror.phase (source_id, phase, sealed_at) SELECT source_id, 3, now() FROM mirror.sources"
+    with CommandLine(folder, dsn).up(source), closing(PostgresStore(dsn)) as store, connect(dsn, raw=True) as command:
+        ((number, agent),) = command.execute("SELECT source_id, agent_id FROM mirror.sources").fetchall()
+        context = Context(agent)
+        assert take(command, number) and not store.is_sealed(context, number), "it only waits"
+        command.execute("BEGIN")
+        command.execute(seal)
+        assert store.is_sealed(context, number)
+        command.execute("ROLLBACK")
+        assert not store.is_sealed(context, number)
+        command.execute(seal)
+        assert store.is_sealed(context, number)
+        command.execute("DELETE FROM mirror.phase")
 
 
 @pytest.mark.parametrize("listed", [True, False])

@@ -20,7 +20,7 @@ from psycopg.types import TypeInfo
 from psycopg_pool import PoolTimeout
 
 from mirror.core.errors import ConfigError, ConstraintError, MirrorError, MovedBackError, SinkError, StorageError
-from mirror.core.locks import SOURCE_IN_POSTGRES
+from mirror.core.locks import SOURCE_IN_MOVE, SOURCE_IN_POSTGRES
 from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
@@ -118,6 +118,22 @@ def named_place(agent: str, source: SourceKey) -> tuple[str, list[Value]]:
 def whole_place(agent: str, source: SourceKey) -> tuple[str, list[Value]]:
     """The statement that reads the position of a source, for :func:`place_of`."""
     return f"SELECT p.* FROM {_AGENT}{_position(source, ', sealed')}", [agent, str(source)]
+
+
+def sealing(source_id: int) -> tuple[str, list[Value]]:
+    """The statement that says whether a command that moves a source is in the middle of a transaction that writes.
+
+    Such a command may have been killed, and its last word be on the way yet: the session ends after the transaction.
+    What the transaction has done is seen by a later statement. One look at the locks: two may show two moments.
+    """
+    text = (
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.granted GROUP BY l.pid HAVING"
+        f" bool_or(l.locktype = 'advisory' AND l.classid = {SOURCE_IN_MOVE} AND l.objid = $1::int::oid"
+        " AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname ="
+        " current_database()))"
+        " AND bool_or(l.locktype = 'transactionid'))"
+    )
+    return text, [str(source_id)]
 
 
 def place_of(row: Sequence[Any] | None) -> PositionRow | None:

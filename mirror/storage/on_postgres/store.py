@@ -222,6 +222,12 @@ class PostgresStore:
         rows = self.call("read the position", *session.whole_place(ctx.agent, source))
         return session.place_of(rows[0]) if rows else None
 
+    def is_sealed(self, ctx: Context, source_id: int) -> bool:
+        """Whether Postgres is the original of a source, or is about to be. Raises ``SinkError``."""
+        [[about_to]] = self.call("look for a move", *session.sealing(source_id))
+        row = None if about_to else self.position(ctx, source_id)
+        return bool(about_to or (row is not None and row.sealed))
+
     def call(self, operation: str, text: str, parameters: list[Value]) -> list[tuple[Any, ...]]:
         """Run one statement that is no operation's; returns its rows. Raises a ``MirrorError``."""
         with self._connection(operation) as conn:
