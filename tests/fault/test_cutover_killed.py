@@ -59,10 +59,15 @@ class World:
             check=False,
         )
         assert done.returncode == -signal.SIGKILL, (seam, done.stdout, done.stderr)
+        ended = seam == "cutover:in end"
+        found = self.cli.run("cutover", "status")
+        assert ("the command that moves it has ended" in found.out) is not ended, (seam, found)
+        assert self.phase()["left"] is not ended
 
     def run(self, *command: str) -> None:
         done = self.cli.run("cutover", *command)
         assert done.code == 0, (command, done)
+        assert not self.phase()["left"]
 
     def phase(self) -> dict[str, object]:
         (source,) = json.loads(self.cli.run("cutover", "status", "--json").out)["sources"]
