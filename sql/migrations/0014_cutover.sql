@@ -68,6 +68,7 @@ BEGIN
     NEW.seen := nextval('mirror.stray_order');
     RETURN NEW;
 END $$;
+REVOKE EXECUTE ON FUNCTION mirror.note_stray() FROM PUBLIC;
 CREATE TRIGGER note_stray BEFORE UPDATE ON mirror.strays
     FOR EACH ROW WHEN (OLD.after::text IS DISTINCT FROM NEW.after::text) EXECUTE FUNCTION mirror.note_stray();
 
