@@ -76,6 +76,7 @@ class Code(StrEnum):
     DISCREPANCIES = "mirror.discrepancies"
     READ_DIFFERENCES = "mirror.read-differences"
     ADAPTERS = "storage-adapters"
+    PHASE = "cutover.phase"
 
     # -- the day after
     CONSTRAINT = "constraint"

@@ -84,7 +84,10 @@ class ControlClient:
         """Send a request; return the answer, which must come within so many seconds and be of this kind."""
         seconds = self._timeout if seconds is None else seconds
         if self._over:
-            raise ControlError("ask the mirror", str(self._path), "the connection was closed", retryable=True)
+            step = "look at `mirror status`, and try again"
+            raise ControlError(
+                "ask the mirror", str(self._path), "the connection was closed", next_step=step, retryable=True
+            )
         try:
             line = self._exchange(line_of(request), seconds)
             answer = answer_in(line)

@@ -8,6 +8,7 @@ row by row. Where no mirror runs, all rows are compared then.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mirror.core.agreement import Agreement
@@ -19,6 +20,8 @@ from mirror.reverse import ending
 if TYPE_CHECKING:
     from mirror.cutover.move import Move
 
+#: Seconds for a mirror that has ended to be started again.
+GONE_SECONDS = 2.0
 #: Seconds to wait for a mirror that is about to carry writes back.
 WAIT_SECONDS = 60.0
 
@@ -26,6 +29,7 @@ WAIT_SECONDS = 60.0
 def compare(move: Move) -> str:
     """Compare all rows, and then again what was written meanwhile. Raises ``SinkError`` if the file differs."""
     try:
+        _await_mirror(move)
         found = _asked(move)
         said = _judged(move, found)
         for _ in range(ROUNDS):
@@ -38,6 +42,15 @@ def compare(move: Move) -> str:
         return "no mirror runs: all rows are compared while programs wait"
     move.since = found.snapshot
     return said
+
+
+def _await_mirror(move: Move) -> None:
+    """Give one that has just ended the time to be started again: programs do not wait yet, and else do long."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(NotRunningError), move.control():
+            return
+        time.sleep(0.05)
 
 
 def _catch_up(move: Move) -> None:

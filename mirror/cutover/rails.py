@@ -44,6 +44,7 @@ ROOM_BYTES = 1 << 30
 #: programs only read; and what only makes reads slow.
 ACKNOWLEDGED = (
     "backups",
+    "lag",
     "rejects",
     "left out",
     "kept tables",
@@ -99,7 +100,8 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     lag = "not measured" if worst is None else f"{worst * 1000:,.0f} ms at worst in the last minutes"
     enough = following and worst is not None and worst <= LAG_SECONDS
     step = f"find what slows the mirror: reads would be that old; the limit is {LAG_SECONDS:g} s"
-    found.add(Code.LAG, "lag", enough, lag, step if following else "it is measured while the mirror follows")
+    step = f"{step}; or add --acknowledge lag" if following else "it is measured while the mirror follows"
+    found.add_or_acknowledge(Code.LAG, "lag", enough, lag, step)
     last = last_run(folder)
     gaps = status.gaps
     copied = [gap for gap in gaps if last is not None and _seconds(gap.at) > last.finished_at]
@@ -172,6 +174,7 @@ def _check_postgres(
         if profile is None:
             why = f"its profile is {profile_name}, of a later version of the mirror"
             raise SinkError("check Postgres", str(source), why, next_step="use that version")
+        _judge_phase(found, connection, source, schema)
         step = f"{found.command('rejects list')}; change the rows in the source, or add --acknowledge rejects"
         found.add_or_acknowledge(Code.REJECTS, "rejects", not rejects, f"{rejects:,} rows", step)
         figure = ", ".join(refused) or "none"
@@ -197,6 +200,19 @@ def _check_postgres(
         for table, column, sequence in connection.execute(statement("identities"), {"schema": schema}).fetchall():
             if table not in mirrored:
                 _check_sequence(found, connection, schema, table, column, sequence)
+
+
+def _judge_phase(found: Readiness, connection: psycopg.Connection[Any], source: Path, schema: str) -> None:
+    """Where there is no phase to move to, say so."""
+    row = connection.execute(
+        "SELECT p.finalized_at IS NOT NULL FROM mirror.phase p JOIN mirror.sources s USING (source_id)"
+        " WHERE s.path = %s AND s.schema_name = %s AND p.sealed_at IS NOT NULL",
+        (str(source), schema),
+    ).fetchone()
+    if row is not None:
+        figure = "3: programs use Postgres alone" + (", and the move was finalized" if row[0] else "")
+        step = "nothing is left to do" if row[0] else f"{found.command('cutover finalize')} ends the way back"
+        found.add(Code.PHASE, "phase", False, figure, step)
 
 
 def _judge_reads(found: Readiness, differences: int, compared: int | None) -> None:

@@ -209,6 +209,8 @@ def go(move: Move) -> None:
     """
     source = str(move.source)
     begun = False
+    if move.phase.finalized_at is not None:
+        raise MirrorError("go on", source, "its move was finalized", next_step="there is nothing left to do")
     while True:
         now = state(move)
         if now is not None and now.reason:

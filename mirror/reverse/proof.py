@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,8 +13,8 @@ from psycopg.sql import SQL, Identifier, Literal
 from mirror.core.errors import SinkError, SourceError
 from mirror.core.quote import quoted
 from mirror.core.sql_values import decoded, with_classes
-from mirror.core.values import Row
-from mirror.parity.values import Cell, Cells, same
+from mirror.core.values import Row, Value
+from mirror.parity.values import Cells
 from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -22,6 +23,7 @@ from mirror.postgres.sessions import Session
 from mirror.postgres.target import Target, load_targets
 from mirror.reverse.opening import opened
 from mirror.reverse.rows import Found, Since, TableRows
+from mirror.reverse.stored import is_stored_as
 from mirror.reverse.writer import key_condition, rowid_name
 
 #: A connection to the file.
@@ -130,11 +132,11 @@ def _counted(conn: Session, db: apsw.Connection, targets: Collection[Target], *,
 
 
 def _of_table(db: apsw.Connection, rows: TableRows, rows_there: Iterable[Found]) -> tuple[int, list[str]]:
-    read, left_out = reader(db, rows), computed(db, rows.target)
+    read, left_out, equals = reader(db, rows), computed(db, rows.target), comparing(db, rows)
     count, found = 0, []
     for one in rows_there:
         count += 1
-        if differs := difference(rows.target, one, read(one.key), left_out):
+        if differs := difference(rows.target, one, read(one.key), equals, left_out):
             found.append(differs)
         if len(found) > _MOST:
             break
@@ -145,7 +147,7 @@ def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None
     """What reads a table's row in the file by its key; None: there is none. Raises ``SourceError``, APSW's errors."""
     target = rows.target
     columns = [column.source for column in target.columns]
-    keys = rows.key_sources if target.key is not None else (rowid_name(columns),)
+    keys = _keys(rows)
     text = f"SELECT {with_classes([quoted(column) for column in columns])} FROM {quoted(target.source)} WHERE "
     encoding = str(db.pragma("encoding"))
 
@@ -161,14 +163,40 @@ def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None
     return read
 
 
+def comparing(db: apsw.Connection, rows: TableRows) -> Callable[[Row, str, Value], bool]:
+    """What tells whether SQLite finds a column of a row equal to a value, by its affinity. Raises APSW's errors."""
+    keys = _keys(rows)
+
+    def equals(key: Row, column: str, value: Value) -> bool:
+        condition, bound = key_condition(keys, key)
+        text = f"SELECT {quoted(column)} IS ? COLLATE BINARY FROM {quoted(rows.target.source)} WHERE {condition}"
+        return db.execute(text, [value, *bound]).fetchall() == [(1,)]
+
+    return equals
+
+
+def _keys(rows: TableRows) -> tuple[str, ...]:
+    columns = [column.source for column in rows.target.columns]
+    return rows.key_sources if rows.target.key is not None else (rowid_name(columns),)
+
+
 def computed(db: apsw.Connection, target: Target) -> Collection[str]:
     """The columns that SQLite computes: in Postgres they are whatever a program has written. Raises APSW's errors."""
     names = db.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden IN (2, 3)", (target.source,)).fetchall()
     return {str(name) for (name,) in names}
 
 
-def difference(target: Target, one: Found, there: Cells | None, left_out: Collection[str] = ()) -> str:
-    """What differs between a row of Postgres and that of the file, but for some columns; empty if nothing does."""
+def difference(
+    target: Target,
+    one: Found,
+    there: Cells | None,
+    equals: Callable[[Row, str, Value], bool],
+    left_out: Collection[str] = (),
+) -> str:
+    """What differs between a row of Postgres and that of the file, but for some columns; empty if nothing does.
+
+    ``equals``: see :func:`comparing`.
+    """
     label = f"{target.source}: row {', '.join(one.text)}"
     if one.row is None or there is None:
         return "" if one.row is there else f"{label} is only in {'the file' if one.row is None else 'Postgres'}"
@@ -177,7 +205,8 @@ def difference(target: Target, one: Found, there: Cells | None, left_out: Collec
         (
             column.source
             for column, mine, theirs in pairs
-            if column.source not in left_out and not same(mine, cast("Cell", theirs))
+            if column.source not in left_out
+            and not is_stored_as(theirs, cast("Value", mine), partial(equals, one.key, column.source, theirs))
         ),
         None,
     )

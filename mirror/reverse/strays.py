@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -18,6 +19,7 @@ from mirror.parity.values import Cell, same
 from mirror.postgres.codecs import Unfit, decode, json_array, json_object
 from mirror.postgres.target import ROWID, Target
 from mirror.reverse.rows import Found, TableRows
+from mirror.reverse.stored import is_stored_as
 from mirror.reverse.writer import SqliteWriter, key_condition
 
 #: Rows in one query, at most.
@@ -91,16 +93,11 @@ class FileRows:
         different = [
             column
             for column, one, other in zip(self._columns, mine, theirs, strict=True)
-            if column not in self._computed
-            and not same(cast("Cell", one), cast("Cell", other))
-            and not self._is_affine(key, column, one, other)
+            if column not in self._computed and not is_stored_as(other, one, partial(self._equals, key, column, other))
         ]
         return not different
 
-    def _is_affine(self, key: Row, column: str, mine: Value, theirs: Value) -> bool:
-        """Whether a number in the file is what the column makes of a text, or the other way round."""
-        if {type(mine), type(theirs)} not in ({str, int}, {str, float}):
-            return False
+    def _equals(self, key: Row, column: str, theirs: Value) -> bool:
         condition, bound = key_condition(self._keys, key)
         text = f"SELECT {quoted(column)} IS ? COLLATE BINARY FROM {self._table} WHERE {condition}"
         return [tuple(found) for found in self._writer.read(text, [theirs, *bound])] == [(1,)]

@@ -36,8 +36,9 @@ from mirror.reverse.values import Inexact, bound, placeholder
 
 #: Seconds to wait for a program that writes; then the batch is tried again.
 BUSY_SECONDS = 2.0
-#: Seconds to wait for the lock that is to be kept; then the next look tries again.
-KEEP_SECONDS = 0.02
+#: Seconds to wait for the lock that is to be kept; then the next look tries again. Nearly always, as what follows may
+#: take long, and programs write meanwhile.
+KEEP_SECONDS = 0.5
 
 _WRITES = {
     apsw.SQLITE_INSERT: "INSERT",
@@ -50,6 +51,17 @@ def rowid_name(columns: Iterable[str]) -> str:
     """A name of the rowid in a table with these columns. Raises ``StopIteration`` if all are taken."""
     taken = {column.lower() for column in columns}
     return next(name for name in ("rowid", "_rowid_", "oid") if name not in taken)
+
+
+def is_real(declared: str) -> bool:
+    """Whether a column of a declared type makes a floating-point number of each number.
+
+    (https://sqlite.org/datatype3.html, section 3.1: what the first words of these say counts more.)
+    """
+    kind = declared.upper()
+    return not any(word in kind for word in ("INT", "CHAR", "CLOB", "TEXT", "BLOB")) and any(
+        word in kind for word in ("REAL", "FLOA", "DOUB")
+    )
 
 
 def key_condition(names: Sequence[str], key: Row) -> tuple[str, list[Any]]:
@@ -81,6 +93,8 @@ class Table:
     """``rowid``, or one of its other names, where that is the key."""
     key_columns: tuple[int, ...]
     """The places of the key's columns in the table, in declared order; empty for the rowid."""
+    reals: frozenset[str]
+    """Those that make a floating-point number of each number."""
     disturbed: frozenset[str] = frozenset()
     """The tables of the mirror that its triggers write to."""
 
@@ -184,14 +198,15 @@ class SqliteWriter:
             table.disturbed = self._effects(table)
 
     def _table(self, name: str, columns: Sequence[str], key: Sequence[str]) -> Table:
-        found = list(self._db.execute("SELECT name, hidden, cid FROM pragma_table_xinfo(?)", (name,)))
-        known = {column: (hidden, cid) for column, hidden, cid in found}
+        found = list(self._db.execute("SELECT name, hidden, cid, type FROM pragma_table_xinfo(?)", (name,)))
+        known = {column: (hidden, cid) for column, hidden, cid, _ in found}
+        reals = frozenset(column for column, _, _, declared in found if is_real(declared))
         if absent := [column for column in columns if column not in known]:
             what = f"it has no column {', '.join(absent)}" if found else "it is not there"
             raise SourceError("carry writes back", f"{self._path}, table {name}", what)
         written = [at for at, column in enumerate(columns) if known[column][0] == 0]  # others are computed
         if list(key) == ["_rowid"] and "_rowid" not in known:
-            return Table(name, tuple(columns[at] for at in written), tuple(written), (rowid_name(known),), ())
+            return Table(name, tuple(columns[at] for at in written), tuple(written), (rowid_name(known),), (), reals)
         cids = sorted((cid, column) for column, (hidden, cid) in known.items())
         order = [column for _, column in cids]
         return Table(
@@ -200,6 +215,7 @@ class SqliteWriter:
             tuple(written),
             tuple(key),
             tuple(order.index(column) for column in key),
+            reals,
         )
 
     def _effects(self, table: Table) -> frozenset[str]:
@@ -316,9 +332,12 @@ class SqliteWriter:
     def put(self, table: str, key: Row, row: Row) -> None:
         """Make a row what it is in Postgres. Raises :class:`NotTakenError`, :class:`SourceError`."""
         if (text := next((value for value in row if isinstance(value, Inexact)), None)) is not None:
-            raise NotTakenError(f"no number of SQLite is {text}")
+            raise NotTakenError(f"no number of SQLite is {text:.60}{'…' if len(text) > 60 else ''}")
         known = self._tables[table]
         values = [row[at] for at in known.places]
+        for column, value in zip(known.columns, values, strict=True):
+            if column in known.reals and type(value) is int and int(float(value)) != value:
+                raise NotTakenError(f"{column} has floating-point numbers, and none is {value}")
         name = quoted(table)
         own = set(known.key)
         condition, bound_key = key_condition(known.key, key)
