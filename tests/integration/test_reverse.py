@@ -393,6 +393,29 @@ def test_whether_the_file_agrees(way: Way) -> None:
         throw_away(way, follower)
 
 
+def test_whether_the_file_agrees_beside_a_program_that_truncates_tables(way: Way) -> None:
+    """It waits until all is compared: else a table would be found truncated whenever its turn comes."""
+    tried: list[str] = []
+
+    def truncate() -> None:
+        if not tried:
+            tried.append("")
+            try:
+                way.postgres.execute("SET lock_timeout = '50ms'; TRUNCATE pairs")
+            except psycopg.errors.LockNotAvailable as error:
+                tried.append(str(error.sqlstate))
+
+    follower = ReverseFollower.open(way.dsn, way.database, "public", meanwhile=truncate)
+    try:
+        follower.drain()
+        follower.step()
+        tried.clear()
+        found = follower.agree("")
+        assert tried == ["", "55P03"] and found is not None and found.not_carried == 0
+    finally:
+        follower.close()
+
+
 def test_a_table_that_is_not_captured_any_more(way: Way) -> None:
     way.postgres.execute("DROP TABLE pairs; CREATE TABLE pairs(a text, b bigint, note text, PRIMARY KEY (a, b))")
     with pytest.raises(WayBackLostError, match=r"triggers of public\.pairs"):
