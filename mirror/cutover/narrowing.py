@@ -14,11 +14,10 @@ from psycopg.pq import TransactionStatus
 from mirror.core.errors import SinkError
 from mirror.core.positions import Lsn
 from mirror.core.values import Row
-from mirror.parity.values import Cells
 from mirror.postgres.failures import translated
 from mirror.postgres.sessions import Session
 from mirror.postgres.target import Target
-from mirror.reverse.proof import File, difference, keyed, reader, written_tables
+from mirror.reverse.proof import File, FileRow, difference, keyed, reader, written_tables
 from mirror.reverse.rows import Since, TableRows
 
 #: So few rows may be left; and how often it is tried to come to that.
@@ -83,7 +82,7 @@ def _compare(
     conn: Session, source_id: int, targets: Mapping[str, Target], keys: Keys, at_commit: AtCommit, place: str
 ) -> None:
     tables = {name: TableRows(conn, targets[name]) for name in keys}
-    seen: dict[tuple[str, tuple[str, ...]], Cells | None] = {}
+    seen: dict[tuple[str, tuple[str, ...]], FileRow] = {}
 
     def read(db: File) -> None:
         seen.clear()

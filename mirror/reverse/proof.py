@@ -28,6 +28,8 @@ from mirror.reverse.writer import key_condition, rowid_name
 
 #: A connection to the file.
 File = apsw.Connection
+#: A row of it; None: there is none.
+FileRow = Cells | None
 
 #: Of what differs in a table, so much is named.
 _MOST = 5
@@ -143,7 +145,7 @@ def _of_table(db: apsw.Connection, rows: TableRows, rows_there: Iterable[Found])
     return count, found
 
 
-def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None]:
+def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], FileRow]:
     """What reads a table's row in the file by its key; None: there is none. Raises ``SourceError``, APSW's errors."""
     target = rows.target
     columns = [column.source for column in target.columns]
@@ -151,7 +153,7 @@ def reader(db: apsw.Connection, rows: TableRows) -> Callable[[Row], Cells | None
     text = f"SELECT {with_classes([quoted(column) for column in columns])} FROM {quoted(target.source)} WHERE "
     encoding = str(db.pragma("encoding"))
 
-    def read(key: Row) -> Cells | None:
+    def read(key: Row) -> FileRow:
         condition, bound = key_condition(keys, key)
         try:
             raw = db.execute(text + condition, bound).fetchall()
@@ -189,7 +191,7 @@ def computed(db: apsw.Connection, target: Target) -> Collection[str]:
 def difference(
     target: Target,
     one: Found,
-    there: Cells | None,
+    there: FileRow,
     equals: Callable[[Row, str, Value], bool],
     left_out: Collection[str] = (),
 ) -> str:
