@@ -87,9 +87,7 @@ WAYS = {
 FAULTS = ("command", "mirror", "program", "all")
 #: In the normal run; the others take many minutes.
 QUICK = {
-    ("2 to 3", "in fence", "mirror"),
     ("2 to 3", "in seal", "all"),
-    ("3 to 2", "before unseal", "all"),
     ("3 to 2", "in unseal", "program"),
 }
 
