@@ -165,6 +165,10 @@ class ReverseFollower:
                 self._lock.note(self.phase)
         return self.phase.sealed_at is not None
 
+    def ask_again(self) -> None:
+        """Have :meth:`is_wanted` read the phase: it has changed."""
+        self._asked_at = 0.0
+
     def close(self) -> None:
         """Close all connections."""
         self._writer.close()

@@ -63,6 +63,7 @@ class ReverseWindow:
         try:
             with self._connected() as conn, translated(ending.END, self._place):
                 self._end(conn, follower.source_id, self._begun, ELAPSED)
+            follower.ask_again()  # it would be ended twice
         except FencedError:
             self._begun = None  # somebody moves it
         except SinkError as error:
