@@ -15,8 +15,6 @@ from mirror.storage.on_postgres.store import PostgresStore
 from mirror.storage.on_sqlite.recognise import kind_of
 
 _NAME = "storage adapters"
-
-
 #: What to know of the embedded server before programs depend on it.
 EMBEDDED = (
     "it is the embedded one, and runs only while `mirror up` or a program on storage adapters does: programs that"

@@ -61,8 +61,8 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     Each guard rail is shown with its verdict, its figure and, where it does not hold, a next step: the mirror runs,
     its worst lag, parity, rejects, what is left out, indexes, foreign keys, unique indexes, NOT NULL, sequences,
     statistics, vector indexes, disk, backups. Tables of programs that the mirror does not know are a replica to read:
-    what SQLite enforces on them and Postgres does not is named, with the statements that make it, to be run in their
-    order ("statements" in --json), or with the reason why there is none.
+    what SQLite enforces on them and Postgres does not is named, with the statements that make it, which `advance` runs
+    at the switch ("statements" in --json), or with the reason why there is none.
 
     The last line is CUTOVER_READY=YES or CUTOVER_READY=NO, for all sources together ("ready" in --json).
     """

@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mirror.core.agreement import Agreement
+from mirror.core.control import wait_for_mirror
 from mirror.core.errors import ControlError, NotRunningError
+from mirror.cutover.move import GONE_SECONDS
 from mirror.cutover.narrowing import FEW_ROWS, ROUNDS
 from mirror.postgres.failures import translated
 from mirror.reverse import ending
@@ -20,8 +22,6 @@ from mirror.reverse import ending
 if TYPE_CHECKING:
     from mirror.cutover.move import Move
 
-#: Seconds for a mirror that has ended to be started again.
-GONE_SECONDS = 2.0
 #: Seconds to wait for a mirror that is about to carry writes back.
 WAIT_SECONDS = 60.0
 
@@ -46,11 +46,8 @@ def compare(move: Move) -> str:
 
 def _await_mirror(move: Move) -> None:
     """Give one that has just ended the time to be started again: programs do not wait yet, and else do long."""
-    deadline = time.monotonic() + GONE_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(NotRunningError), move.control():
-            return
-        time.sleep(0.05)
+    with suppress(ControlError), wait_for_mirror(move.folder, GONE_SECONDS):
+        pass
 
 
 def _catch_up(move: Move) -> None:

@@ -246,7 +246,7 @@ class ReverseFollower:
         was written since. Returns None where that cannot be told: it can after the next step. Raises as :meth:`step`
         does.
         """
-        self._writer.busy = False
+        self._writer.busy = self._locked_out = False
         with self._explained(), translated("compare with the file", str(self._database)):
             self._writer.look()
         if touched and not self._writer.foreign:
@@ -258,7 +258,9 @@ class ReverseFollower:
                 found = self._watch.agree_on_written(self._before, self._snapshot, Since(self.source_id, after))
             else:
                 # All at once: a program that truncates tables again and again would else always be faster with one.
+                self._locked_out = True
                 lock([self._before], self._targets)
+                self._locked_out = False
                 truncated = self._watch.kept.truncated(self._snapshot)
                 found = None if truncated else self._watch.agree(self._before, self._snapshot, since)
             self._before.release()
