@@ -27,6 +27,7 @@ other.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -52,6 +53,8 @@ _VERSIONS = {"18": "pginstall18", "16": "pginstall"}
 _VERSION, _VERSION_VARIABLE = "18", "PGSERVER_POSTGRES_VERSION"
 
 _SYSTEM_USER = "pgserver"
+#: Only root can open it. Programs that change users hold a record lock on it (lckpwdf(3)), which a flock does not meet.
+_USERS_LOCK = "/etc/.pwd.lock"
 _SOCKET = ".s.PGSQL.5432"
 #: Bytes that a socket's path may have: sockaddr_un without the final zero.
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
@@ -242,11 +245,16 @@ class Cluster:
         if self.made and (found := self.data.stat()).st_uid != 0:
             return _Owner(found.st_uid, found.st_gid)
         with contextlib.suppress(KeyError):
-            return _Owner(*pwd.getpwnam(_SYSTEM_USER)[2:4])
+            return _system_user()
         command = ("useradd", "--system", "--no-create-home", "--shell", "/bin/false", _SYSTEM_USER)
         try:
-            subprocess.run(command, check=True, capture_output=True)
-            return _Owner(*pwd.getpwnam(_SYSTEM_USER)[2:4])
+            with open(_USERS_LOCK, "a") as lock:
+                # Two useradd of one name at once both succeed, with two numbers; one of them is then nobody's.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                with contextlib.suppress(KeyError):
+                    return _system_user()
+                subprocess.run(command, check=True, capture_output=True)
+                return _system_user()
         except (OSError, subprocess.SubprocessError, KeyError) as error:
             raise ConfigError(
                 "start the embedded Postgres",
@@ -274,6 +282,11 @@ class Cluster:
                 next_step="remove it, or choose a --state-dir with a shorter path",
             )
         return aside
+
+
+def _system_user() -> _Owner:
+    """Raise KeyError where there is none."""
+    return _Owner(*pwd.getpwnam(_SYSTEM_USER)[2:4])
 
 
 def _as(owner: _Owner | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from loguru import logger
 
 from mirror.cli import options
 from mirror.core.errors import ConfigError, MirrorError, SinkError, StateError
+from mirror.postgres import cluster
 from mirror.postgres.cluster import Cluster
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
 from tests.support.commands import processes_about
@@ -79,6 +81,37 @@ def test_many_start_it_at_once(state: Path) -> None:
         assert f"{server.pid}\n" == said[0]
     programs[0].communicate(timeout=SECONDS)
     until(lambda: ended(int(said[0])))
+
+
+def test_many_make_the_user_at_once(folder: Path) -> None:
+    """Where the tests do not run as root, nobody needs one."""
+    name = f"mirror-test-{os.getpid()}"
+    text = """
+import sys
+from pathlib import Path
+from mirror.postgres import cluster
+cluster._SYSTEM_USER = sys.argv[2]
+sys.stdin.readline()
+print(cluster.Cluster(Path(sys.argv[1]))._owner())
+"""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", text, str(folder / "data"), name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(5)
+    ]  # fmt: skip
+    try:
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        found = {process.communicate(timeout=SECONDS)[0] for process in started}
+        wanted = "None" if os.geteuid() else str(cluster._Owner(*pwd.getpwnam(name)[2:4]))
+        assert found == {wanted + "\n"}
+    finally:
+        if not os.geteuid():
+            subprocess.run(["userdel", name], check=True)
 
 
 def test_a_killed_owner_leaves_it_running(state: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
 
 from mirror.core.errors import ControlError
 from mirror.core.folders import resolve
@@ -234,9 +235,10 @@ class FleetWorld:
     # -- moves -------------------------------------------------------------------------------------
 
     def phase(self) -> dict[str, Any]:
-        (source,) = json.loads(self.cli.run("cutover", "status", "--json").out)["sources"]
-        assert isinstance(source, dict)
-        return source
+        """The row of the phase, read in Postgres itself: a command takes seconds beside the fleet."""
+        with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as conn:
+            row = conn.execute("SELECT phase, moving_to, sealed_at, finalized_at FROM mirror.phase").fetchone()
+        return row or {"phase": 1, "moving_to": None, "sealed_at": None, "finalized_at": None}
 
     def prove(self) -> None:
         """A fresh comparison, as the guard rails want one."""
