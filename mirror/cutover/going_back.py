@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mirror.core.agreement import Agreement
 from mirror.core.control import wait_for_mirror
-from mirror.core.errors import ControlError, NotRunningError
+from mirror.core.errors import ControlError, MirrorError, NotRunningError
 from mirror.cutover.move import GONE_SECONDS
 from mirror.cutover.narrowing import FEW_ROWS, ROUNDS
 from mirror.postgres.failures import translated
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a mirror that is about to carry writes back.
 WAIT_SECONDS = 60.0
+#: The same, while programs wait.
+SHORT_WAIT_SECONDS = 10.0
 
 
 def compare(move: Move) -> str:
@@ -69,14 +71,15 @@ def compare_again(move: Move) -> str:
 
 
 def _asked(move: Move, *, touched: bool = False, after: str = "") -> Agreement:
-    deadline = time.monotonic() + WAIT_SECONDS
+    # Of a file that was not touched there is nothing to compare: programs, which wait for this, need not wait long.
+    deadline = time.monotonic() + (SHORT_WAIT_SECONDS if touched else WAIT_SECONDS)
     with translated(ending.COMPARE, str(move.source)):
         now = ending.state(move.conn, move.source_id).now
     while True:
         try:
             with move.control() as client:
                 return client.agree(now, touched=touched, after=after)
-        except ControlError as error:
+        except MirrorError as error:  # also one of the mirror's own, such as that a program has a table locked
             if not error.retryable or isinstance(error, NotRunningError) or time.monotonic() > deadline:
                 raise
         move.require_way_back()

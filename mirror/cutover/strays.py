@@ -215,7 +215,7 @@ class Strays:
         if one.state == "overwritten" or not are_equal(there.row, before):
             why = numbers.why_not(one)
             if why or not renumber:
-                raise NotAdoptedError("Postgres has written the row since" + _about_new_ids(why, numbers.new_ids))
+                raise NotAdoptedError("the row has changed in Postgres since" + _about_new_ids(why, numbers.new_ids))
             assert after is not None
             return self._insert_anew(one, rows, after, numbers), False
         if after is None:

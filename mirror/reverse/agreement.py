@@ -28,42 +28,40 @@ def compare(
     writer: SqliteWriter,
     since: str,
     suspects: Iterable[str],
+    is_unsure: Callable[[str], bool],
     meanwhile: Callable[[], None],
 ) -> Agreement | None:
     """Compare all rows of the file with ``side``, which shows ``snapshot``.
 
-    ``since``: strays that were first seen after this time of Postgres are not known. Returns None if a table was
-    truncated meanwhile, of which the snapshot then shows nothing. Raises psycopg's errors and ``SourceError``.
+    ``since``: strays that were first seen after this time of Postgres are not known. ``is_unsure``: whether a program
+    may have written to a table since it was compared. Returns None if a table was truncated meanwhile, of which the
+    snapshot then shows nothing. Raises psycopg's errors and ``SourceError``.
     """
     rows = rejects = strays = unknown = not_carried = 0
     named: list[str] = []
-    try:
-        with writer.reading():
-            foreign, writer.foreign = writer.foreign, False
-            begun = kept.now()
-            for name, file in files.items():
-                rows += file.count()
-                for part in parts(differing(file, side.rows[name], meanwhile)):
-                    if kept.truncated(snapshot, name):
-                        writer.foreign = foreign
-                        return None
-                    refused = kept.rejected(name, [one.text for one in part if one.text is not None])
-                    found = [file.stray(one) for one in part if one.text is None or tuple(one.text) not in refused]
-                    rejects += len(part) - len(found)
-                    known = kept.known(name, [one.key for one in found], since)
-                    others = [one.key for one in found if one.key not in known]
-                    strays += len(found) - len(others)
-                    of_programs = len(others) if foreign else len(kept.known(name, others))
-                    unknown += of_programs
-                    not_carried += len(others) - of_programs
-                    named += [f"{name} {key}" for key in others[: MOST_NAMED - len(named)]]
-                    if foreign and found:
-                        kept.found(found, begun, list(suspects))
-            if foreign:
-                kept.compared(begun)
-    except BaseException:
-        writer.foreign = True
-        raise
+    with writer.reading():
+        begun = kept.now()
+        doubtful = {name for name in files if is_unsure(name)}
+        for name, file in files.items():
+            rows += file.count()
+            for part in parts(differing(file, side.rows[name], meanwhile)):
+                if kept.truncated(snapshot, name):
+                    return None
+                refused = kept.rejected(name, [one.text for one in part if one.text is not None])
+                found = [file.stray(one) for one in part if one.text is None or tuple(one.text) not in refused]
+                rejects += len(part) - len(found)
+                known = kept.known(name, [one.key for one in found], since)
+                others = [one.key for one in found if one.key not in known]
+                strays += len(found) - len(others)
+                of_programs = len(others) if name in doubtful else len(kept.known(name, others))
+                unknown += of_programs
+                not_carried += len(others) - of_programs
+                named += [f"{name} {key}" for key in others[: MOST_NAMED - len(named)]]
+                if name in doubtful and found:
+                    kept.found(found, begun, list(suspects))
+        if doubtful:
+            kept.compared(begun, doubtful)
+        writer.foreign = False
     return Agreement(
         rows=rows,
         snapshot=snapshot,

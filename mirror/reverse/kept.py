@@ -6,7 +6,7 @@ A connection of its own: what a batch writes over is kept before the batch is co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from mirror.postgres.sessions import Session
@@ -71,12 +71,12 @@ class KeptStrays:
             (self._source, _as_json(strays), since, list(processes)),
         )
 
-    def compared(self, since: str) -> None:
-        """Forget rows that the comparison that began then has not found: the file has Postgres' rows again."""
+    def compared(self, since: str, tables: Iterable[str]) -> None:
+        """Forget rows of these that the comparison that began then has not found: the file has Postgres' again."""
         self._conn.execute(
             "DELETE FROM mirror.strays WHERE source_id = $1::bigint AND state = 'in file'"
-            " AND compared_at < $2::timestamptz",
-            (self._source, since),
+            " AND compared_at < $2::timestamptz AND source_table = ANY ($3::text[])",
+            (self._source, since, list(tables)),
         )
 
     def next(self) -> int:

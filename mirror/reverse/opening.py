@@ -14,8 +14,12 @@ from mirror.core.place import where
 _AGAIN_SECONDS = 0.0002
 
 
-def insist(db: apsw.Connection, seconds: float) -> None:
-    """Have a connection wait so long for locks, in competition with programs that write all the time."""
+def insist(db: apsw.Connection, seconds: float, *, hurry_until: float = 0.0) -> None:
+    """Have a connection wait so long for locks, in competition with programs that write all the time.
+
+    ``hurry_until``: until then without any pause, which costs a processor: such a program lets a lock go for
+    microseconds only, and a process that sleeps is late for them on a busy machine.
+    """
     since = 0.0
 
     def again(tries: int) -> bool:
@@ -23,7 +27,7 @@ def insist(db: apsw.Connection, seconds: float) -> None:
         now = time.monotonic()
         if tries == 0:
             since = now
-        time.sleep(_AGAIN_SECONDS)
+        time.sleep(0 if now < hurry_until else _AGAIN_SECONDS)
         return now - since < seconds
 
     db.set_busy_handler(again)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import LiteralString, NamedTuple
 
@@ -74,6 +74,8 @@ class StrayWatch:
         self._source_id = source_id
         self._meanwhile = meanwhile
         self._files: dict[str, FileRows] = {}
+        self._left: set[str] = set()
+        self._looked = -1
         self._due = self._asked = 0.0
         self.touched = False
         """Whether the file was written before it was opened, and since the last batch."""
@@ -88,33 +90,35 @@ class StrayWatch:
             self.suspects |= dict.fromkeys(openers(self._database))
             self._asked = time.monotonic()
 
+    def is_unsure(self, table: str) -> bool:
+        """Whether a program may have written to a table what is not known yet."""
+        return self._writer.foreign and (self._looked != self._writer.changes or table in self._left)
+
     def look(self, side: Side, snapshot: str) -> bool:
-        """Compare all rows, if a program may have written and it is time.
+        """Compare all rows of the tables to which a program may have written, if it is time.
 
         ``side``: shows what the file should have, in this snapshot. Returns whether it was done.
         """
         if not self._writer.foreign or time.monotonic() < self._due:
             return False
         begun = time.monotonic()
-        try:
-            with self._writer.reading():
-                self._writer.foreign = False
-                since = self.kept.now()
-                if self._find(side, since, self.kept.rejected, snapshot)[1]:
-                    self.kept.compared(since)
-                else:
-                    self._writer.foreign = True  # once more
-        except BaseException:
-            self._writer.foreign = True
-            raise
-        self.suspects = {}
+        with self._writer.reading():
+            wanted = {name for name in self._files if self.is_unsure(name)}
+            self._looked, self._left = self._writer.changes, wanted
+            since = self.kept.now()
+            _, left = self._find(side, since, self.kept.rejected, snapshot, wanted)
+            self.kept.compared(since, wanted - left)
+            self._left = left  # which a program truncates again and again, it may be; the others are not in doubt
+            self._writer.foreign = bool(left)
+        if not left:
+            self.suspects = {}
         self._due = time.monotonic() + REST * (time.monotonic() - begun)
         return True
 
     def agree(self, side: Side, snapshot: str, since: str) -> Agreement | None:
         """Compare all rows now: see :func:`mirror.reverse.agreement.compare`."""
         return agreement.compare(
-            self._files, side, snapshot, self.kept, self._writer, since, self.suspects, self._meanwhile
+            self._files, side, snapshot, self.kept, self._writer, since, self.suspects, self.is_unsure, self._meanwhile
         )
 
     def agree_on_written(self, side: Side, snapshot: str, since: Since) -> Agreement | None:
@@ -132,24 +136,27 @@ class StrayWatch:
         since: str,
         skipped: Callable[[str, list[list[str]]], set[tuple[str, ...]]],
         snapshot: str | None = None,
-    ) -> tuple[int, bool]:
-        """Keep all rows that the file has otherwise than a snapshot; returns how many, and whether of all tables.
+        tables: Collection[str] | None = None,
+    ) -> tuple[int, set[str]]:
+        """Keep all rows that the file has otherwise than a snapshot; returns how many, and what cannot be told of.
 
-        ``snapshot``: that of ``side``, if tables may have been truncated since.
+        ``snapshot``: that of ``side``, if tables may have been truncated since. ``tables``: None: all.
         """
-        count, complete = 0, True
+        count, left = 0, set()
         for name, file in self._files.items():
+            if tables is not None and name not in tables:
+                continue
             for part in parts(differing(file, side.rows[name], self._meanwhile)):
                 # The table was read: if it was not truncated before, it is not from now on.
                 if snapshot is not None and self.kept.truncated(snapshot, name):
-                    complete = False
+                    left.add(name)
                     break
                 skip = skipped(name, [one.text for one in part if one.text is not None])
                 strays = [file.stray(one) for one in part if one.text is None or tuple(one.text) not in skip]
                 if strays:
                     self.kept.found(strays, since, list(self.suspects))
                     count += len(strays)
-        return count, complete
+        return count, left
 
     def is_wanted(self, pending: Pending) -> bool:
         """Whether rows are to be looked at before a batch writes over them. The file's write lock is held."""
@@ -166,7 +173,7 @@ class StrayWatch:
         if before.is_open:
             if self._writer.foreign and self._writer.disturbs(pending.tables):
                 self._find(before, self.kept.now(), self.kept.rejected, since.snapshot)
-            return Guard(self, self._files, before, now, since, pending, foreign=self._writer.foreign)
+            return Guard(self, self._files, before, now, since, pending, unsure=self.is_unsure)
         found, _ = self._find(
             now,
             self.kept.now(),
@@ -174,9 +181,9 @@ class StrayWatch:
             pending.snapshot,
         )
         doubt = bool(found or pending.in_file or self.touched)
-        return (
-            Guard(self, self._files, None, now, since, pending, foreign=doubt) if doubt or pending.discarded else None
-        )
+        if not doubt and not pending.discarded:
+            return None
+        return Guard(self, self._files, None, now, since, pending, unsure=lambda _: doubt)
 
     def _pending(
         self, now: Side, since: Since, pending: Pending, table: str, keys: list[list[str]]
@@ -202,10 +209,10 @@ class Guard:
         since: Since,
         pending: Pending,
         *,
-        foreign: bool,
+        unsure: Callable[[str], bool],
     ) -> None:
-        """``foreign``: a program may have written what is not known yet."""
-        self._foreign = foreign
+        """``unsure``: whether a program may have written to a table what is not known yet."""
+        self._unsure = unsure
         self._watch, self._files, self._before, self._now = watch, files, before, now
         self._since, self._truncated = since, {name for name, whole in pending.tables.items() if whole}
         self._number: int | None = None
@@ -231,7 +238,7 @@ class Guard:
         if result.equal:
             kept.forget(table, result.equal)
         strays = result.strays
-        if strays and self._foreign:
+        if strays and self._unsure(table):
             rejected = kept.rejected(table, [one.text for one in part])
             refused = {json_array(one.key) for one in part if tuple(one.text) in rejected}
             self._keep([stray for stray in strays if stray.key not in refused])
@@ -262,7 +269,7 @@ class Guard:
 
     def whole(self, table: str) -> None:
         """Look at all rows of a table that was truncated: what it had before is known nowhere."""
-        if not self._foreign:
+        if not self._unsure(table):
             self._watch.kept.all_written_over(table)
             return
         file = self._files[table]

@@ -17,6 +17,7 @@ kept, is noticed: :attr:`SqliteWriter.foreign`. Where triggers of the mirror's r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ BUSY_SECONDS = 2.0
 #: Seconds to wait for the lock that is to be kept; then the next look tries again. Nearly always, as what follows may
 #: take long, and programs write meanwhile.
 KEEP_SECONDS = 0.5
+#: Seconds without a pause between two tries: after a commit, and just opened, when a command is about to let it go.
+HURRY_SECONDS, FIRST_HURRY_SECONDS = 0.02, 1.0
 
 _WRITES = {
     apsw.SQLITE_INSERT: "INSERT",
@@ -104,6 +107,8 @@ class SqliteWriter:
 
     foreign = True
     """Whether others may have committed since this was last set to False; set by :meth:`look`."""
+    changes = 0
+    """How often it was set since the file was opened."""
     busy = False
     """Whether the last error was that a program holds the lock: nothing else is wrong then."""
 
@@ -118,6 +123,7 @@ class SqliteWriter:
 
     def _open(self) -> None:
         try:
+            self._hurry_until = time.monotonic() + FIRST_HURRY_SECONDS
             self._db, self._name = opened(self._path, BUSY_SECONDS)
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF")
@@ -144,6 +150,7 @@ class SqliteWriter:
             self._db.close()
             self._open()
             self.foreign = True
+            self.changes += 1
 
     @property
     def connection(self) -> apsw.Connection:
@@ -158,7 +165,7 @@ class SqliteWriter:
         """Take the write lock, if it is to be held and is free. Raises :class:`SourceError`."""
         if not self._hold or self._db.in_transaction:
             return
-        insist(self._db, KEEP_SECONDS)
+        insist(self._db, KEEP_SECONDS, hurry_until=max(self._hurry_until, time.monotonic() + HURRY_SECONDS))
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except (apsw.BusyError, apsw.LockedError):
@@ -173,6 +180,7 @@ class SqliteWriter:
         """Notice that others have committed since the last look."""
         if (version := self._data_version()) != self._version:
             self._version, self.foreign = version, True
+            self.changes += 1
 
     def _failed(self, error: apsw.Error) -> SourceError:
         self.busy = busy = isinstance(error, apsw.BusyError | apsw.LockedError)

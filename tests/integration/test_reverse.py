@@ -581,3 +581,20 @@ def test_a_table_that_is_truncated_just_before_it_is_compared(way: Way) -> None:
         assert ("counts", "in file") in [(table, state) for table, *_, state in strays(way)]
         assert all(table == "counts" or state == "overwritten" for table, *_, state in strays(way))
         throw_away(way, follower)
+
+
+def test_other_tables_than_the_truncated_one_are_compared(way: Way) -> None:
+    """A table that is truncated whenever it is to be compared leaves only itself in doubt."""
+    with watching(way) as follower:
+        follower.drain()
+        way.writer.run("UPDATE counts SET n = 50 WHERE name = 'b'")
+        for _ in range(2):
+            until(lambda: time.monotonic() > follower._watch._due)
+            way.postgres.execute("TRUNCATE pairs")
+            follower.drain()
+        until(lambda: time.monotonic() > follower._watch._due)
+        way.postgres.execute("TRUNCATE pairs, loose")
+        follower.drain()
+        assert way.rows("SELECT * FROM loose") == []
+        assert {table for table, *_ in strays(way)} == {"counts", "pairs"}
+        throw_away(way, follower)

@@ -137,7 +137,7 @@ def test_postgres_wins_and_the_strays_version_is_kept(world: World) -> None:
     until(lambda: world.writer.run("SELECT body FROM notes WHERE id = 1") == [["in Postgres"]])
     (stray,) = world.strays()
     assert (stray["state"], stray["after"]["body"]) == ("overwritten", "astray")
-    assert "Postgres has written the row since" in world.run("strays", "--adopt", code=1)
+    assert "the row has changed in Postgres since" in world.run("strays", "--adopt", code=1)
     assert world.there()[0] == [1, "in Postgres"]
     world.run("rollback", code=2)
     world.run("strays", "--discard")
@@ -153,7 +153,7 @@ def test_adopting_does_not_write_over_what_postgres_has(world: World) -> None:
     with world.postgres.transaction():
         world.postgres.execute("INSERT INTO notes VALUES (7, 'in Postgres'), (8, 'the same')")
     out = world.run("strays", "--adopt", code=1)
-    assert "Postgres has written the row since" in out
+    assert "the row has changed in Postgres since" in out
     until(world.equal)
     assert world.there()[-2:] == [[7, "in Postgres"], [8, "the same"]]
     assert [one["key"] for one in world.strays_when(1)] == [[7]]
@@ -232,6 +232,66 @@ def test_nothing_is_lost_of_a_program_that_writes_all_the_time(
     world.run("rollback")
     assert world.cli.run("wait").code == 0 and world.cli.run("parity").code == 0
     assert {row[0] for row in world.there()} >= ids
+
+
+def test_going_back_waits_for_a_program_that_has_a_table(world: World) -> None:
+    world.advance()
+    with psycopg.connect(world.cli.dsn or "") as program:
+        program.execute("UPDATE notes SET body = 'by a program'")
+        program.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE")
+        command = world.cli.start("cutover", "rollback")
+
+        def meets_it() -> bool:
+            (source,) = json.loads(world.cli.run("status", "--json").out)["sources"]
+            return "locked" in str(source["last_error"])
+
+        until(meets_it, alive=lambda: command.poll() is None)
+        program.commit()
+    out, err = command.communicate(timeout=LIMIT)
+    assert command.returncode == 0, out + err
+    assert world.cli.run("wait").code == 0 and world.cli.run("parity").code == 0
+
+
+@pytest.mark.parametrize("patience", [0, 5])
+def test_the_lock_is_kept_from_programs_that_write_without_a_pause(
+    world: World, database: Path, folder: Path, patience: int
+) -> None:
+    """``patience``: seconds that SQLite waits for the lock in one program's name: it asks for it again and again.
+
+    Between the command and the mirror the lock is free for an instant: what gets through there is found.
+    """
+    stop, logs = folder / "stop", [folder / "impatient", folder / "other"]
+    programs = []
+    for log, seconds in zip(logs, (0, patience), strict=True):
+        log.touch()
+        command = [sys.executable, str(STRAY), str(database), str(log), str(stop), str(seconds), "0"]
+        programs.append(subprocess.Popen(command))
+
+    def ids() -> set[int]:
+        return {int(line) for log in logs for line in log.read_text().splitlines() if line.isdigit()}
+
+    def refused() -> int:
+        return logs[0].read_text().count("refused")
+
+    def complete() -> bool:
+        strays = {one["key"][0] for one in world.strays()}
+        return {row[0] for row in world.there()} | strays == ids() | {1, 2, 3}
+
+    try:
+        until(lambda: len(ids()) > 50, alive=lambda: all(program.poll() is None for program in programs))
+        world.run("advance", "--acknowledge", "backups", "--acknowledge", "lag", "--fence", "hold")
+        until(complete)
+        known, before = ids(), refused()
+        until(lambda: refused() > before + 1000)
+        assert ids() == known
+    finally:
+        stop.touch()
+        assert [program.wait(LIMIT) for program in programs] == [0, 0]
+    if world.strays():
+        world.run("strays", "--adopt")
+    until(world.equal)
+    world.run("rollback")
+    assert world.cli.run("wait").code == 0 and world.cli.run("parity").code == 0
 
 
 @pytest.mark.parametrize("strays", [0, 3])

@@ -401,7 +401,7 @@ class FleetWorld:
             done = self.cli.run("cutover", "strays", self.source, how, "--json")
             assert done.code in (0, 1), done
             (found,) = json.loads(done.out)["sources"]
-            assert all("Postgres has written the row since" in one["reason"] for one in found["left"]), done
+            assert all("the row has changed in Postgres since" in one["reason"] for one in found["left"]), done
             self.adopted |= self.strays
         done = self.cli.run("cutover", "strays", self.source, "--discard")
         assert done.code == 0, done

@@ -21,7 +21,7 @@ from tests.support.fleet_log import Board, Log, State
 from tests.support.waiting import LIMIT
 
 #: Seconds after some calls: a fleet leaves some time for all the others.
-PAUSE = 0.1
+PAUSE = 0.3
 #: Own items that are kept; from there on one is deleted for each that is made.
 MOST_ITEMS = 30
 

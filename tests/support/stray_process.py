@@ -1,7 +1,8 @@
-"""A program that knows nothing of a move and writes a file in a loop: python stray_process.py FILE ACKNOWLEDGED STOP.
+"""A program that knows nothing of a move and writes a file in a loop: stray_process.py FILE ACKNOWLEDGED STOP.
 
 It inserts rows with ids from 1,000,000 on, and writes each id to ACKNOWLEDGED once its commit has succeeded. What is
-refused is tried again with the next id. It ends when STOP exists.
+refused is tried again with the next id. It ends when STOP exists. Two more arguments: seconds that it waits for a lock,
+and between two writes.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import time
 from pathlib import Path
 
 
-def main(database: str, acknowledged: Path, stop: Path) -> None:
-    connection = sqlite3.connect(database, isolation_level=None, timeout=0.02)
+def main(database: str, acknowledged: Path, stop: Path, patience: float = 0.02, pause: float = 0.002) -> None:
+    connection = sqlite3.connect(database, isolation_level=None, timeout=patience)
     number = 1_000_000
     with acknowledged.open("a", buffering=1) as log:
         while not stop.exists():
@@ -24,7 +25,8 @@ def main(database: str, acknowledged: Path, stop: Path) -> None:
                 log.write(f"refused {type(error).__name__}: {error}\n")
             else:
                 log.write(f"{number}\n")
-            time.sleep(0.002)
+            if pause:
+                time.sleep(pause)
 
 
-main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *map(float, sys.argv[4:]))
