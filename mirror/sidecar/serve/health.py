@@ -1,0 +1,99 @@
+"""What ``/healthz`` and ``/readyz`` answer: named checks. Pure.
+
+Healthy is a process whose loops turn: a supervisor of services restarts one that is not. Ready is one whose sources are
+where they should be: programs may rely on Postgres. Nothing is checked for these answers; they come from the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from mirror.core.status import Phase, StatusReport, is_lost
+from mirror.sidecar.serve.metrics import LEAST_FREE_BYTES
+
+State = Literal["ok", "degraded", "failed"]
+#: Phases in which a source is where it should be.
+_AT_WORK = frozenset((Phase.FOLLOWING, Phase.REVERSE, Phase.REDIFF))
+#: Errors of the mirror that are Postgres' (:mod:`mirror.core.errors`).
+_OF_POSTGRES = "postgres"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One check."""
+
+    name: str
+    state: State
+    source: str | None = None
+    detail: str = ""
+    next_step: str = ""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON of both answers."""
+
+    version: int = 1
+    state: State
+    """The worst of the checks."""
+    checks: list[Check]
+
+    @property
+    def code(self) -> int:
+        """HTTP status: what is degraded is in service."""
+        return 503 if self.state == "failed" else 200
+
+
+def healthy(stalled: Iterable[str]) -> Health:
+    """``stalled``: sources whose loop does not turn."""
+    checks = [
+        Check(name="loop", state="failed", source=source, detail="it does not turn", next_step="restart the mirror")
+        for source in stalled
+    ]
+    return _all(checks or [Check(name="loop", state="ok")])
+
+
+def ready(reports: Iterable[StatusReport], stalled: Iterable[str], free_bytes: int | None) -> Health:
+    """``free_bytes``: of the state directory; None: not known."""
+    checks = [*healthy(stalled).checks]
+    for report in reports:
+        checks += [_at_work(report), _postgres(report), _complete(report)]
+    if free_bytes is None or free_bytes >= LEAST_FREE_BYTES:
+        checks.append(Check(name="disk", state="ok"))
+    else:
+        detail = f"{free_bytes:,} bytes are free in the state directory"
+        checks.append(Check(name="disk", state="failed", detail=detail, next_step="make room there"))
+    return _all(checks)
+
+
+def _at_work(report: StatusReport) -> Check:
+    ended = report.reverse is not None and report.reverse.ended
+    if (report.phase in _AT_WORK and not is_lost(report)) or ended:
+        return Check(name="following", state="ok", source=report.source, detail=report.phase)
+    step = report.next_steps[0] if report.next_steps else ""
+    detail = f"{report.phase}: {report.last_error}" if report.last_error else str(report.phase)
+    return Check(name="following", state="failed", source=report.source, detail=detail, next_step=step)
+
+
+def _postgres(report: StatusReport) -> Check:
+    if report.error is not None and str(report.error.get("code", "")).split(".")[0] == _OF_POSTGRES:
+        return Check(name="postgres", state="failed", source=report.source, detail=report.last_error or "")
+    return Check(name="postgres", state="ok", source=report.source)
+
+
+def _complete(report: StatusReport) -> Check:
+    """Whether all rows are in Postgres: what is missing is known, and the rest in service."""
+    missing = [
+        f"{report.rejects:,} rows that Postgres cannot hold" if report.rejects else "",
+        f"{len(report.refusals):,} tables that Postgres refuses" if report.refusals else "",
+        f"comparison: {report.parity.headline}" if report.parity.proof == "different" else "",
+    ]
+    detail = "; ".join(filter(None, missing))
+    return Check(name="complete", state="degraded" if detail else "ok", source=report.source, detail=detail)
+
+
+def _all(checks: list[Check]) -> Health:
+    states = {check.state for check in checks}
+    worst: State = "failed" if "failed" in states else "degraded" if "degraded" in states else "ok"
+    return Health(state=worst, checks=checks)

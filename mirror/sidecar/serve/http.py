@@ -1,0 +1,211 @@
+"""The status page, metrics and health of a running mirror, over HTTP.
+
+=================  ==========================================================================================
+``/``              the page, for people
+``/status.json``   what ``mirror status --json`` prints
+``/history.json``  for each source, the last seconds in which something was applied: Unix time, worst lag in
+                   seconds, transactions
+``/metrics``       for Prometheus (:mod:`mirror.sidecar.serve.metrics`)
+``/healthz``       whether the process is well: 200 or 503, and named checks as JSON
+``/readyz``        whether all sources are where they should be: the same
+=================  ==========================================================================================
+
+Everything is read, nothing can be changed. Table names and paths are shown, no row and no password; there is no login,
+so the address is this machine's own unless another is given. Requests that name another host than the address are
+refused: a page of somebody else's, whose name leads here, could read the answers otherwise.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from loguru import logger
+
+from mirror.core.errors import ConfigError
+from mirror.core.status import StatusDocument, encode
+from mirror.sidecar.serve import health, metrics
+from mirror.sidecar.serve.metrics import Watched
+
+#: Where it is served if only a port is given.
+LOOPBACK = "127.0.0.1"
+#: Seconds in which a request must come, and its answer be read.
+_PATIENCE = 10.0
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+_JSON = "application/json; charset=utf-8"
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Looks(NamedTuple):
+    """How the server sees the mirror. All may be called in any thread, at any time."""
+
+    watched: Callable[[], Sequence[Watched]]
+    history: Callable[[], dict[str, list[tuple[int, float, int]]]]
+    """By the source's path."""
+    stalled: Callable[[], Iterable[str]]
+    """Sources whose loop does not turn."""
+    state_dir: Path
+
+
+class Address(NamedTuple):
+    """Where it is served."""
+
+    host: str
+    port: int
+    """0: any free one."""
+
+    @classmethod
+    def of(cls, text: str) -> Address:
+        """``PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``. Raises ``ConfigError``."""
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") or LOOPBACK
+        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            step = "give a port (0 to 65535), or HOST:PORT"
+            raise ConfigError("serve the status page", text, "no address", next_step=step)
+        return cls(host, int(port))
+
+
+class StatusServer:
+    """Serves until :meth:`close`. Thread: its own, and one for each request."""
+
+    def __init__(self, address: Address, looks: Looks) -> None:
+        """Start serving. Raises ``ConfigError`` if the address cannot be had."""
+        try:
+            self._server = _Server(address, looks)
+        except OSError as error:
+            place = f"{address.host}:{address.port}"
+            step = "choose another port; `ss -ltnp` says who has it"
+            detail = error.strerror or str(error)
+            raise ConfigError("serve the status page", place, detail, next_step=step) from error
+        host, port = self._server.server_address[:2]
+        shown = f"[{host}]" if ":" in str(host) else host
+        self.url = f"http://{shown}:{port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="status page", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: Address, looks: Looks) -> None:
+        self.looks = looks
+        kind, *_, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        self.address_family = kind
+        self.named = address.host
+        super().__init__(where[:2], _Request)  # type: ignore[arg-type]
+
+    def server_bind(self) -> None:
+        """As the base does, without asking for the host's name, which may take seconds."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def is_named_by(self, host: str) -> bool:
+        """Whether a request's ``Host`` is this server: its address, any address of numbers, or localhost."""
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in ("localhost", self.named.lower()):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A bug, or no more threads: one line in the log, and the others go on."""
+        logger.exception("a request to the status page failed")
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _PATIENCE
+    server_version, sys_version = "mirror", ""
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        """Answer without the body."""
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool) -> None:
+        try:
+            if not self.server.is_named_by(self.headers.get("Host", "")):
+                self._send(421, "text/plain; charset=utf-8", b"this name is not this server's\n", body=body)
+                return
+            code, kind, content = self._content(urlsplit(self.path).path)
+            self._send(code, kind, content, body=body)
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True  # the client has gone
+
+    def _content(self, path: str) -> tuple[int, str, bytes]:
+        looks = self.server.looks
+        if path in _PAGE:
+            name, kind = _PAGE[path]
+            return 200, kind, files("mirror.sidecar.serve").joinpath("page", name).read_bytes()
+        if path == "/status.json":
+            return 200, _JSON, encode(StatusDocument(sources=[one.report for one in looks.watched()]))
+        if path == "/history.json":
+            return 200, _JSON, msgspec.json.encode({"version": 1, "sources": looks.history()})
+        if path == "/metrics":
+            return 200, *metrics.text_of(looks.watched, self.headers.get("Accept", ""))
+        if path == "/healthz":
+            return _health(health.healthy(looks.stalled()))
+        if path == "/readyz":
+            reports = [one.report for one in looks.watched()]
+            return _health(health.ready(reports, looks.stalled(), _free(looks.state_dir)))
+        return 404, "text/plain; charset=utf-8", b"there is no such page\n"
+
+    def _send(self, code: int, kind: str, content: bytes, *, body: bool) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Requests are not logged: a scraper comes every few seconds."""
+
+
+def _health(found: health.Health) -> tuple[int, str, bytes]:
+    return found.code, _JSON, msgspec.json.encode(found)
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
