@@ -11,8 +11,6 @@ from mirror.core.errors import MirrorError
 from mirror.cutover.readiness import Readiness
 from mirror.postgres.failures import translated
 from mirror.postgres.sessions import connect
-from mirror.storage.on_postgres.store import PostgresStore
-from mirror.storage.on_sqlite.recognise import kind_of
 
 _NAME = "storage adapters"
 #: What to know of the embedded server before programs depend on it.
@@ -33,6 +31,10 @@ def judge_adapters(found: Readiness, source: Path, settings: Settings, dsn: str,
 
     It connects as they do. Raises ``SinkError``.
     """
+    # Not above: it is half of what a command loads, and only plans and moves forward need it.
+    from mirror.storage.on_postgres.store import PostgresStore
+    from mirror.storage.on_sqlite.recognise import kind_of
+
     agents = [entry.agent or DEFAULT_AGENT for entry in settings.configured if entry.path == source]
     with connect(dsn, raw=True) as conn, translated("look at the source's tables", str(source)):
         rows = conn.execute(

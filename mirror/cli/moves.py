@@ -27,7 +27,7 @@ from mirror.cli.status import status_of
 from mirror.cli.strays import strays
 from mirror.cli.waiting import Terminal
 from mirror.core.config.settings import Settings
-from mirror.core.errors import MirrorError, SinkError
+from mirror.core.errors import FencedError, MirrorError, SinkError, UnknownSourceError
 from mirror.core.faults import no_fault
 from mirror.core.folders import source_folder
 from mirror.cutover import flags, sequences, statistics, vector_indexes, waiting
@@ -43,7 +43,7 @@ from mirror.parity.compare import compare
 from mirror.parity.views import open_source
 from mirror.postgres import moving
 from mirror.postgres.failures import translated
-from mirror.postgres.phase import Event
+from mirror.postgres.phase import Event, Phase
 from mirror.postgres.sessions import Session, connect
 from mirror.replica.declared import read_declarations
 from mirror.reverse import capture, ending
@@ -207,15 +207,23 @@ def finalize(settings: Settings, debug: bool, as_json: bool, dry_run: bool, ackn
 @json_option
 def status_command(settings: Settings, debug: bool, as_json: bool) -> None:
     """Show the phase of each source, what the configuration says otherwise, and the last steps of its moves."""
-    found = []
+    found, missing = [], list[UnknownSourceError]()
     with postgres_of(settings) as dsn:
         for source in settings.known():
-            with _opened(source, dsn, settings, ()) as move:
-                found.append(_described(move))
+            try:
+                with _opened(source, dsn, settings, ()) as move:
+                    found.append(_described(move))
+            except UnknownSourceError as unknown:
+                missing.append(unknown)
+    if missing and not found:
+        raise missing[0]
     if as_json:
-        click.echo(json.dumps({"version": 1, "sources": found}, indent=2))
+        others = [{"source": error.place, "error": error.to_dict()} for error in missing]
+        click.echo(json.dumps({"version": 1, "sources": found, "not_mirrored": others}, indent=2))
         return
     console = Console()
+    for error in missing:
+        print_line(Console(stderr=True), NOTE, f" {error.place}: {error.detail}; next: {error.next_step}")
     for each in found:
         print_line(console, f"{each['source']}: phase {each['phase']}", style="bold")
         names = ("moving_to", "sealed_at", "reverse_window_until", "way_back_lost", "finalized_at", "finalized_because")
@@ -285,7 +293,7 @@ def _move(
         for source in known:
             events: list[dict[str, str]] = []
             if source not in chosen:
-                print_line(Console(stderr=True), NOTE, f" {source}: in another phase, so it is not moved now")
+                print_line(Console(stderr=True), NOTE, f" {source}: in another phase, or not mirrored: not moved now")
                 continue
 
             def say(step: Step[Move], event: Event, detail: str, events: list[dict[str, str]] = events) -> None:
@@ -322,8 +330,11 @@ def _in_turn(known: Sequence[Path], dsn: str, settings: Settings, *, back: bool,
         return known
     at: dict[Path, int] = {}
     for source in known:
-        with _opened(source, dsn, settings, ()) as move:
-            found = move.phase
+        try:
+            with _opened(source, dsn, settings, ()) as move:
+                found = move.phase
+        except UnknownSourceError:
+            continue
         if found.moving_to is not None:
             at[source] = left_over(found)[0]
         elif found.finalized_at is None:
@@ -349,8 +360,13 @@ def _way(move: Move, *, back: bool, final: bool) -> tuple[int, Sequence[Step[Mov
 def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, back: bool, final: bool) -> int:
     """First do what a command that was killed has left, then the steps; returns the phase."""
     steps: Sequence[Step[Move]]
+    meant = move.phase
     move.begin_alone()
     move.read()
+    if move.phase.moving_to is None and _stands(move.phase) != _stands(meant):
+        where = f"phase {move.phase.number}" + (", finalized" if move.phase.finalized_at is not None else "")
+        detail = f"another command has moved it meanwhile: {where}"
+        raise FencedError("move a source", str(move.source), detail, next_step="`mirror cutover status` shows it")
     if move.phase.moving_to is not None:
         target = move.phase.moving_to
         before, steps, resumed = left_over(move.phase)
@@ -376,6 +392,10 @@ def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, bac
             logger.warning(text, move.source.name)
         raise
     return number
+
+
+def _stands(phase: Phase) -> tuple[object, ...]:
+    return phase.number, phase.sealed_at, phase.finalized_at
 
 
 def _still(move: Move) -> bool:
@@ -413,7 +433,10 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             if not report.reason:
                 record(connection, source, schema, report, folder, whole=True)
         if report.verdict != "equal":
-            raise SinkError("compare with Postgres", str(source), report.reason or report.headline)
+            wrong = ", ".join(table.table for table in report.tables if table.status == "different")
+            detail = report.reason or report.headline + (f" ({wrong})" if wrong else "")
+            step = f"`mirror parity {shlex.quote(str(source))}{settings.options}` shows the rows"
+            raise SinkError("compare with Postgres", str(source), detail, next_step=step)
         return report.headline
 
     def constrain(connection: psycopg.Connection[Any], agent: str | None) -> str:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
+from mirror.cli import moved
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -85,7 +86,7 @@ def parity(
     """Compare every value of every row in SQLite with Postgres, while programs go on writing.
 
     The mirror may be running or not; the source must have been mirrored before. Each comparison is also recorded in
-    the table mirror.parity_runs.
+    the table mirror.parity_runs. Of a source that was moved to Postgres, the running mirror compares the file with it.
     """
     if sample is not None and repair:
         raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")
@@ -97,7 +98,13 @@ def parity(
     with postgres_of(settings) as dsn:
         for source in chosen:
             try:
-                report = _compare(source, dsn, settings, tables, sample, repair=repair, replace_rows=replace_rows)
+                schema = schema_of(settings, source)
+                if not repair and moved.is_open(source, dsn, schema):
+                    if tables or sample is not None:
+                        raise moved.all_or_nothing(source)
+                    report = moved.compared_back(source, dsn, schema, settings.state_dir)
+                else:
+                    report = _compare(source, dsn, settings, tables, sample, repair=repair, replace_rows=replace_rows)
             except MirrorError as error:
                 if isinstance(error, OthersWroteError):
                     named = "".join(f" --table {shlex.quote(table)}" for table in tables)

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -14,10 +14,11 @@ from rich.console import Console
 from mirror.cli.cutover import _acknowledge, cutover
 from mirror.cli.options import common, help_end, json_option, postgres_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
-from mirror.cli.rehearsal import Outcome, Rehearsal
 from mirror.core.config.settings import Settings
-from mirror.cutover.rehearsal.pause import Pause
-from mirror.cutover.rehearsal.place import clean
+
+if TYPE_CHECKING:
+    from mirror.cli.rehearsal import Outcome
+    from mirror.cutover.rehearsal.pause import Pause
 
 _MARKS = {"begun": NOTE, "done": GOOD, "journal": GOOD, "undone": NOTE, "failed": BAD}
 
@@ -41,6 +42,10 @@ def rehearse(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple
     minutes; the clone goes through all phases and back. The source, its mirror and its tables are only read. The pause
     is what a program sees that commits at any moment around a switch. Nothing is left of it at the end.
     """
+    # Not above: the other commands of `mirror cutover` need none of it.
+    from mirror.cli.rehearsal import Rehearsal
+    from mirror.cutover.rehearsal.place import clean
+
     signal.signal(signal.SIGTERM, _end)
     console = Console()
     with postgres_of(settings) as dsn:

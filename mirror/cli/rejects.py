@@ -81,7 +81,7 @@ def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...
     if back:
         _show_way_back(back, console)
     if not found and not back:
-        print_line(console, "no rejects: Postgres has every row")
+        print_line(console, "no rejects: every row is in both stores")
 
 
 def _show(found: list[dict[str, Any]], console: Console) -> None:

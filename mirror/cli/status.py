@@ -17,11 +17,19 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mirror.cli.options import common, common_even_if_broken, help_end, json_option, own_schema_command, schema_of
+from mirror.cli.options import (
+    common,
+    common_even_if_broken,
+    help_end,
+    json_option,
+    own_schema_command,
+    postgres_of,
+    schema_of,
+)
 from mirror.cli.output import print_line, print_table, text
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
-from mirror.core.errors import ControlError, MirrorError, NotRunningError, StateError
+from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, StateError
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase, StatusDocument, StatusReport, encode, kept_text, moved_text
 from mirror.parity.proof import described
@@ -47,17 +55,31 @@ _AT_ONCE = 256
 def wait(settings: Settings, debug: bool, timeout: float) -> None:
     """Wait until Postgres has everything that was committed to SQLite before this command began.
 
+    Of a source that was moved to Postgres: until the file has everything that was committed there.
+
     Prints nothing if that succeeds. Without SOURCE it waits for the sources that
     mirror.json lists, or else for all that the state directory knows.
     """
     deadline = time.monotonic() + timeout
     refused = False
     for source in settings.known():
+        moved_to = "Postgres"
         try:
             with wait_for_mirror(source_folder(settings.state_dir, source), deadline - time.monotonic()) as client:
-                applied = client.wait(max(0.0, deadline - time.monotonic()))
-                report = client.status() if applied else None
+                try:
+                    applied = client.wait(max(0.0, deadline - time.monotonic()))
+                    report = client.status() if applied else None
+                except SealedError:
+                    from mirror.cli.moved import wait_for_file  # needs Postgres' driver, which loads slowly
+
+                    with postgres_of(settings) as dsn:
+                        moved_to, report = "the file", None
+                        applied = wait_for_file(source, dsn, schema_of(settings, source), deadline)
         except ControlError as error:
+            if isinstance(error, NotRunningError) and settings.dsn is not None:
+                from mirror.cli.moved import require_way_back
+
+                require_way_back("wait", source, settings.dsn, schema_of(settings, source))
             # What could still have come right, had there been more time, is the answer no; the rest are errors.
             if not error.retryable or time.monotonic() < deadline:
                 raise
@@ -65,7 +87,7 @@ def wait(settings: Settings, debug: bool, timeout: float) -> None:
             sys.exit(1)
         if not applied:
             click.secho(
-                f"mirror: {source}: Postgres does not have everything after {timeout:g} seconds", fg="red", err=True
+                f"mirror: {source}: {moved_to} does not have everything after {timeout:g} seconds", fg="red", err=True
             )
             sys.exit(1)
         for cause in () if report is None else causes(report.refusals, report.schema):

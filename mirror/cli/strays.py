@@ -11,8 +11,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from mirror.cli.moved import look_for_strays
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
-from mirror.cli.output import BAD, GOOD, print_line
+from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ConfigError, SourceError
 from mirror.cutover.stray_numbers import Kept
@@ -69,6 +70,7 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
                 document: dict[str, Any] = {"source": str(source)}
                 lines: list[tuple[Any, str]] = []
                 if adopt:
+                    _look(source, dsn, settings)
                     adopted = found.adopt(new_ids=new_ids)
                     left += len(adopted.left)
                     document |= _adopted(adopted)
@@ -77,6 +79,7 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
                     document["discarded"] = _discard(found, source)
                     lines = [(GOOD, f" {source.name}: {document['discarded']:,} rows thrown away")]
                 else:
+                    _look(source, dsn, settings)
                     kept = found.all()
                     document["strays"] = [_as_json(one) for one in kept]
                     lines = [("", line) for one in kept[:_MOST] for line in _described(one, source)]
@@ -89,6 +92,14 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": documents}, indent=2))
     sys.exit(1 if left else 0)
+
+
+def _look(source: Path, dsn: str, settings: Settings) -> None:
+    """Have the mirror look for what was written just now: it looks by itself only now and then."""
+    if not look_for_strays(source, dsn, schema_of(settings, source), settings.state_dir):
+        print_line(
+            Console(stderr=True), NOTE, f" {source}: no mirror runs: what was written since it ended is not known"
+        )
 
 
 def _adopted(done: Adopted) -> dict[str, Any]:

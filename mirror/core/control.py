@@ -103,6 +103,9 @@ class ControlClient:
         except ValueError as error:
             self._hang_up()
             raise ControlError("understand the mirror", str(self._path), str(error)) from error
+        except BaseException:  # Ctrl-C, while the answer was awaited: the next request would get it
+            self._hang_up()
+            raise
         if isinstance(answer, Refused):
             raise self._refusal(answer)
         if not isinstance(answer, kind):
@@ -201,8 +204,9 @@ class ControlClient:
         return Lsn.parse(self._ask(request, Reached, BATCH_SECONDS + _SLACK_SECONDS).lsn)
 
     def release(self, hold: str) -> None:
-        """Release a hold; harmless if it has ended already."""
-        self._ask(Release(hold), Done)
+        """Release a hold; harmless if it has ended already, with the connection for example."""
+        if not self._over:
+            self._ask(Release(hold), Done)
 
     def retry(self, timeout: float, *, replace: bool = False) -> None:
         """Have the mirror send refused tables and rejected rows again; ``timeout``: seconds that it may take.

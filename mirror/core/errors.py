@@ -16,6 +16,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │   │   ├── NameTakenError ``postgres.refused.name_taken``  a name in the schema belongs to another
 │   │   └── OthersWroteError ``postgres.refused.others_wrote``  rows that others wrote would be replaced unasked
 │   ├── RepairError    ``postgres.repair``       Postgres does not have what a repair has written
+│   ├── UnknownSourceError ``postgres.unknown_source``  nothing is known of the source in this Postgres
 │   ├── SealedError    ``postgres.sealed``       the source was moved to Postgres: no mirror writes there any more
 │   └── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
@@ -251,6 +252,12 @@ class RepairError(SinkError):
     """Something in Postgres undoes or changes what a repair writes."""
 
     code = "postgres.repair"
+
+
+class UnknownSourceError(SinkError):
+    """The source is not mirrored into this Postgres, or into another schema of it."""
+
+    code = "postgres.unknown_source"
 
 
 class SealedError(SinkError):

@@ -5,6 +5,8 @@ They are written to the file that has them, mirror.json before argent.json; wher
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,24 @@ def disagreement(settings: Settings, phase: int) -> str:
     # A program that has never heard of the mirror's phases, in the first one, is right.
     if phase == 1 and storage.backend == "sqlite":
         return ""
-    return ", ".join(
-        f"storage.{key} is {value}, not {wanted[key]}" for key, value in found.items() if value != wanted[key]
-    )
+    wrong = [f"storage.{key} is {value}, not {wanted[key]}" for key, value in found.items() if value != wanted[key]]
+    if not wrong:
+        return ""
+    return f"{', '.join(wrong)}: set that in {file_of(settings) or settings.files[0].path}"
+
+
+def require_writable(settings: Settings, phase: int) -> None:
+    """Raise ``ConfigError`` if the configuration cannot be made to say a phase."""
+    path = file_of(settings)
+    if path is None:
+        return
+    try:
+        path = path.resolve(strict=True)
+        with_values(path.read_text(encoding="utf-8"), _values(phase))
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(f"no file can be made in {path.parent}, so it cannot be replaced")
+    except (OSError, ValueError) as error:
+        raise ConfigError("write the phase", str(path), str(error), next_step="correct that, and try again") from error
 
 
 def write(settings: Settings, phase: int) -> str:
@@ -61,16 +78,24 @@ def write(settings: Settings, phase: int) -> str:
     path = file_of(settings)
     if path is None:
         return "there is no configuration to change"
-    values: dict[tuple[str, ...], Any] = {("storage", key): value for key, value in FLAGS[phase].items()}
     try:
         path = path.resolve(strict=True)
         before = path.read_text(encoding="utf-8")
-        after = with_values(before, values)
+        after = with_values(before, _values(phase))
         if after != before:
             mode = path.stat().st_mode
             write_atomically(path, after.encode(), durable=True)
             path.chmod(mode & 0o777)
     except (OSError, ValueError) as error:
-        step = f"set these yourself: {', '.join(f'storage.{key}' for key in FLAGS[phase])}"
-        raise ConfigError("write the phase", str(path), str(error), next_step=step) from error
+        raise ConfigError(
+            "write the phase", str(path), str(error), next_step=f"set yourself: {_said(phase)}"
+        ) from error
     return str(path)
+
+
+def _values(phase: int) -> dict[tuple[str, ...], Any]:
+    return {("storage", key): value for key, value in FLAGS[phase].items()}
+
+
+def _said(phase: int) -> str:
+    return ", ".join(f"storage.{key} to {json.dumps(value)}" for key, value in FLAGS[phase].items())

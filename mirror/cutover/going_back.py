@@ -8,6 +8,7 @@ row by row. Where no mirror runs, all rows are compared then.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -71,18 +72,30 @@ def compare_again(move: Move) -> str:
 
 
 def _asked(move: Move, *, touched: bool = False, after: str = "") -> Agreement:
-    # Of a file that was not touched there is nothing to compare: programs, which wait for this, need not wait long.
-    deadline = time.monotonic() + (SHORT_WAIT_SECONDS if touched else WAIT_SECONDS)
     with translated(ending.COMPARE, str(move.source)):
         now = ending.state(move.conn, move.source_id).now
+
+    def ask() -> Agreement:
+        move.require_way_back()
+        with move.control() as client:
+            return client.agree(now, touched=touched, after=after)
+
+    # Of a file that was not touched there is nothing to compare: programs, which wait for this, need not wait long.
+    return patiently(ask, SHORT_WAIT_SECONDS if touched else WAIT_SECONDS)
+
+
+def patiently(ask: Callable[[], Agreement], seconds: float = WAIT_SECONDS) -> Agreement:
+    """Ask a mirror for a comparison, again while it cannot just now: a program may have a table locked.
+
+    Raises ``NotRunningError``, and what ``ask`` raises that a retry does not help.
+    """
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            with move.control() as client:
-                return client.agree(now, touched=touched, after=after)
-        except MirrorError as error:  # also one of the mirror's own, such as that a program has a table locked
+            return ask()
+        except MirrorError as error:
             if not error.retryable or isinstance(error, NotRunningError) or time.monotonic() > deadline:
                 raise
-        move.require_way_back()
         time.sleep(0.05)
 
 

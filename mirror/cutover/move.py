@@ -15,7 +15,7 @@ from psycopg.sql import SQL
 
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
-from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkError, SourceError
+from mirror.core.errors import ControlError, FencedError, NotRunningError, SinkError, SourceError, UnknownSourceError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.place import is_stand_in, where
 from mirror.core.status import Phase as MirrorPhase
@@ -112,7 +112,9 @@ class Move:
                 row = made and self.conn.execute(query, (str(self.source), self.schema)).fetchone()
                 if not row:
                     step = f"run `mirror up {self.source}` first"
-                    raise SinkError("move a source", str(self.source), "it is not mirrored here", next_step=step)
+                    raise UnknownSourceError(
+                        "move a source", str(self.source), "it is not mirrored here", next_step=step
+                    )
                 self.source_id, self.agent = row
                 self.targets = list(load_targets(self.conn, self.source_id, self.agent).values())
                 self.phase = phase.read(self.conn, self.source_id)
@@ -169,13 +171,24 @@ class Move:
 
     # -- the file and Postgres, kept from being written ---------------------------------------------
 
+    def judge_reads(self) -> str:
+        """The guard rails of reads from Postgres, and whether the configuration can say so."""
+        flags.require_writable(self.settings, self.configured(2))
+        return self.judge(2)
+
     def judge_switch(self) -> str:
         """The guard rails, and whether programs can be kept out as the operator has chosen."""
         self._require_fence()
         return self.judge(3)
 
+    def judge_way_back(self) -> str:
+        """Whether programs can go back to the file."""
+        flags.require_writable(self.settings, self.configured(2))
+        return self.require_way_back()
+
     def _require_fence(self) -> None:
-        """Raise ``SourceError`` if the file is to be renamed and cannot be."""
+        """Raise ``MirrorError`` if the file is to be renamed and cannot be, or the configuration not be written."""
+        flags.require_writable(self.settings, self.configured(3))
         if self.kept == "rename":
             renaming.require_possible(self.source)
 

@@ -164,7 +164,8 @@ class _Wait:
     def _look(self) -> None:
         """Raise ``_Go`` if it is to go on and can; an error if it is not to go on at all."""
         if self.signals.came:
-            raise MirrorError("wait", str(self._move.source), "the process was asked to end")
+            step = "the same command begins again; what it had made is undone"
+            raise MirrorError("wait", str(self._move.source), "the process was asked to end", next_step=step)
         if time.monotonic() < self._looked_at + LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
@@ -233,7 +234,7 @@ def go(move: Move) -> None:
             if begun and told:
                 return
             detail = "it has ended without switching" if begun else "no `mirror cutover advance --wait` waits for it"
-            step = f"`mirror cutover {'status' if begun else 'advance --wait'} {source}`"
+            step = f"`mirror cutover {'status' if begun else 'plan'} {source}`"
             raise MirrorError("go on", source, detail, next_step=step)
         time.sleep(LOOK_SECONDS)
 

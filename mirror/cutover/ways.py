@@ -22,7 +22,7 @@ WAIT: Step[Move] = Step(
 )
 
 TO_2: tuple[Step[Move], ...] = (
-    Step("rails", "check the guard rails", lambda move: move.judge(2)),
+    Step("rails", "check the guard rails", lambda move: move.judge_reads()),
     PREPARE,
     Step("flip", "have programs read from Postgres", lambda move: move.flip(2), lambda move: move.flip_back()),
     Step("end", "record the phase", lambda move: move.end(2), final=True),
@@ -67,7 +67,7 @@ TO_3: tuple[Step[Move], ...] = (
 )
 
 BACK_TO_2: tuple[Step[Move], ...] = (
-    Step("rails", ending.CHECK, lambda move: move.require_way_back()),
+    Step("rails", ending.CHECK, lambda move: move.judge_way_back()),
     Step("verify", ending.COMPARE, lambda move: going_back.compare(move)),
     Step(
         "hold",

@@ -130,6 +130,8 @@ class ParityReport:
     """The command that gives the source a schema of its own."""
     left_out: tuple[str, ...] = ()
     """Virtual tables that hold data and are not mirrored, so that nothing of them is compared."""
+    moved: str = ""
+    """Of a source that was moved to Postgres: what was found, in words; the tables are not counted singly then."""
 
     @property
     def exit_code(self) -> int:
@@ -180,6 +182,8 @@ class ParityReport:
     @property
     def headline(self) -> str:
         """The verdict in one line."""
+        if self.moved:
+            return f"{self.verdict}: {self.moved}, in {self.seconds:.2f} s"
         text = f"{self.verdict}: {counted(len(self.tables), 'table')}, {counted(self.rows, 'row')}"
         if self.sample is not None:
             text += " of a sample"
@@ -201,6 +205,7 @@ class ParityReport:
             "source": self.source,
             "verdict": self.verdict,
             "reason": self.reason,
+            "moved": self.moved or None,
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 6),
             "rows": self.rows,

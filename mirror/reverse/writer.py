@@ -41,7 +41,7 @@ BUSY_SECONDS = 2.0
 #: take long, and programs write meanwhile.
 KEEP_SECONDS = 0.5
 #: Seconds without a pause between two tries: after a commit, and just opened, when a command is about to let it go.
-HURRY_SECONDS, FIRST_HURRY_SECONDS = 0.02, 1.0
+HURRY_SECONDS, FIRST_HURRY_SECONDS = 0.02, 5.0
 
 _WRITES = {
     apsw.SQLITE_INSERT: "INSERT",

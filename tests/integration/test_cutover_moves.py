@@ -100,7 +100,7 @@ def test_there_and_back_and_there_again(
             stray.run("INSERT INTO notes VALUES (99, 'astray')")
         # What would undo this is refused.
         assert "moved to Postgres" in cli.run("parity", "--repair").out
-        assert "moved to Postgres" in cli.run("wait", "--timeout", "1").err
+        assert cli.run("wait").code == 0  # for the file
         rollback(cli)
         assert phase(cli) == 2
         with pytest.raises(psycopg.Error, match="moved back") as refused:
@@ -438,8 +438,8 @@ def test_what_an_operator_reads(
         # A row that the file does not take, and a command that is refused: neither is an error of the mirror.
         postgres.execute("INSERT INTO notes VALUES (5, 'too long for it')")
         until(lambda: status()["reverse"]["rejects"] == 1)
-        refused = cli.run("parity", database)
-        assert refused.code == 2 and "moved to Postgres" in refused.out + refused.err
+        compared = cli.run("parity", database)
+        assert compared.code == 1 and "1 are in Postgres alone (`mirror rejects list`)" in compared.out, compared
         assert status()["last_error"] is None and status()["rejects"] == 0
         shown = cli.run("status", database).out
         assert "what programs write there is carried into the file" in shown
@@ -454,9 +454,9 @@ def test_what_an_operator_reads(
         assert "`mirror rejects list` shows them" in cli.run("cutover", "rollback", database).err
         process.kill()
         process.wait()
-        for command in ("parity",), ("rejects", "retry"):
-            refused = cli.run(*command, database)
-            assert refused.code == 2 and "moved to Postgres" in refused.out + refused.err
+        refused = cli.run("rejects", "retry", database)
+        assert refused.code == 2 and "moved to Postgres" in refused.out + refused.err
+        assert "no mirror of this source is running" in cli.run("parity", database).err
         assert status()["last_error"] is None and status()["reverse"]["rejects"] == 1
         assert "until `mirror up` runs again; nothing is lost meanwhile" in cli.run("status", database).out
         process = up("carrying back")

@@ -458,6 +458,22 @@ def test_an_answer_that_is_none(silent: Silent, answer: bytes) -> None:
         assert not caught.value.retryable
 
 
+def test_an_interrupted_conversation_is_over(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The late answer is none to the next request, and to end a hold is no error that hides the interruption."""
+
+    def interrupted(line: bytes, seconds: float) -> bytes:
+        raise KeyboardInterrupt
+
+    with ControlClient(silent.folder) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "_exchange", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.reach("hold", Salts(1, 2), 3)
+        client.release("hold")
+        with pytest.raises(ControlError, match="the connection was closed"):
+            client.status()
+
+
 def test_an_answer_in_pieces(silent: Silent) -> None:
     answer = line_of(StatusAnswer(StatusReport(source="x" * 300_000, schema="public")))
     with ControlClient(silent.folder, SECONDS) as client:

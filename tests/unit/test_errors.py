@@ -34,6 +34,7 @@ from mirror.core.errors import (
     StateError,
     StorageError,
     TokenError,
+    UnknownSourceError,
     UnsupportedError,
     WayBackLostError,
 )
@@ -56,6 +57,7 @@ CODES: dict[str, type[MirrorError]] = {
     "postgres.refused.others_wrote": OthersWroteError,
     "postgres.busy": BusyError,
     "postgres.repair": RepairError,
+    "postgres.unknown_source": UnknownSourceError,
     "postgres.sealed": SealedError,
     "postgres.way_back_lost": WayBackLostError,
     "control": ControlError,

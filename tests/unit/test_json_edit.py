@@ -31,9 +31,15 @@ def test_in_place() -> None:
 
 def test_added() -> None:
     changed = with_values(ARGENT, {("storage", "writeTo"): ["sqlite", "postgres"]})
-    added = '// ours\n    "writeTo": [\n      "sqlite",\n      "postgres"\n    ],\n'
+    added = '// ours\n    "writeTo": ["sqlite", "postgres"],\n'
     assert changed == ARGENT.replace("// ours\n", added)
     assert json5.loads(changed)["storage"]["writeTo"] == ["sqlite", "postgres"]
+
+
+def test_a_value_that_stays_keeps_its_form() -> None:
+    text = "{a: ['x', /* y */ 'z',], b: 1}"
+    assert with_values(text, {("a",): ["x", "z"], ("b",): 1}) == text
+    assert with_values(text, {("b",): True}) == text.replace("1", "true")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_json() -> None:
     """The fields and their order are a contract."""
     data = json.loads(report(EQUAL, REJECTING, DIFFERENT).to_json())
     assert list(data) == [
-        "version", "source", "verdict", "reason", "exit_code", "seconds", "rows", "sample", "rows_per_second",
+        "version", "source", "verdict", "reason", "moved", "exit_code", "seconds", "rows", "sample", "rows_per_second",
         "rejected", "longest_read_seconds", "tables", "left_out", "next_steps",
     ]  # fmt: skip
     assert data["version"] == 1

@@ -29,6 +29,8 @@ class _Member:
 def with_values(text: str, values: Mapping[tuple[str, ...], Any]) -> str:
     """The text with other values: by path, a value of JSON. A path that is not there is added at the end of its object.
 
+    A value that is there already stays as it is written; comments inside of one that changes go with it.
+
     Raises ``ValueError`` if the text is not an object, or a path leads through what is none.
     """
     for path, value in values.items():
@@ -48,6 +50,9 @@ def _with_value(text: str, path: tuple[str, ...], value: Any) -> str:
                 value = {inner: value}
             return _with_member(text, at, end, members, name, value)
         if depth == len(path) - 1:
+            there = json5.loads(text[found.start : found.end])
+            if there == value and type(there) is type(value):
+                return text
             return text[: found.start] + _written(value, _indent(text, found.start)) + text[found.end :]
         at = found.start
     return text
@@ -79,7 +84,8 @@ def _with_member(text: str, start: int, end: int, members: list[_Member], name: 
 
 
 def _written(value: Any, indent: str) -> str:
-    lines = json.dumps(value, ensure_ascii=False, indent=2).split("\n")
+    short = isinstance(value, list) and not any(isinstance(each, dict | list) for each in value)
+    lines = json.dumps(value, ensure_ascii=False, indent=None if short else 2).split("\n")
     return f"\n{indent}".join(lines)
 
 
