@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from loguru import logger
 
-from mirror.core.config.settings import Settings, load_settings
+from mirror.core.config.settings import Settings, SourceSettings, load_settings
 from mirror.core.errors import MirrorError
 
-#: What a running mirror goes by, and the names that people know it by.
-_LASTING = {
-    "sources": "the sources",
-    "dsn": "Postgres",
-    "state_dir": "the state directory",
-    "configured": "agents, schemas and profiles of sources",
-    "rules": "rules for columns and tables",
+#: What a running mirror goes by, by the names that people know it by.
+_LASTING: dict[str, Callable[[Settings], object]] = {
+    "the sources": lambda settings: settings.sources,
+    "what is said of single sources": lambda settings: [
+        said for each in settings.configured if any(said := _said(each))
+    ],
+    "Postgres": lambda settings: settings.dsn,
+    "the state directory": lambda settings: settings.state_dir,
+    "rules for columns and tables": lambda settings: settings.rules,
 }
+
+
+def _said(source: SourceSettings) -> object:
+    return source.agent, source.schema, source.profile
 
 
 def reread(settings: Settings, given: Mapping[str, Any]) -> list[str]:
@@ -32,7 +38,7 @@ def reread(settings: Settings, given: Mapping[str, Any]) -> list[str]:
     except MirrorError as error:
         logger.error("the configuration was read again, and cannot be used: {}; the mirror goes on as before", error)
         return []
-    changed = [name for key, name in _LASTING.items() if getattr(now, key) != getattr(settings, key)]
+    changed = [name for name, of in _LASTING.items() if of(now) != of(settings)]
     if changed:
         logger.warning(
             "the configuration was read again: {} changed, which takes effect when the mirror is started again",

@@ -90,6 +90,7 @@ def test_a_mirror_as_a_service(folder: Path, dsn: str, database: Path, writer: W
         manager.hears("STOPPING")
         log.seek(0)
         lines = [line for line in log if "read again" in line]
+    assert len(lines) == 3, lines
     assert "nothing changed" in lines[0] and "the sources changed" in lines[1] and "cannot be used" in lines[2]
     with psycopg.connect(dsn) as conn:
         assert conn.execute("SELECT count(*) FROM t").fetchone() == (2,)
@@ -117,7 +118,7 @@ def test_a_source_that_waits_by_itself_does_not_keep_the_service_from_starting(f
 
 
 def test_a_loop_that_stalls_is_not_hidden(folder: Path, dsn: str, database: Path, writer: Writer) -> None:
-    """The watchdog hears nothing more, and the status says which source. One that waits for Postgres is no such loop."""
+    """The watchdog hears nothing more, and the status names the source. One that waits for Postgres is no such."""
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
     stalls, goes_on, stalled = threading.Event(), threading.Event(), threading.Event()
 
@@ -160,8 +161,8 @@ def test_a_loop_that_stalls_is_not_hidden(folder: Path, dsn: str, database: Path
                 assert "lag over" in manager.hears("STATUS")["STATUS"], "it grows"
                 assert not [message for message in manager.messages[said:] if "WATCHDOG" in message]
                 goes_on.set()
-                manager.hears("WATCHDOG")
                 manager.hears("STATUS", "following; lag under 1 s")
+                manager.hears("WATCHDOG")
             finally:
                 goes_on.set()
                 done.set()
