@@ -22,7 +22,7 @@ _LASTING: dict[str, Callable[[Settings], object]] = {
 }
 
 
-def _said(source: SourceSettings) -> object:
+def _said(source: SourceSettings) -> tuple[str | None, ...]:
     return source.agent, source.schema, source.profile
 
 
