@@ -26,6 +26,7 @@ from mirror.cli.options import (
     schema_of,
 )
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
+from mirror.cli.service.checks import service_checks
 from mirror.core.checks import Code
 from mirror.core.config.notes import configuration_checks
 from mirror.core.config.settings import Settings, require_file
@@ -66,6 +67,8 @@ def doctor(settings: Settings, debug: bool, agent: str | None, profile: str | No
             report = examine(source, dsn, settings.state_dir, schema, owner, taken_for, command, settings.rules)
             for check in configuration_checks(settings) if not reports else ():
                 report.add(Code.CONFIGURATION, *check)
+            for check in service_checks(settings.state_dir) if not reports else ():
+                report.add(Code.SERVICE, *check)
             for others, other in reports:
                 if others == schema:
                     _look_for_shared_names(report, other, command)

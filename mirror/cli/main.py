@@ -24,6 +24,7 @@ COMMANDS = {
     "differences": "differences",
     "overwritten": "overwritten",
     "cutover": "moves",
+    "service": "service.command",
     "config": "config",
     "demo": "demo.command",
 }

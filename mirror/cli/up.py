@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -32,9 +32,11 @@ from mirror.cli.options import (
     replace_rows,
 )
 from mirror.cli.output import GOOD, Words, print_line
+from mirror.cli.rereading import reread
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
+from mirror.core.notify import Notifier
 from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
@@ -44,6 +46,7 @@ from mirror.replica.unmerged import commits_stay_in_log
 from mirror.sidecar.parity_watch import ParityWatch
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.refused import causes
+from mirror.sidecar.service import Service
 from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 
@@ -101,7 +104,10 @@ def up(
     if until_eof:
         threading.Thread(target=_set_at_eof, args=(ending,), daemon=True).start()
     gave_up: list[MirrorError] = []
-    with Signals(signal.SIGTERM, signal.SIGINT) as signals, postgres_of(settings) as dsn:
+    notifier = Notifier()
+    # Without a manager it is what a terminal sends when it is closed, and ends the command.
+    reload = signal.SIGHUP if notifier.is_heard else None
+    with Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals, postgres_of(settings) as dsn:
         click.echo(f"Postgres: {hide_password(dsn)}")
         agents = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         profiles = settings.profiles if profile is None else dict.fromkeys(settings.sources, profile)
@@ -125,9 +131,11 @@ def up(
         mirror.start()
         if not once:
             verifier.start()
+        service = Service(notifier, mirror)
         try:
-            gave_up = _run(mirror, signals, ending)
+            gave_up = _run(mirror, signals, ending, partial(_serve, service, signals, settings))
         finally:
+            service.stops()
             verifier.stop()
             ended = mirror.stop()
     if ended:
@@ -177,9 +185,21 @@ def _require_one(sources: Sequence[Path], *, once: bool) -> None:
         raise problem
 
 
-def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> list[MirrorError]:
+def _serve(service: Service, signals: Signals, settings: Settings) -> None:
+    """Tell the manager of services what is new, and read the configuration again if it asks for that."""
+    service.turn()
+    if signals.takes_reload():
+        service.reloads()
+        reread(settings, click.get_current_context().params)
+        service.has_reloaded()
+
+
+def _run(
+    supervisor: Supervisor, signals: Signals, ending: threading.Event, meanwhile: Callable[[], None]
+) -> list[MirrorError]:
     """Show progress until every source has ended, a signal came, or, once ``ending`` is set, everything is applied.
 
+    ``meanwhile``: called again and again.
     Returns the errors of sources that still run, but make no progress and were given up.
     """
     console = Console(stderr=True)
@@ -191,6 +211,7 @@ def _run(supervisor: Supervisor, signals: Signals, ending: threading.Event) -> l
     announced: dict[Pipeline, bool] = {}
     with _Bars(console) as bars:
         while supervisor.running and not signals.wait(0.05):
+            meanwhile()
             if ending.is_set() and not begun:
                 supervisor.restart_no_more()
                 waiting, begun = dict.fromkeys(supervisor.pipelines), True

@@ -78,6 +78,9 @@ class Code(StrEnum):
     ADAPTERS = "storage-adapters"
     PHASE = "cutover.phase"
 
+    # -- what runs it
+    SERVICE = "service"
+
     # -- the day after
     CONSTRAINT = "constraint"
     BACKUPS = "backups"

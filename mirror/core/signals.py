@@ -1,4 +1,4 @@
-"""Signals that ask the process to end: noticed, and never lost.
+"""Signals that ask the process for something, most often to end: noticed, and never lost.
 
 Python runs a signal's handler in the main thread, between any two of its instructions: also while that thread holds
 the lock of the very :class:`threading.Event` that the handler wants to set, which would be a deadlock. So
@@ -19,13 +19,19 @@ from typing import Any, Self
 class Signals:
     """Notices some signals inside a ``with`` block; at its end the earlier handlers are restored.
 
+    ``reload``: one that asks to read the configuration again, instead of to end; None: there is none.
+
     Thread: the main thread only, and one block at a time, because a process has one wake-up descriptor.
     """
 
-    def __init__(self, *numbers: signal.Signals) -> None:
+    def __init__(self, *numbers: signal.Signals, reload: signal.Signals | None = None) -> None:
         self.came = False
-        """Whether one of them has come."""
-        self._numbers = numbers
+        """Whether one that asks to end has come."""
+        self._numbers = numbers if reload is None else (*numbers, reload)
+        self._reload = reload
+        self._reloads = 0
+        """How often ``reload`` has come, and how often that was answered."""
+        self._reloaded = 0
         self._before: list[tuple[signal.Signals, Any]] = []
         self._wakeup_before = -1
         self._selector = selectors.DefaultSelector()
@@ -35,10 +41,19 @@ class Signals:
         self._selector.register(self._bell, selectors.EVENT_READ)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
+        if number == self._reload:
+            self._reloads += 1
+        else:
+            self.came = True
+
+    def takes_reload(self) -> bool:
+        """Whether ``reload`` has come since the last call; several times count as one."""
+        come = self._reloads
+        before, self._reloaded = self._reloaded, come
+        return come != before
 
     def wait(self, timeout: float) -> bool:
-        """Wait until one of them has come, at most ``timeout`` seconds; returns whether one has, now or before."""
+        """Wait until one has come, at most ``timeout`` seconds; returns whether one that asks to end has, ever."""
         if not self.came and self._selector.select(timeout):
             with contextlib.suppress(BlockingIOError):
                 self._bell.recv(4096)

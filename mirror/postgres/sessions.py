@@ -14,7 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import selectors
-from typing import Any, Self
+import threading
+import time
+from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors
@@ -42,6 +45,25 @@ _LAST_RESULTS = 8
 _FATAL = frozenset({"FATAL", "PANIC"})
 
 
+class Wait(NamedTuple):
+    """When a thread began to wait for Postgres, or, if it does not wait now, when it got its last answer."""
+
+    since: float
+    """On the monotonic clock."""
+    lasts: bool
+
+
+_waits: WeakKeyDictionary[threading.Thread, Wait] = WeakKeyDictionary()
+
+
+def last_wait(thread: threading.Thread) -> Wait | None:
+    """The wait for Postgres that a thread is in, or its last one; None: it has never waited.
+
+    Thread: any.
+    """
+    return _waits.get(thread)
+
+
 class Session(psycopg.Connection[tuple[Any, ...]]):
     """A connection that, when the server has ended it, raises what the server said. Made by :func:`connect`."""
 
@@ -49,6 +71,8 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
 
     def wait(self, *arguments: Any, **more: Any) -> Any:
         """As in the base class: all that is sent and received goes through it."""
+        thread = threading.current_thread()
+        _waits[thread] = Wait(time.monotonic(), lasts=True)
         try:
             return super().wait(*arguments, **more)
         except psycopg.OperationalError as error:
@@ -58,6 +82,8 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
             if self.pgconn.status != ConnStatus.BAD or (said := self._said()) is None:
                 raise
             raise said from error
+        finally:
+            _waits[thread] = Wait(time.monotonic(), lasts=False)
 
     def _read_to_the_end(self) -> None:
         """Read what the server has sent, if psycopg has seen before libpq that the socket hung up."""

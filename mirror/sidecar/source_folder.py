@@ -77,13 +77,15 @@ class SourceFolder:
         self._lock = SourceLock(folder, source)
         self._lost = self._released = False
         self._next_check = 0.0
+        self.seen_at = time.monotonic()
+        """When the source's loop came by last, on the monotonic clock."""
 
     def check_now_and_then(self, needed: Callable[[], range]) -> None:
         """Call :meth:`check` if the last one is :data:`CHECK_INTERVAL` ago; not again after it has raised.
 
         ``needed``: returns the numbers of the spool segments that must exist. Raises ``StateError``.
         """
-        now = time.monotonic()
+        self.seen_at = now = time.monotonic()
         if self._lost or now < self._next_check:
             return
         self._next_check = now + CHECK_INTERVAL

@@ -31,6 +31,7 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import ControlError, FencedError, MirrorError, SealedError, WayBackLostError
 from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
+from mirror.postgres.sessions import last_wait
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.control import ControlServer
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
@@ -118,6 +119,20 @@ class SupervisedSource:
     def error(self) -> MirrorError | None:
         """Why it could not begin, or has ended; None: it is being mirrored, or was stopped."""
         return self._problem if self.pipeline is None else self.pipeline.error
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long its loop has not come by, but for a wait for Postgres; 0 while it is not being mirrored."""
+        folder, thread, wait = self._folder, self._thread, last_wait(self._thread)
+        if not self.working or folder is None or not thread.is_alive() or (wait is not None and wait.lasts):
+            return 0.0
+        return time.monotonic() - max(folder.seen_at, wait.since if wait is not None else 0.0)
+
+    @property
+    def postgres_seconds(self) -> float:
+        """For how long it has been waiting for an answer of Postgres; 0 while it does not."""
+        wait = last_wait(self._thread)
+        return time.monotonic() - wait.since if wait is not None and wait.lasts else 0.0
 
     def open(self) -> None:
         """Lock the source's folder, before :meth:`start`; what keeps it from that is in :attr:`error` then."""

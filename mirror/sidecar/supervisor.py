@@ -135,6 +135,23 @@ class Supervisor:
         """Why sources are not mirrored: those that have failed, and those that could not begin."""
         return [error for source in self._sources if (error := source.error) is not None]
 
+    def stalled(self, seconds: float) -> list[str]:
+        """The names of the sources whose loop has not come by for so long, though it does not wait for Postgres."""
+        return [each.task.database.name for each in self._sources if each.silent_seconds > seconds]
+
+    def awaiting_postgres(self, seconds: float) -> list[str]:
+        """The names of the sources that have been waiting so long for one answer of Postgres."""
+        return [each.task.database.name for each in self._sources if each.postgres_seconds > seconds]
+
+    @property
+    def not_begun(self) -> list[tuple[str, MirrorError]]:
+        """The names of the sources that could not begin yet, and why."""
+        return [
+            (each.task.database.name, each.error)
+            for each in self._sources
+            if each.pipeline is None and each.error is not None
+        ]
+
     @property
     def capture_pid(self) -> int | None:
         """Process id of the capture process, while there is one."""
