@@ -69,6 +69,7 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "columns": dict(settings.columns),
         "tables": dict(settings.tables),
         "cutover.sequences": {name: list(columns) for name, columns in settings.sequences.items()},
+        "http": settings.http,
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -250,8 +250,16 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
         steps = next_steps(report, options, own_schema_command(settings, source, report.schema))
     else:
         steps = [silent.next_step] if silent.next_step else []
-    proof = described(folder)
-    parity = f"mirror parity {shlex.quote(str(source))}{options}"
+    return with_proof(replace(report, configuration=settings.problem), folder, settings, steps)
+
+
+def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Sequence[str]) -> StatusReport:
+    """The report with the last comparison, and with these next steps and what that one advises.
+
+    ``folder``: the source's.
+    """
+    proof, steps = described(folder), [*steps]
+    parity = f"mirror parity {shlex.quote(report.source)}{settings.options}"
     # A repair does not help against what Postgres refuses: the step for that is among the others.
     if report.reverse is not None:
         pass  # it is refused: Postgres is the original
@@ -261,7 +269,7 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
         steps.append(f"{parity}  # the last comparison could not check all")
     elif proof.proof == "stale":
         steps.append(f"{parity}  # the last comparison is more than a day old")
-    return replace(report, parity=proof, next_steps=steps, configuration=settings.problem)
+    return replace(report, parity=proof, next_steps=steps)
 
 
 def _kept(source: Path, settings: Settings, folder: Path) -> tuple[StatusReport, MirrorError | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import shlex
@@ -33,6 +34,7 @@ from mirror.cli.options import (
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.cli.rereading import reread
+from mirror.cli.serving import serving
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
@@ -75,6 +77,11 @@ from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
     help="Make Postgres equal to the files again where programs have written to Postgres alone since the last mirror"
     " (storage.backend: postgres). It includes --replace-rows.",
 )
+@click.option(
+    "--http",
+    metavar="[HOST:]PORT",
+    help="Serve a status page, /metrics, /healthz and /readyz there; without HOST for this machine alone.",
+)
 @replace_rows
 @agent_and_profile
 def up(
@@ -83,6 +90,7 @@ def up(
     once: bool,
     until_eof: bool,
     discard_writes: bool,
+    http: str | None,
     replace_rows: bool,
     agent: str | None,
     profile: str | None,
@@ -96,6 +104,8 @@ def up(
     """
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
+    if http is not None:
+        settings = dataclasses.replace(settings, http=http)
     _require_one(settings.sources, once=once)
     _allow_many_files()
     ending = threading.Event()
@@ -128,12 +138,15 @@ def up(
             )
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
-        mirror.start()
-        if not once:
-            verifier.start()
         service = Service(notifier, mirror)
         try:
-            gave_up = _run(mirror, signals, ending, partial(_serve, service, signals, settings))
+            with serving(settings, mirror) as page:
+                if page is not None:
+                    click.echo(f"Status page: {page.url}")
+                mirror.start()
+                if not once:
+                    verifier.start()
+                gave_up = _run(mirror, signals, ending, partial(_serve, service, signals, settings))
         finally:
             service.stops()
             verifier.stop()

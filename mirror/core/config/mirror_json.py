@@ -197,6 +197,16 @@ class MirrorFile(_Section):
         | UnsetType
     ) = UNSET
     cutover: CutoverSection | UnsetType = UNSET
+    http: (
+        Annotated[
+            Text,
+            Meta(
+                description="Where `mirror up` serves its status page, metrics and health: a port of this machine "
+                "alone, or HOST:PORT. There is no login. Nothing is served without it."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     storage: StorageSection | UnsetType = UNSET
     dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
         name="$schema", default=UNSET

@@ -32,6 +32,7 @@ key of mirror.json                     the places that can set it; the first one
 ``columns``                            mirror.json > no rules
 ``tables``                             mirror.json > no rules
 ``cutover.sequences``                  mirror.json > none
+``http``                               ``--http`` of `mirror up` > mirror.json > none: nothing is served
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -167,6 +168,8 @@ class Settings:
     sequences: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By the name of a sequence in Postgres that no column has: the columns of the sources, each ``table.column``,
     above whose values a move sets it."""
+    http: str | None = None
+    """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -276,6 +279,8 @@ def load_settings(
     origins["tables"] = f"{read.mirror_path}: tables" if tables else "default"
     sequences = _at(read.ours, "cutover", "sequences") or {}
     origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
+    http = _text(read.ours, "http")
+    origins["http"] = f"{read.mirror_path}: http" if http else "default"
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -302,6 +307,7 @@ def load_settings(
         columns,
         tables,
         sequences,
+        http,
         str(sidecar),
         tuple(arguments),
         read.named,

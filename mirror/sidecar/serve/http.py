@@ -96,8 +96,8 @@ class StatusServer:
             step = "choose another port; `ss -ltnp` says who has it"
             detail = error.strerror or str(error)
             raise ConfigError("serve the status page", place, detail, next_step=step) from error
-        host, port = self._server.server_address[:2]
-        shown = f"[{host}]" if ":" in str(host) else host
+        host, port = str(self._server.server_address[0]), self._server.server_address[1]
+        shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="status page", daemon=True)
         self._thread.start()
@@ -195,7 +195,7 @@ class _Request(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(content)
 
-    def log_message(self, format: str, *values: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Requests are not logged: a scraper comes every few seconds."""
 
 

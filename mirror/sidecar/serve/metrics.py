@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, StateSetMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN_METRICS
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from mirror.core.status import Phase, StatusReport
@@ -43,7 +43,7 @@ def text_of(watched: Callable[[], Iterable[Watched]], accept: str) -> tuple[str,
     ProcessCollector(registry=registry)
     registry.register(_Sources(watched))
     if "application/openmetrics-text" in accept:
-        return OPEN_METRICS, open_metrics(registry)
+        return OPEN_METRICS, bytes(open_metrics(registry))  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
