@@ -19,6 +19,7 @@ COMMANDS = {
     "up": "up",
     "wait": "status",
     "status": "status",
+    "top": "top",
     "parity": "parity",
     "rejects": "rejects",
     "differences": "differences",
