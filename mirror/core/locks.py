@@ -33,8 +33,8 @@ Source in Postgres: S, two keys, ``0x6D697272`` and the source's id (``postgres/
     left; others get it when the server notices. Behind a pooler in transaction mode a session, and so each lock of
     kind S, is nobody's: such a pooler is refused when the connection is made (``postgres/sessions.py``).
     A storage adapter that writes to Postgres alone *shares* it (T, without waiting) in each transaction that writes
-    what a mirror would fill (``storage/on_postgres/session.py``): beside a mirror the write gets ``StorageError``, and
-    a mirror that starts tries again until the transaction has ended.
+    what a mirror would fill (``storage/on_postgres/session.py``): beside a mirror the write gets ``StorageError``. A
+    mirror that starts waits for such transactions, and while it waits none gets a share, or they would never end.
 Way back: S, two keys, ``0x6D697262`` and the source's id (``reverse/follower.py``)
     Protects the file of a source that was moved to Postgres: one mirror carries writes back. Taken without waiting,
     kept until the connection closes; another mirror gets ``FencedError`` and tries again. Holder killed: Postgres

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import psycopg
+
 from mirror.core.errors import FencedError, SinkError
 from mirror.core.locks import SOURCE_IN_POSTGRES
 from mirror.postgres.holder import is_gone, this_process
@@ -28,6 +30,8 @@ _LEFT_BEHIND: deque[str] = deque(maxlen=1000)
 
 #: How long to wait for the backend of a mirror that has ended to end too.
 _DEAD_HOLDER_SECONDS = 5.0
+#: Milliseconds for which programs get no share of the lock, so that those that have one can end.
+_AWAIT_MS = 200
 
 
 class Holder(NamedTuple):
@@ -75,10 +79,28 @@ def take(conn: Conn, source_id: int, path: str, backend: str | None, last_holder
             )
         if left:
             conn.execute(statement("backend_end"), (theirs,))
+        elif theirs is None and _await(conn, keys):
+            break
         time.sleep(0.02)
     holder = Holder(socket.gethostname(), os.getpid(), this_process() or None, backend)
     taken = conn.execute(statement("source_take"), (str(source_id), *map(_text, holder))).fetchone()
     return 0 if taken is None else int(taken[0])
+
+
+def _await(conn: Conn, keys: tuple[str, str]) -> bool:
+    """Wait for a source's lock, for a moment; whether it was given.
+
+    Programs that write to Postgres alone share it, one after the other without a pause if there are many. Where a
+    mirror waits, no other gets a share, so it is its turn when those that have one are done.
+    """
+    conn.execute(f"SET lock_timeout = '{_AWAIT_MS}ms'")
+    try:
+        conn.execute("SELECT pg_advisory_lock($1::int, $2::int)", keys)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    finally:
+        conn.execute("SET lock_timeout = 0")
+    return True
 
 
 def _text(value: object) -> str | None:

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -67,6 +69,37 @@ def lives(connection: Connection) -> bool:
         return connection.execute("SELECT 1").fetchone() == (1,)
     except psycopg.OperationalError:
         return False
+
+
+def test_programs_that_share_it_all_the_time_let_a_mirror_in(dsn: str) -> None:
+    """At each moment at least one of them has a share, as of many programs that write to Postgres alone."""
+    take(dsn).close()
+    ended, refused = threading.Event(), threading.Event()
+    share = "SELECT pg_try_advisory_xact_lock_shared(%s, source_id::int) FROM mirror.sources WHERE path = '/source.db'"
+    ready = threading.Barrier(5)
+
+    def program(number: int) -> None:
+        with psycopg.connect(dsn) as connection:
+            while not ended.is_set():
+                if connection.execute(share, [SOURCE_IN_POSTGRES]).fetchone() == (True,):
+                    if number >= 0:
+                        ready.wait(60)
+                        number = -1
+                    ended.wait(0.1)
+                else:
+                    refused.set()
+                connection.commit()
+
+    with ThreadPoolExecutor(4) as pool:
+        programs = [pool.submit(program, number) for number in range(4)]
+        try:
+            ready.wait(60)
+            take(dsn).close()
+        finally:
+            ended.set()
+        for each in programs:
+            each.result()
+    assert refused.is_set()
 
 
 def test_a_dead_holder_of_this_host_is_succeeded(left: Connection, dsn: str) -> None:
