@@ -109,7 +109,7 @@ def test_systemd_from_install_to_uninstall(linux: Machine, database: Path) -> No
         f"systemctl --user enable {UNIT}",
         f"systemctl --user --no-block restart {UNIT}",
     ]
-    program = [sys.executable, "-m", "mirror", "up"]
+    program = [sys.executable, "-P", "-m", "mirror", "up"]
     state = linux.home / "state"
     assert command_in(path) == [*program, str(database), "--state-dir", str(state), "--agent", "one"]
     assert "Type=notify-reload" in path.read_text() and path.stat().st_mode & 0o777 == 0o644
@@ -148,7 +148,7 @@ def test_launchd_from_install_to_uninstall(mac: Machine, database: Path) -> None
         f"launchctl kickstart {gui}/{LABEL}",
     ]
     values = plistlib.loads(path.read_bytes())
-    assert values["ProgramArguments"][4:][:5] == [sys.executable, "-m", "mirror", "up", str(database)]
+    assert values["ProgramArguments"][4:][:6] == [sys.executable, "-P", "-m", "mirror", "up", str(database)]
     mac.good("install", database)
     assert mac.told() == [f"launchctl enable {gui}/{LABEL}", f"launchctl kickstart {gui}/{LABEL}"]
 
@@ -229,7 +229,7 @@ def test_the_sources_of_the_configuration_are_read_at_each_start(linux: Machine,
     config.write_text(json.dumps({"sources": [str(database)]}))
     linux.good("install", "--config", "mirror.json")
     command = command_in(linux.home / ".config/systemd/user" / UNIT)
-    assert str(database) not in command and command[4:] == [
+    assert str(database) not in command and command[5:] == [
         "--config", str(config), "--state-dir", str(linux.home / "mirror"),
     ]  # fmt: skip
 

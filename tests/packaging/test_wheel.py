@@ -112,4 +112,4 @@ def test_the_templates_of_services_are_found_in_it(python: Path, folder: Path) -
     manager.chmod(0o755)
     cli = CommandLine(folder, command=(str(python), "-m", "mirror"))
     done = cli.run("service", "install", "a.db", "--dry-run", env={"PATH": str(manager.parent)})
-    assert done.code == 0 and f"ExecStart={python} -m mirror up" in done.out, done
+    assert done.code == 0 and f"ExecStart={python} -P -m mirror up" in done.out, done
