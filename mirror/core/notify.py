@@ -23,6 +23,8 @@ import socket
 import time
 from collections.abc import MutableMapping
 
+#: What a manager sets for the process that it has started, and for no other.
+VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 #: Seconds for which a manager may leave a message unread.
 _SEND_SECONDS = 5.0
 
@@ -34,8 +36,7 @@ class Notifier:
     """
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
-        name = environment.pop("NOTIFY_SOCKET", "")
-        period, whose = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
+        name, period, whose = (environment.pop(variable, "") for variable in VARIABLES)
         self._address = ("\0" + name[1:]) if name.startswith("@") else name
         self.is_heard = name.startswith(("/", "@"))
         """Whether there is a manager."""

@@ -22,6 +22,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
 from mirror.core.folders import source_folder
+from mirror.core.notify import VARIABLES
 
 #: Handled by the program's own logging configuration.
 logger = logging.getLogger("mirror")
@@ -204,7 +205,8 @@ class Sidecar:
             command += ["--schema", self._settings.schema]
         if self._settings.config is not None:
             command += ["--config", str(self._settings.config)]
-        environment = dict(os.environ)
+        # Where the program is a service, the sidecar does not speak to its manager in its place.
+        environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         if self._settings.dsn is not None:
             environment["ARGENT_PG_URL"] = self._settings.dsn  # not on the command line, which every user can read
         follows = self._settings.sidecar == "follows"

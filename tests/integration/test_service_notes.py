@@ -8,6 +8,8 @@ import os
 import re
 import secrets
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -115,6 +117,23 @@ def test_a_source_that_waits_by_itself_does_not_keep_the_service_from_starting(f
         finally:
             process.kill()
             process.communicate()
+
+
+def test_the_sidecar_of_a_program_that_is_a_service_says_nothing_in_its_place(
+    folder: Path, dsn: str, database: Path, writer: Writer
+) -> None:
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    cli = CommandLine(folder)
+    program = "import sys, mirror; m = mirror.enable_mirror(sys.argv[1], sidecar='follows'); input()"
+    with Manager(folder / "notify") as manager:
+        variables = cli.environment({"PG_URL": dsn, "NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "1000000"})
+        process = subprocess.Popen([sys.executable, "-c", program, database], env=variables, stdin=subprocess.PIPE)
+        try:
+            assert cli.run("wait", database, "--timeout", "100").code == 0
+        finally:
+            process.communicate(b"\n")
+        until(lambda: cli.run("status", database).out.count("stopped"))
+        assert manager.is_silent
 
 
 def test_a_loop_that_stalls_is_not_hidden(folder: Path, dsn: str, database: Path, writer: Writer) -> None:

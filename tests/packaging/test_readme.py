@@ -24,6 +24,7 @@ from mirror.cli.main import cli as commands
 from mirror.core.config.settings import load_settings
 from tests.support.commands import CommandLine, stop
 from tests.support.memustore import create_dashboard
+from tests.support.stubs import Stubs
 
 ROOT = Path(__file__).parents[2]
 #: Options whose value is a placeholder for something of the reader's own.
@@ -100,6 +101,7 @@ class Reader:
         self._cli = cli
         self._running = running
         self._mirror: subprocess.Popen[str] | None = None
+        self._manager: Stubs | None = None
 
     def type(self, words: list[str]) -> None:
         """Run a command; it must succeed. Fails for one that no rule covers."""
@@ -107,6 +109,8 @@ class Reader:
             match part:
                 case ["mirror" | ".venv/bin/mirror", "demo"]:
                     pass  # tests/integration/test_demo.py
+                case ["mirror" | ".venv/bin/mirror", "service", *arguments]:
+                    self._service(arguments)
                 case ["mirror" | ".venv/bin/mirror", "up", *arguments]:
                     self._up([word for word in arguments if word != "&"])
                 case ["mirror" | ".venv/bin/mirror", *arguments]:
@@ -115,6 +119,9 @@ class Reader:
                     self._help_of(script)
                 case ["python" | "python3" | ".venv/bin/python", "-m", "pytest", *arguments]:
                     self._collect(arguments)
+                case [script, *_] if re.fullmatch(r"scripts/setup-[a-z]+\.sh", script):
+                    # tests/integration/test_setup_postgres.py and test_setup_redis.py
+                    subprocess.run([ROOT / script, "--help"], check=True, stdout=subprocess.DEVNULL)
                 case [".", ".venv/bin/activate"]:
                     pass  # every virtual environment has it
                 case [".ci/run" | "scripts/check" as script]:
@@ -139,6 +146,15 @@ class Reader:
 
     def _run(self, words: list[str]) -> None:
         done = self._cli.run(*self._arguments(words))
+        assert done.code == 0, (words, done)
+
+    def _service(self, words: list[str]) -> None:
+        """With a manager that does nothing: this machine's services are not the tests'."""
+        if self._manager is None:
+            self._manager = Stubs(self._cli.folder)
+            self._manager.add("systemctl", "echo ActiveState=active")
+            self._manager.add("journalctl")
+        done = self._cli.run("service", *words, env={"PATH": str(self._manager.bin)})
         assert done.code == 0, (words, done)
 
     def _up(self, words: list[str]) -> None:
@@ -181,7 +197,7 @@ def test_every_other_command(folder: Path, dsn: str) -> None:
         reader.end()
 
 
-@pytest.mark.parametrize("readme", ["scripts/bench/README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("readme", ["scripts/bench/README.md", "CONTRIBUTING.md", "mirror/README.md"])
 def test_every_command_of_another_readme(readme: str, folder: Path) -> None:
     with ExitStack() as running:
         reader = Reader(CommandLine(folder), running)

@@ -58,9 +58,9 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder, inside in (("mirror", "mirror"), ("sql", "mirror/sql")):
+    for folder, inside in (("mirror", "mirror"), *((name, f"mirror/{name}") for name in ("sql", "launchd", "systemd"))):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in (".py", ".sql", ".typed"):
+            if path.is_file() and path.suffix in (".py", ".sql", ".typed", ".plist", ".service", ".conf"):
                 assert f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" in names
     assert not [name for name in names if not name.startswith(("mirror/", "mirror-"))]
 
@@ -103,3 +103,13 @@ def test_the_wheel_without_the_checkout(python: Path, dsn: str, folder: Path) ->
     with Writer(store) as writer, psycopg.connect(dsn) as connection:
         count = "SELECT count(*) FROM memory_items"
         assert [tuple(row) for row in writer.run(count)] == connection.execute(count).fetchall()
+
+
+def test_the_templates_of_services_are_found_in_it(python: Path, folder: Path) -> None:
+    (folder / "bin").mkdir()
+    manager = folder / "bin" / "systemctl"
+    manager.write_text("#!/bin/sh\necho systemd 257\n")
+    manager.chmod(0o755)
+    cli = CommandLine(folder, command=(str(python), "-m", "mirror"))
+    done = cli.run("service", "install", "a.db", "--dry-run", env={"PATH": str(manager.parent)})
+    assert done.code == 0 and f"ExecStart={python} -P -m mirror up" in done.out, done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,11 @@ class Manager:
         lines = self._socket.recv(65536).decode().split("\n")
         self.messages.append(dict(line.split("=", 1) for line in lines))
         return self.messages[-1]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no message waits to be received."""
+        return not select.select([self._socket], [], [], 0)[0]
 
     def hears(self, name: str, text: str = "") -> dict[str, str]:
         """Receive until a message has a value of this name that contains ``text``."""

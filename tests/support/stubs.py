@@ -21,7 +21,7 @@ class Stubs:
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "stubs"
-        self.bin.mkdir(mode=0o755)
+        self.bin.mkdir(mode=0o755, exist_ok=True)
         self._calls = folder / "calls"
         self._calls.touch(mode=0o666)
         self._calls.chmod(0o666)
@@ -39,6 +39,10 @@ class Stubs:
     def calls(self) -> list[list[str]]:
         """Each call's program and arguments, the earliest first."""
         return [json.loads(line) for line in self._calls.read_text().splitlines()]
+
+    def forget(self) -> None:
+        """Forget the calls until now."""
+        self._calls.write_text("")
 
     @property
     def path(self) -> str:

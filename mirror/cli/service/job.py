@@ -71,7 +71,8 @@ def mirror_job(settings: Settings, environment_file: Path, more: Sequence[str]) 
         arguments += ["--config", str(read[0])]
     named = settings.sources if settings.origins["sources"] == "arguments" else ()
     sources = [str(settings.links.get(source, source)) for source in named]
-    command = (sys.executable, "-m", "mirror", "up", *sources, *arguments, *more)
+    # -P: import nothing from the working directory, which is the home directory for a user's service.
+    command = (sys.executable, "-P", "-m", "mirror", "up", *sources, *arguments, *more)
     if any("\n" in word for word in command):
         raise ConfigError(_OPERATION, detail="a name has a new line", next_step="give it another one")
     return Job("mirror", command, environment_file)
