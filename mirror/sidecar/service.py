@@ -50,24 +50,26 @@ class Service:
         self._status = ""
         self._stalled: list[str] = []
         self._next_look = self._next_sign = 0.0
+        self._limit = notifier.watchdog_seconds or STALLED_SECONDS
 
     def turn(self) -> None:
-        """Tell what is new; to be called often. Costs next to nothing where there is no manager."""
+        """Tell what is new; to be called often. A loop that stalls is logged also where there is no manager."""
         now = time.monotonic()
-        if not self._notifier.is_heard or now < self._next_look:
+        if now < self._next_look:
             return
-        self._next_look = now + LOOK_SECONDS
-        limit = self._notifier.watchdog_seconds
-        stalled = self._supervisor.stalled(limit or STALLED_SECONDS)
+        self._next_look = now + min(LOOK_SECONDS, _OFTEN * self._limit)
+        stalled = self._supervisor.stalled(self._limit)
         if stalled and stalled != self._stalled:
-            logger.error("{}: no sign of life of the loop for {:.0f} s", ", ".join(stalled), limit or STALLED_SECONDS)
+            logger.error("{}: no sign of life of the loop for {:.0f} s", ", ".join(stalled), self._limit)
         self._stalled = stalled
+        if not self._notifier.is_heard:
+            return
         self._say_status(stalled)
         if not self._ready and not any(each.status.phase in _BEGINNING for each in self._supervisor.pipelines):
             self._ready = self._notifier.send(READY=1)
         if not stalled and now >= self._next_sign:
-            self._next_sign = now + _OFTEN * (limit or STALLED_SECONDS)
-            signs: dict[str, object] = {} if limit is None else {"WATCHDOG": 1}
+            self._next_sign = now + _OFTEN * self._limit
+            signs: dict[str, object] = {} if self._notifier.watchdog_seconds is None else {"WATCHDOG": 1}
             if not self._ready:
                 signs["EXTEND_TIMEOUT_USEC"] = _MORE_SECONDS * 1_000_000
             if signs:

@@ -219,6 +219,7 @@ def test_no_secret_is_in_a_file_that_others_can_read(linux: Machine, database: P
     assert PASSWORD not in unit and f"EnvironmentFile=-{file}" in unit
     assert "left as it is" in linux.good("install", database, "--state-dir", "state", ARGENT_PG_URL="host=other")
     assert PASSWORD in file.read_text()
+    assert f"{file} is left" in linux.good("uninstall")
     file.chmod(0o644)
     assert "chmod 600" in linux.run("install", database, "--state-dir", "state").error
 

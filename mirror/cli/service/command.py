@@ -23,6 +23,7 @@ from mirror.cli.service.job import (
     data_of,
     environment,
     environment_file,
+    environment_file_of,
     is_private,
     mirror_job,
     owner_of,
@@ -145,9 +146,12 @@ def uninstall(server: Name | None, system: bool, dry_run: bool, debug: bool) -> 
     if not path.exists() and not found.is_loaded(name):
         click.echo(f"It is not installed: there is no {path}.")
         return
+    variables = environment_file_of(command_in(path), system=system) if path.exists() else None
     found.stop(name)
     shell.remove(path)
     found.forget(name)
+    if variables is not None and variables.exists():
+        click.echo(f"{variables} is left, with the variables of the service.")
     click.echo("Nothing was done (--dry-run)." if dry_run else f"{path} is removed, and the service has ended.")
 
 

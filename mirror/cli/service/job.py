@@ -83,6 +83,14 @@ def environment_file(settings: Settings, *, system: bool) -> Path:
     return SYSTEMS_ENVIRONMENT if system else settings.state_dir / "service.env"
 
 
+def environment_file_of(command: Sequence[str], *, system: bool) -> Path | None:
+    """Where the variables of a mirror's service are that runs this command; None for another program."""
+    if "--state-dir" not in command:
+        return None
+    state_dir = Path(command[command.index("--state-dir") + 1])
+    return SYSTEMS_ENVIRONMENT if system else state_dir / "service.env"
+
+
 def server_job(name: Name, data: Path) -> Job:
     """The server that a setup script has made in a directory. Raises ``ConfigError`` if there is none."""
     if name == "redis":
