@@ -21,7 +21,7 @@ def say(*words: object) -> None:
 
 def read(hot: HotState, agent: str, claim_after: str) -> None:
     """Read messages, and acknowledge none."""
-    reader = hot.family.reader(agent, claim_after=float(claim_after))
+    reader = hot.family.reader(agent, claim_after=float(claim_after), tries=1000)
     say("reading", reader.consumer)
     while True:
         for message in reader.read(count=3, wait=60):
