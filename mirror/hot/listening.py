@@ -16,7 +16,7 @@ from mirror.hot.connection import ANSWER_SECONDS
 from mirror.hot.dashboard import Event, event_of
 from mirror.hot.failures import hot_error
 from mirror.hot.methods import AsyncMethods, Methods, acall, call
-from mirror.hot.runners import AsyncRunner, Runner
+from mirror.hot.runners import AsyncRunner, Runner, cancellable
 
 _LISTEN = "listen to the dashboard"
 #: Seconds of one wait.
@@ -115,7 +115,8 @@ class AsyncListener:
         end = loop.time() + wait
         while True:
             try:
-                message = await self._pubsub.get_message(timeout=max(0.0, min(end - loop.time(), _TURN)))
+                turn = max(0.0, min(end - loop.time(), _TURN))
+                message = await cancellable(self._pubsub.get_message(timeout=turn))
             except redis.exceptions.RedisError as error:
                 await self.close()
                 raise hot_error(error, _LISTEN, self._place) from error

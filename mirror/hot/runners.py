@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import redis
@@ -123,6 +123,20 @@ class Runner:
         return self.waiting if isinstance(request, Command) and request.waits else self.asking
 
 
+async def cancellable(asking: Coroutine[Any, Any, Any]) -> Any:
+    """What is awaited, but that a cancellation ends it: redis-py 8.1 swallows one that comes while it reads.
+
+    A task that is cancelled, or whose time is over (``asyncio.timeout``), would otherwise go on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        return await asking
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
 class AsyncRunner:
     """Runs operations in the event loop in which it is first used."""
 
@@ -152,7 +166,7 @@ class AsyncRunner:
                 return result
             answer, failure = None, None
             try:
-                answer = await self.ask(request)
+                answer = await cancellable(self.ask(request))
             except BaseException as error:
                 failure = error
 

@@ -231,3 +231,21 @@ def test_redis_py_itself_repeats_nothing(valkey: Address) -> None:
     with Proxy(f"host={valkey.host} port={valkey.port}") as proxy:
         asyncio.run(work())
     assert get_redis_client(valkey).xlen("stream") == 1
+
+
+def test_a_cancellation_is_not_swallowed(valkey: Address) -> None:
+    """At whatever moment it comes; redis-py alone goes on as if nothing had happened."""
+
+    async def work(hot: AsyncHotState) -> None:
+        for turns in range(20):
+            task = asyncio.create_task(hot.agents.get("ada"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                break
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await hot.agents.get("ada") is None
+
+    run(valkey, work)
