@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mirror.core.errors import MirrorError
     from mirror.hook.api import Mirror, as_agent, disable_mirror, enable_mirror
+    from mirror.hot.connection import get_async_redis_client, get_redis_client
+    from mirror.hot.facade import get_async_hot_state, get_hot_state
     from mirror.storage.factory import get_async_storage_adapter, get_storage_adapter
 
     __version__: str
@@ -18,13 +20,21 @@ __all__ = [
     "as_agent",
     "disable_mirror",
     "enable_mirror",
+    "get_async_hot_state",
+    "get_async_redis_client",
     "get_async_storage_adapter",
+    "get_hot_state",
+    "get_redis_client",
     "get_storage_adapter",
 ]
 #: Where the names are, but for the hook's.
 _MODULES = {
     "MirrorError": "mirror.core.errors",
+    "get_async_hot_state": "mirror.hot.facade",
+    "get_async_redis_client": "mirror.hot.connection",
     "get_async_storage_adapter": "mirror.storage.factory",
+    "get_hot_state": "mirror.hot.facade",
+    "get_redis_client": "mirror.hot.connection",
     "get_storage_adapter": "mirror.storage.factory",
 }
 

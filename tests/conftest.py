@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mirror.hot.connection import Address
+from mirror.hot.facade import HotState, get_hot_state
 from mirror.storage import newest
 from tests.support.mirrors import MirrorProcess
 from tests.support.postgres import PostgresServer
 from tests.support.source import Writer
+from tests.support.valkey import ValkeyServer
 
 # How long an example takes says nothing: the machine is busy with other tests.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +52,27 @@ def dsn(postgres_server: PostgresServer) -> Iterator[str]:
     dsn = postgres_server.create_database()
     yield dsn
     postgres_server.drop_database(dsn)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> Iterator[Address]:
+    """An empty database of a Valkey."""
+    at = valkey_server.address()
+    yield at
+    with valkey_server.client(at) as client:
+        client.flushdb()
+
+
+@pytest.fixture
+def hot(valkey: Address) -> Iterator[HotState]:
+    with get_hot_state(valkey) as hot:
+        yield hot
 
 
 @pytest.fixture

@@ -22,6 +22,13 @@ MirrorError            ``mirror``                anything else, also a bug
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
 │   └── RequestError   ``control.request``       what was sent to it is not a request
+├── HotStateError      ``hot``                   Redis: refusing, or not set up as it has to be
+│   ├── HotAwayError   ``hot.away``              Redis cannot be reached, or does not answer; nothing was done
+│   ├── HotUnsureError ``hot.unsure``            the answer was lost: it may have been done, or not
+│   ├── HotFullError   ``hot.full``              Redis has no memory left for it
+│   ├── LockTakenError ``hot.lock_taken``        another has the lock
+│   ├── LockLostError  ``hot.lock_lost``         a lock that was held is not held any more
+│   └── LateWriteError ``hot.late_write``        a later holder of a lock has written in Postgres
 ├── StorageError       ``storage``               what a program asked of its storage adapter
 │   ├── ConstraintError ``storage.constraint``   a row that breaks a constraint of its table
 │   ├── UnsupportedError ``storage.unsupported`` a method that the store in use does not have
@@ -288,6 +295,65 @@ class RequestError(ControlError):
     """What came over the control socket is not a request, or too long for one."""
 
     code = "control.request"
+
+
+class HotStateError(MirrorError):
+    """Redis did not do what it was asked; ``reply`` is the first word of its error, if it gave one: ``NOAUTH``."""
+
+    code = "hot"
+    more: ClassVar[tuple[str, ...]] = ("reply",)
+
+    def __init__(
+        self,
+        operation: str,
+        place: str = "",
+        detail: str = "",
+        *,
+        reply: str | None = None,
+        next_step: str = "",
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(operation, place, detail, next_step=next_step, retryable=retryable)
+        self.reply = reply
+
+
+class HotAwayError(HotStateError):
+    """Redis cannot be reached, or does not answer, and what was asked of it can be asked again."""
+
+    code = "hot.away"
+    retryable = True
+
+
+class HotUnsureError(HotStateError):
+    """The connection broke between question and answer: it may have been done. Asking again may do it twice."""
+
+    code = "hot.unsure"
+
+
+class HotFullError(HotStateError):
+    """Redis is at its ``maxmemory`` and evicts nothing; nothing was written."""
+
+    code = "hot.full"
+    retryable = True
+
+
+class LockTakenError(HotStateError):
+    """Another has the lock."""
+
+    code = "hot.lock_taken"
+    retryable = True
+
+
+class LockLostError(HotStateError):
+    """The lock is not held any more, or not for certain: another may have it."""
+
+    code = "hot.lock_lost"
+
+
+class LateWriteError(HotStateError):
+    """A later holder of the lock has written in Postgres: this one's write is refused."""
+
+    code = "hot.late_write"
 
 
 class StorageError(MirrorError):
