@@ -23,7 +23,7 @@ def test_all_that_a_source_distribution_includes_is_there(project: dict[str, Any
 
 def test_a_package_whose_inside_is_used_has_an_upper_bound(project: dict[str, Any]) -> None:
     """Where the programs of the embedded Postgres lie in it is no promise of the package."""
-    (embedded,) = project["project"]["optional-dependencies"]["embedded"]
+    embedded, *_ = project["project"]["optional-dependencies"]["embedded"]
     assert "<" in embedded
 
 

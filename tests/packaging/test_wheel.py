@@ -58,7 +58,12 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder, inside in (("mirror", "mirror"), *((name, f"mirror/{name}") for name in ("sql", "launchd", "systemd"))):
+    for folder, inside in (
+        ("mirror", "mirror"),
+        ("sql", "mirror/sql"),
+        ("launchd", "mirror/launchd"),
+        ("scripts/systemd", "mirror/systemd"),
+    ):
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and path.suffix in (".py", ".sql", ".typed", ".plist", ".service", ".conf"):
                 assert f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" in names

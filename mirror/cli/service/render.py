@@ -1,4 +1,4 @@
-"""The files of managers: made of the templates in ``systemd/`` and ``launchd/``, and read again."""
+"""The files of managers: made of the templates in ``scripts/systemd/`` and ``launchd/``, and read again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPECIAL = re.compile(r"[^A-Za-z0-9@_+=:,./-]")
 def templates(manager: str) -> Path:
     """The folder of a manager's templates: in the installed package, else in the checkout."""
     package = Path(__file__).resolve().parents[2]
-    for candidate in (package / manager, package.parent / manager):
+    for candidate in (package / manager, package.parent / manager, package.parent / "scripts" / manager):
         if candidate.is_dir():
             return candidate
     raise ConfigError("read the templates", str(package), f"{manager}/ is missing", next_step="install mirror again")
