@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,10 @@ class FleetWorld:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            until(lambda: (shared / "reached").exists() or process.poll() is not None)
+            try:
+                until(lambda: (shared / "reached").exists() or process.poll() is not None)
+            except AssertionError as error:
+                raise AssertionError(f"{command} has not come to {seam}: {error}: {self._where(process)}") from error
             if not (shared / "reached").exists():
                 raise _NotReachedError(f"{command} has not come to {seam}: {process.communicate()}")
             meanwhile(process)
@@ -301,6 +305,14 @@ class FleetWorld:
                 process.kill()
                 process.wait()
         return Done(process.returncode, out, err)
+
+    def _where(self, process: subprocess.Popen[str]) -> str:
+        """Where a command and the mirror stand; the command is ended."""
+        process.send_signal(signal.SIGUSR1)
+        self.mirror.tell_where()
+        time.sleep(1)  # they write it without an answer
+        process.kill()
+        return f"{process.communicate()}\n{self.mirror_log()}"
 
     # -- checks ------------------------------------------------------------------------------------
 

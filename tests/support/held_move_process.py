@@ -6,7 +6,9 @@ busy with other tests.
 
 from __future__ import annotations
 
+import faulthandler
 import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +24,7 @@ def waiting(seam: str) -> None:
             time.sleep(0.005)
 
 
+faulthandler.register(signal.SIGUSR1)  # a test that waits in vain asks where it stands
 WANTED, FOLDER = sys.argv.pop(1), Path(sys.argv.pop(1))
 moves.no_fault = waiting  # type: ignore[attr-defined]
 rails.LAG_SECONDS = math.inf

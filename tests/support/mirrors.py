@@ -158,6 +158,11 @@ class MirrorProcess:
         assert self._process is not None
         assert self._process.wait(LIMIT) == -signal.SIGKILL
 
+    def tell_where(self) -> None:
+        """Have it write what its threads are doing to its log."""
+        if self.alive:
+            os.kill(self._process.pid, signal.SIGUSR1)
+
     def kill(self) -> None:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGKILL)

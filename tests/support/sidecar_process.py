@@ -15,6 +15,7 @@ MIRROR_STOP_SECONDS   seconds that a stop may take before what is left is cut of
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
@@ -87,6 +88,7 @@ def main() -> int:
         spool_limit=int(limit),
         capture=capture,
     )
+    faulthandler.register(signal.SIGUSR1)  # a test that waits in vain asks where it stands
     with Signals(signal.SIGTERM) as signals:
         supervisor = Supervisor(settings, faults)
         supervisor.start()
