@@ -232,11 +232,14 @@ def test_memory_does_not_grow_with_a_transaction_without_rowids(monkeypatch: pyt
         after = Pages.take(connection)
         schema = read_schema(before.read, before.layout.geometry, before.layout.encoding)
         pagemap = build_pagemap(runs(before.read), before.count, schema, before.layout)
-        tracemalloc.start()
-        decoded = decode(before.read, after.read, after.differing(before), schema, pagemap, before.layout)
-        changes = Counter((old is None, new is None) for part in decoded.tables for _, old, new in part.rows)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        found = []
+        for _ in range(3):  # other threads of the tests need memory at times, too
+            tracemalloc.start()
+            decoded = decode(before.read, after.read, after.differing(before), schema, pagemap, before.layout)
+            changes = Counter((old is None, new is None) for part in decoded.tables for _, old, new in part.rows)
+            found.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        peaks.append(min(found))
         updated, moved = len(range(0, count, 3)), len(range(1, count, 3))
         assert changes == {(False, False): updated, (True, False): moved, (False, True): moved}
     assert peaks[1] < 1.5 * peaks[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from mirror.core.errors import SourceError
 from mirror.storage.dashboard import Tasks, Teams
 from mirror.storage.facade import Runner
 from mirror.storage.jobs import Jobs
@@ -19,6 +21,7 @@ from mirror.storage.operations.base import Context
 from mirror.storage.statements import Together, Words
 from tests.support.clock import Clock
 from tests.support.memustore import create_dashboard
+from tests.support.waiting import LIMIT
 
 TABLES = (
     jobs.TEMPLATES,
@@ -83,7 +86,14 @@ class TablesOfPostgres(Runner):
 
     def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         alone = dataclasses.replace(operation, source="memory", make=_of_nobody_else(operation.make))
-        return self.store.run(self.context, alone, args, kwargs)
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                return self.store.run(self.context, alone, args, kwargs)
+            except SourceError as error:  # the store waits for the lock for a moment only: its caller asks again
+                if not error.retryable or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.001)
 
 
 def _of_nobody_else(make: Any) -> Any:

@@ -41,8 +41,7 @@ class ValkeyServer:
         self._numbers = itertools.count(1)
         kept = {"appendonly": "yes", "appendfsync": "always"} if appendonly else {"appendonly": "no"}
         self._config = {"save": "", "databases": _DATABASES, **kept, **config}
-        while not self._starts(random.randrange(*_PORTS)):
-            pass
+        next(port for port in iter(lambda: random.randrange(*_PORTS), 0) if self._starts(port))
 
     def _starts(self, port: int) -> bool:
         """Whether the server that answers there is this one; another process may take the port in the same moment."""
