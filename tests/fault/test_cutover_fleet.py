@@ -1,7 +1,8 @@
 """Eight programs on storage adapters go all the way to Postgres and back, under load, while parts are killed.
 
 The table of steps and faults is made from the lists of steps (:mod:`mirror.cutover.ways`). Its rows share a world,
-which goes on from row to row; what each came to is in OUTCOMES.md (:mod:`tests.support.outcomes`).
+which goes on from row to row; what each came to is in OUTCOMES.md (:mod:`tests.support.outcomes`). In the normal run is
+one journey of three programs.
 """
 
 from __future__ import annotations
@@ -85,11 +86,6 @@ WAYS = {
 }
 #: What is killed while the command stands at a seam. The mirror and a program are started again at once.
 FAULTS = ("command", "mirror", "program", "all")
-#: In the normal run; the others take many minutes.
-QUICK = {
-    ("2 to 3", "in seal", "all"),
-    ("3 to 2", "in unseal", "program"),
-}
 
 
 def rows() -> list[Any]:
@@ -105,10 +101,7 @@ def rows() -> list[Any]:
 
     pairs = (("2 to 3", "3 to 2"), ("1 to 2", "2 to 1"))
     ordered = [row for one, other in pairs for row in chain(*zip_longest(of(one), of(other))) if row is not None]
-    return [
-        pytest.param(*row, marks=() if row in QUICK else pytest.mark.slow, id=": ".join(row))
-        for row in ordered + of("finalize")
-    ]
+    return [pytest.param(*row, id=": ".join(row)) for row in ordered + of("finalize")]
 
 
 class Worlds:
@@ -152,6 +145,7 @@ def worlds(postgres_server: PostgresServer) -> Iterator[Worlds]:
         made.leave(well=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "seam", "fault"), rows())
 def test_step(worlds: Worlds, name: str, seam: str, fault: str) -> None:
     way, world = WAYS[name], worlds.get()
@@ -210,14 +204,9 @@ def with_fault(world: FleetWorld, way: Way, seam: str, fault: str) -> None:
 # -- the mirror's own seams ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("seam", "hit"),
-    [
-        pytest.param(seam, hit, marks=() if (seam, hit) == ("reverse:written", 5) else pytest.mark.slow)
-        for seam in ("reverse:read", "reverse:before commit", "reverse:written", "reverse:saved")
-        for hit in (1, 5)
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("hit", [1, 5])
+@pytest.mark.parametrize("seam", ["reverse:read", "reverse:before commit", "reverse:written", "reverse:saved"])
 def test_the_mirror_is_killed_in_a_batch_of_the_way_back(worlds: Worlds, seam: str, hit: int) -> None:
     """Under load, with a stray between two batches, and one while no mirror runs."""
     world = worlds.get()
