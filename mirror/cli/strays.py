@@ -69,8 +69,9 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
             with Strays.open(dsn, str(source), schema_of(settings, source)) as found:
                 document: dict[str, Any] = {"source": str(source)}
                 lines: list[tuple[Any, str]] = []
+                if not discard and not _looks(source, dsn, settings):
+                    document["note"] = "no mirror runs: what was written since it ended is not known"
                 if adopt:
-                    _look(source, dsn, settings)
                     adopted = found.adopt(new_ids=new_ids)
                     left += len(adopted.left)
                     document |= _adopted(adopted)
@@ -79,7 +80,6 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
                     document["discarded"] = _discard(found, source)
                     lines = [(GOOD, f" {source.name}: {document['discarded']:,} rows thrown away")]
                 else:
-                    _look(source, dsn, settings)
                     kept = found.all()
                     document["strays"] = [_as_json(one) for one in kept]
                     lines = [("", line) for one in kept[:_MOST] for line in _described(one, source)]
@@ -87,6 +87,8 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
                     lines = lines or [("", f"{source.name}: no strays")]
             documents.append(document)
             if not as_json:
+                if note := document.get("note"):
+                    print_line(Console(stderr=True), NOTE, f" {source.name}: {note}")
                 for mark, line in lines:
                     print_line(console, mark, line)
     if as_json:
@@ -94,12 +96,9 @@ def strays(settings: Settings, debug: bool, as_json: bool, adopt: bool, new_ids:
     sys.exit(1 if left else 0)
 
 
-def _look(source: Path, dsn: str, settings: Settings) -> None:
-    """Have the mirror look for what was written just now: it looks by itself only now and then."""
-    if not look_for_strays(source, dsn, schema_of(settings, source), settings.state_dir):
-        print_line(
-            Console(stderr=True), NOTE, f" {source}: no mirror runs: what was written since it ended is not known"
-        )
+def _looks(source: Path, dsn: str, settings: Settings) -> bool:
+    """Have the mirror look for what was written just now: it looks by itself only now and then. False: none runs."""
+    return look_for_strays(source, dsn, schema_of(settings, source), settings.state_dir)
 
 
 def _adopted(done: Adopted) -> dict[str, Any]:
