@@ -86,7 +86,8 @@ def parity(
     """Compare every value of every row in SQLite with Postgres, while programs go on writing.
 
     The mirror may be running or not; the source must have been mirrored before. Each comparison is also recorded in
-    the table mirror.parity_runs. Of a source that was moved to Postgres, the running mirror compares the file with it.
+    the table mirror.parity_runs. Of a source that was moved to Postgres, the running mirror compares the file with it,
+    and that is not recorded.
     """
     if sample is not None and repair:
         raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")

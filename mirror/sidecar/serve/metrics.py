@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +55,6 @@ class _Family:
     name: str
     what: str
     value: Callable[[Watched], float | None]
-    labels: tuple[str, ...] = field(default=_LABELS)
 
 
 def _size(path: Path) -> float | None:
@@ -167,7 +166,7 @@ class _Sources(Collector):
 
 
 def _family(family: _Family, watched: Iterable[Watched]) -> Metric:
-    made = family.kind(family.name, family.what, labels=family.labels)
+    made = family.kind(family.name, family.what, labels=_LABELS)
     for one in watched:
         if (value := family.value(one)) is not None:
             made.add_metric((one.report.source,), float(value))
