@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 LAG_MINUTES = 5
 #: Seconds between two looks at what only programs write to Postgres.
 LOOK_SECONDS = 2.0
+#: The share of the loop's time that these looks may take, where one takes long.
+LOOK_SHARE = 0.05
 
 
 @dataclass
@@ -268,15 +270,17 @@ class SourceStatus:
     def looks_at_reads(self, ledger: Ledger) -> None:
         """Now and then, count the differences that programs have found, which come at any time; and look for views and
         grants that are for tables that are only kept."""
-        if (now := time.monotonic()) >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
-            self.read_differences = ledger.read_differences()
-            self.others_wrote, self.overwritten = ledger.others()
-            kept = [KeptReport(table=each.table, kept=each.kept, objects=each.objects) for each in ledger.kept()]
-            for report in kept:
-                if report not in self.kept:
-                    logger.warning("{}: {}", Path(self.source).name, kept_text(report))
-            self.kept = kept
+        if (began := time.monotonic()) < self._next_look:
+            return
+        self.read_differences = ledger.read_differences()
+        self.others_wrote, self.overwritten = ledger.others()
+        kept = [KeptReport(table=each.table, kept=each.kept, objects=each.objects) for each in ledger.kept()]
+        for report in kept:
+            if report not in self.kept:
+                logger.warning("{}: {}", Path(self.source).name, kept_text(report))
+        self.kept = kept
+        ended = time.monotonic()
+        self._next_look = ended + max(LOOK_SECONDS, (ended - began) / LOOK_SHARE)  # nothing is applied meanwhile
 
     def has_caught_up(self, held_up: str | None, behind: tuple[str, float] | None = None) -> None:
         """Postgres has all that was captured.

@@ -1,17 +1,30 @@
 -- $1 source, $2 the comment on a table that is kept after its source has dropped it: those that have a successor of the name
 -- that they had, and the views, foreign keys, triggers and grants that are still for them. A name that was cut has 8 digits
 -- of the hash of the whole.
-WITH kept AS (
-    SELECT k.oid, k.relname, k.relowner, k.relacl, n.nspname, t.target_table, s.oid AS successor, s.relacl AS successor_acl
+WITH successor AS MATERIALIZED (
+    SELECT s.oid, n.oid AS namespace, s.relacl, t.target_table,
+           left(encode(sha256(convert_to(t.target_table, 'UTF8')), 'hex'), 8) AS digits
       FROM mirror.tables t
       JOIN pg_catalog.pg_namespace n ON n.nspname = t.target_schema
       JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = t.target_table AND s.relkind = 'r'
-      JOIN pg_catalog.pg_class k
-        ON k.relnamespace = n.oid AND k.relkind = 'r' AND k.relname LIKE '%\_\_dropped\_%'
-       AND (left(k.relname::text, -length(substring(k.relname::text FROM '__dropped_[0-9]+_[0-9]+(?:_[0-9]+)?$'))) = t.target_table
-            OR substring(k.relname::text FROM '_([0-9a-f]{8})__dropped_')
-               = left(encode(sha256(convert_to(t.target_table, 'UTF8')), 'hex'), 8))
-     WHERE t.source_id = $1::bigint AND pg_catalog.obj_description(k.oid, 'pg_class') = $2::text
+     WHERE t.source_id = $1::bigint
+),
+dropped AS MATERIALIZED (
+    SELECT k.oid, k.relnamespace, k.relname, k.relowner, k.relacl,
+           left(k.relname::text, -length(substring(k.relname::text FROM '__dropped_[0-9]+_[0-9]+(?:_[0-9]+)?$'))) AS whole,
+           substring(k.relname::text FROM '_([0-9a-f]{8})__dropped_') AS digits
+      FROM pg_catalog.pg_class k
+     WHERE k.relkind = 'r' AND k.relname LIKE '%\_\_dropped\_%' AND pg_catalog.obj_description(k.oid, 'pg_class') = $2::text
+       AND k.relnamespace IN (SELECT namespace FROM successor)
+),
+pairs AS (  -- two joins by equality: one with OR would look at every pair, seconds where hundreds are kept
+    SELECT k.oid, s.oid AS successor FROM dropped k JOIN successor s ON s.namespace = k.relnamespace AND s.target_table = k.whole
+    UNION
+    SELECT k.oid, s.oid FROM dropped k JOIN successor s ON s.namespace = k.relnamespace AND s.digits = k.digits
+),
+kept AS (
+    SELECT k.oid, k.relname, k.relowner, k.relacl, s.target_table, s.relacl AS successor_acl
+      FROM pairs JOIN dropped k ON k.oid = pairs.oid JOIN successor s ON s.oid = pairs.successor
 ),
 used AS (
     SELECT DISTINCT kept.oid, 1 AS place,
