@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from mirror.core.errors import ControlError, MirrorError, SourceError
 from mirror.core.positions import Lsn, Position
 
-#: Seconds after which a hold ends by itself, whatever became of the client that took it.
+#: Seconds after which a hold ends by itself, whatever became of the client that took it. The time in which the mirror
+#: applies up to the client's position is not counted: it stands still only after that.
 LONGEST_HOLD = 10.0
 
 T = TypeVar("T")
@@ -208,7 +209,8 @@ class Mailbox:
             self._drop_hold()
 
     def _expire(self) -> None:
-        if self._hold is not None and time.monotonic() > self._hold.until:
+        hold = self._hold
+        if hold is not None and hold.reached is None and time.monotonic() > hold.until:
             self._drop_hold()
 
     def _drop_hold(self) -> None:
@@ -232,7 +234,7 @@ class Mailbox:
             else:
                 detail = f"already at {position.lsn}"
                 _fail(hold.reached, SourceError("apply up to a position", str(hold.target), detail, retryable=True))
-            hold.reached = None
+            hold.reached, hold.until = None, time.monotonic() + LONGEST_HOLD
         return position.lsn
 
     @property

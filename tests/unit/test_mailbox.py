@@ -234,6 +234,23 @@ def test_it_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     mailbox.close()
 
 
+def test_it_does_not_end_while_the_mirror_applies_up_to_its_position() -> None:
+    """However far behind it was: on a busy machine that takes longer than a hold may last."""
+    mailbox = Mailbox()
+    token = held(mailbox)
+    reached = mailbox.ask_to_reach(token, at(9))
+    mailbox.serve()
+    assert mailbox._hold is not None
+    mailbox._hold.until = 0.0
+    for frame in range(3, 9):
+        assert mailbox.limit(position(frame)) == Lsn(1, 9)
+    assert mailbox.limit(position(9)) == Lsn(1, 9) and reached.result(0) == position(9)
+    assert mailbox.limit(position(9)) == Lsn(1, 9), "it stands there for as long as a hold may last"
+    mailbox._hold.until = 0.0
+    assert mailbox.limit(position(9)) is None and not mailbox.held
+    mailbox.close()
+
+
 def test_the_end_of_a_hold_ends_what_waits_in_it() -> None:
     mailbox = Mailbox()
     token = held(mailbox)
