@@ -26,7 +26,7 @@ from mirror.cli.options import (
 from mirror.cli.output import print_line, print_table, text
 from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
-from mirror.core.errors import OthersWroteError
+from mirror.core.errors import ControlError, OthersWroteError
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import connect
@@ -124,6 +124,10 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
         for source in settings.known():
             schema = schema_of(settings, source)
             with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as mirror:
+                if not mirror.wait(timeout):  # what was repaired a moment ago would be sent as it was
+                    late = f"what is committed is not in Postgres after {timeout:g} s"
+                    step = "retry, or give it more by --timeout"
+                    raise ControlError("send rejected rows again", str(source), late, next_step=step, retryable=True)
                 try:
                     mirror.retry(timeout, replace=replace_rows)
                 except OthersWroteError as error:
