@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,8 +73,19 @@ def set_columns(methods: Methods, table: Table, row_id: str, values: dict[str, A
 
 def create_files(folder: Path) -> None:
     """memory.db and dashboard.db, without rows."""
-    create_store(folder / "memory.db").close()
-    create_dashboard(folder / "dashboard.db", words=True).close()
+    for name, content in _empty_files().items():
+        (folder / name).write_bytes(content)
+
+
+@functools.cache
+def _empty_files() -> dict[str, bytes]:
+    """Made once: hundreds of tests need them, and two programs that create tables take half a second."""
+    with tempfile.TemporaryDirectory(prefix="mt", dir="/tmp") as folder:
+        at = Path(folder)
+        create_store(at / "memory.db").close()
+        create_dashboard(at / "dashboard.db", words=True).close()
+        assert not list(at.glob("*-wal")), "the log is part of the content"
+        return {path.name: path.read_bytes() for path in at.iterdir()}
 
 
 def write_config(folder: Path, dsn: str, **storage: Any) -> Path:
