@@ -114,6 +114,7 @@ def test_a_program_without_modes_or_with_an_unknown_expectation_is_refused(folde
         read(program)
 
 
+@pytest.mark.slow
 def test_the_harness_holds_the_mirror_against_what_was_written(postgres_server: PostgresServer) -> None:
     (writer,) = fleet(["python_sqlite3"])
     hold(writer, Mode("wal", frozenset({"equal"})), postgres_server)

@@ -12,6 +12,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from tests.support.mirrors import MirrorProcess
+from tests.support.quick import quick
 from tests.support.source import Writer, WriterError
 from tests.support.waiting import LIMIT
 
@@ -47,7 +48,7 @@ def shape_and_rows(dsn: str, schema: str) -> dict[str, tuple[list[str], list[str
     return found
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", quick("strict", among=sorted(KINDS)))
 def test_live_and_first_copy_agree(
     make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str, kind: str
 ) -> None:

@@ -216,6 +216,7 @@ def test_any_workload(setting: Setting, commits: list[list[tuple[str, int]]], pa
         run_on_images(setting, commits)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_a_transaction_without_rowids(monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows of a table replaced by others, in an order that only the program knows."""
     monkeypatch.setattr(rows_module, "PART_ROWS", 500)

@@ -176,7 +176,7 @@ def work_and_compare(mirror: MirrorProcess, writers: list[Writer], examples: int
 
 
 def test_random_workloads(make_mirror: Callable[..., MirrorProcess], database: Path, two_writers: list[Writer]) -> None:
-    work_and_compare(make_mirror(database), two_writers, 60)
+    work_and_compare(make_mirror(database), two_writers, 20)
 
 
 @pytest.mark.parametrize("two_writers", ["PERSIST"], indirect=True)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from tests.support.mirrors import MirrorProcess
 from tests.support.program import STEPS, Program, Statement, Step, collect, random_table, run
+from tests.support.quick import quick
 from tests.support.source import Writer
 
 
@@ -185,7 +186,7 @@ def work_and_compare(mirror: MirrorProcess, programs: Programs, count: int, numb
     (example if number is None else seed(number)(example))()
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", quick(SETTINGS[1], SETTINGS[5], among=SETTINGS), ids=str)
 def test_random_schemas(make_mirror: Callable[..., MirrorProcess], database: Path, setting: Setting) -> None:
     with programs_on(database, setting) as programs:
         mirror = make_mirror(database)
@@ -196,7 +197,7 @@ def test_random_schemas(make_mirror: Callable[..., MirrorProcess], database: Pat
         mirror.end()
 
 
-@pytest.mark.parametrize("setting", [SETTINGS[0], SETTINGS[1], SETTINGS[5]], ids=str)
+@pytest.mark.parametrize("setting", quick(SETTINGS[0], among=[SETTINGS[0], SETTINGS[1], SETTINGS[5]]), ids=str)
 def test_random_schemas_of_an_agent(
     make_mirror: Callable[..., MirrorProcess], database: Path, setting: Setting
 ) -> None:

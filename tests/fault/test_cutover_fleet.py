@@ -49,6 +49,7 @@ def journey(folder: Path, dsn: str, programs: int) -> None:
         world.clean_up()
 
 
+@pytest.mark.slow
 def test_the_whole_journey(folder: Path, dsn: str) -> None:
     journey(folder, dsn, 3)
 

@@ -22,10 +22,7 @@ from tests.support.waiting import until
 MEANWHILE = ["runs", "ends", "is killed"]
 #: In the normal run; the others take minutes.
 QUICK = {
-    ("rename:linked", "ends"),
     ("rename:away-wal", "ends"),
-    ("rename:away-shm", "runs"),
-    ("rename:back", "ends"),
     ("rename:back-wal", "runs"),
 }
 

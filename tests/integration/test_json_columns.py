@@ -156,6 +156,7 @@ def test_declared_bytea(mirror: MirrorProcess, writer: Writer, dsn: str) -> None
         assert connection.execute("SELECT v, w FROM a ORDER BY id").fetchall() == [(b"\0\xff", b"\1"), (b"", None)]
 
 
+@pytest.mark.slow
 def test_many_rows(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     """So many that parity compares by digests."""
     writer.run("CREATE TABLE a(id INTEGER PRIMARY KEY, v JSON, w JSON)")

@@ -10,6 +10,7 @@ import pytest
 from mirror.postgres.codecs import MAX_JSON_BYTES, OVERSIZED_JSON
 from mirror.postgres.large import LARGE_BYTES
 from tests.support.mirrors import MirrorProcess
+from tests.support.quick import quick
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT
 
@@ -112,6 +113,7 @@ def test_a_large_row_that_postgres_refuses_is_a_reject(mirror: MirrorProcess, wr
     assert mirror.status()["rejects"] == 0
 
 
+@pytest.mark.slow
 def test_parity_finds_a_difference_in_one(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     """And repairs it. Of what is too large to be noted as it was there is the size."""
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, data BLOB)")
@@ -133,7 +135,7 @@ def test_parity_finds_a_difference_in_one(mirror: MirrorProcess, writer: Writer,
     assert large[0] == "different" and large[2] == {"id": 4, "data": {"left_out": 33 * MB}}
 
 
-@pytest.mark.parametrize("when", ["first copy", "live", "restart"])
+@pytest.mark.parametrize("when", quick("live", among=["first copy", "live", "restart"]))
 def test_memory_holds_one_at_a_time(mirror: MirrorProcess, writer: Writer, when: str) -> None:
     """Of twelve values in one transaction."""
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, data BLOB)")

@@ -35,6 +35,7 @@ def rails(cli: CommandLine, source: Path, *arguments: object) -> dict[str, dict[
     return {rail["name"]: rail for rail in verdict["rails"]}
 
 
+@pytest.mark.slow
 def test_virtual_tables_that_hold_data_are_named(cli: CommandLine, writer: Writer, database: Path) -> None:
     writer.run(
         "CREATE TABLE docs(id INTEGER PRIMARY KEY, body TEXT)",

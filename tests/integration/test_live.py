@@ -79,6 +79,7 @@ def test_no_gap_while_checkpoints_reset_the_wal(mirror: MirrorProcess, writer: W
     assert mirror.status()["gaps"] == []
 
 
+@pytest.mark.slow
 def test_200_000_unpaced_commits(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     """None is lost. (That none needs a re-diff depends on the machine: scripts/bench/writer.py counts gaps.)"""
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")

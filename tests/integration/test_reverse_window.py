@@ -100,6 +100,7 @@ def test_it_elapses(world: World) -> None:
     assert "nothing left to do" in world.cli.run("cutover", "rollback").error
 
 
+@pytest.mark.slow
 def test_until_when(world: World) -> None:
     assert "no span of time" in world.cli.run("cutover", "advance", "--reverse-window", "30").err
     world.advance("--reverse-window", "7d")
@@ -123,6 +124,7 @@ def test_what_was_written_is_in_the_file(world: World) -> None:
     assert world.writer.run("SELECT count(*) FROM notes") == [[500]]
 
 
+@pytest.mark.slow
 def test_strays_and_rejects_keep_it_open(world: World) -> None:
     world.advance("--reverse-window", "7d", "--fence", "watch")
     world.writer.run("INSERT INTO notes VALUES (9, 'astray')")
@@ -144,6 +146,7 @@ def test_strays_and_rejects_keep_it_open(world: World) -> None:
     assert world.postgres.execute("SELECT id FROM notes ORDER BY id").fetchall() == [(1,), (4,), (9,)]
 
 
+@pytest.mark.slow
 def test_what_was_not_carried_keeps_it_open(world: World) -> None:
     world.advance("--reverse-window", "7d")
     until(lambda: world.status()["reverse"]["until"])
@@ -158,6 +161,7 @@ def test_what_was_not_carried_keeps_it_open(world: World) -> None:
     assert world.cli.run("cutover", "finalize", "--acknowledge", "way back").code == 0
 
 
+@pytest.mark.slow
 def test_no_mirror_runs_then(world: World) -> None:
     world.advance("--reverse-window", "7d")
     world.mirror.close()
@@ -172,6 +176,7 @@ def test_no_mirror_runs_then(world: World) -> None:
     assert world.writer.run("SELECT id FROM notes") == [[1], [2]]
 
 
+@pytest.mark.slow
 def test_a_way_back_that_is_lost(world: World) -> None:
     world.advance("--reverse-window", "7d")
     world.postgres.execute("ALTER TABLE notes DROP COLUMN body")
@@ -206,6 +211,7 @@ def test_a_rollback_that_has_begun_wins(world: World) -> None:
     assert world.state()["phase"] == 2 and not world.is_finalized()
 
 
+@pytest.mark.slow
 def test_the_other_sources_go_on(world: World, folder: Path, dsn: str) -> None:
     world.mirror.close()
     other = folder / "other.db"

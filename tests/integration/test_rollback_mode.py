@@ -155,6 +155,7 @@ def test_killed_several_changes_behind_the_shadow(mirror: MirrorProcess, plain: 
     assert mirror.status()["resyncs"] == []
 
 
+@pytest.mark.slow
 def test_many_changes_keep_few_files(mirror: MirrorProcess, plain: Writer) -> None:
     """Each comparison keeps its pages until the shadow is saved: that must come in time."""
     mirror.start()

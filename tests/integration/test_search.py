@@ -94,6 +94,7 @@ def ids(connection: Connection, call: str, *parameters: object) -> list[str]:
 
 
 @pytest.mark.parametrize("agent", SIZES)
+@pytest.mark.slow
 def test_a_full_answer_that_is_nearly_the_exact_one(reader: Connection, agent: str) -> None:
     """By nearness; of the exact ten nearest, at least 95 percent, and in that order."""
     act_as(reader, agent)

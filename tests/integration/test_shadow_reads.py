@@ -230,6 +230,7 @@ def test_a_difference_is_found_kept_once_shown_and_forgotten(program: Program) -
     assert program.counts() == {Shadow.EQUAL: 1}
 
 
+@pytest.mark.slow
 def test_searches(program: Program) -> None:
     """Ranks may differ; what is found, and its rows, may not."""
     with program.adapter() as adapter:

@@ -82,6 +82,7 @@ def status_of(cli: CommandLine, source: Path, *arguments: object) -> dict[str, A
     return dict(report)
 
 
+@pytest.mark.slow
 def test_two_files_with_a_table_of_one_name(cli: CommandLine, two: tuple[Path, Path], folder: Path, dsn: str) -> None:
     """One has it; the other is told whose it is, and the step that it is given works as it stands."""
     state = ("--state-dir", folder / "my state")

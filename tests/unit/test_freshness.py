@@ -15,6 +15,7 @@ from mirror.storage.proofs import PositionRow, Proofs, Start
 from tests.support.fresh_model import READY, StaleReadError, World, after, explore, ready, walk
 
 
+@pytest.mark.slow
 def test_every_order_of_a_few_steps() -> None:
     """From a reader that can prove what it reads: all sequences of five steps."""
     assert explore(ready(Proofs()), 5) > 1000
