@@ -54,7 +54,8 @@ from mirror.sqlite.format.header import HEADER_SIZE
 from mirror.sqlite.format.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, verify_frames
 from mirror.sqlite.format.walindex import BOTH_COPIES, SALTS, WalIndexHeader
 
-_BYTES = 132
+#: Of the index: what is looked at.
+SEEN_BYTES = 132
 _BACKFILL, _ATTEMPTED = slice(96, 100), slice(128, 132)
 _WRITE_LOCK, _CHECKPOINT_LOCK, _RECOVER_LOCK = 120, 121, 122
 #: Bytes of frames that are looked at for a commit: others' commits are small.
@@ -103,12 +104,13 @@ class IndexWatch:
         """For this commit the mirror has let go of the index."""
         self._changed_at: float | None = None
         """When (monotonic) the database file was last seen to be changed past its WAL."""
+        self._settled = False
 
     def open(self, database: int, wal: int, shm: int) -> None:
         """Look at these descriptors from now on. Raises ``OSError``."""
         self._descriptors = database, wal, shm
         self._seen = self._sight()._replace(wal=_UNKNOWN)
-        self._changed_at = None
+        self._changed_at, self._settled = None, False
         self._kept, self._leftover, self._kept_wal, self._kept_header = self._read()
 
     def close(self) -> None:
@@ -149,9 +151,16 @@ class IndexWatch:
         if past and _none_copied_back(now, self._sight()):
             self._changed_at = time.monotonic()
         self._seen = now if own else now._replace(wal=before.wal)
+        self._settled = False
         self._raise_what_is_past()
+        self._settled = own
         if now.database != before.database or before.wal == _UNKNOWN:
             self._keep(now)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last look has found nothing that has to be looked at again, if nothing changes."""
+        return self._settled
 
     def _raise_what_is_past(self) -> None:
         if self._changed_at is None:
@@ -191,7 +200,7 @@ class IndexWatch:
         # The locks first: what is changed under one that is released by now is in what is read after it.
         writing = _is_held(shm, _WRITE_LOCK) or _is_held(shm, _RECOVER_LOCK)
         checkpointing = _is_held(shm, _CHECKPOINT_LOCK)
-        index = os.pread(shm, _BYTES, 0)
+        index = os.pread(shm, SEEN_BYTES, 0)
         file, log = os.fstat(database), os.fstat(wal)
         return _Sight(
             (file.st_ino, file.st_size, file.st_mtime_ns),
@@ -254,6 +263,16 @@ class IndexWatch:
         data = os.pread(wal, max(1, _SCANNED // size) * size, frame_offset(frame + 1, head.page_size))
         run = verify_frames(data, head.page_size, head.big_endian, head.salts, checksum)
         return (*head.salts, *run.checksums[run.commits[-1]]) if run.commits else _NONE
+
+
+def stamps(database: Path) -> tuple[int, ...]:
+    """Those of a database's file, of its WAL, and the inode of its index. Raises ``OSError``."""
+    file, wal = os.stat(database), os.stat(f"{database}-wal")
+    return (
+        *(file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns),
+        *(wal.st_ino, wal.st_size, wal.st_mtime_ns, wal.st_ctime_ns),
+        os.stat(f"{database}-shm").st_ino,
+    )
 
 
 def _none_copied_back(before: _Sight, after: _Sight) -> bool:

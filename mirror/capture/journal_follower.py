@@ -153,6 +153,21 @@ class JournalFollower:
         """There are no frames to locate."""
         return None
 
+    def watched(self) -> list[int]:
+        """The descriptor of the file that is written before a change is to be announced."""
+        return [self._file] if self._file >= 0 else []
+
+    def sight(self) -> object:
+        """All in which a change shows that :meth:`poll` would notice; None while not attached."""
+        return self._stamp() if self._file >= 0 else None
+
+    def look_soon(self) -> None:
+        """Each :meth:`poll` looks."""
+
+    def is_settled(self) -> bool:
+        """Whether what the file has is announced."""
+        return self._latest == self._announced and self._unsettled is None
+
     def _stamp(self) -> Stamp | None:
         try:
             return Stamp.of(self._database)

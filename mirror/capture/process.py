@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import platform
 import selectors
 import signal
@@ -36,328 +35,26 @@ import socket
 import struct
 import sys
 import time
-import traceback
-from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mirror.capture.journal_follower import JournalFollower
-from mirror.capture.spool import SpoolWriter
-from mirror.capture.wal_follower import Follower
-from mirror.core.errors import MirrorError, PrivateIndexError, ReplacedError, SourceError
+from mirror.capture.conversation import SHARED_TURN, Conversation
+from mirror.capture.resting import Resting
 from mirror.core.faults import Faults, no_fault
-from mirror.core.positions import Lsn, Salts
-from mirror.sqlite.format.header import is_wal
 
 #: Seconds between two looks at the WAL index while commits come, and after a quiet while. Unpaced
 #: writers fill a generation of 1,000 frames in about 10 ms, so even the slow pace misses none.
 BUSY_INTERVAL, QUIET_INTERVAL = 0.0003, 0.002
-QUIET_AFTER = 2.0
-#: Seconds for which one source is followed before the others get their turn and messages are read.
-SHARED_TURN, LONE_TURN = 0.002, 0.008
-RETRY_INTERVAL = 0.2
-#: Seconds for which a frame is looked for that has salts not seen yet.
-LOCATE_SECONDS = 5.0
+#: Seconds without a commit after which a source rests (:mod:`mirror.capture.resting`); one that cannot is looked at
+#: at the slow pace, and tries it again after some time.
+QUIET_AFTER, REST_AGAIN = 1.0, 1.0
+#: Seconds for which a source that is alone is followed before messages are read.
+LONE_TURN = 0.008
 #: Seconds that epoll waits at least: it takes whole milliseconds.
 _SHORTEST_SELECT = 0.001
 #: Descriptors that one message on the inherited socket may bring.
 _MOST_DESCRIPTORS = 16
-
-AnyFollower = Follower | JournalFollower
-
-
-class Conversation:
-    """One source: its follower, its socket, and the questions that are not answered yet."""
-
-    def __init__(self, sock: socket.socket, database: Path, spool: Path, limit: int, faults: Faults) -> None:
-        self.socket = sock
-        self.socket.setblocking(False)
-        self._database = database
-        self._folder = spool
-        self._limit = limit
-        self._faults = faults
-        self._spool: SpoolWriter | None = None
-        self._follower: AnyFollower | None = None
-        self._attached = False
-        self._attaching: Generator[bool, None, None] | None = None
-        """The rest of the steps of attaching."""
-        self.closed = False
-        self._broken = False
-        """A bug was met: all that is left to do is to report it."""
-        self.lively = False
-        """Commits have come, or are about to, as the mirror says."""
-        self._marks: list[tuple[int, Lsn | None]] = []
-        self._awaited: set[int] = set()
-        """Marks before which the mirror cannot go on."""
-        self._places: list[tuple[int, Salts, int, float]] = []
-        """Marks of frames, and until when they are looked for."""
-        self._input = b""
-        self._output = bytearray()
-        self._captured: Lsn | None = None
-        self._reported: Lsn | None = None
-        self._retry_at = 0.0
-        self._failing = False
-        self._last_failure: dict[str, object] = {}
-        self._behind: tuple[str, float] | None = None
-
-    # -- called by the loop; nothing is raised -----------------------------------------------------
-
-    def turn(self, seconds: float) -> bool:
-        """Follow for about so long; True if there may be more."""
-        more = False
-        if not self._broken:
-            try:
-                more = self._work(time.monotonic() + seconds)
-            except Exception as error:
-                self._break(error)
-        self._flush()
-        return more and not self.closed
-
-    def read(self) -> None:
-        """Take the mirror's lines."""
-        try:
-            data = self.socket.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.closed = True
-            return
-        *lines, self._input = (self._input + data).split(b"\n")
-        try:
-            for line in lines:
-                self._obey(line.decode())
-        except Exception as error:
-            self._break(error)
-
-    def close(self) -> None:
-        """Close the source's files, its spool and the socket."""
-        self._release()
-        self.socket.close()
-
-    # -- following ---------------------------------------------------------------------------------
-
-    def _work(self, until: float) -> bool:
-        more = False
-        if self._attaching is not None:
-            more = self._go_on_attaching(self._attaching, until)
-        follower = self._follower
-        if follower is not None and self._attached and time.monotonic() >= self._retry_at:
-            try:
-                more = self._follow(follower, until)
-            except (MirrorError, OSError) as error:
-                self._retry_at = time.monotonic() + RETRY_INTERVAL
-                self._failing = True
-                if isinstance(error, ReplacedError):
-                    self._attached = False
-                    follower.detach()
-                self._fail(error)
-        if follower is not None and self._attached:
-            self._report(follower)
-        self._give_up_places()
-        return more
-
-    def _follow(self, follower: AnyFollower, until: float) -> bool:
-        if isinstance(follower, Follower):
-            follower.room.awaited = bool(self._awaited)
-        while (more := follower.poll()) and time.monotonic() < until:
-            pass
-        self._answer(follower)
-        if isinstance(follower, JournalFollower) and follower.behind != self._behind:
-            self._behind = follower.behind
-            text, since = self._behind or (None, 0.0)
-            self._say({"behind": text, "since": since})
-        if self._failing:
-            self._failing, self._reported = False, None  # that it goes on is reported even if nothing is new
-        captured = follower.cursor.lsn
-        self.lively |= captured != self._captured
-        self._captured = captured
-        return more
-
-    def _report(self, follower: AnyFollower) -> None:
-        # Only whole commits are reported: the reader would look at a large transaction again and again.
-        committed = follower.committed
-        if not self._output and committed is not None and committed != self._reported:
-            self._reported = committed
-            self._say({"lsn": str(committed), "place": list(follower.spool.place)})
-
-    def _answer(self, follower: AnyFollower) -> None:
-        if not self._marks and not self._places:
-            return
-        now = follower.target() if any(target is None for _, target in self._marks) else None
-        captured = follower.cursor.lsn
-        waiting: list[tuple[int, Lsn | None]] = []
-        for mark, target in self._marks:
-            goal = now if target is None else target
-            if goal is not None and captured >= goal:
-                # The goal, not the cursor, which may be inside a large transaction.
-                self._say_mark(mark, goal, follower)
-            else:
-                waiting.append((mark, goal))
-        self._marks = waiting
-        unknown: list[tuple[int, Salts, int, float]] = []
-        for mark, salts, frame, deadline in self._places:
-            goal = follower.locate(salts, frame)
-            if goal is None:
-                unknown.append((mark, salts, frame, deadline))
-            elif captured >= goal:
-                self._say_mark(mark, goal, follower)
-            else:
-                self._marks.append((mark, goal))
-        self._places = unknown
-
-    def _give_up_places(self) -> None:
-        """Answer that frames are unknown which were looked for long enough."""
-        if not self._places:
-            return
-        now, waiting = time.monotonic(), []
-        for mark, salts, frame, deadline in self._places:
-            if self._attached and isinstance(self._follower, JournalFollower):
-                self._say({"mark": mark, "unknown": "the database has no WAL"})
-            elif now > deadline:
-                self._say({"mark": mark, "unknown": f"no WAL with the salts {salts.salt1}, {salts.salt2} was seen"})
-            else:
-                waiting.append((mark, salts, frame, deadline))
-        self._places = waiting
-
-    def _obey(self, line: str) -> None:
-        match line.split():
-            case ["attach", floor, *reason]:
-                self._stop_attaching()
-                self._attached, self._reported = False, None
-                self._attaching = self._attach(int(floor), " ".join(reason))
-            case ["look"]:
-                self.lively = True
-            case ["mark", mark, *now]:
-                self._marks.append((int(mark), None))
-                if now:
-                    self._awaited.add(int(mark))
-            case ["locate", mark, salt1, salt2, frame]:
-                deadline = time.monotonic() + LOCATE_SECONDS
-                self._places.append((int(mark), Salts(int(salt1), int(salt2)), int(frame), deadline))
-
-    # -- attaching ---------------------------------------------------------------------------------
-
-    def _go_on_attaching(self, steps: Generator[bool, None, None], until: float) -> bool:
-        try:
-            for more in steps:
-                if not more or time.monotonic() >= until:
-                    return more
-        except (MirrorError, OSError) as error:
-            self._stop_attaching()
-            self._fail(error)
-        self._attaching = None
-        return False
-
-    def _attach(self, floor: int, forced: str) -> Generator[bool, None, None]:
-        """Attach and report it. A generator: yields True where it can go on at once, False where it has to wait."""
-        if self._follower is not None:
-            self._follower.detach()
-        if self._spool is not None and not self._spool.intact:  # it was deleted on disk
-            self._spool.close()
-            self._spool = None
-        if self._spool is None:
-            spool = SpoolWriter(self._folder, self._faults)
-            try:
-                yield from spool.open()
-                self._spool = spool
-            finally:
-                if self._spool is not spool:
-                    spool.close()
-        follower = self._follower = self._new_follower(self._spool)
-        self._behind = None
-        follower.open()
-        while not follower.is_ready():
-            yield False
-        reason = follower.attach(floor, forced)
-        self._attached = True
-        self._retry_at = 0.0
-        cursor = follower.cursor
-        self._say(
-            {
-                "attached": True,
-                "gap": reason,
-                "lsn": str(cursor.lsn),
-                "salts": list(cursor.salts),
-                "place": list(follower.spool.place),
-            }
-        )
-
-    def _stop_attaching(self) -> None:
-        steps, self._attaching = self._attaching, None
-        if steps is not None:
-            steps.close()
-            if self._follower is not None:
-                self._follower.detach()
-
-    def _new_follower(self, spool: SpoolWriter) -> AnyFollower:
-        """The follower for the database's journal mode."""
-        if in_wal_mode(self._database):
-            return Follower(self._database, spool, self._limit)
-        return JournalFollower(self._database, spool)
-
-    def _release(self) -> None:
-        """Close the source's files and the spool: another process may have them now."""
-        self._stop_attaching()
-        self._attached = False
-        if self._follower is not None:
-            self._follower.detach()
-            self._follower = None
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
-
-    # -- answers -----------------------------------------------------------------------------------
-
-    def _say_mark(self, mark: int, lsn: Lsn, follower: AnyFollower) -> None:
-        self._awaited.discard(mark)
-        self._say({"mark": mark, "lsn": str(lsn), "place": list(follower.spool.place)})
-
-    def _fail(self, error: MirrorError | OSError) -> None:
-        if isinstance(error, OSError):
-            place = error.filename or self._database
-            error = SourceError("follow the source", str(place), error.strerror or str(error))
-        replaced = isinstance(error, ReplacedError)
-        failure = {"error": error.detail if replaced else str(error), "retry": True, "replaced": replaced}
-        failure["private"] = isinstance(error, PrivateIndexError)
-        if not self._output or failure != self._last_failure:  # while the mirror does not read, once is enough
-            self._say(failure)
-        self._last_failure = failure
-
-    def _break(self, error: Exception) -> None:
-        """A bug: print the traceback, and end this source alone."""
-        traceback.print_exception(error)
-        text = f"{type(error).__name__}: {error}"
-        self._say({"error": text, "retry": False, "replaced": False, "private": False})
-        self._broken = True
-        self._release()
-
-    def _say(self, message: dict[str, object]) -> None:
-        self._output += json.dumps(message).encode() + b"\n"
-
-    def _flush(self) -> None:
-        if self._output:
-            try:
-                del self._output[: self.socket.send(self._output)]
-            except BlockingIOError:
-                pass  # the mirror is busy: it will read later, and only the newest progress is kept
-            except OSError:
-                self.closed = True
-        if self._broken and not self._output:
-            self.closed = True
-
-
-def in_wal_mode(database: Path) -> bool:
-    """Whether a database is in WAL mode by its header; raises ``SourceError`` if it cannot be read."""
-    try:
-        descriptor = os.open(database, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            return is_wal(os.pread(descriptor, 20, 0))
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise SourceError("open the database", str(database), str(error), retryable=True) from error
 
 
 class Capture:
@@ -370,7 +67,11 @@ class Capture:
         self._faults = faults
         self._selector = selectors.DefaultSelector()
         self._selector.register(mirror, selectors.EVENT_READ, self._accept)
-        self._conversations: list[Conversation] = []
+        self._awake: dict[Conversation, None] = {}
+        """The conversations that get turns, in that order."""
+        self._resting = Resting()
+        if self._resting.events.fileno() >= 0:
+            self._selector.register(self._resting.events, selectors.EVENT_READ, self._take_events)
         self._input = b""
         self._sockets: list[socket.socket] = []
         """Descriptors of conversations that have not sent their line yet."""
@@ -380,24 +81,48 @@ class Capture:
         """Follow until the mirror is gone."""
         last = time.monotonic()
         while not self._ended:
-            seconds = SHARED_TURN if len(self._conversations) > 1 else LONE_TURN
+            seconds = SHARED_TURN if len(self._awake) > 1 else LONE_TURN
             more = lively = False
-            for conversation in self._conversations:
+            now = time.monotonic()
+            for conversation in list(self._awake):
                 more |= conversation.turn(seconds)
-                lively |= conversation.lively
-                conversation.lively = False
+                if conversation.lively:
+                    lively, conversation.lively = True, False
+                    conversation.rests_at = now + QUIET_AFTER
+                elif now > conversation.rests_at:
+                    self._lay_down(conversation, now)
             now = time.monotonic()
             if lively:
                 last = now
-            self._read(0.0 if more else BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
+            if self._awake:
+                self._read(0.0 if more else BUSY_INTERVAL if now - last < QUIET_AFTER else QUIET_INTERVAL)
+            else:
+                self._read(self._resting.seconds(now))
+            for roused in self._resting.look(time.monotonic()):
+                self._awake[roused] = None
             self._drop_closed()
 
-    def _read(self, seconds: float) -> None:
-        """Wait at most ``seconds`` for messages, and take them."""
-        if 0 < seconds < _SHORTEST_SELECT:
+    def _lay_down(self, conversation: Conversation, now: float) -> None:
+        if self._resting.lay_down(conversation):
+            del self._awake[conversation]
+        else:
+            conversation.rests_at = now + REST_AGAIN
+
+    def _take_events(self) -> None:
+        for roused in self._resting.take_events():
+            self._awake[roused] = None
+
+    def _take_lines(self, conversation: Conversation) -> None:
+        if self._resting.rouse(conversation):
+            self._awake[conversation] = None
+        conversation.read()
+
+    def _read(self, seconds: float | None) -> None:
+        """Wait at most ``seconds`` for messages and events, and take them; None: until there is one."""
+        if seconds is not None and 0 < seconds < _SHORTEST_SELECT:
             time.sleep(seconds)
             seconds = 0.0
-        for key, _ in self._selector.select(seconds if self._conversations else None):
+        for key, _ in self._selector.select(seconds):
             key.data()
 
     def _accept(self) -> None:
@@ -420,12 +145,12 @@ class Capture:
         conversation = Conversation(
             sock, Path(source["database"]), Path(source["spool"]), source["limit"], self._faults
         )
-        self._selector.register(sock, selectors.EVENT_READ, conversation.read)
-        self._conversations.append(conversation)
+        self._selector.register(sock, selectors.EVENT_READ, partial(self._take_lines, conversation))
+        self._awake[conversation] = None
 
     def _drop_closed(self) -> None:
-        for conversation in [each for each in self._conversations if each.closed]:
-            self._conversations.remove(conversation)
+        for conversation in [each for each in self._awake if each.closed]:
+            del self._awake[conversation]
             self._selector.unregister(conversation.socket)
             conversation.close()
 

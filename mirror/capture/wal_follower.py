@@ -33,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.capture.database_file import DatabaseFile
-from mirror.capture.index_watch import IndexWatch
+from mirror.capture.index_watch import SEEN_BYTES, IndexWatch, stamps
 from mirror.capture.room import Room
 from mirror.capture.spool import Cursor, Kind, SpoolWriter
 from mirror.core.errors import FormatError, ReplacedError, SourceError
@@ -265,6 +265,22 @@ class Follower:
         """The position of a frame of a recent generation; None if its salts are not known (yet)."""
         generation = self._generations.get(salts)
         return None if generation is None else Lsn(generation, frame)
+
+    def watched(self) -> list[int]:
+        """The descriptors of the files that are written before a commit is to be seen, and otherwise."""
+        return [self._wal, self._file.descriptor] if self._wal >= 0 else []
+
+    def sight(self) -> object:
+        """All in which a change shows that :meth:`poll` would notice; None while not attached. Raises ``OSError``."""
+        return None if self._shm < 0 else (stamps(self._database), os.pread(self._shm, SEEN_BYTES, 0))
+
+    def look_soon(self) -> None:
+        """Have the next :meth:`poll` look whether the files were replaced."""
+        self._looked = 0.0
+
+    def is_settled(self) -> bool:
+        """Whether all is taken that there is, and nothing is to be looked at again if nothing changes."""
+        return not self._full and self._reset is None and self._seen == self._index() and self._watch.is_settled
 
     def _index(self) -> bytes:
         if self._shm < 0:

@@ -19,9 +19,10 @@ from typing import TypeVar
 import pytest
 
 import mirror
+from mirror.capture import conversation as conversation_module
 from mirror.capture import link as link_module
-from mirror.capture import process as process_module
 from mirror.capture import wal_follower as follow_module
+from mirror.capture.conversation import Conversation
 from mirror.capture.link import (
     Attached,
     Captured,
@@ -33,7 +34,6 @@ from mirror.capture.link import (
     Message,
     Unknown,
 )
-from mirror.capture.process import Conversation
 from mirror.core.errors import SourceError
 from mirror.core.faults import no_fault
 from mirror.core.positions import Lsn, Salts
@@ -248,7 +248,7 @@ for descriptor in held:
     os.close(descriptor)
 capture._accept()
 assert ends[0][0].recv(1) == b"", "the first is hung up on"
-(conversation,) = capture._conversations
+(conversation,) = capture._awake
 assert str(conversation._database) == "/nowhere/second", conversation._database
 ends[1][0].sendall(b"attach 0 \\n")
 conversation.read()
@@ -359,7 +359,7 @@ def test_what_is_wrong_with_one_source_is_said_to_it_alone(
         raise problem
 
     monkeypatch.setattr(follow_module.Follower, "poll", poll)
-    monkeypatch.setattr(process_module, "RETRY_INTERVAL", 0.0)
+    monkeypatch.setattr(conversation_module, "RETRY_INTERVAL", 0.0)
     conversation.turn(1.0)
     failed = talk.await_one(Failed)
     assert failed.retryable and "Input/output error" in failed.text and str(task.database) in failed.text

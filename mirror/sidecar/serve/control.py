@@ -1,8 +1,8 @@
 """The control socket of a running mirror: the server of the protocol in :mod:`mirror.core.messages`.
 
-The socket has mode 0600 and is in a directory that only our user can open; a client must be our user, or root. Each
-connection has a thread. What a client sends is data: it is answered, or the connection ends, and the other connections
-go on.
+The socket has mode 0600 and is in a directory that only our user can open; a client must be our user, or root. One
+thread accepts for all sources; each connection has a thread. What a client sends is data: it is answered, or the
+connection ends, and the other connections go on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from loguru import logger
 
+from mirror.capture.link import NO_DESCRIPTORS
 from mirror.core.control import BATCH_SECONDS
 from mirror.core.errors import ControlError, MirrorError, RequestError, StateError
 from mirror.core.messages import (
@@ -57,11 +58,14 @@ from mirror.core.positions import Lsn, Salts
 from mirror.core.sockets import make_control_path
 from mirror.sidecar.mailbox import ended
 from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.serve.accepting import ACCEPTOR
 
 #: Seconds in which the rest of a request must come once it has begun, and in which a client must read an answer.
 REQUEST_SECONDS, READ_SECONDS = 10.0, 60.0
 #: Seconds more for a request that was begun just when its time was up: its result, such as a hold, must not be lost.
 _MOMENT = 1.0
+#: Seconds until a connection is accepted for which there was no descriptor.
+_NO_DESCRIPTORS_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -69,7 +73,7 @@ T = TypeVar("T")
 class ControlServer:
     """Serves one pipeline on its source's control socket.
 
-    Thread: its own, and one for each connection.
+    Thread: that of :data:`~mirror.sidecar.serve.accepting.ACCEPTOR`, and one for each connection.
     """
 
     def __init__(self, folder: Path, pipeline: Pipeline) -> None:
@@ -83,17 +87,14 @@ class ControlServer:
             step = "remove what is there, or choose another --state-dir"
             detail = error.strerror or str(error)
             raise StateError("make the control socket", str(self._path), detail, next_step=step) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name=f"control {folder.name}", daemon=True
-        )
-        self._thread.start()
+        ACCEPTOR.add(self._server)
 
     def close(self) -> None:
         """Stop serving, and remove the socket, unless another is in its place.
 
         If the pipeline has ended, each connection ends after the answer in progress; else connections go on.
         """
-        self._server.shutdown()
+        ACCEPTOR.remove(self._server)
         self._server.server_close()
         if self._server.pipeline.requests.ended:
             self._server.end_connections()
@@ -113,6 +114,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+    timeout = 0.0
 
     def __init__(self, path: Path, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -126,6 +128,15 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             self.server_activate()
         except BaseException:
             self.server_close()
+            raise
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in NO_DESCRIPTORS:  # it waits still, and would be tried again at once
+                time.sleep(_NO_DESCRIPTORS_SECONDS)
             raise
 
     def verify_request(self, request: Any, client_address: object) -> bool:

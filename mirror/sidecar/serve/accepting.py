@@ -1,0 +1,59 @@
+"""One thread that accepts the connections of all control sockets of this process."""
+
+from __future__ import annotations
+
+import selectors
+import socketserver
+import threading
+
+#: Seconds within which the thread ends once there is no server.
+_LOOK_SECONDS = 5.0
+
+
+class Acceptor:
+    """Has each server handle a connection as it comes. The thread is there as long as a server is.
+
+    Thread: any, for each method.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        """Locked while connections are accepted: none comes once :meth:`remove` has returned."""
+        self._servers: set[socketserver.BaseServer] = set()
+        self._selector: selectors.BaseSelector | None = None
+
+    def add(self, server: socketserver.BaseServer) -> None:
+        """Accept for a server that listens; what it does with a request must take no time."""
+        with self._guard:
+            self._servers.add(server)
+            if self._selector is None:
+                self._selector = selectors.DefaultSelector()
+                threading.Thread(target=self._run, args=(self._selector,), name="mirror control", daemon=True).start()
+            # The thread may be waiting: epoll and kqueue take more while they wait.
+            self._selector.register(server, selectors.EVENT_READ)
+
+    def remove(self, server: socketserver.BaseServer) -> None:
+        """Accept for it no more; it may be closed then."""
+        with self._guard:
+            if server not in self._servers:
+                return
+            self._servers.remove(server)
+            assert self._selector is not None
+            self._selector.unregister(server)
+            if not self._servers:
+                self._selector = None  # the thread closes its own, and ends
+
+    def _run(self, selector: selectors.BaseSelector) -> None:
+        with selector:
+            while True:
+                ready = selector.select(_LOOK_SECONDS)
+                with self._guard:
+                    if self._selector is not selector:
+                        return
+                    for key, _ in ready:
+                        if key.fileobj in self._servers:
+                            key.fileobj.handle_request()  # type: ignore[union-attr]
+
+
+#: That of this process.
+ACCEPTOR = Acceptor()

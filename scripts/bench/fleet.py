@@ -1,0 +1,169 @@
+"""Many small sources in one ``mirror up``: what they cost while nothing happens, and whether they are apart.
+
+For each number of sources: seconds from the start until all are followed; then threads, descriptors, memory and
+sessions in Postgres; the share of a core that mirror and capture take while nobody writes; the time from a commit of
+one source to the moment a polling reader sees the row, alone and while another source's table is locked in Postgres;
+the same for the first commit after a rest, source by source; and seconds from SIGTERM to the end.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from common import Conn, Figures, Workbench, environment, parser, percentile, workbench
+
+from mirror.core.control import ControlClient, wait_for_mirror
+from mirror.core.folders import resolve, source_folder
+
+#: Seconds until all sources of a round must be followed, and for one commit to be seen.
+FOLLOW_SECONDS, SIGHT_SECONDS = 900.0, 60.0
+
+
+def main() -> None:
+    """Run the benchmark."""
+    made = parser(__doc__)
+    made.add_argument("--sources", type=int, nargs="+", default=[1, 10, 100, 500], help="numbers of sources")
+    made.add_argument("--idle", type=float, default=30.0, help="seconds for which the idle mirror is watched")
+    made.add_argument("--rest", type=float, default=10.0, help="seconds of rest before that")
+    made.add_argument("--commits", type=int, default=500, help="commits of one source that are timed")
+    made.add_argument("--firsts", type=int, default=20, help="sources of which the first commit after a rest is timed")
+    options = made.parse_args()
+    figures = Figures("fleet")
+    for number in options.sources:
+        with workbench(options) as bench:
+            _round(figures, bench, number, options)
+    figures.finish(options)
+
+
+def _round(figures: Figures, bench: Workbench, number: int, options: object) -> None:
+    paths = [bench.source(f"s{at}") for at in range(number)]
+    stores = [_create(path, at) for at, path in enumerate(paths)]
+
+    def add(what: str, value: float, unit: str = "") -> None:
+        figures.add(f"{number} sources: {what}", value, unit)
+
+    with bench.connect() as reader, bench.connect() as other:
+        own = _sessions(reader)
+        begun = time.monotonic()
+        with _mirror(bench, paths, options) as process:
+            _follow(bench, paths, process)
+            add("start until all are followed", time.monotonic() - begun, "s")
+            mirror = psutil.Process(process.pid)
+            everyone = [mirror, *mirror.children(recursive=True)]
+            time.sleep(options.rest)  # type: ignore[attr-defined]
+            add("threads", sum(each.num_threads() for each in everyone))
+            add("descriptors", sum(each.num_fds() for each in everyone))
+            add("sessions in Postgres", _sessions(reader) - own)
+            add("memory", sum(each.memory_info().rss for each in everyone) / 2**20, "MB")
+            before = [_spent(each) for each in everyone]
+            time.sleep(options.idle)  # type: ignore[attr-defined]
+            shares = [
+                (_spent(each) - start) / options.idle * 100  # type: ignore[attr-defined]
+                for each, start in zip(everyone, before, strict=True)
+            ]
+            add("idle, mirror", shares[0], "% of a core")
+            add("idle, capture", sum(shares[1:]), "% of a core")
+            add("idle, both", sum(shares), "% of a core")
+            firsts = [_timed(stores[at], at, reader, "first") for at in range(1, min(number, options.firsts + 1))]  # type: ignore[attr-defined]
+            for name, share in (("p50", 0.5), ("max", 1.0)):
+                if firsts:
+                    add(f"first commit to sight, {name}", percentile(firsts, share), "ms")
+            free = _lag(stores[-1], number - 1, reader, options.commits, "free")  # type: ignore[attr-defined]
+            _report_lag(figures, number, free, "", free)
+            if number > 1:
+                other.execute("BEGIN")
+                other.execute("LOCK TABLE item_0 IN EXCLUSIVE MODE")
+                stores[0].execute("INSERT INTO item_0(v) VALUES ('stuck')")
+                stuck = _lag(stores[-1], number - 1, reader, options.commits, "beside")  # type: ignore[attr-defined]
+                other.execute("ROLLBACK")
+                _report_lag(figures, number, stuck, ", one stuck", free)
+            begun = time.monotonic()
+            process.terminate()
+            process.wait(60)
+            add("stop", time.monotonic() - begun, "s")
+    for store in stores:
+        store.close()
+
+
+def _report_lag(figures: Figures, number: int, took: list[float], how: str, base: list[float]) -> None:
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        what, against = f"{number} sources: commit to sight{how}, {name}", "none stuck" if how else ""
+        figures.add(what, percentile(took, share), "ms", against, percentile(base, share) if how else None)
+
+
+def _create(path: Path, at: int) -> sqlite3.Connection:
+    store = sqlite3.connect(path, isolation_level=None)
+    store.execute("PRAGMA journal_mode=WAL")
+    store.execute("PRAGMA synchronous=OFF")
+    store.execute(f"CREATE TABLE item_{at}(id INTEGER PRIMARY KEY, v TEXT)")
+    store.execute(f"INSERT INTO item_{at}(v) VALUES ('made')")
+    return store
+
+
+@contextmanager
+def _mirror(bench: Workbench, paths: list[Path], options: object) -> Iterator[subprocess.Popen[bytes]]:
+    config = bench.folder / "mirror.json"
+    config.write_text(json.dumps({"sources": [{"path": str(path)} for path in paths]}))
+    command = [sys.executable, "-m", "mirror", "up", "--config", config, "--postgres", bench.dsn]
+    shown = None if bench.show_log else subprocess.DEVNULL
+    process = subprocess.Popen(
+        [*command, "--state-dir", bench.state_dir], env=environment(), stdout=shown, stderr=shown
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _follow(bench: Workbench, paths: list[Path], process: subprocess.Popen[bytes]) -> None:
+    """Wait until all is in Postgres."""
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    for path in paths:
+        folder = source_folder(bench.state_dir, resolve(path))
+        wait_for_mirror(folder, FOLLOW_SECONDS, lambda: process.poll() is None).close()
+        with ControlClient(folder, 60.0) as client:
+            while not client.status().caught_up_at:
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"{path.name} is not followed: {client.status()}")
+                time.sleep(0.01)
+
+
+def _sessions(conn: Conn) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    ((found,),) = conn.execute(query).fetchall()
+    return int(found)
+
+
+def _spent(process: psutil.Process) -> float:
+    """Seconds of processor time."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _timed(store: sqlite3.Connection, at: int, reader: Conn, key: str) -> float:
+    """Milliseconds from a commit to sight."""
+    store.execute(f"INSERT INTO item_{at}(v) VALUES (?)", (key,))
+    begun = time.monotonic()
+    query = f"SELECT 1 FROM item_{at} WHERE v = $1".encode()
+    while not reader.execute(query, (key,), prepare=True).fetchone():
+        if time.monotonic() - begun > SIGHT_SECONDS:
+            raise SystemExit(f"source {at} does not get on")
+    return (time.monotonic() - begun) * 1e3
+
+
+def _lag(store: sqlite3.Connection, at: int, reader: Conn, commits: int, name: str) -> list[float]:
+    return [_timed(store, at, reader, f"{name}{number}") for number in range(commits)]
+
+
+if __name__ == "__main__":
+    main()
