@@ -69,7 +69,7 @@ class Capture:
         self._selector.register(mirror, selectors.EVENT_READ, self._accept)
         self._awake: dict[Conversation, None] = {}
         """The conversations that get turns, in that order."""
-        self._resting = Resting()
+        self._resting: Resting[Conversation] = Resting()
         if self._resting.events.fileno() >= 0:
             self._selector.register(self._resting.events, selectors.EVENT_READ, self._take_events)
         self._input = b""

@@ -1,15 +1,15 @@
 """The sources that nobody writes: they get no turn until something tells that one is written again.
 
 What tells it at once is an event of its files (:mod:`mirror.capture.file_events`): a commit is written to the WAL, or
-to the database file, before it is to be seen. Nothing depends on that. Every two seconds each source is also looked at, by
-the cheapest look that shows every change that a turn would notice: the stamps of its files, and the WAL index. A source
-whose files cannot be watched does not rest.
+to the database file, before it is to be seen. Nothing depends on that. Every two seconds each source is also looked at,
+by the cheapest look that shows every change that a turn would notice: the stamps of its files, and the WAL index. A
+source whose files cannot be watched does not rest.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from mirror.capture.file_events import FileEvents
 
@@ -34,21 +34,24 @@ class Sleeper(Protocol):
         """Rest no more."""
 
 
-class Resting:
+S = TypeVar("S", bound=Sleeper)
+
+
+class Resting(Generic[S]):
     """Those of one process. Thread: one."""
 
     def __init__(self) -> None:
         self.events = FileEvents()
-        self._watches: dict[int, Sleeper] = {}
-        self._sleepers: dict[Sleeper, list[int]] = {}
-        self._round: deque[Sleeper] = deque()
+        self._watches: dict[int, S] = {}
+        self._sleepers: dict[S, list[int]] = {}
+        self._round: deque[S] = deque()
         """The sleepers, and some that have ceased to be; the next is the one that was looked at longest ago."""
         self._next_part = 0.0
 
     def __len__(self) -> int:
         return len(self._sleepers)
 
-    def lay_down(self, sleeper: Sleeper) -> bool:
+    def lay_down(self, sleeper: S) -> bool:
         """Have one rest, if it can."""
         watches = []
         # First of all: what happens from now on is told by an event, or seen by its first look.
@@ -63,7 +66,7 @@ class Resting:
         self._forget(watches)
         return False
 
-    def rouse(self, sleeper: Sleeper) -> bool:
+    def rouse(self, sleeper: S) -> bool:
         """Have one rest no more; False if it did not."""
         watches = self._sleepers.pop(sleeper, None)
         if watches is None:
@@ -77,7 +80,7 @@ class Resting:
             self.events.forget(watch)
             self._watches.pop(watch, None)
 
-    def take_events(self) -> list[Sleeper]:
+    def take_events(self) -> list[S]:
         """Rouse those of which there were events, and return them."""
         found = {sleeper for watch in self.events.read() if (sleeper := self._watches.get(watch)) is not None}
         return [sleeper for sleeper in found if self.rouse(sleeper)]
@@ -86,7 +89,7 @@ class Resting:
         """Until :meth:`look` is due; None: nobody rests."""
         return max(0.0, self._next_part - now) if self._sleepers else None
 
-    def look(self, now: float) -> list[Sleeper]:
+    def look(self, now: float) -> list[S]:
         """Look at some of them, if that is due; rouse those of which something has changed, and return them."""
         if not self._sleepers or now < self._next_part:
             return []

@@ -28,13 +28,18 @@ Start of the embedded server: F, ``postgres.start.lock`` in the state directory 
     directory or starts it. Holder killed: a directory half made has another name, and the next one removes it.
 Source in Postgres: S, two keys, ``0x6D697272`` and the source's id (``postgres/lease.py``)
     Protects a source's tables: one mirror writes them, also across machines and state directories. Taken by
-    ``Sink.open``, kept until its connection closes; another mirror gets ``FencedError`` (at once where the holder is
+    ``Sink.open``, kept until its connection closes, or by the session that keeps those of many sources with nothing to
+    do (``postgres/keeper.py``); another mirror gets ``FencedError`` (at once where the holder is
     known, else after 5 s). Holder killed: a mirror in the same boot and process namespace ends the session that is
     left; others get it when the server notices. Behind a pooler in transaction mode a session, and so each lock of
     kind S, is nobody's: such a pooler is refused when the connection is made (``postgres/sessions.py``).
     A storage adapter that writes to Postgres alone *shares* it (T, without waiting) in each transaction that writes
     what a mirror would fill (``storage/on_postgres/session.py``): beside a mirror the write gets ``StorageError``. A
     mirror that starts waits for such transactions, and while it waits none gets a share, or they would never end.
+Handing over a source: S, two keys, ``0x6D697261`` and the source's id (``postgres/keeper.py``)
+    Protects the lock above while it goes from one session of a mirror to another, for which nobody holds it for a
+    moment. Taken by the source's own session, which waits for 0.2 s, and kept until the other has the lock; by whoever
+    else wants the lock, without waiting, before it tries that one. Holder killed: Postgres drops it.
 Way back: S, two keys, ``0x6D697262`` and the source's id (``reverse/follower.py``)
     Protects the file of a source that was moved to Postgres: one mirror carries writes back. Taken without waiting,
     kept until the connection closes; another mirror gets ``FencedError`` and tries again. Holder killed: Postgres
@@ -86,6 +91,8 @@ from mirror.core.folders import _SOURCE, holder
 
 #: First key of the lock of a source in Postgres; the second is the source's number. ("mirr")
 SOURCE_IN_POSTGRES = 0x6D697272
+#: That of the lock under which the one above goes from one session of a mirror to another. ("mira")
+SOURCE_HANDED_OVER = 0x6D697261
 #: That of the lock under which a source that was moved to Postgres is carried back. ("mirb")
 SOURCE_IN_REVERSE = 0x6D697262
 #: That of the lock of a command that waits to move a source. ("mirm")

@@ -14,15 +14,18 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
 from mirror.core.errors import FencedError, SinkError
-from mirror.core.locks import SOURCE_IN_POSTGRES
+from mirror.core.locks import SOURCE_HANDED_OVER, SOURCE_IN_POSTGRES
 from mirror.postgres.holder import is_gone, this_process
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
+
+if TYPE_CHECKING:
+    from mirror.postgres.keeper import Keeper
 
 #: The last backends of connections that this process has closed or lost. The server may not have noticed yet that such
 #: a backend has no client, so that it still holds a source's lock: this process may end it.
@@ -32,6 +35,7 @@ _LEFT_BEHIND: deque[str] = deque(maxlen=1000)
 _DEAD_HOLDER_SECONDS = 5.0
 #: Milliseconds for which programs get no share of the lock, so that those that have one can end.
 _AWAIT_MS = 200
+_TRY, _UNLOCK = "SELECT pg_try_advisory_lock($1::int, $2::int)", "SELECT pg_advisory_unlock($1::int, $2::int)"
 
 
 class Holder(NamedTuple):
@@ -51,17 +55,26 @@ def own_backend(conn: Conn) -> str | None:
     return None if row is None else row[0]
 
 
-def take(conn: Conn, source_id: int, path: str, backend: str | None, last_holder: Callable[[], Holder]) -> int:
+def take(
+    conn: Conn,
+    source_id: int,
+    path: str,
+    backend: str | None,
+    last_holder: Callable[[], Holder],
+    keeper: Keeper | None = None,
+) -> int:
     """Take a source's lock, and record this process as its holder; returns the new epoch.
 
     A backend without a client that still has the lock is ended: one of a connection that this process has closed, or
     one of a process that ran in this boot and namespace of process ids and is gone. ``backend``: this connection's.
-    ``last_holder``: reads who took the source last. Raises :class:`FencedError` if another mirror holds it: at once
-    where that mirror is the recorded one, after 5 s where it is not known which one it is.
+    ``last_holder``: reads who took the source last. ``keeper``: has the lock, perhaps. Raises :class:`FencedError` if
+    another mirror holds it: at once where that mirror is the recorded one, after 5 s where it is not known which one it
+    is.
     """
     deadline = time.monotonic() + _DEAD_HOLDER_SECONDS
-    keys = (str(SOURCE_IN_POSTGRES), str(source_id))
-    while conn.execute("SELECT pg_try_advisory_lock($1::int, $2::int)", keys).fetchone() != (True,):
+    keys, hand = (str(SOURCE_IN_POSTGRES), str(source_id)), (str(SOURCE_HANDED_OVER), str(source_id))
+    ours = keeper is not None and keeper.hand_over(conn, source_id)
+    while not _try(conn, hand, keys):
         last = last_holder()
         found = conn.execute(statement("lock_holder"), keys).fetchone()
         theirs: str | None = found[0] if found is not None else None
@@ -79,20 +92,42 @@ def take(conn: Conn, source_id: int, path: str, backend: str | None, last_holder
             )
         if left:
             conn.execute(statement("backend_end"), (theirs,))
-        elif theirs is None and _await(conn, keys):
+        elif theirs is None and _await(conn, hand, keys):
             break
         time.sleep(0.02)
+    if ours:
+        conn.execute(_UNLOCK, hand)
     holder = Holder(socket.gethostname(), os.getpid(), this_process() or None, backend)
     taken = conn.execute(statement("source_take"), (str(source_id), *map(_text, holder))).fetchone()
     return 0 if taken is None else int(taken[0])
 
 
-def _await(conn: Conn, keys: tuple[str, str]) -> bool:
+def _try(conn: Conn, hand: tuple[str, str], keys: tuple[str, str]) -> bool:
+    """Take a source's lock, if it is free and not being handed over."""
+    if conn.execute(_TRY, hand).fetchone() != (True,):
+        return False
+    try:
+        return conn.execute(_TRY, keys).fetchone() == (True,)
+    finally:
+        conn.execute(_UNLOCK, hand)
+
+
+def _await(conn: Conn, hand: tuple[str, str], keys: tuple[str, str]) -> bool:
     """Wait for a source's lock, for a moment; whether it was given.
 
     Programs that write to Postgres alone share it, one after the other without a pause if there are many. Where a
     mirror waits, no other gets a share, so it is its turn when those that have one are done.
     """
+    if not wait_for(conn, hand):
+        return False
+    try:
+        return wait_for(conn, keys)
+    finally:
+        conn.execute(_UNLOCK, hand)
+
+
+def wait_for(conn: Conn, keys: tuple[str, str]) -> bool:
+    """Wait for an advisory lock, for a moment; whether it was given."""
     conn.execute(f"SET lock_timeout = '{_AWAIT_MS}ms'")
     try:
         conn.execute("SELECT pg_advisory_lock($1::int, $2::int)", keys)

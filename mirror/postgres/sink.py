@@ -7,10 +7,9 @@ retryable :class:`~mirror.core.errors.SinkError` the caller closes it, opens ano
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
@@ -40,8 +39,11 @@ from mirror.postgres.source_copy import open_copy
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
 
+if TYPE_CHECKING:
+    from mirror.postgres.keeper import Keeper
 
-class Sink:
+
+class Sink(AbstractContextManager["Sink"]):
     """One source's side of Postgres. Not for use from two threads at once."""
 
     def __init__(
@@ -89,13 +91,14 @@ class Sink:
         *,
         agent: str | None = None,
         unnamed: bool = False,
+        keeper: Keeper | None = None,
         faults: Faults = no_fault,
     ) -> Sink:
         """Connect, migrate and take the source over.
 
         ``path``: the source's permanent name, its absolute path. ``schema``: where its tables go.
         ``unnamed``: nobody has named that schema, it is the default. ``profiles``: by name, the ways to store them.
-        ``agent``: owner of the rows; None: as before, or the profile's default.
+        ``agent``: owner of the rows; None: as before, or the profile's default. ``keeper``: may hold the source.
 
         Raises :class:`FencedError` if another mirror holds the source, :class:`SinkError` if Postgres cannot be used,
         if the source is bound to another agent, or if it was mirrored into other schemas only and none is named.
@@ -104,23 +107,19 @@ class Sink:
         sink = cls(conn, dsn, path, schema, profiles, agent, faults)
         try:
             with translated("prepare Postgres for a source", path):
-                sink._prepare(unnamed=unnamed)
+                sink._prepare(keeper, unnamed=unnamed)
         except BaseException:
             lease.leave(sink._backend)
             conn.close()
             raise
         return sink
 
-    def _prepare(self, *, unnamed: bool) -> None:
+    def _prepare(self, keeper: Keeper | None, *, unnamed: bool) -> None:
         conn = self._conn
         encoding = conn.info.parameter_status("server_encoding")
         if encoding != "UTF8":
-            raise SinkError(
-                "prepare Postgres",
-                conn.info.dbname,
-                f"the database's encoding is {encoding}",
-                next_step="create a database with ENCODING 'UTF8'",
-            )
+            detail, step = f"the database's encoding is {encoding}", "create a database with ENCODING 'UTF8'"
+            raise SinkError("prepare Postgres", conn.info.dbname, detail, next_step=step)
         conn.execute("SET maintenance_work_mem = '256MB'")
         conn.execute(statement("session_search_path"))
         conn.prepared_max = 500
@@ -134,7 +133,7 @@ class Sink:
         require_unsealed(conn, self._source_id, self._path)
         if self._profile is not None:
             lease.require_agent(self._path, self._wanted_agent, self._agent)
-        self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source)
+        self._epoch = lease.take(conn, self._source_id, self._path, self._backend, self._read_source, keeper)
         # Again, now that no other mirror can change it; and nobody can have sealed it unnoticed.
         self._read_source()
         self.in_phases = require_unsealed(conn, self._source_id, self._path)
@@ -286,11 +285,8 @@ class Sink:
             migrate_profile(self._conn, chosen.migrations, self._schema)
             self._conn.execute(statement("session_search_path"))
             if agent is not None:
-                self._conn.execute(
-                    SQL("INSERT INTO {} (agent_id) VALUES ({}) ON CONFLICT DO NOTHING").format(
-                        Identifier(self._schema, "agents"), Literal(agent)
-                    )
-                )
+                values = Identifier(self._schema, "agents"), Literal(agent)
+                self._conn.execute(SQL("INSERT INTO {} (agent_id) VALUES ({}) ON CONFLICT DO NOTHING").format(*values))
         self._conn.execute(
             "UPDATE mirror.sources SET agent_id = $2::text, profile = $3::text WHERE source_id = $1::bigint",
             (str(self._source_id), agent, profile),
@@ -457,12 +453,17 @@ class Sink:
         self._conn.close()
         self._indexer.close()
 
-    def __enter__(self) -> Self:
-        return self
+    def rest(self, keeper: Keeper) -> bool:
+        """Have ``keeper`` hold the source, and close; False if that cannot be now. Raises ``SinkError``."""
+        if kept := keeper.take_over(self._conn, self._source_id, self._epoch, self._path):
+            self.close()
+        return kept
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def fileno(self) -> int:
+        """The connection's descriptor, readable when the server has said something unasked; -1: it is closed."""
+        return -1 if self._conn.closed else self._conn.fileno()
+
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _editor(self, profile: str | None = None, agent: str | None = None) -> SchemaEditor:

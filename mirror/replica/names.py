@@ -86,6 +86,11 @@ class NameWatch:
             self._doubt = self._look(now)
         return self._doubt
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the last look has found what may become a doubt."""
+        return self._since is not None or bool(self._doubt)
+
     def _look(self, now: float) -> str:
         if self._link is not None and (target := self._link.resolve()) != self._database:
             return (

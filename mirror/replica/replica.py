@@ -323,6 +323,11 @@ class Replica:
         """Whether the position or a page differs from what is saved."""
         return not self.leapt and (self._shadow.changed or self._shadow.saved.lsn != self.head.lsn)
 
+    @property
+    def saving(self) -> bool:
+        """Whether a save runs, or has yet to be noted."""
+        return self._shadow.saving
+
     def save(self) -> None:
         """Save position, pages and page map, and prune the spool. Raises ``StateError``."""
         self._note_save(wait=True)

@@ -310,6 +310,10 @@ class SourceConnection:
         """Why what programs write may not be in the files that are followed; empty while nothing says so."""
         return self._names.look()
 
+    def is_settled(self) -> bool:
+        """Whether :meth:`doubt` finds nothing, and nothing that may become a doubt."""
+        return not self._names.look() and not self._names.is_unsure
+
     @property
     def in_wal_mode(self) -> bool:
         """Whether the database has a WAL; only while connected."""

@@ -54,6 +54,16 @@ class CaptureFeed:
         """Why the mirror cannot know what programs write now; None: it can."""
         return self._failure or self.doubt or None
 
+    @property
+    def readable(self) -> tuple[CaptureLink, ...]:
+        """The connection to capture, while there is one: when it is readable, :meth:`wait` has something to do."""
+        return () if self._link is None else (self._link,)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether capture has yet to answer a query."""
+        return bool(self._queries)
+
     def connect(self) -> None:
         """Connect to capture, unless connected; queries left unanswered by a capture that died are sent again."""
         if self._link is not None:

@@ -8,9 +8,7 @@ after any interruption the loop reads it; where the shadow is behind, the spool 
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from loguru import logger
@@ -31,6 +29,7 @@ from mirror.core.faults import Faults, no_fault
 from mirror.core.positions import Lsn
 from mirror.core.source_settings import remember_schema
 from mirror.core.status import Phase, ProgressReport
+from mirror.postgres.keeper import Keeper
 from mirror.postgres.profiles import PROFILES
 from mirror.postgres.rules import with_rules
 from mirror.postgres.sink import Sink
@@ -43,16 +42,18 @@ from mirror.replica.spool_reader import SpoolReader
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.carry_back import carry_back, require_unmoved, sealed_by
 from mirror.sidecar.comparison import compare_pages, record_gaps
+from mirror.sidecar.crew import Rest
 from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
 from mirror.sidecar.mailbox import Mailbox, Stopped
-from mirror.sidecar.priority import lower_priority
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
 from mirror.sidecar.reconcile import Remedy, disagreement, would_undo
+from mirror.sidecar.repose import Repose, Shared
 from mirror.sidecar.requests import Requests
+from mirror.sidecar.seats import Seats
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import TableRepairs
@@ -65,7 +66,7 @@ LONGEST_SOURCE_BACKOFF = 1.0
 class Pipeline:
     """One source's loop.
 
-    Thread: the one that calls :meth:`run`. Other threads use ``requests``, ``status`` and :meth:`stop` only.
+    Thread: one at a time, that in which :meth:`turns` goes on. Others use ``requests``, ``status`` and :meth:`stop`.
     """
 
     def __init__(
@@ -74,23 +75,22 @@ class Pipeline:
         folder: SourceFolder,
         link: Callable[[], CaptureLink],
         faults: Faults = no_fault,
+        shared: Shared | None = None,
     ) -> None:
         """``folder``: the source's folder, locked. ``link``: connects to capture, which may have been restarted.
 
-        ``faults``: called with the names of the places where tests kill the process.
+        ``faults``: called with the names of the places where tests kill the process. ``shared``: with other sources.
         """
         self.task = task
         self.status = SourceStatus(str(task.database), task.schema)
         self.error: MirrorError | None = None
         self.bug: Exception | None = None
         """``error``: why the loop has ended; ``bug``: the exception behind it, if it was an unexpected one."""
-        self._faults = faults
-        self._folder = folder
+        self._faults, self._folder = faults, folder
         self._feed = CaptureFeed(task.database, link)
         self._source = SourceConnection(task.database, awaits=not task.resume_only, link=task.link)
         self._reattach = self._returned = ""
         self._may_discard, self._may_replace = task.discard_writes, task.replace_rows or task.discard_writes
-        self._sink: Sink | None = None
         self._replica: Replica | None = None
         self._agreed = self._distrusted = False
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
@@ -100,28 +100,31 @@ class Pipeline:
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs, self._publishing)
         """The requests of other threads."""
         self.hooks = HookTalk(self.requests.look_soon)
-        self._stopping = threading.Event()
+        self._shared = shared or Shared(Seats(), Keeper(task.dsn))
+        self._repose = Repose(
+            folder, self._feed, self._mailbox, self.status, self._source, self._publishing, self._needed, self._shared
+        )
+        self._pump, self._check = self._repose.pump, self._repose.check
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
 
     def stop(self) -> None:
-        """Ask the loop to end: it saves the shadow and returns.
+        """Ask the loop to end: it saves the shadow and returns. Thread: any."""
+        self._repose.stop()
 
-        Thread: any.
-        """
-        self._stopping.set()
-        self._mailbox.wake()
+    @property
+    def _sink(self) -> Sink | None:
+        return self._repose.sink
 
     # -- the loop ----------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def turns(self) -> Iterator[Rest]:
         """Mirror until :meth:`stop`; an error that no retry can help ends the loop and stays in ``error``."""
-        lower_priority()
         try:
             try:
                 while True:
                     try:
-                        self._attempt()
+                        yield from self._attempt()
                     except (FencedError, SealedError) as error:
                         self._carry_back(sealed_by(self.task, error))
             except Stopped:
@@ -141,23 +144,26 @@ class Pipeline:
 
     def _carry_back(self, sealed: SealedError) -> None:
         """Go the other way, until the source is not sealed any more."""
-        if self._sink is not None:
-            self._sink.close()
-            self._sink = None
+        self._repose.drop()
         self._feed.disconnect()
         self._source.close()
         self._forget_copy()
         self.requests.sealed = sealed
-        loop = (self._mailbox.serve, self._check, self._stopping, self._faults, self._publishing)
+        loop = (self._mailbox.serve, self._check, self._repose.stopping, self._faults, self._publishing)
         carry_back(self.task, self.status, *loop, lambda: self.hooks.hooked.writers, self.requests.agreements)
         self.requests.sealed, self._returned = None, self.status.returns()
         self._source.was_ours()
 
-    def _attempt(self) -> None:
-        """Connect and follow until an error; return if trying again may help."""
+    def _attempt(self) -> Iterator[Rest]:
+        """Connect and follow until an error; return if trying again may help, or nothing is to be written."""
         try:
+            if self._repose.kept is not None and self._replica is not None and self._feed.attached:
+                yield from self._repose.rest_apart(self._needs_postgres)
+            if self._sink is None:
+                yield from self._repose.await_seat(copies=self._replica is None)
             self._connect()
-            self._follow()
+            yield from self._follow()
+            return
         except OSError as error:
             problem = located(error, self.task)
         except MirrorError as error:
@@ -168,7 +174,8 @@ class Pipeline:
                 # Fenced: a mirror that starts second ends with this error at once; so does one that lost the source.
                 raise problem
             try:
-                self._pause(self._backoff.next(LONGEST_SOURCE_BACKOFF if isinstance(problem, SourceError) else None))
+                seconds = self._backoff.next(LONGEST_SOURCE_BACKOFF if isinstance(problem, SourceError) else None)
+                yield from self._repose.pause(seconds)
                 return
             except MirrorError as error:
                 problem = error
@@ -182,9 +189,8 @@ class Pipeline:
         self.status.is_interrupted(error)
         self._publish()
         self.status.keep(self.task.folder)
-        if isinstance(error, SinkError) and self._sink is not None:
-            self._sink.close()
-            self._sink = None
+        if isinstance(error, SinkError) or not self._repose.holds:
+            self._repose.drop()
         if isinstance(error, ReplacedError):
             self._reattach = error.reason
             self._feed.doubt = self._source.leave(error)
@@ -202,11 +208,6 @@ class Pipeline:
             self._replica = None
         Shadow.discard(self.task.folder)
 
-    def _pause(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._pump(left)
-
     def _finish(self) -> None:
         self.status.phase = Phase.STOPPED
         if self._replica is not None and self._agreed and self._replica.changed:
@@ -216,7 +217,8 @@ class Pipeline:
     def _close(self) -> None:
         """Close everything, even if closing one part fails, and save the final status."""
         own = (
-            self._mailbox, self._feed, self._source, self._sink, self._replica, self._repairs, self._images, self._spool
+            self._mailbox, self._feed, self._source, self._repose, self._replica, self._repairs, self._images,
+            self._spool,
         )  # fmt: skip
         self._publishing.close()
         with ExitStack() as stack:
@@ -248,20 +250,23 @@ class Pipeline:
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
             task, source = self.task, str(self.task.database)
-            self._sink = Sink.open(
+            sink = Sink.open(
                 task.dsn, source, task.schema, with_rules(PROFILES, task.rules),
-                agent=task.agent, unnamed=task.unnamed, faults=self._faults,
+                agent=task.agent, unnamed=task.unnamed, keeper=self._shared.keeper, faults=self._faults,
             )  # fmt: skip
-            self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
-            self._sink.may_replace, self._agreed = self._may_replace, False
+            self._repose.begins(sink)
+            self.status.remembers(sink.ledger.gaps(), sink.ledger.discrepancies())
+            sink.may_replace, self._agreed = self._may_replace, False
         if not self.task.resume_only:
             remember_schema(self.task.folder, self.task.schema)
         if not self._agreed:
+            assert self._sink is not None
             self._repairs.read_by_rules(self._replica, self._sink)
             self._agree()
             self._agreed = True
             self._repairs.follow_rules(self._replica, self._sink)
             self._may_discard = self._may_replace = self._sink.may_replace = False  # it was said of what was there
+        self._repose.has_copied()
         self._update_status()
 
     def _needed(self) -> range:
@@ -289,10 +294,11 @@ class Pipeline:
             raise
         self._publishing.renew()
 
-    def _follow(self) -> None:
-        while True:
+    def _follow(self) -> Iterator[Rest]:
+        """Follow until the source's session in Postgres is closed, because another source needs one."""
+        while self._sink is not None:
             replica = self._replica
-            assert replica is not None and self._sink is not None
+            assert replica is not None
             self._require_its_name()
             self._retry_and_repair(replica)
             self.hooks.check(self._sink.ledger, self.status)
@@ -312,7 +318,7 @@ class Pipeline:
             if found is None:
                 self._backoff.reset()
                 self._caught_up(replica)
-                self._pump(1.0)
+                yield from self._repose.rest(settled=self._is_settled(replica))
                 continue
             if isinstance(found, GapFound):
                 self._rediff(replica, found)
@@ -323,7 +329,26 @@ class Pipeline:
                 self.status.phase = Phase.FOLLOWING
                 self._apply(replica, found)
             self._backoff.reset()
-            self._pump(0.0)
+            yield from self._repose.moves()
+            if self._repose.is_over and not self._mailbox.held:
+                self._repose.leave_postgres()
+
+    def _is_settled(self, replica: Replica) -> bool:
+        """Whether nothing is to be done at a time, nor said by a hook."""
+        assert self._sink is not None
+        waits = self._mailbox.held or self._sink.refusals or self._sink.indexing[0] or replica.saving
+        return not (waits or self.status.phase is not Phase.FOLLOWING or self.hooks.hooked.writers)
+
+    def _needs_postgres(self) -> bool:
+        """Whether a source without a session there needs one: called each time that something comes."""
+        assert self._replica is not None
+        self._require_its_name()
+        if self._mailbox.held or self._repairs.asked or self._publishing.moving:
+            return True
+        if (self.status.capture == "pages" and self.hooks.hooked.writers) or self._next(self._replica) is not None:
+            return True
+        self.status.has_caught_up(self._feed.error, self._feed.behind)
+        return False
 
     def _require_its_name(self) -> None:
         """Raise ``SourceError`` while what programs write may be somewhere else than in the files that are followed."""
@@ -360,20 +385,6 @@ class Pipeline:
             self._distrusted = False
         self._publish()
 
-    def _pump(self, timeout: float = 1.0) -> None:
-        """Handle messages of capture and requests of other threads; waits up to ``timeout`` seconds for one.
-
-        Raises :class:`Stopped`, ``StateError``, and what capture reports.
-        """
-        self._check()
-        if self._feed.wait(self._mailbox.bell, timeout):
-            self._mailbox.serve()
-        if self._feed.captured is not None:
-            self.status.has_captured(self._feed.captured)
-        if self._sink is not None:
-            self.status.indexing, self.status.index_error = self._sink.indexing
-        self._check()
-
     # -- agreeing with Postgres --------------------------------------------------------------------
 
     def _agree(self) -> None:
@@ -390,15 +401,13 @@ class Pipeline:
         elif remedy is Remedy.LOAD and self._replica is not None:
             if self._sink.position != self._replica.position:
                 self._forbid_resync(f"{why}; the state directory is at {self._replica.head.lsn}")
-            self._load_again(self._replica, why)
+            self._load(self._replica, why, again=True)
         if written is not None:
             self._sink.ledger.forget_writes()
 
     def _forbid_resync(self, reason: str) -> None:
         if self.task.resume_only:
             raise StateError("resume the mirror", str(self.task.database), reason, next_step="run `mirror up` for it")
-
-    # -- applying ----------------------------------------------------------------------------------
 
     def _apply(self, replica: Replica, found: PageBatch, *, compared: bool = False) -> None:
         """Apply a batch. ``compared``: it comes from comparing pages, so its commits are not known one by one."""
@@ -410,7 +419,7 @@ class Pipeline:
         self.hooks.end(replica, self._source.inode)
         self.status.has_applied(found.commits, results, compared=compared)
         if may_be_known(self.task, self._sink, results, replica.schema is not schema) and is_recognised(replica):
-            self._load_again(replica, "it was recognised as a MemuStore")
+            self._load(replica, "it was recognised as a MemuStore", again=True)
         self._update_status()
 
     def _update_status(self) -> None:
@@ -472,14 +481,11 @@ class Pipeline:
         self._load(replica, reason)
         self._agreed, self._returned = True, ""
 
-    def _load_again(self, replica: Replica, reason: str) -> None:
-        """Make Postgres equal to a replica that is at the same position."""
-        if replica.changed:
-            replica.save()
-        self._load(replica, reason)
-
-    def _load(self, replica: Replica, reason: str) -> None:
+    def _load(self, replica: Replica, reason: str, *, again: bool = False) -> None:
+        """Make Postgres equal to a replica; ``again``: to one that is at the same position."""
         assert self._sink is not None
+        if again and replica.changed:
+            replica.save()
         logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
         self.status.phase = Phase.SNAPSHOT
         self._publish()
@@ -491,9 +497,3 @@ class Pipeline:
     def _progress(self, what: str, done: int, total: int | None, unit: str = "rows") -> None:
         self._check()
         self.status.progress = ProgressReport(what=what, done=done, total=total, unit=unit)
-
-    def _check(self) -> None:
-        """Called in every long read or wait, so that a stop or a deleted folder interrupts it. Raises for either."""
-        if self._stopping.is_set():
-            raise Stopped
-        self._folder.check_now_and_then(self._needed)

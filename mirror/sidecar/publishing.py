@@ -52,6 +52,16 @@ class Publishing:
                 sink.source_id, sink.epoch, sink.lineage, sink.position, wal=self._wal, in_phases=sink.in_phases
             )
 
+    def beat(self) -> None:
+        """Say that the mirror is there, of a source that rests; to be called every second."""
+        if self._sink is not None:
+            self._publish(self._sink)
+
+    @property
+    def moving(self) -> bool:
+        """Whether a move has begun, and it is not known that it has ended."""
+        return self._publisher.moving or self._unsure
+
     def say_moved(self, *, sealed: bool, source_id: int | None = None) -> None:
         """Say that Postgres is the original, or the file again: programs go there.
 
@@ -83,7 +93,7 @@ class Publishing:
         Where that cannot be seen now, programs wait until it can. Raises ``SealedError`` if they were, ``SinkError``.
         """
         self._unsure = True
-        if self._sink is not None:
+        if self._sink is not None and self._sink.fileno() >= 0:  # else one that is opened sees it
             try:
                 self._sink.require_unsealed()
             except SealedError:

@@ -130,6 +130,11 @@ class Requests:
         if self.sealed is not None:
             raise self.sealed
 
+    def refresh(self) -> None:
+        """Somebody reads the status: count what only programs write to Postgres, if that was not done just now."""
+        if self._status.reads_are_due:
+            self._mailbox.wake()
+
     def look_soon(self) -> None:
         """A program is about to commit: make capture poll the source now."""
         self._mailbox.post(self._feed.poll_soon)

@@ -282,6 +282,15 @@ class SourceStatus:
         ended = time.monotonic()
         self._next_look = ended + max(LOOK_SECONDS, (ended - began) / LOOK_SHARE)  # nothing is applied meanwhile
 
+    @property
+    def reads_are_due(self) -> bool:
+        """Whether :meth:`looks_at_reads` would look."""
+        return time.monotonic() >= self._next_look
+
+    def look_at_reads(self) -> None:
+        """Have the next :meth:`looks_at_reads` look."""
+        self._next_look = 0.0
+
     def has_caught_up(self, held_up: str | None, behind: tuple[str, float] | None = None) -> None:
         """Postgres has all that was captured.
 

@@ -18,7 +18,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,8 +31,10 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import ControlError, FencedError, MirrorError, SealedError, WayBackLostError
 from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
-from mirror.postgres.sessions import last_wait
+from mirror.postgres.sessions import Wait, last_wait
+from mirror.sidecar.crew import Crew, Job, Rest
 from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.repose import Shared
 from mirror.sidecar.serve.control import ControlServer
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 
@@ -74,7 +76,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 class SupervisedSource:
-    """Runs one source's pipelines, one after another, in a thread of its own."""
+    """Runs one source's pipelines, one after another."""
 
     def __init__(
         self,
@@ -85,9 +87,10 @@ class SupervisedSource:
         *,
         restarts: bool,
         options: str = "",
+        shared: Shared | None = None,
     ) -> None:
         """``schema``: returns the schema that is named for the source now, None: the task's; may raise ``MirrorError``.
-        ``link``: as for :class:`Pipeline`.
+        ``link``, ``shared``: as for :class:`Pipeline`.
 
         ``restarts``: start the source again when its file has changed, or when it could not begin. ``options``: what
         the command that starts it needs besides its name.
@@ -102,7 +105,7 @@ class SupervisedSource:
         self._folder: SourceFolder | None = None
         self._schema = schema
         self._link = link
-        self._faults = faults
+        self._faults, self._shared = faults, shared
         self._restarts = restarts
         self._options = options
         self._server: ControlServer | None = None
@@ -111,7 +114,7 @@ class SupervisedSource:
         self._unwatch = threading.Event()
         """Set when the file of a failed source is not to be watched any longer."""
         self._logged = ""
-        self._thread = threading.Thread(target=self._run, name=f"mirror {task.database.name}", daemon=True)
+        self._job: Job | None = None
 
     # -- for other threads -------------------------------------------------------------------------
 
@@ -120,18 +123,23 @@ class SupervisedSource:
         """Why it could not begin, or has ended; None: it is being mirrored, or was stopped."""
         return self._problem if self.pipeline is None else self.pipeline.error
 
+    def _wait(self) -> Wait | None:
+        """The wait for Postgres of the thread that works for it now, or its last one."""
+        thread = None if self._job is None else self._job.thread
+        return None if thread is None else last_wait(thread)
+
     @property
     def silent_seconds(self) -> float:
         """For how long its loop has not come by, but for a wait for Postgres; 0 while it is not being mirrored."""
-        folder, thread, wait = self._folder, self._thread, last_wait(self._thread)
-        if not self.working or folder is None or not thread.is_alive() or (wait is not None and wait.lasts):
+        folder, job, wait = self._folder, self._job, self._wait()
+        if not self.working or folder is None or job is None or job.done.is_set() or (wait is not None and wait.lasts):
             return 0.0
         return time.monotonic() - max(folder.seen_at, wait.since if wait is not None else 0.0)
 
     @property
     def postgres_seconds(self) -> float:
         """For how long it has been waiting for an answer of Postgres; 0 while it does not."""
-        wait = last_wait(self._thread)
+        wait = self._wait()
         return time.monotonic() - wait.since if wait is not None and wait.lasts else 0.0
 
     def open(self) -> None:
@@ -141,35 +149,38 @@ class SupervisedSource:
         except MirrorError as error:
             self._problem = error
 
-    def start(self) -> None:
-        """Start the source's thread, with the control socket in its place."""
+    def start(self, crew: Crew) -> None:
+        """Have a crew mirror the source, with the control socket in its place."""
         if self.pipeline is not None:
             self.working = True
             with suppress(MirrorError):  # the pipeline tries it again, and says what is wrong
                 self._serve(self.pipeline)
-        self._thread.start()
+        self._job = crew.start(self._run(), self.task.database.name)
 
     def restart_no_more(self) -> None:
         """Do not start the source again once it has failed."""
         self._restarts = False
+        self._end_watch()
+
+    def _end_watch(self) -> None:
         self._unwatch.set()
+        if self._job is not None:
+            self._job.wake()
 
     def stop(self) -> None:
         """Ask it to end; returns at once."""
         with self._guard:
             self._stopping = True
             pipeline = self.pipeline
-        self._unwatch.set()
+        self._end_watch()
         if pipeline is not None:
             pipeline.stop()
-        if self._thread.ident is None and self._folder is not None:
+        if self._job is None and self._folder is not None:
             self._folder.release()
 
     def join(self, seconds: float) -> bool:
         """Wait up to ``seconds`` for its end; returns whether it has ended."""
-        if self._thread.ident is not None:
-            self._thread.join(seconds)
-        return not self._thread.is_alive()
+        return self._job is None or self._job.done.wait(seconds)
 
     def stop_serving(self) -> None:
         """Remove the control socket, if there is one."""
@@ -178,17 +189,17 @@ class SupervisedSource:
         if server is not None:
             server.close()
 
-    # -- its own thread ----------------------------------------------------------------------------
+    # -- the thread that works for it --------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self) -> Iterator[Rest]:
         if self._problem is not None:
             self._log(self._problem)
-            if not self._begin_again(None, Backoff(FIRST_PAUSE, LONGEST_WAIT)):
+            if not (yield from self._begin_again(None, Backoff(FIRST_PAUSE, LONGEST_WAIT))):
                 return
         pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while (pipeline := self.pipeline) is not None:
             begun, seen = time.monotonic(), _Stamps.of(self.task.database)
-            self._mirror(pipeline)
+            yield from self._mirror(pipeline)
             error = pipeline.error
             self.working = False
             if error is None or self._stopping:
@@ -201,14 +212,14 @@ class SupervisedSource:
                 return
             if time.monotonic() - begun > LONGEST_PAUSE:
                 pause.reset()
-            if not self._begin_again(seen, pause):
+            if not (yield from self._begin_again(seen, pause)):
                 return
 
-    def _mirror(self, pipeline: Pipeline) -> None:
+    def _mirror(self, pipeline: Pipeline) -> Iterator[Rest]:
         """Run the pipeline to its end, and release all that it had."""
         folder = self._folder
         try:
-            pipeline.run()
+            yield from pipeline.turns()
         except Exception as error:  # while it was being closed
             pipeline.bug = pipeline.bug or error
             pipeline.error = pipeline.error or MirrorError(
@@ -259,7 +270,7 @@ class SupervisedSource:
             "{}: mirroring has ended: {}; it starts again {}with {}", self.task.database.name, text, again, command
         )
 
-    def _begin_again(self, seen: _Stamps | None, pause: Backoff) -> bool:
+    def _begin_again(self, seen: _Stamps | None, pause: Backoff) -> Generator[Rest, None, bool]:
         """Wait until the files differ from ``seen``, for a pause at least, and make a new pipeline.
 
         ``seen``: None for a source that could not begin, where it is not the file that has to change. Returns False if
@@ -267,8 +278,9 @@ class SupervisedSource:
         """
         due = time.monotonic() + pause.next()
         refused = ""
-        while self._restarts and not self._unwatch.wait(CHECK_SECONDS):
-            if time.monotonic() < due:
+        while self._restarts and not self._unwatch.is_set():
+            yield Rest(time.monotonic() + CHECK_SECONDS)
+            if time.monotonic() < due or self._unwatch.is_set():
                 continue
             now = _Stamps.of(self.task.database)
             if seen is not None and (now == seen or now.file is None):
@@ -307,14 +319,14 @@ class SupervisedSource:
                     discard_writes=self.task.discard_writes and self.pipeline is None,
                     replace_rows=self.task.replace_rows and self.pipeline is None,
                 )
-                pipeline = Pipeline(task, folder, self._link, self._faults)
+                pipeline = Pipeline(task, folder, self._link, self._faults, self._shared)
             except BaseException:
                 folder.release()
                 raise
         except OSError as error:
             raise located(error, self.task) from error
         with self._guard:
-            self.working = self._thread.ident is not None
+            self.working = self._job is not None
             self._folder, self.pipeline, self._problem = folder, pipeline, None
             folder.served, folder.serve = self._is_served, partial(self._serve, pipeline)
             if self._stopping:

@@ -18,8 +18,12 @@ from mirror.core.errors import ConfigError, MirrorError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
 from mirror.core.rules import NO_RULES, Rules
+from mirror.postgres.keeper import Keeper
 from mirror.replica.shadow import SAVE_SEGMENTS
+from mirror.sidecar.crew import Crew
 from mirror.sidecar.pipeline import Pipeline
+from mirror.sidecar.repose import Shared
+from mirror.sidecar.seats import Seats
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
@@ -79,6 +83,8 @@ class Supervisor:
             least = f"a spool needs at least {LEAST_SPOOL_LIMIT} bytes"
             raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
         self._capture = CaptureService(settings.capture)
+        self._crew, self._keeper = Crew(), Keeper(settings.dsn)
+        shared = Shared(Seats(), self._keeper, lambda: self._crew.crowded)
         tasks = [
             SourceTask(
                 source,
@@ -106,6 +112,7 @@ class Supervisor:
                 faults,
                 restarts=restarts,
                 options=settings.options,
+                shared=shared,
             )
             for task in tasks
         ]
@@ -160,7 +167,7 @@ class Supervisor:
     def start(self) -> None:
         """Start mirroring, and serving the control sockets."""
         for source in self._sources:
-            source.start()
+            source.start(self._crew)
 
     @property
     def running(self) -> bool:
@@ -183,7 +190,10 @@ class Supervisor:
         ended = [source.join(max(0.0, deadline - time.monotonic())) for source in self._sources]
         for source in self._sources:
             source.stop_serving()
+        self._crew.close()
         self._capture.stop()
+        if all(ended):
+            self._keeper.close()
         return all(ended)
 
     def __enter__(self) -> Self:

@@ -68,6 +68,11 @@ class TableRepairs:
         """
         self._requests.append(_Request(done, tables, replace))
 
+    @property
+    def asked(self) -> bool:
+        """Whether there are requests."""
+        return bool(self._requests)
+
     def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
         """Carry out the requests that can be by now; returns the calls that answer them.
 

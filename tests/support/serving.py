@@ -23,7 +23,7 @@ class Serving:
         self.home = SourceFolder(self.folder, source)
         task = SourceTask(source, self.folder, UNREACHABLE, "public", resume_only=True)
         self.pipeline = Pipeline(task, self.home, _no_link)
-        self._thread = threading.Thread(target=self.pipeline.run)
+        self._thread = threading.Thread(target=lambda: list(self.pipeline.turns()))
 
     def end(self) -> None:
         """Have the pipeline run, which ends it: it has nothing to follow."""

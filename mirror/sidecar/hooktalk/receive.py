@@ -130,6 +130,7 @@ class HookReceiver:
         writer = Writer(hello.pid, _clean(hello.program))
         with self._guard:
             self._connected[stream] = writer
+        self._ring()
         try:
             while len(head := stream.read(4)) == 4:
                 length = int.from_bytes(head, "big")

@@ -19,10 +19,10 @@ class Acceptor:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         """Locked while connections are accepted: none comes once :meth:`remove` has returned."""
-        self._servers: set[socketserver.BaseServer] = set()
+        self._servers: set[socketserver.TCPServer] = set()
         self._selector: selectors.BaseSelector | None = None
 
-    def add(self, server: socketserver.BaseServer) -> None:
+    def add(self, server: socketserver.TCPServer) -> None:
         """Accept for a server that listens; what it does with a request must take no time."""
         with self._guard:
             self._servers.add(server)
@@ -30,9 +30,9 @@ class Acceptor:
                 self._selector = selectors.DefaultSelector()
                 threading.Thread(target=self._run, args=(self._selector,), name="mirror control", daemon=True).start()
             # The thread may be waiting: epoll and kqueue take more while they wait.
-            self._selector.register(server, selectors.EVENT_READ)
+            self._selector.register(server, selectors.EVENT_READ, server)
 
-    def remove(self, server: socketserver.BaseServer) -> None:
+    def remove(self, server: socketserver.TCPServer) -> None:
         """Accept for it no more; it may be closed then."""
         with self._guard:
             if server not in self._servers:
@@ -51,8 +51,8 @@ class Acceptor:
                     if self._selector is not selector:
                         return
                     for key, _ in ready:
-                        if key.fileobj in self._servers:
-                            key.fileobj.handle_request()  # type: ignore[union-attr]
+                        if key.data in self._servers:
+                            key.data.handle_request()
 
 
 #: That of this process.

@@ -257,6 +257,7 @@ class _Connection(socketserver.StreamRequestHandler):
         pipeline, requests = self.server.pipeline, self.server.pipeline.requests
         match request:
             case Status():
+                requests.refresh()
                 return StatusAnswer(pipeline.status.report())
             case History():
                 return HistoryAnswer(pipeline.status.history())

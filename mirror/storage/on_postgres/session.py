@@ -20,7 +20,7 @@ from psycopg.types import TypeInfo
 from psycopg_pool import PoolTimeout
 
 from mirror.core.errors import ConfigError, ConstraintError, MirrorError, MovedBackError, SinkError, StorageError
-from mirror.core.locks import SOURCE_IN_MOVE, SOURCE_IN_POSTGRES
+from mirror.core.locks import SOURCE_HANDED_OVER, SOURCE_IN_MOVE, SOURCE_IN_POSTGRES
 from mirror.core.quote import quoted
 from mirror.postgres.failures import sink_error
 from mirror.storage.on_postgres import joined, sql
@@ -155,7 +155,10 @@ def alone(agent: str, store: str) -> tuple[str, list[Value]]:
     text = (
         "SELECT string_agg(q.path, ', ') FILTER (WHERE NOT q.shared), bool_or(NOT q.written), bool_or(q.in_phases)"
         f" FROM {_AGENT} LEFT JOIN LATERAL (SELECT p.path, p.written, p.in_phases,"
-        f" pg_try_advisory_xact_lock_shared({SOURCE_IN_POSTGRES}, p.source_id::int) AS shared FROM mirror.position p"
+        # In this order: while a mirror hands the lock over from one of its sessions to another, nobody has it.
+        f" CASE WHEN pg_try_advisory_xact_lock_shared({SOURCE_HANDED_OVER}, p.source_id::int)"
+        f" THEN pg_try_advisory_xact_lock_shared({SOURCE_IN_POSTGRES}, p.source_id::int) ELSE false END AS shared"
+        " FROM mirror.position p"
         " WHERE p.schema_name = current_schema() AND w.agent <> ''"
         " AND CASE $2 WHEN 'memory' THEN p.memory ELSE p.dashboard END OFFSET 0) q ON true"
     )

@@ -1,0 +1,213 @@
+"""How a source's loop waits: for what comes, for a session in Postgres, and while there is nothing to do.
+
+A loop that has just done something keeps its thread for a moment: what comes next is done at once. Then it rests
+(:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by a second's tick that finds
+something out of order. After some quiet seconds nothing else wakes it but once a minute. If another source needs its
+session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until there is something to write.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mirror.core.errors import SinkError
+from mirror.postgres.keeper import Keeper
+from mirror.postgres.sink import Sink
+from mirror.replica.source_connection import SourceConnection
+from mirror.sidecar.capture_feed import CaptureFeed
+from mirror.sidecar.crew import Rest
+from mirror.sidecar.mailbox import Mailbox, Stopped
+from mirror.sidecar.publishing import Publishing
+from mirror.sidecar.seats import LONGEST_SECONDS, Seats
+from mirror.sidecar.source_folder import SourceFolder
+from mirror.sidecar.status import SourceStatus
+
+#: Seconds for which a loop keeps its thread after it has done something, at most, unless others wait for one.
+LINGER_SECONDS = 0.05
+#: Seconds after which it is woken by its ticks alone, and once in the second number of seconds; before: each second.
+QUIET_SECONDS, LOOK_SECONDS, SOON_SECONDS = 10.0, 60.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the sources of one mirror share."""
+
+    seats: Seats
+    keeper: Keeper
+    crowded: Callable[[], bool] = lambda: False
+    """Whether loops wait for a thread."""
+
+
+class Repose:
+    """The waits of one source's loop. Thread: the loop's, but for :meth:`stop`."""
+
+    def __init__(
+        self,
+        folder: SourceFolder,
+        feed: CaptureFeed,
+        mailbox: Mailbox,
+        status: SourceStatus,
+        source: SourceConnection,
+        publishing: Publishing,
+        needed: Callable[[], range],
+        shared: Shared,
+    ) -> None:
+        """``needed``: returns the numbers of the spool segments that must exist."""
+        self.stopping = threading.Event()
+        self.sink: Sink | None = None
+        """The source's session in Postgres, while it has one."""
+        self._folder, self._feed, self._mailbox, self._status = folder, feed, mailbox, status
+        self._source, self._publishing, self._needed, self._shared = source, publishing, needed, shared
+        self._ring = mailbox.wake
+        """By this, others know the loop."""
+        self._moved_at = self._seated_at = 0.0
+        self._ticks = 0
+        self.kept: int | None = None
+        """The number of the source, while the keeper has its lock."""
+
+    def stop(self) -> None:
+        """Ask the loop to end. Thread: any."""
+        self.stopping.set()
+        self._mailbox.wake()
+
+    def check(self) -> None:
+        """Called in every long read or wait, so that a stop or a deleted folder interrupts it. Raises for either."""
+        if self.stopping.is_set():
+            raise Stopped
+        self._folder.check_now_and_then(self._needed)
+
+    def pump(self, timeout: float = 1.0) -> None:
+        """Handle messages of capture and requests of other threads; waits up to ``timeout`` seconds for one.
+
+        Raises :class:`Stopped`, ``StateError``, and what capture reports.
+        """
+        self.check()
+        if self._feed.wait(self._mailbox.bell, timeout):
+            self._mailbox.serve()
+        if self._feed.captured is not None:
+            self._status.has_captured(self._feed.captured)
+        if self.sink is not None:
+            self._status.indexing, self._status.index_error = self.sink.indexing
+        self.check()
+
+    def pause(self, seconds: float) -> Iterator[Rest]:
+        """Wait so long, whatever comes; raises as :meth:`pump` does."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            yield from self._until(until)
+            if self._shared.seats.wanted:
+                self.leave_postgres()
+
+    def _until(self, until: float, tick: Callable[[], bool] | None = None) -> Iterator[Rest]:
+        yield Rest(until, (self._mailbox.bell, *self._feed.readable), tick)
+        self.pump(0.0)
+
+    # -- between two batches -----------------------------------------------------------------------
+
+    def moves(self) -> Iterator[Rest]:
+        """Something was done: let others have the thread, if they wait for one."""
+        self._moved_at = time.monotonic()
+        if self._shared.crowded():
+            yield Rest(0.0)
+        self.pump(0.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has had its session for long enough, and others wait for one."""
+        return self._shared.seats.wanted and time.monotonic() > self._seated_at + LONGEST_SECONDS
+
+    def rest(self, *, settled: bool) -> Iterator[Rest]:
+        """Wait until there may be something to do. ``settled``: nothing is to be done at a time."""
+        quiet = time.monotonic() - self._moved_at
+        if quiet < LINGER_SECONDS and not self._shared.crowded():
+            self.pump(LINGER_SECONDS)
+            return
+        wanted = not self._mailbox.held and self._shared.seats.rests(self._ring)
+        if wanted and self.leave_postgres():
+            return
+        if settled and not wanted and quiet > QUIET_SECONDS and not self._feed.awaits:
+            yield from self._until(time.monotonic() + LOOK_SECONDS, self._tick)
+        else:
+            yield from self._until(time.monotonic() + SOON_SECONDS)
+        self._shared.seats.works(self._ring)
+
+    def _tick(self) -> bool:
+        """Say that the mirror is there; True if the loop has to look."""
+        self._folder.seen_at = time.monotonic()
+        self._status.caught_up_at = time.time()
+        self._publishing.beat()
+        self._ticks += 1
+        if self.stopping.is_set() or self._lost():
+            return True
+        if self._ticks % 2:
+            return False
+        return not (self._folder.is_whole(self._needed()) and self._source.is_settled())
+
+    def _lost(self) -> bool:
+        """Whether the session in Postgres that has the source's lock has ended, or says something."""
+        if self.sink is None:
+            return self.kept is None or not self._shared.keeper.keeps(self.kept)
+        if (number := self.sink.fileno()) >= 0:
+            poll = select.poll()
+            poll.register(number, select.POLLIN)
+            if not poll.poll(0):
+                return False
+        self._status.look_at_reads()
+        return True
+
+    # -- the session in Postgres -------------------------------------------------------------------
+
+    def await_seat(self, *, copies: bool) -> Iterator[Rest]:
+        """Wait until the source may have a session. ``copies``: the whole source is to be copied."""
+        while not self._shared.seats.take(self._ring, copies=copies):
+            yield from self._until(time.monotonic() + SOON_SECONDS)
+        self._seated_at = time.monotonic()
+
+    def begins(self, sink: Sink) -> None:
+        """It has a session now."""
+        self.sink, self.kept = sink, None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has the right to write, in a session of its own or by the keeper."""
+        return self.sink is not None or self.kept is not None
+
+    def has_copied(self) -> None:
+        """The whole source is not copied, or not any more."""
+        self._shared.seats.has_copied(self._ring)
+
+    def drop(self) -> None:
+        """Close the session, if there is one, and with it the right to write; another source may have one."""
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            sink.close()
+        if self.kept is not None:
+            self._shared.keeper.drop(self.kept)
+            self.kept = None
+        self._shared.seats.give(self._ring)
+
+    close = drop
+
+    def leave_postgres(self) -> bool:
+        """Close the session, and keep the right to write; False if that cannot be. Raises ``SinkError``."""
+        sink = self.sink
+        if sink is None or sink.indexing[0] is not None or not sink.rest(self._shared.keeper):
+            return False
+        self.sink, self.kept = None, sink.source_id
+        self._shared.seats.give(self._ring)
+        return True
+
+    def rest_apart(self, wanted: Callable[[], bool]) -> Iterator[Rest]:
+        """Without a session: wait until one is needed. ``wanted``: whether there is something to do in Postgres."""
+        keeper = self._shared.keeper
+        while self.kept is not None and keeper.keeps(self.kept) and not wanted():
+            if self._status.reads_are_due:
+                try:
+                    keeper.look(self.kept, self._status.source, self._status.looks_at_reads)
+                except SinkError:
+                    return  # its own session says what is wrong
+            yield from self._until(time.monotonic() + LOOK_SECONDS, self._tick)
