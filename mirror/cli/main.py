@@ -17,6 +17,10 @@ from mirror.core.errors import ConfigError, MirrorError
 COMMANDS = {
     "doctor": "doctor",
     "up": "up",
+    "add": "fleet",
+    "remove": "fleet",
+    "pause": "fleet",
+    "resume": "fleet",
     "wait": "status",
     "status": "status",
     "top": "top",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
 from mirror.core.config.settings import Settings, SourceSettings, load_settings
 from mirror.core.errors import MirrorError
+from mirror.core.files import Stamp
+from mirror.core.messages import Add
+from mirror.sidecar.supervisor import Supervisor
+
+#: Seconds between two looks at the files.
+LOOK_SECONDS = 1.0
 
 #: What a running mirror goes by, by the names that people know it by.
 _LASTING: dict[str, Callable[[Settings], object]] = {
-    "the sources": lambda settings: settings.sources,
-    "what is said of single sources": lambda settings: [
-        said for each in settings.configured if any(said := _said(each))
-    ],
     "Postgres": lambda settings: settings.dsn,
     "the state directory": lambda settings: settings.state_dir,
     "rules for columns and tables": lambda settings: settings.rules,
@@ -26,24 +30,89 @@ def _said(source: SourceSettings) -> tuple[str | None, ...]:
     return source.agent, source.schema, source.profile
 
 
-def reread(settings: Settings, given: Mapping[str, Any]) -> list[str]:
-    """Read the configuration again, and log what of it is new: a mirror that runs keeps what it began with.
+class Rereading:
+    """Reads the configuration again, when that is asked for or a file has changed. Thread: the command's."""
 
-    ``settings``: what it began with. ``given``: the parameters of its command. Returns what has changed. Files that
-    cannot be used are logged, too, and change nothing.
-    """
-    flags = (given[name] for name in ("sources", "postgres", "state_dir", "schema", "config"))
+    def __init__(self, settings: Settings, given: Mapping[str, Any], mirror: Supervisor) -> None:
+        """``settings``: what the mirror began with. ``given``: the parameters of its command."""
+        self._settings, self._mirror = settings, mirror
+        self._flags = [given[name] for name in ("sources", "postgres", "state_dir", "schema", "config")]
+        self._listed = set(settings.sources) if not given["sources"] and _lists_sources(settings) else None
+        """The sources that mirror.json lists, where the mirror goes by that; None: it does not."""
+        self._seen = self._stamps()
+        self._next_look = 0.0
+        self._said: list[str] = []
+
+    def _stamps(self) -> list[Stamp | None]:
+        return [_stamp(file.path) for file in self._settings.files]
+
+    def is_due(self) -> bool:
+        """Whether a file has changed; looks once a second."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK_SECONDS
+        before, self._seen = self._seen, self._stamps()
+        return before != self._seen
+
+    def read(self, *, asked: bool) -> list[str]:
+        """Add and remove sources as mirror.json lists them now, and log what else is new: a mirror that runs keeps what
+        it began with. Returns that.
+
+        ``asked``: somebody waits to be told also that nothing is new. Files that cannot be used are logged, too, and
+        change nothing.
+        """
+        try:
+            now = load_settings(*self._flags)
+        except MirrorError as error:
+            logger.error(
+                "the configuration was read again, and cannot be used: {}; the mirror goes on as before", error
+            )
+            return []
+        moved = self._follow_list(now)
+        changed = [name for name, of in _LASTING.items() if of(now) != of(self._settings)]
+        before = {each.path: _said(each) for each in self._settings.configured}
+        if any(before.get(each.path, _said(each)) != _said(each) for each in now.configured):
+            changed.append("what is said of single sources")
+        if changed and (asked or changed != self._said):
+            logger.warning(
+                "the configuration was read again: {} changed, which takes effect when the mirror is started again",
+                ", ".join(changed),
+            )
+        elif asked and not moved:
+            logger.info("the configuration was read again: nothing changed that a running mirror goes by")
+        self._said = changed
+        return changed
+
+    def _follow_list(self, now: Settings) -> bool:
+        """Add and remove sources; returns whether there were any."""
+        if self._listed is None or not _lists_sources(now):
+            return False
+        listed = set(now.sources)
+        added, gone = listed - self._listed, self._listed - listed
+        entries = {each.path: each for each in now.configured}
+        for source in sorted(added | gone):
+            try:
+                if source in gone:
+                    if source in self._mirror.sources:
+                        self._mirror.remove(source)
+                    self._listed.discard(source)
+                else:
+                    entry = entries[source]
+                    self._mirror.add(Add(str(source), entry.agent, entry.schema, entry.profile))
+                    self._listed.add(source)
+            except MirrorError as error:
+                logger.error("{}: mirror.json lists it otherwise now: {}", source.name, error)
+        return bool(added or gone)
+
+
+def _lists_sources(settings: Settings) -> bool:
+    """Whether the sources are those that mirror.json lists."""
+    return bool(settings.sources) and settings.origins.get("sources") not in ("arguments", "default")
+
+
+def _stamp(path: Path) -> Stamp | None:
     try:
-        now = load_settings(*flags)
-    except MirrorError as error:
-        logger.error("the configuration was read again, and cannot be used: {}; the mirror goes on as before", error)
-        return []
-    changed = [name for name, of in _LASTING.items() if of(now) != of(settings)]
-    if changed:
-        logger.warning(
-            "the configuration was read again: {} changed, which takes effect when the mirror is started again",
-            ", ".join(changed),
-        )
-    else:
-        logger.info("the configuration was read again: nothing changed that a running mirror goes by")
-    return changed
+        return Stamp.of(path)
+    except OSError:
+        return None

@@ -33,7 +33,7 @@ def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
     def watched() -> list[Watched]:
         running = {pipeline.status.source: pipeline for pipeline in supervisor.pipelines}
         found = []
-        for source in settings.sources:
+        for source in supervisor.sources:
             folder = source_folder(settings.state_dir, source)
             if (pipeline := running.get(str(source))) is None:
                 report = status_of(source, settings)

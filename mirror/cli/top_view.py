@@ -27,7 +27,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 #: Values that are kept of each source.
 _KEPT = 60
 _GOOD = frozenset((Phase.FOLLOWING, Phase.REVERSE))
-_ON_ITS_WAY = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP, Phase.REDIFF))
+_ON_ITS_WAY = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP, Phase.REDIFF, Phase.PAUSED))
 _HELP = "q quit  p pause  s order  r reverse  / filter  ↑↓ choose  enter tables"
 
 

@@ -33,7 +33,7 @@ from mirror.cli.options import (
     replace_rows,
 )
 from mirror.cli.output import GOOD, Words, print_line
-from mirror.cli.rereading import reread
+from mirror.cli.rereading import Rereading
 from mirror.cli.serving import serving
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
@@ -139,6 +139,7 @@ def up(
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
+        rereading = Rereading(settings, click.get_current_context().params, mirror)
         try:
             with serving(settings, mirror) as page:
                 if page is not None:
@@ -146,7 +147,7 @@ def up(
                 mirror.start()
                 if not once:
                     verifier.start()
-                gave_up = _run(mirror, signals, ending, partial(_serve, service, signals, settings))
+                gave_up = _run(mirror, signals, ending, partial(_serve, service, signals, rereading))
         finally:
             service.stops()
             verifier.stop()
@@ -198,12 +199,13 @@ def _require_one(sources: Sequence[Path], *, once: bool) -> None:
         raise problem
 
 
-def _serve(service: Service, signals: Signals, settings: Settings) -> None:
-    """Tell the manager of services what is new, and read the configuration again if it asks for that."""
+def _serve(service: Service, signals: Signals, rereading: Rereading) -> None:
+    """Tell the manager of services what is new, and read the configuration again if that is asked for, or due."""
     service.turn()
-    if signals.takes_reload():
+    asked = signals.takes_reload()
+    if asked or rereading.is_due():
         service.reloads()
-        reread(settings, click.get_current_context().params)
+        rereading.read(asked=asked)
         service.has_reloaded()
 
 
@@ -223,23 +225,28 @@ def _run(
     gave_up: list[MirrorError] = []
     announced: dict[Pipeline, bool] = {}
     with _Bars(console) as bars:
-        while supervisor.running and not signals.wait(0.05):
+        seconds = 0.05
+        while supervisor.running and not signals.wait(seconds):
             meanwhile()
+            news = False
             if ending.is_set() and not begun:
                 supervisor.restart_no_more()
                 waiting, begun = dict.fromkeys(supervisor.pipelines), True
             for pipeline in supervisor.pipelines:
                 bars.show(pipeline)
+                news |= pipeline not in announced or pipeline.status.progress is not None
                 if pipeline in waiting and (problem := _given_up(pipeline, patience)) is not None:
                     gave_up.append(problem)
                     del waiting[pipeline]
-                elif pipeline in waiting and pipeline.status.phase is Phase.REVERSE:
+                elif pipeline in waiting and pipeline.status.phase in (Phase.REVERSE, Phase.PAUSED):
                     del waiting[pipeline]  # what is not carried back yet stays in Postgres, for the next mirror
                 if pipeline.status.caught_up_at is None:
                     continue
                 _announce(pipeline, announced, bars)
                 if pipeline in waiting and _is_drained(pipeline, targets):
                     del waiting[pipeline]
+            # Where all are followed, there is little to look for.
+            seconds = 0.05 if news or begun else 0.5
             if begun and all(pipeline.error is not None for pipeline in waiting):
                 break
     return gave_up

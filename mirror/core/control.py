@@ -17,6 +17,7 @@ from mirror.core.errors import ControlError, MirrorError, NotRunningError
 from mirror.core.messages import (
     MOST_ANSWER_BYTES,
     MOST_SECONDS,
+    Add,
     Agree,
     Agreed,
     Answer,
@@ -32,13 +33,16 @@ from mirror.core.messages import (
     LoadAnswer,
     Mark,
     Marked,
+    Pause,
     Reach,
     Reached,
     Refused,
     Release,
+    Remove,
     Repair,
     Repaired,
     Request,
+    Resume,
     Retry,
     Status,
     StatusAnswer,
@@ -235,6 +239,25 @@ class ControlClient:
     def end_move(self) -> None:
         """The move has ended, or was undone."""
         self._ask(EndMove(), Done)
+
+    def pause(self) -> None:
+        """Have the mirror leave source and Postgres alone until it is resumed, also after a restart.
+
+        It has done so by the answer, unless it is in a statement in Postgres that takes long. Raises ``StateError``.
+        """
+        self._ask(Pause(), Done, BATCH_SECONDS)
+
+    def resume(self) -> None:
+        """Have it go on. Raises ``StateError``."""
+        self._ask(Resume(), Done, BATCH_SECONDS)
+
+    def remove(self) -> None:
+        """Have the process mirror the source no more; this connection ends."""
+        self._ask(Remove(), Done, BATCH_SECONDS)
+
+    def add(self, path: Path, agent: str | None = None, schema: str | None = None, profile: str | None = None) -> None:
+        """Have the process mirror another source, too; it may be mirrored by it already. Raises ``MirrorError``."""
+        self._ask(Add(str(path), agent, schema, profile), Done, BATCH_SECONDS)
 
     def agree(self, since: str, *, touched: bool = False, after: str = "") -> Agreement:
         """Have the mirror of a source that was moved to Postgres compare all rows of the file; that may take long.

@@ -291,6 +291,12 @@ class NotRunningError(ControlError):
     code = "control.not_running"
 
 
+class PausedError(ControlError):
+    """The source is paused: nothing is mirrored until it is resumed."""
+
+    code = "control.paused"
+
+
 class RequestError(ControlError):
     """What came over the control socket is not a request, or too long for one."""
 

@@ -30,6 +30,11 @@ def source_folder(state_dir: Path, source: Path) -> Path:
     return state_dir / "sources" / f"{name}-{digest}"
 
 
+def forget(folder: Path) -> None:
+    """Have a source's folder count no more as that of a known source; what is in it stays. Raises ``OSError``."""
+    (folder / _SOURCE).unlink(missing_ok=True)
+
+
 def known_sources(state_dir: Path) -> list[Path]:
     """The sources that have a folder in the state directory; a folder that this user may not look into is left out.
 

@@ -28,6 +28,11 @@ request                                            answer
                                                    ``"touched": true`` only if another connection has written to the
                                                    file since it was last compared; with a snapshot of Postgres as
                                                    ``after`` only what was written there since, if none has
+``{"op": "pause"}``, ``{"op": "resume"}``          ``{"answer": "done"}``: the source is mirrored no more until it
+                                                   is resumed; or it is resumed
+``{"op": "remove"}``                               ``{"answer": "done"}``: its mirror has ended, the process has not
+``{"op": "add", "path"}``                          ``{"answer": "done"}``: the process mirrors another source, too;
+                                                   ``"agent"``, ``"schema"``, ``"profile"``: as in mirror.json
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
@@ -139,6 +144,27 @@ class Agree(Request, frozen=True, tag="agree"):
     after: str = ""
 
 
+class Pause(Request, frozen=True, tag="pause"):
+    """Mirror the source no more until it is resumed."""
+
+
+class Resume(Request, frozen=True, tag="resume"):
+    """Go on mirroring the source."""
+
+
+class Remove(Request, frozen=True, tag="remove"):
+    """End the mirror of the source, and go on with the others."""
+
+
+class Add(Request, frozen=True, tag="add"):
+    """Mirror another source, too. None: not named."""
+
+    path: str
+    agent: str | None = None
+    schema: str | None = None
+    profile: str | None = None
+
+
 class Hook(Request, frozen=True, tag="hook"):
     """A program that sends its commits from now on."""
 
@@ -228,6 +254,10 @@ AnyRequest = (
     | BeginMove
     | EndMove
     | Agree
+    | Pause
+    | Resume
+    | Remove
+    | Add
     | Hook
 )
 AnyAnswer = (

@@ -1,11 +1,12 @@
-"""What is remembered of one source in its state folder: the Postgres schema in which its tables are.
+"""What is remembered of one source in its state folder: the Postgres schema of its tables, and whether it is paused.
 
 ``settings.json``, an object::
 
-    {"schema": "public"}
+    {"schema": "public", "paused": true}
 
-Written once the mirror has registered the source in Postgres; ``mirror.sources`` then has the same schema. Later
-commands on the source find its tables by it, independently of other sources in the same state directory.
+The schema is written once the mirror has registered the source in Postgres; ``mirror.sources`` then has the same. Later
+commands on the source find its tables by it, independently of other sources in the same state directory. ``paused`` is
+there while the source is paused (`mirror pause`): so that lasts until it is resumed, however often a mirror is started.
 """
 
 from __future__ import annotations
@@ -36,13 +37,26 @@ def remembered_schema(folder: Path) -> str | None:
 
 def remember_schema(folder: Path, schema: str) -> None:
     """Remember the schema, atomically; other remembered values stay, if they can be read. Raises ``OSError``."""
+    _remember(folder, "schema", schema)
+
+
+def is_paused(folder: Path) -> bool:
+    """Whether the source is paused. Raises ``StateError`` as :func:`remembered_schema` does."""
+    return _read(folder).get("paused") is True
+
+
+def remember_paused(folder: Path, *, paused: bool) -> None:
+    """Remember, atomically, whether the source is paused. Raises ``OSError``."""
+    _remember(folder, "paused", paused)
+
+
+def _remember(folder: Path, name: str, value: str | bool) -> None:
     try:
         known = _read(folder)
     except StateError:
         known = {}
-    if known.get("schema") == schema:
-        return
-    write_atomically(folder / _FILE, json.dumps(known | {"schema": schema}).encode(), durable=True)
+    if known.get(name, False) != value:
+        write_atomically(folder / _FILE, json.dumps(known | {name: value}).encode(), durable=True)
 
 
 def _read(folder: Path) -> dict[str, Any]:

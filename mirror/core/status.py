@@ -43,6 +43,8 @@ class Phase(StrEnum):
     """It has ended with an error that a retry does not solve. ``last_error`` says which."""
     REVERSE = "carrying back"
     """The source was moved to Postgres: what programs write there is carried into the file."""
+    PAUSED = "paused"
+    """Its process has the source's lock, and does nothing until it is resumed (`mirror resume`)."""
     STOPPED = "stopped"
     """No process mirrors the source."""
     SILENT = "not answering"

@@ -26,6 +26,10 @@ LONGEST_HOLD = 10.0
 T = TypeVar("T")
 
 
+class Paused(Exception):  # noqa: N818 - not an error
+    """The loop was asked to leave the source alone."""
+
+
 class Stopped(Exception):  # noqa: N818 - not an error
     """The loop was asked to end."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from loguru import logger
 
@@ -47,7 +48,7 @@ from mirror.sidecar.deliver import deliver
 from mirror.sidecar.first_copy import copy_source, load
 from mirror.sidecar.hooktalk.facade import HookTalk
 from mirror.sidecar.hooktalk.replay import Step
-from mirror.sidecar.mailbox import Mailbox, Stopped
+from mirror.sidecar.mailbox import Mailbox, Paused, Stopped
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.recognise import is_recognised, may_be_known
 from mirror.sidecar.reconcile import Remedy, disagreement, would_undo
@@ -102,9 +103,17 @@ class Pipeline:
         self.hooks = HookTalk(self.requests.look_soon)
         self._shared = shared or Shared(Seats(), Keeper(task.dsn))
         self._repose = Repose(
-            folder, self._feed, self._mailbox, self.status, self._source, self._publishing, self._needed, self._shared
+            folder,
+            self._feed,
+            self._mailbox,
+            self.status,
+            self._source,
+            self._publishing,
+            self.hooks,
+            self._needed,
+            self._shared,
         )
-        self._pump, self._check = self._repose.pump, self._repose.check
+        self._pump, self._check, self.pause = self._repose.pump, self._repose.check, self._repose.pause
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
 
@@ -124,9 +133,13 @@ class Pipeline:
             try:
                 while True:
                     try:
-                        yield from self._attempt()
-                    except (FencedError, SealedError) as error:
-                        self._carry_back(sealed_by(self.task, error))
+                        try:
+                            yield from self._attempt()
+                        except (FencedError, SealedError) as error:
+                            self._carry_back(sealed_by(self.task, error))
+                    except Paused:
+                        self._finish()
+                        yield from self._repose.stand_still(self._open_sink, self.requests)
             except Stopped:
                 self._finish()
         except MirrorError as error:
@@ -175,7 +188,7 @@ class Pipeline:
                 raise problem
             try:
                 seconds = self._backoff.next(LONGEST_SOURCE_BACKOFF if isinstance(problem, SourceError) else None)
-                yield from self._repose.pause(seconds)
+                yield from self._repose.hold_off(seconds)
                 return
             except MirrorError as error:
                 problem = error
@@ -209,7 +222,8 @@ class Pipeline:
         Shadow.discard(self.task.folder)
 
     def _finish(self) -> None:
-        self.status.phase = Phase.STOPPED
+        if not self._repose.pausing.is_set():
+            self.status.phase = Phase.STOPPED
         if self._replica is not None and self._agreed and self._replica.changed:
             self._folder.check(self._needed())
             self._replica.save()
@@ -249,14 +263,7 @@ class Pipeline:
                 raise FormatError("go on in the spool", str(self.task.folder), why)
         self.status.capture = "WAL" if self._source.in_wal_mode else "pages"
         if self._sink is None:
-            task, source = self.task, str(self.task.database)
-            sink = Sink.open(
-                task.dsn, source, task.schema, with_rules(PROFILES, task.rules),
-                agent=task.agent, unnamed=task.unnamed, keeper=self._shared.keeper, faults=self._faults,
-            )  # fmt: skip
-            self._repose.begins(sink)
-            self.status.remembers(sink.ledger.gaps(), sink.ledger.discrepancies())
-            sink.may_replace, self._agreed = self._may_replace, False
+            self._open_sink()
         if not self.task.resume_only:
             remember_schema(self.task.folder, self.task.schema)
         if not self._agreed:
@@ -268,6 +275,16 @@ class Pipeline:
             self._may_discard = self._may_replace = self._sink.may_replace = False  # it was said of what was there
         self._repose.has_copied()
         self._update_status()
+
+    def _open_sink(self) -> None:
+        task, source = self.task, str(self.task.database)
+        sink = Sink.open(
+            task.dsn, source, task.schema, with_rules(PROFILES, task.rules),
+            agent=task.agent, unnamed=task.unnamed, keeper=self._shared.keeper, faults=self._faults,
+        )  # fmt: skip
+        self._repose.begins(sink)
+        self.status.remembers(sink.ledger.gaps(), sink.ledger.discrepancies())
+        sink.may_replace, self._agreed = self._may_replace, False
 
     def _needed(self) -> range:
         """Numbers of the spool segments that must exist."""
@@ -300,7 +317,9 @@ class Pipeline:
             replica = self._replica
             assert replica is not None
             self._require_its_name()
-            self._retry_and_repair(replica)
+            if not self._mailbox.held:
+                attach = partial(self._feed.attach, replica.head.lsn.generation + 1, pump=self._pump)
+                self._repairs.turn(replica, self._sink, attach, self._update_status)
             self.hooks.check(self._sink.ledger, self.status)
             self.status.looks_at_reads(self._sink.ledger)
             replica.save_now_and_then(self._feed.until)
@@ -318,7 +337,7 @@ class Pipeline:
             if found is None:
                 self._backoff.reset()
                 self._caught_up(replica)
-                yield from self._repose.rest(settled=self._is_settled(replica))
+                yield from self._repose.rest(replica)
                 continue
             if isinstance(found, GapFound):
                 self._rediff(replica, found)
@@ -332,12 +351,6 @@ class Pipeline:
             yield from self._repose.moves()
             if self._repose.is_over and not self._mailbox.held:
                 self._repose.leave_postgres()
-
-    def _is_settled(self, replica: Replica) -> bool:
-        """Whether nothing is to be done at a time, nor said by a hook."""
-        assert self._sink is not None
-        waits = self._mailbox.held or self._sink.refusals or self._sink.indexing[0] or replica.saving
-        return not (waits or self.status.phase is not Phase.FOLLOWING or self.hooks.hooked.writers)
 
     def _needs_postgres(self) -> bool:
         """Whether a source without a session there needs one: called each time that something comes."""
@@ -358,21 +371,6 @@ class Pipeline:
             self.requests.has_changed()
         if doubt:
             raise SourceError("follow the source", str(self.task.database), doubt, retryable=True)
-
-    def _retry_and_repair(self, replica: Replica) -> None:
-        """Retry what Postgres refused, when it is due or requested."""
-        assert self._sink is not None
-        if self._mailbox.held:
-            return
-        generation = replica.head.lsn.generation
-        if done := self._repairs.answer(
-            replica, self._sink, lambda why: self._feed.attach(generation + 1, why, self._pump)
-        ):
-            self._update_status()
-            for answer in done:
-                answer()
-        if not self.task.resume_only and self._repairs.retry_refused(replica, self._sink):
-            self._update_status()
 
     def _next(self, replica: Replica) -> PageBatch | GapFound | None:
         limit = self._mailbox.limit(replica.position)

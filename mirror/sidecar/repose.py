@@ -9,19 +9,27 @@ session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until
 from __future__ import annotations
 
 import select
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from mirror.core.errors import SinkError
+from loguru import logger
+
+from mirror.core.errors import FencedError, PausedError, SealedError, SinkError
+from mirror.core.status import Phase
 from mirror.postgres.keeper import Keeper
 from mirror.postgres.sink import Sink
+from mirror.replica.replica import Replica
 from mirror.replica.source_connection import SourceConnection
 from mirror.sidecar.capture_feed import CaptureFeed
 from mirror.sidecar.crew import Rest
-from mirror.sidecar.mailbox import Mailbox, Stopped
+from mirror.sidecar.hooktalk.facade import HookTalk
+from mirror.sidecar.mailbox import Mailbox, Paused, Stopped
 from mirror.sidecar.publishing import Publishing
+from mirror.sidecar.requests import Requests
 from mirror.sidecar.seats import LONGEST_SECONDS, Seats
 from mirror.sidecar.source_folder import SourceFolder
 from mirror.sidecar.status import SourceStatus
@@ -30,6 +38,8 @@ from mirror.sidecar.status import SourceStatus
 LINGER_SECONDS = 0.05
 #: Seconds after which it is woken by its ticks alone, and once in the second number of seconds; before: each second.
 QUIET_SECONDS, LOOK_SECONDS, SOON_SECONDS = 10.0, 60.0, 1.0
+#: Seconds between two tries to keep the lock of a paused source.
+LOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +63,18 @@ class Repose:
         status: SourceStatus,
         source: SourceConnection,
         publishing: Publishing,
+        hooks: HookTalk,
         needed: Callable[[], range],
         shared: Shared,
     ) -> None:
         """``needed``: returns the numbers of the spool segments that must exist."""
-        self.stopping = threading.Event()
+        self.stopping, self.pausing, self.paused = threading.Event(), threading.Event(), threading.Event()
+        """``pausing``: it was asked to; ``paused``: it is."""
         self.sink: Sink | None = None
         """The source's session in Postgres, while it has one."""
         self._folder, self._feed, self._mailbox, self._status = folder, feed, mailbox, status
         self._source, self._publishing, self._needed, self._shared = source, publishing, needed, shared
+        self._hooks, self._name = hooks, source.database.name
         self._ring = mailbox.wake
         """By this, others know the loop."""
         self._moved_at = self._seated_at = 0.0
@@ -74,10 +87,17 @@ class Repose:
         self.stopping.set()
         self._mailbox.wake()
 
+    def pause(self, *, paused: bool) -> None:
+        """Have the loop leave source and Postgres alone, or go on. Thread: any."""
+        (self.pausing.set if paused else self.pausing.clear)()
+        self._mailbox.wake()
+
     def check(self) -> None:
         """Called in every long read or wait, so that a stop or a deleted folder interrupts it. Raises for either."""
         if self.stopping.is_set():
             raise Stopped
+        if self.pausing.is_set() and not self.paused.is_set():
+            raise Paused
         self._folder.check_now_and_then(self._needed)
 
     def pump(self, timeout: float = 1.0) -> None:
@@ -94,7 +114,7 @@ class Repose:
             self._status.indexing, self._status.index_error = self.sink.indexing
         self.check()
 
-    def pause(self, seconds: float) -> Iterator[Rest]:
+    def hold_off(self, seconds: float) -> Iterator[Rest]:
         """Wait so long, whatever comes; raises as :meth:`pump` does."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -120,8 +140,15 @@ class Repose:
         """Whether it has had its session for long enough, and others wait for one."""
         return self._shared.seats.wanted and time.monotonic() > self._seated_at + LONGEST_SECONDS
 
-    def rest(self, *, settled: bool) -> Iterator[Rest]:
-        """Wait until there may be something to do. ``settled``: nothing is to be done at a time."""
+    def _is_settled(self, replica: Replica) -> bool:
+        """Whether nothing is to be done at a time, nor said by a hook."""
+        sink = self.sink
+        if sink is None or self._mailbox.held or sink.refusals or sink.indexing[0] is not None or replica.saving:
+            return False
+        return self._status.phase is Phase.FOLLOWING and not self._feed.awaits and not self._hooks.hooked.writers
+
+    def rest(self, replica: Replica) -> Iterator[Rest]:
+        """Wait until there may be something to do."""
         quiet = time.monotonic() - self._moved_at
         if quiet < LINGER_SECONDS and not self._shared.crowded():
             self.pump(LINGER_SECONDS)
@@ -129,7 +156,7 @@ class Repose:
         wanted = not self._mailbox.held and self._shared.seats.rests(self._ring)
         if wanted and self.leave_postgres():
             return
-        if settled and not wanted and quiet > QUIET_SECONDS and not self._feed.awaits:
+        if quiet > QUIET_SECONDS and not wanted and self._is_settled(replica):
             yield from self._until(time.monotonic() + LOOK_SECONDS, self._tick)
         else:
             yield from self._until(time.monotonic() + SOON_SECONDS)
@@ -150,7 +177,7 @@ class Repose:
     def _lost(self) -> bool:
         """Whether the session in Postgres that has the source's lock has ended, or says something."""
         if self.sink is None:
-            return self.kept is None or not self._shared.keeper.keeps(self.kept)
+            return not self._is_kept()
         if (number := self.sink.fileno()) >= 0:
             poll = select.poll()
             poll.register(number, select.POLLIN)
@@ -195,19 +222,72 @@ class Repose:
     def leave_postgres(self) -> bool:
         """Close the session, and keep the right to write; False if that cannot be. Raises ``SinkError``."""
         sink = self.sink
-        if sink is None or sink.indexing[0] is not None or not sink.rest(self._shared.keeper):
+        if sink is None or (sink.indexing[0] is not None and not self.pausing.is_set()):
+            return False
+        if not sink.rest(self._shared.keeper):
             return False
         self.sink, self.kept = None, sink.source_id
         self._shared.seats.give(self._ring)
         return True
 
+    def stand_still(self, open_sink: Callable[[], None], requests: Requests) -> Iterator[Rest]:
+        """Paused: leave source and Postgres alone until it is resumed; then it goes on as after a restart.
+
+        Meanwhile nobody else may write. ``open_sink``: opens a session. Raises ``FencedError``.
+        """
+        self._feed.disconnect()
+        self._source.close()
+        self._source.was_ours()
+        self._hooks.reopened()
+        self._status.is_paused()
+        self._publishing.update(None, self._status, agreed=False)
+        self._status.keep(self._folder.folder)
+        requests.paused = _paused(self._source.database)
+        requests.has_changed()
+        self.paused.set()
+        said, due, sealed = "", 0.0, False
+        try:
+            while self.pausing.is_set():
+                if not sealed and time.monotonic() >= due and not self._is_kept():
+                    due = time.monotonic() + LOCK_SECONDS
+                    try:
+                        if self.sink is None:
+                            yield from self.await_seat(copies=False)
+                            open_sink()
+                        self.leave_postgres()
+                    except FencedError:
+                        raise
+                    except SealedError:
+                        sealed = True  # nothing is mirrored into Postgres
+                        self.drop()
+                    except SinkError as error:
+                        self.drop()
+                        if str(error) != said:
+                            said = str(error)
+                            logger.warning("{}: paused, and another mirror may take it: {}", self._name, said)
+                self._status.is_paused()
+                yield from self._until(time.monotonic() + SOON_SECONDS)
+        finally:
+            self.paused.clear()
+            requests.paused = None
+        self._status.phase = Phase.STARTING
+
+    def _is_kept(self) -> bool:
+        return self.kept is not None and self._shared.keeper.keeps(self.kept)
+
     def rest_apart(self, wanted: Callable[[], bool]) -> Iterator[Rest]:
         """Without a session: wait until one is needed. ``wanted``: whether there is something to do in Postgres."""
         keeper = self._shared.keeper
-        while self.kept is not None and keeper.keeps(self.kept) and not wanted():
+        while self.kept is not None and self._is_kept() and not wanted():
             if self._status.reads_are_due:
                 try:
                     keeper.look(self.kept, self._status.source, self._status.looks_at_reads)
                 except SinkError:
                     return  # its own session says what is wrong
             yield from self._until(time.monotonic() + LOOK_SECONDS, self._tick)
+
+
+def _paused(source: Path) -> PausedError:
+    """The error of a request to the mirror of a source that is paused."""
+    step = f"`mirror resume {shlex.quote(str(source))}` goes on"
+    return PausedError("ask the mirror", str(source), "it is paused", next_step=step, retryable=True)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from concurrent.futures import Future
+from pathlib import Path
+from typing import Protocol
 
 from mirror.core.agreement import Agreement
-from mirror.core.errors import SealedError, SourceError
+from mirror.core.errors import ControlError, PausedError, SealedError, SourceError
+from mirror.core.messages import Add
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.sidecar.agreements import Agreements
 from mirror.sidecar.capture_feed import CaptureFeed
@@ -18,6 +21,22 @@ from mirror.sidecar.mailbox import Mailbox
 from mirror.sidecar.publishing import Publishing
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import TableRepairs
+
+
+class Fleet(Protocol):
+    """The sources of a running mirror. Thread: any, for each method, which may raise ``MirrorError``."""
+
+    def pause(self, source: Path) -> None:
+        """Mirror it no more until it is resumed."""
+
+    def resume(self, source: Path) -> None:
+        """Go on with it."""
+
+    def remove(self, source: Path) -> None:
+        """End its mirror."""
+
+    def add(self, request: Add) -> None:
+        """Mirror another one."""
 
 
 class Requests:
@@ -44,6 +63,9 @@ class Requests:
         """Comparisons that were asked for, of a source that was moved to Postgres."""
         self.sealed: SealedError | None = None
         """Why nothing is mirrored into Postgres: Postgres is the original."""
+        self.paused: PausedError | None = None
+        """Why nothing is mirrored: somebody wants it so."""
+        self._fleet: Fleet | None = None
 
     def mark(self) -> Future[Lsn]:
         """The position of everything committed by now, once it is spooled. Raises ``SealedError``."""
@@ -126,9 +148,27 @@ class Requests:
         """
         return self._mailbox.request(lambda future: self.agreements.ask(future, since, touched, after))
 
+    def await_pause(self, seconds: float) -> bool:
+        """Wait up to so many seconds until it is paused, or has ended; whether it is."""
+        with self._applied:
+            self._applied.wait_for(lambda: self.paused is not None or self._mailbox.closed, seconds)
+        return self.paused is not None
+
     def _require_unsealed(self) -> None:
-        if self.sealed is not None:
-            raise self.sealed
+        if (why := self.paused or self.sealed) is not None:
+            raise why
+
+    @property
+    def fleet(self) -> Fleet:
+        """The running mirror that the source is one of. Raises ``ControlError``."""
+        if self._fleet is None:
+            step = "ask `mirror up`, if that runs"
+            raise ControlError("change what is mirrored", detail="this mirror is of one command", next_step=step)
+        return self._fleet
+
+    @fleet.setter
+    def fleet(self, fleet: Fleet | None) -> None:
+        self._fleet = fleet
 
     def refresh(self) -> None:
         """Somebody reads the status: count what only programs write to Postgres, if that was not done just now."""

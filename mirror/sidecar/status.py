@@ -23,7 +23,7 @@ from mirror.core.errors import MirrorError, SealedError, SourceError
 from mirror.core.files import write_atomically
 from mirror.core.positions import Lsn, Position
 from mirror.core.rows import TableResult
-from mirror.core.source_settings import proposed_schema
+from mirror.core.source_settings import is_paused, proposed_schema
 from mirror.core.status import (
     STATUS_FILE,
     GapReport,
@@ -309,6 +309,11 @@ class SourceStatus:
         self._set_error(Phase.WAITING, SourceError("follow the source", self.source, why, retryable=True))
         self.last_error = why
 
+    def is_paused(self) -> None:
+        """It was asked to leave the source alone."""
+        self.phase, self.last_error, self.error = Phase.PAUSED, None, None
+        self.behind_since = self.caught_up_at = self.progress = None
+
     def was_moved(self) -> None:
         """It was moved to Postgres: nothing of it waits to be applied there."""
         self.behind_since = self.caught_up_at = None
@@ -406,6 +411,8 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(report.error["next_step"])
     elif report.phase is Phase.FAILED:
         steps.append(f"put right what the last error names, and start `mirror up {source}`")
+    if report.phase is Phase.PAUSED:
+        steps.append(f"`mirror resume {source}` goes on")
     if report.phase is Phase.STOPPED and (report.reverse is None or not report.reverse.ended):
         steps.append(f"start it with `mirror up {source}`")
     taken = [refusal.table for refusal in report.refusals if refusal.own_schema]
@@ -466,4 +473,8 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
         worst_lag_seconds=None,
         freshness_seconds=round(time.time() - committed_at, 3) if committed_at else None,
     )
-    return replace(report, next_steps=next_steps(report))
+    steps = next_steps(report)
+    with contextlib.suppress(MirrorError):  # what is damaged is said where it is used
+        if is_paused(folder):
+            steps.append(f"it is paused, also when a mirror is started: `mirror resume {shlex.quote(str(source))}`")
+    return replace(report, next_steps=steps)

@@ -30,11 +30,14 @@ from mirror.capture.link import CaptureLink
 from mirror.core.backoff import Backoff
 from mirror.core.errors import ControlError, FencedError, MirrorError, SealedError, WayBackLostError
 from mirror.core.faults import Faults
+from mirror.core.folders import forget
 from mirror.core.sockets import control_path
+from mirror.core.source_settings import is_paused, remember_paused
 from mirror.postgres.sessions import Wait, last_wait
 from mirror.sidecar.crew import Crew, Job, Rest
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.repose import Shared
+from mirror.sidecar.requests import Fleet
 from mirror.sidecar.serve.control import ControlServer
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 
@@ -44,6 +47,8 @@ CHECK_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Seconds between two attempts, at most, to begin with a source that could not begin: an attempt costs little.
 LONGEST_WAIT = 5.0
+#: Seconds that a pause waits for what is under way.
+PAUSE_SECONDS = 10.0
 #: The source was moved to Postgres, and there is no way back: no start changes that.
 _MOVED = (SealedError, WayBackLostError)
 #: After these it is not started again when the file changes. Fenced: another mirror has the source in Postgres, and two
@@ -88,6 +93,7 @@ class SupervisedSource:
         restarts: bool,
         options: str = "",
         shared: Shared | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         """``schema``: returns the schema that is named for the source now, None: the task's; may raise ``MirrorError``.
         ``link``, ``shared``: as for :class:`Pipeline`.
@@ -105,7 +111,7 @@ class SupervisedSource:
         self._folder: SourceFolder | None = None
         self._schema = schema
         self._link = link
-        self._faults, self._shared = faults, shared
+        self._faults, self._shared, self._fleet = faults, shared, fleet
         self._restarts = restarts
         self._options = options
         self._server: ControlServer | None = None
@@ -166,6 +172,30 @@ class SupervisedSource:
         self._unwatch.set()
         if self._job is not None:
             self._job.wake()
+
+    def pause(self, *, paused: bool) -> None:
+        """Have it leave source and Postgres alone until it is resumed, or resume it; also after a restart.
+
+        Waits for a pause to begin, up to :data:`PAUSE_SECONDS`. Raises ``StateError``.
+        """
+        try:
+            remember_paused(self.task.folder, paused=paused)
+        except OSError as error:
+            raise located(error, self.task) from error
+        with self._guard:
+            pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.pause(paused=paused)
+            if paused:
+                pipeline.requests.await_pause(PAUSE_SECONDS)
+
+    def remove(self) -> None:
+        """As :meth:`stop`; its folder counts as that of no known source from now on. Raises ``StateError``."""
+        try:
+            forget(self.task.folder)
+        except OSError as error:
+            raise located(error, self.task) from error
+        self.stop()
 
     def stop(self) -> None:
         """Ask it to end; returns at once."""
@@ -320,6 +350,7 @@ class SupervisedSource:
                     replace_rows=self.task.replace_rows and self.pipeline is None,
                 )
                 pipeline = Pipeline(task, folder, self._link, self._faults, self._shared)
+                pipeline.pause(paused=is_paused(self.task.folder))
             except BaseException:
                 folder.release()
                 raise
@@ -328,6 +359,7 @@ class SupervisedSource:
         with self._guard:
             self.working = self._job is not None
             self._folder, self.pipeline, self._problem = folder, pipeline, None
+            pipeline.requests.fleet = self._fleet
             folder.served, folder.serve = self._is_served, partial(self._serve, pipeline)
             if self._stopping:
                 pipeline.stop()

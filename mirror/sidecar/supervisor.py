@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from loguru import logger
 
 from mirror.capture.link import CAPTURE_MODULE, CaptureService, CaptureTask
 from mirror.capture.spool import SEGMENT_BYTES
-from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.errors import ConfigError, ControlError, MirrorError, StateError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
+from mirror.core.messages import Add
 from mirror.core.rules import NO_RULES, Rules
 from mirror.postgres.keeper import Keeper
 from mirror.replica.shadow import SAVE_SEGMENTS
@@ -30,6 +32,8 @@ from mirror.sidecar.supervised import SupervisedSource
 SPOOL_LIMIT = 4 << 30
 #: Bytes. Room is made by a save, which is due only after some segments: half of a full spool must be more than those.
 LEAST_SPOOL_LIMIT = 2 * (SAVE_SEGMENTS + 2) * SEGMENT_BYTES
+#: Seconds that the end of one source may take, which is waited for.
+REMOVE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +88,23 @@ class Supervisor:
             raise ConfigError("start the mirror", "spool_limit", least, next_step="give it more, or leave it out")
         self._capture = CaptureService(settings.capture)
         self._crew, self._keeper = Crew(), Keeper(settings.dsn)
-        shared = Shared(Seats(), self._keeper, lambda: self._crew.crowded)
-        tasks = [
-            SourceTask(
+        self._shared = Shared(Seats(), self._keeper, lambda: self._crew.crowded)
+        self._settings, self._faults = settings, faults
+        self.schemas: dict[Path, str] = {}
+        """The schema of each source that has begun."""
+        self._guard = threading.Lock()
+        """Locked to change which sources there are."""
+        self._started = self._stopped = False
+        self._sources = [
+            self._source(
                 source,
-                source_folder(settings.state_dir, source),
-                settings.dsn,
                 settings.schemas.get(source, settings.schema),
                 settings.agents.get(source),
                 settings.profiles.get(source),
-                settings.resume_only,
-                settings.rules,
-                discard_writes=settings.discard_writes,
-                replace_rows=settings.replace_rows,
-                link=settings.links.get(source),
+                settings.schema_of,
+                first=True,
             )
             for source in map(resolve, settings.sources)
-        ]
-        self.schemas: dict[Path, str] = {}
-        """The schema of each source that has begun."""
-        restarts = settings.restarts and not settings.resume_only
-        self._sources = [
-            SupervisedSource(
-                task,
-                partial(self._schema_of, settings, task),
-                partial(self._capture.link, CaptureTask(task.database, task.folder / "spool", settings.spool_limit)),
-                faults,
-                restarts=restarts,
-                options=settings.options,
-                shared=shared,
-            )
-            for task in tasks
         ]
         try:
             for source in self._sources:
@@ -127,10 +117,102 @@ class Supervisor:
                 logger.error("{}", error)
             raise errors[0]
 
-    def _schema_of(self, settings: SupervisorSettings, task: SourceTask) -> str | None:
-        named = task.schema if settings.schema_of is None else settings.schema_of(task.database)
-        self.schemas[task.database] = named or task.schema
-        return named
+    def _source(
+        self,
+        source: Path,
+        schema: str,
+        agent: str | None,
+        profile: str | None,
+        schema_of: Callable[[Path], str | None] | None,
+        *,
+        first: bool,
+    ) -> SupervisedSource:
+        """``first``: it is one that the mirror begins with; what may be discarded is said of those."""
+        settings = self._settings
+        task = SourceTask(
+            source,
+            source_folder(settings.state_dir, source),
+            settings.dsn,
+            schema,
+            agent,
+            profile,
+            settings.resume_only,
+            settings.rules,
+            discard_writes=settings.discard_writes and first,
+            replace_rows=settings.replace_rows and first,
+            link=settings.links.get(source),
+        )
+
+        def named() -> str | None:
+            found = schema if schema_of is None else schema_of(source)
+            self.schemas[source] = found or schema
+            return found
+
+        return SupervisedSource(
+            task,
+            named,
+            partial(self._capture.link, CaptureTask(source, task.folder / "spool", settings.spool_limit)),
+            self._faults,
+            restarts=settings.restarts and not settings.resume_only,
+            options=settings.options,
+            shared=self._shared,
+            fleet=None if settings.resume_only else self,
+        )
+
+    # -- sources that come and go ------------------------------------------------------------------
+
+    @property
+    def sources(self) -> list[Path]:
+        """The sources that are mirrored, or are to be."""
+        return [each.task.database for each in self._sources]
+
+    def _find(self, source: Path) -> SupervisedSource:
+        for each in self._sources:
+            if each.task.database == source:
+                return each
+        raise StateError("find a source", str(source), "this mirror does not have it", next_step="see `mirror status`")
+
+    def pause(self, source: Path) -> None:
+        """Leave a source and its tables alone until :meth:`resume`, also after a restart. Raises ``StateError``."""
+        self._find(source).pause(paused=True)
+
+    def resume(self, source: Path) -> None:
+        """Go on with a source, as after a restart. Raises ``StateError``."""
+        self._find(source).pause(paused=False)
+
+    def remove(self, source: Path) -> None:
+        """End the mirror of a source, for good; its tables and its folder stay as they are. Raises ``MirrorError``."""
+        with self._guard:
+            found = self._find(source)
+            found.remove()
+            if not found.join(REMOVE_SECONDS):
+                detail = "it waits for an answer of Postgres, and ends after that"
+                raise ControlError("end the mirror of a source", str(source), detail, retryable=True)
+            self._sources = [each for each in self._sources if each is not found]
+            self.schemas.pop(source, None)
+        logger.info("{}: it is mirrored no more; its tables stay as they are", source.name)
+
+    def add(self, request: Add) -> None:
+        """Mirror another source, too; nothing is done if it is mirrored. Raises its ``MirrorError`` if it cannot begin,
+        and ``ControlError`` while the mirror ends.
+        """
+        source = resolve(request.path)
+        with self._guard:
+            if self._stopped or not self._started:
+                raise ControlError("mirror another source", str(source), "the mirror ends, or just begins")
+            if source in self.sources:
+                return
+            schema = request.schema or self._settings.schema
+            schema_of = self._settings.schema_of if request.schema is None else None
+            made = self._source(source, schema, request.agent, request.profile, schema_of, first=False)
+            made.open()
+            if made.error is not None:
+                raise made.error
+            made.start(self._crew)
+            self._sources = [*self._sources, made]
+        logger.info("{}: it is mirrored, too", source.name)
+
+    # -- all of them -------------------------------------------------------------------------------
 
     @property
     def pipelines(self) -> list[Pipeline]:
@@ -166,8 +248,10 @@ class Supervisor:
 
     def start(self) -> None:
         """Start mirroring, and serving the control sockets."""
-        for source in self._sources:
-            source.start(self._crew)
+        with self._guard:
+            for source in self._sources:
+                source.start(self._crew)
+            self._started = True
 
     @property
     def running(self) -> bool:
@@ -184,6 +268,8 @@ class Supervisor:
 
         Work that is cut off so is completed at the next start, as after a kill.
         """
+        with self._guard:
+            self._stopped = True
         for source in self._sources:
             source.stop()
         deadline = time.monotonic() + timeout

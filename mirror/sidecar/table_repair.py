@@ -73,6 +73,18 @@ class TableRepairs:
         """Whether there are requests."""
         return bool(self._requests)
 
+    def turn(self, replica: Replica, sink: Sink, compare: Callable[[str], Head], changed: Callable[[], None]) -> None:
+        """Retry and repair what is due or requested. ``compare``: as for :meth:`answer`; ``changed``: called after it.
+
+        Replica and Postgres must be at one position. Raises ``SinkError``.
+        """
+        if done := self.answer(replica, sink, compare):
+            changed()
+            for answer in done:
+                answer()
+        if not self._task.resume_only and self.retry_refused(replica, sink):
+            changed()
+
     def answer(self, replica: Replica, sink: Sink, compare: Callable[[str], Head]) -> list[Callable[[], None]]:
         """Carry out the requests that can be by now; returns the calls that answer them.
 

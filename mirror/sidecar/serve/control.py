@@ -23,6 +23,7 @@ from mirror.core.control import BATCH_SECONDS
 from mirror.core.errors import ControlError, MirrorError, RequestError, StateError
 from mirror.core.messages import (
     MOST_REQUEST_BYTES,
+    Add,
     Agree,
     Agreed,
     Answer,
@@ -40,12 +41,15 @@ from mirror.core.messages import (
     LoadAnswer,
     Mark,
     Marked,
+    Pause,
     Reach,
     Reached,
     Refused,
     Release,
+    Remove,
     Repair,
     Repaired,
+    Resume,
     Retry,
     Status,
     StatusAnswer,
@@ -299,6 +303,18 @@ class _Connection(socketserver.StreamRequestHandler):
                 return Done()
             case Agree(since, timeout, touched, after):
                 return Agreed(_result(requests.agree(since, touched, after), timeout))
+            case Pause():
+                requests.fleet.pause(pipeline.task.database)
+                return Done()
+            case Resume():
+                requests.fleet.resume(pipeline.task.database)
+                return Done()
+            case Remove():
+                requests.fleet.remove(pipeline.task.database)
+                return Done()
+            case Add():
+                requests.fleet.add(request)
+                return Done()
             case Hook():
                 return Done()
 

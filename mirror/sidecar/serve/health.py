@@ -17,6 +17,8 @@ from mirror.sidecar.serve.metrics import LEAST_FREE_BYTES
 State = Literal["ok", "degraded", "failed"]
 #: Phases in which a source is where it should be.
 _AT_WORK = frozenset((Phase.FOLLOWING, Phase.REVERSE, Phase.REDIFF))
+#: In which it is where somebody wants it to be, though programs see in Postgres what was there then.
+_WANTED = frozenset((Phase.PAUSED,))
 #: Errors of the mirror that are Postgres' (:mod:`mirror.core.errors`).
 _OF_POSTGRES = "postgres"
 
@@ -72,6 +74,8 @@ def _at_work(report: StatusReport) -> Check:
     if (report.phase in _AT_WORK and not is_lost(report)) or ended:
         return Check(name="following", state="ok", source=report.source, detail=report.phase)
     step = report.next_steps[0] if report.next_steps else ""
+    if report.phase in _WANTED:
+        return Check(name="following", state="degraded", source=report.source, detail=report.phase, next_step=step)
     detail = f"{report.phase}: {report.last_error}" if report.last_error else str(report.phase)
     return Check(name="following", state="failed", source=report.source, detail=detail, next_step=step)
 

@@ -2,7 +2,7 @@
 // Reads status.json and history.json every second while the page is seen, and shows them. All text is put in as text.
 
 const EVERY = 1000, SECONDS = 300;
-const AT_WORK = new Set(["following", "carrying back"]), ON_ITS_WAY = new Set(["starting", "snapshot", "catching up", "re-diff"]);
+const AT_WORK = new Set(["following", "carrying back"]), ON_ITS_WAY = new Set(["starting", "snapshot", "catching up", "re-diff", "paused"]);
 const cards = new Map();
 
 const number = (value) => value.toLocaleString("en");

@@ -1,0 +1,245 @@
+"""``mirror add``, ``remove``, ``pause`` and ``resume``: sources that come and go while ``mirror up`` runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import json5
+
+from mirror.cli.options import agent_and_profile, common, help_end, json_option
+from mirror.core.config.json_edit import with_values
+from mirror.core.config.settings import Settings, require_file
+from mirror.core.control import ControlClient
+from mirror.core.errors import ConfigError, ControlError, NotRunningError, StateError
+from mirror.core.files import write_atomically
+from mirror.core.folders import known_sources, resolve, source_folder
+from mirror.core.source_settings import remember_paused
+from mirror.core.status import Phase
+
+_Outcome = dict[str, Any]
+
+
+@click.command(
+    short_help="Mirror one more file, while mirror up runs.",
+    epilog=help_end("mirror add shop.db", "mirror add shop.db --schema shop", codes={0: "it is mirrored"}),
+)
+@common
+@json_option
+@agent_and_profile
+def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profile: str | None) -> None:
+    """Have the `mirror up` that runs with this state directory mirror SOURCE, too.
+
+    If mirror.json lists sources, it is added there, so that it is mirrored also after a restart. If no mirror runs,
+    that is all.
+    """
+    _require_sources(settings)
+    done = []
+    for source in settings.sources:
+        require_file(source, "mirror another source")
+        listed = _list(settings, source, {"agent": agent, "schema": settings.schema, "profile": profile})
+        with_it = _ask_any(settings, lambda client, s=source: client.add(s, agent, settings.schema, profile))  # type: ignore[misc]
+        if not with_it and not listed:
+            raise NotRunningError(
+                "mirror another source",
+                str(settings.state_dir),
+                "no mirror runs with this state directory",
+                next_step=f"mirror up {shlex.quote(str(source))}{settings.options}",
+                retryable=True,
+            )
+        text = "is mirrored now" if with_it else "is mirrored by the next `mirror up`"
+        lasts = "" if listed else ", until that mirror ends: list it in mirror.json, or name it to the next `mirror up`"
+        done.append(_done(source, "added", text + lasts, running=with_it, listed=listed))
+    _print(done, as_json)
+
+
+@click.command(
+    short_help="Mirror a file no more, while mirror up runs.",
+    epilog=help_end("mirror remove shop.db", codes={0: "it is not mirrored any more"}),
+)
+@common
+@json_option
+def remove(settings: Settings, debug: bool, as_json: bool) -> None:
+    """Have the mirror that runs end with SOURCE, and go on with the others.
+
+    Its tables in Postgres stay as they are, with what the mirror records of them, and so does its folder in the state
+    directory: `mirror add` goes on from there. It is taken out of mirror.json, if that lists it.
+    """
+    _require_sources(settings)
+    done = []
+    for source in settings.sources:
+        running = _ask(settings, source, ControlClient.remove)
+        listed = _unlist(settings, source)
+        known = source in known_sources(settings.state_dir)
+        if not running and not listed and not known:
+            raise _unknown(settings, source)
+        folder = source_folder(settings.state_dir, source)
+        text = (
+            "is not mirrored any more; its tables in Postgres stay as they are, and its copy in"
+            f" {folder}: `mirror add {shlex.quote(str(source))}{settings.options}` goes on; to be rid of both, drop the"
+            " tables and delete that folder"
+        )
+        done.append(_done(source, "removed", text, running=running, listed=listed))
+    _print(done, as_json)
+
+
+@click.command(
+    short_help="Leave a file and its tables alone for a while.",
+    epilog=help_end("mirror pause shop.db", codes={0: "it is paused"}),
+)
+@common
+@json_option
+def pause(settings: Settings, debug: bool, as_json: bool) -> None:
+    """Mirror SOURCE no more until `mirror resume`: its file and its tables are left alone.
+
+    A pause outlives the mirror: it is kept in the source's folder in the state directory, and a mirror that is started
+    begins with the source paused. Meanwhile no other mirror can take the source.
+    """
+    _set_paused(settings, as_json, paused=True)
+
+
+@click.command(
+    short_help="Go on with a file that is paused.",
+    epilog=help_end("mirror resume shop.db", codes={0: "it is mirrored again"}),
+)
+@common
+@json_option
+def resume(settings: Settings, debug: bool, as_json: bool) -> None:
+    """Go on with SOURCE after `mirror pause`, as after a restart of the mirror: nothing is lost, nothing is twice."""
+    _set_paused(settings, as_json, paused=False)
+
+
+def _set_paused(settings: Settings, as_json: bool, *, paused: bool) -> None:
+    _require_sources(settings)
+    done = []
+    for source in settings.sources:
+        folder = source_folder(settings.state_dir, source)
+        phase: list[Phase] = []
+
+        def ask(client: ControlClient, phase: list[Phase] = phase) -> None:
+            client.pause() if paused else client.resume()
+            phase.append(client.status().phase)
+
+        running = _ask(settings, source, ask)
+        if not running:
+            if source not in known_sources(settings.state_dir):
+                raise _unknown(settings, source)
+            try:
+                remember_paused(folder, paused=paused)
+            except OSError as error:
+                raise StateError("pause a source", str(folder), error.strerror or str(error)) from error
+        again = f"`mirror resume {shlex.quote(str(source))}{settings.options}` goes on"
+        if paused:
+            late = running and phase != [Phase.PAUSED]
+            text = f"pauses as soon as Postgres has answered; {again}" if late else f"is paused; {again}"
+        else:
+            text = "goes on" if running else "is not paused any more; the next `mirror up` goes on with it"
+        done.append(_done(source, "paused" if paused else "resumed", text, running=running))
+    _print(done, as_json)
+
+
+# -- the mirror that runs --------------------------------------------------------------------------------
+
+
+def _ask(settings: Settings, source: Path, question: Callable[[ControlClient], object]) -> bool:
+    """Ask the mirror of a source; False if none runs. Raises ``MirrorError``."""
+    try:
+        client = ControlClient(source_folder(settings.state_dir, source))
+    except NotRunningError:
+        return False
+    with client:
+        question(client)
+    return True
+
+
+def _ask_any(settings: Settings, question: Callable[[ControlClient], object]) -> bool:
+    """Ask any mirror that runs with the state directory; False if there is none. Raises ``MirrorError``."""
+    for source in known_sources(settings.state_dir):
+        try:
+            if _ask(settings, source, question):
+                return True
+        except ControlError as error:
+            if not error.retryable:
+                continue  # one of a single command
+            raise
+    return False
+
+
+def _require_sources(settings: Settings) -> None:
+    if settings.origins.get("sources") != "arguments":
+        command = click.get_current_context().info_name
+        raise ConfigError("find the sources", detail="no source is named", next_step=f"mirror {command} FILE.db")
+
+
+def _unknown(settings: Settings, source: Path) -> ConfigError:
+    place, step = str(settings.state_dir), "`mirror status` lists the sources"
+    detail = f"{source} was never mirrored with this state directory"
+    return ConfigError("find the sources", place, detail, next_step=step)
+
+
+# -- mirror.json -----------------------------------------------------------------------------------------
+
+
+def _listing(settings: Settings) -> tuple[Path, str, list[Any]] | None:
+    """The file that lists sources, its text and its list; None: none does."""
+    for file in settings.files:
+        if file.name == "mirror.json" and file.exists:
+            try:
+                text = file.path.read_text(encoding="utf-8")
+            except OSError as error:
+                raise ConfigError("read the configuration", str(file.path), error.strerror or str(error)) from error
+            found = json5.loads(text).get("sources")
+            return (file.path, text, found) if found else None
+    return None
+
+
+def _list(settings: Settings, source: Path, entry: dict[str, str | None]) -> bool:
+    """Add a source to mirror.json, if that lists sources; returns whether it lists it now."""
+    if (listing := _listing(settings)) is None:
+        return False
+    path, text, listed = listing
+    if source not in (_path_of(each, path) for each in listed):
+        said = {name: value for name, value in entry.items() if value is not None}
+        _write(path, text, [*listed, {"path": str(source), **said} if said else str(source)])
+    return True
+
+
+def _unlist(settings: Settings, source: Path) -> bool:
+    """Take a source out of mirror.json; returns whether it was there."""
+    if (listing := _listing(settings)) is None:
+        return False
+    path, text, listed = listing
+    left = [each for each in listed if _path_of(each, path) != source]
+    if len(left) < len(listed):
+        _write(path, text, left)
+    return len(left) < len(listed)
+
+
+def _path_of(entry: Any, file: Path) -> Path:
+    return resolve(file.parent / Path(entry if isinstance(entry, str) else entry["path"]).expanduser())
+
+
+def _write(path: Path, text: str, listed: list[Any]) -> None:
+    try:
+        write_atomically(path.resolve(), with_values(text, {("sources",): listed}).encode(), durable=True)
+    except OSError as error:
+        raise ConfigError("change the configuration", str(path), error.strerror or str(error)) from error
+
+
+# -- output ----------------------------------------------------------------------------------------------
+
+
+def _done(source: Path, outcome: str, text: str, **more: bool) -> _Outcome:
+    return {"source": str(source), "outcome": outcome, **more, "text": text}
+
+
+def _print(done: list[_Outcome], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"version": 1, "sources": done}, indent=2))
+        return
+    for each in done:
+        click.echo(f"{Path(each['source']).name} {each['text']}")
