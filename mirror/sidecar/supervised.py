@@ -186,7 +186,9 @@ class SupervisedSource:
             pipeline = self.pipeline
         if pipeline is not None:
             pipeline.pause(paused=paused)
-            if paused:
+            if not paused:
+                pipeline.requests.paused = None  # what is asked from now on is answered when it goes on
+            else:
                 pipeline.requests.await_pause(PAUSE_SECONDS)
 
     def remove(self) -> None:
