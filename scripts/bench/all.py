@@ -24,6 +24,7 @@ SHORT = {
     "bulk": ["--rounds", "1"],
     "downtime": ["--rows", "200000", "--rounds", "1"],
     "agents": ["--commits", "300"],
+    "fleet": ["--sources", "1", "20", "--rest", "12", "--idle", "5", "--commits", "100"],
     "freshness": ["--rounds", "3", "--seconds", "3"],
     "hook": ["--rounds", "3", "--full", "3000", "--normal", "40000"],
     "storage": [

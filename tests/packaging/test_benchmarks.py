@@ -29,6 +29,7 @@ TINY = {
     ],
     "decode": ["--size", "1", "2", "--commits", "20", "--rows", "300"],
     "downtime": ["--rows", "2000", "--rounds", "1"],
+    "fleet": ["--sources", "1", "3", "--rest", "0", "--idle", "0.5", "--commits", "5"],
     "freshness": ["--checks", "20", "--reads", "10", "--rounds", "1", "--seconds", "0.5"],
     "hook": ["--rounds", "1", "--full", "20", "--normal", "50", "--paced", "20"],
     "lag": ["--seconds", "0.3", "--rounds", "1", "--size", "1"],
@@ -48,7 +49,7 @@ def test_all_are_here() -> None:
 
 
 #: These take long on little, too, or what they use is used by others.
-SLOW = {"agents", "cutover", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "watch", "writer"}
+SLOW = {"agents", "cutover", "fleet", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "watch", "writer"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY])
