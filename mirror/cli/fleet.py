@@ -67,7 +67,8 @@ def remove(settings: Settings, debug: bool, as_json: bool) -> None:
     """Have the mirror that runs end with SOURCE, and go on with the others.
 
     Its tables in Postgres stay as they are, with what the mirror records of them, and so does its folder in the state
-    directory: `mirror add` goes on from there. It is taken out of mirror.json, if that lists it.
+    directory: `mirror add` goes on from there. It is taken out of mirror.json, if that lists it. `mirror up` ends when
+    it has no source any more.
     """
     _require_sources(settings)
     done = []

@@ -38,6 +38,7 @@ def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
             if (pipeline := running.get(str(source))) is None:
                 report = status_of(source, settings)
             else:
+                pipeline.requests.refresh()
                 report = pipeline.status.report()
                 steps = next_steps(report, settings.options, own_schema_command(settings, source, report.schema))
                 report = with_proof(report, folder, settings, steps)

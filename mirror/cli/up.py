@@ -52,6 +52,10 @@ from mirror.sidecar.service import Service
 from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 
+#: What is followed closely: there is something to show, or to say soon.
+_BEGINNING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP))
+
+
 @click.command(
     short_help="Mirror SQLite files into Postgres.",
     epilog=help_end(
@@ -234,7 +238,7 @@ def _run(
                 waiting, begun = dict.fromkeys(supervisor.pipelines), True
             for pipeline in supervisor.pipelines:
                 bars.show(pipeline)
-                news |= pipeline not in announced or pipeline.status.progress is not None
+                news |= pipeline.status.phase in _BEGINNING
                 if pipeline in waiting and (problem := _given_up(pipeline, patience)) is not None:
                     gave_up.append(problem)
                     del waiting[pipeline]

@@ -248,7 +248,8 @@ class Crew:
             self._round[job] = None
             if job.state is _State.RESTING:
                 self._due.append(job)
-        self._hire()
+        if self._due:
+            self._hire()
 
     # -- the threads that work ---------------------------------------------------------------------
 

@@ -111,7 +111,8 @@ class ParityWatch:
             pause = BETWEEN_SECONDS
             for source in list(self._schemas):
                 try:
-                    self.verify(source)
+                    if source in self._schemas:  # else it was removed meanwhile
+                        self.verify(source)
                 except Exception as error:
                     if not isinstance(error, MirrorError | psycopg.Error | OSError):
                         logger.exception("{}: comparing in the background failed", source.name)  # a bug

@@ -202,8 +202,7 @@ class Pipeline:
         self.status.is_interrupted(error)
         self._publish()
         self.status.keep(self.task.folder)
-        if isinstance(error, SinkError) or not self._repose.holds:
-            self._repose.drop()
+        self._repose.is_interrupted(of_postgres=isinstance(error, SinkError))
         if isinstance(error, ReplacedError):
             self._reattach = error.reason
             self._feed.doubt = self._source.leave(error)

@@ -198,10 +198,12 @@ class Repose:
         """It has a session now."""
         self.sink, self.kept = sink, None
 
-    @property
-    def holds(self) -> bool:
-        """Whether it has the right to write, in a session of its own or by the keeper."""
-        return self.sink is not None or self.kept is not None
+    def is_interrupted(self, *, of_postgres: bool) -> None:
+        """An error has interrupted the loop; ``of_postgres``: of its session. A source that has none needs no seat."""
+        if of_postgres or (self.sink is None and self.kept is None):
+            self.drop()
+        elif self.sink is None:
+            self._shared.seats.give(self._ring)
 
     def has_copied(self) -> None:
         """The whole source is not copied, or not any more."""

@@ -49,7 +49,20 @@ def test_all_are_here() -> None:
 
 
 #: These take long on little, too, or what they use is used by others.
-SLOW = {"agents", "cutover", "fleet", "downtime", "hook", "lag", "memory", "parity", "snapshot", "storage", "watch", "writer"}
+SLOW = {
+    "agents",
+    "cutover",
+    "fleet",
+    "downtime",
+    "hook",
+    "lag",
+    "memory",
+    "parity",
+    "snapshot",
+    "storage",
+    "watch",
+    "writer",
+}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY])
