@@ -51,7 +51,6 @@ from mirror.sidecar.refused import causes
 from mirror.sidecar.service import Service
 from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
-
 #: What is followed closely: there is something to show, or to say soon.
 _BEGINNING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP))
 

@@ -49,20 +49,8 @@ def test_all_are_here() -> None:
 
 
 #: These take long on little, too, or what they use is used by others.
-SLOW = {
-    "agents",
-    "cutover",
-    "fleet",
-    "downtime",
-    "hook",
-    "lag",
-    "memory",
-    "parity",
-    "snapshot",
-    "storage",
-    "watch",
-    "writer",
-}
+SLOW = {"agents", "cutover", "downtime", "fleet", "hook", "lag", "memory", "parity", "snapshot", "storage", "watch"}
+SLOW |= {"writer"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY])
