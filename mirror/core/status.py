@@ -44,7 +44,7 @@ class Phase(StrEnum):
     REVERSE = "carrying back"
     """The source was moved to Postgres: what programs write there is carried into the file."""
     PAUSED = "paused"
-    """Its process has the source's lock, and does nothing until it is resumed (`mirror resume`)."""
+    """Nobody mirrors it until it is resumed (`mirror resume`). A process that runs has its lock."""
     STOPPED = "stopped"
     """No process mirrors the source."""
     SILENT = "not answering"

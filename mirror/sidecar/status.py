@@ -459,6 +459,9 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
     report = saved_report(source, schema, folder)
     # Stopped, or killed: then the saved phase is an earlier one.
     phase = report.phase if report.phase is Phase.FAILED else Phase.STOPPED
+    with contextlib.suppress(MirrorError):  # what is damaged is said where it is used
+        if is_paused(folder):
+            phase = Phase.PAUSED
     applied, committed_at = report.applied, report.committed_at
     saved = saved_position(folder)
     if saved is not None and (applied is None or Lsn.parse(applied) < saved.lsn):
@@ -473,8 +476,4 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
         worst_lag_seconds=None,
         freshness_seconds=round(time.time() - committed_at, 3) if committed_at else None,
     )
-    steps = next_steps(report)
-    with contextlib.suppress(MirrorError):  # what is damaged is said where it is used
-        if is_paused(folder):
-            steps.append(f"it is paused, also when a mirror is started: `mirror resume {shlex.quote(str(source))}`")
-    return replace(report, next_steps=steps)
+    return replace(report, next_steps=next_steps(report))
