@@ -52,8 +52,7 @@ class Rereading:
         if now < self._next_look:
             return False
         self._next_look = now + LOOK_SECONDS
-        before, self._seen = self._seen, self._stamps()
-        return before != self._seen
+        return self._stamps() != self._seen
 
     def read(self, *, asked: bool) -> list[str]:
         """Add and remove sources as mirror.json lists them now, and log what else is new: a mirror that runs keeps what
@@ -62,6 +61,7 @@ class Rereading:
         ``asked``: somebody waits to be told also that nothing is new. Files that cannot be used are logged, too, and
         change nothing.
         """
+        self._seen = self._stamps()  # before they are read: a later change is read again
         try:
             now = load_settings(*self._flags)
         except MirrorError as error:
@@ -91,6 +91,10 @@ class Rereading:
         listed = set(now.sources)
         added, gone = listed - self._listed, self._listed - listed
         entries = {each.path: each for each in now.configured}
+        if added or gone:
+            names = [f"{each.name} is listed" for each in sorted(added)]
+            names += [f"{each.name} is not listed any more" for each in sorted(gone)]
+            logger.info("the configuration was read again: {}", ", ".join(names))
         for source in sorted(added | gone):
             try:
                 if source in gone:

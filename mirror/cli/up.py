@@ -205,11 +205,12 @@ def _require_one(sources: Sequence[Path], *, once: bool) -> None:
 def _serve(service: Service, signals: Signals, rereading: Rereading) -> None:
     """Tell the manager of services what is new, and read the configuration again if that is asked for, or due."""
     service.turn()
-    asked = signals.takes_reload()
-    if asked or rereading.is_due():
+    if signals.takes_reload():
         service.reloads()
-        rereading.read(asked=asked)
+        rereading.read(asked=True)
         service.has_reloaded()
+    elif rereading.is_due():
+        rereading.read(asked=False)
 
 
 def _run(
