@@ -8,7 +8,7 @@ source whose files cannot be watched does not rest.
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from mirror.capture.file_events import FileEvents
@@ -44,8 +44,8 @@ class Resting(Generic[S]):
         self.events = FileEvents()
         self._watches: dict[int, S] = {}
         self._sleepers: dict[S, list[int]] = {}
-        self._round: deque[S] = deque()
-        """The sleepers, and some that have ceased to be; the next is the one that was looked at longest ago."""
+        self._round: dict[S, None] = {}
+        """The sleepers; the first was looked at longest ago."""
         self._next_part = 0.0
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Resting(Generic[S]):
                 watches.append(watch)
         if len(watches) == len(sleeper.watched()) and sleeper.lie_down():
             self._sleepers[sleeper] = watches
-            self._round.append(sleeper)
+            self._round[sleeper] = None
             return True
         self._forget(watches)
         return False
@@ -71,6 +71,7 @@ class Resting(Generic[S]):
         watches = self._sleepers.pop(sleeper, None)
         if watches is None:
             return False
+        del self._round[sleeper]
         self._forget(watches)
         sleeper.wake()
         return True
@@ -95,12 +96,10 @@ class Resting(Generic[S]):
             return []
         self._next_part = now + ROUND_SECONDS / ROUND_PARTS
         found = []
-        for _ in range(-(-len(self._round) // ROUND_PARTS)):
-            sleeper = self._round.popleft()
-            if sleeper not in self._sleepers:
-                continue
+        for sleeper in list(islice(self._round, -(-len(self._round) // ROUND_PARTS))):
             if sleeper.is_still():
-                self._round.append(sleeper)
+                del self._round[sleeper]
+                self._round[sleeper] = None
             else:
                 self.rouse(sleeper)
                 found.append(sleeper)

@@ -209,6 +209,8 @@ class Crew:
                     _, _, job, rest = heapq.heappop(self._times)
                     if job.rest is rest and job.state is _State.RESTING:
                         self._rouse(job)
+                    elif job.rest is rest and job.state is _State.TICKING:
+                        job.woken = True
                 self._tick_some(now)
                 if self._ready or self._due:
                     self._hire()
@@ -272,7 +274,8 @@ class Crew:
                     return job
                 while self._due:
                     job = self._due.popleft()
-                    if job.state is _State.RESTING:
+                    # It may have worked since, and rest otherwise.
+                    if job.state is _State.RESTING and job.rest is not None and job.rest.tick is not None:
                         job.state = _State.TICKING
                         self._running[job] = time.monotonic()
                         return job

@@ -110,6 +110,27 @@ def test_what_is_stuck_holds_up_no_other(crew: Crew) -> None:
     assert all(job.done.wait(LIMIT) for job in jobs)
 
 
+def test_a_tick_that_comes_too_late(crew: Crew) -> None:
+    """The loop has worked since it was due, and rests without one now: it is woken all the same."""
+    bell, ring = socket.socketpair()
+
+    def loop() -> Iterator[Rest]:
+        yield Rest(later(), tick=lambda: False)
+        yield Rest(later(), (bell,))
+
+    job = crew.start(loop(), "one")
+    until(lambda: job.rest is not None)
+    with crew._guard:
+        crew._due.append(job)
+        crew._rouse(job)
+        crew._due.append(job)
+    until(lambda: job.rest is not None and job.rest.tick is None and not crew._due)
+    ring.send(b"!")
+    assert job.done.wait(LIMIT)
+    bell.close()
+    ring.close()
+
+
 def test_a_bug_ends_one_loop(crew: Crew) -> None:
     def bad() -> Iterator[Rest]:
         yield Rest(0.0)
