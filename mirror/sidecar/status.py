@@ -458,7 +458,7 @@ def kept_report(source: Path, schema: str, folder: Path) -> StatusReport:
 
     report = saved_report(source, schema, folder)
     # Stopped, or killed: then the saved phase is an earlier one.
-    phase = report.phase if report.phase is Phase.FAILED else Phase.STOPPED
+    phase: Phase = report.phase if report.phase is Phase.FAILED else Phase.STOPPED
     with contextlib.suppress(MirrorError):  # what is damaged is said where it is used
         if is_paused(folder):
             phase = Phase.PAUSED
