@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.core.control import wait_for_mirror
 from tests.support.commands import CommandLine, stop
 from tests.support.quick import quick
 from tests.support.source import Writer
@@ -62,7 +63,8 @@ class Mirror:
             stop(up)
 
     def wait(self) -> None:
-        self.run("wait", self.database, "--timeout", LIMIT)
+        with wait_for_mirror(self.cli.source_folder(self.database), LIMIT) as client:
+            assert client.wait(LIMIT)
 
     def status(self) -> dict[str, Any]:
         [report] = json.loads(self.run("status", self.database, "--json"))["sources"]
