@@ -370,11 +370,12 @@ def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, bac
     if move.phase.moving_to is not None:
         target = move.phase.moving_to
         before, steps, resumed = left_over(move.phase)
+        known = move.begun()
         move.take(target)
         if resumed:
             run(steps, move, say, no_fault, resumed=True)
         else:
-            undo(steps, move, say)
+            undo(steps, move, say, known)  # all: a line of the log may be lost with a server that crashed
             move.change("moving_to = NULL")
         move.read()
         if resumed and not final and (target > before) is not back:

@@ -160,6 +160,11 @@ class Move:
         with translated("log a move", str(self.source)):
             phase.log(self.conn, self.source_id, self.phase.epoch, step, event, detail)
 
+    def begun(self) -> set[str]:
+        """The words of the steps that the last command to move the source has begun."""
+        with translated("read the log of a move", str(self.source)):
+            return phase.begun(self.conn, self.source_id, self.phase.epoch)
+
     def change(self, assignments: str) -> None:
         """Change the row of the phase."""
         with translated("change the phase", str(self.source)):

@@ -64,6 +64,12 @@ class World:
     def run(self, *command: str) -> None:
         done = self.cli.run("cutover", *command)
         assert done.code == 0, (command, done)
+        never_begun = self.postgres.execute(
+            "SELECT step FROM mirror.cutover_log AS told WHERE event = 'undone' AND NOT EXISTS (SELECT"
+            " FROM mirror.cutover_log AS l WHERE l.step = told.step AND l.event = 'begun' AND l.log_id < told.log_id"
+            " AND l.epoch >= told.epoch - 1)"
+        ).fetchall()
+        assert never_begun == [], "told to be undone"
 
     def phase(self) -> dict[str, object]:
         (source,) = json.loads(self.cli.run("cutover", "status", "--json").out)["sources"]
