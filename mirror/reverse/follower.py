@@ -254,15 +254,16 @@ class ReverseFollower:
         if not self._before.is_open:
             return None
         with self._explained(), translated("compare with the file", str(self._database)):
-            if after and not self._writer.foreign:
+            # All at once: a program that truncates tables again and again would else always be faster with one.
+            self._locked_out = True
+            lock([self._before], self._targets)
+            self._locked_out = False
+            if self._watch.kept.truncated(self._snapshot):
+                found = None
+            elif after and not self._writer.foreign:
                 found = self._watch.agree_on_written(self._before, self._snapshot, Since(self.source_id, after))
             else:
-                # All at once: a program that truncates tables again and again would else always be faster with one.
-                self._locked_out = True
-                lock([self._before], self._targets)
-                self._locked_out = False
-                truncated = self._watch.kept.truncated(self._snapshot)
-                found = None if truncated else self._watch.agree(self._before, self._snapshot, since)
+                found = self._watch.agree(self._before, self._snapshot, since)
             self._before.release()
             self._count()
         return found

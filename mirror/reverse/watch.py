@@ -121,13 +121,11 @@ class StrayWatch:
             self._files, side, snapshot, self.kept, self._writer, since, self.suspects, self.is_unsure, self._meanwhile
         )
 
-    def agree_on_written(self, side: Side, snapshot: str, since: Since) -> Agreement | None:
-        """Compare what was written since a snapshot; None if a table was truncated meanwhile."""
+    def agree_on_written(self, side: Side, snapshot: str, since: Since) -> Agreement:
+        """Compare what was written since a snapshot; the tables are locked, so that none is truncated meanwhile."""
         targets = {name: rows.target for name, rows in side.rows.items()}
         with self._writer.reading():
-            count, found = compare_written(self._writer.connection, side.conn, targets, since)
-        if self.kept.truncated(snapshot):
-            return None
+            count, found = compare_written(self._writer.connection, side.conn, targets, since, self._meanwhile)
         return Agreement(rows=count, snapshot=snapshot, not_carried=len(found), named=found)
 
     def _find(

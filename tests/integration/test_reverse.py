@@ -393,7 +393,8 @@ def test_whether_the_file_agrees(way: Way) -> None:
         throw_away(way, follower)
 
 
-def test_whether_the_file_agrees_beside_a_program_that_truncates_tables(way: Way) -> None:
+@pytest.mark.parametrize("after", ["", "a snapshot"])
+def test_whether_the_file_agrees_beside_a_program_that_truncates_tables(way: Way, after: str) -> None:
     """It waits until all is compared: else a table would be found truncated whenever its turn comes."""
     tried: list[str] = []
 
@@ -409,8 +410,14 @@ def test_whether_the_file_agrees_beside_a_program_that_truncates_tables(way: Way
     try:
         follower.drain()
         follower.step()
+        if after:
+            assert follower.agree("") is not None
+            ((after,),) = way.postgres.execute("SELECT pg_current_snapshot()::text").fetchall()
+            way.postgres.execute("INSERT INTO pairs VALUES ('after', 1, 'later')")
+            follower.drain()
+            follower.step()
         tried.clear()
-        found = follower.agree("")
+        found = follower.agree("", after=after)
         assert tried == ["", "55P03"] and found is not None and found.not_carried == 0
     finally:
         follower.close()
