@@ -90,7 +90,7 @@ def compare_written(
 ) -> tuple[int, list[str]]:
     """Compare the rows that were written since: both connections are in a transaction, and are to show the same.
 
-    ``meanwhile``: called every few hundred rows. Returns how many, and what differs. Raises psycopg's errors and APSW's.
+    ``meanwhile``: called every few hundred rows. Returns how many, and what differs. Raises psycopg's errors, APSW's.
     """
     count, found = 0, list[str]()
     for name, whole in written_tables(conn, since).items():
