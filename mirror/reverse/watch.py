@@ -35,8 +35,8 @@ from mirror.reverse.writer import SqliteWriter
 
 #: For so many times as long as a comparison of all rows took, no other begins.
 REST = 10.0
-#: Seconds between two looks at which processes have the file open.
-ASK_SECONDS = 1.0
+#: Seconds between two looks at which processes have the file open; where one takes long, so many times as long.
+ASK_SECONDS, ASK_REST = 1.0, 20.0
 
 #: Keys as in the outbox, of their JSON.
 _AMONG: LiteralString = "(SELECT ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_array_elements({}::jsonb) k)"
@@ -76,7 +76,7 @@ class StrayWatch:
         self._files: dict[str, FileRows] = {}
         self._left: set[str] = set()
         self._looked = -1
-        self._due = self._asked = 0.0
+        self._due = self._next_ask = 0.0
         self.touched = False
         """Whether the file was written before it was opened, and since the last batch."""
 
@@ -86,9 +86,10 @@ class StrayWatch:
 
     def ask(self) -> None:
         """Look who has the file open, if a program has written to it."""
-        if self._writer.foreign and time.monotonic() - self._asked > ASK_SECONDS:
+        if self._writer.foreign and (begun := time.monotonic()) > self._next_ask:
             self.suspects |= dict.fromkeys(openers(self._database))
-            self._asked = time.monotonic()
+            ended = time.monotonic()
+            self._next_ask = ended + max(ASK_SECONDS, ASK_REST * (ended - begun))  # nothing is carried meanwhile
 
     def is_unsure(self, table: str) -> bool:
         """Whether a program may have written to a table what is not known yet."""
