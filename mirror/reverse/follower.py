@@ -233,8 +233,10 @@ class ReverseFollower:
             self._faults("reverse:written")
             before.end()
             self._save(before.conn, pending.snapshot, applied)
-            after.release()
             self._is_at(pending.snapshot)
+            # While the tables are locked: of one that is truncated all the time it could not be told later.
+            self._look(after)
+            after.release()
             self._faults("reverse:saved")
             return applied
 

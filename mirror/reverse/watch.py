@@ -93,7 +93,19 @@ class StrayWatch:
 
     def is_unsure(self, table: str) -> bool:
         """Whether a program may have written to a table what is not known yet."""
-        return self._writer.foreign and (self._looked != self._writer.changes or table in self._left)
+        self._notice()
+        return self._writer.foreign and table in self._left
+
+    def _notice(self) -> None:
+        """After a program has written to the file, each table is in doubt."""
+        if self._writer.foreign and self._looked != self._writer.changes:
+            self._looked, self._left = self._writer.changes, set(self._files)
+
+    def settled(self, tables: Collection[str]) -> None:
+        """All rows of these were written anew, and what a program may have written there is kept."""
+        self._left -= set(tables)
+        if not self._left and self._looked == self._writer.changes:
+            self._writer.foreign = False
 
     def look(self, side: Side, snapshot: str) -> bool:
         """Compare all rows of the tables to which a program may have written, if it is time.
@@ -104,8 +116,9 @@ class StrayWatch:
             return False
         begun = time.monotonic()
         with self._writer.reading():
-            wanted = {name for name in self._files if self.is_unsure(name)}
-            self._looked, self._left = self._writer.changes, wanted
+            self._notice()
+            wanted = set(self._left)
+            side.lock(wanted)  # if it can be: what is truncated all the same is left
             since = self.kept.now()
             _, left = self._find(side, since, self.kept.rejected, snapshot, wanted)
             self.kept.compared(since, wanted - left)
@@ -214,6 +227,7 @@ class Guard:
         self._unsure = unsure
         self._watch, self._files, self._before, self._now = watch, files, before, now
         self._since, self._truncated = since, {name for name, whole in pending.tables.items() if whole}
+        self._replaced: set[str] = set()
         self._number: int | None = None
         self._undone: list[Discarded] = []
 
@@ -268,6 +282,7 @@ class Guard:
 
     def whole(self, table: str) -> None:
         """Look at all rows of a table that was truncated: what it had before is known nowhere."""
+        self._replaced.add(table)
         if not self._unsure(table):
             self._watch.kept.all_written_over(table)
             return
@@ -302,5 +317,6 @@ class Guard:
     def done(self) -> None:
         """The batch is committed."""
         self._watch.touched = False
+        self._watch.settled(self._replaced)
         if self._undone:
             self._watch.kept.undone(self._undone)

@@ -605,3 +605,18 @@ def test_other_tables_than_the_truncated_one_are_compared(way: Way) -> None:
         assert way.rows("SELECT * FROM loose") == []
         assert {table for table, *_ in strays(way)} == {"counts", "pairs"}
         throw_away(way, follower)
+
+
+def test_a_table_that_is_truncated_all_the_time_is_not_in_doubt_for_ever(way: Way) -> None:
+    """What a batch writes anew is no stray: a way back would be refused for as long as a program does that."""
+    with watching(way) as follower:
+        follower.drain()
+        way.writer.run("UPDATE loose SET w = 'astray' WHERE w = 'a'")
+        for number in range(1, 5):
+            follower._watch._due = 0.0 if number == 4 else time.monotonic() + LIMIT
+            way.postgres.execute(f"TRUNCATE counts; INSERT INTO counts VALUES ('x', {number}), ('y', {number})")
+            follower.drain()
+        assert {key for table, key, *_ in strays(way) if table == "counts"} <= {'["a"]', '["b"]'}
+        assert [key for table, key, *_ in strays(way) if table == "loose"] == ["[1]"]
+        assert not follower._writer.foreign
+        throw_away(way, follower)
