@@ -8,11 +8,11 @@ protocol: the library keeps it for itself while it serves. The log of the comman
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import anyio
@@ -42,15 +42,28 @@ def serve(given: Given) -> None:
 
 
 async def _serve(given: Given) -> None:
+    calls = _Calls(given)
     server = Server(
         "mirror",
         version=mirror.__version__,
         instructions=INSTRUCTIONS,
         on_list_tools=_list_tools,
-        on_call_tool=partial(_call, given, anyio.Semaphore(_AT_ONCE)),
+        on_call_tool=calls.answer,
     )
-    async with stdio_server() as (incoming, outgoing):
-        await server.run(incoming, outgoing, server.create_initialization_options())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_obey_signals, calls)
+        async with stdio_server() as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+        tasks.cancel_scope.cancel()
+
+
+async def _obey_signals(calls: _Calls) -> None:
+    """End with SIGINT and SIGTERM: the library would wait for the next line on standard input first."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            await calls.end()
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 async def _list_tools(context: _Context, asked: types.PaginatedRequestParams | None) -> types.ListToolsResult:
@@ -72,18 +85,54 @@ async def _list_tools(context: _Context, asked: types.PaginatedRequestParams | N
     )
 
 
-async def _call(
-    given: Given, room: anyio.Semaphore, context: _Context, asked: types.CallToolRequestParams
-) -> types.CallToolResult:
-    if asked.name not in TOOLS:
-        raise MCPError(types.INVALID_PARAMS, f"there is no tool {asked.name}")
-    try:
-        words = command_line(asked.name, asked.arguments or {}, given)
-        async with room:
-            code, document = await _answer_of(words)
-    except MirrorError as error:
-        return _result({"version": 1, "error": error.to_dict()}, failed=True)
-    return _result(without_contents(asked.name, document), failed=code == 2)
+class _Calls:
+    """The calls of one client, and the commands that answer them."""
+
+    def __init__(self, given: Given) -> None:
+        self._given = given
+        self._room = anyio.Semaphore(_AT_ONCE)
+        self._running: set[Process] = set()
+
+    async def answer(self, context: _Context, asked: types.CallToolRequestParams) -> types.CallToolResult:
+        """The answer to a call; an error is one, too. Raises ``MCPError`` for a tool that there is not."""
+        if asked.name not in TOOLS:
+            raise MCPError(types.INVALID_PARAMS, f"there is no tool {asked.name}")
+        try:
+            words = command_line(asked.name, asked.arguments or {}, self._given)
+            async with self._room:
+                code, document = await self._answer_of(words)
+        except MirrorError as error:
+            return _result({"version": 1, "error": error.to_dict()}, failed=True)
+        return _result(without_contents(asked.name, document), failed=code == 2)
+
+    async def _answer_of(self, words: list[str]) -> tuple[int, dict[str, Any]]:
+        """The exit code of a command (0, 1 or 2), and the document that it has printed. Raises ``MirrorError``."""
+        code, out = await self._run(words)
+        try:
+            document: dict[str, Any] = json.loads(out)
+        except ValueError as error:
+            shown = f"`mirror {' '.join(word for word in words if not word.startswith('--'))}`"
+            detail = f"it ended with {code}, without an answer"
+            step = "look at the log, on the standard error of `mirror mcp`"
+            raise MirrorError("run a command", shown, detail, next_step=step) from error
+        return code, document
+
+    async def _run(self, words: list[str]) -> tuple[int, bytes]:
+        command = [sys.executable, "-P", "-m", "mirror", *words]
+        async with await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=None) as process:
+            assert process.stdout is not None
+            self._running.add(process)
+            try:
+                out = b"".join([part async for part in process.stdout])
+                return await process.wait(), out
+            finally:
+                await _end(process)
+                self._running.remove(process)
+
+    async def end(self) -> None:
+        """End all commands that run."""
+        for process in list(self._running):
+            await _end(process)
 
 
 def _result(document: dict[str, Any], *, failed: bool) -> types.CallToolResult:
@@ -92,30 +141,6 @@ def _result(document: dict[str, Any], *, failed: bool) -> types.CallToolResult:
     return types.CallToolResult(
         content=[types.TextContent(text=text)], structured_content=msgspec.json.decode(text), is_error=failed
     )
-
-
-async def _answer_of(words: list[str]) -> tuple[int, dict[str, Any]]:
-    """The exit code of a command (0, 1 or 2), and the document that it has printed. Raises ``MirrorError``."""
-    code, out = await _run(words)
-    try:
-        document: dict[str, Any] = json.loads(out)
-    except ValueError as error:
-        shown = f"`mirror {' '.join(word for word in words if not word.startswith('--'))}`"
-        detail = f"it ended with {code}, without an answer"
-        step = "look at the log, on the standard error of `mirror mcp`"
-        raise MirrorError("run a command", shown, detail, next_step=step) from error
-    return code, document
-
-
-async def _run(words: list[str]) -> tuple[int, bytes]:
-    command = [sys.executable, "-P", "-m", "mirror", *words]
-    async with await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=None) as process:
-        assert process.stdout is not None
-        try:
-            out = b"".join([part async for part in process.stdout])
-            return await process.wait(), out
-        finally:
-            await _end(process)
 
 
 async def _end(process: Process) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +23,7 @@ from psycopg.conninfo import make_conninfo
 from mirror.cli.mcp_tools import TOOLS
 from mirror.core.folders import source_folder
 from mirror.core.locks import ParityLock
-from tests.support.commands import UNREACHABLE, CommandLine
+from tests.support.commands import UNREACHABLE, CommandLine, stop
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, PAUSE, until
@@ -222,6 +223,14 @@ def test_the_wire(cli: CommandLine, mirror: MirrorProcess, source: Path) -> None
         assert process.returncode == 0 and "no mirror of this source is running" in log
         assert [json.loads(line)["id"] for line in out.splitlines()] in ([], [3]), out
         assert not comparison.is_running()
+        # The same by a signal, while standard input stays open.
+        process = cli.start("mcp", "--state-dir", mirror.state_dir, stdin=subprocess.PIPE)
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(call(1, "initialize", **hello) + call(2, "tools/call", name="parity", arguments={}))
+        process.stdin.flush()
+        (comparison,) = until(psutil.Process(process.pid).children, alive=lambda: process.poll() is None)
+        assert stop(process) == -signal.SIGTERM and not comparison.is_running()
+        process.communicate()
 
 
 def test_without_the_extra(cli: CommandLine) -> None:
