@@ -26,6 +26,7 @@ COMMANDS = {
     "overwritten": "overwritten",
     "cutover": "moves",
     "service": "service.command",
+    "mcp": "mcp",
     "config": "config",
     "demo": "demo.command",
 }

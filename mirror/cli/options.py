@@ -108,6 +108,14 @@ def common_even_if_broken(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_settings(command, _usable_settings)
 
 
+def common_as(load: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As :func:`common`, for a command that hands the options on: it gets as ``settings`` what ``load`` makes of them.
+
+    ``load`` is called with sources, Postgres, state directory, schema and configuration file, as they were given.
+    """
+    return lambda command: _with_settings(command, load)
+
+
 def _usable_settings(*arguments: Any) -> Settings:
     try:
         settings = load_settings(*arguments)
@@ -126,7 +134,7 @@ def _usable_settings(*arguments: Any) -> Settings:
     return settings
 
 
-def _with_settings(command: Callable[..., Any], load: Callable[..., Settings]) -> Callable[..., Any]:
+def _with_settings(command: Callable[..., Any], load: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_settings(
         sources: tuple[str, ...],

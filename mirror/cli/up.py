@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from loguru import logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
@@ -43,6 +44,7 @@ from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
 from mirror.core.status import Phase, StatusReport, moved_text
+from mirror.replica.filesystem import host_folder, mounts, shared_with_host
 from mirror.replica.source_connection import OpenSource
 from mirror.replica.unmerged import commits_stay_in_log
 from mirror.sidecar.parity_watch import ParityWatch
@@ -107,6 +109,7 @@ def up(
     if http is not None:
         settings = dataclasses.replace(settings, http=http)
     _require_one(settings.sources, once=once)
+    _warn_of_host_folders(settings.sources)
     _allow_many_files()
     ending = threading.Event()
     if once:
@@ -157,6 +160,13 @@ def up(
     if not ended:
         # A statement in Postgres did not end in time. The next start recovers, as after a kill.
         os._exit(0)
+
+
+def _warn_of_host_folders(sources: Sequence[Path]) -> None:
+    mounted = mounts()
+    for source in sources:
+        if kind := shared_with_host(source, mounted):
+            logger.warning("{}: {}: {}", source, *host_folder(kind))
 
 
 def _allow_many_files() -> None:

