@@ -82,7 +82,7 @@ def undo(steps: Sequence[Step[M]], move: M, say: Callable[[Step[M], Event, str],
             _log(move, step, "undone", "", quiet=True)
             say(step, "undone", "")
         except MirrorError as error:
-            logger.error("{} could not be undone: {}", step.words, error)
+            logger.error("{} could not be undone: {error}", step.words, error=error)
 
 
 def _log(move: Journal, step: Step[M], event: Event, detail: str, *, quiet: bool = False) -> None:
@@ -91,4 +91,4 @@ def _log(move: Journal, step: Step[M], event: Event, detail: str, *, quiet: bool
     except MirrorError as error:
         if not quiet:
             raise
-        logger.warning("not in the log of the move: {}: {}: {}", step.words, event, error)
+        logger.warning("not in the log of the move: {}: {}: {error}", step.words, event, error=error)

@@ -24,6 +24,7 @@ from psycopg import errors
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
 from mirror.core.errors import SinkError
+from mirror.core.redaction import remember_dsn
 from mirror.postgres.failures import sink_error
 from mirror.postgres.migrate import statement
 from mirror.postgres.settings import SET
@@ -148,6 +149,7 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
     Raises :class:`SinkError`: retryable, if Postgres cannot be reached; otherwise if a setting can be set by others
     only, or if a pooler in transaction mode is between.
     """
+    remember_dsn(dsn)
     for left in reversed(range(_LIMIT_TRIES)):
         try:
             made = Session.made(dsn, name, raw)
