@@ -32,7 +32,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 from loguru import logger
@@ -69,6 +69,7 @@ class Limits:
 
     def __init__(self) -> None:
         self._kinds: dict[object, _Kind] = {}
+        self._next_look = 0.0
 
     def allows(self, kind: object, message: str, now: float) -> bool:
         """Whether a record of this kind is to be written; else it is counted. ``now``: seconds."""
@@ -82,9 +83,11 @@ class Limits:
 
     def ended(self, now: float) -> list[str]:
         """What was left out of kinds whose time is over, one line each; they are counted anew."""
-        over = [kind for kind, found in self._kinds.items() if now - found.begun >= SECONDS]
-        if len(self._kinds) - len(over) > _MOST_KINDS:
-            over = list(self._kinds)
+        full = len(self._kinds) > _MOST_KINDS
+        if now < self._next_look and not full:
+            return []
+        self._next_look = now + 1
+        over = [kind for kind, found in self._kinds.items() if full or now - found.begun >= SECONDS]
         return [
             f"{found.left_out:,} more lines like this one were left out: {found.last}"
             for found in map(self._kinds.pop, over)
@@ -121,7 +124,7 @@ def log_to(write: TextIO | Callable[[str], object], *, colour: bool = False) -> 
         now = time.monotonic()
         for line in _limits.ended(now):
             more: dict[str, Any] = {"level": logger.level("WARNING"), "message": line, "exception": None, "extra": {}}
-            _put(put, form(dict(record) | more))
+            _put(put, form(cast("Record", dict(record) | more)))
         if record["level"].name == "DEBUG" or _limits.allows(_kind(record), record["message"], now):
             _put(put, form(record))
 
