@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -97,6 +98,8 @@ class Limits:
 
 _limits = Limits()
 _settings = LogSettings()
+#: Where records go; at first loguru's own, which it makes when it is imported.
+_sink = 0
 
 
 def start_log(settings: LogSettings | None = None) -> None:
@@ -128,9 +131,17 @@ def log_to(write: TextIO | Callable[[str], object], *, colour: bool = False) -> 
         if record["level"].name == "DEBUG" or _limits.allows(_kind(record), record["message"], now):
             _put(put, form(record))
 
-    logger.remove()
+    global _sink
     # The form makes the whole line. Loguru's own shows secrets in tracebacks, and with `diagnose` those in variables.
-    logger.add(sink, format="", level=level, backtrace=False, diagnose=False, catch=False)
+    before, _sink = _sink, logger.add(sink, format="", level=level, backtrace=False, diagnose=False, catch=False)
+    with suppress(ValueError):  # a test has removed it
+        logger.remove(before)  # only now: no record of another thread is lost
+
+
+def end_log() -> None:
+    """Say what was left out and is not told yet: the process ends."""
+    for line in _limits.ended(math.inf):
+        logger.warning("{}", line)
 
 
 def _put(put: Callable[[str], object], line: str) -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from mirror.cli.logs import colour_of, complain, start_log, take_over, traceback_of
+from mirror.cli.logs import colour_of, complain, end_log, start_log, take_over, traceback_of
 from mirror.cli.options import GIVEN_POSTGRES
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError
@@ -82,7 +82,10 @@ def main() -> None:
     start_log()
     take_over()
     try:
-        cli.main(standalone_mode=False, color=None if colour_of(sys.stdout) else False)
+        try:
+            cli.main(standalone_mode=False, color=None if colour_of(sys.stdout) else False)
+        finally:
+            end_log()
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:

@@ -77,10 +77,14 @@ class PeriodicLine:
         elif key == self._said or since < (0.0 if self._said is None and settled else self._pause):
             return
         self._pause = self._pauses.next()
-        reports = [self._report_of(each) for each in self._supervisor.pipelines]
+        self._said_at, self._said = now, key
+        try:
+            reports = [self._report_of(each) for each in self._supervisor.pipelines]
+        except OSError as error:  # something is wrong with the state directory: the source's loop finds it, and says so
+            logger.debug("how the mirror is could not be told: {}", error)
+            return
         line = line_of(reports, self._supervisor.not_begun, self._before, since)
         logger.bind(**line.fields).info("{}", line.text)
-        self._said_at, self._said = now, key
         self._before = {report.source: (report.commits, report.rows) for report in reports}
 
 

@@ -440,8 +440,7 @@ class Pipeline:
             why = "the schema changed while rows came by hooks" if self.hooks.has_another_schema(page1) else ""
         if compared.unchanged and not why:
             if reason := compared.gap.reason:  # else nothing was missed: a file without a WAL was touched
-                name = self.task.database.name
-                logger.info("{}: all pages were compared, and none has changed: {}", name, reason)
+                logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, reason)
         else:
             self._record_gaps(replica, [compared.gap.reason])
         if batch is None or why:

@@ -22,7 +22,7 @@ import pytest
 from loguru import logger
 
 from mirror.cli import logs
-from mirror.cli.logs import MOST, SECONDS, Limits, announce, complain, log_to, start_log, take_over
+from mirror.cli.logs import MOST, SECONDS, Limits, announce, complain, end_log, log_to, start_log, take_over
 from mirror.core.config.settings import LogSettings
 from mirror.core.errors import SinkError, SourceError
 from mirror.core.redaction import remember_secret
@@ -209,6 +209,15 @@ def test_what_repeats_is_counted() -> None:
     (line,) = limits.ended(SECONDS)
     assert line == f"{10_000 - MOST:,} more lines like this one were left out: number 9999"
     assert limits.ended(2 * SECONDS) == [] and limits.allows("kind", "x", SECONDS)
+
+
+def test_what_was_left_out_is_told_at_the_end() -> None:
+    out = logged("json")
+    for number in range(MOST + 5):
+        logger.error("number {}", number)
+    end_log()
+    assert len(objects(out)) == MOST + 1
+    assert objects(out)[-1]["message"] == f"5 more lines like this one were left out: number {MOST + 4}"
 
 
 def test_kinds_are_bounded_and_none_is_lost_in_silence() -> None:
