@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.integration.test_status_page import PATHS
 from tests.support.commands import MIRROR, CommandLine, stop
+from tests.support.memustore import create_store
 from tests.support.quick import quick
 from tests.support.source import Writer
 from tests.support.waiting import until
@@ -41,8 +41,8 @@ ARGUMENTS: dict[tuple[str, ...], list[str]] = {
     ("wait",): ["{source}", "--timeout", "1"],
 }
 LEAVES = sorted(" ".join(words) for words, command in COMMANDS.items() if not isinstance(command, click.Group))
-#: Those that differ from the others in what they print.
-DIFFERENT = ("config show", "cutover plan", "demo", "doctor", "parity", "rejects list", "service install", "status", "up")
+#: For the normal run.
+DIFFERENT = ("config show", "cutover plan", "demo", "doctor", "parity", "rejects list", "status", "up")
 
 
 @dataclass
@@ -188,7 +188,7 @@ def test_arguments_that_are_wrong_are_not_repeated(folder: Path, secret: Secret)
     cli = CommandLine(folder)
     uri = f"postgresql://u:{secret.mark}@h/d"
     for words in (
-        ["up", uri],
+        ["up", uri, "--once"],
         ["status", "x.db", "--timeout", uri],
         ["wait", "x.db", "--timeout", uri],
         ["up", "x.db", "--http", uri],
@@ -238,32 +238,30 @@ def test_without_a_password_the_command_line_is_left_alone(folder: Path, dsn: st
     assert told["postgres.connectionString"] == {"value": f"{dsn} password=hidden", "origin": "--postgres"}
 
 
+PROGRAM = """
+import logging, mirror
+logging.basicConfig(level=logging.DEBUG)
+for make in (mirror.get_storage_adapter, mirror.get_hot_state):
+    try:
+        with make() as made:
+            made.presence.online()
+    except mirror.MirrorError as error:
+        logging.error("%s %r %s", error, error, error.to_dict())
+enabled = mirror.enable_mirror("memory.db", sidecar="none")
+print(enabled.status(), enabled)
+"""
+
+
 def test_a_program_is_told_no_secret(folder: Path, secret: Secret) -> None:
-    """In the user's program: errors and what is logged, by :mod:`logging`, of a store that cannot be reached."""
-    with Writer(folder / "memory.db") as writer:
-        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    """Errors and what is logged, by :mod:`logging`, where Postgres and Redis cannot be reached."""
+    create_store(folder / "memory.db").close()
     env = configure(folder, "host=127.0.0.1 port=1", secret)
+    path = folder / "argent" / "mirror.json"
+    values = {"sources": [str(folder / "memory.db")], "storage": {"backend": "postgres", "redis": {"port": 1}}}
+    path.write_text(json.dumps(values))
     cli = CommandLine(folder, f"postgresql://u:{secret.mark}a@{secret.mark}b@127.0.0.1:1/d")
-    program = (
-        "import logging, traceback, mirror\n"
-        "logging.basicConfig(level=logging.DEBUG)\n"
-        "for make in (mirror.get_storage_adapter, mirror.get_hot_state):\n"
-        "    try:\n"
-        "        with make() as made: made.presence.online()\n"
-        "    except mirror.MirrorError as error:\n"
-        "        logging.error('%s %r %s', error, error, error.to_dict())\n"
-        "    except Exception:\n"
-        "        traceback.print_exc()\n"
-        "enabled = mirror.enable_mirror(sidecar='none')\n"
-        "print(enabled.status(), enabled)\n"
-    )
     done = subprocess.run(
-        [os.fspath(MIRROR[0]), "-c", program],
-        env=cli.environment(env),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+        [MIRROR[0], "-c", PROGRAM], env=cli.environment(env), cwd=folder, capture_output=True, text=True, check=False
     )
-    assert "ERROR" in done.stderr and "hidden" in done.stderr, done.stderr
+    assert done.returncode == 0 and done.stderr.count("ERROR") == 2 and "hidden" in done.stderr, done.stderr
     secret.require_hidden(done.stdout, done.stderr)
