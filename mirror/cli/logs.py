@@ -221,7 +221,8 @@ def complain(text: str, error: MirrorError | None = None) -> None:
     if is_for_machines():
         logger.bind(**({} if error is None else {"error": error})).error("{}", text)
     else:
-        click.secho(f"mirror: {redacted(text)}", fg="red", err=True, color=colour_of(sys.stderr))
+        priority = f"<{_PRIORITIES['ERROR']}>" if _is_journal(sys.stderr) else ""
+        click.secho(f"{priority}mirror: {redacted(text)}", fg="red", err=True, color=colour_of(sys.stderr))
 
 
 def colour_of(stream: TextIO) -> bool:

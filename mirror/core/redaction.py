@@ -8,8 +8,9 @@ A secret is found in two ways:
   :data:`VARIABLES` hold, however it is written: percent-encoded, quoted, escaped. A driver's error may show a piece of
   a connection string that it has read otherwise than it was meant.
 
-A value of fewer than eight characters is hidden where it is a word of its own, one of fewer than three only by its
-form; so is one that our own texts use: that ``mirror up`` is not shown as it is would tell the password.
+A value of fewer than eight characters is hidden where it is a word of its own. One of fewer than three, or of letters
+alone and fewer than twelve, is hidden only by its form: a password that is an ordinary word is in texts of our own,
+too, and not to show these as they are would tell it.
 
 It does not know what rows contain: those are for who may read the database, and are shown by commands for them only.
 """
@@ -25,13 +26,10 @@ from mirror.core.dsn import HIDDEN, hide_in_uri, passwords_in
 
 #: Environment variables that hold secrets, several with commas between.
 VARIABLES = ("PGPASSWORD", "MIRROR_REDIS_PASSWORD", "MIRROR_SECRET_KEY")
-#: Characters of a value that is hidden only as a word, and of one that is not hidden by its value.
-_WORD, _LEAST = 8, 3
+#: From so many characters on a value is hidden also within a word, at all, and though it is of letters alone.
+_WITHIN, _LEAST, _LEAST_LETTERS = 8, 3, 12
 #: Values that are known at a time: of one that changes again and again the newest.
 _MOST = 256
-#: What our own texts say.
-_KEPT = frozenset(("argent", "localhost", "mirror", "password", "postgres", "postgresql", "public", "redis", "sqlite"))
-_KEPT |= {"valkey", HIDDEN}
 _NAMES = r"(?:password|passwd|passphrase|secret|token|api_?key|private_?key|credentials?)"
 #: Each alternative begins where no longer word can, and takes time in proportion to the text.
 _FORMS = re.compile(
@@ -58,7 +56,7 @@ _of_variables: tuple[str, ...] = ()
 def remember_secret(*values: str) -> None:
     """Hide these values from now on. Thread: any."""
     global _stamp
-    new = [value for value in values if len(value) >= _LEAST and value.lower() not in _KEPT and value not in _secrets]
+    new = [value for value in values if _is_told_apart(value) and value not in _secrets]
     if not new:
         return
     for value in new:
@@ -66,6 +64,10 @@ def remember_secret(*values: str) -> None:
     while len(_secrets) > _MOST:
         _secrets.pop(next(iter(_secrets)), None)
     _stamp = object()
+
+
+def _is_told_apart(value: str) -> bool:
+    return len(value) >= (_LEAST_LETTERS if value.isalpha() else _LEAST)
 
 
 def remember_dsn(dsn: str | None) -> None:
@@ -119,7 +121,7 @@ def _forms(value: str) -> set[str]:
 
 
 def _pattern(form: str) -> str:
-    if len(form) >= _WORD:
+    if len(form) >= _WITHIN:
         return re.escape(form)
     before, after = (r"(?<!\w)" if form[0].isalnum() else "", r"(?!\w)" if form[-1].isalnum() else "")
     return f"{before}{re.escape(form)}{after}"

@@ -43,7 +43,7 @@ _POOLER_SECONDS = 5.0
 _LIMITS, _LIMIT_TRIES = frozenset({"57014", "25P04", "57P05"}), 5
 #: Results to read of a connection that has failed, at most, until the server's last message.
 _LAST_RESULTS = 8
-#: Where libpq cannot read the connection string.
+_UNREADABLE = "libpq cannot read the connection string"
 _WRITE = "in a URI write @, / and % in a password as %40, %2F and %25; among keywords quote it: password='my secret'"
 _FATAL = frozenset({"FATAL", "PANIC"})
 
@@ -166,10 +166,10 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
         except psycopg.Error as error:
             if left and error.sqlstate in _LIMITS:
                 continue
-            failed = sink_error(error, "connect to Postgres")
             if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
-                failed.next_step = _WRITE
-            raise failed from error
+                # libpq names what it takes for a keyword, which may be a word of a password.
+                raise SinkError("connect to Postgres", detail=_UNREADABLE, next_step=_WRITE) from None
+            raise sink_error(error, "connect to Postgres") from error
     raise AssertionError("the last try returns or raises")
 
 

@@ -63,7 +63,7 @@ class Secret:
 
 @pytest.fixture
 def secret() -> Secret:
-    return Secret(f"zq{secrets.token_hex(4)}")
+    return Secret(f"zq1{secrets.token_hex(4)}")
 
 
 def command_lines() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-import psycopg
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -74,13 +73,13 @@ _PASSWORD = st.text(st.characters(exclude_characters="\0", exclude_categories=["
 
 @given(_PASSWORD)
 def test_of_a_known_value_nothing_is_left_however_it_is_written(value: str) -> None:
-    assume(value.strip() == value and not set(value) <= set("hidden-_.%\\'\" "))
+    assume(value.strip() == value and not value.isalpha() and not set(value) <= set("hidden-_.%\\'\" "))
     remember_secret(value)
     for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1], " ".join(value.split())):
         assume(len(form) >= 3)
         for before, after in ((" ", " "), ("'", "'"), ("(", "):"), ("\n", "\n")):
             shown = redacted(f"x{before}{form}{after}y")
-            assert shown == f"x{before}hidden{after}y" or form.lower() in redaction._KEPT, (form, shown)
+            assert shown == f"x{before}hidden{after}y", (form, shown)
 
 
 @given(_PASSWORD, st.sampled_from(["u", "app"]))
@@ -95,8 +94,17 @@ def test_what_is_public_is_no_password() -> None:
     assert passwords_in("postgresql://postgres:postgres@h/d") == set()
     assert passwords_in("host=h user=app password=app dbname=d") == set()
     assert passwords_in("postgres://h:5432/d?application_name=a@b") == set()
-    remember_dsn("host=h user=u password=mirror")
-    assert redacted("start it with `mirror up`") == "start it with `mirror up`"
+
+
+@pytest.mark.parametrize("dsn", ["host=h user=u password=mirror", "postgres://u:file@h/d", "from the environment"])
+def test_an_ordinary_word_as_a_password_does_not_garble_our_texts(dsn: str) -> None:
+    """Which would tell it."""
+    remember_dsn(dsn)
+    text = "no such file in the environment: start it with `mirror up`"
+    assert redacted(text) == text
+    assert redacted("password=mirror postgres://u:file@h") == "password=hidden postgres://u:hidden@h"
+    remember_secret("correcthorsebattery")
+    assert redacted("xcorrecthorsebatteryx") == "xhiddenx"
 
 
 #: As people write them: what is no connection string for libpq, or another one than was meant.
@@ -104,11 +112,11 @@ WRONG = [
     "postgresql://u:s3cr3t@w0rd@127.0.0.1:1/d",
     "postgresql://u:s3cr3t/w0rd@127.0.0.1:1/d",
     "postgresql://u:s3cr3t%zz@127.0.0.1:1/d",
-    "postgresql://u:s3cr3t@127.0.0.1:w0rd/d",
     "postgresql://u:w0rd@127.0.0.1:1/d?password=s3cr3t&passwort=x",
     "postgresql://127.0.0.1:1/d?password=s3cr3t%",
     "host=127.0.0.1 port=1 password=s3cr3t w0rd",
     "host=127.0.0.1 port=1 password='s3cr3t w0rd",
+    "host=127.0.0.1 port=1 password=s3cr3t horse",
     "host=127.0.0.1 port=1 passwort=s3cr3t",
     "mysql://u:s3cr3t@127.0.0.1:1/d",
     "u:s3cr3t@127.0.0.1:1/d",
@@ -120,11 +128,12 @@ def test_errors_of_the_driver_show_no_piece_of_a_password(dsn: str) -> None:
     with pytest.raises(MirrorError) as caught:
         connect(dsn)
     error = caught.value
-    cause = error.__cause__
-    assert isinstance(cause, psycopg.Error)
-    for shown in (str(error), repr(error), json.dumps(error.to_dict()), error.detail, redacted(str(cause))):
-        assert "s3cr3t" not in shown or "passwort" in dsn, shown
-        assert "w0rd" not in shown or ":w0rd/d" in dsn, shown
+    shown = [str(error), repr(error), json.dumps(error.to_dict()), error.detail]
+    if error.__cause__ is not None:
+        shown.append(redacted(str(error.__cause__)))
+    assert error.__cause__ is not None or error.__suppress_context__
+    for text in shown:
+        assert "s3cr3t" not in text and "w0rd" not in text and "horse" not in text, text
 
 
 def test_an_error_shows_no_secret_and_keeps_what_it_is_about() -> None:

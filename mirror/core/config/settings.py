@@ -33,6 +33,8 @@ key of mirror.json                     the places that can set it; the first one
 ``tables``                             mirror.json > no rules
 ``cutover.sequences``                  mirror.json > none
 ``http``                               ``--http`` of `mirror up` > mirror.json > none: nothing is served
+``log.format``                         ``--log-format`` of `mirror up` > mirror.json > text
+``log.level``                          ``--log-level`` of `mirror up` > mirror.json > info
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
