@@ -70,6 +70,8 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "tables": dict(settings.tables),
         "cutover.sequences": {name: list(columns) for name, columns in settings.sequences.items()},
         "http": settings.http,
+        "log.format": settings.log.format,
+        "log.level": settings.log.level,
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

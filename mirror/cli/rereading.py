@@ -19,6 +19,7 @@ _LASTING: dict[str, Callable[[Settings], object]] = {
     "Postgres": lambda settings: settings.dsn,
     "the state directory": lambda settings: settings.state_dir,
     "rules for columns and tables": lambda settings: settings.rules,
+    "the form of the log": lambda settings: settings.log,
 }
 
 
@@ -36,7 +37,8 @@ def reread(settings: Settings, given: Mapping[str, Any]) -> list[str]:
     try:
         now = load_settings(*flags)
     except MirrorError as error:
-        logger.error("the configuration was read again, and cannot be used: {}; the mirror goes on as before", error)
+        words = "the configuration was read again, and cannot be used: {error}; the mirror goes on as before"
+        logger.error(words, error=error)
         return []
     changed = [name for name, of in _LASTING.items() if of(now) != of(settings)]
     if changed:

@@ -9,6 +9,8 @@ from mirror.cli.options import own_schema_command
 from mirror.cli.status import status_of, with_proof
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
+from mirror.core.status import StatusReport
+from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.http import Address, Looks, StatusServer
 from mirror.sidecar.serve.metrics import Watched
 from mirror.sidecar.service import STALLED_SECONDS
@@ -29,6 +31,13 @@ def serving(settings: Settings, supervisor: Supervisor) -> Iterator[StatusServer
         server.close()
 
 
+def report_of(settings: Settings, pipeline: Pipeline) -> StatusReport:
+    """The status of a source of this process, with the last comparison and the next steps."""
+    report, source = pipeline.status.report(), pipeline.task.database
+    steps = next_steps(report, settings.options, own_schema_command(settings, source, report.schema))
+    return with_proof(report, pipeline.task.folder, settings, steps)
+
+
 def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
     def watched() -> list[Watched]:
         running = {pipeline.status.source: pipeline for pipeline in supervisor.pipelines}
@@ -38,9 +47,7 @@ def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
             if (pipeline := running.get(str(source))) is None:
                 report = status_of(source, settings)
             else:
-                report = pipeline.status.report()
-                steps = next_steps(report, settings.options, own_schema_command(settings, source, report.schema))
-                report = with_proof(report, folder, settings, steps)
+                report = report_of(settings, pipeline)
             found.append(Watched(report, folder))
         return found
 

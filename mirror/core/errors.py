@@ -38,7 +38,8 @@ MirrorError            ``mirror``                anything else, also a bug
 
 An error says which operation failed, at which place, what to do next, and whether a retry can
 help. The command line prints it as one line, and with ``--json`` as an object, too.
-:meth:`MirrorError.to_dict` and :meth:`MirrorError.from_dict` carry it over a socket.
+:meth:`MirrorError.to_dict` and :meth:`MirrorError.from_dict` carry it over a socket. Its text and its JSON values show
+no secret (:mod:`mirror.core.redaction`); its attributes are as they were given.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+from mirror.core.redaction import redacted
 
 #: What to do about a damaged file. (Debian 12's shell makes an empty database of ``.recover``, without an error.)
 RECOVER = (
@@ -100,7 +103,10 @@ class MirrorError(Exception):
             text += f": {self.detail}"
         if self.next_step:
             text += f" -- {self.next_step}"
-        return " ".join(text.split())
+        return " ".join(redacted(text).split())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     @property
     def place_is_said(self) -> bool:
@@ -112,7 +118,8 @@ class MirrorError(Exception):
         ``retryable``, and what its class adds (``sqlstate``: the code that Postgres gave, or None).
         """
         names = ("code", "operation", "place", "detail", "next_step", "retryable", *self.more)
-        return {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
+        return {name: redacted(value) if isinstance(value, str) else value for name, value in values.items()}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> MirrorError:

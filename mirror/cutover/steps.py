@@ -91,7 +91,7 @@ def undo(
                 _log(move, step, "undone", "", quiet=True)
                 say(step, "undone", "")
         except MirrorError as error:
-            logger.error("{} could not be undone: {}", step.words, error)
+            logger.error("{} could not be undone: {error}", step.words, error=error)
 
 
 def _log(move: Journal, step: Step[M], event: Event, detail: str, *, quiet: bool = False) -> None:
@@ -100,4 +100,4 @@ def _log(move: Journal, step: Step[M], event: Event, detail: str, *, quiet: bool
     except MirrorError as error:
         if not quiet:
             raise
-        logger.warning("not in the log of the move: {}: {}: {}", step.words, event, error)
+        logger.warning("not in the log of the move: {}: {}: {error}", step.words, event, error=error)

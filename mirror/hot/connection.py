@@ -26,6 +26,7 @@ from redis.retry import Retry
 from mirror.core.config.argent_json import variable
 from mirror.core.config.settings import load_settings
 from mirror.core.errors import ConfigError
+from mirror.core.redaction import remember_secret
 
 #: Seconds for one answer, and for a connection.
 ANSWER_SECONDS = 5.0
@@ -52,6 +53,10 @@ class Address:
         """For errors; never the password."""
         where = self.host if self.host.startswith("/") else f"{self.host}:{self.port}"
         return f"redis {where}/{self.db}"
+
+    def __post_init__(self) -> None:
+        if self.password:
+            remember_secret(self.password)
 
     def options(self, *, waiting: bool) -> dict[str, Any]:
         """What clients are made with, but for ``retry``."""

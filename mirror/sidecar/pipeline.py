@@ -178,7 +178,7 @@ class Pipeline:
         if start_over:
             error.retryable, error.next_step = True, "nothing: the source is copied again"
         if error.retryable and str(error) != self.status.last_error:  # once, however often it is retried
-            logger.warning("{}: {}", self.task.database.name, error)
+            logger.warning("{}: {error}", self.task.database.name, error=error)
         self.status.is_interrupted(error)
         self._publish()
         self.status.keep(self.task.folder)
@@ -439,8 +439,8 @@ class Pipeline:
             page1 = self._images.read(batch.images[1], batch.page_size)
             why = "the schema changed while rows came by hooks" if self.hooks.has_another_schema(page1) else ""
         if compared.unchanged and not why:
-            name, reason = self.task.database.name, compared.gap.reason
-            logger.info("{}: all pages were compared, and none has changed: {}", name, reason)
+            if reason := compared.gap.reason:  # else nothing was missed: a file without a WAL was touched
+                logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, reason)
         else:
             self._record_gaps(replica, [compared.gap.reason])
         if batch is None or why:

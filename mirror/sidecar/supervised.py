@@ -111,7 +111,7 @@ class SupervisedSource:
         self._unwatch = threading.Event()
         """Set when the file of a failed source is not to be watched any longer."""
         self._logged = ""
-        self._thread = threading.Thread(target=self._run, name=f"mirror {task.database.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run_named, name=f"mirror {task.database.name}", daemon=True)
 
     # -- for other threads -------------------------------------------------------------------------
 
@@ -180,6 +180,10 @@ class SupervisedSource:
 
     # -- its own thread ----------------------------------------------------------------------------
 
+    def _run_named(self) -> None:
+        with logger.contextualize(source=str(self.task.database)):
+            self._run()
+
     def _run(self) -> None:
         if self._problem is not None:
             self._log(self._problem)
@@ -245,19 +249,17 @@ class SupervisedSource:
         command = f"`mirror up {shlex.quote(str(self.task.database))}{self._options}`"
         if self.pipeline is None:
             again = "by itself when that is put right, or " if self._restarts else ""
-            logger.error(
-                "{}: mirroring could not begin: {}; it begins {}with {}", self.task.database.name, text, again, command
-            )
+            words = "{}: mirroring could not begin: {error}; it begins {}with {}"
+            logger.error(words, self.task.database.name, again, command, error=error)
             return
         if isinstance(error, _MOVED):
             level = "WARNING" if isinstance(error, SealedError) else "ERROR"
-            logger.log(level, "{}: mirroring has ended: {}", self.task.database.name, text)
+            logger.log(level, "{}: mirroring has ended: {error}", self.task.database.name, error=error)
             return
         again = "by itself when the file changes, or " if self._restarts and not isinstance(error, _FOR_GOOD) else ""
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
-        log.error(
-            "{}: mirroring has ended: {}; it starts again {}with {}", self.task.database.name, text, again, command
-        )
+        words = "{}: mirroring has ended: {error}; it starts again {}with {}"
+        log.error(words, self.task.database.name, again, command, error=error)
 
     def _begin_again(self, seen: _Stamps | None, pause: Backoff) -> bool:
         """Wait until the files differ from ``seen``, for a pause at least, and make a new pipeline.

@@ -117,7 +117,7 @@ class Supervisor:
             raise
         if (errors := self.errors) and len(errors) == len(self._sources):
             for error in errors[1:]:
-                logger.error("{}", error)
+                logger.error("{error}", error=error)
             raise errors[0]
 
     def _schema_of(self, settings: SupervisorSettings, task: SourceTask) -> str | None:

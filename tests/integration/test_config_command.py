@@ -24,6 +24,8 @@ KEYS = [
     "tables",
     "cutover.sequences",
     "http",
+    "log.format",
+    "log.level",
     "sidecar",
     "storage.backend",
     "storage.readFrom",

@@ -142,6 +142,19 @@ class CutoverSection(_Section):
     ) = UNSET
 
 
+class LogSection(_Section):
+    """The log of `mirror up`."""
+
+    format: (
+        Annotated[Literal["text", "json"], Meta(description="text for people (the default), or a JSON object a line.")]
+        | UnsetType
+    ) = UNSET
+    level: (
+        Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged; info.")]
+        | UnsetType
+    ) = UNSET
+
+
 class OlderSection(_Section):
     """``storage.mirror`` in argent.json: where our settings were before mirror.json."""
 
@@ -207,6 +220,7 @@ class MirrorFile(_Section):
         ]
         | UnsetType
     ) = UNSET
+    log: LogSection | UnsetType = UNSET
     storage: StorageSection | UnsetType = UNSET
     dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
         name="$schema", default=UNSET

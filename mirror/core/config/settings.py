@@ -33,6 +33,8 @@ key of mirror.json                     the places that can set it; the first one
 ``tables``                             mirror.json > no rules
 ``cutover.sequences``                  mirror.json > none
 ``http``                               ``--http`` of `mirror up` > mirror.json > none: nothing is served
+``log.format``                         ``--log-format`` of `mirror up` > mirror.json > text
+``log.level``                          ``--log-level`` of `mirror up` > mirror.json > info
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -65,6 +67,7 @@ from mirror.core.dsn import without_password
 from mirror.core.errors import ConfigError
 from mirror.core.folders import known_sources, resolve
 from mirror.core.place import where
+from mirror.core.redaction import remember_dsn
 from mirror.core.rules import Rules
 
 #: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
@@ -148,6 +151,16 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How `mirror up` logs."""
+
+    format: str = "text"
+    """text, or json: one object a line."""
+    level: str = "info"
+    """debug, info, warning or error: the least that is logged."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one command."""
 
@@ -170,6 +183,7 @@ class Settings:
     above whose values a move sets it."""
     http: str | None = None
     """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
+    log: LogSettings = LogSettings()
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -281,6 +295,10 @@ def load_settings(
     origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
     http = _text(read.ours, "http")
     origins["http"] = f"{read.mirror_path}: http" if http else "default"
+    said = {name: text for name in ("format", "level") if (text := _text(read.ours, "log", name))}
+    log = LogSettings(**said)
+    for name in ("format", "level"):
+        origins[f"log.{name}"] = f"{read.mirror_path}: log.{name}" if name in said else "default"
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -288,6 +306,8 @@ def load_settings(
         default=(SIDECARS[0], "default"),
     )
     storage, of_storage = _storage(read, environment)
+    for each in (dsn, storage.dsn):
+        remember_dsn(each)
     arguments: list[str] = []
     if origins["stateDir"] in ("--state-dir", "environment MIRROR_STATE_DIR"):
         arguments += ["--state-dir", str(folder)]
@@ -308,6 +328,7 @@ def load_settings(
         tables,
         sequences,
         http,
+        log,
         str(sidecar),
         tuple(arguments),
         read.named,
