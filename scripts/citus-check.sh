@@ -243,6 +243,16 @@ expect "many deletes" "$(sql "SELECT count(*) FROM memory_items WHERE agent_id =
 is_equal ada
 say "ok  large batches: $rows rows inserted, updated with their keys, deleted; equal"
 
+write ada "ALTER TABLE memory_items ADD COLUMN note INTEGER; UPDATE memory_items SET note = 7 WHERE id LIKE 'item-1%'"
+applied ada
+write ada "UPDATE memory_items SET note = 'seven' WHERE id = 'item-1'"
+applied ada
+expect "a column that takes another type" "$(sql "
+    SELECT note::text FROM memory_items WHERE agent_id = 'ada' AND id IN ('item-1', 'item-10') ORDER BY 1")" '"seven"
+7'
+is_equal ada
+say "ok  columns: one is added, and takes another type; equal"
+
 # ---------------------------------------------------------------------------------------------- two agents
 
 start bob

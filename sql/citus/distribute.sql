@@ -8,10 +8,7 @@
 --
 -- All of one agent's rows land on one node, so joins and transactions of one agent stay there. It can be done because
 -- agent_id leads every key. Policies, views, generated columns and the role argent_app are carried to the nodes by Citus.
---
--- Programs say `SET LOCAL app.agent_id = 'main'` in their transactions: what set_config() sets stays on the coordinator,
--- and they would see no rows. Which rows others than the mirror write to distributed tables is not noted
--- (mirror.others_wrote): no trigger can do it there.
+-- What programs have to heed is in ../README.md, under "Citus".
 
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS citus;
