@@ -1,10 +1,13 @@
 """Tables that Citus has spread over the nodes of a cluster, or copied to each of them.
 
-A statement that changes such a table is made for its nodes, and a temporary table is on none of them: Citus refuses to
-join the two in UPDATE, DELETE and MERGE, and where it does join them, it moves whole tables. What it takes: INSERT …
-SELECT … ON CONFLICT from a temporary table, a temporary table made of what was selected, and keys as arrays. So rows
-that are to be compared are fetched, and compared here; and keys go to the nodes in arrays. All statements name the
-agent, so that each goes to one node.
+A statement that changes such a table is made for its nodes, and a temporary table is on none of them. Citus refuses
+nearly all joins of the two in UPDATE, DELETE and MERGE (FeatureNotSupported, "is not distributed"), and where it does
+join them, it may move whole tables. What it takes: INSERT … SELECT … ON CONFLICT from a temporary table, a temporary
+table made of what was selected, and keys as arrays. So rows that are to be compared are fetched, and compared here; and
+keys go to the nodes in arrays. All statements name the agent, so that each goes to one node.
+
+Where one node is written to, Citus commits there before it commits here, so that the position is never ahead of the
+rows; after a crash between the two the same rows are written once more. Where several are, it is in two phases.
 
 Which tables these are is asked in each transaction that needs to know, because they are distributed while mirrors
 run. Without Citus that is one look at the catalogue.

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
 DISTRIBUTE = (sql_directory() / "citus" / "distribute.sql").read_text()
 #: More than go as single statements.
 MANY = 800
+#: Statements that change rows in place.
+CHANGES = {"UpdateStmt", "DeleteStmt", "MergeStmt"}
 #: Triggers that look at their row alone.
 OF_THE_ROW = {"visibility_of_new", "visibility_of_changed"}
 
@@ -65,13 +67,17 @@ def say_that_citus_has_all(dsn: str) -> None:
 
 
 def refused_by_citus(listener: Listener) -> list[Used]:
-    """Statements in which a mirrored table and a temporary one meet, and others that Citus does not take."""
+    """Statements in which a mirrored table and a temporary one meet; and changes of rows with any other that is not on
+    the nodes; and an operator that compares images, which Citus writes for the nodes as something else."""
     found = []
     for text in listener.texts:
         for used in uses_of(text):
-            temporary = {name for schema, name in used.reads if schema == "pg_temp"}
             mirrored = {name for schema, name in used.reads if schema == "public"}
-            if (temporary and mirrored) or (used.operators & {"*<>", "*="} and used.kind != "SelectStmt"):
+            temporary = {name for schema, name in used.reads if schema == "pg_temp"}
+            of_the_coordinator = {name for schema, name in used.reads if schema in ("pg_temp", "mirror")}
+            joined = mirrored and (temporary or (used.kind in CHANGES and of_the_coordinator))
+            into = used.target is not None and used.target[0] == "public"
+            if joined or ((mirrored or into) and used.operators & {"*<>", "*="}):
                 found.append(used)
     return found
 
