@@ -145,7 +145,10 @@ class AnyFile(Store):
     )
     odd = "INSERT INTO t VALUES (-1, 'no')"
     large = "UPDATE t SET v = hex(zeroblob(3000000)) WHERE id = 7"
-    rejected = ("INSERT INTO k SELECT id, hex(randomblob(3000)), 1, 1 FROM t WHERE id % 7 = 0", "UPDATE t SET v = v || '?'")
+    rejected = (
+        "INSERT INTO k SELECT id, hex(randomblob(3000)), 1, 1 FROM t WHERE id % 7 = 0",
+        "UPDATE t SET v = v || '?'",
+    )
     check = "ALTER TABLE t ADD CHECK (v <> 'no')"
     uncheck = "ALTER TABLE t DROP CONSTRAINT t_v_check"
     damage = "UPDATE t SET v = 'by hand' WHERE id < 30", "DELETE FROM k WHERE a < 20", "DELETE FROM w WHERE _rowid < 9"
