@@ -8,10 +8,10 @@ usage() {
 usage: scripts/citus-check.sh DSN
 
 Mirrors the memory stores of two agents, which it makes, into a Citus cluster, and distributes their tables with
-sql/citus/distribute.sql. DSN: a database on the coordinator, as a user that may create a schema and act as argent_app;
-the extensions citus and vector are there, or the user may create them. It works in a schema of its own, which it drops
-again, with what the schema mirror has about it. Each step is one line; it ends at the first that does not hold (exit
-code 1), and takes some two minutes.
+sql/citus/distribute.sql. DSN: a database on the coordinator, as a user that may create a schema and act as argent_app,
+and is a superuser or owns the extension vector, because Citus asks for that. It works in a schema of its own, which it
+drops again, with what the schema mirror has about it. Each step is one line; it ends at the first that does not hold
+(exit code 1), and takes some minutes.
 
   --rows N    rows of the large transactions; 60000
   --keep      leave the schema and the stores as they are at the end
