@@ -24,6 +24,7 @@ from mirror.core.tables import Table
 from mirror.core.values import BadText
 from mirror.postgres import large
 from mirror.postgres.ddl import table_sql
+from mirror.postgres.distributed import stage_for
 from mirror.postgres.dml import Stage, is_wide, on_conflict
 from mirror.postgres.migrate import statement
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
@@ -208,7 +209,7 @@ class Transaction:
         """COPY the changes into a temporary table and apply them as a set."""
         self.flush()
         self._stages += 1
-        stage = Stage(target, f"mirror_stage_{self._stages}")
+        stage = stage_for(self.conn, target, f"mirror_stage_{self._stages}")
         self.conn.execute(stage.create())
         count = Counts()
         tracked = self.rejects.get(target.source, 0) > 0
