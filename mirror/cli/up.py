@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from mirror.cli.options import (
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.cli.rereading import reread
-from mirror.cli.serving import serving
+from mirror.cli.serving import serving, watching
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
@@ -140,12 +140,13 @@ def up(
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
         try:
-            with serving(settings, mirror) as page:
+            with serving(settings, mirror) as page, ExitStack() as beside:
                 if page is not None:
                     click.echo(f"Status page: {page.url}")
                 mirror.start()
                 if not once:
                     verifier.start()
+                    beside.enter_context(watching(settings, mirror))
                 gave_up = _run(mirror, signals, ending, partial(_serve, service, signals, settings))
         finally:
             service.stops()
