@@ -32,6 +32,7 @@ MOST_NAMED = 20
 #: Characters of a detail, and of the text.
 _MOST_DETAIL, _MOST_TEXT = 500, 2000
 _OF_POSTGRES = "postgres"
+_NO_REASON = "no reason is known"
 
 
 class Condition(NamedTuple):
@@ -70,7 +71,7 @@ def conditions(
             ("lag", _lag(report, settings)),
             ("rejects", _rejects(report, settings)),
             ("stopped", _stopped(report)),
-            ("postgres", report.last_error or "" if _is_of_postgres(report) else ""),
+            ("postgres", (report.last_error or _NO_REASON) if _is_of_postgres(report) else ""),
             ("parity", _parity(report, settings)),
         ):
             if detail != "":
@@ -106,13 +107,13 @@ def _stopped(report: StatusReport) -> str:
     # One that is stopped by hand is not looked at: its process is gone, or it is another's.
     wrong = is_lost(report) or report.phase in (Phase.FAILED, Phase.SILENT)
     if wrong or (report.phase is Phase.WAITING and report.error is not None and not _is_of_postgres(report)):
-        return f"{report.phase}: {report.last_error or 'no reason is known'}"
+        return f"{report.phase}: {report.last_error or _NO_REASON}"
     return ""
 
 
 def _is_of_postgres(report: StatusReport) -> bool:
     of_postgres = report.error is not None and str(report.error.get("code", "")).split(".")[0] == _OF_POSTGRES
-    return of_postgres and report.phase is Phase.WAITING
+    return of_postgres and report.phase is Phase.WAITING and not is_lost(report)
 
 
 def _parity(report: StatusReport, settings: AlertSettings) -> str:

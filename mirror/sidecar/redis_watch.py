@@ -52,12 +52,12 @@ class RedisWatch:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_STOP_SECONDS)
+        self._client.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self.look()
             self._stopping.wait(EVERY)
-        self._client.close()
 
     def look(self) -> RedisReport:
         """Look now. What has changed since the last look, that it is away or there again, is logged."""

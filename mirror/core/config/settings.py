@@ -178,7 +178,7 @@ class Settings:
     above whose values a move sets it."""
     http: str | None = None
     """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
-    alerts: AlertSettings = AlertSettings()
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()

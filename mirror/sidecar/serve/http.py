@@ -142,20 +142,7 @@ class _Server(ThreadingHTTPServer):
 
     def is_named_by(self, host: str) -> bool:
         """Whether a request's ``Host`` is a name that no stranger can have lead here."""
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-        except ValueError:
-            return False
-        if name in ("localhost", self.named.lower()) or _address_in(name) is not None:
-            return True
-        if self._is_loopback or not name:
-            return False
-        return "." not in name or name.endswith(PRIVATE) or name == socket.gethostname().lower()
-
-    @property
-    def _is_loopback(self) -> bool:
-        bound = _address_in(str(self.server_address[0]))
-        return bound is None or bound.is_loopback
+        return is_safe(host, self.named, str(self.server_address[0]), socket.gethostname())
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A bug, or no more threads: one line in the log, and the others go on."""
@@ -223,6 +210,24 @@ class _Request(BaseHTTPRequestHandler):
 
 def _health(found: health.Health) -> tuple[int, str, bytes]:
     return found.code, _JSON, msgspec.json.encode(found)
+
+
+def is_safe(host: str, given: str, bound: str, own: str) -> bool:
+    """Whether ``host``, of a request, is a name that no stranger can have lead to this server.
+
+    ``given``: the HOST of :class:`Address`. ``bound``: the address that is served, in numbers. ``own``: this machine's
+    name.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return False
+    if name in ("localhost", given.lower()) or _address_in(name) is not None:
+        return True
+    at = _address_in(bound)
+    if not name or at is None or at.is_loopback:
+        return False
+    return "." not in name or name.endswith(PRIVATE) or name == own.lower()
 
 
 def _address_in(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
