@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from mirror.cli.options import (
     postgres_of,
     schema_of,
 )
-from mirror.cli.output import print_line, print_table, text
+from mirror.cli.output import names_apart, print_line, print_table, text
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, StateError
@@ -158,22 +158,6 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
         _render_notes(names[report.source], report, console)
     for line, well in around_lines(around):
         print_line(console, line, style="" if well else "red")
-
-
-def names_apart(sources: Iterable[str]) -> dict[str, str]:
-    """A short name for each path: that of the file, with as many of its folders as make it differ from the others."""
-    paths = {source: Path(source).parts for source in sources}
-    return {
-        source: _shortest(parts, [other for other in paths.values() if other != parts])
-        for source, parts in paths.items()
-    }
-
-
-def _shortest(parts: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
-    for number in range(1, len(parts)):
-        if all(other[-number:] != parts[-number:] for other in others):
-            return str(Path(*parts[-number:]))
-    return str(Path(*parts))
 
 
 def _render_notes(name: str, report: StatusReport, console: Console) -> None:

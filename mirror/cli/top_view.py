@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -17,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mirror.cli.around import around_lines, reads_text
-from mirror.cli.output import text
+from mirror.cli.output import names_apart, text
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import AroundReport, Phase, StatusReport
 
@@ -73,6 +72,8 @@ class View:
     ended: bool = False
     lines: dict[str, Line] = field(default_factory=dict)
     around: AroundReport = field(default_factory=AroundReport)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By source: a short name that no other has."""
     _at: float = 0.0
 
     def key(self, key: str) -> None:
@@ -124,7 +125,7 @@ class View:
                 line.rates = [*line.rates, line.commits][-_KEPT:]
             line.lags = [*line.lags, report.lag_seconds][-_KEPT:]
             lines[report.source] = line
-        self.lines, self.around = lines, moment.around
+        self.lines, self.around, self.names = lines, moment.around, names_apart(lines)
         self.chosen = min(self.chosen, max(0, len(self.shown()) - 1))
 
     def shown(self) -> list[Line]:
@@ -184,7 +185,7 @@ class View:
             report = line.report
             more = [text(bars(line.lags[-20:]), "blue"), text(_parity(report))] if wide else []
             table.add_row(
-                text(f"{'›' if at == self.chosen else ' '} {Path(report.source).name}"),
+                text(f"{'›' if at == self.chosen else ' '} {self.names[report.source]}"),
                 text(report.phase.value, _colour(report)),
                 text(duration(report.lag_seconds)),
                 text(f"{line.commits:,.0f}"),
@@ -206,7 +207,7 @@ class View:
             parts.append(text(f"reads of programs: {reads_text(report)}", "dim"))
         if (load := loads.get(report.source)) is not None and self.open:
             tables = sorted(load.tables.items(), key=lambda item: -sum(item[1]))[: max(3, height // 3)]
-            parts.append(text(f"{Path(report.source).name}, rows of the last five minutes:", "dim"))
+            parts.append(text(f"{self.names[report.source]}, rows of the last five minutes:", "dim"))
             parts += [text(f"  {name}: {i:,} inserted, {u:,} updated, {d:,} deleted") for name, (i, u, d) in tables]
             if not tables:
                 parts.append(text("  nothing was written"))
