@@ -40,6 +40,7 @@ class RedisWatch:
         self._client = get_redis_client(self._address)
         self._around = around
         self._around.redis = RedisReport(place=self._address.place)
+        self._bug = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="redis watch", daemon=True)
 
@@ -56,7 +57,12 @@ class RedisWatch:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # a bug, which must not end it, and is logged once
+                if repr(error) != self._bug:
+                    logger.exception("{} could not be looked at", self._address.place)
+                self._bug = repr(error)
             self._stopping.wait(EVERY)
 
     def look(self) -> RedisReport:

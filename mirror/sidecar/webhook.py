@@ -67,7 +67,7 @@ class Webhook:
         try:
             connection.request("POST", self._address.path, body, headers)
             code = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             detail = f"{type(error).__name__}: {error}" if not isinstance(error, TimeoutError) else "no answer in time"
             raise MirrorError("tell the webhook", self.place, detail, next_step=_STEP, retryable=True) from error
         finally:
@@ -95,6 +95,7 @@ class Alerts:
         self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
         self._logged = False
+        self._bug = ""
         self._around.alerts = AlertsReport(place=self._webhook.place)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
@@ -113,8 +114,10 @@ class Alerts:
         while not self._stopping.wait(LOOK_SECONDS):
             try:
                 self.turn(self._find())
-            except Exception:  # a bug, which must not end it
-                logger.exception("what is to be told to the webhook could not be found out")
+            except Exception as error:  # a bug, which must not end it, and is logged once
+                if repr(error) != self._bug:
+                    logger.exception("what is to be told to the webhook could not be found out")
+                self._bug = repr(error)
 
     def turn(self, found: Found) -> None:
         """Look at what holds, and tell what is to be told, if it is time."""
