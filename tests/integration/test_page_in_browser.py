@@ -31,7 +31,7 @@ def texts(page: Page, selector: str) -> list[str]:
     """Of the elements that are seen."""
     found: list[str] = page.value(
         f"[...document.querySelectorAll({selector!r})]"
-        ".filter((one) => one.checkVisibility()).map((one) => one.innerText)"
+        ".filter((one) => one.checkVisibility()).map((one) => one.textContent.trim())"
     )
     return found
 
@@ -90,7 +90,8 @@ def test_few_and_many(made_up: MadeUp, page: Page) -> None:
     """One is a card; many are lines, the worst first, that are filtered, ordered and opened."""
     number = made_up.count
     page.open(made_up.url)
-    until(lambda: page.value("document.querySelectorAll('.source').length") == number)
+    until(lambda: texts(page, "#when")[0].startswith("as of"))
+    assert page.value("document.querySelectorAll('.source').length") == number
     for width in WIDTHS:
         page.resize(width)
         assert fits(page), width
