@@ -76,7 +76,7 @@ function plot(figure, seconds, now, pick, empty, shown) {
   values.forEach((value, at) => {
     if (value === null) { pen = "M"; return; }
     path += `${pen}${at} ${most ? (100 - 96 * value / most).toFixed(1) : 100}`;
-    if (pen === "M") path += `h0.01`;
+    if (pen === "M") path += "h.9";
     pen = "L";
   });
   const name = "http://www.w3.org/2000/svg";
