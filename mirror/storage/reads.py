@@ -7,7 +7,6 @@ each source's mirror can be told its own (:mod:`mirror.storage.reporting`).
 from __future__ import annotations
 
 import os
-from collections import Counter
 from enum import StrEnum
 from typing import TypeVar
 
@@ -77,8 +76,9 @@ class ReadCounts:
 
     def start_over(self) -> None:
         """Count from 0. In a process that was forked: its parent's reads are not its own."""
-        self._counts: Counter[tuple[str, str, Reason]] = Counter()
-        self._shadows: Counter[tuple[str, Shadow, str]] = Counter()
+        # Each count is in a list of its own: one look at a dictionary a read, where adding to it takes two.
+        self._counts: dict[tuple[str, str, Reason], list[int]] = {}
+        self._shadows: dict[tuple[str, Shadow, str], list[int]] = {}
 
     def count(self, store: str, reason: Reason, source: str = "") -> None:
         """Count one read that ``store`` (``postgres`` or ``sqlite``) has answered.
@@ -86,12 +86,15 @@ class ReadCounts:
         ``source``: the path of the file that it would have been answered from; empty: there is none here.
         """
         with self._guard:
-            self._counts[source, store, reason] += 1
+            count = self._counts.get((source, store, reason))
+            if count is None:
+                count = self._counts[source, store, reason] = [0]
+            count[0] += 1
 
     def count_shadow(self, result: Shadow, reason: str = "", source: str = "") -> None:
         """Count one shadow read."""
         with self._guard:
-            self._shadows[source, result, reason] += 1
+            self._shadows.setdefault((source, result, reason), [0])[0] += 1
 
     def values(self, source: str | None = None) -> dict[tuple[str, Reason], int]:
         """The counts so far, by store and reason; of one source, or of all."""
@@ -120,9 +123,9 @@ class ReadCounts:
         return "\n".join(lines) + "\n"
 
 
-def _of(source: str | None, counts: Counter[tuple[str, Word, Why]]) -> dict[tuple[Word, Why], int]:
+def _of(source: str | None, counts: dict[tuple[str, Word, Why], list[int]]) -> dict[tuple[Word, Why], int]:
     found: dict[tuple[Word, Why], int] = {}
-    for (at, word, why), number in counts.items():
+    for (at, word, why), (number,) in counts.items():
         if source in (None, at):
             found[word, why] = found.get((word, why), 0) + number
     return found
