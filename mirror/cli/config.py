@@ -15,6 +15,7 @@ from mirror.core.dsn import hide_password
 from mirror.core.errors import StateError
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import remembered_schema
+from mirror.core.web_address import web_address
 
 
 @click.group(
@@ -60,7 +61,7 @@ def schema() -> None:
 
 def report_of(settings: Settings) -> dict[str, Any]:
     """The settings as JSON values: each with ``value`` and ``origin``, by the key that it has in mirror.json."""
-    storage = settings.storage
+    storage, alerts = settings.storage, settings.alerts
     host, port = storage.redis or (None, None)
     values = {
         "postgres.connectionString": settings.dsn and hide_password(settings.dsn),
@@ -72,6 +73,12 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "http": settings.http,
         "log.format": settings.log.format,
         "log.level": settings.log.level,
+        "alerts.webhook": alerts.webhook and f"{web_address(alerts.webhook, 'alerts.webhook').place}/…",
+        "alerts.holdSeconds": alerts.hold_seconds,
+        "alerts.lagSeconds": alerts.lag_seconds,
+        "alerts.rejects": alerts.rejects,
+        "alerts.parityHours": alerts.parity_hours,
+        "alerts.freeBytes": alerts.free_bytes,
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

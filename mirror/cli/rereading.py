@@ -18,6 +18,8 @@ _LASTING: dict[str, Callable[[Settings], object]] = {
     ],
     "Postgres": lambda settings: settings.dsn,
     "the state directory": lambda settings: settings.state_dir,
+    "alerts": lambda settings: settings.alerts,
+    "Redis": lambda settings: (settings.storage.redis, settings.storage.redis_db),
     "rules for columns and tables": lambda settings: settings.rules,
     "the form of the log": lambda settings: settings.log,
 }

@@ -1,21 +1,24 @@
-"""The status page of ``mirror up``: what it shows of the mirror in this process."""
+"""What ``mirror up`` does for those who operate it: the status page, a look at Redis, and alerts."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from mirror.cli.options import own_schema_command
 from mirror.cli.status import status_of, with_proof
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import StatusReport
+from mirror.sidecar.alerts import Found, conditions
 from mirror.sidecar.pipeline import Pipeline
-from mirror.sidecar.serve.http import Address, Looks, StatusServer
+from mirror.sidecar.serve.http import Address, Looks, StatusServer, free_bytes
 from mirror.sidecar.serve.metrics import Watched
 from mirror.sidecar.service import STALLED_SECONDS
 from mirror.sidecar.status import next_steps
 from mirror.sidecar.supervisor import Supervisor
+from mirror.sidecar.webhook import Alerts
 
 
 @contextmanager
@@ -24,7 +27,7 @@ def serving(settings: Settings, supervisor: Supervisor) -> Iterator[StatusServer
     if settings.http is None:
         yield None
         return
-    server = StatusServer(Address.of(settings.http), _looks(settings, supervisor))
+    server = StatusServer(Address.of(settings.http), looks_of(settings, supervisor))
     try:
         yield server
     finally:
@@ -38,7 +41,42 @@ def report_of(settings: Settings, pipeline: Pipeline) -> StatusReport:
     return with_proof(report, pipeline.task.folder, settings, steps)
 
 
-def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
+@contextmanager
+def watching(settings: Settings, supervisor: Supervisor) -> Iterator[None]:
+    """Look at Redis, and tell the webhook what goes wrong, where these are configured. Raises ``ConfigError``."""
+    with ExitStack() as stack:
+        if settings.storage.redis is not None:
+            from mirror.sidecar.redis_watch import RedisWatch  # takes long to load, and most have none
+
+            redis = RedisWatch(settings.storage, supervisor.around)
+            stack.callback(redis.stop)
+            redis.start()
+        if settings.alerts.webhook is not None:
+            alerts = _alerts(settings, supervisor)
+            stack.callback(alerts.stop)
+            alerts.start()
+        yield
+
+
+def _alerts(settings: Settings, supervisor: Supervisor) -> Alerts:
+    looks = looks_of(settings, supervisor)
+
+    def find() -> Found:
+        return conditions(
+            [one.report for one in looks.watched()],
+            looks.stalled(),
+            free_bytes(looks.state_dir),
+            supervisor.around.redis,
+            settings.alerts,
+        )
+
+    folder = source_folder(settings.state_dir, settings.sources[0])
+    return Alerts(settings.alerts, find, supervisor.around, folder, socket.gethostname())
+
+
+def looks_of(settings: Settings, supervisor: Supervisor) -> Looks:
+    """How the page, and alerts, see the mirror in this process."""
+
     def watched() -> list[Watched]:
         running = {pipeline.status.source: pipeline for pipeline in supervisor.pipelines}
         found = []
@@ -56,4 +94,5 @@ def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
         lambda: {pipeline.status.source: pipeline.status.history() for pipeline in supervisor.pipelines},
         lambda: supervisor.stalled(STALLED_SECONDS),
         settings.state_dir,
+        supervisor.around.report,
     )

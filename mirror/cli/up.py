@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from mirror.cli.options import (
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.cli.rereading import reread
-from mirror.cli.serving import report_of, serving
+from mirror.cli.serving import report_of, serving, watching
 from mirror.core.config.settings import LogSettings, Settings, require_file
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
@@ -162,12 +162,13 @@ def up(
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings))
         try:
-            with serving(settings, mirror) as page:
+            with serving(settings, mirror) as page, ExitStack() as beside:
                 if page is not None:
                     announce(f"Status page: {page.url}")
                 mirror.start()
                 if not once:
                     verifier.start()
+                    beside.enter_context(watching(settings, mirror))
                 gave_up = _run(mirror, signals, ending, partial(_serve, service, line, signals, settings))
         finally:
             service.stops()

@@ -44,6 +44,7 @@ from mirror.core.status import (
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
+from mirror.sidecar.read_tally import ReadTally
 from mirror.sidecar.recent_load import RecentLoad
 from mirror.sidecar.refused import causes
 from mirror.sidecar.rule_notes import begun, rule_notes
@@ -157,6 +158,7 @@ class SourceStatus:
         #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
         self.load = RecentLoad()
+        self.reads = ReadTally()
 
     def has_captured(self, lsn: Lsn) -> None:
         """The spool has everything up to here."""
@@ -378,6 +380,8 @@ class SourceStatus:
             lag_seconds=lag,
             freshness_seconds=round(now - self.committed_at, 3) if self.committed_at else None,
             worst_lag_seconds=None if worst is None else round(worst, 3),
+            reads=self.reads.answers(),
+            shadow_reads=self.reads.shadows(),
         )
         return replace(report, next_steps=next_steps(report))
 

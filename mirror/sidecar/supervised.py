@@ -31,6 +31,7 @@ from mirror.core.backoff import Backoff
 from mirror.core.errors import ControlError, FencedError, MirrorError, SealedError, WayBackLostError
 from mirror.core.faults import Faults
 from mirror.core.sockets import control_path
+from mirror.core.status import AroundReport
 from mirror.postgres.sessions import last_wait
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.control import ControlServer
@@ -85,12 +86,13 @@ class SupervisedSource:
         *,
         restarts: bool,
         options: str = "",
+        around: Callable[[], AroundReport] = AroundReport,
     ) -> None:
         """``schema``: returns the schema that is named for the source now, None: the task's; may raise ``MirrorError``.
         ``link``: as for :class:`Pipeline`.
 
         ``restarts``: start the source again when its file has changed, or when it could not begin. ``options``: what
-        the command that starts it needs besides its name.
+        the command that starts it needs besides its name. ``around``: as for :class:`ControlServer`.
         """
         self.task = task
         self.pipeline: Pipeline | None = None
@@ -105,6 +107,7 @@ class SupervisedSource:
         self._faults = faults
         self._restarts = restarts
         self._options = options
+        self._around = around
         self._server: ControlServer | None = None
         self._guard = threading.Lock()
         self._stopping = False
@@ -233,7 +236,7 @@ class SupervisedSource:
             return
         self.stop_serving()
         try:
-            server = ControlServer(self.task.folder, pipeline)
+            server = ControlServer(self.task.folder, pipeline, self._around)
         except OSError as error:
             place, detail = str(control_path(self.task.folder)), error.strerror or str(error)
             raise ControlError("make the control socket", place, detail, retryable=True) from error

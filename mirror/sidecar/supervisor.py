@@ -19,6 +19,7 @@ from mirror.core.faults import Faults, no_fault
 from mirror.core.folders import resolve, source_folder
 from mirror.core.rules import NO_RULES, Rules
 from mirror.replica.shadow import SAVE_SEGMENTS
+from mirror.sidecar.around import Around
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.source_folder import SourceTask
 from mirror.sidecar.supervised import SupervisedSource
@@ -97,6 +98,8 @@ class Supervisor:
         ]
         self.schemas: dict[Path, str] = {}
         """The schema of each source that has begun."""
+        self.around = Around()
+        """What is around the mirrors, as status has it."""
         restarts = settings.restarts and not settings.resume_only
         self._sources = [
             SupervisedSource(
@@ -106,6 +109,7 @@ class Supervisor:
                 faults,
                 restarts=restarts,
                 options=settings.options,
+                around=self.around.report,
             )
             for task in tasks
         ]

@@ -155,6 +155,40 @@ class LogSection(_Section):
     ) = UNSET
 
 
+class AlertsSection(_Section):
+    """What is told to a webhook, and from when on."""
+
+    webhook: (
+        Annotated[
+            Text,
+            Meta(
+                description="http:// or https://: gets a POST with JSON when something goes wrong, and when it is over."
+                " Where the address itself is a secret, set MIRROR_ALERTS_WEBHOOK instead."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    hold_seconds: (
+        Annotated[float, Meta(ge=0, le=86_400, description="For which it must last, or be over, to be told; 60.")]
+        | UnsetType
+    ) = UNSET
+    lag_seconds: (
+        Annotated[float, Meta(ge=0.1, le=86_400, description="Age of the oldest commit that Postgres lacks; 60.")]
+        | UnsetType
+    ) = UNSET
+    rejects: Annotated[int, Meta(ge=0, le=1_000_000_000, description="Rows that Postgres may lack; 0.")] | UnsetType = (
+        UNSET
+    )
+    parity_hours: (
+        Annotated[float, Meta(ge=0.1, le=87_600, description="Age of the last comparison of all values; 48.")]
+        | UnsetType
+    ) = UNSET
+    free_bytes: (
+        Annotated[int, Meta(ge=0, le=1 << 60, description="That must be free in the state directory; 1000000000.")]
+        | UnsetType
+    ) = UNSET
+
+
 class OlderSection(_Section):
     """``storage.mirror`` in argent.json: where our settings were before mirror.json."""
 
@@ -221,6 +255,7 @@ class MirrorFile(_Section):
         | UnsetType
     ) = UNSET
     log: LogSection | UnsetType = UNSET
+    alerts: AlertsSection | UnsetType = UNSET
     storage: StorageSection | UnsetType = UNSET
     dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
         name="$schema", default=UNSET

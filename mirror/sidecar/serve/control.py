@@ -11,6 +11,7 @@ import socket
 import socketserver
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from io import BufferedReader
 from pathlib import Path
@@ -27,6 +28,8 @@ from mirror.core.messages import (
     Answer,
     AnyRequest,
     Applied,
+    Around,
+    AroundAnswer,
     BeginMove,
     Done,
     EndMove,
@@ -41,6 +44,7 @@ from mirror.core.messages import (
     Marked,
     Reach,
     Reached,
+    Reads,
     Refused,
     Release,
     Repair,
@@ -55,6 +59,7 @@ from mirror.core.messages import (
 from mirror.core.peer import is_trusted, peer_user
 from mirror.core.positions import Lsn, Salts
 from mirror.core.sockets import make_control_path
+from mirror.core.status import AroundReport
 from mirror.sidecar.mailbox import ended
 from mirror.sidecar.pipeline import Pipeline
 
@@ -72,12 +77,15 @@ class ControlServer:
     Thread: its own, and one for each connection.
     """
 
-    def __init__(self, folder: Path, pipeline: Pipeline) -> None:
-        """Start serving; the source's folder must be locked. Raises ``StateError`` if the socket cannot be made."""
+    def __init__(self, folder: Path, pipeline: Pipeline, around: Callable[[], AroundReport] = AroundReport) -> None:
+        """Start serving; the source's folder must be locked. Raises ``StateError`` if the socket cannot be made.
+
+        ``around``: what is around the mirrors of this process.
+        """
         self._path = make_control_path(folder)
         try:
             self._path.unlink(missing_ok=True)  # of a mirror that was killed: we hold its lock now
-            self._server = _Server(self._path, pipeline)
+            self._server = _Server(self._path, pipeline, around)
             self._inode = self._path.stat().st_ino
         except OSError as error:
             step = "remove what is there, or choose another --state-dir"
@@ -114,8 +122,8 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, path: Path, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
+    def __init__(self, path: Path, pipeline: Pipeline, around: Callable[[], AroundReport]) -> None:
+        self.pipeline, self.around = pipeline, around
         self._guard = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._strangers: set[int] = set()
@@ -287,6 +295,11 @@ class _Connection(socketserver.StreamRequestHandler):
                 return Done()
             case Agree(since, timeout, touched, after):
                 return Agreed(_result(requests.agree(since, touched, after), timeout))
+            case Reads():
+                pipeline.status.reads.add(request)
+                return Done()
+            case Around():
+                return AroundAnswer(self.server.around())
             case Hook():
                 return Done()
 

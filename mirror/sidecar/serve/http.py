@@ -10,9 +10,17 @@
 ``/readyz``        whether all sources are where they should be: the same
 =================  ==========================================================================================
 
+With ``?source=PATH``, once or more, ``/history.json`` has these sources alone.
+
 Everything is read, nothing can be changed. Table names and paths are shown, no row and no password; there is no login,
-so the address is this machine's own unless another is given. Requests that name another host than the address are
-refused: a page of somebody else's, whose name leads here, could read the answers otherwise.
+so the address is this machine's own unless another is given.
+
+**The name in the request.** Who can reach the address may read; a browser can be made to read for somebody who cannot:
+a page of theirs, whose name then leads here (DNS rebinding), is of one origin with this. So a request's ``Host`` must
+be a name that no stranger can have lead here: an address in numbers, ``localhost``, or the HOST that was given. Where
+the address is not the loopback's, also this machine's name, a name without a dot (a service of Compose, a Pod), and
+those that exist in private networks alone (:data:`PRIVATE`). Behind any other name the server is asked by giving that
+name as HOST.
 """
 
 from __future__ import annotations
@@ -26,18 +34,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import msgspec
 from loguru import logger
 
 from mirror.core.errors import ConfigError
-from mirror.core.status import StatusDocument, encode
+from mirror.core.status import AroundReport, StatusDocument, encode
 from mirror.sidecar.serve import health, metrics
 from mirror.sidecar.serve.metrics import Watched
 
 #: Where it is served if only a port is given.
 LOOPBACK = "127.0.0.1"
+#: What names end with that nobody can register: RFC 6762, RFC 8375, what ICANN keeps for private use, and Kubernetes'.
+PRIVATE = (".local", ".internal", ".home.arpa", ".localhost", ".svc")
 #: Seconds in which a request must come, and its answer be read.
 _PATIENCE = 10.0
 _PAGE = {
@@ -45,6 +55,7 @@ _PAGE = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
+_NOT_NAMED = b"the name in the request is not this server's: give it as HOST with --http HOST:PORT, or ask by address\n"
 _JSON = "application/json; charset=utf-8"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -64,6 +75,8 @@ class Looks(NamedTuple):
     stalled: Callable[[], Iterable[str]]
     """Sources whose loop does not turn."""
     state_dir: Path
+    around: Callable[[], AroundReport] = AroundReport
+    """What is around the mirrors of this process."""
 
 
 class Address(NamedTuple):
@@ -128,15 +141,8 @@ class _Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
 
     def is_named_by(self, host: str) -> bool:
-        """Whether a request's ``Host`` is this server: its address, any address of numbers, or localhost."""
-        name = urlsplit(f"//{host}").hostname or ""
-        if name in ("localhost", self.named.lower()):
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
+        """Whether a request's ``Host`` is a name that no stranger can have lead here."""
+        return is_safe(host, self.named, str(self.server_address[0]), socket.gethostname())
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A bug, or no more threads: one line in the log, and the others go on."""
@@ -160,29 +166,32 @@ class _Request(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         try:
             if not self.server.is_named_by(self.headers.get("Host", "")):
-                self._send(421, "text/plain; charset=utf-8", b"this name is not this server's\n", body=body)
+                self._send(421, "text/plain; charset=utf-8", _NOT_NAMED, body=body)
                 return
-            code, kind, content = self._content(urlsplit(self.path).path)
+            code, kind, content = self._content(urlsplit(self.path))
             self._send(code, kind, content, body=body)
         except (ConnectionError, TimeoutError):
             self.close_connection = True  # the client has gone
 
-    def _content(self, path: str) -> tuple[int, str, bytes]:
-        looks = self.server.looks
+    def _content(self, asked: SplitResult) -> tuple[int, str, bytes]:
+        looks, path = self.server.looks, asked.path
         if path in _PAGE:
             name, kind = _PAGE[path]
             return 200, kind, files("mirror.sidecar.serve").joinpath("page", name).read_bytes()
         if path == "/status.json":
-            return 200, _JSON, encode(StatusDocument(sources=[one.report for one in looks.watched()]))
+            around, reports = looks.around(), [one.report for one in looks.watched()]
+            return 200, _JSON, encode(StatusDocument(sources=reports, redis=around.redis, alerts=around.alerts))
         if path == "/history.json":
-            return 200, _JSON, msgspec.json.encode({"version": 1, "sources": looks.history()})
+            wanted = parse_qs(asked.query).get("source")
+            found = {source: seen for source, seen in looks.history().items() if wanted is None or source in wanted}
+            return 200, _JSON, msgspec.json.encode({"version": 1, "sources": found})
         if path == "/metrics":
-            return 200, *metrics.text_of(looks.watched, self.headers.get("Accept", ""))
+            return 200, *metrics.text_of(looks.watched, self.headers.get("Accept", ""), looks.around(), looks.stalled)
         if path == "/healthz":
             return _health(health.healthy(looks.stalled()))
         if path == "/readyz":
             reports = [one.report for one in looks.watched()]
-            return _health(health.ready(reports, looks.stalled(), _free(looks.state_dir)))
+            return _health(health.ready(reports, looks.stalled(), free_bytes(looks.state_dir), looks.around().redis))
         return 404, "text/plain; charset=utf-8", b"there is no such page\n"
 
     def _send(self, code: int, kind: str, content: bytes, *, body: bool) -> None:
@@ -203,7 +212,33 @@ def _health(found: health.Health) -> tuple[int, str, bytes]:
     return found.code, _JSON, msgspec.json.encode(found)
 
 
-def _free(folder: Path) -> int | None:
+def is_safe(host: str, given: str, bound: str, own: str) -> bool:
+    """Whether ``host``, of a request, is a name that no stranger can have lead to this server.
+
+    ``given``: the HOST of :class:`Address`. ``bound``: the address that is served, in numbers. ``own``: this machine's
+    name.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return False
+    if name in ("localhost", given.lower()) or _address_in(name) is not None:
+        return True
+    at = _address_in(bound)
+    if not name or at is None or at.is_loopback:
+        return False
+    return "." not in name or name.endswith(PRIVATE) or name == own.lower()
+
+
+def _address_in(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes that are free where a folder is; None: not known."""
     try:
         found = os.statvfs(folder)
     except OSError:
