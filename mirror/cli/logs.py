@@ -39,7 +39,7 @@ import click
 from loguru import logger
 
 from mirror.cli.output import printable
-from mirror.core.config.settings import LogSettings
+from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import MirrorError
 from mirror.core.redaction import redacted
 

@@ -37,7 +37,8 @@ from mirror.cli.options import (
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.cli.rereading import reread
 from mirror.cli.serving import report_of, serving, watching
-from mirror.core.config.settings import LogSettings, Settings, require_file
+from mirror.core.config.log_settings import LogSettings
+from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
 from mirror.core.notify import Notifier

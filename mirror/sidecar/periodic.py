@@ -115,11 +115,11 @@ def line_of(
     phases = Counter(str(report.phase) for report in reports)
     if not_begun:
         phases["could not begin"] = len(not_begun)
-    phase = ", ".join(name if one else f"{number} {name}" for name, number in phases.most_common())
+    where = ", ".join(name if one else f"{number} {name}" for name, number in phases.most_common())
     if one:
-        parts = [f"{_name(reports[0]) if reports else not_begun[0][0]}: {phase}"]
+        parts = [f"{_name(reports[0]) if reports else not_begun[0][0]}: {where}"]
     else:
-        parts = [f"{phases.total()} sources: {phase}"]
+        parts = [f"{phases.total()} sources: {where}"]
     if worst is None:
         parts.append("lag unknown")
     elif one:

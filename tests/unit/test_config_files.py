@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.core.config.mirror_json import MirrorFile, json_schema, problems, read_mirror_file
+from mirror.core.config.mirror_json import json_schema, problems, read_mirror_file
+from mirror.core.config.sections import MirrorFile
 from mirror.core.errors import ConfigError
 
 EVERYTHING = {

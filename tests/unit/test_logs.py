@@ -23,7 +23,7 @@ from loguru import logger
 
 from mirror.cli import logs
 from mirror.cli.logs import MOST, SECONDS, Limits, announce, complain, end_log, log_to, start_log, take_over
-from mirror.core.config.settings import LogSettings
+from mirror.core.config.log_settings import LogSettings
 from mirror.core.errors import SinkError, SourceError
 from mirror.core.redaction import remember_secret
 from mirror.core.status import Phase, ProgressReport, StatusReport

@@ -33,8 +33,7 @@ key of mirror.json                     the places that can set it; the first one
 ``tables``                             mirror.json > no rules
 ``cutover.sequences``                  mirror.json > none
 ``http``                               ``--http`` of `mirror up` > mirror.json > none: nothing is served
-``log.format``                         ``--log-format`` of `mirror up` > mirror.json > text
-``log.level``                          ``--log-level`` of `mirror up` > mirror.json > info
+``log.format``, ``log.level``          ``--log-format``, ``--log-level`` of `mirror up` > mirror.json > text, info
 ``alerts.webhook``                     ``MIRROR_ALERTS_WEBHOOK`` > mirror.json > none: nothing is told
 ``alerts.holdSeconds``                 mirror.json > 60
 ``alerts.lagSeconds``                  mirror.json > 60
@@ -68,6 +67,7 @@ from typing import Any
 
 from mirror.core.config.alert_settings import THRESHOLDS, AlertSettings
 from mirror.core.config.argent_json import state_folder, variable
+from mirror.core.config.log_settings import LogSettings, log_settings
 from mirror.core.config.lookup import READ, ConfigFile, Found, absolute, find_files
 from mirror.core.config.notes import Note, notes
 from mirror.core.dsn import without_password
@@ -159,16 +159,6 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class LogSettings:
-    """How `mirror up` logs."""
-
-    format: str = "text"
-    """text, or json: one object a line."""
-    level: str = "info"
-    """debug, info, warning or error: the least that is logged."""
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one command."""
 
@@ -191,7 +181,7 @@ class Settings:
     above whose values a move sets it."""
     http: str | None = None
     """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
-    log: LogSettings = LogSettings()
+    log: LogSettings = field(default_factory=LogSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
@@ -304,10 +294,8 @@ def load_settings(
     origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
     http = _text(read.ours, "http")
     origins["http"] = f"{read.mirror_path}: http" if http else "default"
-    said = {name: text for name in ("format", "level") if (text := _text(read.ours, "log", name))}
-    log = LogSettings(**said)
-    for name in ("format", "level"):
-        origins[f"log.{name}"] = f"{read.mirror_path}: log.{name}" if name in said else "default"
+    log, of_log = log_settings(read.ours, str(read.mirror_path))
+    origins |= of_log
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
