@@ -137,7 +137,7 @@ def line_of(
     more = f" (and {len(steps) - 1} more: `mirror status`)" if len(steps) > 1 else ""
     parts.append(f"next: {following}{more}")
     fields: dict[str, Any] = {
-        "phase": phase,
+        "phase": where,
         "lag_seconds": None if worst is None else worst[0],
         "rejects": rejects,
         "commits": commits,

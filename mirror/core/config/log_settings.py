@@ -17,8 +17,10 @@ class LogSettings:
 
 
 def log_settings(file: Any, place: str) -> tuple[LogSettings, dict[str, str]]:
-    """What a file says of the log, and where each setting comes from. ``file``: None: there is none; ``place``: its
-    path."""
+    """What a file says of the log, and where each setting comes from.
+
+    ``file``: None: there is none. ``place``: its path.
+    """
     section = getattr(file, "log", None)
     said = {name: text for name in asdict(LogSettings()) if isinstance(text := getattr(section, name, None), str)}
     origins = {f"log.{name}": f"{place}: log.{name}" if name in said else "default" for name in asdict(LogSettings())}

@@ -1,8 +1,8 @@
 """Reads mirror.json, and says what is wrong in it.
 
 Values are checked against the classes of :mod:`~mirror.core.config.sections`, and ``mirror config schema`` prints those
-as a JSON schema. All errors of a file are reported at once, each with its path, what was found, and what was expected; for
-an unknown key, the key that was probably meant. Loading this module loads msgspec, so it is imported only where a
+as a JSON schema. All errors of a file are reported at once, each with its path, what was found, and what was expected;
+for an unknown key, the key that was probably meant. Loading this module loads msgspec, so it is imported only where a
 file is there.
 """
 
