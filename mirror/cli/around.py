@@ -11,7 +11,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
 from mirror.core.errors import MirrorError
 from mirror.core.folders import source_folder
-from mirror.core.status import AlertsReport, AroundReport, RedisReport, StatusReport
+from mirror.core.status import AlertsReport, AroundReport, Phase, RedisReport, StatusReport
 
 
 def reads_text(report: StatusReport) -> str:
@@ -25,11 +25,13 @@ def reads_text(report: StatusReport) -> str:
     return "; ".join(parts)
 
 
-def around_of(sources: Iterable[Path], settings: Settings) -> AroundReport:
-    """What is around the mirrors: the first that answers says it."""
-    for source in sources:
-        with suppress(MirrorError), ControlClient(source_folder(settings.state_dir, source)) as client:
-            return client.around()
+def around_of(reports: Iterable[StatusReport], settings: Settings) -> AroundReport:
+    """What is around the mirrors: the first that answers says it. One that did not answer is not asked again."""
+    for report in reports:
+        if report.phase is not Phase.SILENT:
+            folder = source_folder(settings.state_dir, Path(report.source))
+            with suppress(MirrorError), ControlClient(folder) as client:
+                return client.around()
     return AroundReport()
 
 

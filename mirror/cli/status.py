@@ -128,7 +128,7 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     # All at once: a mirror that does not answer takes seconds, for each of its sources.
     with ThreadPoolExecutor(min(len(sources), _AT_ONCE)) as asking:
         reports = list(asking.map(partial(status_of, settings=settings), sources))
-    around = around_of(sources, settings)
+    around = around_of(reports, settings)
     if as_json:
         document = encode(StatusDocument(sources=reports, redis=around.redis, alerts=around.alerts))
         click.echo(msgspec.json.format(document, indent=2).decode())

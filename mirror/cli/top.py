@@ -74,7 +74,7 @@ def top(settings: Settings, debug: bool, every: float) -> None:
                 reports = list(asking.map(partial(status_of, settings=settings), sources))
                 if (opened := view.opened()) is not None:
                     loads = _load(settings, Path(opened))
-                view.take(Moment(time.monotonic(), reports, loads, around_of(sources, settings)))
+                view.take(Moment(time.monotonic(), reports, loads, around_of(reports, settings)))
                 due = began + max(every, MOST_OFTEN * (time.monotonic() - began))
             live.update(view.render(loads, console.width, console.height), refresh=True)
             if select.select([descriptor], [], [], max(0.0, due - time.monotonic()))[0]:
