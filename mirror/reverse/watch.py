@@ -83,6 +83,7 @@ class StrayWatch:
     def describe(self, targets: Mapping[str, Target]) -> None:
         """The tables of the file may be others."""
         self._files = {name: FileRows(self._writer, target) for name, target in targets.items()}
+        self._looked = -1  # so each of them is in doubt, if any is
 
     def ask(self) -> None:
         """Look who has the file open, if a program has written to it."""
