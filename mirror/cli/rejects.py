@@ -126,7 +126,7 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
             schema = schema_of(settings, source)
             with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as mirror:
                 deadline = time.monotonic() + timeout
-                # What was repaired a moment ago would be sent as it was. (Of a moved source nothing is sent: see retry.)
+                # What was repaired a moment ago would be sent as it was. (A moved source refuses, and answers no wait.)
                 if mirror.status().reverse is None and not mirror.wait(timeout):
                     late = f"what is committed is not in Postgres after {timeout:g} s"
                     step = "retry, or give it more by --timeout"
