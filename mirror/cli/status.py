@@ -46,6 +46,8 @@ from mirror.sidecar.status import kept_report, next_steps
 
 #: Mirrors that are asked at the same time.
 _AT_ONCE = 256
+#: Seconds for which a mirror that has only begun to follow is waited for, and between two questions.
+MEASURE_SECONDS, MEASURE_PAUSE = 30.0, 0.1
 
 
 @click.command(
@@ -248,6 +250,20 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
     else:
         steps = [silent.next_step] if silent.next_step else []
     return with_proof(replace(report, configuration=settings.problem), folder, settings, steps)
+
+
+def measured(source: Path, settings: Settings) -> StatusReport:
+    """The status, with a lag where the mirror follows: just started, it is waited for until it has caught up once.
+
+    Without one after ``MEASURE_SECONDS``.
+    """
+    deadline = time.monotonic() + MEASURE_SECONDS
+    while True:
+        report = status_of(source, settings)
+        known = report.phase is not Phase.FOLLOWING or report.worst_lag_seconds is not None
+        if known or time.monotonic() > deadline:
+            return report
+        time.sleep(MEASURE_PAUSE)
 
 
 def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Sequence[str]) -> StatusReport:

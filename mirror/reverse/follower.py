@@ -117,7 +117,6 @@ class ReverseFollower:
             self.close()
             raise
         self._checked_at = self._asked_at = 0.0
-        self._suspects: dict[str, None] = {}
         self._locked_out = False
 
     @classmethod
@@ -153,7 +152,7 @@ class ReverseFollower:
     @property
     def suspects(self) -> list[str]:
         """The processes that had the file open when the last strays were noticed."""
-        return list(self._suspects)
+        return list(self._watch.suspects)
 
     def is_wanted(self, *, at_once: bool) -> bool:
         """Whether the source is still sealed, as of now or a moment ago. Raises ``SealedError`` if it was finalized."""
@@ -284,10 +283,8 @@ class ReverseFollower:
 
     def _look(self, before: Side) -> None:
         """Look for strays, if it is time."""
-        suspects = self._watch.suspects
         if self._watch.look(before, self._snapshot):
             before.release()
-            self._suspects = suspects
             self._count()
             self._next.conn.execute(
                 "UPDATE mirror.reverse SET file = $2::text WHERE source_id = $1::bigint",
@@ -359,7 +356,6 @@ class ReverseFollower:
             writer.commit()
             if guard is not None:
                 guard.done()
-                self._suspects = self._watch.suspects
             return batch.applied
         except BaseException:
             writer.roll_back()

@@ -47,7 +47,7 @@ def _by_descriptor(names: Collection[str]) -> Iterator[int]:
 def _has_open(pid: int, files: Collection[tuple[int, int]]) -> bool:
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder):
-        with suppress(FileNotFoundError):  # closed meanwhile
+        with suppress(OSError):  # closed meanwhile, or on a file system that answers nobody else
             found = os.stat(f"{folder}/{name}")
             if (found.st_dev, found.st_ino) in files:
                 return True

@@ -114,6 +114,7 @@ def world(folder: Path, dsn: str, writer: Writer, database: Path) -> Iterator[Wo
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", seams(FORWARD))
 def test_advance(world: World, seam: str) -> None:
     at = FORWARD.index(seam) // 2
@@ -129,6 +130,7 @@ def test_advance(world: World, seam: str) -> None:
     world.require_equal()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", seams(BACK))
 def test_rollback(world: World, seam: str) -> None:
     world.run("advance", "--acknowledge", "backups")
@@ -139,6 +141,7 @@ def test_rollback(world: World, seam: str) -> None:
     world.write()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", quick("in keep", among=["in seal", "before keep", "in keep", "before end"]))
 def test_advance_that_puts_triggers_into_the_file(world: World, seam: str) -> None:
     world.kill(f"cutover:{seam}", "advance", "--acknowledge", "backups", "--fence", "abort")
@@ -150,6 +153,7 @@ def test_advance_that_puts_triggers_into_the_file(world: World, seam: str) -> No
     world.require_equal()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", quick("in open", among=["before open", "in open", "before unseal", "in unseal"]))
 def test_rollback_with_triggers_in_the_file(world: World, seam: str) -> None:
     world.run("advance", "--acknowledge", "backups", "--fence", "abort")
@@ -164,6 +168,7 @@ def test_rollback_with_triggers_in_the_file(world: World, seam: str) -> None:
     world.write()
 
 
+@pytest.mark.slow
 def test_rollback_that_fails_shuts_the_file_again(world: World) -> None:
     world.run("advance", "--acknowledge", "backups", "--fence", "abort")
     world.kill("cutover:in open", "rollback")
@@ -175,6 +180,7 @@ def test_rollback_that_fails_shuts_the_file_again(world: World) -> None:
     world.run("strays", "--adopt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", quick("cutover:in seal", among=FORWARD[2 * SEAL + 1 :]))
 def test_rollback_of_an_advance_that_was_killed(world: World, seam: str) -> None:
     world.kill(seam, "advance", "--acknowledge", "backups")
@@ -208,6 +214,7 @@ def test_a_command_that_was_killed_leaves_nothing_that_grows(world: World, datab
     assert not world.phase()["left"]
 
 
+@pytest.mark.slow
 def test_what_is_written_during_the_comparison_is_compared_meanwhile(world: World, database: Path, dsn: str) -> None:
     """So that little is left for when programs wait; and what differs is found."""
     world.kill("cutover:in watch", "advance", "--acknowledge", "backups")

@@ -100,6 +100,7 @@ def test_finalize(world: World, seam: str) -> None:
     assert "that was done" in world.cli.run("cutover", "finalize").error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", quick("rollback", among=["rollback", "advance"]))
 def test_another_command(world: World, command: str) -> None:
     world.kill("cutover:before finalize", "finalize")
@@ -112,6 +113,7 @@ def test_another_command(world: World, command: str) -> None:
     assert world.cli.run("wait", "--timeout", LIMIT).code == 0 and world.cli.run("parity").code == 0
 
 
+@pytest.mark.slow
 def test_only_one_of_them_wins(world: World, dsn: str) -> None:
     """An end that was begun before a rollback, and a rollback that was begun before an end."""
     with connect(dsn, raw=True) as conn:

@@ -124,6 +124,7 @@ def test_its_schema_is_taken_away(house: House) -> None:
     assert len(house.errors()) == 1
 
 
+@pytest.mark.slow
 def test_its_place_in_postgres_is_taken_away(house: House) -> None:
     """For the mirror this is as if another had taken the source over: it does not take it back by itself."""
     house.start()

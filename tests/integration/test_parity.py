@@ -406,6 +406,7 @@ def test_an_empty_table_and_an_empty_source(world: World) -> None:
 # -------------------------------------------------------------------------------------- damage
 
 
+@pytest.mark.few(25)
 @pytest.mark.parametrize(
     ("damage", "column", "source_value", "target_value"),
     [
@@ -622,6 +623,7 @@ KEYS: dict[str, tuple[str, Columns, list[str] | None, list[tuple[Any, ...]]]] = 
 }
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("kind", KEYS)
 def test_keys(world: World, kind: str, way: str) -> None:
     """For each kind of key: equal where it is equal, and each damage found in its slice."""

@@ -270,6 +270,7 @@ ALTERED = r"table public\.counts was altered"
 OFF = r"triggers of public\.counts"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -563,6 +564,7 @@ def test_a_table_is_altered_while_the_mirror_reads_it(way: Way) -> None:
         assert way.rows("SELECT n FROM counts WHERE name = 'a'") == [[9]]
 
 
+@pytest.mark.slow
 def test_known_strays_of_a_table_that_is_truncated(way: Way) -> None:
     with watching(way) as follower:
         way.writer.run("UPDATE loose SET w = 'astray' WHERE w = 'a'")
@@ -576,6 +578,7 @@ def test_known_strays_of_a_table_that_is_truncated(way: Way) -> None:
         throw_away(way, follower)
 
 
+@pytest.mark.slow
 def test_a_table_that_is_truncated_just_before_it_is_compared(way: Way) -> None:
     """An earlier snapshot shows it empty, which says nothing of the file."""
     with watching(way) as follower:

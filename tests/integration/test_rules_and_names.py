@@ -180,6 +180,7 @@ RENAMES: dict[str, tuple[Sequence[str], str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "key"),
     [
@@ -254,6 +255,7 @@ REBUILDS: dict[str, Sequence[str]] = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("key", "how"),
     quick(("", "dropped, renamed"), ("WITHOUT ROWID", "set aside"), among=product(["", "WITHOUT ROWID"], REBUILDS)),
@@ -332,6 +334,7 @@ def test_rules_that_mean_nothing(mirror: Mirror, source: Writer) -> None:
         assert all(rails[f"rule {name}"]["level"] == "note" for name in names)
 
 
+@pytest.mark.slow
 def test_all_columns_of_a_table_are_left_out(mirror: Mirror, source: Writer) -> None:
     """Its rows are there, without values."""
     source.run("CREATE TABLE t(a TEXT, rowid INT)", f"INSERT INTO t VALUES ('{SECRET}', 1), ('{SECRET}', 1)")
