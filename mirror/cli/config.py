@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mirror.cli.options import common, help_end, json_option
+from mirror.core.config.change_options import ChangeOptions
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, SourceSettings
 from mirror.core.dsn import hide_password
 from mirror.core.errors import StateError
@@ -70,6 +71,7 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "tables": dict(settings.tables),
         "cutover.sequences": {name: list(columns) for name, columns in settings.sequences.items()},
         "http": settings.http,
+        **{f"changes.{key}": value for key, value in (settings.changes or ChangeOptions()).values()},
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

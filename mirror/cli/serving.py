@@ -9,6 +9,7 @@ from mirror.cli.options import own_schema_command
 from mirror.cli.status import status_of, with_proof
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
+from mirror.sidecar.changes.hub import Changes
 from mirror.sidecar.serve.http import Address, Looks, StatusServer
 from mirror.sidecar.serve.metrics import Watched
 from mirror.sidecar.service import STALLED_SECONDS
@@ -17,19 +18,19 @@ from mirror.sidecar.supervisor import Supervisor
 
 
 @contextmanager
-def serving(settings: Settings, supervisor: Supervisor) -> Iterator[StatusServer | None]:
+def serving(settings: Settings, supervisor: Supervisor, changes: Changes | None) -> Iterator[StatusServer | None]:
     """Serve the page, if that is wanted, until the end of the block. Raises ``ConfigError``."""
     if settings.http is None:
         yield None
         return
-    server = StatusServer(Address.of(settings.http), _looks(settings, supervisor))
+    server = StatusServer(Address.of(settings.http), _looks(settings, supervisor, changes))
     try:
         yield server
     finally:
         server.close()
 
 
-def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
+def _looks(settings: Settings, supervisor: Supervisor, changes: Changes | None) -> Looks:
     def watched() -> list[Watched]:
         running = {pipeline.status.source: pipeline for pipeline in supervisor.pipelines}
         found = []
@@ -49,4 +50,5 @@ def _looks(settings: Settings, supervisor: Supervisor) -> Looks:
         lambda: {pipeline.status.source: pipeline.status.history() for pipeline in supervisor.pipelines},
         lambda: supervisor.stalled(STALLED_SECONDS),
         settings.state_dir,
+        changes,
     )

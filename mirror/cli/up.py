@@ -20,6 +20,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
+from mirror.cli.changes import changes_of
 from mirror.cli.options import (
     Patience,
     advise_replacing,
@@ -117,7 +118,11 @@ def up(
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
     reload = signal.SIGHUP if notifier.is_heard else None
-    with Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals, postgres_of(settings) as dsn:
+    with (
+        Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
+        postgres_of(settings) as dsn,
+        changes_of(settings, dsn) as changes,
+    ):
         click.echo(f"Postgres: {hide_password(dsn)}")
         agents = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         profiles = settings.profiles if profile is None else dict.fromkeys(settings.sources, profile)
@@ -135,12 +140,13 @@ def up(
                 restarts=not once,
                 discard_writes=discard_writes,
                 replace_rows=replace_rows,
+                changes=None if changes is None else changes.feed,
             )
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
         try:
-            with serving(settings, mirror) as page:
+            with serving(settings, mirror, changes) as page:
                 if page is not None:
                     click.echo(f"Status page: {page.url}")
                 mirror.start()

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mirror.core.config.argent_json import variable
-from mirror.core.config.settings import load_settings
+from mirror.core.config.settings import StorageSettings, load_settings
 from mirror.core.errors import ConfigError
 
 #: Seconds for one answer, and for a connection.
@@ -78,7 +78,11 @@ def address(config: str | Path | None = None, environment: Mapping[str, str] = o
     ``MIRROR_REDIS_USERNAME`` and ``MIRROR_REDIS_PASSWORD``, so that no file has them. Raises ``ConfigError``.
     """
     settings = load_settings((), None, None, None, None if config is None else str(config), environment)
-    storage = settings.storage
+    return address_of(settings.storage, environment)
+
+
+def address_of(storage: StorageSettings, environment: Mapping[str, str] = os.environ) -> Address:
+    """:func:`address`, where the configuration has been read. Raises ``ConfigError``."""
     host, port = storage.redis or DEFAULT
     user, password = (variable(environment, f"MIRROR_REDIS_{name}") for name in ("USERNAME", "PASSWORD"))
     if user and not password:

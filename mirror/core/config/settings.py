@@ -59,6 +59,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.core.config.argent_json import state_folder, variable
+from mirror.core.config.change_options import ChangeOptions, options_of
 from mirror.core.config.lookup import READ, ConfigFile, Found, absolute, find_files
 from mirror.core.config.notes import Note, notes
 from mirror.core.dsn import without_password
@@ -170,6 +171,8 @@ class Settings:
     above whose values a move sets it."""
     http: str | None = None
     """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
+    changes: ChangeOptions | None = None
+    """The change feed; None: there is none."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -281,6 +284,9 @@ def load_settings(
     origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
     http = _text(read.ours, "http")
     origins["http"] = f"{read.mirror_path}: http" if http else "default"
+    changes = options_of(_at(read.ours, "changes"))
+    of_file = f"{read.mirror_path}: changes" if changes else "default: there is no change feed"
+    origins |= {f"changes.{key}": of_file for key, _ in ChangeOptions().values()}
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -308,6 +314,7 @@ def load_settings(
         tables,
         sequences,
         http,
+        changes,
         str(sidecar),
         tuple(arguments),
         read.named,

@@ -58,7 +58,7 @@ def ready(reports: Iterable[StatusReport], stalled: Iterable[str], free_bytes: i
     """``free_bytes``: of the state directory; None: not known."""
     checks = [*healthy(stalled).checks]
     for report in reports:
-        checks += [_at_work(report), _postgres(report), _complete(report)]
+        checks += [_at_work(report), _postgres(report), _complete(report), *_changes(report)]
     if free_bytes is None or free_bytes >= LEAST_FREE_BYTES:
         checks.append(Check(name="disk", state="ok"))
     else:
@@ -91,6 +91,15 @@ def _complete(report: StatusReport) -> Check:
     ]
     detail = "; ".join(filter(None, missing))
     return Check(name="complete", state="degraded" if detail else "ok", source=report.source, detail=detail)
+
+
+def _changes(report: StatusReport) -> list[Check]:
+    """Whether changes are told, if they are to be: Postgres is right without that."""
+    if report.changes is None:
+        return []
+    told = {"Redis": report.changes.redis, "the webhook": report.changes.webhook}
+    detail = "; ".join(f"{place}: {each.error}" for place, each in told.items() if each is not None and each.error)
+    return [Check(name="changes", state="degraded" if detail else "ok", source=report.source, detail=detail)]
 
 
 def _all(checks: list[Check]) -> Health:
