@@ -176,6 +176,8 @@ class Added:
     """Whether they are there. If not: it did not end where it was said to."""
     fenced: bool = False
     """Whether another publishes there now: another mirror of the source, or one of another database."""
+    others: bool = False
+    """Whether what is there was published from another database."""
 
 
 def add(
@@ -197,10 +199,8 @@ def add(
     keys = (names.changes.replace("{id}", source), names.changes_owner.replace("{id}", source))
     flat: list[Value] = [text for entry in entries for text in (id_of(entry.lsn), entry.text)]
     args: tuple[Value, ...] = (database, epoch, how, id_of(ends), keep, *flat)
-    said, *rest = yield Script(_PUBLISH, "changes_add", keys, args)
-    if said == "fenced":
-        return Added(Lsn(0, 0), fenced=True)
-    return Added(position_of(str(rest[0])), done=said == "added")
+    said, last, other = yield Script(_PUBLISH, "changes_add", keys, args)
+    return Added(position_of(str(last)), said == "added", said == "fenced", bool(other))
 
 
 def document_at(names: Names, source: str, position: Lsn) -> Steps[str | None]:

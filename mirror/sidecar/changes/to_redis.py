@@ -77,6 +77,8 @@ class RedisTeller(Teller):
                 raise self._fenced(told)
             added = self._add(told, taken, [], "over")
         told.position = _or_none(added.ends)
+        if added.others and told.position is not None:
+            self._add_anew(told, taken, "its entries are of another Postgres")
 
     def _add(self, told: Told, taken: Taken, entries: list[Entry], how: str) -> Added:
         ends = None if how == "anew" else told.position
