@@ -43,3 +43,16 @@ def followed(hot: HotState, mirror: MirrorProcess, begin: str, end: str) -> list
 def in_chain(changes: list[Change]) -> bool:
     """Whether each change comes right after the one before."""
     return all(after.after == before.lsn for before, after in pairwise(changes))
+
+
+def numbers(changes: list[Change]) -> list[int]:
+    """The keys that were inserted, in the order of the transactions."""
+    return [
+        key for change in changes for table in change.tables for key in sorted(key for (key,) in table.keys["inserted"])
+    ]
+
+
+def are_all_there(found: list[tuple[int, list[int]]], written: int) -> bool:
+    """Whether rows with the numbers from 1 were inserted once each, by entry: how many, and those that it names."""
+    named = [number for _, numbers in found for number in sorted(numbers)]
+    return sum(count for count, _ in found) == written and named == sorted(set(named)) and named[-1:] <= [written]

@@ -1,7 +1,7 @@
 """A follower of a change feed that may be killed at any time: ``python -m …follow_process PORT DB SOURCE BEGIN FILE``.
 
-What it does with a change is to write one line to the file, in one write: the position, after it the keys that were
-inserted. It goes on after the last line that is there.
+What it does with a change is to write one line to the file, in one write: the position, how many rows were inserted,
+and the keys that are named. It goes on after the last line that is there.
 """
 
 from __future__ import annotations
@@ -20,4 +20,5 @@ if __name__ == "__main__":
     with get_hot_state(Address(port=int(port), db=int(db))) as hot:
         for change in hot.changes.follow(source, lines[-1].split()[0] if lines else begin):
             keys = [key for table in change.tables for (key,) in table.keys.get("inserted", ())]
-            os.write(output, f"{change.lsn} {' '.join(map(str, keys))}\n".encode())
+            count = sum(table.inserted for table in change.tables)
+            os.write(output, f"{change.lsn} {count} {' '.join(map(str, keys))}\n".encode())
