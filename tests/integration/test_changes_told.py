@@ -138,19 +138,3 @@ def test_a_webhook_that_was_away_without_a_log_gets_a_gap(cli: CommandLine, note
             notes.run("INSERT INTO notes VALUES (2, 'two')")
             until(lambda: keys(receiver) == [2])
         assert [post.change.kind for post in receiver.taken] == ["gap", "rows"]
-
-
-def test_settings_that_cannot_be_used(cli: CommandLine, notes: Writer) -> None:
-    path = cli.folder / "argent" / "mirror.json"
-
-    def error(changes: Any, env: dict[str, str] | None = None) -> str:
-        path.write_text(json.dumps({"sources": ["../source.db"], "changes": changes}))
-        return cli.run("up", env=env).error
-
-    assert "changes.log: expected a whole number" in error({"log": -1})
-    assert "changes.kep: unknown key: did you mean keep?" in error({"kep": 1})
-    assert "changes.webhook.url: missing" in error({"webhook": {}})
-    assert "it is no URL of a web server" in error({"webhook": {"url": "ftp://x/hidden"}}, SECRET)
-    found = error({"webhook": {"url": "https://me:hidden@x/"}}, SECRET)
-    assert "it has a user or a password" in found and "hidden" not in found
-    assert "MIRROR_WEBHOOK_SECRET" in error({"webhook": {"url": "https://example.org/"}})

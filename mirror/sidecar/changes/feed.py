@@ -67,6 +67,9 @@ class SourceFeed:
     def put(self, document: Entry) -> None:
         """See :class:`~mirror.core.changes.Announcing`."""
         with self._news:
+            if self._position is not None and document.lsn <= self._position:
+                self._entries.clear()  # a copy of another lineage, which counts from the start
+                self._characters = 0
             self._entries.append(document)
             self._characters += len(document.text)
             self._position = document.lsn

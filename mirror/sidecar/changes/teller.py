@@ -64,7 +64,8 @@ class Teller(ABC):
         self._all: dict[SourceFeed, Told] = {}
         self._due: dict[SourceFeed, None] = {}
         self._scan_at = self._paused_until = 0.0
-        self._stopping = False
+        self._deadline: float | None = None
+        """When it ends at the latest, once it is to end."""
         self._thread = threading.Thread(target=self._run, name=f"changes to {self.where}", daemon=True)
 
     # -- for other threads -------------------------------------------------------------------------
@@ -86,14 +87,20 @@ class Teller(ABC):
         return None if told is None else told.report()
 
     def stop(self, seconds: float) -> None:
-        """End, and wait some seconds for it; what is cut off is told again by the next mirror."""
+        """End, once what is known is told; or after some seconds, or where it cannot be told now.
+
+        What is not told then is told by the next mirror, from the log, or as a gap.
+        """
         with self._guard:
-            self._stopping = True
+            self._deadline = time.monotonic() + seconds
             self._guard.notify()
         if self._thread.ident is not None:
             self._thread.join(seconds)
 
     # -- its own thread ----------------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     @abstractmethod
     def _tell(self, told: Told) -> bool:
@@ -121,8 +128,10 @@ class Teller(ABC):
     def _next(self) -> Told | None:
         """The next source to be told, as soon as there is one; None: it ends."""
         with self._guard:
-            while not self._stopping:
+            while not self._is_over():
                 now = time.monotonic()
+                if self._deadline is not None and (not self._due or now < self._paused_until):
+                    return None
                 if now < self._paused_until:
                     self._guard.wait(self._paused_until - now)
                     continue
@@ -133,6 +142,8 @@ class Teller(ABC):
                 if (feed := next(ready, None)) is not None:
                     del self._due[feed]
                     return self._all[feed]
+                if self._deadline is not None:
+                    return None
                 self._guard.wait(_FIRST_PAUSE if self._due else max(0.0, self._scan_at - now))
         return None
 

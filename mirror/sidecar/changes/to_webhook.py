@@ -86,14 +86,14 @@ class WebhookTeller(Teller):
                     told.count += 1
                 told.gaps += entry.kind == "gap"
                 told.position = entry.lsn
-                if self._stopping:
+                if self._is_over():
                     break
         finally:
             due = time.monotonic() - self._saved.get(told.feed.source, 0.0) > _SAVE_SECONDS
             if told.position is not None and told.position != before and (due or len(entries) < _TOGETHER):
                 self._log.has_read(taken.source_id, _READER, told.position)
                 self._saved[told.feed.source] = time.monotonic()
-        return bool(entries) and not self._stopping
+        return bool(entries)
 
     def _post(self, source: str, entry: Entry, body: bytes) -> None:
         """Raises a retryable ``MirrorError``."""
