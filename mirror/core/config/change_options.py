@@ -32,7 +32,8 @@ class ChangeOptions:
     def values(self) -> Iterator[tuple[str, Any]]:
         """Each by its key."""
         yield from (("keep", self.keep), ("log", self.log))
-        yield from (("webhook.url", self.webhook), ("webhook.tables", list(self.tables)))
+        yield "webhook.url", None if self.webhook is None else shown(self.webhook)
+        yield "webhook.tables", list(self.tables)
 
 
 def options_of(section: Any) -> ChangeOptions | None:
@@ -42,6 +43,16 @@ def options_of(section: Any) -> ChangeOptions | None:
     webhook = section.webhook or None
     tables = tuple(webhook.tables or ()) if webhook is not None else ()
     return ChangeOptions(section.keep or KEEP, section.log or 0, webhook and webhook.url.strip(), tables)
+
+
+def shown(url: str) -> str:
+    """A URL without what may be a password: a user, a query."""
+    try:
+        parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return "no URL"
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
 def require_url(text: str, place: str) -> str:

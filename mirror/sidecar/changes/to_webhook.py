@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
 from mirror.core.changes import Entry, filtered
+from mirror.core.config.change_options import shown
 from mirror.core.errors import MirrorError
 from mirror.sidecar.changes.log import ChangeLog
 from mirror.sidecar.changes.teller import Teller, Told
@@ -45,8 +46,7 @@ class Webhook:
     @property
     def place(self) -> str:
         """For errors: without what may be a password."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return shown(self.url)
 
 
 def signature(secret: str, body: bytes) -> str:
