@@ -169,6 +169,7 @@ def test_the_server_loses_everything(
     assert keys_of(hot, mirror, begin, end) == [1, 2, 3, 4], "the mirror has all of it in memory"
 
 
+@pytest.mark.slow
 def test_a_server_that_loses_everything_while_nothing_is_written(
     mirror: MirrorProcess, notes: Writer, hot: HotState, valkey: Address, valkey_server: ValkeyServer
 ) -> None:
