@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from mirror.cli.options import common, help_end, json_option
+from mirror.core.config.change_options import ChangeOptions
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, SourceSettings
 from mirror.core.dsn import hide_password
 from mirror.core.errors import StateError
 from mirror.core.folders import known_sources, source_folder
 from mirror.core.source_settings import remembered_schema
-from mirror.core.web_address import web_address
 
 
 @click.group(
@@ -73,12 +73,13 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "http": settings.http,
         "log.format": settings.log.format,
         "log.level": settings.log.level,
-        "alerts.webhook": alerts.webhook and f"{web_address(alerts.webhook, 'alerts.webhook').place}/…",
+        "alerts.webhook": alerts.webhook and alerts.webhook.shown,
         "alerts.holdSeconds": alerts.hold_seconds,
         "alerts.lagSeconds": alerts.lag_seconds,
         "alerts.rejects": alerts.rejects,
         "alerts.parityHours": alerts.parity_hours,
         "alerts.freeBytes": alerts.free_bytes,
+        **{f"changes.{key}": value for key, value in (settings.changes or ChangeOptions()).values()},
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

@@ -12,6 +12,7 @@ from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import StatusReport
 from mirror.sidecar.alerts import Found, conditions
+from mirror.sidecar.changes.hub import Changes
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.http import Address, Looks, StatusServer, free_bytes
 from mirror.sidecar.serve.metrics import Watched
@@ -22,12 +23,12 @@ from mirror.sidecar.webhook import Alerts
 
 
 @contextmanager
-def serving(settings: Settings, supervisor: Supervisor) -> Iterator[StatusServer | None]:
+def serving(settings: Settings, supervisor: Supervisor, changes: Changes | None) -> Iterator[StatusServer | None]:
     """Serve the page, if that is wanted, until the end of the block. Raises ``ConfigError``."""
     if settings.http is None:
         yield None
         return
-    server = StatusServer(Address.of(settings.http), looks_of(settings, supervisor))
+    server = StatusServer(Address.of(settings.http), looks_of(settings, supervisor, changes))
     try:
         yield server
     finally:
@@ -74,7 +75,7 @@ def _alerts(settings: Settings, supervisor: Supervisor) -> Alerts:
     return Alerts(settings.alerts, find, supervisor.around, folder, socket.gethostname())
 
 
-def looks_of(settings: Settings, supervisor: Supervisor) -> Looks:
+def looks_of(settings: Settings, supervisor: Supervisor, changes: Changes | None = None) -> Looks:
     """How the page, and alerts, see the mirror in this process."""
 
     def watched() -> list[Watched]:
@@ -95,4 +96,5 @@ def looks_of(settings: Settings, supervisor: Supervisor) -> Looks:
         lambda: supervisor.stalled(STALLED_SECONDS),
         settings.state_dir,
         supervisor.around.report,
+        changes,
     )

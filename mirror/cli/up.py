@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 from rich.text import Text
 
+from mirror.cli.changes import changes_of
 from mirror.cli.logs import announce, colour_of, complain, is_for_machines, log_to, start_log
 from mirror.cli.options import (
     Patience,
@@ -139,7 +140,11 @@ def up(
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
     reload = signal.SIGHUP if notifier.is_heard else None
-    with Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals, postgres_of(settings) as dsn:
+    with (
+        Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
+        postgres_of(settings) as dsn,
+        changes_of(settings, dsn) as changes,
+    ):
         announce(f"Postgres: {hide_password(dsn)}")
         agents = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         profiles = settings.profiles if profile is None else dict.fromkeys(settings.sources, profile)
@@ -157,13 +162,14 @@ def up(
                 restarts=not once,
                 discard_writes=discard_writes,
                 replace_rows=replace_rows,
+                changes=None if changes is None else changes.feed,
             )
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
         line = PeriodicLine(mirror, partial(report_of, settings))
         try:
-            with serving(settings, mirror) as page, ExitStack() as beside:
+            with serving(settings, mirror, changes) as page, ExitStack() as beside:
                 if page is not None:
                     announce(f"Status page: {page.url}")
                 mirror.start()

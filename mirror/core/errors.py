@@ -26,6 +26,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── HotAwayError   ``hot.away``              Redis cannot be reached, or does not answer; nothing was done
 │   ├── HotUnsureError ``hot.unsure``            the answer was lost: it may have been done, or not
 │   ├── HotFullError   ``hot.full``              Redis has no memory left for it
+│   ├── TooOldError    ``hot.too_old``           entries of the change feed that a follower has not seen are gone
 │   ├── LockTakenError ``hot.lock_taken``        another has the lock
 │   ├── LockLostError  ``hot.lock_lost``         a lock that was held is not held any more
 │   └── LateWriteError ``hot.late_write``        a later holder of a lock has written in Postgres
@@ -342,6 +343,30 @@ class HotFullError(HotStateError):
 
     code = "hot.full"
     retryable = True
+
+
+class TooOldError(HotStateError):
+    """The change feed does not have everything after a position any more; ``resume``: it does after this one.
+
+    Postgres has everything up to ``resume``, and maybe more: who reads there what it needs can follow from it.
+    """
+
+    code = "hot.too_old"
+    more: ClassVar[tuple[str, ...]] = ("reply", "resume")
+
+    def __init__(
+        self,
+        operation: str,
+        place: str = "",
+        detail: str = "",
+        *,
+        reply: str | None = None,
+        resume: str = "0:0",
+        next_step: str = "",
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(operation, place, detail, reply=reply, next_step=next_step, retryable=retryable)
+        self.resume = resume
 
 
 class LockTakenError(HotStateError):

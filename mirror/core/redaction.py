@@ -25,7 +25,13 @@ from urllib.parse import quote, quote_plus
 from mirror.core.dsn import HIDDEN, hide_in_uri, passwords_in
 
 #: Environment variables that hold secrets, several with commas between.
-VARIABLES = ("PGPASSWORD", "MIRROR_REDIS_PASSWORD", "MIRROR_SECRET_KEY")
+VARIABLES = (
+    "PGPASSWORD",
+    "MIRROR_REDIS_PASSWORD",
+    "MIRROR_SECRET_KEY",
+    "MIRROR_ALERTS_SECRET",
+    "MIRROR_WEBHOOK_SECRET",
+)
 #: From so many characters on a value is hidden also within a word, at all, and though it is of letters alone.
 _WITHIN, _LEAST, _LEAST_LETTERS = 8, 3, 12
 #: Values that are known at a time: of one that changes again and again the newest.

@@ -181,6 +181,24 @@ class AroundReport(msgspec.Struct, frozen=True, kw_only=True):
     alerts: AlertsReport | None = None
 
 
+class ToldReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How far changes were told to one place. Counts are since the mirror started."""
+
+    position: Annotated[str | None, Meta(description="up to which everything was told; null: nothing yet")] = None
+    waiting: Annotated[int, Meta(description="transactions in memory that were not told yet; there may be more")] = 0
+    told: int = 0
+    gaps: Annotated[int, Meta(description="how often what was committed could not be told any more")] = 0
+    error: Annotated[str | None, Meta(description="why nothing can be told now, which is tried again")] = None
+
+
+class ChangesReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The change feed of a source."""
+
+    logged: Annotated[bool, Meta(description="whether transactions are logged in Postgres, too")] = False
+    redis: Annotated[ToldReport | None, Meta(description="null: storage.redis is not configured")] = None
+    webhook: Annotated[ToldReport | None, Meta(description="null: there is none")] = None
+
+
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """State of the mirror of one source at one moment. Counts are since it started, unless they say otherwise."""
 
@@ -251,6 +269,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     progress: ProgressReport | None = None
     parity: ProofReport = ProofReport()
     reverse: Annotated[ReverseReport | None, Meta(description="null while the file is the original")] = None
+    changes: Annotated[ChangesReport | None, Meta(description="null: there is no change feed")] = None
     configuration: Annotated[
         str | None,
         Meta(

@@ -25,10 +25,15 @@ class WebAddress(NamedTuple):
         usual = 443 if self.secure else 80
         return f"http{'s' * self.secure}://{host}" + ("" if self.port == usual else f":{self.port}")
 
+    @property
+    def shown(self) -> str:
+        """The same for a list of settings: that there is more."""
+        return f"{self.place}/…"
+
 
 def web_address(text: str, key: str) -> WebAddress:
     """An address from the configuration, where it has this key. Raises ``ConfigError``, which does not repeat it."""
-    step = "give one as https://example.org/path; what proves who calls is a signature (MIRROR_ALERTS_SECRET)"
+    step = "give one as https://example.org/path; what proves who calls is a signature"
     try:
         parts = urlsplit(text)
         port = parts.port

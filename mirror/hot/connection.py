@@ -87,7 +87,7 @@ def address(config: str | Path | None = None, environment: Mapping[str, str] = o
 
 
 def address_in(storage: StorageSettings, environment: Mapping[str, str] = os.environ) -> Address:
-    """:func:`address`, of settings that have been read."""
+    """:func:`address`, of settings that have been read. Raises ``ConfigError``."""
     host, port = storage.redis or DEFAULT
     user, password = (variable(environment, f"MIRROR_REDIS_{name}") for name in ("USERNAME", "PASSWORD"))
     if user and not password:

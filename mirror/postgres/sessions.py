@@ -173,6 +173,15 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
     raise AssertionError("the last try returns or raises")
 
 
+def require_utf8(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Raise :class:`SinkError` for a database with another encoding."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        step = "create a database with ENCODING 'UTF8'"
+        found = f"the database's encoding is {encoding}"
+        raise SinkError("prepare Postgres", connection.info.dbname, found, next_step=step)
+
+
 def _take_in_hand(made: Session) -> None:
     """Set :data:`SET`; raises :class:`SinkError` for what this user may not set."""
     made.execute((_FIRST_SINCE_17 if made.info.server_version >= 170000 else b"") + _FIRST)

@@ -80,7 +80,7 @@ class Pipeline:
         ``faults``: called with the names of the places where tests kill the process.
         """
         self.task = task
-        self.status = SourceStatus(str(task.database), task.schema)
+        self.status = SourceStatus(str(task.database), task.schema, feed=task.changes)
         self.error: MirrorError | None = None
         self.bug: Exception | None = None
         """``error``: why the loop has ended; ``bug``: the exception behind it, if it was an unexpected one."""
@@ -250,7 +250,7 @@ class Pipeline:
             task, source = self.task, str(self.task.database)
             self._sink = Sink.open(
                 task.dsn, source, task.schema, with_rules(PROFILES, task.rules),
-                agent=task.agent, unnamed=task.unnamed, faults=self._faults,
+                agent=task.agent, unnamed=task.unnamed, faults=self._faults, changes=task.changes,
             )  # fmt: skip
             self.status.remembers(self._sink.ledger.gaps(), self._sink.ledger.discrepancies())
             self._sink.may_replace, self._agreed = self._may_replace, False
@@ -405,7 +405,7 @@ class Pipeline:
         assert self._sink is not None
         schema = replica.schema
         self.hooks.begin(replica, found, compared=compared)
-        results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows)
+        results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows, self.hooks.told)
         self._publish()
         self.hooks.end(replica, self._source.inode)
         self.status.has_applied(found.commits, results, compared=compared)

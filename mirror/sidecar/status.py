@@ -11,7 +11,7 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import InitVar, asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mirror.postgres.refusals import Refusal
     from mirror.postgres.sink import Sink
     from mirror.replica.replica import Replica
+    from mirror.sidecar.source_folder import FeedOfSource
     from mirror.sqlite.decode.schema import Schema
 
 #: Minutes over which the worst lag is reported.
@@ -146,8 +147,11 @@ class SourceStatus:
     """While a snapshot runs."""
     reverse: ReverseReport | None = None
     """While what is written in Postgres is carried into the file."""
+    feed: InitVar[FeedOfSource | None] = None
+    """Its change feed, if there is one."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, feed: FeedOfSource | None) -> None:
+        self._feed = feed
         self._kept: tuple[object, ...] = ()
         self._next_look = 0.0
         self._described: Mapping[str, Table] | None = None
@@ -382,6 +386,7 @@ class SourceStatus:
             worst_lag_seconds=None if worst is None else round(worst, 3),
             reads=self.reads.answers(),
             shadow_reads=self.reads.shadows(),
+            changes=None if self._feed is None else self._feed.report(),
         )
         return replace(report, next_steps=next_steps(report))
 
@@ -431,6 +436,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")
     if report.overwritten:
         steps.append(f"look at rows of others that were replaced: `mirror overwritten list {source}`")
+    for told in (report.changes.redis, report.changes.webhook) if report.changes else ():
+        if told is not None and told.error:
+            steps.append(f"changes are not told: {told.error}")
     if report.rejects:
         steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
     return steps

@@ -21,7 +21,7 @@ from mirror.core.rules import NO_RULES, Rules
 from mirror.replica.shadow import SAVE_SEGMENTS
 from mirror.sidecar.around import Around
 from mirror.sidecar.pipeline import Pipeline
-from mirror.sidecar.source_folder import SourceTask
+from mirror.sidecar.source_folder import FeedOfSource, SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30
@@ -63,6 +63,8 @@ class SupervisorSettings:
     """What the command that starts the same mirror needs besides a source's name, with a space in front."""
     spool_limit: int = SPOOL_LIMIT
     """Bytes of one source's spool; :data:`LEAST_SPOOL_LIMIT` or more."""
+    changes: Callable[[Path], FeedOfSource] | None = None
+    """Returns the change feed of a source; None: there are none."""
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
 
@@ -93,6 +95,7 @@ class Supervisor:
                 discard_writes=settings.discard_writes,
                 replace_rows=settings.replace_rows,
                 link=settings.links.get(source),
+                changes=settings.changes and settings.changes(source),
             )
             for source in map(resolve, settings.sources)
         ]

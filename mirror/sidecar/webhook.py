@@ -1,10 +1,8 @@
 """The webhook for alerts: looks at the mirror every few seconds, and tells what has changed (:mod:`.alerts`).
 
-A POST with JSON, signed with ``X-Mirror-Signature: sha256=`` and the HMAC-SHA256 of the body in hexadecimal digits, if
-``MIRROR_ALERTS_SECRET`` is set. ``X-Mirror-Id`` is the same for each attempt to deliver the same changes. An answer
-from 200 to 299 counts as delivered; no other address is followed. What cannot be delivered is tried again after 5 s,
-10 s, and so on up to 15 minutes, for as long as it is so; status says it. Between two messages that were delivered are
-30 s at least: meanwhile more may be to tell, in one.
+A POST with JSON (:mod:`.posts`), signed if ``MIRROR_ALERTS_SECRET`` is set. What cannot be delivered is tried again
+after 5 s, 10 s, and so on up to 15 minutes, for as long as it is so; status says it. Between two messages that were
+delivered are 30 s at least: meanwhile more may be to tell, in one.
 
 What was told is kept in the state directory, so that a mirror that starts again neither repeats it nor forgets its end.
 """
@@ -12,8 +10,6 @@ What was told is kept in the state directory, so that a mirror that starts again
 from __future__ import annotations
 
 import hashlib
-import hmac
-import http.client
 import os
 import threading
 import time
@@ -29,51 +25,20 @@ from mirror.core.config.alert_settings import AlertSettings
 from mirror.core.errors import MirrorError
 from mirror.core.files import write_atomically
 from mirror.core.status import AlertsReport
-from mirror.core.web_address import WebAddress, web_address
 from mirror.sidecar.alerts import Change, Condition, Found, Watch, message
 from mirror.sidecar.around import Around
+from mirror.sidecar.posts import Posts
 
 #: Seconds between two looks, and between two messages that were delivered.
 LOOK_SECONDS, BETWEEN_SECONDS = 5.0, 30.0
 #: Seconds until something is tried again that could not be delivered, at first and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 900.0
-#: Seconds for connecting, and for each part of an answer.
-ANSWER_SECONDS = 10.0
 #: The variable with the secret of the signature.
 SECRET = "MIRROR_ALERTS_SECRET"  # noqa: S105 - its name
 #: The file in which is kept what was told, in the folder of the process' first source.
 FILE = "alerts.json"
 #: Seconds that stopping waits.
 _STOP_SECONDS = 0.5
-_STEP = "check alerts.webhook, and what listens there"
-
-
-class Webhook:
-    """What is called."""
-
-    def __init__(self, address: WebAddress, secret: str | None) -> None:
-        self.place = address.place
-        self._address = address
-        self._secret = secret
-
-    def send(self, body: bytes, name: str) -> None:
-        """Deliver a message; ``name``: of it. Raises ``MirrorError`` (retryable), which does not have the path."""
-        headers = {"Content-Type": "application/json", "User-Agent": "mirror", "X-Mirror-Id": name}
-        if self._secret is not None:
-            digest = hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
-            headers["X-Mirror-Signature"] = f"sha256={digest}"
-        kind = http.client.HTTPSConnection if self._address.secure else http.client.HTTPConnection
-        connection = kind(self._address.host, self._address.port, timeout=ANSWER_SECONDS)
-        try:
-            connection.request("POST", self._address.path, body, headers)
-            code = connection.getresponse().status
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            detail = f"{type(error).__name__}: {error}" if not isinstance(error, TimeoutError) else "no answer in time"
-            raise MirrorError("tell the webhook", self.place, detail, next_step=_STEP, retryable=True) from error
-        finally:
-            connection.close()
-        if not 200 <= code < 300:
-            raise MirrorError("tell the webhook", self.place, f"it answers {code}", next_step=_STEP, retryable=True)
 
 
 class Alerts:
@@ -82,13 +47,10 @@ class Alerts:
     def __init__(
         self, settings: AlertSettings, find: Callable[[], Found], around: Around, folder: Path, host: str
     ) -> None:
-        """``find``: returns what holds now. ``folder``: where it is kept what was told. ``host``: this machine's name.
-
-        Raises ``ConfigError``.
-        """
+        """``find``: returns what holds now. ``folder``: for what was told. ``host``: this machine's name."""
         assert settings.webhook is not None
         secret = os.environ.get(SECRET, "").strip() or None
-        self._webhook = Webhook(web_address(settings.webhook, "alerts.webhook"), secret)
+        self._posts = Posts(settings.webhook, secret)
         self._find, self._around, self._host = find, around, host
         self._file = folder / FILE
         self._watch = Watch(settings.hold_seconds, _read(self._file))
@@ -96,7 +58,7 @@ class Alerts:
         self._next = 0.0
         self._logged = False
         self._bug = ""
-        self._around.alerts = AlertsReport(place=self._webhook.place)
+        self._around.alerts = AlertsReport(place=self._posts.place)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
@@ -138,18 +100,20 @@ class Alerts:
         report = self._around.alerts
         assert report is not None
         body = msgspec.json.encode(message(due, self._watch.told, self._host, now))
-        name = hashlib.sha256(repr([change[:3] for change in due]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(repr([change[:3] for change in due]).encode()).hexdigest()[:32]
         try:
-            self._webhook.send(body, name)
+            self._posts.send(body, key)
         except MirrorError as error:
             self._next = time.monotonic() + self._pause.next()
             self._around.alerts = msgspec.structs.replace(report, failed=report.failed + 1, error=error.detail)
             if not self._logged:
-                logger.warning("{}; it is tried again and again", error)
+                logger.warning("{error}; it is tried again and again", error=error)
             self._logged = True
             return
+        finally:
+            self._posts.close()  # the next message may be days away
         if self._logged:
-            logger.info("{}: alerts are delivered again", self._webhook.place)
+            logger.info("{}: alerts are delivered again", self._posts.place)
         self._logged = False
         self._pause.reset()
         self._next = time.monotonic() + BETWEEN_SECONDS

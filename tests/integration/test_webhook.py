@@ -14,6 +14,7 @@ from mirror.core.config.alert_settings import AlertSettings
 from mirror.core.config.settings import load_settings
 from mirror.core.errors import ConfigError
 from mirror.core.status import AlertsReport
+from mirror.core.web_address import web_address
 from mirror.sidecar import webhook
 from mirror.sidecar.alerts import Condition, Found
 from mirror.sidecar.around import Around
@@ -50,7 +51,7 @@ class Mirror:
 
     def __init__(self, receiver: Receiver, folder: Path) -> None:
         self._around = Around()
-        settings = AlertSettings(receiver.url, hold_seconds=0)
+        settings = AlertSettings(web_address(receiver.url, "url"), hold_seconds=0)
         self._alerts = Alerts(settings, dict, self._around, folder, "here")
 
     def turn(self, found: Found) -> AlertsReport:
@@ -74,17 +75,17 @@ def test_beginning_and_end_are_delivered_once(
     assert [call.value["changes"][0]["state"] for call in receiver.calls] == ["began", "ended"]
     assert (
         began.path == "/hook/s3cret-path?key=s3cret-key"
-        and began.headers["X-Mirror-Id"] != ended.headers["X-Mirror-Id"]
+        and began.headers["Idempotency-Key"] != ended.headers["Idempotency-Key"]
     )
     for call in receiver.calls:
         digest = hmac.new(b"s3cret-hmac", call.body, hashlib.sha256).hexdigest()
-        assert call.headers["X-Mirror-Signature"] == f"sha256={digest}"
+        assert call.headers["Mirror-Signature"] == f"sha256={digest}"
         assert not any(secret in call.body.decode() + str(call.headers) for secret in SECRETS)
 
 
 def test_without_a_secret_nothing_is_signed(receiver: Receiver, folder: Path) -> None:
     Mirror(receiver, folder).turn({REDIS: "away"})
-    assert "X-Mirror-Signature" not in receiver.calls[0].headers
+    assert "Mirror-Signature" not in receiver.calls[0].headers
 
 
 @pytest.mark.parametrize("code", [0, 302, 404, 500])
@@ -96,7 +97,7 @@ def test_it_is_tried_again_and_says_so(code: int, receiver: Receiver, folder: Pa
         report = mirror.turn({LAG: "75 s behind"})
         assert (report.untold, report.delivered, report.failed) == (1, 0, number)
         assert report.error is not None and not any(secret in str(report) for secret in SECRETS)
-    assert len({call.headers["X-Mirror-Id"] for call in receiver.calls}) == 1
+    assert len({call.headers["Idempotency-Key"] for call in receiver.calls}) == 1
     assert {call.path for call in receiver.calls} == {"/hook/s3cret-path?key=s3cret-key"}
     receiver.code = 200
     report = mirror.turn({LAG: "76 s behind", REDIS: "away"})

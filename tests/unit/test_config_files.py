@@ -49,7 +49,9 @@ WHOLE = "expected a whole number from"
 PORT = f"{WHOLE} 1 to 65535"
 PERCENT = "storage.reads.shadowPercent: expected a number from 0 to 100"
 YES = "expected true or false"
-KEYS = "the keys are sources, stateDir, postgres, sidecar, columns, tables, cutover, http, log, alerts, storage"
+KEYS = (
+    "the keys are sources, stateDir, postgres, sidecar, columns, tables, cutover, http, log, alerts, changes, storage"
+)
 
 
 def test_all_that_it_may_contain() -> None:

@@ -26,6 +26,7 @@ _OPERATION = "install the service"
 _VARIABLES = frozenset((
     "ARGENT_PG_URL", "PG_URL", "ARGENT_STATE_DIR", "CLAWDBOT_STATE_DIR", "ARGENT_CONFIG_PATH", "CLAWDBOT_CONFIG_PATH",
     "MIRROR_REDIS_USERNAME", "MIRROR_REDIS_PASSWORD", "MIRROR_ALERTS_WEBHOOK", "MIRROR_ALERTS_SECRET",
+    "MIRROR_WEBHOOK_SECRET",
 ))  # fmt: skip
 _OF_LIBPQ = re.compile(r"PG[A-Z]+")
 #: What has a backslash before it between double quotes.

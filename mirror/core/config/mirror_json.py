@@ -25,6 +25,7 @@ from mirror.core.config.sections import MirrorFile, Section
 from mirror.core.errors import ConfigError
 
 _STATE_DIR = re.compile(r'"stateDir"\s*:\s*("(?:[^"\\\n]|\\.)*")')
+#: A variable, as argent.json has them.
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 #: Keys that people write by mistake, and the right ones.
 _MEANT = {"file": "path", "database": "path", "db": "path", "dsn": "connectionString", "url": "connectionString"}

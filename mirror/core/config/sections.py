@@ -177,6 +177,36 @@ class AlertsSection(Section):
     ) = UNSET
 
 
+class WebhookSection(Section):
+    """Who is told by HTTP. The secret with which that is signed is in ``MIRROR_WEBHOOK_SECRET``, and in no file."""
+
+    url: Annotated[str, Meta(min_length=1, description="http or https: each transaction is posted there, in order.")]
+    tables: Annotated[list[Text], Meta(description="Only what happens to these tables.")] | UnsetType = UNSET
+
+
+class ChangesSection(Section):
+    """What is told of each transaction that was applied: in Redis, if storage.redis is there, on the port of http,
+    and to a webhook.
+    """
+
+    keep: (
+        Annotated[int, Meta(ge=100, le=10_000_000, description="Transactions that the stream in Redis keeps; 10000.")]
+        | UnsetType
+    ) = UNSET
+    log: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=10_000_000,
+                description="Transactions of a source that Postgres keeps, for readers that were away; 0, none.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    webhook: WebhookSection | UnsetType = UNSET
+
+
 class OlderSection(Section):
     """``storage.mirror`` in argent.json: where our settings were before mirror.json."""
 
@@ -244,10 +274,10 @@ class MirrorFile(Section):
     ) = UNSET
     log: LogSection | UnsetType = UNSET
     alerts: AlertsSection | UnsetType = UNSET
+    changes: (
+        Annotated[ChangesSection, Meta(description="Switches the change feed on, also if it is empty.")] | UnsetType
+    ) = UNSET
     storage: StorageSection | UnsetType = UNSET
     dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
         name="$schema", default=UNSET
     )
-
-
-#: A variable, as argent.json has them.

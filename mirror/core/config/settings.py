@@ -33,13 +33,18 @@ key of mirror.json                     the places that can set it; the first one
 ``tables``                             mirror.json > no rules
 ``cutover.sequences``                  mirror.json > none
 ``http``                               ``--http`` of `mirror up` > mirror.json > none: nothing is served
-``log.format``, ``log.level``          ``--log-format``, ``--log-level`` of `mirror up` > mirror.json > text, info
+``log.format``                         ``--log-format`` of `mirror up` > mirror.json > text
+``log.level``                          ``--log-level`` of `mirror up` > mirror.json > info
 ``alerts.webhook``                     ``MIRROR_ALERTS_WEBHOOK`` > mirror.json > none: nothing is told
 ``alerts.holdSeconds``                 mirror.json > 60
 ``alerts.lagSeconds``                  mirror.json > 60
 ``alerts.rejects``                     mirror.json > 0
 ``alerts.parityHours``                 mirror.json > 48
 ``alerts.freeBytes``                   mirror.json > 1,000,000,000
+``changes.keep``                       mirror.json > 10,000; without ``changes``, there is no change feed
+``changes.log``                        mirror.json > 0: there is no log
+``changes.webhook.url``                mirror.json > none
+``changes.webhook.tables``             mirror.json > all tables
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -65,8 +70,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirror.core.config.alert_settings import THRESHOLDS, AlertSettings
+from mirror.core.config.alert_settings import AlertSettings, alert_settings
 from mirror.core.config.argent_json import state_folder, variable
+from mirror.core.config.change_options import ChangeOptions, change_options
 from mirror.core.config.log_settings import LogSettings, log_settings
 from mirror.core.config.lookup import READ, ConfigFile, Found, absolute, find_files
 from mirror.core.config.notes import Note, notes
@@ -76,7 +82,6 @@ from mirror.core.folders import known_sources, resolve
 from mirror.core.place import where
 from mirror.core.redaction import remember_dsn
 from mirror.core.rules import Rules
-from mirror.core.web_address import web_address
 
 #: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
 SIDECARS = ("outlives", "follows", "none")
@@ -183,6 +188,8 @@ class Settings:
     """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
     log: LogSettings = field(default_factory=LogSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    changes: ChangeOptions | None = None
+    """The change feed; None: there is none."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -294,15 +301,16 @@ def load_settings(
     origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
     http = _text(read.ours, "http")
     origins["http"] = f"{read.mirror_path}: http" if http else "default"
-    log, of_log = log_settings(read.ours, str(read.mirror_path))
-    origins |= of_log
+    place = str(read.mirror_path)
+    log, of_log = log_settings(read.ours, place)
+    alerts, of_alerts = alert_settings(read.ours, place, environment)
+    changes, of_changes = change_options(read.ours, place)
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
         (_text(read.older, "sidecar"), f"{read.argent_path}: storage.mirror.sidecar"),
         default=(SIDECARS[0], "default"),
     )
-    alerts, of_alerts = _alerts(read, environment)
     storage, of_storage = _storage(read, environment)
     for each in (dsn, storage.dsn):
         remember_dsn(each)
@@ -328,10 +336,11 @@ def load_settings(
         http,
         log,
         alerts,
+        changes,
         str(sidecar),
         tuple(arguments),
         read.named,
-        origins | of_alerts | of_storage,
+        origins | of_log | of_alerts | of_changes | of_storage,
         read.files,
         (*notes(read, environment), *storage.contradictions()),
         {path: link for path, link in links.items() if link != path},
@@ -473,23 +482,6 @@ def _storage(read: Found, environment: Mapping[str, str]) -> tuple[StorageSettin
         value("reads.shadowPercent", "reads", "shadow_percent", default=usual.shadow_percent),
     )
     return StorageSettings(backend, read_from, tuple(write_to), dsn, redis, db, connections, reads), origins
-
-
-def _alerts(read: Found, environment: Mapping[str, str]) -> tuple[AlertSettings, dict[str, str]]:
-    """``alerts``, key by key, and where each comes from. Raises ``ConfigError`` for an address of another kind."""
-    webhook, origin = _first(
-        *_of_environment(environment, "MIRROR_ALERTS_WEBHOOK"),
-        (_text(read.ours, "alerts", "webhook"), f"{read.mirror_path}: alerts.webhook"),
-        default=(None, "default"),
-    )
-    if webhook is not None:
-        web_address(webhook, "alerts.webhook")
-    given = {name: value for name in THRESHOLDS if (value := _at(read.ours, "alerts", name)) is not None}
-    origins = {
-        f"alerts.{key}": f"{read.mirror_path}: alerts.{key}" if name in given else "default"
-        for name, key in THRESHOLDS.items()
-    }
-    return AlertSettings(webhook, **given), {"alerts.webhook": origin, **origins}
 
 
 def _resolved(name: str, environment: Mapping[str, str], base: Path | None = None) -> Path:

@@ -60,7 +60,7 @@ def ready(
     """``free_bytes``: of the state directory; None: not known. ``redis``: None: not configured."""
     checks = [*healthy(stalled).checks]
     for report in reports:
-        checks += [_at_work(report), _postgres(report), _complete(report)]
+        checks += [_at_work(report), _postgres(report), _complete(report), *_changes(report)]
     if free_bytes is None or free_bytes >= LEAST_FREE_BYTES:
         checks.append(Check(name="disk", state="ok"))
     else:
@@ -100,6 +100,15 @@ def _redis(report: RedisReport) -> Check:
     trouble = report.error or (f"it cannot write {report.write_error}" if report.write_error else "")
     step = report.next_step if trouble else ""
     return Check(name="redis", state="degraded" if trouble else "ok", detail=trouble or report.place, next_step=step)
+
+
+def _changes(report: StatusReport) -> list[Check]:
+    """Whether changes are told, if they are to be: Postgres is right without that."""
+    if report.changes is None:
+        return []
+    told = {"Redis": report.changes.redis, "the webhook": report.changes.webhook}
+    detail = "; ".join(f"{place}: {each.error}" for place, each in told.items() if each is not None and each.error)
+    return [Check(name="changes", state="degraded" if detail else "ok", source=report.source, detail=detail)]
 
 
 def _all(checks: list[Check]) -> Health:

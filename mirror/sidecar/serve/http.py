@@ -8,6 +8,7 @@
 ``/metrics``       for Prometheus (:mod:`mirror.sidecar.serve.metrics`)
 ``/healthz``       whether the process is well: 200 or 503, and named checks as JSON
 ``/readyz``        whether all sources are where they should be: the same
+``/changes``       what is applied, as it is applied (:mod:`mirror.sidecar.serve.events`), if mirror.json says so
 =================  ==========================================================================================
 
 With ``?source=PATH``, once or more, ``/history.json`` has these sources alone.
@@ -33,7 +34,7 @@ from collections.abc import Callable, Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import msgspec
@@ -41,7 +42,10 @@ from loguru import logger
 
 from mirror.core.errors import ConfigError
 from mirror.core.status import AroundReport, StatusDocument, encode
+from mirror.sidecar.changes.feed import SourceFeed
 from mirror.sidecar.serve import health, metrics
+from mirror.sidecar.serve.events import CONTENT_TYPE as EVENTS
+from mirror.sidecar.serve.events import Events, Refusal
 from mirror.sidecar.serve.metrics import Watched
 
 #: Where it is served if only a port is given.
@@ -57,6 +61,9 @@ _PAGE = {
 }
 _NOT_NAMED = b"the name in the request is not this server's: give it as HOST with --http HOST:PORT, or ask by address\n"
 _JSON = "application/json; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+#: Bytes that the system keeps for a client that gets events and does not read them.
+_SEND_BYTES = 1 << 17
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -64,6 +71,14 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+class HasFeeds(Protocol):
+    """The change feeds of the sources."""
+
+    @property
+    def feeds(self) -> Sequence[SourceFeed]:
+        """Those that there are."""
 
 
 class Looks(NamedTuple):
@@ -77,6 +92,8 @@ class Looks(NamedTuple):
     state_dir: Path
     around: Callable[[], AroundReport] = AroundReport
     """What is around the mirrors of this process."""
+    changes: HasFeeds | None = None
+    """None: there is no change feed."""
 
 
 class Address(NamedTuple):
@@ -117,6 +134,7 @@ class StatusServer:
 
     def close(self) -> None:
         """Serve no more."""
+        self._server.events.end()
         self._server.shutdown()
         self._server.server_close()
 
@@ -127,6 +145,8 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: Address, looks: Looks) -> None:
         self.looks = looks
+        changes = looks.changes
+        self.events = Events(lambda: changes.feeds if changes is not None else ())
         kind, *_, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self.address_family = kind
         self.named = address.host
@@ -166,9 +186,13 @@ class _Request(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         try:
             if not self.server.is_named_by(self.headers.get("Host", "")):
-                self._send(421, "text/plain; charset=utf-8", _NOT_NAMED, body=body)
+                self._send(421, _TEXT, _NOT_NAMED, body=body)
                 return
-            code, kind, content = self._content(urlsplit(self.path))
+            asked = urlsplit(self.path)
+            if asked.path == "/changes":
+                self._stream(asked, body=body)
+                return
+            code, kind, content = self._content(asked)
             self._send(code, kind, content, body=body)
         except (ConnectionError, TimeoutError):
             self.close_connection = True  # the client has gone
@@ -192,7 +216,29 @@ class _Request(BaseHTTPRequestHandler):
         if path == "/readyz":
             reports = [one.report for one in looks.watched()]
             return _health(health.ready(reports, looks.stalled(), free_bytes(looks.state_dir), looks.around().redis))
-        return 404, "text/plain; charset=utf-8", b"there is no such page\n"
+        return 404, _TEXT, b"there is no such page\n"
+
+    def _stream(self, asked: SplitResult, *, body: bool) -> None:
+        """Send events for as long as the client reads them fast enough; the time for one write is bounded."""
+        events = self.server.events
+        wish = events.wish(asked.query, self.headers.get("Last-Event-ID"))
+        if isinstance(wish, Refusal):
+            self._send(wish.code, _TEXT, f"{wish.why}\n".encode(), body=body)
+            return
+        if not events.enter():
+            self._send(503, _TEXT, b"there are too many clients\n", body=body)
+            return
+        try:
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+            self.send_response(200)
+            for name, value in {"Content-Type": EVENTS, "Connection": "close", **_HEADERS}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for piece in events.stream(wish) if body else ():
+                self.wfile.write(piece)
+        finally:
+            events.leave()
 
     def _send(self, code: int, kind: str, content: bytes, *, body: bool) -> None:
         self.send_response(code)

@@ -103,6 +103,14 @@ def _reverse(one: Watched) -> bool:
     return one.report.reverse is not None
 
 
+def _told(place: str, figure: str) -> Callable[[Watched], float | None]:
+    def value(one: Watched) -> float | None:
+        told = getattr(one.report.changes, place, None)
+        return None if told is None else float(told.error is None if figure == "error" else getattr(told, figure))
+
+    return value
+
+
 _G, _C = GaugeMetricFamily, CounterMetricFamily
 _FAMILIES = (
     _Family(_G, "mirror_lag_seconds", "Age of the oldest commit that Postgres does not have.",
@@ -150,6 +158,22 @@ _FAMILIES = (
             lambda one: one.report.reverse.rejects if one.report.reverse else None),
     _Family(_G, "mirror_strays", "Rows that programs have written to the file after the move to Postgres.",
             lambda one: one.report.reverse.strays if one.report.reverse else None),
+    _Family(_G, "mirror_changes_redis_up", "1: changes are published to Redis; 0: it is tried again.",
+            _told("redis", "error")),
+    _Family(_G, "mirror_changes_redis_waiting", "Transactions in memory that were not published to Redis yet.",
+            _told("redis", "waiting")),
+    _Family(_C, "mirror_changes_redis_told", "Entries published to Redis since the mirror started.",
+            _told("redis", "told")),
+    _Family(_C, "mirror_changes_redis_gaps", "How often what was committed could not be published any more.",
+            _told("redis", "gaps")),
+    _Family(_G, "mirror_changes_webhook_up", "1: changes are posted to the webhook; 0: it is tried again.",
+            _told("webhook", "error")),
+    _Family(_G, "mirror_changes_webhook_waiting", "Transactions in memory that were not posted yet.",
+            _told("webhook", "waiting")),
+    _Family(_C, "mirror_changes_webhook_told", "Entries posted to the webhook since the mirror started.",
+            _told("webhook", "told")),
+    _Family(_C, "mirror_changes_webhook_gaps", "How often what was committed could not be posted any more.",
+            _told("webhook", "gaps")),
     _Family(_G, "mirror_source_bytes", "Size of the SQLite file.", lambda one: _size(Path(one.report.source))),
     _Family(_G, "mirror_wal_bytes", "Size of its write-ahead log.", _wal),
     _Family(_G, "mirror_spool_bytes", "Size of what was captured and is still needed.", _spool),
