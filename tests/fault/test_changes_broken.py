@@ -337,14 +337,15 @@ class Killed:
         self._command += [str(mirror.sources[0]), begin, str(file)]
         self._file = file
 
-    def lines(self) -> list[str]:
-        return self._file.read_text().splitlines() if self._file.exists() else []
+    def text(self) -> bytes:
+        """What it has written."""
+        return self._file.read_bytes() if self._file.exists() else b""
 
-    def run(self, until_there: Callable[[list[str]], bool]) -> None:
+    def run(self, until_there: Callable[[bytes], bool]) -> None:
         """Run it until it has written what it is to write, and kill it."""
         process = subprocess.Popen(self._command, cwd=ROOT)
         try:
-            until(lambda: until_there(self.lines()), alive=lambda: process.poll() is None)
+            until(lambda: until_there(self.text()), alive=lambda: process.poll() is None)
         finally:
             process.kill()
             process.wait()
@@ -370,14 +371,14 @@ def test_a_follower_that_is_killed_sees_each_once(
     writing.start()
     try:
         for _ in range(times):
-            seen = len(follower.lines())
-            follower.run(lambda lines, seen=seen: len(lines) > seen + 3)
+            seen = follower.text().count(b"\n")
+            follower.run(lambda text, seen=seen: text.count(b"\n") > seen + 3)
     finally:
         ended.set()
         writing.join()
     end = published(mirror)["applied"]
-    follower.run(lambda lines: lines[-1].split()[0] == end)
-    found = [line.split() for line in follower.lines()]
+    follower.run(lambda text: text.endswith(b"\n") and text.splitlines()[-1].split()[0].decode() == end)
+    found = [line.split() for line in follower.text().decode().splitlines()]
     assert are_all_there([(int(count), [*map(int, keys)]) for _, count, *keys in found], written)
     with get_hot_state(valkey) as hot:
         assert [lsn for lsn, *_ in found] == [change.lsn for change in followed(hot, mirror, begin, end)]
