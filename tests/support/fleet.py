@@ -35,6 +35,8 @@ _PROGRAM, _READER, _STRAY, _HELD = (
     _HERE / name
     for name in ("fleet_process.py", "fleet_reader_process.py", "stray_once_process.py", "held_move_process.py")
 )
+#: What the phase of a mirror is that does what it is for.
+_AT_WORK = ("following", "carrying back", "finalized")
 COUNTER = "00000000-0000-4000-8000-000000000000"
 
 
@@ -217,12 +219,14 @@ class FleetWorld:
         self.mirror.start(wait=False)
 
     def await_mirror(self) -> str:
-        """Wait until it follows, or carries back.
+        """Wait until it follows, or carries back; or has nothing more to do.
 
         It is started again, as a service manager does, where Postgres had not noticed yet that one was killed.
         """
 
         def phase() -> str:
+            if self.phase()["finalized_at"] is not None:
+                return "finalized"
             if not self.mirror.alive:
                 assert "another mirror" in self.mirror_log(), self.mirror_log()
                 self.restart_mirror()
@@ -231,7 +235,7 @@ class FleetWorld:
             except ControlError:
                 return ""
 
-        return until(lambda: found if (found := phase()) in ("following", "carrying back") else "")
+        return until(lambda: found if (found := phase()) in _AT_WORK else "")
 
     # -- moves -------------------------------------------------------------------------------------
 
