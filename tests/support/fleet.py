@@ -225,9 +225,9 @@ class FleetWorld:
         """
 
         def phase() -> str:
-            if self.phase()["finalized_at"] is not None:
-                return "finalized"
             if not self.mirror.alive:
+                if self.phase()["finalized_at"] is not None:
+                    return "finalized"
                 assert "another mirror" in self.mirror_log(), self.mirror_log()
                 self.restart_mirror()
             try:
