@@ -150,10 +150,14 @@ class FleetWorld:
         """Ids of rows in the file that Postgres must not have."""
         self.adopted: set[int] = set()
         self._next_stray = 1_000_000
-        self.mirror.start()
-        self.await_mirror()
-        self.fleet.start_all()
-        self._read_file()
+        try:
+            self.mirror.start()
+            self.await_mirror()
+            self.fleet.start_all()
+            self._read_file()
+        except BaseException:
+            self.clean_up()
+            raise
 
     # -- parts -------------------------------------------------------------------------------------
 
