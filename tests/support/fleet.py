@@ -214,10 +214,12 @@ class FleetWorld:
         return (self.folder / "mirror.log").read_text()[-3000:]
 
     def write_to_file(self) -> None:
-        """:meth:`stray`, whatever the phase is: while the file is the original it is none."""
+        """:meth:`stray`, whatever the phase is: while the file is the original it is none, and finalized nothing."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
-            stray = self._sealed(conn) is not None
-        (self.strays if stray else self.adopted).add(self.stray())
+            sealed = self._sealed(conn)
+        written = self.stray()
+        if sealed is not False:
+            (self.strays if sealed else self.adopted).add(written)
 
     def restart_mirror(self) -> None:
         self.mirror.start(wait=False)
