@@ -148,6 +148,7 @@ def test_a_damaged_page_at_the_first_copy(
     mirror.check()
 
 
+@pytest.mark.slow
 def test_rows_that_were_mirrored_before_the_damage_stay(
     make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str
 ) -> None:

@@ -212,6 +212,7 @@ def test_its_index_is_left_between_two_states(house: House) -> None:
     assert not house.errors()
 
 
+@pytest.mark.slow
 def test_capture_is_killed_in_a_large_batch_of_another_source(house: House) -> None:
     """A crash of capture ends no source, whatever its mirror is at then."""
     house.start()

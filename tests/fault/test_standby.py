@@ -132,6 +132,7 @@ def test_a_token_on_a_standby(programs: Programs, standby: Standby, folder: Path
         until(found)
 
 
+@pytest.mark.slow
 def test_programs_on_a_standby(programs: Programs, standby: Standby) -> None:
     """Many sessions at once, whose history is checked."""
     programs.begin()
