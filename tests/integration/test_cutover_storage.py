@@ -29,7 +29,9 @@ from tests.support.waiting import LIMIT, until
 
 
 class Program(threading.Thread):
-    """Makes items and reads them back until it is stopped."""
+    """Makes items and reads them back until it is stopped: not as fast as it can, which on a busy machine no mirror
+    could follow.
+    """
 
     def __init__(self, config: Path) -> None:
         super().__init__(daemon=True)
@@ -48,7 +50,7 @@ class Program(threading.Thread):
                     self.made.append(item.id)
                     self.worst = max(self.worst, time.monotonic() - begun)
                     assert storage.memory.get_item(item.id) is not None
-                    time.sleep(0.002)
+                    time.sleep(0.02)
         except BaseException as error:
             self.errors.append(error)
 
