@@ -124,7 +124,8 @@ def test_advance(world: World, seam: str) -> None:
         assert world.phase()["phase"] == 2
     elif seam != "cutover:in seal":
         assert world.phase()["phase"] == 3
-    world.run("advance", "--acknowledge", "backups")
+    if seam != "cutover:in end":  # then it is moved, and only its log does not say so
+        world.run("advance", "--acknowledge", "backups")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (3, None)
     world.write_there()
     world.require_equal()
@@ -136,7 +137,8 @@ def test_rollback(world: World, seam: str) -> None:
     world.run("advance", "--acknowledge", "backups")
     world.write_there()
     world.kill(seam, "rollback")
-    world.run("rollback")
+    if seam != "cutover:in end":  # another one would go to phase 1
+        world.run("rollback")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
     world.write()
 
