@@ -252,7 +252,7 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
     return with_proof(replace(report, configuration=settings.problem), folder, settings, steps)
 
 
-def measured(source: Path, settings: Settings) -> StatusReport:
+def measured_status_of(source: Path, settings: Settings) -> StatusReport:
     """The status, with a lag where the mirror follows: just started, it is waited for until it has caught up once.
 
     Without one after ``MEASURE_SECONDS``.

@@ -151,7 +151,7 @@ class ReverseFollower:
 
     @property
     def suspects(self) -> list[str]:
-        """The processes that had the file open when the last strays were noticed."""
+        """The processes that had the file open since a program last wrote to it, as far as was looked."""
         return list(self._watch.suspects)
 
     def is_wanted(self, *, at_once: bool) -> bool:

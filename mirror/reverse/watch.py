@@ -37,8 +37,8 @@ from mirror.reverse.writer import SqliteWriter
 REST = 10.0
 #: Seconds between two looks at which processes have the file open, after one write to it.
 ASK_SECONDS = 1.0
-#: Nothing is carried meanwhile: a look may take the rest of the time by so many times its own, and not more than has
-#: passed without one, of which so many seconds count.
+#: Nothing is carried during a look. So each is followed by so many times as long without one: a twentieth of the time
+#: goes to looks. Time without a look before it counts, too, up to so many seconds: then the next one need not wait.
 ASK_COSTS, CREDIT_SECONDS = 20.0, 120.0
 
 #: Keys as in the outbox, of their JSON.

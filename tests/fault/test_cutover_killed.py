@@ -33,7 +33,7 @@ CONFIGURATION = '{"sources": ["../source.db"], "storage": {"backend": "dual", "r
 FORWARD = [f"cutover:{where} {step.name}" for step in TO_3 for where in ("before", "in")]
 BACK = [f"cutover:{where} {step.name}" for step in BACK_TO_2 for where in ("before", "in")]
 #: In the normal run; the others take minutes.
-QUICK = {"in seal", "in turn", "in unseal"}
+QUICK = {"in seal", "in unseal"}
 
 
 def seams(table: list[str]) -> list[Any]:
@@ -114,7 +114,6 @@ def world(folder: Path, dsn: str, writer: Writer, database: Path) -> Iterator[Wo
         assert cli.run("wait").code == 0 and cli.run("parity").code == 0
 
 
-@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", seams(FORWARD))
 def test_advance(world: World, seam: str) -> None:
     at = FORWARD.index(seam) // 2
@@ -124,19 +123,20 @@ def test_advance(world: World, seam: str) -> None:
         assert world.phase()["phase"] == 2
     elif seam != "cutover:in seal":
         assert world.phase()["phase"] == 3
-    world.run("advance", "--acknowledge", "backups")
+    if seam != "cutover:in end":  # then it is moved, and only its log does not say so
+        world.run("advance", "--acknowledge", "backups")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (3, None)
     world.write_there()
     world.require_equal()
 
 
-@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", seams(BACK))
 def test_rollback(world: World, seam: str) -> None:
     world.run("advance", "--acknowledge", "backups")
     world.write_there()
     world.kill(seam, "rollback")
-    world.run("rollback")
+    if seam != "cutover:in end":  # another one would go to phase 1
+        world.run("rollback")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
     world.write()
 

@@ -15,6 +15,7 @@ from mirror.core.errors import FencedError, MirrorError
 from mirror.cutover.ways import FINALIZE
 from mirror.postgres import phase
 from mirror.postgres.sessions import connect
+from mirror.postgres.table_locks import TableLocks
 from mirror.reverse import ending
 from tests.support.commands import CommandLine
 from tests.support.quick import quick
@@ -121,12 +122,12 @@ def test_only_one_of_them_wins(world: World, dsn: str) -> None:
         before = phase.take(conn, source_id, None)
         world.run("rollback")
         with pytest.raises(FencedError), conn.transaction():
-            ending.end(conn, source_id, before.epoch)
+            ending.end(conn, source_id, before.epoch, TableLocks())
         assert world.row() == (2, None, False, False)
         world.run("advance", "--acknowledge", "backups")
         before = phase.read(conn, source_id)
         with conn.transaction():
-            ending.end(conn, source_id, before.epoch)
+            ending.end(conn, source_id, before.epoch, TableLocks())
         with pytest.raises(MirrorError, match="finalized"):
             phase.take(conn, source_id, 2)
     assert world.row() == (3, None, True, True)

@@ -91,7 +91,7 @@ class CommandLine:
         )
 
     def run(self, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = LIMIT) -> Done:
-        """Run a command to its end: forked, which takes a tenth of the time, unless ``env`` adds to the environment."""
+        """Run a command to its end: forked, which saves its imports, unless ``env`` adds to the environment."""
         if CAN_FORK and env is None and self.command == MIRROR:
             return Done(
                 *launcher.run(
