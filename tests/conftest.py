@@ -17,6 +17,7 @@ from mirror.hot.facade import HotState, get_hot_state
 from mirror.storage import newest
 from tests.support.mirrors import MirrorProcess
 from tests.support.postgres import PostgresServer
+from tests.support.quick import mark_all_but_a_few
 from tests.support.source import Writer
 from tests.support.valkey import ValkeyServer
 
@@ -29,6 +30,12 @@ settings.load_profile("busy")
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before those are left out that ``-m`` does not choose."""
+    mark_all_but_a_few(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

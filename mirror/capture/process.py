@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import platform
 import selectors
 import signal
@@ -174,13 +175,19 @@ def _be_prompt() -> None:
     A process with a slice of 0.1 ms runs before others that compute for milliseconds without a pause; it
     gets no more processor time than any other. Needs no privilege. On other systems nothing happens: capture
     is then as prompt as the scheduler makes it.
+
+    Its niceness is to be that of the mirror's process, not of the thread that started it, which has a lower priority.
+    Without a privilege it stays as it is.
     """
     number = {"x86_64": 314, "aarch64": 274}.get(platform.machine())
     if sys.platform != "linux" or number is None:
         return
-    # struct sched_attr: size, policy (0: normal), flags, nice, priority, runtime (ns), deadline, period
-    attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, 0, 0, 100_000, 0, 0)
-    ctypes.CDLL(None).syscall(number, 0, attributes, 0)
+    for process in (os.getppid(), 0):
+        # struct sched_attr: size, policy (0: normal), flags, nice, priority, runtime (ns), deadline, period
+        niceness = os.getpriority(os.PRIO_PROCESS, process)
+        attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, niceness, 0, 100_000, 0, 0)
+        if ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0:
+            return
 
 
 if __name__ == "__main__":

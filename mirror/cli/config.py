@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mirror.cli.options import common, help_end, json_option
+from mirror.core.config.change_options import ChangeOptions
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, SourceSettings
 from mirror.core.dsn import hide_password
 from mirror.core.errors import StateError
@@ -60,7 +61,7 @@ def schema() -> None:
 
 def report_of(settings: Settings) -> dict[str, Any]:
     """The settings as JSON values: each with ``value`` and ``origin``, by the key that it has in mirror.json."""
-    storage = settings.storage
+    storage, alerts = settings.storage, settings.alerts
     host, port = storage.redis or (None, None)
     values = {
         "postgres.connectionString": settings.dsn and hide_password(settings.dsn),
@@ -70,6 +71,15 @@ def report_of(settings: Settings) -> dict[str, Any]:
         "tables": dict(settings.tables),
         "cutover.sequences": {name: list(columns) for name, columns in settings.sequences.items()},
         "http": settings.http,
+        "log.format": settings.log.format,
+        "log.level": settings.log.level,
+        "alerts.webhook": alerts.webhook and alerts.webhook.shown,
+        "alerts.holdSeconds": alerts.hold_seconds,
+        "alerts.lagSeconds": alerts.lag_seconds,
+        "alerts.rejects": alerts.rejects,
+        "alerts.parityHours": alerts.parity_hours,
+        "alerts.freeBytes": alerts.free_bytes,
+        **{f"changes.{key}": value for key, value in (settings.changes or ChangeOptions()).values()},
         "sidecar": settings.sidecar,
         "storage.backend": storage.backend,
         "storage.readFrom": storage.read_from,

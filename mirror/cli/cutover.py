@@ -12,7 +12,7 @@ from rich.console import Console
 from mirror.cli.adapters import judge_adapters, judge_server
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
-from mirror.cli.status import status_of
+from mirror.cli.status import measured_status_of
 from mirror.core.config.settings import Settings
 from mirror.core.folders import source_folder
 from mirror.core.status import Phase
@@ -70,7 +70,7 @@ def plan(settings: Settings, debug: bool, as_json: bool, acknowledged: tuple[str
     with postgres_of(settings) as dsn:
         for source in settings.known():
             folder, schema = source_folder(settings.state_dir, source), schema_of(settings, source)
-            status = status_of(source, settings)
+            status = measured_status_of(source, settings)
             if status.phase is Phase.SILENT:
                 click.secho(f"mirror: {status.last_error}", fg="red", err=True)
             verdict = judge(source, status, folder, dsn, schema, acknowledged, settings.options, settings.sequences)

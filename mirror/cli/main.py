@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-import traceback
 from importlib import import_module
 
 import click
 
-from mirror.cli.options import log_to
+from mirror.cli.logs import colour_of, complain, end_log, start_log, take_over, traceback_of
+from mirror.cli.options import GIVEN_POSTGRES
+from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError
+from mirror.core.redaction import redacted
 
 #: Each command, and the module of this package that defines it.
 COMMANDS = {
@@ -30,6 +33,7 @@ COMMANDS = {
     "overwritten": "overwritten",
     "cutover": "moves",
     "service": "service.command",
+    "mcp": "mcp",
     "config": "config",
     "demo": "demo.command",
 }
@@ -79,9 +83,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: an error is one line on stderr and exit code 2, and with ``--json`` an object on stdout."""
-    log_to(sys.stderr)
+    _hide_arguments()
+    start_log()
+    take_over()
     try:
-        cli.main(standalone_mode=False)
+        try:
+            cli.main(standalone_mode=False, color=None if colour_of(sys.stdout) else False)
+        finally:
+            end_log()
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
@@ -91,18 +100,36 @@ def main() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(redacted(said.getvalue()), err=True, nl=False)
         _print_json(ConfigError("read the command line", detail=error.format_message()))
         sys.exit(2)
     except Exception as error:
         # A bug, too, is 2: 1 would mean that parity has found a difference.
         shown = error if isinstance(error, MirrorError) else _unexpected(error)
         if "--debug" in sys.argv:
-            traceback.print_exc()
+            click.echo("\n".join(traceback_of(error)), err=True)
         else:
-            click.secho(f"mirror: {shown}", fg="red", err=True)
+            complain(str(shown), shown)
         _print_json(shown)
         sys.exit(2)
+
+
+def _hide_arguments() -> None:
+    """Begin anew if ``--postgres`` has a password: other users can read a command line as long as the program runs.
+
+    What was given is in the environment then, which they cannot read, for :func:`~mirror.cli.options.common`.
+    """
+    words, given = sys.orig_argv[1:], None
+    for at, word in enumerate(words):
+        flag, joined, value = word.partition("=")
+        if flag == "--postgres" and joined:
+            words[at], given = f"{flag}={hide_password(value)}", value
+        elif at and words[at - 1] == "--postgres":
+            words[at], given = hide_password(word), word
+    if given is not None and words != sys.orig_argv[1:]:
+        os.execve(sys.executable, [sys.orig_argv[0], *words], {**os.environ, GIVEN_POSTGRES: given})  # noqa: S606
 
 
 def _unexpected(error: Exception) -> MirrorError:

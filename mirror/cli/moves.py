@@ -23,7 +23,7 @@ from mirror.cli.durations import duration
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.cli.running import gate_of
-from mirror.cli.status import status_of
+from mirror.cli.status import measured_status_of
 from mirror.cli.strays import strays
 from mirror.cli.waiting import Terminal
 from mirror.core.config.settings import Settings
@@ -370,11 +370,12 @@ def _carry_out(move: Move, say: Callable[[Step[Move], Event, str], None], *, bac
     if move.phase.moving_to is not None:
         target = move.phase.moving_to
         before, steps, resumed = left_over(move.phase)
+        known = move.begun()
         move.take(target)
         if resumed:
             run(steps, move, say, no_fault, resumed=True)
         else:
-            undo(steps, move, say)
+            undo(steps, move, say, known)  # all: a line of the log may be lost with a server that crashed
             move.change("moving_to = NULL")
         move.read()
         if resumed and not final and (target > before) is not back:
@@ -412,9 +413,8 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
 
     def rails(number: int) -> str:
         known = {*acknowledged, *_SEEN_TO, *(_OF_WRITES if number < 3 else ())}
-        verdict = judge(
-            source, status_of(source, settings), folder, dsn, schema, known, settings.options, settings.sequences
-        )
+        now = measured_status_of(source, settings)
+        verdict = judge(source, now, folder, dsn, schema, known, settings.options, settings.sequences)
         if verdict.reached:
             judge_adapters(verdict, source, settings, dsn, schema)
         if not verdict.ready:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import threading
 import time
@@ -10,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 from loguru import logger
 
-from mirror.cli.output import printable
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, load_settings
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError
 from mirror.core.folders import known_sources, source_folder
@@ -24,11 +24,11 @@ from mirror.core.status import Phase
 from mirror.postgres.profiles import PROFILES
 
 if TYPE_CHECKING:
-    from loguru import Record
-
     from mirror.postgres.embedded import EmbeddedPostgres
     from mirror.sidecar.pipeline import Pipeline
 
+#: The variable in which the command has what ``--postgres`` was given, where that has a password.
+GIVEN_POSTGRES = "_MIRROR_POSTGRES"
 #: Seconds for which a command that ends by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
 #: Seconds between two checks that the embedded Postgres still runs.
@@ -39,9 +39,9 @@ _OPTIONS = (
     click.option(
         "--postgres",
         metavar="DSN",
-        help="Postgres to mirror into, as a URI or as keywords. Other users can read it in the list of processes, so "
-        "put a password into the variable or into ~/.pgpass.  [env var: ARGENT_PG_URL, PG_URL; default: an embedded "
-        "server]",
+        help="Postgres to mirror into, as a URI or as keywords. For a moment other users can read it in the list of "
+        "processes, so put a password into the variable or into ~/.pgpass.  [env var: ARGENT_PG_URL, PG_URL; default: "
+        "an embedded server]",
     ),
     click.option(
         "--state-dir",
@@ -108,6 +108,14 @@ def common_even_if_broken(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_settings(command, _usable_settings)
 
 
+def common_as(load: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As :func:`common`, for a command that hands the options on: it gets as ``settings`` what ``load`` makes of them.
+
+    ``load`` is called with sources, Postgres, state directory, schema and configuration file, as they were given.
+    """
+    return lambda command: _with_settings(command, load)
+
+
 def _usable_settings(*arguments: Any) -> Settings:
     try:
         settings = load_settings(*arguments)
@@ -126,7 +134,7 @@ def _usable_settings(*arguments: Any) -> Settings:
     return settings
 
 
-def _with_settings(command: Callable[..., Any], load: Callable[..., Settings]) -> Callable[..., Any]:
+def _with_settings(command: Callable[..., Any], load: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_settings(
         sources: tuple[str, ...],
@@ -139,7 +147,8 @@ def _with_settings(command: Callable[..., Any], load: Callable[..., Settings]) -
     ) -> None:
         if schema == "":
             raise ConfigError("name the schema", "--schema", "it is empty", next_step="name one, or leave it out")
-        command(settings=load(sources, postgres, state_dir, schema, config), debug=debug, **own)
+        given = os.environ.pop(GIVEN_POSTGRES, postgres)
+        command(settings=load(sources, given, state_dir, schema, config), debug=debug, **own)
 
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
@@ -233,23 +242,8 @@ def _keep_running(server: EmbeddedPostgres, done: threading.Event) -> None:
             if str(error) == logged:
                 continue
             logged = str(error) or type(error).__name__
-            logger.opt(exception=None if known else error).warning("the embedded Postgres does not run: {}", error)
-
-
-def log_to(write: TextIO | Callable[[str], None]) -> None:
-    """Send the log to ``write``, and nowhere else.
-
-    Messages contain names that come from outside (of programs, files, tables), so each is one line without control
-    characters, whatever they are.
-    """
-    logger.remove()
-    logger.configure(patcher=_make_printable)
-    line = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}"
-    logger.add(write, format=line, level="INFO", backtrace=False, diagnose=False)
-
-
-def _make_printable(record: Record) -> None:
-    record["message"] = printable(record["message"])
+            log = logger.opt(exception=None if known else error)
+            log.warning("the embedded Postgres does not run: {error}", error=error)
 
 
 class Patience:

@@ -72,6 +72,7 @@ _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checke
     help="Compare only about N rows of each table: quick, but no proof.",
 )
 @click.option("--repair", is_flag=True, help="Write rows that differ to Postgres again, and then compare once more.")
+@click.option("--running", is_flag=True, help="Only beside a running mirror: start none for the comparison.")
 @replace_rows
 def parity(
     settings: Settings,
@@ -81,6 +82,7 @@ def parity(
     html_file: str | None,
     sample: int | None,
     repair: bool,
+    running: bool,
     replace_rows: bool,
 ) -> None:
     """Compare every value of every row in SQLite with Postgres, while programs go on writing.
@@ -105,7 +107,9 @@ def parity(
                         raise moved.all_or_nothing(source)
                     report = moved.compared_back(source, dsn, schema, settings.state_dir)
                 else:
-                    report = _compare(source, dsn, settings, tables, sample, repair=repair, replace_rows=replace_rows)
+                    report = _compare(
+                        source, dsn, settings, tables, sample, repair=repair, running=running, replace_rows=replace_rows
+                    )
             except MirrorError as error:
                 if isinstance(error, OthersWroteError):
                     named = "".join(f" --table {shlex.quote(table)}" for table in tables)
@@ -164,14 +168,18 @@ def _compare(
     sample: int | None,
     *,
     repair: bool,
+    running: bool,
     replace_rows: bool,
 ) -> ParityReport:
-    """Compare and record the outcome; with ``repair``, repair what differs, then compare and record again."""
+    """Compare and record the outcome; with ``repair``, repair what differs, then compare and record again.
+
+    ``running``: only beside a running mirror.
+    """
     schema = schema_of(settings, source)
     own_schema = own_schema_command(settings, source, schema)
     with (
         _connect(dsn) as connection,
-        gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as gate,
+        gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules, start=not running) as gate,
         closing(ParityLock(source_folder(settings.state_dir, source))) as lock,
     ):
         if not lock.take(wait=False):  # a comparison in the background keeps it for a moment only

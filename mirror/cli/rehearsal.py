@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.cli.options import schema_of
-from mirror.cli.status import status_of
+from mirror.cli.status import measured_status_of
 from mirror.core.checks import Code
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient, wait_for_mirror
@@ -194,7 +194,7 @@ class Rehearsal:
         settings = self._settings
         verdict = judge(
             live.path,
-            status_of(live.path, settings),
+            measured_status_of(live.path, settings),
             source_folder(settings.state_dir, live.path),
             self._dsn,
             live.schema,
@@ -370,7 +370,7 @@ class Rehearsal:
         source = place.database
         known = {*self._acknowledged, *_SEEN_TO, *_OF_WRITES}
         folder = source_folder(clone.state_dir, source)
-        verdict = judge(source, status_of(source, clone), folder, self._dsn, place.schema, known, "")
+        verdict = judge(source, measured_status_of(source, clone), folder, self._dsn, place.schema, known, "")
         told = {problem.what for problem in self._outcome.problems}
         codes = _OF_THE_DATA if self._gaps_count else _OF_THE_DATA - _COMPARED
         wrong = [rail for rail in verdict.rails if not rail.passed and rail.code in codes and rail.name not in told]

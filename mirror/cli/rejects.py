@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,14 @@ def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -
         for source in settings.known():
             schema = schema_of(settings, source)
             with gate_of(source, dsn, settings.state_dir, schema, settings.options, settings.rules) as mirror:
-                if not mirror.wait(timeout):  # what was repaired a moment ago would be sent as it was
+                deadline = time.monotonic() + timeout
+                # What was repaired a moment ago would be sent as it was. (A moved source refuses, and answers no wait.)
+                if mirror.status().reverse is None and not mirror.wait(timeout):
                     late = f"what is committed is not in Postgres after {timeout:g} s"
                     step = "retry, or give it more by --timeout"
                     raise ControlError("send rejected rows again", str(source), late, next_step=step, retryable=True)
                 try:
-                    mirror.retry(timeout, replace=replace_rows)
+                    mirror.retry(max(0.0, deadline - time.monotonic()), replace=replace_rows)
                 except OthersWroteError as error:
                     again = f"mirror rejects retry {shlex.quote(str(source))}{settings.options} --replace-rows"
                     advise_replacing(error, again)

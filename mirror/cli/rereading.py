@@ -22,7 +22,10 @@ LOOK_SECONDS = 1.0
 _LASTING: dict[str, Callable[[Settings], object]] = {
     "Postgres": lambda settings: settings.dsn,
     "the state directory": lambda settings: settings.state_dir,
+    "alerts": lambda settings: settings.alerts,
+    "Redis": lambda settings: (settings.storage.redis, settings.storage.redis_db),
     "rules for columns and tables": lambda settings: settings.rules,
+    "the form of the log": lambda settings: settings.log,
 }
 
 
@@ -65,9 +68,8 @@ class Rereading:
         try:
             now = load_settings(*self._flags)
         except MirrorError as error:
-            logger.error(
-                "the configuration was read again, and cannot be used: {}; the mirror goes on as before", error
-            )
+            words = "the configuration was read again, and cannot be used: {error}; the mirror goes on as before"
+            logger.error(words, error=error)
             return []
         moved = self._follow_list(now)
         changed = [name for name, of in _LASTING.items() if of(now) != of(self._settings)]
@@ -106,7 +108,7 @@ class Rereading:
                     self._mirror.add(Add(str(source), entry.agent, entry.schema, entry.profile))
                     self._listed.add(source)
             except MirrorError as error:
-                logger.error("{}: mirror.json lists it otherwise now: {}", source.name, error)
+                logger.error("{}: mirror.json lists it otherwise now: {error}", source.name, error=error)
         return bool(added or gone)
 
 

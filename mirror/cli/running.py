@@ -30,20 +30,30 @@ BEGIN_SECONDS = 60.0
 
 @contextmanager
 def gate_of(
-    source: Path, dsn: str, state_dir: Path, schema: str, options: str = "", rules: Rules = NO_RULES
+    source: Path,
+    dsn: str,
+    state_dir: Path,
+    schema: str,
+    options: str = "",
+    rules: Rules = NO_RULES,
+    *,
+    start: bool = True,
 ) -> Iterator[ControlClient]:
     """The running mirror of a source, or, if none is running, one that runs for the duration of the block.
 
     The latter catches up from where the last one stopped, but never copies the source again: that would hide what
-    parity is to find. Raises ``StateError`` if there is no saved position to go on from, or the source is mirrored
-    into another schema, ``SealedError`` if none is running and the source was moved to Postgres, ``ControlError`` if a
-    mirror is running and does not answer. ``options``: what the command that
-    starts the mirror needs besides the source's name, with a space in front. ``rules``: those of mirror.json.
+    parity is to find. Without ``start`` there is none: ``NotRunningError``. Raises ``StateError`` if there is no saved
+    position to go on from, or the source is mirrored into another schema, ``SealedError`` if none is running and the
+    source was moved to Postgres, ``ControlError`` if a mirror is running and does not answer. ``options``: what the
+    command that starts the mirror needs besides the source's name, with a space in front. ``rules``: those of
+    mirror.json.
     """
     folder = source_folder(state_dir, source)
     try:
         client = ControlClient(folder)
     except NotRunningError:
+        if not start:
+            raise
         _require_unmoved(source, dsn, schema)
         if not (folder / "shadow.json").exists():
             raise StateError(

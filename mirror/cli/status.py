@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from mirror.cli.around import around_lines, around_of, reads_text
 from mirror.cli.options import (
     common,
     common_even_if_broken,
@@ -26,18 +27,27 @@ from mirror.cli.options import (
     postgres_of,
     schema_of,
 )
-from mirror.cli.output import print_line, print_table, text
+from mirror.cli.output import names_apart, print_line, print_table, text
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings
 from mirror.core.control import ControlClient, wait_for_mirror
 from mirror.core.errors import ControlError, MirrorError, NotRunningError, SealedError, StateError
 from mirror.core.folders import source_folder
-from mirror.core.status import Phase, StatusDocument, StatusReport, encode, kept_text, moved_text
+from mirror.core.status import (
+    Phase,
+    StatusDocument,
+    StatusReport,
+    encode,
+    kept_text,
+    moved_text,
+)
 from mirror.parity.proof import described
 from mirror.sidecar.refused import causes
 from mirror.sidecar.status import kept_report, next_steps
 
 #: Mirrors that are asked at the same time.
 _AT_ONCE = 256
+#: Seconds for which a mirror that has only begun to follow is waited for, and between two questions.
+MEASURE_SECONDS, MEASURE_PAUSE = 30.0, 0.1
 
 
 @click.command(
@@ -120,8 +130,9 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     # All at once: a mirror that does not answer takes seconds, for each of its sources.
     with ThreadPoolExecutor(min(len(sources), _AT_ONCE)) as asking:
         reports = list(asking.map(partial(status_of, settings=settings), sources))
+    around = around_of(reports, settings)
     if as_json:
-        document = encode(StatusDocument(sources=reports))
+        document = encode(StatusDocument(sources=reports, redis=around.redis, alerts=around.alerts))
         click.echo(msgspec.json.format(document, indent=2).decode())
         return
     console = Console()
@@ -147,22 +158,8 @@ def status(settings: Settings, debug: bool, as_json: bool) -> None:
     print_table(console, table)
     for report in reports:
         _render_notes(names[report.source], report, console)
-
-
-def names_apart(sources: Iterable[str]) -> dict[str, str]:
-    """A short name for each path: that of the file, with as many of its folders as make it differ from the others."""
-    paths = {source: Path(source).parts for source in sources}
-    return {
-        source: _shortest(parts, [other for other in paths.values() if other != parts])
-        for source, parts in paths.items()
-    }
-
-
-def _shortest(parts: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
-    for number in range(1, len(parts)):
-        if all(other[-number:] != parts[-number:] for other in others):
-            return str(Path(*parts[-number:]))
-    return str(Path(*parts))
+    for line, well in around_lines(around):
+        print_line(console, line, style="" if well else "red")
 
 
 def _render_notes(name: str, report: StatusReport, console: Console) -> None:
@@ -211,6 +208,8 @@ def _render_notes(name: str, report: StatusReport, console: Console) -> None:
         print_line(console, f"{name}: left out: {virtual}: virtual tables; their data is not in Postgres", style="red")
     for gap in report.gaps[-3:]:
         print_line(console, f"{name}: gap: {gap.reason} ({gap.at})")
+    if report.reads:
+        print_line(console, f"{name}: reads of programs: {reads_text(report)}")
     if report.read_differences:
         found = f"{report.read_differences:,} reads answered differently by SQLite and Postgres"
         print_line(console, f"{name}: {found}", style="red")
@@ -251,6 +250,20 @@ def status_of(source: Path, settings: Settings) -> StatusReport:
     else:
         steps = [silent.next_step] if silent.next_step else []
     return with_proof(replace(report, configuration=settings.problem), folder, settings, steps)
+
+
+def measured_status_of(source: Path, settings: Settings) -> StatusReport:
+    """The status, with a lag where the mirror follows: just started, it is waited for until it has caught up once.
+
+    Without one after ``MEASURE_SECONDS``.
+    """
+    deadline = time.monotonic() + MEASURE_SECONDS
+    while True:
+        report = status_of(source, settings)
+        known = report.phase is not Phase.FOLLOWING or report.worst_lag_seconds is not None
+        if known or time.monotonic() > deadline:
+            return report
+        time.sleep(MEASURE_PAUSE)
 
 
 def with_proof(report: StatusReport, folder: Path, settings: Settings, steps: Sequence[str]) -> StatusReport:

@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from mirror.cli.around import around_of
 from mirror.cli.options import common_even_if_broken, help_end
 from mirror.cli.status import status_of
 from mirror.cli.top_view import Moment, View
@@ -29,6 +30,8 @@ from mirror.core.recorded_load import RecordedLoad
 
 #: Sources that are asked at the same time.
 _AT_ONCE = 16
+#: The next look is not before so many times what the last one took: hundreds of sources are not asked all the time.
+MOST_OFTEN = 4.0
 #: What terminals send for keys that are no characters.
 _SEQUENCES = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down", b"\x1b": "escape"}
 _CHARACTERS = {"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace"}
@@ -67,11 +70,12 @@ def top(settings: Settings, debug: bool, every: float) -> None:
         due = 0.0
         while not view.ended:
             if time.monotonic() >= due:
-                due = time.monotonic() + every
+                began = time.monotonic()
                 reports = list(asking.map(partial(status_of, settings=settings), sources))
                 if (opened := view.opened()) is not None:
                     loads = _load(settings, Path(opened))
-                view.take(Moment(time.monotonic(), reports, loads))
+                view.take(Moment(time.monotonic(), reports, loads, around_of(reports, settings)))
+                due = began + max(every, MOST_OFTEN * (time.monotonic() - began))
             live.update(view.render(loads, console.width, console.height), refresh=True)
             if select.select([descriptor], [], [], max(0.0, due - time.monotonic()))[0]:
                 for key in _read(descriptor):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -16,9 +15,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mirror.cli.output import text
+from mirror.cli.around import around_lines, reads_text
+from mirror.cli.output import names_apart, text
 from mirror.core.recorded_load import RecordedLoad
-from mirror.core.status import Phase, StatusReport
+from mirror.core.status import AroundReport, Phase, StatusReport
 
 #: What lines can be ordered by, in the order in which `s` goes through them.
 ORDERS = ("lag", "commits/s", "rows/s", "source")
@@ -38,6 +38,8 @@ class Moment(NamedTuple):
     reports: Sequence[StatusReport]
     loads: Mapping[str, RecordedLoad]
     """By source, of those whose tables are shown."""
+    around: AroundReport = AroundReport()
+    """What is around the mirrors."""
 
 
 @dataclass
@@ -69,6 +71,9 @@ class View:
     """Whether the tables of the chosen one are shown."""
     ended: bool = False
     lines: dict[str, Line] = field(default_factory=dict)
+    around: AroundReport = field(default_factory=AroundReport)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By source: a short name that no other has."""
     _at: float = 0.0
 
     def key(self, key: str) -> None:
@@ -120,7 +125,7 @@ class View:
                 line.rates = [*line.rates, line.commits][-_KEPT:]
             line.lags = [*line.lags, report.lag_seconds][-_KEPT:]
             lines[report.source] = line
-        self.lines = lines
+        self.lines, self.around, self.names = lines, moment.around, names_apart(lines)
         self.chosen = min(self.chosen, max(0, len(self.shown()) - 1))
 
     def shown(self) -> list[Line]:
@@ -143,9 +148,12 @@ class View:
     def render(self, loads: Mapping[str, RecordedLoad], width: int, height: int) -> RenderableType:
         """All of it, for a terminal of so many characters."""
         lines = self.shown()
-        most = max(1, height - 9)
+        around = [text(line, "dim" if well else "red") for line, well in around_lines(self.around)]
+        for line in around:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        most = max(1, height - 10 - len(around))
         first = min(max(0, self.chosen - most + 1), max(0, len(lines) - most))
-        parts: list[RenderableType] = [self._head(), self._table(lines[first : first + most], first, width)]
+        parts: list[RenderableType] = [self._head(), *around, self._table(lines[first : first + most], first, width)]
         if lines:
             parts += self._below(lines[min(self.chosen, len(lines) - 1)], loads, height)
         parts.append(text(f"filter: {self.wanted}▏" if self.typing else _HELP, "dim"))
@@ -177,7 +185,7 @@ class View:
             report = line.report
             more = [text(bars(line.lags[-20:]), "blue"), text(_parity(report))] if wide else []
             table.add_row(
-                text(f"{'›' if at == self.chosen else ' '} {Path(report.source).name}"),
+                text(f"{'›' if at == self.chosen else ' '} {self.names[report.source]}"),
                 text(report.phase.value, _colour(report)),
                 text(duration(report.lag_seconds)),
                 text(f"{line.commits:,.0f}"),
@@ -195,9 +203,11 @@ class View:
             parts.append(text(report.last_error, "red"))
         if report.next_steps:
             parts.append(text(f"next: {report.next_steps[0]}"))
+        if report.reads:
+            parts.append(text(f"reads of programs: {reads_text(report)}", "dim"))
         if (load := loads.get(report.source)) is not None and self.open:
             tables = sorted(load.tables.items(), key=lambda item: -sum(item[1]))[: max(3, height // 3)]
-            parts.append(text(f"{Path(report.source).name}, rows of the last five minutes:", "dim"))
+            parts.append(text(f"{self.names[report.source]}, rows of the last five minutes:", "dim"))
             parts += [text(f"  {name}: {i:,} inserted, {u:,} updated, {d:,} deleted") for name, (i, u, d) in tables]
             if not tables:
                 parts.append(text("  nothing was written"))

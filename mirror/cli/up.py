@@ -12,21 +12,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import click
+from loguru import logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
+from rich.text import Text
 
+from mirror.cli.changes import changes_of
+from mirror.cli.logs import announce, colour_of, complain, is_for_machines, log_to, start_log
 from mirror.cli.options import (
     Patience,
     advise_replacing,
     agent_and_profile,
     common,
     help_end,
-    log_to,
     named_schema,
     own_schema_command,
     postgres_of,
@@ -34,7 +37,8 @@ from mirror.cli.options import (
 )
 from mirror.cli.output import GOOD, Words, print_line
 from mirror.cli.rereading import Rereading
-from mirror.cli.serving import serving
+from mirror.cli.serving import report_of, serving, watching
+from mirror.core.config.log_settings import LogSettings
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError, OthersWroteError, SealedError, SourceError
@@ -43,9 +47,11 @@ from mirror.core.place import was_touched
 from mirror.core.positions import Lsn
 from mirror.core.signals import Signals
 from mirror.core.status import Phase, StatusReport, moved_text
+from mirror.replica.filesystem import host_folder, mounts, shared_with_host
 from mirror.replica.source_connection import OpenSource
 from mirror.replica.unmerged import commits_stay_in_log
 from mirror.sidecar.parity_watch import ParityWatch
+from mirror.sidecar.periodic import PeriodicLine
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.refused import causes
 from mirror.sidecar.service import Service
@@ -85,6 +91,19 @@ _BEGINNING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP))
     metavar="[HOST:]PORT",
     help="Serve a status page, /metrics, /healthz and /readyz there; without HOST for this machine alone.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    is_eager=True,
+    callback=lambda context, option, value: _log_at_once(value),
+    help="text: lines for people. json: all that it has to say, one object a line.  [default: what mirror.json says, "
+    "or text]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="The least that is logged.  [default: what mirror.json says, or info]",
+)
 @replace_rows
 @agent_and_profile
 def up(
@@ -94,6 +113,8 @@ def up(
     until_eof: bool,
     discard_writes: bool,
     http: str | None,
+    log_format: str | None,
+    log_level: str | None,
     replace_rows: bool,
     agent: str | None,
     profile: str | None,
@@ -105,11 +126,13 @@ def up(
     Without --postgres and its variables it starts a Postgres of its own. Without SOURCE it mirrors the sources that
     mirror.json lists.
     """
+    start_log(LogSettings(log_format or settings.log.format, log_level or settings.log.level))
     if not settings.sources:
         raise ConfigError("start the mirror", detail="no source is named", next_step="mirror up FILE.db")
     if http is not None:
         settings = dataclasses.replace(settings, http=http)
     _require_one(settings.sources, once=once)
+    _warn_of_host_folders(settings.sources)
     _allow_many_files()
     ending = threading.Event()
     if once:
@@ -120,8 +143,12 @@ def up(
     notifier = Notifier()
     # Without a manager it is what a terminal sends when it is closed, and ends the command.
     reload = signal.SIGHUP if notifier.is_heard else None
-    with Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals, postgres_of(settings) as dsn:
-        click.echo(f"Postgres: {hide_password(dsn)}")
+    with (
+        Signals(signal.SIGTERM, signal.SIGINT, reload=reload) as signals,
+        postgres_of(settings) as dsn,
+        changes_of(settings, dsn) as changes,
+    ):
+        announce(f"Postgres: {hide_password(dsn)}")
         agents = settings.agents if agent is None else dict.fromkeys(settings.sources, agent)
         profiles = settings.profiles if profile is None else dict.fromkeys(settings.sources, profile)
         mirror = Supervisor(
@@ -138,19 +165,22 @@ def up(
                 restarts=not once,
                 discard_writes=discard_writes,
                 replace_rows=replace_rows,
+                changes=None if changes is None else changes.feed,
             )
         )
         verifier = ParityWatch(mirror.schemas, dsn, settings.state_dir)
         service = Service(notifier, mirror)
+        line = PeriodicLine(mirror, partial(report_of, settings))
         rereading = Rereading(settings, click.get_current_context().params, mirror)
         try:
-            with serving(settings, mirror) as page:
+            with serving(settings, mirror, changes) as page, ExitStack() as beside:
                 if page is not None:
-                    click.echo(f"Status page: {page.url}")
+                    announce(f"Status page: {page.url}")
                 mirror.start()
                 if not once:
                     verifier.start()
-                gave_up = _run(mirror, signals, ending, partial(_serve, service, signals, rereading))
+                    beside.enter_context(watching(settings, mirror))
+                gave_up = _run(mirror, signals, ending, partial(_serve, service, line, signals, rereading))
         finally:
             service.stops()
             verifier.stop()
@@ -161,6 +191,13 @@ def up(
     if not ended:
         # A statement in Postgres did not end in time. The next start recovers, as after a kill.
         os._exit(0)
+
+
+def _warn_of_host_folders(sources: Sequence[Path]) -> None:
+    mounted = mounts()
+    for source in sources:
+        if kind := shared_with_host(source, mounted):
+            logger.warning("{}: {}: {}", source, *host_folder(kind))
 
 
 def _allow_many_files() -> None:
@@ -202,9 +239,18 @@ def _require_one(sources: Sequence[Path], *, once: bool) -> None:
         raise problem
 
 
-def _serve(service: Service, signals: Signals, rereading: Rereading) -> None:
-    """Tell the manager of services what is new, and read the configuration again if that is asked for, or due."""
+def _log_at_once(form: str | None) -> str | None:
+    """Log in the form that was given from the start: that the settings cannot be used, too."""
+    if form is not None:
+        start_log(LogSettings(form))
+    return form
+
+
+def _serve(service: Service, line: PeriodicLine, signals: Signals, rereading: Rereading) -> None:
+    """Tell the service manager and the log what is new; read the configuration again if that is asked for, or due."""
     service.turn()
+    if not click.get_current_context().params["once"]:
+        line.turn()
     if signals.takes_reload():
         service.reloads()
         rereading.read(asked=True)
@@ -301,7 +347,7 @@ def _say_what_stays_in_logs(supervisor: Supervisor) -> None:
         source = Path(pipeline.status.source)
         if commits_stay_in_log(source):
             merge = f"sqlite3 {shlex.quote(str(source))} 'PRAGMA wal_checkpoint(TRUNCATE)'"
-            click.echo(
+            announce(
                 f"{source.name}: {source.name}-wal still holds commits that {source.name} alone lacks: back up or copy "
                 f"both files together. The next program that closes the database puts them into it; so does `{merge}`"
             )
@@ -330,27 +376,26 @@ def _report(supervisor: Supervisor, settings: Settings, gave_up: Sequence[Mirror
     for pipeline in supervisor.pipelines:
         state = pipeline.status
         if state.reverse is not None and pipeline.error not in failed:
-            click.echo(f"{Path(state.source).name}: {_moved(state.report())}")
+            announce(f"{Path(state.source).name}: {_moved(state.report())}")
         elif pipeline.error is None:
             rejects = f", {state.rejects} rows that Postgres cannot hold" if state.rejects else ""
             where = f"is at {state.applied}" if state.applied else "has nothing yet"
-            click.echo(f"{Path(state.source).name}: Postgres {where}{rejects}")
+            announce(f"{Path(state.source).name}: Postgres {where}{rejects}")
         for cause in causes(state.refusals, state.schema):
             advice = cause.next_step
             if cause.own_schema:
                 advice = own_schema_command(settings, Path(state.source), state.schema)
             step = f" -- {advice}" if advice else ""
-            line = f"mirror: {Path(state.source).name}: Postgres refuses {cause.named}: {cause.reason}{step}"
-            click.secho(line, fg="red", err=True)
+            complain(f"{Path(state.source).name}: Postgres refuses {cause.named}: {cause.reason}{step}")
     for error in failed[:-1]:
-        click.secho(f"mirror: {error}", fg="red", err=True)
+        complain(str(error), error)
     if failed:
         raise failed[-1]
     if once and any(pipeline.status.refusals for pipeline in supervisor.pipelines):
         sys.exit(2)
     reports = [pipeline.status.report() for pipeline in supervisor.pipelines]
     if settings.dsn is None and any(report.reverse is not None for report in reports):
-        click.echo("The embedded Postgres ends with this command, and programs that were moved need it.")
+        announce("The embedded Postgres ends with this command, and programs that were moved need it.")
     _say_next(reports, settings)
 
 
@@ -368,21 +413,22 @@ def _say_next(reports: Sequence[StatusReport], settings: Settings) -> None:
     options = settings.options
     for report in reports:
         if report.reverse is None:
-            click.echo(f"Next: `mirror parity {shlex.quote(report.source)}{options}` compares every value.")
+            announce(f"Next: `mirror parity {shlex.quote(report.source)}{options}` compares every value.")
             return
     for report in reports:
         if report.reverse is not None and not report.reverse.ended:
             source = shlex.quote(report.source)
             back = f"`mirror cutover rollback {source}{options}` goes back to the file"
-            click.echo(f"Next: `mirror up {source}{options}` carries on; {back}.")
+            announce(f"Next: `mirror up {source}{options}` carries on; {back}.")
             return
 
 
 class _Bars:
-    """A progress bar for each step of a snapshot, on a terminal; nothing elsewhere."""
+    """A progress bar for each step of a snapshot, on a terminal; nothing elsewhere, or beside a log for machines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._shown = console.is_terminal and not is_for_machines()
         self._progress = Progress(
             Words(),
             BarColumn(),
@@ -390,36 +436,36 @@ class _Bars:
             Words("rate"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self._shown,
             transient=True,
         )
         self._tasks: dict[tuple[str, str], tuple[TaskID, float]] = {}
 
     def __enter__(self) -> _Bars:
         self._progress.start()
-        if self._console.is_terminal:  # above the bars, not through them
-            log_to(self._log)
+        if self._shown:  # above the bars, not through them
+            log_to(self._log, colour=colour_of(sys.stderr))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
-        log_to(sys.stderr)
+        start_log()
 
     def _log(self, message: str) -> None:
         for line in message.rstrip().split("\n"):
-            print_line(self._console, line)
+            print_line(self._console, Text.from_ansi(line))
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
-        if self._console.is_terminal:
+        if self._shown:
             print_line(self._console, GOOD, " ", line)
         else:
-            click.echo(line)
+            announce(line)
 
     def show(self, pipeline: Pipeline) -> None:
         """Update the bar of the step that the pipeline's snapshot is at."""
         progress = pipeline.status.progress
-        if progress is None or not self._console.is_terminal:
+        if progress is None or not self._shown:
             return
         key = (pipeline.status.source, progress.what)
         if key not in self._tasks:

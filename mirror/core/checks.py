@@ -21,6 +21,7 @@ class Code(StrEnum):
     # -- the source and where its mirror keeps its files
     SOURCE = "source"
     FILE = "source.file"
+    FILE_SYSTEM = "source.file-system"
     SQLITE = "source.sqlite"
     JOURNAL_MODE = "source.journal-mode"
     PROFILE = "source.profile"

@@ -22,6 +22,8 @@ from mirror.core.messages import (
     Agreed,
     Answer,
     Applied,
+    Around,
+    AroundAnswer,
     BeginMove,
     Done,
     EndMove,
@@ -36,6 +38,7 @@ from mirror.core.messages import (
     Pause,
     Reach,
     Reached,
+    Reads,
     Refused,
     Release,
     Remove,
@@ -54,7 +57,7 @@ from mirror.core.peer import connect, silent
 from mirror.core.positions import Lsn, Salts
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.sockets import control_path
-from mirror.core.status import StatusReport
+from mirror.core.status import AroundReport, StatusReport
 
 #: Seconds that a running mirror may take to answer what it can answer at once.
 ANSWER_SECONDS = 5.0
@@ -155,6 +158,14 @@ class ControlClient:
     def load(self) -> RecordedLoad:
         """What programs have written to the source in the last minutes."""
         return self._ask(Load(), LoadAnswer).load
+
+    def around(self) -> AroundReport:
+        """What is around the mirrors of its process. Raises ``RequestError`` if it is of an older version."""
+        return self._ask(Around(), AroundAnswer).around
+
+    def report_reads(self, reads: Reads) -> None:
+        """Have the mirror count what this program has read. Raises ``RequestError`` if it is of an older version."""
+        self._ask(reads, Done)
 
     def wait(self, timeout: float, slack: float = _SLACK_SECONDS) -> bool:
         """Wait until all that was committed at the call is applied; False after ``timeout`` seconds.

@@ -26,6 +26,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── HotAwayError   ``hot.away``              Redis cannot be reached, or does not answer; nothing was done
 │   ├── HotUnsureError ``hot.unsure``            the answer was lost: it may have been done, or not
 │   ├── HotFullError   ``hot.full``              Redis has no memory left for it
+│   ├── TooOldError    ``hot.too_old``           entries of the change feed that a follower has not seen are gone
 │   ├── LockTakenError ``hot.lock_taken``        another has the lock
 │   ├── LockLostError  ``hot.lock_lost``         a lock that was held is not held any more
 │   └── LateWriteError ``hot.late_write``        a later holder of a lock has written in Postgres
@@ -38,7 +39,8 @@ MirrorError            ``mirror``                anything else, also a bug
 
 An error says which operation failed, at which place, what to do next, and whether a retry can
 help. The command line prints it as one line, and with ``--json`` as an object, too.
-:meth:`MirrorError.to_dict` and :meth:`MirrorError.from_dict` carry it over a socket.
+:meth:`MirrorError.to_dict` and :meth:`MirrorError.from_dict` carry it over a socket. Its text and its JSON values show
+no secret (:mod:`mirror.core.redaction`); its attributes are as they were given.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+from mirror.core.redaction import redacted
 
 #: What to do about a damaged file. (Debian 12's shell makes an empty database of ``.recover``, without an error.)
 RECOVER = (
@@ -100,7 +104,10 @@ class MirrorError(Exception):
             text += f": {self.detail}"
         if self.next_step:
             text += f" -- {self.next_step}"
-        return " ".join(text.split())
+        return " ".join(redacted(text).split())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     @property
     def place_is_said(self) -> bool:
@@ -112,7 +119,8 @@ class MirrorError(Exception):
         ``retryable``, and what its class adds (``sqlstate``: the code that Postgres gave, or None).
         """
         names = ("code", "operation", "place", "detail", "next_step", "retryable", *self.more)
-        return {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
+        return {name: redacted(value) if isinstance(value, str) else value for name, value in values.items()}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> MirrorError:
@@ -341,6 +349,30 @@ class HotFullError(HotStateError):
 
     code = "hot.full"
     retryable = True
+
+
+class TooOldError(HotStateError):
+    """The change feed does not have everything after a position any more; ``resume``: it does after this one.
+
+    Postgres has everything up to ``resume``, and maybe more: who reads there what it needs can follow from it.
+    """
+
+    code = "hot.too_old"
+    more: ClassVar[tuple[str, ...]] = ("reply", "resume")
+
+    def __init__(
+        self,
+        operation: str,
+        place: str = "",
+        detail: str = "",
+        *,
+        reply: str | None = None,
+        resume: str = "0:0",
+        next_step: str = "",
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(operation, place, detail, reply=reply, next_step=next_step, retryable=retryable)
+        self.resume = resume
 
 
 class LockTakenError(HotStateError):

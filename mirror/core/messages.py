@@ -33,6 +33,12 @@ request                                            answer
 ``{"op": "remove"}``                               ``{"answer": "done"}``: its mirror has ended, the process has not
 ``{"op": "add", "path"}``                          ``{"answer": "done"}``: the process mirrors another source, too;
                                                    ``"agent"``, ``"schema"``, ``"profile"``: as in mirror.json
+``{"op": "reads", "process", "number",             ``{"answer": "done"}``: reads of a program on storage adapters
+"answers", "shadows"}``                            since its last report, by store and reason (``[store, reason,
+                                                   count]``), and shadow reads by result and reason. One that comes
+                                                   again, by its number, is counted once
+``{"op": "around"}``                               ``{"answer": "around", "around": {...}}``: what is around the mirrors
+                                                   of this process, as Redis
 ``{"op": "hook", "pid", "program"}``               ``{"answer": "done"}``; what follows is in :mod:`mirror.hook.wire`
 any of them, and what is not a request              ``{"answer": "refused", "error": {...}}``: as
                                                    :meth:`mirror.core.errors.MirrorError.to_dict` gives it
@@ -43,14 +49,14 @@ any of them, and what is not a request              ``{"answer": "refused", "err
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mirror.core.agreement import Agreement
 from mirror.core.errors import RequestError
 from mirror.core.recorded_load import RecordedLoad
-from mirror.core.status import StatusReport, encode
+from mirror.core.status import AroundReport, StatusReport, encode
 
 #: Bytes of a line with a request, and of one with an answer (a status lists every gap and refused table).
 MOST_REQUEST_BYTES, MOST_ANSWER_BYTES = 1 << 20, 64 << 20
@@ -63,6 +69,9 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
 Position = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}:[0-9]{1,18}\Z")]
 Token = Annotated[str, msgspec.Meta(max_length=64)]
 _Word = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+#: A word of a few that programs and the mirror know, as ``not_followed``; and how often it was so.
+_Why = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{0,32}\Z")]
+_Times = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class Request(msgspec.Struct, frozen=True, tag_field="op"):
@@ -165,6 +174,23 @@ class Add(Request, frozen=True, tag="add"):
     profile: str | None = None
 
 
+class Reads(Request, frozen=True, tag="reads"):
+    """What a program has read of the source since its last report."""
+
+    process: Token
+    """Made up by the program when it began."""
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    """Of the report: 1, 2, 3, …; one whose answer was lost comes again under its number."""
+    answers: Annotated[list[tuple[Literal["postgres", "sqlite"], _Why, _Times]], msgspec.Meta(max_length=64)]
+    """The store that has answered, why that one, and how often."""
+    shadows: Annotated[list[tuple[_Why, _Why, _Times]], msgspec.Meta(max_length=128)]
+    """What became of shadow reads, why, and how often."""
+
+
+class Around(Request, frozen=True, tag="around"):
+    """What is around the mirrors of this process?"""
+
+
 class Hook(Request, frozen=True, tag="hook"):
     """A program that sends its commits from now on."""
 
@@ -230,6 +256,12 @@ class Agreed(Answer, frozen=True, tag="agreed"):
     agreement: Agreement
 
 
+class AroundAnswer(Answer, frozen=True, tag="around"):
+    """See :class:`~mirror.core.status.AroundReport`."""
+
+    around: AroundReport
+
+
 class Done(Answer, frozen=True, tag="done"):
     """It was done."""
 
@@ -258,6 +290,8 @@ AnyRequest = (
     | Resume
     | Remove
     | Add
+    | Reads
+    | Around
     | Hook
 )
 AnyAnswer = (
@@ -270,6 +304,7 @@ AnyAnswer = (
     | Reached
     | Repaired
     | Agreed
+    | AroundAnswer
     | Done
     | Refused
 )

@@ -5,7 +5,7 @@ Decoding makes a :class:`Batch`; the apply side writes it to Postgres and return
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -57,6 +57,14 @@ class TableChanges:
     rows: Iterator[RowChange]
 
 
+class Written(NamedTuple):
+    """Commits of a batch that a program with a hook has told of."""
+
+    agent: str | None
+    program: str
+    commits: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One or more whole source commits, to be applied in one Postgres transaction."""
@@ -65,6 +73,8 @@ class Batch:
     commits: int
     schema_changes: tuple[SchemaChange, ...]
     tables: Iterable[TableChanges]
+    writers: Callable[[], tuple[Written, ...]] = tuple
+    """Who wrote it, as far as hooks have told when it is called, which is after the tables were read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,78 @@ class ReverseReport(msgspec.Struct, frozen=True, kw_only=True):
     ended: Annotated[str, Meta(description="that the move was finalized, and why; empty: there is a way back")] = ""
 
 
+class ReadCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Reads of programs on storage adapters; they say it every few seconds."""
+
+    store: Annotated[str, Meta(description="the one that has answered: postgres or sqlite")]
+    reason: Annotated[str, Meta(description="why that one, as fresh, behind or not_followed")]
+    count: int
+
+
+class ShadowCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Reads that were to be run on both stores."""
+
+    result: Annotated[str, Meta(description="equal, different, ignored, not_compared or dropped")]
+    reason: Annotated[str, Meta(description="why it was ignored or not compared; empty: there is no more to say")] = ""
+    count: int
+
+
+class RedisReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The Redis or Valkey that is configured, as the mirror saw it last. null: it does not say, or is away."""
+
+    place: Annotated[str, Meta(description="host, port and database")]
+    seen_at: Annotated[float | None, Meta(description="when it was asked last, seconds since the epoch")] = None
+    error: Annotated[str | None, Meta(description="why it does not answer, in one line; null: it answers")] = None
+    away_since: Annotated[float | None, Meta(description="since when it does not answer")] = None
+    ping_seconds: Annotated[float | None, Meta(description="how long the answer to a PING took")] = None
+    server: Annotated[str | None, Meta(description="its name and version")] = None
+    used_bytes: Annotated[int | None, Meta(description="memory in use")] = None
+    max_bytes: Annotated[int | None, Meta(description="most memory that it may use; 0: no limit")] = None
+    policy: Annotated[str | None, Meta(description="what it does at that limit: maxmemory_policy")] = None
+    append_only: Annotated[bool | None, Meta(description="whether it keeps each write in a file")] = None
+    write_error: Annotated[str | None, Meta(description="which file it could not write last")] = None
+    clients: Annotated[int | None, Meta(description="connections to it")] = None
+    agents: Annotated[int | None, Meta(description="agents that are online there")] = None
+    hidden: Annotated[str | None, Meta(description="why it does not say some of this, as missing rights")] = None
+    next_step: str = ""
+
+
+class AlertsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The webhook for alerts."""
+
+    place: Annotated[str, Meta(description="its scheme and host; a path may be a secret")]
+    holding: Annotated[int, Meta(description="conditions that hold now")] = 0
+    untold: Annotated[int, Meta(description="beginnings and ends that could not be delivered yet")] = 0
+    delivered: Annotated[int, Meta(description="messages that were delivered since the mirror started")] = 0
+    failed: Annotated[int, Meta(description="attempts that failed since then")] = 0
+    error: Annotated[str | None, Meta(description="why the last attempt failed; null: it did not")] = None
+
+
+class AroundReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What is around the mirrors of one process. null: it is not configured."""
+
+    redis: RedisReport | None = None
+    alerts: AlertsReport | None = None
+
+
+class ToldReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How far changes were told to one place. Counts are since the mirror started."""
+
+    position: Annotated[str | None, Meta(description="up to which everything was told; null: nothing yet")] = None
+    waiting: Annotated[int, Meta(description="transactions in memory that were not told yet; there may be more")] = 0
+    told: int = 0
+    gaps: Annotated[int, Meta(description="how often what was committed could not be told any more")] = 0
+    error: Annotated[str | None, Meta(description="why nothing can be told now, which is tried again")] = None
+
+
+class ChangesReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The change feed of a source."""
+
+    logged: Annotated[bool, Meta(description="whether transactions are logged in Postgres, too")] = False
+    redis: Annotated[ToldReport | None, Meta(description="null: storage.redis is not configured")] = None
+    webhook: Annotated[ToldReport | None, Meta(description="null: there is none")] = None
+
+
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """State of the mirror of one source at one moment. Counts are since it started, unless they say otherwise."""
 
@@ -185,6 +257,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     read_differences: Annotated[
         int, Meta(description="reads that both stores answered differently at one position, as far as not forgotten")
     ] = 0
+    reads: Annotated[list[ReadCount], Meta(description="reads of programs on storage adapters")] = []
+    shadow_reads: Annotated[list[ShadowCount], Meta(description="those that were to be run on both stores")] = []
     others_wrote: Annotated[
         int, Meta(description="rows that others than the mirror have written in Postgres since it was made equal")
     ] = 0
@@ -197,6 +271,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     progress: ProgressReport | None = None
     parity: ProofReport = ProofReport()
     reverse: Annotated[ReverseReport | None, Meta(description="null while the file is the original")] = None
+    changes: Annotated[ChangesReport | None, Meta(description="null: there is no change feed")] = None
     configuration: Annotated[
         str | None,
         Meta(
@@ -211,6 +286,8 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int = STATUS_VERSION
     sources: list[StatusReport]
+    redis: Annotated[RedisReport | None, Meta(description="null: none is configured, or no mirror runs")] = None
+    alerts: Annotated[AlertsReport | None, Meta(description="null: no webhook is configured, or no mirror runs")] = None
 
 
 def named(objects: list[str], most: int = 5) -> str:
@@ -267,7 +344,7 @@ def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
 _encoder = msgspec.json.Encoder()
 
 
-def encode(value: msgspec.Struct) -> bytes:
+def encode(value: msgspec.Struct | dict[str, Any]) -> bytes:
     """A value as JSON. Bytes of a file's name that are not text come as ``\\xff``."""
     try:
         return _encoder.encode(value)

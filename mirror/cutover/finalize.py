@@ -17,6 +17,7 @@ from mirror.core.errors import ControlError, MirrorError, NotRunningError, SinkE
 from mirror.core.place import where
 from mirror.core.status import Phase as MirrorPhase
 from mirror.postgres.failures import translated
+from mirror.postgres.table_locks import TableLocks
 from mirror.reverse import ending
 from mirror.reverse.follower import ReverseFollower
 
@@ -47,6 +48,7 @@ class Finalize:
     _own: ReverseFollower | None = field(init=False, default=None)
     """Where no mirror runs."""
     _deadline: float = field(init=False, default=0.0)
+    _locks: TableLocks = field(init=False, default_factory=TableLocks)
 
     def check(self, move: Move) -> str:
         """Say how the way back stands."""
@@ -86,7 +88,7 @@ class Finalize:
 
         def end() -> ending.WayBack:
             with translated(ending.END, str(move.source)), move.conn.transaction():
-                ending.end(move.conn, move.source_id, move.phase.epoch)
+                ending.end(move.conn, move.source_id, move.phase.epoch, self._locks)
                 return ending.state(move.conn, move.source_id)
 
         said, name = self._patiently(end).said(), where(move.source)
@@ -97,7 +99,7 @@ class Finalize:
 
         def tidy() -> bool:
             with translated(ending.TIDY, str(move.source)), move.conn.transaction():
-                ending.tidy(move.conn, move.source_id, move.targets)
+                ending.tidy(move.conn, move.source_id, move.targets, self._locks)
                 return True
 
         self._patiently(tidy)

@@ -9,11 +9,10 @@ from typing import TypeVar
 import psycopg
 
 from mirror.postgres.sessions import Session
+from mirror.postgres.table_locks import WAIT_MS
 
 T = TypeVar("T")
 
-#: Milliseconds to wait for one table: less than Postgres waits before it ends one of two transactions in a deadlock.
-WAIT_MS = 300
 #: Seconds between two attempts, in which programs go on.
 PAUSE_SECONDS = 0.05
 

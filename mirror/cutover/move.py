@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL
 
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
@@ -24,10 +23,10 @@ from mirror.cutover.fence import Fence
 from mirror.cutover.finalize import Finalize
 from mirror.cutover.waiting import Operator
 from mirror.postgres import moving, phase
-from mirror.postgres.ddl import table_sql
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event, Phase
 from mirror.postgres.sessions import Session, connect
+from mirror.postgres.table_locks import TableLocks
 from mirror.postgres.target import Target, load_targets
 from mirror.reverse import capture
 
@@ -40,8 +39,6 @@ KEPT = {
     "abort": "triggers refuse writes to it:",
     "watch": "nothing keeps them: what they write is found, and kept in mirror.strays",
 }
-#: Milliseconds to wait for one table; less than Postgres waits before it ends one of two transactions in a deadlock.
-GIVE_WAY_MS = 300
 #: Seconds for a mirror that has ended to be started again.
 GONE_SECONDS = 2.0
 #: Seconds for a session to end whose command was killed.
@@ -160,6 +157,11 @@ class Move:
         with translated("log a move", str(self.source)):
             phase.log(self.conn, self.source_id, self.phase.epoch, step, event, detail)
 
+    def begun(self) -> set[str]:
+        """The words of the steps that the last command to move the source has begun."""
+        with translated("read the log of a move", str(self.source)):
+            return phase.begun(self.conn, self.source_id, self.phase.epoch)
+
     def change(self, assignments: str) -> None:
         """Change the row of the phase."""
         with translated("change the phase", str(self.source)):
@@ -206,14 +208,13 @@ class Move:
 
     def hold_postgres(self) -> str:
         """Keep programs from writing to the tables in Postgres; they may read."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline, locks = time.monotonic() + WAIT_SECONDS, TableLocks()
+        tables = [(target.schema, target.name) for target in self.targets]
         while True:
             try:
                 self.held = connect(self.dsn, name="mirror cutover", raw=True, autocommit=False)
                 with translated("hold the tables in Postgres", str(self.source)):
-                    self.held.execute(f"SET LOCAL lock_timeout = '{GIVE_WAY_MS}ms'".encode())
-                    for target in self.targets:
-                        self.held.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table_sql(target)))
+                    locks.take(self.held, tables, "SHARE ROW EXCLUSIVE")
                 return f"{len(self.targets):,} tables"
             except SinkError as error:
                 # A program's transaction may wait for a table that is locked here, and be waited for here.

@@ -100,6 +100,8 @@ def _check_mirror(found: Readiness, status: StatusReport, folder: Path) -> None:
     lag = "not measured" if worst is None else f"{worst * 1000:,.0f} ms at worst in the last minutes"
     enough = following and worst is not None and worst <= LAG_SECONDS
     step = f"find what slows the mirror: reads would be that old; the limit is {LAG_SECONDS:g} s"
+    if worst is None:
+        step = "it is measured from when the mirror has caught up for the first time"
     step = f"{step}; or add --acknowledge lag" if following else "it is measured while the mirror follows"
     found.add_or_acknowledge(Code.LAG, "lag", enough, lag, step)
     last = last_run(folder)

@@ -7,7 +7,7 @@ command: each later step does nothing where it was done already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -72,17 +72,26 @@ def run(
         say(step, "journal" if step.final else "done", detail)
 
 
-def undo(steps: Sequence[Step[M]], move: M, say: Callable[[Step[M], Event, str], None]) -> None:
-    """Undo steps, the last one first; what cannot be undone is logged, and the others are."""
+def undo(
+    steps: Sequence[Step[M]],
+    move: M,
+    say: Callable[[Step[M], Event, str], None],
+    known: Collection[str] | None = None,
+) -> None:
+    """Undo steps, the last one first; what cannot be undone is logged, and the others are.
+
+    ``known``: the words of those that are known to have been begun, which alone are told and logged; None: all were.
+    """
     for step in reversed(steps):
         if step.undo is None:
             continue
         try:
             step.undo(move)
-            _log(move, step, "undone", "", quiet=True)
-            say(step, "undone", "")
+            if known is None or step.words in known:
+                _log(move, step, "undone", "", quiet=True)
+                say(step, "undone", "")
         except MirrorError as error:
-            logger.error("{} could not be undone: {}", step.words, error)
+            logger.error("{} could not be undone: {error}", step.words, error=error)
 
 
 def _log(move: Journal, step: Step[M], event: Event, detail: str, *, quiet: bool = False) -> None:
@@ -91,4 +100,4 @@ def _log(move: Journal, step: Step[M], event: Event, detail: str, *, quiet: bool
     except MirrorError as error:
         if not quiet:
             raise
-        logger.warning("not in the log of the move: {}: {}: {}", step.words, event, error)
+        logger.warning("not in the log of the move: {}: {}: {error}", step.words, event, error=error)

@@ -6,6 +6,7 @@ time, one of the two ends. A thread does all this, so that the program never wai
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -241,4 +242,12 @@ class Sidecar:
             return "its log was deleted"
         except OSError as error:
             return f"its log cannot be read: {error}"
-        return next((line for line in reversed(lines) if line), "")
+        return _said(next((line for line in reversed(lines) if line), ""))
+
+
+def _said(line: str) -> str:
+    """What a line of the sidecar's log says, which is JSON if mirror.json says so."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, LookupError, TypeError):
+        return line

@@ -24,8 +24,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mirror.core.config.argent_json import variable
-from mirror.core.config.settings import load_settings
+from mirror.core.config.settings import StorageSettings, load_settings
 from mirror.core.errors import ConfigError
+from mirror.core.redaction import remember_secret
 
 #: Seconds for one answer, and for a connection.
 ANSWER_SECONDS = 5.0
@@ -53,6 +54,10 @@ class Address:
         where = self.host if self.host.startswith("/") else f"{self.host}:{self.port}"
         return f"redis {where}/{self.db}"
 
+    def __post_init__(self) -> None:
+        if self.password:
+            remember_secret(self.password)
+
     def options(self, *, waiting: bool) -> dict[str, Any]:
         """What clients are made with, but for ``retry``."""
         at = {"unix_socket_path": self.host} if self.host.startswith("/") else {"host": self.host, "port": self.port}
@@ -78,7 +83,11 @@ def address(config: str | Path | None = None, environment: Mapping[str, str] = o
     ``MIRROR_REDIS_USERNAME`` and ``MIRROR_REDIS_PASSWORD``, so that no file has them. Raises ``ConfigError``.
     """
     settings = load_settings((), None, None, None, None if config is None else str(config), environment)
-    storage = settings.storage
+    return address_in(settings.storage, environment)
+
+
+def address_in(storage: StorageSettings, environment: Mapping[str, str] = os.environ) -> Address:
+    """:func:`address`, of settings that have been read. Raises ``ConfigError``."""
     host, port = storage.redis or DEFAULT
     user, password = (variable(environment, f"MIRROR_REDIS_{name}") for name in ("USERNAME", "PASSWORD"))
     if user and not password:

@@ -9,6 +9,7 @@ from typing import Self
 from mirror.hot import agents, context, family
 from mirror.hot.connection import Address, address
 from mirror.hot.family import Message
+from mirror.hot.following import AsyncChanges, Changes
 from mirror.hot.listening import AsyncDashboard, Dashboard
 from mirror.hot.locks import AsyncLocks, Locks
 from mirror.hot.methods import AsyncMethods, Methods, acall, call
@@ -158,6 +159,7 @@ class HotState:
         self.context = Context(self._runner)
         self.family = Family(self._runner)
         self.locks = Locks(self._runner)
+        self.changes = Changes(self._runner)
 
     def close(self) -> None:
         """Close all connections but those of locks that are held."""
@@ -185,6 +187,7 @@ class AsyncHotState:
         self.context = AsyncContext(self._runner)
         self.family = AsyncFamily(self._runner)
         self.locks = AsyncLocks(self._runner)
+        self.changes = AsyncChanges(self._runner)
 
     async def close(self) -> None:
         """Close all connections but those of locks that are held."""

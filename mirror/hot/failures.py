@@ -7,6 +7,7 @@ import re
 import redis.exceptions as theirs
 
 from mirror.core.errors import HotAwayError, HotFullError, HotStateError, HotUnsureError
+from mirror.core.redaction import redacted
 
 #: The connection is of no use, but the next one may be.
 BROKEN = (theirs.ConnectionError, theirs.TimeoutError)
@@ -42,10 +43,10 @@ def code_word(error: theirs.RedisError) -> str | None:
 def hot_error(error: theirs.RedisError, doing: str, place: str, *, unsure: bool = False) -> HotStateError:
     """The error for one of redis-py. ``unsure``: it was sent, and must not be sent twice.
 
-    What redis-py and servers write is kept as the detail: neither repeats a password.
+    What redis-py and servers write is kept as the detail, without what is known as a secret.
     """
     reply = code_word(error)
-    detail = " ".join(str(error).split())[:500]
+    detail = redacted(" ".join(str(error).split()))[:500]
     if reply == "OOM":
         step = "free memory, or raise the server's maxmemory; until then it can be read, renewed and released only"
         return HotFullError(doing, place, detail, reply=reply, next_step=step)

@@ -45,6 +45,11 @@ class Names:
     fence: str = "agent:lock:{id}:fence"
     """The number of the last holder of a lock. Ours; never deleted."""
 
+    changes: str = "stream:changes:{id}"
+    """Stream of what the mirror of a source has applied to Postgres, by the path of its file. Ours."""
+    changes_owner: str = "changes:owner:{id}"
+    """Hash: the mirror that publishes there. Ours."""
+
     def with_prefix(self, prefix: str) -> Names:
         """The same names, each with a prefix before it: for several families on one server."""
         return replace(self, **{name: prefix + getattr(self, name) for name in self.__slots__})

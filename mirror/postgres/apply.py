@@ -11,19 +11,20 @@ import pickle
 import re
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from mirror.core.errors import RefusedError
 from mirror.core.positions import Lsn, Position
-from mirror.core.rows import Batch, RowChange, TableChanges, TableResult
+from mirror.core.rows import RowChange, TableChanges, TableResult
 from mirror.core.tables import Table
 from mirror.core.values import BadText
 from mirror.postgres import large
 from mirror.postgres.ddl import table_sql
+from mirror.postgres.distributed import stage_for
 from mirror.postgres.dml import Stage, is_wide, on_conflict
 from mirror.postgres.migrate import statement
 from mirror.postgres.rows import Rejected, RowPlan, RowPlanner
@@ -46,10 +47,16 @@ Queued = tuple[bytes, tuple[Any, ...]]
 
 
 @lru_cache(maxsize=4096)
-def _joined(change: bytes, move: bytes, parameters: int) -> bytes:
-    """Join a row statement with ``parameters`` parameters and the move of the position."""
-    shifted = re.sub(rb"\$(\d+)", lambda match: b"$%d" % (int(match[1]) + parameters), move)
-    return b"WITH change AS (%b) %b" % (change, shifted)
+def _joined(*statements: tuple[bytes, int]) -> bytes:
+    """Join statements, each with its number of parameters, before the move of the position, which is the last one."""
+    begins = accumulate((parameters for _, parameters in statements), initial=0)
+    *changes, move = (_shifted(text, before) for (text, _), before in zip(statements, begins, strict=False))
+    return b"WITH %b %b" % (b", ".join(b"change%d AS (%b)" % each for each in enumerate(changes)), move)
+
+
+def _shifted(text: bytes, before: int) -> bytes:
+    """A statement whose parameters come after so many others."""
+    return re.sub(rb"\$(\d+)", lambda match: b"$%d" % (int(match[1]) + before), text)
 
 
 def change_bytes(change: RowChange) -> int:
@@ -87,7 +94,7 @@ class Transaction:
         self.rejects = rejects
         self._queue: list[Queued] = [(b"BEGIN", ())]
         self._begun = False
-        self._row_statements = 0
+        self._row_statements = self._logged = 0
         self._queued_bytes = 0
         self._stages = 0
         self.rejects_touched = False
@@ -95,6 +102,11 @@ class Transaction:
     def queue(self, query: bytes, params: tuple[Any, ...] = ()) -> None:
         """Send a statement with the next pipeline."""
         self._queue.append((query, params))
+
+    def log(self, statements: Sequence[Queued]) -> None:
+        """As :meth:`queue`, of the entry in the log of changes, if there is one."""
+        self._queue += statements
+        self._logged += len(statements)
 
     def flush(self) -> None:
         """Send what is queued and wait until all of it is done; raises psycopg's errors."""
@@ -110,13 +122,14 @@ class Transaction:
     def commit(self) -> None:
         """Send what is left, and COMMIT with it.
 
-        BEGIN, one change of one row, and the position are joined into one statement, which is its own
-        transaction: it takes a third less time than the four.
+        BEGIN, one change of one row, its entry in the log (if there is one), and the position are joined into one
+        statement, which is its own transaction: it takes a third less time than the four.
         """
-        if not self._begun and self._row_statements == 1 and len(self._queue) == 3:
-            (change, values), (move, position) = self._queue[1:]
+        if not self._begun and self._row_statements == 1 and len(self._queue) == 3 + self._logged:
+            joined = self._queue[1:]
             self._queue.clear()
-            self.conn.execute(_joined(change, move, len(values)), values + position, prepare=True)
+            text = _joined(*((query, len(params)) for query, params in joined))
+            self.conn.execute(text, tuple(chain.from_iterable(params for _, params in joined)), prepare=True)
             return
         self.queue(b"COMMIT")
         self.flush()
@@ -208,7 +221,7 @@ class Transaction:
         """COPY the changes into a temporary table and apply them as a set."""
         self.flush()
         self._stages += 1
-        stage = Stage(target, f"mirror_stage_{self._stages}")
+        stage = stage_for(self.conn, target, f"mirror_stage_{self._stages}")
         self.conn.execute(stage.create())
         count = Counts()
         tracked = self.rejects.get(target.source, 0) > 0
@@ -280,6 +293,15 @@ def advance(source_id: int, epoch: int, position: Position, commits: int) -> Que
     lsn, salts = position.lsn, position.salts
     values = (source_id, epoch, lsn.generation, lsn.frame, salts.salt1, salts.salt2)
     return statement("source_advance"), (*map(str, values), repr(position.committed_at), str(commits))
+
+
+def set_loaded(source_id: int, epoch: int, position: Position, lineage: str) -> Queued:
+    """The statement that sets the position of a whole copy; it returns no row if ``epoch`` is not the source's any
+    more.
+    """
+    lsn, salts = position.lsn, position.salts
+    values = (source_id, epoch, lsn.generation, lsn.frame, salts.salt1, salts.salt2)
+    return statement("source_loaded"), (*map(str, values), repr(position.committed_at), lineage)
 
 
 class Counts:
@@ -368,14 +390,16 @@ def _key_row(planner: RowPlanner, key: Sequence[large.Sent]) -> list[large.Sent]
     return values
 
 
-def apply_rows(transaction: Transaction, batch: Batch, target_of: Callable[[str], Target | None]) -> list[TableResult]:
+def apply_rows(
+    transaction: Transaction, tables: Iterable[TableChanges], target_of: Callable[[str], Target | None]
+) -> list[TableResult]:
     """Apply all row changes of a batch; ``target_of`` finds where a source table is stored.
 
     It returns None for a table that is refused: its rows are skipped, but read, because the batch's
     page map needs that.
     """
     results = []
-    for changes in batch.tables:
+    for changes in tables:
         target = target_of(changes.table.name)
         if target is not None:
             results.append(transaction.apply_table(changes, target))

@@ -1,8 +1,9 @@
 """The statements that change rows of one target, rendered once and kept.
 
-Comparisons of whole rows use the record *image* operator ``*<>``: for Postgres 0.0 = -0.0, and 1 = 1.0
-in numeric and jsonb, but for the mirror those are changes. (The casts to ``record`` keep the parser from
-splitting the operator into one comparison a column.)
+Comparisons of whole rows are of the record *images*, as those of the operator ``*<>``: for Postgres 0.0 = -0.0, and
+1 = 1.0 in numeric and jsonb, but for the mirror those are changes. (Its function is called, and not the operator: the
+parser would split that into one comparison a column, unless both sides are cast to ``record``; and where Citus writes
+the statement for its nodes, it leaves those casts out.)
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class Stage:
         self.table = Identifier("pg_temp", name)
         self._names = tuple(name for name, _ in target.stored)
         self._staged = {name: Identifier(f"c{index}") for index, name in enumerate(self._names)}
+        self._rows = table_sql(target)
+        """Where comparisons read the target's rows."""
 
     def create(self) -> Composed:
         """CREATE TEMP TABLE; it is dropped when the transaction ends."""
@@ -123,6 +126,10 @@ class Stage:
         columns: list[Composable] = [] if self._whole else [SQL("op")]
         columns += [self._staged[name] for name in self.target.key_columns]
         return SQL("ANALYZE {} ({})").format(self.table, SQL(", ").join(columns))
+
+    def look(self) -> list[Composed]:
+        """What has to be executed before a statement that compares: nothing, where the target itself is read."""
+        return []
 
     def key_texts(self) -> Composed:
         """SELECT of the staged keys, as ``mirror.others_wrote`` has them."""
@@ -167,7 +174,7 @@ class Stage:
             return statement
         old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in settable)
         new = SQL(", ").join(SQL("excluded.{}").format(Identifier(name)) for name in settable)
-        return statement + SQL(" WHERE ROW({})::record *<> ROW({})::record").format(old, new)
+        return statement + SQL(" WHERE pg_catalog.record_image_ne(ROW({}), ROW({}))").format(old, new)
 
     def forget_rejects(self) -> Composed:
         """DELETE the reject entries of all staged keys. $1 source, $2 source table."""
@@ -194,7 +201,7 @@ class Stage:
             size=Literal(size),
             new=SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values()),
             stage=self.table,
-            target=table_sql(self.target),
+            target=self._rows,
             joined=self._same_key(SQL("t"), SQL("s")),
             differs=self._differs(),
             gone=SQL(", ").join(gone),
@@ -215,7 +222,7 @@ class Stage:
             " WHERE CASE WHEN s.op = 'd' THEN t.{first} IS NOT NULL ELSE {differs} END"
         ).format(
             stage=self.table,
-            target=table_sql(self.target),
+            target=self._rows,
             joined=self._same_key(SQL("t"), SQL("s")),
             first=Identifier(self.target.key_columns[0]),
             differs=self._differs(),
@@ -236,7 +243,7 @@ class Stage:
         )
         before, after = self._as_json("t", Identifier), self._as_json("s", self._staged.__getitem__)
         extra = into + SQL("'extra', {}, NULL FROM {} AS t WHERE {}").format(
-            before, table_sql(self.target), self._absent() if whole else staged
+            before, self._rows, self._absent() if whole else staged
         )
         first = Identifier(self.target.key_columns[0])
         others = into + SQL(
@@ -249,7 +256,7 @@ class Stage:
             before=before,
             after=after,
             stage=self.table,
-            target=table_sql(self.target),
+            target=self._rows,
             joined=self._same_key(SQL("t"), SQL("s")),
             differs=self._differs(),
         )
@@ -293,7 +300,7 @@ class Stage:
         """Whether a staged row, ``s``, is not in the target, or differs from the target's row, ``t``."""
         old = SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names)
         new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
-        return SQL("(t.{} IS NULL OR ROW({})::record *<> ROW({})::record)").format(
+        return SQL("(t.{} IS NULL OR pg_catalog.record_image_ne(ROW({}), ROW({})))").format(
             Identifier(self.target.key_columns[0]), old, new
         )
 
@@ -309,10 +316,11 @@ class Stage:
         new = SQL(", ").join(SQL("s.{}").format(column) for column in self._staged.values())
         return SQL(
             "INSERT INTO {target} ({names}) SELECT {new} FROM {stage} AS s"
-            " LEFT JOIN {target} AS t ON {joined} WHERE {differs}"
+            " LEFT JOIN {rows} AS t ON {joined} WHERE {differs}"
             " ON CONFLICT ({key}) {action}"
         ).format(
             target=table_sql(self.target),
+            rows=self._rows,
             names=names_sql(self._names),
             new=new,
             stage=self.table,

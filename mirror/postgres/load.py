@@ -27,6 +27,7 @@ from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Table
 from mirror.postgres import ddl, kinds, large
 from mirror.postgres.apply import Spilled
 from mirror.postgres.codecs import Unfit
+from mirror.postgres.distributed import look, stage_for
 from mirror.postgres.dml import Stage
 from mirror.postgres.dumpers import JsonDumper, JsonKeyDumper, NumericDumper
 from mirror.postgres.failures import TOO_MANY_COLUMNS, concerns_one_row
@@ -234,8 +235,9 @@ class Loader:
                     self._conn.execute(_ANALYZE.format(ddl.table_sql(target)))
                 return
         self._stages += 1
-        stage = Stage(target, f"mirror_load_{self._stages}", whole=True)
+        stage = stage_for(self._conn, target, f"mirror_load_{self._stages}", whole=True)
         self.stage(table, stage, careful=careful)
+        look(self._conn, stage)
         if self._log:
             extra, others = stage.log_repairs(whole=True)
             for statement_ in (extra, others) if self._damage is None else (others,):

@@ -21,6 +21,7 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.core.errors import OthersWroteError, SinkError
 from mirror.postgres.ddl import table_sql
+from mirror.postgres.distributed import rows_here
 from mirror.postgres.dml import Stage, own_key, row_json
 from mirror.postgres.failures import translated
 from mirror.postgres.profiles.generic import AGENT, ORIGINAL
@@ -122,7 +123,9 @@ class Others:
                 self._conn.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table_sql(targets[name])))
         chosen = SQL("true") if within is None else SQL("o.key IN ({})").format(within.key_texts())
         self._conn.execute(SQL(_TAKE).format(Literal(self.source_id), Literal(list(taken.written)), chosen))
-        theirs = {name: self._theirs(targets[name], intact=bool(shapes[name])) for name in taken.written}
+        theirs = {
+            name: self._theirs(targets[name], at, intact=bool(shapes[name])) for at, name in enumerate(taken.written)
+        }
         if not self._may_replace:
             self._refuse(operation, theirs)
         for name, (source, row) in theirs.items():
@@ -144,16 +147,17 @@ class Others:
             )
         ]
 
-    def _theirs(self, target: Target, *, intact: bool) -> tuple[Composable, Composable]:
+    def _theirs(self, target: Target, at: int, *, intact: bool) -> tuple[Composable, Composable]:
         """FROM and WHERE of the keys (k) of rows that are still as others left them, and such a row (t) as jsonb.
 
-        A table without its key columns is kept under another name, whole.
+        ``at``: its number among the tables. A table without its key columns is kept under another name, whole.
         """
         name = Literal(target.source)
         if not intact:
             return SQL("pg_temp.mirror_taken k WHERE k.source_table = {}").format(name), SQL("NULL::jsonb")
+        # (A copy of the rows has another file than that in which others wrote, so that all of them count as theirs.)
         source = SQL("pg_temp.mirror_taken k LEFT JOIN {} AS t ON {} WHERE " + _STILL).format(
-            table_sql(target), _same_key(target), name=name
+            rows_here(self._conn, target, f"mirror_theirs_{at}"), _same_key(target), name=name
         )
         return source, SQL("CASE WHEN t.tableoid IS NOT NULL THEN {} END").format(row_json(target))
 
@@ -227,13 +231,14 @@ class Others:
                 )
 
     def _forget_unchanged(self, target: Target) -> None:
-        same = SQL("SELECT FROM {} AS t WHERE {}").format(table_sql(target), _same_key(target, "w"))
+        rows = rows_here(self._conn, target, "mirror_unchanged")
+        same = SQL("SELECT FROM {} AS t WHERE {}").format(rows, _same_key(target, "w"))
         self._conn.execute(
             SQL(
                 "DELETE FROM mirror.overwritten w WHERE w.source_id = {} AND w.source_table = {}"
                 " AND w.overwritten_at = now() AND CASE WHEN w.key IS NULL THEN NOT EXISTS (SELECT FROM {})"
                 " WHEN w.row_data IS NULL THEN NOT EXISTS ({}) ELSE EXISTS ({} AND {}::text = w.row_data::text) END"
-            ).format(Literal(self.source_id), Literal(target.source), table_sql(target), same, same, row_json(target))
+            ).format(Literal(self.source_id), Literal(target.source), rows, same, same, row_json(target))
         )
 
     def commit(self, taken: Taken, targets: Mapping[str, Target]) -> None:

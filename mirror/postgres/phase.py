@@ -115,3 +115,12 @@ def log(conn: Conn, source_id: int, epoch: int, step: str, event: Event, detail:
         " FROM (SELECT set_config('synchronous_commit', 'off', true)) AS soon",
         (str(source_id), str(epoch), step, event, detail),
     )
+
+
+def begun(conn: Conn, source_id: int, epoch: int) -> set[str]:
+    """The steps of an epoch that the log of the move has as begun. Raises psycopg's errors."""
+    rows = conn.execute(
+        "SELECT step FROM mirror.cutover_log WHERE source_id = $1::bigint AND epoch = $2::bigint AND event = 'begun'",
+        (str(source_id), str(epoch)),
+    ).fetchall()
+    return {str(step) for (step,) in rows}

@@ -15,7 +15,8 @@ from mirror.core.errors import OthersWroteError, RefusedError, RepairError
 from mirror.core.faults import Faults
 from mirror.core.tables import Table
 from mirror.postgres.apply import Queued
-from mirror.postgres.dml import Stage, is_wide
+from mirror.postgres.distributed import look, stage_for
+from mirror.postgres.dml import is_wide
 from mirror.postgres.load import Loader
 from mirror.postgres.others import Others
 from mirror.postgres.refusals import attempt
@@ -51,8 +52,6 @@ def repair_by_ranges(
     held = editor.targets.get(table.name)
     if held is None or table.name in editor.refusals or is_wide(held) or not is_intact(conn, held):
         return False
-    stage = Stage(held, "mirror_repair")
-    part = Stage(held, "mirror_repair_range")
     different = Identifier("pg_temp", _DIFFERENT)
     replaced: Counter[str] = Counter()
     try:
@@ -60,8 +59,10 @@ def repair_by_ranges(
             return False
         conn.execute("BEGIN")
         conn.execute(SQL("DROP TABLE IF EXISTS {}").format(different))
+        stage = stage_for(conn, held, "mirror_repair", whole=True)
         with attempt(conn, "stage a table", table.name):
             loader.stage(table, stage)
+        look(conn, stage)
         conn.execute(stage.create_different(_DIFFERENT, RANGE_ROWS))
         conn.execute(SQL("CREATE INDEX ON {} (range)").format(different))
         counted = conn.execute(SQL("SELECT coalesce(max(range) + 1, 0) FROM {}").format(different)).fetchone()
@@ -70,13 +71,16 @@ def repair_by_ranges(
         for number in range(counted[0] if counted is not None else 0):
             conn.execute("BEGIN")
             with attempt(conn, "repair rows", table.name):
+                part = stage_for(conn, held, "mirror_repair_range")
                 conn.execute(part.create())
                 conn.execute(part.fill_from(_DIFFERENT), (str(number),))
                 theirs = others.take(_REPAIR, editor.targets, [table.name], part)
+                look(conn, part)
                 for statement in part.log_repairs(whole=False):
                     conn.execute(statement, (str(others.source_id),))
                 conn.execute(part.delete_changed())
                 conn.execute(part.upsert_changed())
+                look(conn, part)
                 left = conn.execute(part.count_different()).fetchone()
                 if left is not None and left[0]:
                     why = "the rows are not as they were written: a trigger, a rule or a policy changes them"

@@ -24,6 +24,7 @@ from psycopg import errors
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
 from mirror.core.errors import SinkError
+from mirror.core.redaction import remember_dsn
 from mirror.postgres.failures import sink_error
 from mirror.postgres.migrate import statement
 from mirror.postgres.settings import SET
@@ -42,6 +43,8 @@ _POOLER_SECONDS = 5.0
 _LIMITS, _LIMIT_TRIES = frozenset({"57014", "25P04", "57P05"}), 5
 #: Results to read of a connection that has failed, at most, until the server's last message.
 _LAST_RESULTS = 8
+_UNREADABLE = "libpq cannot read the connection string"
+_WRITE = "in a URI write @, / and % in a password as %40, %2F and %25; among keywords quote it: password='my secret'"
 _FATAL = frozenset({"FATAL", "PANIC"})
 
 
@@ -148,6 +151,7 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
     Raises :class:`SinkError`: retryable, if Postgres cannot be reached; otherwise if a setting can be set by others
     only, or if a pooler in transaction mode is between.
     """
+    remember_dsn(dsn)
     for left in reversed(range(_LIMIT_TRIES)):
         try:
             made = Session.made(dsn, name, raw)
@@ -162,8 +166,20 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
         except psycopg.Error as error:
             if left and error.sqlstate in _LIMITS:
                 continue
+            if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+                # libpq names what it takes for a keyword, which may be a word of a password.
+                raise SinkError("connect to Postgres", detail=_UNREADABLE, next_step=_WRITE) from None
             raise sink_error(error, "connect to Postgres") from error
     raise AssertionError("the last try returns or raises")
+
+
+def require_utf8(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Raise :class:`SinkError` for a database with another encoding."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        step = "create a database with ENCODING 'UTF8'"
+        found = f"the database's encoding is {encoding}"
+        raise SinkError("prepare Postgres", connection.info.dbname, found, next_step=step)
 
 
 def _take_in_hand(made: Session) -> None:

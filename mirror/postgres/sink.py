@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
+from mirror.core.changes import Announcing
 from mirror.core.errors import FencedError, FormatError, RefusedError, SinkError
 from mirror.core.faults import Faults, no_fault
 from mirror.core.inherited import withheld
@@ -21,7 +22,8 @@ from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, TableResult
 from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
-from mirror.postgres.apply import Queued, Transaction, advance, apply_rows
+from mirror.postgres.announce import Announcer
+from mirror.postgres.apply import Queued, Transaction, advance, apply_rows, set_loaded
 from mirror.postgres.created import types_of_made
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
@@ -34,7 +36,7 @@ from mirror.postgres.repair import outcome, repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import NO_WIDENING, SchemaEditor, create_schema
-from mirror.postgres.sessions import connect
+from mirror.postgres.sessions import connect, require_utf8
 from mirror.postgres.source_copy import open_copy
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
@@ -55,8 +57,10 @@ class Sink(AbstractContextManager["Sink"]):
         profiles: Mapping[str, Profile],
         agent: str | None,
         faults: Faults = no_fault,
+        changes: Announcing | None = None,
     ) -> None:
         """Use :meth:`open`. ``faults``: see :mod:`~mirror.core.faults`."""
+        self._changes = Announcer(changes, path)
         self._conn = conn
         self._path = path
         self._schema = schema
@@ -93,18 +97,20 @@ class Sink(AbstractContextManager["Sink"]):
         unnamed: bool = False,
         keeper: Keeper | None = None,
         faults: Faults = no_fault,
+        changes: Announcing | None = None,
     ) -> Sink:
         """Connect, migrate and take the source over.
 
         ``path``: the source's permanent name, its absolute path. ``schema``: where its tables go.
         ``unnamed``: nobody has named that schema, it is the default. ``profiles``: by name, the ways to store them.
         ``agent``: owner of the rows; None: as before, or the profile's default. ``keeper``: may hold the source.
+        ``changes``: is told what is committed.
 
         Raises :class:`FencedError` if another mirror holds the source, :class:`SinkError` if Postgres cannot be used,
         if the source is bound to another agent, or if it was mirrored into other schemas only and none is named.
         """
         conn = connect(dsn, name="mirror", raw=True)
-        sink = cls(conn, dsn, path, schema, profiles, agent, faults)
+        sink = cls(conn, dsn, path, schema, profiles, agent, faults, changes)
         try:
             with translated("prepare Postgres for a source", path):
                 sink._prepare(keeper, unnamed=unnamed)
@@ -116,10 +122,7 @@ class Sink(AbstractContextManager["Sink"]):
 
     def _prepare(self, keeper: Keeper | None, *, unnamed: bool) -> None:
         conn = self._conn
-        encoding = conn.info.parameter_status("server_encoding")
-        if encoding != "UTF8":
-            detail, step = f"the database's encoding is {encoding}", "create a database with ENCODING 'UTF8'"
-            raise SinkError("prepare Postgres", conn.info.dbname, detail, next_step=step)
+        require_utf8(conn)
         conn.execute("SET maintenance_work_mem = '256MB'")
         conn.execute(statement("session_search_path"))
         conn.prepared_max = 500
@@ -146,6 +149,7 @@ class Sink(AbstractContextManager["Sink"]):
         self._rejects = count_rejects(self._conn, self._source_id)
         if self._profiles[self._profile or "generic"].migrations:
             self._indexer.wake()  # an earlier build may have been interrupted
+        self._changes.begins(conn, self._source_id, self._epoch, self._position)
 
     def require_unsealed(self) -> None:
         """Raise :class:`SealedError` if Postgres is the original of the source now; ``SinkError``."""
@@ -255,14 +259,12 @@ class Sink(AbstractContextManager["Sink"]):
             editor.make_views()
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
-            lsn, salts = position.lsn, position.salts
-            moved = self._conn.execute(
-                statement("source_loaded"),
-                (str(self._source_id), str(self._epoch), str(lsn.generation), str(lsn.frame),
-                 str(salts.salt1), str(salts.salt2), repr(position.committed_at), lineage),
-            ).fetchone()  # fmt: skip
+            moved = self._conn.execute(*set_loaded(self._source_id, self._epoch, position, lineage)).fetchone()
             if moved is None:
                 raise FencedError("load a source", self._path, "another mirror has taken it over")
+            entry = self._changes.copy(position, lineage, self._position)
+            for logged in self._changes.logged(entry):
+                self._conn.execute(*logged)
             # After a whole copy, no earlier gap matters any more.
             self._conn.execute(statement("gap_heal"), (str(self._source_id), str(2**63 - 1)))
             rejects = count_rejects(self._conn, self._source_id)
@@ -272,6 +274,7 @@ class Sink(AbstractContextManager["Sink"]):
             self.others.commit(theirs, editor.targets)
         self._took(editor, rejects)
         self._position, self._lineage, self._profile, self._agent = position, lineage, profile, agent
+        self._changes.committed(entry)
         if self._profiles[profile].migrations:
             self._indexer.wake()
         self._faults("load:after-commit")
@@ -404,10 +407,12 @@ class Sink(AbstractContextManager["Sink"]):
                 editor.make_views()
                 self.others.watch(editor.targets)
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
-            results = apply_rows(transaction, batch, editor.stored)
+            results = apply_rows(transaction, self._changes.watch(batch, editor.stored), editor.stored)
             seen = {(each.target.name, *found) for each in self._planners.values() for found in each.dimensions}
             for dimension in self._new_dimensions(seen):
                 transaction.queue(*dimension)
+            entry = self._changes.rows(self._lineage, self._position, results)
+            transaction.log(self._changes.logged(entry))
             transaction.queue(*advance(self._source_id, self._epoch, batch.position, batch.commits))
             if self._position is not None and self._position.lsn.generation < lsn.generation:
                 transaction.queue(statement("gap_heal"), (str(self._source_id), str(lsn.generation)))
@@ -419,6 +424,7 @@ class Sink(AbstractContextManager["Sink"]):
         self._took(editor, rejects)
         self._position = batch.position
         self._faults("apply:after-commit")
+        self._changes.committed(entry)
         return results
 
     def types_of_made(self, batch: Batch, names: Collection[str]) -> dict[tuple[str, str], ColumnType]:

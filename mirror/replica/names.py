@@ -5,7 +5,7 @@ SQLite keeps the log beside the name by which a program opened the file, links f
 container mounts alone, lies in a log that nobody sees who follows the other name, until a checkpoint; if the program
 dies before, its journal is not found there either. So:
 
-* a file with several hard links, or that is a mount point itself, is refused;
+* a file with several hard links, or that is a mount point itself, is refused; so is one whose log is a mount point;
 * a name that is a link to the file, and leads to another one now, is reported;
 * a program that has the file open, but not the WAL index beside the followed name, is reported. Every connection in WAL
   mode keeps a lock for reading on both (``SHARED_FIRST`` and ``UNIX_SHM_DMS`` in SQLite's os_unix.c).
@@ -39,11 +39,22 @@ def require_one_name(database: Path, links: int, mounted: Iterable[Mount]) -> No
     """``links``: the file's hard links. Raises ``SourceError`` if programs may use another name for it."""
     detail = several_links(links)
     step = "`find -samefile` finds them; restart a program that has opened one of those"
-    if not detail and any(mount.point == str(database) for mount in mounted):
-        detail = f"the file alone is mounted at this path, {_BESIDE}"
+    if not detail and (alone := _mounted_alone(database, mounted)):
+        what = "the file" if alone == database.name else alone
+        detail = (
+            f"{what} alone is mounted at this path, {_BESIDE}: the file, -wal and -shm are shared only together, and"
+            " what is put in a mounted file's place by a rename is not seen"
+        )
         step = "mount the folder that it is in, for the program and the mirror, instead of the file"
     if detail:
         raise SourceError("open the source", str(database), detail, next_step=step)
+
+
+def _mounted_alone(database: Path, mounted: Iterable[Mount]) -> str:
+    """The name of the file, or of one of its companions, that is a mount point itself; empty if none is."""
+    points = {mount.point for mount in mounted}
+    names = (f"{database.name}{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))
+    return next((name for name in names if str(database.with_name(name)) in points), "")
 
 
 def several_links(links: int) -> str:

@@ -8,7 +8,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from mirror.core.agreement import Agreement
 from mirror.reverse.kept import KeptStrays
@@ -27,15 +27,16 @@ def compare(
     kept: KeptStrays,
     writer: SqliteWriter,
     since: str,
-    suspects: Iterable[str],
+    who: Callable[[], list[str]],
     is_unsure: Callable[[str], bool],
     meanwhile: Callable[[], None],
 ) -> Agreement | None:
     """Compare all rows of the file with ``side``, which shows ``snapshot``.
 
-    ``since``: strays that were first seen after this time of Postgres are not known. ``is_unsure``: whether a program
-    may have written to a table since it was compared. Returns None if a table was truncated meanwhile, of which the
-    snapshot then shows nothing. Raises psycopg's errors and ``SourceError``.
+    ``since``: strays that were first seen after this time of Postgres are not known. ``who``: looks which processes
+    have the file open. ``is_unsure``: whether a program may have written to a table since it was compared. Returns None
+    if a table was truncated meanwhile, of which the snapshot then shows nothing. Raises psycopg's errors and
+    ``SourceError``.
     """
     rows = rejects = strays = unknown = not_carried = 0
     named: list[str] = []
@@ -58,7 +59,7 @@ def compare(
                 not_carried += len(others) - of_programs
                 named += [f"{name} {key}" for key in others[: MOST_NAMED - len(named)]]
                 if name in doubtful and found:
-                    kept.found(found, begun, list(suspects))
+                    kept.found(found, begun, who())
         if doubtful:
             kept.compared(begun, doubtful)
         writer.foreign = False

@@ -52,8 +52,11 @@ def switch(conn: Conn, source_id: int, targets: Iterable[Target], *, on: bool) -
 
 def switch_off(conn: Conn, source_id: int) -> None:
     """Switch those off that are there, whatever became of the tables. It waits for transactions that write."""
+    there: dict[tuple[str, str], list[Composable]] = {}
     for schema, table, trigger in triggers(conn, source_id):
-        conn.execute(SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(Identifier(schema, table), Identifier(trigger)))
+        there.setdefault((schema, table), []).append(SQL("DISABLE TRIGGER {}").format(Identifier(trigger)))
+    for name, steps in there.items():
+        conn.execute(SQL("ALTER TABLE {} {}").format(Identifier(*name), SQL(", ").join(steps)))
 
 
 def triggers(conn: Conn, source_id: int) -> list[tuple[str, str, str]]:

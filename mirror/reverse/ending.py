@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mirror.core.agreement import Agreement
 from mirror.core.errors import SinkError
 from mirror.postgres import phase, watch
+from mirror.postgres.table_locks import TableLocks
 from mirror.postgres.target import Conn, Target
 from mirror.reverse import capture
 
@@ -24,8 +25,6 @@ TIDY = "remove the triggers of the way back"
 
 #: What `finalize --acknowledge` calls the comparison.
 ACKNOWLEDGED = "way back"
-#: Milliseconds to wait for one table: programs that come to it wait as long.
-GIVE_WAY_MS = 300
 
 
 class WayBack(NamedTuple):
@@ -106,25 +105,30 @@ def judged(found: Agreement, place: str) -> str:
     return f"{found.rows:,} rows of the file were compared" + (f", {known:,} differ as is known" if known else "")
 
 
-def end(conn: Conn, source_id: int, epoch: int, why: str = "") -> None:
+def end(conn: Conn, source_id: int, epoch: int, locks: TableLocks, why: str = "") -> None:
     """End a way back, in the caller's transaction: what is written from now on is not captured.
 
     It waits for transactions that write to the tables, for a moment: then it fails, retryable. ``why``: if nobody has
-    called for it. Raises psycopg's errors, and ``FencedError`` if a command has begun to move the source.
+    called for it. Raises psycopg's errors, ``SinkError``, and ``FencedError`` if a command has begun to move it.
     """
+    locks.take(conn, _captured(conn, source_id), "SHARE ROW EXCLUSIVE")
     phase.change(conn, source_id, epoch, "finalized_at = now(), moving_to = NULL")
     conn.execute("UPDATE mirror.phase SET finalized_why = $2::text WHERE source_id = $1::bigint", (str(source_id), why))
-    conn.execute(f"SET LOCAL lock_timeout = '{GIVE_WAY_MS}ms'".encode())
     # Not removed: that would wait for programs that read, and have all others wait.
     capture.switch_off(conn, source_id)
     conn.execute("DELETE FROM mirror.outbox WHERE source_id = $1::bigint", (str(source_id),))
 
 
-def tidy(conn: Conn, source_id: int, targets: Collection[Target]) -> None:
+def tidy(conn: Conn, source_id: int, targets: Collection[Target], locks: TableLocks) -> None:
     """Remove what is left of a way back that has ended, in the caller's transaction.
 
-    It waits for whoever uses the tables, for a moment: then it fails, retryable. Raises psycopg's errors.
+    It waits for whoever uses the tables, for a moment: then it fails, retryable. Raises psycopg's errors and
+    ``SinkError``.
     """
-    conn.execute(f"SET LOCAL lock_timeout = '{GIVE_WAY_MS}ms'".encode())
+    locks.take(conn, _captured(conn, source_id), "ACCESS EXCLUSIVE")
     capture.remove(conn, source_id)
     watch.remove(conn, targets)
+
+
+def _captured(conn: Conn, source_id: int) -> list[tuple[str, str]]:
+    return [(schema, table) for schema, table, _ in capture.triggers(conn, source_id)]

@@ -117,7 +117,6 @@ class ReverseFollower:
             self.close()
             raise
         self._checked_at = self._asked_at = 0.0
-        self._suspects: dict[str, None] = {}
         self._locked_out = False
 
     @classmethod
@@ -152,8 +151,8 @@ class ReverseFollower:
 
     @property
     def suspects(self) -> list[str]:
-        """The processes that had the file open when the last strays were noticed."""
-        return list(self._suspects)
+        """The processes that had the file open since a program last wrote to it, as far as was looked."""
+        return list(self._watch.suspects)
 
     def is_wanted(self, *, at_once: bool) -> bool:
         """Whether the source is still sealed, as of now or a moment ago. Raises ``SealedError`` if it was finalized."""
@@ -233,8 +232,10 @@ class ReverseFollower:
             self._faults("reverse:written")
             before.end()
             self._save(before.conn, pending.snapshot, applied)
-            after.release()
             self._is_at(pending.snapshot)
+            # While the tables are locked: of one that is truncated all the time it could not be told later.
+            self._look(after)
+            after.release()
             self._faults("reverse:saved")
             return applied
 
@@ -254,15 +255,16 @@ class ReverseFollower:
         if not self._before.is_open:
             return None
         with self._explained(), translated("compare with the file", str(self._database)):
-            if after and not self._writer.foreign:
+            # All at once: a program that truncates tables again and again would else always be faster with one.
+            self._locked_out = True
+            lock([self._before], self._targets)
+            self._locked_out = False
+            if self._watch.kept.truncated(self._snapshot):
+                found = None
+            elif after and not self._writer.foreign:
                 found = self._watch.agree_on_written(self._before, self._snapshot, Since(self.source_id, after))
             else:
-                # All at once: a program that truncates tables again and again would else always be faster with one.
-                self._locked_out = True
-                lock([self._before], self._targets)
-                self._locked_out = False
-                truncated = self._watch.kept.truncated(self._snapshot)
-                found = None if truncated else self._watch.agree(self._before, self._snapshot, since)
+                found = self._watch.agree(self._before, self._snapshot, since)
             self._before.release()
             self._count()
         return found
@@ -281,10 +283,8 @@ class ReverseFollower:
 
     def _look(self, before: Side) -> None:
         """Look for strays, if it is time."""
-        suspects = self._watch.suspects
         if self._watch.look(before, self._snapshot):
             before.release()
-            self._suspects = suspects
             self._count()
             self._next.conn.execute(
                 "UPDATE mirror.reverse SET file = $2::text WHERE source_id = $1::bigint",
@@ -356,7 +356,6 @@ class ReverseFollower:
             writer.commit()
             if guard is not None:
                 guard.done()
-                self._suspects = self._watch.suspects
             return batch.applied
         except BaseException:
             writer.roll_back()

@@ -33,6 +33,8 @@ FileRow = Cells | None
 
 #: Of what differs in a table, so much is named.
 _MOST = 5
+#: Between so many rows, what else is to be done is done.
+_MEANWHILE_ROWS = 256
 #: Programs wait while rows are counted: that takes 10 ms for so many.
 _COUNTED_ROWS = 100_000
 
@@ -80,17 +82,21 @@ def differences(conn: Session, database: Path, schema: str, since: str | None = 
 
 
 def compare_written(
-    db: apsw.Connection, conn: Session, targets: Mapping[str, Target], since: Since
+    db: apsw.Connection,
+    conn: Session,
+    targets: Mapping[str, Target],
+    since: Since,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[int, list[str]]:
     """Compare the rows that were written since: both connections are in a transaction, and are to show the same.
 
-    Returns how many, and what differs. Raises psycopg's errors and APSW's.
+    ``meanwhile``: called every few hundred rows. Returns how many, and what differs. Raises psycopg's errors, APSW's.
     """
     count, found = 0, list[str]()
     for name, whole in written_tables(conn, since).items():
         if name in targets:
             rows = TableRows(conn, targets[name])
-            compared, lines = _of_table(db, rows, rows.all() if whole else keyed(rows, since))
+            compared, lines = _of_table(db, rows, rows.all() if whole else keyed(rows, since), meanwhile)
             count += compared
             found += lines
     return count, found
@@ -133,10 +139,14 @@ def _counted(conn: Session, db: apsw.Connection, targets: Collection[Target], *,
             yield f"{name}: {mine:,} rows in the file, {theirs:,} in Postgres"
 
 
-def _of_table(db: apsw.Connection, rows: TableRows, rows_there: Iterable[Found]) -> tuple[int, list[str]]:
+def _of_table(
+    db: apsw.Connection, rows: TableRows, rows_there: Iterable[Found], meanwhile: Callable[[], None] = lambda: None
+) -> tuple[int, list[str]]:
     read, left_out, equals = reader(db, rows), computed(db, rows.target), comparing(db, rows)
     count, found = 0, []
     for one in rows_there:
+        if count % _MEANWHILE_ROWS == 0:
+            meanwhile()
         count += 1
         if differs := difference(rows.target, one, read(one.key), equals, left_out):
             found.append(differs)

@@ -35,8 +35,11 @@ from mirror.reverse.writer import SqliteWriter
 
 #: For so many times as long as a comparison of all rows took, no other begins.
 REST = 10.0
-#: Seconds between two looks at which processes have the file open.
+#: Seconds between two looks at which processes have the file open, after one write to it.
 ASK_SECONDS = 1.0
+#: Nothing is carried during a look. So each is followed by so many times as long without one: a twentieth of the time
+#: goes to looks. Time without a look before it counts, too, up to so many seconds: then the next one need not wait.
+ASK_COSTS, CREDIT_SECONDS = 20.0, 120.0
 
 #: Keys as in the outbox, of their JSON.
 _AMONG: LiteralString = "(SELECT ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_array_elements({}::jsonb) k)"
@@ -68,7 +71,10 @@ class StrayWatch:
         """``connecting``: makes a connection to Postgres. ``meanwhile``: called again and again while it compares."""
         self.kept = KeptStrays(source_id, connecting)
         self.suspects: dict[str, None] = {}
-        """Processes that had the file open since a program wrote to it, in the order in which they were seen."""
+        """Processes that had the file open since a program wrote to it, in the order in which they were seen.
+
+        After that, those of the last look, until the next one.
+        """
         self._writer = writer
         self._database = database
         self._source_id = source_id
@@ -76,23 +82,51 @@ class StrayWatch:
         self._files: dict[str, FileRows] = {}
         self._left: set[str] = set()
         self._looked = -1
-        self._due = self._asked = 0.0
+        self._due = self._next_ask = self._paid_until = 0.0
+        self._over = True
         self.touched = False
         """Whether the file was written before it was opened, and since the last batch."""
 
     def describe(self, targets: Mapping[str, Target]) -> None:
         """The tables of the file may be others."""
         self._files = {name: FileRows(self._writer, target) for name, target in targets.items()}
+        self._looked = -1  # so each of them is in doubt, if any is
 
     def ask(self) -> None:
-        """Look who has the file open, if a program has written to it."""
-        if self._writer.foreign and time.monotonic() - self._asked > ASK_SECONDS:
-            self.suspects |= dict.fromkeys(openers(self._database))
-            self._asked = time.monotonic()
+        """Look who has the file open, if a program has written to it: at once, and now and then until all is known."""
+        if not self._writer.foreign:
+            self._over = True
+            return
+        begun = time.monotonic()
+        if begun < self._paid_until or (begun < self._next_ask and not self._over):
+            return
+        found = dict.fromkeys(openers(self._database))
+        self.suspects = found if self._over else self.suspects | found
+        self._over = False
+        ended = time.monotonic()
+        self._next_ask = ended + ASK_SECONDS
+        self._paid_until = max(self._paid_until, begun - CREDIT_SECONDS) + ASK_COSTS * (ended - begun)
+
+    def who(self) -> list[str]:
+        """Whom to name beside strays that are kept now."""
+        self.ask()
+        return list(self.suspects)
 
     def is_unsure(self, table: str) -> bool:
         """Whether a program may have written to a table what is not known yet."""
-        return self._writer.foreign and (self._looked != self._writer.changes or table in self._left)
+        self._notice()
+        return self._writer.foreign and table in self._left
+
+    def _notice(self) -> None:
+        """After a program has written to the file, each table is in doubt."""
+        if self._writer.foreign and self._looked != self._writer.changes:
+            self._looked, self._left = self._writer.changes, set(self._files)
+
+    def settled(self, tables: Collection[str]) -> None:
+        """All rows of these were written anew, and what a program may have written there is kept."""
+        self._left -= set(tables)
+        if not self._left and self._looked == self._writer.changes:
+            self._writer.foreign = False
 
     def look(self, side: Side, snapshot: str) -> bool:
         """Compare all rows of the tables to which a program may have written, if it is time.
@@ -103,31 +137,29 @@ class StrayWatch:
             return False
         begun = time.monotonic()
         with self._writer.reading():
-            wanted = {name for name in self._files if self.is_unsure(name)}
-            self._looked, self._left = self._writer.changes, wanted
+            self._notice()
+            wanted = set(self._left)
+            side.lock(wanted)  # if it can be: what is truncated all the same is left
             since = self.kept.now()
             _, left = self._find(side, since, self.kept.rejected, snapshot, wanted)
             self.kept.compared(since, wanted - left)
             self._left = left  # which a program truncates again and again, it may be; the others are not in doubt
             self._writer.foreign = bool(left)
-        if not left:
-            self.suspects = {}
+        self._over = self._over or not left
         self._due = time.monotonic() + REST * (time.monotonic() - begun)
         return True
 
     def agree(self, side: Side, snapshot: str, since: str) -> Agreement | None:
         """Compare all rows now: see :func:`mirror.reverse.agreement.compare`."""
         return agreement.compare(
-            self._files, side, snapshot, self.kept, self._writer, since, self.suspects, self.is_unsure, self._meanwhile
+            self._files, side, snapshot, self.kept, self._writer, since, self.who, self.is_unsure, self._meanwhile
         )
 
-    def agree_on_written(self, side: Side, snapshot: str, since: Since) -> Agreement | None:
-        """Compare what was written since a snapshot; None if a table was truncated meanwhile."""
+    def agree_on_written(self, side: Side, snapshot: str, since: Since) -> Agreement:
+        """Compare what was written since a snapshot; the tables are locked, so that none is truncated meanwhile."""
         targets = {name: rows.target for name, rows in side.rows.items()}
         with self._writer.reading():
-            count, found = compare_written(self._writer.connection, side.conn, targets, since)
-        if self.kept.truncated(snapshot):
-            return None
+            count, found = compare_written(self._writer.connection, side.conn, targets, since, self._meanwhile)
         return Agreement(rows=count, snapshot=snapshot, not_carried=len(found), named=found)
 
     def _find(
@@ -154,7 +186,7 @@ class StrayWatch:
                 skip = skipped(name, [one.text for one in part if one.text is not None])
                 strays = [file.stray(one) for one in part if one.text is None or tuple(one.text) not in skip]
                 if strays:
-                    self.kept.found(strays, since, list(self.suspects))
+                    self.kept.found(strays, since, self.who())
                     count += len(strays)
         return count, left
 
@@ -215,6 +247,7 @@ class Guard:
         self._unsure = unsure
         self._watch, self._files, self._before, self._now = watch, files, before, now
         self._since, self._truncated = since, {name for name, whole in pending.tables.items() if whole}
+        self._replaced: set[str] = set()
         self._number: int | None = None
         self._undone: list[Discarded] = []
 
@@ -265,10 +298,11 @@ class Guard:
         if strays:
             if self._number is None:
                 self._number = self._watch.kept.next()
-            self._watch.kept.overwrite(strays, list(self._watch.suspects), self._number)
+            self._watch.kept.overwrite(strays, self._watch.who(), self._number)
 
     def whole(self, table: str) -> None:
         """Look at all rows of a table that was truncated: what it had before is known nowhere."""
+        self._replaced.add(table)
         if not self._unsure(table):
             self._watch.kept.all_written_over(table)
             return
@@ -303,5 +337,6 @@ class Guard:
     def done(self) -> None:
         """The batch is committed."""
         self._watch.touched = False
+        self._watch.settled(self._replaced)
         if self._undone:
             self._watch.kept.undone(self._undone)

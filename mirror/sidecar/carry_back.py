@@ -166,7 +166,7 @@ def carry_back(
                     raise
                 if str(error) != said:
                     said = str(error)
-                    logger.warning("{}: {}", name, error)
+                    logger.warning("{}: {error}", name, error=error)
                 status.is_interrupted(error)
                 status.keep(task.folder)
                 pause = backoff.next()

@@ -66,8 +66,8 @@ class _State(Enum):
 class Job:
     """A loop, and where it is. Made by :meth:`Crew.start`."""
 
-    def __init__(self, crew: Crew, loop: Iterator[Rest], name: str) -> None:
-        self.loop, self.name = loop, name
+    def __init__(self, crew: Crew, loop: Iterator[Rest], source: str) -> None:
+        self.loop, self.source = loop, source
         self.thread: threading.Thread | None = None
         """The one that works for it now; None: it rests, or waits for a thread."""
         self.done = threading.Event()
@@ -109,9 +109,9 @@ class Crew:
         self._watches_until = 0.0
         self._watcher: threading.Thread | None = None
 
-    def start(self, loop: Iterator[Rest], name: str) -> Job:
-        """Work for a loop, to its end. ``name``: for the log."""
-        job = Job(self, loop, name)
+    def start(self, loop: Iterator[Rest], source: str) -> Job:
+        """Work for a loop, to its end. ``source``: what the log says that it is about."""
+        job = Job(self, loop, source)
         with self._guard:
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, name="mirror watch", daemon=True)
@@ -258,10 +258,11 @@ class Crew:
     def _run(self) -> None:
         lower_priority()
         while (job := self._next()) is not None:
-            if job.state is _State.TICKING:
-                self._tick(job)
-            else:
-                self._turn(job)
+            with logger.contextualize(source=job.source):
+                if job.state is _State.TICKING:
+                    self._tick(job)
+                else:
+                    self._turn(job)
 
     def _next(self) -> Job | None:
         """Wait for something to do; None: this thread is not needed."""
@@ -290,7 +291,7 @@ class Crew:
         try:
             rest = next(job.loop, None)
         except Exception:
-            logger.exception("{}: its loop has failed", job.name)  # a bug: it reports its own errors
+            logger.exception("{}: its loop has failed", job.source)  # a bug: it reports its own errors
             rest = None
         with self._guard:
             job.thread = None
@@ -311,7 +312,7 @@ class Crew:
         try:
             wanted = rest.tick()
         except Exception:
-            logger.exception("{}: a look at it has failed", job.name)
+            logger.exception("{}: a look at it has failed", job.source)
             wanted = True
         with self._guard:
             del self._running[job]

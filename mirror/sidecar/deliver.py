@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from mirror.core.errors import RefusedError, SinkError
 from mirror.core.positions import Position
-from mirror.core.rows import Batch, TableChanges, TableResult
+from mirror.core.rows import Batch, TableChanges, TableResult, Written
 from mirror.core.tables import ColumnType
 from mirror.postgres.created import made_by
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
@@ -17,6 +18,8 @@ from mirror.replica.replica import Replica
 from mirror.sqlite.decode.diff import Decoded
 
 OnRows = Callable[[Iterable[TableChanges]], Iterable[TableChanges]]
+#: Who wrote the commits up to a position, as far as hooks have told.
+Told = Callable[[Position], tuple[Written, ...]]
 _Given = TypeVar("_Given")
 
 
@@ -75,13 +78,18 @@ def _answer(given: set[_Given], answer: _Given, signal: Signal) -> None:
 
 
 def deliver(
-    replica: Replica, sink: Sink, found: PageBatch, check: Callable[[], None], on_rows: OnRows = lambda tables: tables
+    replica: Replica,
+    sink: Sink,
+    found: PageBatch,
+    check: Callable[[], None],
+    on_rows: OnRows = lambda tables: tables,
+    told: Told = lambda position: (),
 ) -> list[TableResult]:
     """Decode a batch, apply it, and advance the replica.
 
     Where Postgres refuses something, the batch is decoded again: see :func:`apply_with_answers`. ``check``: called
     while pages are read; may raise to end the work, and then nothing has been applied. ``on_rows``: gets what is
-    decoded, each time, and returns what is to be applied. Raises ``SinkError``.
+    decoded, each time, and returns what is to be applied. ``told``: asked for who wrote it. Raises ``SinkError``.
     """
     head = found.head
     position = Position(head.lsn, head.salts, head.committed_at)
@@ -90,7 +98,7 @@ def deliver(
     def make_batch(whole: frozenset[str]) -> Batch:
         decoded = replica.decode(found.images, whole, check, compared=found.compared)
         last[:] = [decoded]
-        return Batch(position, found.commits, decoded.schema_changes, on_rows(decoded.tables))
+        return Batch(position, found.commits, decoded.schema_changes, on_rows(decoded.tables), partial(told, position))
 
     results = apply_with_answers(sink, make_batch)
     assert results is not None  # a batch could be made every time

@@ -31,6 +31,7 @@ from mirror.postgres.rules import with_rules
 from mirror.postgres.sessions import connect
 from mirror.postgres.source_copy import stand_in
 from mirror.replica.declared import open_to_read
+from mirror.replica.filesystem import host_folder, mounts, shared_with_host
 from mirror.replica.source_connection import OpenSource
 from mirror.sidecar.doctor_report import Report
 from mirror.sidecar.doctor_values import Held, check_values, rows_of
@@ -105,6 +106,8 @@ def _check_file(report: Report, source: Path, state_dir: Path) -> bool:
         opened.close()
     detail = "a readable SQLite database on a local file system; its locks and WAL can be read"
     report.add(Code.FILE, "ok", "file", detail)
+    if kind := shared_with_host(source, mounts()):
+        report.add(Code.FILE_SYSTEM, "note", "file system", *host_folder(kind))
     report.add(Code.SQLITE, "ok", "SQLite", f"library {apsw.sqlite_lib_version()}")
     if wal:
         report.add(

@@ -174,7 +174,7 @@ class Mailbox:
                 ControlError(
                     "hold the mirror",
                     detail="another client holds it",
-                    next_step=f"retry; a hold lasts {LONGEST_HOLD:g} seconds at most",
+                    next_step="retry when the other comparison has its rows",
                     retryable=True,
                 )
             )

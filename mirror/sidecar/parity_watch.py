@@ -111,14 +111,16 @@ class ParityWatch:
             pause = BETWEEN_SECONDS
             for source in list(self._schemas):
                 try:
-                    if source in self._schemas:  # else it was removed meanwhile
+                    if source not in self._schemas:
+                        continue  # it was removed meanwhile
+                    with logger.contextualize(source=str(source)):
                         self.verify(source)
                 except Exception as error:
                     if not isinstance(error, MirrorError | psycopg.Error | OSError):
                         logger.exception("{}: comparing in the background failed", source.name)  # a bug
                         continue
                     # Postgres or the mirror is away, which the mirror itself reports; the last proof keeps its age.
-                    logger.debug("{}: not compared in the background: {}", source.name, error)
+                    logger.debug("{}: not compared in the background: {error}", source.name, error=error)
                 if self._stopping.is_set():
                     return
 

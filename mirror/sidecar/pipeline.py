@@ -83,7 +83,7 @@ class Pipeline:
         ``faults``: called with the names of the places where tests kill the process. ``shared``: with other sources.
         """
         self.task = task
-        self.status = SourceStatus(str(task.database), task.schema)
+        self.status = SourceStatus(str(task.database), task.schema, feed=task.changes)
         self.error: MirrorError | None = None
         self.bug: Exception | None = None
         """``error``: why the loop has ended; ``bug``: the exception behind it, if it was an unexpected one."""
@@ -198,7 +198,7 @@ class Pipeline:
         if start_over:
             error.retryable, error.next_step = True, "nothing: the source is copied again"
         if error.retryable and str(error) != self.status.last_error:  # once, however often it is retried
-            logger.warning("{}: {}", self.task.database.name, error)
+            logger.warning("{}: {error}", self.task.database.name, error=error)
         self.status.is_interrupted(error)
         self._publish()
         self.status.keep(self.task.folder)
@@ -279,7 +279,8 @@ class Pipeline:
         task, source = self.task, str(self.task.database)
         sink = Sink.open(
             task.dsn, source, task.schema, with_rules(PROFILES, task.rules),
-            agent=task.agent, unnamed=task.unnamed, keeper=self._shared.keeper, faults=self._faults,
+            agent=task.agent, unnamed=task.unnamed,
+            keeper=self._shared.keeper, faults=self._faults, changes=task.changes,
         )  # fmt: skip
         self._repose.begins(sink)
         self.status.remembers(sink.ledger.gaps(), sink.ledger.discrepancies())
@@ -411,7 +412,7 @@ class Pipeline:
         assert self._sink is not None
         schema = replica.schema
         self.hooks.begin(replica, found, compared=compared)
-        results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows)
+        results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows, self.hooks.told)
         self._publish()
         self.hooks.end(replica, self._source.inode)
         self.status.has_applied(found.commits, results, compared=compared)
@@ -445,8 +446,8 @@ class Pipeline:
             page1 = self._images.read(batch.images[1], batch.page_size)
             why = "the schema changed while rows came by hooks" if self.hooks.has_another_schema(page1) else ""
         if compared.unchanged and not why:
-            name, reason = self.task.database.name, compared.gap.reason
-            logger.info("{}: all pages were compared, and none has changed: {}", name, reason)
+            if reason := compared.gap.reason:  # else nothing was missed: a file without a WAL was touched
+                logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, reason)
         else:
             self._record_gaps(replica, [compared.gap.reason])
         if batch is None or why:

@@ -6,11 +6,12 @@ import os
 import threading
 from contextlib import suppress
 
-#: Added to the process's own niceness of 0, of 19 at most.
+#: At least; 19 is the lowest priority. Who starts the mirror with less keeps it so.
 NICENESS = 5
 
 
 def lower_priority() -> None:
     """Give the calling thread a lower priority than the program that is mirrored, and than capture."""
     with suppress(OSError):  # a system that does not allow it works as well, only with less regard for others
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -266,7 +266,8 @@ class Repose:
                         self.drop()
                         if str(error) != said:
                             said = str(error)
-                            logger.warning("{}: paused, and another mirror may take it: {}", self._name, said)
+                            words = "{}: paused, and another mirror may take it: {error}"
+                            logger.warning(words, self._name, error=error)
                 self._status.is_paused()
                 yield from self._until(time.monotonic() + SOON_SECONDS)
         finally:

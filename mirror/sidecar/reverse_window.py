@@ -18,6 +18,7 @@ from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.phase import Phase
 from mirror.postgres.sessions import Session, connect
+from mirror.postgres.table_locks import TableLocks
 from mirror.postgres.target import load_targets
 from mirror.reverse import ending
 from mirror.reverse.follower import ReverseFollower
@@ -45,6 +46,7 @@ class ReverseWindow:
         """As the phase was when the end was begun."""
         self._since = self._agreed = self._logged = ""
         self._not_before = 0.0
+        self._locks = TableLocks()
 
     def turn(self, follower: ReverseFollower) -> None:
         """Do what is due after a step of the way back. Raises as ``ReverseFollower.agree`` does, and ``SinkError``."""
@@ -127,7 +129,7 @@ class ReverseWindow:
 
     def _end(self, conn: Session, source_id: int, begun: Phase, why: str) -> None:
         with conn.transaction():
-            ending.end(conn, source_id, begun.epoch, why)
+            ending.end(conn, source_id, begun.epoch, self._locks, why)
             phase.log(conn, source_id, begun.epoch, ending.END, "journal", why)
         logger.warning("{}: the way back has ended: {}", self._task.database.name, why)
         try:
@@ -146,7 +148,7 @@ class ReverseWindow:
             self._check()
             try:
                 with translated(ending.TIDY, self._place), conn.transaction():
-                    ending.tidy(conn, source_id, targets)
+                    ending.tidy(conn, source_id, targets, self._locks)
                     phase.log(conn, source_id, begun.epoch, ending.TIDY, "done")
                 return
             except SinkError as error:

@@ -8,17 +8,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mirror.capture.link import NO_DESCRIPTORS
 from mirror.capture.spool import segments
+from mirror.core.changes import Announcing
 from mirror.core.errors import MirrorError, StateError
 from mirror.core.locks import SourceLock
 from mirror.core.rules import NO_RULES, Rules
+from mirror.core.status import ChangesReport
 
 #: Seconds between two checks that nothing has been deleted.
 CHECK_INTERVAL = 0.5
 #: Errors that only a disk gives. The descriptors that a source's loop writes to are all in the state directory.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE)
+
+
+class FeedOfSource(Announcing, Protocol):
+    """A source's change feed, as its pipeline knows it."""
+
+    def report(self) -> ChangesReport:
+        """For the status. Thread: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,8 @@ class SourceTask:
     """Rows that others have written in Postgres may be replaced at the start; they are kept."""
     link: Path | None = None
     """The name that leads to the source through a link, if the user named it by one."""
+    changes: FeedOfSource | None = None
+    """Its change feed, if there is one."""
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:

@@ -11,7 +11,7 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import InitVar, asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ from mirror.core.status import (
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
+from mirror.sidecar.read_tally import ReadTally
 from mirror.sidecar.recent_load import RecentLoad
 from mirror.sidecar.refused import causes
 from mirror.sidecar.rule_notes import begun, rule_notes
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from mirror.postgres.refusals import Refusal
     from mirror.postgres.sink import Sink
     from mirror.replica.replica import Replica
+    from mirror.sidecar.source_folder import FeedOfSource
     from mirror.sqlite.decode.schema import Schema
 
 #: Minutes over which the worst lag is reported.
@@ -145,8 +147,11 @@ class SourceStatus:
     """While a snapshot runs."""
     reverse: ReverseReport | None = None
     """While what is written in Postgres is carried into the file."""
+    feed: InitVar[FeedOfSource | None] = None
+    """Its change feed, if there is one."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, feed: FeedOfSource | None) -> None:
+        self._feed = feed
         self._kept: tuple[object, ...] = ()
         self._next_look = 0.0
         self._described: Mapping[str, Table] | None = None
@@ -157,6 +162,7 @@ class SourceStatus:
         #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
         self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
         self.load = RecentLoad()
+        self.reads = ReadTally()
 
     def has_captured(self, lsn: Lsn) -> None:
         """The spool has everything up to here."""
@@ -392,6 +398,9 @@ class SourceStatus:
             lag_seconds=lag,
             freshness_seconds=round(now - self.committed_at, 3) if self.committed_at else None,
             worst_lag_seconds=None if worst is None else round(worst, 3),
+            reads=self.reads.answers(),
+            shadow_reads=self.reads.shadows(),
+            changes=None if self._feed is None else self._feed.report(),
         )
         return replace(report, next_steps=next_steps(report))
 
@@ -443,6 +452,9 @@ def next_steps(report: StatusReport, options: str = "", own_schema: str = "") ->
         steps.append(f"the reverse window has elapsed, and the way back is open still: {report.reverse.kept_open}")
     if report.overwritten:
         steps.append(f"look at rows of others that were replaced: `mirror overwritten list {source}`")
+    for told in (report.changes.redis, report.changes.webhook) if report.changes else ():
+        if told is not None and told.error:
+            steps.append(f"changes are not told: {told.error}")
     if report.rejects:
         steps.append(f"look at the {report.rejects} rows that Postgres cannot hold: `mirror rejects list {source}`")
     return steps

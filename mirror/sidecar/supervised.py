@@ -33,6 +33,7 @@ from mirror.core.faults import Faults
 from mirror.core.folders import forget
 from mirror.core.sockets import control_path
 from mirror.core.source_settings import is_paused, remember_paused
+from mirror.core.status import AroundReport
 from mirror.postgres.sessions import Wait, last_wait
 from mirror.sidecar.crew import Crew, Job, Rest
 from mirror.sidecar.pipeline import Pipeline
@@ -94,12 +95,13 @@ class SupervisedSource:
         options: str = "",
         shared: Shared | None = None,
         fleet: Fleet | None = None,
+        around: Callable[[], AroundReport] = AroundReport,
     ) -> None:
         """``schema``: returns the schema that is named for the source now, None: the task's; may raise ``MirrorError``.
         ``link``, ``shared``: as for :class:`Pipeline`.
 
         ``restarts``: start the source again when its file has changed, or when it could not begin. ``options``: what
-        the command that starts it needs besides its name.
+        the command that starts it needs besides its name. ``around``: as for :class:`ControlServer`.
         """
         self.task = task
         self.pipeline: Pipeline | None = None
@@ -114,6 +116,7 @@ class SupervisedSource:
         self._faults, self._shared, self._fleet = faults, shared, fleet
         self._restarts = restarts
         self._options = options
+        self._around = around
         self._server: ControlServer | None = None
         self._guard = threading.Lock()
         self._stopping = False
@@ -161,7 +164,7 @@ class SupervisedSource:
             self.working = True
             with suppress(MirrorError):  # the pipeline tries it again, and says what is wrong
                 self._serve(self.pipeline)
-        self._job = crew.start(self._run(), self.task.database.name)
+        self._job = crew.start(self._run(), str(self.task.database))
 
     def restart_no_more(self) -> None:
         """Do not start the source again once it has failed."""
@@ -272,7 +275,7 @@ class SupervisedSource:
             return
         self.stop_serving()
         try:
-            server = ControlServer(self.task.folder, pipeline)
+            server = ControlServer(self.task.folder, pipeline, self._around)
         except OSError as error:
             place, detail = str(control_path(self.task.folder)), error.strerror or str(error)
             raise ControlError("make the control socket", place, detail, retryable=True) from error
@@ -288,19 +291,17 @@ class SupervisedSource:
         command = f"`mirror up {shlex.quote(str(self.task.database))}{self._options}`"
         if self.pipeline is None:
             again = "by itself when that is put right, or " if self._restarts else ""
-            logger.error(
-                "{}: mirroring could not begin: {}; it begins {}with {}", self.task.database.name, text, again, command
-            )
+            words = "{}: mirroring could not begin: {error}; it begins {}with {}"
+            logger.error(words, self.task.database.name, again, command, error=error)
             return
         if isinstance(error, _MOVED):
             level = "WARNING" if isinstance(error, SealedError) else "ERROR"
-            logger.log(level, "{}: mirroring has ended: {}", self.task.database.name, text)
+            logger.log(level, "{}: mirroring has ended: {error}", self.task.database.name, error=error)
             return
         again = "by itself when the file changes, or " if self._restarts and not isinstance(error, _FOR_GOOD) else ""
         log = logger.opt(exception=self.pipeline.bug) if self.pipeline.bug is not None else logger
-        log.error(
-            "{}: mirroring has ended: {}; it starts again {}with {}", self.task.database.name, text, again, command
-        )
+        words = "{}: mirroring has ended: {error}; it starts again {}with {}"
+        log.error(words, self.task.database.name, again, command, error=error)
 
     def _begin_again(self, seen: _Stamps | None, pause: Backoff) -> Generator[Rest, None, bool]:
         """Wait until the files differ from ``seen``, for a pause at least, and make a new pipeline.

@@ -22,11 +22,12 @@ from mirror.core.messages import Add
 from mirror.core.rules import NO_RULES, Rules
 from mirror.postgres.keeper import Keeper
 from mirror.replica.shadow import SAVE_SEGMENTS
+from mirror.sidecar.around import Around
 from mirror.sidecar.crew import Crew
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.repose import Shared
 from mirror.sidecar.seats import Seats
-from mirror.sidecar.source_folder import SourceTask
+from mirror.sidecar.source_folder import FeedOfSource, SourceTask
 from mirror.sidecar.supervised import SupervisedSource
 
 SPOOL_LIMIT = 4 << 30
@@ -70,6 +71,8 @@ class SupervisorSettings:
     """What the command that starts the same mirror needs besides a source's name, with a space in front."""
     spool_limit: int = SPOOL_LIMIT
     """Bytes of one source's spool; :data:`LEAST_SPOOL_LIMIT` or more."""
+    changes: Callable[[Path], FeedOfSource] | None = None
+    """Returns the change feed of a source; None: there are none."""
     capture: str = CAPTURE_MODULE
     """The module that the capture process runs."""
 
@@ -92,6 +95,8 @@ class Supervisor:
         self._settings, self._faults = settings, faults
         self.schemas: dict[Path, str] = {}
         """The schema of each source that has begun."""
+        self.around = Around()
+        """What is around the mirrors, as status has it."""
         self._guard = threading.Lock()
         """Locked to change which sources there are."""
         self._started = self._stopped = False
@@ -114,7 +119,7 @@ class Supervisor:
             raise
         if (errors := self.errors) and len(errors) == len(self._sources):
             for error in errors[1:]:
-                logger.error("{}", error)
+                logger.error("{error}", error=error)
             raise errors[0]
 
     def _source(
@@ -141,6 +146,7 @@ class Supervisor:
             discard_writes=settings.discard_writes and first,
             replace_rows=settings.replace_rows and first,
             link=settings.links.get(source),
+            changes=settings.changes and settings.changes(source),
         )
 
         def named() -> str | None:
@@ -157,6 +163,7 @@ class Supervisor:
             options=settings.options,
             shared=self._shared,
             fleet=None if settings.resume_only else self,
+            around=self.around.report,
         )
 
     # -- sources that come and go ------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from mirror.core.config.settings import DEFAULT_AGENT, DEFAULT_SCHEMA, Settings, StorageSettings
 from mirror.core.errors import ConfigError
 from mirror.postgres.embedded import EmbeddedPostgres, start_embedded
+from mirror.storage import reporting
 from mirror.storage.flags import LiveSettings
 from mirror.storage.forks import Lock
 from mirror.storage.freshness import Freshness
@@ -102,6 +103,7 @@ class Backing:
             files.stores[kind] = store
             freshness = files.freshness[kind] = Freshness(entry.path, settings.state_dir, store.open)
             freshness.ask_sealed = partial(self._is_sealed, files)
+            reporting.add(freshness)
             store.require_writable = partial(freshness.require_writable, locked=True)
         if not agents and settings.storage.backend != "postgres":
             places = ", ".join(str(file.path) for file in settings.files if file.name == "mirror.json")
@@ -157,6 +159,7 @@ class Backing:
                     stack.callback(store.close)
                 for freshness in files.freshness.values():
                     stack.callback(freshness.close)
+                    stack.callback(reporting.remove, freshness)
             for pool in self._shadow_pools.all():
                 stack.callback(pool.close)
             stack.callback(self.shadow.close)

@@ -64,10 +64,14 @@ class Freshness:
         """
         source = resolve(database)
         self._connect = connect
-        self._name, self._source, self._folder = source.name, source, source_folder(state_dir, source)
+        self._name, self._source = source.name, source
+        self.path = str(source)
+        """The source's, by which its reads are counted."""
+        self.folder = source_folder(state_dir, source)
+        """The source's folder in the state directory."""
         self._guard = Lock()
         self._closed = False
-        self._reader = PublishedReader(self._folder)
+        self._reader = PublishedReader(self.folder)
         self.error: MirrorError | None = None
         """Why the mirror could not be asked the last time what it follows; None: it has answered."""
         self.ask_sealed: Callable[[int], bool] = lambda source_id: False
@@ -83,7 +87,7 @@ class Freshness:
         """
         self._index = WalIndex(self._source)
         self._reader.close()
-        self._reader = PublishedReader(self._folder)
+        self._reader = PublishedReader(self.folder)
         self._proofs = Proofs()
         self._pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next_try = 0.0
@@ -289,7 +293,7 @@ class Freshness:
             if asked is None or published is None or not (published.following and published.wal):
                 raise self._not_followed("it does not follow the source at present")
             seconds = max(deadline - time.monotonic(), 0.001)
-            with ControlClient(self._folder, seconds) as client:
+            with ControlClient(self.folder, seconds) as client:
                 lsn = client.mark(max(deadline - time.monotonic(), 0.001), slack=0.0)
             if lsn is None:
                 raise self._not_followed("it did not say in time what is committed")
@@ -305,7 +309,7 @@ class Freshness:
                 raise self._not_followed("the files, or the mirror, changed meanwhile")
 
     def _not_followed(self, detail: str) -> ControlError:
-        return ControlError("ask the mirror", str(self._folder), detail, retryable=True)
+        return ControlError("ask the mirror", str(self.folder), detail, retryable=True)
 
     def _ask_soon(self) -> None:
         """Have a thread ask the mirror, unless one does, or has just failed to."""

@@ -1,18 +1,23 @@
 """Why a read was answered from where it was, and how often: ``mirror_reads_total{from,reason}``.
 
-And what shadow reads found: ``mirror_shadow_reads_total{result,reason}``.
+And what shadow reads found: ``mirror_shadow_reads_total{result,reason}``. The counts are also kept by source, so that
+each source's mirror can be told its own (:mod:`mirror.storage.reporting`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import os
 from enum import StrEnum
+from typing import TypeVar
 
 from mirror.storage.forks import Lock
 
+Word = TypeVar("Word", bound=str)
+Why = TypeVar("Why", bound=str)
+
 
 class Reason(StrEnum):
-    """Why a read was answered by Postgres (the first three), or by SQLite."""
+    """Why a read was answered by Postgres (the first three, and the next where all data is there), or by SQLite."""
 
     FRESH = "fresh"
     """Its own position proves that it is not older than the newest commit when it began."""
@@ -67,31 +72,42 @@ class ReadCounts:
 
     def __init__(self) -> None:
         self._guard = Lock()
-        self._counts: Counter[tuple[str, Reason]] = Counter()
-        self._shadows: Counter[tuple[Shadow, str]] = Counter()
+        self.start_over()
 
-    def count(self, store: str, reason: Reason) -> None:
-        """Count one read that ``store`` (``postgres`` or ``sqlite``) has answered."""
+    def start_over(self) -> None:
+        """Count from 0. In a process that was forked: its parent's reads are not its own."""
+        # Each count is in a list of its own: one look at a dictionary a read, where adding to it takes two.
+        self._counts: dict[tuple[str, str, Reason], list[int]] = {}
+        self._shadows: dict[tuple[str, Shadow, str], list[int]] = {}
+
+    def count(self, store: str, reason: Reason, source: str = "") -> None:
+        """Count one read that ``store`` (``postgres`` or ``sqlite``) has answered.
+
+        ``source``: the path of the file that it would have been answered from; empty: there is none here.
+        """
         with self._guard:
-            self._counts[store, reason] += 1
+            count = self._counts.get((source, store, reason))
+            if count is None:
+                count = self._counts[source, store, reason] = [0]
+            count[0] += 1
 
-    def count_shadow(self, result: Shadow, reason: str = "") -> None:
+    def count_shadow(self, result: Shadow, reason: str = "", source: str = "") -> None:
         """Count one shadow read."""
         with self._guard:
-            self._shadows[result, reason] += 1
+            self._shadows.setdefault((source, result, reason), [0])[0] += 1
 
-    def shadows(self) -> dict[tuple[Shadow, str], int]:
-        """The shadow reads so far, by result and reason."""
+    def values(self, source: str | None = None) -> dict[tuple[str, Reason], int]:
+        """The counts so far, by store and reason; of one source, or of all."""
         with self._guard:
-            return dict(self._shadows)
+            return _of(source, self._counts)
 
-    def values(self) -> dict[tuple[str, Reason], int]:
-        """The counts so far, by store and reason."""
+    def shadows(self, source: str | None = None) -> dict[tuple[Shadow, str], int]:
+        """The shadow reads so far, by result and reason; of one source, or of all."""
         with self._guard:
-            return dict(self._counts)
+            return _of(source, self._shadows)
 
     def text(self) -> str:
-        """The counts in the text format that Prometheus reads."""
+        """The counts of all sources in the text format that Prometheus reads."""
         lines = [
             "# HELP mirror_reads_total Reads answered, by the store that answered and the reason.",
             "# TYPE mirror_reads_total counter",
@@ -107,5 +123,14 @@ class ReadCounts:
         return "\n".join(lines) + "\n"
 
 
+def _of(source: str | None, counts: dict[tuple[str, Word, Why], list[int]]) -> dict[tuple[Word, Why], int]:
+    found: dict[tuple[Word, Why], int] = {}
+    for (at, word, why), (number,) in counts.items():
+        if source in (None, at):
+            found[word, why] = found.get((word, why), 0) + number
+    return found
+
+
 #: The reads of this process.
 READS = ReadCounts()
+os.register_at_fork(after_in_child=READS.start_over)

@@ -162,6 +162,10 @@ class SourceReads:
             return error
 
 
+def _path(source: SourceReads | None) -> str:
+    return "" if source is None else source.freshness.path
+
+
 class Routes:
     """The rules for one adapter. Thread: any."""
 
@@ -221,7 +225,9 @@ class Routes:
                     yield from _not_behind(operation, source, settings)
             result, _ = yield OnPostgres(None)
             if operation.shared:
-                READS.count("postgres", Reason.SHARED)
+                READS.count("postgres", Reason.SHARED, _path(source))
+            elif operation.reads and operation.source != "postgres":
+                READS.count("postgres", Reason.SETTING, _path(source))
             return result  # type: ignore[no-any-return]  # a step's answer is of any type
         if source is not None:
             source.moved = False
@@ -244,11 +250,11 @@ class Routes:
         else:
             found = yield from self._fresh(source, settings)
             if not isinstance(found, Reason):
-                READS.count("postgres", Reason.FRESH)
+                READS.count("postgres", Reason.FRESH, _path(source))
                 return found[0]  # type: ignore[no-any-return]
             reason = found
         result = yield OnSqlite()
-        READS.count("sqlite", reason)
+        READS.count("sqlite", reason, _path(source))
         if source is not None:
             with source.guard:
                 source.session.saw_sqlite()

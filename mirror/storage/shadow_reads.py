@@ -75,6 +75,16 @@ class _Task(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    @property
+    def path(self) -> str:
+        """Of the source; empty: there is none here."""
+        return _path(self.files, self.operation)
+
+
+def _path(files: Files, operation: Operation[..., Any]) -> str:
+    known = files.freshness.get(operation.source)
+    return "" if known is None else known.path
+
 
 class _Answers(NamedTuple):
     sqlite: Outcome
@@ -118,13 +128,14 @@ class ShadowReads:
         """Take a read if it is its turn. Never waits and never raises."""
         if self._random.random() * 100 >= percent:
             return
+        path = _path(files, operation)
         if len(self._waiting) >= MOST_WAITING:
-            READS.count_shadow(Shadow.DROPPED)
+            READS.count_shadow(Shadow.DROPPED, source=path)
             return
         try:
             kept_args, kept_kwargs = _kept(args), _kept(kwargs)
         except Exception:  # an object of the program's that cannot be copied
-            READS.count_shadow(Shadow.NOT_COMPARED, ARGUMENTS)
+            READS.count_shadow(Shadow.NOT_COMPARED, ARGUMENTS, path)
             return
         now = context.clock()
         task = _Task(files, operation, replace(context, clock=lambda: now), kept_args, kept_kwargs)
@@ -138,7 +149,7 @@ class ShadowReads:
                     thread.start()
                 except RuntimeError:  # the interpreter is ending, or there can be no more threads
                     self._waiting.clear()
-                    READS.count_shadow(Shadow.DROPPED)
+                    READS.count_shadow(Shadow.DROPPED, source=path)
                     return
                 self._thread = thread
             self._bell.notify()
@@ -152,8 +163,8 @@ class ShadowReads:
         """Take no more reads, and drop those that wait. May be called twice."""
         with self._bell:
             self._closing.set()
-            for _ in self._waiting:
-                READS.count_shadow(Shadow.DROPPED)
+            for task in self._waiting:
+                READS.count_shadow(Shadow.DROPPED, source=task.path)
             self._waiting.clear()
             self._bell.notify_all()
             thread = self._thread
@@ -186,28 +197,28 @@ class ShadowReads:
         try:
             self._compare(task)
         except MirrorError as error:
-            READS.count_shadow(Shadow.NOT_COMPARED, Reason.FAILED)
+            READS.count_shadow(Shadow.NOT_COMPARED, Reason.FAILED, task.path)
             self._log(f"a read could not be compared: {error}")
         except Exception as error:  # a defect of comparing: reads are not to suffer from it
-            READS.count_shadow(Shadow.NOT_COMPARED, Reason.FAILED)
+            READS.count_shadow(Shadow.NOT_COMPARED, Reason.FAILED, task.path)
             self._log(f"a read could not be compared: {type(error).__name__}: {error}", error)
 
     def _compare(self, task: _Task) -> None:
         found = self._answers(task)
         if isinstance(found, str):
-            READS.count_shadow(Shadow.NOT_COMPARED, found)
+            READS.count_shadow(Shadow.NOT_COMPARED, found, task.path)
             return
         method = method_of(task.operation)
         verdict = difference(method, found.sqlite, found.postgres)
         tally = self._tallies.setdefault((task.files.schema, task.context.agent, found.source_id), [0, 0])
         tally[0] += 1
         if verdict is None:
-            READS.count_shadow(Shadow.EQUAL)
+            READS.count_shadow(Shadow.EQUAL, source=task.path)
         elif isinstance(verdict, Ignore):
-            READS.count_shadow(Shadow.IGNORED, verdict.reason)
+            READS.count_shadow(Shadow.IGNORED, verdict.reason, task.path)
         else:
             tally[1] += 1
-            READS.count_shadow(Shadow.DIFFERENT)
+            READS.count_shadow(Shadow.DIFFERENT, source=task.path)
             self._keep(task, found, method, verdict)
 
     def _keep(self, task: _Task, found: _Answers, method: str, verdict: Difference) -> None:

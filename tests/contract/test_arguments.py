@@ -216,6 +216,7 @@ def test_a_list_may_be_read_once(stores: Stores) -> None:
     assert stores.tasks.list(status=["pending"] * 70_000)[0].title == "a"
 
 
+@pytest.mark.slow
 def test_long_lists(stores: Stores) -> None:
     made = [stores.memory.create_item("event", text, extra={"a": text}) for text in "ab"]
     many = [f"{number}" for number in range(70_000)]

@@ -70,6 +70,7 @@ def filled(memory: Memory) -> Memory:
     return memory
 
 
+@pytest.mark.few(27)
 @pytest.mark.parametrize("name", LISTS)
 def test_limits(filled: Memory, name: str) -> None:
     """The original takes a limit of 0 as none in some lists, and a negative one as none on SQLite."""
@@ -79,6 +80,7 @@ def test_limits(filled: Memory, name: str) -> None:
         assert LISTS[name](filled, {"limit": limit}) == everything[:limit], limit
 
 
+@pytest.mark.few(27)
 @pytest.mark.parametrize("name", LISTS)
 def test_what_is_no_limit(filled: Memory, name: str) -> None:
     for wrong in (-1, -(10**30), 1.5, True, "2"):

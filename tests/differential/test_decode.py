@@ -195,6 +195,7 @@ def run_on_images(setting: Setting, commits: Sequence[Sequence[tuple[str, int]]]
     return copy.changes
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 @pytest.mark.parametrize("seed", range(6))
 def test_long_workloads(setting: Setting, seed: int) -> None:
@@ -341,6 +342,7 @@ def run_on_wal(setting: Setting, path: Path, commits: Sequence[Sequence[tuple[st
         return copy.changes
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("setting", SETTINGS[:6], ids=str)
 @pytest.mark.parametrize("batch", [1, 7])
 def test_frames_of_a_real_wal(setting: Setting, batch: int, tmp_path: Path) -> None:
@@ -359,6 +361,7 @@ ANY_SETTING = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=110, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(ANY_SETTING, COMMITS, st.sampled_from((1, 1, 1, 2, 5)))
 def test_any_workload_in_batches(

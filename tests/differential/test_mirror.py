@@ -179,6 +179,7 @@ def test_random_workloads(make_mirror: Callable[..., MirrorProcess], database: P
     work_and_compare(make_mirror(database), two_writers, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("two_writers", ["PERSIST"], indirect=True)
 def test_random_workloads_in_rollback_mode(
     make_mirror: Callable[..., MirrorProcess], database: Path, two_writers: list[Writer]

@@ -186,6 +186,7 @@ def work_and_compare(mirror: MirrorProcess, programs: Programs, count: int, numb
     (example if number is None else seed(number)(example))()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("setting", quick(SETTINGS[1], SETTINGS[5], among=SETTINGS), ids=str)
 def test_random_schemas(make_mirror: Callable[..., MirrorProcess], database: Path, setting: Setting) -> None:
     with programs_on(database, setting) as programs:
@@ -197,6 +198,7 @@ def test_random_schemas(make_mirror: Callable[..., MirrorProcess], database: Pat
         mirror.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", quick(SETTINGS[0], among=[SETTINGS[0], SETTINGS[1], SETTINGS[5]]), ids=str)
 def test_random_schemas_of_an_agent(
     make_mirror: Callable[..., MirrorProcess], database: Path, setting: Setting

@@ -44,6 +44,7 @@ def restore(backup: Path, database: Path) -> None:
     to.close()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 @pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
 def test_a_backup_in_another_encoding_is_restored(
@@ -61,6 +62,7 @@ def test_a_backup_in_another_encoding_is_restored(
     assert texts(dsn) == ["one ö", "three", "nine ö"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 def test_the_encoding_is_set_before_the_first_table(mirror: MirrorProcess, writer: Writer, dsn: str, mode: str) -> None:
     writer.run(f"PRAGMA journal_mode={mode}", "CREATE TABLE t(id)", "DROP TABLE t", "VACUUM")
@@ -71,6 +73,7 @@ def test_the_encoding_is_set_before_the_first_table(mirror: MirrorProcess, write
     assert texts(dsn) == ["one ö", "three"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pragma", ["encoding='UTF-16be'", "page_size=1024", "auto_vacuum=1"])
 @pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
 def test_another_file_is_put_in_its_place(
@@ -130,6 +133,7 @@ def reserve(path: Path) -> None:
     assert path.read_bytes()[20] == 8
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("form", ["none", "old"])
 @pytest.mark.parametrize("when", ["first", "meanwhile"])
 def test_the_size_in_the_header_is_not_valid(
@@ -167,6 +171,7 @@ def spoil_size(database: Path, form: str) -> None:
         file.write(data)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
 def test_another_content_is_copied_over_the_file(
     mirror: MirrorProcess, writer: Writer, database: Path, folder: Path, dsn: str, down: bool
@@ -199,6 +204,7 @@ def test_another_content_is_copied_over_the_file(
         mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 @pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
 def test_another_file_is_put_beside_the_old_log(

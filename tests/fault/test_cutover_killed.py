@@ -33,7 +33,7 @@ CONFIGURATION = '{"sources": ["../source.db"], "storage": {"backend": "dual", "r
 FORWARD = [f"cutover:{where} {step.name}" for step in TO_3 for where in ("before", "in")]
 BACK = [f"cutover:{where} {step.name}" for step in BACK_TO_2 for where in ("before", "in")]
 #: In the normal run; the others take minutes.
-QUICK = {"in seal", "in turn", "in unseal"}
+QUICK = {"in seal", "in unseal"}
 
 
 def seams(table: list[str]) -> list[Any]:
@@ -64,6 +64,12 @@ class World:
     def run(self, *command: str) -> None:
         done = self.cli.run("cutover", *command)
         assert done.code == 0, (command, done)
+        never_begun = self.postgres.execute(
+            "SELECT step FROM mirror.cutover_log AS told WHERE event = 'undone' AND NOT EXISTS (SELECT"
+            " FROM mirror.cutover_log AS l WHERE l.step = told.step AND l.event = 'begun' AND l.log_id < told.log_id"
+            " AND l.epoch >= told.epoch - 1)"
+        ).fetchall()
+        assert never_begun == [], "told to be undone"
 
     def phase(self) -> dict[str, object]:
         (source,) = json.loads(self.cli.run("cutover", "status", "--json").out)["sources"]
@@ -117,7 +123,8 @@ def test_advance(world: World, seam: str) -> None:
         assert world.phase()["phase"] == 2
     elif seam != "cutover:in seal":
         assert world.phase()["phase"] == 3
-    world.run("advance", "--acknowledge", "backups")
+    if seam != "cutover:in end":  # then it is moved, and only its log does not say so
+        world.run("advance", "--acknowledge", "backups")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (3, None)
     world.write_there()
     world.require_equal()
@@ -128,11 +135,13 @@ def test_rollback(world: World, seam: str) -> None:
     world.run("advance", "--acknowledge", "backups")
     world.write_there()
     world.kill(seam, "rollback")
-    world.run("rollback")
+    if seam != "cutover:in end":  # another one would go to phase 1
+        world.run("rollback")
     assert (world.phase()["phase"], world.phase()["moving_to"]) == (2, None)
     world.write()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", quick("in keep", among=["in seal", "before keep", "in keep", "before end"]))
 def test_advance_that_puts_triggers_into_the_file(world: World, seam: str) -> None:
     world.kill(f"cutover:{seam}", "advance", "--acknowledge", "backups", "--fence", "abort")
@@ -144,6 +153,7 @@ def test_advance_that_puts_triggers_into_the_file(world: World, seam: str) -> No
     world.require_equal()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", quick("in open", among=["before open", "in open", "before unseal", "in unseal"]))
 def test_rollback_with_triggers_in_the_file(world: World, seam: str) -> None:
     world.run("advance", "--acknowledge", "backups", "--fence", "abort")
@@ -158,6 +168,7 @@ def test_rollback_with_triggers_in_the_file(world: World, seam: str) -> None:
     world.write()
 
 
+@pytest.mark.slow
 def test_rollback_that_fails_shuts_the_file_again(world: World) -> None:
     world.run("advance", "--acknowledge", "backups", "--fence", "abort")
     world.kill("cutover:in open", "rollback")
@@ -169,6 +180,7 @@ def test_rollback_that_fails_shuts_the_file_again(world: World) -> None:
     world.run("strays", "--adopt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", quick("cutover:in seal", among=FORWARD[2 * SEAL + 1 :]))
 def test_rollback_of_an_advance_that_was_killed(world: World, seam: str) -> None:
     world.kill(seam, "advance", "--acknowledge", "backups")
@@ -202,6 +214,7 @@ def test_a_command_that_was_killed_leaves_nothing_that_grows(world: World, datab
     assert not world.phase()["left"]
 
 
+@pytest.mark.slow
 def test_what_is_written_during_the_comparison_is_compared_meanwhile(world: World, database: Path, dsn: str) -> None:
     """So that little is left for when programs wait; and what differs is found."""
     world.kill("cutover:in watch", "advance", "--acknowledge", "backups")

@@ -100,6 +100,7 @@ def count(dsn: str, table: str) -> int:
     return int(found[0])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("where", quick("leaf", "chain", among=["leaf", "keyed leaf", "cell", "chain"]))
 def test_a_damaged_page_at_the_first_copy(
     make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str, where: str
@@ -147,6 +148,7 @@ def test_a_damaged_page_at_the_first_copy(
     mirror.check()
 
 
+@pytest.mark.slow
 def test_rows_that_were_mirrored_before_the_damage_stay(
     make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str
 ) -> None:
@@ -169,6 +171,7 @@ def test_rows_that_were_mirrored_before_the_damage_stay(
     mirror.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leads_to", quick("another table", among=["itself", "another table"]))
 @pytest.mark.parametrize("table", ["heartbeat", "keyed"])
 def test_a_tree_that_leads_back(

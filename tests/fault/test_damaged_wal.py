@@ -73,6 +73,7 @@ def test_committed_frames_without_salts(mirror: MirrorProcess, writer: Writer, d
     assert mirror.status()["interruptions"] == 0
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", range(8))
 def test_bytes_changed_at_random(mirror: MirrorProcess, writer: Writer, database: Path, seed: int) -> None:
     """Never a wrong row, and equal after the next reset.

@@ -55,6 +55,7 @@ def full(process: psutil.Process, size: int) -> Iterator[None]:
             process.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+@pytest.mark.few(1)
 @pytest.mark.linux
 @pytest.mark.parametrize("room", [0, 1, 60, 3000])
 def test_no_room_for_the_spool(running: MirrorProcess, writer: Writer, room: int) -> None:
@@ -125,6 +126,7 @@ def test_no_room_for_a_save(running: MirrorProcess, writer: Writer) -> None:
     restart_and_check(running, writer)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rows", [1, 3000])
 def test_no_room_in_postgres(running: MirrorProcess, writer: Writer, dsn: str, rows: int) -> None:
     """A trigger says what a server says that cannot extend a file."""

@@ -93,6 +93,7 @@ def test_advance(world: RenamedWorld, command: str, seam: str, meanwhile: str) -
     end(world, command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "seam", "meanwhile"), table(BACK, ["rollback", "finalize"]))
 def test_rollback(world: RenamedWorld, command: str, seam: str, meanwhile: str) -> None:
     world.advance()

@@ -15,6 +15,7 @@ from mirror.core.errors import FencedError, MirrorError
 from mirror.cutover.ways import FINALIZE
 from mirror.postgres import phase
 from mirror.postgres.sessions import connect
+from mirror.postgres.table_locks import TableLocks
 from mirror.reverse import ending
 from tests.support.commands import CommandLine
 from tests.support.quick import quick
@@ -100,6 +101,7 @@ def test_finalize(world: World, seam: str) -> None:
     assert "that was done" in world.cli.run("cutover", "finalize").error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", quick("rollback", among=["rollback", "advance"]))
 def test_another_command(world: World, command: str) -> None:
     world.kill("cutover:before finalize", "finalize")
@@ -112,6 +114,7 @@ def test_another_command(world: World, command: str) -> None:
     assert world.cli.run("wait", "--timeout", LIMIT).code == 0 and world.cli.run("parity").code == 0
 
 
+@pytest.mark.slow
 def test_only_one_of_them_wins(world: World, dsn: str) -> None:
     """An end that was begun before a rollback, and a rollback that was begun before an end."""
     with connect(dsn, raw=True) as conn:
@@ -119,12 +122,12 @@ def test_only_one_of_them_wins(world: World, dsn: str) -> None:
         before = phase.take(conn, source_id, None)
         world.run("rollback")
         with pytest.raises(FencedError), conn.transaction():
-            ending.end(conn, source_id, before.epoch)
+            ending.end(conn, source_id, before.epoch, TableLocks())
         assert world.row() == (2, None, False, False)
         world.run("advance", "--acknowledge", "backups")
         before = phase.read(conn, source_id)
         with conn.transaction():
-            ending.end(conn, source_id, before.epoch)
+            ending.end(conn, source_id, before.epoch, TableLocks())
         with pytest.raises(MirrorError, match="finalized"):
             phase.take(conn, source_id, 2)
     assert world.row() == (3, None, True, True)

@@ -38,6 +38,7 @@ def check_after(mirror: MirrorProcess, writer: Writer) -> None:
     mirror.check()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("seam", "hit"),
     [("spool:begin", 1), ("spool:segment", 1), ("spool:append", 1), ("spool:append", 7), ("spool:appended", 7)],
@@ -63,6 +64,7 @@ def test_capture_killed_at_a_reset_of_the_wal(mirror: MirrorProcess, filled: Wri
     check_after(mirror, filled)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("hit", [2, 3])
 def test_capture_killed_at_a_new_segment(mirror: MirrorProcess, filled: Writer, hit: int) -> None:
     """The segment has its START and nothing else."""
@@ -72,6 +74,7 @@ def test_capture_killed_at_a_new_segment(mirror: MirrorProcess, filled: Writer, 
     check_after(mirror, filled)
 
 
+@pytest.mark.slow
 def test_killed_between_two_segments_that_are_pruned(mirror: MirrorProcess, filled: Writer) -> None:
     mirror.start(kill_at="prune:segment")
     mirror.wait_applied()
@@ -88,6 +91,7 @@ def test_killed_between_two_segments_that_are_pruned(mirror: MirrorProcess, fill
     assert mirror.status()["resyncs"] == []
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", ["apply:before-commit", "apply:after-commit"])
 @pytest.mark.parametrize("hit", [1, 4])
 def test_killed_at_changes_of_the_schema(mirror: MirrorProcess, filled: Writer, seam: str, hit: int) -> None:

@@ -36,6 +36,7 @@ def rows(dsn: str) -> int:
 
 
 # (An empty file is an empty database in the other modes.)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("mode", "what"), [("WAL", "noise"), ("WAL", "nothing"), ("DELETE", "noise")])
 def test_the_header_is_no_database(
     mirror: MirrorProcess, writer: Writer, database: Path, dsn: str, mode: str, what: str
@@ -79,6 +80,7 @@ def test_another_database_is_put_back(mirror: MirrorProcess, writer: Writer, dat
     assert rows(dsn) == 500
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 def test_a_format_that_sqlite_cannot_read(
     mirror: MirrorProcess, writer: Writer, database: Path, dsn: str, mode: str
@@ -125,6 +127,7 @@ def made(path: Path, mode: str, ddl: str, values: str, *more: str) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["DELETE", "TRUNCATE", "PERSIST"])
 def test_a_lower_change_counter(
     make_mirror: Callable[..., MirrorProcess], database: Path, folder: Path, dsn: str, mode: str
@@ -153,6 +156,7 @@ KINDS = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_of_it_for_a_while(

@@ -59,6 +59,7 @@ def restart_and_check(mirror: MirrorProcess, writer: Writer) -> None:
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("more", [0, 1, 50_000])
 def test_cut_in_the_snapshots_copy(mirror: MirrorProcess, proxy: Proxy, filled: Writer, more: int) -> None:
     filled.run(FILL.format(10_000, 10_000 + MANY))
@@ -70,6 +71,7 @@ def test_cut_in_the_snapshots_copy(mirror: MirrorProcess, proxy: Proxy, filled: 
     restart_and_check(mirror, filled)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("more", [0, 50_000])
 def test_cut_in_the_copy_of_a_live_transaction(mirror: MirrorProcess, proxy: Proxy, filled: Writer, more: int) -> None:
     mirror.start()
@@ -81,6 +83,7 @@ def test_cut_in_the_copy_of_a_live_transaction(mirror: MirrorProcess, proxy: Pro
     restart_and_check(mirror, filled)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("leave_server", [False, True])
 @pytest.mark.parametrize("load", [False, True])
 def test_cut_before_the_answer_to_a_commit(
@@ -155,6 +158,7 @@ def test_refuses_for_a_while(mirror: MirrorProcess, proxy: Proxy, filled: Writer
     assert mirror.status()["gaps"] == []
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("then", ["flows again", "is cut"])
 def test_hangs(mirror: MirrorProcess, proxy: Proxy, filled: Writer, then: str) -> None:
     """The mirror waits for an answer that does not come; status shows the lag meanwhile, and it can be stopped."""
@@ -201,6 +205,7 @@ def test_database_is_read_only_for_a_while(mirror: MirrorProcess, filled: Writer
     restart_and_check(mirror, filled)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("deny", "allow", "told", "step"),
     [

@@ -86,6 +86,7 @@ def cut_again_and_again(mirror: MirrorProcess, writer: Writer, chance: random.Ra
             mirror.start()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(2))
 def test_spool_lost_from_a_random_byte_on(mirror: MirrorProcess, filled: Writer, seed: int) -> None:
     cut_again_and_again(mirror, filled, random.Random(seed), 3)
@@ -97,6 +98,7 @@ def test_spool_lost_from_a_random_byte_on_many_times(mirror: MirrorProcess, fill
     cut_again_and_again(mirror, filled, random.Random(seed), 10)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", ["save:begun", "save:redo", "save:pages", "save:map", "save:position"])
 def test_in_a_save(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
     """Of the pages that were written, and not synced yet, some are lost; so is a file about to be renamed."""
@@ -128,6 +130,7 @@ def test_in_a_save(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
     assert mirror.status()["resyncs"] == []
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("what", ["all", "shadow", "spool"])
 def test_the_state_directory_is_restored_from_a_backup(mirror: MirrorProcess, filled: Writer, what: str) -> None:
     """Postgres is ahead of it: rows came and went since."""
@@ -156,6 +159,7 @@ def test_the_state_directory_is_restored_from_a_backup(mirror: MirrorProcess, fi
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_source_loses_commits_too(make_mirror: Callable[..., MirrorProcess], database: Path, seed: int) -> None:
     """With synchronous=NORMAL what was not checkpointed may go: Postgres has what the source lost."""
@@ -187,6 +191,7 @@ def test_the_source_loses_commits_too(make_mirror: Callable[..., MirrorProcess],
         mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("saved", "restarted"), [(False, False), (False, True), (True, False)])
 def test_other_commits_take_the_place_of_lost_ones(
     make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str, saved: bool, restarted: bool

@@ -64,6 +64,7 @@ def require_end(database: Path, what: str, whole: list[int], mode: str) -> None:
     assert opened_anew(database, "PRAGMA journal_mode", "PRAGMA integrity_check") == '[["ok"]]'
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(("mode", "back", "seam", "end"), TABLE)
 def test_killed(database: Path, mode: str, back: bool, seam: str, end: str) -> None:
     """In between, the program that had it open closes it, and one that goes by the name it has writes and ends."""

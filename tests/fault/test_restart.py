@@ -40,6 +40,7 @@ def churn(writer: Writer, turn: int) -> None:
     )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("seam", "hit"),
     [
@@ -66,6 +67,7 @@ def test_killed_at_a_seam(mirror: MirrorProcess, filled: Writer, seam: str, hit:
     churn(filled, turn + 2)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", ["save:begun", "save:redo", "save:pages", "save:map", "save:position"])
 def test_killed_in_a_save_of_the_shadow(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
     mirror.save_pages = 300
@@ -80,6 +82,7 @@ def test_killed_in_a_save_of_the_shadow(mirror: MirrorProcess, filled: Writer, s
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", ["rediff:compared", "apply:before-commit", "apply:after-commit"])
 def test_killed_in_a_comparison_after_a_gap(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
     mirror.start()
@@ -172,6 +175,7 @@ def test_writer_killed_inside_a_transaction(mirror: MirrorProcess, filled: Write
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("checkpoint", ["PASSIVE", "RESTART", "TRUNCATE"])
 def test_wal_reset_while_the_mirror_was_down(mirror: MirrorProcess, filled: Writer, checkpoint: str) -> None:
     mirror.start()
@@ -227,6 +231,7 @@ def test_clean_stop_and_start_needs_no_comparison(mirror: MirrorProcess, filled:
     assert (status["gaps"], status["resyncs"]) == ([], [])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("opened", [False, True])
 def test_restart_while_nothing_was_written_is_no_gap(
     make_mirror: Callable[..., MirrorProcess], database: Path, opened: bool
@@ -293,6 +298,7 @@ def own_server(folder: Path) -> Iterator[Callable[[str], str]]:
         servers.pop().stop()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_postgres_restarted(
     own_server: Callable[[str], str], filled: Writer, database: Path, folder: Path, how: str
@@ -327,6 +333,7 @@ def test_postgres_lost_its_database(mirror: MirrorProcess, filled: Writer, dsn: 
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("lost", ["", "spool", "shadow.db", "shadow.map", "shadow.json"])
 def test_state_directory_lost(mirror: MirrorProcess, filled: Writer, lost: str) -> None:
     mirror.start()
@@ -341,6 +348,7 @@ def test_state_directory_lost(mirror: MirrorProcess, filled: Writer, lost: str) 
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", ["snapshot:copied", "load:table", "load:before-commit", "load:after-commit"])
 def test_killed_while_it_copies_once_more(mirror: MirrorProcess, filled: Writer, seam: str) -> None:
     """Postgres has an older copy; the new one counts only at the very end."""
@@ -372,6 +380,7 @@ def test_source_replaced_by_an_older_copy(mirror: MirrorProcess, filled: Writer,
         mirror.check()
 
 
+@pytest.mark.slow
 def test_a_stop_cuts_a_copy_short(mirror: MirrorProcess, writer: Writer, dsn: str) -> None:
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, v)", FILL.format(1, 300_000))
     mirror.stop_seconds = None

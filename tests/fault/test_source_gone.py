@@ -46,6 +46,7 @@ def rows(dsn: str) -> list[tuple[object, ...]]:
         return connection.execute("SELECT * FROM t ORDER BY id").fetchall()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("program", ["ended", "goes on"])
 def test_restored_by_delete_and_copy(
     mirror: MirrorProcess, writer: Writer, database: Path, backup: Path, program: str
@@ -63,6 +64,7 @@ def test_restored_by_delete_and_copy(
         mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("page_size", [4096, 512])
 def test_created_anew_by_a_program(mirror: MirrorProcess, database: Path, backup: Path, page_size: int) -> None:
     mirror.start()
@@ -128,6 +130,7 @@ def test_back_in_rollback_mode(
     assert mirror.status()["capture"] == "WAL"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -203,6 +206,7 @@ def test_gone_while_the_mirror_was_down(mirror: MirrorProcess, writer: Writer, d
         mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("known", [False, True])
 def test_free_pages_at_the_end_need_not_be_there(
     make_mirror: Callable[..., MirrorProcess], database: Path, known: bool

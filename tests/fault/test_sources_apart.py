@@ -124,6 +124,7 @@ def test_its_schema_is_taken_away(house: House) -> None:
     assert len(house.errors()) == 1
 
 
+@pytest.mark.slow
 def test_its_place_in_postgres_is_taken_away(house: House) -> None:
     """For the mirror this is as if another had taken the source over: it does not take it back by itself."""
     house.start()
@@ -211,6 +212,7 @@ def test_its_index_is_left_between_two_states(house: House) -> None:
     assert not house.errors()
 
 
+@pytest.mark.slow
 def test_capture_is_killed_in_a_large_batch_of_another_source(house: House) -> None:
     """A crash of capture ends no source, whatever its mirror is at then."""
     house.start()

@@ -52,6 +52,7 @@ def write_more_than_the_spool_holds(writer: Writer) -> None:
     writer.run("DELETE FROM t WHERE id > 2000")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("killed", [False, True])
 def test_spool_limit_reached(mirror: MirrorProcess, proxy: Proxy, writer: Writer, killed: bool) -> None:
     mirror.start()

@@ -132,6 +132,7 @@ def test_a_token_on_a_standby(programs: Programs, standby: Standby, folder: Path
         until(found)
 
 
+@pytest.mark.slow
 def test_programs_on_a_standby(programs: Programs, standby: Standby) -> None:
     """Many sessions at once, whose history is checked."""
     programs.begin()
@@ -145,6 +146,7 @@ def test_programs_on_a_standby(programs: Programs, standby: Standby) -> None:
     programs.prove()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mirror_is", ["started again", "left running"])
 @pytest.mark.parametrize("lacks", [pytest.param("nothing", marks=pytest.mark.slow), "the last commits"])
 def test_failover(server: PostgresServer, programs: Programs, standby: Standby, mirror_is: str, lacks: str) -> None:

@@ -40,6 +40,7 @@ def flip(path: Path, chance: random.Random) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 @pytest.mark.parametrize("part", ["shadow.map", "shadow.json", "status.json", "spool"])
 def test_bytes_flipped(mirror: MirrorProcess, filled: Writer, part: str, end: str) -> None:
@@ -59,6 +60,7 @@ def test_bytes_flipped(mirror: MirrorProcess, filled: Writer, part: str, end: st
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_bytes_of_the_copy_flipped(mirror: MirrorProcess, filled: Writer, seed: int) -> None:
     chance = random.Random(seed)
@@ -73,6 +75,7 @@ def test_bytes_of_the_copy_flipped(mirror: MirrorProcess, filled: Writer, seed: 
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("running", [False, True])
 def test_file_replaced_by_another_database(
     mirror: MirrorProcess, filled: Writer, database: Path, folder: Path, running: bool

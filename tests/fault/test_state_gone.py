@@ -38,6 +38,7 @@ def until_mended(mirror: MirrorProcess) -> None:
     mirror.status_when(lambda status: status["interruptions"] and status["phase"] == "following")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("part", ["../..", ".", "lock", "spool", "spool/0000000000000001.seg"])
 def test_deleted_while_it_runs(running: MirrorProcess, writer: Writer, part: str) -> None:
     folder = folder_of(running)

@@ -78,6 +78,7 @@ def test_hazard_01_the_wal_is_reset_before_it_was_read(
     assert len(running.status()["resyncs"]) == 1, "only the first copy"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("resets", [1, 2, 3])
 @pytest.mark.parametrize("recreated", [False, True])
 def test_hazard_05_resets_while_nobody_watched(
@@ -343,6 +344,7 @@ def is_told(status: dict[str, Any]) -> bool:
     return status["phase"] == "waiting" and "commits that its index does not know" in (status["last_error"] or "")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("first", ["the mirror", "the program"])
 def test_commits_that_the_index_does_not_know(
     mirror: MirrorProcess, filled: Writer, database: Path, first: str

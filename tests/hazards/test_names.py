@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from mirror.core.errors import SourceError
 from mirror.replica.filesystem import Mount
 from mirror.replica.names import require_one_name
+from tests.support.commands import MIRROR, CommandLine
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer, filling
 from tests.support.waiting import LIMIT
@@ -112,9 +114,34 @@ def test_the_link_leads_elsewhere(mirror: MirrorProcess, filled: Writer, databas
     mirror.check()
 
 
-def test_a_file_that_is_mounted_alone_is_refused(folder: Path) -> None:
-    mounted = [Mount("/", "ext4"), Mount(str(folder / "app.db"), "ext4")]
-    with pytest.raises(SourceError, match="the file alone is mounted") as raised:
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_a_file_that_is_mounted_alone_is_refused(folder: Path, suffix: str) -> None:
+    mounted = [Mount("/", "ext4"), Mount(str(folder), "ext4"), Mount(f"{folder / 'app.db'}{suffix}", "ext4")]
+    with pytest.raises(SourceError, match="alone is mounted at this path") as raised:
         require_one_name(folder / "app.db", 1, mounted)
+    assert "-wal and -shm are shared only together" in raised.value.detail and "by a rename" in raised.value.detail
     assert "mount the folder" in raised.value.next_step
     require_one_name(folder / "other.db", 1, mounted)
+
+
+@pytest.mark.slow
+@pytest.mark.linux
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_mount_that_the_kernel_made(writer: Writer, database: Path, folder: Path, dsn: str, suffix: str) -> None:
+    """As a container has it: in a namespace of its own, which the user must be allowed to make."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    inside = folder / "inside"
+    inside.mkdir()
+    for name in ("app.db", "app.db-wal")[: 1 + bool(suffix)]:
+        (inside / name).touch()
+    mount = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    cli = CommandLine(folder, dsn, [
+        "unshare", "--mount", *user, "sh", "-c", mount, "sh", f"{database}{suffix}", f"{inside / 'app.db'}{suffix}",
+        *MIRROR,
+    ])  # fmt: skip
+    refused = cli.run("up", inside / "app.db", "--once").error
+    assert f"{'the file' if not suffix else 'app.db-wal'} alone is mounted at this path" in refused
+    (report,) = json.loads(cli.run("doctor", inside / "app.db", "--json").out)["reports"]
+    (found,) = (finding for finding in report["findings"] if not finding["passed"])
+    assert "alone is mounted" in found["detail"] and "mount the folder" in found["next_step"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mirror.replica.filesystem import Mount, mounts, network_filesystem
+from mirror.replica.filesystem import Mount, mounts, network_filesystem, shared_with_host
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
 
@@ -89,6 +89,12 @@ def test_hazard_21_network_file_systems(kind: str, found: str | None) -> None:
     assert network_filesystem(Path("/data/shared/deep/memory.db"), mounted) == found
     assert network_filesystem(Path("/data/sharedness/memory.db"), mounted) is None
     assert network_filesystem(Path(__file__), mounts()) is None, "the mounts of this machine are read"
+
+
+@pytest.mark.parametrize(("kind", "found"), [("9p", "9p"), ("virtiofs", "virtiofs"), ("overlay", None), ("nfs", None)])
+def test_hazard_21_folders_of_the_host(kind: str, found: str | None) -> None:
+    """Told, and not refused: where all programs run in the virtual machine it does."""
+    assert shared_with_host(Path("/data/memory.db"), [Mount("/", "9p"), Mount("/data", kind)]) == found
 
 
 def _without_roots_rights() -> None:

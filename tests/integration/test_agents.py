@@ -61,6 +61,7 @@ def test_equal_ids_live_side_by_side(
     mirror.check()
 
 
+@pytest.mark.slow
 def test_a_load_of_one_leaves_the_others_alone(
     two: tuple[Writer, Writer], make_mirror: MakeMirror, folder: Path, dsn: str
 ) -> None:
@@ -203,6 +204,7 @@ def test_a_table_of_another_kind_is_refused(
         generic.kill()
 
 
+@pytest.mark.slow
 def test_twenty_sources_one_of_them_stuck(make_mirror: MakeMirror, folder: Path, dsn: str) -> None:
     """What one waits for, nobody else does: every other's commit arrives while it is stuck."""
     paths = [folder / f"{number}.db" for number in range(20)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.sql import Identifier
 
 from mirror.core.errors import SinkError
 from mirror.cutover import statistics, vector_indexes
@@ -92,6 +93,28 @@ def test_a_move_analyzes(cli: CommandLine, postgres: Connection) -> None:
     done = cli.run("cutover", "advance", "--acknowledge", "backups")
     assert done.code == 0 and "warm vector indexes, and set sequences ahead: 1 tables analyzed" in done.out, done
     assert analyzed(postgres)
+
+
+@pytest.mark.usefixtures("grown")
+def test_a_table_that_grows_meanwhile(
+    postgres: Connection, dsn: str, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was too small to be analyzed when that was decided, and is not one that may not be."""
+    looks, missing = [], statistics._missing
+
+    def look(connection: Connection, targets: Iterable[Target]) -> list[Identifier]:
+        if looks:
+            postgres.execute("INSERT INTO small SELECT * FROM generate_series(2, 2000)")
+        looks.append(missing(connection, targets))
+        return looks[-1]
+
+    monkeypatch.setattr(statistics, "_missing", look)
+    postgres.execute("ALTER TABLE small SET (autovacuum_enabled = off)")
+    with connect(dsn, raw=True) as connection:
+        targets = targets_of(connection, database.resolve(), "public")
+        assert statistics.analyze(connection, targets, Readiness("source.db")) == "1 tables analyzed"
+    assert Identifier("public", "small") in looks[-1]
+    postgres.execute("DELETE FROM small WHERE id > 1")
 
 
 @pytest.mark.usefixtures("grown")

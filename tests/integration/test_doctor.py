@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from mirror.core.checks import Check
+from mirror.core.checks import Check, Code
 from mirror.replica import source_connection as keeper
 from mirror.replica.filesystem import Mount
 from mirror.sidecar import doctor
@@ -152,6 +153,20 @@ def test_a_network_file_system_and_a_full_disk(folder: Path, monkeypatch: pytest
         (found,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
         assert found.name == "source" and "network file system (nfs4)" in found.detail
         assert "local disk" in found.next_step
+
+
+def test_a_folder_of_the_host(folder: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note of `mirror doctor`, and a warning of `mirror up`."""
+    with create_store(folder / "memory.db"):
+        monkeypatch.setattr(doctor, "mounts", lambda: [Mount("/", "virtiofs")])
+        (found,) = [finding for finding in look(folder / "memory.db") if finding.code == Code.FILE_SYSTEM]
+        assert found.level == "note" and "host (virtiofs)" in found.detail and "this machine" in found.next_step
+        told = (
+            "import sys; from mirror.cli import up; from mirror.replica.filesystem import Mount;"
+            " up.mounts = lambda: [Mount('/', 'virtiofs')]; from mirror.cli.main import main; main()"
+        )
+        done = CommandLine(folder, dsn, (sys.executable, "-c", told)).run("up", folder / "memory.db", "--once")
+        assert done.code == 0 and f"WARNING {folder.resolve() / 'memory.db'}: it is in a folder of" in done.err
 
 
 def look(source: Path) -> list[Check]:

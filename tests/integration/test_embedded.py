@@ -148,6 +148,7 @@ def test_data_outlive_it(state: Path) -> None:
         assert rows(server, "SELECT a FROM t") == [(1,)]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("whose", ["another program's", "another server's"])
 def test_a_process_id_that_was_used_again(state: Path, folder: Path, whose: str) -> None:
     """After a reboot, say: the id in the pid file is somebody else's now, who is neither used nor ended."""

@@ -87,6 +87,7 @@ def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.few(1)
 def test_a_dozen_threads(database: Path, dsn: str, driver: str) -> None:
     """All is captured; on APSW each commit is reported, checked against the WAL, and whose it was is known."""
     with Gateway(database, dsn, driver=driver) as program:
@@ -176,6 +177,7 @@ def test_a_planted_disagreement_is_recorded(database: Path, dsn: str) -> None:
         assert any("mirror.discrepancies" in step for step in program.status()["next_steps"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_without_the_preupdate_hook(database: Path, dsn: str, mode: str) -> None:
     """As where SQLite was built without it: the update hook's keys are checked against the WAL; who wrote is known.
@@ -360,6 +362,7 @@ def test_a_file_without_a_wal_whose_lock_is_kept(database: Path, dsn: str) -> No
         assert program.status()["discrepancies"] == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_file_without_a_wal_that_is_made_again(database: Path, dsn: str, gone: bool) -> None:
     """Its commits have the same numbers as those of the old one. ``gone``: the mirror sees that there is no file."""
@@ -729,6 +732,7 @@ def test_a_file_that_is_named(database: Path, dsn: str, folder: Path, name: str)
         assert rows(dsn, "SELECT count(*) FROM own.t") == [(1,)]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("what", ["garbage", "missing"])
 def test_a_source_that_cannot_be_mirrored(database: Path, dsn: str, what: str, tmp_path: Path) -> None:
     """Its status has the form of any other, and says why; and that is logged once, however often it is tried again."""

@@ -28,6 +28,7 @@ def world(
         yield made
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("world", ["wal", "delete"], indirect=True)
 def test_no_program_finds_the_file_and_the_way_back_finds_it(world: RenamedWorld) -> None:
     assert f"it has another name now: {world.other.name}" in world.advance()
@@ -85,6 +86,7 @@ def test_a_program_that_had_the_file_open(world: RenamedWorld) -> None:
     world.require_as_before()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("fence", ["rename", "abort", pytest.param("hold", marks=pytest.mark.slow)])
 def test_a_program_writes_again_and_again_while_programs_go_back(
     world: RenamedWorld, fence: str, tmp_path: Path
@@ -117,6 +119,7 @@ def adopted(world: RenamedWorld) -> bool:
     return world.carried()
 
 
+@pytest.mark.slow
 def test_a_program_that_had_connected_and_not_yet_read(world: RenamedWorld) -> None:
     """It would make a log of its own if the log's name were free, and see the past."""
     write = "INSERT INTO notes VALUES (9, 'astray')"
@@ -150,6 +153,7 @@ def test_the_mirror_is_started_while_the_file_has_another_name(world: RenamedWor
     world.require_as_before()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("world", ["delete", "truncate"], indirect=True)
 def test_a_program_that_had_a_file_without_a_log_open(world: RenamedWorld) -> None:
     """It sees what the mirror writes, and nothing once that is gone: it would not find the journal of a killed one."""
@@ -170,6 +174,7 @@ def test_a_program_that_had_a_file_without_a_log_open(world: RenamedWorld) -> No
     world.require_as_before()
 
 
+@pytest.mark.slow
 def test_the_mirror_is_started_while_programs_go_back(world: RenamedWorld) -> None:
     """It finds the file away, and asks Postgres only when the file is the original again."""
     world.advance()

@@ -212,6 +212,7 @@ def test_the_mirror_is_killed_and_started_again(counter: MirrorProcess, database
         reader.read_fresh()
 
 
+@pytest.mark.slow
 def test_a_killed_mirror_is_not_waited_for(counter: MirrorProcess, writer: Writer) -> None:
     """What Postgres has is read there as long as nothing is written. Afterwards nobody waits for long."""
     with Reader(counter) as reader:
@@ -224,6 +225,7 @@ def test_a_killed_mirror_is_not_waited_for(counter: MirrorProcess, writer: Write
         reader.read_fresh()
 
 
+@pytest.mark.slow
 def test_a_stopped_mirror_is_not_asked_about(counter: MirrorProcess) -> None:
     with Reader(counter) as reader:
         reader.read_fresh()
@@ -235,6 +237,7 @@ def test_a_stopped_mirror_is_not_asked_about(counter: MirrorProcess) -> None:
         reader.read_fresh()
 
 
+@pytest.mark.slow
 def test_the_program_ends_and_another_begins(counter: MirrorProcess, database: Path, writer: Writer) -> None:
     """The reader's connection keeps the WAL; so nothing has to be asked again."""
     writer.close()
@@ -284,6 +287,7 @@ def test_the_file_is_replaced(counter: MirrorProcess, database: Path, writer: Wr
                 reader.read_fresh()
 
 
+@pytest.mark.slow
 def test_vacuum_and_another_schema(counter: MirrorProcess, database: Path, writer: Writer) -> None:
     def work() -> None:
         for turn in range(5):
@@ -295,6 +299,7 @@ def test_vacuum_and_another_schema(counter: MirrorProcess, database: Path, write
         reader.read_until(done, fresh=100)
 
 
+@pytest.mark.slow
 def test_a_power_cut_shortens_the_log(counter: MirrorProcess, database: Path, writer: Writer, dsn: str) -> None:
     """What is written next has the salts and frames of what was lost, which Postgres has: it proves nothing."""
     writer.run("PRAGMA wal_checkpoint(TRUNCATE)", *["UPDATE counter SET n = n + 1"] * 10)
@@ -376,6 +381,7 @@ def test_what_is_followed_may_be_wrong(counter: MirrorProcess, writer: Writer, d
     freshness.close()
 
 
+@pytest.mark.slow
 def test_the_state_directory_is_deleted(counter: MirrorProcess, writer: Writer, database: Path) -> None:
     """While the mirror runs: it makes it again, and readers find the new file."""
     with Reader(counter) as reader:

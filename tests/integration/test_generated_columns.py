@@ -27,6 +27,7 @@ def rows(dsn: str, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
 @pytest.mark.parametrize("kind", ["", "WITHOUT ROWID"])
 def test_virtual_and_stored_columns(
@@ -85,6 +86,7 @@ def test_types_of_virtual_columns_widen(mirror: MirrorProcess, writer: Writer, d
     assert rows(dsn, "SELECT v::text FROM t ORDER BY id") == [("1",), ('"many"',)]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("running", [False, True])
 def test_a_row_that_sqlite_cannot_compute(mirror: MirrorProcess, writer: Writer, dsn: str, *, running: bool) -> None:
     """A column added beside values that its expression fails on: no program can read that row any more."""

@@ -79,6 +79,7 @@ def gunicorn(
     server.communicate()
 
 
+@pytest.mark.few(1)
 def test_gunicorn(gunicorn: subprocess.Popen[str], database: Path, dsn: str, folder: Path) -> None:
     assert gunicorn.stderr is not None
     while "Listening at" not in (line := gunicorn.stderr.readline()):

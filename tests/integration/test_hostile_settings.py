@@ -89,6 +89,7 @@ def test_copied_followed_and_compared(
     mirror.stop()
 
 
+@pytest.mark.slow
 def test_a_memustore(
     dsn: str, folder: Path, make_mirror: Callable[..., MirrorProcess], hostile: psycopg.Connection[tuple[object, ...]]
 ) -> None:

@@ -28,8 +28,16 @@ def test_every_block_runs(folder: Path, valkey: Address, dsn: str) -> None:
         )
         assert done.returncode == 0 and "Traceback" not in done.stderr, done
         shown += done.stdout
-    assert len(blocks) == 3
-    for told in ("status='processing'", "['ada']", "Wrote to Bob", "{'task': 7}", "pending=0", "written as holder"):
+    assert len(blocks) == 4
+    for told in (
+        "status='processing'",
+        "['ada']",
+        "Wrote to Bob",
+        "{'task': 7}",
+        "pending=0",
+        "written as holder",
+        "followed",
+    ):
         assert told in shown, told
 
 

@@ -65,6 +65,7 @@ EXPECTED = {name: (kind, text) for name, (_, kind, text) in VALUES.items()} | {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("declared", ["JSON", "jsonb"])
 def test_documents(mirror: MirrorProcess, writer: Writer, dsn: str, declared: str) -> None:
     """The first copy and the live path store the same, and parity compares every value, and what queries see."""
@@ -82,6 +83,7 @@ def test_documents(mirror: MirrorProcess, writer: Writer, dsn: str, declared: st
     assert _shown(dsn, "a")["NUL"] == ("array", "[1]")
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "damage",
     [

@@ -43,6 +43,7 @@ def _peak(mirror: MirrorProcess) -> int:
     return max(int(text.partition("VmHWM:")[2].split()[0]) for text in status) * 1024
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("before", [True, False], ids=["first copy", "live"])
 @pytest.mark.parametrize("key", ["id INTEGER PRIMARY KEY", "id PRIMARY KEY", "id INT PRIMARY KEY) WITHOUT ROWID --"])
 def test_they_arrive(mirror: MirrorProcess, writer: Writer, dsn: str, key: str, before: bool) -> None:
@@ -135,6 +136,7 @@ def test_parity_finds_a_difference_in_one(mirror: MirrorProcess, writer: Writer,
     assert large[0] == "different" and large[2] == {"id": 4, "data": {"left_out": 33 * MB}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", quick("live", among=["first copy", "live", "restart"]))
 def test_memory_holds_one_at_a_time(mirror: MirrorProcess, writer: Writer, when: str) -> None:
     """Of twelve values in one transaction."""

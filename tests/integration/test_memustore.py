@@ -392,6 +392,7 @@ def test_dashboard(make_mirror: MakeMirror, folder: Path, dsn: str) -> None:
         assert mirror.status()["rejects"] == 1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("seam", "hit"), [("load:table", 3), ("load:before-commit", 1), ("load:after-commit", 1)])
 def test_killed_in_the_first_load(
     make_mirror: MakeMirror, store: Writer, folder: Path, dsn: str, seam: str, hit: int
@@ -410,6 +411,7 @@ def test_killed_in_the_first_load(
     assert indexes(dsn) == {"memory_items_embedding_2_hnsw"}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", ["load:table", "load:before-commit", "load:after-commit"])
 def test_killed_when_it_turns_out_to_be_a_store(make_mirror: MakeMirror, folder: Path, dsn: str, seam: str) -> None:
     """Held as any other file, or as a store: nothing in between, and the position never goes back."""

@@ -65,6 +65,7 @@ def test_a_table_named_as_one_that_is_kept(mirror: MirrorProcess, writer: Writer
         assert connection.execute(f'SELECT id FROM "{other}"'.encode()).fetchall() == [(7,)], "nothing is lost"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["t", "t" * 80])
 def test_the_name_under_which_a_table_is_kept_is_taken(
     mirror: MirrorProcess, writer: Writer, dsn: str, name: str
@@ -98,6 +99,7 @@ STRANGERS = {
 }
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", STRANGERS)
 @pytest.mark.parametrize("agent", [(), ("--agent", "maya")])
 def test_what_somebody_else_made_is_named(

@@ -35,6 +35,7 @@ def retry(mirror: MirrorProcess) -> None:
         control.retry(LIMIT)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("bad_at_first", [True, False])
 def test_there_and_back(mirror: MirrorProcess, writer: Writer, dsn: str, bad_at_first: bool) -> None:
     """Every type; a column that one value still needs stays, and the others do not wait for it."""

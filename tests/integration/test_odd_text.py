@@ -88,6 +88,7 @@ def test_many_kinds_in_one_column(mirror: MirrorProcess, writer: Writer, dsn: st
     assert mirror.status()["rejects"] == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -110,6 +111,7 @@ def test_what_queries_see_is_compared(mirror: MirrorProcess, writer: Writer, dsn
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("at_first", [True, False])
 @pytest.mark.parametrize("keyed", ["", " WITHOUT ROWID"])
 def test_in_a_key(mirror: MirrorProcess, writer: Writer, dsn: str, at_first: bool, keyed: str) -> None:

@@ -160,6 +160,7 @@ def test_another_kind_comes_and_goes(mirror: MirrorProcess, writer: Writer, dsn:
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("keyed", ["", " WITHOUT ROWID"])
 def test_keys(mirror: MirrorProcess, database: Path, folder: Path, writer: Writer, dsn: str, keyed: str) -> None:
     """A key has the type of its kind, too; ordered alike on both sides, by more rows than one comparison takes."""
@@ -184,6 +185,7 @@ def test_keys(mirror: MirrorProcess, database: Path, folder: Path, writer: Write
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 def test_copied_again(make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str, encoding: str) -> None:
     """A copy of a file in which all values of a column are of another kind by now gives it that type."""
@@ -238,6 +240,7 @@ DECLARED = (
 )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(2))
 def test_live_and_first_copy_agree(
     make_mirror: Callable[..., MirrorProcess], database: Path, folder: Path, dsn: str, seed: int

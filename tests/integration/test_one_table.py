@@ -65,6 +65,7 @@ def rows(dsn: str, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 @pytest.mark.parametrize("live", [False, True], ids=["first copy", "made live"])
 def test_what_only_the_program_has(

@@ -58,6 +58,7 @@ def waits(cli: CommandLine, source: Path, why: str, process: subprocess.Popen[st
     until(said, alive=lambda: process.poll() is None)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 @pytest.mark.parametrize("why", [NOT_THERE, EMPTY])
 def test_the_mirror_starts_first(cli: CommandLine, folder: Path, dsn: str, why: str, mode: str) -> None:
@@ -147,6 +148,7 @@ def test_its_error_is_told_when_it_ends_during_a_conversation(
         pass
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("program", ["ended", "goes on", "has moved them"])
 def test_what_stays_in_the_log_is_named_at_the_end(cli: CommandLine, folder: Path, program: str) -> None:
     source, log = folder / "app.db", folder / "log"

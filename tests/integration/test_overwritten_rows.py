@@ -57,6 +57,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_whole_copy(cli: CommandLine, writer: Writer, database: Path, postgres: Postgres) -> None:
     """Changed, added and deleted rows, once the state directory is lost: refused with a step that works, then kept."""
     writer.run(MAKE, FILL.format(1, 5), "CREATE TABLE u(id INTEGER PRIMARY KEY)", "INSERT INTO u VALUES (1)")
@@ -126,6 +127,7 @@ def test_a_truncate(cli: CommandLine, writer: Writer, database: Path, postgres: 
     assert len(rows(postgres)) == 3 and listed(cli) == [("t", None, None)]
 
 
+@pytest.mark.slow
 def test_a_key_that_was_altered(cli: CommandLine, writer: Writer, database: Path, postgres: Postgres) -> None:
     """Others can write as before; of which rows is not known then, so all count. They are in the table that is kept."""
     writer.run(MAKE, FILL.format(1, 3))
@@ -140,6 +142,7 @@ def test_a_key_that_was_altered(cli: CommandLine, writer: Writer, database: Path
     assert rows(postgres, kept)[1] == (2, "theirs")
 
 
+@pytest.mark.slow
 def test_what_the_mirror_has_written_since_is_its_own(
     cli: CommandLine, writer: Writer, database: Path, postgres: Postgres
 ) -> None:
@@ -188,6 +191,7 @@ def test_a_repair(cli: CommandLine, writer: Writer, database: Path, postgres: Po
     assert cli.run("parity", "--replace-rows").code == 2
 
 
+@pytest.mark.slow
 def test_rejects_retry(cli: CommandLine, writer: Writer, database: Path, postgres: Postgres) -> None:
     writer.run("CREATE TABLE t(id TEXT PRIMARY KEY, v INTEGER)", "INSERT INTO t VALUES ('a', 1), ('b', 2)")
     assert cli.run("up", database, "--once").code == 0
@@ -240,6 +244,7 @@ def test_it_is_said_once(cli: CommandLine, writer: Writer, database: Path, postg
     assert rows(postgres)[1] == (2, "theirs")
 
 
+@pytest.mark.slow
 def test_tables_that_agents_share(
     make_mirror: Callable[..., MirrorProcess], folder: Path, cli: CommandLine, postgres: Postgres
 ) -> None:
@@ -266,6 +271,7 @@ def test_tables_that_agents_share(
     assert [(key, row and row["v"]) for _, key, row in listed(cli)] == [(["2"], "theirs")]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("ddl", "values", "key"),
     [
@@ -319,6 +325,7 @@ def test_written_while_it_copies(
     assert rows(postgres)[1] == (2, "theirs")
 
 
+@pytest.mark.slow
 def test_a_restored_dump(cli: CommandLine, writer: Writer, database: Path, postgres: Postgres) -> None:
     """Tables whose rows were loaded again by others: said once, and with --replace-rows over."""
     writer.run(MAKE, FILL.format(1, 3))
@@ -338,6 +345,7 @@ def test_a_restored_dump(cli: CommandLine, writer: Writer, database: Path, postg
     assert cli.run("up", database, "--once").code == 0
 
 
+@pytest.mark.slow
 def test_tables_are_renamed_and_made(cli: CommandLine, writer: Writer, database: Path, postgres: Postgres) -> None:
     """What others wrote is known under the new name; a table that is made while the mirror runs is watched, too."""
     writer.run(MAKE, FILL.format(1, 3))
@@ -356,6 +364,7 @@ def test_tables_are_renamed_and_made(cli: CommandLine, writer: Writer, database:
     assert "1 row of renamed" in cli.run("up", database, "--once").err
 
 
+@pytest.mark.slow
 def test_the_profile_changes(cli: CommandLine, writer: Writer, database: Path, postgres: Postgres) -> None:
     """Tables that are dropped for another agent: rows of others are kept first."""
     writer.run(MAKE, FILL.format(1, 3))
@@ -369,6 +378,7 @@ def test_the_profile_changes(cli: CommandLine, writer: Writer, database: Path, p
     assert ("t", ["2"], {"id": 2, "v": "theirs"}) in listed(cli)
 
 
+@pytest.mark.slow
 def test_a_column_that_a_rule_leaves_out(
     cli: CommandLine, writer: Writer, database: Path, folder: Path, postgres: Postgres
 ) -> None:
@@ -384,6 +394,7 @@ def test_a_column_that_a_rule_leaves_out(
     assert rows(postgres) == [(1, "b")] and listed(cli) == [("t", ["1"], {"id": 1, "w": "theirs"})]
 
 
+@pytest.mark.slow
 def test_a_sealed_source_without_its_state(
     cli: CommandLine, writer: Writer, database: Path, folder: Path, postgres: Postgres
 ) -> None:

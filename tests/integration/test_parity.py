@@ -406,6 +406,7 @@ def test_an_empty_table_and_an_empty_source(world: World) -> None:
 # -------------------------------------------------------------------------------------- damage
 
 
+@pytest.mark.few(25)
 @pytest.mark.parametrize(
     ("damage", "column", "source_value", "target_value"),
     [
@@ -622,6 +623,7 @@ KEYS: dict[str, tuple[str, Columns, list[str] | None, list[tuple[Any, ...]]]] = 
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", KEYS)
 def test_keys(world: World, kind: str, way: str) -> None:
     """For each kind of key: equal where it is equal, and each damage found in its slice."""
@@ -933,6 +935,7 @@ def test_a_damaged_jsonb_key(world: World) -> None:
     assert "22023" in table.reason
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", ["integer", "text in byte order", "composite without rowid", "mixed directions"])
 def test_rows_with_null_in_their_key_in_postgres(world: World, kind: str, way: str) -> None:
     """No range of keys holds them, and no row of the source's can be like them."""

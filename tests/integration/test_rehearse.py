@@ -156,6 +156,7 @@ def test_what_would_fail_is_named(cli: CommandLine, writer: Writer, database: Pa
         assert everything(dsn) == before
 
 
+@pytest.mark.slow
 def test_numbers_that_are_used_up(cli: CommandLine, writer: Writer, database: Path) -> None:
     writer.run(*SHOP, f"INSERT INTO customers VALUES ({2**63 - 1}, 'the last', 0)")
     with cli.up(database):
@@ -235,6 +236,7 @@ def test_rows_come_again_as_they_were(cli: CommandLine, writer: Writer, database
         postgres.close()
 
 
+@pytest.mark.slow
 def test_without_a_mirror_it_takes_a_rate_of_its_own(
     cli: CommandLine, writer: Writer, database: Path, dsn: str
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_source_without_rows_cannot_be_rehearsed(cli: CommandLine, writer: Wri
         assert everything(dsn) == before and files(cli.state_dir) == on_disk
 
 
+@pytest.mark.slow
 def test_a_file_without_a_wal(cli: CommandLine, database: Path, dsn: str) -> None:
     with Writer(database) as writer:
         writer.run(*SHOP)
@@ -267,6 +270,7 @@ def test_a_file_without_a_wal(cli: CommandLine, database: Path, dsn: str) -> Non
             assert found["to_postgres"] is not None and found["parity"]["forward"].startswith("equal"), found
 
 
+@pytest.mark.slow
 def test_the_memory_of_an_agent_under_load(cli: CommandLine, folder: Path, dsn: str) -> None:
     """Its profile, in a schema of its own, for an agent of its own; while its program goes on writing."""
     source = folder / "memory.db"
@@ -305,6 +309,7 @@ def test_the_memory_of_an_agent_under_load(cli: CommandLine, folder: Path, dsn: 
             assert len(status["resyncs"]) == 1 and status["phase"] == "following" and not status["last_error"]
 
 
+@pytest.mark.slow
 def test_a_memory_with_rows_that_refer_to_none(cli: CommandLine, folder: Path, dsn: str) -> None:
     """The source's guard rails name them; what the switch would take is measured all the same."""
     source = folder / "memory.db"
@@ -334,6 +339,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_cleaned(cli: CommandLine, writer: Writer, database: Path, dsn: str, moment: str) -> None:
     writer.run(*SHOP)
@@ -352,6 +358,7 @@ def test_killed_and_cleaned(cli: CommandLine, writer: Writer, database: Path, ds
         assert "nothing is left" in cli.run("cutover", "rehearse", "--clean").out
 
 
+@pytest.mark.slow
 def test_the_next_one_cleans_and_one_that_runs_is_left_alone(
     cli: CommandLine, writer: Writer, database: Path, dsn: str
 ) -> None:
@@ -367,6 +374,7 @@ def test_the_next_one_cleans_and_one_that_runs_is_left_alone(
         assert everything(dsn) == before
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(
     cli: CommandLine, writer: Writer, database: Path, dsn: str, number: signal.Signals, code: int

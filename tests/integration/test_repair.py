@@ -155,6 +155,7 @@ def test_no_false_alarm_under_heavy_writes(
     mirror.check()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("commands", "reason", "told"),
     [
@@ -267,6 +268,7 @@ def test_the_mirrors_own_copy_may_be_what_is_wrong(cli: CommandLine, folder: Pat
         assert copy.read_bytes().count(b"rox") == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("hit", [1, 2])
 def test_killed_between_two_ranges(
     make_mirror: Callable[..., MirrorProcess], writer: Writer, database: Path, dsn: str, hit: int

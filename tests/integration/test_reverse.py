@@ -270,6 +270,7 @@ ALTERED = r"table public\.counts was altered"
 OFF = r"triggers of public\.counts"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -393,7 +394,8 @@ def test_whether_the_file_agrees(way: Way) -> None:
         throw_away(way, follower)
 
 
-def test_whether_the_file_agrees_beside_a_program_that_truncates_tables(way: Way) -> None:
+@pytest.mark.parametrize("after", ["", "a snapshot"])
+def test_whether_the_file_agrees_beside_a_program_that_truncates_tables(way: Way, after: str) -> None:
     """It waits until all is compared: else a table would be found truncated whenever its turn comes."""
     tried: list[str] = []
 
@@ -409,8 +411,14 @@ def test_whether_the_file_agrees_beside_a_program_that_truncates_tables(way: Way
     try:
         follower.drain()
         follower.step()
+        if after:
+            assert follower.agree("") is not None
+            ((after,),) = way.postgres.execute("SELECT pg_current_snapshot()::text").fetchall()
+            way.postgres.execute("INSERT INTO pairs VALUES ('after', 1, 'later')")
+            follower.drain()
+            follower.step()
         tried.clear()
-        found = follower.agree("")
+        found = follower.agree("", after=after)
         assert tried == ["", "55P03"] and found is not None and found.not_carried == 0
     finally:
         follower.close()
@@ -556,6 +564,7 @@ def test_a_table_is_altered_while_the_mirror_reads_it(way: Way) -> None:
         assert way.rows("SELECT n FROM counts WHERE name = 'a'") == [[9]]
 
 
+@pytest.mark.slow
 def test_known_strays_of_a_table_that_is_truncated(way: Way) -> None:
     with watching(way) as follower:
         way.writer.run("UPDATE loose SET w = 'astray' WHERE w = 'a'")
@@ -569,6 +578,7 @@ def test_known_strays_of_a_table_that_is_truncated(way: Way) -> None:
         throw_away(way, follower)
 
 
+@pytest.mark.slow
 def test_a_table_that_is_truncated_just_before_it_is_compared(way: Way) -> None:
     """An earlier snapshot shows it empty, which says nothing of the file."""
     with watching(way) as follower:
@@ -597,4 +607,19 @@ def test_other_tables_than_the_truncated_one_are_compared(way: Way) -> None:
         follower.drain()
         assert way.rows("SELECT * FROM loose") == []
         assert {table for table, *_ in strays(way)} == {"counts", "pairs"}
+        throw_away(way, follower)
+
+
+def test_a_table_that_is_truncated_all_the_time_is_not_in_doubt_for_ever(way: Way) -> None:
+    """What a batch writes anew is no stray: a way back would be refused for as long as a program does that."""
+    with watching(way) as follower:
+        follower.drain()
+        way.writer.run("UPDATE loose SET w = 'astray' WHERE w = 'a'")
+        for number in range(1, 5):
+            follower._watch._due = 0.0 if number == 4 else time.monotonic() + LIMIT
+            way.postgres.execute(f"TRUNCATE counts; INSERT INTO counts VALUES ('x', {number}), ('y', {number})")
+            follower.drain()
+        assert {key for table, key, *_ in strays(way) if table == "counts"} <= {'["a"]', '["b"]'}
+        assert [key for table, key, *_ in strays(way) if table == "loose"] == ["[1]"]
+        assert not follower._writer.foreign
         throw_away(way, follower)

@@ -115,6 +115,7 @@ def test_until_when(world: World) -> None:
     assert world.state()["reverse_window_until"] is None
 
 
+@pytest.mark.slow
 def test_what_was_written_is_in_the_file(world: World) -> None:
     world.advance("--reverse-window", "7d")
     with world.postgres.transaction():
@@ -191,6 +192,7 @@ def test_a_way_back_that_is_lost(world: World) -> None:
     assert world.triggers() == []
 
 
+@pytest.mark.slow
 def test_a_rollback_that_has_begun_wins(world: World) -> None:
     world.advance("--reverse-window", "7d")
     done = subprocess.run(

@@ -37,6 +37,7 @@ def values(dsn: str) -> list[object]:
         return [row[0] for row in connection.execute("SELECT v FROM t ORDER BY id").fetchall()]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_journal_mode(mirror: MirrorProcess, plain: Writer, dsn: str, mode: str) -> None:
     plain.run(f"PRAGMA journal_mode={mode}")
@@ -109,6 +110,7 @@ def test_a_writer_without_patience_is_never_refused(mirror: MirrorProcess, plain
     mirror.check()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seam", ["snapshot:copied", "rediff:compared", "apply:before-commit", "apply:after-commit"])
 def test_killed_at_a_seam(mirror: MirrorProcess, plain: Writer, seam: str) -> None:
     mirror.start(kill_at=seam, wait=False)

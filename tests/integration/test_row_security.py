@@ -301,7 +301,7 @@ def test_migrations_are_applied_once(filled: str, dsn: str) -> None:
 
 
 def test_every_constraint_contains_the_agent(filled: str, dsn: str) -> None:
-    """So that all can be distributed by it; those that hold from the cutover on as well."""
+    """So that tables can be distributed by it (test_citus.py); those that hold from the cutover on as well."""
     with psycopg.connect(dsn) as owner:
         owner.execute((sql_directory() / "profiles" / "memustore" / "constraints.sql").read_bytes())
         found = owner.execute(
@@ -314,8 +314,6 @@ def test_every_constraint_contains_the_agent(filled: str, dsn: str) -> None:
             " AND attname = 'agent_id' AND attnum = ANY (indkey)) FROM pg_index JOIN pg_class c ON c.oid = indrelid"
             " WHERE indisunique AND c.relnamespace = 'public'::regnamespace"
         ).fetchall()
-        distributed = (sql_directory() / "citus" / "distribute.sql").read_text()
     assert sum(kind == "f" for _, _, kind, _ in found) == 14
     assert [row for row in found if "agent_id" not in row[3]] == []
     assert [name for name, leads in unique if not leads] == []
-    assert [table for table in DOCUMENTED if f"'{table}'" not in distributed] == []

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mirror.core.control import wait_for_mirror
 from tests.support.commands import CommandLine, stop
 from tests.support.quick import quick
 from tests.support.source import Writer
@@ -62,7 +63,8 @@ class Mirror:
             stop(up)
 
     def wait(self) -> None:
-        self.run("wait", self.database, "--timeout", LIMIT)
+        with wait_for_mirror(self.cli.source_folder(self.database), LIMIT) as client:
+            assert client.wait(LIMIT)
 
     def status(self) -> dict[str, Any]:
         [report] = json.loads(self.run("status", self.database, "--json"))["sources"]
@@ -178,6 +180,7 @@ RENAMES: dict[str, tuple[Sequence[str], str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "key"),
     [
@@ -252,6 +255,7 @@ REBUILDS: dict[str, Sequence[str]] = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("key", "how"),
     quick(("", "dropped, renamed"), ("WITHOUT ROWID", "set aside"), among=product(["", "WITHOUT ROWID"], REBUILDS)),
@@ -330,6 +334,7 @@ def test_rules_that_mean_nothing(mirror: Mirror, source: Writer) -> None:
         assert all(rails[f"rule {name}"]["level"] == "note" for name in names)
 
 
+@pytest.mark.slow
 def test_all_columns_of_a_table_are_left_out(mirror: Mirror, source: Writer) -> None:
     """Its rows are there, without values."""
     source.run("CREATE TABLE t(a TEXT, rowid INT)", f"INSERT INTO t VALUES ('{SECRET}', 1), ('{SECRET}', 1)")

@@ -120,6 +120,7 @@ def test_a_full_answer_that_is_nearly_the_exact_one(reader: Connection, agent: s
     assert met >= 0.95 * expected
 
 
+@pytest.mark.slow
 def test_settings_are_as_they_were(reader: Connection) -> None:
     """How the index is read is the caller's business again afterwards."""
     act_as(reader, "big")
@@ -133,6 +134,7 @@ def test_settings_are_as_they_were(reader: Connection) -> None:
     assert reader.execute("SHOW hnsw.ef_search").fetchone() == ("77",)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("limit", [1, 3, 100, 700])
 def test_limits(reader: Connection, limit: int) -> None:
     query = vector_of([1.5] * DIMENSION)

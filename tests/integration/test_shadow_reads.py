@@ -178,6 +178,7 @@ def test_an_idle_source_is_compared_after_its_wal_was_reset(program: Program) ->
     assert Shadow.DIFFERENT not in program.counts()
 
 
+@pytest.mark.slow
 def test_a_difference_is_found_kept_once_shown_and_forgotten(program: Program) -> None:
     with program.adapter() as adapter:
         made = adapter.memory.create_item(memory_type="event", summary="Met Ada, token=hunter2")

@@ -786,6 +786,7 @@ def test_values_on_the_fast_path(
     assert exact(rows(sink, reader)) == exact(list(enumerate(values)))
 
 
+@pytest.mark.few(14)
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 @pytest.mark.parametrize("pg_type", [name for name in LOADED if name != "jsonb"])
 def test_a_value_of_another_type_on_the_fast_path(

@@ -124,12 +124,14 @@ def test_two_files_with_a_table_of_one_name(cli: CommandLine, two: tuple[Path, P
     assert doctor.code == 0, doctor.out
 
 
+@pytest.mark.slow
 def test_the_reason_is_the_same_each_time(cli: CommandLine, two: tuple[Path, Path]) -> None:
     """Whichever comes first, it keeps what it has."""
     said = {cli.run("up", *two, "--once").err.splitlines()[-1] for _ in range(3)}
     assert len({line.partition(": public.t ")[0] for line in said}) == 1
 
 
+@pytest.mark.slow
 def test_doctor_tells_it_before(cli: CommandLine, two: tuple[Path, Path]) -> None:
     one, other = two
     reports = json.loads(cli.run("doctor", *two, "--json").out)["reports"]
@@ -157,6 +159,7 @@ def test_from_the_configuration(cli: CommandLine, two: tuple[Path, Path], folder
     assert remembered_schema(cli.source_folder(two[1])) == "named"
 
 
+@pytest.mark.slow
 def test_another_schema_is_told_as_such(cli: CommandLine, two: tuple[Path, Path], dsn: str) -> None:
     """Not as a replica, and not as a source that was never mirrored; and nothing is made there on the way."""
     source = two[0]
@@ -323,6 +326,7 @@ def test_what_was_never_mirrored_gets_the_whole_command(cli: CommandLine, two: t
         assert cli.run(*command, two[1], *state).error.endswith(f" -- {step}")
 
 
+@pytest.mark.slow
 def test_the_schema_is_not_forgotten_with_the_state_directory(
     cli: CommandLine, two: tuple[Path, Path], dsn: str
 ) -> None:
@@ -341,6 +345,7 @@ def test_the_schema_is_not_forgotten_with_the_state_directory(
     assert cli.run("up", source, "--once").code == 0, "it was in the default one, too"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("content", ["{", None])
 def test_damaged_settings_of_one_source_leave_the_others_alone(
     cli: CommandLine, two: tuple[Path, Path], content: str | None

@@ -103,6 +103,7 @@ def test_the_last_one_to_fail_ends_it(cli: CommandLine, writers: dict[str, Write
     assert {line.partition("(")[2].partition(")")[0] for line in error.splitlines()[-2:]} == set(map(str, sources))
 
 
+@pytest.mark.slow
 def test_one_that_does_not_get_on_is_given_up_alone(
     cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str
 ) -> None:
@@ -120,6 +121,7 @@ def test_one_that_does_not_get_on_is_given_up_alone(
     assert count(dsn, "bad") == 1
 
 
+@pytest.mark.slow
 def test_one_that_has_ended_in_a_programs_sidecar_gets_its_own(
     writers: dict[str, Writer], folder: Path, dsn: str
 ) -> None:
@@ -217,6 +219,7 @@ def test_one_that_is_missing_at_the_start_begins_when_it_is_there(
     writers["bad"] = Writer(bad)
 
 
+@pytest.mark.slow
 def test_one_that_another_mirror_has_at_the_start_begins_when_that_ends(
     cli: CommandLine, writers: dict[str, Writer], folder: Path, dsn: str
 ) -> None:

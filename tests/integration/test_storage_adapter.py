@@ -240,6 +240,7 @@ def test_all_connections_are_in_use(program: Program) -> None:
         assert count("postgres:fresh") == before + 1 and count("sqlite:failed") == failed
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("dsn", "cause"),
     [(NOWHERE, "refused"), ("host=/nowhere dbname=nothing", "No such file"), ("user=x nonsense", "nonsense")],
@@ -264,6 +265,7 @@ def test_why_there_is_no_connection(dsn: str, cause: str, monkeypatch: pytest.Mo
     asyncio.run(asynchronous())
 
 
+@pytest.mark.slow
 def test_the_extension_is_in_another_schema(folder: Path, dsn: str, make_mirror: Callable[..., MirrorProcess]) -> None:
     """As some hosts have it, and as the first of several mirrors with schemas of their own makes it."""
     with psycopg.connect(dsn, autocommit=True) as conn:
@@ -474,6 +476,7 @@ def test_a_mirror_that_starts_waits_for_a_write_of_postgres_alone(program: Progr
         other.close()
 
 
+@pytest.mark.slow
 def test_a_mirror_does_not_undo_what_was_written_to_postgres_alone(program: Program, folder: Path) -> None:
     """Nor does it call both equal because the file has not changed: it asks first."""
     cli = CommandLine(folder, program.dsn)
@@ -530,6 +533,7 @@ def test_an_adapter_that_moves_to_postgres_does_not_go_back(program: Program) ->
         assert adapter.memory.count_items() == 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("why", ["as many indexes open as it may", "half-written"])
 def test_a_program_that_cannot_look_at_the_file_does_not_begin_with_postgres(
     program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch, why: str

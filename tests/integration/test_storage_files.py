@@ -123,6 +123,7 @@ def test_vectors(written: Written) -> None:
         assert wrong == 0 and kept == own > 0
 
 
+@pytest.mark.few(22)
 @pytest.mark.parametrize(
     "table",
     ["resources", "memory_items", "memory_categories", "entities", "reflections", "lessons", "model_feedback",

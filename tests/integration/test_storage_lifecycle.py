@@ -51,6 +51,7 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitpid(child, 0)[1]
 
 
+@pytest.mark.slow
 def test_forks_while_threads_read(program: Program) -> None:
     """Whatever a thread of the parent has at that moment, the child reads and writes."""
     program.configure(readFrom="postgres")
@@ -173,6 +174,7 @@ for number in range(30):
 """
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("server", ["there", "away"])
 def test_an_asynchronous_program_that_does_not_close_its_adapter_ends(program: Program, server: str) -> None:
     program.configure(readFrom="postgres")

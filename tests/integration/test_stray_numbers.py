@@ -198,6 +198,7 @@ def test_both_have_inserted_while_no_mirror_ran(made: World, mirror: MirrorProce
     made.back()
 
 
+@pytest.mark.slow
 def test_before_the_mirror_has_written_over_them(made: World, mirror: MirrorProcess) -> None:
     """The file gets Postgres' rows, and what it had is not taken for other strays."""
     parent, child = insert_astray(made)
@@ -221,6 +222,7 @@ def test_before_the_mirror_has_written_over_them(made: World, mirror: MirrorProc
     made.back()
 
 
+@pytest.mark.slow
 def test_no_row_that_was_there_before_is_adopted_as_another(world: World) -> None:
     world.writer.run("UPDATE parents SET name = 'astray' WHERE id = 1", "DELETE FROM parents WHERE id = 2")
     world.rows_of("in file", 2)
@@ -237,6 +239,7 @@ def test_no_row_that_was_there_before_is_adopted_as_another(world: World) -> Non
     world.back()
 
 
+@pytest.mark.slow
 def test_which_row_is_meant_is_not_guessed(world: World) -> None:
     """A program refers to a number after the mirror has written Postgres' row there: it may mean either."""
     parent, child = insert_astray(world)
@@ -257,6 +260,7 @@ def test_which_row_is_meant_is_not_guessed(world: World) -> None:
     world.back()
 
 
+@pytest.mark.slow
 def test_what_postgres_refuses_is_left(world: World) -> None:
     world.writer.run("INSERT INTO parents(name) VALUES ('same')", "INSERT INTO codes VALUES ('b', 'astray')")
     world.rows_of("in file", 2)
@@ -273,6 +277,7 @@ def test_what_postgres_refuses_is_left(world: World) -> None:
     world.back()
 
 
+@pytest.mark.slow
 def test_an_agents_rows(made: World, folder: Path, database: Path) -> None:
     """In a table that agents share the numbers are those of one sequence; the rows of others are not looked at.
 
@@ -313,6 +318,7 @@ def test_an_agents_rows(made: World, folder: Path, database: Path) -> None:
         assert made.cli.run("wait").code == 0 and made.cli.run("parity").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["mirror.stray_numbers", "children"])
 def test_killed_in_the_middle_and_two_at_once(world: World, at: str) -> None:
     """Each row is adopted once, whenever the command is killed and however many there are."""

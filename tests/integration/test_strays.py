@@ -196,6 +196,7 @@ def test_triggers_refuse_programs_and_let_the_mirror_pass(world: World) -> None:
     assert world.equal()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("fence", ["hold", "watch", "abort"])
 def test_nothing_is_lost_of_a_program_that_writes_all_the_time(
     world: World, database: Path, folder: Path, fence: str
@@ -252,6 +253,7 @@ def test_going_back_waits_for_a_program_that_has_a_table(world: World) -> None:
     assert world.cli.run("wait").code == 0 and world.cli.run("parity").code == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("patience", [0, 5])
 def test_the_lock_is_kept_from_programs_that_write_without_a_pause(
     world: World, database: Path, folder: Path, patience: int
@@ -294,6 +296,7 @@ def test_the_lock_is_kept_from_programs_that_write_without_a_pause(
     assert world.cli.run("wait").code == 0 and world.cli.run("parity").code == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("strays", [0, 3])
 def test_both_have_written_the_same_keys_while_no_mirror_ran(
     folder: Path, dsn: str, writer: Writer, database: Path, strays: int

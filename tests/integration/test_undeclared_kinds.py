@@ -64,6 +64,7 @@ def found(dsn: str, names: list[str], schema: str = "public") -> dict[str, dict[
     return columns
 
 
+@pytest.mark.slow
 def test_first_copy_live_and_retry(make_mirror: Callable[..., MirrorProcess], database: Path, dsn: str) -> None:
     """Made by a first copy, by one transaction with its rows, and narrowed after its rows came later."""
     made = statements()
@@ -92,6 +93,7 @@ def test_first_copy_live_and_retry(make_mirror: Callable[..., MirrorProcess], da
         assert found(dsn, list(made)) == wanted
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [

@@ -82,6 +82,7 @@ class Following:
         return bool(rail["passed"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 def test_texts_of_fts5(cli: CommandLine, folder: Path, database: Path, dsn: str, encoding: str) -> None:
     with Writer(database) as writer:
@@ -132,6 +133,7 @@ def test_texts_of_fts5(cli: CommandLine, folder: Path, database: Path, dsn: str,
             assert ask(dsn, "SELECT id, a FROM docs") == [(1, 2)]
 
 
+@pytest.mark.slow
 def test_the_rule_comes_and_goes(cli: CommandLine, folder: Path, database: Path, dsn: str) -> None:
     """It takes effect at the next start; what was written while it was not there arrives; a parity without it works."""
     with Writer(database) as writer:

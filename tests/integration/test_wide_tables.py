@@ -45,6 +45,7 @@ def doctor(folder: Path, database: Path, dsn: str) -> tuple[dict[str, Any], dict
     return told, {f"{column['table']}.{column['column']}": column for column in report["columns"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_no_room_for_originals(
     mirror: MirrorProcess, database: Path, folder: Path, writer: Writer, dsn: str, live: bool
@@ -159,6 +160,7 @@ def test_a_retry_makes_nothing_worse(mirror: MirrorProcess, writer: Writer, dsn:
     assert keys(dsn, "t") == [1, 2, 3, 4] and rejects(dsn, "t") == []
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("live", [False, True])
 def test_rows_too_large_for_a_page(mirror: MirrorProcess, writer: Writer, dsn: str, live: bool) -> None:
     """A reject with Postgres' reason; the other rows arrive, and so does it when it has become smaller."""
@@ -187,6 +189,7 @@ def test_rows_too_large_for_a_page(mirror: MirrorProcess, writer: Writer, dsn: s
     assert keys(dsn, "t") == [1, 2, 3, 5] and [key for key, _ in rejects(dsn, "t")] == ["[4]"]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("declared", ["TEXT", "BLOB", "UUID"])
 @pytest.mark.parametrize("shape", ["", " WITHOUT ROWID"])

@@ -13,6 +13,7 @@ BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
 TINY = {
     "agents": ["--stores", "3", "--commits", "10"],
     "bulk": ["--rows", "500", "--rounds", "1"],
+    "changes": ["--singles", "10", "--rows", "1000", "--rounds", "1"],
     "cutover": [
         "--seconds",
         "0.5",

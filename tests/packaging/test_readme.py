@@ -124,6 +124,9 @@ class Reader:
                     subprocess.run([ROOT / script, "--help"], check=True, stdout=subprocess.DEVNULL)
                 case [".", ".venv/bin/activate"]:
                     pass  # every virtual environment has it
+                case ["docker", *arguments]:
+                    # tests/packaging/test_container.py
+                    assert (ROOT / arguments[arguments.index("-f") + 1]).is_file()
                 case [".ci/run" | "scripts/check" as script]:
                     subprocess.run(["bash", "-n", ROOT / script], check=True)
                     assert (ROOT / script).stat().st_mode & 0o100, f"{script} cannot be started"

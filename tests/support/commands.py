@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from mirror.core.folders import resolve, source_folder
+from tests.support import launcher
+from tests.support.launcher import CAN_FORK, Launched
 from tests.support.waiting import LIMIT
 
 MIRROR = (sys.executable, "-m", "mirror")
@@ -89,7 +91,13 @@ class CommandLine:
         )
 
     def run(self, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = LIMIT) -> Done:
-        """Run a command to its end."""
+        """Run a command to its end: forked, which saves its imports, unless ``env`` adds to the environment."""
+        if CAN_FORK and env is None and self.command == MIRROR:
+            return Done(
+                *launcher.run(
+                    self._program(arguments), [*map(str, arguments)], self.environment(), self.folder, timeout
+                )
+            )
         process = self.start(*arguments, env=env)
         try:
             out, err = process.communicate(timeout=timeout)
@@ -99,13 +107,21 @@ class CommandLine:
                 process.communicate()
         return Done(process.returncode, out, err)
 
+    def _program(self, arguments: Sequence[object]) -> str:
+        return "patient command" if arguments[:1] == ("cutover",) else "command"
+
+    def _start_up(self, *arguments: object) -> subprocess.Popen[str] | Launched:
+        if CAN_FORK and self.command == MIRROR:
+            return launcher.start("command", ["up", *map(str, arguments)], self.environment(), self.folder)
+        return self.start("up", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
     @contextmanager
-    def up(self, *arguments: object, wait: bool = True) -> Iterator[subprocess.Popen[str]]:
+    def up(self, *arguments: object, wait: bool = True) -> Iterator[subprocess.Popen[str] | Launched]:
         """``mirror up`` in the background, ended with the block.
 
         ``wait``: until all that is committed now is applied.
         """
-        process = self.start("up", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = self._start_up(*arguments)
         try:
             if wait:
                 named = [argument for argument in arguments if isinstance(argument, Path)]
@@ -117,7 +133,9 @@ class CommandLine:
                 stop(process)
 
 
-def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM, seconds: float = LIMIT) -> int:
+def stop(
+    process: subprocess.Popen[str] | Launched, number: signal.Signals = signal.SIGTERM, seconds: float = LIMIT
+) -> int:
     """End a process with a signal; its exit code. Fails if it takes longer."""
     process.send_signal(number)
     try:

@@ -35,6 +35,8 @@ _PROGRAM, _READER, _STRAY, _HELD = (
     _HERE / name
     for name in ("fleet_process.py", "fleet_reader_process.py", "stray_once_process.py", "held_move_process.py")
 )
+#: What the phase of a mirror is that does what it is for.
+_AT_WORK = ("following", "carrying back", "finalized")
 COUNTER = "00000000-0000-4000-8000-000000000000"
 
 
@@ -148,10 +150,14 @@ class FleetWorld:
         """Ids of rows in the file that Postgres must not have."""
         self.adopted: set[int] = set()
         self._next_stray = 1_000_000
-        self.mirror.start()
-        self.await_mirror()
-        self.fleet.start_all()
-        self._read_file()
+        try:
+            self.mirror.start()
+            self.await_mirror()
+            self.fleet.start_all()
+            self._read_file()
+        except BaseException:
+            self.clean_up()
+            raise
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -208,22 +214,26 @@ class FleetWorld:
         return (self.folder / "mirror.log").read_text()[-3000:]
 
     def write_to_file(self) -> None:
-        """:meth:`stray`, whatever the phase is: while the file is the original it is none."""
+        """:meth:`stray`, whatever the phase is: while the file is the original it is none, and finalized nothing."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
-            stray = self._sealed(conn) is not None
-        (self.strays if stray else self.adopted).add(self.stray())
+            sealed = self._sealed(conn)
+        written = self.stray()
+        if sealed is not False:
+            (self.strays if sealed else self.adopted).add(written)
 
     def restart_mirror(self) -> None:
         self.mirror.start(wait=False)
 
     def await_mirror(self) -> str:
-        """Wait until it follows, or carries back.
+        """Wait until it follows, or carries back; or has nothing more to do.
 
         It is started again, as a service manager does, where Postgres had not noticed yet that one was killed.
         """
 
         def phase() -> str:
             if not self.mirror.alive:
+                if self.phase()["finalized_at"] is not None:
+                    return "finalized"
                 assert "another mirror" in self.mirror_log(), self.mirror_log()
                 self.restart_mirror()
             try:
@@ -231,7 +241,7 @@ class FleetWorld:
             except ControlError:
                 return ""
 
-        return until(lambda: found if (found := phase()) in ("following", "carrying back") else "")
+        return until(lambda: found if (found := phase()) in _AT_WORK else "")
 
     # -- moves -------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Starts mirrors by forking them from one process, see :mod:`tests.support.launcher_process`."""
+"""Starts mirrors and commands by forking them from one process, see :mod:`tests.support.launcher_process`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ _SIDECAR = Path(__file__).with_name("sidecar_process.py")
 
 
 class Launched:
-    """A mirror that was started so; used as a :class:`subprocess.Popen`."""
+    """A program that was started so; used as a :class:`subprocess.Popen`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -78,11 +79,24 @@ class _Launcher:
                     launched.returncode = report["code"]
                     launched.ended.set()
 
-    def launch(self, arguments: Sequence[str], environment: Mapping[str, str], stderr: int) -> Launched:
-        request = {"arguments": list(arguments), "environment": dict(environment)}
+    def launch(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        stdout: int,
+        stderr: int,
+    ) -> Launched:
+        request = {
+            "program": program,
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "folder": str(folder),
+        }
         line = json.dumps(request).encode() + b"\n"
         with self._guard:
-            sent = socket.send_fds(self._talk, [line], [stderr])
+            sent = socket.send_fds(self._talk, [line], [stdout, stderr])
             self._talk.sendall(line[sent:])
             return self._started.get(timeout=LIMIT)
 
@@ -90,6 +104,10 @@ class _Launcher:
 @cache
 def _launcher() -> _Launcher:
     return _Launcher()
+
+
+#: Elsewhere what libraries of the system do in a fork is not safe.
+CAN_FORK = sys.platform == "linux"
 
 
 def launch(
@@ -101,8 +119,40 @@ def launch(
     """
     with open(log, "ab") if log is not None else nullcontext() as file:
         stderr = 2 if file is None else file.fileno()
-        if sys.platform == "linux":
-            return _launcher().launch(arguments, environment, stderr)
-        # Elsewhere what libraries of the system do in a fork is not safe.
+        if CAN_FORK:
+            return _launcher().launch("sidecar", arguments, environment, Path.cwd(), 1, stderr)
         command = [sys.executable, str(_SIDECAR), *arguments]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, env=environment)
+
+
+def run(
+    program: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout: float
+) -> tuple[int, str, str]:
+    """Run one of ``launcher_process.PROGRAMS`` to its end: its code, stdout and stderr. Killed if it takes longer.
+
+    Raises ``subprocess.TimeoutExpired``.
+    """
+    with ThreadPoolExecutor(2) as readers:
+        (out, its_out), (err, its_err) = os.pipe(), os.pipe()
+        try:
+            launched = _launcher().launch(program, arguments, environment, folder, its_out, its_err)
+        finally:
+            os.close(its_out)
+            os.close(its_err)
+            said = [readers.submit(_read, descriptor) for descriptor in (out, err)]
+        try:
+            code = launched.wait(timeout)
+        finally:
+            launched.kill()
+        return code, *(one.result() for one in said)
+
+
+def start(program: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> Launched:
+    """Start one of ``launcher_process.PROGRAMS``; what it says is not kept."""
+    with open(os.devnull, "wb") as nowhere:
+        return _launcher().launch(program, arguments, environment, folder, nowhere.fileno(), nowhere.fileno())
+
+
+def _read(descriptor: int) -> str:
+    with open(descriptor, encoding="utf-8") as file:
+        return file.read()

@@ -1,9 +1,10 @@
-"""Forks mirrors from a process that has imported all that they need: the imports cost more than most tests.
+"""Forks programs from a process that has imported all that they need: the imports cost more than most tests.
 
-``python launcher_process.py SOCKET``, a descriptor. Each line from it is a JSON object with the ``arguments`` and the
-``environment`` of a :mod:`sidecar_process`, and comes with a descriptor for its stderr. What goes back tells of each
-its ``started`` and, once it has ended, ``ended`` (process ids) with its ``code``. Ends with the conversation. There is
-no thread here and no connection: what is forked is as good as new.
+``python launcher_process.py SOCKET``, a descriptor. Each line from it is a JSON object with the name of a ``program``
+(of :data:`PROGRAMS`), its ``arguments``, its ``environment`` and the ``folder`` in which it works, and comes with two
+descriptors, for its stdout and its stderr. What goes back tells of each its ``started`` and, once it has ended,
+``ended`` (process ids) with its ``code``. Ends with the conversation. There is no thread here and no connection: what
+is forked is as good as new.
 """
 
 from __future__ import annotations
@@ -14,12 +15,23 @@ import os
 import selectors
 import socket
 import sys
+import time
+from importlib import import_module
 
 import apsw
+import patient_command
 import sidecar_process
 
+from mirror.cli.main import COMMANDS
+from mirror.cli.main import main as command
 
-def main() -> int:
+for _module in COMMANDS.values():
+    import_module(f"mirror.cli.{_module}")
+
+PROGRAMS = {"sidecar": sidecar_process.main, "command": command, "patient command": patient_command.main}
+
+
+def main() -> int | None:
     talk = socket.socket(fileno=int(sys.argv[1]))
     selector = selectors.DefaultSelector()
     selector.register(talk, selectors.EVENT_READ)
@@ -37,10 +49,10 @@ def main() -> int:
                 os.close(key.fd)
                 report(ended=key.data, code=os.waitstatus_to_exitcode(status))
                 continue
-            line, descriptors, _, _ = socket.recv_fds(talk, 1 << 16, 1)
+            line, descriptors, _, _ = socket.recv_fds(talk, 1 << 16, 2)
             if not line:
                 return 0
-            (stderr,) = descriptors
+            stdout, stderr = descriptors
             while not line.endswith(b"\n"):
                 line += talk.recv(1 << 16)
             request = json.loads(line)
@@ -53,14 +65,19 @@ def main() -> int:
                 talk.close()
                 selector.close()
                 os.close(alive)
+                os.dup2(stdout, 1)
                 os.dup2(stderr, 2)
+                os.close(stdout)
                 os.close(stderr)
+                os.chdir(request["folder"])
                 os.environ.clear()
                 os.environ.update(request["environment"])
-                sys.argv[1:] = request["arguments"]
+                time.tzset()
+                sys.argv[:] = ["mirror", *request["arguments"]]
                 apsw.randomness(0)  # seeded again
-                return sidecar_process.main()
+                return PROGRAMS[request["program"]]()
             os.close(lives)
+            os.close(stdout)
             os.close(stderr)
             selector.register(alive, selectors.EVENT_READ, pid)
             report(started=pid)

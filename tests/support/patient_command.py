@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 import sys
 
-from mirror.cli import main
+from mirror.cli.main import main as command
 from mirror.cutover import rails
 
-rails.LAG_SECONDS = math.inf
-sys.argv[0] = "mirror"
-main.main()
+
+def main() -> None:
+    rails.LAG_SECONDS = math.inf
+    sys.argv[0] = "mirror"
+    command()
+
+
+if __name__ == "__main__":
+    main()

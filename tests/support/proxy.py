@@ -82,6 +82,9 @@ class Proxy:
         """Forward again, first what came since :meth:`hang`."""
         self._flowing.set()
 
+    def heard(self, client: socket.socket, data: bytes) -> None:
+        """Called with what a client sends; for those that listen."""
+
     def _accept(self) -> None:
         while True:
             try:
@@ -122,6 +125,8 @@ class Proxy:
                         self.swallowed.set()
                         self._flowing.wait()
                     to_server = end is client
+                    if to_server:
+                        self.heard(client, data)
                     trap = self._trap
                     if trap is not None and trap.to_server == to_server:
                         joined = tails[end] + data

@@ -5,6 +5,7 @@ never. With MIRROR_CAPTURE_SEAM in the environment the capture process has the f
 :mod:`tests.support.capture_process`). Other variables:
 
 MIRROR_AGENTS         the sources' agents, as JSON
+MIRROR_CHANGES        a change feed: ``redis`` (host and port, database), ``keep``, ``log``, as JSON
 MIRROR_PROFILE        the profile of all sources
 MIRROR_PLANTED_BUG    a text that is decoded wrongly wherever it occurs
 MIRROR_SAVE_PAGES     number of changed pages after which a save is due
@@ -25,10 +26,13 @@ import threading
 from pathlib import Path
 
 from mirror.capture.link import CAPTURE_MODULE
+from mirror.core.config.change_options import KEEP
 from mirror.core.folders import resolve
 from mirror.core.signals import Signals
 from mirror.core.values import Value
+from mirror.hot.connection import Address
 from mirror.replica import shadow
+from mirror.sidecar.changes.hub import Changes, ChangesSettings
 from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 from mirror.sqlite.decode import rows
 
@@ -76,6 +80,12 @@ def main() -> int:
         plant(planted)
     open_files()
     agents = {Path(path): agent for path, agent in json.loads(os.environ.get("MIRROR_AGENTS", "{}")).items()}
+    wished = json.loads(os.environ.get("MIRROR_CHANGES", "null"))
+    changes = None
+    if wished is not None:
+        redis = wished.get("redis") and Address(*wished["redis"])
+        changes = Changes(ChangesSettings(redis, wished.get("keep", KEEP), wished.get("log", 0)), dsn)
+        changes.start()
     settings = SupervisorSettings(
         paths,
         dsn,
@@ -87,6 +97,7 @@ def main() -> int:
         links={resolve(path): path for path in paths if path != resolve(path)},
         spool_limit=int(limit),
         capture=capture,
+        changes=None if changes is None else changes.feed,
     )
     faulthandler.register(signal.SIGUSR1)  # a test that waits in vain asks where it stands
     with Signals(signal.SIGTERM) as signals:
@@ -96,6 +107,8 @@ def main() -> int:
             pass
         given = os.environ.get("MIRROR_STOP_SECONDS")
         ended = supervisor.stop() if given is None else supervisor.stop(float(given))
+        if changes is not None:
+            changes.stop()
     errors = supervisor.errors
     for error in errors:
         print(error, file=sys.stderr)

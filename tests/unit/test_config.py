@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mirror.core.config import settings as config_module
-from mirror.core.config.mirror_json import SourceEntry, json_schema
+from mirror.core.config.mirror_json import json_schema
 from mirror.core.config.notes import configuration_checks
+from mirror.core.config.sections import SourceEntry
 from mirror.core.config.settings import SIDECARS, ReadSettings, Settings, StorageSettings, load_settings
 from mirror.core.errors import ConfigError
 from mirror.core.folders import source_folder

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.core.config.mirror_json import MirrorFile, json_schema, problems, read_mirror_file
+from mirror.core.config.mirror_json import json_schema, problems, read_mirror_file
+from mirror.core.config.sections import MirrorFile
 from mirror.core.errors import ConfigError
 
 EVERYTHING = {
@@ -23,6 +24,15 @@ EVERYTHING = {
     "postgres": {"connectionString": "host=/run"},
     "sidecar": "outlives",
     "cutover": {"sequences": {"order_numbers": ["orders.number"]}},
+    "http": "8080",
+    "alerts": {
+        "webhook": "https://example.org/hook",
+        "holdSeconds": 30,
+        "lagSeconds": 2.5,
+        "rejects": 0,
+        "parityHours": 24,
+        "freeBytes": 0,
+    },
     "storage": {
         "backend": "dual",
         "readFrom": "sqlite",
@@ -39,7 +49,9 @@ WHOLE = "expected a whole number from"
 PORT = f"{WHOLE} 1 to 65535"
 PERCENT = "storage.reads.shadowPercent: expected a number from 0 to 100"
 YES = "expected true or false"
-KEYS = "the keys are sources, stateDir, postgres, sidecar, columns, tables, cutover, http, storage"
+KEYS = (
+    "the keys are sources, stateDir, postgres, sidecar, columns, tables, cutover, http, log, alerts, changes, storage"
+)
 
 
 def test_all_that_it_may_contain() -> None:

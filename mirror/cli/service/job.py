@@ -24,7 +24,9 @@ ROOTS_REDIS = Path("/var/lib/mirror-redis")
 _OPERATION = "install the service"
 #: Variables that mean something to the mirror; those of libpq besides.
 _VARIABLES = frozenset((
-    "ARGENT_PG_URL", "PG_URL", "ARGENT_STATE_DIR", "CLAWDBOT_STATE_DIR", "ARGENT_CONFIG_PATH", "CLAWDBOT_CONFIG_PATH"
+    "ARGENT_PG_URL", "PG_URL", "ARGENT_STATE_DIR", "CLAWDBOT_STATE_DIR", "ARGENT_CONFIG_PATH", "CLAWDBOT_CONFIG_PATH",
+    "MIRROR_REDIS_USERNAME", "MIRROR_REDIS_PASSWORD", "MIRROR_ALERTS_WEBHOOK", "MIRROR_ALERTS_SECRET",
+    "MIRROR_WEBHOOK_SECRET",
 ))  # fmt: skip
 _OF_LIBPQ = re.compile(r"PG[A-Z]+")
 #: What has a backslash before it between double quotes.

@@ -19,7 +19,8 @@ from mirror.core.config.looked_at import is_there, look_at
 from mirror.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mirror.core.config.mirror_json import ArgentStorage, MirrorFile, OlderSection, Problem
+    from mirror.core.config.mirror_json import Problem
+    from mirror.core.config.sections import ArgentStorage, MirrorFile, OlderSection
 
 READ = "read the configuration"
 _NAME = "mirror.json"
@@ -120,7 +121,8 @@ def _with_argent(found: Found, environment: Mapping[str, str]) -> Found:
     found = replace(found, argent=read)
     if not read.storage:
         return found
-    from mirror.core.config.mirror_json import ArgentStorage, OlderSection, checked, problems, without
+    from mirror.core.config.mirror_json import checked, problems, without
+    from mirror.core.config.sections import ArgentStorage, OlderSection
 
     theirs, older = read.storage, None
     if isinstance(theirs, dict) and "mirror" in theirs:

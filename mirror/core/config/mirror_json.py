@@ -1,8 +1,8 @@
-"""What configuration files may contain: the keys of mirror.json, their types, and the errors for wrong ones.
+"""Reads mirror.json, and says what is wrong in it.
 
-The classes are the only description: values are checked against them, and ``mirror config schema`` prints them as a
-JSON schema. All errors of a file are reported at once, each with its path, what was found, and what was expected; for
-an unknown key, the key that was probably meant. Loading this module loads msgspec, so it is imported only where a
+Values are checked against the classes of :mod:`~mirror.core.config.sections`, and ``mirror config schema`` prints those
+as a JSON schema. All errors of a file are reported at once, each with its path, what was found, and what was expected;
+for an unknown key, the key that was probably meant. Loading this module loads msgspec, so it is imported only where a
 file is there.
 """
 
@@ -15,211 +15,22 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, inspect
+from msgspec import inspect
 
 from mirror.core.config.argent_json import read_json5
+from mirror.core.config.sections import MirrorFile, Section
 from mirror.core.errors import ConfigError
 
-Text = Annotated[str, Meta(min_length=1)]
-Database = Literal["sqlite", "postgres"]
-
-
-class _Section(Struct, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
-    """An object; keys that are left out are UNSET."""
-
-
-class SourceEntry(_Section):
-    """A SQLite file, and its own settings."""
-
-    path: Annotated[str, Meta(min_length=1, description="The file, relative to mirror.json.")]
-    agent: Annotated[Text, Meta(description="The agent that its rows belong to.")] | UnsetType = UNSET
-    schema: Annotated[Text, Meta(description="The Postgres schema of its tables; public.")] | UnsetType = UNSET
-    profile: (
-        Annotated[
-            Literal["auto", "generic", "memustore"],
-            Meta(description="How its tables are stored: auto (the default) recognises a MemuStore and its dashboard."),
-        ]
-        | UnsetType
-    ) = UNSET
-
-
-class PostgresSection(_Section):
-    """The Postgres that is mirrored into."""
-
-    connection_string: (
-        Annotated[
-            Text, Meta(description="A URI or keywords, as psql takes them. Better without a password: ~/.pgpass.")
-        ]
-        | UnsetType
-    ) = UNSET
-
-
-class StoragePostgres(_Section):
-    """Where the program itself reaches Postgres."""
-
-    connection_string: str | UnsetType = UNSET
-
-
-class StorageRedis(_Section):
-    """Where the program reaches Redis."""
-
-    host: Annotated[Text, Meta(description="127.0.0.1 if only the port is given.")] | UnsetType = UNSET
-    port: Annotated[int, Meta(ge=1, le=65535, description="6380 if it is left out.")] | UnsetType = UNSET
-
-
-class ArgentStorage(_Section):
-    """The keys that ArgentOS has in ``storage``: with any other it drops its whole configuration."""
-
-    backend: (
-        Annotated[Literal["sqlite", "dual", "postgres"], Meta(description="Where the program's data is; sqlite.")]
-        | UnsetType
-    ) = UNSET
-    read_from: Annotated[Database, Meta(description="Follows from backend.")] | UnsetType = UNSET
-    write_to: Annotated[list[Database], Meta(description="Follows from backend.")] | UnsetType = UNSET
-    postgres: StoragePostgres | UnsetType = UNSET
-    redis: StorageRedis | UnsetType = UNSET
-
-
-class OurPostgres(StoragePostgres):
-    """Where the program itself reaches Postgres."""
-
-    max_connections: (
-        Annotated[int, Meta(ge=1, le=10_000, description="Of one process, at the same time; 10.")] | UnsetType
-    ) = UNSET
-
-
-class OurRedis(StorageRedis):
-    """Where the program reaches Redis."""
-
-    db: Annotated[int, Meta(ge=0, le=65535, description="Number of the database; 0.")] | UnsetType = UNSET
-
-
-class ReadsSection(_Section):
-    """How reads of the storage adapters keep up with writes. A change takes effect within a second."""
-
-    max_wait_ms: (
-        Annotated[
-            int, Meta(ge=0, le=60_000, description="For the newest commit to reach Postgres; then SQLite answers; 20.")
-        ]
-        | UnsetType
-    ) = UNSET
-    never_wait: (
-        Annotated[bool, Meta(description="For emergencies: SQLite answers at once where Postgres is behind; false.")]
-        | UnsetType
-    ) = UNSET
-    always_sqlite: (
-        Annotated[bool, Meta(description="For emergencies: SQLite answers, whatever readFrom says; false.")] | UnsetType
-    ) = UNSET
-    shadow_percent: (
-        Annotated[float, Meta(ge=0, le=100, description="Of the reads, run on both stores to compare the answers; 0.")]
-        | UnsetType
-    ) = UNSET
-
-
-class StorageSection(ArgentStorage):
-    """Values that replace argent.json's, for a program that uses storage adapters; and keys that only we have."""
-
-    postgres: OurPostgres | UnsetType = UNSET
-    redis: OurRedis | UnsetType = UNSET
-    reads: ReadsSection | UnsetType = UNSET
-
-
-class CutoverSection(_Section):
-    """What a move to Postgres needs to be told."""
-
-    sequences: (
-        Annotated[
-            dict[str, list[Text]],
-            Meta(
-                description="By the name of a sequence in Postgres that no column has: the columns (table.column) "
-                "above whose values it is set."
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-
-
-class OlderSection(_Section):
-    """``storage.mirror`` in argent.json: where our settings were before mirror.json."""
-
-    sources: list[Text | SourceEntry] | UnsetType = UNSET
-    state_dir: Text | UnsetType = UNSET
-    sidecar: Literal["outlives", "follows", "none"] | UnsetType = UNSET
-
-
-class MirrorFile(_Section):
-    """mirror.json. Paths are relative to the folder of the file; ~ is the home directory."""
-
-    sources: (
-        Annotated[list[Text | SourceEntry], Meta(description="The SQLite files: paths, or objects with more settings.")]
-        | UnsetType
-    ) = UNSET
-    state_dir: (
-        Annotated[Text, Meta(description="Where the mirror keeps its own files; the folder mirror beside this file.")]
-        | UnsetType
-    ) = UNSET
-    postgres: PostgresSection | UnsetType = UNSET
-    sidecar: (
-        Annotated[
-            Literal["outlives", "follows", "none"],
-            Meta(
-                description="A sidecar that a program starts outlives it (the default), follows it to its end, "
-                "or is none: nothing is started."
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    columns: (
-        Annotated[
-            dict[
-                str,
-                Literal["text", "bytea", "jsonb", "timestamptz", "bigint", "double precision", "boolean", "omit"],
-            ],
-            Meta(
-                description="By table.column, how a column is held: text (what Postgres has no letter for beside it), "
-                "bytea (the bytes of its text), jsonb (documents), timestamptz (ISO 8601 or Unix times), bigint, "
-                "double precision or boolean; or omit (not mirrored). Not columns of a primary key."
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    tables: (
-        Annotated[
-            dict[str, Literal["rows"]],
-            Meta(
-                description="By the name of a virtual table of FTS5 or vec0: rows, to mirror the data that it holds, "
-                "which are left out otherwise."
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    cutover: CutoverSection | UnsetType = UNSET
-    http: (
-        Annotated[
-            Text,
-            Meta(
-                description="Where `mirror up` serves its status page, metrics and health: a port of this machine "
-                "alone, or HOST:PORT. There is no login. Nothing is served without it."
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    storage: StorageSection | UnsetType = UNSET
-    dialect: Annotated[str, Meta(description="For editors: the schema of this file.")] | UnsetType = msgspec.field(
-        name="$schema", default=UNSET
-    )
-
-
-#: A variable, as argent.json has them.
 _STATE_DIR = re.compile(r'"stateDir"\s*:\s*("(?:[^"\\\n]|\\.)*")')
+#: A variable, as argent.json has them.
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 #: Keys that people write by mistake, and the right ones.
 _MEANT = {"file": "path", "database": "path", "db": "path", "dsn": "connectionString", "url": "connectionString"}
 
-_Shape = TypeVar("_Shape", bound=_Section)
+_Shape = TypeVar("_Shape", bound=Section)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +118,7 @@ def checked(values: Any, shape: type[_Shape], path: Path, section: str = "") -> 
     return made
 
 
-def problems(values: Any, shape: type[_Section], section: str = "") -> list[Problem]:
+def problems(values: Any, shape: type[Section], section: str = "") -> list[Problem]:
     """All errors in a section, in the order of the file."""
     kind = inspect.type_info(shape)
     return list(_problems(values, kind, section, [*_paths(kind, section)]))

@@ -13,7 +13,7 @@ from mirror.core.config.lookup import Found, absolute
 from mirror.core.dsn import has_password
 
 if TYPE_CHECKING:
-    from mirror.core.config.mirror_json import OlderSection
+    from mirror.core.config.sections import OlderSection
     from mirror.core.config.settings import Settings
 
 

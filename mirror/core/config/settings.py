@@ -33,6 +33,18 @@ key of mirror.json                     the places that can set it; the first one
 ``tables``                             mirror.json > no rules
 ``cutover.sequences``                  mirror.json > none
 ``http``                               ``--http`` of `mirror up` > mirror.json > none: nothing is served
+``log.format``                         ``--log-format`` of `mirror up` > mirror.json > text
+``log.level``                          ``--log-level`` of `mirror up` > mirror.json > info
+``alerts.webhook``                     ``MIRROR_ALERTS_WEBHOOK`` > mirror.json > none: nothing is told
+``alerts.holdSeconds``                 mirror.json > 60
+``alerts.lagSeconds``                  mirror.json > 60
+``alerts.rejects``                     mirror.json > 0
+``alerts.parityHours``                 mirror.json > 48
+``alerts.freeBytes``                   mirror.json > 1,000,000,000
+``changes.keep``                       mirror.json > 10,000; without ``changes``, there is no change feed
+``changes.log``                        mirror.json > 0: there is no log
+``changes.webhook.url``                mirror.json > none
+``changes.webhook.tables``             mirror.json > all tables
 ``$schema``                            ignored; editors use it
 =====================================  ======================================================================
 
@@ -58,13 +70,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mirror.core.config.alert_settings import AlertSettings, alert_settings
 from mirror.core.config.argent_json import state_folder, variable
+from mirror.core.config.change_options import ChangeOptions, change_options
+from mirror.core.config.log_settings import LogSettings, log_settings
 from mirror.core.config.lookup import READ, ConfigFile, Found, absolute, find_files
 from mirror.core.config.notes import Note, notes
 from mirror.core.dsn import without_password
 from mirror.core.errors import ConfigError
 from mirror.core.folders import known_sources, resolve
 from mirror.core.place import where
+from mirror.core.redaction import remember_dsn
 from mirror.core.rules import Rules
 
 #: The sidecar that a program starts goes on after the program's end, or ends with it; or no sidecar is started.
@@ -170,6 +186,10 @@ class Settings:
     above whose values a move sets it."""
     http: str | None = None
     """The address of the status page of `mirror up`: a port, or HOST:PORT; None: there is none."""
+    log: LogSettings = field(default_factory=LogSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    changes: ChangeOptions | None = None
+    """The change feed; None: there is none."""
     sidecar: str = SIDECARS[0]
     """What happens, when a program ends, to the sidecar that it has started: one of :data:`SIDECARS`."""
     arguments: tuple[str, ...] = ()
@@ -281,6 +301,10 @@ def load_settings(
     origins["cutover.sequences"] = f"{read.mirror_path}: cutover.sequences" if sequences else "default"
     http = _text(read.ours, "http")
     origins["http"] = f"{read.mirror_path}: http" if http else "default"
+    place = str(read.mirror_path)
+    log, of_log = log_settings(read.ours, place)
+    alerts, of_alerts = alert_settings(read.ours, place, environment)
+    changes, of_changes = change_options(read.ours, place)
     origins["schema"] = "--schema" if schema else "default"
     sidecar, origins["sidecar"] = _first(
         (_text(read.ours, "sidecar"), f"{read.mirror_path}: sidecar"),
@@ -288,6 +312,8 @@ def load_settings(
         default=(SIDECARS[0], "default"),
     )
     storage, of_storage = _storage(read, environment)
+    for each in (dsn, storage.dsn):
+        remember_dsn(each)
     arguments: list[str] = []
     if origins["stateDir"] in ("--state-dir", "environment MIRROR_STATE_DIR"):
         arguments += ["--state-dir", str(folder)]
@@ -308,10 +334,13 @@ def load_settings(
         tables,
         sequences,
         http,
+        log,
+        alerts,
+        changes,
         str(sidecar),
         tuple(arguments),
         read.named,
-        origins | of_storage,
+        origins | of_log | of_alerts | of_changes | of_storage,
         read.files,
         (*notes(read, environment), *storage.contradictions()),
         {path: link for path, link in links.items() if link != path},

@@ -171,14 +171,28 @@ class CrossCheck:
         if not taken and now < self._next_check:
             return
         self._next_check = now + _RETRY_SECONDS
-        for commit in taken:
-            if isinstance(commit.previous, InWal):
-                self._sent.setdefault(commit.previous.salts, _Sent()).add(commit.previous.frame, commit)
+        self._keep(taken)
         if not self._windows:
             return
         last = self._windows[-1]
         self._windows = deque(window for window in self._windows if not self._is_done(window, now))
         self._forget(self._windows[0] if self._windows else None, last, now)
+
+    def _keep(self, taken: Iterable[HookedCommit]) -> None:
+        for commit in taken:
+            if isinstance(commit.previous, InWal):
+                self._sent.setdefault(commit.previous.salts, _Sent()).add(commit.previous.frame, commit)
+
+    def told(self, end: Lsn, salts: Salts) -> list[HookedCommit]:
+        """Those of the commits that are being decoded, up to ``end``, which hooks have sent by now."""
+        window = self._open
+        if window is None:
+            return []
+        if taken := self._hooked.take():
+            self._keep(taken)
+            self._next_check = 0.0
+        window.end, window.end_salts = end, salts
+        return self._sent_in(window)
 
     def _is_done(self, window: Window, now: float) -> bool:
         """Check a batch if hooks have sent all of it, or it has waited long enough; False: it waits."""

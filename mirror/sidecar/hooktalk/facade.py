@@ -7,7 +7,8 @@ from pathlib import Path
 
 from loguru import logger
 
-from mirror.core.rows import TableChanges
+from mirror.core.positions import Position
+from mirror.core.rows import TableChanges, Written
 from mirror.core.status import HookReport
 from mirror.postgres.codecs import json_array
 from mirror.postgres.ledger import Ledger
@@ -15,7 +16,7 @@ from mirror.postgres.sink import Sink
 from mirror.replica.batches import GapFound, PageBatch
 from mirror.replica.replica import Replica
 from mirror.sidecar.hooktalk.crosscheck import CrossCheck
-from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.provenance import WriteLog, writers_of
 from mirror.sidecar.hooktalk.receive import HookReceiver
 from mirror.sidecar.hooktalk.replay import Replay, Step
 from mirror.sidecar.status import SourceStatus
@@ -50,6 +51,10 @@ class HookTalk:
         """The decoded rows, as they are to be applied; it is called again if Postgres refuses them."""
         assert self._schema is not None
         return self._replay.on_rows(tables, self._schema.tables) if self._compared else self._cross.on_rows(tables)
+
+    def told(self, position: Position) -> tuple[Written, ...]:
+        """Who wrote the commits of the batch, which ends there, as far as hooks have told by now."""
+        return () if self._compared else writers_of(self._cross.told(position.lsn, position.salts))
 
     def end(self, replica: Replica, inode: int) -> None:
         """The batch has been applied, and the replica has advanced. ``inode``: the file's."""

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 
 from mirror.core.positions import Lsn
+from mirror.core.rows import Written
 from mirror.postgres.ledger import Ledger, Writes
 from mirror.sidecar.hooktalk.receive import HookedCommit
 
 #: Seconds that one row in ``mirror.writes`` covers.
 WRITES_SECONDS = 1.0
+
+
+def writers_of(commits: Iterable[HookedCommit]) -> tuple[Written, ...]:
+    """Who made some commits, by agent and program."""
+    counts = Counter((commit.agent, commit.writer.program) for commit in commits)
+    return tuple(Written(agent, program, count) for (agent, program), count in counts.items())
 
 
 class WriteLog:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
+from functools import partial
 
 from mirror.core.positions import Lsn, Position, Salts
 from mirror.core.rows import Batch, RowChange, TableChanges
@@ -32,7 +33,7 @@ from mirror.replica.batches import GapFound
 from mirror.replica.replica import Replica
 from mirror.sidecar.deliver import apply_with_answers
 from mirror.sidecar.hooktalk.crosscheck import Json, Net, differences, is_comparable, key_of, net
-from mirror.sidecar.hooktalk.provenance import WriteLog
+from mirror.sidecar.hooktalk.provenance import WriteLog, writers_of
 from mirror.sidecar.hooktalk.receive import MOST_COMMITS, HookedCommit, HookReceiver, InFile
 from mirror.sqlite.format.header import DatabaseHeader, change_counter, schema_cookie
 
@@ -179,7 +180,7 @@ class Replay:
         if explained:
             replica.forget_comparisons()
         position = self._position(replica, found if explained else None, len(commits))
-        if not _deliver(sink, replica, position, len(commits), rows):
+        if not _deliver(sink, replica, position, commits, rows):
             return Step.NOTHING if found is None else self._give_up()
         for number, commit in enumerate(commits):
             self._log.note(commit, Lsn(replica.head.lsn.generation, replica.head.lsn.frame + number))
@@ -311,11 +312,13 @@ def _is_before(one: int, other: int) -> bool:
     return 0 < (other - one) % _COUNTERS < _COUNTERS // 2
 
 
-def _deliver(sink: Sink, replica: Replica, position: Position, commits: int, rows: Net) -> bool:
+def _deliver(sink: Sink, replica: Replica, position: Position, commits: list[HookedCommit], rows: Net) -> bool:
     """Apply rows that hooks have sent; False if Postgres needs more rows than are known."""
 
     def make_batch(whole: frozenset[str]) -> Batch | None:
-        return None if whole else Batch(position, commits, (), _tables(replica, rows))
+        if whole:
+            return None
+        return Batch(position, len(commits), (), _tables(replica, rows), partial(writers_of, commits))
 
     return apply_with_answers(sink, make_batch) is not None
 

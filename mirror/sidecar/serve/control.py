@@ -11,6 +11,7 @@ import socket
 import socketserver
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from io import BufferedReader
 from pathlib import Path
@@ -29,6 +30,8 @@ from mirror.core.messages import (
     Answer,
     AnyRequest,
     Applied,
+    Around,
+    AroundAnswer,
     BeginMove,
     Done,
     EndMove,
@@ -44,6 +47,7 @@ from mirror.core.messages import (
     Pause,
     Reach,
     Reached,
+    Reads,
     Refused,
     Release,
     Remove,
@@ -60,6 +64,7 @@ from mirror.core.messages import (
 from mirror.core.peer import is_trusted, peer_user
 from mirror.core.positions import Lsn, Salts
 from mirror.core.sockets import make_control_path
+from mirror.core.status import AroundReport
 from mirror.sidecar.mailbox import ended
 from mirror.sidecar.pipeline import Pipeline
 from mirror.sidecar.serve.accepting import ACCEPTOR
@@ -80,12 +85,15 @@ class ControlServer:
     Thread: that of :data:`~mirror.sidecar.serve.accepting.ACCEPTOR`, and one for each connection.
     """
 
-    def __init__(self, folder: Path, pipeline: Pipeline) -> None:
-        """Start serving; the source's folder must be locked. Raises ``StateError`` if the socket cannot be made."""
+    def __init__(self, folder: Path, pipeline: Pipeline, around: Callable[[], AroundReport] = AroundReport) -> None:
+        """Start serving; the source's folder must be locked. Raises ``StateError`` if the socket cannot be made.
+
+        ``around``: what is around the mirrors of this process.
+        """
         self._path = make_control_path(folder)
         try:
             self._path.unlink(missing_ok=True)  # of a mirror that was killed: we hold its lock now
-            self._server = _Server(self._path, pipeline)
+            self._server = _Server(self._path, pipeline, around)
             self._inode = self._path.stat().st_ino
         except OSError as error:
             step = "remove what is there, or choose another --state-dir"
@@ -120,8 +128,8 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 128
     timeout = 0.0
 
-    def __init__(self, path: Path, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
+    def __init__(self, path: Path, pipeline: Pipeline, around: Callable[[], AroundReport]) -> None:
+        self.pipeline, self.around = pipeline, around
         self._guard = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._strangers: set[int] = set()
@@ -315,6 +323,11 @@ class _Connection(socketserver.StreamRequestHandler):
             case Add():
                 requests.fleet.add(request)
                 return Done()
+            case Reads():
+                pipeline.status.reads.add(request)
+                return Done()
+            case Around():
+                return AroundAnswer(self.server.around())
             case Hook():
                 return Done()
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from mirror.core.status import Phase, StatusReport, is_lost
+from mirror.core.status import Phase, RedisReport, StatusReport, is_lost
 from mirror.sidecar.serve.metrics import LEAST_FREE_BYTES
 
 State = Literal["ok", "degraded", "failed"]
@@ -56,17 +56,19 @@ def healthy(stalled: Iterable[str]) -> Health:
     return _all(checks or [Check(name="loop", state="ok")])
 
 
-def ready(reports: Iterable[StatusReport], stalled: Iterable[str], free_bytes: int | None) -> Health:
-    """``free_bytes``: of the state directory; None: not known."""
+def ready(
+    reports: Iterable[StatusReport], stalled: Iterable[str], free_bytes: int | None, redis: RedisReport | None = None
+) -> Health:
+    """``free_bytes``: of the state directory; None: not known. ``redis``: None: not configured."""
     checks = [*healthy(stalled).checks]
     for report in reports:
-        checks += [_at_work(report), _postgres(report), _complete(report)]
+        checks += [_at_work(report), _postgres(report), _complete(report), *_changes(report)]
     if free_bytes is None or free_bytes >= LEAST_FREE_BYTES:
         checks.append(Check(name="disk", state="ok"))
     else:
         detail = f"{free_bytes:,} bytes are free in the state directory"
         checks.append(Check(name="disk", state="failed", detail=detail, next_step="make room there"))
-    return _all(checks)
+    return _all(checks if redis is None else [*checks, _redis(redis)])
 
 
 def _at_work(report: StatusReport) -> Check:
@@ -95,6 +97,22 @@ def _complete(report: StatusReport) -> Check:
     ]
     detail = "; ".join(filter(None, missing))
     return Check(name="complete", state="degraded" if detail else "ok", source=report.source, detail=detail)
+
+
+def _redis(report: RedisReport) -> Check:
+    """Degraded at worst: the mirror needs none, and programs that do notice it themselves."""
+    trouble = report.error or (f"it cannot write {report.write_error}" if report.write_error else "")
+    step = report.next_step if trouble else ""
+    return Check(name="redis", state="degraded" if trouble else "ok", detail=trouble or report.place, next_step=step)
+
+
+def _changes(report: StatusReport) -> list[Check]:
+    """Whether changes are told, if they are to be: Postgres is right without that."""
+    if report.changes is None:
+        return []
+    told = {"Redis": report.changes.redis, "the webhook": report.changes.webhook}
+    detail = "; ".join(f"{place}: {each.error}" for place, each in told.items() if each is not None and each.error)
+    return [Check(name="changes", state="degraded" if detail else "ok", source=report.source, detail=detail)]
 
 
 def _all(checks: list[Check]) -> Health:

@@ -8,11 +8,20 @@
 ``/metrics``       for Prometheus (:mod:`mirror.sidecar.serve.metrics`)
 ``/healthz``       whether the process is well: 200 or 503, and named checks as JSON
 ``/readyz``        whether all sources are where they should be: the same
+``/changes``       what is applied, as it is applied (:mod:`mirror.sidecar.serve.events`), if mirror.json says so
 =================  ==========================================================================================
 
+With ``?source=PATH``, once or more, ``/history.json`` has these sources alone.
+
 Everything is read, nothing can be changed. Table names and paths are shown, no row and no password; there is no login,
-so the address is this machine's own unless another is given. Requests that name another host than the address are
-refused: a page of somebody else's, whose name leads here, could read the answers otherwise.
+so the address is this machine's own unless another is given.
+
+**The name in the request.** Who can reach the address may read; a browser can be made to read for somebody who cannot:
+a page of theirs, whose name then leads here (DNS rebinding), is of one origin with this. So a request's ``Host`` must
+be a name that no stranger can have lead here: an address in numbers, ``localhost``, or the HOST that was given. Where
+the address is not the loopback's, also this machine's name, a name without a dot (a service of Compose, a Pod), and
+those that exist in private networks alone (:data:`PRIVATE`). Behind any other name the server is asked by giving that
+name as HOST.
 """
 
 from __future__ import annotations
@@ -25,19 +34,24 @@ from collections.abc import Callable, Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import msgspec
 from loguru import logger
 
 from mirror.core.errors import ConfigError
-from mirror.core.status import StatusDocument, encode
+from mirror.core.status import AroundReport, StatusDocument, encode
+from mirror.sidecar.changes.feed import SourceFeed
 from mirror.sidecar.serve import health, metrics
+from mirror.sidecar.serve.events import CONTENT_TYPE as EVENTS
+from mirror.sidecar.serve.events import Events, Refusal
 from mirror.sidecar.serve.metrics import Watched
 
 #: Where it is served if only a port is given.
 LOOPBACK = "127.0.0.1"
+#: What names end with that nobody can register: RFC 6762, RFC 8375, what ICANN keeps for private use, and Kubernetes'.
+PRIVATE = (".local", ".internal", ".home.arpa", ".localhost", ".svc")
 #: Seconds in which a request must come, and its answer be read.
 _PATIENCE = 10.0
 _PAGE = {
@@ -45,7 +59,11 @@ _PAGE = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
+_NOT_NAMED = b"the name in the request is not this server's: give it as HOST with --http HOST:PORT, or ask by address\n"
 _JSON = "application/json; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+#: Bytes that the system keeps for a client that gets events and does not read them.
+_SEND_BYTES = 1 << 17
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -53,6 +71,14 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+class HasFeeds(Protocol):
+    """The change feeds of the sources."""
+
+    @property
+    def feeds(self) -> Sequence[SourceFeed]:
+        """Those that there are."""
 
 
 class Looks(NamedTuple):
@@ -64,6 +90,10 @@ class Looks(NamedTuple):
     stalled: Callable[[], Iterable[str]]
     """Sources whose loop does not turn."""
     state_dir: Path
+    around: Callable[[], AroundReport] = AroundReport
+    """What is around the mirrors of this process."""
+    changes: HasFeeds | None = None
+    """None: there is no change feed."""
 
 
 class Address(NamedTuple):
@@ -104,6 +134,7 @@ class StatusServer:
 
     def close(self) -> None:
         """Serve no more."""
+        self._server.events.end()
         self._server.shutdown()
         self._server.server_close()
 
@@ -114,6 +145,8 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: Address, looks: Looks) -> None:
         self.looks = looks
+        changes = looks.changes
+        self.events = Events(lambda: changes.feeds if changes is not None else ())
         kind, *_, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self.address_family = kind
         self.named = address.host
@@ -128,15 +161,8 @@ class _Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
 
     def is_named_by(self, host: str) -> bool:
-        """Whether a request's ``Host`` is this server: its address, any address of numbers, or localhost."""
-        name = urlsplit(f"//{host}").hostname or ""
-        if name in ("localhost", self.named.lower()):
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
+        """Whether a request's ``Host`` is a name that no stranger can have lead here."""
+        return is_safe(host, self.named, str(self.server_address[0]), socket.gethostname())
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A bug, or no more threads: one line in the log, and the others go on."""
@@ -160,30 +186,59 @@ class _Request(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         try:
             if not self.server.is_named_by(self.headers.get("Host", "")):
-                self._send(421, "text/plain; charset=utf-8", b"this name is not this server's\n", body=body)
+                self._send(421, _TEXT, _NOT_NAMED, body=body)
                 return
-            code, kind, content = self._content(urlsplit(self.path).path)
+            asked = urlsplit(self.path)
+            if asked.path == "/changes":
+                self._stream(asked, body=body)
+                return
+            code, kind, content = self._content(asked)
             self._send(code, kind, content, body=body)
         except (ConnectionError, TimeoutError):
             self.close_connection = True  # the client has gone
 
-    def _content(self, path: str) -> tuple[int, str, bytes]:
-        looks = self.server.looks
+    def _content(self, asked: SplitResult) -> tuple[int, str, bytes]:
+        looks, path = self.server.looks, asked.path
         if path in _PAGE:
             name, kind = _PAGE[path]
             return 200, kind, files("mirror.sidecar.serve").joinpath("page", name).read_bytes()
         if path == "/status.json":
-            return 200, _JSON, encode(StatusDocument(sources=[one.report for one in looks.watched()]))
+            around, reports = looks.around(), [one.report for one in looks.watched()]
+            return 200, _JSON, encode(StatusDocument(sources=reports, redis=around.redis, alerts=around.alerts))
         if path == "/history.json":
-            return 200, _JSON, msgspec.json.encode({"version": 1, "sources": looks.history()})
+            wanted = parse_qs(asked.query).get("source")
+            found = {source: seen for source, seen in looks.history().items() if wanted is None or source in wanted}
+            return 200, _JSON, msgspec.json.encode({"version": 1, "sources": found})
         if path == "/metrics":
-            return 200, *metrics.text_of(looks.watched, self.headers.get("Accept", ""))
+            return 200, *metrics.text_of(looks.watched, self.headers.get("Accept", ""), looks.around(), looks.stalled)
         if path == "/healthz":
             return _health(health.healthy(looks.stalled()))
         if path == "/readyz":
             reports = [one.report for one in looks.watched()]
-            return _health(health.ready(reports, looks.stalled(), _free(looks.state_dir)))
-        return 404, "text/plain; charset=utf-8", b"there is no such page\n"
+            return _health(health.ready(reports, looks.stalled(), free_bytes(looks.state_dir), looks.around().redis))
+        return 404, _TEXT, b"there is no such page\n"
+
+    def _stream(self, asked: SplitResult, *, body: bool) -> None:
+        """Send events for as long as the client reads them fast enough; the time for one write is bounded."""
+        events = self.server.events
+        wish = events.wish(asked.query, self.headers.get("Last-Event-ID"))
+        if isinstance(wish, Refusal):
+            self._send(wish.code, _TEXT, f"{wish.why}\n".encode(), body=body)
+            return
+        if not events.enter():
+            self._send(503, _TEXT, b"there are too many clients\n", body=body)
+            return
+        try:
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+            self.send_response(200)
+            for name, value in {"Content-Type": EVENTS, "Connection": "close", **_HEADERS}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for piece in events.stream(wish) if body else ():
+                self.wfile.write(piece)
+        finally:
+            events.leave()
 
     def _send(self, code: int, kind: str, content: bytes, *, body: bool) -> None:
         self.send_response(code)
@@ -203,7 +258,33 @@ def _health(found: health.Health) -> tuple[int, str, bytes]:
     return found.code, _JSON, msgspec.json.encode(found)
 
 
-def _free(folder: Path) -> int | None:
+def is_safe(host: str, given: str, bound: str, own: str) -> bool:
+    """Whether ``host``, of a request, is a name that no stranger can have lead to this server.
+
+    ``given``: the HOST of :class:`Address`. ``bound``: the address that is served, in numbers. ``own``: this machine's
+    name.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return False
+    if name in ("localhost", given.lower()) or _address_in(name) is not None:
+        return True
+    at = _address_in(bound)
+    if not name or at is None or at.is_loopback:
+        return False
+    return "." not in name or name.endswith(PRIVATE) or name == own.lower()
+
+
+def _address_in(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes that are free where a folder is; None: not known."""
     try:
         found = os.statvfs(folder)
     except OSError:

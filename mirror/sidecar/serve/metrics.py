@@ -22,11 +22,13 @@ from prometheus_client.openmetrics.exposition import generate_latest as open_met
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from mirror.core.status import Phase, StatusReport
+from mirror.core.status import AlertsReport, AroundReport, Phase, RedisReport, StatusReport
 
 #: Bytes that must be free for the spool to go on: below, ``mirror_disk_full`` is 1. A segment of it has 16 MB.
 LEAST_FREE_BYTES = 16 << 20
 _LABELS = ("source",)
+#: Around a mirror for which neither Redis nor alerts are configured.
+NOTHING = AroundReport()
 
 
 class Watched(NamedTuple):
@@ -37,11 +39,19 @@ class Watched(NamedTuple):
     """Its folder in the state directory."""
 
 
-def text_of(watched: Callable[[], Iterable[Watched]], accept: str) -> tuple[str, bytes]:
-    """The metrics, as a client with this ``Accept`` header takes them: content type and body."""
+def text_of(
+    watched: Callable[[], Iterable[Watched]],
+    accept: str,
+    around: AroundReport = NOTHING,
+    stalled: Callable[[], Iterable[str]] = tuple,
+) -> tuple[str, bytes]:
+    """The metrics, as a client with this ``Accept`` header takes them: content type and body.
+
+    ``around``: what is around the mirrors. ``stalled``: returns the sources whose loop does not turn.
+    """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Sources(watched))
+    registry.register(_Sources(watched, around, stalled))
     if "application/openmetrics-text" in accept:
         return OPEN_METRICS, bytes(open_metrics(registry))  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_LATEST, generate_latest(registry)
@@ -93,6 +103,14 @@ def _reverse(one: Watched) -> bool:
     return one.report.reverse is not None
 
 
+def _told(place: str, figure: str) -> Callable[[Watched], float | None]:
+    def value(one: Watched) -> float | None:
+        told = getattr(one.report.changes, place, None)
+        return None if told is None else float(told.error is None if figure == "error" else getattr(told, figure))
+
+    return value
+
+
 _G, _C = GaugeMetricFamily, CounterMetricFamily
 _FAMILIES = (
     _Family(_G, "mirror_lag_seconds", "Age of the oldest commit that Postgres does not have.",
@@ -140,6 +158,22 @@ _FAMILIES = (
             lambda one: one.report.reverse.rejects if one.report.reverse else None),
     _Family(_G, "mirror_strays", "Rows that programs have written to the file after the move to Postgres.",
             lambda one: one.report.reverse.strays if one.report.reverse else None),
+    _Family(_G, "mirror_changes_redis_up", "1: changes are published to Redis; 0: it is tried again.",
+            _told("redis", "error")),
+    _Family(_G, "mirror_changes_redis_waiting", "Transactions in memory that were not published to Redis yet.",
+            _told("redis", "waiting")),
+    _Family(_C, "mirror_changes_redis_told", "Entries published to Redis since the mirror started.",
+            _told("redis", "told")),
+    _Family(_C, "mirror_changes_redis_gaps", "How often what was committed could not be published any more.",
+            _told("redis", "gaps")),
+    _Family(_G, "mirror_changes_webhook_up", "1: changes are posted to the webhook; 0: it is tried again.",
+            _told("webhook", "error")),
+    _Family(_G, "mirror_changes_webhook_waiting", "Transactions in memory that were not posted yet.",
+            _told("webhook", "waiting")),
+    _Family(_C, "mirror_changes_webhook_told", "Entries posted to the webhook since the mirror started.",
+            _told("webhook", "told")),
+    _Family(_C, "mirror_changes_webhook_gaps", "How often what was committed could not be posted any more.",
+            _told("webhook", "gaps")),
     _Family(_G, "mirror_source_bytes", "Size of the SQLite file.", lambda one: _size(Path(one.report.source))),
     _Family(_G, "mirror_wal_bytes", "Size of its write-ahead log.", _wal),
     _Family(_G, "mirror_spool_bytes", "Size of what was captured and is still needed.", _spool),
@@ -149,8 +183,12 @@ _FAMILIES = (
 
 
 class _Sources(Collector):
-    def __init__(self, watched: Callable[[], Iterable[Watched]]) -> None:
+    def __init__(
+        self, watched: Callable[[], Iterable[Watched]], around: AroundReport, stalled: Callable[[], Iterable[str]]
+    ) -> None:
         self._watched = watched
+        self._around = around
+        self._stalled = stalled
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, of one moment."""
@@ -163,6 +201,16 @@ class _Sources(Collector):
         yield _phases(watched)
         yield _proofs(watched)
         yield _errors(watched)
+        yield from _reads(watched)
+        yield _one("mirror_stalled_loops", "Sources whose loop does not turn.", len(list(self._stalled())))
+        if self._around.redis is not None:
+            yield from _redis(self._around.redis)
+        if self._around.alerts is not None:
+            yield from _alerts(self._around.alerts)
+
+
+def _one(name: str, what: str, value: float, kind: type[GaugeMetricFamily | CounterMetricFamily] = _G) -> Metric:
+    return kind(name, what, value=value)
 
 
 def _family(family: _Family, watched: Iterable[Watched]) -> Metric:
@@ -204,3 +252,50 @@ def _errors(watched: Iterable[Watched]) -> Metric:
         if one.report.error is not None:
             made.add_metric((one.report.source, str(one.report.error.get("code", ""))), 1)
     return made
+
+
+def _reads(watched: Iterable[Watched]) -> Iterator[Metric]:
+    """As programs on storage adapters have reported them."""
+    what = "Reads of programs on storage adapters, by the store that answered and why; they say it every ten seconds."
+    reads = CounterMetricFamily("mirror_reads", what, labels=("source", "from", "reason"))
+    what = "Their reads that were to run on both stores, by what became of them."
+    shadows = CounterMetricFamily("mirror_shadow_reads", what, labels=("source", "result", "reason"))
+    for one in watched:
+        for read in one.report.reads:
+            reads.add_metric((one.report.source, read.store, read.reason), read.count)
+        for shadow in one.report.shadow_reads:
+            shadows.add_metric((one.report.source, shadow.result, shadow.reason), shadow.count)
+    yield reads
+    yield shadows
+
+
+def _redis(report: RedisReport) -> Iterator[Metric]:
+    if report.seen_at is None:
+        return
+    yield _one("mirror_redis_up", "1: the configured Redis answers.", float(report.error is None))
+    if report.server is not None:
+        labels = {"place": report.place, "server": report.server, "policy": report.policy or ""}
+        about = GaugeMetricFamily("mirror_redis_info", "The configured Redis itself.", labels=tuple(labels))
+        about.add_metric(tuple(labels.values()), 1)
+        yield about
+    figures: tuple[tuple[str, str, float | None], ...] = (
+        ("ping_seconds", "How long its answer to a PING took.", report.ping_seconds),
+        ("memory_used_bytes", "Its memory in use.", report.used_bytes),
+        ("memory_max_bytes", "The most memory that it may use, if there is a limit.", report.max_bytes or None),
+        ("append_only", "1: it keeps each write in a file.", report.append_only),
+        ("write_error", "1: it could not write a file.", None if report.error else report.write_error is not None),
+        ("clients", "Connections to it.", report.clients),
+        ("agents", "Agents that are online there.", report.agents),
+    )
+    for name, what, value in figures:
+        if value is not None:
+            yield _one(f"mirror_redis_{name}", what, float(value))
+
+
+def _alerts(report: AlertsReport) -> Iterator[Metric]:
+    yield _one("mirror_alerts_holding", "Conditions that hold, of those that are told to the webhook.", report.holding)
+    yield _one("mirror_alerts_untold", "Beginnings and ends that could not be delivered yet.", report.untold)
+    what = "Messages that were delivered to the webhook since the mirror started."
+    yield _one("mirror_alerts_delivered", what, report.delivered, _C)
+    what = "Attempts to deliver one that failed since then."
+    yield _one("mirror_alerts_failures", what, report.failed, _C)

@@ -1,9 +1,16 @@
 "use strict";
-// Reads status.json and history.json every second while the page is seen, and shows them. All text is put in as text.
+// Reads status.json every second while the page is seen, and history.json for the sources that are open; shows them. All
+// text is put in as text. Few sources are cards, many are lines that can be opened, filtered and ordered.
 
 const EVERY = 1000, SECONDS = 300;
+// The next reading is not before so many times what the last one took: hundreds of sources are not read all the time.
+const OFTEN = 10;
+// Sources that are cards at most, and those of which the history is read at most.
+const FEW = 4, MOST_OPEN = 12;
 const AT_WORK = new Set(["following", "carrying back"]), ON_ITS_WAY = new Set(["starting", "snapshot", "catching up", "re-diff", "paused"]);
-const cards = new Map();
+const STATES = ["bad", "care", "good"];
+const cards = new Map();  // by source: its element, what it was last time, and whether somebody has opened or closed it
+const byId = (id) => document.getElementById(id);
 
 const number = (value) => value.toLocaleString("en");
 const since = (seconds) => {
@@ -69,7 +76,7 @@ function plot(figure, seconds, now, pick, empty, shown) {
   values.forEach((value, at) => {
     if (value === null) { pen = "M"; return; }
     path += `${pen}${at} ${most ? (100 - 96 * value / most).toFixed(1) : 100}`;
-    if (pen === "M") path += `h0.01`;
+    if (pen === "M") path += "h.9";
     pen = "L";
   });
   const name = "http://www.w3.org/2000/svg";
@@ -86,24 +93,77 @@ function plot(figure, seconds, now, pick, empty, shown) {
     figure.querySelector("figcaption").append(element("span"));
   }
   drawing.querySelector("path").setAttribute("d", path);
-  const said = most ? `at most ${shown(most)} in five minutes` : "nothing in five minutes";
-  drawing.setAttribute("aria-label", said);
+  const said = most ? `at most ${shown(most)}` : "nothing";
+  drawing.setAttribute("aria-label", `in the last five minutes ${said}`);
   figure.querySelector("span").textContent = said;
 }
 
-function show(source, seconds, now) {
-  let card = cards.get(source.source);
-  if (!card) {
-    card = document.getElementById("source").content.firstElementChild.cloneNode(true);
-    cards.set(source.source, card);
-    document.getElementById("sources").append(card);
+// Changes a text only where it is another: hundreds of lines are looked at every second.
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+// A short name for each path: of the file, with as many of its folders as make it differ from the others.
+function namesApart(paths) {
+  const names = new Map();
+  let rest = paths.map((path) => [path, path.split("/")]);
+  for (let parts = 1; rest.length; parts += 1) {
+    const ends = new Map(rest.map(([path, words]) => [path, words.slice(-parts).join("/")])), count = new Map();
+    for (const end of ends.values()) count.set(end, (count.get(end) || 0) + 1);
+    rest = rest.filter(([path, words]) => {
+      if (count.get(ends.get(path)) > 1 && parts < words.length) return true;
+      names.set(path, ends.get(path));
+      return false;
+    });
   }
-  const one = (selector) => card.querySelector(selector);
-  one(".name").textContent = source.source.split("/").pop();
-  one(".path").textContent = `${source.source} → ${source.schema}` + (source.agent ? `, ${source.agent}` : "");
-  one(".phase").textContent = source.phase;
-  one(".phase").className = `phase ${state(source)}`;
-  one(".said").textContent = source.last_error || (source.reverse && source.reverse.ended) || progress(source);
+  return names;
+}
+
+function made(source) {
+  const element = byId("source").content.firstElementChild.cloneNode(true);
+  const card = { element, parts: {}, before: null, rate: null, touched: false };
+  for (const name of ["name", "phase", "lag", "rate", "parity", "rejects"]) card.parts[name] = element.querySelector(`.${name}`);
+  element.querySelector("summary").addEventListener("click", () => { card.touched = true; });
+  element.addEventListener("toggle", () => { if (element.open) details(card, null, 0); });
+  element.dataset.source = source.source;
+  cards.set(source.source, card);
+  return card;
+}
+
+// A line of the source; what is below it only while it is open.
+function show(source, name, many, at) {
+  const card = cards.get(source.source) || made(source), before = card.before;
+  // A mirror that was started anew counts from 0.
+  if (before && at > before.at) card.rate = Math.max(0, source.transactions - before.transactions) / (at - before.at);
+  card.before = { at, transactions: source.transactions };
+  card.source = source;
+  card.state = state(source);
+  put(card.parts.name, name);
+  card.parts.name.title = source.source;
+  put(card.parts.phase, source.phase);
+  if (card.parts.phase.className !== `phase ${card.state}`) card.parts.phase.className = `phase ${card.state}`;
+  if (many) {
+    put(card.parts.lag, since(source.lag_seconds));
+    put(card.parts.rate, card.rate === null ? "-" : number(Math.round(card.rate)));
+    put(card.parts.parity, parity(source));
+    put(card.parts.rejects, source.rejects ? number(source.rejects) : "");
+  }
+  if (!card.touched && card.element.open === many) card.element.open = !many;
+  return card;
+}
+
+function reads(source) {
+  const total = source.reads.reduce((sum, one) => sum + one.count, 0);
+  if (!total) return "";
+  const postgres = source.reads.reduce((sum, one) => sum + (one.store === "postgres" ? one.count : 0), 0);
+  return `${Math.floor(100 * postgres / total)}\u00a0% Postgres`;
+}
+
+function details(card, seconds, now) {
+  const source = card.source, one = (selector) => card.element.querySelector(selector);
+  put(one(".path"), `${source.source} → ${source.schema}` + (source.agent ? `, ${source.agent}` : ""));
+  put(one(".said"), source.last_error || (source.reverse && source.reverse.ended) || progress(source) || "");
+  one(".said").className = source.last_error ? "said bad" : "said";
   pairs(one(".figures"), [
     ["lag", since(source.lag_seconds)],
     ["last commit", source.freshness_seconds === null ? "-" : `${since(source.freshness_seconds)} ago`],
@@ -111,12 +171,15 @@ function show(source, seconds, now) {
     ["rows", number(source.rows)],
     ["tables", number(source.tables)],
     ["compared", parity(source)],
+    ["reads", reads(source)],
     ["rejects", source.rejects ? number(source.rejects) : ""],
     ["carried back", source.reverse ? `${number(source.reverse.rows)} rows` : ""],
     ["strays", source.reverse && source.reverse.strays ? number(source.reverse.strays) : ""],
   ]);
-  plot(one(".lag"), seconds, now, (second) => second[1], null, since);
-  plot(one(".rate"), seconds, now, (second) => second[2], 0, (value) => number(value));
+  if (seconds) {
+    plot(one(".lags"), seconds, now, (second) => second[1], null, since);
+    plot(one(".rates"), seconds, now, (second) => second[2], 0, (value) => number(value));
+  }
   one(".steps").hidden = !source.next_steps.length;
   one(".steps ol").replaceChildren(...source.next_steps.map((step) => {
     const line = element("li");
@@ -134,8 +197,56 @@ function show(source, seconds, now) {
     ["widened", source.widened.join(", ")],
     ["left out", [...source.left_out, ...(source.virtual || [])].join(", ")],
     ["programs with hooks", source.hook.writers.join(", ")],
+    ["reads of programs", source.reads.map((one) => `${one.store}, ${one.reason}: ${number(one.count)}`).join("; ")],
+    ["reads on both stores", source.shadow_reads.map((one) =>
+      `${one.result}${one.reason && ", "}${one.reason}: ${number(one.count)}`).join("; ")],
     ["vector index", source.index_error || source.indexing],
   ]);
+}
+
+function bytes(value) {
+  return value < 1e9 ? `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)}\u00a0MB` : `${(value / 1e9).toFixed(1)}\u00a0GB`;
+}
+
+// What is around the mirrors: a line each.
+function around(redis, alerts) {
+  const lines = [];
+  if (redis && redis.error) lines.push([`${redis.place} does not answer: ${redis.error}`, "bad"]);
+  else if (redis && redis.ping_seconds !== null) {
+    const parts = [`${redis.place} answers in ${(redis.ping_seconds * 1000).toFixed(1)}\u00a0ms`];
+    if (redis.used_bytes !== null) parts.push(bytes(redis.used_bytes) + (redis.max_bytes ? ` of ${bytes(redis.max_bytes)}` : ""));
+    if (redis.policy) parts.push(redis.policy);
+    if (redis.append_only !== null) parts.push(redis.append_only ? "append-only" : "not append-only");
+    if (redis.agents !== null) parts.push(`${number(redis.agents)} agents online`);
+    if (redis.write_error) parts.push(`it cannot write ${redis.write_error}`);
+    lines.push([parts.join(", "), redis.write_error ? "bad" : ""]);
+  }
+  if (redis && redis.next_step) lines.push([`next: ${redis.next_step}`, "care"]);
+  if (alerts && alerts.error) lines.push([`alerts cannot be delivered to ${alerts.place}: ${alerts.error}`, "bad"]);
+  else if (alerts) lines.push([`alerts go to ${alerts.place}`, ""]);
+  byId("around").replaceChildren(...lines.map(([text, kind]) => element("li", text, kind)));
+}
+
+const ORDERS = {
+  state: (one) => STATES.indexOf(one.state),
+  lag: (one) => -(one.source.lag_seconds === null ? Infinity : one.source.lag_seconds),
+  rate: (one) => -(one.rate || 0),
+  name: () => 0,
+};
+
+// Puts those that are wanted in order; elements are moved only where it has changed.
+function arrange() {
+  const wanted = byId("wanted").value.toLowerCase(), key = ORDERS[byId("order").value], list = byId("sources");
+  const all = [...cards.values()].map((card) => [key(card), card]);
+  all.sort(([a, one], [b, other]) => (a === b ? (one.source.source < other.source.source ? -1 : 1) : a < b ? -1 : 1));
+  let shown = 0, next = list.firstElementChild;
+  for (const [, card] of all) {
+    card.element.hidden = !card.source.source.toLowerCase().includes(wanted) || (byId("wrong").checked && card.state === "good");
+    shown += !card.element.hidden;
+    if (card.element === next) next = next.nextElementSibling;
+    else list.insertBefore(card.element, next);
+  }
+  byId("none").hidden = shown > 0;
 }
 
 async function read(name) {
@@ -145,32 +256,47 @@ async function read(name) {
 }
 
 async function turn() {
-  const summary = document.getElementById("summary");
+  const summary = byId("summary");
   try {
-    const [status, history] = await Promise.all([read("status.json"), read("history.json")]);
-    const now = Math.floor(Date.now() / 1000);
-    for (const source of status.sources) show(source, history.sources[source.source] || [], now);
+    const status = await read("status.json"), at = performance.now() / 1000;
+    const many = status.sources.length > FEW;
+    document.body.classList.toggle("many", many);
+    byId("choice").hidden = byId("heads").hidden = !many;
+    const names = namesApart(status.sources.map((source) => source.source));
+    for (const source of status.sources) show(source, names.get(source.source), many, at);
+    const there = new Set(status.sources.map((source) => source.source));
     for (const [name, card] of cards) {
-      if (!status.sources.some((source) => source.source === name)) { card.remove(); cards.delete(name); }
+      if (!there.has(name)) { card.element.remove(); cards.delete(name); }
     }
+    arrange();
+    const open = [...cards.values()].filter((card) => card.element.open && !card.element.hidden).slice(0, MOST_OPEN);
+    if (open.length) {
+      const asked = new URLSearchParams(open.map((card) => ["source", card.source.source]));
+      const history = await read(`history.json?${asked}`), now = Math.floor(Date.now() / 1000);
+      for (const card of open) details(card, history.sources[card.source.source] || [], now);
+    }
+    around(status.redis, status.alerts);
     const states = status.sources.map(state), good = states.filter((one) => one === "good").length;
-    const many = status.sources.length === 1 ? "source" : "sources";
-    summary.textContent = `${good} of ${number(status.sources.length)} ${many} well`;
+    put(summary, `${number(good)} of ${number(status.sources.length)} ${status.sources.length === 1 ? "source" : "sources"} well`);
     summary.className = states.includes("bad") ? "bad" : states.includes("care") ? "care" : "good";
     document.title = `${states.includes("bad") ? "✗" : "✓"} mirror`;
-    document.getElementById("when").textContent = `as of ${new Date().toLocaleTimeString()}`;
+    put(byId("when"), `as of ${new Date().toLocaleTimeString()}`);
     document.body.classList.remove("gone");
   } catch (error) {
-    summary.textContent = `the mirror does not answer (${error.message}): what is shown is old`;
+    put(summary, `the mirror does not answer (${error.message}): what is shown is old`);
     summary.className = "bad";
     document.title = "✗ mirror";
     document.body.classList.add("gone");
   }
 }
 
+let begun = 0;
 async function loop() {
-  if (!document.hidden) await turn();
-  setTimeout(loop, EVERY);
+  begun = performance.now();
+  if (!document.hidden && !byId("paused").checked) await turn();
+  setTimeout(loop, Math.max(EVERY, OFTEN * (performance.now() - begun)));
 }
-document.addEventListener("visibilitychange", () => { if (!document.hidden) turn(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden && !byId("paused").checked) turn(); });
+byId("choice").addEventListener("input", arrange);
+byId("choice").addEventListener("submit", (event) => event.preventDefault());
 loop();

@@ -1,0 +1,309 @@
+"""The log of the command line and of the sidecar in it: every record passes here, and goes to one place.
+
+=========  ===========================================================================================================
+form       for
+=========  ===========================================================================================================
+text       a terminal (the local time; in colour, unless NO_COLOR is set), or a file (date and time in UTC)
+journal    text, where stderr is systemd's journal, which has the time itself: each line with its priority, as ``<4>``
+json       machines: one object a line, with these members
+=========  ===========================================================================================================
+
+``time``: RFC 3339, UTC. ``level``: debug, info, warning or error. ``message``: the line for people. ``source``: path of
+the file that it is about. Of an error: ``code``, ``next_step`` and ``retryable`` (:mod:`mirror.core.errors`). The
+periodic line has ``phase``, ``lag_seconds``, ``rejects``, ``commits``, ``rows`` and ``next_step``
+(:mod:`mirror.sidecar.periodic`). ``traceback``: of a bug. What is not known is left out.
+
+Libraries' records of :mod:`logging`, warnings of Python and exceptions that end a thread come here, too. No record
+shows a secret (:mod:`mirror.core.redaction`). None has control characters or begins a line that it is not: messages
+contain names that come from outside. Of one kind no more than :data:`MOST` are written in :data:`SECONDS`, so that what
+fails for weeks does not fill the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import click
+from loguru import logger
+
+from mirror.cli.output import printable
+from mirror.core.config.log_settings import LogSettings
+from mirror.core.errors import MirrorError
+from mirror.core.redaction import redacted
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+#: Records of one kind (written by one line of the program) in so many seconds.
+MOST, SECONDS = 20, 300.0
+#: Kinds that are known at a time.
+_MOST_KINDS = 1000
+_COLOURS = {"DEBUG": "blue", "INFO": None, "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+#: Of syslog(3).
+_PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+#: What records carry for JSON, besides ``source`` and ``error``.
+_FIELDS = ("phase", "lag_seconds", "rejects", "commits", "rows", "next_step")
+
+
+@dataclass(slots=True)
+class _Kind:
+    begun: float
+    written: int = 0
+    left_out: int = 0
+    last: str = ""
+
+
+class Limits:
+    """Says which records are written. Thread: one at a time (loguru has a lock around each sink)."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[object, _Kind] = {}
+        self._next_look = 0.0
+
+    def allows(self, kind: object, message: str, now: float) -> bool:
+        """Whether a record of this kind is to be written; else it is counted. ``now``: seconds."""
+        found = self._kinds.setdefault(kind, _Kind(now))
+        if found.written < MOST:
+            found.written += 1
+            return True
+        found.left_out += 1
+        found.last = message
+        return False
+
+    def ended(self, now: float) -> list[str]:
+        """What was left out of kinds whose time is over, one line each; they are counted anew."""
+        full = len(self._kinds) > _MOST_KINDS
+        if now < self._next_look and not full:
+            return []
+        self._next_look = now + 1
+        over = [kind for kind, found in self._kinds.items() if full or now - found.begun >= SECONDS]
+        return [
+            f"{found.left_out:,} more lines like this one were left out: {found.last}"
+            for found in map(self._kinds.pop, over)
+            if found.left_out
+        ]
+
+
+_limits = Limits()
+_settings = LogSettings()
+#: Where records go; at first loguru's own, which it makes when it is imported.
+_sink = 0
+
+
+def start_log(settings: LogSettings | None = None) -> None:
+    """Log as ``settings`` say from now on, to stderr; None: as they were."""
+    global _settings
+    _settings = settings or _settings
+    log_to(sys.stderr)
+
+
+def log_to(write: TextIO | Callable[[str], object], *, colour: bool = False) -> None:
+    """Send the log to ``write``, and nowhere else.
+
+    ``write``: a function gets one record at a time, for a terminal. ``colour``: with colours.
+    """
+    level = _settings.level.upper()
+    form: Callable[[Any], str]
+    put: Callable[[str], object]
+    if callable(write):
+        form, put = (_json if is_for_machines() else _text(terminal=True, colour=colour)), write
+    else:
+        form, put = _form_for(write), _writer(write)
+
+    def sink(message: Message) -> None:
+        record = message.record
+        now = time.monotonic()
+        for line in _limits.ended(now):
+            more: dict[str, Any] = {"level": logger.level("WARNING"), "message": line, "exception": None, "extra": {}}
+            _put(put, form(cast("Record", dict(record) | more)))
+        if record["level"].name == "DEBUG" or _limits.allows(_kind(record), record["message"], now):
+            _put(put, form(record))
+
+    global _sink
+    # The form makes the whole line. Loguru's own shows secrets in tracebacks, and with `diagnose` those in variables.
+    before, _sink = _sink, logger.add(sink, format="", level=level, backtrace=False, diagnose=False, catch=False)
+    with suppress(ValueError):  # a test has removed it
+        logger.remove(before)  # only now: no record of another thread is lost
+
+
+def end_log() -> None:
+    """Say what was left out and is not told yet: the process ends."""
+    for line in _limits.ended(math.inf):
+        logger.warning("{}", line)
+
+
+def _put(put: Callable[[str], object], line: str) -> None:
+    # Where the log cannot be written (full disk, reader that has ended), nothing can be said, and the mirror goes on.
+    with suppress(OSError, ValueError):
+        put(line)
+
+
+def _writer(stream: TextIO) -> Callable[[str], object]:
+    def put(line: str) -> None:
+        stream.write(line)
+        stream.flush()
+
+    return put
+
+
+def take_over() -> None:
+    """Have what libraries log, Python's warnings, and exceptions that end a thread, come into the log.
+
+    For a process that is the command line's own.
+    """
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
+    # Of the packages that run inside programs, too.
+    logging.getLogger("mirror").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_ended
+    sys.unraisablehook = _not_raised
+
+
+class _Libraries(logging.Handler):
+    """Hands records of :mod:`logging` on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it, as a record of its library."""
+        log = logger.bind(library=f"{record.name}:{record.lineno}").opt(exception=record.exc_info)
+        log.log(_level(record.levelno), "{}: {}", record.name, record.getMessage())
+
+
+def _level(number: int) -> str:
+    found = (
+        name for name in ("CRITICAL", "ERROR", "WARNING", "INFO") if number >= logging.getLevelNamesMapping()[name]
+    )
+    return next(found, "DEBUG")
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        name = "a thread" if ended.thread is None else ended.thread.name
+        logger.opt(exception=ended.exc_value).error("{} has ended: {}", name, ended.exc_value)
+
+
+def _not_raised(what: sys.UnraisableHookArgs) -> None:
+    logger.opt(exception=what.exc_value).error("{}: {}", what.err_msg or "an exception was ignored", what.exc_value)
+
+
+# -- what commands say themselves ----------------------------------------------------------------------
+
+
+def is_for_machines() -> bool:
+    """Whether the log is JSON."""
+    return _settings.format == "json"
+
+
+def announce(line: str) -> None:
+    """Tell people something on stdout; a log for machines gets it instead."""
+    if is_for_machines():
+        logger.info("{}", line)
+    else:
+        click.echo(redacted(line))
+
+
+def complain(text: str, error: MirrorError | None = None) -> None:
+    """Tell people what went wrong, in red on stderr; a log for machines gets it instead.
+
+    ``error``: what the text is about, if it is one.
+    """
+    if is_for_machines():
+        logger.bind(**({} if error is None else {"error": error})).error("{}", text)
+    else:
+        priority = f"<{_PRIORITIES['ERROR']}>" if _is_journal(sys.stderr) else ""
+        click.secho(f"{priority}mirror: {redacted(text)}", fg="red", err=True, color=colour_of(sys.stderr))
+
+
+def colour_of(stream: TextIO) -> bool:
+    """Whether what is written there may have colours."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+# -- lines ---------------------------------------------------------------------------------------------
+
+
+def _kind(record: Record) -> object:
+    return record["extra"].get("library") or (record["name"], record["function"], record["line"])
+
+
+def _form_for(stream: TextIO) -> Callable[[Any], str]:
+    if is_for_machines():
+        return _json
+    if _is_journal(stream):
+        return _journal
+    return _text(terminal=stream.isatty(), colour=colour_of(stream))
+
+
+def _text(*, terminal: bool, colour: bool) -> Callable[[Any], str]:
+    def text(record: Record) -> str:
+        level = record["level"].name
+        at = record["time"].strftime("%H:%M:%S.%f")[:-3] if terminal else _time(record)
+        head = f"{level:<7}"
+        if colour:
+            at, head = click.style(at, dim=True), click.style(head, fg=_COLOURS.get(level), bold=True)
+        return "".join(f"{line}\n" for line in (f"{at} {head} {_message(record)}", *_traceback(record)))
+
+    return text
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether it is the one that systemd has connected to its journal: JOURNAL_STREAM has its device and inode."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _journal(record: Record) -> str:
+    level = record["level"].name
+    priority = _PRIORITIES.get(level, 6)
+    return "".join(f"<{priority}>{line}\n" for line in (f"{level:<7} {_message(record)}", *_traceback(record)))
+
+
+def _json(record: Record) -> str:
+    extra = record["extra"]
+    made: dict[str, Any] = {"time": _time(record), "level": record["level"].name.lower(), "message": _message(record)}
+    if "source" in extra:
+        made["source"] = printable(redacted(str(extra["source"])))
+    made |= {name: extra[name] for name in _FIELDS if extra.get(name) is not None}
+    error = extra.get("error")
+    if isinstance(error, MirrorError):
+        made |= {"code": error.code, "retryable": error.retryable}
+        if error.next_step:
+            made["next_step"] = redacted(error.next_step)
+    if lines := _traceback(record):
+        made["traceback"] = "\n".join(lines)
+    return json.dumps(made, ensure_ascii=False).encode(errors="backslashreplace").decode() + "\n"
+
+
+def _time(record: Record) -> str:
+    return record["time"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _message(record: Record) -> str:
+    return printable(redacted(record["message"]))
+
+
+def _traceback(record: Record) -> list[str]:
+    found = record["exception"]
+    if found is None or found.value is None:
+        return []
+    return traceback_of(found.value)
+
+
+def traceback_of(error: BaseException) -> list[str]:
+    """The lines of an exception's traceback, for people to see."""
+    text = redacted("".join(traceback.format_exception(error)))
+    return [printable(line) for line in text.splitlines()]

@@ -1,0 +1,203 @@
+"""The feed of one source in memory, and the same as server-sent events: what a reader gets at any position."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mirror.core.changes import VERSION, Change, Entry, TableChange, encode, filtered
+from mirror.core.positions import Lsn
+from mirror.sidecar.changes import feed as feeds
+from mirror.sidecar.changes.feed import SourceFeed
+from mirror.sidecar.changes.log import ChangeLog
+from mirror.sidecar.serve import events, http
+from mirror.sidecar.serve.http import Address, Looks, StatusServer
+from tests.support.commands import UNREACHABLE
+from tests.support.events import EventClient
+from tests.support.waiting import until
+
+SOURCE = "/a/source.db"
+
+
+def at(frame: int) -> Lsn:
+    return Lsn(1, frame)
+
+
+def rows(frame: int, *, before: int | None = None, table: str = "notes", keys: int = 1) -> Entry:
+    """A transaction that inserted rows; by default right after the one before."""
+    after = str(at(frame - 1 if before is None else before))
+    change = TableChange(table=table, inserted=keys, keys={"inserted": [[number] for number in range(keys)]})
+    return encode(Change(version=VERSION, kind="rows", source=SOURCE, lsn=str(at(frame)), after=after, tables=[change]))
+
+
+def copied(frame: int) -> Entry:
+    return encode(Change(version=VERSION, kind="copy", source=SOURCE, lsn=str(at(frame)), after="1:1"))
+
+
+def made(position: int | None = None) -> SourceFeed:
+    feed = SourceFeed(SOURCE, ChangeLog(UNREACHABLE, 0), logged=False, ring=lambda feed: None)
+    feed.begins(7, 1, "a", None if position is None else at(position))
+    return feed
+
+
+def told(feed: SourceFeed, position: int | None, most: int = 100) -> list[tuple[str, str, str | None]]:
+    found = feed.read(None if position is None else at(position), most)
+    return [(entry.kind, str(entry.lsn), entry.after and str(entry.after)) for entry in found]
+
+
+def test_what_is_in_memory() -> None:
+    feed = made(10)
+    assert told(feed, 10) == [] == told(feed, 99) and not feed.wait(at(10), 0)
+    for frame in (11, 12, 13):
+        feed.put(rows(frame))
+    assert told(feed, 10) == [("rows", "1:11", "1:10"), ("rows", "1:12", "1:11"), ("rows", "1:13", "1:12")]
+    assert told(feed, 11, 1) == [("rows", "1:12", "1:11")]
+    assert feed.waiting(at(11)) == 2 and feed.wait(at(12), 0)
+
+
+def test_a_reader_between_two_positions_misses_nothing() -> None:
+    feed = made(10)
+    feed.put(rows(20, before=10))
+    assert told(feed, 15) == [("rows", "1:20", "1:10")]
+
+
+def test_what_was_before_is_a_gap() -> None:
+    feed = made(10)
+    assert told(feed, 4) == [("gap", "1:10", "1:4")]
+    assert told(feed, None) == [("gap", "1:10", None)]
+    feed.put(rows(11))
+    assert told(feed, 4) == [("gap", "1:10", "1:4"), ("rows", "1:11", "1:10")]
+    feed.put(copied(12))
+    assert told(feed, 11) == [("copy", "1:12", "1:1")]
+
+
+def test_what_was_committed_without_an_answer_is_a_gap() -> None:
+    """The connection broke during COMMIT, and the position has moved all the same."""
+    feed = made(10)
+    feed.put(rows(11))
+    feed.begins(7, 2, "a", at(12))
+    assert told(feed, 10) == [("gap", "1:12", "1:10")] and told(feed, 12) == []
+
+
+def test_taken_again_with_nothing_lost() -> None:
+    feed = made(10)
+    feed.put(rows(11))
+    feed.begins(7, 2, "a", at(11))
+    assert told(feed, 10) == [("rows", "1:11", "1:10")]
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = made(0)
+    for frame in range(1, feeds.MOST_ENTRIES + 11):
+        feed.put(rows(frame))
+    assert told(feed, 0)[:2] == [("gap", "1:10", "1:0"), ("rows", "1:11", "1:10")]
+    monkeypatch.setattr(feeds, "MOST_CHARACTERS", 5_000)
+    feed.put(rows(feeds.MOST_ENTRIES + 11, keys=500))
+    feed.put(rows(feeds.MOST_ENTRIES + 12, keys=2_000))
+    assert len(feed.read(at(feeds.MOST_ENTRIES + 11))) == 1 == len(feed.read(at(feeds.MOST_ENTRIES), 9)) - 1
+
+
+def test_tables_are_chosen() -> None:
+    entry = rows(1)
+    assert filtered(entry, frozenset()) == entry.text == filtered(entry, {"notes", "x"})
+    assert filtered(entry, {"x"}) is None
+    assert filtered(copied(1), {"x"}) == copied(1).text
+
+
+class Feeds:
+    """As a mirror's own, with the feeds that a test has made."""
+
+    def __init__(self, *feeds: SourceFeed) -> None:
+        self.feeds: Sequence[SourceFeed] = feeds
+
+
+@pytest.fixture
+def feed() -> SourceFeed:
+    return made(10)
+
+
+@pytest.fixture
+def clients() -> int:
+    """How many there may be."""
+    return 10
+
+
+@pytest.fixture
+def url(feed: SourceFeed, clients: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(events, "MOST_CLIENTS", clients)
+    looks = Looks(list, dict, list, Path("/"), changes=Feeds(feed))
+    server = StatusServer(Address("127.0.0.1", 0), looks)
+    yield server.url
+    server.close()
+
+
+def test_events_as_they_come_and_from_a_position(url: str, feed: SourceFeed) -> None:
+    with EventClient(url) as client, EventClient(url, last="1:10") as other:
+        assert (client.code, client.type) == (200, "text/event-stream; charset=utf-8")
+        assert next(client.all()).kind == ""
+        feed.put(rows(11))
+        feed.put(copied(12))
+        for each in (client, other):
+            assert [(event.kind, event.id) for event in each.take(2)] == [("rows", "1:11"), ("copy", "1:12")]
+    with EventClient(url, last="1:11") as client:
+        (event,) = client.take(1)
+        assert event.change is not None and (event.kind, event.change.after) == ("copy", "1:1")
+    with EventClient(url, "?from=1:3") as client:
+        assert [(event.kind, event.id) for event in client.take(2)] == [("gap", "1:10"), ("rows", "1:11")]
+    with EventClient(url, last="5:1") as client:
+        (event,) = client.take(1)
+        assert (event.kind, event.id) == ("gap", "1:12")
+
+
+def test_events_of_some_tables(url: str, feed: SourceFeed) -> None:
+    """What is passed over moves the client's position all the same."""
+    with EventClient(url, "?table=notes&table=x", last="1:10") as client:
+        feed.put(rows(11, table="others"))
+        feed.put(rows(12))
+        (event,) = client.take(1)
+        assert event.id == "1:12"
+        feed.put(rows(13, table="others"))
+        assert next(event for event in client.all() if event.id == "1:13").change is None
+
+
+def test_requests_that_get_no_events(url: str, feed: SourceFeed) -> None:
+    for query, last, code, text in (
+        ("?source=/other.db", None, 404, SOURCE),
+        ("", "yesterday", 400, "not a position"),
+    ):
+        with EventClient(url, query, last) as client:
+            assert client.code == code and text in client.text
+
+
+def has_room(url: str) -> bool:
+    with EventClient(url) as client:
+        return client.code == 200
+
+
+@pytest.mark.parametrize("clients", [2])
+def test_the_number_of_clients_is_bounded(url: str) -> None:
+    """One that has gone is noticed at the next sign of life."""
+    with EventClient(url, f"?source={SOURCE}") as one, EventClient(url) as two:
+        assert (one.code, two.code) == (200, 200)
+        with EventClient(url) as refused:
+            assert (refused.code, refused.text) == (503, "there are too many clients\n")
+    until(lambda: has_room(url))
+
+
+@pytest.mark.parametrize("clients", [1])
+def test_a_client_that_does_not_read_is_cut_off(url: str, feed: SourceFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http._Request, "timeout", 0.2)
+    host, port = url.removeprefix("http://").rstrip("/").split(":")
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /changes?from=1:10 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        assert not has_room(url)
+        for frame in range(11, 111):
+            feed.put(rows(frame, keys=2_000))
+        until(lambda: has_room(url))
