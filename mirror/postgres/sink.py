@@ -61,9 +61,7 @@ class Sink(AbstractContextManager["Sink"]):
     ) -> None:
         """Use :meth:`open`. ``faults``: see :mod:`~mirror.core.faults`."""
         self._changes = Announcer(changes, path)
-        self._conn = conn
-        self._path = path
-        self._schema = schema
+        self._conn, self._path, self._schema = conn, path, schema
         self._profiles = profiles
         self._wanted_agent = agent
         self._agent: str | None = None
@@ -290,10 +288,7 @@ class Sink(AbstractContextManager["Sink"]):
             if agent is not None:
                 values = Identifier(self._schema, "agents"), Literal(agent)
                 self._conn.execute(SQL("INSERT INTO {} (agent_id) VALUES ({}) ON CONFLICT DO NOTHING").format(*values))
-        self._conn.execute(
-            "UPDATE mirror.sources SET agent_id = $2::text, profile = $3::text WHERE source_id = $1::bigint",
-            (str(self._source_id), agent, profile),
-        )
+        self._conn.execute(statement("source_bind"), (str(self._source_id), agent, profile))
         return self._editor(profile, agent)
 
     def repair(self, table: Table, rows: AllRows) -> str:
