@@ -121,8 +121,8 @@ def watch_reads() -> None:
     reads = importlib.import_module("mirror.storage.reads").READS
     count = reads.count
 
-    def counted(store: str, reason: str) -> None:
-        count(store, reason)
+    def counted(store: str, reason: str, source: str = "") -> None:
+        count(store, reason, source)
         _answered.set((store, str(reason)))
 
     reads.count = counted
