@@ -89,7 +89,7 @@ def remove(settings: Settings, debug: bool, as_json: bool) -> None:
 
 
 @click.command(
-    short_help="Leave a file and its tables alone for a while.",
+    short_help="Leave a file and its tables alone.",
     epilog=help_end("mirror pause shop.db", codes={0: "it is paused"}),
 )
 @common

@@ -21,6 +21,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │   └── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
+│   ├── PausedError    ``control.paused``        somebody has paused the source: nothing is mirrored until it is resumed
 │   └── RequestError   ``control.request``       what was sent to it is not a request
 ├── HotStateError      ``hot``                   Redis: refusing, or not set up as it has to be
 │   ├── HotAwayError   ``hot.away``              Redis cannot be reached, or does not answer; nothing was done
