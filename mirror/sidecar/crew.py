@@ -149,13 +149,15 @@ class Crew:
 
     def _hire(self) -> None:
         """Have a thread take what is there; a new one, if none is spare and there may be more."""
-        if len(self._ready) + bool(self._due) > self._spare:
-            before = time.monotonic() - STUCK_SECONDS
-            if self._workers - sum(since < before for since in self._running.values()) < WORKERS:
-                self._workers += 1
-                threading.Thread(target=self._run, name="mirror worker", daemon=True).start()
-                return
+        if len(self._ready) + bool(self._due) > self._spare and self._workers < self._most_workers():
+            self._workers += 1
+            threading.Thread(target=self._run, name="mirror worker", daemon=True).start()
+            return
         self._work.notify()
+
+    def _most_workers(self) -> int:
+        before = time.monotonic() - STUCK_SECONDS
+        return WORKERS + sum(since < before for since in self._running.values())
 
     def _rouse(self, job: Job) -> None:
         self._watch_no_more(job)
@@ -281,7 +283,9 @@ class Crew:
                         self._running[job] = time.monotonic()
                         return job
                 self._spare += 1
-                come = not self._closed and self._work.wait(_SPARE_SECONDS)
+                # What is waited for wakes one after the other: threads that others were stuck for would stay for ever.
+                needed = not self._closed and self._workers <= self._most_workers()
+                come = needed and self._work.wait(_SPARE_SECONDS)
                 self._spare -= 1
                 if not come and not self._ready and not self._due:
                     self._workers -= 1

@@ -43,15 +43,19 @@ def test_a_loop_rests_until_a_descriptor_is_readable(crew: Crew) -> None:
 
 
 def test_it_is_woken_when_it_is_time_by_a_call_and_by_its_tick(crew: Crew) -> None:
-    ticks = iter((False, True))
+    ticks: list[bool] = []
+
+    def tick() -> bool:
+        ticks.append(bool(ticks))
+        return ticks[-1]
 
     def loop() -> Iterator[Rest]:
         yield Rest(time.monotonic() + 0.01)
-        yield Rest(later(), tick=lambda: next(ticks))
+        yield Rest(later(), tick=tick)
         yield Rest(later())
 
     job = crew.start(loop(), "one")
-    until(lambda: next(ticks, None) is None and job.rest is not None and job.rest.tick is None)
+    until(lambda: ticks == [False, True] and job.rest is not None and job.rest.tick is None)
     job.wake()
     assert job.done.wait(LIMIT)
 
@@ -107,6 +111,24 @@ def test_what_is_stuck_holds_up_no_other(crew: Crew) -> None:
     jobs += [crew.start(ticked(), "ticked") for _ in range(2)]
     assert crew.start(free(), "free").done.wait(LIMIT)
     go.set()
+    assert all(job.done.wait(LIMIT) for job in jobs)
+
+
+def test_threads_that_others_were_stuck_for_end(crew: Crew) -> None:
+    """Also while ticks wake all threads in turn."""
+    go = threading.Event()
+
+    def stuck() -> Iterator[Rest]:
+        go.wait(LIMIT)
+        yield Rest(later(), tick=lambda: False)
+
+    before = threading.active_count()
+    jobs = [crew.start(stuck(), "stuck") for _ in range(2 * WORKERS)]
+    until(lambda: threading.active_count() > before + WORKERS + 1)
+    go.set()
+    until(lambda: threading.active_count() <= before + WORKERS + 1)
+    for job in jobs:
+        job.wake()
     assert all(job.done.wait(LIMIT) for job in jobs)
 
 
