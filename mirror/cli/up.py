@@ -296,7 +296,7 @@ def _run(
                 if pipeline in waiting and _is_drained(pipeline, targets):
                     del waiting[pipeline]
             # Where all are followed, there is little to look for.
-            seconds = 0.05 if news or begun else 0.5
+            seconds = 0.05 if news or begun else 2.0
             if begun and all(pipeline.error is not None for pipeline in waiting):
                 break
     return gave_up

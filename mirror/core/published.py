@@ -63,6 +63,9 @@ _MAGIC = b"mirrpos1"
 _FOLLOWS, _WAL, _MOVING, _SEALED, _IN_PHASES = 1, 2, 4, 8, 16
 _RECORD = struct.Struct("<8sIIQQQQQIIdQ16s")
 _SUM = struct.Struct("<I")
+_BEAT, _BEAT_OFFSET = struct.Struct("<Q"), 72
+#: Beats until the file is looked for, which may have been deleted.
+_BEATS_A_LOOK = 5
 #: Seconds between two looks of a reader at whether another file is at the path: a folder is deleted once in a year.
 LOOK_SECONDS = 0.01
 #: Reads of a file that a writer changes until it counts as damaged. One takes a microsecond, as a write does.
@@ -159,6 +162,7 @@ class Publisher:
         """What the file says; None: that nobody follows the source, or it is not known."""
         self._last = _nothing(self._run)
         self._next_beat = 0.0
+        self._beats = 0
         self.moving = False
         """Whether programs are being moved; said with the next position."""
         self._keep_seal()
@@ -208,6 +212,22 @@ class Publisher:
         )  # fmt: skip
         os.pwrite(self._descriptor, _seal(self._last), 0)
         self._published, self._next_beat = said, now + BEAT_SECONDS
+
+    def beat(self) -> bool:
+        """Say once more what was published last; False if that is to be published again. Raises ``OSError``."""
+        self._beats += 1
+        if self._published is None:
+            return False
+        if self._beats % _BEATS_A_LOOK == 0 and not os.fstat(self._descriptor).st_nlink:
+            self._next_beat = 0.0
+            return False
+        now = time.monotonic()
+        record = bytearray(self._last)
+        _BEAT.pack_into(record, _BEAT_OFFSET, int(now * 1e9))
+        self._last = bytes(record)
+        os.pwrite(self._descriptor, _seal(self._last), 0)
+        self._next_beat = now + BEAT_SECONDS
+        return True
 
     def say_moved(self, *, sealed: bool, source_id: int | None = None) -> None:
         """Say that programs were moved to Postgres, or back to the file; it is not followed now. Raises ``OSError``.

@@ -31,7 +31,7 @@ WORKERS = 16
 #: Seconds after which a turn counts as one that is stuck.
 STUCK_SECONDS = 0.5
 #: Seconds in which each source that rests is ticked once, and the parts in which that is done.
-TICK_SECONDS, TICK_PARTS = 1.0, 10
+TICK_SECONDS, TICK_PARTS = 1.0, 2
 #: Seconds after which a thread ends that has had nothing to do.
 _SPARE_SECONDS = 10.0
 
@@ -88,7 +88,6 @@ class Crew:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._work = threading.Condition(self._guard)
         self._ready: deque[Job] = deque()
         self._due: deque[Job] = deque()
         """To be ticked."""
@@ -97,7 +96,10 @@ class Crew:
         self._next_part = 0.0
         self._times: list[tuple[float, int, Job, Rest]] = []
         self._numbers = itertools.count()
-        self._workers = self._spare = self._living = 0
+        self._spare: list[threading.Lock] = []
+        """One for each thread that has nothing to do, released to call it. The last one is called first: so few threads
+        do what there is, and the others end."""
+        self._workers = self._living = 0
         self._running: dict[Job, float] = {}
         """Since when each is at work, on the monotonic clock."""
         self._closed = False
@@ -137,7 +139,8 @@ class Crew:
         """End the threads that have nothing to do; the others end with the turn that they are in."""
         with self._guard:
             self._closed = True
-            self._work.notify_all()
+            while self._spare:
+                self._spare.pop().release()
             self._ring_bell()
 
     # -- with the guard ----------------------------------------------------------------------------
@@ -149,11 +152,11 @@ class Crew:
 
     def _hire(self) -> None:
         """Have a thread take what is there; a new one, if none is spare and there may be more."""
-        if len(self._ready) + bool(self._due) > self._spare and self._workers < self._most_workers():
+        if self._spare:
+            self._spare.pop().release()
+        elif self._workers < self._most_workers():
             self._workers += 1
             threading.Thread(target=self._run, name="mirror worker", daemon=True).start()
-            return
-        self._work.notify()
 
     def _most_workers(self) -> int:
         before = time.monotonic() - STUCK_SECONDS
@@ -214,8 +217,8 @@ class Crew:
                     elif job.rest is rest and job.state is _State.TICKING:
                         job.woken = True
                 self._tick_some(now)
-                if self._ready or self._due:
-                    self._hire()
+                if (self._ready or self._due) and not self._spare:
+                    self._hire()  # there may be more now, as some are stuck
 
     def _next_look(self, now: float) -> float:
         due = [float("inf")]
@@ -259,37 +262,51 @@ class Crew:
 
     def _run(self) -> None:
         lower_priority()
-        while (job := self._next()) is not None:
-            with logger.contextualize(source=job.source):
-                if job.state is _State.TICKING:
-                    self._tick(job)
-                else:
+        call = threading.Lock()
+        call.acquire()
+        while (job := self._next(call)) is not None:
+            if job.state is _State.TICKING:
+                self._tick(job)
+            else:
+                with logger.contextualize(source=job.source):
                     self._turn(job)
 
-    def _next(self) -> Job | None:
-        """Wait for something to do; None: this thread is not needed."""
+    def _next(self, call: threading.Lock) -> Job | None:
+        """Wait for something to do; None: this thread is not needed. ``call``: its own, locked."""
         with self._guard:
             while True:
-                if self._ready:
-                    job = self._ready.popleft()
-                    job.state, job.thread = _State.RUNNING, threading.current_thread()
-                    self._running[job] = time.monotonic()
+                if (job := self._take()) is not None:
                     return job
-                while self._due:
-                    job = self._due.popleft()
-                    # It may have worked since, and rest otherwise.
-                    if job.state is _State.RESTING and job.rest is not None and job.rest.tick is not None:
-                        job.state = _State.TICKING
-                        self._running[job] = time.monotonic()
-                        return job
-                self._spare += 1
-                # What is waited for wakes one after the other: threads that others were stuck for would stay for ever.
-                needed = not self._closed and self._workers <= self._most_workers()
-                come = needed and self._work.wait(_SPARE_SECONDS)
-                self._spare -= 1
-                if not come and not self._ready and not self._due:
-                    self._workers -= 1
-                    return None
+                if self._closed or self._workers > self._most_workers():
+                    break
+                self._spare.append(call)
+                self._guard.release()
+                try:
+                    called = call.acquire(timeout=_SPARE_SECONDS)
+                finally:
+                    self._guard.acquire()
+                if not called and call in self._spare:
+                    self._spare.remove(call)
+                    break
+                if not called:
+                    call.acquire()  # it was called in this very moment
+            self._workers -= 1
+            return None
+
+    def _take(self) -> Job | None:
+        if self._ready:
+            job = self._ready.popleft()
+            job.state, job.thread = _State.RUNNING, threading.current_thread()
+            self._running[job] = time.monotonic()
+            return job
+        while self._due:
+            job = self._due.popleft()
+            # It may have worked since, and rest otherwise.
+            if job.state is _State.RESTING and job.rest is not None and job.rest.tick is not None:
+                job.state = _State.TICKING
+                self._running[job] = time.monotonic()
+                return job
+        return None
 
     def _turn(self, job: Job) -> None:
         try:
@@ -316,7 +333,7 @@ class Crew:
         try:
             wanted = rest.tick()
         except Exception:
-            logger.exception("{}: a look at it has failed", job.source)
+            logger.bind(source=job.source).exception("{}: a look at it has failed", job.source)
             wanted = True
         with self._guard:
             del self._running[job]

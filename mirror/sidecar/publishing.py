@@ -54,7 +54,13 @@ class Publishing:
 
     def beat(self) -> None:
         """Say that the mirror is there, of a source that rests; to be called every second."""
-        if self._sink is not None:
+        if self._sink is None:
+            return
+        try:
+            again = not self._publisher.beat()
+        except OSError:
+            again = True  # which logs it
+        if again:
             self._publish(self._sink)
 
     @property

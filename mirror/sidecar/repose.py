@@ -2,7 +2,7 @@
 
 A loop that has just done something keeps its thread for a moment: what comes next is done at once. Then it rests
 (:mod:`mirror.sidecar.crew`), and is woken by capture, by another thread's request, or by a second's tick that finds
-something out of order. After some quiet seconds nothing else wakes it but once a minute. If another source needs its
+something out of order. After some quiet seconds nothing else wakes it for ten minutes. If another source needs its
 session in Postgres, it rests on without one (:mod:`mirror.sidecar.seats`) until there is something to write.
 """
 
@@ -37,7 +37,9 @@ from mirror.sidecar.status import SourceStatus
 #: Seconds for which a loop keeps its thread after it has done something, at most, unless others wait for one.
 LINGER_SECONDS = 0.05
 #: Seconds after which it is woken by its ticks alone, and once in the second number of seconds; before: each second.
-QUIET_SECONDS, LOOK_SECONDS, SOON_SECONDS = 10.0, 60.0, 1.0
+QUIET_SECONDS, LOOK_SECONDS, SOON_SECONDS = 10.0, 600.0, 1.0
+#: Seconds between two looks, of a source that is woken by its ticks alone, at its folder and its name.
+SURVEY_SECONDS = 5.0
 #: Seconds between two tries to keep the lock of a paused source.
 LOCK_SECONDS = 2.0
 
@@ -78,7 +80,7 @@ class Repose:
         self._ring = mailbox.wake
         """By this, others know the loop."""
         self._moved_at = self._seated_at = 0.0
-        self._ticks = 0
+        self._next_survey = 0.0
         self.kept: int | None = None
         """The number of the source, while the keeper has its lock."""
 
@@ -164,14 +166,14 @@ class Repose:
 
     def _tick(self) -> bool:
         """Say that the mirror is there; True if the loop has to look."""
-        self._folder.seen_at = time.monotonic()
+        self._folder.seen_at = now = time.monotonic()
         self._status.caught_up_at = time.time()
         self._publishing.beat()
-        self._ticks += 1
         if self.stopping.is_set() or self._lost():
             return True
-        if self._ticks % 2:
+        if now < self._next_survey:
             return False
+        self._next_survey = now + SURVEY_SECONDS
         return not (self._folder.is_whole(self._needed()) and self._source.is_settled())
 
     def _lost(self) -> bool:

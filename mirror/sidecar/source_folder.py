@@ -20,6 +20,8 @@ from mirror.core.status import ChangesReport
 
 #: Seconds between two checks that nothing has been deleted.
 CHECK_INTERVAL = 0.5
+#: Seconds after which a folder cannot have changed any more without another time of change.
+_SETTLED_SECONDS = 1.0
 #: Errors that only a disk gives. The descriptors that a source's loop writes to are all in the state directory.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE)
 
@@ -81,7 +83,7 @@ class SourceFolder:
 
     def __init__(self, folder: Path, source: Path) -> None:
         """Make and lock it; raises ``StateError`` at once if another mirror has it."""
-        self.folder = folder
+        self.folder, self._spool = folder, folder / "spool"
         self.served: Callable[[], bool] = lambda: True
         """Returns whether our control socket is in its place."""
         self.serve: Callable[[], None] = lambda: None
@@ -89,6 +91,8 @@ class SourceFolder:
         self._lock = SourceLock(folder, source)
         self._lost = self._released = False
         self._next_check = 0.0
+        self._whole: tuple[object, ...] | None = None
+        """The stamps of the folders when everything was there, and the segments that had to be; None: not known."""
         self.seen_at = time.monotonic()
         """When the source's loop came by last, on the monotonic clock."""
 
@@ -118,13 +122,25 @@ class SourceFolder:
 
     def is_whole(self, needed: range) -> bool:
         """Whether everything is there, and is ours. ``needed``: as for :meth:`check_now_and_then`, the numbers."""
-        if self._lost or not self._lock.intact or not self.served():
+        if self._lost or not self.served():
             return False
-        return set(needed) <= set(segments(self.folder / "spool"))
+        try:
+            stamps = [(at.st_dev, at.st_ino, at.st_mtime_ns) for at in map(os.stat, (self.folder, self._spool))]
+        except OSError:
+            return False
+        if (whole := (*stamps, needed)) == self._whole:
+            return True
+        # What was changed after that has another time of change, unless that is of this very moment.
+        settled = max(stamp[2] for stamp in stamps) < (time.time() - _SETTLED_SECONDS) * 1e9
+        if not self._lock.intact or not set(needed) <= set(segments(self._spool)):
+            return False
+        self._whole = whole if settled else None
+        return True
 
     def renew(self) -> None:
         """Make the folder again and lock it; raises ``StateError``, also if another mirror has it now."""
         self._lock.renew()
+        self._whole = None
         self.serve()
         self._lost = False
 

@@ -112,6 +112,26 @@ def test_a_deleted_folder_that_is_made_again(folder: Path) -> None:
     reader.close()
 
 
+def test_a_beat_changes_nothing_else(folder: Path) -> None:
+    publisher, reader = Publisher(folder), PublishedReader(folder)
+    assert not publisher.beat(), "nothing was published"
+    publisher.publish(1, 1, LINEAGE, at(1), wal=True)
+    first = published(reader)
+    assert publisher.beat()
+    second = published(reader)
+    assert second.beat > first.beat and second._replace(beat=first.beat) == first
+    publisher.withdraw()
+    assert not publisher.beat() and not published(reader).following
+    publisher.publish(1, 1, LINEAGE, at(2), wal=True)
+    (folder / POSITION_FILE).unlink()
+    assert not all(publisher.beat() for _ in range(5)), "it sees that the file was deleted"
+    publisher.publish(1, 1, LINEAGE, at(2), wal=True)
+    until(lambda: reader.read() is not None)
+    assert published(reader).position == at(2)
+    publisher.close()
+    reader.close()
+
+
 def test_a_mirror_that_was_killed_falls_silent() -> None:
     found = Published(True, True, 1, 1, 1, 1, 1, 1, 1, 1, 1.0, 1000.0, LINEAGE)
     assert not found.is_silent(1000.0) and not found.is_silent(1000.0 + SILENT_SECONDS - 0.1)
