@@ -21,6 +21,10 @@ from mirror.sidecar.status import next_steps
 from mirror.sidecar.supervisor import Supervisor
 from mirror.sidecar.webhook import Alerts
 
+#: Sources of which what only programs write to Postgres is counted anew each time that somebody looks at all of them:
+#: that takes some queries for each.
+MOST_REFRESHED = 20
+
 
 @contextmanager
 def serving(settings: Settings, supervisor: Supervisor, changes: Changes | None) -> Iterator[StatusServer | None]:
@@ -80,13 +84,14 @@ def looks_of(settings: Settings, supervisor: Supervisor, changes: Changes | None
 
     def watched() -> list[Watched]:
         running = {pipeline.status.source: pipeline for pipeline in supervisor.pipelines}
+        for each in sorted(running.values(), key=lambda each: each.status.reads_due_at)[:MOST_REFRESHED]:
+            each.requests.refresh()
         found = []
         for source in supervisor.sources:
             folder = source_folder(settings.state_dir, source)
             if (pipeline := running.get(str(source))) is None:
                 report = status_of(source, settings)
             else:
-                pipeline.requests.refresh()
                 report = report_of(settings, pipeline)
             found.append(Watched(report, folder))
         return found

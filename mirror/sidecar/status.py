@@ -289,8 +289,13 @@ class SourceStatus:
         self._next_look = ended + max(LOOK_SECONDS, (ended - began) / LOOK_SHARE)  # nothing is applied meanwhile
 
     @property
+    def reads_due_at(self) -> float:
+        """When :meth:`looks_at_reads` looks next, on the monotonic clock."""
+        return self._next_look
+
+    @property
     def reads_are_due(self) -> bool:
-        """Whether :meth:`looks_at_reads` would look."""
+        """Whether it would look now."""
         return time.monotonic() >= self._next_look
 
     def look_at_reads(self) -> None:

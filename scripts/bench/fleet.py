@@ -32,7 +32,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--sources", type=int, nargs="+", default=[1, 10, 100, 500], help="numbers of sources")
     made.add_argument("--idle", type=float, default=30.0, help="seconds for which the idle mirror is watched")
-    made.add_argument("--rest", type=float, default=10.0, help="seconds of rest before that")
+    made.add_argument("--rest", type=float, default=20.0, help="seconds of rest before that")
     made.add_argument("--commits", type=int, default=500, help="commits of one source that are timed")
     made.add_argument("--firsts", type=int, default=20, help="sources of which the first commit after a rest is timed")
     options = made.parse_args()
