@@ -42,7 +42,7 @@ class Rereading:
         self._flags = [given[name] for name in ("sources", "postgres", "state_dir", "schema", "config")]
         self._listed = set(settings.sources) if not given["sources"] and _lists_sources(settings) else None
         """The sources that mirror.json lists, where the mirror goes by that; None: it does not."""
-        self._seen = self._stamps()
+        self._seen = self._looked = self._stamps()
         self._next_look = 0.0
         self._said: list[str] = []
 
@@ -50,12 +50,13 @@ class Rereading:
         return [_stamp(file.path) for file in self._settings.files]
 
     def is_due(self) -> bool:
-        """Whether a file has changed; looks once a second."""
+        """Whether a file has changed, and is written no more; looks once a second."""
         now = time.monotonic()
         if now < self._next_look:
             return False
         self._next_look = now + LOOK_SECONDS
-        return self._stamps() != self._seen
+        before, self._looked = self._looked, self._stamps()
+        return self._looked != self._seen and self._looked == before
 
     def read(self, *, asked: bool) -> list[str]:
         """Add and remove sources as mirror.json lists them now, and log what else is new: a mirror that runs keeps what

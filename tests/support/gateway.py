@@ -41,6 +41,7 @@ class Gateway:
         foreign = ("ARGENT_", "CLAWDBOT_", "MIRROR_", "PG")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self._killed = False
+        self._has_sidecar = True  # or may have
         self._process = subprocess.Popen(
             [sys.executable, str(_PROGRAM), driver],
             stdin=subprocess.PIPE,
@@ -77,6 +78,8 @@ class Gateway:
         self.do(f"import mirror\nm = mirror.enable_mirror({arguments}, sidecar={sidecar!r})")
         if sidecar != "none":
             self.await_following()
+        else:
+            self._has_sidecar = False  # the mirror that runs is the test's
 
     def await_following(self) -> None:
         with self.control() as client:
@@ -151,4 +154,5 @@ class Gateway:
                 self.check()
         finally:
             self.kill() if kind is not None else self.close()
-            self.stop_sidecar()
+            if self._has_sidecar:
+                self.stop_sidecar()
