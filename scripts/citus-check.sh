@@ -60,7 +60,7 @@ schema=citus_check_$$
 # Whoever lists the processes shall see no password. Tests' settings of a mirror are none of its business.
 export ARGENT_PG_URL=$dsn MIRROR_CONFIG=$place/mirror.json
 unset MIRROR_STATE_DIR PG_URL
-printf '{}\n' >"$MIRROR_CONFIG"
+printf '{"changes": {"log": 100000}}\n' >"$MIRROR_CONFIG"
 
 # sql STATEMENTS: as the tables' owner; prints rows without a frame. They are read from a pipe, and run in autocommit.
 sql() {
@@ -149,6 +149,8 @@ end() {
         DROP SCHEMA IF EXISTS $schema CASCADE;
         DO \$\$ BEGIN
             IF to_regclass('mirror.sources') IS NOT NULL THEN
+                DELETE FROM mirror.changes c USING mirror.sources s
+                      WHERE s.source_id = c.source_id AND s.schema_name = '$schema';
                 DELETE FROM mirror.sources WHERE schema_name = '$schema';
                 DELETE FROM mirror.profile_migrations WHERE schema_name = '$schema';
                 DELETE FROM mirror.vector_dimensions WHERE schema_name = '$schema';
@@ -310,4 +312,13 @@ expect "an agent cannot change rows of another" "$(as_agent ada "
 expect "search by words" "$(as_agent bob "SELECT id FROM search_memories('black', p_limit => 5)")" item-7
 expect "search by words and nearness" "$(as_agent bob "SELECT id FROM search_memories('black', '[3,2,1]', 1, 'own')")" item-7
 say "ok  row security and search, on the nodes"
+
+# ---------------------------------------------------------------------------------------------- change feed
+
+expect "stores of which the last change that is logged is the one that was applied last" "$(sql "
+    SELECT count(*) FROM mirror.sources s
+     WHERE s.schema_name = '$schema'
+       AND (s.generation, s.frame) = (SELECT c.generation, c.frame FROM mirror.changes c
+                                       WHERE c.source_id = s.source_id ORDER BY 1 DESC, 2 DESC LIMIT 1)")" 2
+say "ok  the log of changes, in the same transactions"
 say "all of it holds"
