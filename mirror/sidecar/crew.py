@@ -32,6 +32,8 @@ WORKERS = 16
 STUCK_SECONDS = 0.5
 #: Seconds in which each source that rests is ticked once, and the parts in which that is done.
 TICK_SECONDS, TICK_PARTS = 1.0, 2
+#: Seconds after which a rest ends of which not everything can be watched.
+BLIND_SECONDS = 1.0
 #: Seconds after which a thread ends that has had nothing to do.
 _SPARE_SECONDS = 10.0
 
@@ -180,14 +182,20 @@ class Crew:
             self._enqueue(job)
             return
         job.state, job.rest = _State.RESTING, rest
+        until = rest.until
         for each in rest.on:
             if (number := each.fileno()) >= 0:
-                self._selector.register(number, selectors.EVENT_READ, job)
-                job.watched.append(number)
+                try:
+                    self._selector.register(number, selectors.EVENT_READ, job)
+                except OSError as error:  # the system has no room for more
+                    until = min(until, time.monotonic() + BLIND_SECONDS)
+                    logger.debug("{}: it looks once a second itself: {}", job.source, error)
+                else:
+                    job.watched.append(number)
         if rest.tick is not None:
             self._round[job] = None
-        heapq.heappush(self._times, (rest.until, next(self._numbers), job, rest))
-        if rest.until < self._watches_until or rest.tick is not None:
+        heapq.heappush(self._times, (until, next(self._numbers), job, rest))
+        if until < self._watches_until or rest.tick is not None:
             self._ring_bell()
 
     def _ring_bell(self) -> None:

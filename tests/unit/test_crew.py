@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,18 @@ def test_a_loop_rests_until_a_descriptor_is_readable(crew: Crew) -> None:
     assert job.done.wait(LIMIT) and heard == [b"!"]
     bell.close()
     ring.close()
+
+
+def test_a_descriptor_that_cannot_be_watched(crew: Crew, folder: Path) -> None:
+    """As when the system has no room for more: the rest ends soon by itself. Here it is a file's, which is none of
+    those that can be waited for.
+    """
+    with (folder / "file").open("w") as file:
+
+        def loop() -> Iterator[Rest]:
+            yield Rest(later(), (file,))
+
+        assert crew.start(loop(), "one").done.wait(LIMIT)
 
 
 def test_it_is_woken_when_it_is_time_by_a_call_and_by_its_tick(crew: Crew) -> None:
