@@ -12,11 +12,10 @@ import click
 import json5
 
 from mirror.cli.options import agent_and_profile, common, help_end, json_option
-from mirror.core.config.json_edit import with_values
+from mirror.core.config.json_edit import rewrite, with_values
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.control import ControlClient
 from mirror.core.errors import ConfigError, ControlError, NotRunningError, StateError
-from mirror.core.files import write_atomically
 from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.source_settings import remember_paused
 from mirror.core.status import Phase
@@ -178,57 +177,63 @@ def _require_sources(settings: Settings) -> None:
 
 def _unknown(settings: Settings, source: Path) -> ConfigError:
     place, step = str(settings.state_dir), "`mirror status` lists the sources"
-    detail = f"{source} was never mirrored with this state directory"
+    detail = f"{source} is not mirrored with this state directory"
     return ConfigError("find the sources", place, detail, next_step=step)
 
 
 # -- mirror.json -----------------------------------------------------------------------------------------
 
 
-def _listing(settings: Settings) -> tuple[Path, str, list[Any]] | None:
-    """The file that lists sources, its text and its list; None: none does."""
+def _listing(settings: Settings) -> Path | None:
+    """The file that lists sources; None: none does."""
     for file in settings.files:
         if file.name == "mirror.json" and file.exists:
             try:
                 text = file.path.read_text(encoding="utf-8")
             except OSError as error:
                 raise ConfigError("read the configuration", str(file.path), error.strerror or str(error)) from error
-            found = json5.loads(text).get("sources")
-            return (file.path, text, found) if found else None
+            return file.path if "sources" in json5.loads(text) else None
     return None
 
 
 def _list(settings: Settings, source: Path, entry: dict[str, str | None]) -> bool:
     """Add a source to mirror.json, if that lists sources; returns whether it lists it now."""
-    if (listing := _listing(settings)) is None:
+    if (path := _listing(settings)) is None:
         return False
-    path, text, listed = listing
-    if source not in (_path_of(each, path) for each in listed):
-        said = {name: value for name, value in entry.items() if value is not None}
-        _write(path, text, [*listed, {"path": str(source), **said} if said else str(source)])
+    said = {name: value for name, value in entry.items() if value is not None}
+
+    def with_it(listed: list[Any]) -> list[Any]:
+        if source in (_path_of(each, path) for each in listed):
+            return listed
+        return [*listed, {"path": str(source), **said} if said else str(source)]
+
+    _change(path, with_it)
     return True
 
 
 def _unlist(settings: Settings, source: Path) -> bool:
     """Take a source out of mirror.json; returns whether it was there."""
-    if (listing := _listing(settings)) is None:
-        return False
-    path, text, listed = listing
-    left = [each for each in listed if _path_of(each, path) != source]
-    if len(left) < len(listed):
-        _write(path, text, left)
-    return len(left) < len(listed)
+    path = _listing(settings)
+    return path is not None and _change(path, lambda listed: [e for e in listed if _path_of(e, path) != source])
 
 
 def _path_of(entry: Any, file: Path) -> Path:
     return resolve(file.parent / Path(entry if isinstance(entry, str) else entry["path"]).expanduser())
 
 
-def _write(path: Path, text: str, listed: list[Any]) -> None:
+def _change(path: Path, change: Callable[[list[Any]], list[Any]]) -> bool:
+    """Change the list of sources; returns whether it is another one now. Raises ``ConfigError``."""
+
+    def changed(text: str) -> str:
+        before = json5.loads(text).get("sources") or []
+        after = change(before)
+        return text if after == before else with_values(text, {("sources",): after})
+
     try:
-        write_atomically(path.resolve(), with_values(text, {("sources",): listed}).encode(), durable=True)
-    except OSError as error:
-        raise ConfigError("change the configuration", str(path), error.strerror or str(error)) from error
+        return rewrite(path, changed)
+    except (OSError, ValueError) as error:
+        detail = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise ConfigError("change the configuration", str(path), detail) from error
 
 
 # -- output ----------------------------------------------------------------------------------------------

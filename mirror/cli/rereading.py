@@ -89,8 +89,11 @@ class Rereading:
 
     def _follow_list(self, now: Settings) -> bool:
         """Add and remove sources; returns whether there were any."""
-        if self._listed is None or not _lists_sources(now):
+        if self._listed is None:
             return False
+        if not _lists_sources(now):
+            logger.warning("the configuration was read again: it lists no source; those that are mirrored go on")
+            return True
         listed = set(now.sources)
         added, gone = listed - self._listed, self._listed - listed
         entries = {each.path: each for each in now.configured}
@@ -102,7 +105,7 @@ class Rereading:
             try:
                 if source in gone:
                     if source in self._mirror.sources:
-                        self._mirror.remove(source)
+                        self._mirror.remove(source, 0.0)
                     self._listed.discard(source)
                 else:
                     entry = entries[source]

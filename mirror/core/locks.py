@@ -19,6 +19,9 @@ Spool lock: F, ``lock`` in the spool's folder (``capture/spool.py``)
     Protects the segments: one process appends. Taken by the capture process, from opening a spool until closing it; it
     tries for 5 s, then reports ``StateError`` and tries again. Holder killed: the next capture process takes it and
     cuts off what follows the last whole commit. The reader takes no lock.
+Configuration: an ``flock`` of the folder in which ``mirror.json`` is (``core/config/json_edit.py``)
+    Protects reading, changing and replacing that file: by ``mirror add`` and ``remove``, and by a move that flips its
+    flags. Taken, with waiting, for these milliseconds. Holder killed: the file is the old one, or the new one.
 Embedded server: a *shared* ``flock`` on ``postgres.lock`` in the state directory (``postgres/embedded.py``)
     Protects a running server from being stopped. Taken by every process that uses the server, for as long as it does.
     A process that ends tries to turn it into an exclusive one: if that succeeds it was the last, and stops the server

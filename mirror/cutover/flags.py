@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mirror.core.config.json_edit import with_values
+from mirror.core.config.json_edit import rewrite, with_values
 from mirror.core.config.settings import Settings
 from mirror.core.errors import ConfigError
-from mirror.core.files import write_atomically
 
 #: By phase: what the configuration says.
 FLAGS: Mapping[int, Mapping[str, Any]] = {
@@ -79,18 +78,12 @@ def write(settings: Settings, phase: int) -> str:
     if path is None:
         return "there is no configuration to change"
     try:
-        path = path.resolve(strict=True)
-        before = path.read_text(encoding="utf-8")
-        after = with_values(before, _values(phase))
-        if after != before:
-            mode = path.stat().st_mode
-            write_atomically(path, after.encode(), durable=True)
-            path.chmod(mode & 0o777)
+        rewrite(path, lambda text: with_values(text, _values(phase)))
     except (OSError, ValueError) as error:
         raise ConfigError(
             "write the phase", str(path), str(error), next_step=f"set yourself: {_said(phase)}"
         ) from error
-    return str(path)
+    return str(path.resolve())
 
 
 def _values(phase: int) -> dict[tuple[str, ...], Any]:

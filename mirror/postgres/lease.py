@@ -13,7 +13,8 @@ import shlex
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
@@ -128,14 +129,22 @@ def _await(conn: Conn, hand: tuple[str, str], keys: tuple[str, str]) -> bool:
 
 def wait_for(conn: Conn, keys: tuple[str, str]) -> bool:
     """Wait for an advisory lock, for a moment; whether it was given."""
-    conn.execute(f"SET lock_timeout = '{_AWAIT_MS}ms'")
     try:
-        conn.execute("SELECT pg_advisory_lock($1::int, $2::int)", keys)
+        with impatient(conn):
+            conn.execute("SELECT pg_advisory_lock($1::int, $2::int)", keys)
     except psycopg.errors.LockNotAvailable:
         return False
+    return True
+
+
+@contextmanager
+def impatient(conn: Conn) -> Iterator[None]:
+    """Statements of the block wait for a lock only for a moment; then they raise ``LockNotAvailable``."""
+    conn.execute(f"SET lock_timeout = '{_AWAIT_MS}ms'")
+    try:
+        yield
     finally:
         conn.execute("SET lock_timeout = 0")
-    return True
 
 
 def _text(value: object) -> str | None:

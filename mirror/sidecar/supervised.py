@@ -267,7 +267,7 @@ class SupervisedSource:
 
     def _is_served(self) -> bool:
         with self._guard:
-            return self._server is not None and self._server.intact
+            return self._stopping or (self._server is not None and self._server.intact)
 
     def _serve(self, pipeline: Pipeline) -> None:
         """Make the pipeline's control socket, unless it is there. Raises ``ControlError``."""

@@ -33,8 +33,8 @@ from mirror.sidecar.supervised import SupervisedSource
 SPOOL_LIMIT = 4 << 30
 #: Bytes. Room is made by a save, which is due only after some segments: half of a full spool must be more than those.
 LEAST_SPOOL_LIMIT = 2 * (SAVE_SEGMENTS + 2) * SEGMENT_BYTES
-#: Seconds that the end of one source may take, which is waited for.
-REMOVE_SECONDS = 20.0
+#: Seconds that the end of one source may take, which is waited for; and of one that has failed.
+REMOVE_SECONDS, FAILED_SECONDS = 20.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ class Supervisor:
         self._guard = threading.Lock()
         """Locked to change which sources there are."""
         self._started = self._stopped = False
+        self._leaving: list[SupervisedSource] = []
+        """Sources that were removed, and may not have ended yet."""
         self._sources = [
             self._source(
                 source,
@@ -187,37 +189,62 @@ class Supervisor:
         """Go on with a source, as after a restart. Raises ``StateError``."""
         self._find(source).pause(paused=False)
 
-    def remove(self, source: Path) -> None:
-        """End the mirror of a source, for good; its tables and its folder stay as they are. Raises ``MirrorError``."""
+    def remove(self, source: Path, seconds: float = REMOVE_SECONDS) -> None:
+        """End the mirror of a source, for good; its tables and its folder stay as they are. Raises ``StateError``.
+
+        Waits up to ``seconds`` for its end. If it waits for an answer of Postgres, it ends after that.
+        """
         with self._guard:
             found = self._find(source)
             found.remove()
-            if not found.join(REMOVE_SECONDS):
-                detail = "it waits for an answer of Postgres, and ends after that"
-                raise ControlError("end the mirror of a source", str(source), detail, retryable=True)
-            self._sources = [each for each in self._sources if each is not found]
-            self.schemas.pop(source, None)
-        logger.info("{}: it is mirrored no more; its tables stay as they are", source.name)
+            self._leave(found)
+        log = logger.bind(source=str(source))
+        if found.join(seconds):
+            log.info("{}: it is mirrored no more; its tables stay as they are", source.name)
+        else:
+            log.info("{}: it is mirrored no more as soon as what is under way has ended", source.name)
+
+    def _leave(self, source: SupervisedSource) -> None:
+        """With the guard: it was asked to end, and is none of the sources any more."""
+        self._sources = [each for each in self._sources if each is not source]
+        self._leaving = [*(each for each in self._leaving if not each.join(0.0)), source]
+        self.schemas.pop(source.task.database, None)
 
     def add(self, request: Add) -> None:
-        """Mirror another source, too; nothing is done if it is mirrored. Raises its ``MirrorError`` if it cannot begin,
-        and ``ControlError`` while the mirror ends.
+        """Mirror another source, too; nothing is done if it is mirrored, and one that has failed begins again.
+
+        Raises its ``MirrorError`` if it cannot begin, and ``ControlError`` while the mirror ends.
         """
         source = resolve(request.path)
         with self._guard:
             if self._stopped or not self._started:
                 raise ControlError("mirror another source", str(source), "the mirror ends, or just begins")
-            if source in self.sources:
+            known = next((each for each in self._sources if each.task.database == source), None)
+            if known is not None and known.working:
+                schema = self.schemas.get(source)
+                if request.schema not in (None, schema):
+                    detail = f"it is mirrored into the schema {schema}"
+                    raise ConfigError(
+                        "mirror another source", str(source), detail, next_step="`mirror remove` it first"
+                    )
                 return
+            if known is not None:
+                known.stop()
+                if not known.join(FAILED_SECONDS):
+                    raise ControlError("mirror another source", str(source), "it has not ended yet", retryable=True)
             schema = request.schema or self._settings.schema
             schema_of = self._settings.schema_of if request.schema is None else None
             made = self._source(source, schema, request.agent, request.profile, schema_of, first=False)
             made.open()
-            if made.error is not None:
+            if made.error is not None and known is None:
                 raise made.error
+            if known is not None:
+                self._leave(known)
             made.start(self._crew)
             self._sources = [*self._sources, made]
-        logger.info("{}: it is mirrored, too", source.name)
+            if made.error is not None:
+                raise made.error
+        logger.bind(source=str(source)).info("{}: it is mirrored, too", source.name)
 
     # -- all of them -------------------------------------------------------------------------------
 
@@ -277,11 +304,12 @@ class Supervisor:
         """
         with self._guard:
             self._stopped = True
-        for source in self._sources:
+            sources = [*self._sources, *self._leaving]
+        for source in sources:
             source.stop()
         deadline = time.monotonic() + timeout
-        ended = [source.join(max(0.0, deadline - time.monotonic())) for source in self._sources]
-        for source in self._sources:
+        ended = [source.join(max(0.0, deadline - time.monotonic())) for source in sources]
+        for source in sources:
             source.stop_serving()
         self._crew.close()
         self._capture.stop()

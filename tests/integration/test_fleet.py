@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -12,10 +14,14 @@ import pytest
 
 from mirror.core.errors import PausedError, StateError
 from mirror.core.folders import known_sources, resolve
+from mirror.postgres import keeper
+from mirror.postgres.profiles import PROFILES
+from mirror.postgres.sink import Sink
 from mirror.sidecar.crew import WORKERS
 from mirror.sidecar.seats import MOST_SESSIONS
 from tests.support.commands import CommandLine, stop
 from tests.support.mirrors import MirrorProcess
+from tests.support.proxy import Proxy
 from tests.support.source import Writer
 from tests.support.waiting import LIMIT, until
 
@@ -144,6 +150,51 @@ def test_a_second_mirror_is_refused_whoever_has_the_lock(
     assert second.log.read_text().count("another mirror holds it") >= number
 
 
+def test_one_that_cannot_hand_its_lock_over_holds_up_no_other(
+    writers: Callable[[int], list[Writer]], make_mirror: Make, folder: Path, dsn: str
+) -> None:
+    """Its row in mirror.sources is locked while it rests with a session that others want."""
+    number = MOST_SESSIONS + 6
+    made = writers(number)
+    mirror = make_mirror(*(folder / f"s{at}.db" for at in range(number)))
+    mirror.start()
+    mirror.wait_applied()
+    with psycopg.connect(dsn, autocommit=True) as conn, psycopg.connect(dsn) as other:
+        insert(made[0], 0, "second")
+        until(lambda: has(conn, 0, "second"))
+        other.execute("SELECT 1 FROM mirror.sources WHERE path = %s FOR UPDATE", (str(resolve(folder / "s0.db")),))
+        for turn in range(3):  # each wants more sessions than there are others
+            for at in range(1, number):
+                insert(made[at], at, f"turn {turn}")
+            for at in range(1, number):
+                until(lambda at=at, turn=turn: has(conn, at, f"turn {turn}"))  # type: ignore[misc]
+        other.rollback()
+
+
+def test_a_session_that_keeps_locks_and_does_not_answer(
+    writers: Callable[[int], list[Writer]], make_mirror: Make, folder: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is cut, and who waits for it goes on; it keeps nothing any more."""
+    writers(1)
+    mirror = make_mirror(folder / "s0.db")
+    mirror.start()
+    mirror.wait_applied()
+    mirror.stop()
+    monkeypatch.setattr(keeper, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.01)
+    with Proxy(dsn) as way:
+        path = str(resolve(folder / "s0.db"))
+        sink = Sink.open(dsn, path, "public", PROFILES)
+        kept = keeper.Keeper(way.dsn)
+        assert sink.rest(kept) and kept.keeps(sink.source_id)
+        way.hang()
+        dropping = threading.Thread(target=kept.drop, args=(sink.source_id,))
+        dropping.start()
+        way.swallowed.wait(LIMIT)
+        until(lambda: not kept.keeps(sink.source_id) and not dropping.is_alive())
+        kept.close()
+
+
 # -- paused --------------------------------------------------------------------------------------------
 
 
@@ -228,9 +279,59 @@ def test_added_and_removed(cli: CommandLine, writers: Callable[[int], list[Write
         assert has(conn, 0, "second")
     for source in sources:
         assert cli.run("parity", source).code == 0
-    assert "was never mirrored" in cli.run("pause", folder / "none.db").error
+    assert "is not mirrored" in cli.run("pause", folder / "none.db").error
     stop(process)
     assert "no mirror runs" in cli.run("add", sources[0]).error
+
+
+def test_removed_while_its_table_is_locked(
+    cli: CommandLine, writers: Callable[[int], list[Writer]], folder: Path, dsn: str
+) -> None:
+    """It is none of the sources from then on; it can be added again when what was under way has ended."""
+    made = writers(2)
+    sources = [folder / "s0.db", folder / "s1.db"]
+    process = cli.start("up", *sources)
+    for source in sources:
+        assert cli.run("wait", source, "--timeout", 60).code == 0
+    with psycopg.connect(dsn) as other, psycopg.connect(dsn, autocommit=True) as conn:
+        other.execute("LOCK TABLE item_0 IN ACCESS EXCLUSIVE MODE")
+        insert(made[0], 0, "second")
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'item_0'::regclass"
+        until(lambda: conn.execute(waiting).fetchone() is not None)
+        assert cli.run("remove", sources[0]).code == 0
+        assert cli.run("add", sources[0]).code == 2, "it has its folder still"
+        other.rollback()
+        until(lambda: cli.run("add", sources[0]).code == 0)
+        insert(made[0], 0, "third")
+        until(lambda: has(conn, 0, "third"))
+        assert has(conn, 0, "second")
+    for source in sources:
+        assert cli.run("parity", source).code == 0
+    assert "is mirrored into the schema public" in cli.run("add", sources[0], "--schema", "another").error
+    stop(process)
+
+
+def test_many_commands_at_once(cli: CommandLine, writers: Callable[[int], list[Writer]], folder: Path) -> None:
+    """Each changes mirror.json as the one before has left it, and leaves its rights."""
+    number = 6
+    writers(number)
+    config = folder / "mirror.json"
+    config.write_text('{"sources": []}')
+    config.chmod(0o644)
+    sources = [folder / f"s{at}.db" for at in range(number)]
+
+    def listed() -> set[Path]:
+        return {
+            resolve(Path(each if isinstance(each, str) else each["path"]))
+            for each in json.loads(config.read_text())["sources"]
+        }
+
+    for command, wanted in (("add", set(map(resolve, sources))), ("remove", set())):
+        with ThreadPoolExecutor(number) as pool:
+            done = list(pool.map(lambda source, command=command: cli.run(command, source, "--config", config), sources))  # type: ignore[misc]
+        assert [each.code for each in done] == [0] * number, done
+        assert listed() == wanted
+    assert config.stat().st_mode & 0o777 == 0o644
 
 
 def test_by_an_edit_of_mirror_json(cli: CommandLine, writers: Callable[[int], list[Writer]], folder: Path) -> None:

@@ -5,17 +5,43 @@ JSON5 (https://spec.json5.org) is JSON with comments, trailing commas, names wit
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import json5
 
+from mirror.core.files import write_atomically
+
 _SPACE = re.compile(r"(?:\s|﻿|//[^\n\r\u2028\u2029]*|/\*.*?\*/)*", re.DOTALL)
 _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
 _WORD = re.compile(r"[^\s,:{}\[\]\"'/]+")
+
+
+def rewrite(path: Path, change: Callable[[str], str]) -> bool:
+    """Replace the text of a file by what ``change`` makes of it; returns whether it differs. Its rights stay.
+
+    One at a time, also of several processes: each changes what the one before has left (the lock "Configuration" of
+    :mod:`mirror.core.locks`). Raises ``OSError``, ``ValueError``, and what ``change`` raises; nothing is changed then.
+    """
+    path = path.resolve(strict=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        before = path.read_text(encoding="utf-8")
+        if (after := change(before)) == before:
+            return False
+        mode = path.stat().st_mode
+        write_atomically(path, after.encode(), durable=True)
+        path.chmod(mode & 0o777)
+        return True
+    finally:
+        os.close(folder)
 
 
 @dataclass(slots=True)
