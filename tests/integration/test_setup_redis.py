@@ -17,7 +17,6 @@ from tests.support.setups import NOBODY, Setup, files, free_port, listening
 from tests.support.stubs import Stubs
 from tests.support.waiting import until
 
-
 #: The program of Debian's package.
 PACKAGED = "/usr/bin/redis-server"
 
