@@ -201,12 +201,19 @@ def test_the_change_feed_works(
             assert client.config_get("protected-mode") == {"protected-mode": "no"}, "it answers its own container alone"
             cli = CommandLine(folder, dsn)
             with client, cli.up():
-                assert json.loads(cli.run("status", "--json").out)["redis"]["state"] == "ok"
+                seen = until(lambda: redis_in_status(cli))
+                assert (seen["policy"], seen["append_only"], seen["next_step"]) == ("noeviction", True, ""), seen
                 writer.run("INSERT INTO notes VALUES (1)")
                 assert cli.run("wait").code == 0
                 until(lambda: client.xlen(f"stream:changes:{database.resolve()}"))
         finally:
             server.terminate()
+
+
+def redis_in_status(cli: CommandLine) -> dict[str, Any] | None:
+    """Once it has answered."""
+    found = json.loads(cli.run("status", "--json").out)["redis"]
+    return dict(found) if found and found["ping_seconds"] is not None else None
 
 
 def answers(client: redis.Redis) -> bool:
