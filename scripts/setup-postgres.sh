@@ -2,7 +2,7 @@
 # A Postgres of its own for the mirror: see --help.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=scripts/setup-common.sh
+# shellcheck source-path=SCRIPTDIR source=setup-common.sh
 source "$here/setup-common.sh"
 
 usage() {
@@ -60,6 +60,7 @@ mark="mirror.made_by"
 archive_lacks() {
     local found="" id=""
     if [[ -r /etc/os-release ]]; then
+        # shellcheck source=/dev/null # it is another file on each system
         id=$(. /etc/os-release && printf '%s' "${PRETTY_NAME-}")
     fi
     if [[ $id == *"Linux 12"* ]]; then

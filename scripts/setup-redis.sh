@@ -2,7 +2,7 @@
 # A Redis or Valkey of its own for the mirror: see --help.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=scripts/setup-common.sh
+# shellcheck source-path=SCRIPTDIR source=setup-common.sh
 source "$here/setup-common.sh"
 
 usage() {
@@ -77,11 +77,15 @@ find_server() {
     command -v valkey-server || command -v redis-server || true
 }
 
+# In a dry run: the program and the user that the package would have brought; empty if none is to be installed.
+coming_server="" coming_user=""
+
 install_server() {
     local system package
     system=$(system "install Redis or Valkey there, and run this again")
     if [[ $system == brew ]]; then
         run brew install valkey
+        coming_server=$(brew --prefix)/bin/valkey-server
         return
     fi
     as_root apt-get update -q
@@ -89,8 +93,12 @@ install_server() {
     if is_offered valkey-server; then
         package=valkey-server
     fi
-    is_offered "$package" || fail "no archive that apt knows has valkey-server or redis-server"
+    if ! is_offered "$package"; then
+        ((!dry_run)) || fail "apt knows no valkey-server or redis-server yet" "run apt-get update: a dry run does not"
+        fail "no archive that apt knows has valkey-server or redis-server"
+    fi
     install "$package"
+    coming_server=/usr/bin/$package coming_user=${package%-server}
     # The package starts one with its own settings, which nobody has asked for.
     if [[ -d /run/systemd/system ]]; then
         as_root systemctl disable --now "$package.service"
@@ -98,6 +106,11 @@ install_server() {
         as_root update-rc.d "$package" disable
         as_root "/etc/init.d/$package" stop || true
     fi
+}
+
+# is_user NAME
+is_user() {
+    id "$1" >/dev/null 2>&1 || [[ $dry_run == 1 && $1 == "$coming_user" ]]
 }
 
 settings() {
@@ -118,8 +131,11 @@ END
 
 # as_owner COMMAND...: as the user whose the server is.
 as_owner() {
+    local group
     if [[ -n $user ]]; then
-        run setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups -- "$@"
+        # A package's user has a group of the same name.
+        group=$(id -g "$user" 2>/dev/null) || group=$user
+        run setpriv --reuid="$user" --regid="$group" --init-groups -- "$@"
     else
         run "$@"
     fi
@@ -128,7 +144,7 @@ as_owner() {
 start() {
     local pid
     if ((dry_run)); then
-        as_owner "$server" "$conf"
+        as_owner nohup "$server" "$conf"
         return
     fi
     # It outlives this script and the terminal, and has no descriptor of whoever reads from this.
@@ -166,18 +182,19 @@ if [[ -z $server ]]; then
     install_server
     server=$(find_server)
     if ((dry_run)); then
-        server=${server:-valkey-server}
+        server=$coming_server
     fi
+    [[ -n $server ]] || fail "the package is installed, and neither valkey-server nor redis-server is in PATH"
 fi
 if ((EUID == 0)) && [[ -z $user ]]; then
     for each in redis valkey; do
-        if id "$each" >/dev/null 2>&1; then
+        if is_user "$each"; then
             user=$each
         fi
     done
-    if [[ -z $user ]] && ((!dry_run)); then
-        fail "there is no user redis or valkey that the server could run as" "name one with --user"
-    fi
+    [[ -n $user ]] || fail "there is no user redis or valkey that the server could run as" "name one with --user"
+elif ((EUID == 0)); then
+    is_user "$user" || fail "there is no user $user" "name another one with --user"
 fi
 if [[ ! -s $conf ]]; then
     run mkdir -p "${data%/*}"

