@@ -14,8 +14,8 @@ from mirror.hot.methods import AsyncMethods, Methods
 from mirror.hot.names import Names
 from mirror.hot.runners import AsyncRunner, Runner
 
-#: Neither half of an entry's id can be higher.
-_HIGHEST = 2**64 - 1
+#: Neither half of a position is higher in Postgres; an entry's id has a bit more room.
+_HIGHEST = 2**63 - 1
 
 
 def _following(names: Names, source: Path | str, from_lsn: Lsn | str | None) -> Following:
