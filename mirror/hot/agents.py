@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from typing import Literal, cast
 
 from mirror.core.errors import ConfigError
+from mirror.hot.given import is_number, shown
 from mirror.hot.names import Names, key
 from mirror.hot.requests import Command, Script, Steps
 
@@ -125,8 +126,8 @@ def forget_state(names: Names, agent: str) -> Steps[bool]:
 def _number(doing: str, agent: str, name: str, value: float | None) -> str | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(doing, agent, f"{name}: {value!r} is no number", next_step="use a finite number")
+    if not is_number(value):
+        raise ConfigError(doing, agent, f"{name}: {shown(value)} is no number", next_step="use a finite number")
     return json.dumps(value)
 
 

@@ -27,6 +27,7 @@ from mirror.core.config.argent_json import variable
 from mirror.core.config.settings import StorageSettings, load_settings
 from mirror.core.errors import ConfigError
 from mirror.core.redaction import remember_secret
+from mirror.hot.pools import InterruptiblePool
 
 #: Seconds for one answer, and for a connection.
 ANSWER_SECONDS = 5.0
@@ -102,11 +103,18 @@ def get_redis_client(config: str | Path | Address | None = None, *, waiting: boo
     """A client of redis-py for the configured server, which is not connected before its first command.
 
     Each command is sent once: what is lost with a connection raises, because redis-py cannot know whether sending it
-    again does it twice. A connection that the server closed while it was idle is noticed and made anew. ``waiting``:
-    for commands that block: no time limit for reading. Close it with ``close()``. Raises ``ConfigError``.
+    again does it twice. A connection that the server closed while it was idle is noticed and made anew; one whose use
+    was interrupted, as by Ctrl-C, is not used again. ``waiting``: for commands that block: no time limit for reading.
+    Close it with ``close()``. Raises ``ConfigError``.
     """
     at = config if isinstance(config, Address) else address(config)
-    return redis.Redis(**at.options(waiting=waiting), retry=Retry(NoBackoff(), 0))
+    options = at.options(waiting=waiting)
+    kind: type[redis.Connection | redis.UnixDomainSocketConnection] = redis.Connection
+    if path := options.pop("unix_socket_path", None):
+        kind = redis.UnixDomainSocketConnection
+        options["path"] = path
+        del options["socket_keepalive"]
+    return redis.Redis.from_pool(InterruptiblePool(kind, **options, retry=Retry(NoBackoff(), 0)))
 
 
 def get_async_redis_client(config: str | Path | Address | None = None, *, waiting: bool = False) -> redis.asyncio.Redis:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from mirror.core.errors import ConfigError
+from mirror.hot.given import shown, whole
 from mirror.hot.names import Names, key, plain
 from mirror.hot.requests import Command, Steps, Transaction
 
@@ -53,7 +54,11 @@ def append(
     It is sent once: where the answer is lost, ``HotUnsureError`` is raised. Raises ``ConfigError`` for an empty summary
     or session, ``HotStateError``.
     """
-    name, session, text = plain(agent), session_key.strip(), summary.strip()
+    name = plain(agent)
+    for value in (session_key, summary):
+        if not isinstance(value, str):
+            raise ConfigError(_APPEND, name, f"{shown(value)} is no text", next_step="give session_key and summary")
+    session, text = session_key.strip(), summary.strip()
     if not session or not text:
         missing = "session_key" if not session else "summary"
         raise ConfigError(_APPEND, name, f"{missing} is empty", next_step="say what was said, and in which session")
@@ -81,8 +86,7 @@ def read(
 
     ``exclude_session_key``: the session that reads, which knows its own.
     """
-    if not 1 <= limit <= _MOST:
-        raise ConfigError("read the log of channels", agent, f"limit is {limit}", next_step="use 1 to 25")
+    limit = whole("read the log of channels", str(agent), "limit", limit, _MOST)
     log = key(names.channel_log, plain(agent))
     rows = yield Command("read the log of channels", ("XREVRANGE", log, "+", "-", "COUNT", 3 * limit))
     found = [event for _, fields in rows if (event := _event(plain(agent), fields)) is not None]

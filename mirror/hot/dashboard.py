@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mirror.core.errors import ConfigError
+from mirror.hot.given import shown
 from mirror.hot.names import Names
 from mirror.hot.requests import Command, Steps
 
@@ -38,6 +39,8 @@ def publish(names: Names, kind: Kind, agent: str, data: Mapping[str, Any]) -> St
     """
     if kind not in _KINDS:
         raise ConfigError(_PUBLISH, names.dashboard, f"{kind!r} is no kind", next_step=f"use {', '.join(_KINDS)}")
+    if not isinstance(data, Mapping):
+        raise ConfigError(_PUBLISH, names.dashboard, f"the data is {shown(data)}", next_step="give an object")
     text = json_text({"type": kind, "agentId": agent, "data": dict(data)}, _PUBLISH, names.dashboard)
     return int((yield Command(_PUBLISH, ("PUBLISH", names.dashboard, text), again=False)))
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mirror.core.errors import ConfigError
+from mirror.hot import given
 from mirror.hot.dashboard import json_text
 from mirror.hot.names import Names, key
 from mirror.hot.requests import Command, Script, Steps
@@ -172,14 +173,12 @@ def trim(names: Names) -> Steps[int]:
 
 
 def drop_older_than(names: Names, seconds: float) -> Steps[Dropping]:
-    """Delete all messages older than ``seconds``, read or not; report who misses which."""
-    if not seconds > 0:
-        raise ConfigError(
-            "delete old messages", names.family, f"{seconds!r} s is no age", next_step="use an age above 0"
-        )
+    """Delete all messages older than ``seconds``, read or not; report who misses which. Raises ``ConfigError``."""
+    doing = "delete old messages"
+    seconds = given.seconds(doing, names.family, "the age", seconds, 0.001)
     messages, dropped = 0, list[Dropped]()
     while True:
-        doing, args = "delete old messages", (round(seconds * 1000), _AT_ONCE)
+        args = (round(seconds * 1000), _AT_ONCE)
         number, *flat = yield Script(doing, "family_drop_old", (names.family,), args, again=False)
         messages += number
         dropped += [Dropped(*flat[at : at + 3]) for at in range(0, len(flat), 3)]
@@ -189,6 +188,7 @@ def drop_older_than(names: Names, seconds: float) -> Steps[Dropping]:
 
 def dead_letters(names: Names, count: int = 100, after: str = "-") -> Steps[list[DeadLetter]]:
     """The oldest messages that were given up. ``after``: the id of a letter, to go on after it."""
+    count = given.whole("read dead letters", names.family_dead, "count", count)
     start = after if after == "-" else f"({after}"
     rows = yield Command("read dead letters", ("XRANGE", names.family_dead, start, "+", "COUNT", count))
     return [_letter(row[0], row[1]) for row in rows]

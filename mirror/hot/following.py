@@ -6,10 +6,29 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from mirror.core.changes import Change
+from mirror.core.errors import ConfigError
 from mirror.core.positions import Lsn
 from mirror.hot.changes import LONGEST_BLOCK, Following
+from mirror.hot.given import shown
 from mirror.hot.methods import AsyncMethods, Methods
+from mirror.hot.names import Names
 from mirror.hot.runners import AsyncRunner, Runner
+
+#: Neither half of a position is higher in Postgres; an entry's id has a bit more room.
+_HIGHEST = 2**63 - 1
+
+
+def _following(names: Names, source: Path | str, from_lsn: Lsn | str | None) -> Following:
+    """A follower's state. Raises ``ConfigError`` for a source or a position that is none."""
+    doing, step = "follow the changes", "give the lsn of a change, as in 12:345"
+    if not isinstance(source, str | Path):
+        raise ConfigError(doing, shown(source), "the source is no path", next_step="give the path of its SQLite file")
+    if not isinstance(from_lsn, Lsn | str | None):
+        raise ConfigError(doing, str(source), f"not a position: {shown(from_lsn)}", next_step=step)
+    following = Following(names, source, from_lsn)
+    if following.lsn is not None and max(following.lsn.generation, following.lsn.frame) > _HIGHEST:
+        raise ConfigError(doing, str(source), f"no feed comes so far: {following.lsn}", next_step=step)
+    return following
 
 
 class Follower:
@@ -56,7 +75,7 @@ class Changes(Methods):
         Keep the ``lsn`` of what was dealt with, and give it here after a restart. ``0:0``: from the begin. Raises
         ``ConfigError``.
         """
-        return Follower(self._runner, Following(self._runner.names, source, from_lsn))
+        return Follower(self._runner, _following(self._runner.names, source, from_lsn))
 
 
 class AsyncChanges(AsyncMethods):
@@ -64,4 +83,4 @@ class AsyncChanges(AsyncMethods):
 
     def follow(self, source: Path | str, from_lsn: Lsn | str | None = None) -> AsyncFollower:
         """:meth:`Changes.follow`."""
-        return AsyncFollower(self._runner, Following(self._runner.names, source, from_lsn))
+        return AsyncFollower(self._runner, _following(self._runner.names, source, from_lsn))

@@ -14,12 +14,15 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from mirror.core.errors import ConfigError, LockLostError, LockTakenError
+from mirror.core.errors import LockLostError, LockTakenError
+from mirror.hot.given import seconds
 from mirror.hot.names import Names, lock_key
 from mirror.hot.requests import Script, Steps
 
 #: Shorter ones would be lost at each hiccup of a network or a busy machine.
 SHORTEST_TTL = 0.5
+#: A day: a holder that dies would keep others out for longer than anybody waits.
+LONGEST_TTL = 86_400.0
 _TAKE = "take a lock"
 
 
@@ -70,9 +73,11 @@ def _deadline(sent: float, ttl: float) -> float:
 
 
 def take(names: Names, name: str, ttl: float) -> Steps[Lease]:
-    """Take a lock for ``ttl`` seconds. Raises ``LockTakenError`` if another has it, ``HotStateError``."""
-    if not ttl >= SHORTEST_TTL:
-        raise ConfigError(_TAKE, name, f"ttl is {ttl!r}", next_step=f"use {SHORTEST_TTL} s or more")
+    """Take a lock for ``ttl`` seconds: half a second to a day.
+
+    Raises ``ConfigError``, ``LockTakenError`` if another has it, ``HotStateError``.
+    """
+    ttl = seconds(_TAKE, str(name), "ttl", ttl, SHORTEST_TTL, LONGEST_TTL)
     keys = (lock_key(names.lock, name), lock_key(names.fence, name))
     owner = secrets.token_hex(12)
     sent = clock()

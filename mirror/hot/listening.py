@@ -15,6 +15,7 @@ from mirror.hot import dashboard
 from mirror.hot.connection import ANSWER_SECONDS
 from mirror.hot.dashboard import Event, event_of
 from mirror.hot.failures import hot_error
+from mirror.hot.given import patience
 from mirror.hot.methods import AsyncMethods, Methods, acall, call
 from mirror.hot.runners import AsyncRunner, Runner, cancellable
 
@@ -38,6 +39,7 @@ class Listener:
         """Returns when the server has confirmed that it will send them; raises ``HotStateError``."""
         self._place = runner.place
         self._pubsub = runner.waiting.pubsub()
+        self._open = True
         try:
             self._pubsub.subscribe(runner.names.dashboard)
             if self._pubsub.get_message(timeout=ANSWER_SECONDS) is None:
@@ -52,15 +54,21 @@ class Listener:
     def get(self, wait: float) -> Event | None:
         """The next event; None after ``wait`` seconds without one.
 
-        Raises ``HotStateError`` where the connection breaks: what was published meanwhile is lost. Then make another.
+        Raises ``HotStateError`` where the connection breaks: what was published meanwhile is lost. Then make another;
+        so, too, where something else ended the wait, such as Ctrl-C: part of an event may have been read.
         """
-        end = time.monotonic() + wait
+        end = time.monotonic() + patience(_LISTEN, self._place, wait)
         while True:
+            if not self._open:
+                raise HotAwayError(_LISTEN, self._place, "this listener is closed", next_step="make another")
             try:
                 message = self._pubsub.get_message(timeout=max(0.0, min(end - time.monotonic(), _TURN)))
             except redis.exceptions.RedisError as error:
-                self._pubsub.close()
+                self.close()
                 raise hot_error(error, _LISTEN, self._place) from error
+            except BaseException:
+                self.close()
+                raise
             found = _event(message)
             if found is not None or time.monotonic() >= end:
                 return found
@@ -72,6 +80,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening."""
+        self._open = False
         self._pubsub.close()
 
     def __enter__(self) -> Self:
@@ -112,7 +121,7 @@ class AsyncListener:
     async def get(self, wait: float) -> Event | None:
         """:meth:`Listener.get`."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + wait
+        end = loop.time() + patience(_LISTEN, self._place, wait)
         while True:
             try:
                 turn = max(0.0, min(end - loop.time(), _TURN))

@@ -14,6 +14,7 @@ from typing import Self
 
 from mirror.core.errors import HotStateError, LockTakenError
 from mirror.hot import leases
+from mirror.hot.given import patience
 from mirror.hot.leases import Lease, clock
 from mirror.hot.runners import AsyncRunner, Runner
 
@@ -31,6 +32,12 @@ def _lost(lease: Lease, lock: Lock | AsyncLock, call: Callable[[Lock | AsyncLock
             call(lock)
         except Exception:
             _log.exception("on_lost of lock %s failed", lease.name)
+
+
+def _died(lease: Lease, error: BaseException) -> None:
+    """Count a lock as lost whose renewing has ended by an error that it is not made for."""
+    lease.lost = lease.lost or f"renewing it failed: {type(error).__name__}: {error}"
+    _log.error("lock %s is not renewed any more", lease.name, exc_info=error)
 
 
 class _Held:
@@ -99,6 +106,15 @@ class Lock(_Held):
 
     def _renew(self) -> None:
         lease = self._lease
+        try:
+            self._keep_renewing()
+        except BaseException as error:  # nobody renews it any more, whatever it was
+            _died(lease, error)
+        if lease.lost and not self._end.is_set():
+            _lost(lease, self, self._on_lost)  # type: ignore[arg-type]
+
+    def _keep_renewing(self) -> None:
+        lease = self._lease
         pause = lease.every
         failing = False
         while not self._end.wait(min(pause, max(0.0, lease.deadline - clock()))):
@@ -112,8 +128,6 @@ class Lock(_Held):
                 if not failing:
                     _log.warning("lock %s could not be renewed, and is tried again: %s", lease.name, error)
                 pause, failing = lease.every / 4, True
-        if lease.lost and not self._end.is_set():
-            _lost(lease, self, self._on_lost)  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +170,13 @@ class AsyncLock(_Held):
             await self._runner.close()
 
     async def _renew(self) -> None:
+        try:
+            await self._keep_renewing()
+        except Exception as error:
+            _died(self._lease, error)
+        _lost(self._lease, self, self._on_lost)  # type: ignore[arg-type]
+
+    async def _keep_renewing(self) -> None:
         lease = self._lease
         pause = lease.every
         failing = False
@@ -171,7 +192,6 @@ class AsyncLock(_Held):
                 if not failing:
                     _log.warning("lock %s could not be renewed, and is tried again: %s", lease.name, error)
                 pause, failing = lease.every / 4, True
-        _lost(lease, self, self._on_lost)  # type: ignore[arg-type]
 
     async def __aenter__(self) -> Self:
         return self
@@ -199,11 +219,12 @@ class Locks:
     ) -> Lock:
         """Take a lock, such as ``heartbeat:ada``. Once lost, it stays lost.
 
-        ``ttl``: seconds after which it is free where its holder dies; it is renewed three times as often. ``wait``:
-        seconds to wait for another holder. ``on_lost``: called once, by the thread that renews it, before the lock can
-        be another's. Raises ``LockTakenError``, ``LockLostError`` (the answer took too long), ``HotStateError``.
+        ``ttl``: seconds, up to a day, after which it is free where its holder dies; it is renewed three times as often.
+        ``wait``: seconds to wait for another holder. ``on_lost``: called once, by the thread that renews it, before the
+        lock can be another's. Raises ``ConfigError``, ``LockTakenError``, ``LockLostError`` (the answer took too long),
+        ``HotStateError``.
         """
-        end = clock() + wait
+        end = clock() + patience("take a lock", str(name), wait)
         while True:
             try:
                 lease = self._runner.run(leases.take(self._runner.names, name, ttl))
@@ -228,7 +249,7 @@ class AsyncLocks:
         self, name: str, ttl: float = 30.0, *, wait: float = 0.0, on_lost: Callable[[AsyncLock], object] | None = None
     ) -> AsyncLock:
         """:meth:`Locks.take`; ``on_lost`` is called in the event loop."""
-        end = clock() + wait
+        end = clock() + patience("take a lock", str(name), wait)
         while True:
             try:
                 lease = await self._runner.run(leases.take(self._runner.names, name, ttl))

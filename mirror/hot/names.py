@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 from mirror.core.errors import ConfigError
+from mirror.hot.given import shown
 
 #: An agent of this name would have a key that is another's: ``agent:state:state`` is both a hash and a JSON text.
 _RESERVED = frozenset(("state", "presence", "shared_context", "cross_channel_log", "lock"))
@@ -57,6 +58,7 @@ class Names:
 
 def key(pattern: str, name: str) -> str:
     """The key of an agent or lock. Raises ``ConfigError`` for a name that would make it ambiguous."""
+    name = _text(name)
     if not _GOOD.match(name) or name in _RESERVED:
         detail = f"{name!r:.200} is reserved" if name in _RESERVED else f"{name!r:.200} is no name that keys can have"
         step = "use a name of 1 to 128 characters without spaces, colons and braces"
@@ -66,6 +68,7 @@ def key(pattern: str, name: str) -> str:
 
 def lock_key(pattern: str, name: str) -> str:
     """The key of a lock, whose name may have colons, as in ``heartbeat:ada``; not the ending of a fence's key."""
+    name = _text(name)
     if name.endswith(":fence"):
         raise ConfigError("make the name of a key", "", f"{name!r:.200} ends with :fence", next_step="use another name")
     key(pattern, name.replace(":", "-"))
@@ -74,7 +77,14 @@ def lock_key(pattern: str, name: str) -> str:
 
 def plain(agent: str) -> str:
     """An agent's name as the original writes it in keys of shared context: of a-z, 0-9, _ and - alone."""
-    name = agent.strip().lower()
+    name = _text(agent).strip().lower()
     if _PLAIN.match(name):
         return name
     return re.sub(r"-+\Z", "", re.sub(r"\A-+", "", re.sub(r"[^a-z0-9_-]+", "-", name)))[:64] or "main"
+
+
+def _text(name: object) -> str:
+    """A name, if it is a text; raises ``ConfigError``."""
+    if not isinstance(name, str):
+        raise ConfigError("make the name of a key", "", f"{shown(name)} is no name", next_step="use a text")
+    return name

@@ -5,6 +5,7 @@ The key is what counts, for us and for the original. A sorted set beside it make
 
 from __future__ import annotations
 
+from mirror.hot import given
 from mirror.hot.names import Names, key
 from mirror.hot.requests import Command, Script, Steps, Transaction
 
@@ -15,9 +16,13 @@ EVERY = TTL / 3
 
 
 def beat(names: Names, agent: str, seconds: float = TTL) -> Steps[None]:
-    """Say that an agent is online, for some seconds. That works while the server's memory is full, too."""
-    keys = (key(names.presence, agent), names.online)
-    yield Script("say that an agent is online", "presence_beat", keys, (agent, round(seconds * 1000)))
+    """Say that an agent is online, for some seconds. That works while the server's memory is full, too.
+
+    Raises ``ConfigError`` for a time that is none, ``HotStateError``.
+    """
+    doing, keys = "say that an agent is online", (key(names.presence, agent), names.online)
+    seconds = given.seconds(doing, agent, "the time", seconds, 0.001)
+    yield Script(doing, "presence_beat", keys, (agent, round(seconds * 1000)))
 
 
 def leave(names: Names, agent: str) -> Steps[None]:

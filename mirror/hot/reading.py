@@ -18,8 +18,9 @@ import socket
 import time
 from typing import Any
 
-from mirror.core.errors import ConfigError, HotAwayError, HotStateError, HotUnsureError
+from mirror.core.errors import HotAwayError, HotStateError, HotUnsureError
 from mirror.hot.family import ALL, Message, group_of, message_of, trim
+from mirror.hot.given import patience, seconds, whole
 from mirror.hot.names import Names
 from mirror.hot.requests import Command, Request, Script, Steps, Value
 
@@ -37,12 +38,9 @@ class Reading:
 
     def __init__(self, names: Names, agent: str, claim_after: float, tries: int) -> None:
         """``claim_after``: seconds without a sign; ``tries``: deliveries after which a message is given up."""
-        if not claim_after > 0 or tries < 1:
-            detail = f"claim_after is {claim_after!r}, tries is {tries!r}"
-            raise ConfigError(_READ, agent, detail, next_step="use a time above 0 and at least 1 try")
         self.agent = agent
-        self.claim_after = claim_after
-        self.tries = tries
+        self.claim_after = seconds(_READ, str(agent), "claim_after", claim_after, 0.001)
+        self.tries = whole(_READ, str(agent), "tries", tries)
         self.consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._names = names
         self._group = group_of(agent)
@@ -58,9 +56,8 @@ class Reading:
         ``wait``: seconds to wait for one; of any length. Messages for others are acknowledged and not returned. Raises
         ``ConfigError``, ``HotStateError``; where that is retryable, the next read goes on with nothing lost.
         """
-        if not 1 <= count <= _MOST:
-            raise ConfigError(_READ, self.agent, f"count is {count}", next_step=f"use 1 to {_MOST}")
-        end = time.monotonic() + wait
+        count = whole(_READ, self.agent, "count", count, _MOST)
+        end = time.monotonic() + patience(_READ, self.agent, wait)
         while True:
             if time.monotonic() >= self._next_trim:
                 self._next_trim = time.monotonic() + _TRIM_EVERY
