@@ -2,8 +2,8 @@
 
 A string that is neither a URI nor keywords is hidden as a whole, because it may contain anything. Where a string can be
 read in two ways, as libpq does and as whoever wrote it meant it, what is a password in either is one. So is the value
-of a keyword that libpq does not have (``pasword=…``); and such a keyword is itself taken for a part of the password that
-is before it without quotes (``password=my se=cret``).
+of a keyword that libpq does not have (``pasword=…``); and such a keyword is itself taken for a part of the password
+that is before it without quotes (``password=my se=cret``).
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def _unreadable(dsn: str) -> SinkError:
     detail = f"{_UNREADABLE}: it does not know the keyword{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
     near = [difflib.get_close_matches(word.lower(), known, 1) for word in unknown]
     meant = ", ".join(dict.fromkeys(word for words in near for word in words))
-    step = "correct it in the connection string" + (f": did you mean {meant}?" if meant else ", or leave it out")
+    step = "correct it in the connection string" + (f" (did you mean {meant}?)" if meant else ", or leave it out")
     return SinkError("connect to Postgres", detail=detail, next_step=step)
 
 
