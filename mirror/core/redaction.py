@@ -41,7 +41,7 @@ _NAMES = r"(?:password|passwd|passphrase|secret|token|api_?key|private_?key|cred
 _FORMS = re.compile(
     rf"""
     (?P<uri> (?<![A-Za-z0-9+.-]) [A-Za-z][A-Za-z0-9+.-]* :/{{1,3}} [^\s/] \S* )
-  | (?P<named> {_NAMES} = ) (?: '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | \S+ )
+  | (?P<named> {_NAMES} = ) (?! {HIDDEN} [;,.:)]* (?: \s | $ ) ) (?: '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | \S+ )
   | (?P<member> ["'] [\w-]{{0,40}} {_NAMES} ["'] \s* : \s* ) (?: "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' )
   | (?P<sql> \b PASSWORD \s+ ) '(?:[^']|'')*'
   | (?P<header> \b (?: Authorization ["']? \s* [:=] \s* ["']? (?: \w+ \s+ )? | Bearer \s+ ) ) [^\s"',]+

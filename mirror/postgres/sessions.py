@@ -11,6 +11,7 @@ the server's last message is read too late (see :class:`Session`).
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import selectors
@@ -21,8 +22,9 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors
-from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
+from psycopg.pq import Conninfo, ConnStatus, DiagnosticField, ExecStatus
 
+from mirror.core.dsn import keywords_in
 from mirror.core.errors import SinkError
 from mirror.core.redaction import remember_dsn
 from mirror.postgres.failures import sink_error
@@ -44,7 +46,10 @@ _LIMITS, _LIMIT_TRIES = frozenset({"57014", "25P04", "57P05"}), 5
 #: Results to read of a connection that has failed, at most, until the server's last message.
 _LAST_RESULTS = 8
 _UNREADABLE = "libpq cannot read the connection string"
-_WRITE = "in a URI write @, / and % in a password as %40, %2F and %25; among keywords quote it: password='my secret'"
+_WRITE = (
+    "in a URI write @, / and % in a password as %40, %2F and %25; among keywords put single quotes around a password"
+    " that has a blank, and a backslash before each quote and backslash in it"
+)
 _FATAL = frozenset({"FATAL", "PANIC"})
 
 
@@ -168,9 +173,22 @@ def connect(dsn: str, *, name: str = "mirror command", autocommit: bool = True, 
                 continue
             if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
                 # libpq names what it takes for a keyword, which may be a word of a password.
-                raise SinkError("connect to Postgres", detail=_UNREADABLE, next_step=_WRITE) from None
+                raise _unreadable(dsn) from None
             raise sink_error(error, "connect to Postgres") from error
     raise AssertionError("the last try returns or raises")
+
+
+def _unreadable(dsn: str) -> SinkError:
+    """Why libpq cannot read a connection string, as far as that can be said without a piece of a password."""
+    known = [option.keyword.decode() for option in Conninfo.get_defaults()]
+    unknown = [*dict.fromkeys(word for word in keywords_in(dsn) if word not in known)]
+    if not unknown:
+        return SinkError("connect to Postgres", detail=_UNREADABLE, next_step=_WRITE)
+    detail = f"{_UNREADABLE}: it does not know the keyword{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+    near = [difflib.get_close_matches(word.lower(), known, 1) for word in unknown]
+    meant = ", ".join(dict.fromkeys(word for words in near for word in words))
+    step = "correct it in the connection string" + (f" (did you mean {meant}?)" if meant else ", or leave it out")
+    return SinkError("connect to Postgres", detail=detail, next_step=step)
 
 
 def require_utf8(connection: psycopg.Connection[tuple[object, ...]]) -> None:

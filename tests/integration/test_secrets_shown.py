@@ -208,6 +208,33 @@ def test_arguments_that_are_wrong_are_not_repeated(folder: Path, secret: Secret)
         secret.require_hidden(done.out, done.err)
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["host=127.0.0.1 port=1 pasword={0} user=me", "postgresql://me@127.0.0.1:1/d?pasword={0}"],
+    ids=["keywords", "URI"],
+)
+def test_a_misspelt_keyword(given: str, folder: Path, database: Path, writer: Writer, secret: Secret) -> None:
+    """Its value may be a password. It is named itself, and what to do about it."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    cli, env = CommandLine(folder), {"ARGENT_PG_URL": given.format(secret.mark)}
+    done = cli.run("up", database, "--once", env=env)
+    said = "libpq cannot read the connection string: it does not know the keyword pasword -- correct it in the "
+    said += "connection string (did you mean password?)"
+    assert done.code == 2 and f"{said}; it starts again with `mirror up" in done.err, done.err
+    settings = cli.run("config", "show", "--json", env=env)
+    shown = json.loads(settings.out)["settings"]
+    assert shown["postgres.connectionString"]["value"] == given.format("hidden")
+    secret.require_hidden(done.out, done.err, settings.out, settings.err)
+
+
+def test_a_url_where_a_host_is_expected(folder: Path, secret: Secret) -> None:
+    cli, path = CommandLine(folder), folder / "mirror.json"
+    path.write_text(json.dumps({"storage": {"redis": {"host": f"redis://u:{secret.mark}@127.0.0.1", "port": 21380}}}))
+    done = cli.run("config", "show", "--json", "--config", path)
+    assert done.code == 2 and "host is a URL: give host and port" in done.err, done.err
+    secret.require_hidden(done.out, done.err)
+
+
 def test_the_list_of_processes(folder: Path, database: Path, writer: Writer, secret: Secret) -> None:
     """What an embedded server and capture are started with; and a password on the command line is taken from there."""
     writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY)")

@@ -48,6 +48,7 @@ SIDECAR = "expected one of follows, none, outlives"
 WHOLE = "expected a whole number from"
 PORT = f"{WHOLE} 1 to 65535"
 PERCENT = "storage.reads.shadowPercent: expected a number from 0 to 100"
+GIVE = "give host and port, and the password in MIRROR_REDIS_PASSWORD"
 YES = "expected true or false"
 KEYS = (
     "the keys are sources, stateDir, postgres, sidecar, columns, tables, cutover, http, log, alerts, changes, storage"
@@ -91,6 +92,11 @@ def test_all_that_it_may_contain() -> None:
         ({"storage": {"redis": {"port": 0}}}, f"storage.redis.port: {PORT}, found the number 0"),
         ({"storage": {"redis": {"port": 1.5}}}, f"storage.redis.port: {PORT}, found the number 1.5"),
         ({"storage": {"redis": {"port": True}}}, f"storage.redis.port: {PORT}, found true"),
+        ({"storage": {"redis": {"host": ""}}}, "storage.redis.host: expected a text, found an empty text"),
+        ({"storage": {"redis": {"host": 7}}}, "storage.redis.host: expected a text, found the number 7"),
+        ({"storage": {"redis": {"url": "x"}}}, f"storage.redis.url: unknown key: {GIVE}"),
+        ({"storage": {"redis": {"connectionString": "x"}}}, f"storage.redis.connectionString: unknown key: {GIVE}"),
+        ({"storage": {"redis": {"password": "x"}}}, "storage.redis.password: unknown key: set MIRROR_REDIS_PASSWORD"),
         ({"storage": []}, "storage: expected an object, found a list"),
         ({"storage": {"redis": {"db": -1}}}, f"storage.redis.db: {WHOLE} 0 to 65535, found the number -1"),
         ({"storage": {"reads": {"maxWait": 1}}}, "storage.reads.maxWait: unknown key: did you mean maxWaitMs?"),
@@ -107,6 +113,40 @@ def test_all_that_it_may_contain() -> None:
 def test_what_is_wrong_has_its_path(values: Any, expected: str) -> None:
     (problem,) = problems(values, MirrorFile)
     assert str(problem) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "what"),
+    [
+        ("redis://u:sekret@127.0.0.1", "is a URL"),
+        ("redis://127.0.0.1:6380/0?password=sekret", "is a URL"),
+        ("unix:///run/redis.sock?password=sekret", "is a URL"),
+        *(
+            (host, "has characters that no name of a host has")
+            for host in (
+                "u:sekret@127.0.0.1",
+                "//u:sekret@127.0.0.1",
+                "127.0.0.1 sekret",
+                "127.0.0.1?password=sekret",
+                "127.0.0.1/0",
+                "127.0.0.1\n",
+            )
+        ),
+    ],
+)
+def test_a_host_is_no_url(host: str, what: str) -> None:
+    """In which there would be a password. The schema, for editors, says the same."""
+    values = {"storage": {"redis": {"host": host, "port": 6380}}}
+    assert [str(problem) for problem in problems(values, MirrorFile)] == [f"storage.redis.host: host {what}: {GIVE}"]
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(values, MirrorFile)
+
+
+@pytest.mark.parametrize(
+    "host", ["cache", "cache.example.org", "10.0.0.1", "::1", "fe80::1%eth0", "/run/re dis@1.sock"]
+)
+def test_a_host_or_the_path_of_a_socket(host: str) -> None:
+    assert problems({"storage": {"redis": {"host": host}}}, MirrorFile) == []
 
 
 def test_all_problems_are_reported_at_once(folder: Path) -> None:

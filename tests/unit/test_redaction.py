@@ -44,6 +44,9 @@ def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ALTER ROLE a PASSWORD 's3''cr3t' LOGIN", "ALTER ROLE a PASSWORD 'hidden' LOGIN"),
         ("Authorization: Bearer s3cr3t.x-y", "Authorization: Bearer hidden"),
         ("authorization=s3cr3t", "authorization=hidden"),
+        ("write password='s3 cr3t'; it starts again", "write password=hidden; it starts again"),
+        ("(password='s3cr3t')", "(password=hidden)"),
+        ("at postgres://u@h/d?pasword=s3cr3t: refused", "at postgres://u@h/d?pasword=hidden refused"),
     ],
 )
 def test_a_secret_is_found_by_its_form(text: str, shown: str) -> None:
@@ -118,6 +121,11 @@ WRONG = [
     "host=127.0.0.1 port=1 password='s3cr3t w0rd",
     "host=127.0.0.1 port=1 password=s3cr3t horse",
     "host=127.0.0.1 port=1 passwort=s3cr3t",
+    "host=127.0.0.1 port=1 pasword=s3cr3t horse=w0rd",
+    "host=127.0.0.1 port=1 password=s3cr3t horse=w0rd",
+    "host=127.0.0.1 port=1 password=s3cr3t w0rd=horse",
+    "postgresql://u@127.0.0.1:1/d?passwd=s3cr3t&horse=w0rd",
+    "postgresql://u:w0rd?horse=s3cr3t@127.0.0.1:1/d?nothing=x",
     "mysql://u:s3cr3t@127.0.0.1:1/d",
     "u:s3cr3t@127.0.0.1:1/d",
 ]
@@ -134,6 +142,32 @@ def test_errors_of_the_driver_show_no_piece_of_a_password(dsn: str) -> None:
     assert error.__cause__ is not None or error.__suppress_context__
     for text in shown:
         assert "s3cr3t" not in text and "w0rd" not in text and "horse" not in text, text
+
+
+LIKE = "correct it in the connection string (did you mean {}?)"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "why", "step"),
+    [
+        ("host=h pasword=hunter22x9 user=me", "it does not know the keyword pasword", LIKE.format("password")),
+        ("postgres://u@h/d?pasword=hunter22x9", "it does not know the keyword pasword", LIKE.format("password")),
+        ("hots=h sslmod=require", "it does not know the keyword hots", LIKE.format("host")),
+        ("hots='h' sslmod=x", "it does not know the keywords hots, sslmod", LIKE.format("host, sslmode")),
+        ("zzz=hunter22x9", "it does not know the keyword zzz", "correct it in the connection string, or leave it out"),
+        ("password=hunter22x9 zzz=1", "", "in a URI write @, / and % in a password"),
+        ("host=h password='hunter22x9", "", "in a URI write @, / and % in a password"),
+    ],
+)
+def test_why_a_connection_string_cannot_be_read(dsn: str, why: str, step: str) -> None:
+    """And what to do, which is not taken for a secret itself."""
+    with pytest.raises(SinkError) as caught:
+        connect(dsn)
+    error = caught.value
+    assert error.detail == "libpq cannot read the connection string" + (f": {why}" if why else "")
+    assert error.next_step.startswith(step) and not error.retryable
+    assert str(error) == f"connect to Postgres: {error.detail} -- {error.next_step}"
+    assert redacted(f"{error}; then again") == f"{error}; then again" and "hunter22x9" not in repr(error)
 
 
 def test_an_error_shows_no_secret_and_keeps_what_it_is_about() -> None:

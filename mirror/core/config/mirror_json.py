@@ -21,7 +21,7 @@ import msgspec
 from msgspec import inspect
 
 from mirror.core.config.argent_json import read_json5
-from mirror.core.config.sections import MirrorFile, Section
+from mirror.core.config.sections import HOST, MirrorFile, Section
 from mirror.core.errors import ConfigError
 
 _STATE_DIR = re.compile(r'"stateDir"\s*:\s*("(?:[^"\\\n]|\\.)*")')
@@ -29,6 +29,14 @@ _STATE_DIR = re.compile(r'"stateDir"\s*:\s*("(?:[^"\\\n]|\\.)*")')
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 #: Keys that people write by mistake, and the right ones.
 _MEANT = {"file": "path", "database": "path", "db": "path", "dsn": "connectionString", "url": "connectionString"}
+_HOST_AND_PORT = "give host and port, and the password in MIRROR_REDIS_PASSWORD"
+#: The same beside ``host`` and ``port``.
+_MEANT_BESIDE_HOST = {
+    **dict.fromkeys(("url", "uri", "dsn", "connectionstring", "address"), _HOST_AND_PORT),
+    **dict.fromkeys(("password", "pass", "passwd", "auth"), "set MIRROR_REDIS_PASSWORD"),
+    **dict.fromkeys(("username", "user"), "set MIRROR_REDIS_USERNAME"),
+    "database": "did you mean db?",
+}
 
 _Shape = TypeVar("_Shape", bound=Section)
 
@@ -169,6 +177,10 @@ def _problems(value: Any, kind: inspect.Type, path: str, paths: list[str]) -> It
     elif isinstance(kind, inspect.ListType) and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _problems(item, kind.item_type, f"{path}[{index}]", paths)
+    elif isinstance(kind, inspect.StrType) and kind.pattern == HOST and value and isinstance(value, str):
+        if not _fits(value, kind):
+            what = "is a URL" if "://" in value else "has characters that no name of a host has"
+            yield Problem(path, f"host {what}: {_HOST_AND_PORT}")
     elif not _fits(value, kind):
         yield Problem(path, f"expected {_expected(kind)}, found {_found(value, kind)}")
 
@@ -191,7 +203,8 @@ def _fits(value: Any, kind: inspect.Type) -> bool:
     if isinstance(kind, inspect.LiteralType):
         return isinstance(value, str) and value in kind.values
     if isinstance(kind, inspect.StrType):
-        return isinstance(value, str) and len(value) >= (kind.min_length or 0)
+        fits = isinstance(value, str) and len(value) >= (kind.min_length or 0)
+        return fits and (kind.pattern is None or re.search(kind.pattern, value) is not None)
     if isinstance(kind, inspect.BoolType):
         return isinstance(value, bool)
     if isinstance(kind, inspect.IntType | inspect.FloatType):
@@ -236,6 +249,8 @@ def _found(value: Any, kind: inspect.Type) -> str:
 
 def _guess(key: str, names: list[str], paths: list[str]) -> str:
     """What was probably meant: a key of this object, or else the same key elsewhere in the file."""
+    if {"host", "port"} <= {*names} and (step := _MEANT_BESIDE_HOST.get(key.lower().replace("_", ""))):
+        return step
     meant = _MEANT.get(key.lower())
     if meant in names:
         return f"did you mean {meant}?"

@@ -13,6 +13,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 Text = Annotated[str, Meta(min_length=1)]
 Database = Literal["sqlite", "postgres"]
+#: The host of a server: nothing that could be a URL with a password, and no line break at its end; or the path of a
+#: Unix socket.
+HOST = r"^(?:/(?!/).*|[^\s@/?#]+)(?![\s\S])"
 
 
 class Section(Struct, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
@@ -54,7 +57,18 @@ class StoragePostgres(Section):
 class StorageRedis(Section):
     """Where the program reaches Redis."""
 
-    host: Annotated[Text, Meta(description="127.0.0.1 if only the port is given.")] | UnsetType = UNSET
+    host: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                pattern=HOST,
+                description="127.0.0.1 if only the port is given; or the path of a Unix socket. The password is in "
+                "MIRROR_REDIS_PASSWORD.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     port: Annotated[int, Meta(ge=1, le=65535, description="6380 if it is left out.")] | UnsetType = UNSET
 
 
