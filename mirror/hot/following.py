@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from mirror.core.changes import Change
+from mirror.core.changes import Change, Mark
 from mirror.core.positions import Lsn
 from mirror.hot.changes import LONGEST_BLOCK, Following
 from mirror.hot.methods import AsyncMethods, Methods
@@ -18,6 +18,11 @@ class Follower:
     def __init__(self, runner: Runner, following: Following) -> None:
         self._runner = runner
         self._following = following
+
+    @property
+    def mark(self) -> str | None:
+        """See :attr:`Following.mark <mirror.hot.changes.Following.mark>`."""
+        return self._following.mark
 
     def read(self, wait: float = 0.0) -> list[Change]:
         """See :meth:`Following.read <mirror.hot.changes.Following.read>`."""
@@ -36,6 +41,11 @@ class AsyncFollower:
         self._runner = runner
         self._following = following
 
+    @property
+    def mark(self) -> str | None:
+        """See :attr:`Following.mark <mirror.hot.changes.Following.mark>`."""
+        return self._following.mark
+
     async def read(self, wait: float = 0.0) -> list[Change]:
         """See :meth:`Following.read <mirror.hot.changes.Following.read>`."""
         return await self._runner.run(self._following.read(wait))
@@ -50,10 +60,10 @@ class AsyncFollower:
 class Changes(Methods):
     """What mirrors have applied to Postgres."""
 
-    def follow(self, source: Path | str, from_lsn: Lsn | str | None = None) -> Follower:
-        """The changes of a source (its SQLite file) after a position; None: from now on.
+    def follow(self, source: Path | str, from_lsn: Mark | Lsn | str | None = None) -> Follower:
+        """The changes of a source (its SQLite file) after a mark, or a position; None: from now on.
 
-        Keep the ``lsn`` of what was dealt with, and give it here after a restart. ``0:0``: from the begin. Raises
+        Keep the ``mark`` of what was dealt with, and give it here after a restart. ``0:0``: from the begin. Raises
         ``ConfigError``.
         """
         return Follower(self._runner, Following(self._runner.names, source, from_lsn))
@@ -62,6 +72,6 @@ class Changes(Methods):
 class AsyncChanges(AsyncMethods):
     """What mirrors have applied to Postgres."""
 
-    def follow(self, source: Path | str, from_lsn: Lsn | str | None = None) -> AsyncFollower:
+    def follow(self, source: Path | str, from_lsn: Mark | Lsn | str | None = None) -> AsyncFollower:
         """:meth:`Changes.follow`."""
         return AsyncFollower(self._runner, Following(self._runner.names, source, from_lsn))
