@@ -85,8 +85,8 @@ class Following:
     def read(self, wait: float = 0.0) -> Steps[list[Change]]:
         """What comes next, in order; empty after ``wait`` seconds without anything.
 
-        :attr:`mark` is that of the last one then. Raises ``HotStateError``: where it is retryable, the next read goes on
-        with nothing lost; ``TooOldError``.
+        :attr:`mark` is that of the last one then. Raises ``HotStateError``: where it is retryable, the next read goes
+        on with nothing lost; ``TooOldError``.
         """
         until = time.monotonic() + wait
         if self.lsn is None:

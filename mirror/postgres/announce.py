@@ -173,9 +173,7 @@ class Announcer:
         self._source_id = ""
         self._recorder: Recorder | None = None
 
-    def begins(
-        self, conn: Conn, source_id: int, epoch: int, position: Position | None, lineage: str | None
-    ) -> None:
+    def begins(self, conn: Conn, source_id: int, epoch: int, position: Position | None, lineage: str | None) -> None:
         """The source was taken, and Postgres has this position of this lineage. Raises psycopg's errors."""
         if self._to is None:
             return
