@@ -90,6 +90,12 @@ class SourceFeed:
         """:attr:`position` with its lineage."""
         return self._mark
 
+    @property
+    def begins_with_copy(self) -> bool:
+        """Whether a whole copy was made by this process, and is in memory, with all that came since."""
+        with self._news:
+            return bool(self._entries) and self._entries[0].kind == "copy"
+
     def wait(self, mark: Mark | None, seconds: float) -> bool:
         """Wait until there is something for who is at a mark; whether there is."""
         with self._news:

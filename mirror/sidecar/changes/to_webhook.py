@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from mirror.core.changes import Entry, filtered
+from mirror.core.positions import Lsn
 from mirror.core.web_address import WebAddress
 from mirror.sidecar.changes.log import ChangeLog
 from mirror.sidecar.changes.teller import Teller, Told
@@ -55,8 +56,9 @@ class WebhookTeller(Teller):
         if told.number != taken.number:
             known = self._log.read_up_to(taken.source_id, _READER)
             if known is None:
-                # The first time: what was before is not news.
-                known = told.feed.position
+                # The first time: what was before is not news. But a copy is: Postgres, and with it what was saved here,
+                # may have been lost.
+                known = Lsn(0, 0) if told.feed.begins_with_copy else told.feed.position
                 self._log.has_read(taken.source_id, _READER, known)
             if known != told.position:
                 told.lineage = None
