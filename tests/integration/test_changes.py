@@ -10,17 +10,22 @@ import psycopg
 import pytest
 from redis import Redis
 
-from mirror.core.changes import VERSION, Change, Kind, encode
+from mirror.core.changes import VERSION, Change, Kind, Mark, encode
 from mirror.core.errors import ConfigError, HotStateError, TooOldError
 from mirror.core.positions import Lsn
 from mirror.hot import changes as feed
 from mirror.hot.connection import Address, get_redis_client
 from mirror.hot.facade import HotState, get_async_hot_state
+from mirror.hot.following import Follower
+from mirror.sidecar.changes.feed import SourceFeed
+from mirror.sidecar.changes.log import ChangeLog
+from mirror.sidecar.changes.to_redis import RedisTeller
 from tests.support.changes import followed, in_chain, published, tell
+from tests.support.commands import UNREACHABLE
 from tests.support.gateway import Gateway
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 
 @pytest.fixture
@@ -272,6 +277,39 @@ def test_marks_and_positions_that_are_gone_on_with(hot: HotState, publish: Publi
     assert caught.value.resume == "1:40@b"
     for begin in ("1:40", "1:40@b"):
         assert [change.lsn for change in hot.changes.follow(OTHER, begin).read()] == ["1:41"]
+
+
+class NoLog(ChangeLog):
+    """Without a Postgres; the mirror that asks has the source."""
+
+    def epoch(self, source_id: int) -> int | None:
+        return 1
+
+
+def test_a_stream_of_positions_that_postgres_has_not_begins_again(
+    hot: HotState, valkey: Address, publish: Publisher
+) -> None:
+    """Its last position is passed by what Postgres has, and is none of it."""
+    publish("a", "3:10", "1:1")
+    teller = RedisTeller(valkey, NoLog(UNREACHABLE, 0), keep=100)
+    source = SourceFeed(OTHER, NoLog(UNREACHABLE, 0), logged=False, ring=teller.ring)
+    source.begins(7, 1, "a", Mark(Lsn(3, 0), "b"))
+    change = Change(version=VERSION, kind="rows", source=OTHER, lsn="4:1", after="3:0", lineage="b")
+    source.put(encode(change))
+    teller.start()
+    follower = hot.changes.follow(OTHER, "3:0@b")
+    assert until(lambda: _read(follower)) == [change]
+    teller.stop(LIMIT)
+    with pytest.raises(TooOldError, match="another copy"):
+        hot.changes.follow(OTHER, "3:10@a").read()
+
+
+def _read(follower: Follower) -> list[Change]:
+    """What a follower gets, once it gets it: nothing yet where the stream is still the old one."""
+    try:
+        return follower.read()
+    except TooOldError:
+        return []
 
 
 def test_followers_learn_of_a_copy(

@@ -101,6 +101,29 @@ def test_positions_that_begin_again_are_a_gap_when_the_copy_is_forgotten() -> No
     assert str(feed.read(Mark(at(60)))[0].mark) == "1:50@b"
 
 
+class Logged(ChangeLog):
+    """A log that has these entries, without a Postgres."""
+
+    entries: Sequence[Entry] = ()
+
+    def read(self, source_id: int, after: Lsn | None, until: Lsn, most: int) -> list[Entry]:
+        return [entry for entry in self.entries if (after is None or entry.lsn > after) and entry.lsn <= until][:most]
+
+
+def test_a_log_with_holes_and_of_another_copy() -> None:
+    """For a time nothing was logged; and what comes next by its number alone is of another copy."""
+    log = Logged(UNREACHABLE, 0)
+    log.entries = [rows(11, lineage="a"), rows(15, lineage="a"), copied(20, "b"), rows(40, before=21, lineage="b")]
+    feed = SourceFeed(SOURCE, log, logged=True, ring=lambda feed: None)
+    feed.begins(7, 1, "a", Mark(at(40), "b"))
+    assert told(feed, 10, lineage="a") == [("rows", "1:11", "1:10")]
+    expected = [("gap", "1:14", "1:11"), ("rows", "1:15", "1:14"), ("copy", "1:20", "1:1")]
+    assert told(feed, 11, lineage="a") == expected
+    assert told(feed, 20, lineage="b") == [("gap", "1:21", "1:20"), ("rows", "1:40", "1:21")]
+    for lineage in ("a", None):
+        assert told(feed, 30, lineage=lineage) == [("gap", "1:21", None), ("rows", "1:40", "1:21")]
+
+
 def test_marks() -> None:
     for text in ("12:345@0b8f-7", "12:345"):
         assert str(Mark.parse(text)) == text
