@@ -8,9 +8,10 @@ An entry is one JSON document, the same in Redis, in Postgres' log, as a server-
                     changed. ``gap``: what was committed after ``after``, up to ``lsn``, is not known any more
 ``source``          absolute path of the SQLite file
 ``lsn``             position after it, ``generation:frame``; with a hyphen it is the id of the entry in Redis
-``after``           position before it; null: there was none. Entries of one source are a chain: who has seen
+``after``           position before it; null: there was none. Entries of one lineage are a chain: who has seen
                     everything up to a position from ``after`` to ``lsn`` misses nothing by going on with this one
-``lineage``         of which whole copy of the source the positions are; two with equal numbers may differ otherwise
+``lineage``         of which whole copy of the source ``lsn`` is: with another one, numbers begin again, and lower ones
+                    may be later. Left out of a gap, where it is not known
 ``committed_at``    of the newest commit in it, in seconds since the epoch
 ``commits``         how many commits of the source were applied together
 ``writers``         ``agent`` (as ``as_agent`` says; or left out), ``program``, ``commits``: what hooks told of them by
@@ -22,10 +23,13 @@ An entry is one JSON document, the same in Redis, in Postgres' log, as a server-
 
 Values of keys are in the lossless JSON of ``mirror.rejects``: an integer, a number with a fraction, a string,
 ``{"blob": base64}``, null.
+
+Who keeps how far it has come keeps a :class:`Mark`: a position with its lineage.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
@@ -42,6 +46,35 @@ MOST_KEYS, MOST_KEY_CHARACTERS, MOST_TABLES = 500, 16_384, 500
 
 Kind = Literal["rows", "copy", "gap"]
 Operation = Literal["inserted", "updated", "deleted"]
+
+#: A lineage in a mark. It is sent back in headers and lines: so it has no character that ends one.
+_LINEAGE = re.compile(r"[0-9A-Za-z-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a reader has come: ``generation:frame@lineage``.
+
+    Without a lineage it is a mere position, ``generation:frame``, and equal numbers of another copy cannot be told.
+    """
+
+    lsn: Lsn
+    lineage: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.lsn) if self.lineage is None else f"{self.lsn}@{self.lineage}"
+
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        """Of its text, or that of a position; raises ``ValueError`` for any other."""
+        lsn, at, lineage = text.partition("@")
+        if at and not _LINEAGE.fullmatch(lineage):
+            raise ValueError(f"not a mark (generation:frame@lineage): {text!r}")
+        return cls(Lsn.parse(lsn), lineage if at else None)
+
+    def is_of(self, lineage: str | None) -> bool:
+        """Whether it may be of a lineage: one of the two is not known, or they are equal."""
+        return self.lineage is None or lineage is None or self.lineage == lineage
 
 
 class WriterReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,6 +122,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """:attr:`lsn` as a value. Raises ``ValueError``."""
         return Lsn.parse(self.lsn)
 
+    @property
+    def mark(self) -> str:
+        """What to keep, to go on after this one: :attr:`lsn` with its lineage."""
+        return self.lsn if self.lineage is None else f"{self.lsn}@{self.lineage}"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -97,14 +135,25 @@ class Entry:
     lsn: Lsn
     after: Lsn | None
     kind: Kind
+    lineage: str | None
     text: str
     """The document. It is made once, so that two texts of one entry are equal."""
 
-    def follows(self, position: Lsn | None) -> bool:
-        """Whether who has seen everything up to ``position`` misses nothing by going on with this entry."""
-        if self.kind != "rows" or self.after is None:
-            return self.kind == "copy" or self.after == position
-        return position is not None and self.after <= position < self.lsn
+    @property
+    def mark(self) -> Mark:
+        """Where who has read it is."""
+        return Mark(self.lsn, self.lineage)
+
+    def follows(self, mark: Mark | None) -> bool:
+        """Whether who has seen everything up to ``mark`` (None: nothing) misses nothing by going on with this entry.
+
+        A position whose lineage is not known must be the one before: any other may be of another copy.
+        """
+        if self.kind == "copy" or mark is None or self.after is None:
+            return self.kind == "copy" or (mark is None and self.after is None)
+        if self.kind == "gap" or mark.lineage is None:
+            return self.after == mark.lsn
+        return self.lineage == mark.lineage and self.after <= mark.lsn < self.lsn
 
 
 _decode = msgspec.json.Decoder(Change).decode
@@ -123,19 +172,26 @@ def decode(text: str | bytes) -> Change:
 def entry(text: str) -> Entry:
     """An entry on its way, of its document. Raises ``ValueError``."""
     found = decode(text)
-    return Entry(found.position, None if found.after is None else Lsn.parse(found.after), found.kind, text)
+    return _entry(found, text)
 
 
 def encode(change: Change) -> Entry:
     """The entry of a value."""
+    return _entry(change, _encode(change).decode())
+
+
+def _entry(change: Change, text: str) -> Entry:
     after = None if change.after is None else Lsn.parse(change.after)
-    return Entry(change.position, after, change.kind, _encode(change).decode())
+    return Entry(change.position, after, change.kind, change.lineage, text)
 
 
-def gap(source: str, after: Lsn | None, lsn: Lsn, reason: str) -> Entry:
-    """The entry that stands for what is not known: after one position, up to another."""
-    before = None if after is None else str(after)
-    return encode(Change(version=VERSION, kind="gap", source=source, lsn=str(lsn), after=before, reason=reason))
+def gap(source: str, after: Lsn | None, to: Mark, reason: str) -> Entry:
+    """The entry that stands for what is not known: after one position (None: any), up to another."""
+    before, lsn = None if after is None else str(after), str(to.lsn)
+    change = Change(
+        version=VERSION, kind="gap", source=source, lsn=lsn, after=before, lineage=to.lineage, reason=reason
+    )
+    return encode(change)
 
 
 def filtered(document: Entry, tables: Collection[str]) -> str | None:
@@ -155,8 +211,8 @@ class Announcing(Protocol):
     logged: bool
     """Whether each entry is written to ``mirror.changes`` in the transaction that it tells of."""
 
-    def begins(self, source_id: int, epoch: int, database: str, position: Lsn | None) -> None:
-        """A mirror has taken the source, in this database, with this epoch, and Postgres is at this position."""
+    def begins(self, source_id: int, epoch: int, database: str, mark: Mark | None) -> None:
+        """A mirror has taken the source, in this database, with this epoch, and Postgres is at this mark."""
 
     def put(self, document: Entry) -> None:
         """It has been committed."""

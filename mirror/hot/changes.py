@@ -6,8 +6,13 @@ too late, and ``XRANGE (position +`` is what comes after a position. The field `
 whatever is missing, for whatever reason it is: trimmed, deleted, lost with the server's memory, never published.
 
 What may be relied on: an entry comes after its transaction was committed in Postgres; every one comes once, in order;
-or :class:`~mirror.core.errors.TooOldError` is raised. That holds for who keeps :attr:`Following.lsn` and begins with it
-again, too.
+or :class:`~mirror.core.errors.TooOldError` is raised. That holds for who keeps :attr:`Following.mark` (or that of the
+last entry) and begins with it again, too.
+
+A mark is a position with its lineage. When a source is copied anew by a mirror that knows nothing of the old one,
+positions begin again, and the feed may pass through equal ones. So who keeps a mere position, without the lineage, may
+begin only right at the end of an entry, and is refused elsewhere; that the entry is one of another copy, whose position
+happens to be the same, cannot be noticed then.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from mirror.core.changes import Change, Entry, decode
+from mirror.core.changes import Change, Entry, Mark, decode
 from mirror.core.errors import ConfigError, HotAwayError, HotStateError, TooOldError
 from mirror.core.folders import resolve
 from mirror.core.positions import Lsn
@@ -58,24 +63,30 @@ def end_of(names: Names, source: Path | str) -> Steps[Lsn]:
 class Following:
     """The state of one follower, and what it asks."""
 
-    def __init__(self, names: Names, source: Path | str, from_lsn: Lsn | str | None) -> None:
-        """``from_lsn``: None: from now on. Raises ``ConfigError`` for what is no position."""
+    def __init__(self, names: Names, source: Path | str, from_lsn: Mark | Lsn | str | None) -> None:
+        """``from_lsn``: a mark, or a position; None: from now on. Raises ``ConfigError`` for what is neither."""
         self._names = names
         self._source = str(source)
         self._stream = stream_of(names, source)
         try:
-            self.lsn = Lsn.parse(from_lsn) if isinstance(from_lsn, str) else from_lsn
+            begin = Mark.parse(from_lsn) if isinstance(from_lsn, str) else from_lsn
         except ValueError as error:
-            step = "give the lsn of a change, as in 12:345"
+            step = "give the mark of a change, or its lsn, as in 12:345"
             raise ConfigError(_FOLLOW, self._source, str(error), next_step=step) from error
-        self._lineage: str | None = None
+        self.lsn = begin.lsn if isinstance(begin, Mark) else begin
+        self._lineage = begin.lineage if isinstance(begin, Mark) else None
         self._ahead_since: float | None = None
+
+    @property
+    def mark(self) -> str | None:
+        """What to keep, to go on from here; None: from now on, and nothing was read yet."""
+        return None if self.lsn is None else str(Mark(self.lsn, self._lineage))
 
     def read(self, wait: float = 0.0) -> Steps[list[Change]]:
         """What comes next, in order; empty after ``wait`` seconds without anything.
 
-        :attr:`lsn` is that of the last one then. Raises ``HotStateError``: where it is retryable, the next read goes on
-        with nothing lost; ``TooOldError``.
+        :attr:`mark` is that of the last one then. Raises ``HotStateError``: where it is retryable, the next read goes
+        on with nothing lost; ``TooOldError``.
         """
         until = time.monotonic() + wait
         if self.lsn is None:
@@ -83,10 +94,10 @@ class Following:
         while not (found := (yield from self._after())):
             last = yield from end_of(self._names, self._source)
             if last > self.lsn and not (found := (yield from self._after())):
-                raise self._too_old(f"what came after {self.lsn}, up to {last}, was deleted", last)
+                raise self._too_old(f"what came after {self.lsn}, up to {last}, was deleted", str(last))
             if found:
                 break
-            self._require_end(last)
+            yield from self._require_end(last)
             if (left := until - time.monotonic()) <= 0:
                 return []
             if found := (yield from self._await(min(left, LONGEST_BLOCK))):
@@ -98,20 +109,30 @@ class Following:
         found: list[tuple[str, dict[str, str]]] = yield Command(_FOLLOW, args)
         return found
 
-    def _require_end(self, last: Lsn) -> None:
-        """Raise ``TooOldError`` where the feed has begun again before our position, and so will not come to it.
+    def _require_end(self, last: Lsn) -> Steps[None]:
+        """Raise ``TooOldError`` where the feed has begun again, and so will not come to our position, or not to ours.
 
-        The server may merely have restarted with less than it had: then the mirror soon publishes what is missing.
-        No stream at all is no error: what comes next says after which position it comes.
+        The lineage of its last entry shows that. Where it does not, the server may merely have restarted with less
+        than it had: then the mirror soon publishes what is missing. No stream at all is no error: what comes next says
+        after which position it comes.
         """
         assert self.lsn is not None
+        args = ("XREVRANGE", self._stream, id_of(last), "-", "COUNT", 1)
+        newest: list[tuple[str, dict[str, str]]] = yield Command(_FOLLOW, args)
+        if newest and last <= self.lsn:
+            change = self._change(*newest[0])
+            if not Mark(self.lsn, self._lineage).is_of(change.lineage):
+                detail = f"it is at {change.mark}, not at {self.mark}: the source was copied anew"
+                raise self._too_old(detail, change.mark)
+            if change.position == self.lsn:
+                self._lineage = self._lineage or change.lineage
         now = time.monotonic()
         if last == Lsn(0, 0) or last >= self.lsn:
             self._ahead_since = None
         elif self._ahead_since is None:
             self._ahead_since = now
         elif now - self._ahead_since > AHEAD_SECONDS:
-            raise self._too_old(f"the feed is at {last}, before {self.lsn}: it has begun again", last)
+            raise self._too_old(f"the feed is at {last}, before {self.lsn}: it has begun again", str(last))
 
     def _await(self, seconds: float) -> Steps[list[tuple[str, dict[str, str]]]]:
         block = max(1, round(seconds * 1000))
@@ -130,8 +151,10 @@ class Following:
             if problem := self._problem(change):
                 if read:
                     break  # they come first, and this is raised by the next read
-                resume = change.lsn if change.kind == "gap" or change.after is None else change.after
-                raise self._too_old(problem, Lsn.parse(resume))
+                resume = change.mark
+                if change.kind != "gap" and change.after is not None:
+                    resume = str(Mark(Lsn.parse(change.after), change.lineage))
+                raise self._too_old(problem, resume)
             read.append(change)
             self.lsn, self._lineage = position, change.lineage
         return read
@@ -155,15 +178,18 @@ class Following:
         if change.kind == "gap":
             begin = change.after or "the begin"
             return f"what was committed after {begin}, up to {change.lsn}, is lost: {change.reason}"
-        if change.after is not None and Lsn.parse(change.after) > self.lsn:
-            return f"what was committed after {self.lsn}, up to {change.after}, is not in the feed any more"
+        after = Lsn(0, 0) if change.after is None else Lsn.parse(change.after)
         if self._lineage is not None and change.lineage != self._lineage:
-            return "the positions are of another copy of the source"
+            return f"the positions are of another copy of the source than {self.mark}"
+        if after > self.lsn:
+            return f"what was committed after {self.lsn}, up to {after}, is not in the feed any more"
+        if self._lineage is None and after != self.lsn:
+            return f"{self.lsn} is not where an entry ends, so it may be of another copy of the source"
         return ""
 
-    def _too_old(self, detail: str, resume: Lsn) -> TooOldError:
+    def _too_old(self, detail: str, resume: str) -> TooOldError:
         step = f"read from Postgres what you need, then follow from {resume}"
-        return TooOldError(_FOLLOW, self._source, detail, resume=str(resume), next_step=step)
+        return TooOldError(_FOLLOW, self._source, detail, resume=resume, next_step=step)
 
 
 @dataclass(frozen=True, slots=True)

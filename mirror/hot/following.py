@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from mirror.core.changes import Change
+from mirror.core.changes import Change, Mark
 from mirror.core.errors import ConfigError
 from mirror.core.positions import Lsn
 from mirror.hot.changes import LONGEST_BLOCK, Following
@@ -18,12 +18,12 @@ from mirror.hot.runners import AsyncRunner, Runner
 _HIGHEST = 2**63 - 1
 
 
-def _following(names: Names, source: Path | str, from_lsn: Lsn | str | None) -> Following:
+def _following(names: Names, source: Path | str, from_lsn: Mark | Lsn | str | None) -> Following:
     """A follower's state. Raises ``ConfigError`` for a source or a position that is none."""
-    doing, step = "follow the changes", "give the lsn of a change, as in 12:345"
+    doing, step = "follow the changes", "give the mark of a change, or its lsn, as in 12:345"
     if not isinstance(source, str | Path):
         raise ConfigError(doing, shown(source), "the source is no path", next_step="give the path of its SQLite file")
-    if not isinstance(from_lsn, Lsn | str | None):
+    if not isinstance(from_lsn, Mark | Lsn | str | None):
         raise ConfigError(doing, str(source), f"not a position: {shown(from_lsn)}", next_step=step)
     following = Following(names, source, from_lsn)
     if following.lsn is not None and max(following.lsn.generation, following.lsn.frame) > _HIGHEST:
@@ -37,6 +37,11 @@ class Follower:
     def __init__(self, runner: Runner, following: Following) -> None:
         self._runner = runner
         self._following = following
+
+    @property
+    def mark(self) -> str | None:
+        """See :attr:`Following.mark <mirror.hot.changes.Following.mark>`."""
+        return self._following.mark
 
     def read(self, wait: float = 0.0) -> list[Change]:
         """See :meth:`Following.read <mirror.hot.changes.Following.read>`."""
@@ -55,6 +60,11 @@ class AsyncFollower:
         self._runner = runner
         self._following = following
 
+    @property
+    def mark(self) -> str | None:
+        """See :attr:`Following.mark <mirror.hot.changes.Following.mark>`."""
+        return self._following.mark
+
     async def read(self, wait: float = 0.0) -> list[Change]:
         """See :meth:`Following.read <mirror.hot.changes.Following.read>`."""
         return await self._runner.run(self._following.read(wait))
@@ -69,10 +79,10 @@ class AsyncFollower:
 class Changes(Methods):
     """What mirrors have applied to Postgres."""
 
-    def follow(self, source: Path | str, from_lsn: Lsn | str | None = None) -> Follower:
-        """The changes of a source (its SQLite file) after a position; None: from now on.
+    def follow(self, source: Path | str, from_lsn: Mark | Lsn | str | None = None) -> Follower:
+        """The changes of a source (its SQLite file) after a mark, or a position; None: from now on.
 
-        Keep the ``lsn`` of what was dealt with, and give it here after a restart. ``0:0``: from the begin. Raises
+        Keep the ``mark`` of what was dealt with, and give it here after a restart. ``0:0``: from the begin. Raises
         ``ConfigError``.
         """
         return Follower(self._runner, _following(self._runner.names, source, from_lsn))
@@ -81,6 +91,6 @@ class Changes(Methods):
 class AsyncChanges(AsyncMethods):
     """What mirrors have applied to Postgres."""
 
-    def follow(self, source: Path | str, from_lsn: Lsn | str | None = None) -> AsyncFollower:
+    def follow(self, source: Path | str, from_lsn: Mark | Lsn | str | None = None) -> AsyncFollower:
         """:meth:`Changes.follow`."""
         return AsyncFollower(self._runner, _following(self._runner.names, source, from_lsn))

@@ -21,6 +21,7 @@ from mirror.core.changes import (
     Announcing,
     Change,
     Entry,
+    Mark,
     Operation,
     TableChange,
     WriterReport,
@@ -172,14 +173,15 @@ class Announcer:
         self._source_id = ""
         self._recorder: Recorder | None = None
 
-    def begins(self, conn: Conn, source_id: int, epoch: int, position: Position | None) -> None:
-        """The source was taken. Raises psycopg's errors."""
+    def begins(self, conn: Conn, source_id: int, epoch: int, position: Position | None, lineage: str | None) -> None:
+        """The source was taken, and Postgres has this position of this lineage. Raises psycopg's errors."""
         if self._to is None:
             return
         self._source_id = str(source_id)
         found = conn.execute(statement("database_name")).fetchone()
         assert found is not None
-        self._to.begins(source_id, epoch, str(found[0]), None if position is None else position.lsn)
+        mark = None if position is None else Mark(position.lsn, None if lineage is None else str(lineage))
+        self._to.begins(source_id, epoch, str(found[0]), mark)
 
     def watch(self, batch: Batch, stored: Callable[[str], Target | None]) -> Iterable[TableChanges]:
         """The tables of a batch, as they are to be applied: noted for :meth:`rows` while they are."""

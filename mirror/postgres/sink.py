@@ -147,7 +147,7 @@ class Sink(AbstractContextManager["Sink"]):
         self._rejects = count_rejects(self._conn, self._source_id)
         if self._profiles[self._profile or "generic"].migrations:
             self._indexer.wake()  # an earlier build may have been interrupted
-        self._changes.begins(conn, self._source_id, self._epoch, self._position)
+        self._changes.begins(conn, self._source_id, self._epoch, self._position, self._lineage)
 
     def require_unsealed(self) -> None:
         """Raise :class:`SealedError` if Postgres is the original of the source now; ``SinkError``."""

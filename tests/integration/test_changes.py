@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from redis import Redis
 
+from mirror.core.changes import VERSION, Change, Kind, Mark, encode
 from mirror.core.errors import ConfigError, HotStateError, TooOldError
 from mirror.core.positions import Lsn
 from mirror.hot import changes as feed
 from mirror.hot.connection import Address, get_redis_client
 from mirror.hot.facade import HotState, get_async_hot_state
+from mirror.hot.following import Follower
+from mirror.sidecar.changes.feed import SourceFeed
+from mirror.sidecar.changes.log import ChangeLog
+from mirror.sidecar.changes.to_redis import RedisTeller
 from tests.support.changes import followed, in_chain, published, tell
+from tests.support.commands import UNREACHABLE
 from tests.support.gateway import Gateway
 from tests.support.mirrors import MirrorProcess
 from tests.support.source import Writer
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 
 @pytest.fixture
@@ -146,12 +153,12 @@ def test_a_follower_that_comes_late_is_told(
         assert [change.lsn for change in follower.read()] == [changes[0].lsn]
         with pytest.raises(TooOldError) as caught:
             follower.read()
-        assert caught.value.resume == changes[1].lsn and caught.value.code == "hot.too_old"
+        assert caught.value.resume == changes[1].mark and caught.value.code == "hot.too_old"
         assert followed(hot, telling, caught.value.resume, end) == changes[2:]
         redis.xtrim(stream, maxlen=1, approximate=False)
         with pytest.raises(TooOldError) as caught:
             hot.changes.follow(telling.sources[0], changes[0].lsn).read()
-        assert caught.value.resume == changes[2].lsn
+        assert caught.value.resume == changes[2].mark
         redis.xtrim(stream, maxlen=0, approximate=False)
         with pytest.raises(TooOldError) as caught:
             hot.changes.follow(telling.sources[0], changes[2].lsn).read()
@@ -160,13 +167,149 @@ def test_a_follower_that_comes_late_is_told(
 
 
 def test_what_is_not_the_mirrors_is_refused(telling: MirrorProcess, hot: HotState, valkey: Address) -> None:
-    with pytest.raises(ConfigError, match="not a position"):
-        hot.changes.follow(telling.sources[0], "yesterday")
+    for mark, why in (("yesterday", "not a position"), ("1:1@", "not a mark")):
+        with pytest.raises(ConfigError, match=why):
+            hot.changes.follow(telling.sources[0], mark)
     with get_redis_client(valkey) as redis:
         stream = feed.stream_of(hot.names, "/other.db")
         redis.xadd(stream, {"change": "{}"})
         with pytest.raises(HotStateError, match=r"none of the mirror's"):
             hot.changes.follow("/other.db", "0:0").read()
+
+
+OTHER = "/other.db"
+
+
+class Publisher:
+    """Publishes entries of a source as a mirror would."""
+
+    def __init__(self, redis: Redis, hot: HotState) -> None:
+        self._redis, self._stream = redis, feed.stream_of(hot.names, OTHER)
+
+    def __call__(self, lineage: str, lsn: str, after: str | None = None, kind: Kind = "rows") -> None:
+        entry = encode(Change(version=VERSION, kind=kind, source=OTHER, lsn=lsn, after=after, lineage=lineage))
+        self._redis.xadd(self._stream, {"change": entry.text}, id=feed.id_of(entry.lsn))
+
+    def begin(self) -> None:
+        """Begin with no stream."""
+        self._redis.delete(self._stream)
+
+
+@pytest.fixture
+def publish(hot: HotState, valkey: Address) -> Iterator[Publisher]:
+    with get_redis_client(valkey) as redis:
+        yield Publisher(redis, hot)
+
+
+def copied_anew(publish: Publisher) -> None:
+    """A feed that had come to 3:10 begins again, with a copy at a lower position."""
+    publish("a", "1:1", None, "copy")
+    publish("a", "3:10", "1:1")
+    publish.begin()
+    publish("b", "2:10", None, "copy")
+
+
+@pytest.mark.parametrize("begin", ["3:10@a", "3:10"])
+def test_resumed_after_the_feed_has_begun_again(hot: HotState, publish: Publisher, begin: str) -> None:
+    copied_anew(publish)
+    publish("b", "3:0", "2:10")
+    publish("b", "4:1", "3:0")
+    with pytest.raises(TooOldError, match="another copy") as caught:
+        hot.changes.follow(OTHER, begin).read()
+    assert caught.value.resume == "3:0@b"
+    assert [change.lsn for change in hot.changes.follow(OTHER, caught.value.resume).read()] == ["4:1"]
+
+
+def test_resumed_while_the_new_feed_is_behind_or_just_there(hot: HotState, publish: Publisher) -> None:
+    """Nothing comes after the mark: that is said, rather than waited for."""
+    copied_anew(publish)
+    follower = hot.changes.follow(OTHER)
+    assert follower.mark is None and follower.read() == [] and follower.mark == "2:10@b"
+    for lsn, after in (("2:11", "2:10"), ("3:10", "2:11")):
+        with pytest.raises(TooOldError, match="copied anew"):
+            hot.changes.follow(OTHER, "3:10@a").read()
+        publish("b", lsn, after)
+    with pytest.raises(TooOldError, match="copied anew") as caught:
+        hot.changes.follow(OTHER, "3:10@a").read(60)
+    assert caught.value.resume == "3:10@b" and hot.changes.follow(OTHER, "3:10@b").read() == []
+    assert [change.lsn for change in follower.read()] == ["2:11", "3:10"]
+    publish("b", "3:12", "3:10")
+    with pytest.raises(TooOldError, match="another copy"):
+        hot.changes.follow(OTHER, "3:11@a").read()
+
+
+def test_one_that_lives_while_the_feed_begins_again(hot: HotState, publish: Publisher) -> None:
+    publish("a", "1:1", None, "copy")
+    publish("a", "3:10", "1:1")
+    followers = [hot.changes.follow(OTHER, begin) for begin in (None, "3:10", "3:10@a")]
+    assert [follower.read() for follower in followers] == [[], [], []]
+    publish.begin()
+    publish("b", "2:10", None, "copy")
+    publish("b", "3:10", "2:10")
+    for follower in followers:
+        with pytest.raises(TooOldError, match="copied anew"):
+            follower.read()
+
+
+def test_marks_and_positions_that_are_gone_on_with(hot: HotState, publish: Publisher) -> None:
+    """A copy is told whatever is kept; within an entry only a mark is exact; a stream may have lost its begin."""
+    publish.begin()
+    publish("a", "1:20", "1:10")
+    for begin in ("1:10", "1:10@a", "1:15@a"):
+        assert [change.mark for change in hot.changes.follow(OTHER, begin).read()] == ["1:20@a"]
+    for begin, why in (
+        ("1:15", "is not where an entry ends"),
+        ("1:15@b", "another copy"),
+        ("1:9@a", "not in the feed"),
+    ):
+        with pytest.raises(TooOldError, match=why) as caught:
+            hot.changes.follow(OTHER, begin).read()
+        assert caught.value.resume == "1:10@a"
+    publish("b", "1:30", "1:20", "copy")
+    publish("b", "1:31", "1:30")
+    for begin in ("1:25", "1:20", "1:20@a", "1:25@c"):
+        follower = hot.changes.follow(OTHER, begin)
+        assert [change.lsn for change in follower.read()] == ["1:30", "1:31"] and follower.mark == "1:31@b"
+    publish("b", "1:40", "1:31", "gap")
+    publish("b", "1:41", "1:40")
+    with pytest.raises(TooOldError, match="is lost") as caught:
+        hot.changes.follow(OTHER, "1:31@b").read()
+    assert caught.value.resume == "1:40@b"
+    for begin in ("1:40", "1:40@b"):
+        assert [change.lsn for change in hot.changes.follow(OTHER, begin).read()] == ["1:41"]
+
+
+class NoLog(ChangeLog):
+    """Without a Postgres; the mirror that asks has the source."""
+
+    def epoch(self, source_id: int) -> int | None:
+        return 1
+
+
+def test_a_stream_of_positions_that_postgres_has_not_begins_again(
+    hot: HotState, valkey: Address, publish: Publisher
+) -> None:
+    """Its last position is passed by what Postgres has, and is none of it."""
+    publish("a", "3:10", "1:1")
+    teller = RedisTeller(valkey, NoLog(UNREACHABLE, 0), keep=100)
+    source = SourceFeed(OTHER, NoLog(UNREACHABLE, 0), logged=False, ring=teller.ring)
+    source.begins(7, 1, "a", Mark(Lsn(3, 0), "b"))
+    change = Change(version=VERSION, kind="rows", source=OTHER, lsn="4:1", after="3:0", lineage="b")
+    source.put(encode(change))
+    teller.start()
+    follower = hot.changes.follow(OTHER, "3:0@b")
+    assert until(lambda: _read(follower)) == [change]
+    teller.stop(LIMIT)
+    with pytest.raises(TooOldError, match="another copy"):
+        hot.changes.follow(OTHER, "3:10@a").read()
+
+
+def _read(follower: Follower) -> list[Change]:
+    """What a follower gets, once it gets it: nothing yet where the stream is still the old one."""
+    try:
+        return follower.read()
+    except TooOldError:
+        return []
 
 
 def test_followers_learn_of_a_copy(

@@ -15,6 +15,7 @@ from pathlib import Path
 from loguru import logger
 
 from mirror.core.backoff import Backoff
+from mirror.core.changes import Mark
 from mirror.core.errors import MirrorError
 from mirror.core.positions import Lsn
 from mirror.core.status import ToldReport
@@ -35,12 +36,19 @@ class Told:
     number: int = 0
     """Of the take of the source (:class:`~mirror.sidecar.changes.feed.Taken`) for which the rest is."""
     position: Lsn | None = None
+    lineage: str | None = None
+    """Of the position; None: not known."""
     error: str | None = None
     count: int = 0
     gaps: int = 0
     backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST_PAUSE, _LONGEST_PAUSE))
     retry_at: float = 0.0
     look_at: float = 0.0
+
+    @property
+    def mark(self) -> Mark | None:
+        """The position with its lineage."""
+        return None if self.position is None else Mark(self.position, self.lineage)
 
     def report(self) -> ToldReport:
         """For the status."""

@@ -57,7 +57,9 @@ class RedisTeller(Teller):
         if told.position is not None and told.position > end:
             # Its entries are not of what Postgres has: Postgres was put back, or is another one.
             return self._add_anew(told, taken, f"its stream is at {told.position}, and Postgres at {end}")
-        entries = told.feed.read(told.position, _TOGETHER)
+        entries = told.feed.read(told.mark, _TOGETHER)
+        if entries and told.position is not None and entries[0].lsn <= told.position:
+            return self._add_anew(told, taken, f"its stream is at {told.position}, of which Postgres knows nothing")
         added = self._add(told, taken, entries, "on")
         if added.fenced:
             raise self._fenced(told)

@@ -1,7 +1,7 @@
 """Tells changes to a webhook: a POST (:mod:`~mirror.sidecar.posts`) for each entry, in order, until each is taken.
 
 ===================  ===============================================================================================
-``Idempotency-Key``  source and position. An entry may come twice, with the same key
+``Idempotency-Key``  source and mark (position and lineage). An entry may come twice, with the same key
 ``Mirror-Source``    the path, percent-encoded
 ``Mirror-Lsn``       the position
 ===================  ===============================================================================================
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from mirror.core.changes import Entry, filtered
+from mirror.core.positions import Lsn
 from mirror.core.web_address import WebAddress
 from mirror.sidecar.changes.log import ChangeLog
 from mirror.sidecar.changes.teller import Teller, Told
@@ -54,12 +55,15 @@ class WebhookTeller(Teller):
             return False
         if told.number != taken.number:
             known = self._log.read_up_to(taken.source_id, _READER)
-            if known is None or known > told.feed.position:
-                # The first time: what was before is not news. Or Postgres was put back.
-                known = told.feed.position
+            if known is None:
+                # The first time: what was before is not news. But a copy is: Postgres, and with it what was saved here,
+                # may have been lost.
+                known = Lsn(0, 0) if told.feed.begins_with_copy else told.feed.position
                 self._log.has_read(taken.source_id, _READER, known)
+            if known != told.position:
+                told.lineage = None
             told.position, told.number = known, taken.number
-        entries = told.feed.read(told.position, _TOGETHER)
+        entries = told.feed.read(told.mark, _TOGETHER)
         before = told.position
         try:
             for entry in entries:
@@ -67,7 +71,7 @@ class WebhookTeller(Teller):
                     self._post(told.feed.source, entry, document.encode())
                     told.count += 1
                 told.gaps += entry.kind == "gap"
-                told.position = entry.lsn
+                told.position, told.lineage = entry.lsn, entry.lineage
                 if self._is_over():
                     break
         finally:
@@ -81,4 +85,4 @@ class WebhookTeller(Teller):
         """Raises a retryable ``MirrorError``."""
         name = quote(source)
         more = {"Mirror-Source": name, "Mirror-Lsn": str(entry.lsn)}
-        self._posts.send(body, f"{name}@{entry.lsn}", more)
+        self._posts.send(body, f"{name}@{entry.mark}", more)

@@ -2,17 +2,18 @@
 
 Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The query has ``source``, a path (not needed if
 there is one source), and ``table``, as often as wished. A client begins with what comes from then on, or after the
-position in its header ``Last-Event-ID`` (or ``from`` in the query: some clients cannot set headers).
+mark in its header ``Last-Event-ID`` (or ``from`` in the query: some clients cannot set headers). A mere position does,
+too; if the source was copied anew since then, one that happens to be there again cannot be told from the old one.
 
 =============  ===================================================================================================
 event          data
 =============  ===================================================================================================
-``rows``       the document of a transaction (:mod:`mirror.core.changes`); ``id`` is the position after it
+``rows``       the document of a transaction (:mod:`mirror.core.changes`); ``id`` is the mark after it
 ``copy``       the same, of a whole copy: everything may have changed
 ``gap``        the same: what was committed up to ``id`` is not known any more; read it from Postgres
 =============  ===================================================================================================
 
-Where there is nothing to tell, a comment comes every few seconds, with the position that was reached, so that a client
+Where there is nothing to tell, a comment comes every few seconds, with the mark that was reached, so that a client
 with a filter comes back to where it was. Without a log in Postgres only what is in memory can be told again; then, and
 for what the log has not any more, the first event is a gap.
 
@@ -26,9 +27,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
-from mirror.core.changes import Entry, filtered, gap
+from mirror.core.changes import Entry, Mark, filtered
 from mirror.core.errors import MirrorError
-from mirror.core.positions import Lsn
 from mirror.sidecar.changes.feed import SourceFeed
 
 #: Clients at one time. Each has a thread.
@@ -51,7 +51,7 @@ class Wish(NamedTuple):
     """What a client wants to hear."""
 
     feed: SourceFeed
-    begin: Lsn | None
+    begin: Mark | None
     """None: what comes from now on."""
     tables: frozenset[str]
 
@@ -74,7 +74,7 @@ class Events:
             return Refusal(404, f"name one of these with ?source=PATH:{known}" if feeds else "there is no change feed")
         begin = last or "".join(asked.get("from", ())[:1])
         try:
-            at = Lsn.parse(begin) if begin else None
+            at = Mark.parse(begin) if begin else None
         except ValueError as error:
             return Refusal(400, str(error))
         return Wish(feeds[name], at, frozenset(asked.get("table", ())))
@@ -82,19 +82,15 @@ class Events:
     def stream(self, wish: Wish) -> Iterator[bytes]:
         """What a client is sent, piece by piece, until :meth:`end`."""
         feed, tables = wish.feed, wish.tables
-        position = feed.position if wish.begin is None else wish.begin
+        mark = feed.mark if wish.begin is None else wish.begin
         yield b"retry: %d\n\n" % _RETRY_MS
         while not self._ended.is_set():
-            if not feed.wait(position, HEARTBEAT_SECONDS):
-                if position is not None and (end := feed.position) is not None and position > end:
-                    position, why = end, f"it asked for what comes after {position}, and Postgres is at {end}"
-                    yield _event(gap(feed.source, None, end, why))
-                else:
-                    # Without data it is no event, and yet moves the client's position.
-                    yield b":\n\n" if position is None else b": here\nid: %b\n\n" % str(position).encode()
+            if not feed.wait(mark, HEARTBEAT_SECONDS):
+                # Without data it is no event, and yet moves the client's mark.
+                yield b":\n\n" if mark is None else b": here\nid: %b\n\n" % str(mark).encode()
                 continue
             try:
-                entries = feed.read(position)
+                entries = feed.read(mark)
             except MirrorError as error:  # the log cannot be read now; the client hears why
                 yield b": %b\n\n" % " ".join(str(error).split()).encode()
                 self._ended.wait(_RETRY_MS / 1000)
@@ -102,7 +98,7 @@ class Events:
             for entry in entries:
                 if (document := filtered(entry, tables)) is not None:
                     yield _event(entry, document)
-                position = entry.lsn
+                mark = entry.mark
 
     def enter(self) -> bool:
         """Whether there is room for one more client; then :meth:`leave` must follow."""
@@ -118,4 +114,4 @@ class Events:
 
 
 def _event(entry: Entry, document: str | None = None) -> bytes:
-    return f"event: {entry.kind}\nid: {entry.lsn}\ndata: {document or entry.text}\n\n".encode()
+    return f"event: {entry.kind}\nid: {entry.mark}\ndata: {document or entry.text}\n\n".encode()
