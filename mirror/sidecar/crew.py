@@ -143,7 +143,10 @@ class Crew:
             self._closed = True
             while self._spare:
                 self._spare.pop().release()
-            self._ring_bell()
+            if self._watcher is None:
+                self._release()
+            else:
+                self._ring_bell()
 
     # -- with the guard ----------------------------------------------------------------------------
 
@@ -201,8 +204,14 @@ class Crew:
     def _ring_bell(self) -> None:
         try:
             self._ring.send(b"!")
-        except BlockingIOError:
-            pass  # it rings already
+        except OSError:
+            pass  # it rings already; or nobody watches any more
+
+    def _release(self) -> None:
+        """Close the descriptors: nothing is watched any more."""
+        self._selector.close()
+        self._bell.close()
+        self._ring.close()
 
     # -- the thread that watches -------------------------------------------------------------------
 
@@ -210,6 +219,7 @@ class Crew:
         while True:
             with self._guard:
                 if self._closed and not self._living:
+                    self._release()
                     return
                 self._watches_until = self._next_look(time.monotonic())
                 seconds = max(0.0, self._watches_until - time.monotonic())

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mirror.sidecar.crew import WORKERS, Crew, Rest
@@ -164,6 +165,19 @@ def test_a_tick_that_comes_too_late(crew: Crew) -> None:
     assert job.done.wait(LIMIT)
     bell.close()
     ring.close()
+
+
+def test_no_descriptor_is_left_behind() -> None:
+    before = psutil.Process().num_fds()
+    crew = Crew()
+    job = crew.start(iter((Rest(later()),)), "one")
+    until(lambda: job.rest is not None)
+    crew.close()
+    job.wake()
+    assert job.done.wait(LIMIT)
+    Crew().close()
+    until(lambda: psutil.Process().num_fds() <= before)
+    crew.close()
 
 
 def test_a_bug_ends_one_loop(crew: Crew) -> None:
