@@ -110,7 +110,7 @@ class Lock(_Held):
             self._keep_renewing()
         except BaseException as error:  # nobody renews it any more, whatever it was
             _died(lease, error)
-        if lease.lost and not self._end.is_set():
+        if lease.over():  # also where it is just being released: who releases waits for this thread
             _lost(lease, self, self._on_lost)  # type: ignore[arg-type]
 
     def _keep_renewing(self) -> None:
