@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
     done = []
     for source in settings.sources:
         require_file(source, "mirror another source")
-        listed = _list(settings, source, {"agent": agent, "schema": settings.schema, "profile": profile})
-        with_it = _ask_any(settings, lambda client, s=source: client.add(s, agent, settings.schema, profile))  # type: ignore[misc]
+        entry = {"agent": agent, "schema": settings.schema, "profile": profile}
+        request = partial(ControlClient.add, path=source, agent=agent, schema=settings.schema, profile=profile)
+        with_it = _ask_any(settings, request)
+        listed = _list(settings, source, entry)
         if not with_it and not listed:
             raise NotRunningError(
                 "mirror another source",

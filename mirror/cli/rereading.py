@@ -58,9 +58,9 @@ class Rereading:
         before, self._looked = self._looked, self._stamps()
         return self._looked != self._seen and self._looked == before
 
-    def read(self, *, asked: bool) -> list[str]:
+    def read(self, *, asked: bool) -> None:
         """Add and remove sources as mirror.json lists them now, and log what else is new: a mirror that runs keeps what
-        it began with. Returns that.
+        it began with.
 
         ``asked``: somebody waits to be told also that nothing is new. Files that cannot be used are logged, too, and
         change nothing.
@@ -71,7 +71,7 @@ class Rereading:
         except MirrorError as error:
             words = "the configuration was read again, and cannot be used: {error}; the mirror goes on as before"
             logger.error(words, error=error)
-            return []
+            return
         moved = self._follow_list(now)
         changed = [name for name, of in _LASTING.items() if of(now) != of(self._settings)]
         before = {each.path: _said(each) for each in self._settings.configured}
@@ -85,7 +85,6 @@ class Rereading:
         elif asked and not moved:
             logger.info("the configuration was read again: nothing changed that a running mirror goes by")
         self._said = changed
-        return changed
 
     def _follow_list(self, now: Settings) -> bool:
         """Add and remove sources; returns whether there were any."""

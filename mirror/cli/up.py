@@ -59,6 +59,8 @@ from mirror.sidecar.supervisor import Supervisor, SupervisorSettings
 
 #: What is followed closely: there is something to show, or to say soon.
 _BEGINNING = frozenset((Phase.STARTING, Phase.SNAPSHOT, Phase.CATCHING_UP))
+#: Seconds between two looks then, and where all are followed.
+_CLOSELY, _NOW_AND_THEN = 0.05, 2.0
 
 
 @click.command(
@@ -180,7 +182,8 @@ def up(
                 if not once:
                     verifier.start()
                     beside.enter_context(watching(settings, mirror))
-                gave_up = _run(mirror, signals, ending, partial(_serve, service, line, signals, rereading))
+                seconds = min(_NOW_AND_THEN, service.seconds)
+                gave_up = _run(mirror, signals, ending, partial(_serve, service, line, signals, rereading), seconds)
         finally:
             service.stops()
             verifier.stop()
@@ -260,11 +263,11 @@ def _serve(service: Service, line: PeriodicLine, signals: Signals, rereading: Re
 
 
 def _run(
-    supervisor: Supervisor, signals: Signals, ending: threading.Event, meanwhile: Callable[[], None]
+    supervisor: Supervisor, signals: Signals, ending: threading.Event, meanwhile: Callable[[], None], longest: float
 ) -> list[MirrorError]:
     """Show progress until every source has ended, a signal came, or, once ``ending`` is set, everything is applied.
 
-    ``meanwhile``: called again and again.
+    ``meanwhile``: called again and again, within ``longest`` seconds.
     Returns the errors of sources that still run, but make no progress and were given up.
     """
     console = Console(stderr=True)
@@ -275,7 +278,7 @@ def _run(
     gave_up: list[MirrorError] = []
     announced: dict[Pipeline, bool] = {}
     with _Bars(console) as bars:
-        seconds = 0.05
+        seconds = _CLOSELY
         while supervisor.running and not signals.wait(seconds):
             meanwhile()
             news = False
@@ -295,8 +298,7 @@ def _run(
                 _announce(pipeline, announced, bars)
                 if pipeline in waiting and _is_drained(pipeline, targets):
                     del waiting[pipeline]
-            # Where all are followed, there is little to look for.
-            seconds = 0.05 if news or begun else 2.0
+            seconds = _CLOSELY if news or begun else longest
             if begun and all(pipeline.error is not None for pipeline in waiting):
                 break
     return gave_up

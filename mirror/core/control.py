@@ -263,7 +263,7 @@ class ControlClient:
         self._ask(Resume(), Done, BATCH_SECONDS)
 
     def remove(self) -> None:
-        """Have the process mirror the source no more; this connection ends."""
+        """Have the process mirror the source no more; what is under way, if that takes long, ends after the answer."""
         self._ask(Remove(), Done, BATCH_SECONDS)
 
     def add(self, path: Path, agent: str | None = None, schema: str | None = None, profile: str | None = None) -> None:

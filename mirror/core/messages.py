@@ -30,7 +30,8 @@ request                                            answer
                                                    ``after`` only what was written there since, if none has
 ``{"op": "pause"}``, ``{"op": "resume"}``          ``{"answer": "done"}``: the source is mirrored no more until it
                                                    is resumed; or it is resumed
-``{"op": "remove"}``                               ``{"answer": "done"}``: its mirror has ended, the process has not
+``{"op": "remove"}``                               ``{"answer": "done"}``: it is none of the process's sources; what is
+                                                   under way in Postgres, if that takes long, ends after that
 ``{"op": "add", "path"}``                          ``{"answer": "done"}``: the process mirrors another source, too;
                                                    ``"agent"``, ``"schema"``, ``"profile"``: as in mirror.json
 ``{"op": "reads", "process", "number",             ``{"answer": "done"}``: reads of a program on storage adapters

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,18 @@ def remember_paused(folder: Path, *, paused: bool) -> None:
     _remember(folder, "paused", paused)
 
 
+#: A source's loop notes the schema, another thread that it is paused. (A command does so only where no mirror runs.)
+_one_at_a_time = threading.Lock()
+
+
 def _remember(folder: Path, name: str, value: str | bool) -> None:
-    try:
-        known = _read(folder)
-    except StateError:
-        known = {}
-    if known.get(name, False) != value:
-        write_atomically(folder / _FILE, json.dumps(known | {name: value}).encode(), durable=True)
+    with _one_at_a_time:
+        try:
+            known = _read(folder)
+        except StateError:
+            known = {}
+        if known.get(name, False) != value:
+            write_atomically(folder / _FILE, json.dumps(known | {name: value}).encode(), durable=True)
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -24,8 +24,9 @@ def shown(value: object) -> str:
 
 def is_number(value: object) -> bool:
     """Whether it is a finite number that a float can hold."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and -sys.float_info.max <= value <= sys.float_info.max  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max
 
 
 def seconds(doing: str, place: str, name: str, value: Any, least: float, most: float = LONGEST) -> float:

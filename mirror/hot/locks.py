@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from mirror.core.errors import HotStateError, LockTakenError
 from mirror.hot import leases
@@ -24,8 +24,10 @@ _POLL = 0.2
 #: A forked child has no thread that renews, and must not release what its parent holds.
 _FORKED = "this process was forked from the one that holds it"
 
+Held = TypeVar("Held", "Lock", "AsyncLock")
 
-def _lost(lease: Lease, lock: Lock | AsyncLock, call: Callable[[Lock | AsyncLock], object] | None) -> None:
+
+def _lost(lease: Lease, lock: Held, call: Callable[[Held], object] | None) -> None:
     _log.warning("lock %s was lost: %s", lease.name, lease.lost)
     if call is not None:
         try:
@@ -111,7 +113,7 @@ class Lock(_Held):
         except BaseException as error:  # nobody renews it any more, whatever it was
             _died(lease, error)
         if lease.over():  # also where it is just being released: who releases waits for this thread
-            _lost(lease, self, self._on_lost)  # type: ignore[arg-type]
+            _lost(lease, self, self._on_lost)
 
     def _keep_renewing(self) -> None:
         lease = self._lease
@@ -174,7 +176,7 @@ class AsyncLock(_Held):
             await self._keep_renewing()
         except Exception as error:
             _died(self._lease, error)
-        _lost(self._lease, self, self._on_lost)  # type: ignore[arg-type]
+        _lost(self._lease, self, self._on_lost)
 
     async def _keep_renewing(self) -> None:
         lease = self._lease

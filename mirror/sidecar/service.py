@@ -52,12 +52,17 @@ class Service:
         self._next_look = self._next_sign = 0.0
         self._limit = notifier.watchdog_seconds or STALLED_SECONDS
 
+    @property
+    def seconds(self) -> float:
+        """Within which :meth:`turn` is to be called again."""
+        return _OFTEN * self._limit
+
     def turn(self) -> None:
         """Tell what is new; to be called often. A loop that stalls is logged also where there is no manager."""
         now = time.monotonic()
         if now < self._next_look:
             return
-        self._next_look = now + min(LOOK_SECONDS, _OFTEN * self._limit)
+        self._next_look = now + min(LOOK_SECONDS, self.seconds)
         stalled = self._supervisor.stalled(self._limit)
         if stalled and stalled != self._stalled:
             logger.error("{}: no sign of life of the loop for {:.0f} s", ", ".join(stalled), self._limit)
@@ -68,7 +73,7 @@ class Service:
         if not self._ready and not any(each.status.phase in _BEGINNING for each in self._supervisor.pipelines):
             self._ready = self._notifier.send(READY=1)
         if not stalled and now >= self._next_sign:
-            self._next_sign = now + _OFTEN * self._limit
+            self._next_sign = now + self.seconds
             signs: dict[str, object] = {} if self._notifier.watchdog_seconds is None else {"WATCHDOG": 1}
             if not self._ready:
                 signs["EXTEND_TIMEOUT_USEC"] = _MORE_SECONDS * 1_000_000

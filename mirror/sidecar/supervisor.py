@@ -218,7 +218,9 @@ class Supervisor:
         source = resolve(request.path)
         with self._guard:
             if self._stopped or not self._started:
-                raise ControlError("mirror another source", str(source), "the mirror ends, or just begins")
+                raise ControlError(
+                    "mirror another source", str(source), "the mirror ends, or just begins", retryable=True
+                )
             known = next((each for each in self._sources if each.task.database == source), None)
             if known is not None and known.working:
                 schema = self.schemas.get(source)

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def main() -> None:
     figures.finish(options)
 
 
-def _round(figures: Figures, bench: Workbench, number: int, options: object) -> None:
+def _round(figures: Figures, bench: Workbench, number: int, options: Namespace) -> None:
     paths = [bench.source(f"s{at}") for at in range(number)]
     stores = [_create(path, at) for at, path in enumerate(paths)]
 
@@ -58,31 +59,28 @@ def _round(figures: Figures, bench: Workbench, number: int, options: object) -> 
             add("start until all are followed", time.monotonic() - begun, "s")
             mirror = psutil.Process(process.pid)
             everyone = [mirror, *mirror.children(recursive=True)]
-            time.sleep(options.rest)  # type: ignore[attr-defined]
+            time.sleep(options.rest)
             add("threads", sum(each.num_threads() for each in everyone))
             add("descriptors", sum(each.num_fds() for each in everyone))
             add("sessions in Postgres", _sessions(reader) - own)
             add("memory", sum(each.memory_info().rss for each in everyone) / 2**20, "MB")
             before = [_spent(each) for each in everyone]
-            time.sleep(options.idle)  # type: ignore[attr-defined]
-            shares = [
-                (_spent(each) - start) / options.idle * 100  # type: ignore[attr-defined]
-                for each, start in zip(everyone, before, strict=True)
-            ]
+            time.sleep(options.idle)
+            shares = [(_spent(each) - start) / options.idle * 100 for each, start in zip(everyone, before, strict=True)]
             add("idle, mirror", shares[0], "% of a core")
             add("idle, capture", sum(shares[1:]), "% of a core")
             add("idle, both", sum(shares), "% of a core")
-            firsts = [_timed(stores[at], at, reader, "first") for at in range(1, min(number, options.firsts + 1))]  # type: ignore[attr-defined]
+            firsts = [_timed(stores[at], at, reader, "first") for at in range(1, min(number, options.firsts + 1))]
             for name, share in (("p50", 0.5), ("max", 1.0)):
                 if firsts:
                     add(f"first commit to sight, {name}", percentile(firsts, share), "ms")
-            free = _lag(stores[-1], number - 1, reader, options.commits, "free")  # type: ignore[attr-defined]
+            free = _lag(stores[-1], number - 1, reader, options.commits, "free")
             _report_lag(figures, number, free, "", free)
             if number > 1:
                 other.execute("BEGIN")
                 other.execute("LOCK TABLE item_0 IN EXCLUSIVE MODE")
                 stores[0].execute("INSERT INTO item_0(v) VALUES ('stuck')")
-                stuck = _lag(stores[-1], number - 1, reader, options.commits, "beside")  # type: ignore[attr-defined]
+                stuck = _lag(stores[-1], number - 1, reader, options.commits, "beside")
                 other.execute("ROLLBACK")
                 _report_lag(figures, number, stuck, ", one stuck", free)
             begun = time.monotonic()
@@ -109,7 +107,7 @@ def _create(path: Path, at: int) -> sqlite3.Connection:
 
 
 @contextmanager
-def _mirror(bench: Workbench, paths: list[Path], options: object) -> Iterator[subprocess.Popen[bytes]]:
+def _mirror(bench: Workbench, paths: list[Path], options: Namespace) -> Iterator[subprocess.Popen[bytes]]:
     config = bench.folder / "mirror.json"
     config.write_text(json.dumps({"sources": [{"path": str(path)} for path in paths]}))
     command = [sys.executable, "-m", "mirror", "up", "--config", config, "--postgres", bench.dsn]

@@ -5,9 +5,32 @@ from __future__ import annotations
 import selectors
 import socketserver
 import threading
+import time
+from typing import Any
+
+from mirror.capture.link import NO_DESCRIPTORS
 
 #: Seconds within which the thread ends once there is no server.
 _LOOK_SECONDS = 5.0
+#: Seconds until connections are accepted for which there was no descriptor.
+_STARVED_SECONDS = 0.05
+
+
+class AcceptedServer(socketserver.ThreadingUnixStreamServer):
+    """A server for whose connections an :class:`Acceptor` waits."""
+
+    timeout = 0.0
+    starved = False
+    """Whether the last connection could not be accepted for want of a descriptor. It waits, and is tried again."""
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection."""
+        self.starved = False
+        try:
+            return super().get_request()
+        except OSError as error:
+            self.starved = error.errno in NO_DESCRIPTORS
+            raise
 
 
 class Acceptor:
@@ -19,10 +42,10 @@ class Acceptor:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         """Locked while connections are accepted: none comes once :meth:`remove` has returned."""
-        self._servers: set[socketserver.TCPServer] = set()
+        self._servers: set[AcceptedServer] = set()
         self._selector: selectors.BaseSelector | None = None
 
-    def add(self, server: socketserver.TCPServer) -> None:
+    def add(self, server: AcceptedServer) -> None:
         """Accept for a server that listens; what it does with a request must take no time."""
         with self._guard:
             self._servers.add(server)
@@ -32,7 +55,7 @@ class Acceptor:
             # The thread may be waiting: epoll and kqueue take more while they wait.
             self._selector.register(server, selectors.EVENT_READ, server)
 
-    def remove(self, server: socketserver.TCPServer) -> None:
+    def remove(self, server: AcceptedServer) -> None:
         """Accept for it no more; it may be closed then."""
         with self._guard:
             if server not in self._servers:
@@ -50,9 +73,11 @@ class Acceptor:
                 with self._guard:
                     if self._selector is not selector:
                         return
-                    for key, _ in ready:
-                        if key.data in self._servers:
-                            key.data.handle_request()
+                    called = [key.data for key, _ in ready if key.data in self._servers]
+                    for server in called:
+                        server.handle_request()
+                if any(server.starved for server in called):
+                    time.sleep(_STARVED_SECONDS)  # it would be tried again at once
 
 
 #: That of this process.

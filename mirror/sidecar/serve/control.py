@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from loguru import logger
 
-from mirror.capture.link import NO_DESCRIPTORS
 from mirror.core.control import BATCH_SECONDS
 from mirror.core.errors import ControlError, MirrorError, RequestError, StateError
 from mirror.core.messages import (
@@ -67,14 +66,12 @@ from mirror.core.sockets import make_control_path
 from mirror.core.status import AroundReport
 from mirror.sidecar.mailbox import ended
 from mirror.sidecar.pipeline import Pipeline
-from mirror.sidecar.serve.accepting import ACCEPTOR
+from mirror.sidecar.serve.accepting import ACCEPTOR, AcceptedServer
 
 #: Seconds in which the rest of a request must come once it has begun, and in which a client must read an answer.
 REQUEST_SECONDS, READ_SECONDS = 10.0, 60.0
 #: Seconds more for a request that was begun just when its time was up: its result, such as a hold, must not be lost.
 _MOMENT = 1.0
-#: Seconds until a connection is accepted for which there was no descriptor.
-_NO_DESCRIPTORS_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -122,11 +119,10 @@ class ControlServer:
             return False
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
+class _Server(AcceptedServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
-    timeout = 0.0
 
     def __init__(self, path: Path, pipeline: Pipeline, around: Callable[[], AroundReport]) -> None:
         self.pipeline, self.around = pipeline, around
@@ -140,15 +136,6 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             self.server_activate()
         except BaseException:
             self.server_close()
-            raise
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection."""
-        try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in NO_DESCRIPTORS:  # it waits still, and would be tried again at once
-                time.sleep(_NO_DESCRIPTORS_SECONDS)
             raise
 
     def verify_request(self, request: Any, client_address: object) -> bool:
