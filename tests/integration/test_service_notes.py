@@ -152,6 +152,7 @@ def test_a_loop_that_stalls_is_not_hidden(folder: Path, dsn: str, database: Path
     with Manager(folder / "notify") as manager, psycopg.connect(dsn, autocommit=True) as conn:
         notifier = Notifier({"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "1500000"})
         service, done = Service(notifier, supervisor), threading.Event()
+        assert service.seconds < 1.5 / 2, "it is called twice, at least, before a manager loses patience"
 
         def run() -> None:
             while not done.wait(0.05):
