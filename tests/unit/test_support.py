@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import waiting
+from tests.support.terminal import terminal
 from tests.support.waiting import ended, until
 
 SUPPORT = Path(waiting.__file__).parent
@@ -90,3 +92,21 @@ def test_every_limit_of_a_helper_is_generous() -> None:
     ]
     assert [(place, limit) for place, limit in found if limit < LEAST_LIMIT] == []
     assert waiting.LIMIT >= LEAST_LIMIT
+
+
+def test_a_terminal_shows_what_a_person_sees(folder: Path) -> None:
+    """What is overwritten is gone, and what has scrolled away is remembered."""
+    program = "import os; print('\\n'.join(map(str, range(100)))); print('half\\rdone'); print(os.get_terminal_size())"
+    with terminal([sys.executable, "-c", program], {}, folder, columns=61) as shown:
+        assert shown.end() == 0
+        assert shown.lines[:2] == ["0", "1"] and shown.lines[-2] == "done" and "columns=61" in shown.lines[-1]
+
+
+def test_a_terminal_is_awaited(folder: Path) -> None:
+    with terminal(
+        [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"], {}, folder
+    ) as shown:
+        assert shown.until(lambda text: "begun" in text) == "begun"
+        assert shown.end(signal.SIGINT) == -signal.SIGINT
+        with pytest.raises(AssertionError, match="ended before"):
+            shown.until(lambda text: "never" in text)
