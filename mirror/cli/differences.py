@@ -10,6 +10,7 @@ import click
 import psycopg
 from rich.console import Console
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import print_line
 from mirror.core.config.settings import Settings
@@ -25,6 +26,7 @@ _NAMES = (
 
 
 @click.group(
+    cls=Commands,
     short_help="List or forget reads that differed.",
     epilog=help_end("mirror differences list", "mirror differences forget memory.db"),
 )

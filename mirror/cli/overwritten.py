@@ -10,6 +10,7 @@ import click
 import psycopg
 from rich.console import Console
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import print_line
 from mirror.core.config.settings import Settings
@@ -23,6 +24,7 @@ _NAMES = ("id", "table", "key", "row", "written_at", "overwritten_at", "operatio
 
 
 @click.group(
+    cls=Commands,
     short_help="List or forget replaced rows of others.",
     epilog=help_end("mirror overwritten list", "mirror overwritten forget memory.db"),
 )

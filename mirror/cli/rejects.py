@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -37,6 +38,7 @@ _SHOWN = 60
 
 
 @click.group(
+    cls=Commands,
     short_help="List or retry rows Postgres cannot hold.",
     epilog=help_end("mirror rejects list", "mirror rejects retry memory.db"),
 )

@@ -15,6 +15,7 @@ import click
 import psutil
 from rich.console import Console
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import agent_and_profile, common, help_end, json_option
 from mirror.cli.output import BAD, GOOD, print_line
 from mirror.cli.service.job import (
@@ -51,6 +52,7 @@ _debug = click.option("--debug", is_flag=True, help="Show the Python traceback o
 
 
 @click.group(
+    cls=Commands,
     short_help="Run the mirror as a service.",
     epilog=help_end("mirror service install memory.db --dry-run", "mirror service status", "mirror service logs"),
 )
