@@ -99,7 +99,7 @@ def test_the_table_stands_still() -> None:
             screen.show(dict.fromkeys(rows, figures), doing(status(phase, 12.3)))
             screen.event("one thing", "and more of it")
         assert isinstance(console.file, io.StringIO)
-        lines = console.file.getvalue().replace("\r", "\n").splitlines()
+        lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue()).replace("\r", "\n").splitlines()
         shown.append([line for line in lines if line.startswith(("┏", "┃", "│"))])
         assert any("reading what happened meanwhile …" in line for line in lines)
         assert any("live_memory_candidates" in line for line in lines) and max(map(len, lines)) <= 80
