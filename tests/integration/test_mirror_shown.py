@@ -70,7 +70,6 @@ def test_several_sources_in_a_few_words(database: Path, dsn: str) -> None:
         until(lambda: program.do("answer = repr(m)") == "<Mirror 3 sources, all following>")
 
 
-@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("what", "level", "reason"),
     [
