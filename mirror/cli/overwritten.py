@@ -79,7 +79,9 @@ def list_(settings: Settings, debug: bool, as_json: bool) -> None:
     ),
 )
 @common
-@click.option("--id", "numbers", multiple=True, type=int, help="Forget only this one, by its id (may be repeated).")
+@click.option(
+    "--id", "numbers", metavar="N", multiple=True, type=int, help="Forget only this one, by its id (may be repeated)."
+)
 def forget(settings: Settings, debug: bool, numbers: tuple[int, ...]) -> None:
     """Delete what is kept of replaced rows, because nobody needs it any more."""
     with postgres_of(settings) as dsn:

@@ -89,6 +89,8 @@ def test_every_option_says_what_it_is(words: tuple[str, ...]) -> None:
     for parameter in ALL[words].params:
         if isinstance(parameter, click.Option):
             assert parameter.help and not parameter.hidden, parameter.opts
+            # The value is called what it is, and not by its type in the program.
+            assert parameter.is_flag or parameter.metavar or isinstance(parameter.type, click.Choice), parameter.opts
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)

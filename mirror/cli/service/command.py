@@ -195,7 +195,9 @@ def status(server: Name | None, system: bool, as_json: bool, debug: bool) -> Non
 )
 @_server
 @_system
-@click.option("--lines", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines.")
+@click.option(
+    "--lines", metavar="N", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines."
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what it prints from now on, until Ctrl-C.")
 @_debug
 def logs(server: Name | None, system: bool, lines: int, follow: bool, debug: bool) -> None:
