@@ -1,4 +1,4 @@
-"""What is typed wrong: one line that says what may have been meant and where to look, exit code 2, JSON if asked for."""
+"""What is typed wrong: one line with what may have been meant and where to look, exit code 2, and JSON if asked for."""
 
 from __future__ import annotations
 
