@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option
 from mirror.core.config.change_options import ChangeOptions
 from mirror.core.config.settings import DEFAULT_SCHEMA, Settings, SourceSettings
@@ -19,6 +20,7 @@ from mirror.core.source_settings import remembered_schema
 
 
 @click.group(
+    cls=Commands,
     short_help="Show settings and where they come from.",
     epilog=help_end("mirror config show", "mirror config schema"),
 )

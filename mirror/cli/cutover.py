@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from mirror.cli.adapters import judge_adapters, judge_server
+from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import BAD, GOOD, NOTE, print_line, text
 from mirror.cli.status import measured_status_of
@@ -23,7 +24,11 @@ from mirror.cutover.readiness import Readiness
 _MARKS = {"ok": GOOD, "note": NOTE, "problem": BAD}
 
 
-@click.group(short_help="Move programs to Postgres, and back.", epilog=help_end("mirror cutover plan memory.db"))
+@click.group(
+    cls=Commands,
+    short_help="Move programs to Postgres, and back.",
+    epilog=help_end("mirror cutover plan memory.db"),
+)
 def cutover() -> None:
     """Move programs from SQLite to Postgres in three phases, and back.
 

@@ -10,6 +10,7 @@ import click
 import psycopg
 from rich.console import Console
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import print_line
 from mirror.core.config.settings import Settings
@@ -25,6 +26,7 @@ _NAMES = (
 
 
 @click.group(
+    cls=Commands,
     short_help="List or forget reads that differed.",
     epilog=help_end("mirror differences list", "mirror differences forget memory.db"),
 )
@@ -76,7 +78,9 @@ def list_(settings: Settings, debug: bool, as_json: bool) -> None:
     ),
 )
 @common
-@click.option("--id", "numbers", multiple=True, type=int, help="Forget only this one, by its id (may be repeated).")
+@click.option(
+    "--id", "numbers", metavar="N", multiple=True, type=int, help="Forget only this one, by its id (may be repeated)."
+)
 def forget(settings: Settings, debug: bool, numbers: tuple[int, ...]) -> None:
     """Forget the differences, because it is known why. One that is found again is listed again."""
     with postgres_of(settings) as dsn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -10,11 +9,9 @@ from importlib import import_module
 
 import click
 
-from mirror.cli.logs import colour_of, complain, end_log, start_log, take_over, traceback_of
-from mirror.cli.options import GIVEN_POSTGRES
+from mirror.cli.groups import ASKED, Commands, known_commands
 from mirror.core.dsn import hide_password
 from mirror.core.errors import ConfigError, MirrorError
-from mirror.core.redaction import redacted
 
 #: Each command, and the module of this package that defines it.
 COMMANDS = {
@@ -35,6 +32,7 @@ COMMANDS = {
     "service": "service.command",
     "mcp": "mcp",
     "config": "config",
+    "completion": "completion",
     "demo": "demo.command",
 }
 
@@ -51,15 +49,23 @@ Exit codes of all commands (COMMAND --help has the details):
   2    not done: one line on stderr says what, where, why, and what to do next
   130  interrupted by Ctrl-C (`mirror up` stops cleanly instead, with 0)
 
-Settings come from flags, environment variables, mirror.json and argent.json, in this order. `mirror config show`
-prints each one and where it comes from; the help of a command names its variables and defaults.
+\b
+Environment variables:
+  ARGENT_PG_URL, PG_URL  Postgres, as --postgres; a password is safer there
+  MIRROR_STATE_DIR       where the mirror keeps its own files, as --state-dir
+  MIRROR_CONFIG          the mirror.json to read, as --config
+  NO_COLOR               if it is not empty: no colours
 
-Read on: `mirror COMMAND --help`; README.md of the project for an introduction; `mirror demo` to see all of it work.
+Settings come from flags, environment variables, mirror.json and, for who runs ArgentOS, its argent.json, in this order.
+`mirror config show` prints each one and where it comes from; the help of a command has the defaults.
+
+Learn more: `mirror COMMAND --help`; README.md of the project for an introduction; `mirror demo` to see all of it work;
+`mirror completion --help` to have your shell complete commands.
 """
 
 
-class _Commands(click.Group):
-    """Loads only the command that is run: `mirror wait` need not load what `mirror up` needs."""
+class _Commands(Commands):
+    """Loads only the command that is run: `mirror wait` need not load what `mirror up` needs, and the help none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -70,6 +76,11 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(f"mirror.cli.{COMMANDS[cmd_name]}"), cmd_name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, none of which is loaded."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, known_commands()[name]["summary"]) for name in COMMANDS])
+
 
 @click.group(
     cls=_Commands,
@@ -78,19 +89,25 @@ class _Commands(click.Group):
 )
 @click.version_option(package_name="mirror", prog_name="mirror")
 def cli() -> None:
-    """Keep a Postgres database equal to a live SQLite file, without changing the program that writes it."""
+    """Keep a Postgres database equal to a live SQLite file, without changing the program that writes it.
+
+    The file may be of any program. That of an agent of ArgentOS, its memory store (MemuStore), is recognised, and gets
+    typed columns, search, and row security by agent.
+    """
 
 
 def main() -> None:
     """Run the command line: an error is one line on stderr and exit code 2, and with ``--json`` an object on stdout."""
+    if ASKED in os.environ:
+        from mirror.cli.completing import complete
+
+        sys.exit(complete(os.environ[ASKED]))
     _hide_arguments()
-    start_log()
-    take_over()
     try:
-        try:
-            cli.main(standalone_mode=False, color=None if colour_of(sys.stdout) else False)
-        finally:
-            end_log()
+        if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+            _run()
+        else:  # help: nothing else is loaded
+            cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
@@ -100,12 +117,17 @@ def main() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        said = io.StringIO()
-        error.show(said)
-        click.echo(redacted(said.getvalue()), err=True, nl=False)
-        _print_json(ConfigError("read the command line", detail=error.format_message()))
+        from mirror.cli.logs import complain
+
+        context = getattr(error, "ctx", None)
+        detail = " ".join(error.format_message().split())
+        step = f"`{'mirror' if context is None else context.command_path} --help` shows what there is"
+        complain(f"{detail.removesuffix('.')} -- {step}")
+        _print_json(ConfigError("read the command line", detail=detail, next_step=step))
         sys.exit(2)
     except Exception as error:
+        from mirror.cli.logs import complain, traceback_of
+
         # A bug, too, is 2: 1 would mean that parity has found a difference.
         shown = error if isinstance(error, MirrorError) else _unexpected(error)
         if "--debug" in sys.argv:
@@ -114,6 +136,18 @@ def main() -> None:
             complain(str(shown), shown)
         _print_json(shown)
         sys.exit(2)
+
+
+def _run() -> None:
+    """Run the command that the arguments name, with its log."""
+    from mirror.cli.logs import colour_of, end_log, start_log, take_over
+
+    start_log()
+    take_over()
+    try:
+        cli.main(standalone_mode=False, color=None if colour_of(sys.stdout) else False)
+    finally:
+        end_log()
 
 
 def _hide_arguments() -> None:
@@ -129,6 +163,8 @@ def _hide_arguments() -> None:
         elif at and words[at - 1] == "--postgres":
             words[at], given = hide_password(word), word
     if given is not None and words != sys.orig_argv[1:]:
+        from mirror.cli.options import GIVEN_POSTGRES
+
         os.execve(sys.executable, [sys.orig_argv[0], *words], {**os.environ, GIVEN_POSTGRES: given})  # noqa: S606
 
 

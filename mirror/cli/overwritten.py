@@ -10,6 +10,7 @@ import click
 import psycopg
 from rich.console import Console
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import common, help_end, json_option, postgres_of, schema_of
 from mirror.cli.output import print_line
 from mirror.core.config.settings import Settings
@@ -23,6 +24,7 @@ _NAMES = ("id", "table", "key", "row", "written_at", "overwritten_at", "operatio
 
 
 @click.group(
+    cls=Commands,
     short_help="List or forget replaced rows of others.",
     epilog=help_end("mirror overwritten list", "mirror overwritten forget memory.db"),
 )
@@ -77,7 +79,9 @@ def list_(settings: Settings, debug: bool, as_json: bool) -> None:
     ),
 )
 @common
-@click.option("--id", "numbers", multiple=True, type=int, help="Forget only this one, by its id (may be repeated).")
+@click.option(
+    "--id", "numbers", metavar="N", multiple=True, type=int, help="Forget only this one, by its id (may be repeated)."
+)
 def forget(settings: Settings, debug: bool, numbers: tuple[int, ...]) -> None:
     """Delete what is kept of replaced rows, because nobody needs it any more."""
     with postgres_of(settings) as dsn:

@@ -63,7 +63,7 @@ _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checke
 )
 @common
 @json_option
-@click.option("--table", "tables", multiple=True, help="Compare only this table (may be repeated).")
+@click.option("--table", "tables", metavar="NAME", multiple=True, help="Compare only this table (may be repeated).")
 @click.option("--html", "html_file", metavar="FILE", help="Also write the report to FILE, as one page for a browser.")
 @click.option(
     "--sample",

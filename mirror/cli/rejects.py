@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -37,6 +38,7 @@ _SHOWN = 60
 
 
 @click.group(
+    cls=Commands,
     short_help="List or retry rows Postgres cannot hold.",
     epilog=help_end("mirror rejects list", "mirror rejects retry memory.db"),
 )
@@ -60,7 +62,9 @@ def rejects() -> None:
 )
 @common
 @json_option
-@click.option("--table", "tables", multiple=True, help="List only the rows of this table (may be repeated).")
+@click.option(
+    "--table", "tables", metavar="NAME", multiple=True, help="List only the rows of this table (may be repeated)."
+)
 def list_(settings: Settings, debug: bool, as_json: bool, tables: tuple[str, ...]) -> None:
     """List the rows that Postgres cannot hold, each with its key and the reason. --json shows the rows whole.
 
@@ -111,7 +115,9 @@ def _show_way_back(found: list[dict[str, Any]], console: Console) -> None:
     epilog=help_end("mirror rejects retry memory.db", codes={0: "no rejects are left", 1: "some are left"}),
 )
 @common
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds that each source may take.")
+@click.option(
+    "--timeout", metavar="SECONDS", default=600.0, show_default=True, help="That each source may take at most."
+)
 @replace_rows
 def retry(settings: Settings, debug: bool, timeout: float, replace_rows: bool) -> None:
     """Send tables with rejected rows, and tables that Postgres refused, to Postgres again.

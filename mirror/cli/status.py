@@ -61,7 +61,7 @@ MEASURE_SECONDS, MEASURE_PAUSE = 30.0, 0.1
     ),
 )
 @common
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait, for all sources together.")
+@click.option("--timeout", metavar="SECONDS", default=30.0, show_default=True, help="For all sources together.")
 def wait(settings: Settings, debug: bool, timeout: float) -> None:
     """Wait until Postgres has everything that was committed to SQLite before this command began.
 

@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ from mirror.core.errors import ConfigError, MirrorError, NotRunningError
 from mirror.core.folders import resolve, source_folder
 from mirror.core.status import Phase, StatusReport, saved_report
 from mirror.hook.budget import Budget
-from mirror.hook.child import ANSWER_SECONDS, Sidecar
+from mirror.hook.child import ANSWER_SECONDS, Sidecar, missing
 from mirror.hook.keys import KeyHooks
 from mirror.hook.outbox import Outbox
 from mirror.hook.watch import ConnectionHooks, agent
@@ -47,6 +48,12 @@ logger = logging.getLogger("mirror")
 
 #: Seconds for which :func:`disable_mirror` waits at most until everything that hooks have queued is sent.
 _FLUSH_SECONDS = 0.2
+#: Seconds that the mirrors of all sources have to say what a ``repr`` shows.
+_REPR_SECONDS = 0.5
+_AGENTS_UNHEARD = (
+    "as_agent() records nothing: this program is on the standard sqlite3 module, which does not tell who commits; open"
+    " the file by apsw.Connection (it was installed with mirror) to have mirror.writes name the agent of each commit"
+)
 
 _guard = threading.RLock()
 _current: Mirror | None = None
@@ -71,6 +78,10 @@ def enable_mirror(
 
     Returns at once and never raises: what is wrong is logged, and shown by :meth:`Mirror.status`. Called again, it
     returns the same mirror, with the connections added.
+
+    The sidecar writes its log to ``sidecar.log`` in the state directory. One that outlives the program is ended by
+    ``mirror down``, when the program has ended or has called :func:`disable_mirror`; before, another one would be
+    started. ``sidecar`` in :meth:`Mirror.status` has both, ``log`` and ``stop``, as they are here.
     """
     global _current
     with _guard:
@@ -93,7 +104,14 @@ def disable_mirror() -> None:
 
 @contextmanager
 def as_agent(name: str) -> Iterator[None]:
-    """What is committed in the block is recorded in ``mirror.writes`` as the work of this agent."""
+    """What is committed in the block is recorded in ``mirror.writes`` as the work of this agent.
+
+    Rows there sum up a second, so they come up to two seconds after the commits themselves, and after
+    :meth:`Mirror.wait`. It takes hooks, and so APSW: with the standard ``sqlite3`` module nothing is recorded, which is
+    logged once.
+    """
+    if _current is not None:
+        _current.expect_agents()
     token = agent.set(str(name)[:MOST_NAME].encode(errors="replace").decode())  # it must be text
     try:
         yield
@@ -125,6 +143,7 @@ class Mirror:
         self._watcher: _ApswWatcher | None = None
         self._session: Any = None
         self._enabled = True
+        self._told_of_agents = False
         try:
             if sidecar not in (None, *SIDECARS):
                 raise ConfigError("enable the mirror", "sidecar", f"{sidecar!r} is not one of {', '.join(SIDECARS)}")
@@ -141,6 +160,11 @@ class Mirror:
             self.error = "no source is named: name SQLite files, or list them as sources in mirror.json"
             logger.warning("the mirror is not enabled: %s", self.error)
             return
+        for source in self._settings.sources:
+            if (reason := missing(source)) is not None:
+                # A program may make its file only after this; anything else is a wrong path.
+                later = os.path.isdir(source.parent) and not os.path.lexists(source)
+                logger.log(logging.INFO if later else logging.WARNING, "%s is not mirrored: %s", source, reason)
         self._begin()
         if "apsw" in sys.modules:
             self._hook_apsw(sys.modules["apsw"])
@@ -164,20 +188,43 @@ class Mirror:
 
     def status(self) -> dict[str, Any]:
         """What the mirror is doing, as JSON values: ``sources`` by path, as ``mirror status --json`` prints them; and
-        ``hook``, about this process. For a source that no mirror answers for, what was saved last, with the phase
-        "stopped", "failed" or "not answering", and the reason in ``last_error``. Never raises.
+        ``hook``, about this process; ``sidecar``, about those that it has started: the ``pid`` of one, the last
+        ``error``, where their ``log`` is, and the command to ``stop`` them. For a source that no mirror answers for,
+        what was saved last, with the phase "starting", "stopped", "failed" or "not answering", and, but for the first,
+        the reason in ``last_error``. Never raises.
         """
         report: dict[str, Any] = {"enabled": self._enabled and self.error is None, "error": self.error, "sources": {}}
         for source in self.sources:
             report["sources"][str(source)] = to_builtins(self._report_of(source))
         if self._sidecar is not None:
-            report["sidecar"] = {"pid": self._sidecar.pid, "error": self._sidecar.error}
+            report["sidecar"] = {
+                "pid": self._sidecar.pid,
+                "error": self._sidecar.error,
+                "log": str(self._sidecar.log),
+                "stop": self._sidecar.stop,
+            }
         report["hook"] = self._hook_report()
         return report
 
-    def _report_of(self, source: Path) -> StatusReport:
+    def __repr__(self) -> str:
+        """What it does now, in a few words: ``<Mirror app.db following, lag 0 ms>``."""
+        if self.error is not None:
+            return f"<Mirror not enabled: {self.error}>"
+        name = self.sources[0].name if len(self.sources) == 1 else f"{len(self.sources)} sources"
+        if not self._enabled:
+            return f"<Mirror {name} disabled>"
+        deadline = time.monotonic() + _REPR_SECONDS
+        reports = [self._report_of(source, max(deadline - time.monotonic(), 0.01)) for source in self.sources]
+        if len(reports) == 1:
+            return f"<Mirror {name} {_in_words(reports[0])}>"
+        phases = Counter(str(report.phase) for report in reports)
+        if len(phases) == 1:
+            return f"<Mirror {name}, all {reports[0].phase}>"
+        return f"<Mirror {name}: {', '.join(f'{number} {phase}' for phase, number in phases.most_common())}>"
+
+    def _report_of(self, source: Path, seconds: float = ANSWER_SECONDS) -> StatusReport:
         try:
-            with self._client(source) as client:
+            with self._client(source, seconds) as client:
                 return client.status()
         except MirrorError as error:
             silent = error
@@ -187,8 +234,11 @@ class Mirror:
         if not isinstance(silent, NotRunningError):
             return replace(report, phase=Phase.SILENT, last_error=str(silent), error=silent.to_dict())
         ended = None if self._sidecar is None else self._sidecar.error_of(source)
-        if not os.path.isfile(source):
-            phase, reason = Phase.STOPPED, "there is no such file: it is mirrored as soon as there is one"
+        reason: str | None
+        if (reason := missing(source)) is not None:
+            phase = Phase.STOPPED
+        elif self._sidecar is not None and self._sidecar.is_starting(source):
+            report, phase, reason = replace(report, error=None, next_steps=[]), Phase.STARTING, None
         elif report.phase is Phase.FAILED or ended is not None:
             phase, reason = Phase.FAILED, report.last_error or ended or ""
         else:
@@ -214,8 +264,16 @@ class Mirror:
             "sent": sum(outbox.sent for outbox in self._outboxes.values()),
             "let_go": sum(outbox.lost for outbox in self._outboxes.values()),
             "failures": sum(watch.failures for watch in watches),
+            "agents": _AGENTS_UNHEARD if "apsw" not in sys.modules else None,
             "error": next((outbox.error for outbox in self._outboxes.values() if outbox.error is not None), None),
         }
+
+    def expect_agents(self) -> None:
+        """Log, once, that :func:`as_agent` has no effect, if that is so."""
+        unheard = "sqlite3" in sys.modules and "apsw" not in sys.modules
+        if unheard and self._enabled and self.error is None and not self._told_of_agents:
+            self._told_of_agents = True
+            logger.warning("%s", _AGENTS_UNHEARD)
 
     def wait(self, timeout: float) -> bool:
         """Wait until Postgres has all that is committed now; False if it takes longer than ``timeout`` seconds, or no
@@ -263,9 +321,9 @@ class Mirror:
         if self._sidecar is not None:
             self._sidecar.close()
 
-    def _client(self, source: Path) -> ControlClient:
+    def _client(self, source: Path, seconds: float = ANSWER_SECONDS) -> ControlClient:
         assert self._settings is not None
-        return ControlClient(source_folder(self._settings.state_dir, source), ANSWER_SECONDS)
+        return ControlClient(source_folder(self._settings.state_dir, source), seconds)
 
     # -- in this process ---------------------------------------------------------------------------
 
@@ -324,6 +382,14 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _in_words(report: StatusReport) -> str:
+    """What the mirror of a source does, in a few words."""
+    if report.phase is Phase.FOLLOWING:
+        lag = report.lag_seconds
+        return f"following, lag {'unknown' if lag is None else f'{lag * 1000:,.0f} ms'}"
+    return str(report.phase) if report.last_error is None else f"{report.phase}: {report.last_error}"
 
 
 def _holds_session(apsw: ModuleType) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
+import stat
 import subprocess
 import sys
 import threading
@@ -43,6 +45,24 @@ ANSWER_SECONDS = 2.0
 #: Bytes. A log that is longer when the sidecar is started is deleted and begun again.
 _LOG_BYTES = 1 << 20
 _LOG = "sidecar.log"
+
+
+def missing(source: Path) -> str | None:
+    """Why there is no file of this name that could be mirrored; None: there is one.
+
+    What is in it is not looked at: no descriptor may be closed on a file to which the program has connections.
+    """
+    try:
+        mode = os.stat(source).st_mode
+    except FileNotFoundError:
+        if os.path.isdir(source.parent):
+            return "there is no such file: it is mirrored as soon as there is one"
+        return f"there is no directory {source.parent}: check the path; it is mirrored as soon as there is such a file"
+    except (OSError, ValueError) as error:
+        return f"it cannot be looked at: {getattr(error, 'strerror', None) or error}"
+    if stat.S_ISDIR(mode):
+        return "it is a directory: name the file in it"
+    return None if stat.S_ISREG(mode) else "it is no file that can be mirrored: check the path"
 
 
 class _Child:
@@ -136,6 +156,25 @@ class Sidecar:
         """Why the last one could not be started, or ended; None while all sources are mirrored."""
         return next((care.error for care in self._care.values() if care.error is not None), None)
 
+    @property
+    def log(self) -> Path:
+        """The file with what those say that this program has started."""
+        return self._settings.state_dir / _LOG
+
+    @property
+    def stop(self) -> str:
+        """The command that ends the mirror of the sources, also after the end of the program."""
+        sources = " ".join(shlex.quote(str(source)) for source in self._settings.sources)
+        return f"mirror down {sources} --state-dir {shlex.quote(str(self._settings.state_dir))}"
+
+    def is_starting(self, source: Path) -> bool:
+        """Whether none mirrors the source yet, because one is being started or is about to be."""
+        care, now = self._care[source], time.monotonic()
+        if self._stopping.is_set() or care.error is not None:
+            return False
+        child = care.child
+        return now < child.settled if child is not None and child.lives else now >= care.next
+
     def error_of(self, source: Path) -> str | None:
         """Why the last one for a source could not be started, or ended; None while the source is mirrored."""
         return self._care[source].error
@@ -168,7 +207,7 @@ class Sidecar:
         together: list[Path] = []
         alone: list[Path] = []
         for source, care in self._care.items():
-            if now < care.next or not os.path.isfile(source):
+            if now < care.next or missing(source) is not None:
                 continue
             if self._runs(source):
                 care.is_served(now)
@@ -222,6 +261,10 @@ class Sidecar:
                 env=environment,
                 start_new_session=True,  # the terminal's Ctrl-C is for the program
             )
+        if all(self._care[source].error is None for source in sources):  # else it is started again and again
+            logger.info(
+                "a mirror was started (pid %s); its log is %s, and `%s` ends it", process.pid, self.log, self.stop
+            )
         child = _Child(process)
         self._children.append(child)
         for source in sources:
@@ -230,14 +273,14 @@ class Sidecar:
     def _log(self) -> BinaryIO:
         folder = self._settings.state_dir
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / _LOG
+        path = self.log
         if path.exists() and path.stat().st_size > _LOG_BYTES:
             path.unlink()
         return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 
     def _last_words(self) -> str:
         try:
-            lines = (self._settings.state_dir / _LOG).read_text(errors="replace").split("\n")
+            lines = self.log.read_text(errors="replace").split("\n")
         except FileNotFoundError:
             return "its log was deleted"
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from mirror.cli.demo.story import Story
+from mirror.cli.demo.story import LOG, STATE, Story
 from mirror.cli.options import help_end
 from mirror.cli.output import BAD, GOOD, print_line
 from mirror.core.errors import ConfigError
@@ -52,5 +53,20 @@ def demo(keep: str | None, debug: bool) -> None:
         print_line(console, GOOD if holds else BAD, f" {claim}")
     verdict = "All of it is true" if outcome.all_true else "Not all of it is true"
     print_line(console, f"{verdict}; {time.monotonic() - begun:.0f} s.")
+    for line in _left(folder if keep else None):
+        print_line(console, line)
     print_line(console, "Next: `mirror up YOUR.db` does the same for your file.")
     sys.exit(0 if outcome.all_true else 1)
+
+
+def _left(folder: Path | None) -> list[str]:
+    """What is left of the demo; ``folder``: where its files were kept."""
+    if folder is None:
+        return ["Its files are removed, and its Postgres is gone; `mirror demo --keep DIR` keeps them, to look at."]
+    state, database = shlex.quote(str(folder / STATE)), shlex.quote(str(folder / "memory.db"))
+    return [
+        f"Its files are kept in {folder}: memory.db, {LOG}, and {STATE} with Postgres, which has stopped. To look:",
+        f"  mirror psql --state-dir {state}",
+        f"  mirror parity {database} --state-dir {state}",
+        f"  mirror up {database} --state-dir {state}",
+    ]

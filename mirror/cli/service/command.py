@@ -15,6 +15,7 @@ import click
 import psutil
 from rich.console import Console
 
+from mirror.cli.groups import Commands
 from mirror.cli.options import agent_and_profile, common, help_end, json_option
 from mirror.cli.output import BAD, GOOD, print_line
 from mirror.cli.service.job import (
@@ -51,6 +52,7 @@ _debug = click.option("--debug", is_flag=True, help="Show the Python traceback o
 
 
 @click.group(
+    cls=Commands,
     short_help="Run the mirror as a service.",
     epilog=help_end("mirror service install memory.db --dry-run", "mirror service status", "mirror service logs"),
 )
@@ -193,7 +195,9 @@ def status(server: Name | None, system: bool, as_json: bool, debug: bool) -> Non
 )
 @_server
 @_system
-@click.option("--lines", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines.")
+@click.option(
+    "--lines", metavar="N", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines."
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what it prints from now on, until Ctrl-C.")
 @_debug
 def logs(server: Name | None, system: bool, lines: int, follow: bool, debug: bool) -> None:
