@@ -34,9 +34,7 @@ def _continued(table: str, column: TargetColumn, before: TargetColumn | None, mi
     return replace(column, widened=_widening(table, column, before.pg_type, misfits))
 
 
-def of_made(
-    target: Target, declared: Mapping[str, ColumnType], before: Target | None, misfits: Misfits
-) -> Target:
+def of_made(target: Target, declared: Mapping[str, ColumnType], before: Target | None, misfits: Misfits) -> Target:
     """The target of a table that was made, with columns that are jsonb at once.
 
     ``declared``: by source column, their types without any values. ``before``: the table in whose place it was made.

@@ -85,9 +85,7 @@ class Moved(NamedTuple):
     """Why the first one of :attr:`rejected` cannot be held; empty if there is none."""
 
 
-def settle_rejects(
-    conn: Conn, source_id: int, results: Iterable[TableResult]
-) -> tuple[dict[str, int], list[Moved]]:
+def settle_rejects(conn: Conn, source_id: int, results: Iterable[TableResult]) -> tuple[dict[str, int], list[Moved]]:
     """End what a transaction does to rejects: :func:`count_rejects`, and what has become of them.
 
     ``results``: what it did to each table. To be called last, once.

@@ -35,12 +35,12 @@ class ColumnMisfit(Signal):
     """A value does not fit the Postgres type of its column: the column must become ``becomes``."""
 
     def __init__(
-        self, table: str, column: str, detail: str, becomes: ColumnType = ANY_VALUE, seen: Seen = Seen()
+        self, table: str, column: str, detail: str, becomes: ColumnType = ANY_VALUE, seen: Seen | None = None
     ) -> None:
         super().__init__(table, f"the column {column} must become {' '.join(filter(None, becomes))}: {detail}")
         self.column = column
         self.becomes = becomes
-        self.seen = seen
+        self.seen = seen or Seen()
 
 
 class NullInKey(Signal):

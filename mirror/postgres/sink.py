@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+
 from mirror.core.changes import Announcing
 from mirror.core.errors import FencedError, FormatError, RefusedError, SinkError
 from mirror.core.faults import Faults, no_fault
@@ -77,8 +78,7 @@ class Sink(AbstractContextManager["Sink"]):
         self._rejects: dict[str, int] = {}
         self.overrides: dict[str, dict[str, ColumnType]] = {}
         """By source table and column: types that values have made necessary."""
-        self.moved: list[Moved] = []
-        """What batches that were applied have rejected, and made good, since the caller took it out."""
+        self.moved: list[Moved] = []  #: What batches did to rejects, since the caller took it out.
         self._misfits: dict[tuple[str, str], Seen] = {}
         self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
         self._planners: dict[str, RowPlanner] = {}
