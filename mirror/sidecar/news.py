@@ -265,9 +265,10 @@ def _by_name_now(target: Target | None, names: Mapping[str, str]) -> dict[str, T
 
 def _widened(columns: Mapping[str, Widening], steps: Steps) -> News:
     found = [f"{name}{_how(how)}" for name, how in columns.items()]
+    it, its = ("it", "its") if len(found) == 1 else ("them", "their")
     text = (
-        f"{counted(len(found), 'column')} widened to jsonb: {named(found)}; queries that compute with it or compare it"
-        f" need a cast from now on; `{steps.retry}` makes it narrow once all its values fit again"
+        f"{counted(len(found), 'column')} widened to jsonb: {named(found)}; queries that compute with {it} or compare"
+        f" {it} need a cast from now on; `{steps.retry}` makes {it} narrow once all {its} values fit again"
     )
     return News("WARNING", text, {"columns_widened": len(found)})
 
@@ -323,9 +324,8 @@ def _of_rejects(before: Held, after: Held, renames: Renames, moved: Sequence[Mov
 
 
 def _rejected(number: int, lost: int, tables: list[str], reason: str, steps: Steps) -> News:
-    why = f": {_short(reason)}" if reason else ""
-    first = "the first one: " if number > 1 and why else ""
-    where = f"{named(tables)}{why}" if len(tables) == 1 or not why else f"{named(tables)}: {first}{tables[0]}{why}"
+    parts = [named(tables), "the first one" if number > 1 else "", tables[0] if len(tables) > 1 else "", _short(reason)]
+    where = ": ".join(filter(None, parts if reason else parts[:1]))
     if number == 1:
         gone = "; it was in Postgres until now, and is there no more" if lost else ""
     else:

@@ -152,7 +152,8 @@ class Told:
         outage = self._status.outage
         if outage is None or outage.ended_at is not None:
             self._begin(str(error), postgres=isinstance(error, SinkError))
-            self._log.warning("{}: {error}", self._name, error=error)
+            waits = "waits for Postgres: " if isinstance(error, SinkError) else ""
+            self._log.warning("{}: {}{error}", self._name, waits, error=error)
         else:
             self._status.outage = replace(outage, tries=outage.tries + 1)
             if str(error) not in self._said:
