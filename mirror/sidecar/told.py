@@ -149,14 +149,18 @@ class Told:
         """The loop cannot go on. That is said once, however often and in however many ways it is tried again."""
         if not error.retryable:
             return
-        outage = self._status.outage
+        outage, postgres = self._status.outage, isinstance(error, SinkError)
+        waits = "waits for Postgres: " if postgres else ""
         if outage is None or outage.ended_at is not None:
-            self._begin(str(error), postgres=isinstance(error, SinkError))
-            waits = "waits for Postgres: " if isinstance(error, SinkError) else ""
+            self._begin(str(error), postgres=postgres)
             self._log.warning("{}: {}{error}", self._name, waits, error=error)
         else:
-            self._status.outage = replace(outage, tries=outage.tries + 1)
-            if str(error) not in self._said:
+            self._status.outage = replace(outage, tries=outage.tries + 1, postgres=outage.postgres or postgres)
+            if str(error) in self._said:
+                return
+            if postgres and not outage.postgres:
+                self._log.warning("{}: {}{error}", self._name, waits, error=error)
+            else:
                 self._log.info("{}: still not: {error}", self._name, error=error)
         self._said.add(str(error))
 
@@ -176,14 +180,14 @@ class Told:
         if outage is None or not running:
             return
         self._status.outage = replace(outage, ended_at=time.time())
-        tries = f"tried {counted(outage.tries, 'time')}"
+        tries = f" (tried {counted(outage.tries, 'time')})" if outage.tries > 1 else ""
         if not outage.postgres:
-            self._log.info("{}: goes on after {} ({}), caught up", self._name, self._since(self._began), tries)
+            self._log.info("{}: goes on after {}{}, caught up", self._name, self._since(self._began), tries)
             return
         took = lasted(max(0.0, self._connected - self._began))
         events = self._status.events
         self._status.events = replace(events, reconnections=events.reconnections + 1)
-        self._log.info("{}: connected again after {} ({}), caught up", self._name, took, tries)
+        self._log.info("{}: connected again after {}{}, caught up", self._name, took, tries)
 
     def rests(self) -> None:
         """It is stopped or paused: an interruption does not end by that, but is none that lasts."""

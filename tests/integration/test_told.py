@@ -1,4 +1,4 @@
-"""Nothing happens without a line: each kind of event is one line of the log, is counted in the status, and is told once."""
+"""Nothing happens without a line: each kind of event is one line of the log, counted in the status, and told once."""
 
 from __future__ import annotations
 
