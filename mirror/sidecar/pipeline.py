@@ -216,7 +216,8 @@ class Pipeline:
     def _finish(self) -> None:
         if not self._repose.pausing.is_set():
             self.status.phase = Phase.STOPPED
-        self._told.rests()
+        else:
+            self._told.pauses()
         if self._replica is not None and self._agreed and self._replica.changed:
             self._folder.check(self._needed())
             self._replica.save()

@@ -374,7 +374,8 @@ class SourceStatus:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted, self.events, self.outage,
+            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted, self.events,
+            sum(gap.healed for gap in self.gaps), self.outage and replace(self.outage, tries=0),
             self.rules, self.kept, self.others_wrote, self.overwritten,
             self.reverse and replace(self.reverse, rows=0, applied_at=None),
         )  # fmt: skip

@@ -76,6 +76,8 @@ class Told:
             self.looks(sink)
             return
         self._held = Held.of(sink)
+        if self._task.resume_only:  # for a moment, beside a command that says what stands
+            return
         rejects, widened = self._known
         self._say(stands(self._held, self._steps, self._task.schema, rejects=rejects, widened=widened))
 
@@ -141,6 +143,7 @@ class Told:
             away = None if self._left_at is None else max(0.0, self._came_at - self._left_at)
             text = compared(size, seconds, rows, away=away, reason=reason, changed=not found.unchanged)
             self._log.info("{}: {}", self._name, text)
+        self._status.keep(self._task.folder)
         self._left_at = None
 
     # -- interruptions -----------------------------------------------------------------------------
@@ -189,8 +192,8 @@ class Told:
         self._status.events = replace(events, reconnections=events.reconnections + 1)
         self._log.info("{}: connected again after {}{}, caught up", self._name, took, tries)
 
-    def rests(self) -> None:
-        """It is stopped or paused: an interruption does not end by that, but is none that lasts."""
+    def pauses(self) -> None:
+        """It is to leave the source alone: an interruption is over then."""
         outage = self._status.outage
         if outage is not None and outage.ended_at is None:
             self._status.outage = replace(outage, ended_at=time.time())
