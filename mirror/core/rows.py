@@ -87,3 +87,5 @@ class TableResult:
     rejected: int
     inserted: int = 0
     """Of those written, the rows that are new."""
+    rejected_new: int = 0
+    """Of those rejected, the rows that are new in the source: Postgres never had them."""

@@ -57,6 +57,12 @@ class GapReport(msgspec.Struct, frozen=True, kw_only=True):
     generation: Annotated[int, Meta(description="generation that was left")]
     reason: str
     at: Annotated[str, Meta(description="when it was found, ISO 8601")]
+    healed: Annotated[bool, Meta(description="whether it was healed: then nothing is lost")] = False
+    rows: Annotated[
+        int | None,
+        Meta(description="rows written and deleted in Postgres to heal it; null: not known, or a whole copy"),
+    ] = None
+    seconds: Annotated[float | None, Meta(description="how long that took; null: not known, or a whole copy")] = None
 
 
 class RefusalReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +207,48 @@ class ChangesReport(msgspec.Struct, frozen=True, kw_only=True):
     webhook: Annotated[ToldReport | None, Meta(description="null: there is none")] = None
 
 
+class WideningReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A column that is jsonb because of a value that did not fit its type."""
+
+    column: Annotated[str, Meta(description="table.column")]
+    since: Annotated[float | None, Meta(description="since when, seconds since the epoch; null: not known")] = None
+    was: Annotated[str, Meta(description="its type in Postgres before, or as it is declared; empty: not known")] = ""
+    kind: Annotated[str, Meta(description="what the first such value was: a text; empty: it was not seen")] = ""
+    value: Annotated[str, Meta(description="that value, of a long one the beginning; never over HTTP")] = ""
+    key: Annotated[str, Meta(description="the key of its row, as mirror.rejects has keys; never over HTTP")] = ""
+
+
+class EventsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What has happened since the mirror started. The log has a line for each."""
+
+    tables_added: Annotated[int, Meta(description="tables that are new in the source")] = 0
+    tables_dropped: int = 0
+    tables_renamed: int = 0
+    tables_rebuilt: Annotated[int, Meta(description="tables that were made again with another definition")] = 0
+    columns_added: int = 0
+    columns_dropped: int = 0
+    columns_renamed: int = 0
+    columns_widened: Annotated[int, Meta(description="columns that became jsonb for a value that did not fit")] = 0
+    columns_narrowed: Annotated[int, Meta(description="columns that are jsonb no more")] = 0
+    columns_escaped: Annotated[int, Meta(description="columns that got text which is whole only in _original")] = 0
+    tables_refused: Annotated[int, Meta(description="tables that Postgres began to refuse")] = 0
+    tables_accepted: Annotated[int, Meta(description="tables that it takes again")] = 0
+    rows_rejected: Annotated[int, Meta(description="rows that Postgres could not hold")] = 0
+    rows_lost: Annotated[int, Meta(description="of those, rows that were in Postgres, and are there no more")] = 0
+    rows_back: Annotated[int, Meta(description="rows that are rejected no more")] = 0
+    reconnections: Annotated[int, Meta(description="how often Postgres was there again after it was lost")] = 0
+
+
+class OutageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which the mirror could not go on, whatever the reason."""
+
+    reason: Annotated[str, Meta(description="why, as the first error said it, in one line")]
+    postgres: Annotated[bool, Meta(description="whether it was Postgres that could not be used")]
+    began_at: Annotated[float, Meta(description="seconds since the epoch")]
+    ended_at: Annotated[float | None, Meta(description="when all was applied again; null: it goes on")] = None
+    tries: Annotated[int, Meta(description="how often it was tried in vain")] = 1
+
+
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """State of the mirror of one source at one moment. Counts are since it started, unless they say otherwise."""
 
@@ -279,6 +327,15 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     next_steps: Annotated[list[str], Meta(description="what a person can do, the most useful first")] = []
+    widenings: Annotated[
+        list[WideningReport], Meta(description="since when columns are jsonb for values that do not fit, and for which")
+    ] = []
+    events: Annotated[EventsReport, Meta(description="what has happened since the mirror started, counted")] = (
+        EventsReport()
+    )
+    outage: Annotated[
+        OutageReport | None, Meta(description="the last time that it could not go on; null: there was none")
+    ] = None
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -288,6 +345,11 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[StatusReport]
     redis: Annotated[RedisReport | None, Meta(description="null: none is configured, or no mirror runs")] = None
     alerts: Annotated[AlertsReport | None, Meta(description="null: no webhook is configured, or no mirror runs")] = None
+
+
+def without_rows(report: StatusReport) -> StatusReport:
+    """A report for those who may not read the database: without anything of a row."""
+    return replace(report, widenings=[replace(each, value="", key="") for each in report.widenings])
 
 
 def named(objects: list[str], most: int = 5) -> str:

@@ -308,7 +308,7 @@ class Counts:
     """What was done to the rows of one table."""
 
     def __init__(self) -> None:
-        self.upserted = self.deleted = self.rejected = self.inserted = 0
+        self.upserted = self.deleted = self.rejected = self.inserted = self.rejected_new = 0
 
     def add(self, change: RowChange, plan: RowPlan) -> RowPlan:
         """Count what the plan of a change needs; returns the plan."""
@@ -316,17 +316,19 @@ class Counts:
         self.upserted += plan.upsert is not None
         self.deleted += plan.gone
         self.rejected += plan.rejected is not None
+        self.rejected_new += plan.rejected is not None and change.before is None
         return plan
 
-    def refused(self, plan: RowPlan) -> RowPlan:
+    def refused(self, change: RowChange, plan: RowPlan) -> RowPlan:
         """Count a row that was counted as an upsert as a reject instead."""
         self.upserted -= 1
         self.rejected += 1
+        self.rejected_new += change.before is None
         return plan
 
     def result(self, table: str) -> TableResult:
         """The counts as the caller gets them."""
-        return TableResult(table, self.upserted, self.deleted, self.rejected, self.inserted)
+        return TableResult(table, self.upserted, self.deleted, self.rejected, self.inserted, self.rejected_new)
 
 
 class Spilled(Generic[T]):

@@ -177,9 +177,9 @@ class Stage:
         return statement + SQL(" WHERE pg_catalog.record_image_ne(ROW({}), ROW({}))").format(old, new)
 
     def forget_rejects(self) -> Composed:
-        """DELETE the reject entries of all staged keys. $1 source, $2 source table."""
+        """Mark the reject entries of all staged keys as gone. $1 source, $2 source table."""
         return SQL(
-            "DELETE FROM mirror.rejects AS r USING {} AS s WHERE r.source_id = $1::bigint"
+            "UPDATE mirror.rejects AS r SET generation = -1 FROM {} AS s WHERE r.source_id = $1::bigint"
             " AND r.source_table = $2::text AND md5(r.key) = md5(s.k) AND r.key = s.k"
         ).format(self.table)
 

@@ -24,6 +24,10 @@ class Gap:
     reason: str
     detected_at: datetime
     healed_at: datetime | None
+    rows: int | None = None
+    """Rows that were written and deleted in Postgres to heal it; None: not known, or by a whole copy."""
+    seconds: float | None = None
+    """How long that took."""
 
 
 class Ledger:
@@ -34,23 +38,34 @@ class Ledger:
         self._source_id = str(source_id)
         self._path = path
 
-    def record_gaps(self, generation: int, reasons: list[str]) -> None:
+    def record_gaps(self, generation: int, reasons: list[str]) -> list[int]:
         """Record that contiguity was lost after ``generation``, once for each reason, the oldest first.
 
-        They are healed when the position leaves that generation.
+        They are healed when the position leaves that generation. Returns their keys.
         """
         with translated("record a gap", self._path):
-            self._conn.execute(
+            rows = self._conn.execute(
                 "INSERT INTO mirror.gaps (source_id, generation, reason) SELECT $1::bigint, $2::bigint, r.value"
-                " FROM json_array_elements_text($3::json) WITH ORDINALITY AS r (value, number) ORDER BY r.number",
+                " FROM json_array_elements_text($3::json) WITH ORDINALITY AS r (value, number) ORDER BY r.number"
+                " RETURNING gap_id",
                 (self._source_id, str(generation), json.dumps(reasons)),
+            ).fetchall()
+        return [int(row[0]) for row in rows]
+
+    def note_healing(self, gaps: list[int], rows: int, seconds: float) -> None:
+        """Record what it has cost to heal these gaps (their keys). ``rows``: written and deleted in Postgres."""
+        with translated("record what a gap has cost", self._path):
+            self._conn.execute(
+                "UPDATE mirror.gaps SET rows = $3::bigint, seconds = $4::float8"
+                " WHERE source_id = $1::bigint AND gap_id = ANY ($2::bigint[])",
+                (self._source_id, gaps, str(rows), repr(seconds)),
             )
 
     def gaps(self) -> list[Gap]:
         """Return the gaps of the source, oldest first."""
         with translated("read the gaps", self._path):
             rows = self._conn.execute(
-                "SELECT generation, reason, detected_at, healed_at FROM mirror.gaps"
+                "SELECT generation, reason, detected_at, healed_at, rows, seconds FROM mirror.gaps"
                 " WHERE source_id = $1::bigint ORDER BY gap_id",
                 (self._source_id,),
             ).fetchall()

@@ -131,6 +131,7 @@ class Loader:
                 return
             except ColumnMisfit as signal:
                 misfit = signal
+                editor.misfits[table.name, signal.column] = signal.seen
             except NullInKey:
                 by_rowid = True
             except (Surprise, Unfit, UnicodeDecodeError, RefusedError) as error:

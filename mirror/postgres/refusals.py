@@ -8,14 +8,15 @@ dropped in silence (invariant 4).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psycopg
 
 from mirror.core.errors import NameTakenError, RefusedError
+from mirror.core.rows import TableResult
 from mirror.postgres.failures import concerns_one_row, sink_error
 from mirror.postgres.migrate import statement
 from mirror.postgres.target import Conn
@@ -68,6 +69,36 @@ def count_rejects(conn: Conn, source_id: int) -> dict[str, int]:
         "SELECT source_table, count(*) FROM mirror.rejects WHERE source_id = $1::bigint GROUP BY 1", (str(source_id),)
     )
     return {str(table): int(count) for table, count in rows}
+
+
+class Moved(NamedTuple):
+    """Rows of one table that a transaction has put into ``mirror.rejects``, or taken out of it."""
+
+    table: str
+    rejected: int
+    """Rows that were no rejects before."""
+    lost: int
+    """Of those, the rows that were in their own table, and are there no more."""
+    back: int
+    """Rejects that are none any more: Postgres holds the rows now, or the source has deleted them."""
+    reason: str
+    """Why the first one of :attr:`rejected` cannot be held; empty if there is none."""
+
+
+def settle_rejects(conn: Conn, source_id: int, results: Iterable[TableResult]) -> tuple[dict[str, int], list[Moved]]:
+    """End what a transaction does to rejects: :func:`count_rejects`, and what has become of them.
+
+    ``results``: what it did to each table. To be called last, once.
+    """
+    new = {result.table: result.rejected_new for result in results}
+    left: dict[str, int] = {}
+    moved = []
+    for table, there, came, gone, reason in conn.execute(statement("rejects_settle"), (str(source_id),)):
+        if there:
+            left[table] = int(there)
+        if came or gone:
+            moved.append(Moved(table, came, max(0, came - new.get(table, 0)), gone, reason or ""))
+    return left, moved
 
 
 @contextmanager

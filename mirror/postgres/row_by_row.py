@@ -50,7 +50,7 @@ class CarefulTransaction(Transaction):
         def refuse(item: Planned, error: RefusedError) -> None:
             change, refused = item[0], item[1].upsert
             assert refused is not None
-            plan = count.refused(planner.refused(change, error.detail))
+            plan = count.refused(change, planner.refused(change, error.detail))
             assert plan.rejected is not None
             # Only the new key: another row of the batch may have the old one by now.
             self.queue(planner.statements.delete, tuple(refused[at] for at in planner.key_places))
@@ -83,7 +83,7 @@ class CarefulTransaction(Transaction):
                     self.send_large(planner.target, plan)
 
         def refuse(item: Planned, error: RefusedError) -> None:
-            plan = count.refused(planner.refused(item[0], error.detail))
+            plan = count.refused(item[0], planner.refused(item[0], error.detail))
             write([(item[0], plan)])
             assert plan.rejected is not None
             rejected.add(plan.rejected)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mirror.core.rows import RowChange
 from mirror.core.tables import ANY_TEXT, Table
-from mirror.core.values import Row, Value
+from mirror.core.values import BadText, Row, Value
 from mirror.postgres.codecs import (
     MAX_ROW_BYTES,
     OVERSIZED,
@@ -21,16 +21,19 @@ from mirror.postgres.codecs import (
     json_array,
     json_object,
     key_encoder,
+    kind_of,
     size_of,
 )
 from mirror.postgres.dml import row_statements
 from mirror.postgres.large import LARGE_BYTES, Sent
 from mirror.postgres.originals import shown_bytes
-from mirror.postgres.signals import ColumnMisfit, NullInKey
+from mirror.postgres.signals import ColumnMisfit, NullInKey, Seen
 from mirror.postgres.target import Target, TargetColumn
 from mirror.postgres.typed import LOSSY, encoder, original_member
 
 Encoded = Sequence["str | None"]
+#: Of a value that did not fit its column, so many characters or bytes are shown; and its key, if it is no longer.
+_SHOWN, _SHOWN_KEY = 40, 200
 
 
 class Rejected(NamedTuple):
@@ -142,12 +145,12 @@ class RowPlanner:
         """Encode a row's stored columns and its key; raises Reject, ColumnMisfit and NullInKey."""
         if self._by_rowid:
             key = (*self._agent, str(rowid))
-            return [*key, *self._columns(row)], key
+            return [*key, *self._columns(row, rowid)], key
         if self._has_null_key(row):
             if self._agent:
                 raise Reject("NULL in the primary key")
             raise NullInKey(self._source)
-        values = self._columns(row)
+        values = self._columns(row, rowid)
         key = (*self._agent, *(values[index] for index in self._key_at))
         if self._measured:
             check_key(self._key_types, key)
@@ -156,11 +159,11 @@ class RowPlanner:
     def _has_null_key(self, row: Row) -> bool:
         return any(row[index] is None for index in self._key_at)
 
-    def _columns(self, row: Row) -> list[Any]:
+    def _columns(self, row: Row, rowid: int | None) -> list[Any]:
         try:
             values: list[Any] = [encode(value) for encode, value in zip(self._encoders, row, strict=True)]
         except Unfit:
-            self._blame(row)
+            self._blame(row, rowid)
             raise
         for at, name in self._vectors:
             if isinstance(vector := row[at], bytes):
@@ -174,7 +177,7 @@ class RowPlanner:
             values.append(f"{{{','.join(kept)}}}" if kept else None)
         return values
 
-    def _blame(self, row: Row) -> None:
+    def _blame(self, row: Row, rowid: int | None) -> None:
         """Find the value that does not fit and raise for it. What another type would hold comes before a reject."""
         answer: ColumnMisfit | None = None
         reject: Reject | None = None
@@ -182,17 +185,22 @@ class RowPlanner:
             try:
                 encode(value)
             except Misfit as misfit:
-                raise ColumnMisfit(self._source, name, misfit.reason) from misfit
+                seen = self._seen(value, row, rowid)
+                raise ColumnMisfit(self._source, name, misfit.reason, seen=seen) from misfit
             except Reject as found:
                 if any_text and isinstance(found, UnfitText):
                     answer = ColumnMisfit(self._source, name, found.reason, ANY_TEXT)
                 elif name in self._keys_alone and isinstance(found, UnfitText) and isinstance(value, str):
-                    answer = ColumnMisfit(self._source, name, found.reason)
+                    answer = ColumnMisfit(self._source, name, found.reason, seen=self._seen(value, row, rowid))
                 reject = reject or Reject(found.reason, name)
         if answer is not None:
             raise answer
         if reject is not None:
             raise reject
+
+    def _seen(self, value: Value, row: Row, rowid: int | None) -> Seen:
+        key = self._json_key(row, rowid)
+        return Seen(kind_of(value), shown(value), key if len(key) <= _SHOWN_KEY else "")
 
     def _held_key(self, row: Row, rowid: int | None) -> tuple[str | None, ...] | None:
         """Encode the key under which Postgres may have a row; None if no row can have it."""
@@ -212,6 +220,15 @@ class RowPlanner:
             return f'{{"rowid":{rowid}}}'
         values: list[Value] = [rowid] if self._by_rowid else [row[index] for index in self._key_at]
         return json_array(values)
+
+
+def shown(value: Value) -> str:
+    """A value for people: of a long one the beginning."""
+    if isinstance(value, BadText):
+        value = value.raw
+    if isinstance(value, str | bytes) and len(value) > _SHOWN:
+        return f"{value[:_SHOWN]!r}..."
+    return repr(value)
 
 
 def _in_full(encode: Encoder, column: TargetColumn, *, of_key: bool) -> Callable[[Value], Sent]:

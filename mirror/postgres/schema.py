@@ -19,12 +19,12 @@ from mirror.core.positions import Lsn
 from mirror.core.rows import SchemaChange
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
 from mirror.core.values import BadText
-from mirror.postgres import ddl, kinds, originals_ddl, retype, shared_tables, vector_views, withheld
+from mirror.postgres import ddl, history, kinds, originals_ddl, retype, shared_tables, vector_views, withheld
 from mirror.postgres.codecs import Misfit, Reject
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
-from mirror.postgres.signals import RowsNeeded
+from mirror.postgres.signals import RowsNeeded, Seen
 from mirror.postgres.target import (
     Conn,
     Target,
@@ -51,8 +51,11 @@ class SchemaEditor:
         targets: dict[str, Target],
         refusals: dict[str, Refusal],
         agent: str | None = None,
+        misfits: dict[tuple[str, str], Seen] | None = None,
     ) -> None:
-        """``agent``: owner of the source's rows, in tables shared with other agents; None: its tables are its own."""
+        """``agent``: owner of the source's rows, in tables shared with other agents; None: its tables are its own.
+        ``misfits``: by source table and column, the first values that did not fit.
+        """
         self._conn = conn
         self._agent = agent
         self._source_id = source_id
@@ -60,6 +63,8 @@ class SchemaEditor:
         self._map_table = map_table
         self.targets = targets
         self.refusals = refusals
+        self.misfits = {} if misfits is None else misfits
+        self._before = targets.copy()
         self._vectors: dict[str, tuple[tuple[str, str], ...]] = {}
         """The vec0 tables of which tables were made: their columns."""
 
@@ -160,8 +165,18 @@ class SchemaEditor:
             self._vectors[table.virtual] = table.unpacked
         if primary_key:
             self._conn.execute(ddl.add_primary_key(target))
-        self._remember(target)
+        self._remember(self._with_widened(table, target, overrides, rowid_key=rowid_key))
         return target
+
+    def _with_widened(
+        self, table: Table, target: Target, overrides: Mapping[str, ColumnType], *, rowid_key: bool
+    ) -> Target:
+        """The target of a table that was made, where columns are jsonb at once for values that would not fit."""
+        if ANY_VALUE not in overrides.values():
+            return target
+        declared = self.mapped(table, NO_OVERRIDES, rowid_key)
+        types = {column.source: column.type for column in declared.columns}
+        return history.of_made(target, types, self._before.get(table.name), self.misfits)
 
     def make_views(self) -> None:
         """Make the views of the vec0 tables of which tables were made: to be called when all of these are there."""
@@ -413,6 +428,8 @@ class SchemaEditor:
         return target
 
     def _remember(self, target: Target) -> None:
+        if (before := self.targets.get(target.source)) is not None:
+            target = history.continued(target, before, self.misfits)
         save_target(self._conn, self._source_id, target)
         self.targets[target.source] = target
 

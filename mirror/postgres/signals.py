@@ -6,7 +6,20 @@ or :class:`~mirror.postgres.load.Loader` (a whole table) gives. Nothing has been
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from mirror.core.tables import ANY_VALUE, ColumnType
+
+
+class Seen(NamedTuple):
+    """A value that did not fit its column."""
+
+    kind: str = ""
+    """What it is, without its contents; empty: it was not seen itself."""
+    value: str = ""
+    """For people, maybe shortened."""
+    key: str = ""
+    """Of its row, as ``mirror.rejects`` has keys."""
 
 
 class Signal(Exception):  # noqa: N818 - not an error, but a request with one answer
@@ -21,10 +34,13 @@ class Signal(Exception):  # noqa: N818 - not an error, but a request with one an
 class ColumnMisfit(Signal):
     """A value does not fit the Postgres type of its column: the column must become ``becomes``."""
 
-    def __init__(self, table: str, column: str, detail: str, becomes: ColumnType = ANY_VALUE) -> None:
+    def __init__(
+        self, table: str, column: str, detail: str, becomes: ColumnType = ANY_VALUE, seen: Seen | None = None
+    ) -> None:
         super().__init__(table, f"the column {column} must become {' '.join(filter(None, becomes))}: {detail}")
         self.column = column
         self.becomes = becomes
+        self.seen = seen or Seen()
 
 
 class NullInKey(Signal):

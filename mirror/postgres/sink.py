@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg.sql import SQL, Identifier, Literal
 
 from mirror.core.changes import Announcing
 from mirror.core.errors import FencedError, FormatError, RefusedError, SinkError
@@ -24,6 +23,7 @@ from mirror.core.tables import ColumnType, Profile, Table
 from mirror.postgres import lease
 from mirror.postgres.announce import Announcer
 from mirror.postgres.apply import Queued, Transaction, advance, apply_rows, set_loaded
+from mirror.postgres.binding import bind
 from mirror.postgres.created import types_of_made
 from mirror.postgres.failures import sink_error, translated
 from mirror.postgres.ledger import Ledger
@@ -31,12 +31,13 @@ from mirror.postgres.load import AllRows, Loader, Progress, damage
 from mirror.postgres.migrate import migrate, migrate_profile, statement
 from mirror.postgres.others import Others
 from mirror.postgres.phase import require_unsealed
-from mirror.postgres.refusals import Refusal, count_rejects, load_refusals
+from mirror.postgres.refusals import Moved, Refusal, count_rejects, load_refusals, settle_rejects
 from mirror.postgres.repair import outcome, repair_by_ranges
 from mirror.postgres.row_by_row import CarefulTransaction
 from mirror.postgres.rows import RowPlanner
 from mirror.postgres.schema import NO_WIDENING, SchemaEditor, create_schema
 from mirror.postgres.sessions import connect, require_utf8
+from mirror.postgres.signals import ColumnMisfit, Seen
 from mirror.postgres.source_copy import open_copy
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 from mirror.postgres.vectors import VectorIndexer
@@ -77,6 +78,8 @@ class Sink(AbstractContextManager["Sink"]):
         self._rejects: dict[str, int] = {}
         self.overrides: dict[str, dict[str, ColumnType]] = {}
         """By source table and column: types that values have made necessary."""
+        self.moved: list[Moved] = []  #: What batches did to rejects, since the caller took it out.
+        self._misfits: dict[tuple[str, str], Seen] = {}
         self.may_replace = False  #: Whether a copy or repair may replace rows that others have written.
         self._planners: dict[str, RowPlanner] = {}
         self._dimensions: set[tuple[str, str, int]] = set()
@@ -281,14 +284,7 @@ class Sink(AbstractContextManager["Sink"]):
         """Use a profile and an agent for the source from now on; returns the editor for them."""
         for name in list(editor.targets):
             editor.retire(name, lsn, drop=True)
-        chosen = self._profiles[profile]
-        if chosen.migrations:
-            migrate_profile(self._conn, chosen.migrations, self._schema)
-            self._conn.execute(statement("session_search_path"))
-            if agent is not None:
-                values = Identifier(self._schema, "agents"), Literal(agent)
-                self._conn.execute(SQL("INSERT INTO {} (agent_id) VALUES ({}) ON CONFLICT DO NOTHING").format(*values))
-        self._conn.execute(statement("source_bind"), (str(self._source_id), agent, profile))
+        bind(self._conn, self._source_id, self._schema, agent, profile, self._profiles[profile].migrations)
         return self._editor(profile, agent)
 
     def repair(self, table: Table, rows: AllRows) -> str:
@@ -370,6 +366,7 @@ class Sink(AbstractContextManager["Sink"]):
         """Take over what a committed transaction has changed."""
         self._use(editor.targets)
         self._refusals, self._rejects = editor.refusals, rejects
+        self._misfits.clear()
         if self._noted:
             self._dimensions |= self._noted
             self._noted = set()
@@ -393,7 +390,7 @@ class Sink(AbstractContextManager["Sink"]):
         """
         with self._transaction("apply a batch"):
             lsn = batch.position.lsn
-            editor, rejects = self._editor(), self._rejects
+            editor, rejects, moved = self._editor(), self._rejects, list[Moved]()
             kind = CarefulTransaction if careful else Transaction
             transaction = kind(self._conn, self._source_id, lsn, rejects, self._planners, refuse=editor.refuse)
             if batch.schema_changes or widen:
@@ -413,10 +410,11 @@ class Sink(AbstractContextManager["Sink"]):
                 transaction.queue(statement("gap_heal"), (str(self._source_id), str(lsn.generation)))
             if transaction.rejects_touched:
                 transaction.flush()
-                rejects = count_rejects(self._conn, self._source_id)
+                rejects, moved = settle_rejects(self._conn, self._source_id, results)
             self._faults("apply:before-commit")
             transaction.commit()
         self._took(editor, rejects)
+        self.moved += moved
         self._position = batch.position
         self._faults("apply:after-commit")
         self._changes.committed(entry)
@@ -473,8 +471,8 @@ class Sink(AbstractContextManager["Sink"]):
             profile, agent, targets = self._profile or "generic", self._agent, dict(self._targets)
         else:
             targets = {}
-        map_table, refusals = self._profiles[profile].map_table, dict(self._refusals)
-        return SchemaEditor(self._conn, self._source_id, self._schema, map_table, targets, refusals, agent)
+        map_table, refusals, misfits = self._profiles[profile].map_table, dict(self._refusals), self._misfits
+        return SchemaEditor(self._conn, self._source_id, self._schema, map_table, targets, refusals, agent, misfits)
 
     @contextmanager
     def _transaction(self, operation: str) -> Iterator[None]:
@@ -482,6 +480,8 @@ class Sink(AbstractContextManager["Sink"]):
         try:
             yield
         except BaseException as error:
+            if isinstance(error, ColumnMisfit):
+                self._misfits[error.table, error.column] = error.seen
             try:
                 self._conn.rollback()
                 if isinstance(error, RefusedError | psycopg.ProgrammingError):

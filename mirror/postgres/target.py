@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -32,6 +32,22 @@ _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Widening:
+    """That a column is jsonb because of a value, and which was the first, as far as it was seen."""
+
+    since: float
+    """Unix time."""
+    was: str = ""
+    """Its type in Postgres before; or, of a column that was made so, the one that it is declared with."""
+    kind: str = ""
+    """What the value is, without its contents."""
+    value: str = ""
+    """The value for people, maybe shortened."""
+    key: str = ""
+    """Of its row, as ``mirror.rejects`` has keys."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetColumn:
     """One column: its name in the source, its name and its type in Postgres."""
 
@@ -39,6 +55,8 @@ class TargetColumn:
     name: str
     pg_type: str
     codec: str = ""
+    widened: Widening | None = field(default=None, compare=False)
+    """How it came to be jsonb; None: it is so declared, or it is not known, or it is not jsonb."""
 
     @property
     def widenable(self) -> bool:
@@ -173,7 +191,14 @@ def load_targets(conn: Conn, source_id: int, agent: str | None) -> dict[str, Tar
     targets = {}
     for source, schema, name, columns, key, curated, omitted, virtual, inherited in rows:
         held = tuple(
-            TargetColumn(c.get("source", c["name"]), c["name"], c["type"], c.get("codec", "")) for c in columns
+            TargetColumn(
+                c.get("source", c["name"]),
+                c["name"],
+                c["type"],
+                c.get("codec", ""),
+                Widening(**c["widened"]) if "widened" in c else None,
+            )
+            for c in columns
         )
         keyed = None if key is None else tuple(key)
         left_out = tuple(omitted), virtual, tuple((column, rule) for column, rule in inherited)
@@ -185,7 +210,9 @@ def save_target(conn: Conn, source_id: int, target: Target) -> None:
     """Save a target, in place of an earlier one of its source table."""
     forget_target(conn, source_id, target.source)
     columns = [
-        {"name": c.name, "type": c.pg_type, "source": c.source} | ({"codec": c.codec} if c.codec else {})
+        {"name": c.name, "type": c.pg_type, "source": c.source}
+        | ({"codec": c.codec} if c.codec else {})
+        | ({"widened": asdict(c.widened)} if c.widened else {})
         for c in target.columns
     ]
     conn.execute(

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from loguru import logger
-
 from mirror.core.errors import OldLogError, put_again
 from mirror.core.faults import Faults
 from mirror.postgres.ledger import Ledger
@@ -44,6 +42,7 @@ def compare_pages(
     gap: GapFound,
     status: SourceStatus,
     lost: Callable[[list[str]], None],
+    another_schema: Callable[[bytes], bool],
     pump: Callable[[], None],
     check: Callable[[], None],
     faults: Faults,
@@ -51,8 +50,9 @@ def compare_pages(
     """Compare the source, at one position after ``gap``.
 
     ``lost``: called with the reasons of gaps for which no comparison is needed, because another one follows them.
-    ``pump``, ``check``: as for :func:`~mirror.sidecar.first_copy.copy_source`. Raises ``SourceError``, ``StateError``,
-    and ``OldLogError`` for a file that is not what the log beside it was written for.
+    ``another_schema``: whether the first page, which differs, says that the schema has changed unseen. ``pump``,
+    ``check``: as for :func:`~mirror.sidecar.first_copy.copy_source`. Raises ``SourceError``, ``StateError``, and
+    ``OldLogError`` for a file that is not what the log beside it was written for.
     """
     while True:
         gap, passed = last_gap(spool, gap, feed.until)
@@ -85,6 +85,8 @@ def compare_pages(
     if why := replica.another_form(batch):
         return Comparison(gap, None, why)
     read.require_whole(batch.pages, size, batch.images, images)
+    if 1 in batch.images and another_schema(images.read(batch.images[1], batch.page_size)):
+        return Comparison(gap, None, "the schema changed while rows came by hooks")
     return Comparison(gap, batch, unchanged=not differing and found is None and feed.began_with(gap.head))
 
 
@@ -99,16 +101,15 @@ def _old_log(source: SourceConnection) -> OldLogError:
     )
 
 
-def record_gaps(name: str, ledger: Ledger, status: SourceStatus, generation: int, reasons: list[str]) -> None:
-    """Record gaps in Postgres, in the status and in the log. ``generation``: the one that was left.
+def record_gaps(ledger: Ledger, status: SourceStatus, generation: int, reasons: list[str]) -> list[int]:
+    """Record gaps in Postgres and in the status; returns their keys. ``generation``: the one that was left.
 
     A reason that is empty, or a repair that was requested, is no gap: nothing was lost. Raises ``SinkError``.
     """
     lost = [reason for reason in reasons if reason not in ("", REPAIR)]
     if not lost:
-        return
-    before = f" (and {len(lost) - 1:,} times before)" if len(lost) > 1 else ""
-    logger.warning("{}: all pages are compared: {}{}", name, lost[-1], before)
-    ledger.record_gaps(generation, lost)
+        return []
+    keys = ledger.record_gaps(generation, lost)
     for reason in lost:
         status.add_gap(generation, reason, datetime.now(UTC))
+    return keys

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mirror.core.errors import RefusedError, SinkError
 from mirror.core.positions import Position
-from mirror.core.rows import Batch, TableChanges, TableResult, Written
+from mirror.core.rows import Batch, SchemaChange, TableChanges, TableResult, Written
 from mirror.core.tables import ColumnType
 from mirror.postgres.created import made_by
 from mirror.postgres.signals import ColumnMisfit, NullInKey, RowsNeeded, Signal
@@ -84,8 +84,8 @@ def deliver(
     check: Callable[[], None],
     on_rows: OnRows = lambda tables: tables,
     told: Told = lambda position: (),
-) -> list[TableResult]:
-    """Decode a batch, apply it, and advance the replica.
+) -> tuple[list[TableResult], tuple[SchemaChange, ...]]:
+    """Decode a batch, apply it, and advance the replica; returns what it did to tables, and to their definitions.
 
     Where Postgres refuses something, the batch is decoded again: see :func:`apply_with_answers`. ``check``: called
     while pages are read; may raise to end the work, and then nothing has been applied. ``on_rows``: gets what is
@@ -103,4 +103,4 @@ def deliver(
     results = apply_with_answers(sink, make_batch)
     assert results is not None  # a batch could be made every time
     replica.advance(head, found.images, found.pages, last[0])
-    return results
+    return results, tuple(last[0].schema_changes)

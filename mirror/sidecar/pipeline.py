@@ -8,11 +8,10 @@ after any interruption the loop reads it; where the shadow is behind, the spool 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-
-from loguru import logger
 
 from mirror.capture.link import CaptureLink
 from mirror.core.backoff import Backoff
@@ -58,6 +57,7 @@ from mirror.sidecar.seats import Seats
 from mirror.sidecar.source_folder import SourceFolder, SourceTask, located
 from mirror.sidecar.status import SourceStatus
 from mirror.sidecar.table_repair import TableRepairs
+from mirror.sidecar.told import Told
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
 #: Shorter than for a server: looking for a file costs little.
@@ -97,22 +97,16 @@ class Pipeline:
         self._backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF)
         self._repairs = TableRepairs(task)
         self._mailbox = Mailbox()
+        self._told = Told(task, self.status)
         self._publishing = Publishing(task.folder, task.database.name)
         self.requests = Requests(self.status, self._mailbox, self._feed, self._repairs, self._publishing)
         """The requests of other threads."""
         self.hooks = HookTalk(self.requests.look_soon)
         self._shared = shared or Shared(Seats(), Keeper(task.dsn))
         self._repose = Repose(
-            folder,
-            self._feed,
-            self._mailbox,
-            self.status,
-            self._source,
-            self._publishing,
-            self.hooks,
-            self._needed,
+            folder, self._feed, self._mailbox, self.status, self._source, self._publishing, self.hooks, self._needed,
             self._shared,
-        )
+        )  # fmt: skip
         self._pump, self._check, self.pause = self._repose.pump, self._repose.check, self._repose.pause
         self._spool = SpoolReader(task.folder / "spool", faults)
         self._images = Images(task.folder, self._spool)
@@ -197,8 +191,7 @@ class Pipeline:
         start_over = isinstance(error, FormatError) and not self._distrusted
         if start_over:
             error.retryable, error.next_step = True, "nothing: the source is copied again"
-        if error.retryable and str(error) != self.status.last_error:  # once, however often it is retried
-            logger.warning("{}: {error}", self.task.database.name, error=error)
+        self._told.is_interrupted(error)
         self.status.is_interrupted(error)
         self._publish()
         self.status.keep(self.task.folder)
@@ -223,6 +216,8 @@ class Pipeline:
     def _finish(self) -> None:
         if not self._repose.pausing.is_set():
             self.status.phase = Phase.STOPPED
+        else:
+            self._told.pauses()
         if self._replica is not None and self._agreed and self._replica.changed:
             self._folder.check(self._needed())
             self._replica.save()
@@ -271,6 +266,7 @@ class Pipeline:
             self._agree()
             self._agreed = True
             self._repairs.follow_rules(self._replica, self._sink)
+            self._told.looks(self._sink, definitions=False)  # what rules have changed is said there
             self._may_discard = self._may_replace = self._sink.may_replace = False  # it was said of what was there
         self._repose.has_copied()
         self._update_status()
@@ -284,6 +280,7 @@ class Pipeline:
         )  # fmt: skip
         self._repose.begins(sink)
         self.status.remembers(sink.ledger.gaps(), sink.ledger.discrepancies())
+        self._told.has_opened(sink)
         sink.may_replace, self._agreed = self._may_replace, False
 
     def _needed(self) -> range:
@@ -361,6 +358,7 @@ class Pipeline:
         if (self.status.capture == "pages" and self.hooks.hooked.writers) or self._next(self._replica) is not None:
             return True
         self.status.has_caught_up(self._feed.error, self._feed.behind)
+        self._told.follows()
         return False
 
     def _require_its_name(self) -> None:
@@ -380,6 +378,7 @@ class Pipeline:
         captured = self._feed.captured
         if not self._mailbox.held and (captured is None or replica.head.lsn >= captured):
             self.status.has_caught_up(self._feed.error, None if self.hooks.keep_up() else self._feed.behind)
+            self._told.follows()
             self._distrusted = False
         self._publish()
 
@@ -412,7 +411,8 @@ class Pipeline:
         assert self._sink is not None
         schema = replica.schema
         self.hooks.begin(replica, found, compared=compared)
-        results = deliver(replica, self._sink, found, self._check, self.hooks.on_rows, self.hooks.told)
+        results, changes = deliver(replica, self._sink, found, self._check, self.hooks.on_rows, self.hooks.told)
+        self._told.looks(self._sink, changes)
         self._publish()
         self.hooks.end(replica, self._source.inode)
         self.status.has_applied(found.commits, results, compared=compared)
@@ -423,6 +423,7 @@ class Pipeline:
     def _update_status(self) -> None:
         assert self._replica is not None and self._sink is not None
         self.status.shows(self._replica, self._sink, PROFILES[self._sink.profile or "generic"], self.task.rules)
+        self._told.looks(self._sink)
         self._publish()
         self.requests.has_changed()
         self.status.keep(self.task.folder)
@@ -435,30 +436,28 @@ class Pipeline:
     def _rediff(self, replica: Replica, gap: GapFound) -> None:
         """Compare the source's pages with the shadow and apply what differs, at one position."""
         assert self._sink is not None
+        began = time.monotonic()
         self.status.phase = Phase.REDIFF if gap.reason else Phase.FOLLOWING
         self._publish()
         compared = compare_pages(
             replica, self._source, self._feed, self._spool, self._images, gap, self.status,
-            lambda reasons: self._record_gaps(replica, reasons), self._pump, self._check, self._faults,
+            lambda reasons: self._record_gaps(replica, reasons), self.hooks.has_another_schema,
+            self._pump, self._check, self._faults,
         )  # fmt: skip
-        batch, why = compared.batch, compared.another_form
-        if batch is not None and 1 in batch.images:
-            page1 = self._images.read(batch.images[1], batch.page_size)
-            why = "the schema changed while rows came by hooks" if self.hooks.has_another_schema(page1) else ""
-        if compared.unchanged and not why:
-            if reason := compared.gap.reason:  # else nothing was missed: a file without a WAL was touched
-                logger.info("{}: all pages were compared, and none has changed: {}", self.task.database.name, reason)
-        else:
+        if not compared.unchanged:
             self._record_gaps(replica, [compared.gap.reason])
-        if batch is None or why:
-            self._resync(why)
+        batch = compared.batch
+        if batch is None:
+            self._resync(compared.another_form)
             self._update_status()
-        else:
-            self._apply(replica, batch, compared=True)
+            return
+        before = self.status.rows
+        self._apply(replica, batch, compared=True)
+        self._told.has_compared(self._sink, compared, batch.pages * batch.page_size, began, self.status.rows - before)
 
     def _record_gaps(self, replica: Replica, reasons: list[str]) -> None:
         assert self._sink is not None
-        record_gaps(self.task.database.name, self._sink.ledger, self.status, replica.head.lsn.generation, reasons)
+        self._told.breaks(record_gaps(self._sink.ledger, self.status, replica.head.lsn.generation, reasons))
 
     def _resync(self, reason: str) -> None:
         """Copy the source whole and make Postgres equal to the copy."""
@@ -467,6 +466,7 @@ class Pipeline:
             self._sink.others.require("a whole copy", self._sink.mappings)
         self._agreed = False
         self.status.phase = Phase.SNAPSHOT
+        self._told.copies(reason, self._sink)
         self._publish()
         self._forget_copy()
         position = self._sink and self._sink.position
@@ -484,11 +484,13 @@ class Pipeline:
         assert self._sink is not None
         if again and replica.changed:
             replica.save()
-        logger.info("{}: loading a whole copy into Postgres: {}", self.task.database.name, reason)
+        self._told.copies(reason, self._sink)
         self.status.phase = Phase.SNAPSHOT
         self._publish()
         self.status.resyncs.append(reason)
-        load(replica, self._sink, self.task, self._progress, self._check, damaged=self._distrusted)
+        progress = self._told.counting(self._progress)
+        load(replica, self._sink, self.task, progress, self._check, damaged=self._distrusted)
+        self._told.has_copied(self._sink)
         self.hooks.loaded(replica, self._source.inode)
         self.status.progress = None
 

@@ -60,6 +60,8 @@ class SourceTask:
     """The name that leads to the source through a link, if the user named it by one."""
     changes: FeedOfSource | None = None
     """Its change feed, if there is one."""
+    options: str = ""
+    """What a command for it needs besides its name, with a space in front."""
 
 
 def located(error: OSError, task: SourceTask) -> MirrorError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields
 from datetime import datetime
@@ -26,15 +25,18 @@ from mirror.core.rows import TableResult
 from mirror.core.source_settings import is_paused, proposed_schema
 from mirror.core.status import (
     STATUS_FILE,
+    EventsReport,
     GapReport,
     HookReport,
     KeptReport,
+    OutageReport,
     Phase,
     ProgressReport,
     RefusalReport,
     ReverseReport,
     RuleReport,
     StatusReport,
+    WideningReport,
     encode,
     is_lost,
     kept_text,
@@ -44,7 +46,9 @@ from mirror.core.status import (
 from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, Profile, Table
 from mirror.core.virtual import left_out
 from mirror.postgres.profiles.generic import column_type
+from mirror.sidecar.news import gap_report, widenings
 from mirror.sidecar.read_tally import ReadTally
+from mirror.sidecar.recent_lags import RecentLags
 from mirror.sidecar.recent_load import RecentLoad
 from mirror.sidecar.refused import causes
 from mirror.sidecar.rule_notes import begun, rule_notes
@@ -58,8 +62,6 @@ if TYPE_CHECKING:
     from mirror.sidecar.source_folder import FeedOfSource
     from mirror.sqlite.decode.schema import Schema
 
-#: Minutes over which the worst lag is reported.
-LAG_MINUTES = 5
 #: Seconds between two looks at what only programs write to Postgres.
 LOOK_SECONDS = 2.0
 #: The share of the loop's time that these looks may take, where one takes long.
@@ -145,6 +147,12 @@ class SourceStatus:
     """Why a vector index could not be built; the next start tries again."""
     progress: ProgressReport | None = None
     """While a snapshot runs."""
+    widenings: list[WideningReport] = field(default_factory=list)
+    """Since when columns are jsonb because of values that do not fit, and for which."""
+    events: EventsReport = field(default_factory=EventsReport)
+    """What has happened since the mirror started."""
+    outage: OutageReport | None = None
+    """The last time that it could not go on."""
     reverse: ReverseReport | None = None
     """While what is written in Postgres is carried into the file."""
     feed: InitVar[FeedOfSource | None] = None
@@ -159,8 +167,8 @@ class SourceStatus:
         self._schema: Schema | None = None
         self._begun: list[RuleReport] = []
         self._overrides: Mapping[str, Mapping[str, ColumnType]] | None = None
-        #: For each of the last seconds in which something was applied: the second, the worst lag, transactions.
-        self._lags: deque[tuple[int, float, int]] = deque(maxlen=LAG_MINUTES * 60)
+        self._lags = RecentLags()
+        self.history = self._lags.history
         self.load = RecentLoad()
         self.reads = ReadTally()
 
@@ -173,18 +181,11 @@ class SourceStatus:
     def is_at(self, position: Position) -> None:
         """Postgres has this position."""
         if str(position.lsn) != self.applied and self.phase is Phase.FOLLOWING:
-            self._lagged(time.time(), position.committed_at)
+            self._lags.add(time.time(), position.committed_at)
         self.applied, self.committed_at = str(position.lsn), position.committed_at
         if self.behind_since is not None:
             # What is not applied yet was committed after what just was.
             self.behind_since = max(self.behind_since, position.committed_at)
-
-    def _lagged(self, now: float, committed_at: float) -> None:
-        second, lag, number = int(now), now - committed_at, 1
-        if self._lags and self._lags[-1][0] == second:
-            _, worst, before = self._lags.pop()
-            lag, number = max(lag, worst), before + 1
-        self._lags.append((second, lag, number))
 
     def has_applied(self, commits: int, results: Collection[TableResult], *, compared: bool) -> None:
         """A transaction in Postgres has applied so many commits; ``compared``: as a comparison of pages found them."""
@@ -194,15 +195,12 @@ class SourceStatus:
         if not compared:  # else it is not known when they were committed
             self.load.add(time.time(), commits, results)
 
-    def history(self) -> list[tuple[int, float, int]]:
-        """The seconds in which something was applied, oldest first: Unix time, worst lag in seconds, transactions."""
-        return list(self._lags)
-
     def shows(self, replica: Replica, sink: Sink, profile: Profile, rules: Rules) -> None:
         """What is mirrored now, how far, and what is not."""
         self.is_at(replica.position)
         self.describes(replica.schema.tables, sink.agent, sink.profile)
-        self.holds(sink.overrides, replica.schema.tables)
+        if self.holds(sink.overrides, replica.schema.tables):
+            self.widenings = widenings(self.widened, sink.mappings)
         self.leaves_out(replica.schema, profile, rules)
         self.lacks(sum(sink.rejects.values()), sink.refusals.values())
 
@@ -243,12 +241,12 @@ class SourceStatus:
             logger.warning("{}: left out, so their data is not in Postgres: {}", Path(self.source).name, names)
         self.virtual = virtual
 
-    def holds(self, overrides: Mapping[str, Mapping[str, ColumnType]], tables: Mapping[str, Table]) -> None:
+    def holds(self, overrides: Mapping[str, Mapping[str, ColumnType]], tables: Mapping[str, Table]) -> bool:
         """By source table and column: the types in Postgres that values have made necessary (another mapping object
-        when they change). ``tables``: the source's.
+        when they change). ``tables``: the source's. Returns whether they are others than before.
         """
         if overrides is self._overrides:
-            return
+            return False
         self._overrides = overrides
         found = [
             (f"{name}.{column.name}", overrides[name][column.name], column_type(column, of_key=column.name in of_key))
@@ -259,6 +257,7 @@ class SourceStatus:
         ]
         self.escaped = [name for name, held, _ in found if held == ANY_TEXT]
         self.widened = [name for name, held, declared in found if held == ANY_VALUE != declared]
+        return True
 
     def lacks(self, rejects: int, refusals: Iterable[Refusal]) -> None:
         """So many rows are rejected, and these tables refused."""
@@ -268,9 +267,7 @@ class SourceStatus:
 
     def remembers(self, gaps: Iterable[Gap], discrepancies: int) -> None:
         """Postgres has these gaps of the source recorded, and so many discrepancies."""
-        self.gaps.clear()
-        for gap in gaps:
-            self.add_gap(gap.generation, gap.reason, gap.detected_at)
+        self.gaps[:] = map(gap_report, gaps)
         self.discrepancies = discrepancies
 
     def looks_at_reads(self, ledger: Ledger) -> None:
@@ -368,11 +365,17 @@ class SourceStatus:
         """The log was not contiguous at the end of a generation."""
         self.gaps.append(GapReport(generation=generation, reason=reason, at=at.isoformat(timespec="seconds")))
 
+    def heals(self, rows: int | None, seconds: float | None) -> None:
+        """All gaps are healed; those that were not yet have cost that."""
+        cost = {"healed": True, "rows": rows, "seconds": seconds}
+        self.gaps[:] = [gap if gap.healed else replace(gap, **cost) for gap in self.gaps]
+
     def keep(self, folder: Path) -> None:
         """Save the report for when the mirror does not run, if more than positions and counts has changed."""
         now = (
             self.phase, self.last_error, self.rejects, self.tables, self.left_out, len(self.gaps), self.refusals,
-            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted,
+            self.escaped, self.widened, self.read_differences, self.virtual, self.omitted, self.events,
+            sum(gap.healed for gap in self.gaps), self.outage and replace(self.outage, tries=0),
             self.rules, self.kept, self.others_wrote, self.overwritten,
             self.reverse and replace(self.reverse, rows=0, applied_at=None),
         )  # fmt: skip
@@ -396,8 +399,7 @@ class SourceStatus:
         """The state now, with the figures that depend on the clock."""
         now = time.time()
         lag = self._lag(now)
-        recent = [lag for at, lag, _ in self.history() if now - at < LAG_MINUTES * 60]
-        worst = max([*recent, lag]) if lag is not None and self.caught_up_at is not None else None
+        worst = max([*self._lags.recent(now), lag]) if lag is not None and self.caught_up_at is not None else None
         report = StatusReport(
             **{field.name: getattr(self, field.name) for field in fields(self)},
             lag_seconds=lag,

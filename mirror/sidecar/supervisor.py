@@ -149,6 +149,7 @@ class Supervisor:
             replace_rows=settings.replace_rows and first,
             link=settings.links.get(source),
             changes=settings.changes and settings.changes(source),
+            options=settings.options,
         )
 
         def named() -> str | None:

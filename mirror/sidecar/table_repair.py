@@ -19,7 +19,6 @@ from mirror.postgres.sink import Sink
 from mirror.replica.batches import Head
 from mirror.replica.replica import Replica
 from mirror.sidecar.first_copy import heirs_of
-from mirror.sidecar.refused import causes
 from mirror.sidecar.source_folder import SourceTask
 
 #: The reason for which pages are compared before a repair.
@@ -114,9 +113,7 @@ class TableRepairs:
         Replica and Postgres must be at one position. Raises ``SinkError``.
         """
         refused = sink.refusals
-        if more := refused.keys() - self._known:
-            for cause in causes((refused[table] for table in sorted(more)), self._task.schema):
-                logger.warning("{}: Postgres refuses {}: {}", self._name, cause.named, cause.reason)
+        if refused.keys() - self._known:
             self._pause.reset()
             self._next = 0.0
         self._known = frozenset(refused)
@@ -193,19 +190,14 @@ class TableRepairs:
         changed = [name for name in before if now.get(name) != before[name]]
         if not changed:
             return ""
-        told = "by the values that it has now: " + ", ".join(f"{name} is {types[name]}" for name in changed)
-        logger.info("{}: {}: {}", self._name, table.name, told)
-        return told
+        return "by the values that it has now: " + ", ".join(f"{name} is {types[name]}" for name in changed)
 
     def _try(self, tables: set[str], replica: Replica, sink: Sink) -> None:
         refused = sink.refusals
         for table in sorted(tables & replica.schema.tables.keys()):  # a rule may have been taken away
             try:
-                equal = sink.reload(replica.schema.tables[table], replica.rows, refuse=table in refused)
+                sink.reload(replica.schema.tables[table], replica.rows, refuse=table in refused)
             except RefusedError as error:  # in Postgres all its other rows are as in the source
                 told = f"stays as it is, with its rejects: {error.detail}"
                 logger.warning("{}: {}: {}", self._name, table, f"{told} -- {error.next_step}")
-                continue
-            if equal and table in refused:
-                logger.info("{}: Postgres accepts {} again", self._name, table)
         self._known = frozenset(sink.refusals)

@@ -93,7 +93,7 @@ def test_once_goes_on_where_the_last_one_ended(cli: CommandLine, source: Path, w
     writer.run("DELETE FROM t WHERE id = 1", "INSERT INTO t VALUES (9, 'later')")
     done = cli.run("up", source, "--once")
     assert done.code == 0, done
-    assert "whole copy" not in done.err
+    assert "copying the whole file" not in done.err
     assert sql(dsn, "SELECT id FROM t ORDER BY id") == [(2,), (3,), (9,)]
 
 

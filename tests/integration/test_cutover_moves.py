@@ -474,7 +474,11 @@ def test_what_an_operator_reads(
             str(database),
             str(other),
         ]
-        until(lambda: log.read_text().count("loading a whole copy into Postgres: the file is the original again") == 2)
+        until(
+            lambda: (
+                log.read_text().count("copying the whole file into Postgres again: the file is the original again") == 2
+            )
+        )
         assert "WARNING" not in log.read_text() and "no copy" not in log.read_text()
         assert cli.run("cutover", "rollback").code == 0 and cli.run("parity").code == 0
         forward()

@@ -41,7 +41,7 @@ import msgspec
 from loguru import logger
 
 from mirror.core.errors import ConfigError
-from mirror.core.status import AroundReport, StatusDocument, encode
+from mirror.core.status import AroundReport, StatusDocument, encode, without_rows
 from mirror.sidecar.changes.feed import SourceFeed
 from mirror.sidecar.serve import health, metrics
 from mirror.sidecar.serve.events import CONTENT_TYPE as EVENTS
@@ -203,7 +203,7 @@ class _Request(BaseHTTPRequestHandler):
             name, kind = _PAGE[path]
             return 200, kind, files("mirror.sidecar.serve").joinpath("page", name).read_bytes()
         if path == "/status.json":
-            around, reports = looks.around(), [one.report for one in looks.watched()]
+            around, reports = looks.around(), [without_rows(one.report) for one in looks.watched()]
             return 200, _JSON, encode(StatusDocument(sources=reports, redis=around.redis, alerts=around.alerts))
         if path == "/history.json":
             wanted = parse_qs(asked.query).get("source")

@@ -1,0 +1,54 @@
+"""How columns came to be jsonb: kept with their types in ``mirror.tables``, also over renames, and tables made again.
+
+Nothing is kept of a column that is declared so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mirror.core.tables import ANY_VALUE, ColumnType
+from mirror.postgres.signals import Seen
+from mirror.postgres.target import Target, TargetColumn, Widening
+
+#: By source table and column: the values that did not fit.
+Misfits = Mapping[tuple[str, str], Seen]
+
+
+def continued(target: Target, before: Target, misfits: Misfits) -> Target:
+    """The target with what is known of its columns. ``before``: what the same table was stored as."""
+    held = {column.source: column for column in before.columns}
+    columns = tuple(_continued(target.source, column, held.get(column.source), misfits) for column in target.columns)
+    return replace(target, columns=columns)
+
+
+def _continued(table: str, column: TargetColumn, before: TargetColumn | None, misfits: Misfits) -> TargetColumn:
+    if column.type != ANY_VALUE:
+        return replace(column, widened=None) if column.widened else column
+    if before is None or column.widened is not None:
+        return column
+    if before.type == ANY_VALUE:
+        return replace(column, widened=before.widened)
+    return replace(column, widened=_widening(table, column, before.pg_type, misfits))
+
+
+def of_made(target: Target, declared: Mapping[str, ColumnType], before: Target | None, misfits: Misfits) -> Target:
+    """The target of a table that was made, with columns that are jsonb at once.
+
+    ``declared``: by source column, their types without any values. ``before``: the table in whose place it was made.
+    """
+    known = {} if before is None else {column.source: column.widened for column in before.columns}
+    columns = []
+    for column in target.columns:
+        own = declared[column.source]
+        if column.type == ANY_VALUE != own:
+            widening = known.get(column.source) or _widening(target.source, column, own.pg_type, misfits)
+            column = replace(column, widened=widening)
+        columns.append(column)
+    return replace(target, columns=tuple(columns))
+
+
+def _widening(table: str, column: TargetColumn, was: str, misfits: Misfits) -> Widening:
+    return Widening(time.time(), was, *misfits.get((table, column.source), Seen()))

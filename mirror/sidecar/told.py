@@ -1,0 +1,203 @@
+"""What a source's loop says in the log, each thing once, and counts in its status.
+
+Nothing is said before the transaction in Postgres that it is about has committed. What stood when the mirror started is
+said as such, once. A mirror that was killed right after a commit says it at the next start, or twice.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from loguru import logger
+from msgspec.structs import replace
+
+from mirror.core.errors import MirrorError, SinkError
+from mirror.core.published import POSITION_FILE
+from mirror.core.rows import SchemaChange
+from mirror.core.status import STATUS_FILE, OutageReport, Phase, saved_report
+from mirror.core.words import counted
+from mirror.postgres.load import Progress
+from mirror.postgres.sink import Sink
+from mirror.sidecar.comparison import Comparison
+from mirror.sidecar.news import Held, News, Steps, added, compared, lasted, news, stands
+from mirror.sidecar.source_folder import SourceTask
+from mirror.sidecar.status import SourceStatus
+from mirror.sidecar.table_repair import REPAIR
+
+
+class Told:
+    """The teller of one source. Thread: its loop's."""
+
+    def __init__(self, task: SourceTask, status: SourceStatus) -> None:
+        """To be made before anything is written to the source's folder."""
+        self._task, self._status = task, status
+        self._log, self._name = logger.bind(source=str(task.database)), task.database.name
+        named = f"{shlex.quote(str(task.database))}{task.options}"
+        commands = ("rejects list", "rejects retry", "status")
+        self._steps = Steps(*(f"mirror {command} {named}" for command in commands))
+        self._held: Held | None = None
+        """What Postgres held when that was looked at last."""
+        self._known: tuple[int | None, list[str]] = (None, [])
+        """What the mirror before this one has told of: how many rejects, which widened columns."""
+        self._left_at: float | None = None
+        """When it was there last; None: nothing has been caught up with since, or there was none."""
+        with suppress(OSError):
+            if (task.folder / STATUS_FILE).exists():
+                saved = saved_report(task.database, task.schema, task.folder)
+                self._known = saved.rejects, saved.widened
+            self._left_at = (task.folder / POSITION_FILE).stat().st_mtime
+        self._came_at = time.time()
+        self._gaps: list[int] = []
+        """Keys of the gaps that are being healed."""
+        self._copying, self._first = "", False
+        self._copied: dict[str, int] = {}
+        """Rows sent, by table."""
+        self._began = self._began_copy = self._connected = 0.0
+        self._had_session = False
+        self._said: set[str] = set()
+        """The errors of this outage."""
+
+    def _say(self, said: Sequence[News]) -> None:
+        for each in said:
+            self._log.log(each.level, "{}: {}", self._name, each.text)
+        if any(each.counts for each in said):
+            self._status.events = added(self._status.events, said)
+
+    # -- what Postgres holds -----------------------------------------------------------------------
+
+    def has_opened(self, sink: Sink) -> None:
+        """There is a session in Postgres."""
+        self._connected, self._had_session = time.monotonic(), True
+        if self._held is not None:
+            # What was changed meanwhile; or by a transaction of ours of which no answer came.
+            self.looks(sink)
+            return
+        self._held = Held.of(sink)
+        if self._task.resume_only:  # for a moment, beside a command that says what stands
+            return
+        rejects, widened = self._known
+        self._say(stands(self._held, self._steps, self._task.schema, rejects=rejects, widened=widened))
+
+    def looks(self, sink: Sink, changes: Sequence[SchemaChange] = (), *, definitions: bool = True) -> None:
+        """Say what is new since the last look. To be called after each transaction.
+
+        ``changes``, ``definitions``: as for :func:`~mirror.sidecar.news.news`.
+        """
+        assert self._held is not None
+        before, self._held, moved = self._held, Held.of(sink), sink.moved
+        if changes or moved or before != self._held:
+            sink.moved = []
+            steps, schema = self._steps, self._task.schema
+            self._say(news(before, self._held, changes, moved, steps=steps, schema=schema, definitions=definitions))
+
+    # -- copies and comparisons --------------------------------------------------------------------
+
+    def copies(self, reason: str, sink: Sink | None) -> None:
+        """The whole source is to be made equal, for this reason; said once, however often it is tried."""
+        if self._copying != reason:
+            self._first = sink is not None and sink.position is None
+            why = ", for the first time" if self._first else f" again: {reason}"
+            self._log.info("{}: copying the whole file into Postgres{}", self._name, why)
+            self._began_copy = time.monotonic()
+        self._copying = reason
+
+    def counting(self, progress: Progress) -> Progress:
+        """Have a load's progress be counted, too."""
+        self._copied.clear()
+
+        def report(table: str, done: int, total: int | None) -> None:
+            self._copied[table] = done
+            progress(table, done, total)
+
+        return report
+
+    def has_copied(self, sink: Sink) -> None:
+        """It is equal."""
+        there = sink.mappings.keys() - sink.refusals.keys()
+        rows = sum(number for table, number in self._copied.items() if table in there) - sum(sink.rejects.values())
+        cost = f"{counted(len(there), 'table')}, {counted(max(0, rows), 'row')}, {self._since(self._began_copy)}"
+        self._log.info("{}: copied into Postgres: {}", self._name, cost)
+        self._copying, self._gaps = "", []
+        self._status.heals(None, None)
+        self.looks(sink, definitions=not self._first)  # of one of which nothing was there, all tables are new
+        self._left_at = None
+
+    def breaks(self, gaps: Sequence[int]) -> None:
+        """Gaps with these keys were recorded. Nothing is said until they are healed."""
+        self._gaps += gaps
+
+    def has_compared(self, sink: Sink, found: Comparison, size: int, began: float, rows: int) -> None:
+        """All pages of the file, of ``size`` bytes, were compared, and what differed was sent: so many rows.
+
+        ``began``: when, on the monotonic clock.
+        """
+        seconds = time.monotonic() - began
+        if self._gaps:
+            sink.ledger.note_healing(self._gaps, rows, seconds)
+        self._gaps = []
+        self._status.heals(rows, seconds)
+        if (reason := found.gap.reason) not in ("", REPAIR):
+            away = None if self._left_at is None else max(0.0, self._came_at - self._left_at)
+            text = compared(size, seconds, rows, away=away, reason=reason, changed=not found.unchanged)
+            self._log.info("{}: {}", self._name, text)
+        self._status.keep(self._task.folder)
+        self._left_at = None
+
+    # -- interruptions -----------------------------------------------------------------------------
+
+    def is_interrupted(self, error: MirrorError) -> None:
+        """The loop cannot go on. That is said once, however often and in however many ways it is tried again."""
+        if not error.retryable:
+            return
+        outage, postgres = self._status.outage, isinstance(error, SinkError)
+        waits = "waits for Postgres: " if postgres else ""
+        if outage is None or outage.ended_at is not None:
+            self._begin(str(error), postgres=postgres)
+            self._log.warning("{}: {}{error}", self._name, waits, error=error)
+        else:
+            self._status.outage = replace(outage, tries=outage.tries + 1, postgres=outage.postgres or postgres)
+            if str(error) in self._said:
+                return
+            if postgres and not outage.postgres:
+                self._log.warning("{}: {}{error}", self._name, waits, error=error)
+            else:
+                self._log.info("{}: still not: {error}", self._name, error=error)
+        self._said.add(str(error))
+
+    def _begin(self, reason: str, *, postgres: bool) -> None:
+        self._began, self._said = time.monotonic(), set()
+        self._status.outage = OutageReport(reason=reason, postgres=postgres, began_at=time.time())
+
+    def follows(self) -> None:
+        """All that was captured is applied. That it goes on again after an interruption is said once."""
+        outage = self._status.outage
+        running = outage is not None and outage.ended_at is None
+        if self._status.phase is not Phase.FOLLOWING:
+            if not running and self._status.last_error is not None:
+                self._begin(self._status.last_error, postgres=False)  # capture has said it
+            return
+        self._left_at = None
+        if outage is None or not running:
+            return
+        self._status.outage = replace(outage, ended_at=time.time())
+        tries = f" (tried {counted(outage.tries, 'time')})" if outage.tries > 1 else ""
+        if not outage.postgres:
+            self._log.info("{}: goes on after {}{}, caught up", self._name, self._since(self._began), tries)
+            return
+        took = lasted(max(0.0, self._connected - self._began))
+        events = self._status.events
+        self._status.events = replace(events, reconnections=events.reconnections + 1)
+        self._log.info("{}: connected again after {}{}, caught up", self._name, took, tries)
+
+    def pauses(self) -> None:
+        """It is to leave the source alone: an interruption is over then."""
+        outage = self._status.outage
+        if outage is not None and outage.ended_at is None:
+            self._status.outage = replace(outage, ended_at=time.time())
+
+    @staticmethod
+    def _since(began: float) -> str:
+        return lasted(time.monotonic() - began)
