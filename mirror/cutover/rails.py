@@ -28,7 +28,7 @@ from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.readiness import Part, Readiness
 from mirror.cutover.renamed import judge_kept, judge_rules
-from mirror.parity.proof import FORMS, last_run
+from mirror.parity.proof import ENOUGH, FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
@@ -130,7 +130,7 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
     elif last is not None and forms is not None:
         never = last.never_compared(forms)
         parts.append(("made or changed since, and not compared: ", never, ", "))
-    passed = proof == "verified" and forms is not None and not never
+    passed = proof in ENOUGH and forms is not None and not never
     found.add_many(Code.PARITY, "parity", passed, figure=parts, steps=[found.command("parity", repair)])
 
 
