@@ -121,7 +121,9 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
     """``forms``: of the tables that Postgres has; None: not known."""
     last = last_run(folder)
     proof = "never" if last is None else last.proof(time.time())
-    figure = "never compared" if last is None else f"{proof}: {last.headline}"
+    figure = "never compared" if last is None else last.headline
+    if proof == "stale":
+        figure = f"{proof}: {figure}"
     repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
     parts: list[Part] = [figure]
     never: list[str] = []

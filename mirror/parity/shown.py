@@ -76,6 +76,8 @@ def said(value: Any) -> str:
         content = f"x'{base64.b64decode(content).hex()}'" + (" as text" if tag == "text" else "")
     elif tag in ("utf8", "part"):
         content = json.dumps(base64.b64decode(content).decode() if tag == "utf8" else content, ensure_ascii=False)
+    elif tag == "postgres":
+        content = f"{content} (no value of SQLite)"
     if not rest:
         return str(content)
     start, length = value["from"], value["length"]
