@@ -13,8 +13,19 @@ from mirror.postgres.target import Target, is_intact, load_targets
 _OTHERS = "SELECT DISTINCT source_table FROM mirror.others_wrote WHERE source_id = $1::bigint"
 
 
-def planned(report: ParityReport, dsn: str, schema: str, tables: Collection[str]) -> tuple[Planned, ...]:
-    """For each of these tables of a comparison, what a repair would write. Raises ``SinkError``."""
+def of_table(table: str, columns: Collection[str]) -> list[str]:
+    """Those of the columns, each written ``table.column``, that may be the table's; without it."""
+    return [column.removeprefix(f"{table}.") for column in columns if column.startswith(f"{table}.")]
+
+
+def planned(
+    report: ParityReport, dsn: str, schema: str, tables: Collection[str], wider: Collection[str]
+) -> tuple[Planned, ...]:
+    """For each of these tables of a comparison, what a repair would write.
+
+    ``wider``: columns that have a wider type than most of their values need, each written ``table.column``. Raises
+    ``SinkError``.
+    """
     with connect(dsn, name="mirror", raw=True) as conn, translated("look at a repair", report.source):
         query = "SELECT source_id, agent_id FROM mirror.sources WHERE path = $1 AND schema_name = $2"
         row = conn.execute(query, (str(Path(report.source)), schema)).fetchone()
@@ -30,6 +41,7 @@ def planned(report: ParityReport, dsn: str, schema: str, tables: Collection[str]
                 delete=found.extra,
                 whole=_whole(conn, found, targets.get(found.table)),
                 others=found.table in others,
+                narrow=tuple(of_table(found.table, wider)),
             )
             for found in report.tables
             if found.table in tables

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.text import Text
 
 from mirror.cli import moved
-from mirror.cli.dry_repair import planned
+from mirror.cli.dry_repair import of_table, planned
 from mirror.cli.logs import colour_of, is_for_machines, log_to, start_log
 from mirror.cli.options import (
     advise_replacing,
@@ -53,7 +53,7 @@ _CODES = {
     0: "equal",
     1: "different, or not mirrored",
     2: "could not compare all: the reason is shown",
-    4: "equal, except for rows that Postgres cannot hold: they are kept in mirror.rejects",
+    4: "equal, but for rows that Postgres cannot hold (mirror.rejects)",
 }
 
 
@@ -225,22 +225,18 @@ def _compare(
 
         report = compare_and_keep()
         wrong = [table.table for table in report.tables if table.status in ("different", "not mirrored")]
-        if dry_run and not report.reason:
-            return replace(report, planned=planned(report, dsn, schema, wrong))
-        if repair:
-            status = gate.status()
-            wider = (*status.widened, *status.escaped)
-            wrong += [t.table for t in report.tables if t.status.startswith("equal") and _of(t.table, wider)]
-        if not repair or dry_run or not wrong:
+        if not repair or (dry_run and report.reason):
+            return report
+        status = gate.status()
+        wider = (*status.widened, *status.escaped)
+        wrong += [t.table for t in report.tables if t.status.startswith("equal") and of_table(t.table, wider)]
+        if dry_run:
+            return replace(report, planned=planned(report, dsn, schema, wrong, wider))
+        if not wrong:
             return report
         for table, done in gate.repair(wrong, REPAIR_SECONDS, replace=replace_rows).items():
             click.echo(f"{source.name}: repaired {table}: {done}", err=True)
         return compare_and_keep(repaired=True)
-
-
-def _of(table: str, columns: tuple[str, ...]) -> bool:
-    """Whether one of the columns, each written ``table.column``, may be the table's."""
-    return any(column.startswith(f"{table}.") for column in columns)
 
 
 class _Bar:

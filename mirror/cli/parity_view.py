@@ -58,6 +58,7 @@ def render(report: ParityReport, console: Console) -> None:
 
 def _print_tables(report: ParityReport, console: Console) -> list[str]:
     """Returns what is left out of the table: ``digests``, ``positions``, ``counts``."""
+    print_line(console, f"parity of {report.source}")
     if not report.tables:
         return []
     room = console.options.update(max_width=10_000)
@@ -71,7 +72,6 @@ def _print_tables(report: ParityReport, console: Console) -> list[str]:
     else:
         longest = max(len(table.table) for table in report.tables)
         grid = _grid(report, left_out, max(_NAME, longest - over))
-    print_line(console, f"parity of {report.source}")
     print_table(console, grid)
     return left_out
 

@@ -36,7 +36,8 @@ from mirror.core.virtual import VirtualTable, left_out
 from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
 from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
-from mirror.parity.report import ParityReport, Server, Status, TableReport, verdict_of
+from mirror.parity.report import ParityReport, Status, TableReport, verdict_of
+from mirror.parity.server import server_of
 from mirror.parity.source import Slice, Source
 from mirror.parity.tally import Tally
 from mirror.parity.target import FETCH_ROWS, Range, Refusal, Target
@@ -173,13 +174,6 @@ def compare(
         sample=sample,
         left_out=tuple(left_out(run.virtual, derived)),
     )
-
-
-def server_of(conn: psycopg.Connection[Any], schema: str) -> Server:
-    """Which Postgres a connection leads to. Raises psycopg's errors."""
-    info = conn.info
-    version = info.parameter_status("server_version") or ""
-    return Server(info.host or info.hostaddr, info.port, info.dbname, schema, version)
 
 
 class _Run:

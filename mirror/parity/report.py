@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from mirror.core.positions import Lsn
 from mirror.core.words import counted
+from mirror.parity.server import Server
 from mirror.parity.shown import said
 
 Status = Literal["equal", "equal except rejects", "different", "not mirrored", "not checked"]
@@ -82,23 +83,6 @@ class Difference:
                 "source_value": one.source_value,
                 "target_value": one.target_value,
             }
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Which Postgres was compared."""
-
-    host: str
-    """Its name or address, or the folder of its socket."""
-    port: int
-    database: str
-    schema: str
-    """Of the source's tables."""
-    version: str
-
-    def __str__(self) -> str:
-        at = f"{self.host} port {self.port}" if self.host.startswith("/") else f"{self.host}:{self.port}"
-        return f"Postgres {self.version} at {at}, database {self.database}, schema {self.schema}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +174,8 @@ class Planned:
     """Why the whole table would be sent again; empty: only rows that differ are written."""
     others: bool
     """Others than the mirror have written there: what of it differs is replaced only with ``--replace-rows``."""
+    narrow: tuple[str, ...] = ()
+    """Columns that get their own type back, if all their values fit it by now."""
 
     @property
     def said(self) -> str:
@@ -197,6 +183,8 @@ class Planned:
         numbers = {"insert": self.insert, "change": self.change, "delete": self.delete}
         rows = [f"{verb} {counted(number, 'row')}" for verb, number in numbers.items() if number]
         text = f"send the whole table again ({self.whole})" if self.whole else ", ".join(rows) or "write nothing"
+        if self.narrow:
+            text += f", and give {', '.join(self.narrow)} a narrower type if all values fit it"
         if self.others:
             text += "; others have written there: only with --replace-rows"
         return f"{self.table}: would {text}"

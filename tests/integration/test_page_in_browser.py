@@ -13,7 +13,8 @@ import pytest
 from mirror.core.positions import Lsn
 from mirror.parity.html import Second
 from mirror.parity.html import page as report_page
-from mirror.parity.report import ColumnDifference, Difference, ParityReport, Server, TableReport
+from mirror.parity.report import ColumnDifference, Difference, ParityReport, TableReport
+from mirror.parity.server import Server
 from tests.integration.test_status_page import serving
 from tests.support.browser import Page
 from tests.support.commands import CommandLine

@@ -14,11 +14,11 @@ from mirror.parity.report import (
     Difference,
     ParityReport,
     Planned,
-    Server,
     Status,
     TableReport,
     verdict_of,
 )
+from mirror.parity.server import Server
 
 EVIL = "<script>alert('x')</script>"
 

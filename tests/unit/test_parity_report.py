@@ -20,11 +20,11 @@ from mirror.parity.report import (
     Difference,
     ParityReport,
     Planned,
-    Server,
     Status,
     TableReport,
     verdict_of,
 )
+from mirror.parity.server import Server
 
 AB, CD = "ab" * 16, "cd" * 16
 EQUAL = TableReport(
@@ -148,10 +148,15 @@ def test_json() -> None:
 
 
 def test_what_a_repair_would_write() -> None:
-    plan = (Planned("c", 1, 2, 0, "", others=True), Planned("d", 0, 0, 0, "its key was altered", others=False))
+    plan = (
+        Planned("c", 1, 2, 0, "", others=True),
+        Planned("d", 0, 0, 0, "its key was altered", others=False),
+        Planned("e", 0, 0, 0, "", others=False, narrow=("n",)),
+    )
     made = replace(report(DIFFERENT), planned=plan)
-    assert [each["insert"] for each in made.to_dict()["would_write"]] == [1, 0]
+    assert [each["insert"] for each in made.to_dict()["would_write"]] == [1, 0, 0]
     text = shown(made)
+    assert "  e: would write nothing, and give n a narrower type if all values fit it\n" in text
     assert "  c: would insert 1 row, change 2 rows; others have written there: only with --replace-rows\n" in text
     assert "  d: would send the whole table again (its key was altered)\n" in text and "nothing was written" in text
 
