@@ -48,6 +48,8 @@ from mirror.sidecar.parity_runs import derived, record
 
 #: Seconds that a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0
+#: Characters beside a table's name in the line of the bar, and of the name at least.
+_BESIDE_NAME, _LEAST_NAME = 60, 12
 #: What the exit codes mean; of several sources the first of 1, 2, 4 and 0 that any of them has.
 _CODES = {
     0: "equal",
@@ -262,7 +264,9 @@ class _Bar:
     def show(self, table: str, rows: int) -> None:
         """Show that so many rows of a table are compared."""
         self._rows[table] = rows
-        self._progress.update(self._task, completed=sum(self._rows.values()), description=f"comparing {table}")
+        room = max(_LEAST_NAME, self._progress.console.width - _BESIDE_NAME)
+        name = table if len(table) <= room else f"…{table[1 - room :]}"  # else the bar is broken into lines
+        self._progress.update(self._task, completed=sum(self._rows.values()), description=f"comparing {name}")
 
     def __enter__(self) -> Self:
         self._progress.start()
