@@ -353,7 +353,7 @@ def parity_of(cli: CommandLine, *arguments: object) -> tuple[int, list[dict[str,
     done = cli.run("parity", "--json", *arguments)
     assert "Traceback" not in done.err, done
     report = json.loads(done.out)
-    assert report["version"] == 1
+    assert report["version"] == 2
     return done.code, report["reports"]
 
 
