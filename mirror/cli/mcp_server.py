@@ -106,7 +106,7 @@ class _Calls:
         return _result(without_contents(asked.name, document), failed=code == 2)
 
     async def _answer_of(self, words: list[str]) -> tuple[int, dict[str, Any]]:
-        """The exit code of a command (0, 1 or 2), and the document that it has printed. Raises ``MirrorError``."""
+        """The exit code of a command (2: not done), and the document that it has printed. Raises ``MirrorError``."""
         code, out = await self._run(words)
         try:
             document: dict[str, Any] = json.loads(out)

@@ -10,13 +10,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
 
 from mirror.core.config.settings import Settings, load_settings
 from mirror.core.errors import ConfigError, UnknownSourceError
+from mirror.parity.report import Status, code_of
 
 #: What the client is told of all tools together.
 INSTRUCTIONS = (
@@ -122,7 +123,7 @@ def _status_schema() -> dict[str, Any]:
 
 
 _TEXT, _NUMBER, _YES = {"type": "string"}, {"type": "number"}, {"type": "boolean"}
-_VERDICT = {"enum": ["equal", "different", "not checked"]}
+_VERDICT = {"enum": [code_of(verdict) for verdict in get_args(Status)]}
 _REJECT = _object(source=_TEXT, table=_TEXT, reason=_TEXT, first_seen=_TEXT)
 
 #: By name.
@@ -150,7 +151,8 @@ TOOLS: Mapping[str, Tool] = {
     "parity": Tool(
         "Compare SQLite with Postgres",
         "Compares every value of every row at one position, while programs go on writing, and records the outcome."
-        " Repairs nothing. Needs a running mirror, and may take minutes; cancelling it ends the comparison. `status`"
+        " Repairs nothing. equal_except_rejects: equal, but for rows that Postgres cannot hold, which `rejects` lists."
+        " Needs a running mirror, and may take minutes; cancelling it ends the comparison. `status`"
         " has the outcome of the last one.",
         ("parity", "--running"),
         Compared,

@@ -11,8 +11,10 @@ from mirror.core.agreement import Agreement
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError, NotRunningError, UnknownSourceError, WayBackLostError
 from mirror.core.folders import source_folder
+from mirror.core.words import counted
 from mirror.cutover.going_back import patiently
 from mirror.parity.report import ParityReport
+from mirror.parity.server import server_of
 from mirror.postgres import phase
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
@@ -75,7 +77,7 @@ def compared_back(source: Path, dsn: str, schema: str, state_dir: Path) -> Parit
     begun = time.monotonic()
     with _asking("check parity", source, dsn, schema) as (conn, source_id):
         phase.require_open(phase.read(conn, source_id), str(source))
-        now = ending.state(conn, source_id).now
+        now, server = ending.state(conn, source_id).now, server_of(conn, schema)
     found = patiently(lambda: _agreement(source, state_dir, now))
     differ = found.unknown + found.not_carried + found.strays + found.rejects
     return ParityReport(
@@ -87,6 +89,7 @@ def compared_back(source: Path, dsn: str, schema: str, state_dir: Path) -> Parit
         found.rows,
         0.0,
         moved=_said(found, differ),
+        server=server,
     )
 
 
@@ -120,7 +123,7 @@ def _asking(what: str, source: Path, dsn: str, schema: str) -> Iterator[tuple[Se
 
 
 def _said(found: Agreement, differ: int) -> str:
-    rows = f"it was moved to Postgres, so the file is compared with it: {found.rows:,} rows"
+    rows = f"it was moved to Postgres, so the file is compared with it: {counted(found.rows, 'row')}"
     if not differ:
         return rows
     parts = [

@@ -432,8 +432,8 @@ def _opened(source: Path, dsn: str, settings: Settings, acknowledged: Sequence[s
             report = compare(source, connection, schema, gate, derived=derived(connection, source, schema))
             if not report.reason:
                 record(connection, source, schema, report, folder, whole=True)
-        if report.verdict != "equal":
-            wrong = ", ".join(table.table for table in report.tables if table.status == "different")
+        if report.agreement != "equal":
+            wrong = ", ".join(table.table for table in report.tables if table.status in ("different", "not mirrored"))
             detail = report.reason or report.headline + (f" ({wrong})" if wrong else "")
             step = f"`mirror parity {shlex.quote(str(source))}{settings.options}` shows the rows"
             raise SinkError("compare with Postgres", str(source), detail, next_step=step)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
 
 from rich.console import Console
 from rich.progress import ProgressColumn, Task
@@ -38,6 +39,17 @@ def print_line(console: Console, *parts: object, style: str = "") -> None:
     for part in parts:
         line.append_text(part if isinstance(part, Text) else text(part))
     console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_prose(console: Console, line: str, style: str = "") -> None:
+    """Print a sentence: on a terminal it is wrapped between words, and goes on a little further to the right."""
+    shown = printable(line)
+    if not console.is_terminal:
+        print_line(console, shown, style=style)
+        return
+    indent = " " * (len(shown) - len(shown.lstrip()) + 2)
+    for part in wrap(shown, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False):
+        print_line(console, part, style=style)
 
 
 def print_table(console: Console, table: Table) -> None:

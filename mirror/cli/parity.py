@@ -13,12 +13,13 @@ from typing import Any, Self
 
 import click
 import psycopg
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 from mirror.cli import moved
+from mirror.cli.dry_repair import of_table, planned
+from mirror.cli.logs import colour_of, is_for_machines, log_to, start_log
 from mirror.cli.options import (
     advise_replacing,
     common,
@@ -29,7 +30,8 @@ from mirror.cli.options import (
     replace_rows,
     schema_of,
 )
-from mirror.cli.output import Words, print_line, print_table, text
+from mirror.cli.output import Words, print_line
+from mirror.cli.parity_view import render
 from mirror.cli.running import gate_of
 from mirror.core.config.settings import Settings
 from mirror.core.control import ControlClient
@@ -38,7 +40,7 @@ from mirror.core.folders import source_folder
 from mirror.core.locks import ParityLock
 from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
-from mirror.parity.report import Difference, ParityReport, Status
+from mirror.parity.report import JSON_VERSION, ParityReport
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.sessions import connect
@@ -46,9 +48,15 @@ from mirror.sidecar.parity_runs import derived, record
 
 #: Seconds that a repair may take: it sends all rows of a table that differs.
 REPAIR_SECONDS = 3600.0
-#: Characters: from this width on a terminal has room for positions and the first characters of digests.
-_WIDE, _DIGEST = 120, 8
-_COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checked": "yellow"}
+#: Characters beside a table's name in the line of the bar, and of the name at least.
+_BESIDE_NAME, _LEAST_NAME = 60, 12
+#: What the exit codes mean; of several sources the first of 1, 2, 4 and 0 that any of them has.
+_CODES = {
+    0: "equal",
+    1: "different, or not mirrored",
+    2: "could not compare all: the reason is shown",
+    4: "equal, but for rows that Postgres cannot hold (mirror.rejects)",
+}
 
 
 @click.command(
@@ -56,9 +64,10 @@ _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checke
     epilog=help_end(
         "mirror parity memory.db",
         "mirror parity memory.db --table notes --html report.html",
+        "mirror parity memory.db --repair --dry-run",
         "mirror parity memory.db --repair",
         "mirror parity memory.db --repair --replace-rows",
-        codes={0: "equal", 1: "different", 2: "could not compare all: the reason is shown"},
+        codes=_CODES,
     ),
 )
 @common
@@ -71,7 +80,13 @@ _COLOURS: dict[Status, str] = {"equal": "green", "different": "red", "not checke
     type=click.IntRange(1, 1_000_000),
     help="Compare only about N rows of each table: quick, but no proof.",
 )
-@click.option("--repair", is_flag=True, help="Write rows that differ to Postgres again, and then compare once more.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Write rows that differ to Postgres again, and then compare once more. Each row is kept as it was and as it is"
+    " then, in the table mirror.repairs.",
+)
+@click.option("--dry-run", is_flag=True, help="With --repair: say what it would write, and write nothing.")
 @click.option("--running", is_flag=True, help="Only beside a running mirror: start none for the comparison.")
 @replace_rows
 def parity(
@@ -82,6 +97,7 @@ def parity(
     html_file: str | None,
     sample: int | None,
     repair: bool,
+    dry_run: bool,
     running: bool,
     replace_rows: bool,
 ) -> None:
@@ -93,8 +109,9 @@ def parity(
     """
     if sample is not None and repair:
         raise click.UsageError("--repair needs a comparison of all rows: leave --sample out")
-    if replace_rows and not repair:
-        raise click.UsageError("--replace-rows belongs to --repair")
+    for option, given in (("--replace-rows", replace_rows), ("--dry-run", dry_run)):
+        if given and not repair:
+            raise click.UsageError(f"{option} belongs to --repair")
     chosen = settings.known()
     reports: list[ParityReport] = []
     errors: dict[str, MirrorError] = {}
@@ -108,8 +125,9 @@ def parity(
                     report = moved.compared_back(source, dsn, schema, settings.state_dir)
                 else:
                     report = _compare(
-                        source, dsn, settings, tables, sample, repair=repair, running=running, replace_rows=replace_rows
-                    )
+                        source, dsn, settings, tables, sample,
+                        repair=repair, dry_run=dry_run, running=running, replace_rows=replace_rows,
+                    )  # fmt: skip
             except MirrorError as error:
                 if isinstance(error, OthersWroteError):
                     named = "".join(f" --table {shlex.quote(table)}" for table in tables)
@@ -132,9 +150,9 @@ def parity(
         for each in shown:
             if (problem := errors.get(each["source"])) is not None:
                 each["error"] = problem.to_dict()
-        click.echo(json.dumps({"version": 1, "reports": shown}, indent=2))
+        click.echo(json.dumps({"version": JSON_VERSION, "reports": shown}, indent=2))
     codes = {report.exit_code for report in reports}
-    sys.exit(1 if 1 in codes else max(codes))
+    sys.exit(next((code for code in (1, 2, 4) if code in codes), 0))
 
 
 def _console() -> Console:
@@ -168,12 +186,13 @@ def _compare(
     sample: int | None,
     *,
     repair: bool,
+    dry_run: bool,
     running: bool,
     replace_rows: bool,
 ) -> ParityReport:
     """Compare and record the outcome; with ``repair``, repair what differs, then compare and record again.
 
-    ``running``: only beside a running mirror.
+    ``dry_run``: the report says instead what a repair would write. ``running``: only beside a running mirror.
     """
     schema = schema_of(settings, source)
     own_schema = own_schema_command(settings, source, schema)
@@ -207,21 +226,19 @@ def _compare(
             return report
 
         report = compare_and_keep()
-        wrong = [table.table for table in report.tables if table.status == "different"]
-        if repair:
-            status = gate.status()
-            wider = (*status.widened, *status.escaped)
-            wrong += [t.table for t in report.tables if t.status == "equal" and _of(t.table, wider)]
-        if not repair or not wrong:
+        wrong = [table.table for table in report.tables if table.status in ("different", "not mirrored")]
+        if not repair or (dry_run and report.reason):
+            return report
+        status = gate.status()
+        wider = (*status.widened, *status.escaped)
+        wrong += [t.table for t in report.tables if t.status.startswith("equal") and of_table(t.table, wider)]
+        if dry_run:
+            return replace(report, planned=planned(report, dsn, schema, wrong, wider))
+        if not wrong:
             return report
         for table, done in gate.repair(wrong, REPAIR_SECONDS, replace=replace_rows).items():
             click.echo(f"{source.name}: repaired {table}: {done}", err=True)
         return compare_and_keep(repaired=True)
-
-
-def _of(table: str, columns: tuple[str, ...]) -> bool:
-    """Whether one of the columns, each written ``table.column``, may be the table's."""
-    return any(column.startswith(f"{table}.") for column in columns)
 
 
 class _Bar:
@@ -230,12 +247,13 @@ class _Bar:
     def __init__(self, connection: psycopg.Connection[Any], source: Path, schema: str, *, counted: bool) -> None:
         """``counted``: all rows are compared, so Postgres' own estimate of the number of rows is the total."""
         console = Console(stderr=True)
+        self._shown = console.is_terminal and not is_for_machines()
         self._progress = Progress(
-            Words(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, disable=not console.is_terminal, transient=True,
+            Words(), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, disable=not self._shown, transient=True,
         )  # fmt: skip
         total = None
-        if console.is_terminal and counted:
+        if self._shown and counted:
             with translated("look at Postgres", str(source)):
                 row = connection.execute(statement("parity_rows"), {"path": str(source), "schema": schema}).fetchone()
                 connection.rollback()
@@ -246,65 +264,25 @@ class _Bar:
     def show(self, table: str, rows: int) -> None:
         """Show that so many rows of a table are compared."""
         self._rows[table] = rows
-        self._progress.update(self._task, completed=sum(self._rows.values()), description=f"comparing {table}")
+        room = max(_LEAST_NAME, self._progress.console.width - _BESIDE_NAME)
+        name = table if len(table) <= room else f"…{table[1 - room :]}"  # else the bar is broken into lines
+        self._progress.update(self._task, completed=sum(self._rows.values()), description=f"comparing {name}")
 
     def __enter__(self) -> Self:
         self._progress.start()
+        if self._shown:  # above the bar, not through it
+            log_to(self._log, colour=colour_of(sys.stderr))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        if self._shown:
+            start_log()
+
+    def _log(self, message: str) -> None:
+        for line in message.rstrip().split("\n"):
+            print_line(self._progress.console, Text.from_ansi(line))
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
     return connect(dsn, autocommit=False)
-
-
-def render(report: ParityReport, console: Console) -> None:
-    """Print a report for a person."""
-    # Columns of nothing but zeros are left out, so that names fit into 80 characters.
-    counts = [
-        name
-        for name in ("missing", "extra", "different", "rejected")
-        if any(getattr(table, name) for table in report.tables)
-    ]
-    # Positions and digests only where there is room; the JSON form always has them.
-    wide = console.width >= _WIDE
-    grid = Table(title=text(f"parity of {report.source}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    grid.add_column("table", overflow="fold")
-    grid.add_column("status", no_wrap=True)
-    for heading in ("source", "Postgres", *counts, "s", *(("at", "digests") if wide else ())):
-        grid.add_column(heading, justify="right", no_wrap=True)
-    for table in report.tables:
-        digests = dict.fromkeys((table.source_digest[:_DIGEST], table.target_digest[:_DIGEST]))
-        room = ["" if table.last_lsn is None else str(table.last_lsn), " ≠ ".join(digests)]
-        grid.add_row(
-            text(table.table),
-            text(table.status, _COLOURS[table.status]),
-            _optional(table.source_rows),
-            _optional(table.target_rows),
-            *(f"{getattr(table, name):,}" for name in counts),
-            f"{table.seconds:.2f}",
-            *(room if wide else ()),
-        )
-    print_table(console, grid)
-    for table in report.tables:
-        if table.reason:
-            print_line(console, f"  {table.table}: {table.status}: {table.reason}")
-    for table in report.tables:
-        for example in table.examples:
-            print_line(console, _described(table.table, example))
-    print_line(console, report.headline, style=f"bold {_COLOURS[report.verdict]}")
-    for step in report.next_steps:
-        print_line(console, f"next: {step}")
-
-
-def _optional(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"
-
-
-def _described(table: str, example: Difference) -> str:
-    shown = f"  {example.kind:9} {table} {example.key}"
-    if example.column is None:
-        return shown
-    return f"{shown} {example.column}: source {example.source_value}, Postgres {example.target_value}"

@@ -20,6 +20,7 @@ from mirror.core.errors import ControlError, MirrorError, NotRunningError, Seale
 from mirror.core.folders import source_folder
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.status import Phase
+from mirror.core.words import counted
 from mirror.cutover.move import Move
 from mirror.cutover.rails import plan as judge
 from mirror.cutover.rehearsal.clone import copy, require_room
@@ -29,6 +30,8 @@ from mirror.cutover.rehearsal.place import Live, Place
 from mirror.cutover.rehearsal.statements import statements_of
 from mirror.cutover.rehearsal.workload import Work, Workload, workload
 from mirror.cutover.steps import Step
+from mirror.parity.report import AGREE, KINDS
+from mirror.parity.shown import said
 from mirror.postgres import phase
 from mirror.postgres.failures import translated
 from mirror.postgres.phase import Event
@@ -287,19 +290,21 @@ class Rehearsal:
         except (ValueError, KeyError) as error:
             raise StateError("compare the clone", str(place.database), place.last_words()) from error
         self._outcome.rows = int(report["rows"])
-        headline = f"{report['verdict']}: {len(report['tables']):,} tables, {report['rows']:,} rows"
-        if wrong := [table["table"] for table in report["tables"] if table["status"] != "equal"]:
+        number, rows = counted(len(report["tables"]), "table"), counted(report["rows"], "row")
+        headline = f"{report['verdict'].replace('_', ' ')}: {number}, {rows}"
+        if wrong := [table["table"] for table in report["tables"] if table["status"] not in AGREE]:
             headline += f"; not {', '.join(wrong)}"
             examples = [(table["table"], each) for table in report["tables"] for each in table["examples"]]
             for table, each in examples[:_MOST_REJECTS]:
-                values = f"{each['source_value']} in SQLite, {each['target_value']} in Postgres"
-                headline += f"; {table} {each['key']}: {each['kind']} {each['column'] or ''} {values}"
+                values = f"{said(each['source_value'])} in SQLite, {said(each['target_value'])} in Postgres"
+                column = f" {each['column']} {values}" if each["column"] else ""
+                headline += f"; {table} {said(each['key'])}: {KINDS[each['kind']]}{column}"
         if report["reason"]:
             headline += f"; {report['reason']}"
-        if process.returncode:
+        if differs := report["verdict"] not in AGREE:
             step = "`mirror parity` on the source; report it if that is equal"
             self._outcome.problems.append(Problem("the clone", "parity", headline, step))
-        self._note("failed" if process.returncode else "done", "compare the clone with Postgres", headline)
+        self._note("failed" if differs else "done", "compare the clone with Postgres", headline)
         return headline
 
     def _there_and_back(self, place: Place, clone: Settings, load: Load) -> bool:

@@ -94,4 +94,4 @@ class Terminal:
             )
             if not report.reason:
                 record(connection, self.source, schema, report, folder, whole=True)
-        return Compared(report.verdict, report.reason or report.headline)
+        return Compared(report.agreement, report.reason or report.headline)

@@ -113,7 +113,9 @@ class HookReport(msgspec.Struct, frozen=True, kw_only=True):
 class ProofReport(msgspec.Struct, frozen=True, kw_only=True):
     """How good the last comparison is as a proof."""
 
-    proof: Annotated[str, Meta(description="verified, stale, different, not checked or never")] = "never"
+    proof: Annotated[
+        str, Meta(description="verified, verified except rejects, not mirrored, stale, different, not checked or never")
+    ] = "never"
     age_seconds: float | None = None
     headline: str | None = None
     repairable: Annotated[bool, Meta(description="whether mirror parity --repair can help where it differs")] = True

@@ -28,7 +28,7 @@ from mirror.cutover.constraints import judge_constraints
 from mirror.cutover.mirrored import targets_of
 from mirror.cutover.readiness import Part, Readiness
 from mirror.cutover.renamed import judge_kept, judge_rules
-from mirror.parity.proof import FORMS, last_run
+from mirror.parity.proof import ENOUGH, FORMS, last_run
 from mirror.postgres.failures import translated
 from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import PROFILES
@@ -121,7 +121,9 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
     """``forms``: of the tables that Postgres has; None: not known."""
     last = last_run(folder)
     proof = "never" if last is None else last.proof(time.time())
-    figure = "never compared" if last is None else f"{proof}: {last.headline}"
+    figure = "never compared" if last is None else last.headline
+    if proof == "stale":
+        figure = f"{proof}: {figure}"
     repair = " --repair" if last is not None and proof == "different" and last.repairable else ""
     parts: list[Part] = [figure]
     never: list[str] = []
@@ -130,7 +132,7 @@ def _judge_parity(found: Readiness, folder: Path, forms: Mapping[str, str] | Non
     elif last is not None and forms is not None:
         never = last.never_compared(forms)
         parts.append(("made or changed since, and not compared: ", never, ", "))
-    passed = proof == "verified" and forms is not None and not never
+    passed = proof in ENOUGH and forms is not None and not never
     found.add_many(Code.PARITY, "parity", passed, figure=parts, steps=[found.command("parity", repair)])
 
 

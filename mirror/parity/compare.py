@@ -37,6 +37,7 @@ from mirror.parity.digests import Choice, digest_of
 from mirror.parity.gate import Gate
 from mirror.parity.plan import Mapping, Plan, key_of, make_plan, obstacle, unreadable
 from mirror.parity.report import ParityReport, Status, TableReport, verdict_of
+from mirror.parity.server import server_of
 from mirror.parity.source import Slice, Source
 from mirror.parity.tally import Tally
 from mirror.parity.target import FETCH_ROWS, Range, Refusal, Target
@@ -52,7 +53,6 @@ RESTARTS = 5
 #: Ranges of keys of which a sample of a table consists, if it has so many rows.
 SAMPLE_RANGES = 20
 
-#: The next step for a damaged table.
 #: Of a virtual table: whether its data are mirrored, in other tables.
 _VIRTUAL = (
     "it is a virtual table, which is not mirrored",
@@ -103,6 +103,7 @@ class _Job:
         if self.refusal is not None and report.status == "different":
             report = replace(
                 report,
+                status="not mirrored" if self.mapping is None else "different",
                 reason=f"Postgres refuses it: {self.refusal.reason}",
                 next_step=self.refusal.next_step,
                 refused=True,
@@ -154,8 +155,9 @@ def compare(
     """
     started = time.perf_counter()
     run = _Run(Path(source).resolve(), conn, schema, gate, tables, sample, progress)
-    reason = ""
+    reason, server = "", None
     try:
+        server = server_of(conn, schema)
         run.run()
     except (MirrorError, psycopg.Error, apsw.Error, OSError) as error:
         reason = _in_one_line(error)
@@ -167,6 +169,7 @@ def compare(
         reason=reason,
         seconds=time.perf_counter() - started,
         rows=sum(report.source_rows or 0 for report in reports),
+        server=server,
         longest_read=run.longest_view,
         sample=sample,
         left_out=tuple(left_out(run.virtual, derived)),
@@ -306,7 +309,7 @@ class _Run:
         if plan.order:
             place = reading.place = self._place(source, job.place, plan)
             reading.slice = source.read(plan, place.after, deadline, place.rows)
-            notes = ["a sample"] if place.rows is not None else []
+            notes = ["only a sample of its rows was compared"] if place.rows is not None else []
         else:
             reading.digests, reading.source_rows = source.read_whole(plan)
         omitted = job.mapping.omitted
@@ -341,11 +344,11 @@ class _Run:
                 job.finish("not checked", "schema kept changing")
         elif mapping is None:
             if reading.exists:
-                job.finish("different", "not mirrored")
+                job.finish("different", "it is not in Postgres")
             else:
                 job.finish("equal", "dropped on both sides during the comparison")
         elif not reading.exists:
-            job.finish("different", "extra table: the source has none of this name")
+            job.finish("different", "only in Postgres: the source has no table of this name")
         elif reading.obstacle:
             job.finish("different", reading.obstacle)
         elif reading.unreadable:

@@ -11,13 +11,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mirror.core.files import write_atomically
 from mirror.core.status import ProofReport
-
-if TYPE_CHECKING:
-    from mirror.parity.report import Status
+from mirror.parity.report import Status
 
 #: Seconds after which a proof is stale: another program may have written to Postgres since.
 FRESH_SECONDS = 24 * 3600.0
@@ -35,7 +33,16 @@ SELECT t.source_table,
  WHERE t.source_id = %s
 """
 
-Proof = Literal["verified", "stale", "different", "not checked", "never"]
+Proof = Literal["verified", "verified except rejects", "not mirrored", "stale", "different", "not checked", "never"]
+
+#: What a recent comparison proves, by its verdict: all that Postgres has is as in the source.
+_PROVED: dict[Status, Proof] = {
+    "equal": "verified",
+    "equal except rejects": "verified except rejects",
+    "not mirrored": "not mirrored",
+}
+#: Proofs that pass the guard rail of comparisons: what Postgres does not hold, rows and tables, has rails of its own.
+ENOUGH: frozenset[Proof] = frozenset(_PROVED.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +65,9 @@ class LastRun:
 
     def proof(self, now: float) -> Proof:
         """How good it is as a proof at the time ``now`` (seconds since the epoch)."""
-        if self.verdict != "equal":
+        if self.verdict == "different" or self.verdict == "not checked":
             return self.verdict
-        return "verified" if now - self.finished_at < FRESH_SECONDS else "stale"
+        return _PROVED[self.verdict] if now - self.finished_at < FRESH_SECONDS else "stale"
 
 
 def keep(folder: Path, last: LastRun) -> None:

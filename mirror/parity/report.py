@@ -1,41 +1,88 @@
 """What a comparison found: frozen values and their JSON form.
 
-Three verdicts, always kept apart: *equal* (proved), *different* (proved), *not checked* (nothing is
-known, with the reason). A run that ends early is *not checked* as a whole, whatever it had found by
-then; the tables that were finished keep their own status.
+Five verdicts, always kept apart: *equal* (proved), *equal except rejects* (proved, but for rows that Postgres cannot
+hold and ``mirror.rejects`` keeps), *different* (proved), *not mirrored* (Postgres refuses tables, and has nothing of
+them), *not checked* (nothing is known, with the reason). A run that ends early is *not checked* as a whole, whatever it
+had found by then; the tables that were finished keep their own status.
+
+In JSON a verdict is its code (:func:`code_of`), and keys and values have the forms of :mod:`mirror.parity.shown`.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mirror.core.positions import Lsn
+from mirror.core.words import counted
+from mirror.parity.server import Server
+from mirror.parity.shown import said
 
-Status = Literal["equal", "different", "not checked"]
+Status = Literal["equal", "equal except rejects", "different", "not mirrored", "not checked"]
 
-#: Version of the JSON form; it is raised when a field changes its meaning or is removed.
-JSON_VERSION = 1
+#: Version of the JSON form; it is raised when a field changes its meaning or is removed. 2: verdicts are codes; keys
+#: and values are JSON, instead of JSON in strings.
+JSON_VERSION = 2
 
-_EXIT_CODES: dict[Status, int] = {"equal": 0, "different": 1, "not checked": 2}
+#: By what counts most in the verdict on several tables, or several sources; each with its exit code.
+_EXIT_CODES: dict[Status, int] = {
+    "different": 1,
+    "not checked": 2,
+    "not mirrored": 1,
+    "equal except rejects": 4,
+    "equal": 0,
+}
+#: Codes of verdicts with which all that Postgres can hold is equal.
+AGREE = ("equal", "equal_except_rejects")
+#: How people are told of a row that differs, by the kind of the difference.
+KINDS = {"missing": "missing in Postgres", "extra": "only in Postgres", "different": "different"}
+
+
+def code_of(status: str) -> str:
+    """A verdict as programs are told it: ``equal_except_rejects`` for ``equal except rejects``."""
+    return status.replace(" ", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnDifference:
+    """A column of a row that differs; both values as JSON (:mod:`mirror.parity.shown`)."""
+
+    column: str
+    source_value: Any
+    target_value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One differing row (or one column of it), as an example.
+    """One row that differs, as an example.
 
-    ``missing``: only the source has the row; ``extra``: only Postgres has it; ``different``: both
-    have it, ``column`` differs. Keys and values are JSON text in the lossless encoding of the
-    rejects, shortened where they are long; None means "not known" or "no such row".
+    ``missing``: only the source has the row; ``extra``: only Postgres has it; ``different``: both have it, and all
+    ``columns`` that differ are there; none where the row is known by its digest alone. ``key``: as JSON.
     """
 
     kind: Literal["missing", "extra", "different"]
-    key: str
-    column: str | None = None
-    source_value: str | None = None
-    target_value: str | None = None
+    key: Any
+    columns: tuple[ColumnDifference, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """The key in words."""
+        return said(self.key)
+
+    def to_dicts(self) -> Iterator[dict[str, Any]]:
+        """The row as JSON values: one object for each column that differs; one without a column where none is known."""
+        for one in self.columns or (ColumnDifference("", None, None),):
+            yield {
+                "kind": self.kind,
+                "key": self.key,
+                "column": one.column or None,
+                "source_value": one.source_value,
+                "target_value": one.target_value,
+            }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +94,7 @@ class TableReport:
     compared. ``first_lsn`` and ``last_lsn`` bound the positions at which the chunks were compared.
     The digests (BLAKE2b, 128 bits, hexadecimal) stand for the rows of each side in key order, or are sums of
     the rows' digests where there is no order; they can be compared between runs of one version of the mirror.
-    They also differ where rows are rejected, because only the source has those.
+    They also differ where rows are rejected, because only the source has those: :attr:`digest`.
     """
 
     table: str
@@ -75,11 +122,30 @@ class TableReport:
     """The form in which Postgres had it, as in :data:`mirror.parity.proof.FORMS`; empty if it had none. No part of the
     outcome."""
 
+    @property
+    def wrong(self) -> int:
+        """How many rows differ."""
+        return self.missing + self.extra + self.different
+
+    @property
+    def more(self) -> int:
+        """How many rows differ besides the examples."""
+        return self.wrong - len(self.examples)
+
+    @property
+    def digest(self) -> str:
+        """What people are shown: one digest of what both have, or both digests where rows differ; 32 bits of each.
+
+        Of a table with rejected rows it is Postgres'.
+        """
+        both = (self.source_digest, self.target_digest) if self.status == "different" else (self.target_digest,)
+        return " ≠ ".join(dict.fromkeys(digest[:8] for digest in both if digest))
+
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON values."""
         return {
             "table": self.table,
-            "status": self.status,
+            "status": code_of(self.status),
             "reason": self.reason,
             "source_rows": self.source_rows,
             "target_rows": self.target_rows,
@@ -92,17 +158,36 @@ class TableReport:
             "last_lsn": None if self.last_lsn is None else str(self.last_lsn),
             "source_digest": self.source_digest,
             "target_digest": self.target_digest,
-            "examples": [
-                {
-                    "kind": example.kind,
-                    "key": example.key,
-                    "column": example.column,
-                    "source_value": example.source_value,
-                    "target_value": example.target_value,
-                }
-                for example in self.examples
-            ],
+            "examples": [one for example in self.examples for one in example.to_dicts()],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a repair would write in one table: rows that it inserts, changes and deletes."""
+
+    table: str
+    insert: int
+    change: int
+    delete: int
+    whole: str
+    """Why the whole table would be sent again; empty: only rows that differ are written."""
+    others: bool
+    """Others than the mirror have written there: what of it differs is replaced only with ``--replace-rows``."""
+    narrow: tuple[str, ...] = ()
+    """Columns that get their own type back, if all their values fit it by now."""
+
+    @property
+    def said(self) -> str:
+        """The same in words."""
+        numbers = {"insert": self.insert, "change": self.change, "delete": self.delete}
+        rows = [f"{verb} {counted(number, 'row')}" for verb, number in numbers.items() if number]
+        text = f"send the whole table again ({self.whole})" if self.whole else ", ".join(rows) or "write nothing"
+        if self.narrow:
+            text += f", and give {', '.join(self.narrow)} a narrower type if all values fit it"
+        if self.others:
+            text += "; others have written there: only with --replace-rows"
+        return f"{self.table}: would {text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +217,42 @@ class ParityReport:
     """Virtual tables that hold data and are not mirrored, so that nothing of them is compared."""
     moved: str = ""
     """Of a source that was moved to Postgres: what was found, in words; the tables are not counted singly then."""
+    server: Server | None = None
+    """None: it was not reached."""
+    finished_at: float = field(default_factory=time.time, compare=False)
+    """Seconds since the epoch."""
+    planned: tuple[Planned, ...] | None = None
+    """Of a repair that was only asked what it would do: that."""
 
     @property
     def exit_code(self) -> int:
-        """0 equal, 1 different, 2 could not check."""
+        """0 equal, 1 different or not mirrored, 2 could not check, 4 equal except rejects."""
         return _EXIT_CODES[self.verdict]
+
+    @property
+    def agreement(self) -> Literal["equal", "different", "not checked"]:
+        """For moves, whose guard rails judge rejected rows by themselves: whether the rest is equal."""
+        if self.verdict == "equal except rejects":
+            return "equal"
+        return "different" if self.verdict == "not mirrored" else self.verdict
+
+    @property
+    def date(self) -> str:
+        """When it ended."""
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.finished_at))
+
+    @property
+    def said(self) -> str:
+        """The verdict in words, with what it counts."""
+        if self.verdict == "equal except rejects":
+            return f"equal except {counted(self.rejected, 'rejected row')}"
+        number = sum(table.status == self.verdict for table in self.tables)
+        if self.verdict not in ("different", "not mirrored") or not number:
+            return self.verdict
+        wrong = sum(table.wrong for table in self.tables)
+        if self.verdict == "not mirrored" or not wrong:
+            return f"{self.verdict}: {counted(number, 'table')}"
+        return f"different: {counted(wrong, 'row')} in {counted(number, 'table')}"
 
     @property
     def rows_per_second(self) -> float:
@@ -154,7 +270,7 @@ class ParityReport:
         steps = []
         named = f"{shlex.quote(self.source)}{self.options}"
         if self.reason:
-            steps.append(f"resolve this, then run parity again: {self.reason}")
+            steps.append(f"mirror parity {named}  # when this is resolved: {self.reason}")
         taken = [table.table for table in self.tables if table.own_schema and self.own_schema]
         if taken:
             steps.append(f"{self.own_schema}  # names that are taken: {', '.join(taken)}")
@@ -174,7 +290,7 @@ class ParityReport:
         unknown = [table for table in self.tables if table.status == "not checked"]
         if unknown and not self.reason:
             reasons = "; ".join(f"{table.table}: {table.reason}" for table in unknown)
-            steps.append(f"resolve this, then run parity again: {reasons}")
+            steps.append(f"mirror parity {named}  # when this is resolved: {reasons}")
         if self.rejected:
             steps.append(f"mirror rejects list {named}  # {counted(self.rejected, 'row')} that Postgres cannot hold")
         return tuple(steps)
@@ -184,26 +300,34 @@ class ParityReport:
         """The verdict in one line."""
         if self.moved:
             return f"{self.verdict}: {self.moved}, in {self.seconds:.2f} s"
-        text = f"{self.verdict}: {counted(len(self.tables), 'table')}, {counted(self.rows, 'row')}"
+        text = f"{self.said}; compared " if ":" in self.said else f"{self.said}: "
+        text += f"{counted(len(self.tables), 'table')}, {counted(self.rows, 'row')}"
         if self.sample is not None:
             text += " of a sample"
-        for status in ("different", "not checked"):
+        for status in ("not mirrored", "not checked"):
             number = sum(table.status == status for table in self.tables)
-            if number:
+            if number and status != self.verdict:
                 text += f", {counted(number, 'table')} {status}"
-        if self.rejected:
+        if self.rejected and self.verdict != "equal except rejects":
             text += f", {counted(self.rejected, 'row')} rejected"
         if self.left_out:
             text += f", left out: {', '.join(self.left_out)}"
-        text += f" in {self.seconds:.2f} s ({self.rows_per_second:,.0f} rows/s)"
+        text += f" in {self.seconds:.2f} s"
+        if self.rows:
+            text += f" ({self.rows_per_second:,.0f} rows/s)"
         return f"{text}; {self.reason}" if self.reason else text
+
+    @property
+    def told(self) -> str:
+        """What was compared with what, when, and by what, in one line."""
+        return f"{self.server or 'Postgres was not reached'}; mirror {_version()}; {self.date}"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {
             "version": JSON_VERSION,
             "source": self.source,
-            "verdict": self.verdict,
+            "verdict": code_of(self.verdict),
             "reason": self.reason,
             "moved": self.moved or None,
             "exit_code": self.exit_code,
@@ -216,6 +340,10 @@ class ParityReport:
             "tables": [table.to_dict() for table in self.tables],
             "left_out": list(self.left_out),
             "next_steps": list(self.next_steps),
+            "finished_at": self.finished_at,
+            "mirror_version": _version(),
+            "postgres": None if self.server is None else asdict(self.server),
+            "would_write": None if self.planned is None else [asdict(table) for table in self.planned],
         }
 
     def to_json(self) -> str:
@@ -226,11 +354,10 @@ class ParityReport:
 def verdict_of(tables: tuple[TableReport, ...]) -> Status:
     """The verdict of a run that was completed: a proved difference takes precedence over a table not checked."""
     statuses = {table.status for table in tables}
-    if "different" in statuses:
-        return "different"
-    return "not checked" if "not checked" in statuses else "equal"
+    return next((status for status in _EXIT_CODES if status in statuses), "equal")
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and what it counts, for people."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def _version() -> str:
+    import mirror  # not above: finding the version takes long
+
+    return mirror.__version__

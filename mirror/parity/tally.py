@@ -9,11 +9,12 @@ from hashlib import blake2b
 
 from mirror.core.positions import Lsn
 from mirror.parity.plan import Plan, key_of
-from mirror.parity.report import Difference, Status, TableReport
+from mirror.parity.report import ColumnDifference, Difference, Status, TableReport
+from mirror.parity.shown import key_of_cells, key_of_text, values_apart
 from mirror.parity.source import digest
-from mirror.parity.values import Cells, first_difference, image, key_text, literal, shown, shown_apart, stand_in
+from mirror.parity.values import Cells, differing, image, key_text, stand_in
 
-#: Examples kept per table.
+#: Rows that are kept as examples, of each table.
 EXAMPLES = 10
 
 #: Returns those of the given keys that ``mirror.rejects`` has.
@@ -127,9 +128,9 @@ class Tally:
                 key = key_of(row, positions)
                 same = left.pop(key, None)
                 if same is None:
-                    self._extra(key_text(key))
-                elif (column := first_difference(same, row)) is not None:
-                    self._different(plan, same, row, column)
+                    self._extra(key)
+                elif columns := differing(same, row):
+                    self._different(plan, same, row, columns)
         if left is None and done < len(rows):
             self._differ(rows[done:])
         missing += (key_of(row, positions) for row in rows[done:]) if left is None else left
@@ -142,7 +143,7 @@ class Tally:
         if number:
             self.digests.differ()
             self.digests.target(f"{number} NULL keys".encode())
-            self._example(Difference("extra", "[null]"))
+            self._example(Difference("extra", [None]))
 
     def add_rejects(self, keys: Sequence[str], rejected: Rejected) -> None:
         """Count rows of the source that can only be among the rejects."""
@@ -166,21 +167,22 @@ class Tally:
         for batch in theirs:
             self.target_rows += len(batch)
             for row in batch:
-                key = key_text(key_of(row, positions))
-                mine, theirs_ = digests.pop(key, None), digest(row)
+                key = key_of(row, positions)
+                mine, theirs_ = digests.pop(key_text(key), None), digest(row)
                 sums[1] += int.from_bytes(theirs_, "big")
                 if mine is None:
                     self._extra(key)
                 elif mine != theirs_:
                     self.different += 1
-                    self._example(Difference("different", shown(key)))
+                    self._example(Difference("different", key_of_cells(key)))
         self.digests.sums(*sums)
         self._missing(list(digests), rejected)
 
     def report(self, table: str, status: Status | None, reason: str, seconds: float) -> TableReport:
         """The table's report; ``status`` None: by the counts."""
         if status is None:
-            status = "different" if self.missing or self.extra or self.different else "equal"
+            wrong = self.missing or self.extra or self.different
+            status = "different" if wrong else "equal except rejects" if self.rejected else "equal"
         mine, theirs = self.digests.hexadecimal() if self.first_lsn is not None else ("", "")
         return TableReport(
             table=table,
@@ -211,19 +213,19 @@ class Tally:
                 self.rejected += 1
             else:
                 self.missing += 1
-                self._example(Difference("missing", shown(key)))
+                if self._kinds["missing"] < EXAMPLES:
+                    self._example(Difference("missing", key_of_text(key)))
 
-    def _extra(self, key: str) -> None:
+    def _extra(self, key: Cells) -> None:
         self.extra += 1
-        self._example(Difference("extra", shown(key)))
+        self._example(Difference("extra", key_of_cells(key)))
 
-    def _different(self, plan: Plan, mine: Cells, theirs: Cells, column: int) -> None:
+    def _different(self, plan: Plan, mine: Cells, theirs: Cells, columns: Sequence[int]) -> None:
         self.different += 1
         if self._kinds["different"] < EXAMPLES:
-            key = key_text(key_of(mine, plan.key_positions))
-            name = plan.row_columns[column].name
-            values = shown_apart(literal(mine[column]), literal(theirs[column]))
-            self._example(Difference("different", shown(key), name, *values))
+            found = (ColumnDifference(plan.row_columns[at].name, *values_apart(mine[at], theirs[at])) for at in columns)
+            key = key_of_cells(key_of(mine, plan.key_positions))
+            self._example(Difference("different", key, tuple(found)))
 
     def _example(self, example: Difference) -> None:
         if self._kinds[example.kind] < EXAMPLES:

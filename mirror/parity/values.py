@@ -42,9 +42,6 @@ _HEAD = 5
 
 _SPECIAL_REALS = {"-0.0": -0.0, "Infinity": math.inf, "-Infinity": -math.inf}
 
-#: Longest text of a value in an example, in characters.
-SHOWN = 120
-
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
@@ -89,12 +86,9 @@ def same(left: Cell, right: Cell) -> bool:
     return left == right
 
 
-def first_difference(left: Cells, right: Cells) -> int | None:
-    """Index of the first value that differs."""
-    for index, (mine, theirs) in enumerate(zip(left, right, strict=True)):
-        if not same(mine, theirs):
-            return index
-    return None
+def differing(left: Cells, right: Cells) -> list[int]:
+    """Where two rows differ: the places of the values."""
+    return [at for at, (mine, theirs) in enumerate(zip(left, right, strict=True)) if not same(mine, theirs)]
 
 
 # ------------------------------------------------------------------------------ from Postgres
@@ -192,24 +186,6 @@ def literal(value: Cell) -> str:
 def key_text(key: Cells) -> str:
     """A key as ``mirror.rejects`` has it."""
     return f"[{','.join(map(literal, key))}]"
-
-
-def shown(text: str) -> str:
-    """Text for an example: cut where it is long, with its length."""
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text):,} characters)"
-
-
-def shown_apart(left: str, right: str) -> tuple[str, str]:
-    """Two different texts for an example: where both are long, from a little before the first difference."""
-    at = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-    if at < SHOWN // 2:
-        return shown(left), shown(right)
-    start = at - SHOWN // 4
-    mine, theirs = (
-        f"…{text[start : start + SHOWN]}{'…' * (len(text) > start + SHOWN)} ({len(text):,} characters)"
-        for text in (left, right)
-    )
-    return mine, theirs
 
 
 def _real(value: float) -> str:

@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Identifier
 from mirror.core.errors import OthersWroteError, RefusedError, RepairError
 from mirror.core.faults import Faults
 from mirror.core.tables import Table
+from mirror.core.words import counted
 from mirror.postgres.apply import Queued
 from mirror.postgres.distributed import look, stage_for
 from mirror.postgres.dml import is_wide
@@ -108,6 +109,6 @@ def repair_by_ranges(
 def outcome(noted: int, target: Target, *, whole: bool) -> str:
     """What a repair did, in words. ``noted``: rows that it has recorded; ``whole``: it loaded the table as a whole."""
     if noted:
-        return f"{noted:,} rows, each in mirror.repairs"
+        return f"{counted(noted, 'row')}, each in mirror.repairs"
     kept = not whole or is_wide(target)
     return "nothing differed" if kept else "created again; the old table is kept under another name"

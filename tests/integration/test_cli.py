@@ -353,7 +353,7 @@ def parity_of(cli: CommandLine, *arguments: object) -> tuple[int, list[dict[str,
     done = cli.run("parity", "--json", *arguments)
     assert "Traceback" not in done.err, done
     report = json.loads(done.out)
-    assert report["version"] == 1
+    assert report["version"] == 2
     return done.code, report["reports"]
 
 
@@ -435,14 +435,14 @@ def test_parity_of_one_table(cli: CommandLine, source: Path, writer: Writer, dsn
     code, (report,) = parity_of(cli, source, "--table", "u")
     assert code == 0 and [table["table"] for table in report["tables"]] == ["u"]
     code, (report,) = parity_of(cli, source, "--table", "no such table")
-    assert (code, report["verdict"]) == (2, "not checked")
+    assert (code, report["verdict"]) == (2, "not_checked")
 
 
 def test_parity_of_a_source_that_was_never_mirrored(cli: CommandLine, source: Path, dsn: str) -> None:
     done = cli.run("parity", source)
     assert "never been mirrored" in done.error and done.out == ""
     code, (report,) = parity_of(cli, source)
-    assert (code, report["verdict"]) == (2, "not checked") and "never been mirrored" in report["reason"]
+    assert (code, report["verdict"]) == (2, "not_checked") and "never been mirrored" in report["reason"]
     assert sql(dsn, "SELECT to_regclass('t')") == [(None,)], "parity copies nothing"
 
 
@@ -475,7 +475,7 @@ def test_a_difference_outweighs_a_source_that_could_not_be_checked(
     sql(dsn, "DELETE FROM t WHERE id = 1")
     code, reports = parity_of(cli, make_store(folder / "never.db"), source)
     assert code == 1
-    assert [report["verdict"] for report in reports] == ["not checked", "different"]
+    assert [report["verdict"] for report in reports] == ["not_checked", "different"]
 
 
 # -- settings ------------------------------------------------------------------------------------------

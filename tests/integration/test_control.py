@@ -168,7 +168,7 @@ def test_beside_a_mirror_that_stands_still(cli: CommandLine, source: Path) -> No
     assert report["phase"] == "not answering" and report["tables"] == 1
     assert f"(pid {process.pid})" in report["next_steps"][0] and "mirror up" not in " ".join(report["next_steps"])
     (compared,) = json.loads(ended["parity --json"][0])["reports"]
-    assert compared["verdict"] == "not checked"
+    assert compared["verdict"] == "not_checked"
     assert (compared["error"]["code"], compared["error"]["retryable"]) == ("control", True)
 
 

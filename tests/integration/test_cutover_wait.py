@@ -127,7 +127,7 @@ def test_a_difference_ends_it(world: World) -> None:
     with world.waiting() as process:
         world.postgres.execute("UPDATE notes SET body = 'changed by somebody'")
         code, out, err = ended(process)
-        assert code == 2 and "nothing was switched" in err and "1 table different" in err, (out, err)
+        assert code == 2 and "nothing was switched" in err and "different: 1 row in 1 table" in err, (out, err)
     world.require_undone()
     assert [line["event"] for line in world.status()["log"] if line["step"] == WAIT] == ["begun", "undone", "failed"]
     assert "no `mirror cutover advance --wait`" in world.cli.run("cutover", "go").error

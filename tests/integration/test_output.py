@@ -106,8 +106,8 @@ def test_every_command(cli: CommandLine, source: Path, dsn: str) -> None:
         )
     parity = cli.run("parity", source, env=wide).out
     assert f"parity of {source}" in parity and f" {TABLE} " in parity
-    assert f'missing   {TABLE} ["[/]"]' in parity
-    assert "taken: different: Postgres refuses it: [blink]why[/]" in parity
+    assert f'missing in Postgres: {TABLE} ["[/]"]' in parity
+    assert "taken: Postgres refuses it: [blink]why[/]" in parity and " not mirrored " in parity
 
     with cli.up(source, wait=False):
         cli.run("wait", source, "--timeout", 60)

@@ -12,6 +12,8 @@ import pytest
 
 from mirror.core.control import ControlClient
 from mirror.core.errors import ControlError
+from mirror.core.words import counted
+from mirror.parity.report import ColumnDifference
 from tests.support.commands import CommandLine
 from tests.support.memustore import create_store, item, vector
 from tests.support.mirrors import MirrorProcess
@@ -70,7 +72,7 @@ def test_damage_of_every_kind(cli: CommandLine, folder: Path, dsn: str) -> None:
                 done = cli.run("parity", path, "--repair", "--replace-rows", "--json")
                 writer.answer()
                 assert done.code == 0 and json.loads(done.out)["reports"][0]["verdict"] == "equal", done
-                assert f"repaired t: {len(kinds):,} rows, each in mirror.repairs" in done.err
+                assert f"repaired t: {counted(len(kinds), 'row')}, each in mirror.repairs" in done.err
                 assert sorted(kind for kind, *_ in repairs(dsn)) == sorted(kinds), command
                 writer.run("UPDATE t SET name = 'goes on ' || id")
                 with ControlClient(cli.source_folder(path)) as client:
@@ -117,7 +119,7 @@ def test_a_bug_in_the_decoder_is_caught(
         report = mirror.parity()
         assert report.verdict == "different"
         [example] = report.tables[0].examples
-        assert (example.key, example.source_value, example.target_value) == ("[2]", '"planted"', '"planted?"')
+        assert (example.key, example.columns) == ([2], (ColumnDifference("name", "planted", "planted?"),))
         with mirror.control() as client:
             client.repair(["t"], 60.0)
     mirror.kill()

@@ -118,7 +118,7 @@ class Gateway:
         with self.control() as gate, psycopg.connect(self.dsn) as connection:
             assert gate.wait(LIMIT), gate.status()
             report = compare(self.database, connection, self.schema, gate)
-        assert report.verdict == "equal" and report.tables, report.to_json()
+        assert report.agreement == "equal" and report.tables, report.to_json()
 
     def sidecar_pid(self) -> int:
         """Process id of the sidecar that holds the source's lock."""

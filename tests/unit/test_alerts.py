@@ -40,7 +40,7 @@ ENDED = ReverseReport(ended="its move was finalized", rejects=9)
         ({"phase": Phase.STARTING, "lag_seconds": None}, {"lag": None}),
         ({"rejects": 2}, {}),
         ({"rejects": 3000}, {"rejects": "3,000 rejected rows"}),
-        ({"refusals": [RefusalReport(table="t", reason="r")]}, {"rejects": "1 refused tables"}),
+        ({"refusals": [RefusalReport(table="t", reason="r")]}, {"rejects": "1 refused table"}),
         ({"reverse": ReverseReport(rejects=3), "lag_seconds": None}, {"rejects": "3 rejected rows"}),
         ({**WAITING, "error": {"code": "postgres"}}, {"lag": None, "postgres": "gone"}),
         ({**WAITING, "error": {"code": "source"}}, {"lag": None, "stopped": "waiting: gone"}),
@@ -53,9 +53,15 @@ ENDED = ReverseReport(ended="its move was finalized", rejects=9)
             {"stopped": "waiting: no reason is known"},
         ),
         ({"phase": Phase.STOPPED, "reverse": ENDED, "lag_seconds": None}, {}),
-        ({"parity": ProofReport(proof="different", headline="3 rows")}, {"parity": "different: 3 rows"}),
+        ({"parity": ProofReport(proof="different", headline="different: 3 rows")}, {"parity": "different: 3 rows"}),
         ({"parity": ProofReport(proof="stale", age_seconds=7300.0)}, {"parity": "compared 2 hours ago"}),
         ({"parity": ProofReport(proof="verified", age_seconds=3500.0)}, {}),
+        # Rejected rows and refused tables are told by themselves: once.
+        ({"parity": ProofReport(proof="verified except rejects", age_seconds=3500.0), "rejects": 2}, {}),
+        (
+            {"parity": ProofReport(proof="not mirrored"), "refusals": [RefusalReport(table="t", reason="r")]},
+            {"rejects": "1 refused table"},
+        ),
         ({"parity": ProofReport(proof="different"), "reverse": ReverseReport(), "phase": Phase.REVERSE}, {}),
     ],
 )

@@ -63,6 +63,27 @@ def test_what_is_known_to_be_missing_leaves_it_in_service(given: dict[str, Any])
     assert (found.state, found.code) == ("degraded", 200)
 
 
+@pytest.mark.parametrize(
+    ("given", "detail"),
+    [
+        (
+            {"rejects": 1, "parity": ProofReport(proof="verified except rejects", headline="equal except 1 row")},
+            "1 row that Postgres cannot hold",
+        ),
+        (
+            {
+                "refusals": [RefusalReport(table="t", reason="r")],
+                "parity": ProofReport(proof="not mirrored", headline="not mirrored: 1 table"),
+            },
+            "1 table that Postgres refuses",
+        ),
+    ],
+)
+def test_what_a_comparison_knows_as_well_is_told_once(given: dict[str, Any], detail: str) -> None:
+    (complete,) = [check for check in of(report(**given)).checks if check.name == "complete"]
+    assert (complete.state, complete.detail) == ("degraded", detail)
+
+
 def test_a_move_that_was_finalized_is_no_failure() -> None:
     ended = report(phase=Phase.STOPPED, reverse=ReverseReport(ended="its move was finalized"))
     assert of(ended).code == 200

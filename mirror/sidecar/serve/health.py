@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from mirror.core.status import Phase, RedisReport, StatusReport, is_lost
+from mirror.core.words import counted
 from mirror.sidecar.serve.metrics import LEAST_FREE_BYTES
 
 State = Literal["ok", "degraded", "failed"]
@@ -91,8 +92,8 @@ def _postgres(report: StatusReport) -> Check:
 def _complete(report: StatusReport) -> Check:
     """Whether all rows are in Postgres: what is missing is known, and the rest in service."""
     missing = [
-        f"{report.rejects:,} rows that Postgres cannot hold" if report.rejects else "",
-        f"{len(report.refusals):,} tables that Postgres refuses" if report.refusals else "",
+        f"{counted(report.rejects, 'row')} that Postgres cannot hold" if report.rejects else "",
+        f"{counted(len(report.refusals), 'table')} that Postgres refuses" if report.refusals else "",
         f"comparison: {report.parity.headline}" if report.parity.proof == "different" else "",
     ]
     detail = "; ".join(filter(None, missing))

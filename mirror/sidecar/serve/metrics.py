@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, StateSetMetricFamily
@@ -23,6 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from mirror.core.status import AlertsReport, AroundReport, Phase, RedisReport, StatusReport
+from mirror.parity.proof import Proof
 
 #: Bytes that must be free for the spool to go on: below, ``mirror_disk_full`` is 1. A segment of it has 16 MB.
 LEAST_FREE_BYTES = 16 << 20
@@ -241,7 +242,7 @@ def _phases(watched: Iterable[Watched]) -> Metric:
 def _proofs(watched: Iterable[Watched]) -> Metric:
     made = StateSetMetricFamily("mirror_parity", "How good the last comparison is as a proof.", labels=_LABELS)
     for one in watched:
-        known = ("verified", "stale", "different", "not checked", "never")
+        known = get_args(Proof)
         made.add_metric((one.report.source,), {proof: proof == one.report.parity.proof for proof in known})
     return made
 

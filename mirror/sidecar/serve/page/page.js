@@ -7,8 +7,36 @@ const EVERY = 1000, SECONDS = 300;
 const OFTEN = 10;
 // Sources that are cards at most, and those of which the history is read at most.
 const FEW = 4, MOST_OPEN = 12;
+const SVG = "http://www.w3.org/2000/svg";
 const AT_WORK = new Set(["following", "carrying back"]), ON_ITS_WAY = new Set(["starting", "snapshot", "catching up", "re-diff", "paused"]);
 const STATES = ["bad", "care", "good"];
+// What the words of the page mean: beside each for those who point at it, and all of them at the foot.
+const WORDS = {
+  "lag": "for how long what was committed to SQLite is not in Postgres yet",
+  "last commit": "when a program last committed to SQLite",
+  "commits": "commits of programs to SQLite that are in Postgres, since the mirror started",
+  "rows": "rows written to Postgres since the mirror started",
+  "tables": "tables of the file that are in Postgres",
+  "compared": "the last comparison of every value of every row, and what it found: mirror parity",
+  "reads": "reads of programs on storage adapters that Postgres has answered",
+  "rejects": "rows that Postgres cannot hold; they are kept whole in mirror.rejects: mirror rejects list",
+  "tx/s": "transactions of the mirror in Postgres, each second",
+  "gaps": "times that the log did not lead on from where the mirror was; the whole file was compared then, and nothing is missing",
+  "copies": "times that the whole file was copied again, with the reason",
+  "captured": "the newest commit that was read, as generation:frame of SQLite's write-ahead log",
+  "applied": "the newest commit that is in Postgres, as generation:frame",
+  "capture": "how commits are noticed: by the write-ahead log, or by comparing the pages of the file",
+  "profile": "how the tables are stored: those of a known program, or of any",
+  "refused": "tables that Postgres does not take, with the reason",
+  "widened": "columns that became jsonb because of a value that their type does not hold",
+  "left out": "what is not mirrored",
+  "carried back": "rows of Postgres that were written to the file, after a move",
+  "strays": "rows that programs have written to the file although it was moved",
+};
+// The last comparison, in the words that mirror parity says.
+const PROOFS = {
+  "verified": "equal", "verified except rejects": "equal except rejects", "stale": "more than a day old", "never": "never compared",
+};
 const cards = new Map();  // by source: its element, what it was last time, and whether somebody has opened or closed it
 const byId = (id) => document.getElementById(id);
 
@@ -53,13 +81,16 @@ function progress(source) {
 
 function parity(source) {
   const { proof, age_seconds: age } = source.parity;
-  return proof === "never" ? "never compared" : `${proof}, ${since(age)} ago`;
+  return proof === "never" ? PROOFS.never : `${PROOFS[proof] || proof}, ${since(age)} ago`;
 }
 
 function pairs(list, values) {
   list.replaceChildren(...values.filter(([, value]) => value !== "" && value !== null && value !== undefined).map(([name, value]) => {
     const one = element("div");
-    one.append(element("dt", name), element("dd", value));
+    const term = element("dt"), word = element("span", name);
+    if (WORDS[name]) word.title = WORDS[name];
+    term.append(word);
+    one.append(term, element("dd", value));
     return one;
   }));
 }
@@ -79,23 +110,22 @@ function plot(figure, seconds, now, pick, empty, shown) {
     if (pen === "M") path += "h.9";
     pen = "L";
   });
-  const name = "http://www.w3.org/2000/svg";
-  let drawing = figure.querySelector("svg");
-  if (!drawing) {
-    drawing = document.createElementNS(name, "svg");
-    drawing.setAttribute("viewBox", `0 0 ${SECONDS} 101`);
-    drawing.setAttribute("preserveAspectRatio", "none");
-    drawing.setAttribute("role", "img");
-    const ground = document.createElementNS(name, "line");
-    for (const [key, value] of [["x1", 0], ["x2", SECONDS], ["y1", 100.5], ["y2", 100.5]]) ground.setAttribute(key, value);
-    drawing.append(ground, document.createElementNS(name, "path"));
-    figure.append(drawing);
-    figure.querySelector("figcaption").append(element("span"));
+  let chart = figure.querySelector(".chart");
+  if (!chart) {
+    chart = element("div", undefined, "chart");
+    const drawing = document.createElementNS(SVG, "svg");
+    for (const [key, value] of [["viewBox", `0 0 ${SECONDS} 101`], ["preserveAspectRatio", "none"], ["role", "img"]]) drawing.setAttribute(key, value);
+    drawing.append(document.createElementNS(SVG, "path"));
+    const ends = [["most"], ["least", shown(0)], ["from", `${SECONDS / 60}\u00a0min ago`], ["to", "now"]];
+    chart.append(drawing, ...ends.map(([kind, text]) => element("span", text, kind)));
+    figure.append(chart, element("p", "none in the last five minutes"));
   }
-  drawing.querySelector("path").setAttribute("d", path);
-  const said = most ? `at most ${shown(most)}` : "nothing";
-  drawing.setAttribute("aria-label", `in the last five minutes ${said}`);
-  figure.querySelector("span").textContent = said;
+  // Nothing is told by an empty chart.
+  chart.hidden = !most;
+  figure.querySelector("p").hidden = most > 0;
+  chart.querySelector("path").setAttribute("d", path);
+  chart.querySelector("svg").setAttribute("aria-label", `in the last five minutes at most ${shown(most)}`);
+  put(chart.querySelector(".most"), shown(most));
 }
 
 // Changes a text only where it is another: hundreds of lines are looked at every second.
@@ -178,7 +208,7 @@ function details(card, seconds, now) {
   ]);
   if (seconds) {
     plot(one(".lags"), seconds, now, (second) => second[1], null, since);
-    plot(one(".rates"), seconds, now, (second) => second[2], 0, (value) => number(value));
+    plot(one(".rates"), seconds, now, (second) => second[2], 0, (value) => `${number(value)}/s`);
   }
   one(".steps").hidden = !source.next_steps.length;
   one(".steps ol").replaceChildren(...source.next_steps.map((step) => {
@@ -290,6 +320,8 @@ async function turn() {
   }
 }
 
+for (const [word, meaning] of Object.entries(WORDS)) byId("words").querySelector("dl").append(element("dt", word), element("dd", meaning));
+for (const head of byId("heads").children) if (WORDS[head.textContent]) head.title = WORDS[head.textContent];
 let begun = 0;
 async function loop() {
   begun = performance.now();
