@@ -9,6 +9,7 @@ has less (rows or columns), or where objects of others are for it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -91,3 +92,93 @@ def drop_alone(conn: Conn, schema: str, table: str) -> bool:
 
 def _quoted(conn: Conn, schema: str, name: str) -> str:
     return Identifier(schema, name).as_string(conn)
+
+
+# -- for people ------------------------------------------------------------------------------------------
+
+#: Bytes up to which the rows of a table are counted; of a larger one Postgres' estimate is told.
+_COUNTED_BYTES = 64 << 20
+#: Milliseconds to wait for others that read a table that is to be dropped.
+_LOCK_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A table that Postgres keeps after its source has dropped it."""
+
+    schema: str
+    name: str
+    source: str | None
+    """The path of that source; None: it is not known any more."""
+    table: str | None
+    """The name that it had there."""
+    since: str | None
+    """When it was dropped, RFC 3339."""
+    successor: str | None
+    """The table that is mirrored under its name now."""
+    bytes: int
+    rows: int | None
+    exact: bool
+    """Whether the rows were counted; else it is an estimate."""
+    depending: list[str]
+    """Views, foreign keys, functions and triggers that are for it: kind and name."""
+    grants: list[str]
+    """Grants on it that its successor has not."""
+
+    @property
+    def why(self) -> str:
+        """Why it is kept."""
+        if self.successor is None:
+            return "the source dropped it"
+        return f"the source made {self.successor} anew, and it has rows, columns or users that the new one has not"
+
+
+def dropped_tables(conn: psycopg.Connection[Any]) -> list[Dropped]:
+    """All tables of the database that are kept. Raises psycopg's errors."""
+    cursor = RawCursor(conn)
+    if cursor.execute("SELECT to_regclass('mirror.tables') IS NULL").fetchone() == (True,):
+        return []
+    found = cursor.execute(statement("kept_list"), (KEPT,)).fetchall()
+    paths = dict(cursor.execute("SELECT source_id, path FROM mirror.sources").fetchall())
+    return [_dropped(cursor, paths, *row) for row in found]
+
+
+def _dropped(
+    cursor: RawCursor[Any],
+    paths: dict[int, str],
+    schema: str,
+    name: str,
+    comment: str,
+    successor: str | None,
+    size: int,
+    estimate: int,
+    depending: list[str],
+    grants: list[str],
+) -> Dropped:
+    details = _details(comment)
+    rows, exact = (estimate, False) if estimate >= 0 else (None, False)
+    if size <= _COUNTED_BYTES:
+        counted = cursor.execute(SQL("SELECT count(*) FROM {}").format(Identifier(schema, name))).fetchone()
+        rows, exact = (0 if counted is None else int(counted[0])), True
+    source = paths.get(details.get("source", -1))
+    table, since = details.get("table"), details.get("since")
+    return Dropped(schema, name, source, table, since, successor, size, rows, exact, depending, grants)
+
+
+def _details(comment: str) -> dict[str, Any]:
+    """What the comment says of the table; nothing if an earlier mirror wrote it, or somebody has changed it."""
+    try:
+        details = json.loads(comment.removeprefix(KEPT) or "{}")
+    except ValueError:
+        return {}
+    return details if isinstance(details, dict) else {}
+
+
+def purge(conn: Conn, table: Dropped) -> bool:
+    """Drop a kept table for good; False, and nothing is done, if objects of others depend on it.
+
+    ``conn`` is in autocommit mode. Raises psycopg's errors, so ``LockNotAvailable`` while others read it.
+    """
+    with conn.transaction():
+        conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_MS}ms'")
+        return drop_alone(conn, table.schema, table.name)

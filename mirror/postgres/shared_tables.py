@@ -116,7 +116,7 @@ def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) ->
 
 
 def move_out(conn: Conn, source_id: int, target: Target, lsn: Lsn) -> str:
-    """Move the agent's rows from the shared table to one of their own, ``<table>__<agent>__dropped_<lsn>``; its name."""
+    """Move the agent's rows from the shared table to ``<table>__<agent>__dropped_<lsn>``; returns that name."""
     kept = free_name(conn, target.schema, ddl.dropped_name(f"{target.name}__{target.agent}", lsn))
     conn.execute(
         SQL("CREATE TABLE {} AS SELECT * FROM {} WHERE {} = {}").format(
