@@ -224,6 +224,11 @@ def _show(found: Sequence[_Source], settings: Settings, *, dry_run: bool) -> Non
         recorded = "" if planned is None else f", its records in schema mirror ({counted(planned.rejects, 'reject')})"
         folder = f", {each.folder} ({sized(each.bytes)})" if each.folder.exists() else ""
         print_line(console, f"{name}: {where}{recorded}{folder}")
+        if planned is not None and planned.others_wrote:
+            rows = counted(planned.others_wrote, "row")
+            print_line(
+                console, NOTE, f" {rows} that others wrote in these tables, and that are in no file, go with them"
+            )
         for other in each.others:
             step = f"mirror remove {shlex.quote(str(each.path))}{settings.options} --drop-tables --schema {other}"
             print_line(console, NOTE, f" it is also in the schema {other}, which stays: `{step}`")

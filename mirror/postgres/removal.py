@@ -57,6 +57,8 @@ class Removal:
     """Schema and name of the tables that are kept after the source had dropped them."""
     tables: tuple[Doomed, ...]
     rejects: int
+    others_wrote: int
+    """Rows that others than the mirror have written in the tables, as far as it is known: they go, too."""
     dependents: tuple[tuple[str, str], ...]
     """What of others depends on a table, each with it: then nothing can be dropped."""
 
@@ -91,7 +93,13 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     tables += [Doomed(f"{each.schema}.{each.name}", each.rows, each.bytes, True) for each in kept]
     names = [Identifier(*each).as_string(conn) for each in dropped]
     depending = conn.execute(statement("dependents"), (names, vector_views.MADE)).fetchall()
-    rejects = conn.execute("SELECT count(*) FROM mirror.rejects WHERE source_id = $1::bigint", (str(source_id),))
+    counts = [
+        _number(conn.execute(query, (str(source_id),)).fetchone())
+        for query in (
+            "SELECT count(*) FROM mirror.rejects WHERE source_id = $1::bigint",
+            "SELECT count(*) FROM mirror.others_wrote WHERE source_id = $1::bigint",
+        )
+    ]
     return Removal(
         source_id,
         path,
@@ -100,7 +108,7 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
         there,
         tuple((each.schema, each.name) for each in kept),
         tuple(sorted(tables, key=lambda each: each.name)),
-        _number(rejects.fetchone()),
+        *counts,
         tuple((str(table), str(thing)) for table, thing in depending),
     )
 
