@@ -226,9 +226,7 @@ def _show(found: Sequence[_Source], settings: Settings, *, dry_run: bool) -> Non
         print_line(console, f"{name}: {where}{recorded}{folder}")
         if planned is not None and planned.others_wrote:
             rows = counted(planned.others_wrote, "row")
-            print_line(
-                console, NOTE, f" {rows} that others wrote in these tables, and that are in no file, go with them"
-            )
+            print_line(console, NOTE, f" {rows} that others wrote in these tables, and no file has, would go with them")
         for other in each.others:
             step = f"mirror remove {shlex.quote(str(each.path))}{settings.options} --drop-tables --schema {other}"
             print_line(console, NOTE, f" it is also in the schema {other}, which stays: `{step}`")
