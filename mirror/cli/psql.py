@@ -47,7 +47,7 @@ class _Command(click.Command):
         codes={
             0: "psql has ended well",
             1: "psql: a fatal error of its own",
-            2: "psql: the connection failed; or it could not be started: one line on stderr says why",
+            2: "psql: no connection; or it could not be started: stderr says why",
             3: "psql: an error in a script, with ON_ERROR_STOP",
         },
     ),

@@ -20,8 +20,8 @@ from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from mirror.postgres.migrate import statement
 from mirror.postgres.names import KEPT
-from mirror.postgres.profiles.generic import AGENT
-from mirror.postgres.target import Conn, Target
+from mirror.postgres.profiles.generic import AGENT, ORIGINAL
+from mirror.postgres.target import ROWID, Conn, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Replaced:
     kept: str
     by: str
     """The source's table that was made anew."""
+    columns: tuple[str, ...] | None = None
+    """The columns that the source had; None: all that it has, those that were dropped before included."""
 
 
 def drop_replaced(conn: Conn, source_id: int, made: Collection[tuple[Replaced, Target]]) -> None:
@@ -65,10 +67,15 @@ def drop_replaced(conn: Conn, source_id: int, made: Collection[tuple[Replaced, T
 
 
 def _has_more(conn: Conn, each: Replaced, target: Target) -> bool:
-    """Whether a kept table has a column, or more rows, than the one in its place."""
-    pair = _quoted(conn, each.schema, each.kept), _quoted(conn, target.schema, target.name)
-    if conn.execute(statement("kept_columns"), pair).fetchone() != (False,):
-        return True
+    """Whether a kept table has values in a column that the one in its place has not, or more rows than that."""
+    there = {ROWID, ORIGINAL, AGENT, *(name for name, _ in target.stored)}
+    columns = _columns(conn, each) if each.columns is None else each.columns
+    if lacking := [SQL("{} IS NOT NULL").format(Identifier(name)) for name in columns if name not in there]:
+        values = SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
+            Identifier(each.schema, each.kept), SQL(" OR ").join(lacking)
+        )
+        if conn.execute(values).fetchone() != (False,):
+            return True
     own: Composable = SQL("true")
     if target.agent is not None:
         own = SQL("{} = {}").format(Identifier(AGENT), Literal(target.agent))
@@ -76,6 +83,15 @@ def _has_more(conn: Conn, each: Replaced, target: Target) -> bool:
         Identifier(each.schema, each.kept), Identifier(target.schema, target.name), own
     )
     return conn.execute(counted).fetchone() != (False,)
+
+
+def _columns(conn: Conn, each: Replaced) -> list[str]:
+    found = conn.execute(
+        "SELECT attname FROM pg_catalog.pg_attribute"
+        " WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        (_quoted(conn, each.schema, each.kept),),
+    )
+    return [str(name) for (name,) in found.fetchall()]
 
 
 def drop_alone(conn: Conn, schema: str, table: str) -> bool:

@@ -24,7 +24,7 @@ from mirror.postgres.profiles.generic import AGENT
 from mirror.postgres.target import Conn, Target, is_intact, load_targets
 
 #: Seconds to wait for a mirror that ends, and milliseconds for sessions that read a table.
-_HOLDER_SECONDS, _LOCK_MS = 10.0, 10_000
+_HOLDER_SECONDS, _LOCK_MS = 5.0, 10_000
 _LOOK_SECONDS = 0.1
 #: Bytes up to which the rows of a table are counted; of a larger one Postgres' estimate is told.
 _COUNTED_BYTES = 64 << 20

@@ -232,7 +232,8 @@ class SchemaEditor:
             else:
                 kept = shared_tables.move_out(self._conn, self._source_id, target, lsn)
             if kept is not None and replaced_by is not None:
-                self._replaced.append(Replaced(target.schema, kept, replaced_by))
+                names = tuple(column.name for column in target.columns)
+                self._replaced.append(Replaced(target.schema, kept, replaced_by, names))
             self.forget(table)
             shared_tables.drop_if_unused(self._conn, target)
             return
