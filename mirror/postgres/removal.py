@@ -93,13 +93,13 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
     tables += [Doomed(f"{each.schema}.{each.name}", each.rows, each.bytes, True) for each in kept]
     names = [Identifier(*each).as_string(conn) for each in dropped]
     depending = conn.execute(statement("dependents"), (names, vector_views.MADE)).fetchall()
-    counts = [
+    rejects, others_wrote = (
         _number(conn.execute(query, (str(source_id),)).fetchone())
         for query in (
             "SELECT count(*) FROM mirror.rejects WHERE source_id = $1::bigint",
             "SELECT count(*) FROM mirror.others_wrote WHERE source_id = $1::bigint",
         )
-    ]
+    )
     return Removal(
         source_id,
         path,
@@ -108,7 +108,8 @@ def plan(conn: Conn, path: str, schema: str) -> Removal | None:
         there,
         tuple((each.schema, each.name) for each in kept),
         tuple(sorted(tables, key=lambda each: each.name)),
-        *counts,
+        rejects,
+        others_wrote,
         tuple((str(table), str(thing)) for table, thing in depending),
     )
 

@@ -51,8 +51,8 @@ def records(dsn: str) -> dict[str, int]:
     """The number of rows of each table of the mirror that names a source."""
     found = rows(
         dsn,
-        "SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'source_id'"
-        " WHERE c.relnamespace = 'mirror'::regnamespace AND c.relkind = 'r'",
+        "SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        " WHERE a.attname = 'source_id' AND c.relnamespace = 'mirror'::regnamespace AND c.relkind = 'r'",
     )
     return {name: rows(dsn, f"SELECT count(*) FROM mirror.{name}")[0][0] for (name,) in found}
 
