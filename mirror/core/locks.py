@@ -9,7 +9,8 @@ keep-alives within a minute.
 Source lock: F, ``lock`` in the source's folder (:class:`SourceLock`)
     Protects the folder (shadow, spool, socket): one mirror of a source per state directory. Taken without waiting by
     the sidecar for each source (``sidecar/source_folder.py``), kept while its pipeline runs; another mirror gets
-    ``StateError`` with the process id. Holder killed: the next mirror takes it at once.
+    ``StateError`` with the process id. Taken for a moment also by ``mirror rename`` and ``mirror remove``, while they
+    change or remove the folder. Holder killed: the next mirror takes it at once.
 Parity lock: F, ``parity.lock`` in the source's folder (:class:`ParityLock`)
     Protects a comparison's holds: one comparison of a source at a time. Taken by ``mirror parity``, which waits, for a
     whole run with its repair, and by the comparison in the background, which does not wait, for one hold (some 20 ms
