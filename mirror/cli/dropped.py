@@ -11,12 +11,10 @@ from pathlib import Path
 
 import click
 import psycopg
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Column, Table
 
 from mirror.cli.options import common_as, help_end, json_option, postgres_of
-from mirror.cli.output import BAD, GOOD, NOTE, print_line, print_table, text
+from mirror.cli.output import BAD, GOOD, NOTE, print_line
 from mirror.core.config.settings import Settings, load_settings
 from mirror.core.errors import ConfigError
 from mirror.core.status import named
@@ -26,6 +24,7 @@ from mirror.postgres.kept import Dropped, dropped_tables
 from mirror.postgres.kept import purge as drop_for_good
 from mirror.postgres.sessions import connect
 
+_TO_MINUTES = "%Y-%m-%d %H:%M"
 _Named = tuple[Settings, tuple[str, ...]]
 
 
@@ -77,15 +76,12 @@ def list_(settings: _Named, debug: bool, as_json: bool) -> None:
     if not found:
         print_line(console, "Postgres keeps no table that SQLite has dropped")
         return
-    table = Table("table", Column("rows", justify="right"), Column("size", justify="right"), "since", box=SIMPLE_HEAD)
     for each in found:
-        since = "-" if each.since is None else f"{datetime.fromisoformat(each.since).astimezone():%Y-%m-%d %H:%M}"
-        table.add_row(text(each.name), _rows(each), sized(each.bytes), since)
-    print_table(console, table)
-    for each in found:
+        since = "" if each.since is None else f", since {datetime.fromisoformat(each.since).astimezone():{_TO_MINUTES}}"
+        print_line(console, NOTE, f" {each.schema}.{each.name}: {_rows(each)}, {sized(each.bytes)}{since}")
         of = "" if each.source is None else f"{Path(each.source).name}: "
-        used = named([*each.depending, *each.grants]) or "nobody uses it"
-        print_line(console, NOTE, f" {each.name}: {of}{each.why}; {used}")
+        used = named([*each.depending, *each.grants])
+        print_line(console, f"  {of}{each.why}; {f'for it: {used}' if used else 'nobody uses it'}")
     print_line(console, f"next: `mirror dropped purge --dry-run{known.options}` says which would go")
 
 
@@ -136,24 +132,24 @@ def _say(gone: Sequence[Dropped], stay: dict[str, str], settings: Settings, *, d
     console = Console()
     done = "would go" if dry_run else "is gone"
     for each in gone:
-        print_line(console, GOOD, f" {each.schema}.{each.name} {done}: {_rows(each)} rows, {sized(each.bytes)}")
+        print_line(console, GOOD, f" {each.schema}.{each.name} {done}: {_rows(each)}, {sized(each.bytes)}")
     for name, why in stay.items():
         print_line(console, BAD, f" {name} stays: {why}")
+    if gone:
+        total = sized(sum(each.bytes for each in gone))
+        print_line(console, f"{counted(len(gone), 'table')}, {total}")
     if not gone and not stay:
         print_line(console, "Postgres keeps no table that SQLite has dropped")
     elif stay:
         print_line(console, "next: drop these, or make them anew for the table that is mirrored; then purge again")
     elif dry_run:
         print_line(console, f"next: `mirror dropped purge{settings.options}`")
-    if gone:
-        total = sized(sum(each.bytes for each in gone))
-        print_line(console, f"{counted(len(gone), 'table')}, {total}")
 
 
 def _rows(each: Dropped) -> str:
     if each.rows is None:
-        return "-"
-    return f"{each.rows:,}" if each.exact else f"about {each.rows:,}"
+        return "rows not counted"
+    return counted(each.rows, "row") if each.exact else f"about {counted(each.rows, 'row')}"
 
 
 def _chosen(found: Sequence[Dropped], settings: Settings, names: Collection[str]) -> list[Dropped]:

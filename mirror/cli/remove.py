@@ -52,7 +52,7 @@ class _Source:
 
 
 @click.command(
-    short_help="Mirror a file no more; drop its tables.",
+    short_help="Mirror a file no more, or drop its tables.",
     epilog=help_end(
         "mirror remove shop.db",
         "mirror remove shop.db --drop-tables --dry-run",

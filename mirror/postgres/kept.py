@@ -9,11 +9,12 @@ has less (rows or columns), or where objects of others are for it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg import RawCursor
 from psycopg.sql import SQL, Composable, Identifier, Literal
@@ -176,18 +177,25 @@ def _dropped(
     if size <= _COUNTED_BYTES:
         counted = cursor.execute(SQL("SELECT count(*) FROM {}").format(Identifier(schema, name))).fetchone()
         rows, exact = (0 if counted is None else int(counted[0])), True
-    source = paths.get(details.get("source", -1))
-    table, since = details.get("table"), details.get("since")
-    return Dropped(schema, name, source, table, since, successor, size, rows, exact, depending, grants)
+    source = None if details.source is None else paths.get(details.source)
+    since = None if details.since is None else details.since.isoformat(timespec="seconds")
+    return Dropped(schema, name, source, details.table, since, successor, size, rows, exact, depending, grants)
 
 
-def _details(comment: str) -> dict[str, Any]:
-    """What the comment says of the table; nothing if an earlier mirror wrote it, or somebody has changed it."""
+class _Details(msgspec.Struct):
+    """What the comment says of a table that is kept (:func:`~mirror.postgres.ddl.mark_kept`)."""
+
+    table: str | None = None
+    source: int | None = None
+    since: datetime | None = None
+
+
+def _details(comment: str) -> _Details:
+    """Nothing if an earlier mirror wrote the comment, or somebody has changed it."""
     try:
-        details = json.loads(comment.removeprefix(KEPT) or "{}")
+        return msgspec.json.decode(comment.removeprefix(KEPT), type=_Details)
     except ValueError:
-        return {}
-    return details if isinstance(details, dict) else {}
+        return _Details()
 
 
 def purge(conn: Conn, table: Dropped) -> bool:
