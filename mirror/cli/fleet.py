@@ -1,4 +1,4 @@
-"""``mirror add``, ``remove``, ``pause`` and ``resume``: sources that come and go while ``mirror up`` runs."""
+"""``mirror add``, ``pause`` and ``resume``: sources that come and go while ``mirror up`` runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import click
 import json5
 
-from mirror.cli.options import agent_and_profile, common, help_end, json_option
+from mirror.cli.options import agent_and_profile, common, help_end, json_option, require_sources
 from mirror.core.config.json_edit import rewrite, with_values
 from mirror.core.config.settings import Settings, require_file
 from mirror.core.control import ControlClient
@@ -21,7 +21,7 @@ from mirror.core.folders import known_sources, resolve, source_folder
 from mirror.core.source_settings import remember_paused
 from mirror.core.status import Phase
 
-_Outcome = dict[str, Any]
+Outcome = dict[str, Any]
 
 
 @click.command(
@@ -37,7 +37,7 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
     If mirror.json lists sources, it is added there, so that it is mirrored also after a restart. If no mirror runs,
     that is all.
     """
-    _require_sources(settings)
+    require_sources(settings)
     done = []
     for source in settings.sources:
         require_file(source, "mirror another source")
@@ -55,39 +55,8 @@ def add(settings: Settings, debug: bool, as_json: bool, agent: str | None, profi
             )
         text = "is mirrored now" if with_it else "is mirrored by the next `mirror up`"
         lasts = "" if listed else ", until that mirror ends: list it in mirror.json, or name it to the next `mirror up`"
-        done.append(_done(source, "added", text + lasts, running=with_it, listed=listed))
-    _print(done, as_json)
-
-
-@click.command(
-    short_help="Mirror a file no more, while mirror up runs.",
-    epilog=help_end("mirror remove shop.db", codes={0: "it is not mirrored any more"}),
-)
-@common
-@json_option
-def remove(settings: Settings, debug: bool, as_json: bool) -> None:
-    """Have the mirror that runs end with SOURCE, and go on with the others.
-
-    Its tables in Postgres stay as they are, with what the mirror records of them, and so does its folder in the state
-    directory: `mirror add` goes on from there. It is taken out of mirror.json, if that lists it. `mirror up` ends when
-    it has no source any more.
-    """
-    _require_sources(settings)
-    done = []
-    for source in settings.sources:
-        running = _ask(settings, source, ControlClient.remove)
-        listed = _unlist(settings, source)
-        known = source in known_sources(settings.state_dir)
-        if not running and not listed and not known:
-            raise _unknown(settings, source)
-        folder = source_folder(settings.state_dir, source)
-        text = (
-            "is not mirrored any more; its tables in Postgres stay as they are, and its copy in"
-            f" {folder}: `mirror add {shlex.quote(str(source))}{settings.options}` goes on; to be rid of both, drop the"
-            " tables and delete that folder"
-        )
-        done.append(_done(source, "removed", text, running=running, listed=listed))
-    _print(done, as_json)
+        done.append(done_with(source, "added", text + lasts, running=with_it, listed=listed))
+    print_done(done, as_json)
 
 
 @click.command(
@@ -117,7 +86,7 @@ def resume(settings: Settings, debug: bool, as_json: bool) -> None:
 
 
 def _set_paused(settings: Settings, as_json: bool, *, paused: bool) -> None:
-    _require_sources(settings)
+    require_sources(settings)
     done = []
     for source in settings.sources:
         folder = source_folder(settings.state_dir, source)
@@ -127,10 +96,10 @@ def _set_paused(settings: Settings, as_json: bool, *, paused: bool) -> None:
             client.pause() if paused else client.resume()
             phase.append(client.status().phase)
 
-        running = _ask(settings, source, ask)
+        running = ask_mirror(settings, source, ask)
         if not running:
             if source not in known_sources(settings.state_dir):
-                raise _unknown(settings, source)
+                raise unknown(settings, source)
             try:
                 remember_paused(folder, paused=paused)
             except OSError as error:
@@ -141,14 +110,14 @@ def _set_paused(settings: Settings, as_json: bool, *, paused: bool) -> None:
             text = f"pauses as soon as Postgres has answered; {again}" if late else f"is paused; {again}"
         else:
             text = "goes on" if running else "is not paused any more; the next `mirror up` goes on with it"
-        done.append(_done(source, "paused" if paused else "resumed", text, running=running))
-    _print(done, as_json)
+        done.append(done_with(source, "paused" if paused else "resumed", text, running=running))
+    print_done(done, as_json)
 
 
 # -- the mirror that runs --------------------------------------------------------------------------------
 
 
-def _ask(settings: Settings, source: Path, question: Callable[[ControlClient], object]) -> bool:
+def ask_mirror(settings: Settings, source: Path, question: Callable[[ControlClient], object]) -> bool:
     """Ask the mirror of a source; False if none runs. Raises ``MirrorError``."""
     try:
         client = ControlClient(source_folder(settings.state_dir, source))
@@ -163,7 +132,7 @@ def _ask_any(settings: Settings, question: Callable[[ControlClient], object]) ->
     """Ask any mirror that runs with the state directory; False if there is none. Raises ``MirrorError``."""
     for source in known_sources(settings.state_dir):
         try:
-            if _ask(settings, source, question):
+            if ask_mirror(settings, source, question):
                 return True
         except ControlError as error:
             if not error.retryable:
@@ -172,13 +141,8 @@ def _ask_any(settings: Settings, question: Callable[[ControlClient], object]) ->
     return False
 
 
-def _require_sources(settings: Settings) -> None:
-    if settings.origins.get("sources") != "arguments":
-        command = click.get_current_context().info_name
-        raise ConfigError("find the sources", detail="no source is named", next_step=f"mirror {command} FILE.db")
-
-
-def _unknown(settings: Settings, source: Path) -> ConfigError:
+def unknown(settings: Settings, source: Path) -> ConfigError:
+    """The error for a source that was named and is none."""
     place, step = str(settings.state_dir), "`mirror status` lists the sources"
     detail = f"{source} is not mirrored with this state directory"
     return ConfigError("find the sources", place, detail, next_step=step)
@@ -187,7 +151,7 @@ def _unknown(settings: Settings, source: Path) -> ConfigError:
 # -- mirror.json -----------------------------------------------------------------------------------------
 
 
-def _listing(settings: Settings) -> Path | None:
+def listing(settings: Settings) -> Path | None:
     """The file that lists sources; None: none does."""
     for file in settings.files:
         if file.name == "mirror.json" and file.exists:
@@ -201,30 +165,40 @@ def _listing(settings: Settings) -> Path | None:
 
 def _list(settings: Settings, source: Path, entry: dict[str, str | None]) -> bool:
     """Add a source to mirror.json, if that lists sources; returns whether it lists it now."""
-    if (path := _listing(settings)) is None:
+    if (path := listing(settings)) is None:
         return False
     said = {name: value for name, value in entry.items() if value is not None}
 
     def with_it(listed: list[Any]) -> list[Any]:
-        if source in (_path_of(each, path) for each in listed):
+        if source in (path_of(each, path) for each in listed):
             return listed
         return [*listed, {"path": str(source), **said} if said else str(source)]
 
-    _change(path, with_it)
+    change_list(path, with_it)
     return True
 
 
-def _unlist(settings: Settings, source: Path) -> bool:
+def is_listed(settings: Settings, source: Path) -> bool:
+    """Whether mirror.json lists a source."""
+    path = listing(settings)
+    if path is None:
+        return False
+    listed = json5.loads(path.read_text(encoding="utf-8"))["sources"] or []
+    return any(path_of(each, path) == source for each in listed)
+
+
+def unlist(settings: Settings, source: Path) -> bool:
     """Take a source out of mirror.json; returns whether it was there."""
-    path = _listing(settings)
-    return path is not None and _change(path, lambda listed: [e for e in listed if _path_of(e, path) != source])
+    path = listing(settings)
+    return path is not None and change_list(path, lambda listed: [e for e in listed if path_of(e, path) != source])
 
 
-def _path_of(entry: Any, file: Path) -> Path:
+def path_of(entry: Any, file: Path) -> Path:
+    """The source of an entry of the list in a file."""
     return resolve(file.parent / Path(entry if isinstance(entry, str) else entry["path"]).expanduser())
 
 
-def _change(path: Path, change: Callable[[list[Any]], list[Any]]) -> bool:
+def change_list(path: Path, change: Callable[[list[Any]], list[Any]]) -> bool:
     """Change the list of sources; returns whether it is another one now. Raises ``ConfigError``."""
 
     def changed(text: str) -> str:
@@ -242,11 +216,13 @@ def _change(path: Path, change: Callable[[list[Any]], list[Any]]) -> bool:
 # -- output ----------------------------------------------------------------------------------------------
 
 
-def _done(source: Path, outcome: str, text: str, **more: bool) -> _Outcome:
+def done_with(source: Path, outcome: str, text: str, **more: bool) -> Outcome:
+    """What was done with a source, for :func:`print_done`."""
     return {"source": str(source), "outcome": outcome, **more, "text": text}
 
 
-def _print(done: list[_Outcome], as_json: bool) -> None:
+def print_done(done: list[Outcome], as_json: bool) -> None:
+    """Print what was done with each source."""
     if as_json:
         click.echo(json.dumps({"version": 1, "sources": done}, indent=2))
         return

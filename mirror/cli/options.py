@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 GIVEN_POSTGRES = "_MIRROR_POSTGRES"
 #: Seconds for which a command that ends by itself tries again before it gives up.
 PATIENCE_SECONDS = 5.0
+#: How the help shows the arguments of commands on sources.
+SOURCES = "[SOURCE]..."
 #: Seconds between two checks that the embedded Postgres still runs.
 LOOK_SECONDS = 0.5
 
 _OPTIONS = (
-    click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path()),
     click.option(
         "--postgres",
         metavar="DSN",
@@ -108,12 +109,13 @@ def common_even_if_broken(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_settings(command, _usable_settings)
 
 
-def common_as(load: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def common_as(load: Callable[..., Any], arguments: str = SOURCES) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """As :func:`common`, for a command that hands the options on: it gets as ``settings`` what ``load`` makes of them.
 
-    ``load`` is called with sources, Postgres, state directory, schema and configuration file, as they were given.
+    ``load`` is called with the arguments (sources, as a rule), Postgres, state directory, schema and configuration
+    file, as they were given. ``arguments``: how the help shows the first.
     """
-    return lambda command: _with_settings(command, load)
+    return lambda command: _with_settings(command, load, arguments)
 
 
 def _usable_settings(*arguments: Any) -> Settings:
@@ -134,7 +136,9 @@ def _usable_settings(*arguments: Any) -> Settings:
     return settings
 
 
-def _with_settings(command: Callable[..., Any], load: Callable[..., Any]) -> Callable[..., Any]:
+def _with_settings(
+    command: Callable[..., Any], load: Callable[..., Any], arguments: str = SOURCES
+) -> Callable[..., Any]:
     @wraps(command)
     def with_settings(
         sources: tuple[str, ...],
@@ -153,7 +157,7 @@ def _with_settings(command: Callable[..., Any], load: Callable[..., Any]) -> Cal
     made: Callable[..., Any] = with_settings
     for option in reversed(_OPTIONS):
         made = option(made)
-    return made
+    return click.argument("sources", nargs=-1, metavar=arguments, type=click.Path())(made)
 
 
 def schema_of(settings: Settings, source: Path) -> str:
@@ -199,6 +203,14 @@ def agent_and_profile(command: Callable[..., Any]) -> Callable[..., Any]:
         "argent for the memory store of ArgentOS, none for other files]"
     )
     return click.option("--agent", metavar="ID", help=agent_help)(made)
+
+
+def require_sources(settings: Settings, example: str = "FILE.db") -> None:
+    """Raise ``ConfigError`` if no source was named as an argument."""
+    if settings.origins.get("sources") != "arguments":
+        command = click.get_current_context().command_path.split(" ", 1)[-1]
+        step = f"mirror {command} {example}{settings.options}"
+        raise ConfigError("find the sources", detail="no source is named", next_step=step)
 
 
 @contextmanager

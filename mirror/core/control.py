@@ -26,6 +26,7 @@ from mirror.core.messages import (
     AroundAnswer,
     BeginMove,
     Done,
+    End,
     EndMove,
     Held,
     History,
@@ -53,7 +54,7 @@ from mirror.core.messages import (
     answer_in,
     line_of,
 )
-from mirror.core.peer import connect, silent
+from mirror.core.peer import connect, peer_process, silent
 from mirror.core.positions import Lsn, Salts
 from mirror.core.recorded_load import RecordedLoad
 from mirror.core.sockets import control_path
@@ -265,6 +266,15 @@ class ControlClient:
     def remove(self) -> None:
         """Have the process mirror the source no more; what is under way, if that takes long, ends after the answer."""
         self._ask(Remove(), Done, BATCH_SECONDS)
+
+    def end(self) -> None:
+        """Have the process end in order, with all its sources; it has not ended by the answer."""
+        self._ask(End(), Done)
+
+    @property
+    def process(self) -> int | None:
+        """Id of the process of the mirror; None: it is in another namespace of process ids."""
+        return peer_process(self._socket)
 
     def add(self, path: Path, agent: str | None = None, schema: str | None = None, profile: str | None = None) -> None:
         """Have the process mirror another source, too; it may be mirrored by it already. Raises ``MirrorError``."""

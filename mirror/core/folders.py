@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from mirror.core.errors import StateError
+from mirror.core.files import write_atomically
 
 #: Files in a source's folder: one with the source's path; one with the control socket's path, if it is not here.
 _SOURCE, _ASIDE = "source", "control.path"
@@ -33,6 +34,15 @@ def source_folder(state_dir: Path, source: Path) -> Path:
 def forget(folder: Path) -> None:
     """Have a source's folder count no more as that of a known source; what is in it stays. Raises ``OSError``."""
     (folder / _SOURCE).unlink(missing_ok=True)
+
+
+def write_name(folder: Path, source: Path) -> bool:
+    """Have a folder count as that of a known source; whether it did not before. Raises ``OSError``."""
+    path, name = folder / _SOURCE, os.fsencode(source)
+    if path.exists() and path.read_bytes() == name:
+        return False
+    write_atomically(path, name, durable=False)
+    return True
 
 
 def known_sources(state_dir: Path) -> list[Path]:

@@ -9,7 +9,8 @@ keep-alives within a minute.
 Source lock: F, ``lock`` in the source's folder (:class:`SourceLock`)
     Protects the folder (shadow, spool, socket): one mirror of a source per state directory. Taken without waiting by
     the sidecar for each source (``sidecar/source_folder.py``), kept while its pipeline runs; another mirror gets
-    ``StateError`` with the process id. Holder killed: the next mirror takes it at once.
+    ``StateError`` with the process id. Taken for a moment also by ``mirror rename`` and ``mirror remove``, while they
+    change or remove the folder. Holder killed: the next mirror takes it at once.
 Parity lock: F, ``parity.lock`` in the source's folder (:class:`ParityLock`)
     Protects a comparison's holds: one comparison of a source at a time. Taken by ``mirror parity``, which waits, for a
     whole run with its repair, and by the comparison in the background, which does not wait, for one hold (some 20 ms
@@ -89,8 +90,7 @@ import shlex
 from pathlib import Path
 
 from mirror.core.errors import StateError
-from mirror.core.files import write_atomically
-from mirror.core.folders import _SOURCE, holder
+from mirror.core.folders import holder, write_name
 
 #: First key of the lock of a source in Postgres; the second is the source's number. ("mirr")
 SOURCE_IN_POSTGRES = 0x6D697272
@@ -105,8 +105,12 @@ SOURCE_IN_MOVE = 0x6D69726D
 class SourceLock:
     """The right to mirror a source with this state directory; the kernel drops it when the process ends."""
 
-    def __init__(self, folder: Path, source: Path) -> None:
-        """Take it; raises ``StateError`` at once if another mirror has it."""
+    def __init__(self, folder: Path, source: Path, *, named: bool = True) -> None:
+        """Take it; raises ``StateError`` at once if another mirror has it.
+
+        ``named``: the folder counts as that of a known source from then on.
+        """
+        self._named = named
         self._folder = folder
         self._source = source
         self._descriptor = self._take()
@@ -144,10 +148,8 @@ class SourceLock:
 
     def _write_name(self) -> None:
         """Write the source's path into its file; the lock must be held. Raises ``OSError``."""
-        name = os.fsencode(self._source)
-        path = self._folder / _SOURCE
-        if not path.exists() or path.read_bytes() != name:
-            write_atomically(path, name, durable=False)
+        if self._named:
+            write_name(self._folder, self._source)
 
     def _unusable(self, error: OSError) -> StateError:
         return StateError(

@@ -32,6 +32,7 @@ request                                            answer
                                                    is resumed; or it is resumed
 ``{"op": "remove"}``                               ``{"answer": "done"}``: it is none of the process's sources; what is
                                                    under way in Postgres, if that takes long, ends after that
+``{"op": "end"}``                                  ``{"answer": "done"}``: the process ends in order, with all sources
 ``{"op": "add", "path"}``                          ``{"answer": "done"}``: the process mirrors another source, too;
                                                    ``"agent"``, ``"schema"``, ``"profile"``: as in mirror.json
 ``{"op": "reads", "process", "number",             ``{"answer": "done"}``: reads of a program on storage adapters
@@ -166,6 +167,10 @@ class Remove(Request, frozen=True, tag="remove"):
     """End the mirror of the source, and go on with the others."""
 
 
+class End(Request, frozen=True, tag="end"):
+    """End the process, with all its sources."""
+
+
 class Add(Request, frozen=True, tag="add"):
     """Mirror another source, too. None: not named."""
 
@@ -290,6 +295,7 @@ AnyRequest = (
     | Pause
     | Resume
     | Remove
+    | End
     | Add
     | Reads
     | Around

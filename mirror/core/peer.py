@@ -24,6 +24,8 @@ _PAUSE = 0.01
 
 # struct ucred of unix(7): pid, uid, gid.
 _CREDENTIALS = struct.Struct("=iII")
+# <sys/un.h> of macOS.
+_SOL_LOCAL, _LOCAL_PEERPID = 0, 2
 
 
 def peer_user(connection: socket.socket) -> int:
@@ -39,6 +41,14 @@ def peer_user(connection: socket.socket) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return user.value
+
+
+def peer_process(connection: socket.socket) -> int | None:
+    """The id of the process at the other end; None: it has none here, or is not known. Raises ``OSError``."""
+    if sys.platform == "linux":
+        data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(data)[0]) or None
+    return connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID) or None
 
 
 def is_trusted(user: int) -> bool:

@@ -43,6 +43,9 @@ class SchemaChange:
     withheld: tuple[str, ...] = ()
     """Columns of ``before`` of which Postgres may not keep the values: a rule leaves them out under the name that they
     have now."""
+    successor: str | None = None
+    """``drop``: the table that has its root page, so its rows: it was renamed, to a name that another table had, or all
+    rows of the new one come with the batch."""
 
 
 @dataclass(frozen=True, slots=True)

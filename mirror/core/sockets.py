@@ -35,6 +35,11 @@ def control_path(folder: Path) -> Path:
     return _path_in(folder / _ASIDE) or _aside(folder)
 
 
+def forget_control_path(folder: Path) -> None:
+    """The folder has got another name: where its mirror puts the socket has to be decided anew. Raises ``OSError``."""
+    (folder / _ASIDE).unlink(missing_ok=True)
+
+
 def make_control_path(folder: Path) -> Path:
     """The path at which the mirror of a source puts its control socket; :func:`control_path` then returns it.
 

@@ -334,3 +334,12 @@ def _let_read(installed: Path) -> None:
     for path in (installed, *installed.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         path.chmod(mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6)
+
+
+def psql_of_package() -> Path | None:
+    """The ``psql`` that comes with the embedded Postgres; None: that is not installed, or has none."""
+    try:
+        program = _programs(_VERSION) / "psql"
+    except ConfigError:
+        return None
+    return program if program.is_file() else None

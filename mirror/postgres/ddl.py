@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -64,9 +66,14 @@ def rename_table(schema: str, old: str, new: str) -> Composed:
     return SQL("ALTER TABLE {} RENAME TO {}").format(Identifier(schema, old), Identifier(new))
 
 
-def mark_kept(schema: str, name: str) -> Composed:
-    """COMMENT that says that a table is kept after its source has dropped it."""
-    return SQL("COMMENT ON TABLE {} IS {}").format(Identifier(schema, name), Literal(KEPT))
+def mark_kept(target: Target, name: str, source_id: int) -> Composed:
+    """COMMENT that says that a table is kept, under this name, after its source has dropped it; and of which, and when.
+
+    In the comment, because that stays with the table when it is renamed, dumped and restored.
+    """
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    details = json.dumps({"table": target.source, "source": source_id, "since": since}, ensure_ascii=False)
+    return SQL("COMMENT ON TABLE {} IS {}").format(Identifier(target.schema, name), Literal(f"{KEPT} {details}"))
 
 
 def drop_table(target: Target) -> Composed:

@@ -280,8 +280,9 @@ class Loader:
         return held
 
     def _retire(self, held: Target, table: Table) -> None:
-        """Keep the table that is there under another name: without what a rule leaves out by now."""
-        self._editor.retire(table.name, self._lsn, without=withheld(held.known, table))
+        """Keep the table that is there under another name, until all rows are in: without what a rule leaves out."""
+        gone = withheld(held.known, table)
+        self._editor.retire(table.name, self._lsn, without=gone, replaced_by=table.name)
 
     def _fill(self, table: Table, target: Target, into: Identifier, names: tuple[str, ...], careful: bool) -> None:
         """Send all rows to a table with the target's stored columns under these names."""

@@ -20,7 +20,7 @@ from mirror.postgres.migrate import statement
 from mirror.postgres.profiles import memustore
 from mirror.postgres.profiles.generic import MAX_NAME_BYTES
 
-#: The comment on a table that is kept after its source has dropped it.
+#: How the comment on a table that is kept after its source has dropped it begins; details of it follow, as JSON.
 KEPT = "mirror: kept, because the source has dropped it"
 
 _TABLES = frozenset("rp")

@@ -21,6 +21,7 @@ from mirror.core.tables import ANY_TEXT, ANY_VALUE, ColumnType, MapTable, Table
 from mirror.core.values import BadText
 from mirror.postgres import ddl, history, kinds, originals_ddl, retype, shared_tables, vector_views, withheld
 from mirror.postgres.codecs import Misfit, Reject
+from mirror.postgres.kept import Replaced, drop_replaced
 from mirror.postgres.names import free_name
 from mirror.postgres.profiles.generic import NO_OVERRIDES
 from mirror.postgres.refusals import Refusal, attempt, forget_refusal, save_refusal
@@ -67,6 +68,8 @@ class SchemaEditor:
         self._before = targets.copy()
         self._vectors: dict[str, tuple[tuple[str, str], ...]] = {}
         """The vec0 tables of which tables were made: their columns."""
+        self._replaced: list[Replaced] = []
+        """Tables that are kept, and another one of the source has their rows, or should."""
 
     def apply(
         self,
@@ -178,10 +181,18 @@ class SchemaEditor:
         types = {column.source: column.type for column in declared.columns}
         return history.of_made(target, types, self._before.get(table.name), self.misfits)
 
-    def make_views(self) -> None:
-        """Make the views of the vec0 tables of which tables were made: to be called when all of these are there."""
+    def finish(self, send: Callable[[], object] = lambda: None) -> None:
+        """To be called when all tables are there with their rows; ``send``: sends what is queued of these.
+
+        Makes the views of the vec0 tables of which tables were made. Of a table that was made anew no copy is left, but
+        for one that has more than the table in its place, and one that objects of others use.
+        """
         for virtual, columns in self._vectors.items():
             vector_views.make_view(self._conn, self._schema, virtual, columns, self.targets)
+        made = [each for each in self._replaced if each.by in self.targets and each.by not in self.refusals]
+        if made:
+            send()
+            drop_replaced(self._conn, self._source_id, [(each, self.targets[each.by]) for each in made])
 
     def widen(self, table: str, overrides: Mapping[str, ColumnType]) -> Target:
         """Give source columns of a table types that hold more, with their values."""
@@ -214,17 +225,30 @@ class SchemaEditor:
         self._remember(target)
         return target
 
-    def retire(self, table: str, lsn: Lsn, *, drop: bool = False, without: Collection[str] = ()) -> None:
+    def retire(
+        self,
+        table: str,
+        lsn: Lsn,
+        *,
+        drop: bool = False,
+        without: Collection[str] = (),
+        replaced_by: str | None = None,
+    ) -> None:
         """Stop mirroring a table: keep it in Postgres as ``<name>__dropped_<lsn>``, or drop it.
 
         Of a table that is shared, only the agent's rows. ``without``: the source's columns that are not kept.
+        ``replaced_by``: the source's table that has its rows now, so that :meth:`finish` may drop it.
         """
         target = self.targets[table]
+        kept = None
         if target.agent is not None:
             if drop:
                 shared_tables.take_out(self._conn, target)
             else:
-                shared_tables.move_out(self._conn, target, lsn)
+                kept = shared_tables.move_out(self._conn, self._source_id, target, lsn)
+            if kept is not None and replaced_by is not None:
+                names = tuple(column.name for column in target.columns)
+                self._replaced.append(Replaced(target.schema, kept, replaced_by, names))
             self.forget(table)
             shared_tables.drop_if_unused(self._conn, target)
             return
@@ -233,7 +257,9 @@ class SchemaEditor:
             self._conn.execute(ddl.drop_table(target))
         else:
             withheld.take_out(self._conn, target, without)
-            self._keep(target.schema, target.name, ddl.dropped_name(target.name, lsn))
+            kept = self._keep(target, target.name, lsn)
+        if kept is not None and replaced_by is not None:
+            self._replaced.append(Replaced(target.schema, kept, replaced_by))
         self.forget(table)
 
     def forget(self, table: str) -> None:
@@ -305,7 +331,8 @@ class SchemaEditor:
         held = self._held(source)
         if change.kind in ("drop", "rebuild"):
             drop = change.kind == "rebuild" and source in rekey
-            self.retire(source, lsn, drop=drop, without=change.withheld)
+            by = source if change.kind == "rebuild" else change.successor
+            self.retire(source, lsn, drop=drop, without=change.withheld, replaced_by=by)
         elif change.after is not None and change.after.name != source:
             del self.targets[source]
             forget_target(self._conn, self._source_id, source)
@@ -377,14 +404,15 @@ class SchemaEditor:
         """Keep a table, of which the new name is refused, like one that was dropped."""
         parked = self._parked(held.source)
         withheld.take_out(self._conn, replace(held, name=parked), without)
-        self._keep(held.schema, parked, ddl.dropped_name(held.name, lsn))
+        self._keep(held, parked, lsn)
         self._forget_rejects(parked)
 
-    def _keep(self, schema: str, name: str, wanted: str) -> None:
-        """Keep a table that the source has no more, under the wanted name or one like it."""
-        kept = free_name(self._conn, schema, wanted)
-        self._conn.execute(ddl.rename_table(schema, name, kept))
-        self._conn.execute(ddl.mark_kept(schema, kept))
+    def _keep(self, target: Target, name: str, lsn: Lsn) -> str:
+        """Keep a table that the source has no more, and that has this name now; returns the one that it gets."""
+        kept = free_name(self._conn, target.schema, ddl.dropped_name(target.name, lsn))
+        self._conn.execute(ddl.rename_table(target.schema, name, kept))
+        self._conn.execute(ddl.mark_kept(target, kept, self._source_id))
+        return kept
 
     def _parked(self, source: str) -> str:
         """Name of a table between the two halves of its rename; no source table has it."""

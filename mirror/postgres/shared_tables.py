@@ -115,16 +115,17 @@ def show_default(conn: Conn, target: Target, column: TargetColumn, text: str) ->
     )
 
 
-def move_out(conn: Conn, target: Target, lsn: Lsn) -> None:
-    """Move the agent's rows from the shared table to one of their own, ``<table>__<agent>__dropped_<lsn>``."""
+def move_out(conn: Conn, source_id: int, target: Target, lsn: Lsn) -> str:
+    """Move the agent's rows from the shared table to ``<table>__<agent>__dropped_<lsn>``; returns that name."""
     kept = free_name(conn, target.schema, ddl.dropped_name(f"{target.name}__{target.agent}", lsn))
     conn.execute(
         SQL("CREATE TABLE {} AS SELECT * FROM {} WHERE {} = {}").format(
             Identifier(target.schema, kept), ddl.table_sql(target), Identifier(AGENT), Literal(target.agent)
         )
     )
-    conn.execute(ddl.mark_kept(target.schema, kept))
+    conn.execute(ddl.mark_kept(target, kept, source_id))
     take_out(conn, target)
+    return kept
 
 
 def take_out(conn: Conn, target: Target) -> None:

@@ -257,7 +257,7 @@ class Sink(AbstractContextManager["Sink"]):
             for table in tables:
                 loader.load(table)
                 self._faults("load:table")
-            editor.make_views()
+            editor.finish()
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
             moved = self._conn.execute(*set_loaded(self._source_id, self._epoch, position, lineage)).fetchone()
@@ -328,7 +328,7 @@ class Sink(AbstractContextManager["Sink"]):
                 editor.retire(table.name, position.lsn, without=() if held is None else withheld(held.known, table))
             loader = Loader(self._conn, self._source_id, editor, rows, None, position.lsn, log=log, damaged=True)
             loader.load(table, narrow=narrow, refuse=refuse)
-            editor.make_views()
+            editor.finish()
             for dimension in self._new_dimensions(loader.dimensions):
                 self._conn.execute(*dimension)
             rejects = count_rejects(self._conn, self._source_id)
@@ -396,10 +396,10 @@ class Sink(AbstractContextManager["Sink"]):
             if batch.schema_changes or widen:
                 transaction.flush()
                 editor.apply(batch.schema_changes, lsn, widen=widen, rekey=rekey, careful=careful)
-                editor.make_views()
                 self.others.watch(editor.targets)
                 rejects = transaction.rejects = count_rejects(self._conn, self._source_id)
             results = apply_rows(transaction, self._changes.watch(batch, editor.stored), editor.stored)
+            editor.finish(transaction.flush)
             seen = {(each.target.name, *found) for each in self._planners.values() for found in each.dimensions}
             for dimension in self._new_dimensions(seen):
                 transaction.queue(*dimension)

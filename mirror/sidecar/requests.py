@@ -38,6 +38,9 @@ class Fleet(Protocol):
     def add(self, request: Add) -> None:
         """Mirror another one."""
 
+    def end(self) -> None:
+        """End the process."""
+
 
 class Requests:
     """Requests to the loop of one source.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -248,6 +250,11 @@ class Supervisor:
             if made.error is not None:
                 raise made.error
         logger.bind(source=str(source)).info("{}: it is mirrored, too", source.name)
+
+    def end(self) -> None:
+        """Have the process end in order, as its manager has it end."""
+        logger.info("asked to end, by `mirror down`")
+        os.kill(os.getpid(), signal.SIGTERM)
 
     # -- all of them -------------------------------------------------------------------------------
 

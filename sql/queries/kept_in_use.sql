@@ -1,4 +1,4 @@
--- $1 source, $2 the comment on a table that is kept after its source has dropped it: those that have a successor of the name
+-- $1 source, $2 how the comment begins on a table that is kept after its source has dropped it: those that have a successor of the name
 -- that they had, and the views, foreign keys, triggers and grants that are still for them. A name that was cut has 8 digits
 -- of the hash of the whole.
 WITH successor AS MATERIALIZED (
@@ -14,7 +14,7 @@ dropped AS MATERIALIZED (
            left(k.relname::text, -length(substring(k.relname::text FROM '__dropped_[0-9]+_[0-9]+(?:_[0-9]+)?$'))) AS whole,
            substring(k.relname::text FROM '_([0-9a-f]{8})__dropped_') AS digits
       FROM pg_catalog.pg_class k
-     WHERE k.relkind = 'r' AND k.relname LIKE '%\_\_dropped\_%' AND pg_catalog.obj_description(k.oid, 'pg_class') = $2::text
+     WHERE k.relkind = 'r' AND k.relname LIKE '%\_\_dropped\_%' AND starts_with(pg_catalog.obj_description(k.oid, 'pg_class'), $2::text)
        AND k.relnamespace IN (SELECT namespace FROM successor)
 ),
 pairs AS (  -- two joins by equality: one with OR would look at every pair, seconds where hundreds are kept

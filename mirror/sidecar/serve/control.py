@@ -33,6 +33,7 @@ from mirror.core.messages import (
     AroundAnswer,
     BeginMove,
     Done,
+    End,
     EndMove,
     Held,
     History,
@@ -306,6 +307,9 @@ class _Connection(socketserver.StreamRequestHandler):
                 return Done()
             case Remove():
                 requests.fleet.remove(pipeline.task.database)
+                return Done()
+            case End():
+                requests.fleet.end()
                 return Done()
             case Add():
                 requests.fleet.add(request)

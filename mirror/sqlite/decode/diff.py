@@ -186,7 +186,9 @@ class _Decoder:
                 else:
                     yield SchemaChange("columns", known, table, carried)
         for table in dropped.values():
-            yield SchemaChange("drop", table, None)
+            heir = schema.by_root.get(table.root)
+            is_renamed = heir is not None and (table.same_shape(heir) or _renamed(table, heir) is not None)
+            yield SchemaChange("drop", table, None, successor=heir.name if heir is not None and is_renamed else None)
 
     def _tables(self, schema: Schema, changes: tuple[SchemaChange, ...]) -> Iterator[TableChanges]:
         if schema is self._schema and not changes:

@@ -1,0 +1,140 @@
+"""Tables that SQLite has dropped: kept in Postgres, listed, and purged; one that is made anew is not dropped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.commands import CommandLine
+from tests.support.mirrors import MirrorProcess
+from tests.support.source import Writer
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    return CommandLine(folder, dsn)
+
+
+def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(query.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def tables(dsn: str) -> list[str]:
+    return [name for (name,) in rows(dsn, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")]
+
+
+def made_anew(columns: str, values: str) -> list[str]:
+    """What tools do that change a table: Alembic's batches, Django, sqlite-utils, ``.recover``."""
+    return [
+        f"CREATE TABLE t_new({columns})",
+        f"INSERT INTO t_new SELECT {values} FROM t",
+        "DROP TABLE t",
+        "ALTER TABLE t_new RENAME TO t",
+    ]
+
+
+@pytest.fixture
+def running(mirror: MirrorProcess, writer: Writer) -> MirrorProcess:
+    """A mirror of a source with one table of two rows."""
+    writer.run("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, n INTEGER)", "INSERT INTO t VALUES (1,'x',1), (2,'y',2)")
+    mirror.start()
+    mirror.check()
+    return mirror
+
+
+def test_tables_made_anew_leave_no_copy(running: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """Four times, each with another definition, as migrations have them; also with 2,000 rows, and of an empty one."""
+    writer.transaction(*made_anew("id INTEGER PRIMARY KEY, a TEXT, n TEXT", "id, a, n"))
+    running.check()
+    writer.transaction(*made_anew("id INTEGER PRIMARY KEY, n TEXT NOT NULL, a TEXT", "id, n, a"))
+    running.check()
+    assert tables(dsn) == ["t"]
+    writer.run("INSERT INTO t WITH RECURSIVE i(v) AS (SELECT 3 UNION ALL SELECT v + 1 FROM i WHERE v < 2000)"
+               " SELECT v, v, 'r' FROM i")  # fmt: skip
+    writer.transaction(*made_anew("id TEXT PRIMARY KEY, n TEXT DEFAULT 'z', b, a TEXT", "id, n, 'b' || id, a"))
+    running.check()
+    assert tables(dsn) == ["t"] and rows(dsn, "SELECT count(*) FROM t") == [(2000,)]
+    writer.run("DELETE FROM t")
+    writer.transaction(*made_anew("a TEXT, b INTEGER, n TEXT, id TEXT PRIMARY KEY", "a, b, n, id"))
+    running.check()
+    assert tables(dsn) == ["t"]
+
+
+def test_a_table_that_was_there_takes_the_place(running: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """The new one is made and filled in one transaction, and takes the other's name in a later one."""
+    for columns in ("id INTEGER PRIMARY KEY, a TEXT, n INTEGER", "id INTEGER PRIMARY KEY, n TEXT, a TEXT"):
+        made, filled, *swap = made_anew(columns, columns.replace("INTEGER PRIMARY KEY", "").replace("INTEGER", "").
+                                        replace("TEXT", ""))  # fmt: skip
+        writer.transaction(made, filled)
+        running.check()
+        writer.transaction(*swap)
+        running.check()
+        assert tables(dsn) == ["t"]
+
+
+def test_what_the_new_one_lacks_is_kept(running: MirrorProcess, writer: Writer, dsn: str) -> None:
+    """Rows, or columns."""
+    writer.transaction(
+        *made_anew("n TEXT, id INTEGER PRIMARY KEY, a TEXT", "n, id, a")[:1],
+        "INSERT INTO t_new SELECT n, id, a FROM t WHERE id = 1",
+        *made_anew("", "")[2:],
+    )
+    running.check()
+    (kept,) = [name for name in tables(dsn) if name != "t"]
+    assert rows(dsn, f"SELECT id, a FROM {kept} ORDER BY id") == [(1, "x"), (2, "y")]
+    writer.transaction(*made_anew("a TEXT, id TEXT PRIMARY KEY", "a, id"))
+    running.check()
+    (second,) = [name for name in tables(dsn) if name not in ("t", kept)]
+    assert rows(dsn, f"SELECT n FROM {second}") == [("1",)]
+
+
+def test_what_others_use_is_kept(running: MirrorProcess, writer: Writer, dsn: str, cli: CommandLine) -> None:
+    """A view stays with the first table, is named, and keeps that from being purged; nothing of others is dropped."""
+    rows(dsn, "CREATE VIEW names AS SELECT a FROM t")
+    writer.transaction(*made_anew("id INTEGER PRIMARY KEY, a TEXT, n TEXT", "id, a, n"))
+    running.check()
+    (kept,) = [name for name in tables(dsn) if name != "t"]
+    state = ("--state-dir", running.state_dir)
+    (found,) = json.loads(cli.run("dropped", "list", *state, "--json").out)["dropped"]
+    assert found["name"] == kept and found["successor"] == "t" and found["depending"] == ["view public.names"]
+    for names in ((), (kept,)):
+        done = cli.run("dropped", "purge", *names, *state)
+        assert done.code == 1 and f"{kept} stays: view public.names" in done.out
+    rows(dsn, "CREATE OR REPLACE VIEW names AS SELECT 'none'::text AS a")
+    assert cli.run("dropped", "purge", *state).code == 0
+    assert tables(dsn) == ["t"] and rows(dsn, "SELECT a FROM names") == [("none",)]
+
+
+def test_list_and_purge(running: MirrorProcess, writer: Writer, dsn: str, cli: CommandLine) -> None:
+    """Of which source, since when, how many rows; all of them or those that are named; while the mirror runs."""
+    state = ("--state-dir", running.state_dir)
+    assert "keeps no table" in cli.run("dropped", "list", *state).out
+    writer.run("CREATE TABLE u(k TEXT PRIMARY KEY)", "INSERT INTO u VALUES ('k')")
+    running.check()
+    writer.run("DROP TABLE t")
+    until(lambda: len(tables(dsn)) == 2 and "t" not in tables(dsn))
+    writer.run("DROP TABLE u", "CREATE TABLE v(k TEXT PRIMARY KEY)")
+    running.check()
+    rows(dsn, "CREATE TABLE mine__dropped_1_1(x int)")
+    found = json.loads(cli.run("dropped", "list", *state, "--json").out)["dropped"]
+    assert [(each["table"], each["rows"], each["why"]) for each in found] == [
+        ("t", 2, "the source dropped it"), ("u", 1, "the source dropped it"),
+    ]  # fmt: skip
+    assert {each["source"] for each in found} == {str(running.sources[0])} and all(each["since"] for each in found)
+    shown = cli.run("dropped", "list", *state).out
+    assert all(each["name"] in shown for each in found) and "nobody uses it" in shown
+    first, second = (each["name"] for each in found)
+    dry = cli.run("dropped", "purge", "--dry-run", *state)
+    assert dry.code == 0 and f"public.{first} would go: 2 rows" in dry.out and first in tables(dsn)
+    assert "there is none of this name" in cli.run("dropped", "purge", "v", *state).error
+    assert cli.run("dropped", "purge", f"public.{first}", *state).code == 0
+    assert first not in tables(dsn) and second in tables(dsn)
+    assert cli.run("dropped", "purge", *state).code == 0
+    assert tables(dsn) == ["mine__dropped_1_1", "v"], "what is not the mirror's stays"

@@ -1,0 +1,168 @@
+"""``mirror rename``: a file that was moved goes on where it was, whatever the command was killed at."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from mirror.core.folders import known_sources, resolve, source_folder
+from mirror.postgres.removal import rename
+from mirror.postgres.sessions import connect
+from tests.support.commands import CommandLine, stop
+from tests.support.source import Writer
+from tests.support.waiting import LIMIT
+
+
+@pytest.fixture
+def cli(folder: Path, dsn: str) -> CommandLine:
+    return CommandLine(folder, dsn)
+
+
+@pytest.fixture
+def old(folder: Path) -> Path:
+    return make(folder / "old.db", 300)
+
+
+@pytest.fixture
+def new(folder: Path) -> Path:
+    """Where the file is moved to."""
+    (folder / "there").mkdir()
+    return folder / "there" / "new.db"
+
+
+def make(path: Path, rows: int, *more: str) -> Path:
+    """A source that no program has open, with so many rows, and some pages."""
+    with Writer(path) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)")
+        writer.run(
+            "INSERT INTO t(v) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+            f"{rows}) SELECT '{path.name} ' || hex(randomblob(200)) FROM n",
+            *more,
+        )
+    return path
+
+
+def insert(path: Path, value: str) -> None:
+    with Writer(path) as writer:
+        writer.run(f"INSERT INTO t(v) VALUES ('{value}')")
+
+
+def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def goes_on(cli: CommandLine, new: Path, dsn: str, *flags: object) -> None:
+    """The mirror of the new name has no new copy, its tables, and what was written meanwhile; parity is equal."""
+    before = rows(dsn, "SELECT source_id, lineage FROM mirror.sources")
+    insert(new, "after the move")
+    with cli.up(*((new,) if not flags else ()), *flags):
+        (report,) = json.loads(cli.run("status", "--json", *flags).out)["sources"]
+        assert report["source"] == str(resolve(new)) and report["resyncs"] == [] and not report["refusals"], report
+    assert cli.run("parity", new, *flags).code == 0
+    assert rows(dsn, "SELECT source_id, lineage FROM mirror.sources") == before
+    assert rows(dsn, "SELECT count(*) FROM t WHERE v = 'after the move'") == [(1,)]
+    assert rows(dsn, "SELECT path FROM mirror.sources") == [(str(resolve(new)),)]
+    assert known_sources(cli.state_dir) == [resolve(new)]
+
+
+def test_a_file_that_was_moved(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:
+    """It goes on without a new copy; twice is harmless; status knows it by its new name at once; and back again."""
+    assert cli.run("up", old, "--once").code == 0
+    os.rename(old, new)
+    done = cli.run("rename", old, new)
+    assert done.code == 0 and f"{resolve(new)} is mirrored in place of {resolve(old)}" in done.out, done
+    (report,) = json.loads(cli.run("status", "--json").out)["sources"]
+    assert report["source"] == str(resolve(new)) and report["phase"] == "stopped"
+    assert "nothing is left to do" in cli.run("rename", old, new).out
+    goes_on(cli, new, dsn)
+    os.rename(new, old)
+    old.with_name("link.db").symlink_to(old)
+    assert json.loads(cli.run("rename", new, old.with_name("link.db"), "--json").out)["changed"] is True
+    assert cli.run("up", old, "--once").code == 0
+    assert cli.run("parity", old).code == 0
+
+
+def test_a_link_is_left_in_its_place(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:
+    """So that programs find it: the old name then leads to the new one."""
+    assert cli.run("up", old, "--once").code == 0
+    os.rename(old, new)
+    old.symlink_to(new)
+    assert cli.run("rename", old, new).code == 0
+    goes_on(cli, new, dsn)
+
+
+@pytest.mark.parametrize("step", ["nothing", "postgres", "folder", "named"])
+def test_killed_in_between(cli: CommandLine, old: Path, new: Path, dsn: str, folder: Path, step: str) -> None:
+    """What a command that was killed after each of its steps leaves: given again, it completes that."""
+    config = folder / "mirror.json"
+    config.write_text('{\n  // these\n  "sources": [\n    {"path": "old.db", "schema": "public"}\n  ]\n}\n')
+    flags = ("--config", str(config), "--state-dir", str(cli.state_dir))
+    assert cli.run("up", *flags, "--once").code == 0
+    os.rename(old, new)
+    here, there = (source_folder(cli.state_dir, resolve(path)) for path in (old, new))
+    if step != "nothing":
+        with connect(dsn, raw=True) as conn:
+            assert rename(conn, str(resolve(old)), str(resolve(new))) == 1
+    if step in ("folder", "named"):
+        os.rename(here, there)
+    if step == "named":
+        (there / "source").write_bytes(os.fsencode(resolve(new)))
+    done = cli.run("rename", old, new, *flags)
+    assert done.code == 0 and "is mirrored in place of" in done.out, done
+    assert not here.exists()
+    assert "// these" in config.read_text()
+    assert '"path": "' + str(resolve(new)) in config.read_text() and '"schema": "public"' in config.read_text()
+    goes_on(cli, new, dsn, *flags)
+
+
+def test_refused(cli: CommandLine, old: Path, new: Path, folder: Path) -> None:
+    """While a mirror runs; while the old file is there; for another database; for one that is mirrored already."""
+    process = cli.start("up", old)
+    assert cli.run("wait", old, "--timeout", LIMIT).code == 0
+    assert (
+        "a mirror of it runs" in (told := cli.run("rename", old, new.with_name("none.db")).error) or "no such" in told
+    )
+    other = make(new, 300)
+    assert f"`mirror down {resolve(old)}" in cli.run("rename", old, other).error
+    assert stop(process) == 0
+    assert "it is still there" in cli.run("rename", old, other).error
+    assert "it needs the old name and the new one" in cli.run("rename", old).error
+    assert "it is the same file" in cli.run("rename", old, old).error
+    assert "was never mirrored" in cli.run("rename", folder / "none.db", other).error
+    away = old.rename(old.with_name("away.db"))
+    assert "nearly all of its pages differ" in cli.run("rename", old, other).error
+    with Writer(folder / "u.db") as writer:
+        writer.run("CREATE TABLE u(id)")
+    assert "it has none of the tables t" in cli.run("rename", old, folder / "u.db").error
+    text = folder / "text.db"
+    text.write_text("no database at all, but more than a hundred bytes of it" * 3)
+    assert "another database" in cli.run("rename", old, text).error
+    assert cli.run("up", away, "--once", "--schema", "another").code == 0
+    refused = cli.run("rename", old, away).error
+    assert "is mirrored already" in refused and f"mirror remove {resolve(away)}" in refused
+    assert {resolve(old), resolve(away)} == set(known_sources(cli.state_dir)), "nothing was changed"
+    assert cli.run("remove", away, "--drop-tables", "--schema", "another").code == 0
+    assert cli.run("rename", old, away).code == 0
+    assert cli.run("up", away, "--once").code == 0 and cli.run("parity", away).code == 0
+
+
+def test_one_that_was_removed_from_a_mirror_that_runs(cli: CommandLine, old: Path, new: Path, dsn: str) -> None:
+    """As the refusal says: removed, renamed, added; the mirror of the others goes on."""
+    other = old.with_name("other.db")
+    with Writer(other) as writer:
+        writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE o(id INTEGER PRIMARY KEY)")
+    with cli.up(old, other) as process:
+        assert cli.run("remove", old).code == 0
+        os.rename(old, new)
+        assert cli.run("rename", old, new).code == 0
+        assert cli.run("add", new).code == 0
+        insert(new, "later")
+        assert cli.run("wait", new, "--timeout", LIMIT).code == 0 and process.poll() is None
+        assert cli.run("parity", new, other).code == 0
+        assert rows(dsn, "SELECT count(*) FROM t") == [(301,)]
