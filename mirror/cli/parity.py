@@ -40,7 +40,7 @@ from mirror.parity.compare import compare
 from mirror.parity.html import Second, page
 from mirror.parity.report import Difference, ParityReport, Status
 from mirror.postgres.failures import translated
-from mirror.postgres.migrate import statement
+from mirror.postgres.migrate import require_known_schema, statement
 from mirror.postgres.sessions import connect
 from mirror.sidecar.parity_runs import derived, record
 
@@ -257,7 +257,11 @@ class _Bar:
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
-    return connect(dsn, autocommit=False)
+    connection = connect(dsn, autocommit=False)
+    with translated("look at Postgres"):
+        require_known_schema(connection)
+        connection.rollback()
+    return connection
 
 
 def render(report: ParityReport, console: Console) -> None:

@@ -8,6 +8,7 @@ MirrorError            ``mirror``                anything else, also a bug
 │       ├── PrivateIndexError ``source.replaced.private_index``  a program writes with a WAL index of its own
 │       └── OldLogError ``source.replaced.old_log``  beside it is the log of the file before
 ├── StateError         ``state``                 the state directory: locked by another mirror, damaged, full
+│   └── NewerStateError ``state.newer``          a newer mirror made its files
 ├── SinkError          ``postgres``              Postgres: unreachable, refusing, out of space
 │   ├── BusyError      ``postgres.busy``         all connections that a program may use are in use
 │   ├── FencedError    ``postgres.fenced``       another mirror has taken this source over
@@ -18,7 +19,8 @@ MirrorError            ``mirror``                anything else, also a bug
 │   ├── RepairError    ``postgres.repair``       Postgres does not have what a repair has written
 │   ├── UnknownSourceError ``postgres.unknown_source``  nothing is known of the source in this Postgres
 │   ├── SealedError    ``postgres.sealed``       the source was moved to Postgres: no mirror writes there any more
-│   └── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
+│   ├── WayBackLostError ``postgres.way_back_lost``  what is written in Postgres cannot be carried into the file
+│   └── NewerSchemaError ``postgres.newer_schema``  a newer mirror made the mirror's own tables there
 ├── ControlError       ``control``               the running mirror: it cannot be reached, does not answer, or is busy
 │   ├── NotRunningError ``control.not_running``  nothing listens: no mirror of the source is running
 │   ├── PausedError    ``control.paused``        somebody has paused the source: nothing is mirrored until it is resumed
@@ -213,6 +215,12 @@ class StateError(MirrorError):
     code = "state"
 
 
+class NewerStateError(StateError):
+    """A newer mirror made files of the state directory, which this one does not know; it has changed none."""
+
+    code = "state.newer"
+
+
 class SinkError(MirrorError):
     """Postgres did not do what it was asked; ``sqlstate`` is its code, if it gave one."""
 
@@ -286,6 +294,12 @@ class WayBackLostError(SinkError):
     """The file does not get what is written in Postgres any more."""
 
     code = "postgres.way_back_lost"
+
+
+class NewerSchemaError(SinkError):
+    """A newer mirror made the tables in which mirrors keep what they know; this one has changed nothing there."""
+
+    code = "postgres.newer_schema"
 
 
 class ControlError(MirrorError):

@@ -91,6 +91,7 @@ from pathlib import Path
 from mirror.core.errors import StateError
 from mirror.core.files import write_atomically
 from mirror.core.folders import _SOURCE, holder
+from mirror.core.state_errors import state_error
 
 #: First key of the lock of a source in Postgres; the second is the source's number. ("mirr")
 SOURCE_IN_POSTGRES = 0x6D697272
@@ -150,9 +151,7 @@ class SourceLock:
             write_atomically(path, name, durable=False)
 
     def _unusable(self, error: OSError) -> StateError:
-        return StateError(
-            "use the state directory", str(self._folder), str(error), next_step="choose another --state-dir"
-        )
+        return state_error(error, self._folder)
 
     @property
     def intact(self) -> bool:

@@ -21,7 +21,8 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from mirror.core.errors import SinkError, StateError
+from mirror.core.errors import SinkError
+from mirror.core.state_errors import room_for, state_error
 from mirror.postgres.cluster import Cluster, Postmaster
 
 #: Seconds to wait for a server that was found and may be recovering.
@@ -106,11 +107,9 @@ def start_embedded(state_dir: Path) -> EmbeddedPostgres:
         data.parent.mkdir(parents=True, exist_ok=True)
         return _start(cluster, data)
     except OSError as error:
-        raise StateError(
-            "start the embedded Postgres",
-            str(state_dir),
-            str(error),
-            next_step="choose another --state-dir, or name a server with --postgres",
+        otherwise = "choose another --state-dir, or name a server with --postgres"
+        raise state_error(
+            error, data, "start the embedded Postgres", needed=room_for(0), otherwise=otherwise
         ) from error
 
 
