@@ -218,6 +218,9 @@ def postgres_of(settings: Settings) -> Iterator[str]:
     from mirror.postgres.embedded import start_embedded  # takes longer to load than some commands to run
 
     server = start_embedded(settings.state_dir)
+    if server.is_new and server.runs_as:
+        words = "the embedded Postgres runs as the user {} of the system, because Postgres does not run as root"
+        logger.info(words, server.runs_as)
     done = threading.Event()
     keeper = threading.Thread(target=_keep_running, args=(server, done), name="mirror postgres", daemon=True)
     keeper.start()

@@ -49,6 +49,7 @@ no secret (:mod:`mirror.core.redaction`); its attributes are as they were given.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,6 +61,19 @@ RECOVER = (
     "make a new file with SQLite's own tool, `sqlite3 FILE .recover | sqlite3 NEW`, and look whether NEW has the"
     " tables; then stop programs and mirror, delete FILE-wal and FILE-shm, and put NEW in its place"
 )
+#: The end of a next step after which a mirror that runs goes on.
+GOES_ON = "; the mirror then goes on by itself"
+
+
+def recover(source: Path) -> str:
+    """As :data:`RECOVER`, of this file."""
+    file, new = shlex.quote(str(source)), shlex.quote(f"{source}.new")
+    return (
+        f"`sqlite3 {file} 'PRAGMA integrity_check'` says what is damaged,"
+        f" `sqlite3 {file} .recover | sqlite3 {new}` makes a new file: look whether it has the tables;"
+        " then stop programs and mirror, delete"
+        f" {source.name}-wal and {source.name}-shm, and put it in the place of {source.name}"
+    )
 
 
 def put_again(name: str) -> str:
@@ -452,7 +466,6 @@ def overwritten(database: Path | str) -> SourceError:
         "follow the source",
         str(database),
         "the file is no database any more: it does not begin with the header of one, so it was overwritten or damaged",
-        next_step="put the file back from a backup; the mirror then goes on by itself, and until then Postgres keeps"
-        " what it has",
+        next_step=f"put the file back from a backup; until then Postgres keeps what it has{GOES_ON}",
         retryable=True,
     )

@@ -60,6 +60,20 @@ def make_control_path(folder: Path) -> Path:
     return path
 
 
+def require_control_path(folder: Path) -> None:
+    """Raise ``StateError`` where :func:`make_control_path` would; nothing is made."""
+    path = folder / "control.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET:
+        return  # the folder is made private as its lock is taken
+    path = _aside(folder)
+    if os.path.lexists(path.parent):
+        require_private(path.parent)
+    elif not os.access(path.parent.parent, os.W_OK | os.X_OK):
+        raise StateError(_SOCKETS, str(path.parent), "it cannot be made", next_step=_SHORTER)
+    elif len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise StateError(_SOCKETS, str(path.parent), "its path is too long for a socket", next_step=_SHORTER)
+
+
 def require_private(directory: Path, *, user: int | None = None, next_step: str = "") -> None:
     """Raise ``StateError`` unless a directory belongs to us, is closed to other users, and is no link.
 

@@ -58,10 +58,10 @@ def step_for(error: OSError, place: Path, *, needed: int = 0, otherwise: str = _
     """What a person can do. ``needed``: bytes that are wanted there; 0: not known. ``otherwise``: instead of a file."""
     match error.errno:
         case errno.ENOSPC if not _has_inodes(place):
-            return f"delete files in {_existing(place)} that nobody needs, or {otherwise}"
+            return f"delete files in {existing(place)} that nobody needs, or {otherwise}"
         case errno.ENOSPC:
             room = f"make room for {megabytes(needed)}" if needed else "make room"
-            return f"{room} in {_existing(place)}, or {otherwise}"
+            return f"{room} in {existing(place)}, or {otherwise}"
         case errno.EDQUOT:
             return f"raise the user's quota of disk space, or {otherwise}"
         case errno.EFBIG:
@@ -119,7 +119,7 @@ def _is_file(path: Path) -> bool:
     return os.path.lexists(path) and not os.path.isdir(path)
 
 
-def _existing(place: Path) -> Path:
+def existing(place: Path) -> Path:
     """The folder that is there, or would have to be."""
     return next((path for path in (place, *place.parents) if os.path.isdir(path)), place)
 
@@ -127,7 +127,7 @@ def _existing(place: Path) -> Path:
 def _has_inodes(place: Path) -> bool:
     """Whether the file system has room for another file; a file system that does not count them says 0 of 0."""
     try:
-        found = os.statvfs(_existing(place))
+        found = os.statvfs(existing(place))
     except OSError:
         return True
     return found.f_files == 0 or found.f_favail > 0

@@ -56,6 +56,8 @@ _SYSTEM_USER = "pgserver"
 #: Only root can open it. Programs that change users hold a record lock on it (lckpwdf(3)), which a flock does not meet.
 _USERS_LOCK = "/etc/.pwd.lock"
 _SOCKET = ".s.PGSQL.5432"
+#: How the name of a socket's folder begins, which is not in the directory.
+_ASIDE = "mirror-postgres-"
 #: Bytes that a socket's path may have: sockaddr_un without the final zero.
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 #: Characters that a path must not have, because settings and addresses with a folder's name are lists.
@@ -238,6 +240,28 @@ class Cluster:
                 return
         raise SinkError("stop the embedded Postgres", str(self.data), "it does not end", next_step="end it by hand")
 
+    @property
+    def runs_as(self) -> str:
+        """The name of the user that the programs run as; empty: the one of this process."""
+        if os.geteuid() != 0:
+            return ""
+        if self.made and (uid := self.data.stat().st_uid) != 0:
+            with contextlib.suppress(KeyError):
+                return pwd.getpwuid(uid).pw_name
+            return str(uid)
+        return _SYSTEM_USER
+
+    @property
+    def user_is_there(self) -> bool:
+        """Whether the system has the user that the programs run as for root, so that it need not be made."""
+        with contextlib.suppress(KeyError):
+            return bool(_system_user())
+        return False
+
+    def require_socket(self) -> None:
+        """Raise :class:`ConfigError` if the server could have no socket."""
+        self._socket_parent()
+
     def _owner(self) -> _Owner | None:
         """The user that the programs run as: the directory's owner, or ``pgserver``; None: this process's user."""
         if os.geteuid() != 0:
@@ -263,11 +287,12 @@ class Cluster:
             ) from error
 
     def _socket_directory(self, owner: _Owner | None) -> Path:
-        if len(os.fsencode(self.data / _SOCKET)) <= _LONGEST_SOCKET:
+        parent = self._socket_parent()
+        if parent is None:
             return self.data
         inode = self.data.stat().st_ino
         name = hashlib.sha256(f"{self.data}-{inode}".encode()).hexdigest()[:10]
-        aside = Path(tempfile.gettempdir()) / f"mirror-postgres-{name}"
+        aside = parent / f"{_ASIDE}{name}"
         uid, gid = owner or (os.getuid(), os.getgid())
         with contextlib.suppress(FileExistsError):
             aside.mkdir(mode=0o700)
@@ -282,6 +307,23 @@ class Cluster:
                 next_step="remove it, or choose a --state-dir with a shorter path",
             )
         return aside
+
+    def _socket_parent(self) -> Path | None:
+        """Where the folder with its socket is made; None: the socket is in its directory. Raises ``ConfigError``."""
+        if len(os.fsencode(self.data / _SOCKET)) <= _LONGEST_SOCKET:
+            return None
+        places = [Path("/tmp")]  # noqa: S108 - the folder there is made for us alone, or checked
+        with contextlib.suppress(FileNotFoundError):  # no such directory can be written to
+            places.insert(0, Path(tempfile.gettempdir()))
+        for place in places:
+            if len(os.fsencode(place / f"{_ASIDE}{'0' * 10}" / _SOCKET)) <= _LONGEST_SOCKET:
+                return place
+        raise ConfigError(
+            "start the embedded Postgres",
+            str(self.data),
+            "its path, and that of the directory for temporary files, are too long for a socket",
+            next_step="choose a --state-dir with a shorter path, or name a server with --postgres",
+        )
 
 
 def _system_user() -> _Owner:

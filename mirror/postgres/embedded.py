@@ -40,6 +40,13 @@ class EmbeddedPostgres:
         self._lock: int | None = lock
         self.dsn = _dsn(postmaster)
         """Connection string of the server's database ``postgres``, for psycopg and psql."""
+        self.is_new = False
+        """Whether its directory was made just now."""
+
+    @property
+    def runs_as(self) -> str:
+        """The name of the user that the server runs as; empty: the one of this process."""
+        return self._cluster.runs_as
 
     @property
     def pid(self) -> int:
@@ -119,9 +126,10 @@ def _start(cluster: Cluster, data: Path) -> EmbeddedPostgres:
         # Waits while another process stops the server.
         fcntl.flock(lock, fcntl.LOCK_SH)
         with _alone(data):
-            if not cluster.made:
+            if is_new := not cluster.made:
                 cluster.make()
             server = EmbeddedPostgres(cluster, cluster.postmaster() or cluster.start(), lock)
+            server.is_new = is_new
         _await_connection(server.dsn, data)
         return server
     except BaseException:

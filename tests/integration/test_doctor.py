@@ -51,11 +51,12 @@ def test_all_is_well(cli: CommandLine, folder: Path, dsn: str) -> None:
         code, report = examine(cli, folder / "memory.db")
         assert code == 0, report
         assert set(told(report, "ok")) == {
-            *("file", "SQLite", "journal mode", "disk", "profile", "Postgres", "rights", "pgvector", "row security")
+            *("state directory", "disk", "Postgres", "rights", "file", "SQLite", "journal mode", "profile", "pgvector"),
+            "row security",
         }
         found = column(report, "memory_items.embedding")
         assert (found["becomes"], found["classes"]) == ("vector", {"blob": 1, "null": 1})
-        assert cli.run("doctor", folder / "memory.db").out.count("✓") == 9
+        assert cli.run("doctor", folder / "memory.db").out.count("✓") == 10
         with psycopg.connect(dsn) as connection:
             there = connection.execute("SELECT to_regnamespace('mirror')").fetchone()
         assert there == (None,), "nothing is made"
@@ -81,7 +82,7 @@ def test_values(cli: CommandLine, folder: Path) -> None:
         assert column(report, "t.s")["rejects"] == {} and column(report, "t.s")["escaped"] == 2
         assert "2 texts have a NUL or are not valid" in told(report, "note")["column t.s"]
         assert column(report, "k.b")["classes"] == {"integer": 1}
-        assert "1 rows have NULL in their key" in told(report, "note")["table u"]
+        assert "1 row has NULL in its key" in told(report, "note")["table u"]
         _, with_agent = examine(cli, folder / "any.db", "--agent", "main")
         assert "NULL in the primary key" in told(with_agent, "problem")["table u"]
 
@@ -91,9 +92,9 @@ def test_what_postgres_has_already(cli: CommandLine, folder: Path) -> None:
     with Writer(folder / "any.db") as writer:
         writer.run("PRAGMA journal_mode=WAL", "CREATE TABLE t(id INTEGER PRIMARY KEY, a INTEGER, b INTEGER)")
         writer.run("INSERT INTO t VALUES (1, 'text', 1), (2, 2, 2)")
-        assert "becomes jsonb: 1 values" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
+        assert "becomes jsonb: 1 value does not fit" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
         assert cli.run("up", folder / "any.db", "--once").code == 0
-        assert "is jsonb: 1 values" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
+        assert "is jsonb: 1 value does not fit" in told(examine(cli, folder / "any.db")[1], "note")["column t.a"]
         writer.run("UPDATE t SET a = 1")
         _, report = examine(cli, folder / "any.db")
         assert column(report, "t.a")["becomes"] == "jsonb" and column(report, "t.b")["becomes"] == "bigint"
@@ -150,8 +151,8 @@ def test_a_network_file_system_and_a_full_disk(folder: Path, monkeypatch: pytest
         (disk,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
         assert disk.name == "disk" and "1 MB free" in disk.detail and "--state-dir" in disk.next_step
         monkeypatch.setattr(keeper, "mounts", lambda: [Mount("/", "nfs4")])
-        (found,) = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
-        assert found.name == "source" and "network file system (nfs4)" in found.detail
+        full, found = [finding for finding in look(folder / "memory.db") if finding.level == "problem"]
+        assert full == disk and found.name == "source" and "network file system (nfs4)" in found.detail
         assert "local disk" in found.next_step
 
 
