@@ -95,7 +95,7 @@ def _schema(settings: Settings, source: Path) -> tuple[str, MirrorError | None]:
     try:
         return schema_of(settings, source), None
     except MirrorError as error:
-        of_directory = not isinstance(error, NewerStateError) and not settings.state_dir.is_dir()
+        of_directory = not isinstance(error, NewerStateError) and not os.path.isdir(settings.state_dir)
         return settings.schema or DEFAULT_SCHEMA, None if of_directory else error
 
 

