@@ -9,7 +9,7 @@ Files in the source's state directory::
     rediff-N.pages  pages that the comparison of generation N found to differ (format: :mod:`mirror.replica.copy`)
 
 ``shadow.json`` is a :class:`SavedPosition` as JSON, with the format (:mod:`mirror.core.versions`), and ``crc``: the
-CRC-32 of that JSON without it. ``shadow.map`` is
+CRC-32 of that JSON without it, in every format. ``shadow.map`` is
 a page map as bytes (:meth:`~mirror.sqlite.decode.pagemap.PageMap.to_bytes`). ``shadow.redo``, little-endian: 4 bytes
 size of a position, 4 bytes number of pages, the position as in ``shadow.json``, for each page 4 bytes number, 8 bytes
 segment and 8 bytes offset of its image (:func:`~mirror.replica.images.place_of`), then the page map. The last two files
@@ -340,9 +340,9 @@ def _crc(values: dict[str, object]) -> int:
 
 def _parse_position(data: bytes, folder: Path) -> SavedPosition:
     values = dict(json.loads(data))
-    require_format(values, folder / "shadow.json")
     if values.pop("crc") != _crc(values):
         raise ValueError("the saved position is damaged")
+    require_format(values, folder / "shadow.json")  # only now: a damaged file may say anything
     values = without_stamp(values)
     salt1, salt2 = values.pop("salts")
     segment, offset = values.pop("place")

@@ -30,7 +30,10 @@ CURSOR = Cursor(2, 7, Salts(1, 2), (3, 4), 9, 4096, False, 11)
 
 def rewrite(path: Path, change: Callable[[dict[str, object]], None]) -> None:
     values = json.loads(path.read_bytes())
+    summed = values.pop("crc", None) is not None
     change(values)
+    if summed:
+        values["crc"] = zlib.crc32(json.dumps(values).encode())
     path.write_bytes(json.dumps(values).encode())
 
 
@@ -43,9 +46,6 @@ def make_older(path: Path) -> None:
 
     def change(values: dict[str, object]) -> None:
         assert values.pop("format") == STATE_FORMAT and values.pop("mirror") == package_version()
-        if "crc" in values:
-            del values["crc"]
-            values["crc"] = zlib.crc32(json.dumps(values).encode())
 
     rewrite(path, change)
 
